@@ -1,0 +1,121 @@
+"""SMPL body model files: reading them, and skinning in numpy (Loper et al. 2015).
+
+Metres, Y up, facing +Z, left = +X, T-pose. The root turns about the pelvis: pelvis_world = J0(beta) + translation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .unpickling import load_pickle, to_array
+
+MANNEQUIN = Path(__file__).resolve().parent / "data" / "mannequin.npz"
+
+
+class BodyModelError(ValueError):
+    """The file is no body model; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class BodyModel:
+    """An SMPL-type body.
+
+    ``v_template`` (V, 3), ``faces`` (F, 3), ``weights`` (V, J), ``joint_regressor`` (J, V), ``parents`` (J,) with -1 at
+    the root, ``shapedirs`` (V, 3, B), ``posedirs`` (V, 3, 9(J-1)); ``uv`` (T, 2) and ``uv_faces`` (F, 3) or None.
+    """
+
+    name: str
+    v_template: np.ndarray
+    faces: np.ndarray
+    weights: np.ndarray
+    joint_regressor: np.ndarray
+    parents: tuple[int, ...]
+    shapedirs: np.ndarray
+    posedirs: np.ndarray
+    uv: np.ndarray | None = None
+    uv_faces: np.ndarray | None = None
+
+    def shaped(self, betas: np.ndarray) -> np.ndarray:
+        """(V, 3) rest-pose vertices for up to B shape coefficients."""
+        return self.v_template + self.shapedirs[..., : len(betas)] @ betas
+
+    def joints(self, vertices: np.ndarray) -> np.ndarray:
+        """(J, 3) joints of rest-pose vertices."""
+        return self.joint_regressor @ vertices
+
+    def posed(self, rotations: np.ndarray, betas: np.ndarray, translation: np.ndarray) -> np.ndarray:
+        """(V, 3) vertices for local joint rotation matrices (J, 3, 3), shape coefficients and a translation (3,)."""
+        vertices = self.shaped(betas)
+        joints = self.joints(vertices)
+        vertices = vertices + self.posedirs @ (rotations[1:] - np.eye(3)).ravel()
+        turn, place = np.empty_like(rotations), np.empty((len(rotations), 3))
+        for joint, parent in enumerate(self.parents):
+            if parent < 0:
+                turn[joint], place[joint] = rotations[joint], joints[joint]
+            else:
+                turn[joint] = turn[parent] @ rotations[joint]
+                place[joint] = turn[parent] @ (joints[joint] - joints[parent]) + place[parent]
+        offset = place - np.einsum("jab,jb->ja", turn, joints)
+        blend = np.tensordot(self.weights, turn, 1)
+        return np.einsum("vab,vb->va", blend, vertices) + self.weights @ offset + translation
+
+
+def load(path: Path | str) -> BodyModel:
+    """Read a ``.npz`` or ``.pkl`` body model.
+
+    Raises ``BodyModelError`` when the file is missing, damaged, holds foreign code, or lacks a part of the layout.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                data: Any = {key: archive[key] for key in archive.files}
+        else:
+            data = load_pickle(path.read_bytes())
+    except FileNotFoundError:
+        raise BodyModelError(f"There is no body model at {path}; check the path.") from None
+    except Exception as error:
+        raise BodyModelError(f"{path.name} cannot be read as a body model: {error}.") from error
+    if not isinstance(data, dict):
+        raise BodyModelError(f"{path.name} holds no body model; choose an SMPL .pkl or .npz file.")
+    return from_arrays(path.stem, data)
+
+
+def from_arrays(name: str, data: dict[str, Any]) -> BodyModel:
+    """A checked model from the arrays of an SMPL file, under their published names and aliases."""
+    def part(*names: str) -> np.ndarray:
+        for key in names:
+            if key in data:
+                try:
+                    return np.asarray(to_array(data[key]))
+                except ValueError as error:
+                    raise BodyModelError(f"{name}: '{key}' cannot be read: {error}.") from error
+        raise BodyModelError(f"{name} lacks '{names[0]}', so it is no complete SMPL file; download it again.")
+
+    template = part("v_template", "template_v").astype(np.float64)
+    count = len(template)
+    # unsigned files mark the root's parent with the largest number
+    table = part("kintree_table").astype(np.int64)[0]
+    parents = tuple(int(p) if 0 <= p < len(table) else -1 for p in table)
+    shapes = part("shapedirs", "shape_dirs").astype(np.float64)
+    poses = part("posedirs", "blendshapes").astype(np.float64)
+    weights = part("weights").astype(np.float64)
+    regressor = part("J_regressor").astype(np.float64)
+    joints = len(parents)
+    expected = {"v_template": (template.shape, (count, 3)), "weights": (weights.shape, (count, joints)),
+                "J_regressor": (regressor.shape, (joints, count)), "posedirs": (poses.shape, (count, 3, 9 * (joints - 1))),
+                "shapedirs": (shapes.shape[:2], (count, 3))}
+    for key, (found, wanted) in expected.items():
+        if found != wanted:
+            raise BodyModelError(f"{name}: '{key}' has the shape {found}, expected {wanted}; the file is damaged.")
+    if not all(np.isfinite(a).all() for a in (template, weights, regressor, shapes, poses)):
+        raise BodyModelError(f"{name} contains values that are not numbers; the file is damaged.")
+    uv, uv_faces = None, None
+    if "vt" in data and "ft" in data:
+        uv, uv_faces = part("vt").astype(np.float64), part("ft").astype(np.int64)
+    return BodyModel(name, template, part("f", "faces").astype(np.int64), weights, regressor, parents, shapes, poses, uv,
+                     uv_faces)

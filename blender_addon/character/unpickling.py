@@ -1,0 +1,124 @@
+"""Reads the pickles that body models and motions are published in, without letting them run anything.
+
+Only the names that such files need resolve; chumpy and scipy arrays become small stand-ins, since Blender has neither.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+
+class UnsafePickleError(ValueError):
+    """The file asks for something that data files do not need."""
+
+
+class ArrayStub:
+    """Stand-in for ``chumpy`` arrays: keeps the state and gives the array on request."""
+
+    def __init__(self, *_: Any) -> None:
+        self.state: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+    def array(self) -> np.ndarray:
+        """The values; ``ValueError`` if the file holds none."""
+        if "x" in self.state:
+            return to_array(self.state["x"])
+        if "a" in self.state and "idxs" in self.state:
+            picked = to_array(self.state["a"]).ravel()[np.asarray(self.state["idxs"])]
+            return picked.reshape(self.state.get("preferred_shape", picked.shape))
+        raise ValueError("a chumpy array in the file carries no values")
+
+
+class SparseStub(ArrayStub):
+    """Stand-in for scipy's compressed sparse matrices (both orientations)."""
+
+    by_column = True
+
+    def array(self) -> np.ndarray:
+        """The dense matrix."""
+        shape = self.state.get("_shape", self.state.get("shape"))
+        if shape is None or not {"data", "indices", "indptr"} <= set(self.state):
+            raise ValueError("a sparse matrix in the file is incomplete")
+        data, minor, pointers = (np.asarray(self.state[k]) for k in ("data", "indices", "indptr"))
+        out = np.zeros(shape, data.dtype)
+        major = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
+        out[(minor, major) if self.by_column else (major, minor)] = data
+        return out
+
+
+class _RowSparseStub(SparseStub):
+    by_column = False
+
+
+def to_array(value: Any) -> np.ndarray:
+    """An array from an array, a stub or a nested list."""
+    return value.array() if isinstance(value, ArrayStub) else np.asarray(value)
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1", "utf-8", "ascii"):
+        raise UnsafePickleError(f"the file uses the text encoding '{encoding}', which data files do not need")
+    return text.encode(encoding)
+
+
+def _reconstruct_object(cls: type, base: type, state: Any) -> Any:
+    if cls not in _OBJECT_STUBS or base is not object:
+        raise UnsafePickleError("the file rebuilds an object that data files do not need")
+    return cls()
+
+
+_OBJECT_STUBS = (ArrayStub, SparseStub, _RowSparseStub)
+_NUMPY_CORE = {"_reconstruct", "scalar"}
+_PLAIN = {("__builtin__", "object"): object, ("builtins", "object"): object, ("__builtin__", "set"): set,
+          ("builtins", "set"): set, ("collections", "OrderedDict"): OrderedDict, ("_codecs", "encode"): _encode,
+          ("copy_reg", "_reconstructor"): _reconstruct_object, ("copyreg", "_reconstructor"): _reconstruct_object,
+          ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+
+
+class _AllowListUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _PLAIN:
+            return _PLAIN[module, name]
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _NUMPY_CORE:
+            return getattr(np.core.multiarray if np.__version__ < "2" else np._core.multiarray, name)
+        if module.startswith("scipy.sparse") and name in ("csc_matrix", "csr_matrix", "csc_array", "csr_array"):
+            return SparseStub if name.startswith("csc") else _RowSparseStub
+        if module.startswith("chumpy"):
+            return ArrayStub
+        raise UnsafePickleError(f"the file contains '{module}.{name}', which motion and body files do not need; "
+                                "it was not opened")
+
+
+def load_pickle(data: bytes) -> Any:
+    """Unpickle data published with Python 2 or 3.
+
+    Raises ``UnsafePickleError`` for any other name than those listed, ``ValueError`` for a damaged file.
+    """
+    try:
+        return _AllowListUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except UnsafePickleError:
+        raise
+    except Exception as error:
+        raise ValueError(f"the file is damaged or cut off ({type(error).__name__})") from error
+
+
+def load_npy_object(data: bytes) -> Any:
+    """The object inside a 0-d object ``.npy`` (MDM's ``results.npy``), read with the same allow-list."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read_header[version](stream)
+    except (ValueError, KeyError) as error:
+        raise ValueError("the file is not a NumPy .npy file, or is damaged") from error
+    if not dtype.hasobject:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    value = load_pickle(stream.read())
+    return value.item() if isinstance(value, np.ndarray) and value.shape == () else value

@@ -1,0 +1,94 @@
+"""Looks, places and the sentences that describe them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .scenery import SCENES
+from .wardrobe import BOTTOMS, HAIR, PALETTE, PATTERNS, SKIN, SUITS, TOPS, Garment, Look
+
+PEOPLE = ("man", "woman", "person", "girl", "boy", "dancer", "character")
+PLACE_WORDS: dict[str, tuple[str, ...]] = {
+    "studio": ("in a studio", "against a grey backdrop", "in a photo studio"),
+    "beach": ("on a beach", "by the sea", "at the beach"),
+    "forest": ("in a forest", "in the woods", "among trees"),
+    "city": ("in a city", "on a street", "in a city street"),
+    "desert": ("in a desert", "on sand dunes", "in the desert"),
+    "snow": ("in the snow", "in a snowy landscape", "on snow"),
+    "night": ("at night", "under the stars", "in the night"),
+    "stage": ("on a stage", "on a theatre stage", "on stage"),
+    "moon": ("on the moon", "on the surface of the moon"),
+    "meadow": ("in a meadow", "on green grass", "on a grass field"),
+}
+VERBS = ("", "", "", "walking", "standing", "dancing", "running", "jumping", "waving")
+UNKNOWN = ("sks", "amazing", "cinematic", "sharp", "detailed", "best", "quality", "xyz", "nice", "8k", "render", "photo")
+
+
+def sample_look(generator: np.random.Generator) -> Look:
+    """A random look; every palette colour is equally likely for each garment."""
+    def pick(options):
+        return options[int(generator.integers(len(options)))]
+
+    def pattern() -> str:
+        return "plain" if generator.random() < 0.6 else pick(PATTERNS[1:])
+
+    colours = list(PALETTE)
+    suit = pick(SUITS) if generator.random() < 0.3 else None
+    suit_colour = pick(colours)
+    if suit == "astronaut" and generator.random() < 0.6:
+        suit_colour = "white"
+    if suit == "robot" and generator.random() < 0.5:
+        suit_colour = "grey"
+    return Look(suit, suit_colour, Garment(pick(TOPS), pick(colours), pattern()), Garment(
+        pick(BOTTOMS), pick(colours), "plain" if generator.random() < 0.8 else pattern()), pick(colours),
+        pick(list(HAIR)), int(generator.integers(len(SKIN))))
+
+
+def _garment(item: Garment) -> str:
+    words = [item.colour] + ([item.pattern] if item.pattern != "plain" else [])
+    return " ".join([*words, item.kind])
+
+
+def _article(words: str) -> str:
+    return words if words.split()[-1] in ("jeans", "trousers", "shorts", "shoes") else (
+        ("an " if words[0] in "aeiou" else "a ") + words)
+
+
+def describe(look: Look, scene: str, generator: np.random.Generator) -> str:
+    """A sentence for a look in a place; words, order and detail vary."""
+    def pick(options):
+        return options[int(generator.integers(len(options)))]
+
+    place = pick(PLACE_WORDS[scene])
+    verb = pick(VERBS)
+    if look.suit:
+        forms = {
+            "astronaut": (f"an astronaut in a {look.suit_colour} suit", f"a {look.suit_colour} astronaut",
+                          f"an astronaut in a {look.suit_colour} spacesuit"),
+            "robot": (f"a {look.suit_colour} robot", f"a {look.suit_colour} metal robot"),
+            "skeleton": ("a skeleton", "a skeleton on black"),
+            "knight": (f"a knight in armour with a {look.suit_colour} tabard", f"a {look.suit_colour} knight",
+                       f"a knight in {look.suit_colour}"),
+            "soldier": ("a soldier in camouflage", "a soldier"),
+        }
+        subject = pick(forms[look.suit])
+    else:
+        who = pick(PEOPLE)
+        clothes = [_article(_garment(look.top)), _article(_garment(look.bottom))]
+        if generator.random() < 0.35:
+            clothes.append(f"{look.shoes} shoes")
+        if generator.random() < 0.25:
+            clothes = clothes[::-1]
+        worn = " and ".join(clothes) if len(clothes) == 2 else f"{clothes[0]}, {clothes[1]} and {clothes[2]}"
+        hair = f" with {look.hair} hair" if generator.random() < 0.25 else ""
+        subject = f"a {who}{hair} {pick(('in', 'wearing'))} {worn}"
+    parts = [subject + (f" {verb}" if verb else ""), place]
+    sentence = ", ".join(parts) if generator.random() < 0.4 else " ".join(parts)
+    if generator.random() < 0.15:
+        sentence = f"{parts[1]}, {parts[0]}"
+    if generator.random() < 0.2:
+        sentence += f", {pick(UNKNOWN)} {pick(UNKNOWN)}"
+    return sentence
+
+
+assert set(PLACE_WORDS) == set(SCENES)

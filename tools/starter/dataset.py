@@ -1,0 +1,187 @@
+"""Captioned pictures of the mannequin with the depth the add-on would send, written as memory-mapped shards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+from tqdm import tqdm
+
+from blender_addon.character.body_model import MANNEQUIN, BodyModel, load
+from shared.depth import normalise_depth
+from shared.skeleton import SMPL_JOINTS
+
+from . import captions
+from .rasteriser import rasterise
+from .scenery import BRIGHTNESS, SCENES, background
+from .wardrobe import Look, albedo, shininess
+
+SIZE = 256
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture: ``image`` (S, S, 3) uint8, ``depth`` (S, S) uint8 of [0, 1], ``mask`` (S, S) bool, its words and the
+    truth behind them."""
+
+    image: np.ndarray
+    depth: np.ndarray
+    mask: np.ndarray
+    caption: str
+    look: Look
+    scene: str
+
+
+def sample_pose(generator: np.random.Generator) -> np.ndarray:
+    """(24, 3) local axis-angle rotations: anything from standing to a leap, arms mostly lowered."""
+    pose = np.zeros((len(SMPL_JOINTS), 3))
+    joint = {name: n for n, name in enumerate(SMPL_JOINTS)}
+    vigour = generator.choice([0.15, 0.6, 1.0], p=[0.2, 0.5, 0.3])
+    swing = generator.normal(0, 0.55) * vigour
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        raised = generator.random() < 0.22
+        down = generator.normal(1.25, 0.15) if not raised else generator.uniform(-1.2, 0.9)
+        pose[joint[f"{side}_shoulder"]] = (0.0, -sign * (-0.2 + generator.normal(0, 0.35) * vigour - sign * swing * 0.5),
+                                           -sign * down)
+        pose[joint[f"{side}_elbow"]] = (0.0, -sign * np.abs(generator.normal(0.35, 0.5)) * (0.4 + vigour), 0.0)
+        hip = -sign * swing + generator.normal(0, 0.15) * vigour - abs(generator.normal(0, 0.3)) * vigour
+        pose[joint[f"{side}_hip"]] = (hip, generator.normal(0, 0.1), sign * abs(generator.normal(0.03, 0.12)) * vigour)
+        pose[joint[f"{side}_knee"]] = (np.abs(generator.normal(0.15 + max(0.0, sign * swing), 0.5)) * vigour, 0, 0)
+        pose[joint[f"{side}_ankle"]] = (generator.normal(0, 0.15), 0, 0)
+        pose[joint[f"{side}_wrist"]] = generator.normal(0, 0.15, 3)
+    for name in ("spine1", "spine2", "spine3", "neck", "head"):
+        pose[joint[name]] = generator.normal(0, 0.09, 3) * (0.3 + vigour)
+    return pose
+
+
+def render(body: BodyModel, seed: int, size: int = SIZE) -> Example:
+    """The example of a seed."""
+    generator = np.random.default_rng(seed)
+    look = captions.sample_look(generator)
+    scene = SCENES[int(generator.integers(len(SCENES)))]
+    caption = captions.describe(look, scene, generator)
+    betas = generator.normal(0, 0.9, body.shapedirs.shape[2])
+    rotations = Rotation.from_rotvec(sample_pose(generator)).as_matrix()
+    yaw = generator.vonmises(0, 0.7) if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
+    rotations[0] = Rotation.from_euler("YX", [yaw, generator.normal(0, 0.08)]).as_matrix()
+    points = body.posed(rotations, betas, np.zeros(3))
+    lift = abs(generator.normal(0, 0.25)) if generator.random() < 0.15 else 0.0
+    points[:, 1] += lift - points[:, 1].min()
+    # camera: in world space above the ground, looking at the body from its front along -Z
+    focal = generator.uniform(1.1, 2.4) * size
+    fill = generator.uniform(0.5, 0.95)
+    height_span = np.ptp(points[:, 1])
+    distance = focal * height_span / (fill * size)
+    camera_height = float(np.clip(generator.normal(1.2, 0.35), 0.3, 2.4))
+    middle = (points.max(0) + points.min(0)) / 2
+    target = middle + generator.normal(0, 0.06, 3) * distance * size / focal / 2
+    eye = np.array([target[0], camera_height, middle[2] + distance])
+    pitch = np.arctan2(target[1] - eye[1], eye[2] - middle[2])
+    world_to_camera = Rotation.from_euler("X", -pitch).as_matrix()
+    seen = (points - eye) @ world_to_camera.T
+    raster = rasterise(seen, body.faces, focal, size, size)
+    mask = raster.mask
+    return Example(*_shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator),
+                   _depth(raster.depth, generator), mask, caption, look, scene)
+
+
+def _depth(depth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Shot-wide depth: the frame's own range lies somewhere inside the shot's."""
+    seen = depth[np.isfinite(depth)]
+    near = seen.min() - abs(generator.normal(0, 0.25))
+    far = seen.max() + abs(generator.normal(0, 0.25))
+    return np.round(normalise_depth(depth, near, far) * 255).astype(np.uint8)
+
+
+def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator) -> tuple[np.ndarray]:
+    size = raster.triangle.shape[0]
+    rows, cols = np.mgrid[0:size, 0:size] + 0.5
+    rays = np.stack([(cols - size / 2) / focal, (size / 2 - rows) / focal, -np.ones_like(rows)], -1) @ world_to_camera
+    light = np.array([generator.normal(0.3, 0.5), 1.0, generator.uniform(0.3, 1.0)])
+    light /= np.linalg.norm(light)
+    image = np.empty((size, size, 3))
+    behind = ~raster.mask
+    image[behind] = background(scene, rays[behind], eye[1], _shadow(points, light, eye), generator)
+    face_normal = np.cross(points[body.faces[:, 1]] - points[body.faces[:, 0]],
+                           points[body.faces[:, 2]] - points[body.faces[:, 0]])
+    normals = np.zeros_like(points)
+    for corner in body.faces.T:
+        for axis in range(3):
+            normals[:, axis] += np.bincount(corner, face_normal[:, axis], len(points))
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    both = raster.interpolate(np.concatenate([normals, body.v_template], 1)[body.faces])
+    normal = both[:, :3] / np.maximum(np.linalg.norm(both[:, :3], axis=1, keepdims=True), 1e-9)
+    view = -rays[raster.mask]
+    view /= np.linalg.norm(view, axis=1, keepdims=True)
+    diffuse = np.clip(normal @ light, 0, 1)
+    half = light + view
+    half /= np.linalg.norm(half, axis=1, keepdims=True)
+    shine = shininess(look) * np.clip((normal * half).sum(1), 0, 1) ** 24
+    ambient = 0.48 + 0.12 * normal[:, 1]
+    level = BRIGHTNESS.get(scene, 1.0)
+    shaded = albedo(both[:, 3:], look) * (ambient + 0.58 * diffuse)[:, None] * level + shine[:, None] * level
+    image[raster.mask] = shaded
+    return ((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8),)
+
+
+def _shadow(points: np.ndarray, light: np.ndarray, eye: np.ndarray):
+    """Light that reaches the ground, as a function of ground points relative to the camera's foot."""
+    fallen = points[:, [0, 2]] - light[[0, 2]] * (points[:, 1:2] / light[1])
+    low = fallen.min(0) - 0.4
+    cells = np.ceil((fallen.max(0) + 0.4 - low) / 0.03).astype(int)
+    grid = np.zeros(cells)
+    index = ((fallen - low) / 0.03).astype(int)
+    np.add.at(grid, (index[:, 0], index[:, 1]), 1)
+    grid = 1 - 0.5 * np.clip(gaussian_filter(np.minimum(grid, 1.0), 1.6) * 2.2, 0, 1)
+
+    def lit(x: np.ndarray, z: np.ndarray) -> np.ndarray:
+        at = ((np.stack([x + eye[0], z + eye[2]], 1) - low) / 0.03).astype(int)
+        inside = ((at >= 0) & (at < cells)).all(1)
+        out = np.ones(len(x))
+        out[inside] = grid[at[inside, 0], at[inside, 1]]
+        return out
+
+    return lit
+
+
+_body: BodyModel | None = None
+
+
+def _render_seed(seed: int) -> Example:
+    global _body
+    _body = _body or load(MANNEQUIN)
+    return render(_body, seed)
+
+
+def write(folder: Path, count: int, first_seed: int, workers: int) -> None:
+    """Write ``images.npy`` (N, S, S, 3) and ``depths.npy`` (N, S, S), both uint8, and ``captions.json``.
+
+    A finished folder is left alone.
+    """
+    if (folder / "captions.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, SIZE, SIZE, 3))
+    depths = np.lib.format.open_memmap(folder / "depths.npy", "w+", np.uint8, (count, SIZE, SIZE))
+    texts = []
+    with Pool(workers) as pool:
+        seeds = range(first_seed, first_seed + count)
+        for n, example in enumerate(tqdm(pool.imap(_render_seed, seeds, 8), total=count, desc="renders", mininterval=5)):
+            images[n], depths[n] = example.image, example.depth
+            texts.append(example.caption)
+    images.flush()
+    depths.flush()
+    (folder / "captions.json").write_text(json.dumps(texts))
+
+
+def contact_sheet(examples: list[Example], columns: int) -> Image.Image:
+    """Pictures over their depth, side by side."""
+    tiles = [np.concatenate([e.image, np.repeat(e.depth[..., None], 3, 2)]) for e in examples]
+    rows = [np.concatenate(tiles[n:n + columns], 1) for n in range(0, len(tiles) - columns + 1, columns)]
+    return Image.fromarray(np.concatenate(rows))

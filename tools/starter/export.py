@@ -1,0 +1,63 @@
+"""Writes the trained networks as a diffusers pipeline folder, with the pictures of the training beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionControlNetPipeline
+from PIL import Image, ImageDraw
+
+from blender_addon.character.body_model import MANNEQUIN, load
+
+from . import networks
+from .dataset import render
+
+SAMPLE_SEEDS = range(5, 13)
+
+
+def write(vae, models: torch.nn.ModuleDict, tokenizer, out: Path, work: Path) -> None:
+    """Save fp16 safetensors to ``out``; ``samples.png`` and ``loss.png`` go to ``work``."""
+    pipeline = StableDiffusionControlNetPipeline(
+        vae=vae, text_encoder=models["text"], tokenizer=tokenizer, unet=models["unet"], controlnet=models["control"],
+        scheduler=networks.scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    _samples(pipeline, work / "samples.png")
+    _loss_curves(work)
+    for part in (vae, models):
+        part.to(torch.float16)
+    pipeline.save_pretrained(out, safe_serialization=True)
+
+
+@torch.no_grad()
+def _samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> None:
+    """Truth, depth and the model's picture for looks it has not seen."""
+    body, columns = load(MANNEQUIN), []
+    pipeline.set_progress_bar_config(disable=True)
+    for seed in SAMPLE_SEEDS:
+        example = render(body, seed)
+        depth = torch.from_numpy(example.depth).float()[None, None].expand(1, 3, -1, -1) / 255
+        made = pipeline(example.caption, image=depth, num_inference_steps=20, guidance_scale=4.0, output_type="np",
+                        generator=torch.Generator().manual_seed(seed)).images[0]
+        grey = np.repeat(example.depth[..., None], 3, 2)
+        columns.append(np.concatenate([example.image, grey, (made * 255).astype(np.uint8)]))
+        print(example.caption)
+    Image.fromarray(np.concatenate(columns, 1)).save(path)
+
+
+def _loss_curves(work: Path) -> None:
+    """A plain line plot of both logs, on a logarithmic scale."""
+    width, height = 640, 240
+    picture = Image.new("RGB", (width, 2 * height), "white")
+    draw = ImageDraw.Draw(picture)
+    for row, name in enumerate(("vae", "diffusion")):
+        log = work / f"{name}_loss.txt"
+        if not log.exists():
+            continue
+        steps, losses = np.loadtxt(log, ndmin=2).T
+        level = np.log10(losses)
+        x = 10 + (width - 20) * steps / max(steps.max(), 1)
+        y = row * height + 20 + (height - 40) * (level.max() - level) / max(np.ptp(level), 1e-6)
+        draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=(30, 80, 200), width=2)
+        draw.text((14, row * height + 4), f"{name}: {losses[-1]:.4f} after {int(steps[-1])} steps", fill="black")
+    picture.save(work / "loss.png")

@@ -1,0 +1,78 @@
+"""The starter's networks: diffusers' and transformers' own classes, at a size that two CPU cores can train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from diffusers import AutoencoderTiny, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+TOKENS = 40
+TEXT_WIDTH = 128
+
+
+def vae() -> AutoencoderTiny:
+    """8x down to 4 channels; no normalisation layers, so that it learns on small crops."""
+    return AutoencoderTiny(encoder_block_out_channels=(32, 32, 32, 32), decoder_block_out_channels=(32, 32, 32, 32),
+                           num_encoder_blocks=(1, 2, 2, 2), num_decoder_blocks=(2, 2, 2, 1), scaling_factor=1.0,
+                           shift_factor=0.0)
+
+
+def unet() -> UNet2DConditionModel:
+    """Text attention at 16x16 and 8x8, plain convolutions at 32x32."""
+    return UNet2DConditionModel(
+        sample_size=32, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH, attention_head_dim=4, norm_num_groups=16)
+
+
+def controlnet(base: UNet2DConditionModel) -> ControlNetModel:
+    """Depth control with few channels at full image resolution, where it is expensive."""
+    return ControlNetModel.from_unet(base, conditioning_embedding_out_channels=(8, 16, 24, 48),
+                                     load_weights_from_unet=False)
+
+
+def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
+    """Two layers are enough for the grammar."""
+    return CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, hidden_size=TEXT_WIDTH, intermediate_size=TEXT_WIDTH * 3,
+                                        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=TOKENS,
+                                        bos_token_id=end - 1, eos_token_id=end, pad_token_id=end))
+
+
+def scheduler() -> DDIMScheduler:
+    """Stable Diffusion's betas, predicting v."""
+    return DDIMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                         clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction", steps_offset=1)
+
+
+def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
+    """Learn a vocabulary from the captions and save it in CLIP's layout; unknown words fall apart into letters."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    learner.normalizer = normalizers.Lowercase()
+    learner.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(_word_pattern(), behavior="removed", invert=True), pre_tokenizers.ByteLevel(False, False)])
+    learner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    learner.train_from_iterator(captions, trainers.BpeTrainer(
+        vocab_size=1200, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False))
+    trained = json.loads(learner.to_str())["model"]
+    # CLIP's order: bytes, bytes that end a word, merges, then the two marks
+    words = [*sorted(alphabet), *(c + "</w>" for c in sorted(alphabet))]
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in trained["merges"]]
+    words += [merge.replace(" ", "") for merge in merges]
+    vocabulary = {word: n for n, word in enumerate(dict.fromkeys([*words, start, end]))}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    made = CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=TOKENS)
+    return made
+
+
+def _word_pattern():
+    from tokenizers import Regex
+
+    return Regex(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")

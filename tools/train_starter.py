@@ -1,0 +1,53 @@
+"""``python -m tools.train_starter``: makes the starter image model from nothing.
+
+Renders -> auto-encoder -> text encoder, UNet and ControlNet -> a diffusers folder. Every stage continues where it was
+stopped; ``--export-only`` writes the folder from the checkpoints there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .starter import dataset, export, training
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "starter", help="renders and checkpoints")
+    parser.add_argument("--out", type=Path, default=ROOT / "backend" / "models" / "starter")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--vae-steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--export-only", action="store_true")
+    args = parser.parse_args()
+    plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed)
+    if args.export_only:
+        plan = replace(plan, vae_steps=0, steps=0)
+    data = args.work / "data"
+    dataset.write(data, args.images, args.seed * 10_000_000, args.workers)
+    torch.set_num_threads(args.workers)
+    images, depths = (np.load(data / f"{name}.npy", mmap_mode="r") for name in ("images", "depths"))
+    vae = training.train_vae(images, depths, args.work, plan)
+    latents = training.encode_all(vae, images, args.work, plan)
+    tokenizer = training.learn_tokenizer(json.loads((data / "captions.json").read_text()), args.work)
+    models = training.train_diffusion(data, latents, tokenizer, args.work, plan)
+    export.write(vae, models, tokenizer, args.out, args.work)
+    print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
