@@ -1,0 +1,154 @@
+"""``python -m backend``: serve | generate | evaluate | models | doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from shared import passes_folder
+from shared.console import Console, add_shot_arguments, check_writable, request_from
+from shared.messages import FrameResult, Message
+from shared.shot import ShotError, check_passes, check_request
+from shared.version import VERSION
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:48573"
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Run the service until it is told to stop."""
+    from .jobs.store import data_folder
+    from .server import RefusedToBind, Server
+
+    clients = set(args.clients.read_bytes().split()) if args.clients else set()
+    try:
+        server = Server(args.endpoint, args.jobs or data_folder() / "jobs", clients)
+    except RefusedToBind as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{args.endpoint} cannot be used ({error}); is a backend already running?", file=sys.stderr)
+        return 2
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop())
+    print(json.dumps({"event": "listening", "endpoint": server.endpoint, "version": VERSION}), flush=True)
+    server.serve()
+    return 0
+
+
+def generate(args: argparse.Namespace) -> int:
+    """Make frames from a folder of saved passes; 0 only if all frames exist afterwards."""
+    from PIL import Image
+
+    from .jobs.runner import ModelCache, run
+    from .jobs.store import JobStore, data_folder
+
+    console = Console(args.json)
+    try:
+        passes, manifest = passes_folder.load(args.passes)
+        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
+        check_request(request)
+        passes = check_passes(request, passes.arrays())
+        check_writable(args.out)
+        job = JobStore(args.jobs or data_folder() / "jobs").open(request, passes)
+    except ShotError as error:
+        console.say("failed", code=error.code, message=str(error))
+        return 2
+
+    def emit(message: Message, arrays: dict[str, np.ndarray] | None) -> None:
+        if isinstance(message, FrameResult) and arrays:
+            Image.fromarray(arrays["image"]).save(args.out / f"{message.frame:04d}.png")
+        console.show(message)  # type: ignore[arg-type]
+
+    stopped = []
+    signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
+    finished = run(job, ModelCache(), emit, lambda: bool(stopped))
+    missing = [f for f in request.frames if not (args.out / f"{f:04d}.png").exists()]
+    if finished and not missing:
+        (args.out / "report.json").write_text(json.dumps(job.report(), indent=1))
+        return 0
+    return 130 if stopped else 1
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Measure finished frames against their passes."""
+    from PIL import Image
+
+    from .metrics.consistency import consistency
+
+    try:
+        passes, manifest = passes_folder.load(args.passes)
+        paths = [args.frames / f"{frame:04d}.png" for frame in manifest.frames]
+        images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        if images.shape[1:3] != passes.mask.shape[1:3]:
+            raise ShotError("size", f"The frames are {images.shape[2]}x{images.shape[1]}, the passes "
+                                    f"{manifest.width}x{manifest.height}; they must be of one shot.")
+    except (ShotError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    figures = consistency(images, passes)
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))
+    return 0
+
+
+def models(_: argparse.Namespace) -> int:
+    """List the models that have names."""
+    from .models.registry import PRESETS
+
+    for name, source in PRESETS.items():
+        print(f"{name:10} {source.base}" + (f" | {source.control}" if source.control else ""))
+    return 0
+
+
+def doctor(_: argparse.Namespace) -> int:
+    """Say what this environment can do; 1 when the starter model cannot be loaded."""
+    import diffusers
+    import torch
+    import zmq
+
+    from .models.loading import best_device, load
+
+    print(f"latentman {VERSION}, torch {torch.__version__}, diffusers {diffusers.__version__}, zmq {zmq.__version__}")
+    print(f"device: {best_device()}")
+    try:
+        model = load("starter", torch.device("cpu"))
+    except ShotError as error:
+        print(error)
+        return 1
+    print(f"starter model: loads; sizes in multiples of {model.size_multiple}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
+    parser.add_argument("--version", action="version", version=VERSION)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("serve", help="run the service the add-on talks to")
+    command.add_argument("--endpoint", default=DEFAULT_ENDPOINT, help="port 0 picks a free one")
+    command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
+    command.add_argument("--jobs", type=Path, help="folder of the job store")
+    command.set_defaults(run=serve)
+    command = commands.add_parser("generate", help="frames from a folder of saved passes")
+    command.add_argument("passes", type=Path)
+    add_shot_arguments(command)
+    command.add_argument("--jobs", type=Path, help="folder of the job store")
+    command.set_defaults(run=generate)
+    command = commands.add_parser("evaluate", help="measure the consistency of finished frames")
+    command.add_argument("passes", type=Path)
+    command.add_argument("frames", type=Path)
+    command.set_defaults(run=evaluate)
+    commands.add_parser("models", help="list named models").set_defaults(run=models)
+    commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING)
+    return int(args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""Jobs on disk and their execution.
+
+``store`` keeps requests, passes, latents and frames, each written and then renamed; ``runner`` turns a job into frames
+and tells what happens through typed messages.
+"""

@@ -1,0 +1,104 @@
+"""Runs one job: resumes what is on disk, generates the rest, and says what happens."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from backend.metrics.consistency import consistency
+from backend.models.loading import ImageModel, load
+from backend.video.pipeline import Interrupted, ShotPipeline, Watch
+from shared.messages import Cancelled, Failed, Finished, FrameResult, Message, Progress
+from shared.shot import ShotError
+from shared.version import VERSION
+
+from .store import Job
+
+Emit = Callable[[Message, dict[str, np.ndarray] | None], None]
+
+
+class ModelCache:
+    """Keeps the model used last."""
+
+    def __init__(self) -> None:
+        self._model: ImageModel | None = None
+
+    def get(self, name: str) -> ImageModel:
+        """The loaded model; ``ShotError`` when it cannot be loaded."""
+        if self._model is None or self._model.name != name:
+            self._model = None
+            self._model = load(name)
+        return self._model
+
+
+def run(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[], bool]) -> bool:
+    """Generate a job's frames, emitting each as soon as it is stored; True when the job is finished.
+
+    Everything that goes wrong is emitted as ``Failed``; nothing on disk is lost.
+    """
+    def send_frame(index: int, image: np.ndarray) -> None:
+        emit(FrameResult(job=job.name, index=index, frame=job.request.frames[index]), {"image": image})
+
+    try:
+        done = job.finished_frames()
+        for index in done:
+            send_frame(index, job.read_frame(index))
+        report = job.report()
+        if report is None or len(done) < len(job.request.frames):
+            report = _generate(job, models, emit, should_stop, set(done), send_frame)
+            job.finish(report)
+        emit(Finished(job=job.name, report=report), None)
+        return True
+    except Interrupted:
+        emit(Cancelled(job=job.name), None)
+    except ShotError as error:
+        emit(Failed(job=job.name, code=error.code, message=str(error)), None)
+    except MemoryError:
+        emit(Failed(job=job.name, code="memory", message="There is not enough memory; use fewer frames or a smaller "
+                                                         "resolution."), None)
+    except OSError as error:
+        emit(Failed(job=job.name, code="disk", message=f"The job folder cannot be used: {error}."), None)
+    except RuntimeError as error:
+        memory = "out of memory" in str(error).lower()
+        advice = "The device ran out of memory; use fewer frames or a smaller resolution." if memory else (
+            f"The generation failed: {str(error).splitlines()[0]}")
+        emit(Failed(job=job.name, code="memory" if memory else "internal", message=advice), None)
+    return False
+
+
+def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[], bool], done: set[int],
+              send_frame: Callable[[int, np.ndarray], None]) -> dict[str, Any]:
+    started = time.perf_counter()
+    emit(Progress(job=job.name, stage="loading the model", step=0, steps=1), None)
+    model = models.get(job.request.model)
+    passes = job.passes()
+
+    def progress(stage: str, step: int, steps: int) -> None:
+        emit(Progress(job=job.name, stage=stage, step=step, steps=steps), None)
+
+    watch = Watch(progress, should_stop, job.save_latents, job.load_latents)
+    watch.timed("loading", started)
+    for index, image in enumerate(ShotPipeline(model, job.request, passes, watch).frames()):
+        if index not in done:
+            job.write_frame(index, image)
+            send_frame(index, image)
+    measuring = time.perf_counter()
+    images = np.stack([job.read_frame(n) for n in range(len(job.request.frames))])
+    figures = consistency(images, passes)
+    watch.timed("measuring", measuring)
+    packages = ("torch", "diffusers", "transformers", "numpy", "scipy", "pyzmq")
+    return {
+        "job": job.name,
+        "settings": msgspec.to_builtins(job.request),
+        "method": msgspec.to_builtins(job.request.resolved_method()),
+        "seconds": {name: round(value, 3) for name, value in watch.seconds.items()},
+        "consistency": {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
+        "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in packages}},
+        "device": str(model.device),
+    }

@@ -1,0 +1,1 @@
+"""Honest figures about finished frames: float arithmetic, exact correspondences, visible in both frames."""

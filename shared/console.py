@@ -1,0 +1,114 @@
+"""What both command lines share: the arguments of a shot, and progress for people or for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
+from .shot import METHODS, PRESETS, ShotError, ShotRequest
+
+
+def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that become a ``ShotRequest``, and those of output."""
+    parser.add_argument("--prompt", required=True, help="what the character and the place look like")
+    parser.add_argument("--negative-prompt", default="", help="what should not be seen")
+    parser.add_argument("--preset", default="latentman", choices=PRESETS)
+    parser.add_argument("--model", default="starter", help="starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance-scale", type=float, default=4.0)
+    parser.add_argument("--control-scale", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-alignment", action="store_true", help="switch Spatial Latent Alignment off")
+    parser.add_argument("--no-guidance", action="store_true", help="switch Pixel-Wise Guidance off")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the frames")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+
+
+def request_from(args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float) -> ShotRequest:
+    """The request that the arguments describe."""
+    method = METHODS[args.preset]
+    if args.no_alignment or args.no_guidance:
+        method = msgspec.structs.replace(
+            method, alignment=None if args.no_alignment else method.alignment,
+            guidance=None if args.no_guidance else method.guidance)
+    return ShotRequest(prompt=args.prompt, negative_prompt=args.negative_prompt, width=width, height=height, frames=frames,
+                       fps=fps, seed=args.seed, model=args.model, preset=args.preset, steps=args.steps,
+                       guidance_scale=args.guidance_scale, control_scale=args.control_scale,
+                       method=None if method == METHODS[args.preset] else method)
+
+
+def parse_frames(text: str) -> tuple[int, ...]:
+    """``1-24``, ``1-24:2``, ``3,5,9`` or mixtures -> frame numbers; ``ShotError`` for anything else."""
+    frames: list[int] = []
+    try:
+        for piece in text.split(","):
+            span, _, step = piece.strip().partition(":")
+            # a leading minus belongs to the number
+            first, dash, last = span[1:].partition("-")
+            start = int(span[:1] + first)
+            end = int(last) if dash else start
+            frames += range(start, end + 1, int(step or 1))
+    except ValueError:
+        raise ShotError("frames", f"'{text}' is no frame range; write it like 1-24, 1-24:2 or 3,5,9.") from None
+    if not frames:
+        raise ShotError("frames", f"The frame range '{text}' is empty.")
+    return tuple(frames)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder; ``ShotError`` when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ShotError("disk", f"The folder {folder} cannot be written ({reason}); choose another one.") from error
+
+
+class Console:
+    """Progress on one line for people, or one JSON object a line for programs."""
+
+    def __init__(self, as_json: bool, stream: TextIO | None = None) -> None:
+        self._json, self._stream = as_json, stream or sys.stdout
+        self._open_line = False
+
+    def say(self, event: str, **values: Any) -> None:
+        """An event with values; people see its ``message``."""
+        if self._json:
+            self._stream.write(json.dumps({"event": event, **values}) + "\n")
+        elif "message" in values:
+            self._stream.write(("\n" if self._open_line else "") + f"{values['message']}\n")
+            self._open_line = False
+        self._stream.flush()
+
+    def bar(self, stage: str, step: int, steps: int) -> None:
+        """Progress within a stage."""
+        if self._json:
+            self.say("progress", stage=stage, step=step, steps=steps)
+            return
+        filled = round(24 * step / max(steps, 1))
+        self._stream.write(f"\r{stage:<20} [{'#' * filled}{'.' * (24 - filled)}] {step}/{steps}  ")
+        self._open_line = True
+        if step == steps:
+            self._stream.write("\n")
+            self._open_line = False
+        self._stream.flush()
+
+    def show(self, message: AnyMessage) -> None:
+        """A message of the backend."""
+        if isinstance(message, Progress):
+            self.bar(message.stage, message.step, message.steps)
+        elif isinstance(message, FrameResult) and self._json:
+            self.say("frame", frame=message.frame, index=message.index)
+        elif isinstance(message, Failed):
+            self.say("failed", code=message.code, message=message.message)
+        elif isinstance(message, Finished):
+            self.say("finished", report=message.report)

@@ -1,0 +1,58 @@
+"""CURVE keys in the user's own configuration folder, made on first use and readable by nobody else.
+
+Add-on and backend of one user find the same folder, so nothing has to be typed; whoever cannot read it cannot connect.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ENVIRONMENT = "LATENTMAN_CONFIG"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Z85-encoded CURVE keys of both ends."""
+
+    server_public: bytes
+    server_secret: bytes
+    client_public: bytes
+    client_secret: bytes
+
+
+def config_folder() -> Path:
+    """``$LATENTMAN_CONFIG``, else the platform's configuration folder."""
+    if ENVIRONMENT in os.environ:
+        return Path(os.environ[ENVIRONMENT])
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA", Path.home())) / "LatentMan"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "LatentMan"
+    return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "latentman"
+
+
+def load_or_create(make_pair: Callable[[], tuple[bytes, bytes]], folder: Path | None = None) -> Keys:
+    """The user's keys; ``make_pair`` is ``zmq.curve_keypair``. The first of two racing processes wins."""
+    folder = (folder or config_folder()) / "keys"
+    path = folder / "curve.txt"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part = folder / f"curve.{os.getpid()}.part"
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(b"\n".join([*make_pair(), *make_pair()]) + b"\n")
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            os.replace(part, path)
+        part.unlink(missing_ok=True)
+    lines = path.read_bytes().split()
+    if len(lines) != 4 or any(len(line) != 40 for line in lines):
+        raise ValueError(f"The keys in {path} are damaged; delete the file to make new ones, then restart the backend.")
+    return Keys(*lines)

@@ -1,0 +1,150 @@
+"""A shot: what is asked of the backend, as typed values.
+
+``ShotRequest`` holds everything that changes the pictures, so that equal requests with equal passes give equal frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+#: per-frame arrays of a shot: name -> (dtype, trailing dimensions after (frames, height, width))
+PASS_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
+    "depth": ("float32", ()),
+    "mask": ("uint8", ()),
+    "uv": ("float32", (2,)),
+    "rest": ("float32", (3,)),
+    "part": ("uint8", ()),
+}
+MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
+PRESETS = ("latentman", "cross_frame", "per_frame")
+REFERENCES = ("prev", "first", "prev_new")
+
+
+class ShotError(ValueError):
+    """A request or its passes do not fit; ``code`` is for programs, the message one sentence for the user."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Alignment(msgspec.Struct, frozen=True):
+    """Spatial Latent Alignment: on the first ``until`` share of the steps, against ``reference`` frames."""
+
+    until: float = 0.4
+    reference: str = "prev_new"
+
+
+class Guidance(msgspec.Struct, frozen=True):
+    """Pixel-Wise Guidance on the steps between two shares of the schedule.
+
+    ``rho`` is the step length, ``resolution`` the side in pixels on which pictures are compared, 0 for half the frame.
+    """
+
+    start: float = 0.4
+    until: float = 0.6
+    rho: float = 0.01
+    resolution: int = 0
+
+
+class Method(msgspec.Struct, frozen=True):
+    """The parts a preset is composed of; None switches a part off."""
+
+    shared_noise: bool = True
+    cross_frame_attention: bool = True
+    alignment: Alignment | None = None
+    guidance: Guidance | None = None
+
+
+METHODS: dict[str, Method] = {
+    "latentman": Method(alignment=Alignment(), guidance=Guidance()),
+    "cross_frame": Method(),
+    "per_frame": Method(shared_noise=False, cross_frame_attention=False),
+}
+
+
+class ShotRequest(msgspec.Struct, frozen=True):
+    """Everything that decides how a shot looks, apart from its passes.
+
+    ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own.
+    """
+
+    prompt: str
+    width: int
+    height: int
+    frames: tuple[int, ...]
+    fps: float
+    negative_prompt: str = ""
+    seed: int = 0
+    model: str = "starter"
+    preset: str = "latentman"
+    steps: int = 20
+    guidance_scale: float = 4.0
+    control_scale: float = 1.0
+    method: Method | None = None
+
+    def resolved_method(self) -> Method:
+        """The parts to run."""
+        return self.method if self.method is not None else METHODS[self.preset]
+
+
+@dataclass(frozen=True)
+class FramePasses:
+    """The rendered passes of a shot, (F, H, W, ...) as in ``PASS_LAYOUT``, row 0 at the top.
+
+    ``depth`` in [0, 1] with the shot's near = 1 and background 0; ``mask`` the character's index, 0 for the background;
+    ``uv`` texture coordinates; ``rest`` rest positions in metres; ``part`` the body part, 0 for the background.
+    """
+
+    depth: np.ndarray
+    mask: np.ndarray
+    uv: np.ndarray
+    rest: np.ndarray
+    part: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The passes by name."""
+        return {name: getattr(self, name) for name in PASS_LAYOUT}
+
+    @property
+    def frame_count(self) -> int:
+        """The number of frames F."""
+        return len(self.depth)
+
+
+def check_request(request: ShotRequest) -> None:
+    """Raise ``ShotError`` for settings that cannot be run."""
+    if not request.prompt.strip():
+        raise ShotError("prompt", "The prompt is empty; describe the character and the place.")
+    if request.preset not in PRESETS:
+        raise ShotError("preset", f"There is no preset '{request.preset}'; choose one of {', '.join(PRESETS)}.")
+    if not 1 <= len(request.frames) <= MAX_FRAMES:
+        raise ShotError("frames", f"The shot has {len(request.frames)} frames; it needs 1 to {MAX_FRAMES}.")
+    if not (8 <= request.width <= MAX_SIDE and 8 <= request.height <= MAX_SIDE):
+        raise ShotError("size", f"{request.width}x{request.height} is out of range; sides go from 8 to {MAX_SIDE}.")
+    if not 1 <= request.steps <= MAX_STEPS:
+        raise ShotError("steps", f"{request.steps} steps are out of range; choose 1 to {MAX_STEPS}.")
+    for name in ("guidance_scale", "control_scale", "fps"):
+        value = getattr(request, name)
+        if not (np.isfinite(value) and 0 <= value <= 1000):
+            raise ShotError(name, f"The {name.replace('_', ' ')} {value} is out of range; choose 0 to 1000.")
+    alignment = request.resolved_method().alignment
+    if alignment and alignment.reference not in REFERENCES:
+        raise ShotError("method", f"The alignment reference '{alignment.reference}' is unknown; use {', '.join(REFERENCES)}.")
+
+
+def check_passes(request: ShotRequest, arrays: dict[str, np.ndarray]) -> FramePasses:
+    """The passes of a request, or ``ShotError`` when shapes, types or values do not fit it."""
+    for name, (dtype, trailing) in PASS_LAYOUT.items():
+        if name not in arrays:
+            raise ShotError("passes", f"The pass '{name}' is missing; render the passes again.")
+        array, wanted = arrays[name], (len(request.frames), request.height, request.width, *trailing)
+        if array.shape != wanted or array.dtype != np.dtype(dtype):
+            raise ShotError("passes", f"The pass '{name}' is {array.dtype}{list(array.shape)}, expected "
+                                      f"{dtype}{list(wanted)}; render the passes again.")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ShotError("passes", f"The pass '{name}' contains values that are not numbers; render it again.")
+    return FramePasses(**{name: arrays[name] for name in PASS_LAYOUT})
