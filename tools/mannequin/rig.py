@@ -127,7 +127,8 @@ def pose_correctives(points: np.ndarray, joints: np.ndarray, weights: np.ndarray
     """(V, 3, 207): the linear map from R - I of the 23 joints that best undoes the collapse of linear skinning.
 
     For every joint alone, random bends up to 100 degrees are skinned with dual quaternions, which keep the volume of a
-    bend; the difference to linear blending, brought back to the rest pose, is fitted by least squares.
+    bend; half of the difference to linear blending (all of it would bulge), brought back to the rest pose, is fitted by
+    least squares.
     """
     generator = np.random.default_rng(7)
     kids = children(SMPL_PARENTS)
@@ -149,7 +150,7 @@ def pose_correctives(points: np.ndarray, joints: np.ndarray, weights: np.ndarray
         volume = _apply_dual(blended, np.broadcast_to(p, linear.shape))
         # undo the linear blend's matrix, which the corrective goes through before it is seen
         blend = s[..., None] * matrices[:, None] + (1 - s[..., None]) * np.eye(3)
-        wanted = np.linalg.solve(blend + 1e-3 * np.eye(3), (volume - linear)[..., None])[..., 0]
+        wanted = np.linalg.solve(blend + 1e-3 * np.eye(3), 0.5 * (volume - linear)[..., None])[..., 0]
         features = (matrices - np.eye(3)).reshape(CORRECTIVE_SAMPLES, 9)
         ridge = np.concatenate([features, 0.1 * np.eye(9)])
         target = np.concatenate([wanted.reshape(CORRECTIVE_SAMPLES, -1), np.zeros((9, 3 * len(rows)))])

@@ -1,0 +1,109 @@
+"""Joint positions -> local bone rotations of an SMPL-type skeleton, in closed form for all frames at once.
+
+Pelvis and chest come from several children (Kabsch), other joints from the smallest swing of their bone on the
+accumulated pose, so errors do not pile up; knees and elbows tell the twist of the limb above them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..shared_link import SMPL_JOINTS, SMPL_PARENTS, Motion
+from .rotations import about, continuous, kabsch, swing, to_quaternions, unit
+
+INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
+#: joints whose rotation is seen through several children
+TRIPODS = {"pelvis": ("left_hip", "right_hip", "spine1"), "spine3": ("neck", "left_collar", "right_collar")}
+#: bone -> (the joint below, the joint below that, hinge axis in the rest pose)
+HINGES = {
+    "left_hip": ("left_knee", "left_ankle", (1.0, 0, 0)), "right_hip": ("right_knee", "right_ankle", (1.0, 0, 0)),
+    "left_shoulder": ("left_elbow", "left_wrist", (0, -1.0, 0)),
+    "right_shoulder": ("right_elbow", "right_wrist", (0, 1.0, 0)),
+}
+SWINGS = {"spine1": "spine2", "spine2": "spine3", "neck": "head", "left_collar": "left_shoulder",
+          "right_collar": "right_shoulder", "left_hip": "left_knee", "right_hip": "right_knee", "left_knee": "left_ankle",
+          "right_knee": "right_ankle", "left_ankle": "left_foot", "right_ankle": "right_foot",
+          "left_shoulder": "left_elbow", "right_shoulder": "right_elbow", "left_elbow": "left_wrist",
+          "right_elbow": "right_wrist"}
+#: a straight limb says nothing about its twist; this much trust keeps the rest twist there
+PRIOR = 0.02
+SMOOTHING = np.exp(-0.5 * (np.arange(-4, 5) / 1.8) ** 2)
+
+
+@dataclass(frozen=True)
+class RigMotion:
+    """Local rotations of SMPL joints, quaternions (F, 24, 4) as (w, x, y, z), continuous over time, and the pelvis
+    positions (F, 3) in metres, Y up."""
+
+    quaternions: np.ndarray
+    pelvis: np.ndarray
+
+
+def _twist(direction: np.ndarray, hinge_now: np.ndarray, hinge_seen: np.ndarray) -> np.ndarray:
+    """(F,) angles about unit bone directions that bring the posed hinge to the seen one.
+
+    The seen hinge's length is how far it can be trusted; where it vanishes the angle of the neighbouring frames, and in
+    the end none, is taken.
+    """
+    flat_seen = hinge_seen - direction * (hinge_seen * direction).sum(-1, keepdims=True)
+    cosine = (hinge_now * flat_seen).sum(-1)
+    sine = (np.cross(hinge_now, flat_seen) * direction).sum(-1)
+    padded = [np.pad(part, 4, mode="edge") for part in (cosine, sine)]
+    around = [np.convolve(part, SMOOTHING / SMOOTHING.sum(), "valid") for part in padded]
+    trust = np.clip(np.hypot(cosine, sine) / 0.25, 0, 1)
+    return np.arctan2(trust * sine + (1 - trust) * around[1], trust * cosine + (1 - trust) * around[0] + PRIOR)
+
+
+def retarget(motion: Motion, rest_joints: np.ndarray) -> RigMotion:
+    """Rotations that pose a skeleton with rest joints (24, 3) like a motion of 22 joints.
+
+    The path of the pelvis is scaled by the ratio of leg lengths, so that feet neither slide nor sink on another body.
+    """
+    joints = motion.joints
+    frames = len(joints)
+    turned = np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), frames, 3, 3)).copy()
+    rest = np.zeros((len(SMPL_JOINTS), 3))
+    for joint, parent in enumerate(SMPL_PARENTS):
+        if parent >= 0:
+            rest[joint] = unit(rest_joints[joint] - rest_joints[parent])
+
+    def seen(child: str) -> np.ndarray:
+        return unit(joints[:, INDEX[child]] - joints[:, SMPL_PARENTS[INDEX[child]]])
+
+    for joint, name in enumerate(SMPL_JOINTS):
+        parent = SMPL_PARENTS[joint]
+        above = turned[parent] if parent >= 0 else turned[joint]
+        if name in TRIPODS:
+            kids = TRIPODS[name]
+            turned[joint] = kabsch(rest[[INDEX[k] for k in kids]], np.stack([seen(k) for k in kids], 1))
+        elif name in SWINGS:
+            child = SWINGS[name]
+            direction = seen(child)
+            turned[joint] = swing(above @ rest[INDEX[child]], direction) @ above
+            if name in HINGES:
+                _, below, axis = HINGES[name]
+                hinge = np.cross(direction, seen(below))
+                if "hip" in name:
+                    # toes point where knees bend, which helps where the leg is straight
+                    toes = seen(name.replace("hip", "foot"))
+                    hinge = hinge + 0.1 * np.cross(toes, direction)
+                angle = _twist(direction, turned[joint] @ np.array(axis), hinge)
+                turned[joint] = about(direction, angle) @ turned[joint]
+        else:
+            turned[joint] = above
+    parents = np.maximum(SMPL_PARENTS, 0)
+    local = np.swapaxes(turned[parents], -1, -2) @ turned
+    local[0] = turned[0]
+    scale = _leg_length(rest_joints) / float(np.mean([_leg_length(pose) for pose in joints[:1]]))
+    quaternions = continuous(np.moveaxis(to_quaternions(local), 0, 1))
+    return RigMotion(quaternions, joints[:, 0] * scale)
+
+
+def _leg_length(joints: np.ndarray) -> float:
+    total = 0.0
+    for side in ("left", "right"):
+        chain = [INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle")]
+        total += sum(float(np.linalg.norm(joints[a] - joints[b])) for a, b in zip(chain[:-1], chain[1:], strict=True))
+    return total / 2
