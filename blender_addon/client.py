@@ -1,0 +1,137 @@
+"""The socket to the backend: a thread owns it, typed events come out of a queue, the main thread drains that.
+
+Nothing here touches bpy.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from .shared_link import keys, messages
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:48573"
+CONNECT_SECONDS = 10.0
+
+
+class EndpointError(ValueError):
+    """An address that cannot be one; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A message of the backend with its arrays."""
+
+    message: messages.AnyMessage
+    arrays: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ConnectionLost:
+    """The backend is gone, or never answered; ``reason`` is a sentence for the user."""
+
+    reason: str
+
+
+def normalise_endpoint(text: str) -> str:
+    """``host:port``, ``tcp://host:port``, ``http://host:port/`` or a bare port -> ``tcp://host:port``."""
+    value = text.strip().rstrip("/")
+    for scheme in ("tcp://", "http://", "https://", "ws://"):
+        value = value.removeprefix(scheme)
+    host, colon, port = value.rpartition(":")
+    if not colon:
+        host, port = ("127.0.0.1", value) if value.isdigit() else (value, "48573")
+    if not port.isdigit() or not 0 < int(port) < 65536 or not host or "/" in host or " " in host:
+        raise EndpointError(f"'{text}' is no address of a backend; write it like 127.0.0.1:48573.")
+    return f"tcp://{'127.0.0.1' if host == 'localhost' else host}:{port}"
+
+
+class BackendClient:
+    """A connection to one backend. Every method may be called from the main thread; none blocks."""
+
+    def __init__(self, endpoint: str) -> None:
+        """Starts connecting; ``ConnectionLost`` follows if nobody answers in time."""
+        self.endpoint = normalise_endpoint(endpoint)
+        self.events: queue.SimpleQueue[Event | ConnectionLost] = queue.SimpleQueue()
+        self._context = zmq.Context()
+        self._orders = f"inproc://orders-{id(self)}"
+        self._sender = self._context.socket(zmq.PAIR)
+        self._sender.bind(self._orders)
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="latentman-client", daemon=True)
+        self._thread.start()
+        self.send(messages.Hello())
+
+    def send(self, message: messages.Message, arrays: dict[str, np.ndarray] | None = None) -> None:
+        """Queue a message; ``ConnectionLost`` arrives as an event if it cannot be delivered."""
+        if not self._ended:
+            self._sender.send_multipart(messages.encode(message, arrays), copy=False)
+
+    def close(self) -> None:
+        """End the connection and its thread; calling it twice does no harm."""
+        if self._ended:
+            return
+        self._ended = True
+        self._sender.send(b"")
+        self._thread.join(timeout=5)
+        self._sender.close(0)
+        self._context.destroy(0)
+
+    def _run(self) -> None:
+        pair = keys.load_or_create(zmq.curve_keypair)
+        socket = self._context.socket(zmq.DEALER)
+        socket.linger, socket.sndhwm, socket.rcvhwm = 0, 0, 0
+        socket.curve_serverkey = pair.server_public
+        socket.curve_publickey, socket.curve_secretkey = pair.client_public, pair.client_secret
+        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        orders = self._context.socket(zmq.PAIR)
+        orders.connect(self._orders)
+        socket.connect(self.endpoint)
+        poller = zmq.Poller()
+        for one in (socket, monitor, orders):
+            poller.register(one, zmq.POLLIN)
+        answered, deadline = False, time.monotonic() + CONNECT_SECONDS
+        try:
+            while True:
+                ready = dict(poller.poll(200))
+                if socket in ready:
+                    answered = True
+                    self._receive(socket.recv_multipart())
+                if monitor in ready and self._lost(recv_monitor_message(monitor), answered):
+                    return
+                if orders in ready:
+                    parts = orders.recv_multipart()
+                    if parts == [b""]:
+                        return
+                    socket.send_multipart(parts, copy=False)
+                if not answered and time.monotonic() > deadline:
+                    self.events.put(ConnectionLost(f"No backend answers at {self.endpoint}; press Start or check the "
+                                                   "address in the preferences."))
+                    return
+        finally:
+            socket.disable_monitor()
+            for one in (socket, monitor, orders):
+                one.close(0)
+
+    def _receive(self, parts: list[bytes]) -> None:
+        try:
+            self.events.put(Event(*messages.decode(parts)))
+        except messages.WireError as error:
+            self.events.put(Event(messages.Failed(code=error.code, message=str(error)), {}))
+
+    def _lost(self, event: dict[str, Any], answered: bool) -> bool:
+        if event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self.events.put(ConnectionLost("The backend does not know this user's key; start it as the same user."))
+            return True
+        if event["event"] == zmq.EVENT_DISCONNECTED and answered:
+            self.events.put(ConnectionLost("The backend stopped; finished frames are kept. Start it and generate again to "
+                                           "go on."))
+            return True
+        return False

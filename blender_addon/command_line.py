@@ -1,0 +1,155 @@
+"""``blender -b shot.blend --command latentman generate ...`` and ``python -m blender_addon ...``.
+
+Exit codes: 0 all frames exist, 1 the generation failed, 2 the input is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from . import preferences
+from .generation import Generation
+from .shared_link import console, shot
+from .state import Session
+
+COMMAND = "latentman"
+START_SECONDS = 120.0
+
+
+def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object | None:
+    """The object of a name, the panel's character, or the only armature; ``ShotError`` when the name is unknown."""
+    if name:
+        if name not in scene.objects:
+            raise shot.ShotError("character", f"There is no object '{name}' in the scene.")
+        return scene.objects[name]
+    chosen = scene.latentman.character if hasattr(scene, "latentman") else None
+    armatures = [o for o in scene.objects if o.type == "ARMATURE"]
+    return chosen or (armatures[0] if armatures else None)
+
+
+def wait_until(session: Session, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
+    """Pump until a condition holds; False when the time is over."""
+    end = time.monotonic() + seconds
+    while not condition():
+        session.pump()
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def connect(session: Session, endpoint: str | None) -> None:
+    """Connect to a running backend, or start one on a free port; ``ShotError`` when neither works."""
+    if endpoint:
+        session.connect(endpoint)
+    else:
+        python = preferences.backend_python(bpy.context)
+        if not python:
+            raise shot.ShotError("backend", "No Python for the backend is known; set LATENTMAN_PYTHON, choose one in the "
+                                            "preferences, or give --endpoint.")
+        session.start(python, "127.0.0.1:" + str(free_port()))
+    wait_until(session, lambda: session.connected or bool(session.error), START_SECONDS)
+    if not session.connected:
+        raise shot.ShotError("backend", session.error or "The backend did not answer in time.")
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses right now."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _generate(args: argparse.Namespace) -> int:
+    out, session, scene = console.Console(args.json), Session(), bpy.context.scene
+    interrupted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
+    try:
+        frames = (console.parse_frames(args.frames) if args.frames else
+                  tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step)))
+        width, height = args.size
+        fps = scene.render.fps / scene.render.fps_base
+        request = console.request_from(args, width, height, frames, fps)
+        shot.check_request(request)
+        console.check_writable(args.out)
+        character = find_character(scene, args.character)
+        connect(session, args.endpoint)
+        session.generation = generation = Generation(
+            bpy.context, character, request, session.client, args.out, folder_per_job=False,
+            keep_passes=args.save_passes, on_message=out.show)
+        while not generation.done:
+            session.pump()
+            if interrupted:
+                generation.cancel()
+            time.sleep(0.002)
+        if generation.error:
+            out.say("failed", code="generation", message=generation.error)
+        elif generation.succeeded:
+            out.say("done", message=f"{len(generation.frames)} frames in {args.out}", out=str(args.out))
+        missing = [frame for frame in frames if not (args.out / f"{frame:04d}.png").exists()]
+        if interrupted:
+            return 130
+        return 0 if generation.succeeded and not missing else 1
+    except shot.ShotError as error:
+        out.say("failed", code=error.code, message=str(error))
+        return 2
+    finally:
+        session.stop()
+        signal.signal(signal.SIGINT, before)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}' is no size; write it like 256x256")
+    return int(width), int(height)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    top = argparse.ArgumentParser(prog=COMMAND, description="LatentMan: consistent frames of an animated character.")
+    commands = top.add_subparsers(dest="command", required=True)
+    generate = commands.add_parser("generate", help="render passes, generate frames, store them")
+    console.add_shot_arguments(generate)
+    generate.add_argument("--frames", help="like 1-24, 1-24:2 or 3,5,9; the scene's range when left out")
+    generate.add_argument("--size", type=_size, default=(256, 256), metavar="WxH")
+    generate.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
+    generate.add_argument("--endpoint", help="address of a running backend; one is started when left out")
+    generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `backend generate`")
+    generate.set_defaults(run=_generate)
+    return top
+
+
+def main(argv: list[str]) -> int:
+    """Run a command; returns the exit code."""
+    try:
+        args: Any = parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return int(args.run(args))
+
+
+_registered = None
+
+
+def register() -> None:
+    """Make ``blender --command latentman`` work."""
+    global _registered
+    _registered = bpy.utils.register_cli_command(COMMAND, main)
+
+
+def unregister() -> None:
+    """Take the command away again."""
+    global _registered
+    if _registered is not None:
+        bpy.utils.unregister_cli_command(_registered)
+        _registered = None

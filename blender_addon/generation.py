@@ -1,0 +1,164 @@
+"""One generation from passes to pictures on disk: the same code for the panel, the command line and the demo.
+
+``step`` does a little work and returns at once, so that the window stays alive; call it until ``done``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bpy
+import msgspec
+import numpy as np
+
+from .client import BackendClient, ConnectionLost, Event
+from .passes.render import PassRender
+from .shared_link import messages, passes_folder, shot
+
+
+def save_png(image: np.ndarray, path: Path) -> None:
+    """Write (H, W, 3) uint8 as PNG: whole or not at all."""
+    height, width = image.shape[:2]
+    rgba = np.ones((height, width, 4), np.float32)
+    rgba[..., :3] = image[::-1].astype(np.float32) / 255
+    picture = bpy.data.images.new("LatentMan Frame", width, height, alpha=False)
+    try:
+        picture.pixels.foreach_set(rgba.ravel())
+        part = path.with_name(path.stem + ".part.png")
+        picture.filepath_raw, picture.file_format = str(part), "PNG"
+        picture.save()
+        os.replace(part, path)
+    finally:
+        bpy.data.images.remove(picture)
+
+
+class Generation:
+    """Renders a shot's passes, sends them, and stores the frames that come back as ``<folder>/<frame>.png``."""
+
+    def __init__(self, context: bpy.types.Context, character: bpy.types.Object | None, request: shot.ShotRequest,
+                 client: BackendClient, out: Path, *, folder_per_job: bool, keep_passes: Path | None = None,
+                 on_message: Callable[[Any], None] | None = None) -> None:
+        """Raises ``ShotError`` for settings that cannot be run and for scenes that cannot be rendered."""
+        shot.check_request(request)
+        self.request, self.folder = request, out
+        self.stage, self.fraction = "rendering passes", 0.0
+        self.error = ""
+        self.report: dict[str, Any] | None = None
+        self.frames: dict[int, Path] = {}
+        self.cancelled = self.connection_lost = False
+        self.seconds: dict[str, float] = {}
+        self._client, self._on_message = client, on_message
+        self._folder_per_job, self._keep_passes = folder_per_job, keep_passes
+        self._ticket, self._job = uuid.uuid4().hex, ""
+        self._render = PassRender(context, character, request.frames, request.width, request.height)
+        self._steps = self._render.steps()
+        self._rendering, self._finished = True, False
+        self._started = time.perf_counter()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will happen: finished, failed or cancelled."""
+        return self._finished or self.cancelled or bool(self.error)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every frame is on disk."""
+        return self._finished and len(self.frames) == len(self.request.frames)
+
+    @property
+    def busy(self) -> bool:
+        """Whether ``step`` has something to do right now."""
+        return not self.done and (self._rendering or not self._client.events.empty())
+
+    def cancel(self) -> None:
+        """Stop; finished frames are kept."""
+        if self.done:
+            return
+        if self._rendering or not self._job:
+            self._steps.close()
+            self.cancelled = True
+        else:
+            self.stage = "cancelling"
+            self._client.send(messages.Cancel(job=self._job))
+
+    def fail(self, sentence: str) -> None:
+        """End with an error."""
+        self._steps.close()
+        self.error = self.error or sentence
+
+    def step(self) -> None:
+        """Render one frame of passes, or handle every message that is waiting."""
+        if self.done:
+            return
+        try:
+            if self._rendering:
+                self._render_one()
+            while not self.done and not self._client.events.empty():
+                self._handle(self._client.events.get())
+        except shot.ShotError as error:
+            self.fail(str(error))
+        except (OSError, ReferenceError, RuntimeError) as error:
+            self.fail(f"The generation stopped: {error}")
+
+    def _progress(self, stage: str, step: int, steps: int) -> None:
+        self.stage, self.fraction = stage, step / max(steps, 1)
+        if self._on_message:
+            self._on_message(messages.Progress(job=self._job, stage=stage, step=step, steps=steps))
+
+    def _render_one(self) -> None:
+        index = next(self._steps, None)
+        if index is not None:
+            self._progress("rendering passes", index + 1, len(self.request.frames))
+            return
+        self._rendering = False
+        passes = self._render.result()
+        self.seconds["passes"] = time.perf_counter() - self._started
+        if self._keep_passes:
+            passes_folder.save(self._keep_passes, passes, self._render.manifest(self.request.fps))
+        self._client.send(messages.Submit(ticket=self._ticket, request=self.request), passes.arrays())
+        self._started = time.perf_counter()
+        self.stage, self.fraction = "waiting for the backend", 0.0
+
+    def _handle(self, event: Event | ConnectionLost) -> None:
+        if isinstance(event, ConnectionLost):
+            self.connection_lost = True
+            self.fail(event.reason)
+            return
+        message = event.message
+        if isinstance(message, messages.Accepted) and message.ticket == self._ticket:
+            self._job = message.job
+            if self._folder_per_job:
+                self.folder = self.folder / message.job
+            self.folder.mkdir(parents=True, exist_ok=True)
+        elif isinstance(message, messages.Failed):
+            if self._on_message and message.ticket in ("", self._ticket):
+                self._on_message(message)
+            if message.ticket == self._ticket or message.job == self._job:
+                self.fail(message.message)
+        elif getattr(message, "job", None) == self._job and self._job:
+            self._handle_own(message, event.arrays)
+
+    def _handle_own(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:
+        if isinstance(message, messages.Progress):
+            if self.stage != "cancelling":
+                self._progress(message.stage, message.step, message.steps)
+            return
+        if isinstance(message, messages.FrameResult):
+            path = self.folder / f"{message.frame:04d}.png"
+            save_png(arrays["image"], path)
+            self.frames[message.index] = path
+        elif isinstance(message, messages.Cancelled):
+            self.cancelled = True
+        elif isinstance(message, messages.Finished):
+            self.seconds["backend"] = time.perf_counter() - self._started
+            self.report = message.report
+            passes_folder.write_atomically(self.folder / "report.json",
+                                           msgspec.json.format(msgspec.json.encode(message.report)))
+            self._finished = True
+        if self._on_message:
+            self._on_message(message)

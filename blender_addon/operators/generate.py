@@ -1,0 +1,129 @@
+"""Generate: preview one frame, make the whole range, cancel."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import bpy
+
+from .. import properties
+from ..generation import Generation
+from ..shared_link import console, shot
+from ..state import session
+
+PREVIEW_IMAGE = "LatentMan Preview"
+
+
+def _ready(cls, context) -> bool:
+    if not session.connected:
+        cls.poll_message_set("The backend is not running; press Start above")
+        return False
+    if session.generation and not session.generation.done:
+        cls.poll_message_set("A generation is running; wait or cancel it")
+        return False
+    cls.poll_message_set("Pick a character first")
+    return properties.of(context).character is not None
+
+
+def output_folder(settings: properties.LatentManSettings) -> Path:
+    """Where results go; an unsaved file has no folder of its own."""
+    if settings.output.startswith("//") and not bpy.data.filepath:
+        return Path(bpy.app.tempdir or tempfile.gettempdir()) / "latentman"
+    return Path(bpy.path.abspath(settings.output))
+
+
+def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], preview: bool) -> set[str]:
+    settings, scene = properties.of(context), context.scene
+    try:
+        request = settings.request(scene, frames)
+        shot.check_request(request)
+        folder = output_folder(settings)
+        console.check_writable(folder)
+        session.error = ""
+        session.generation = Generation(context, settings.character, request, session.client, folder, folder_per_job=True)
+    except shot.ShotError as error:
+        operator.report({"ERROR"}, str(error))
+        return {"CANCELLED"}
+    session.on_generated = (lambda g: _show_preview(g)) if preview else (lambda g: _remember(g, scene.name))
+    return {"FINISHED"}
+
+
+def _show_preview(generation: Generation) -> None:
+    if not generation.succeeded:
+        return
+    old = bpy.data.images.get(PREVIEW_IMAGE)
+    if old:
+        bpy.data.images.remove(old)
+    image = bpy.data.images.load(str(generation.frames[0]))
+    image.name = PREVIEW_IMAGE
+    image.preview_ensure()
+
+
+def _remember(generation: Generation, scene_name: str) -> None:
+    """Add finished frames, also those of a generation that ended early, to the scene's results."""
+    scene = bpy.data.scenes.get(scene_name)
+    if scene is None or not generation.frames:
+        return
+    settings, request = scene.latentman, generation.request
+    result = settings.results.add()
+    result.name = request.prompt
+    result.folder, result.prompt, result.seed = str(generation.folder), request.prompt, request.seed
+    result.start, result.count = request.frames[0], len(generation.frames)
+    result.step = request.frames[1] - request.frames[0] if len(request.frames) > 1 else 1
+    figures = (generation.report or {}).get("consistency", {})
+    result.hmse = figures.get("hmse") or 0.0
+    settings.active_result = len(settings.results) - 1
+
+
+class PreviewFrame(bpy.types.Operator):
+    """Generate the current frame only and show it in the panel"""
+
+    bl_idname = "latentman.preview_frame"
+    bl_label = "Preview Frame"
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a backend and a character."""
+        return _ready(cls, context)
+
+    def execute(self, context):
+        """Begin; the timer does the rest."""
+        return _begin(self, context, (context.scene.frame_current,), True)
+
+
+class GenerateShot(bpy.types.Operator):
+    """Generate every frame of the range; frames are stored as they are finished"""
+
+    bl_idname = "latentman.generate"
+    bl_label = "Generate"
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a backend and a character."""
+        return _ready(cls, context)
+
+    def execute(self, context):
+        """Begin; the timer does the rest."""
+        return _begin(self, context, properties.of(context).frames(context.scene), False)
+
+
+class CancelGeneration(bpy.types.Operator):
+    """Stop the running generation within one step; finished frames are kept"""
+
+    bl_idname = "latentman.cancel"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, context):
+        """Only while something runs."""
+        cls.poll_message_set("Nothing is being generated")
+        return session.generation is not None and not session.generation.done
+
+    def execute(self, context):
+        """Ask the backend to stop."""
+        session.generation.cancel()
+        return {"FINISHED"}
+
+
+CLASSES = (PreviewFrame, GenerateShot, CancelGeneration)

@@ -1,0 +1,68 @@
+"""Results: into the sequencer, or opened as a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from .. import properties
+from ..sequencer import add_image_strip
+from ..shared_link import shot
+
+
+def _active(context) -> properties.LatentManResult | None:
+    settings = properties.of(context)
+    if 0 <= settings.active_result < len(settings.results):
+        return settings.results[settings.active_result]
+    return None
+
+
+class ResultToSequencer(bpy.types.Operator):
+    """Add the result's frames to the sequencer as an image strip, where the shot begins"""
+
+    bl_idname = "latentman.to_sequencer"
+    bl_label = "To Sequencer"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a result."""
+        cls.poll_message_set("Generate a shot first")
+        return _active(context) is not None
+
+    def execute(self, context):
+        """Add the strip on the first free channel."""
+        result = _active(context)
+        images = sorted(p for p in Path(result.folder).glob("*.png") if p.stem.lstrip("-").isdigit())
+        try:
+            add_image_strip(context.scene, images, result.start, result.prompt[:60], result.step)
+        except shot.ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class OpenResultFolder(bpy.types.Operator):
+    """Open the folder with the result's frames"""
+
+    bl_idname = "latentman.open_folder"
+    bl_label = "Open Folder"
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a result."""
+        cls.poll_message_set("Generate a shot first")
+        return _active(context) is not None
+
+    def execute(self, context):
+        """Hand the folder to the desktop."""
+        folder = _active(context).folder
+        if not Path(folder).is_dir():
+            self.report({"ERROR"}, f"The folder {folder} is gone; generate the shot again.")
+            return {"CANCELLED"}
+        bpy.ops.wm.path_open(filepath=folder)
+        return {"FINISHED"}
+
+
+CLASSES = (ResultToSequencer, OpenResultFolder)
