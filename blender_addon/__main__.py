@@ -18,9 +18,15 @@ def run() -> int:
         try:
             bpy.ops.wm.open_mainfile(filepath=arguments.pop(0))
         except RuntimeError as error:
+            properties.unregister()
             print(f"The file cannot be opened: {error}", file=sys.stderr)
             return 2
-    return main(arguments)
+    try:
+        return main(arguments)
+    finally:
+        # Blender must not meet our classes when it frees its memory at exit
+        properties.unregister()
 
 
-sys.exit(run())
+if __name__ == "__main__":
+    sys.exit(run())

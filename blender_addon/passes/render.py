@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
@@ -29,6 +31,19 @@ def check_camera(scene: bpy.types.Scene) -> None:
     """``ShotError`` when the scene cannot be rendered."""
     if scene.camera is None:
         raise shot.ShotError("camera", "There is no camera in the scene; add one with Add > Camera.")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block nothing reaches standard output: Blender writes its render log there, between our own lines."""
+    saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(sink)
 
 
 class PassRender:
@@ -59,7 +74,8 @@ class PassRender:
                     # the scene is lent only while a frame renders, so that the user never sees it changed
                     with pass_scene(scene, self._view_layer, self._bodies, *self._size, path):
                         scene.frame_set(frame)
-                        bpy.ops.render.render(write_still=True, scene=scene.name, layer=self._view_layer.name)
+                        with quiet():
+                            bpy.ops.render.render(write_still=True, scene=scene.name, layer=self._view_layer.name)
                     self._found.append(exr.read(Path(path)))
                     yield index
             finally:

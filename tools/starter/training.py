@@ -92,7 +92,7 @@ def train_vae(images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
     log = LossLog(folder / "vae_loss.txt")
     for step in _steps(start, plan.vae_steps, "vae"):
         rate = 1e-3 * min(1.0, (step + 1) / 100) * (0.05 + 0.95 * (0.5 + 0.5 * np.cos(np.pi * step / plan.vae_steps)))
-        optimiser.param_groups[0]["lr"] = rate
+        optimiser.param_groups[0]["lr"] = float(rate)
         real = _crops(images, depths, np.random.default_rng((plan.seed, step)), plan.batch).to(plan.device)
         with plan.autocast():
             latents = model.encode(real).latents
@@ -161,8 +161,8 @@ def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, pl
     alphas = noise_schedule.alphas_cumprod.to(plan.device)
     log = LossLog(folder / "diffusion_loss.txt")
     for step in _steps(start, plan.steps, "diffusion"):
-        optimiser.param_groups[0]["lr"] = 6e-4 * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * np.cos(
-            np.pi * min(1.0, step / plan.steps))) + 2e-5
+        fading = 0.5 + 0.5 * np.cos(np.pi * step / plan.steps)
+        optimiser.param_groups[0]["lr"] = float(6e-4 * min(1.0, (step + 1) / 200) * fading + 2e-5)
         generator = np.random.default_rng((plan.seed, 1, step))
         rows = np.sort(generator.choice(len(latents), plan.batch, replace=False))
         clean = torch.from_numpy(latents[rows].astype(np.float32)).to(plan.device)

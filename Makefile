@@ -1,0 +1,47 @@
+# Every target sets up what it needs; a second run re-uses it.
+PYTHON311 ?= $(shell sh tools/find_python.sh 3.11)
+PYTHON313 ?= $(shell sh tools/find_python.sh 3.13)
+VENV := build/venv
+VENV52 := build/venv-blender52
+RUN := $(VENV)/bin/python
+
+.PHONY: setup setup-blender52 demo test test-window bench extension lint clean
+
+setup: $(VENV)/.ready
+setup-blender52: $(VENV52)/.ready
+
+$(VENV)/.ready: requirements.txt requirements-dev.txt tools/setup_env.py
+	@test -n "$(PYTHON311)" || { echo "Python 3.11 is missing; install it, or name it with make PYTHON311=/path/to/python3.11"; exit 1; }
+	$(PYTHON311) tools/setup_env.py $(VENV)
+
+$(VENV52)/.ready: requirements.txt requirements-dev.txt tools/setup_env.py
+	@test -n "$(PYTHON313)" || { echo "Python 3.13 is missing; install it, or name it with make PYTHON313=/path/to/python3.13"; exit 1; }
+	$(PYTHON313) tools/setup_env.py $(VENV52)
+
+demo: setup
+	$(RUN) -m tools.demo
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+test: lint
+	$(RUN) -m pytest
+ifneq ($(PYTHON313),)
+	$(MAKE) setup-blender52
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest tests/blender_addon tests/shared
+else
+	@echo "No Python 3.13 here: the add-on's tests on Blender 5.2 were left out."
+endif
+
+test-window: setup extension
+	$(RUN) -m tools.window_test
+
+bench: setup
+	$(RUN) -m tools.bench
+
+extension: setup
+	$(RUN) -m tools.package_extension
+
+clean:
+	rm -rf build/demo build/bench build/window build/extension

@@ -1,0 +1,182 @@
+"""``python -m tools.demo``: the whole loop in one go, in real Blender, through a real backend process.
+
+Character -> motion -> passes -> frames -> sequencer; everything it makes lies in ``build/demo``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+from PIL import Image
+
+from blender_addon import command_line, properties
+from blender_addon.character.body_model import MANNEQUIN, load
+from blender_addon.character.build import add_character
+from blender_addon.compat import set_video
+from blender_addon.generation import Generation
+from blender_addon.motion.keyframes import apply_motion
+from blender_addon.motion.readers import BUNDLED, read
+from blender_addon.operators.character import frame_character
+from blender_addon.passes.render import bodies_of, quiet
+from blender_addon.sequencer import add_image_strip
+from blender_addon.state import Session
+from shared import passes_folder
+from shared.console import Console
+from shared.shot import FramePasses, ShotRequest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build_scene(clip: int, frames: int, fps: int) -> bpy.types.Object:
+    """An empty file with the mannequin, a motion on it, a light and a camera; returns the armature."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    context, scene = bpy.context, bpy.context.scene
+    scene.render.fps, scene.frame_start, scene.frame_end = fps, 1, frames
+    armature = add_character(context, load(MANNEQUIN), "Mannequin")
+    apply_motion(armature, read(BUNDLED).motion(clip), 1, fps)
+    lamp = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
+    lamp.rotation_euler, lamp.data.energy = (0.7, 0.2, 0.4), 3.0
+    scene.collection.objects.link(lamp)
+    scene.render.resolution_x = scene.render.resolution_y = 256
+    frame_character(context, scene, bodies_of(armature))
+    scene.latentman.character = armature
+    return armature
+
+
+def side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[Path]:
+    """Pictures of depth, UV and result next to each other, twice as large."""
+    folder.mkdir(parents=True, exist_ok=True)
+    out = []
+    for n, path in enumerate(frames):
+        depth = np.repeat((passes.depth[n] * 255).astype(np.uint8)[..., None], 3, 2)
+        uv = np.zeros_like(depth)
+        uv[..., :2] = passes.uv[n] * 255
+        uv[..., 2] = (passes.mask[n] > 0) * 90
+        picture = Image.fromarray(np.concatenate([depth, uv, np.asarray(Image.open(path).convert("RGB"))], 1))
+        out.append(folder / path.name)
+        picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(out[-1])
+    return out
+
+
+def write_video(frames: list[Path], fps: int, path: Path) -> None:
+    """H.264 in MP4 through Blender's own sequencer."""
+    scene = bpy.data.scenes.new("Video")
+    try:
+        with Image.open(frames[0]) as first:
+            scene.render.resolution_x, scene.render.resolution_y = first.size
+        scene.render.resolution_percentage = 100
+        scene.render.fps, scene.frame_start, scene.frame_end = fps, 1, len(frames)
+        scene.view_settings.view_transform = "Standard"
+        add_image_strip(scene, frames, 1, "video")
+        set_video(scene.render.image_settings)
+        scene.render.ffmpeg.format, scene.render.ffmpeg.codec = "MPEG4", "H264"
+        scene.render.ffmpeg.constant_rate_factor = "HIGH"
+        scene.render.filepath = str(path)
+        with quiet():
+            bpy.ops.render.render(animation=True, scene=scene.name)
+    finally:
+        bpy.data.scenes.remove(scene)
+
+
+def write_report(folder: Path, report: dict) -> None:
+    """``report.json`` and a page that shows it with the pictures."""
+    (folder / "report.json").write_text(json.dumps(report, indent=1))
+
+    def table(values: dict) -> str:
+        return "<table>" + "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(json.dumps(v))}</td></tr>"
+                                   for k, v in values.items()) + "</table>"
+
+    pictures = "".join(f'<img src="side_by_side/{n:04d}.png" alt="frame {n}">' for n in report["settings"]["frames"][::4])
+    sections = "".join(f"<h2>{name}</h2>{table(report[name])}"
+                       for name in ("consistency", "seconds", "settings", "method", "versions"))
+    (folder / "report.html").write_text(
+        "<!doctype html><meta charset=utf-8><title>LatentMan demo</title><style>body{font:15px sans-serif;max-width:1100px;"
+        "margin:2em auto}td{padding:2px 12px;border-bottom:1px solid #ddd}img,video{width:100%;max-width:768px;display:block;"
+        "margin:6px 0}</style><h1>LatentMan demo</h1><p>Depth, UV and result of the same frames; consistency figures are on "
+        f"the 0..255 scale, squared, lower is steadier.</p><video src=demo.mp4 controls loop></video>{pictures}{sections}")
+
+
+def main() -> int:
+    """Command line; 0 when every frame was made."""
+    properties.register()
+    try:
+        return _run(_arguments())
+    finally:
+        # Blender must not meet our classes when it frees its memory at exit
+        properties.unregister()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo")
+    parser.add_argument("--prompt", default="a man in a red shirt and blue jeans, on a beach")
+    parser.add_argument("--clip", type=int, default=0, help="number of the bundled clip")
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--fps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--preset", default="latentman")
+    parser.add_argument("--seed", type=int, default=3)
+    return parser.parse_args()
+
+
+def _run(args: argparse.Namespace) -> int:
+    started = time.perf_counter()
+    seconds: dict[str, float] = {}
+    args.out.mkdir(parents=True, exist_ok=True)
+    console, session = Console(False), Session()
+    armature = build_scene(args.clip, args.frames, args.fps)
+    scene = bpy.context.scene
+    scene.latentman.prompt = args.prompt
+    seconds["scene"] = time.perf_counter() - started
+    mark = time.perf_counter()
+    os.environ.setdefault("LATENTMAN_DATA", str(args.out / "jobs"))
+    session.start(sys.executable, f"127.0.0.1:{command_line.free_port()}")
+    command_line.wait_until(session, lambda: session.connected or bool(session.error), 180)
+    if not session.connected:
+        print(session.error or "The backend did not answer in time.")
+        return 1
+    seconds["backend start"] = time.perf_counter() - mark
+    try:
+        request = ShotRequest(prompt=args.prompt, width=256, height=256, frames=tuple(range(1, args.frames + 1)),
+                              fps=float(args.fps), seed=args.seed, preset=args.preset, steps=args.steps)
+        session.generation = generation = Generation(
+            bpy.context, armature, request, session.client, args.out / "frames", folder_per_job=False,
+            keep_passes=args.out / "passes", on_message=console.show)
+        while not generation.done:
+            session.pump()
+            time.sleep(0.002)
+    finally:
+        session.stop()
+    if not generation.succeeded:
+        print(generation.error or "The generation did not finish.")
+        return 1
+    mark = time.perf_counter()
+    frames = [generation.frames[n] for n in sorted(generation.frames)]
+    passes, _ = passes_folder.load(args.out / "passes")
+    write_video(side_by_side(passes, frames, args.out / "side_by_side"), args.fps, args.out / "demo.mp4")
+    seconds["video"] = time.perf_counter() - mark
+    add_image_strip(scene, frames, scene.frame_start, args.prompt)
+    scene.frame_set(1)
+    bpy.ops.wm.save_as_mainfile(filepath=str(args.out / "demo.blend"), relative_remap=True)
+    report = dict(generation.report or {})
+    report["seconds"] = {**{k: round(v, 3) for k, v in (seconds | generation.seconds).items()},
+                         **{f"backend: {k}": v for k, v in report["seconds"].items()},
+                         "total": round(time.perf_counter() - started, 3)}
+    report["versions"] = report["versions"] | {"blender": bpy.app.version_string, "system": platform.platform()}
+    write_report(args.out, report)
+    console.say("done", message=f"{args.out}: demo.blend, demo.mp4, frames/, report.html; "
+                                f"hmse {report['consistency']['hmse']}, {report['seconds']['total']:.0f} s in all")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""``python -m tools.package_extension``: builds the extension zips and lets Blender's own tool validate them.
+
+The zip carries the add-on, the backend's source, the starter models and the wheels that Blender lacks; no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import bpy
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "build" / "extension"
+#: wheels for Blender 4.2 to 5.0 (Python 3.11) and 5.1 on (3.13); newer pyzmq has wheels that Blender cannot tell apart
+WHEELS = ("pyzmq==26.4.0", "msgspec==0.20.0", "OpenEXR==3.4.0")
+PYTHONS = ("3.11", "3.13")
+PLATFORMS = {
+    "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
+    "windows-x64": ("win_amd64",),
+    "macos-arm64": ("macosx_11_0_arm64", "macosx_12_0_arm64", "macosx_13_0_arm64", "macosx_14_0_arm64"),
+}
+#: what goes into the zip
+CONTENTS = ("__init__.py", "blender_manifest.toml", "blender_addon", "shared", "backend", "requirements.txt", "LICENSE",
+            "README.md")
+
+
+def download_wheels(folder: Path, platform: str) -> list[Path]:
+    """The wheels of one platform, for every Python; downloaded once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / ".complete"
+    if not done.exists():
+        for python in PYTHONS:
+            tags = [f"--platform={tag}" for tag in PLATFORMS[platform]]
+            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+                            "--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *tags,
+                            f"--dest={folder}", *WHEELS], check=True)
+        done.touch()
+    return sorted(folder.glob("*.whl"))
+
+
+def stage(folder: Path, wheels: dict[str, list[Path]]) -> None:
+    """Lay out the extension's source tree with its wheels and their names in the manifest."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for name in CONTENTS:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=ignore)
+        else:
+            shutil.copy2(source, folder / name)
+    (folder / "wheels").mkdir()
+    names = sorted({wheel.name for found in wheels.values() for wheel in found})
+    for found in wheels.values():
+        for wheel in found:
+            shutil.copy2(wheel, folder / "wheels" / wheel.name)
+    manifest = (folder / "blender_manifest.toml").read_text()
+    listed = "wheels = [\n" + "".join(f'  "./wheels/{name}",\n' for name in names) + "]"
+    platforms = ", ".join(f'"{name}"' for name in wheels)
+    manifest = manifest.replace("wheels = []", listed).replace('platforms = ["linux-x64"]', f"platforms = [{platforms}]")
+    (folder / "blender_manifest.toml").write_text(manifest)
+
+
+def blender_tool(*arguments: str) -> None:
+    """Blender's own extension command, from the installed package."""
+    script = Path(bpy.utils.system_resource("SCRIPTS")) / "addons_core" / "bl_pkg" / "cli" / "blender_ext.py"
+    subprocess.run([sys.executable, str(script), *arguments], check=True)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--platforms", nargs="+", default=list(PLATFORMS), choices=list(PLATFORMS))
+    args = parser.parse_args()
+    wheels = {}
+    for platform in args.platforms:
+        try:
+            wheels[platform] = download_wheels(ROOT / "build" / "wheels" / platform, platform)
+        except subprocess.CalledProcessError:
+            print(f"{platform}: the package index lacks a wheel; no zip is built for it", file=sys.stderr)
+    if not wheels:
+        return 1
+    source = OUT / "source"
+    stage(source, wheels)
+    for old in OUT.glob("*.zip"):
+        old.unlink()
+    blender_tool("validate", str(source))
+    blender_tool("build", "--source-dir", str(source), "--output-dir", str(OUT), "--split-platforms")
+    for made in sorted(OUT.glob("*.zip")):
+        blender_tool("validate", str(made))
+        print(f"{made}: {made.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
