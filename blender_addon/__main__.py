@@ -8,6 +8,7 @@ import bpy
 
 from . import properties
 from .command_line import main
+from .passes.render import quiet
 
 
 def run() -> int:
@@ -16,7 +17,8 @@ def run() -> int:
     properties.register()
     if arguments and arguments[0].endswith(".blend"):
         try:
-            bpy.ops.wm.open_mainfile(filepath=arguments.pop(0))
+            with quiet():
+                bpy.ops.wm.open_mainfile(filepath=arguments.pop(0))
         except RuntimeError as error:
             properties.unregister()
             print(f"The file cannot be opened: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +62,12 @@ class BackendClient:
         self.endpoint = normalise_endpoint(endpoint)
         self.events: queue.SimpleQueue[Event | ConnectionLost] = queue.SimpleQueue()
         self._context = zmq.Context()
-        self._orders = f"inproc://orders-{id(self)}"
+        address = f"inproc://orders-{id(self)}"
         self._sender = self._context.socket(zmq.PAIR)
-        self._sender.bind(self._orders)
+        self._sender.sndhwm = 0
+        self._sender.bind(address)
+        self._orders = self._context.socket(zmq.PAIR)
+        self._orders.connect(address)
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="latentman-client", daemon=True)
         self._thread.start()
@@ -72,14 +76,19 @@ class BackendClient:
     def send(self, message: messages.Message, arrays: dict[str, np.ndarray] | None = None) -> None:
         """Queue a message; ``ConnectionLost`` arrives as an event if it cannot be delivered."""
         if not self._ended:
-            self._sender.send_multipart(messages.encode(message, arrays), copy=False)
+            self._order(messages.encode(message, arrays))
+
+    def _order(self, parts: list[Any]) -> None:
+        # a thread that has ended after a lost connection takes no more orders; waiting for it would hang the window
+        with suppress(zmq.Again):
+            self._sender.send_multipart(parts, zmq.DONTWAIT, copy=False)
 
     def close(self) -> None:
         """End the connection and its thread; calling it twice does no harm."""
         if self._ended:
             return
         self._ended = True
-        self._sender.send(b"")
+        self._order([b""])
         self._thread.join(timeout=5)
         self._sender.close(0)
         self._context.destroy(0)
@@ -91,8 +100,7 @@ class BackendClient:
         socket.curve_serverkey = pair.server_public
         socket.curve_publickey, socket.curve_secretkey = pair.client_public, pair.client_secret
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
-        orders = self._context.socket(zmq.PAIR)
-        orders.connect(self._orders)
+        orders = self._orders
         socket.connect(self.endpoint)
         poller = zmq.Poller()
         for one in (socket, monitor, orders):

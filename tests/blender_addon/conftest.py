@@ -1,0 +1,69 @@
+"""A clean Blender and a running backend for the add-on's tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import bpy
+import pytest
+
+from blender_addon import properties
+from blender_addon.character.body_model import MANNEQUIN, load
+from blender_addon.character.build import add_character
+from blender_addon.command_line import free_port, wait_until
+from blender_addon.motion.keyframes import apply_motion
+from blender_addon.motion.readers import BUNDLED, read
+from blender_addon.operators.character import frame_character
+from blender_addon.passes.render import bodies_of
+from blender_addon.state import Session
+
+BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _registered():
+    properties.register()
+    yield
+    # Blender must not meet our classes when it frees its memory at exit
+    properties.unregister()
+
+
+@pytest.fixture(scope="session")
+def body_model():
+    """The mannequin's arrays."""
+    return load(MANNEQUIN)
+
+
+@pytest.fixture
+def empty_scene():
+    """A scene with nothing in it."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.scene.render.fps = 20
+    bpy.context.scene.frame_end = 24
+    return bpy.context.scene
+
+
+@pytest.fixture
+def character(empty_scene, body_model):
+    """The mannequin's armature."""
+    return add_character(bpy.context, body_model, "Mannequin")
+
+
+@pytest.fixture
+def shot_scene(empty_scene, character):
+    """A walking mannequin and a camera."""
+    apply_motion(character, read(BUNDLED).motion(0), 1, 20.0)
+    frame_character(bpy.context, empty_scene, bodies_of(character))
+    return empty_scene
+
+
+@pytest.fixture
+def session(tmp_path):
+    """A session with a real backend process that keeps its jobs in ``tmp_path``."""
+    session = Session()
+    session.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
+    wait_until(session, lambda: session.connected or bool(session.error), 120)
+    assert session.connected, session.error
+    yield session
+    session.stop()

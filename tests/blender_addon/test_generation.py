@@ -1,0 +1,183 @@
+"""The loop through a real backend process over real sockets, and everything that can go wrong in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from blender_addon import client as client_module
+from blender_addon.client import BackendClient, ConnectionLost, EndpointError, normalise_endpoint
+from blender_addon.command_line import free_port, wait_until
+from blender_addon.generation import Generation
+from shared import messages
+from shared.console import check_writable
+from shared.shot import ShotError
+from tests import samples
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _generation(session, character, out, request, **options):
+    session.generation = Generation(bpy.context, character, request, session.client, out, folder_per_job=False, **options)
+    return session.generation
+
+
+def _run(session, generation, seconds=180):
+    assert wait_until(session, lambda: generation.done, seconds)
+    return generation
+
+
+def _pixels(path):
+    image = bpy.data.images.load(str(path), check_existing=False)
+    out = np.empty(image.size[0] * image.size[1] * 4, np.float32)
+    image.pixels.foreach_get(out)
+    bpy.data.images.remove(image)
+    return out
+
+
+def test_frames_come_back_and_are_remembered(session, shot_scene, character, tmp_path):
+    heard = []
+    request = samples.request(3)
+    first = _run(session, _generation(session, character, tmp_path / "out", request, on_message=heard.append,
+                                      keep_passes=tmp_path / "passes"))
+    assert first.error == "" and first.succeeded
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["0001.png", "0002.png", "0003.png"]
+    steps = [(m.step, m.steps) for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+    assert steps == [(1, 2), (2, 2)]
+    assert {"hmse", "background_mse"} <= set(first.report["consistency"])
+    assert np.std(_pixels(tmp_path / "out" / "0001.png")) > 0.02
+
+    heard.clear()
+    again = _run(session, _generation(session, character, tmp_path / "again", request, on_message=heard.append))
+    assert again.succeeded and not [m for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+    assert (_pixels(tmp_path / "again" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
+
+    backend = subprocess.run(
+        [os.environ.get("LATENTMAN_PYTHON", sys.executable), "-m", "backend", "generate", str(tmp_path / "passes"),
+         "--prompt", request.prompt, "--steps", "2", "--seed", "4", "--out", str(tmp_path / "folder"), "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert backend.returncode == 0, backend.stdout + backend.stderr
+    assert (_pixels(tmp_path / "folder" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
+
+
+def test_cancel_takes_effect_within_a_step(session, shot_scene, character, tmp_path):
+    heard = []
+    generation = _generation(session, character, tmp_path, samples.request(2, steps=400), on_message=heard.append)
+
+    def step_count():
+        return max((m.step for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"), default=0)
+
+    wait_until(session, lambda: step_count() >= 2, 120)
+    generation.cancel()
+    reached = step_count()
+    _run(session, generation)
+    assert generation.cancelled and not generation.error
+    # messages already on their way when cancel was pressed may still arrive
+    assert step_count() <= reached + 30 and step_count() < 400
+
+
+def test_a_killed_backend_is_said_and_the_job_goes_on(session, shot_scene, character, tmp_path):
+    heard = []
+    request = samples.request(2, steps=60)
+    generation = _generation(session, character, tmp_path / "out", request, on_message=heard.append)
+
+    def steps():
+        return [m.step for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+
+    wait_until(session, lambda: len(steps()) > 5, 120)
+    os.kill(session.process.pid, signal.SIGKILL)
+    _run(session, generation)
+    assert "backend stopped" in generation.error and session.status == "not running"
+
+    session.start(os.environ.get("LATENTMAN_PYTHON", sys.executable), f"127.0.0.1:{free_port()}", tmp_path / "jobs")
+    wait_until(session, lambda: session.connected or bool(session.error), 120)
+    heard.clear()
+    again = _run(session, _generation(session, character, tmp_path / "out", request, on_message=heard.append))
+    assert again.succeeded and steps()[0] > 1
+
+
+def test_a_size_the_model_cannot_do_names_the_nearest(session, shot_scene, character, tmp_path):
+    generation = _run(session, _generation(session, character, tmp_path, samples.request(1, size=100)))
+    assert "nearest size is 96x96" in generation.error
+
+
+def test_the_backend_refuses_what_does_not_fit(session):
+    request, arrays = samples.request(), samples.passes().arrays()
+    wrong = [(messages.Submit(ticket="a", request=request), dict(arrays, depth=arrays["depth"] * np.float32("nan")), "passes"),
+             (messages.Submit(ticket="b", request=samples.request(prompt="")), arrays, "prompt"),
+             (messages.Finished(job="x", report={}), {}, "malformed")]
+    for message, passes, code in wrong:
+        session.client.send(message, passes)
+        end = time.monotonic() + 30
+        while session.client.events.empty() and time.monotonic() < end:
+            time.sleep(0.01)
+        answer = session.client.events.get(timeout=1).message
+        assert isinstance(answer, messages.Failed) and answer.code == code and answer.message.endswith(".")
+
+
+def test_scene_without_camera_or_prompt(session, empty_scene, character, tmp_path):
+    with pytest.raises(ShotError, match="no camera"):
+        _generation(session, character, tmp_path, samples.request())
+    with pytest.raises(ShotError, match="prompt is empty"):
+        _generation(session, character, tmp_path, samples.request(prompt=" "))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ShotError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "sub")
+
+
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr(client_module, "CONNECT_SECONDS", 0.5)
+    client = BackendClient(f"127.0.0.1:{free_port()}")
+    event = client.events.get(timeout=20)
+    assert isinstance(event, ConnectionLost) and "No backend answers" in event.reason
+    client.close()
+
+
+def test_a_backend_of_another_version_is_named(session):
+    import blender_addon.state as state
+
+    session.status = "connecting"
+    session._welcome(messages.Welcome(version="0.0.1", device="cpu", models=()))
+    assert "version 0.0.1" in session.error and session.status == "not running"
+    assert state.session is not session
+
+
+@pytest.mark.parametrize(("text", "address"), [
+    ("localhost:5000", "tcp://127.0.0.1:5000"), ("tcp://127.0.0.1:5000", "tcp://127.0.0.1:5000"),
+    ("http://box:5000/", "tcp://box:5000"), ("5000", "tcp://127.0.0.1:5000"), (" box ", "tcp://box:48573")])
+def test_every_usual_form_of_an_address(text, address):
+    assert normalise_endpoint(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "box:port", "box:99999", "a b:1", "tcp://"])
+def test_what_is_no_address(text):
+    with pytest.raises(EndpointError, match="write it like"):
+        normalise_endpoint(text)
+
+
+def test_command_line_exit_codes(shot_scene, tmp_path):
+    path = tmp_path / "shot.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "blender_addon", str(path), "generate", *arguments], cwd=ROOT,
+                              capture_output=True, text=True, timeout=400, check=False)
+
+    os.environ.setdefault("LATENTMAN_PYTHON", sys.executable)
+    good = run("--prompt", "a robot on a stage", "--frames", "2-3", "--steps", "1", "--size", "64x64", "--out",
+               str(tmp_path / "out"), "--json", "--preset", "cross_frame")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert [line for line in good.stdout.strip().splitlines() if not line.startswith("{")] == []
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"0002.png", "0003.png"}
+    bad = run("--prompt", " ", "--out", str(tmp_path / "out"))
+    assert bad.returncode == 2 and "prompt is empty" in bad.stdout
+    wrong = run("--prompt", "x", "--frames", "a-b", "--out", str(tmp_path / "out"))
+    assert wrong.returncode == 2 and "no frame range" in wrong.stdout

@@ -1,0 +1,177 @@
+"""Motion files and retargeting."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from blender_addon.motion.keyframes import apply_motion
+from blender_addon.motion.readers import BUNDLED, read
+from blender_addon.motion.retarget import INDEX, retarget
+from blender_addon.motion.rotations import about, swing, to_quaternions, unit
+from shared.motion import MotionError, checked
+from shared.skeleton import HUMANML_BONE_LENGTHS, SMPL_JOINTS, SMPL_PARENTS
+
+HUMANML = Path(__file__).resolve().parents[3] / "shared" / "data" / "humanml3d"
+
+
+def _forward(rest, matrices, pelvis):
+    """Independent forward kinematics: joint positions (F, 24, 3)."""
+    frames = len(matrices)
+    turn, place = np.empty((frames, 24, 3, 3)), np.empty((frames, 24, 3))
+    for joint, parent in enumerate(SMPL_PARENTS):
+        if parent < 0:
+            turn[:, 0], place[:, 0] = matrices[:, 0], pelvis
+        else:
+            turn[:, joint] = turn[:, parent] @ matrices[:, joint]
+            place[:, joint] = place[:, parent] + turn[:, parent] @ (rest[joint] - rest[parent])
+    return place
+
+
+def _matrices(quaternions):
+    w, x, y, z = np.moveaxis(quaternions, -1, 0)
+    axis = unit(np.stack([x, y, z], -1))
+    return about(axis, 2 * np.arctan2(np.sqrt(x * x + y * y + z * z), w))
+
+
+def test_bundled_clips_walk_on_planted_feet():
+    file = read(BUNDLED)
+    assert len(file.texts) == 6
+    for clip, text in enumerate(file.texts):
+        joints = file.motion(clip).joints
+        feet = joints[:, [10, 11]]
+        speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * 20
+        low = (feet[1:, :, 1] < 0.05) & (feet[:-1, :, 1] < 0.05)
+        assert (speed[low] > 0.5).mean() < 0.136, text
+        assert joints[..., 1].min() > -0.01
+        lengths = np.linalg.norm(joints[:, 1:] - joints[:, list(SMPL_PARENTS[1:22])], axis=-1)
+        assert np.abs(lengths - HUMANML_BONE_LENGTHS[1:]).max() < 2e-3, text
+
+
+def test_retargeting_returns_random_poses(body_model, rng):
+    rest = body_model.joints(body_model.v_template)
+    wanted = about(unit(rng.normal(size=(40, 24, 3))), rng.uniform(0, 0.6, (40, 24)))
+    pelvis = rng.normal(0, 1, (40, 3))
+    joints = _forward(rest, wanted, pelvis)
+    # the chest's children carry the twist that positions alone would hide
+    found = retarget(checked(joints[:, :22], 20.0, "random"), rest)
+    again = _forward(rest, _matrices(found.quaternions), found.pelvis)[:, :22]
+    assert np.linalg.norm(again - joints[:, :22], axis=-1).mean() < 0.005
+
+
+def test_knees_and_elbows_bend_in_the_seen_plane(body_model):
+    rest = body_model.joints(body_model.v_template)
+    for clip in range(6):
+        motion = read(BUNDLED).motion(clip)
+        found = retarget(motion, rest)
+        turn = _matrices(found.quaternions)
+        globals_ = np.empty_like(turn)
+        for joint, parent in enumerate(SMPL_PARENTS):
+            globals_[:, joint] = turn[:, joint] if parent < 0 else globals_[:, parent] @ turn[:, joint]
+        for upper, lower, end, axis in (("left_hip", "left_knee", "left_ankle", (1, 0, 0)),
+                                        ("right_shoulder", "right_elbow", "right_wrist", (0, 1, 0))):
+            a, b, c = (motion.joints[:, INDEX[n]] for n in (upper, lower, end))
+            bend = np.cross(unit(b - a), unit(c - b))
+            bent = np.linalg.norm(bend, axis=1) > np.sin(np.radians(25))
+            hinge = globals_[:, INDEX[upper]] @ np.array(axis, float)
+            cosine = (unit(bend) * hinge).sum(1)[bent]
+            assert (cosine > np.cos(np.radians(8))).mean() > 0.95 if bent.any() else True
+
+
+def test_quaternions_do_not_flip(body_model):
+    rest = body_model.joints(body_model.v_template)
+    for clip in range(6):
+        found = retarget(read(BUNDLED).motion(clip), rest)
+        assert ((found.quaternions[1:] * found.quaternions[:-1]).sum(-1) > 0.7).all()
+
+
+def test_rotations_agree_with_each_other(rng):
+    a, b = unit(rng.normal(size=(50, 3))), unit(rng.normal(size=(50, 3)))
+    b[0] = -a[0]
+    assert np.allclose(np.einsum("nij,nj->ni", swing(a, b), a), b, atol=1e-6)
+    axis, angle = unit(rng.normal(size=(50, 3))), rng.uniform(0, np.pi, 50)
+    quaternions = to_quaternions(about(axis, angle))
+    expected = np.concatenate([np.cos(angle / 2)[:, None], axis * np.sin(angle / 2)[:, None]], 1)
+    assert np.allclose(np.abs((quaternions * expected).sum(1)), 1, atol=1e-9)
+
+
+def test_keyframes_move_the_bones(character, empty_scene):
+    motion = read(BUNDLED).motion(0)
+    action = apply_motion(character, motion, 1, 20.0)
+    assert action["latentman_text"] == motion.text
+    for frame in (1, 24, 60):
+        empty_scene.frame_set(frame)
+        graph = bpy.context.evaluated_depsgraph_get()
+        posed = character.evaluated_get(graph)
+        head = posed.matrix_world @ posed.pose.bones["left_ankle"].head
+        x, y, z = motion.joints[frame - 1, INDEX["left_ankle"]]
+        # Y up becomes Z up; the mannequin's legs are a little longer or shorter
+        assert np.abs(np.array(head) - [x, -z, y]).max() < 0.12
+    first = character.animation_data.action
+    apply_motion(character, read(BUNDLED).motion(3), 1, 20.0)
+    assert first.name in bpy.data.actions and character.animation_data.action != first
+
+
+def test_another_rig_is_refused_with_a_sentence(empty_scene):
+    data = bpy.data.armatures.new("Other")
+    other = bpy.data.objects.new("Other", data)
+    empty_scene.collection.objects.link(other)
+    with pytest.raises(MotionError, match="has no bone 'pelvis'"):
+        apply_motion(other, read(BUNDLED).motion(0), 1, 20.0)
+
+
+def test_a_motion_file_with_foreign_code_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "pwned"), "w"))
+
+    path = tmp_path / "results.npy"
+    np.save(path, np.array({"motion": Evil(), "lengths": [1]}, dtype=object), allow_pickle=True)
+    with pytest.raises(MotionError, match="was refused"):
+        read(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(("motion", "lengths", "word"), [
+    (np.full((1, 22, 3, 5), np.nan, np.float32), [5], "not numbers"), (np.zeros((1, 22, 3, 5)), [0], "no frames"),
+    (np.zeros((1, 17, 3, 5)), [5], "17 joints"),
+])
+def test_unusable_results_are_refused(tmp_path, motion, lengths, word):
+    path = tmp_path / "results.npy"
+    np.save(path, np.array({"motion": motion, "lengths": np.array(lengths), "text": ["x"]}, dtype=object))
+    with pytest.raises(MotionError, match=word):
+        read(path).motion(0)
+
+
+def test_damaged_and_absent_files(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"nonsense")
+    (tmp_path / "b.npy").write_bytes(BUNDLED.read_bytes()[:2000])
+    for name in ("a.npy", "b.npy", "absent.npy"):
+        with pytest.raises(MotionError):
+            read(tmp_path / name)
+    with pytest.raises(MotionError, match="no clip 9"):
+        read(BUNDLED).motion(9)
+
+
+def test_crops_to_the_true_length(tmp_path):
+    path = tmp_path / "results.npy"
+    motion = np.random.default_rng(0).random((2, 22, 3, 50)).astype(np.float32)
+    np.save(path, np.array({"motion": motion, "lengths": np.array([30, 50])}, dtype=object))
+    assert read(path).motion(0).frame_count == 30
+    assert pickle.loads(pickle.dumps(read(path).lengths)) == (30, 50)
+
+
+@pytest.mark.skipif(not HUMANML.exists(), reason="the public HumanML3D sample is not beside the project")
+def test_a_real_motion_is_retargeted(body_model):
+    motion = read(HUMANML / "012314_joints.npy").motion(0)
+    rest = body_model.joints(body_model.v_template)
+    found = retarget(motion, rest)
+    again = _forward(rest, _matrices(found.quaternions), found.pelvis)
+    directions = [unit(x[:, [INDEX["left_knee"], INDEX["left_elbow"], INDEX["right_wrist"]]] - x[:, [
+        INDEX["left_hip"], INDEX["left_shoulder"], INDEX["right_elbow"]]]) for x in (again, motion.joints)]
+    assert (directions[0] * directions[1]).sum(-1).min() > 0.999
+    assert len(SMPL_JOINTS) == found.quaternions.shape[1]

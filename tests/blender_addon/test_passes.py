@@ -1,0 +1,136 @@
+"""Passes from real Cycles renders against an independent rasteriser, and the scene as it was afterwards."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+
+from blender_addon.character.build import character_meshes
+from blender_addon.passes.render import PassRender
+from blender_addon.sequencer import add_image_strip
+from shared.depth import normalise_depth
+from shared.shot import ShotError
+from tests.oracles.rasteriser import rasterise
+
+SIZE = 128
+
+
+def _render(character, frames, size=SIZE):
+    job = PassRender(bpy.context, character, frames, size, size)
+    assert list(job.steps()) == list(range(len(frames)))
+    return job, job.result()
+
+
+def _oracle(character, scene, frame):
+    scene.frame_set(frame)
+    body, = character_meshes(character)
+    graph = bpy.context.evaluated_depsgraph_get()
+    seen = body.evaluated_get(graph)
+    mesh = seen.data
+    mesh.calc_loop_triangles()
+    count, faces = len(mesh.vertices), len(mesh.loop_triangles)
+    points, triangles, loops = np.empty(count * 3), np.empty(faces * 3, np.int32), np.empty(faces * 3, np.int32)
+    mesh.vertices.foreach_get("co", points)
+    mesh.loop_triangles.foreach_get("vertices", triangles)
+    mesh.loop_triangles.foreach_get("loops", loops)
+    uv = np.empty(len(mesh.loops) * 2, np.float32)
+    mesh.uv_layers[0].data.foreach_get("uv", uv)
+    rest = np.empty(count * 3, np.float32)
+    body.data.shape_keys.key_blocks[0].data.foreach_get("co", rest)
+    to_camera = np.array(scene.camera.matrix_world.inverted() @ seen.matrix_world)
+    camera_points = points.reshape(-1, 3) @ to_camera[:3, :3].T + to_camera[:3, 3]
+    triangles = triangles.reshape(-1, 3)
+    values = np.concatenate([uv.reshape(-1, 2)[loops.reshape(-1, 3)], rest.reshape(-1, 3)[triangles]], -1)
+    camera = scene.camera.data
+    return rasterise(camera_points, triangles, values, camera.lens / camera.sensor_width * SIZE, SIZE)
+
+
+def test_passes_agree_with_an_independent_rasteriser(shot_scene, character):
+    frames = (1, 13)
+    job, passes = _render(character, frames)
+    assert (passes.rest[0] != passes.rest[1]).any()
+    for n, frame in enumerate(frames):
+        depth, values = _oracle(character, shot_scene, frame)
+        mask = np.isfinite(depth)
+        assert ((passes.mask[n] > 0) != mask).sum() <= max(2, 0.0005 * SIZE * SIZE)
+        both = mask & (passes.mask[n] > 0)
+        # where a surface folds behind another by less than a millimetre either may be seen
+        near = np.abs(normalise_depth(depth, job.near, job.far) - passes.depth[n])[both] < 1e-3 / (job.far - job.near)
+        assert near.mean() > 0.998
+        assert np.percentile(np.abs(values[..., :2] - passes.uv[n])[both], 99.5) < 1e-3
+        assert np.percentile(np.abs(values[..., 2:] - passes.rest[n])[both], 99.5) < 1e-3
+
+
+def test_depth_follows_the_shots_range(shot_scene, character):
+    _, passes = _render(character, (1, 13, 24), 64)
+    seen = passes.mask > 0
+    assert passes.depth[seen].max() == pytest.approx(1.0) and passes.depth[seen].min() == pytest.approx(0.15, abs=1e-5)
+    assert (passes.depth[~seen] == 0).all()
+    assert set(np.unique(passes.part[seen])) <= set(range(1, 25)) and len(np.unique(passes.part[seen])) > 12
+
+
+def _snapshot(scene, view_layer, objects):
+    def values(owner):
+        return {p.identifier: (tuple(v) if isinstance(v := getattr(owner, p.identifier), bpy.types.bpy_prop_array) else v)
+                for p in owner.bl_rna.properties if not p.is_readonly and p.type in ("BOOLEAN", "INT", "FLOAT", "STRING", "ENUM")}
+
+    return {
+        "scene": values(scene), "render": values(scene.render), "cycles": values(scene.cycles),
+        "image": values(scene.render.image_settings), "layer": values(view_layer), "aovs": len(view_layer.aovs),
+        "override": view_layer.material_override, "frame": scene.frame_current, "materials": len(bpy.data.materials),
+        "objects": [(o.name, o.hide_render, o.pass_index) for o in objects],
+        "attributes": [sorted(o.data.attributes.keys()) for o in objects if o.type == "MESH"],
+    }
+
+
+def test_the_scene_is_as_before(shot_scene, character, monkeypatch):
+    prop = bpy.data.objects.new("Prop", bpy.data.meshes.new("Prop"))
+    shot_scene.collection.objects.link(prop)
+    shot_scene.frame_set(7)
+    layer, objects = bpy.context.view_layer, list(shot_scene.objects)
+    before = _snapshot(shot_scene, layer, objects)
+    _render(character, (2, 3), 32)
+    assert _snapshot(shot_scene, layer, objects) == before
+    stopped = PassRender(bpy.context, character, (2, 3, 4), 32, 32)
+    steps = stopped.steps()
+    next(steps)
+    assert _snapshot(shot_scene, layer, objects) | {"frame": 0, "scene": 0} == before | {"frame": 0, "scene": 0}
+    steps.close()
+    assert _snapshot(shot_scene, layer, objects) == before
+    monkeypatch.setattr("blender_addon.passes.exr.read", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(PassRender(bpy.context, character, (2,), 32, 32).steps())
+    assert _snapshot(shot_scene, layer, objects) == before
+
+
+def test_what_cannot_be_rendered_is_one_sentence(empty_scene, character):
+    with pytest.raises(ShotError, match="no camera"):
+        PassRender(bpy.context, character, (1,), 32, 32)
+    with pytest.raises(ShotError, match="no character"):
+        PassRender(bpy.context, None, (1,), 32, 32)
+    away = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    away.location, away.rotation_euler = (0, -5, 1), (-1.5, 0, 0)
+    empty_scene.collection.objects.link(away)
+    empty_scene.camera = away
+    with pytest.raises(ShotError, match="does not see"):
+        _render(character, (1,), 32)
+
+
+def test_strips_take_free_channels(empty_scene, tmp_path):
+    from blender_addon.compat import sequences
+    from blender_addon.generation import save_png
+
+    paths = []
+    for n in range(1, 5):
+        paths.append(tmp_path / f"{n:04d}.png")
+        save_png(np.full((8, 8, 3), n * 40, np.uint8), paths[-1])
+    first = add_image_strip(empty_scene, paths, 11, "one")
+    second = add_image_strip(empty_scene, paths, 12, "two")
+    assert (first.frame_final_start, first.frame_final_end) == (11, 15)
+    assert first.channel != second.channel and len(sequences(empty_scene)) == 2
+    assert [e.filename for e in first.elements] == [p.name for p in paths]
+    image = bpy.data.images.load(str(paths[1]))
+    assert image.pixels[0] == pytest.approx(80 / 255, abs=1e-3)
+    with pytest.raises(ShotError, match="no finished frames"):
+        add_image_strip(empty_scene, [], 1, "none")

@@ -1,0 +1,20 @@
+"""Every test run has configuration, keys and jobs of its own; nothing of the user's is touched."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+_home = tempfile.mkdtemp(prefix="latentman-tests-")
+os.environ["LATENTMAN_CONFIG"] = os.path.join(_home, "config")
+os.environ["LATENTMAN_DATA"] = os.path.join(_home, "data")
+
+
+@pytest.fixture
+def rng():
+    """A seeded generator."""
+    import numpy as np
+
+    return np.random.default_rng(5)

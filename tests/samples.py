@@ -1,0 +1,30 @@
+"""Small inputs that several tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shared.shot import FramePasses, ShotRequest
+
+
+def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:
+    """A textured disc that moves to the right by ``shift`` pixels a frame: its surface points move along."""
+    rows, cols = np.mgrid[0:size, 0:size]
+    out = {name: [] for name in ("depth", "mask", "uv", "rest", "part")}
+    for n in range(frames):
+        x, y = cols - size // 3 - n * shift, rows - size // 2
+        mask = (x**2 + y**2) < (size // 5) ** 2
+        surface = np.stack([x, y, np.zeros_like(x)], -1) * 0.01 * mask[..., None]
+        out["mask"].append(mask.astype(np.uint8))
+        out["depth"].append((mask * 0.7).astype(np.float32))
+        out["rest"].append(surface.astype(np.float32))
+        out["uv"].append(((surface[..., :2] / 0.01 / size + 0.5) * mask[..., None]).astype(np.float32))
+        out["part"].append((mask * (1 + (x > 0))).astype(np.uint8))
+    return FramePasses(**{name: np.stack(arrays) for name, arrays in out.items()})
+
+
+def request(count: int = 3, size: int = 64, **changes) -> ShotRequest:
+    """A quick request that fits ``passes``."""
+    values = dict(prompt="a man in a red shirt and blue jeans, on a beach", width=size, height=size,
+                  frames=tuple(range(1, count + 1)), fps=20.0, steps=2, seed=4)
+    return ShotRequest(**(values | changes))

@@ -1,0 +1,128 @@
+"""Messages, requests, motions, keys: what both sides rely on."""
+
+from __future__ import annotations
+
+import stat
+
+import msgspec
+import numpy as np
+import pytest
+
+from shared import console, keys, messages, passes_folder
+from shared.depth import FAR_VALUE, normalise_depth
+from shared.motion import MotionError, checked
+from shared.shot import ShotError, check_passes, check_request
+from tests import samples
+
+
+def test_messages_carry_arrays_unchanged(rng):
+    sent = {"image": rng.integers(0, 255, (4, 5, 3)).astype(np.uint8), "depth": rng.random((2, 3), np.float32)}
+    parts = [bytes(p) for p in messages.encode(messages.FrameResult(job="j", index=1, frame=7), sent)]
+    message, arrays = messages.decode(parts)
+    assert message == messages.FrameResult(job="j", index=1, frame=7)
+    assert all((arrays[name] == sent[name]).all() for name in sent)
+
+
+def test_another_protocol_version_is_named():
+    header = msgspec.msgpack.encode({"protocol": 99, "body": {"type": "Hello"}})
+    with pytest.raises(messages.WireError, match="protocol 99") as caught:
+        messages.decode([header])
+    assert caught.value.code == "protocol"
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda parts: [],
+    lambda parts: [b"\xc1garbage", *parts[1:]],
+    lambda parts: parts[:1],
+    lambda parts: [parts[0], parts[1][:-1]],
+    lambda parts: [parts[0].replace(b"uint8", b"objec"), parts[1]],
+])
+def test_malformed_messages_are_refused(spoil):
+    parts = [bytes(p) for p in messages.encode(messages.Hello(), {"x": np.zeros(4, np.uint8)})]
+    with pytest.raises(messages.WireError) as caught:
+        messages.decode(spoil(parts))
+    assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize(("change", "code"), [
+    ({"prompt": "  "}, "prompt"), ({"preset": "magic"}, "preset"), ({"frames": ()}, "frames"), ({"width": 4}, "size"),
+    ({"steps": 0}, "steps"), ({"guidance_scale": float("nan")}, "guidance_scale"),
+])
+def test_bad_settings_are_refused_with_a_sentence(change, code):
+    with pytest.raises(ShotError) as caught:
+        check_request(samples.request(**change))
+    assert caught.value.code == code and str(caught.value).endswith(".")
+
+
+def test_passes_must_fit_the_request():
+    request, arrays = samples.request(), samples.passes().arrays()
+    check_passes(request, arrays)
+    spoiled = dict(arrays, depth=np.where(arrays["depth"] > 0, np.nan, arrays["depth"]))
+    for wrong, word in ((dict(arrays, uv=arrays["uv"][:1]), "uv"), (spoiled, "not numbers"),
+                        ({k: v for k, v in arrays.items() if k != "rest"}, "missing")):
+        with pytest.raises(ShotError, match=word):
+            check_passes(request, wrong)
+
+
+def test_depth_is_near_one_far_above_zero_background_zero():
+    found = normalise_depth(np.array([2.0, 3.0, 4.0, 1e10, np.inf]), 2.0, 4.0)
+    assert found == pytest.approx([1.0, (1 + FAR_VALUE) / 2, FAR_VALUE, 0.0, 0.0])
+
+
+def test_resampling_keeps_the_ends_and_the_duration(rng):
+    motion = checked(rng.random((21, 22, 3)), 20.0, "x.npy")
+    other = motion.resampled(30.0)
+    assert other.frame_count == 31 and other.fps == 30.0
+    assert other.joints[0] == pytest.approx(motion.joints[0]) and other.joints[-1] == pytest.approx(motion.joints[-1])
+    assert other.joints[3] == pytest.approx(motion.joints[2])
+    assert checked(rng.random((1, 22, 3)), 20.0, "x").resampled(24).frame_count == 1
+
+
+@pytest.mark.parametrize(("joints", "word"), [
+    (np.zeros((0, 22, 3)), "no frames"), (np.zeros((4, 17, 3)), "17 joints"), (np.full((4, 22, 3), np.nan), "not numbers"),
+    (np.zeros((4, 22)), "shape"),
+])
+def test_unusable_motions_are_refused(joints, word):
+    with pytest.raises(MotionError, match=word):
+        checked(joints, 20.0, "x.npy")
+
+
+@pytest.mark.parametrize(("text", "frames"), [
+    ("1-4", (1, 2, 3, 4)), ("1-9:4", (1, 5, 9)), ("3,7", (3, 7)), ("-2-1", (-2, -1, 0, 1)), ("5", (5,))])
+def test_frame_ranges(text, frames):
+    assert console.parse_frames(text) == frames
+
+
+@pytest.mark.parametrize("text", ["", "a-b", "9-1", "1-5:0"])
+def test_wrong_frame_ranges(text):
+    with pytest.raises(ShotError):
+        console.parse_frames(text)
+
+
+def test_keys_are_private_and_stay(tmp_path):
+    import zmq
+
+    made = keys.load_or_create(zmq.curve_keypair, tmp_path)
+    path = tmp_path / "keys" / "curve.txt"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert keys.load_or_create(zmq.curve_keypair, tmp_path) == made
+    path.write_text("broken")
+    with pytest.raises(ValueError, match="damaged"):
+        keys.load_or_create(zmq.curve_keypair, tmp_path)
+
+
+def test_saved_passes_come_back(tmp_path):
+    manifest = passes_folder.PassesManifest(64, 64, 20.0, (1, 2, 3), 2.0, 4.0)
+    passes_folder.save(tmp_path, samples.passes(), manifest)
+    found, read = passes_folder.load(tmp_path)
+    assert read == manifest
+    assert all((found.arrays()[name] == array).all() for name, array in samples.passes().arrays().items())
+    (tmp_path / "uv.npy").unlink()
+    with pytest.raises(ShotError, match="render them again"):
+        passes_folder.load(tmp_path)
+
+
+def test_unwritable_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ShotError, match="cannot be written"):
+        console.check_writable(tmp_path / "file")
