@@ -1,0 +1,65 @@
+"""The job store, the server's refusals and the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from backend.jobs.store import JobStore  # noqa: E402
+from backend.server import RefusedToBind, check_endpoint  # noqa: E402
+from tests import samples  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_equal_requests_are_one_job(tmp_path):
+    store = JobStore(tmp_path)
+    job = store.open(samples.request(), samples.passes())
+    assert store.open(samples.request(), samples.passes()).name == job.name
+    assert store.open(samples.request(seed=5), samples.passes()).name != job.name
+    assert store.open(samples.request(), samples.passes(shift=3)).name != job.name
+    assert (job.passes().rest == samples.passes().rest).all()
+
+
+def test_frames_and_latents_survive(tmp_path, rng):
+    job = JobStore(tmp_path).open(samples.request(), samples.passes())
+    image = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    assert job.finished_frames() == [] and job.load_latents() is None
+    job.write_frame(1, image)
+    job.save_latents(4, np.ones((3, 4, 8, 8), np.float32))
+    again = JobStore(tmp_path).open(samples.request(), samples.passes())
+    assert again.finished_frames() == [1] and (again.read_frame(1) == image).all()
+    step, latents = again.load_latents()
+    assert step == 4 and latents.shape == (3, 4, 8, 8)
+    (job.folder / "latents.npz").write_bytes(b"half")
+    assert again.load_latents() is None
+    job.finish({"a": 1})
+    assert again.report() == {"a": 1} and not (job.folder / "latents.npz").exists()
+
+
+def test_only_loopback_without_a_list_of_clients():
+    for address in ("tcp://127.0.0.1:5", "tcp://[::1]:5", "tcp://localhost:5"):
+        check_endpoint(address, set())
+    for address in ("tcp://0.0.0.0:5", "tcp://*:5", "tcp://192.168.1.2:5"):
+        with pytest.raises(RefusedToBind, match="--clients"):
+            check_endpoint(address, set())
+        check_endpoint(address, {b"key"})
+
+
+def _backend(*arguments):
+    return subprocess.run([sys.executable, "-m", "backend", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          timeout=300, check=False)
+
+
+def test_command_line_answers(tmp_path):
+    assert _backend("serve", "--endpoint", "tcp://0.0.0.0:0").returncode == 2
+    doctor = _backend("doctor")
+    assert doctor.returncode == 0 and "starter model: loads" in doctor.stdout
+    missing = _backend("generate", str(tmp_path), "--prompt", "x", "--out", str(tmp_path / "out"), "--json")
+    assert missing.returncode == 2 and '"code": "passes"' in missing.stdout

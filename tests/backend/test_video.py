@@ -1,0 +1,209 @@
+"""The method's parts against brute force, finite differences and diffusers' own processors."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from backend.metrics.consistency import consistency  # noqa: E402
+from backend.models.loading import load  # noqa: E402
+from backend.video import pipeline as pipeline_module  # noqa: E402
+from backend.video.alignment import LatentAlignment  # noqa: E402
+from backend.video.attention import first_frame_attention  # noqa: E402
+from backend.video.correspondence import Matches, hungarian, hungarian_matches, shrink, surface  # noqa: E402
+from backend.video.guidance import PixelGuidance  # noqa: E402
+from backend.video.noise import initial_noise  # noqa: E402
+from backend.video.pipeline import Interrupted, ShotPipeline, Watch  # noqa: E402
+from shared.shot import METHODS, Guidance, ShotError  # noqa: E402
+from tests import samples  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def starter():
+    """The project's own image model."""
+    return load("starter", torch.device("cpu"))
+
+
+def test_hungarian_is_the_cheapest_assignment(rng):
+    width = 4
+    parts = np.zeros(16, np.uint8)
+    here, there = parts.copy(), parts.copy()
+    here[[0, 1, 4, 5, 10]], there[[2, 3, 6, 7, 11, 15]] = (1, 1, 1, 1, 2), (1, 1, 1, 1, 2, 3)
+    uv_a, uv_b = rng.random((16, 2)), rng.random((16, 2))
+    a, b = hungarian(here, uv_a, there, uv_b, width)
+    found = dict(zip(a.tolist(), b.tolist(), strict=True))
+    assert found[10] == 11 and 15 not in found.values()
+
+    def cost(pixels, others):
+        def features(p, uv):
+            p = np.array(p)
+            r, c = p // width, p % width
+            d = np.abs(r - (r.min() + r.max()) / 2) + np.abs(c - (c.min() + c.max()) / 2)
+            return np.column_stack([uv[p] * 255, d * 63.75 / max(d.max(), 1e-9)])
+        fa, fb = features([0, 1, 4, 5], uv_a), features([2, 3, 6, 7], uv_b)
+        order = [[2, 3, 6, 7].index(o) for o in others]
+        return np.linalg.norm(fa[[[0, 1, 4, 5].index(p) for p in pixels]] - fb[order], axis=1).sum()
+
+    best = min(cost((0, 1, 4, 5), order) for order in permutations((2, 3, 6, 7)))
+    assert cost((0, 1, 4, 5), [found[p] for p in (0, 1, 4, 5)]) == pytest.approx(best)
+
+
+def test_matching_follows_a_moving_surface():
+    passes = samples.passes(3, 64, 4)
+    for reference in ("prev", "first", "prev_new"):
+        found = hungarian_matches(passes, 64, 64, reference)
+        assert found.reference == ((-1, 0, 0) if reference == "first" else (-1, 0, 1))
+        for frame in (1, 2):
+            shift = 4 * (frame - found.reference[frame])
+            exact = found.target_pixels[frame] - found.reference_pixels[frame] == shift
+            assert len(exact) == (passes.mask[frame] > 0).sum() and exact.mean() > 0.99
+
+
+def test_too_large_a_part_is_refused():
+    parts = np.ones(70 * 70, np.uint8)
+    with pytest.raises(ShotError, match="lower the guidance resolution"):
+        hungarian(parts, np.zeros((4900, 2)), parts, np.zeros((4900, 2)), 70)
+
+
+def test_surface_matches_are_mutual_and_exact(rng):
+    passes = samples.passes(2, 64, 3)
+    here, there = surface(passes.rest[1], passes.mask[1], passes.rest[0], passes.mask[0])
+    assert len(here) == (passes.mask[1] > 0).sum() and (here - there == 3).all()
+    apart, _ = surface(passes.rest[1] + 1.0, passes.mask[1], passes.rest[0], passes.mask[0])
+    assert len(apart) == 0
+
+
+def test_shrinking_takes_real_values(rng):
+    array = rng.random((2, 7, 9, 3))
+    small = shrink(array, 3, 4)
+    assert small.shape == (2, 3, 4, 3) and np.isin(small, array).all()
+
+
+def _matches():
+    return Matches((-1, 0, 1), (np.array([], int), np.array([1, 2]), np.array([2])),
+                   (np.array([], int), np.array([0, 3]), np.array([1])), 2, 2)
+
+
+def test_alignment_chains_through_the_clip():
+    latents = torch.arange(3 * 1 * 4, dtype=torch.float32).view(3, 1, 2, 2)
+    align = LatentAlignment(_matches(), steps=10, until=0.4, device=latents.device)
+    out = align(latents, 3).flatten(2)[:, 0]
+    assert out[0].tolist() == [0, 1, 2, 3] and out[1].tolist() == [4, 0, 3, 7]
+    assert out[2].tolist() == [8, 9, 0, 11], "frame 2 takes what frame 1 had been given"
+    assert align(latents, 4) is latents
+
+
+def test_guidance_gradient_agrees_with_finite_differences(rng):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3, padding=1), torch.nn.Tanh()).double()
+    clips = torch.randn(3, 2, 2, 2, dtype=torch.float64)
+
+    def loss(x):
+        guide = PixelGuidance(_matches(), Guidance(0, 1, 0.01), 10, x.device)
+        guide.begin_step()
+        # references are held fixed, so they come from the unperturbed clip
+        guide.loss([0, 1, 2], network(clips))
+        fixed = dict(guide._pictures)
+        pictures = network(x)
+        flat = (pictures.float().double() / 2 + 0.5).flatten(2) * 25
+        expected = ((flat[1][:, [1, 2]] - fixed[0][:, [0, 3]]) ** 2).mean() + ((flat[2][:, [2]] - fixed[1][:, [1]]) ** 2).mean()
+        return guide, pictures, expected
+
+    x = clips.clone().requires_grad_(True)
+    guide, pictures, _ = loss(x)
+    gradient, = torch.autograd.grad(guide.loss([0, 1, 2], pictures), x)
+    for index in ((1, 0, 0, 1), (2, 1, 1, 0), (0, 0, 0, 0)):
+        step = torch.zeros_like(clips)
+        step[index] = 1e-3
+        numeric = (loss(clips + step)[2] - loss(clips - step)[2]) / 2e-3
+        assert float(gradient[index]) == pytest.approx(float(numeric), rel=2e-2, abs=5e-3)
+    assert float(gradient[0].abs().max()) == 0.0
+
+
+def test_cross_frame_attention_of_one_frame_is_ordinary(starter):
+    x, words = torch.randn(2, 4, 16, 16), torch.randn(2, 40, starter.unet.config.cross_attention_dim)
+    with torch.no_grad():
+        plain = starter.unet(x, 500, words).sample
+        with first_frame_attention([starter.unet], groups=2):
+            one = starter.unet(x, 500, words).sample
+        with first_frame_attention([starter.unet], groups=1):
+            two = starter.unet(x, 500, words).sample
+        after = starter.unet(x, 500, words).sample
+    assert torch.allclose(plain, one, atol=1e-4) and torch.equal(plain, after)
+    assert torch.allclose(plain[0], two[0], atol=1e-4) and not torch.allclose(plain[1], two[1], atol=1e-2)
+
+
+def test_noise_is_seeded_and_shared_on_request():
+    shared, apart = (initial_noise(3, (4, 8, 8), 7, flag) for flag in (True, False))
+    assert torch.equal(shared[0], shared[2]) and not torch.equal(apart[0], apart[2])
+    assert torch.equal(initial_noise(3, (4, 8, 8), 7, False), apart)
+
+
+def _frames(starter, request, passes, watch=None):
+    return np.stack(list(ShotPipeline(starter, request, passes, watch or Watch()).frames()))
+
+
+def test_frames_do_not_depend_on_the_chunk(starter, monkeypatch):
+    passes, request = samples.passes(5), samples.request(5, steps=4)
+    whole = _frames(starter, request, passes)
+    monkeypatch.setattr(pipeline_module, "CHUNK", 2)
+    assert np.abs(whole.astype(int) - _frames(starter, request, passes)).max() <= 2
+
+
+def test_every_part_changes_the_result(starter):
+    passes, base = samples.passes(3), samples.request(3, steps=5)
+    full = _frames(starter, base, passes)
+    import msgspec
+
+    for change in ({"alignment": None}, {"guidance": None}, {"cross_frame_attention": False}, {"shared_noise": False}):
+        other = msgspec.structs.replace(METHODS["latentman"], **change)
+        assert (_frames(starter, samples.request(3, steps=5, method=other), passes) != full).any(), change
+
+
+def test_depth_moves_the_character_and_the_prompt_changes_the_picture(starter):
+    still, moved = samples.passes(1, 64), samples.passes(2, 64, 20)
+    other = type(still)(**{name: array[1:] for name, array in moved.arrays().items()})
+    request = samples.request(1, steps=6, preset="per_frame")
+    a, b = _frames(starter, request, still), _frames(starter, request, other)
+    changed = np.abs(a.astype(float) - b).mean((0, 3))
+    touched = (still.mask[0] > 0) | (other.mask[0] > 0)
+    assert changed[touched].mean() > 1.5 * changed[~touched].mean()
+    night = samples.request(1, steps=6, preset="per_frame", prompt="a skeleton at night")
+    assert np.abs(a.astype(float) - _frames(starter, night, still)).mean() > 10
+
+
+def test_stopping_and_going_on_gives_the_same_frames(starter):
+    passes, request = samples.passes(2), samples.request(2, steps=6)
+    whole, saved = _frames(starter, request, passes), {}
+
+    watch = Watch(save=lambda step, latents: saved.update(step=step, latents=latents),
+                  should_stop=lambda: saved.get("step", 0) >= 3)
+    with pytest.raises(Interrupted):
+        _frames(starter, request, passes, watch)
+    assert saved["step"] == 3
+    resumed = _frames(starter, request, passes, Watch(resume=lambda: (saved["step"], saved["latents"])))
+    assert (resumed == whole).all()
+
+
+def test_unknown_models_and_sizes(starter):
+    with pytest.raises(ShotError, match="no model 'nonsense'"):
+        load("nonsense")
+    with pytest.raises(ShotError, match="nearest size is 96x64"):
+        starter.check_size(100, 70)
+
+
+def test_consistency_sees_flicker_and_ignores_motion(rng):
+    passes = samples.passes(4, 64, 3)
+    texture = (passes.rest[..., :1] * 100 * 6 + 120).astype(np.uint8)
+    steady = np.repeat(np.where(passes.mask[..., None] > 0, texture, 30), 3, -1).astype(np.uint8)
+    assert consistency(steady, passes)["hmse"] == 0 and consistency(steady, passes)["background_mse"] == 0
+    flicker = steady.copy()
+    flicker[1::2] = np.clip(flicker[1::2].astype(int) + 20, 0, 255)
+    found = consistency(flicker, passes)
+    assert found["hmse"] == pytest.approx(400) and found["background_mse"] == pytest.approx(400)
+    still = type(passes)(**{n: np.repeat(a[:1], 4, 0) for n, a in passes.arrays().items()})
+    assert consistency(steady[[0] * 4], still)["matched_share"] == pytest.approx(1.0)
