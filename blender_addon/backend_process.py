@@ -20,7 +20,8 @@ class BackendProcess:
 
     def __init__(self, python: str, endpoint: str, jobs: Path | None = None) -> None:
         """Starts it; ``OSError`` when the Python cannot be run."""
-        self._log = tempfile.NamedTemporaryFile("w+b", prefix="latentman-backend-", suffix=".log", delete=False)
+        self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it lives as long as the process
+            "w+b", prefix="latentman-backend-", suffix=".log", delete=False)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         command = [python, "-m", "backend", "serve", "--endpoint", endpoint]
         if jobs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -134,7 +135,7 @@ class BackendClient:
         except messages.WireError as error:
             self.events.put(Event(messages.Failed(code=error.code, message=str(error)), {}))
 
-    def _lost(self, event: dict[str, Any], answered: bool) -> bool:
+    def _lost(self, event: Mapping[str, Any], answered: bool) -> bool:
         if event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self.events.put(ConnectionLost("The backend does not know this user's key; start it as the same user."))
             return True

@@ -48,7 +48,8 @@ class LatentManResult(bpy.types.PropertyGroup):
     start: IntProperty(name="First Frame")
     step: IntProperty(name="Frame Step", default=1)
     count: IntProperty(name="Frames")
-    hmse: FloatProperty(name="Flicker", description="Mean squared difference of matched surface points in consecutive frames")
+    hmse: FloatProperty(name="Flicker",
+                        description="Mean squared difference of matched surface points in consecutive frames")
 
 
 class LatentManSettings(bpy.types.PropertyGroup):

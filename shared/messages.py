@@ -30,13 +30,13 @@ class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Base of all messages."""
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """Client: are you there, and who are you?"""
 
     version: str = VERSION
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     """Backend: its version, device and the models it can load by name."""
 
     version: str
@@ -44,27 +44,27 @@ class Welcome(Message):
     models: tuple[str, ...]
 
 
-class Submit(Message):
+class Submit(Message, frozen=True):
     """Client: make this shot. The arrays are its passes. ``ticket`` comes back in the answer."""
 
     ticket: str
     request: ShotRequest
 
 
-class Accepted(Message):
+class Accepted(Message, frozen=True):
     """Backend: the shot is job ``job``; frames already on disk follow at once."""
 
     ticket: str
     job: str
 
 
-class Cancel(Message):
+class Cancel(Message, frozen=True):
     """Client: stop this job; finished frames are kept."""
 
     job: str
 
 
-class Progress(Message):
+class Progress(Message, frozen=True):
     """Backend: where a job stands. ``stage`` is a word for people; ``step`` of ``steps`` counts from 1."""
 
     job: str
@@ -73,7 +73,7 @@ class Progress(Message):
     steps: int
 
 
-class FrameResult(Message):
+class FrameResult(Message, frozen=True):
     """Backend: the frame at ``index`` of the request, scene frame ``frame``. Array ``image`` is (H, W, 3) uint8."""
 
     job: str
@@ -81,20 +81,20 @@ class FrameResult(Message):
     frame: int
 
 
-class Finished(Message):
+class Finished(Message, frozen=True):
     """Backend: every frame of the job has been sent. ``report`` holds settings, timings and figures."""
 
     job: str
     report: dict[str, Any]
 
 
-class Cancelled(Message):
+class Cancelled(Message, frozen=True):
     """Backend: the job stopped because it was asked to."""
 
     job: str
 
 
-class Failed(Message):
+class Failed(Message, frozen=True):
     """Backend: a request was refused or a job broke. ``code`` is for programs, ``message`` one sentence for people."""
 
     code: str

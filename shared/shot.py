@@ -133,7 +133,8 @@ def check_request(request: ShotRequest) -> None:
             raise ShotError(name, f"The {name.replace('_', ' ')} {value} is out of range; choose 0 to 1000.")
     alignment = request.resolved_method().alignment
     if alignment and alignment.reference not in REFERENCES:
-        raise ShotError("method", f"The alignment reference '{alignment.reference}' is unknown; use {', '.join(REFERENCES)}.")
+        raise ShotError("method", f"The alignment reference '{alignment.reference}' is unknown; use one of "
+                                  f"{', '.join(REFERENCES)}.")
 
 
 def check_passes(request: ShotRequest, arrays: dict[str, np.ndarray]) -> FramePasses:

@@ -100,8 +100,9 @@ def write_report(folder: Path, report: dict) -> None:
                        for name in ("consistency", "seconds", "settings", "method", "versions"))
     (folder / "report.html").write_text(
         "<!doctype html><meta charset=utf-8><title>LatentMan demo</title><style>body{font:15px sans-serif;max-width:1100px;"
-        "margin:2em auto}td{padding:2px 12px;border-bottom:1px solid #ddd}img,video{width:100%;max-width:768px;display:block;"
-        "margin:6px 0}</style><h1>LatentMan demo</h1><p>Depth, UV and result of the same frames; consistency figures are on "
+        "margin:2em auto}td{padding:2px 12px;border-bottom:1px solid #ddd}img,video{width:100%;max-width:768px;"
+        "display:block;margin:6px 0}</style>"
+        "<h1>LatentMan demo</h1><p>Depth, UV and result of the same frames; consistency figures are on "
         f"the 0..255 scale, squared, lower is steadier.</p><video src=demo.mp4 controls loop></video>{pictures}{sections}")
 
 

@@ -107,7 +107,7 @@ class JobStore:
         """The job of a request: the one on disk if it was asked before, else a new one."""
         digest = hashlib.blake2b(msgspec.json.encode([VERSION, request]), digest_size=12)
         for name in PASS_LAYOUT:
-            digest.update(np.ascontiguousarray(getattr(passes, name)))
+            digest.update(np.ascontiguousarray(getattr(passes, name)).data)
         job = Job(self.root / digest.hexdigest(), request)
         if not (job.folder / "request.json").exists():
             manifest = PassesManifest(request.width, request.height, request.fps, request.frames, 0.0, 0.0)

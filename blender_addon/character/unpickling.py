@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,8 @@ class _AllowListUnpickler(pickle.Unpickler):
         if (module, name) in _PLAIN:
             return _PLAIN[module, name]
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _NUMPY_CORE:
-            return getattr(np.core.multiarray if np.__version__ < "2" else np._core.multiarray, name)
+            core = import_module("numpy.core.multiarray" if np.__version__ < "2" else "numpy._core.multiarray")
+            return getattr(core, name)
         if module.startswith("scipy.sparse") and name in ("csc_matrix", "csr_matrix", "csc_array", "csr_array"):
             return SparseStub if name.startswith("csc") else _RowSparseStub
         if module.startswith("chumpy"):
@@ -115,7 +117,7 @@ def load_npy_object(data: bytes) -> Any:
     try:
         version = np.lib.format.read_magic(stream)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, _, dtype = read_header[version](stream)
+        _, _, dtype = read_header[version](stream)
     except (ValueError, KeyError) as error:
         raise ValueError("the file is not a NumPy .npy file, or is damaged") from error
     if not dtype.hasobject:

@@ -7,6 +7,7 @@ accumulated pose, so errors do not pile up; knees and elbows tell the twist of t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -105,5 +106,5 @@ def _leg_length(joints: np.ndarray) -> float:
     total = 0.0
     for side in ("left", "right"):
         chain = [INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle")]
-        total += sum(float(np.linalg.norm(joints[a] - joints[b])) for a, b in zip(chain[:-1], chain[1:], strict=True))
+        total += sum(float(np.linalg.norm(joints[a] - joints[b])) for a, b in pairwise(chain))
     return total / 2

@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from backend.jobs.store import JobStore  # noqa: E402
-from backend.server import RefusedToBind, check_endpoint  # noqa: E402
-from tests import samples  # noqa: E402
+from backend.jobs.store import JobStore
+from backend.server import RefusedToBind, check_endpoint
+from tests import samples
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -111,7 +111,8 @@ def test_a_size_the_model_cannot_do_names_the_nearest(session, shot_scene, chara
 
 def test_the_backend_refuses_what_does_not_fit(session):
     request, arrays = samples.request(), samples.passes().arrays()
-    wrong = [(messages.Submit(ticket="a", request=request), dict(arrays, depth=arrays["depth"] * np.float32("nan")), "passes"),
+    spoiled = dict(arrays, depth=arrays["depth"] * np.float32("nan"))
+    wrong = [(messages.Submit(ticket="a", request=request), spoiled, "passes"),
              (messages.Submit(ticket="b", request=samples.request(prompt="")), arrays, "prompt"),
              (messages.Finished(job="x", report={}), {}, "malformed")]
     for message, passes, code in wrong:

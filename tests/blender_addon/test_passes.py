@@ -71,9 +71,11 @@ def test_depth_follows_the_shots_range(shot_scene, character):
 
 
 def _snapshot(scene, view_layer, objects):
+    kinds = ("BOOLEAN", "INT", "FLOAT", "STRING", "ENUM")
+
     def values(owner):
         return {p.identifier: (tuple(v) if isinstance(v := getattr(owner, p.identifier), bpy.types.bpy_prop_array) else v)
-                for p in owner.bl_rna.properties if not p.is_readonly and p.type in ("BOOLEAN", "INT", "FLOAT", "STRING", "ENUM")}
+                for p in owner.bl_rna.properties if not p.is_readonly and p.type in kinds}
 
     return {
         "scene": values(scene), "render": values(scene.render), "cycles": values(scene.cycles),

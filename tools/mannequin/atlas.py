@@ -51,7 +51,7 @@ def _tube_squares(cage: Cage, rows: np.ndarray, part: str) -> dict[int, np.ndarr
             continue
         column = numbers[key]
         corners = cage.grid[cage.quads[row]]
-        across = [n for n in around if n != axis // 2][0]
+        across = next(n for n in around if n != axis // 2)
         # the corner that the unrolling meets first is the one on the previous face's side
         angles = np.arctan2(*(corners - (cage.cell[rows].min(0) + cage.cell[rows].max(0) + 1) / 2)[:, around[::-1]].T)
         reference = angles.mean() if np.ptp(angles) < np.pi else np.pi

@@ -145,7 +145,8 @@ def turn() -> Plan:
             start = end + step * 0.75
             angle = float(yaw(np.array(start + step)))
         foot.append(Plant(start, 9, sign * HIP * np.cos(np.pi), -sign * HIP * np.sin(np.pi), np.pi))
-    turns = _arms(lambda t: 8 * np.sin(3 * t)) | {"neck": lambda t: (0 * t, 18 * np.sin(np.pi * np.clip(t / 3, 0, 1)), 0 * t)}
+    turns = _arms(lambda t: 8 * np.sin(3 * t)) | {
+        "neck": lambda t: (0 * t, 18 * np.sin(np.pi * np.clip(t / 3, 0, 1)), 0 * t)}
     return Plan(seconds, _root(yaw=yaw), feet, turns, 0.07)
 
 
