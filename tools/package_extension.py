@@ -16,7 +16,7 @@ import bpy
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "extension"
 #: wheels for Blender 4.2 to 5.0 (Python 3.11) and 5.1 on (3.13); newer pyzmq has wheels that Blender cannot tell apart
-WHEELS = ("pyzmq==26.4.0", "msgspec==0.20.0", "OpenEXR==3.4.0")
+WHEELS = ("pyzmq==26.4.0", "msgspec==0.20.0")
 PYTHONS = ("3.11", "3.13")
 PLATFORMS = {
     "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),

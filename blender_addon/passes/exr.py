@@ -1,13 +1,73 @@
-"""Reads one frame's multilayer EXR back as arrays."""
+"""Reads one frame's multilayer EXR back as arrays.
+
+The files are the plainest kind that OpenEXR knows (one part, scan lines, no compression), written by our own settings, and
+are read here directly: the OpenEXR package brings a second copy of a C++ library that Blender programs have loaded already,
+and reading with it crashes some of them.
+"""
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
-import OpenEXR
 
 from .scene_setup import PART_AOV, REST_AOV
+
+MAGIC, UNCOMPRESSED = 20000630, 0
+#: version bits of tiled, deep and multi-part files
+UNUSUAL = 0x200 | 0x800 | 0x1000
+PIXEL_TYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
+
+
+def _text(data: bytes, at: int) -> tuple[str, int]:
+    end = data.index(b"\0", at)
+    return data[at:end].decode("latin1"), end + 1
+
+
+def _attributes(data: bytes) -> tuple[dict[str, bytes], int]:
+    """The header's attributes as raw bytes, and where the header ends."""
+    out, at = {}, 8
+    while data[at] != 0:
+        name, at = _text(data, at)
+        _, at = _text(data, at)
+        size, = struct.unpack_from("<i", data, at)
+        out[name] = data[at + 4:at + 4 + size]
+        at += 4 + size
+    return out, at + 1
+
+
+def read_channels(path: Path) -> dict[str, np.ndarray]:
+    """Every channel (H, W) of an uncompressed scan line EXR by its full name, row 0 at the top.
+
+    See "OpenEXR File Layout" of the Academy Software Foundation. Raises ``ValueError`` for any other kind of file.
+    """
+    data = path.read_bytes()
+    try:
+        magic, version = struct.unpack_from("<ii", data)
+        if magic != MAGIC or version & UNUSUAL:
+            raise ValueError("it is no plain single-part file")
+        attributes, start = _attributes(data)
+        if attributes["compression"][0] != UNCOMPRESSED:
+            raise ValueError("it is compressed")
+        left, top, right, bottom = struct.unpack("<4i", attributes["dataWindow"])
+        width, height = right - left + 1, bottom - top + 1
+        channels, at = [], 0
+        while attributes["channels"][at] != 0:
+            name, at = _text(attributes["channels"], at)
+            kind, = struct.unpack_from("<i", attributes["channels"], at)
+            channels.append((name, PIXEL_TYPES[kind], (width,)))
+            at += 16
+        line = np.dtype([("y", "<i4"), ("size", "<i4"), *channels])
+        offsets = np.frombuffer(data, "<u8", height, start)
+        # lines follow each other without gaps, though their order in the file is free
+        lines = np.frombuffer(data, line, height, int(offsets.min()))
+        lines = lines[np.argsort(lines["y"])]
+        if (lines["y"] != np.arange(top, bottom + 1)).any() or (lines["size"] != line.itemsize - 8).any():
+            raise ValueError("its lines are incomplete")
+    except (struct.error, KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be read as a pass file: {error}") from error
+    return {name: lines[name] for name, _, _ in channels}
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -16,8 +76,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
     Raises ``ValueError`` when a pass is missing.
     """
-    with OpenEXR.File(str(path), separate_channels=True) as file:
-        channels = {name: channel.pixels for name, channel in file.channels().items()}
+    channels = read_channels(path)
 
     def find(*endings: str) -> np.ndarray:
         for ending in endings:

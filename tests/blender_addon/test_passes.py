@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from blender_addon.character.build import character_meshes
+from blender_addon.passes import exr
 from blender_addon.passes.render import PassRender
 from blender_addon.sequencer import add_image_strip
 from shared.depth import normalise_depth
@@ -60,6 +61,27 @@ def test_passes_agree_with_an_independent_rasteriser(shot_scene, character):
         assert near.mean() > 0.998
         assert np.percentile(np.abs(values[..., :2] - passes.uv[n])[both], 99.5) < 1e-3
         assert np.percentile(np.abs(values[..., 2:] - passes.rest[n])[both], 99.5) < 1e-3
+
+
+def test_pass_files_are_read_like_openexr_does(shot_scene, character, monkeypatch):
+    library = pytest.importorskip("OpenEXR")
+    compared = []
+
+    def both(path):
+        with library.File(str(path), separate_channels=True) as file:
+            theirs = {name: channel.pixels for name, channel in file.channels().items()}
+        ours = exr.read_channels(path)
+        assert set(ours) == set(theirs)
+        compared.extend(np.array_equal(ours[name], theirs[name]) for name in theirs)
+        (path.parent / "half.exr").write_bytes(path.read_bytes()[:20000])
+        with pytest.raises(ValueError, match="cannot be read"):
+            exr.read_channels(path.parent / "half.exr")
+        return read(path)
+
+    read = exr.read
+    monkeypatch.setattr(exr, "read", both)
+    _render(character, (5,), 96)
+    assert len(compared) > 10 and all(compared)
 
 
 def test_depth_follows_the_shots_range(shot_scene, character):
