@@ -91,9 +91,11 @@ class LookPanel(_Box):
     def draw(self, context):
         """Prompt and model."""
         settings = properties.of(context)
+        self.layout.prop(settings, "prompt", text="", icon="GREASEPENCIL")
+        self.layout.prop(settings, "negative_prompt", text="", placeholder="what should not be seen", icon="X")
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("prompt", "negative_prompt", "seed", "model", "preset"):
+        for name in ("seed", "model", "preset"):
             column.prop(settings, name)
 
 
@@ -147,7 +149,7 @@ class GeneratePanel(_Box):
             row.operator("latentman.generate", icon="RENDER_ANIMATION")
         image = bpy.data.images.get(PREVIEW_IMAGE)
         if image and image.preview:
-            layout.template_icon(image.preview.icon_id, scale=9.0)
+            layout.template_icon(image.preview.icon_id, scale=6.0)
 
 
 class ResultPanel(_Box):
