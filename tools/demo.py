@@ -67,6 +67,13 @@ def side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[
     return out
 
 
+def overview(frames: list[Path], path: Path, columns: int = 6) -> None:
+    """A few frames in one picture, depth above UV above result."""
+    chosen = [frames[round(n)] for n in np.linspace(0, len(frames) - 1, min(columns, len(frames)))]
+    tiles = [np.concatenate(np.split(np.asarray(Image.open(f).convert("RGB")), 3, axis=1)) for f in chosen]
+    Image.fromarray(np.concatenate(tiles, 1)).reduce(3).save(path)
+
+
 def write_video(frames: list[Path], fps: int, path: Path) -> None:
     """H.264 in MP4 through Blender's own sequencer."""
     scene = bpy.data.scenes.new("Video")
@@ -163,7 +170,9 @@ def _run(args: argparse.Namespace) -> int:
     mark = time.perf_counter()
     frames = [generation.frames[n] for n in sorted(generation.frames)]
     passes, _ = passes_folder.load(args.out / "passes")
-    write_video(side_by_side(passes, frames, args.out / "side_by_side"), args.fps, args.out / "demo.mp4")
+    together = side_by_side(passes, frames, args.out / "side_by_side")
+    overview(together, args.out / "overview.png")
+    write_video(together, args.fps, args.out / "demo.mp4")
     seconds["video"] = time.perf_counter() - mark
     add_image_strip(scene, frames, scene.frame_start, args.prompt)
     scene.frame_set(1)

@@ -1,0 +1,72 @@
+"""``python -m tools.bench``: the presets side by side on one shot; writes ``build/bench/presets.json`` and prints it.
+
+Speed is a ratio to the ``per_frame`` run of the same session, so that figures from different machines compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+import torch
+
+from backend.metrics.consistency import consistency
+from backend.models.loading import load
+from backend.video.pipeline import ShotPipeline, Watch
+from blender_addon import properties
+from blender_addon.passes.render import PassRender
+from shared.shot import FramePasses, ShotRequest
+
+from .demo import build_scene
+
+ROOT = Path(__file__).resolve().parents[1]
+PRESETS = ("per_frame", "cross_frame", "latentman")
+
+
+def render_shot(clip: int, frames: int) -> FramePasses:
+    """The passes of a bundled clip at 256x256."""
+    properties.register()
+    try:
+        armature = build_scene(clip, frames, 20)
+        job = PassRender(bpy.context, armature, tuple(range(1, frames + 1)), 256, 256)
+        list(job.steps())
+        return job.result()
+    finally:
+        properties.unregister()
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
+    parser.add_argument("--clip", type=int, default=0)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--prompt", default="a man in a red shirt and blue jeans, on a beach")
+    args = parser.parse_args()
+    passes, model = render_shot(args.clip, args.frames), load("starter", torch.device("cpu"))
+    rows: dict[str, dict[str, float]] = {}
+    for preset in PRESETS:
+        request = ShotRequest(prompt=args.prompt, width=256, height=256, frames=tuple(range(args.frames)), fps=20.0,
+                              preset=preset, steps=args.steps, seed=3)
+        started = time.perf_counter()
+        images = np.stack(list(ShotPipeline(model, request, passes, Watch()).frames()))
+        rows[preset] = consistency(images, passes) | {"seconds": time.perf_counter() - started}
+    for row in rows.values():
+        row["time_ratio"] = row["seconds"] / rows["per_frame"]["seconds"]
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "presets.json").write_text(json.dumps(rows, indent=1))
+    columns = list(rows["per_frame"])
+    print("".join(f"{name:>16}" for name in ("preset", *columns)))
+    for preset, row in rows.items():
+        print(f"{preset:>16}" + "".join(f"{row[name]:16.2f}" for name in columns))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
