@@ -22,6 +22,8 @@ DEFAULT_ENDPOINT = "tcp://127.0.0.1:48573"
 
 def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
+    import zmq
+
     from .jobs.store import data_folder
     from .server import RefusedToBind, Server
 
@@ -31,8 +33,9 @@ def serve(args: argparse.Namespace) -> int:
     except RefusedToBind as error:
         print(error, file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"{args.endpoint} cannot be used ({error}); is a backend already running?", file=sys.stderr)
+    except (OSError, zmq.ZMQError) as error:
+        print(f"{args.endpoint} cannot be used ({error}); connect to the backend that is running there, or choose another "
+              "address", file=sys.stderr)
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 import time
 from collections.abc import Callable
@@ -137,7 +138,8 @@ def tick() -> float:
 
 
 def register() -> None:
-    """Start the timer; background Blender has none and calls ``pump`` itself."""
+    """Start the timer; background Blender has none and calls ``pump`` itself. No backend outlives its Blender."""
+    atexit.register(session.stop)
     if not bpy.app.background and not bpy.app.timers.is_registered(tick):
         bpy.app.timers.register(tick, first_interval=PUMP_SECONDS, persistent=True)
 
@@ -146,4 +148,5 @@ def unregister() -> None:
     """Stop the timer and everything that runs."""
     if bpy.app.timers.is_registered(tick):
         bpy.app.timers.unregister(tick)
+    atexit.unregister(session.stop)
     session.stop()

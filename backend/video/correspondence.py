@@ -68,6 +68,20 @@ def hungarian(target_part: np.ndarray, target_uv: np.ndarray, reference_part: np
     return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
 
 
+def _within_parts(passes: FramePasses) -> np.ndarray:
+    """Texture coordinates (F, H, W, 2) stretched so that every part spans [0, 1] over the shot, as in an IUV image.
+
+    Without it a part that is small in the atlas would be matched by its place in the frame rather than on the surface.
+    """
+    out = np.zeros(passes.uv.shape, np.float64)
+    for part in np.unique(passes.part[passes.part > 0]):
+        seen = passes.part == part
+        values = passes.uv[seen]
+        low, high = values.min(0), values.max(0)
+        out[seen] = (values - low) / np.maximum(high - low, 1e-6)
+    return out
+
+
 def hungarian_matches(passes: FramePasses, height: int, width: int, reference: str) -> Matches:
     """Match every frame with its reference at (height, width).
 
@@ -75,7 +89,7 @@ def hungarian_matches(passes: FramePasses, height: int, width: int, reference: s
     themselves been replaced by what they were matched with.
     """
     parts = shrink(passes.part, height, width).reshape(passes.frame_count, -1)
-    uvs = shrink(passes.uv, height, width).reshape(passes.frame_count, -1, 2).astype(np.float64)
+    uvs = shrink(_within_parts(passes), height, width).reshape(passes.frame_count, -1, 2)
     references, targets, sources = [-1], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for frame in range(1, passes.frame_count):
         other = 0 if reference == "first" else frame - 1

@@ -57,6 +57,16 @@ def _backend(*arguments):
                           timeout=300, check=False)
 
 
+def test_a_used_address_is_said_in_a_sentence():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        answer = _backend("serve", "--endpoint", f"tcp://127.0.0.1:{taken.getsockname()[1]}")
+    assert answer.returncode == 2 and "cannot be used" in answer.stderr and "Traceback" not in answer.stderr
+
+
 def test_command_line_answers(tmp_path):
     assert _backend("serve", "--endpoint", "tcp://0.0.0.0:0").returncode == 2
     doctor = _backend("doctor")
