@@ -48,8 +48,3 @@ def set_video(settings: bpy.types.ImageFormatSettings) -> None:
     if MEDIA_TYPES:
         settings.media_type = "VIDEO"
     settings.file_format = "FFMPEG"
-
-
-def strip_duration(strip: Any, frames: int) -> None:
-    """Make a strip last a number of frames."""
-    strip.frame_final_duration = frames

@@ -136,8 +136,6 @@ class Generation:
                 self.folder = self.folder / message.job
             self.folder.mkdir(parents=True, exist_ok=True)
         elif isinstance(message, messages.Failed):
-            if self._on_message and message.ticket in ("", self._ticket):
-                self._on_message(message)
             if message.ticket == self._ticket or message.job == self._job:
                 self.fail(message.message)
         elif getattr(message, "job", None) == self._job and self._job:

@@ -14,14 +14,6 @@ from .state import default_python
 PACKAGE = __package__.rpartition(".")[0] or __package__
 
 
-def _check_endpoint(self, context):
-    try:
-        normalise_endpoint(self.endpoint)
-        self["endpoint_error"] = ""
-    except EndpointError as error:
-        self["endpoint_error"] = str(error)
-
-
 class LatentManPreferences(bpy.types.AddonPreferences):
     """Preferences of the extension."""
 
@@ -29,7 +21,7 @@ class LatentManPreferences(bpy.types.AddonPreferences):
 
     python: StringProperty(name="Backend Python", subtype="FILE_PATH",
                            description="A Python that has the packages of requirements.txt; empty tries LATENTMAN_PYTHON")
-    endpoint: StringProperty(name="Address", default=DEFAULT_ENDPOINT, update=_check_endpoint,
+    endpoint: StringProperty(name="Address", default=DEFAULT_ENDPOINT,
                              description="Where the backend listens, as host:port")
     smpl: StringProperty(name="SMPL Model", subtype="FILE_PATH",
                          description="Your own SMPL .pkl or .npz file, offered by Load SMPL")
@@ -38,8 +30,10 @@ class LatentManPreferences(bpy.types.AddonPreferences):
         """The preferences' layout."""
         self.layout.prop(self, "python")
         self.layout.prop(self, "endpoint")
-        if self.get("endpoint_error"):
-            self.layout.label(text=self["endpoint_error"], icon="ERROR")
+        try:
+            normalise_endpoint(self.endpoint)
+        except EndpointError as error:
+            self.layout.label(text=str(error), icon="ERROR")
         self.layout.prop(self, "smpl")
 
 

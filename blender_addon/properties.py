@@ -14,7 +14,7 @@ from bpy.props import (
 )
 
 from .motion.readers import BUNDLED, read
-from .shared_link import MotionError, shot
+from .shared_link import HUMANML_FPS, MotionError, shot
 
 PRESET_ITEMS = (
     ("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
@@ -27,8 +27,9 @@ _clip_items: list[tuple[str, str, str]] = []
 def _clips(self, context):  # Blender needs the strings kept alive, hence the module's list
     if not _clip_items:
         try:
-            _clip_items.extend((str(n), text, f"{length} frames at 20 fps") for n, (text, length) in enumerate(
-                zip(*(lambda f: (f.texts, f.lengths))(read(BUNDLED)), strict=True)))
+            file = read(BUNDLED)
+            _clip_items.extend((str(n), text, f"{file.lengths[n]} frames at {HUMANML_FPS:g} fps")
+                               for n, text in enumerate(file.texts))
         except MotionError:
             _clip_items.append(("0", "no bundled clips", "The extension is incomplete; install it again"))
     return _clip_items

@@ -9,7 +9,7 @@ import atexit
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
@@ -32,7 +32,6 @@ class Session:
     on_generated: Callable[[Generation], None] | None = None
     status: str = "not running"
     error: str = ""
-    devices: list[str] = field(default_factory=list)
 
     @property
     def connected(self) -> bool:

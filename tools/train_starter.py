@@ -45,7 +45,7 @@ def main() -> None:
     latents = training.encode_all(vae, images, args.work, plan)
     tokenizer = training.learn_tokenizer(json.loads((data / "captions.json").read_text()), args.work)
     models = training.train_diffusion(data, latents, tokenizer, args.work, plan)
-    export.write(vae, models, tokenizer, args.out, args.work)
+    export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

@@ -14,11 +14,12 @@ from blender_addon.character.body_model import MANNEQUIN, load
 from . import networks
 from .dataset import render
 
+CARD = Path(__file__).resolve().parent / "card.md"
 SAMPLE_SEEDS = range(5, 13)
 
 
-def write(vae, models: torch.nn.ModuleDict, tokenizer, out: Path, work: Path) -> None:
-    """Save fp16 safetensors to ``out``; ``samples.png`` and ``loss.png`` go to ``work``."""
+def write(vae, models: torch.nn.ModuleDict, tokenizer, out: Path, work: Path, steps: int) -> None:
+    """Save fp16 safetensors and the model card to ``out``; ``samples.png`` and ``loss.png`` go to ``work``."""
     pipeline = StableDiffusionControlNetPipeline(
         vae=vae, text_encoder=models["text"], tokenizer=tokenizer, unet=models["unet"], controlnet=models["control"],
         scheduler=networks.scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
@@ -27,6 +28,7 @@ def write(vae, models: torch.nn.ModuleDict, tokenizer, out: Path, work: Path) ->
     for part in (vae, models):
         part.to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
+    (out / "README.md").write_text(CARD.read_text().format(steps=f"{steps}"))
 
 
 @torch.no_grad()

@@ -138,6 +138,11 @@ def token_ids(tokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(texts, padding="max_length", max_length=networks.TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
+def trained_steps(folder: Path) -> int:
+    """How far the diffusion stage's checkpoint has come."""
+    return int(torch.load(folder / "diffusion.pt", weights_only=True, mmap=True)["step"])
+
+
 def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
     """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages."""
     torch.manual_seed(plan.seed)
