@@ -104,7 +104,8 @@ def _generate(args: argparse.Namespace) -> int:
         return 2
     finally:
         session.stop()
-        signal.signal(signal.SIGINT, before)
+        # Blender programs install their handler from C, which Python reports as None
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def _size(text: str) -> tuple[int, int]:

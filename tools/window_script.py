@@ -78,7 +78,7 @@ def steps() -> Iterator[None]:
         bpy.data.objects.remove(item)
     scene = bpy.context.scene
     scene.render.fps, scene.frame_start, scene.frame_end = 20, 1, 4
-    window, area, region = window_and_view()
+    _, area, region = window_and_view()
     area.spaces.active.show_region_ui = True
     yield from wait(2)
     region.active_panel_category = "LatentMan"
