@@ -28,6 +28,9 @@ def write(vae, models: torch.nn.ModuleDict, tokenizer, out: Path, work: Path, st
     for part in (vae, models):
         part.to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
+    # transformers loads in the type its config names, diffusers in float32: one pipeline needs one type
+    config = out / "text_encoder" / "config.json"
+    config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     (out / "README.md").write_text(CARD.read_text().format(steps=f"{steps}"))
 
 
