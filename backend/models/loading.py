@@ -123,7 +123,7 @@ def load(name: str, device: torch.device | None = None) -> ImageModel:
 
 
 def _pipeline(base: str, control: str | None, dtype: torch.dtype) -> DiffusionPipeline:
-    options: dict[str, Any] = {"torch_dtype": dtype}
+    options: dict[str, Any] = {"dtype": dtype}
     if control is None:
         return DiffusionPipeline.from_pretrained(base, **options)
     network = (ControlNetModel.from_single_file if control.endswith(".safetensors")
