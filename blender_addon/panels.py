@@ -175,14 +175,4 @@ class ResultPanel(_Box):
 
 CLASSES = (BackendPanel, CharacterPanel, MotionPanel, LookPanel, AdvancedPanel, GeneratePanel, ResultPanel)
 
-
-def register() -> None:
-    """Add the panels."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Take them away again."""
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -29,7 +29,7 @@ def prepare_chroot() -> list[str]:
         install = ("apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
                    + " ".join(PACKAGES))
         subprocess.run(["chroot", str(CHROOT), "sh", "-c", install], check=True)
-    # the backend's Python and the machine's libraries stay outside: it is reached over loopback, started by a stub
+    # the backend's Python stays outside; the window reaches it over loopback
     for source in (ROOT, Path("/proc"), Path("/dev")):
         target = CHROOT / source.relative_to("/")
         target.mkdir(parents=True, exist_ok=True)

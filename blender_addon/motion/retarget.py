@@ -17,11 +17,11 @@ from .rotations import about, continuous, kabsch, swing, to_quaternions, unit
 INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 #: joints whose rotation is seen through several children
 TRIPODS = {"pelvis": ("left_hip", "right_hip", "spine1"), "spine3": ("neck", "left_collar", "right_collar")}
-#: bone -> (the joint below, the joint below that, hinge axis in the rest pose)
+#: bone -> (the joint whose direction shows the bend, hinge axis in the rest pose)
 HINGES = {
-    "left_hip": ("left_knee", "left_ankle", (1.0, 0, 0)), "right_hip": ("right_knee", "right_ankle", (1.0, 0, 0)),
-    "left_shoulder": ("left_elbow", "left_wrist", (0, -1.0, 0)),
-    "right_shoulder": ("right_elbow", "right_wrist", (0, 1.0, 0)),
+    "left_hip": ("left_ankle", (1.0, 0, 0)), "right_hip": ("right_ankle", (1.0, 0, 0)),
+    "left_shoulder": ("left_wrist", (0, -1.0, 0)),
+    "right_shoulder": ("right_wrist", (0, 1.0, 0)),
 }
 SWINGS = {"spine1": "spine2", "spine2": "spine3", "neck": "head", "left_collar": "left_shoulder",
           "right_collar": "right_shoulder", "left_hip": "left_knee", "right_hip": "right_knee", "left_knee": "left_ankle",
@@ -84,7 +84,7 @@ def retarget(motion: Motion, rest_joints: np.ndarray) -> RigMotion:
             direction = seen(child)
             turned[joint] = swing(above @ rest[INDEX[child]], direction) @ above
             if name in HINGES:
-                _, below, axis = HINGES[name]
+                below, axis = HINGES[name]
                 hinge = np.cross(direction, seen(below))
                 if "hip" in name:
                     # toes point where knees bend, which helps where the leg is straight

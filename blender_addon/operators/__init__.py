@@ -11,14 +11,4 @@ from . import backend, character, generate, motion, results
 
 CLASSES = (*backend.CLASSES, *character.CLASSES, *motion.CLASSES, *generate.CLASSES, *results.CLASSES)
 
-
-def register() -> None:
-    """Add the operators."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Take them away again."""
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)
