@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import bpy
@@ -45,7 +46,7 @@ def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], previ
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    session.on_generated = (lambda g: _show_preview(g)) if preview else (lambda g: _remember(g, scene.name))
+    session.on_generated = _show_preview if preview else partial(_remember, scene_name=scene.name)
     return {"FINISHED"}
 
 
