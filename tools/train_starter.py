@@ -26,15 +26,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "starter", help="renders and checkpoints")
     parser.add_argument("--out", type=Path, default=ROOT / "backend" / "models" / "starter")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--vae-steps", type=int, default=2400)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--compile", action="store_true", help="fuse operations; needs a C++ compiler, pays after minutes")
     parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
-    plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed)
+    plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed, compiled=args.compile)
     if args.export_only:
         plan = replace(plan, vae_steps=0, steps=0)
     data = args.work / "data"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 
 from .scenery import SCENES
-from .wardrobe import BOTTOMS, HAIR, PALETTE, PATTERNS, SKIN, SUITS, TOPS, Garment, Look
+from .wardrobe import BOTTOMS, FOOTWEAR, HAIR, HEADGEAR, PALETTE, PATTERNS, SKIN, SUITS, TOPS, Garment, Look
 
 PEOPLE = ("man", "woman", "person", "girl", "boy", "dancer", "character")
 PLACE_WORDS: dict[str, tuple[str, ...]] = {
@@ -39,18 +41,29 @@ def sample_look(generator: np.random.Generator) -> Look:
         suit_colour = "white"
     if suit == "robot" and generator.random() < 0.5:
         suit_colour = "grey"
-    return Look(suit, suit_colour, Garment(pick(TOPS), pick(colours), pattern()), Garment(
-        pick(BOTTOMS), pick(colours), "plain" if generator.random() < 0.8 else pattern()), pick(colours),
-        pick(list(HAIR)), int(generator.integers(len(SKIN))))
+    return Look(
+        suit, suit_colour, Garment(pick(TOPS), pick(colours), pattern()),
+        Garment(pick(BOTTOMS), pick(colours), "plain" if generator.random() < 0.8 else pattern()),
+        Garment("boots" if generator.random() < 0.25 else FOOTWEAR[0], pick(colours)), pick(list(HAIR)),
+        int(generator.integers(len(SKIN))), Garment("gloves", pick(colours)) if generator.random() < 0.15 else None,
+        Garment(pick(HEADGEAR), pick(colours)) if generator.random() < 0.15 else None)
+
+
+def held_out(look: Look, scene: str) -> bool:
+    """Whether a look in a place is kept from training: one combination in sixteen, the same on every machine."""
+    words = (look.suit, look.suit_colour, scene) if look.suit else (
+        look.top.colour, look.top.kind, look.bottom.colour, look.bottom.kind, scene)
+    return zlib.crc32(repr(words).encode()) % 16 == 0
 
 
 def _garment(item: Garment) -> str:
-    words = [item.colour] + ([item.pattern] if item.pattern != "plain" else [])
+    words = [item.colour] if item.pattern != "camouflage" else []
+    words += [item.pattern] if item.pattern != "plain" else []
     return " ".join([*words, item.kind])
 
 
 def _article(words: str) -> str:
-    return words if words.split()[-1] in ("jeans", "trousers", "shorts", "shoes") else (
+    return words if words.split()[-1] in ("jeans", "trousers", "shorts", "shoes", "boots", "gloves") else (
         ("an " if words[0] in "aeiou" else "a ") + words)
 
 
@@ -75,11 +88,12 @@ def describe(look: Look, scene: str, generator: np.random.Generator) -> str:
     else:
         who = pick(PEOPLE)
         clothes = [_article(_garment(look.top)), _article(_garment(look.bottom))]
-        if generator.random() < 0.35:
-            clothes.append(f"{look.shoes} shoes")
+        if generator.random() < (0.8 if look.footwear.kind == "boots" else 0.35):
+            clothes.append(_article(_garment(look.footwear)))
+        clothes += [_article(_garment(item)) for item in (look.gloves, look.headgear) if item]
         if generator.random() < 0.25:
             clothes = clothes[::-1]
-        worn = " and ".join(clothes) if len(clothes) == 2 else f"{clothes[0]}, {clothes[1]} and {clothes[2]}"
+        worn = " and ".join([", ".join(clothes[:-1]), clothes[-1]])
         hair = f" with {look.hair} hair" if generator.random() < 0.25 else ""
         subject = f"a {who}{hair} {pick(('in', 'wearing'))} {worn}"
     parts = [subject + (f" {verb}" if verb else ""), place]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from blender_addon.character.body_model import MANNEQUIN, BodyModel, load
+from blender_addon.motion.retarget import retarget
 from shared.depth import normalise_depth
+from shared.motion import Motion
 from shared.skeleton import SMPL_JOINTS
+from tools.motions.clips import CLIPS
+from tools.motions.gait import perform
 
 from . import captions
 from .rasteriser import rasterise
@@ -27,12 +32,13 @@ SIZE = 256
 
 @dataclass(frozen=True)
 class Example:
-    """One picture: ``image`` (S, S, 3) uint8, ``depth`` (S, S) uint8 of [0, 1], ``mask`` (S, S) bool, its words and the
-    truth behind them."""
+    """One picture: ``image`` (S, S, 3) uint8, ``depth`` (S, S) uint8 of [0, 1], ``mask`` (S, S) bool, ``rest`` (S, S, 3)
+    float32 rest positions in metres, its words and the truth behind them."""
 
     image: np.ndarray
     depth: np.ndarray
     mask: np.ndarray
+    rest: np.ndarray
     caption: str
     look: Look
     scene: str
@@ -60,14 +66,43 @@ def sample_pose(generator: np.random.Generator) -> np.ndarray:
     return pose
 
 
-def render(body: BodyModel, seed: int, size: int = SIZE) -> Example:
-    """The example of a seed."""
+@cache
+def clip_poses() -> np.ndarray:
+    """(N, 24, 3) local axis-angle rotations of every frame of the bundled performances."""
+    rest = load(MANNEQUIN)
+    joints = rest.joints(rest.v_template)
+    out = []
+    for make in CLIPS.values():
+        local = retarget(Motion(perform(make()), 20.0, "clips"), joints).quaternions
+        out.append(Rotation.from_quat(local.reshape(-1, 4), scalar_first=True).as_rotvec().reshape(*local.shape[:2], 3))
+    return np.concatenate(out)
+
+
+def _pose(generator: np.random.Generator) -> np.ndarray:
+    if generator.random() < 0.35:
+        poses = clip_poses()
+        return poses[int(generator.integers(len(poses)))] + generator.normal(0, 0.06, poses.shape[1:])
+    return sample_pose(generator)
+
+
+def render(body: BodyModel, seed: int, size: int = SIZE, held_out: bool = False, recolour: tuple[str, str] | None = None,
+           ) -> Example:
+    """The example of a seed, from the looks and places for training or from those held out.
+
+    ``recolour`` = (``top`` or ``bottom``, palette colour) changes one garment's colour and nothing else.
+    """
     generator = np.random.default_rng(seed)
-    look = captions.sample_look(generator)
-    scene = SCENES[int(generator.integers(len(SCENES)))]
+    while True:
+        look = captions.sample_look(generator)
+        scene = SCENES[int(generator.integers(len(SCENES)))]
+        if captions.held_out(look, scene) == held_out:
+            break
     caption = captions.describe(look, scene, generator)
+    if recolour:
+        part, colour = recolour
+        look = replace(look, **{part: replace(getattr(look, part), colour=colour)})
     betas = generator.normal(0, 0.9, body.shapedirs.shape[2])
-    rotations = Rotation.from_rotvec(sample_pose(generator)).as_matrix()
+    rotations = Rotation.from_rotvec(_pose(generator)).as_matrix()
     yaw = generator.vonmises(0, 0.7) if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
     rotations[0] = Rotation.from_euler("YX", [yaw, generator.normal(0, 0.08)]).as_matrix()
     points = body.posed(rotations, betas, np.zeros(3))
@@ -87,8 +122,10 @@ def render(body: BodyModel, seed: int, size: int = SIZE) -> Example:
     seen = (points - eye) @ world_to_camera.T
     raster = rasterise(seen, body.faces, focal, size, size)
     mask = raster.mask
-    return Example(*_shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator),
-                   _depth(raster.depth, generator), mask, caption, look, scene)
+    image = _shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator)
+    rest = np.zeros((size, size, 3), np.float32)
+    rest[mask] = raster.interpolate(body.v_template[body.faces])
+    return Example(image, _depth(raster.depth, generator), mask, rest, caption, look, scene)
 
 
 def _depth(depth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -99,7 +136,7 @@ def _depth(depth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return np.round(normalise_depth(depth, near, far) * 255).astype(np.uint8)
 
 
-def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator) -> tuple[np.ndarray]:
+def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator) -> np.ndarray:
     size = raster.triangle.shape[0]
     rows, cols = np.mgrid[0:size, 0:size] + 0.5
     rays = np.stack([(cols - size / 2) / focal, (size / 2 - rows) / focal, -np.ones_like(rows)], -1) @ world_to_camera
@@ -127,7 +164,7 @@ def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, gener
     level = BRIGHTNESS.get(scene, 1.0)
     shaded = albedo(both[:, 3:], look) * (ambient + 0.58 * diffuse)[:, None] * level + shine[:, None] * level
     image[raster.mask] = shaded
-    return ((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8),)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _shadow(points: np.ndarray, light: np.ndarray, eye: np.ndarray):

@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 TOKENS = 40
 TEXT_WIDTH = 128
+WIDTHS = (64, 128, 192)
 
 
 def vae() -> AutoencoderTiny:
@@ -23,16 +24,19 @@ def vae() -> AutoencoderTiny:
 def unet() -> UNet2DConditionModel:
     """Text attention at 16x16 and 8x8, plain convolutions at 32x32."""
     return UNet2DConditionModel(
-        sample_size=32, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64, 128),
+        sample_size=32, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=WIDTHS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=TEXT_WIDTH, attention_head_dim=4, norm_num_groups=16)
 
 
-def controlnet(base: UNet2DConditionModel) -> ControlNetModel:
-    """Depth control with few channels at full image resolution, where it is expensive."""
-    return ControlNetModel.from_unet(base, conditioning_embedding_out_channels=(8, 16, 24, 48),
-                                     load_weights_from_unet=False)
+def controlnet() -> ControlNetModel:
+    """Depth control: convolutions, with text attention in the middle only, and few channels at full image resolution,
+    where they are expensive."""
+    return ControlNetModel(
+        in_channels=4, layers_per_block=1, block_out_channels=WIDTHS, down_block_types=("DownBlock2D",) * len(WIDTHS),
+        cross_attention_dim=TEXT_WIDTH, attention_head_dim=4, norm_num_groups=16,
+        conditioning_embedding_out_channels=(8, 16, 24, 48))
 
 
 def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
@@ -43,9 +47,14 @@ def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
 
 
 def scheduler() -> DDIMScheduler:
-    """Stable Diffusion's betas, predicting v."""
+    """Stable Diffusion's betas with nothing of the picture left at the last timestep (Lin et al. 2024), predicting v.
+
+    The colours of garments are large and flat: with SD's own last timestep they could be read from the noise, and the
+    words would not be needed.
+    """
     return DDIMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                         clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction", steps_offset=1)
+                         clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction", steps_offset=1,
+                         rescale_betas_zero_snr=True, timestep_spacing="trailing")
 
 
 def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:

@@ -1,4 +1,5 @@
-"""Two resumable training stages: the auto-encoder on crops, then text encoder, UNet and ControlNet together."""
+"""Three training stages: the auto-encoder on crops, the text encoder alone, then text encoder, UNet and ControlNet
+together. The first and the last continue from their checkpoints."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from . import networks
+from . import networks, words
 
-CROP, FOREGROUND_WEIGHT, MIN_SNR, EMA_DECAY = 64, 2.0, 5.0, 0.997
+CROP, FOREGROUND_WEIGHT, EMA_DECAY = 64, 3.0, 0.997
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Plan:
     steps: int
     batch: int
     seed: int
+    words_steps: int = 2000
+    compiled: bool = False
     checkpoint_every: int = 200
 
     def autocast(self) -> torch.autocast:
@@ -146,13 +149,14 @@ def trained_steps(folder: Path) -> int:
 def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
     """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages."""
     torch.manual_seed(plan.seed)
-    base = networks.unet()
-    models = torch.nn.ModuleDict({"text": networks.text_encoder(len(tokenizer), tokenizer.eos_token_id), "unet": base,
-                                  "control": networks.controlnet(base)})
+    models = torch.nn.ModuleDict({"text": networks.text_encoder(len(tokenizer), tokenizer.eos_token_id),
+                                  "unet": networks.unet(), "control": networks.controlnet()})
     models = models.to(plan.device, memory_format=torch.channels_last)
+    checkpoint, start = folder / "diffusion.pt", 0
+    if not checkpoint.exists():
+        words.teach(models["text"], lambda texts: token_ids(tokenizer, texts), plan.device, plan.words_steps, plan.seed)
     average = copy.deepcopy(models).requires_grad_(False)
     optimiser = torch.optim.AdamW(models.parameters(), 5e-4, betas=(0.9, 0.99), weight_decay=0.01)
-    checkpoint, start = folder / "diffusion.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         models.load_state_dict(state["models"])
@@ -163,7 +167,14 @@ def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, pl
     ids = token_ids(tokenizer, json.loads((data / "captions.json").read_text()))
     empty = token_ids(tokenizer, [""])[0]
     noise_schedule = networks.scheduler()
-    alphas = noise_schedule.alphas_cumprod.to(plan.device)
+
+    def predict(noisy: torch.Tensor, timestep: torch.Tensor, ids: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+        text = models["text"](ids).last_hidden_state
+        down, middle = models["control"](noisy, timestep, text, depth.expand(-1, 3, -1, -1), return_dict=False)
+        return models["unet"](noisy, timestep, text, down_block_additional_residuals=down,
+                              mid_block_additional_residual=middle).sample
+
+    model = torch.compile(predict) if plan.compiled else predict
     log = LossLog(folder / "diffusion_loss.txt")
     for step in _steps(start, plan.steps, "diffusion"):
         fading = 0.5 + 0.5 * np.cos(np.pi * step / plan.steps)
@@ -172,21 +183,17 @@ def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, pl
         rows = np.sort(generator.choice(len(latents), plan.batch, replace=False))
         clean = torch.from_numpy(latents[rows].astype(np.float32)).to(plan.device)
         depth = torch.from_numpy(depths[rows]).to(plan.device)[:, None].float() / 255
-        words = ids[rows].clone()
-        words[torch.from_numpy(generator.random(plan.batch) < 0.12)] = empty
+        prompt = ids[rows].clone()
+        prompt[torch.from_numpy(generator.random(plan.batch) < 0.12)] = empty
         noise = torch.randn_like(clean)
         timestep = torch.randint(0, 1000, (plan.batch,), device=plan.device)
         noisy = noise_schedule.add_noise(clean, noise, timestep)
         target = noise_schedule.get_velocity(clean, noise, timestep)
         with plan.autocast():
-            text = models["text"](words.to(plan.device)).last_hidden_state
-            down, middle = models["control"](noisy, timestep, text, depth.expand(-1, 3, -1, -1), return_dict=False)
-            predicted = models["unet"](noisy, timestep, text, down_block_additional_residuals=down,
-                                       mid_block_additional_residual=middle).sample
-        snr = alphas[timestep] / (1 - alphas[timestep])
-        weight = (snr.clamp(max=MIN_SNR) / (snr + 1) + 0.05)[:, None, None, None]
+            predicted = model(noisy, timestep, prompt.to(plan.device), depth)
         body = 1 + (FOREGROUND_WEIGHT - 1) * (F.avg_pool2d(depth, 8) > 0)
-        loss = (weight * body * (predicted.float() - target).square()).mean()
+        # the plain error of v: min-SNR weights would leave unlearnt what the noisiest steps decide, the colours
+        loss = (body * (predicted.float() - target).square()).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)

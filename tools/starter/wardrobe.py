@@ -19,7 +19,9 @@ HAIR = {"black": (0.06, 0.05, 0.05), "brown": (0.27, 0.16, 0.09), "blond": (0.85
         "grey": (0.60, 0.60, 0.60)}
 TOPS = ("T-shirt", "shirt", "jacket", "sweater", "vest")
 BOTTOMS = ("jeans", "trousers", "shorts", "skirt")
-PATTERNS = ("plain", "striped", "checked", "dotted")
+PATTERNS = ("plain", "striped", "checked", "dotted", "camouflage")
+FOOTWEAR = ("shoes", "boots")
+HEADGEAR = ("helmet", "cap")
 SUITS = ("astronaut", "robot", "skeleton", "knight", "soldier")
 
 WRIST, SHOULDER_SEAM, NECK, WAIST = 0.69, 0.185, 0.515, 0.055
@@ -27,7 +29,8 @@ WRIST, SHOULDER_SEAM, NECK, WAIST = 0.69, 0.185, 0.515, 0.055
 
 @dataclass(frozen=True)
 class Garment:
-    """A named piece of clothing: ``kind`` from ``TOPS`` or ``BOTTOMS``, palette ``colour``, ``pattern``."""
+    """A named piece of clothing: ``kind`` from ``TOPS``, ``BOTTOMS``, ``FOOTWEAR``, ``HEADGEAR`` or gloves, palette
+    ``colour``, ``pattern``; camouflage has its own colours."""
 
     kind: str
     colour: str
@@ -42,15 +45,19 @@ class Look:
     suit_colour: str
     top: Garment
     bottom: Garment
-    shoes: str
+    footwear: Garment
     hair: str
     skin: int
+    gloves: Garment | None = None
+    headgear: Garment | None = None
 
 
 def _pattern(base: np.ndarray, rest: np.ndarray, pattern: str) -> np.ndarray:
     """Base colour (3,) -> colours (N, 3)."""
     x, y, z = rest.T
     other = base * 0.35 if base.mean() > 0.6 else base * 0.35 + 0.6
+    if pattern == "camouflage":
+        return _camouflage(rest)
     if pattern == "striped":
         # stripes run round trunk and limbs alike: across the arms they follow x
         along = np.where((np.abs(x) > 0.2) & (y > 0.3), np.abs(x), y)
@@ -119,33 +126,54 @@ def _suit(rest: np.ndarray, look: Look) -> np.ndarray:
     return out
 
 
+def _upper(rest: np.ndarray, kind: str) -> np.ndarray:
+    x, y, _ = rest.T
+    arm, reach = (np.abs(x) > SHOULDER_SEAM) & (y > 0.3), np.abs(x)
+    sleeve = {"T-shirt": 0.345, "vest": 0.0}.get(kind, WRIST)
+    low = -0.03 if kind in ("jacket", "sweater") else WAIST
+    return ((y >= low) & (y < NECK) & ~arm) | (arm & (reach < sleeve))
+
+
+def _lower(rest: np.ndarray, kind: str) -> np.ndarray:
+    x, y, _ = rest.T
+    hem = {"shorts": -0.42, "skirt": -0.36}.get(kind, -0.84)
+    return (y < WAIST) & (y > hem) & ~((np.abs(x) > SHOULDER_SEAM) & (y > 0.3))
+
+
+def regions(rest: np.ndarray, look: Look) -> dict[str, np.ndarray]:
+    """Where the ``top`` and the ``bottom`` of an ordinary person show: (N,) bool at rest positions (N, 3)."""
+    upper = _upper(rest, look.top.kind)
+    boots = rest[:, 1] < (-0.62 if look.footwear.kind == "boots" else -0.855)
+    return {"top": upper, "bottom": _lower(rest, look.bottom.kind) & ~upper & ~boots}
+
+
 def albedo(rest: np.ndarray, look: Look) -> np.ndarray:
     """Surface colour (N, 3) in [0, 1] (display values) at rest positions (N, 3)."""
     if look.suit:
         return _suit(rest, look)
     x, y, z = rest.T
-    arm = (np.abs(x) > SHOULDER_SEAM) & (y > 0.3)
-    reach = np.abs(x)
     out = np.broadcast_to(np.array(SKIN[look.skin]), rest.shape).copy()
     top = np.array(PALETTE[look.top.colour])
     bottom = np.array(PALETTE[look.bottom.colour])
-    hem = {"shorts": -0.42, "skirt": -0.36}.get(look.bottom.kind, -0.84)
-    lower = (y < WAIST) & (y > hem) & ~arm
+    lower, upper = _lower(rest, look.bottom.kind), _upper(rest, look.top.kind)
     out[lower] = _pattern(bottom, rest, look.bottom.pattern)[lower]
-    sleeve = {"T-shirt": 0.345, "vest": 0.0}.get(look.top.kind, WRIST)
-    low = -0.03 if look.top.kind in ("jacket", "sweater") else WAIST
-    upper = ((y >= low) & (y < NECK) & ~arm) | (arm & (reach < sleeve))
     out[upper] = _pattern(top, rest, look.top.pattern)[upper]
     if look.top.kind == "jacket":
-        opening = (np.abs(x) < 0.035) & (z > 0) & (y > low) & (y < NECK)
+        opening = (np.abs(x) < 0.035) & (z > 0) & upper
         out[opening] = (0.85, 0.85, 0.85) if top.mean() < 0.5 else (0.15, 0.15, 0.16)
-    out[y < -0.855] = PALETTE[look.shoes]
+    out[y < (-0.62 if look.footwear.kind == "boots" else -0.855)] = PALETTE[look.footwear.colour]
+    if look.gloves:
+        out[np.abs(x) > WRIST] = PALETTE[look.gloves.colour]
     hairy = (y > 0.735) | ((y > 0.60) & (z < 0.012) & (np.abs(x) < 0.2))
     out[hairy] = HAIR[look.hair]
     eyes = (np.abs(np.abs(x) - 0.03) < 0.011) & (np.abs(y - 0.695) < 0.008) & (z > 0.05)
     mouth = (np.abs(x) < 0.022) & (np.abs(y - 0.632) < 0.006) & (z > 0.05)
     out[eyes] = (0.08, 0.06, 0.05)
     out[mouth] *= (0.8, 0.45, 0.45)
+    if look.headgear:
+        whole = look.headgear.kind == "helmet"
+        cover = (y > (0.715 if whole else 0.735)) | (whole & (y > 0.59) & (z < 0.03) & (np.abs(x) < 0.2))
+        out[cover] = PALETTE[look.headgear.colour]
     return out
 
 

@@ -1,0 +1,174 @@
+"""``python -m tools.evaluate_starter --json FILE``: the starter image model's figures, on looks held out from training.
+
+Every figure about generated pictures has its twin for the renders themselves (``..._of_renders``): what the measurement
+gives when nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionControlNetPipeline
+from PIL import Image
+from scipy.ndimage import binary_erosion
+from tqdm import tqdm
+
+from backend.models.loading import load as load_model
+from backend.models.registry import STARTER
+from backend.video.pipeline import ShotPipeline, Watch
+from blender_addon.character.body_model import MANNEQUIN, BodyModel, load
+from shared.depth import normalise_depth
+from shared.shot import FramePasses, ShotRequest
+
+from .starter import judge as judging
+from .starter.dataset import Example, clip_poses, render
+from .starter.rasteriser import rasterise
+from .starter.scenery import SCENES
+from .starter.wardrobe import PALETTE, regions
+
+#: training uses seeds from 10,000,000 on
+JUDGE_SEED, HELD_OUT_SEED = 1_000_000, 2_000_000
+PARTS = ("top", "bottom")
+SMALLEST_REGION = 60
+
+
+def _example(task: tuple[int, bool]) -> Example:
+    seed, held_out = task
+    return render(load(MANNEQUIN), seed, held_out=held_out)
+
+
+def region_pixels(example: Example, part: str) -> np.ndarray:
+    """(S, S) bool: the inner pixels of a garment; empty when the character wears a suit or the part hardly shows."""
+    inside = np.zeros(example.mask.shape, bool)
+    if example.look.suit or getattr(example.look, part).pattern == "camouflage":
+        return inside
+    inside[example.mask] = regions(example.rest[example.mask], example.look)[part]
+    inside = binary_erosion(inside, iterations=2)
+    return inside if inside.sum() >= SMALLEST_REGION else np.zeros_like(inside)
+
+
+def palette_in_light(body: BodyModel, example: Example, seed: int, part: str, pixels: np.ndarray) -> np.ndarray:
+    """(colours, 3) the mean colour of a garment's pixels had it each colour of the palette, in that picture's light."""
+    return np.stack([render(body, seed, held_out=True, recolour=(part, name)).image[pixels].mean(0) for name in PALETTE])
+
+
+def garment_colours(examples: list[Example], seeds: list[int], pictures: np.ndarray) -> np.ndarray:
+    """(N,) bool, one for each garment: the nearest palette colour to what is seen is the one that was asked for."""
+    body, names, right = load(MANNEQUIN), list(PALETTE), []
+    for example, seed, picture in zip(examples, seeds, pictures, strict=True):
+        for part in PARTS:
+            pixels = region_pixels(example, part)
+            if pixels.any():
+                options = palette_in_light(body, example, seed, part, pixels)
+                nearest = np.square(options - picture[pixels].mean(0)).sum(1).argmin()
+                right.append(names[nearest] == getattr(example.look, part).colour)
+    return np.array(right)
+
+
+@torch.no_grad()
+def generate(pipeline: StableDiffusionControlNetPipeline, examples: list[Example], guidance: float) -> np.ndarray:
+    """(N, S, S, 3) uint8: the model's pictures for the examples' captions and depth, 20 steps."""
+    out = []
+    for start in tqdm(range(0, len(examples), 8), desc="pictures"):
+        batch = examples[start:start + 8]
+        depth = torch.from_numpy(np.stack([e.depth for e in batch]))[:, None].expand(-1, 3, -1, -1).float() / 255
+        made = pipeline([e.caption for e in batch], image=depth, num_inference_steps=20, guidance_scale=guidance,
+                        output_type="np", generator=[torch.Generator().manual_seed(start + n) for n in range(len(batch))])
+        out.append((made.images * 255).round().astype(np.uint8))
+    return np.concatenate(out)
+
+
+@torch.no_grad()
+def vae_psnr(vae, pictures: np.ndarray) -> float:
+    """Mean over pictures of the peak signal-to-noise ratio in dB after encoding and decoding."""
+    values = []
+    for picture in pictures:
+        x = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+        made = vae.decode(vae.encode(x).latents).sample.clamp(-1, 1)
+        values.append(float(10 * torch.log10(4 / (made - x).square().mean())))
+    return float(np.mean(values))
+
+
+def walk_passes(frames: int, size: int = 256) -> FramePasses:
+    """Passes of the bundled walk on the spot, from the training's rasteriser."""
+    from scipy.spatial.transform import Rotation
+
+    body, focal = load(MANNEQUIN), 1.9 * size
+    part_of = (body.weights.argmax(1) + 1).astype(np.uint8)
+    assert body.uv is not None and body.uv_faces is not None
+    corners = np.concatenate([body.uv[body.uv_faces], body.v_template[body.faces]], 2)
+    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("depth", "mask", "uv", "rest", "part")}
+    for pose in clip_poses()[:frames]:
+        points = body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2]
+        raster = rasterise(points, body.faces, focal, size, size)
+        values = np.zeros((size, size, 5), np.float32)
+        values[raster.mask] = raster.interpolate(corners)
+        part = np.zeros((size, size), np.uint8)
+        part[raster.mask] = part_of[body.faces[raster.triangle[raster.mask], 0]]
+        found = (raster.depth, raster.mask.astype(np.uint8), values[..., :2], values[..., 2:], part)
+        for name, layer in zip(layers, found, strict=True):
+            layers[name].append(layer)
+    stacked = {name: np.stack(layer) for name, layer in layers.items()}
+    seen = stacked["depth"][np.isfinite(stacked["depth"])]
+    stacked["depth"] = normalise_depth(stacked["depth"], seen.min(), seen.max()).astype(np.float32)
+    return FramePasses(**stacked)
+
+
+def seconds_24_frames(folder: Path) -> float:
+    """How long the ``latentman`` preset takes for 24 frames of 256x256 in 20 steps, the model already loaded."""
+    model = load_model(str(folder), torch.device("cpu"))
+    request = ShotRequest(prompt="a man in a red shirt and blue jeans, on a beach", width=256, height=256,
+                          frames=tuple(range(24)), fps=20.0, steps=20)
+    passes, started = walk_passes(24), time.perf_counter()
+    list(ShotPipeline(model, request, passes, Watch()).frames())
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("build/bench/starter.json"), help="where the figures go")
+    parser.add_argument("--model", type=Path, default=STARTER, help="the starter's folder")
+    parser.add_argument("--examples", type=int, default=96)
+    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--judge-renders", type=int, default=2400)
+    parser.add_argument("--judge-steps", type=int, default=900)
+    args = parser.parse_args()
+    seeds = [HELD_OUT_SEED + n for n in range(args.examples)]
+    tasks = [(seed, True) for seed in seeds] + [(JUDGE_SEED + n, False) for n in range(args.judge_renders)]
+    with Pool(os.cpu_count()) as pool:
+        renders = list(tqdm(pool.imap(_example, tasks, 8), total=len(tasks), desc="renders", mininterval=5))
+    examples, lessons = renders[:len(seeds)], renders[len(seeds):]
+    judge = judging.train(np.stack([e.image for e in lessons]), np.stack([e.mask for e in lessons]),
+                          np.array([SCENES.index(e.scene) for e in lessons]), args.judge_steps)
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(args.model)
+    pipeline.set_progress_bar_config(disable=True)
+    masks, real = np.stack([e.mask for e in examples]), np.stack([e.image for e in examples])
+    asked = np.array([SCENES.index(e.scene) for e in examples])
+    made = generate(pipeline, examples, args.guidance)
+    figures: dict[str, float] = {"vae_psnr": vae_psnr(pipeline.vae, real)}
+    for suffix, pictures in (("", made), ("_of_renders", real)):
+        figures["silhouette_iou" + suffix] = float(judging.silhouette_iou(judge, pictures, masks).mean())
+        figures["garment_color_accuracy" + suffix] = float(garment_colours(examples, seeds, pictures).mean())
+        figures["background_accuracy" + suffix] = float((judging.places(judge, pictures) == asked).mean())
+    figures["seconds_24_frames"] = seconds_24_frames(args.model)
+    figures["megabytes"] = sum(f.stat().st_size for f in args.model.rglob("*") if f.is_file()) / 1e6
+    figures["examples"] = args.examples
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    sheet = [(e, picture) for e, picture in zip(examples[:16], made, strict=False)]
+    tiles = [np.concatenate([e.image, np.repeat(e.depth[..., None], 3, 2), picture]) for e, picture in sheet]
+    Image.fromarray(np.concatenate([np.concatenate(tiles[n:n + 8], 1) for n in range(0, len(tiles), 8)])).save(
+        args.json.with_suffix(".png"))
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""A small network that looks at pictures and says where the character is and what place it is in.
+
+It learns from renders alone, never from the image model's pictures, and reads them at 128x128 through blur and changed
+brightness, so that it judges what is shown and not how sharply.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from .scenery import SCENES
+
+SIDE = 128
+
+
+def _block(inside: int, outside: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inside, outside, 3, stride, 1), nn.BatchNorm2d(outside), nn.ReLU(),
+                         nn.Conv2d(outside, outside, 3, 1, 1), nn.BatchNorm2d(outside), nn.ReLU())
+
+
+class Judge(nn.Module):
+    """(N, 3, 128, 128) pictures in [0, 1] -> mask logits (N, 128, 128) and place logits (N, places)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (16, 32, 64, 96, 96)
+        self.down = nn.ModuleList(_block(a, b, 1 if n == 0 else 2)
+                                  for n, (a, b) in enumerate(zip((3, *widths), widths, strict=False)))
+        self.up = nn.ModuleList(_block(a + b, b, 1) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.mask, self.place = nn.Conv2d(widths[0], 1, 1), nn.Linear(widths[-1], len(SCENES))
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See the class."""
+        x, levels = pictures - 0.5, []
+        for block in self.down:
+            x = block(x)
+            levels.append(x)
+        place = self.place(x.mean((2, 3)))
+        for block, level in zip(self.up, levels[-2::-1], strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0), level], 1))
+        return self.mask(x)[:, 0], place
+
+
+def shrink(pictures: np.ndarray) -> torch.Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, 128, 128) in [0, 1]."""
+    return F.interpolate(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
+
+
+def shrink_masks(masks: np.ndarray) -> torch.Tensor:
+    """(N, H, W) bool -> (N, 128, 128) bool."""
+    return F.interpolate(torch.from_numpy(masks)[:, None].float(), (SIDE, SIDE), mode="area")[:, 0] > 0.5
+
+
+def train(pictures: np.ndarray, masks: np.ndarray, places: np.ndarray, steps: int, seed: int = 0) -> Judge:
+    """A judge taught by renders (N, H, W, 3) uint8, their masks (N, H, W) bool and places (N,)."""
+    torch.manual_seed(seed)
+    judge = Judge()
+    seen, truth, where = shrink(pictures), shrink_masks(masks).float(), torch.from_numpy(places)
+    optimiser = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.02)
+    for step in tqdm(range(steps), desc="judge", mininterval=10):
+        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps) + 1e-5
+        rows = torch.randint(0, len(seen), (24,))
+        batch = seen[rows]
+        # every picture is blurred by its own amount: the image model's pictures are softer than renders
+        small = F.interpolate(F.avg_pool2d(batch, 4), (SIDE, SIDE), mode="bilinear")
+        batch = torch.lerp(batch, small, torch.rand(len(rows), 1, 1, 1))
+        batch = (batch * (0.85 + 0.3 * torch.rand(len(rows), 3, 1, 1)) + 0.04 * torch.randn_like(batch)).clamp(0, 1)
+        mask, place = judge(batch)
+        loss = F.binary_cross_entropy_with_logits(mask, truth[rows]) + 0.3 * F.cross_entropy(place, where[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return judge.eval().requires_grad_(False)
+
+
+def silhouette_iou(judge: Judge, pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """(N,) intersection over union of the character that is seen with the masks it was asked to fill."""
+    found, asked = judge(shrink(pictures))[0] > 0, shrink_masks(masks)
+    return ((found & asked).sum((1, 2)) / (found | asked).sum((1, 2)).clamp(min=1)).numpy()
+
+
+def places(judge: Judge, pictures: np.ndarray) -> np.ndarray:
+    """(N,) index in ``SCENES`` of the place that is seen."""
+    return judge(shrink(pictures))[1].argmax(1).numpy()

@@ -1,0 +1,77 @@
+"""The text encoder's first lesson: which colours a sentence puts where on the body, and which place it names.
+
+A denoiser teaches words slowly, one noisy picture at a time. Here the encoder answers directly, from sentences alone and
+in about a minute: learned queries attend to its states, as the denoiser's cross-attention will, and must name the colour
+of points on the body. The queries are thrown away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from blender_addon.character.body_model import MANNEQUIN, load
+
+from . import captions, networks
+from .scenery import SCENES
+from .wardrobe import albedo
+
+POINTS, SENTENCES = 64, 24_000
+
+
+class Reader(torch.nn.Module):
+    """(N, T, D) text states -> (N, POINTS, 3) colours and (N, scenes) logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = networks.TEXT_WIDTH
+        self.queries = torch.nn.Parameter(torch.randn(POINTS + 1, width))
+        self.attention = torch.nn.MultiheadAttention(width, 4, batch_first=True)
+        self.colour, self.place = torch.nn.Linear(width, 3), torch.nn.Linear(width, len(SCENES))
+
+    def forward(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the sentences say."""
+        seen = self.attention(self.queries.expand(len(states), -1, -1), states, states, need_weights=False)[0]
+        return self.colour(seen[:, 1:]), self.place(seen[:, 0])
+
+
+def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Captions for training, the colours (N, POINTS, 3) of body points in them, and the index (N,) of their place."""
+    generator = np.random.default_rng((seed, 2))
+    vertices = load(MANNEQUIN).v_template
+    rest = vertices[np.random.default_rng(0).choice(len(vertices), POINTS, replace=False)]
+    texts: list[str] = []
+    colours, places = np.empty((count, POINTS, 3), np.float32), np.empty(count, np.int64)
+    while len(texts) < count:
+        look, place = captions.sample_look(generator), int(generator.integers(len(SCENES)))
+        if captions.held_out(look, SCENES[place]):
+            continue
+        colours[len(texts)], places[len(texts)] = albedo(rest, look), place
+        texts.append(captions.describe(look, SCENES[place], generator))
+    return texts, colours, places
+
+
+def teach(encoder: torch.nn.Module, tokenize, device: str, steps: int, seed: int) -> float:
+    """Train ``encoder`` in place; gives the mean absolute error of the colours at the end."""
+    texts, colours, places = sentences(SENTENCES, seed)
+    ids, truth, place = tokenize(texts), torch.from_numpy(colours), torch.from_numpy(places)
+    reader = Reader().to(device)
+    parameters = [*encoder.parameters(), *reader.parameters()]
+    optimiser = torch.optim.AdamW(parameters, 2e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    progress = tqdm(range(steps), desc="words", mininterval=10)
+    error = 1.0
+    for step in progress:
+        optimiser.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * (1 - step / steps))
+        rows = torch.randint(0, len(ids), (64,))
+        said, where = reader(encoder(ids[rows].to(device)).last_hidden_state)
+        off = F.l1_loss(said, truth[rows].to(device))
+        loss = off + 0.1 * F.cross_entropy(where, place[rows].to(device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        error = 0.98 * error + 0.02 * off.item()
+        progress.set_postfix(error=f"{error:.4f}", refresh=False)
+    return error
