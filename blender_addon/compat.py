@@ -26,6 +26,21 @@ def action_fcurves(owner: bpy.types.ID, action: bpy.types.Action) -> Any:
     return strip.channelbag(slot, ensure=True).fcurves
 
 
+def fcurves_of(action: bpy.types.Action) -> list[bpy.types.FCurve]:
+    """Every F-curve of an action, whatever it is for."""
+    if not SLOTTED_ACTIONS:
+        return list(action.fcurves)
+    return [curve for layer in action.layers for strip in layer.strips for bag in strip.channelbags for curve in bag.fcurves]
+
+
+def put_in_group(action: bpy.types.Action, curve: bpy.types.FCurve, name: str) -> None:
+    """Show a curve of an action in a named group of the channel list."""
+    holder: Any = action
+    if SLOTTED_ACTIONS:
+        holder = action.layers[0].strips[0].channelbag(action.slots[0])
+    curve.group = holder.groups.get(name) or holder.groups.new(name)
+
+
 def sequences(scene: bpy.types.Scene) -> Any:
     """The strips of a scene's sequencer, which is made if there is none."""
     editor = scene.sequence_editor or scene.sequence_editor_create()

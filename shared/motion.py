@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .skeleton import HUMANML_JOINT_COUNT
+from .skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
+
+MAX_FRAMES, MAX_FPS, MAX_METRES = 100_000, 1000.0, 1e5
 
 
 class MotionError(ValueError):
@@ -15,49 +17,81 @@ class MotionError(ValueError):
 
 @dataclass(frozen=True)
 class Motion:
-    """Joint positions over time.
+    """A body's movement over time.
 
     ``joints`` (F, J, 3) float64 metres, Y up, facing +Z at the start, left = +X, the first J joints of SMPL; ``fps``
-    frames a second; ``source`` the file it came from; ``text`` the prompt, empty when unknown.
+    frames a second; ``source`` the file it came from; ``text`` the prompt, empty when unknown. ``rotations`` (F, 24, 4)
+    are the local rotations of the SMPL joints as quaternions (w, x, y, z), for sources that know them, else None.
     """
 
     joints: np.ndarray
     fps: float
     source: str
     text: str = ""
+    rotations: np.ndarray | None = None
 
     @property
     def frame_count(self) -> int:
         """The number of frames F."""
         return len(self.joints)
 
+    @property
+    def seconds(self) -> float:
+        """The time from the first frame to the last."""
+        return (self.frame_count - 1) / self.fps
+
     def cropped(self, start: int, end: int) -> Motion:
         """Frames ``start`` up to, not including, ``end``."""
-        return Motion(self.joints[start:end], self.fps, self.source, self.text)
+        turns = None if self.rotations is None else self.rotations[start:end]
+        return replace(self, joints=self.joints[start:end], rotations=turns)
 
     def resampled(self, fps: float) -> Motion:
-        """The same motion at another rate, positions interpolated linearly; the last frame is kept."""
-        if fps <= 0:
-            raise MotionError(f"A frame rate of {fps:g} makes no sense; give a positive number.")
-        count = max(1, round((self.frame_count - 1) * fps / self.fps) + 1)
+        """The same motion at another rate, the last frame kept: positions linearly, rotations by slerp."""
+        if not 0 < fps <= MAX_FPS:
+            raise MotionError(f"A frame rate of {fps:g} makes no sense; give one between 1 and {MAX_FPS:g}.")
+        count = max(1, round(self.seconds * fps) + 1)
+        if count > MAX_FRAMES:
+            raise MotionError(f"{self.source} would have {count} frames at {fps:g} fps; at most {MAX_FRAMES} are handled.")
         at = np.linspace(0, self.frame_count - 1, count)
         low = np.minimum(at.astype(int), max(self.frame_count - 2, 0))
-        part = (at - low)[:, None, None]
         high = np.minimum(low + 1, self.frame_count - 1)
-        return Motion(self.joints[low] * (1 - part) + self.joints[high] * part, fps, self.source, self.text)
+        part = (at - low)[:, None, None]
+        turns = None if self.rotations is None else slerp(self.rotations[low], self.rotations[high], part)
+        return replace(self, joints=self.joints[low] * (1 - part) + self.joints[high] * part, fps=float(fps), rotations=turns)
 
 
-def checked(joints: np.ndarray, fps: float, source: str, text: str = "") -> Motion:
+def slerp(start: np.ndarray, end: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Unit quaternions (..., 4) a ``part`` (..., 1) of the shorter way from ``start`` to ``end``."""
+    cosine = (start * end).sum(-1, keepdims=True)
+    end, cosine = np.where(cosine < 0, -end, end), np.abs(cosine).clip(0, 1)
+    angle = np.arccos(cosine)
+    # nearly equal rotations: the chord is as good as the arc
+    near = angle < 1e-4
+    sine = np.where(near, 1.0, np.sin(angle))
+    a = np.where(near, 1 - part, np.sin((1 - part) * angle) / sine)
+    b = np.where(near, part, np.sin(part * angle) / sine)
+    out = a * start + b * end
+    return out / np.linalg.norm(out, axis=-1, keepdims=True)
+
+
+def checked(joints: np.ndarray, fps: float, source: str, text: str = "", rotations: np.ndarray | None = None) -> Motion:
     """A ``Motion`` of finite (F, 22, 3) joints; ``MotionError`` says what is wrong with anything else."""
     if joints.ndim != 3 or joints.shape[2] != 3:
         raise MotionError(f"{source} has the shape {joints.shape}, expected (frames, {HUMANML_JOINT_COUNT}, 3).")
     if joints.shape[1] != HUMANML_JOINT_COUNT:
         raise MotionError(f"{source} has {joints.shape[1]} joints, expected the {HUMANML_JOINT_COUNT} of HumanML3D.")
-    if len(joints) == 0:
-        raise MotionError(f"{source} has no frames; generate or export it again.")
-    if not np.isfinite(joints).all():
-        frame = int(np.flatnonzero(~np.isfinite(joints).all((1, 2)))[0])
-        raise MotionError(f"{source} contains joints that are not numbers (first in frame {frame}); it cannot be used.")
-    if not fps > 0:
-        raise MotionError(f"{source} gives a frame rate of {fps:g}; enter the right one.")
-    return Motion(np.asarray(joints, np.float64), float(fps), source, text)
+    if not 0 < len(joints) <= MAX_FRAMES:
+        what = "no frames" if len(joints) == 0 else f"{len(joints)} frames, more than the {MAX_FRAMES} that are handled"
+        raise MotionError(f"{source} has {what}; generate or export it again.")
+    if rotations is not None and rotations.shape != (len(joints), len(SMPL_JOINTS), 4):
+        raise MotionError(f"{source} has rotations of the shape {rotations.shape}, which do not fit its joints.")
+    for array in (joints, rotations):
+        if array is not None and not np.isfinite(array).all():
+            frame = int(np.flatnonzero(~np.isfinite(array).all((1, 2)))[0])
+            raise MotionError(f"{source} contains joints that are not numbers (first in frame {frame}); it cannot be used.")
+    if np.abs(joints).max() > MAX_METRES:
+        raise MotionError(f"{source} has joints {np.abs(joints).max():.3g} m away, which is no motion of a person.")
+    if not 0 < fps <= MAX_FPS:
+        raise MotionError(f"{source} gives a frame rate of {fps:g}; enter the right one, between 1 and {MAX_FPS:g}.")
+    return Motion(np.asarray(joints, np.float64), float(fps), source, text,
+                  None if rotations is None else np.asarray(rotations, np.float64))

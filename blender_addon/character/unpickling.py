@@ -75,6 +75,18 @@ def _reconstruct_object(cls: type, base: type, state: Any) -> Any:
     return cls()
 
 
+class Discarded:
+    """Stand-in for values that are not read, such as the torch tensors beside MDM's body parameters."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+_DISCARDED = {("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor"), ("torch", "device"),
+              ("torch.storage", "_load_from_bytes"), ("torch", "FloatStorage"), ("torch", "Size")}
 _OBJECT_STUBS = (ArrayStub, SparseStub, _RowSparseStub)
 _NUMPY_CORE = {"_reconstruct", "scalar"}
 _PLAIN = {("__builtin__", "object"): object, ("builtins", "object"): object, ("__builtin__", "set"): set,
@@ -92,6 +104,8 @@ class _AllowListUnpickler(pickle.Unpickler):
             return getattr(core, name)
         if module.startswith("scipy.sparse") and name in ("csc_matrix", "csr_matrix", "csc_array", "csr_array"):
             return SparseStub if name.startswith("csc") else _RowSparseStub
+        if (module, name) in _DISCARDED:
+            return Discarded
         if module.startswith("chumpy"):
             return ArrayStub
         raise UnsafePickleError(f"the file contains '{module}.{name}', which motion and body files do not need; "
@@ -117,10 +131,12 @@ def load_npy_object(data: bytes) -> Any:
     try:
         version = np.lib.format.read_magic(stream)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        _, _, dtype = read_header[version](stream)
+        shape, _, dtype = read_header[version](stream)
     except (ValueError, KeyError) as error:
         raise ValueError("the file is not a NumPy .npy file, or is damaged") from error
     if not dtype.hasobject:
+        if int(np.prod(shape, dtype=object)) * dtype.itemsize > len(data):
+            raise ValueError(f"the file is cut off: its header promises {shape}, more than there is")
         return np.load(io.BytesIO(data), allow_pickle=False)
     value = load_pickle(stream.read())
     return value.item() if isinstance(value, np.ndarray) and value.shape == () else value

@@ -1,7 +1,14 @@
-"""Motion files: MDM's ``results.npy`` and plain joint arrays."""
+"""Motion files -> typed motions: what is inside is listed first, then a clip is taken at its own or another rate.
+
+``.npy``: MDM's ``results.npy`` and ``*_smpl_params.npy``, joints (MoMask, T2M-GPT, MLD, MotionGPT), HumanML3D vectors
+(263 numbers a frame), 272-number vectors. ``.npz``: AMASS SMPL+H and SMPL-X, HY-Motion. BVH comes through Blender's
+own importer, see ``bvh.py``.
+"""
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,56 +16,186 @@ from typing import Any
 import numpy as np
 
 from ..character.unpickling import UnsafePickleError, load_npy_object
-from ..shared_link import HUMANML_FPS, Motion, MotionError, checked
+from ..shared_link import HUMANML_FPS, HUMANML_JOINT_COUNT, Motion, MotionError, checked
+from . import layouts
+from .layouts import Decoded
 
 BUNDLED = Path(__file__).resolve().parent / "data" / "results.npy"
+MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One entry of a file: what it says, its length in frames, its rate, and how to get it."""
+
+    text: str
+    frames: int
+    fps: float
+    decode: Callable[[], Decoded]
 
 
 @dataclass(frozen=True)
 class MotionFile:
-    """What a motion file holds: one entry for each clip, its text and its length in frames."""
+    """What a motion file holds: ``layout`` in words, and its clips."""
 
     path: Path
-    texts: tuple[str, ...]
-    lengths: tuple[int, ...]
-    _joints: tuple[np.ndarray, ...]
+    layout: str
+    clips: tuple[Clip, ...]
 
-    def motion(self, clip: int, fps: float = HUMANML_FPS) -> Motion:
-        """A clip as a checked motion; ``MotionError`` for a clip that is not there or not usable."""
-        if not 0 <= clip < len(self._joints):
-            raise MotionError(f"{self.path.name} has {len(self._joints)} clips, numbered from 0; there is no clip {clip}.")
-        return checked(self._joints[clip], fps, self.path.name, self.texts[clip])
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What each clip says it is."""
+        return tuple(clip.text for clip in self.clips)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Frames of each clip."""
+        return tuple(clip.frames for clip in self.clips)
+
+    def describe(self) -> list[str]:
+        """The layout, then a line for each clip."""
+        return [self.layout, *(f"{n}: {clip.text} · {clip.frames} frames at {clip.fps:g} fps"
+                               for n, clip in enumerate(self.clips))]
+
+    def motion(self, clip: int, fps: float = 0.0) -> Motion:
+        """A clip as a checked motion; ``fps`` overrides the file's rate when it is not 0.
+
+        ``MotionError`` for a clip that is not there or not usable.
+        """
+        if not 0 <= clip < len(self.clips):
+            raise MotionError(f"{self.path.name} has {len(self.clips)} clips, numbered from 0; there is no clip {clip}.")
+        chosen = self.clips[clip]
+        try:
+            with np.errstate(all="ignore"):
+                found = chosen.decode()
+        except MotionError as error:
+            raise MotionError(f"{self.path.name}: {error}") from error
+        except (ValueError, IndexError, TypeError, MemoryError) as error:
+            raise MotionError(f"{self.path.name} cannot be read as {self.layout}: {error}.") from error
+        return checked(found.joints, fps or found.fps, self.path.name, chosen.text, found.rotations)
 
 
-def read(path: Path | str) -> MotionFile:
-    """Open a ``.npy`` motion; ``MotionError`` is one sentence about anything that is wrong with it."""
+def read(path: Path | str, statistics: Path | None = None) -> MotionFile:
+    """Open a ``.npy`` or ``.npz`` motion; ``MotionError`` is one sentence about anything that is wrong with it.
+
+    ``statistics`` is the folder of HumanML3D's ``Mean.npy`` and ``Std.npy``, for vectors that are still normalised; the
+    file's own folder by default.
+    """
     path = Path(path)
     try:
-        value = load_npy_object(path.read_bytes())
+        if path.stat().st_size > MAX_BYTES:
+            raise MotionError(f"{path.name} is larger than a motion can be; choose another file.")
+        value = _archive(path) if zipfile.is_zipfile(path) else load_npy_object(path.read_bytes())
+    except MotionError:
+        raise
     except FileNotFoundError:
         raise MotionError(f"There is no motion file at {path}; check the path.") from None
     except UnsafePickleError as error:
         raise MotionError(f"{path.name} was refused: {error}.") from error
-    except (OSError, ValueError) as error:
-        raise MotionError(f"{path.name} cannot be read: {error}.") from error
+    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise MotionError(f"{path.name} cannot be read: {str(error).rstrip('.') or type(error).__name__}.") from error
     if isinstance(value, dict):
-        return _results(path, value)
-    joints = np.asarray(value)
-    while joints.ndim > 3 and joints.shape[0] == 1:
-        joints = joints[0]
-    if joints.dtype.kind not in "fiu":
-        raise MotionError(f"{path.name} holds no numbers; choose a results.npy of MDM or an array of joints.")
-    return MotionFile(path, (path.stem,), (len(joints),), (joints,))
+        return _from_dict(path, value)
+    return _from_array(path, np.asarray(value), statistics or path.parent)
+
+
+def _archive(path: Path) -> dict[str, Any]:
+    """Every plain array of an ``.npz``; arrays of Python objects and absurdly large ones are left out."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise MotionError(f"{path.name} unpacks to more than a motion can be; choose another file.")
+    out = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            try:
+                out[key] = arrays[key]
+            except ValueError as error:
+                if "pickle" not in str(error):
+                    raise
+    return out
+
+
+def _from_dict(path: Path, data: dict[str, Any]) -> MotionFile:
+    if "thetas" in data and "root_translation" in data:
+        shape = np.shape(data["thetas"])
+        return MotionFile(path, "MDM's SMPL parameters", (Clip(
+            _text(data, path), int(shape[-1]) if shape else 0, HUMANML_FPS, lambda: layouts.smpl_params(data)),))
+    if "motion" in data and "lengths" in data:
+        return _results(path, data)
+    if "poses" in data or {"root_orient", "pose_body"} <= set(data):
+        hy = "Rh" in data or not ({"mocap_framerate", "mocap_frame_rate"} & set(data) or "root_orient" in data)
+        decode, name, rate = (layouts.hy_motion, "HY-Motion", 30.0) if hy else (layouts.amass, "AMASS", 120.0)
+        if "trans" not in data:
+            raise MotionError(f"{path.name} lacks 'trans', the path of the root; export it again.")
+        try:
+            rate = layouts.frame_rate(data, rate)
+        except MotionError as error:
+            raise MotionError(f"{path.name}: {error}") from error
+        frames = len(np.atleast_1d(data.get("poses", data.get("root_orient"))))
+        return MotionFile(path, name, (Clip(_text(data, path), frames, rate, lambda: decode(data)),))
+    known = "MDM's results.npy has 'motion' and 'lengths', AMASS has 'poses' and 'trans'"
+    raise MotionError(f"{path.name} is no motion file that is known ({known}); it holds {', '.join(sorted(map(str, data)))[:80]}.")
+
+
+def _text(data: dict[str, Any], path: Path) -> str:
+    text = data.get("text", data.get("caption", ""))
+    if isinstance(text, (list, tuple, np.ndarray)):
+        text = np.ravel(np.asarray(text, dtype=object))[0] if len(text) else ""
+    return str(text) or path.stem
 
 
 def _results(path: Path, data: dict[str, Any]) -> MotionFile:
-    missing = {"motion", "lengths"} - set(data)
-    if missing:
-        raise MotionError(f"{path.name} lacks '{sorted(missing)[0]}', so it is no results.npy of MDM.")
-    motion, lengths = np.asarray(data["motion"]), np.asarray(data["lengths"]).ravel()
-    if motion.ndim != 4 or motion.shape[2] != 3 or len(lengths) != len(motion):
+    try:
+        motion, lengths = np.asarray(data["motion"]), np.asarray(data["lengths"]).ravel().astype(int)
+    except (TypeError, ValueError):
+        raise MotionError(f"{path.name} holds no numbers where MDM puts its motion.") from None
+    if motion.ndim != 4 or motion.shape[2] != 3 or len(lengths) != len(motion) or motion.dtype.kind not in "fiu":
         raise MotionError(f"{path.name} holds motion of the shape {motion.shape}, expected (clips, 22, 3, frames).")
     texts = [str(text) for text in data.get("text", [])]
-    texts += [f"clip {n}" for n in range(len(texts), len(motion))]
-    joints = tuple(row[..., : max(int(n), 0)].transpose(2, 0, 1) for row, n in zip(motion, lengths, strict=True))
-    return MotionFile(path, tuple(texts[: len(motion)]), tuple(len(j) for j in joints), joints)
+    samples = int(np.ravel(data.get("num_samples", len(motion)))[0]) or len(motion)
+    clips = []
+    for n, (row, length) in enumerate(zip(motion, lengths, strict=True)):
+        name = texts[n] if n < len(texts) else f"clip {n}"
+        if len(motion) > samples > 0:
+            name += f" (take {n // samples + 1})"
+        joints = row[..., : max(int(length), 0)].transpose(2, 0, 1)
+        clips.append(Clip(name, len(joints), HUMANML_FPS, lambda joints=joints: Decoded(joints, HUMANML_FPS)))  # type: ignore[misc]
+    return MotionFile(path, "MDM's results", tuple(clips))
+
+
+def _from_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:
+    while array.ndim > 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.dtype.kind not in "fiu":
+        raise MotionError(f"{path.name} holds no numbers; choose a results.npy of MDM or an array of joints.")
+    if array.ndim == 3 and array.shape[0] == 1 and array.shape[2] in (layouts.VECTOR_263, layouts.VECTOR_272):
+        array = array[0]
+    if array.ndim == 2 and array.shape[1] == layouts.VECTOR_263:
+        return MotionFile(path, "HumanML3D vectors", (Clip(
+            path.stem, len(array), HUMANML_FPS, lambda: Decoded(_humanml(array, statistics), HUMANML_FPS)),))
+    if array.ndim == 2 and array.shape[1] == layouts.VECTOR_272:
+        return MotionFile(path, "272-number vectors", (Clip(
+            path.stem, len(array), layouts.VECTOR_272_FPS, lambda: layouts.vectors_272(array)),))
+    if array.ndim == 2 and array.shape[1] == HUMANML_JOINT_COUNT * 3:
+        array = array.reshape(len(array), HUMANML_JOINT_COUNT, 3)
+    if array.ndim == 4 and array.shape[3] == 3:
+        return MotionFile(path, "joints", tuple(_joints_clip(f"{path.stem} {n}", row) for n, row in enumerate(array)))
+    return MotionFile(path, "joints", (_joints_clip(path.stem, array),))
+
+
+def _joints_clip(name: str, joints: np.ndarray) -> Clip:
+    return Clip(name, len(np.atleast_1d(joints)), HUMANML_FPS, lambda: Decoded(joints, HUMANML_FPS))
+
+
+def _humanml(vectors: np.ndarray, statistics: Path) -> np.ndarray:
+    if not layouts.looks_normalised(vectors):
+        return layouts.humanml_vectors(vectors)
+    found = []
+    for name in ("Mean.npy", "Std.npy"):
+        try:
+            found.append(np.asarray(load_npy_object((statistics / name).read_bytes()), np.float64))
+        except FileNotFoundError:
+            raise MotionError(f"the vectors are normalised; put HumanML3D's Mean.npy and Std.npy into {statistics}.") from None
+        except (OSError, ValueError, TypeError) as error:
+            raise MotionError(f"{name} cannot be read: {error}.") from error
+    return layouts.humanml_vectors(layouts.denormalised(vectors, *found))

@@ -1,4 +1,7 @@
-"""Joint positions -> local bone rotations of an SMPL-type skeleton, in closed form for all frames at once.
+"""A motion -> rotations of a body's joints away from its rest pose, in closed form for all frames at once.
+
+Where the motion knows its rotations, they are carried over with the difference of the rest poses taken off. From joint
+positions:
 
 Pelvis and chest come from several children (Kabsch), other joints from the smallest swing of their bone on the
 accumulated pose, so errors do not pile up; knees and elbows tell the twist of the limb above them.
@@ -11,8 +14,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..shared_link import SMPL_JOINTS, SMPL_PARENTS, Motion
-from .rotations import about, continuous, kabsch, swing, to_quaternions, unit
+from ..shared_link import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS, Motion
+from .rotations import about, chain, continuous, kabsch, swing, to_matrices, to_quaternions, unit
 
 INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 #: joints whose rotation is seen through several children
@@ -35,11 +38,23 @@ SMOOTHING = np.exp(-0.5 * (np.arange(-4, 5) / 1.8) ** 2)
 
 @dataclass(frozen=True)
 class RigMotion:
-    """Local rotations of SMPL joints, quaternions (F, 24, 4) as (w, x, y, z), continuous over time, and the pelvis
-    positions (F, 3) in metres, Y up."""
+    """``turned`` (F, 24, 3, 3): how far each SMPL joint is turned from the rest pose, in body space; ``pelvis`` (F, 3): its
+    positions in metres, Y up."""
 
-    quaternions: np.ndarray
+    turned: np.ndarray
     pelvis: np.ndarray
+
+    @property
+    def local(self) -> np.ndarray:
+        """(F, 24, 3, 3) rotations against the parent joint."""
+        out = np.swapaxes(self.turned[:, np.maximum(SMPL_PARENTS, 0)], -1, -2) @ self.turned
+        out[:, 0] = self.turned[:, 0]
+        return out
+
+    @property
+    def quaternions(self) -> np.ndarray:
+        """(F, 24, 4) local rotations as (w, x, y, z), continuous over time."""
+        return continuous(to_quaternions(self.local))
 
 
 def _twist(direction: np.ndarray, hinge_now: np.ndarray, hinge_seen: np.ndarray) -> np.ndarray:
@@ -57,12 +72,35 @@ def _twist(direction: np.ndarray, hinge_now: np.ndarray, hinge_seen: np.ndarray)
     return np.arctan2(trust * sine + (1 - trust) * around[1], trust * cosine + (1 - trust) * around[0] + PRIOR)
 
 
-def retarget(motion: Motion, rest_joints: np.ndarray) -> RigMotion:
-    """Rotations that pose a skeleton with rest joints (24, 3) like a motion of 22 joints.
+def retarget(motion: Motion, rest_joints: np.ndarray, exact: bool = True) -> RigMotion:
+    """Rotations that pose a skeleton with rest joints (24, 3) like a motion.
 
     The path of the pelvis is scaled by the ratio of leg lengths, so that feet neither slide nor sink on another body.
+    ``exact`` says that the skeleton's rest pose is SMPL's own, so that rotations need no correction.
     """
-    joints = motion.joints
+    scale = leg_length(rest_joints) / float(np.mean([leg_length(pose) for pose in motion.joints[:1]]))
+    pelvis = motion.joints[:, 0] * scale
+    if motion.rotations is not None:
+        turned = chain(to_matrices(motion.rotations), SMPL_PARENTS)
+        return RigMotion(turned if exact else turned @ _rest_correction(rest_joints), pelvis)
+    return RigMotion(_from_positions(motion.joints, rest_joints), pelvis)
+
+
+def _rest_correction(rest_joints: np.ndarray) -> np.ndarray:
+    """(24, 3, 3) for each joint the turn from this rest pose to SMPL's, from the direction of its bone."""
+    smpl, out = np.array(SMPL_REST_JOINTS), np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), 3, 3)).copy()
+    for joint, name in enumerate(SMPL_JOINTS):
+        if "shoulder" in name or "elbow" in name or "hip" in name or "knee" in name:
+            child = INDEX[SWINGS[name]]
+            here, there = (unit(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
+            out[joint] = swing(here, there)[0]
+        elif "wrist" in name or "hand" in name:
+            out[joint] = out[SMPL_PARENTS[joint]]
+    return out
+
+
+def _from_positions(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
+    """(F, 24, 3, 3) turns from the rest pose that bring joints (24, 3) to joints (F, 22, 3)."""
     frames = len(joints)
     turned = np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), frames, 3, 3)).copy()
     rest = np.zeros((len(SMPL_JOINTS), 3))
@@ -90,19 +128,18 @@ def retarget(motion: Motion, rest_joints: np.ndarray) -> RigMotion:
                     # toes point where knees bend, which helps where the leg is straight
                     toes = seen(name.replace("hip", "foot"))
                     hinge = hinge + 0.1 * np.cross(toes, direction)
-                angle = _twist(direction, turned[joint] @ np.array(axis), hinge)
+                # the hinge of the T-pose, taken along to where this rest pose holds the limb
+                t_pose = np.array([np.sign(rest[INDEX[child], 0]), 0, 0] if "shoulder" in name else [0, -1.0, 0])
+                axis_here = swing(t_pose[None], rest[INDEX[child]][None])[0] @ np.array(axis)
+                angle = _twist(direction, turned[joint] @ axis_here, hinge)
                 turned[joint] = about(direction, angle) @ turned[joint]
         else:
             turned[joint] = above
-    parents = np.maximum(SMPL_PARENTS, 0)
-    local = np.swapaxes(turned[parents], -1, -2) @ turned
-    local[0] = turned[0]
-    scale = _leg_length(rest_joints) / float(np.mean([_leg_length(pose) for pose in joints[:1]]))
-    quaternions = continuous(np.moveaxis(to_quaternions(local), 0, 1))
-    return RigMotion(quaternions, joints[:, 0] * scale)
+    return np.moveaxis(turned, 0, 1)
 
 
-def _leg_length(joints: np.ndarray) -> float:
+def leg_length(joints: np.ndarray) -> float:
+    """Mean length of thigh and shin of joints (J, 3)."""
     total = 0.0
     for side in ("left", "right"):
         chain = [INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle")]

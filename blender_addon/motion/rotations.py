@@ -62,6 +62,45 @@ def to_quaternions(matrices: np.ndarray) -> np.ndarray:
     return unit(np.take_along_axis(table, best, -2)[..., 0, :])
 
 
+def to_matrices(quaternions: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) rotation matrices of unit quaternions (..., 4)."""
+    w, x, y, z = np.moveaxis(quaternions, -1, 0)
+    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
+    return np.stack(rows, -1).reshape(*quaternions.shape[:-1], 3, 3)
+
+
+def from_axis_angle(vectors: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) rotations of axis-angle vectors (..., 3) in radians."""
+    return about(unit(vectors), np.linalg.norm(vectors, axis=-1))
+
+
+def orthonormal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) rotations whose first two **rows** are two vectors (..., 3) made orthonormal (Zhou et al. 2019)."""
+    a = unit(first)
+    b = unit(second - (a * second).sum(-1, keepdims=True) * a)
+    return np.stack([a, b, np.cross(a, b)], -2)
+
+
+def chain(local: np.ndarray, parents: tuple[int, ...]) -> np.ndarray:
+    """(F, J, 3, 3) rotations in the body's space of local ones; parents come before their children."""
+    out = np.empty_like(local)
+    for joint, parent in enumerate(parents):
+        out[:, joint] = local[:, joint] if parent < 0 else out[:, parent] @ local[:, joint]
+    return out
+
+
+def forward(local: np.ndarray, rest: np.ndarray, pelvis: np.ndarray, parents: tuple[int, ...]) -> np.ndarray:
+    """(F, J, 3) joint positions of local rotations (F, J, 3, 3), rest joints (J, 3) and pelvis positions (F, 3)."""
+    turned = chain(local, parents)
+    out = np.empty((len(local), len(parents), 3))
+    for joint, parent in enumerate(parents):
+        out[:, joint] = pelvis if parent < 0 else (
+            out[:, parent] + turned[:, parent] @ (rest[joint] - rest[parent]))
+    return out
+
+
 def continuous(quaternions: np.ndarray) -> np.ndarray:
     """The same rotations over time (axis 0), with signs such that neighbours are close."""
     dots = (quaternions[1:] * quaternions[:-1]).sum(-1)

@@ -1,0 +1,242 @@
+"""Which bone of a rig is which joint of SMPL: by published names, else from the rig's shape. Pure numpy.
+
+A mapping is a dictionary joint -> bone; the bone whose head lies at a joint turns there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..shared_link import SMPL_JOINTS
+
+REQUIRED = ("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_shoulder",
+            "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist")
+SIDES = ("left", "right")
+
+#: rig family -> pattern for each joint; {S} stands for the side in that family's spelling
+_FAMILIES: dict[str, tuple[dict[str, str], tuple[str, str]]] = {
+    "SMPL": ({joint.replace("left_", "{S}_"): joint.replace("left_", "{S}_")
+              for joint in SMPL_JOINTS if "right" not in joint}, ("left", "right")),
+    "SMPL (short names)": ({
+        "pelvis": "pelvis", "spine1": "spine1", "spine2": "spine2", "spine3": "spine3", "neck": "neck", "head": "head",
+        "{S}_hip": "{S}_hip", "{S}_knee": "{S}_knee", "{S}_ankle": "{S}_ankle", "{S}_foot": "{S}_foot",
+        "{S}_collar": "{S}_collar", "{S}_shoulder": "{S}_shoulder", "{S}_elbow": "{S}_elbow", "{S}_wrist": "{S}_wrist",
+        "{S}_hand": "{S}_hand"}, ("l", "r")),
+    "Mixamo": ({
+        "pelvis": "Hips", "spine1": "Spine", "spine2": "Spine1", "spine3": "Spine2", "neck": "Neck", "head": "Head",
+        "{S}_hip": "{S}UpLeg", "{S}_knee": "{S}Leg", "{S}_ankle": "{S}Foot", "{S}_foot": "{S}ToeBase",
+        "{S}_collar": "{S}Shoulder", "{S}_shoulder": "{S}Arm", "{S}_elbow": "{S}ForeArm", "{S}_wrist": "{S}Hand"},
+        ("Left", "Right")),
+    "Rigify control rig": ({
+        "pelvis": "torso", "spine1": "spine_fk.001", "spine2": "spine_fk.002", "spine3": "spine_fk.003", "neck": "neck",
+        "head": "head", "{S}_hip": "thigh_fk.{S}", "{S}_knee": "shin_fk.{S}", "{S}_ankle": "foot_fk.{S}",
+        "{S}_foot": "toe_fk.{S}", "{S}_collar": "shoulder.{S}", "{S}_shoulder": "upper_arm_fk.{S}",
+        "{S}_elbow": "forearm_fk.{S}", "{S}_wrist": "hand_fk.{S}"}, ("L", "R")),
+    "Rigify metarig": ({
+        "pelvis": "spine", "spine1": "spine.001", "spine2": "spine.002", "spine3": "spine.003", "neck": "spine.004",
+        "head": "spine.006", "{S}_hip": "thigh.{S}", "{S}_knee": "shin.{S}", "{S}_ankle": "foot.{S}", "{S}_foot": "toe.{S}",
+        "{S}_collar": "shoulder.{S}", "{S}_shoulder": "upper_arm.{S}", "{S}_elbow": "forearm.{S}",
+        "{S}_wrist": "hand.{S}"}, ("L", "R")),
+    "Unreal": ({
+        "pelvis": "pelvis", "spine1": "spine_01", "spine2": "spine_02", "spine3": "spine_03", "neck": "neck_01",
+        "head": "head", "{S}_hip": "thigh_{S}", "{S}_knee": "calf_{S}", "{S}_ankle": "foot_{S}", "{S}_foot": "ball_{S}",
+        "{S}_collar": "clavicle_{S}", "{S}_shoulder": "upperarm_{S}", "{S}_elbow": "lowerarm_{S}", "{S}_wrist": "hand_{S}"},
+        ("l", "r")),
+    "VRM": ({
+        "pelvis": "J_Bip_C_Hips", "spine1": "J_Bip_C_Spine", "spine2": "J_Bip_C_Chest", "spine3": "J_Bip_C_UpperChest",
+        "neck": "J_Bip_C_Neck", "head": "J_Bip_C_Head", "{S}_hip": "J_Bip_{S}_UpperLeg", "{S}_knee": "J_Bip_{S}_LowerLeg",
+        "{S}_ankle": "J_Bip_{S}_Foot", "{S}_foot": "J_Bip_{S}_ToeBase", "{S}_collar": "J_Bip_{S}_Shoulder",
+        "{S}_shoulder": "J_Bip_{S}_UpperArm", "{S}_elbow": "J_Bip_{S}_LowerArm", "{S}_wrist": "J_Bip_{S}_Hand"}, ("L", "R")),
+    "MMD": ({
+        "pelvis": "下半身", "spine1": "上半身", "spine3": "上半身2", "neck": "首", "head": "頭", "{S}_hip": "{S}足",
+        "{S}_knee": "{S}ひざ", "{S}_ankle": "{S}足首", "{S}_foot": "{S}つま先", "{S}_collar": "{S}肩", "{S}_shoulder": "{S}腕",
+        "{S}_elbow": "{S}ひじ", "{S}_wrist": "{S}手首"}, ("左", "右")),
+    "MMD (Blender names)": ({
+        "pelvis": "下半身", "spine1": "上半身", "spine3": "上半身2", "neck": "首", "head": "頭", "{S}_hip": "足.{S}",
+        "{S}_knee": "ひざ.{S}", "{S}_ankle": "足首.{S}", "{S}_foot": "つま先.{S}", "{S}_collar": "肩.{S}",
+        "{S}_shoulder": "腕.{S}", "{S}_elbow": "ひじ.{S}", "{S}_wrist": "手首.{S}"}, ("L", "R")),
+}
+
+
+class MappingError(ValueError):
+    """No complete mapping; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A rig's rest pose: ``names``, ``parents`` (index or -1, before their children), ``heads`` and ``tails`` (N, 3) in
+    metres, Z up, the body facing -Y."""
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    heads: np.ndarray
+    tails: np.ndarray
+
+
+def presets() -> dict[str, dict[str, str]]:
+    """Every rig family's full mapping."""
+    out = {}
+    for family, (patterns, words) in _FAMILIES.items():
+        mapping = {}
+        for joint, bone in patterns.items():
+            for side, word in zip(SIDES, words, strict=True):
+                mapping[joint.replace("{S}", side)] = bone.replace("{S}", word)
+        out[family] = mapping
+    return out
+
+
+def _plain(name: str) -> str:
+    """A bone's name without a namespace such as ``mixamorig:``, in lower case."""
+    return re.sub(r"^.*[:|]", "", name).lower()
+
+
+def by_names(names: tuple[str, ...]) -> tuple[str, dict[str, str]] | None:
+    """The family whose names fit best, and its mapping to the bones that are there; None if none is complete."""
+    spelled = {_plain(name): name for name in reversed(names)}
+    best: tuple[str, dict[str, str]] | None = None
+    for family, wanted in presets().items():
+        found = {joint: spelled[_plain(bone)] for joint, bone in wanted.items() if _plain(bone) in spelled}
+        if set(REQUIRED) <= set(found) and (best is None or len(found) > len(best[1])):
+            best = family, found
+    return best
+
+
+def _path(skeleton: Skeleton, bone: int) -> list[int]:
+    """A bone and its ancestors, the root last."""
+    out = [bone]
+    while skeleton.parents[out[-1]] >= 0:
+        out.append(skeleton.parents[out[-1]])
+    return out
+
+
+def _limb(skeleton: Skeleton, tip: int, above: int) -> list[int]:
+    """The bones from below ``above`` down to ``tip``, without twist bones that lie on another's head."""
+    path = _path(skeleton, tip)
+    limb = path[:path.index(above)][::-1] if above in path else path[::-1]
+    kept: list[int] = []
+    for bone in limb:
+        if not kept or np.linalg.norm(skeleton.heads[bone] - skeleton.heads[kept[-1]]) > 1e-4:
+            kept.append(bone)
+    return kept
+
+
+def _longest_pair(skeleton: Skeleton, limb: list[int], end: np.ndarray) -> int:
+    """Index in a limb of the upper of its two longest consecutive segments: thigh and shin, upper arm and forearm."""
+    points = np.concatenate([skeleton.heads[limb], end[None]])
+    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    pairs = np.minimum(lengths[:-1], lengths[1:])
+    return int(pairs.argmax()) if len(pairs) else 0
+
+
+def by_shape(skeleton: Skeleton) -> dict[str, str]:
+    """A mapping from hierarchy and geometry alone; raises ``MappingError`` when no humanoid can be seen.
+
+    Feet are the lowest ends on either side, hands the outermost ends, the head the highest end in the middle. Limbs are
+    told from fingers, toes and collars by their two longest segments.
+    """
+    heads, tails = skeleton.heads, skeleton.tails
+    count = len(heads)
+    has_child = np.zeros(count, bool)
+    has_child[[p for p in skeleton.parents if p >= 0]] = True
+    ends = np.flatnonzero(~has_child)
+    height = np.ptp(np.concatenate([heads, tails])[:, 2])
+    if count < 13 or len(ends) < 5 or height <= 0:
+        raise MappingError("The rig has too few bones for a person; map its bones by hand.")
+    middle = float(np.median(heads[:, 0]))
+    x, z = tails[ends, 0] - middle, (tails[ends, 2] - min(heads[:, 2].min(), tails[:, 2].min())) / height
+    near = np.abs(x) < 0.06 * height
+    tips: dict[str, int] = {}
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        low = ends[(x * sign > 0.01 * height) & (z < 0.2)]
+        outer = ends[(x * sign > 0.1 * height) & (z > 0.25)]
+        if not len(low) or not len(outer):
+            raise MappingError(f"No {side} foot or hand can be seen in the rig's rest pose; map its bones by hand.")
+        tips[f"{side}_foot"] = int(max(low, key=lambda bone: len(_path(skeleton, bone))))
+        tips[f"{side}_hand"] = int(max(outer, key=lambda bone: abs(tails[bone, 0] - middle)))
+    tops = ends[near & (z > 0.7)]
+    if not len(tops):
+        raise MappingError("No head can be seen in the rig's rest pose; map its bones by hand.")
+    tips["head"] = int(max(tops, key=lambda bone: tails[bone, 2]))
+
+    def meeting(*bones: int) -> int:
+        shared = set.intersection(*(set(_path(skeleton, bone)) for bone in bones))
+        if not shared:
+            raise MappingError("The rig's limbs do not hang together; map its bones by hand.")
+        return max(shared, key=lambda bone: len(_path(skeleton, bone)))
+
+    pelvis = meeting(tips["left_foot"], tips["right_foot"])
+    chest = meeting(tips["left_hand"], tips["right_hand"], tips["head"])
+    name = skeleton.names
+    out = {"pelvis": name[pelvis]}
+    for side in SIDES:
+        leg = _limb(skeleton, tips[f"{side}_foot"], pelvis)
+        at = _longest_pair(skeleton, leg, tails[tips[f"{side}_foot"]])
+        for joint, step in (("hip", 0), ("knee", 1), ("ankle", 2), ("foot", 3)):
+            if at + step < len(leg):
+                out[f"{side}_{joint}"] = name[leg[at + step]]
+        arm = _limb(skeleton, tips[f"{side}_hand"], chest)
+        at = _longest_pair(skeleton, arm, tails[tips[f"{side}_hand"]])
+        for joint, step in (("collar", -1), ("shoulder", 0), ("elbow", 1), ("wrist", 2)):
+            if 0 <= at + step < len(arm):
+                out[f"{side}_{joint}"] = name[arm[at + step]]
+    spine = _limb(skeleton, chest, pelvis)
+    for n, joint in enumerate(("spine1", "spine2", "spine3")):
+        if spine:
+            picked = spine[min(round(n * (len(spine) - 1) / 2), len(spine) - 1)]
+            if name[picked] not in out.values():
+                out[joint] = name[picked]
+    if spine and "spine3" not in out:
+        last = next((joint for joint in ("spine2", "spine1") if out.get(joint) == name[chest]), None)
+        if last:
+            out["spine3"] = out.pop(last)
+    above = _limb(skeleton, tips["head"], chest)
+    if above:
+        out["head"] = name[above[-1] if len(above) < 3 else above[min(2, len(above) - 1)]]
+        if len(above) > 1:
+            out["neck"] = name[above[0]]
+    check(out, skeleton.names)
+    return out
+
+
+def guess(skeleton: Skeleton) -> tuple[str, dict[str, str]]:
+    """(how it was found, mapping): published names first, then the shape."""
+    return by_names(skeleton.names) or ("shape of the rig", by_shape(skeleton))
+
+
+def check(mapping: dict[str, str], names: tuple[str, ...]) -> None:
+    """Raise ``MappingError`` unless every needed joint has a bone that exists, and no bone serves two joints."""
+    strange = sorted(set(mapping) - set(SMPL_JOINTS))
+    if strange:
+        raise MappingError(f"'{strange[0]}' is no joint; joints are {', '.join(SMPL_JOINTS[:4])}, ...")
+    for joint in REQUIRED:
+        if not mapping.get(joint):
+            raise MappingError(f"No bone is mapped to {joint.replace('_', ' ')}; choose one in the bone list.")
+    for joint, bone in mapping.items():
+        if bone and bone not in names:
+            raise MappingError(f"The rig has no bone '{bone}' (mapped to {joint.replace('_', ' ')}); choose another one.")
+    used = [bone for bone in mapping.values() if bone]
+    twice = next((bone for bone in used if used.count(bone) > 1), None)
+    if twice:
+        raise MappingError(f"The bone '{twice}' is mapped to two joints; choose another one for one of them.")
+
+
+def dump(mapping: dict[str, str]) -> str:
+    """A mapping as JSON text."""
+    return json.dumps({"latentman_bone_map": 1, "bones": mapping}, indent=1, ensure_ascii=False) + "\n"
+
+
+def parse(text: str) -> dict[str, str]:
+    """The mapping in JSON text; ``MappingError`` when it is none."""
+    try:
+        data = json.loads(text)
+        bones = data["bones"]
+        good = isinstance(bones, dict) and all(isinstance(v, str) for v in bones.values())
+    except (ValueError, KeyError, TypeError):
+        good = False
+    if not good:
+        raise MappingError('This is no bone map; it should be JSON like {"bones": {"pelvis": "Hips", ...}}.')
+    return {joint: bone for joint, bone in bones.items() if joint in SMPL_JOINTS}
