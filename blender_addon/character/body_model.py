@@ -5,7 +5,7 @@ Metres, Y up, facing +Z, left = +X, T-pose. The root turns about the pelvis: pel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def load(path: Path | str) -> BodyModel:
     try:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                data: Any = {key: archive[key] for key in archive.files}
+                data: Any = _plain_arrays(archive)
         else:
             data = load_pickle(path.read_bytes())
     except FileNotFoundError:
@@ -82,7 +82,44 @@ def load(path: Path | str) -> BodyModel:
         raise BodyModelError(f"{path.name} cannot be read as a body model: {error}.") from error
     if not isinstance(data, dict):
         raise BodyModelError(f"{path.name} holds no body model; choose an SMPL .pkl or .npz file.")
-    return from_arrays(path.stem, data)
+    model = from_arrays(path.stem, data)
+    beside = path.with_name("smpl_uv.obj")
+    if model.uv is None and beside.exists():
+        uv = read_uv(beside, model.faces)
+        model = replace(model, uv=uv[0], uv_faces=uv[1]) if uv else model
+    return model
+
+
+def _plain_arrays(archive: Any) -> dict[str, np.ndarray]:
+    """What can be read without unpickling; published archives carry a few objects that are not needed."""
+    out = {}
+    for key in archive.files:
+        try:
+            out[key] = archive[key]
+        except ValueError as error:
+            if "pickle" not in str(error):
+                raise
+    return out
+
+
+def read_uv(path: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """``(vt (T, 2), triangles (F, 3))`` of an OBJ with the same faces in the same order; None when it is another mesh."""
+    vt, corners = [], []
+    try:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            words = line.split()
+            if words[:1] == ["vt"]:
+                vt.append([float(words[1]), float(words[2])])
+            elif words[:1] == ["f"]:
+                corners.append([[int(n) for n in word.split("/")[:2]] for word in words[1:4]])
+        table = np.array(corners, np.int64)
+    except (OSError, ValueError, IndexError):
+        return None
+    if table.shape != (len(faces), 3, 2) or not np.array_equal(table[..., 0] - 1, faces):
+        return None
+    if table[..., 1].min() < 1 or table[..., 1].max() > len(vt):
+        return None
+    return np.array(vt), table[..., 1] - 1
 
 
 def from_arrays(name: str, data: dict[str, Any]) -> BodyModel:
@@ -114,8 +151,13 @@ def from_arrays(name: str, data: dict[str, Any]) -> BodyModel:
             raise BodyModelError(f"{name}: '{key}' has the shape {found}, expected {wanted}; the file is damaged.")
     if not all(np.isfinite(a).all() for a in (template, weights, regressor, shapes, poses)):
         raise BodyModelError(f"{name} contains values that are not numbers; the file is damaged.")
+    faces = part("f", "faces").astype(np.int64)
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.min(initial=0) < 0 or faces.max(initial=0) >= count:
+        raise BodyModelError(f"{name}: its faces do not fit its {count} vertices; the file is damaged.")
+    if parents[0] != -1 or any(not -1 < p < n for n, p in enumerate(parents) if n):
+        raise BodyModelError(f"{name}: its joints do not form a tree that starts at the pelvis; the file is damaged.")
     uv, uv_faces = None, None
     if "vt" in data and "ft" in data:
         uv, uv_faces = part("vt").astype(np.float64), part("ft").astype(np.int64)
-    return BodyModel(name, template, part("f", "faces").astype(np.int64), weights, regressor, parents, shapes, poses, uv,
+    return BodyModel(name, template, faces, weights, regressor, parents, shapes, poses, uv,
                      uv_faces)

@@ -143,9 +143,9 @@ def by_shape(skeleton: Skeleton) -> dict[str, str]:
     has_child = np.zeros(count, bool)
     has_child[[p for p in skeleton.parents if p >= 0]] = True
     ends = np.flatnonzero(~has_child)
-    height = np.ptp(np.concatenate([heads, tails])[:, 2])
-    if count < 13 or len(ends) < 5 or height <= 0:
+    if count < 13 or len(ends) < 5 or np.ptp(heads[:, 2]) <= 0:
         raise MappingError("The rig has too few bones for a person; map its bones by hand.")
+    height = np.ptp(np.concatenate([heads, tails])[:, 2])
     middle = float(np.median(heads[:, 0]))
     x, z = tails[ends, 0] - middle, (tails[ends, 2] - min(heads[:, 2].min(), tails[:, 2].min())) / height
     near = np.abs(x) < 0.06 * height

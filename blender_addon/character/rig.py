@@ -12,7 +12,7 @@ import bpy
 import numpy as np
 
 from ..shared_link import SMPL_JOINTS, MotionError
-from .build import REST_JOINTS, character_meshes
+from .build import REST_JOINTS, character_meshes, shaped_points
 from .mapping import MappingError, Skeleton, check, guess
 
 #: custom property on an armature: the bone map as JSON
@@ -141,11 +141,10 @@ def _ground(armature: bpy.types.Object, up: np.ndarray, heads: np.ndarray, tails
     """Armature-space height of the soles: of the meshes where there are some, else of the lowest bone."""
     lows = []
     for body in character_meshes(armature):
-        points = np.empty(len(body.data.vertices) * 3, np.float32)
-        body.data.vertices.foreach_get("co", points)
+        points = shaped_points(body)
         to_armature = np.array(armature.matrix_world.inverted() @ body.matrix_world)
         if len(points):
-            lows.append((points.reshape(-1, 3) @ to_armature[:3, :3].T + to_armature[:3, 3]) @ up)
+            lows.append((points @ to_armature[:3, :3].T + to_armature[:3, 3]) @ up)
     if lows:
         return float(min(part.min() for part in lows))
     return float(min((heads @ up).min(), (tails @ up).min()))
@@ -154,8 +153,8 @@ def _ground(armature: bpy.types.Object, up: np.ndarray, heads: np.ndarray, tails
 def _rest_joints(armature: bpy.types.Object, place: dict[str, np.ndarray], tails: np.ndarray,
                  joint_bones: dict[str, int]) -> np.ndarray:
     """(24, 3) armature-space joints; those without a bone are put where a person has them."""
-    if REST_JOINTS in armature:
-        return np.array(armature[REST_JOINTS]).reshape(-1, 3)[: len(SMPL_JOINTS)]
+    if len(armature.get(REST_JOINTS, ())) == len(SMPL_JOINTS) * 3:
+        return np.array(armature[REST_JOINTS]).reshape(-1, 3)
     p = dict(place)
     shoulders, hips = ((p[f"left_{j}"] + p[f"right_{j}"]) / 2 for j in ("shoulder", "hip"))
     if "neck" not in p:

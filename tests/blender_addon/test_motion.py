@@ -120,7 +120,7 @@ def test_another_rig_is_refused_with_a_sentence(empty_scene):
     data = bpy.data.armatures.new("Other")
     other = bpy.data.objects.new("Other", data)
     empty_scene.collection.objects.link(other)
-    with pytest.raises(MotionError, match="has no bone 'pelvis'"):
+    with pytest.raises(MotionError, match="too few bones"):
         apply_motion(other, read(BUNDLED).motion(0), 1, 20.0)
 
 

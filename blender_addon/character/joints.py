@@ -1,0 +1,17 @@
+"""Bone names of the SMPL family, by number of joints."""
+
+from __future__ import annotations
+
+from ..shared_link import SMPL_JOINTS
+
+_FINGERS = tuple(f"{finger}{n}" for finger in ("index", "middle", "pinky", "ring", "thumb") for n in (1, 2, 3))
+_HANDS = tuple(f"{side}_{finger}" for side in ("left", "right") for finger in _FINGERS)
+_BODY = SMPL_JOINTS[:22]
+_FAMILIES = {24: SMPL_JOINTS, 52: _BODY + _HANDS, 55: (*_BODY, "jaw", "left_eye_smplhf", "right_eye_smplhf", *_HANDS)}
+
+
+def joint_names(count: int) -> tuple[str, ...]:
+    """SMPL (24), SMPL-H (52) or SMPL-X (55) names; numbers after the body's joints for any other model."""
+    if count in _FAMILIES:
+        return _FAMILIES[count]
+    return tuple(SMPL_JOINTS[n] if n < min(22, count) else f"joint_{n:02d}" for n in range(count))
