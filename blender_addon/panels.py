@@ -7,6 +7,7 @@ import textwrap
 import bpy
 
 from . import properties
+from .character.build import character_meshes
 from .operators.generate import PREVIEW_IMAGE
 from .state import session
 
@@ -62,6 +63,67 @@ class CharacterPanel(_Box):
         row.operator("latentman.load_smpl", icon="FILE_FOLDER")
 
 
+class BonesPanel(_Box):
+    """Which bone is which?"""
+
+    bl_idname = "LATENTMAN_PT_bones"
+    bl_label = "Bones"
+    bl_parent_id = "LATENTMAN_PT_character"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context):
+        """For armatures."""
+        character = properties.of(context).character
+        return character is not None and character.type == "ARMATURE"
+
+    def draw(self, context):
+        """The bone map as a list."""
+        armature, layout = properties.of(context).character, self.layout
+        row = layout.row(align=True)
+        row.operator("latentman.guess_bones", icon="VIEWZOOM")
+        row.operator("latentman.load_bones", text="", icon="FILE_FOLDER")
+        row.operator("latentman.save_bones", text="", icon="FILE_TICK")
+        slots = armature.latentman_bones
+        if not slots:
+            sentence(layout, context, "Bones are found by themselves; press Guess Bones to see and change them.")
+            return
+        layout.label(text=f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
+        column = layout.column(align=True)
+        for slot in slots:
+            missing = slot.bone and slot.bone not in armature.data.bones
+            line = column.split(factor=0.4, align=True)
+            line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "NONE")
+            line.prop_search(slot, "bone", armature.data, "bones", text="")
+
+
+class BodyPanel(_Box):
+    """How tall, how broad?"""
+
+    bl_idname = "LATENTMAN_PT_body"
+    bl_label = "Body"
+    bl_parent_id = "LATENTMAN_PT_character"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context):
+        """For armatures."""
+        return BonesPanel.poll(context)
+
+    def draw(self, context):
+        """Height, and the shape of SMPL-type bodies."""
+        armature, layout = properties.of(context).character, self.layout
+        layout.operator("latentman.set_height", icon="FULLSCREEN_ENTER")
+        body = next((o for o in character_meshes(armature) if o.data.shape_keys), None)
+        if body is None:
+            return
+        column = layout.column(align=True)
+        for key in body.data.shape_keys.key_blocks:
+            if key.name.startswith("Shape"):
+                column.prop(key, "value", text=key.name, slider=True)
+        layout.operator("latentman.fit_skeleton", icon="BONE_DATA")
+
+
 class MotionPanel(_Box):
     """What does it do?"""
 
@@ -80,6 +142,65 @@ class MotionPanel(_Box):
             sentence(self.layout, context, "Pick a character above first.")
         elif character.animation_data and character.animation_data.action:
             self.layout.label(text=character.animation_data.action.name, icon="ACTION")
+
+
+class KeyingPanel(_Box):
+    """How motions are written."""
+
+    bl_idname = "LATENTMAN_PT_keying"
+    bl_label = "Keyframes"
+    bl_parent_id = "LATENTMAN_PT_motion"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        """The keying settings."""
+        keying = properties.of(context).keying
+        column = self.layout.column()
+        column.use_property_split, column.use_property_decorate = True, False
+        for name in ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate"):
+            column.prop(keying, name)
+
+
+class FeetPanel(_Box):
+    """Where feet stand."""
+
+    bl_idname = "LATENTMAN_PT_feet"
+    bl_label = "Feet"
+    bl_parent_id = "LATENTMAN_PT_motion"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        """Plants, editable, and what is done with them."""
+        settings, layout = properties.of(context), self.layout
+        row = layout.row(align=True)
+        row.prop(settings.keying, "plant_speed")
+        row.prop(settings.keying, "plant_height")
+        layout.operator("latentman.find_plants", icon="VIEWZOOM")
+        for n, plant in enumerate(settings.plants):
+            row = layout.row(align=True)
+            row.prop(plant, "side", text="")
+            row.prop(plant, "start")
+            row.prop(plant, "end")
+            row.operator("latentman.edit_plants", text="", icon="X").change = f"{n}"
+        layout.operator("latentman.edit_plants", text="Add at Current Frame", icon="ADD").change = "ADD"
+        layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", icon="LOCKED")
+
+
+class EditMotionPanel(_Box):
+    """What can be done to the Action in use."""
+
+    bl_idname = "LATENTMAN_PT_edit_motion"
+    bl_label = "Edit"
+    bl_parent_id = "LATENTMAN_PT_motion"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        """Buttons; each makes a new Action."""
+        grid = self.layout.grid_flow(columns=2, even_columns=True, align=True)
+        for name, icon in (("smooth_motion", "MOD_SMOOTH"), ("loop_motion", "FILE_REFRESH"), ("trim_motion", "ARROW_LEFTRIGHT"),
+                           ("join_motions", "TRACKING_FORWARDS"), ("reduce_keys", "KEYFRAME"), ("add_ik", "CON_KINEMATIC"),
+                           ("remove_ik", "BONE_DATA")):
+            grid.operator(f"latentman.{name}", icon=icon)
 
 
 class LookPanel(_Box):
@@ -173,6 +294,7 @@ class ResultPanel(_Box):
         row.operator("latentman.open_folder", icon="FILE_FOLDER")
 
 
-CLASSES = (BackendPanel, CharacterPanel, MotionPanel, LookPanel, AdvancedPanel, GeneratePanel, ResultPanel)
+CLASSES = (BackendPanel, CharacterPanel, BonesPanel, BodyPanel, MotionPanel, KeyingPanel, FeetPanel,
+           EditMotionPanel, LookPanel, AdvancedPanel, GeneratePanel, ResultPanel)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import bpy
 from bpy.props import (
     BoolProperty,
@@ -13,8 +15,11 @@ from bpy.props import (
     StringProperty,
 )
 
+from .character.rig import BONE_MAP
+from .motion.feet import PlantSettings
+from .motion.keyframes import KeyOptions
 from .motion.readers import BUNDLED, read
-from .shared_link import HUMANML_FPS, MotionError, shot
+from .shared_link import HUMANML_FPS, SMPL_JOINTS, MotionError, shot
 
 PRESET_ITEMS = (
     ("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
@@ -53,12 +58,80 @@ class LatentManResult(bpy.types.PropertyGroup):
                         description="Mean squared difference of matched surface points in consecutive frames")
 
 
+class LatentManPlant(bpy.types.PropertyGroup):
+    """A range of frames in which a foot stands."""
+
+    side: EnumProperty(name="Foot", items=(("left", "Left", ""), ("right", "Right", "")))
+    start: IntProperty(name="First", description="The first frame on which the foot stands")
+    end: IntProperty(name="Last", description="The last frame on which the foot stands")
+
+
+def _bone_changed(self, context) -> None:
+    owner = self.id_data
+    owner[BONE_MAP] = json.dumps({slot.name: slot.bone for slot in owner.latentman_bones if slot.bone})
+
+
+class LatentManBone(bpy.types.PropertyGroup):
+    """A joint (the item's name) and the bone that turns there."""
+
+    bone: StringProperty(name="Bone", update=_bone_changed)
+
+
+def fill_bones(armature: bpy.types.Object, mapping: dict[str, str]) -> None:
+    """Show a bone map in the character's list and save it on the armature."""
+    armature.latentman_bones.clear()
+    for joint in SMPL_JOINTS:
+        armature.latentman_bones.add().name = joint
+    for slot in armature.latentman_bones:
+        slot.bone = mapping.get(slot.name, "")
+    armature[BONE_MAP] = json.dumps(mapping)
+
+
+class LatentManKeying(bpy.types.PropertyGroup):
+    """How motions become keyframes."""
+
+    target: EnumProperty(name="Write To", items=(
+        ("ACTION", "New Action", "A new Action takes the place of the one in use, which is kept"),
+        ("NLA", "NLA Strip", "A strip on a new track; the Action in use stays in use"),
+        ("LAYER", "Below My Tweaks", "The base of a stack: keys that you set afterwards are a layer above it, and stay when "
+                                     "another motion is imported")))
+    root: EnumProperty(name="Root", items=(
+        ("BONE", "Pelvis Bone", "The pelvis bone carries the path"), ("OBJECT", "Object", "The armature object carries it"),
+        ("IN_PLACE", "In Place", "The character stays where it begins")))
+    rotation: EnumProperty(name="Rotation", items=(
+        ("QUATERNION", "Quaternion", "No gimbal lock"), ("EULER", "Euler XYZ", "Curves that are easy to read")))
+    foot_lock: EnumProperty(name="Foot Lock", items=(
+        ("off", "Off", "Feet as the motion has them"), ("soft", "Soft", "Most of the sliding is taken away"),
+        ("hard", "Hard", "Planted feet do not move at all")))
+    tolerance: FloatProperty(name="Key Bound", default=0.0, min=0.0, max=100.0, precision=1,
+                             description="Leave out keys as long as hands, feet and head stay within so many millimetres; "
+                                         "0 keys every frame")
+    keep_rate: BoolProperty(name="Keep File's Frames", description="Key the motion's own frames instead of one each frame of "
+                                                                   "the scene")
+    plant_speed: FloatProperty(name="Speed", default=PlantSettings.speed, min=0.01, max=5.0,
+                               description="A foot stands while it is slower than this many metres a second, plus three "
+                                           "quarters of the body's own speed")
+    plant_height: FloatProperty(name="Height", default=PlantSettings.height, min=0.001, max=0.5, unit="LENGTH",
+                                description="A foot stands while its toes are lower than this above where they rest")
+
+    def plant_settings(self) -> PlantSettings:
+        """When a foot counts as planted."""
+        return PlantSettings(speed=self.plant_speed, height=self.plant_height)
+
+    def options(self) -> KeyOptions:
+        """The options that these settings describe."""
+        return KeyOptions(root=self.root, foot_lock=self.foot_lock, euler=self.rotation == "EULER", target=self.target,
+                          tolerance=self.tolerance / 1000, keep_rate=self.keep_rate, plants=self.plant_settings())
+
+
 class LatentManSettings(bpy.types.PropertyGroup):
     """The panel's settings, in the order of the work."""
 
     character: PointerProperty(name="Character", type=bpy.types.Object, poll=is_character,
                                description="The armature or mesh that is dressed by the image model")
     clip: EnumProperty(name="Clip", items=_clips, description="A motion that comes with the extension")
+    keying: PointerProperty(type=LatentManKeying)
+    plants: CollectionProperty(type=LatentManPlant)
     prompt: StringProperty(name="Prompt", default="a man in a red shirt and blue jeans, on a beach",
                            description="What the character and the place look like")
     negative_prompt: StringProperty(name="Negative", description="What should not be seen")
@@ -101,7 +174,7 @@ def of(context: bpy.types.Context) -> LatentManSettings:
     return context.scene.latentman
 
 
-CLASSES = (LatentManResult, LatentManSettings)
+CLASSES = (LatentManResult, LatentManPlant, LatentManBone, LatentManKeying, LatentManSettings)
 
 
 def register() -> None:
@@ -109,10 +182,12 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.Scene.latentman = PointerProperty(type=LatentManSettings)
+    bpy.types.Object.latentman_bones = CollectionProperty(type=LatentManBone)
 
 
 def unregister() -> None:
     """Take them away again."""
+    del bpy.types.Object.latentman_bones
     del bpy.types.Scene.latentman
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -200,7 +200,7 @@ def _drop(joints: np.ndarray, offsets: dict[str, np.ndarray], shift: np.ndarray,
     if not (need > 0).any():
         return need
     sigma = 0.1 * fps
-    return _smooth(_widest(np.maximum(need, 0), max(1, round(2 * sigma))), sigma)
+    return _smooth(_widest(np.maximum(need, 0), max(1, int(np.ceil(3 * sigma)))), sigma)
 
 
 def _reached(root: np.ndarray, target: np.ndarray, thigh: np.ndarray, shin: np.ndarray) -> np.ndarray:

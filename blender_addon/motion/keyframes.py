@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import bpy
 import numpy as np
@@ -38,7 +38,7 @@ class KeyOptions:
     target: str = "ACTION"
     tolerance: float = 0.0
     keep_rate: bool = False
-    plants: feet.PlantSettings = feet.PlantSettings()
+    plants: feet.PlantSettings = field(default_factory=feet.PlantSettings)
 
     def __post_init__(self) -> None:
         for value, allowed in ((self.root, ROOTS), (self.foot_lock, FOOT_LOCKS), (self.target, TARGETS)):
@@ -78,6 +78,8 @@ def new_action(armature: bpy.types.Object, curves: Channels, start: int, name: s
     """A new Action with these curves, put where ``options.target`` says."""
     data = armature.animation_data or armature.animation_data_create()
     before, before_slot = data.action, getattr(data, "action_slot", None)
+    if before is not None and options.target != "NLA":
+        _back_to_start(armature, before)
     action = bpy.data.actions.new(name)
     action.use_fake_user = True
     write(armature, action, curves, start, options, rig, spacing)
@@ -100,6 +102,13 @@ def new_action(armature: bpy.types.Object, curves: Channels, start: int, name: s
     elif data.action_blend_type == "COMBINE":
         data.action_blend_type = "REPLACE"
     return action
+
+
+def _back_to_start(armature: bpy.types.Object, action: bpy.types.Action) -> None:
+    """An Action that moved the object leaves it where it happens to be; a new one begins where that one began."""
+    for curve in fcurves_of(action):
+        if curve.data_path == "location":
+            armature.location[curve.array_index] = curve.evaluate(action.frame_range[0])
 
 
 def _strip(armature: bpy.types.Object, action: bpy.types.Action, start: int) -> bpy.types.NlaStrip:

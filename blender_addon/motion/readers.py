@@ -131,7 +131,7 @@ def _from_dict(path: Path, data: dict[str, Any]) -> MotionFile:
             rate = layouts.frame_rate(data, rate)
         except MotionError as error:
             raise MotionError(f"{path.name}: {error}") from error
-        frames = len(np.atleast_1d(data.get("poses", data.get("root_orient"))))
+        frames = len(np.atleast_1d(np.asarray(data["poses" if "poses" in data else "root_orient"])))
         return MotionFile(path, name, (Clip(_text(data, path), frames, rate, lambda: decode(data)),))
     known = "MDM's results.npy has 'motion' and 'lengths', AMASS has 'poses' and 'trans'"
     raise MotionError(f"{path.name} is no motion file that is known ({known}); it holds {', '.join(sorted(map(str, data)))[:80]}.")

@@ -1,0 +1,91 @@
+"""BVH files through Blender's own importer: the imported rig is read as a body's motion and taken away again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..shared_link import (
+    HUMANML_JOINT_COUNT,
+    MAX_FPS,
+    MAX_FRAMES,
+    REST_PELVIS_HEIGHT,
+    SMPL_PARENTS,
+    SMPL_REST_JOINTS,
+    Motion,
+    MotionError,
+    checked,
+)
+from .keyframes import body_motion
+from .retarget import leg_length
+from .rotations import forward
+
+#: units that BVH files are written in, in metres
+UNITS = (1.0, 0.01, 0.0254, 0.1, 0.001)
+TOES = (10, 11)
+
+
+def header(path: Path) -> tuple[int, float]:
+    """(frames, frames a second) of a BVH file; ``MotionError`` when it is none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise MotionError(f"There is no motion file at {path}; check the path.") from None
+    except OSError as error:
+        raise MotionError(f"{path.name} cannot be read: {error.strerror}.") from error
+    frames, time = re.search(r"Frames:\s*(\d+)", text), re.search(r"Frame Time:\s*([-+.\deE]+)", text)
+    if not text.lstrip().startswith("HIERARCHY") or not frames or not time:
+        raise MotionError(f"{path.name} is no BVH file, or it is cut off.")
+    try:
+        count, seconds = int(frames.group(1)), float(time.group(1))
+    except ValueError:
+        raise MotionError(f"{path.name} gives no frame time that can be read.") from None
+    rows = [line for line in text[time.end():].splitlines() if line.strip()]
+    channels = sum(int(n) for n in re.findall(r"CHANNELS\s+(\d+)", text))
+    if not 0 < count <= MAX_FRAMES or len(rows) < count or any(len(row.split()) != channels for row in rows[:count]):
+        raise MotionError(f"{path.name} promises {count} frames of {channels} numbers and holds others; export it again.")
+    if not 1 / MAX_FPS <= seconds < 10:
+        raise MotionError(f"{path.name} gives a frame time of {seconds:g} s; mend the line 'Frame Time:' in it.")
+    rate = 1 / seconds
+    return count, float(round(rate)) if abs(rate - round(rate)) < 0.02 else rate
+
+
+def read(context: bpy.types.Context, path: Path | str, fps: float = 0.0) -> Motion:
+    """The motion of a BVH file on its own body, in metres; the scene is left as it was.
+
+    ``fps`` overrides the file's rate when it is not 0. Raises ``MotionError`` in one sentence.
+    """
+    path = Path(path)
+    count, rate = header(path)
+    objects, actions, armatures = (set(group) for group in (bpy.data.objects, bpy.data.actions, bpy.data.armatures))
+    active, selected = context.view_layer.objects.active, list(context.selected_objects)
+    frame = context.scene.frame_current
+    try:
+        bpy.ops.import_anim.bvh(filepath=str(path), target="ARMATURE", frame_start=1, use_fps_scale=False,
+                                update_scene_fps=False, update_scene_duration=False, rotate_mode="NATIVE")
+        armature = next(o for o in bpy.data.objects if o not in objects and o.type == "ARMATURE")
+        rig, motion, _ = body_motion(armature, armature.animation_data.action)
+    except (RuntimeError, StopIteration, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError) as error:
+        last = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__
+        text = last if isinstance(error, MotionError) else f"{path.name} cannot be read by Blender's BVH importer ({last})"
+        raise MotionError(f"{text}.") from error
+    finally:
+        for obj in [o for o in bpy.data.objects if o not in objects]:
+            bpy.data.objects.remove(obj)
+        for data, before in ((bpy.data.actions, actions), (bpy.data.armatures, armatures)):
+            for block in [b for b in data if b not in before]:
+                data.remove(block)
+        for obj in selected:
+            obj.select_set(True)
+        context.view_layer.objects.active = active
+        context.scene.frame_set(frame)
+    joints = forward(motion.local, rig.joints, motion.pelvis, SMPL_PARENTS)[:count, :HUMANML_JOINT_COUNT]
+    usual = leg_length(np.array(SMPL_REST_JOINTS))
+    joints = joints * min(UNITS, key=lambda unit: abs(np.log(leg_length(rig.joints) * unit / usual)))
+    # a BVH file does not say where the floor is; the lowest toes stand on it
+    joints[..., 1] += REST_PELVIS_HEIGHT + SMPL_REST_JOINTS[TOES[0]][1] - np.percentile(joints[:, TOES, 1].min(1), 2)
+    joints[..., [0, 2]] -= joints[:1, :1, [0, 2]]
+    return checked(joints, fps or rate, path.name, path.stem)

@@ -1,0 +1,131 @@
+"""Any humanoid rig: its bones are found, and it moves like the motion."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+
+from blender_addon.character import mapping
+from blender_addon.character.rig import BONE_MAP, guess_mapping, mapping_of, rig_of
+from blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion, pose_motion
+from blender_addon.motion.readers import BUNDLED, read
+from blender_addon.motion.rotations import from_axis_angle, to_quaternions, unit
+from shared.motion import MotionError, checked
+from shared.skeleton import SMPL_JOINTS, SMPL_PARENTS
+from tests import rigs
+
+INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
+LIMBS = (("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("right_shoulder", "right_elbow"),
+         ("right_elbow", "right_wrist"), ("pelvis", "neck"))
+
+
+def _seen(armature, rig, frame):
+    """Body-space joints as Blender poses them."""
+    bpy.context.scene.frame_set(frame)
+    posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    return {joint: np.array(posed.matrix_world @ posed.pose.bones[rig.bones[bone]].head)[[0, 2, 1]] * [1, 1, -1]
+            for joint, bone in rig.joint_bones.items()}
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("family", list(mapping.presets()))
+def test_every_family_is_recognised_and_follows(empty_scene, family, named):
+    names = rigs.family(family)
+    if not named:
+        names = {joint: f"bone{n:02d}" for n, joint in enumerate(names)}
+    imported = family in ("Mixamo", "Unreal")
+    armature = rigs.build(rigs.proportions(1.1, 0.9, 45 if named else 20), names, imported, family == "Mixamo",
+                          "root" if imported else None)
+    how, found = guess_mapping(armature)
+    assert how == (family if named else "shape of the rig")
+    assert all(names[joint] == bone for joint, bone in found.items())
+    rig, motion = rig_of(armature), read(BUNDLED).motion(1)
+    apply_motion(armature, motion, 1, 20.0)
+    for frame in (0, 10, 30):
+        seen = _seen(armature, rig, 1 + frame)
+        for a, b in LIMBS[:4]:
+            wanted = unit(motion.joints[frame, INDEX[b]] - motion.joints[frame, INDEX[a]])
+            assert unit(seen[b] - seen[a]) @ wanted > 0.9999
+        assert -0.02 < min(point[1] for point in seen.values()) < 0.25
+
+
+def test_joints_of_another_body_land_where_scaling_puts_them(empty_scene, rng):
+    """Ground truth: the same rotations on a body of other proportions."""
+    source, target = rigs.proportions(), rigs.proportions(1.15, 0.9)
+    scale = (target[1, 1] - target[7, 1]) / (source[1, 1] - source[7, 1])
+    turns = from_axis_angle(np.cumsum(rng.normal(0, 0.05, (40, 24, 3)), 0))
+    pelvis = np.array([0, source[0, 1], 0]) + np.cumsum(rng.normal(0, 0.01, (40, 3)), 0)
+    from tests.blender_addon.test_motion import _forward
+
+    joints = _forward(source, turns, pelvis)[:, :22]
+    armature = rigs.build(target, rigs.family("SMPL"))
+    posed, _ = pose_motion(rig_of(armature), checked(joints, 20.0, "truth"), KeyOptions())
+    found = _forward(target, posed.local, posed.pelvis)
+    wanted = _forward(target, turns, pelvis * scale)
+    ends = [INDEX[name] for name in ("left_wrist", "right_wrist", "left_foot", "right_foot", "head")]
+    assert np.linalg.norm(found - wanted, axis=-1)[:, ends].mean() < 0.015
+
+
+def test_rotations_survive_another_rest_pose(empty_scene, rng):
+    """A motion that knows its rotations keeps the twist of every limb on a rig with lowered arms and rolled bones."""
+    turns = from_axis_angle(np.cumsum(rng.normal(0, 0.05, (20, 24, 3)), 0))
+    turns[:, 22:] = np.eye(3)
+    from tests.blender_addon.test_motion import _forward
+
+    rest = rigs.proportions()
+    joints = _forward(rest, turns, np.tile(rest[0], (20, 1)))[:, :22]
+    motion = checked(joints, 20.0, "truth", rotations=to_quaternions(turns))
+    armature = rigs.build(rigs.proportions(1.0, 1.0, 50), rigs.family("Mixamo"), True, True)
+    action = apply_motion(armature, motion, 1, 20.0)
+    rig, found, _ = body_motion(armature, action)
+    whole = np.empty_like(turns)
+    for joint, parent in enumerate(SMPL_PARENTS):
+        whole[:, joint] = turns[:, joint] if parent < 0 else whole[:, parent] @ turns[:, joint]
+    rest_wrist, t_wrist = (unit(points[INDEX["left_wrist"]] - points[INDEX["left_elbow"]]) for points in (rig.joints, rest))
+    turned = found.turned[:, INDEX["left_elbow"]]
+    assert np.allclose(turned @ rest_wrist, whole[:, INDEX["left_elbow"]] @ t_wrist, atol=1e-3)
+    # twist: the axis at right angles to the lowered arm and the front is what was up in the T-pose
+    up = np.cross([0.0, 0, 1.0], rest_wrist)
+    assert (np.einsum("fi,fi->f", turned @ unit(up), whole[:, INDEX["left_elbow"]] @ np.array([0, 1.0, 0])) > 0.99).all()
+    assert np.abs(found.turned[:, INDEX["pelvis"]] - whole[:, 0]).max() < 1e-5
+
+
+def test_bone_maps_are_saved_checked_and_mended(empty_scene):
+    armature = rigs.build(rigs.proportions(), rigs.family("Unreal"))
+    found = mapping_of(armature)
+    again = mapping.parse(mapping.dump(found))
+    assert again == found
+    with pytest.raises(mapping.MappingError, match="no bone 'wing'"):
+        mapping.check(found | {"left_wrist": "wing"}, tuple(armature.data.bones.keys()))
+    with pytest.raises(mapping.MappingError, match="two joints"):
+        mapping.check(found | {"left_wrist": found["right_wrist"]}, tuple(armature.data.bones.keys()))
+    for text in ("", "[]", '{"bones": 3}', '{"bones": {"pelvis": 4}}'):
+        with pytest.raises(mapping.MappingError, match="no bone map"):
+            mapping.parse(text)
+    armature[BONE_MAP] = '{"pelvis": "pelvis"}'
+    with pytest.raises(MotionError, match="left hip"):
+        rig_of(armature)
+
+
+@pytest.mark.parametrize("yaw", [0.0, np.pi, np.pi / 2])
+def test_a_rig_that_faces_elsewhere(empty_scene, yaw):
+    names = {joint: f"b{n}" for n, joint in enumerate(rigs.family("Mixamo"))}
+    armature = rigs.build(rigs.proportions(1, 1, 30), names)
+    armature.rotation_euler.z = yaw
+    bpy.context.view_layer.update()
+    assert all(names[joint] == bone for joint, bone in guess_mapping(armature)[1].items())
+
+
+def test_a_four_legged_heap_is_refused(empty_scene):
+    data = bpy.data.armatures.new("Heap")
+    heap = bpy.data.objects.new("Heap", data)
+    empty_scene.collection.objects.link(heap)
+    bpy.context.view_layer.objects.active = heap
+    bpy.ops.object.mode_set(mode="EDIT")
+    for n in range(20):
+        bone = data.edit_bones.new(f"b{n}")
+        bone.head, bone.tail = (n, 0, 0), (n, 0, 1)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    with pytest.raises(MotionError, match="by hand"):
+        guess_mapping(heap)
