@@ -1,4 +1,5 @@
-"""``python -m tools.bench``: the presets side by side on one shot; writes ``build/bench/presets.json`` and prints it.
+"""``python -m tools.bench``: the presets side by side on one shot (``build/bench/presets.json``), and the figures of motion
+and skinning (``build/bench/motion.json``); both are printed.
 
 Speed is a ratio to the ``per_frame`` run of the same session, so that figures from different machines compare.
 """
@@ -22,6 +23,7 @@ from blender_addon import properties
 from blender_addon.passes.render import PassRender
 from shared.shot import FramePasses, ShotRequest
 
+from .bench_motion import measure
 from .demo import build_scene
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +50,15 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--prompt", default="a man in a red shirt and blue jeans, on a beach")
+    parser.add_argument("--only", choices=("motion", "presets"), help="measure only this")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.only != "presets":
+        figures = measure()
+        (args.out / "motion.json").write_text(json.dumps(figures, indent=1))
+        print("\n".join(f"{name:>28} {value:.5g}" for name, value in figures.items()))
+    if args.only == "motion":
+        return 0
     passes, model = render_shot(args.clip, args.frames), load("starter", torch.device("cpu"))
     rows: dict[str, dict[str, float]] = {}
     for preset in PRESETS:
@@ -59,7 +69,6 @@ def main() -> int:
         rows[preset] = consistency(images, passes) | {"seconds": time.perf_counter() - started}
     for row in rows.values():
         row["time_ratio"] = row["seconds"] / rows["per_frame"]["seconds"]
-    args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "presets.json").write_text(json.dumps(rows, indent=1))
     columns = list(rows["per_frame"])
     print("".join(f"{name:>16}" for name in ("preset", *columns)))

@@ -143,12 +143,16 @@ def lock(motion: RigMotion, rest: np.ndarray, plants: list[Plant], fps: float, m
     """The motion with its feet pinned to their plants and none below the ground.
 
     ``mode``: ``hard`` pins planted toes exactly, ``soft`` takes four fifths of the slide away, ``off`` changes nothing.
-    Bones keep their lengths: where a leg is too short for its plant the pelvis comes down. Feet keep their orientation.
+    What planted feet have in common, sliding along with the body, is taken off the body's path; the legs make up for the
+    rest. Bones keep their lengths: where a leg is too short for its plant the pelvis comes down. Feet keep their
+    orientation.
     """
     if mode == "off":
         return motion
     strength, ease = (1.0 if mode == "hard" else 0.8), max(2, round(0.25 * fps))
     joints = forward(motion.local, rest, motion.pelvis, SMPL_PARENTS)
+    glide = strength * _glide(joints, plants)
+    joints, motion = joints - glide[:, None], replace(motion, pelvis=motion.pelvis - glide)
     offsets = {}
     for side in SIDES:
         ankle, toe = INDEX[f"{side}_ankle"], INDEX[f"{side}_foot"]
@@ -174,6 +178,24 @@ def lock(motion: RigMotion, rest: np.ndarray, plants: list[Plant], fps: float, m
         turned[:, hip] = swing(unit(thigh), new_thigh) @ turned[:, hip]
         turned[:, knee] = swing(unit(shin), new_shin) @ turned[:, knee]
     return replace(motion, turned=turned, pelvis=pelvis)
+
+
+def _glide(joints: np.ndarray, plants: list[Plant]) -> np.ndarray:
+    """(F, 3) how far the body has slid along the ground since the first frame, seen from its planted feet."""
+    steps = np.zeros((len(joints), 3))
+    seen = np.zeros(len(joints))
+    for plant in plants:
+        toe = joints[:, INDEX[f"{plant.side}_foot"]]
+        rows = np.arange(max(plant.start, 0) + 1, min(plant.end, len(joints) - 1) + 1)
+        steps[rows] += toe[rows] - toe[rows - 1]
+        seen[rows] += 1
+    known = np.flatnonzero(seen)
+    if not len(known):
+        return steps
+    for axis in (0, 2):
+        steps[:, axis] = np.interp(np.arange(len(joints)), known, steps[known, axis] / seen[known])
+    steps[0] = steps[:, 1] = 0
+    return np.cumsum(steps, 0)
 
 
 def _widest(values: np.ndarray, reach: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from blender_addon.motion.readers import BUNDLED, read
 from blender_addon.motion.rotations import from_axis_angle, to_quaternions, unit
 from shared.motion import MotionError, checked
 from shared.skeleton import SMPL_JOINTS, SMPL_PARENTS
-from tests import rigs
+from tools import rigs
 
 INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 LIMBS = (("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("right_shoulder", "right_elbow"),

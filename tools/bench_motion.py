@@ -1,0 +1,179 @@
+"""The motion figures of ``make bench``: retargeting, foot locking, key reduction and skinning against ground truth.
+
+Writes ``build/bench/motion.json``. Ground truth are random SMPL motions and the bundled clips.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import bpy
+import numpy as np
+
+from blender_addon.character.body_model import MANNEQUIN, load
+from blender_addon.character.build import add_character
+from blender_addon.character.rig import Rig, rig_of
+from blender_addon.compat import fcurves_of
+from blender_addon.motion import feet
+from blender_addon.motion.channels import channels
+from blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
+from blender_addon.motion.readers import BUNDLED, read
+from blender_addon.motion.reduction import reduced
+from blender_addon.motion.retarget import INDEX, RigMotion, retarget
+from blender_addon.motion.rotations import forward, from_axis_angle, to_quaternions, unit
+from shared.motion import Motion, checked
+from shared.skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS, SMPL_PARENTS
+
+FRAMES, FPS = 196, 20.0
+ENDS = ("left_wrist", "right_wrist", "left_foot", "right_foot", "head")
+#: upper, middle, end joint and the rest pose's hinge axis
+HINGES = (("left_hip", "left_knee", "left_ankle", (1, 0, 0)), ("right_hip", "right_knee", "right_ankle", (1, 0, 0)),
+          ("left_shoulder", "left_elbow", "left_wrist", (0, -1, 0)), ("right_shoulder", "right_elbow", "right_wrist", (0, 1, 0)))
+
+
+def random_motion(seed: int, frames: int = FRAMES) -> np.ndarray:
+    """(F, 24, 3, 3) smooth local rotations of a living body: joints wander, knees and elbows bend the way they can."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(frames) / FPS
+    vectors = np.zeros((frames, len(SMPL_JOINTS), 3))
+    for joint, name in enumerate(SMPL_JOINTS):
+        size = 0.7 if any(part in name for part in ("hip", "shoulder")) else 0.25
+        for axis in range(3):
+            for _ in range(3):
+                vectors[:, joint, axis] += generator.normal(0, size / 2) * np.sin(
+                    2 * np.pi * generator.uniform(0.1, 0.9) * t + generator.uniform(0, 6.28))
+        if "knee" in name or "elbow" in name:
+            bend = 0.7 + 0.6 * np.sin(2 * np.pi * generator.uniform(0.2, 0.9) * t + generator.uniform(0, 6.28))
+            axis = (1.0, 0, 0) if "knee" in name else ((0, -1.0, 0) if "left" in name else (0, 1.0, 0))
+            vectors[:, joint] = bend[:, None] * axis
+        if "hand" in name:
+            vectors[:, joint] = 0
+    return from_axis_angle(vectors)
+
+
+def plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
+    """Degrees between the seen bend axis and the posed hinge, wherever a limb is bent more than 20 degrees."""
+    out = []
+    for upper, middle, end, axis in HINGES:
+        a, b, c = (joints[:, INDEX[name]] for name in (upper, middle, end))
+        bend = np.cross(unit(b - a), unit(c - b))
+        hinge = motion.turned[:, INDEX[upper]] @ np.array(axis, float)
+        bent = np.linalg.norm(bend, axis=1) > np.sin(np.radians(20))
+        out.append(np.degrees(np.arccos(np.clip((unit(bend) * hinge).sum(1)[bent], -1, 1))))
+    return np.concatenate(out)
+
+
+def retargeting(rig: Rig) -> dict[str, float]:
+    """Joint and plane errors on the same skeleton, and end effectors on a body of other proportions."""
+    rest, same, scaled, planes = rig.joints, [], [], []
+    taller = rest.copy()
+    for joint, name in enumerate(SMPL_JOINTS):
+        factor = 1.15 if any(part in name for part in ("knee", "ankle")) else 0.9 if any(
+            part in name for part in ("elbow", "wrist", "hand")) else 1.0
+        if joint:
+            parent = SMPL_PARENTS[joint]
+            taller[joint] = taller[parent] + factor * (rest[joint] - rest[parent])
+    for seed in range(6):
+        local = random_motion(seed)
+        pelvis = rest[0] + np.cumsum(np.random.default_rng(seed).normal(0, 0.01, (FRAMES, 3)), 0)
+        truth = forward(local, rest, pelvis, SMPL_PARENTS)
+        motion = checked(truth[:, :HUMANML_JOINT_COUNT], FPS, "random")
+        found = retarget(motion, rest)
+        same.append(np.linalg.norm(forward(found.local, rest, found.pelvis, SMPL_PARENTS) - truth, axis=-1)[:, :22].mean())
+        planes.append(plane_error(truth, found))
+        other = retarget(motion, taller)
+        wanted = forward(local, taller, other.pelvis, SMPL_PARENTS)
+        apart = np.linalg.norm(forward(other.local, taller, other.pelvis, SMPL_PARENTS) - wanted, axis=-1)
+        scaled.append(apart[:, [INDEX[name] for name in ENDS]].mean())
+    file = read(BUNDLED)
+    for clip in range(len(file.clips)):
+        motion = file.motion(clip)
+        planes.append(plane_error(motion.joints, retarget(motion, rest)))
+    return {"joint_error_mm": float(np.mean(same)) * 1000, "joint_error_scaled_mm": float(np.mean(scaled)) * 1000,
+            "plane_error_deg": float(np.percentile(np.concatenate(planes), 95))}
+
+
+def sliding(motion: Motion) -> Motion:
+    """The motion with a body that drifts and sways over the ground and sinks two centimetres into it."""
+    t = np.arange(motion.frame_count) / motion.fps
+    drift = np.stack([0.25 * np.sin(2.2 * t), 0 * t - 0.02, 0.6 * t + 0.15 * np.cos(3 * t)], 1)
+    return replace(motion, joints=motion.joints + drift[:, None])
+
+
+def locking(rig: Rig) -> dict[str, float]:
+    """Skating that is left of what there was, and the deepest sole, over the bundled clips on ice."""
+    file, ratios, depth = read(BUNDLED), [], 0.0
+    for clip in range(len(file.clips)):
+        motion = sliding(file.motion(clip))
+        before, after = (pose_motion(rig, motion, KeyOptions(foot_lock=mode))[0] for mode in ("off", "hard"))
+        share = [feet.skating_ratio(forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS), FPS) for m in (after, before)]
+        ratios.append(share[0] / share[1])
+        depth = max(depth, float(feet.penetration(after, rig.joints).max()))
+    return {"skating_after_over_before": float(np.mean(ratios)), "penetration_mm": depth * 1000}
+
+
+def keys_per_bone(rig: Rig) -> float:
+    """Mean number of keys that each curve of a 196-frame performance needs at 5 mm."""
+    file = read(BUNDLED)
+    counts = []
+    for clip in range(len(file.clips)):
+        motion = file.motion(clip)
+        long = motion.resampled(FPS * (FRAMES - 1) / (motion.frame_count - 1))
+        posed, _ = pose_motion(rig, long, KeyOptions())
+        counts.append(np.mean([len(rows) for rows in reduced(rig, channels(rig, posed), 0.005).values()]))
+    return float(np.mean(counts))
+
+
+def seconds_196_frames(armature: bpy.types.Object) -> float:
+    """Arrays of 196 frames to an Action that Blender has evaluated; the best of five."""
+    joints = forward(random_motion(1), rig_of(armature).joints, np.zeros((FRAMES, 3)) + rig_of(armature).joints[0], SMPL_PARENTS)
+    motion, best = checked(joints[:, :HUMANML_JOINT_COUNT], FPS, "random"), np.inf
+    for _ in range(5):
+        started = time.perf_counter()
+        action = apply_motion(armature, motion, 1, FPS)
+        bpy.context.view_layer.update()
+        best = min(best, time.perf_counter() - started)
+        assert len(fcurves_of(action)) == 3 + 4 * len(SMPL_JOINTS)
+    return best
+
+
+def skinning_error() -> float:
+    """Metres between smplx's vertices and Blender's, for the mannequin without its pose correctives, over random poses."""
+    import torch
+    from smplx.lbs import lbs
+
+    body = load(MANNEQUIN)
+    bare = replace(body, posedirs=np.zeros_like(body.posedirs))
+    armature = add_character(bpy.context, bare, "Skinned")
+    mesh = next(o for o in bpy.data.objects if o.parent == armature)
+    worst, generator = 0.0, np.random.default_rng(0)
+    for _ in range(3):
+        pose = generator.normal(0, 0.4, (24, 3))
+        for name, turn in zip(SMPL_JOINTS, to_quaternions(from_axis_angle(pose)), strict=True):
+            armature.pose.bones[name].rotation_quaternion = turn
+        bpy.context.view_layer.update()
+        data = mesh.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+        seen = np.empty((len(data.vertices), 3), np.float32)
+        data.vertices.foreach_get("co", seen.ravel())
+
+        def tensor(value: np.ndarray) -> torch.Tensor:
+            return torch.tensor(value, dtype=torch.float64)
+
+        wanted, _ = lbs(torch.zeros(1, 10, dtype=torch.float64), tensor(pose.reshape(1, -1)), tensor(bare.v_template)[None],
+                        tensor(bare.shapedirs[..., :10]), tensor(bare.posedirs.reshape(-1, bare.posedirs.shape[2]).T),
+                        tensor(bare.joint_regressor), torch.tensor(bare.parents), tensor(bare.weights))
+        worst = max(worst, float(np.abs(seen - wanted[0].numpy()).max()))
+    bpy.data.objects.remove(mesh)
+    bpy.data.objects.remove(armature)
+    return worst
+
+
+def measure() -> dict[str, float]:
+    """Every figure of ``motion.json``."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.scene.render.fps = int(FPS)
+    armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
+    rig = rig_of(armature)
+    return retargeting(rig) | {"seconds_196_frames": seconds_196_frames(armature)} | locking(rig) | {
+        "keys_per_bone_5mm": keys_per_bone(rig), "smplx_vertex_error_m": skinning_error()}
