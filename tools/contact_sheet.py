@@ -61,7 +61,7 @@ def _stage() -> bpy.types.Scene:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.render.fps, scene.render.engine = 20, "CYCLES"
-    scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.max_bounces = 12, False, 1
+    scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.max_bounces = 32, False, 1
     scene.render.resolution_x, scene.render.resolution_y = TILE
     scene.view_settings.view_transform = "Standard"
     scene.world = bpy.data.worlds.new("World")
@@ -73,7 +73,7 @@ def _stage() -> bpy.types.Scene:
     bpy.ops.mesh.primitive_plane_add(size=60)
     bpy.context.object.data.materials.append(_material("Floor", (0.45, 0.47, 0.5)))
     camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
-    camera.data.lens = 50
+    camera.data.lens = 62
     scene.collection.objects.link(camera)
     scene.camera = camera
     return scene
@@ -82,7 +82,7 @@ def _stage() -> bpy.types.Scene:
 def _follow(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> None:
     posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
     at = posed.matrix_world @ posed.pose.bones[pelvis].head
-    scene.camera.location = (at.x + 2.6, at.y - 3.6, 1.25)
+    scene.camera.location = (at.x + 2.6, at.y - 3.6, 1.2 + max(0.0, at.z - 1.0))
     scene.camera.rotation_euler = (math.radians(86), 0, math.radians(35.8))
 
 
@@ -119,7 +119,7 @@ def main() -> None:
     right = rows(scene, other, "Hips")
     gap = np.full((left[0].shape[0], 8, 3), 255, np.uint8)
     sheet = np.concatenate([np.concatenate([a, gap, b], 1) for a, b in zip(left, right, strict=True)])
-    Image.fromarray(sheet).save(args.out, optimize=True)
+    Image.fromarray(sheet).quantize(96).save(args.out, optimize=True)
     print(args.out)
 
 

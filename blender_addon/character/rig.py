@@ -16,7 +16,7 @@ from .build import REST_JOINTS, character_meshes, shaped_points
 from .mapping import MappingError, Skeleton, check, guess
 
 #: custom property on an armature: the bone map as JSON
-BONE_MAP = "latentman_bones"
+BONE_MAP = "latentman_bone_map"
 INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 _BLENDER_TO_BODY = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
 
@@ -116,6 +116,8 @@ def _snapped(vector: np.ndarray) -> np.ndarray:
 
 def rig_of(armature: bpy.types.Object) -> Rig:
     """The rig of an armature; ``MotionError`` when its bones cannot be mapped."""
+    # objects that were just moved or parented have stale matrices until the next update
+    bpy.context.view_layer.update()
     mapping = mapping_of(armature)
     bones = _ordered(armature)
     index = {bone.name: n for n, bone in enumerate(bones)}

@@ -10,6 +10,7 @@ from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from .. import properties
 from ..character.rig import Rig
+from ..compat import fcurves_of
 from ..motion import editing, feet, ik
 from ..motion.channels import channels
 from ..motion.keyframes import RATE, SOURCE, TEXT, KeyOptions, body_motion, new_action, read_plants, write_plants
@@ -49,7 +50,7 @@ class _Edit(bpy.types.Operator):
         """The changed motion and the frame it starts at; raises ``MotionError``."""
         raise NotImplementedError
 
-    def options(self) -> KeyOptions:
+    def key_options(self) -> KeyOptions:
         """How the new keys are written."""
         return KeyOptions()
 
@@ -59,8 +60,8 @@ class _Edit(bpy.types.Operator):
         try:
             rig, motion, start = body_motion(character, source)
             changed, start = self.change(context, rig, motion, start)
-            root = "OBJECT" if any(c.data_path == "location" for c in properties.curves(source)) else "BONE"
-            options = self.options()
+            root = "OBJECT" if any(c.data_path == "location" for c in fcurves_of(source)) else "BONE"
+            options = self.key_options()
             action = new_action(character, channels(rig, changed, root), start, f"{source.name} {self.suffix}", options, rig)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
@@ -70,7 +71,7 @@ class _Edit(bpy.types.Operator):
                 action[key] = source[key]
         joints = forward(changed.local, rig.joints, changed.pelvis, SMPL_PARENTS)
         write_plants(action, feet.find_plants(joints, rig.joints, _scene_rate(context)), start)
-        curves = properties.curves(action)
+        curves = fcurves_of(action)
         keys = np.mean([len(curve.keyframe_points) for curve in curves])
         self.report({"INFO"}, f"'{action.name}': {len(changed.pelvis)} frames, {keys:.0f} keys a curve")
         return {"FINISHED"}
@@ -236,7 +237,7 @@ class ReduceKeys(_Edit):
 
     tolerance: FloatProperty(name="Bound", default=5.0, min=0.1, max=100.0, description="Millimetres at hands, feet and head")
 
-    def options(self):
+    def key_options(self):
         """With the bound."""
         return KeyOptions(tolerance=self.tolerance / 1000)
 

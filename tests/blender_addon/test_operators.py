@@ -1,0 +1,155 @@
+"""The buttons, from Python: motions in, bones, feet, editing, and the files that Blender imports itself."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+
+from blender_addon import operators, properties
+from blender_addon.character.rig import BONE_MAP, rig_of
+from blender_addon.compat import fcurves_of
+from blender_addon.motion import bvh
+from blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
+from blender_addon.motion.readers import BUNDLED, read
+from blender_addon.motion.rotations import forward
+from blender_addon.operators.motion import preview_lines
+from shared.motion import MotionError
+from shared.skeleton import SMPL_PARENTS
+from tools import rigs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _operators():
+    operators.register()
+    yield
+    operators.unregister()
+
+
+@pytest.fixture
+def settings(character):
+    """The scene's settings with the mannequin as the character."""
+    settings = properties.of(bpy.context)
+    settings.character = character
+    return settings
+
+
+def _write_bvh(path, armature, action, unit):
+    """A BVH file of an armature's Action, by Blender's exporter, in other units."""
+    bpy.context.view_layer.objects.active = armature
+    start, end = (int(x) for x in action.frame_range)
+    bpy.ops.export_anim.bvh(filepath=str(path), frame_start=start, frame_end=end, global_scale=1 / unit, rotate_mode="NATIVE",
+                            root_transform_only=True)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.01])
+def test_bvh_comes_in_through_blenders_importer(empty_scene, tmp_path, unit):
+    armature = rigs.build(rigs.proportions(), rigs.family("Mixamo"))
+    motion = read(BUNDLED).motion(4)
+    action = apply_motion(armature, motion, 1, 20.0)
+    _write_bvh(tmp_path / "dance.bvh", armature, action, unit)
+    before = [set(data) for data in (bpy.data.objects, bpy.data.actions, bpy.data.armatures)]
+    found = bvh.read(bpy.context, tmp_path / "dance.bvh")
+    assert [set(data) for data in (bpy.data.objects, bpy.data.actions, bpy.data.armatures)] == before
+    assert found.fps == 20 and abs(found.frame_count - motion.frame_count) <= 1 and found.text == "dance"
+    posed, _ = pose_motion(rig_of(armature), motion, KeyOptions())
+    joints = forward(posed.local, rig_of(armature).joints, posed.pelvis, SMPL_PARENTS)[:, :22]
+    joints -= joints[:1, :1] * [1, 0, 1]
+    limbs = [n for n in range(22) if n not in (3, 6, 9, 12, 13, 14, 15)]
+    apart = found.joints[:70] - joints[:70]
+    assert np.abs(apart[:, limbs] - apart[:1, :1] * [0, 1, 0]).max() < 0.02
+
+
+@pytest.mark.parametrize("text", ["", "HIERARCHY\nROOT a\n{\n", "HIERARCHY\nROOT a\n{ OFFSET 0 0 0\nCHANNELS 3 Xrotation Yrotation "
+                                  "Zrotation\nEnd Site\n{ OFFSET 0 1 0 }\n}\nMOTION\nFrames: 2\nFrame Time: 0.05\n0 0 0\n0 0 0\n",
+                                  "HIERARCHY\nMOTION\nFrames: 99999999\nFrame Time: 0.05\n", "HIERARCHY\nFrames: 1\nFrame Time: 0"])
+def test_a_bad_bvh_is_one_sentence_and_leaves_nothing(empty_scene, tmp_path, text):
+    path = tmp_path / "bad.bvh"
+    path.write_text(text)
+    with pytest.raises(MotionError) as caught:
+        bvh.read(bpy.context, path)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value) and not bpy.data.objects
+
+
+def test_importing_says_what_is_inside_and_keys_it(settings, character, tmp_path):
+    assert preview_lines(str(BUNDLED))[1] == "0: a person walks forward · 80 frames at 20 fps"
+    settings.keying.rotation, settings.keying.foot_lock = "EULER", "hard"
+    assert bpy.ops.latentman.import_motion(filepath=str(BUNDLED), clip=1) == {"FINISHED"}
+    action = character.animation_data.action
+    assert action["latentman_text"] == "a person runs forward" and any("euler" in c.data_path for c in fcurves_of(action))
+    (tmp_path / "bad.npy").write_bytes(b"no")
+    with pytest.raises(RuntimeError, match=r"bad\.npy cannot be read"):
+        bpy.ops.latentman.import_motion(filepath=str(tmp_path / "bad.npy"))
+    assert character.animation_data.action == action
+    assert "cannot be read" in preview_lines(str(tmp_path / "bad.npy"))[0]
+
+
+def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
+    settings.clip = "0"
+    bpy.ops.latentman.use_clip()
+    source = character.animation_data.action
+    other = read(BUNDLED).motion(3)
+    wave = apply_motion(character, other, 1, 20.0)
+    character.animation_data.action = source
+    if hasattr(character.animation_data, "action_slot"):
+        character.animation_data.action_slot = source.slots[0]
+    for call in (lambda: bpy.ops.latentman.smooth_motion(frames=2.0), lambda: bpy.ops.latentman.loop_motion(blend=10),
+                 lambda: bpy.ops.latentman.trim_motion(first=10, last=60), lambda: bpy.ops.latentman.lock_feet(mode="soft"),
+                 lambda: bpy.ops.latentman.join_motions(other=wave.name, overlap=8),
+                 lambda: bpy.ops.latentman.reduce_keys(tolerance=10.0), bpy.ops.latentman.add_ik, bpy.ops.latentman.remove_ik):
+        before = character.animation_data.action
+        assert call() == {"FINISHED"}
+        after = character.animation_data.action
+        assert after != before and before.name in bpy.data.actions and len(fcurves_of(after)) >= 99
+    with pytest.raises(RuntimeError, match="no Action 'absent'"):
+        bpy.ops.latentman.join_motions(other="absent")
+    assert len(bpy.data.actions) >= 10
+
+
+def test_plants_are_listed_and_edited(settings, character):
+    bpy.ops.latentman.use_clip()
+    assert bpy.ops.latentman.find_plants() == {"FINISHED"}
+    count = len(settings.plants)
+    assert count >= 4 and settings.plants[0].end > settings.plants[0].start
+    bpy.ops.latentman.edit_plants(change="ADD")
+    bpy.ops.latentman.edit_plants(change="0")
+    assert len(settings.plants) == count
+    with pytest.raises(RuntimeError, match="no plant 99"):
+        bpy.ops.latentman.edit_plants(change="99")
+    assert bpy.ops.latentman.lock_feet(mode="hard") == {"FINISHED"}
+
+
+def test_bones_are_guessed_changed_saved_and_loaded(empty_scene, tmp_path):
+    armature = rigs.build(rigs.proportions(), rigs.family("Unreal"))
+    properties.of(bpy.context).character = armature
+    assert bpy.ops.latentman.guess_bones() == {"FINISHED"}
+    slots = {slot.name: slot for slot in armature.latentman_bones}
+    assert slots["left_hip"].bone == "thigh_l" and slots["left_hand"].bone == ""
+    path = str(tmp_path / "map.json")
+    assert bpy.ops.latentman.save_bones(filepath=path) == {"FINISHED"}
+    slots["left_hip"].bone = "thigh_r"
+    assert '"left_hip": "thigh_r"' in armature[BONE_MAP]
+    with pytest.raises(RuntimeError, match="two joints"):
+        bpy.ops.latentman.use_clip()
+    assert bpy.ops.latentman.load_bones(filepath=path) == {"FINISHED"}
+    assert bpy.ops.latentman.use_clip() == {"FINISHED"}
+    (tmp_path / "bad.json").write_text('{"bones": {"pelvis": "wing"}}')
+    with pytest.raises(RuntimeError, match=r"bad\.json"):
+        bpy.ops.latentman.load_bones(filepath=str(tmp_path / "bad.json"))
+
+
+def test_height_and_shape_move_the_skeleton(settings, character):
+    rig = rig_of(character)
+    body = next(o for o in bpy.data.objects if o.parent == character)
+    body.data.shape_keys.key_blocks["Shape000"].value = 2.0
+    assert bpy.ops.latentman.fit_skeleton() == {"FINISHED"}
+    taller = rig_of(character)
+    assert taller.joints[15, 1] > rig.joints[15, 1] * 1.02 and abs(character.location.z + taller.ground) < 1e-5
+    assert bpy.ops.latentman.set_height(height=1.2) == {"FINISHED"}
+    small = rig_of(character)
+    assert small.joints[15, 1] == pytest.approx(1.2 * 0.9, abs=0.02) and abs(character.location.z + small.ground) < 1e-5
+    bpy.ops.latentman.use_clip()
+    bpy.context.scene.frame_set(20)
+    posed = character.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    toe = posed.matrix_world @ posed.pose.bones["left_foot"].head
+    assert -0.02 < toe.z < 0.15
