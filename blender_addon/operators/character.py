@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bpy
-from bpy.props import StringProperty
+from bpy.props import BoolProperty, IntProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 from mathutils import Vector
 
@@ -45,6 +45,9 @@ class LoadSmpl(bpy.types.Operator, ImportHelper):
     bl_options = {"REGISTER", "UNDO"}
 
     filter_glob: StringProperty(default="*.pkl;*.npz", options={"HIDDEN"})
+    shapes: IntProperty(name="Shapes", default=10, min=0, max=400, description="How many shape directions become sliders")
+    correctives: BoolProperty(name="Pose Correctives",
+                              description="Add the model's corrective shapes, driven by the bones; exact, but slower to play")
 
     @classmethod
     def poll(cls, context):
@@ -65,7 +68,8 @@ class LoadSmpl(bpy.types.Operator, ImportHelper):
         except BodyModelError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        properties.of(context).character = add_character(context, model, model.name)
+        properties.of(context).character = add_character(context, model, model.name, self.shapes,
+                                                           self.correctives)
         return {"FINISHED"}
 
 

@@ -16,6 +16,7 @@ from tests import bodies
 def _file(path, kind, betas, layout):
     data = bodies.arrays(kind, betas)
     if layout == "pickle":
+        pytest.importorskip("scipy.sparse")
         path = path / f"{kind}.pkl"
         bodies.write_python2_pickle(path, data)
     else:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from blender_addon.motion import layouts
 from blender_addon.motion.readers import BUNDLED, read
@@ -16,6 +15,7 @@ from blender_addon.motion.rotations import to_matrices
 from shared.motion import MotionError
 from shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
+Rotation = pytest.importorskip("scipy.spatial.transform").Rotation
 HUMANML = Path(__file__).resolve().parents[3] / "shared" / "data" / "humanml3d"
 REST = np.array(SMPL_REST_JOINTS)
 
