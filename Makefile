@@ -3,12 +3,14 @@ PYTHON311 ?= $(shell sh tools/find_python.sh 3.11)
 PYTHON313 ?= $(shell sh tools/find_python.sh 3.13)
 VENV := build/venv
 VENV52 := build/venv-blender52
+VENV42 := build/venv-blender42
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-blender52 demo test test-window bench extension lint clean
+.PHONY: setup setup-blender42 setup-blender52 demo test test-window bench extension lint clean
 
 setup: $(VENV)/.ready
 setup-blender52: $(VENV52)/.ready
+setup-blender42: $(VENV42)/.ready
 
 $(VENV)/.ready: requirements.txt requirements-dev.txt tools/setup_env.py
 	@test -n "$(PYTHON311)" || { echo "Python 3.11 is missing; install it, or name it with make PYTHON311=/path/to/python3.11"; exit 1; }
@@ -18,6 +20,10 @@ $(VENV52)/.ready: requirements.txt requirements-dev.txt tools/setup_env.py
 	@test -n "$(PYTHON313)" || { echo "Python 3.13 is missing; install it, or name it with make PYTHON313=/path/to/python3.13"; exit 1; }
 	$(PYTHON313) tools/setup_env.py $(VENV52)
 
+$(VENV42)/.ready: requirements-blender42.txt tools/setup_env.py
+	@test -n "$(PYTHON311)" || { echo "Python 3.11 is missing; install it, or name it with make PYTHON311=/path/to/python3.11"; exit 1; }
+	$(PYTHON311) tools/setup_env.py $(VENV42) requirements-blender42.txt
+
 demo: setup
 	$(RUN) -m tools.demo
 
@@ -25,8 +31,9 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-test: lint
+test: lint setup-blender42
 	$(RUN) -m pytest
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV42)/bin/python -m pytest tests/blender_addon tests/shared
 ifneq ($(PYTHON313),)
 	$(MAKE) setup-blender52
 	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest tests/blender_addon tests/shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import bpy
@@ -31,4 +32,8 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Blender 4.2 as a package crashes while the interpreter takes itself apart; everything is written by now
+    os._exit(code)
