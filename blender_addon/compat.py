@@ -26,11 +26,16 @@ def action_fcurves(owner: bpy.types.ID, action: bpy.types.Action) -> Any:
     return strip.channelbag(slot, ensure=True).fcurves
 
 
+def curve_holders(action: bpy.types.Action) -> list[Any]:
+    """Every collection of F-curves in an action: one before 4.4, one for each slot from then on."""
+    if not SLOTTED_ACTIONS:
+        return [action.fcurves]
+    return [bag.fcurves for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
+
+
 def fcurves_of(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     """Every F-curve of an action, whatever it is for."""
-    if not SLOTTED_ACTIONS:
-        return list(action.fcurves)
-    return [curve for layer in action.layers for strip in layer.strips for bag in strip.channelbags for curve in bag.fcurves]
+    return [curve for holder in curve_holders(action) for curve in holder]
 
 
 def put_in_group(action: bpy.types.Action, curve: bpy.types.FCurve, name: str) -> None:

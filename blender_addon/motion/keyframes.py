@@ -8,13 +8,14 @@ import bpy
 import numpy as np
 
 from ..character.rig import Rig, rig_of
-from ..compat import action_fcurves, fcurves_of, put_in_group
+from ..compat import action_fcurves, curve_holders, fcurves_of, put_in_group
 from ..shared_link import Motion, MotionError
 from . import feet
 from .channels import ROOTS, Channels, channels, unposed
 from .reduction import reduced, tangents
 from .retarget import RigMotion, retarget
 from .rotations import continuous
+from .settling import settled
 
 FOOT_LOCKS = ("off", "soft", "hard")
 TARGETS = ("ACTION", "NLA", "LAYER")
@@ -83,6 +84,16 @@ def new_action(armature: bpy.types.Object, curves: Channels, start: int, name: s
     action = bpy.data.actions.new(name)
     action.use_fake_user = True
     write(armature, action, curves, start, options, rig, spacing)
+
+    def rewrite(changed: Channels) -> None:
+        clear(action)
+        write(armature, action, changed, start, options, rig, spacing)
+
+    for bone in armature.pose.bones:
+        # Rigify's switch between IK (0) and FK (1), whose controls were just keyed
+        if "IK_FK" in bone:
+            bone["IK_FK"] = 1.0
+    settled(bpy.context, armature, rig, curves, start, spacing, rewrite)
     if options.target == "NLA":
         data.action = None
         _strip(armature, action, start)
@@ -109,6 +120,13 @@ def _back_to_start(armature: bpy.types.Object, action: bpy.types.Action) -> None
     for curve in fcurves_of(action):
         if curve.data_path == "location":
             armature.location[curve.array_index] = curve.evaluate(action.frame_range[0])
+
+
+def clear(action: bpy.types.Action) -> None:
+    """Take every curve out of an Action."""
+    for holder in curve_holders(action):
+        for curve in list(holder):
+            holder.remove(curve)
 
 
 def _strip(armature: bpy.types.Object, action: bpy.types.Action, start: int) -> bpy.types.NlaStrip:

@@ -108,6 +108,27 @@ def test_bone_maps_are_saved_checked_and_mended(empty_scene):
         rig_of(armature)
 
 
+def test_controls_below_constrained_bones_are_settled(empty_scene):
+    """As in Rigify's control rig: the arm hangs on a helper that copies another bone's rotation."""
+    armature = rigs.build(rigs.proportions(1.0, 1.0, 40), rigs.family("Mixamo"))
+    bpy.ops.object.mode_set(mode="EDIT")
+    bones = armature.data.edit_bones
+    helper = bones.new("MCH-arm")
+    helper.head, helper.tail, helper.parent = bones["LeftArm"].head, bones["LeftArm"].tail, bones["LeftShoulder"]
+    bones["LeftArm"].parent = helper
+    bpy.ops.object.mode_set(mode="OBJECT")
+    copy = armature.pose.bones["MCH-arm"].constraints.new("COPY_ROTATION")
+    copy.target, copy.subtarget = armature, "Head"
+    armature.pose.bones["LeftArm"]["IK_FK"] = 0.0
+    rig, motion = rig_of(armature), read(BUNDLED).motion(1)
+    apply_motion(armature, motion, 1, 20.0)
+    for frame in (0, 17, 41):
+        seen = _seen(armature, rig, 1 + frame)
+        wanted = unit(motion.joints[frame, INDEX["left_elbow"]] - motion.joints[frame, INDEX["left_shoulder"]])
+        assert unit(seen["left_elbow"] - seen["left_shoulder"]) @ wanted > 0.9999
+    assert armature.pose.bones["LeftArm"]["IK_FK"] == 1.0
+
+
 @pytest.mark.parametrize("yaw", [0.0, np.pi, np.pi / 2])
 def test_a_rig_that_faces_elsewhere(empty_scene, yaw):
     names = {joint: f"b{n}" for n, joint in enumerate(rigs.family("Mixamo"))}
