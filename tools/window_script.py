@@ -33,7 +33,8 @@ def click(operator: str) -> None:
     with bpy.context.temp_override(window=window, area=area, region=region):
         function = getattr(getattr(bpy.ops, module), name)
         assert function.poll(), f"{operator} is greyed out"
-        result = function("EXEC_DEFAULT")
+        # with an undo step, as a button makes one
+        result = function("EXEC_DEFAULT", True)
     assert result == {"FINISHED"}, f"{operator}: {result}"
 
 
@@ -43,6 +44,16 @@ def mouse(x: int, y: int) -> None:
     window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
     window.event_simulate("LEFTMOUSE", "PRESS", x=x, y=y)
     window.event_simulate("LEFTMOUSE", "RELEASE", x=x, y=y)
+
+
+def unfold(*names: str) -> None:
+    """Show these sub-panels open and all others closed, as if the user had clicked their headers."""
+    panels = sys.modules[KEY + ".blender_addon.panels"]
+    for cls in panels.CLASSES:
+        if getattr(cls, "bl_parent_id", None):
+            bpy.utils.unregister_class(cls)
+            cls.bl_options = set() if cls.__name__ in names else {"DEFAULT_CLOSED"}
+            bpy.utils.register_class(cls)
 
 
 def picture(name: str) -> Iterator[None]:
@@ -100,6 +111,19 @@ def steps() -> Iterator[None]:
     click("latentman.add_mannequin")
     yield from picture("2-mannequin")
     click("latentman.use_clip")
+    click("latentman.guess_bones")
+    click("latentman.find_plants")
+    assert len(scene.latentman.plants) > 2
+    unfold("BonesPanel", "KeyingPanel", "FeetPanel", "EditMotionPanel")
+    yield from picture("3-motion-unfolded")
+    unfold()
+    used = scene.latentman.character.animation_data.action.name
+    click("latentman.smooth_motion")
+    assert bpy.context.scene.latentman.character.animation_data.action.name == f"{used} smooth"
+    with bpy.context.temp_override(window=window_and_view()[0]):
+        bpy.ops.ed.undo()
+    scene = bpy.context.scene
+    assert scene.latentman.character.animation_data.action.name == used
     click("latentman.add_camera")
     scene.frame_set(3)
     yield from picture("3-motion")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .unpickling import load_pickle, to_array
+from .unpickling import load_pickle, plain_arrays, to_array
 
 MANNEQUIN = Path(__file__).resolve().parent / "data" / "mannequin.npz"
 
@@ -73,7 +73,7 @@ def load(path: Path | str) -> BodyModel:
     try:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                data: Any = _plain_arrays(archive)
+                data: Any = plain_arrays(archive)
         else:
             data = load_pickle(path.read_bytes())
     except FileNotFoundError:
@@ -88,18 +88,6 @@ def load(path: Path | str) -> BodyModel:
         uv = read_uv(beside, model.faces)
         model = replace(model, uv=uv[0], uv_faces=uv[1]) if uv else model
     return model
-
-
-def _plain_arrays(archive: Any) -> dict[str, np.ndarray]:
-    """What can be read without unpickling; published archives carry a few objects that are not needed."""
-    out = {}
-    for key in archive.files:
-        try:
-            out[key] = archive[key]
-        except ValueError as error:
-            if "pickle" not in str(error):
-                raise
-    return out
 
 
 def read_uv(path: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..character.unpickling import UnsafePickleError, load_npy_object
+from ..character.unpickling import UnsafePickleError, load_npy_object, plain_arrays
 from ..shared_link import HUMANML_FPS, HUMANML_JOINT_COUNT, Motion, MotionError, checked
 from . import layouts
 from .layouts import Decoded
@@ -104,15 +104,8 @@ def _archive(path: Path) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
             raise MotionError(f"{path.name} unpacks to more than a motion can be; choose another file.")
-    out = {}
     with np.load(path, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            try:
-                out[key] = arrays[key]
-            except ValueError as error:
-                if "pickle" not in str(error):
-                    raise
-    return out
+        return plain_arrays(arrays)
 
 
 def _from_dict(path: Path, data: dict[str, Any]) -> MotionFile:
