@@ -131,6 +131,27 @@ def seconds_24_frames(folder: Path) -> float:
     return time.perf_counter() - started
 
 
+def card_table(figures: dict[str, float]) -> str:
+    """The figures as the model card shows them."""
+    rows = [("VAE, PSNR of held-out renders", "vae_psnr", "{:.1f} dB", None),
+            ("silhouette against the mask, mean IoU", "silhouette_iou", "{:.3f}", "silhouette_iou_of_renders"),
+            ("named colour on the named garment", "garment_color_accuracy", "{:.0%}", "garment_color_accuracy_of_renders"),
+            ("named place recognised", "background_accuracy", "{:.0%}", "background_accuracy_of_renders"),
+            ("24 frames, preset `latentman`, 20 steps, two CPU cores", "seconds_24_frames", "{:.0f} s", None),
+            ("size on disk", "megabytes", "{:.1f} MB", None)]
+    lines = [f"| {figures['examples']:.0f} held-out looks | figure | renders themselves |", "|---|---|---|"]
+    for text, key, form, twin in rows:
+        lines.append(f"| {text} | {form.format(figures[key])} | {form.format(figures[twin]) if twin else ''} |")
+    return "\n".join(lines)
+
+
+def write_card(card: Path, figures: dict[str, float]) -> None:
+    """Put the figures between the marks in a model card."""
+    before, rest = card.read_text().split("<!-- figures -->")
+    after = rest.split("<!-- end of figures -->")[1]
+    card.write_text(f"{before}<!-- figures -->\n{card_table(figures)}\n<!-- end of figures -->{after}")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -140,6 +161,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--judge-renders", type=int, default=2400)
     parser.add_argument("--judge-steps", type=int, default=900)
+    parser.add_argument("--card", action="store_true", help="write the figures into the model's README.md too")
     args = parser.parse_args()
     seeds = [HELD_OUT_SEED + n for n in range(args.examples)]
     tasks = [(seed, True) for seed in seeds] + [(JUDGE_SEED + n, False) for n in range(args.judge_renders)]
@@ -168,6 +190,8 @@ def main() -> None:
     Image.fromarray(np.concatenate([np.concatenate(tiles[n:n + 8], 1) for n in range(0, len(tiles), 8)])).save(
         args.json.with_suffix(".png"))
     print(json.dumps(figures, indent=1))
+    if args.card:
+        write_card(args.model / "README.md", figures)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from blender_addon.sequencer import add_image_strip
 from shared.depth import normalise_depth
 from shared.shot import ShotError
 from tests.oracles.rasteriser import rasterise
+from tools.starter.rasteriser import rasterise as training_rasterise
 
 SIZE = 128
 
@@ -23,7 +24,8 @@ def _render(character, frames, size=SIZE):
     return job, job.result()
 
 
-def _oracle(character, scene, frame):
+def _mesh_in_camera(character, scene, frame):
+    """Camera-space points, triangles, (T, 3, 5) UV and rest positions at their corners, focal length in pixels."""
     scene.frame_set(frame)
     body, = character_meshes(character)
     graph = bpy.context.evaluated_depsgraph_get()
@@ -44,7 +46,22 @@ def _oracle(character, scene, frame):
     triangles = triangles.reshape(-1, 3)
     values = np.concatenate([uv.reshape(-1, 2)[loops.reshape(-1, 3)], rest.reshape(-1, 3)[triangles]], -1)
     camera = scene.camera.data
-    return rasterise(camera_points, triangles, values, camera.lens / camera.sensor_width * SIZE, SIZE)
+    return camera_points, triangles, values, camera.lens / camera.sensor_width * SIZE
+
+
+def _oracle(character, scene, frame):
+    return rasterise(*_mesh_in_camera(character, scene, frame), SIZE)
+
+
+def test_training_depth_is_what_the_add_on_sends(shot_scene, character):
+    """The image model learns from another rasteriser's depth, which must be the passes' own."""
+    job, passes = _render(character, (7,))
+    points, triangles, _, focal = _mesh_in_camera(character, shot_scene, 7)
+    drawn = training_rasterise(points, triangles, focal, SIZE, SIZE)
+    assert (drawn.mask != (passes.mask[0] > 0)).sum() <= max(2, 0.0005 * SIZE * SIZE)
+    both = drawn.mask & (passes.mask[0] > 0)
+    apart = np.abs(normalise_depth(drawn.depth, job.near, job.far) - passes.depth[0])[both]
+    assert np.percentile(apart, 99.5) < 1e-3 / (job.far - job.near)
 
 
 def test_passes_agree_with_an_independent_rasteriser(shot_scene, character):

@@ -62,6 +62,89 @@ def test_the_export_loads_unchanged_and_is_small():
     assert np.abs(made[0] - made[1]).mean() > 0.01
 
 
+@pytest.fixture(scope="module")
+def pipeline():
+    """The starter as diffusers loads it."""
+    from diffusers import StableDiffusionControlNetPipeline
+
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(STARTER)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _made(pipeline, prompt, depth, seed=3):
+    image = torch.from_numpy(depth)[None, None].expand(1, 3, -1, -1).float() / 255
+    return pipeline(prompt, image=image, num_inference_steps=10, guidance_scale=4.0, output_type="np",
+                    generator=torch.Generator().manual_seed(seed)).images[0]
+
+
+def _person(start):
+    """A rendered person in plain clothes who shows enough of the shirt."""
+    from tools.evaluate_starter import region_pixels
+
+    body = load(MANNEQUIN)
+    return next(example for example in (render(body, seed) for seed in range(start, start + 400))
+                if region_pixels(example, "top").sum() > 2500)
+
+
+def test_swapping_the_prompt_changes_the_clothes_and_the_place(pipeline):
+    from tools.evaluate_starter import region_pixels
+
+    example = _person(500)
+    shirt = region_pixels(example, "top")
+    red, blue = (_made(pipeline, f"a man in a {colour} shirt and grey trousers, on a beach", example.depth)
+                 for colour in ("red", "blue"))
+    assert red[shirt].mean(0)[0] > blue[shirt].mean(0)[0] + 0.15 and blue[shirt].mean(0)[2] > red[shirt].mean(0)[2] + 0.15
+    snow, night = (_made(pipeline, f"a man in a red shirt and grey trousers {place}", example.depth)
+                   for place in ("in the snow", "at night"))
+    assert snow[~example.mask].mean() > night[~example.mask].mean() + 0.3
+
+
+def test_swapping_the_depth_moves_the_character(pipeline):
+    first = _person(500)
+    other = first.depth[:, ::-1].copy()
+    prompt = "a man in a red shirt and red trousers, in the snow"
+    here, there = (_made(pipeline, prompt, depth) for depth in (first.depth, other))
+
+    def redness(picture, mask):
+        return float((picture[..., 0] - picture[..., 2])[mask].mean())
+
+    only_here, only_there = first.mask & ~first.mask[:, ::-1], ~first.mask & first.mask[:, ::-1]
+    assert redness(here, only_here) > redness(here, only_there) + 0.1
+    assert redness(there, only_there) > redness(there, only_here) + 0.1
+
+
+def test_held_out_looks_are_never_trained_on():
+    body = load(MANNEQUIN)
+    for seed in range(40):
+        for held_out in (False, True):
+            example = render(body, seed, 32, held_out)
+            assert captions.held_out(example.look, example.scene) == held_out
+
+
+def test_the_judge_and_the_colours_are_right_about_renders():
+    """The measurement itself: what it says of pictures that are right by construction."""
+    from tools.evaluate_starter import garment_colours, region_pixels
+    from tools.starter import judge as judging
+    from tools.starter.scenery import SCENES
+
+    body = load(MANNEQUIN)
+    seeds = list(range(3_000_000, 3_000_012))
+    examples = [render(body, seed, held_out=True) for seed in seeds]
+    assert garment_colours(examples, seeds, np.stack([e.image for e in examples])).mean() > 0.9
+    swapped = []
+    for example, seed in zip(examples, seeds, strict=True):
+        other = "blue" if example.look.top.colour != "blue" else "red"
+        swapped.append(render(body, seed, held_out=True, recolour=("top", other)).image)
+    changed = [e for e in examples if region_pixels(e, "top").any()]
+    assert changed and garment_colours(examples, seeds, np.stack(swapped)).mean() < 0.7
+    lessons = [render(body, seed) for seed in range(64)]
+    judge = judging.train(np.stack([e.image for e in lessons]), np.stack([e.mask for e in lessons]),
+                          np.array([SCENES.index(e.scene) for e in lessons]), 30)
+    iou = judging.silhouette_iou(judge, np.stack([e.image for e in examples]), np.stack([e.mask for e in examples]))
+    assert iou.shape == (12,) and (iou >= 0).all() and (iou <= 1).all()
+
+
 def test_the_bundled_clips_can_be_made_again():
     from blender_addon.motion.readers import BUNDLED, read
 
