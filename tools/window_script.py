@@ -52,6 +52,8 @@ def unfold(*names: str) -> None:
     for cls in panels.CLASSES:
         if getattr(cls, "bl_parent_id", None):
             bpy.utils.unregister_class(cls)
+            # Blender remembers by identifier which panels are folded
+            cls.bl_idname = cls.bl_idname.removesuffix("_open") + ("_open" if cls.__name__ in names else "")
             cls.bl_options = set() if cls.__name__ in names else {"DEFAULT_CLOSED"}
             bpy.utils.register_class(cls)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..shared_link import SMPL_PARENTS
 from .retarget import INDEX, RigMotion
-from .rotations import continuous, to_matrices, to_quaternions
+from .rotations import continuous, forward, to_matrices, to_quaternions
 
 if TYPE_CHECKING:
     from ..character.rig import Rig
@@ -20,12 +20,14 @@ ROOTS = ("BONE", "OBJECT", "IN_PLACE")
 @dataclass(frozen=True)
 class Channels:
     """Curves of a rig: ``rotations`` bone -> (F, 4) quaternions; ``location`` (F, 3) of ``root_bone`` in its own rest axes;
-    ``path`` (F, 3) moves the armature object in its own space, None when the bone carries everything."""
+    ``path`` (F, 3) moves the armature object in its own space, None when the bone carries everything; ``carried`` bone ->
+    (F, 3) locations of mapped bones that do not hang on the root bone, such as the upper body of MMD's rigs."""
 
     rotations: dict[str, np.ndarray]
     root_bone: str
     location: np.ndarray
     path: np.ndarray | None = None
+    carried: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def frame_count(self) -> int:
@@ -35,7 +37,8 @@ class Channels:
     def sliced(self, rows: slice | np.ndarray) -> Channels:
         """Some of the frames."""
         return replace(self, rotations={bone: values[rows] for bone, values in self.rotations.items()},
-                       location=self.location[rows], path=None if self.path is None else self.path[rows])
+                       location=self.location[rows],
+                       carried={bone: values[rows] for bone, values in self.carried.items()}, path=None if self.path is None else self.path[rows])
 
 
 def channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Channels:
@@ -68,7 +71,22 @@ def channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Channels:
     root_bone = rig.joint_bones["pelvis"]
     place = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
     rest_place = (rig.joints[0] + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
-    return Channels(rotations, rig.bones[root_bone], (place - rest_place) @ rig.rest[root_bone], path)
+    return Channels(rotations, rig.bones[root_bone], (place - rest_place) @ rig.rest[root_bone], path,
+                    _carried(rig, motion, pelvis, joint_of))
+
+
+def _carried(rig: Rig, motion: RigMotion, pelvis: np.ndarray, joint_of: dict[int, str]) -> dict[str, np.ndarray]:
+    """Locations that bring mapped bones without a mapped ancestor to their joints."""
+    out: dict[str, np.ndarray] = {}
+    for bone, joint in joint_of.items():
+        above = rig.parents[bone]
+        while above >= 0 and above not in joint_of:
+            above = rig.parents[above]
+        if above < 0 and joint != "pelvis":
+            joints = forward(motion.local, rig.joints, pelvis, SMPL_PARENTS)[:, INDEX[joint]]
+            place = (joints + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
+            out[rig.bones[bone]] = (place - rig.heads[bone]) @ rig.rest[bone]
+    return out
 
 
 def unposed(rig: Rig, curves: Channels) -> RigMotion:

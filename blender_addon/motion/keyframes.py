@@ -172,6 +172,9 @@ def write(armature: bpy.types.Object, action: bpy.types.Action, curves: Channels
     for axis in range(3):
         key(f'pose.bones["{curves.root_bone}"].location', axis, curves.location[:, axis],
             kept.get("location", every), curves.root_bone)
+    for bone, values in curves.carried.items():
+        for axis in range(3):
+            key(f'pose.bones["{bone}"].location', axis, values[:, axis], every, bone)
     for bone, values in curves.rotations.items():
         pose_bone = armature.pose.bones[bone]
         rows = kept.get(bone, every)

@@ -71,7 +71,7 @@ def end_positions(rig: Rig, curves: Channels) -> np.ndarray:
 def thinned_channels(curves: Channels, rows: dict[str, np.ndarray]) -> Channels:
     """The curves as they play with only those keys."""
     return Channels({bone: _unit(interpolated(values, rows[bone])) for bone, values in curves.rotations.items()},
-                    curves.root_bone, interpolated(curves.location, rows["location"]), curves.path)
+                    curves.root_bone, interpolated(curves.location, rows["location"]), curves.path, curves.carried)
 
 
 def reduced(rig: Rig, curves: Channels, tolerance: float) -> dict[str, np.ndarray]:

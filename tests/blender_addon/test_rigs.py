@@ -108,6 +108,21 @@ def test_bone_maps_are_saved_checked_and_mended(empty_scene):
         rig_of(armature)
 
 
+def test_an_upper_body_beside_the_lower_one_is_carried_along(empty_scene):
+    """MMD's rigs hang both on a root of their own."""
+    armature = rigs.build(rigs.proportions(), rigs.family("MMD"), extra_root="センター")
+    bpy.ops.object.mode_set(mode="EDIT")
+    armature.data.edit_bones["上半身"].parent = armature.data.edit_bones["センター"]
+    bpy.ops.object.mode_set(mode="OBJECT")
+    rig, motion = rig_of(armature), read(BUNDLED).motion(2)
+    rest = np.linalg.norm(rig.joints[INDEX["spine1"]] - rig.joints[0])
+    apply_motion(armature, motion, 1, 20.0)
+    for frame in (0, 20, 30):
+        seen = _seen(armature, rig, 1 + frame)
+        assert np.linalg.norm(seen["spine1"] - seen["pelvis"]) == pytest.approx(rest, abs=1e-4)
+        assert seen["neck"][1] - seen["pelvis"][1] > 0.2
+
+
 def test_controls_below_constrained_bones_are_settled(empty_scene):
     """As in Rigify's control rig: the arm hangs on a helper that copies another bone's rotation."""
     armature = rigs.build(rigs.proportions(1.0, 1.0, 40), rigs.family("Mixamo"))
