@@ -29,15 +29,17 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--vae-steps", type=int, default=2400)
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--decoder-steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--compile", action="store_true", help="fuse operations; needs a C++ compiler, pays after minutes")
     parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
-    plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed, compiled=args.compile)
+    plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed, compiled=args.compile,
+                         decoder_steps=args.decoder_steps)
     if args.export_only:
-        plan = replace(plan, vae_steps=0, steps=0)
+        plan = replace(plan, vae_steps=0, steps=0, decoder_steps=0)
     data = args.work / "data"
     dataset.write(data, args.images, args.seed * 10_000_000, args.workers)
     torch.set_num_threads(args.workers)
@@ -46,6 +48,7 @@ def main() -> None:
     latents = training.encode_all(vae, images, args.work, plan)
     tokenizer = training.learn_tokenizer(json.loads((data / "captions.json").read_text()), args.work)
     models = training.train_diffusion(data, latents, tokenizer, args.work, plan)
+    vae = training.refine_decoder(vae, images, depths, args.work, plan)
     export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 

@@ -11,8 +11,10 @@ from diffusers import (
     ControlNetModel,
     DDIMScheduler,
     DiffusionPipeline,
+    LCMScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionXLControlNetPipeline,
+    TCDScheduler,
 )
 
 from shared.shot import ShotError
@@ -73,9 +75,15 @@ class ImageModel:
             raise ShotError("size", f"The model '{self.name}' cannot make {width}x{height}; the nearest size is "
                                     f"{near[0]}x{near[1]} (multiples of {n}).")
 
-    def new_scheduler(self, steps: int) -> DDIMScheduler:
-        """DDIM with the model's own betas and prediction type, set to a number of steps."""
-        scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config, clip_sample=False, set_alpha_to_one=False)
+    def new_scheduler(self, steps: int) -> DDIMScheduler | LCMScheduler | TCDScheduler:
+        """DDIM with the model's own betas and prediction type, set to a number of steps.
+
+        A model that was distilled to few steps names LCM or TCD as its scheduler, and keeps it.
+        """
+        given = type(self.pipeline.scheduler)
+        kind = given if given in (LCMScheduler, TCDScheduler) else DDIMScheduler
+        options = {"clip_sample": False, "set_alpha_to_one": False} if kind is DDIMScheduler else {}
+        scheduler = kind.from_config(self.pipeline.scheduler.config, **options)
         scheduler.set_timesteps(steps, device=self.device)
         return scheduler
 

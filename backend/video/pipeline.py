@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
 
 from backend.models.loading import ImageModel, TextConditions
 from shared.shot import FramePasses, ShotRequest
@@ -63,7 +65,9 @@ class ShotPipeline:
         model.check_size(request.width, request.height)
         self._model, self._request, self._passes, self._watch = model, request, passes, watch
         self._method = request.resolved_method()
-        self._guided = request.guidance_scale > 1.0
+        # some few-step models take the guidance scale as an input, and need no second pass
+        self._embedded_guidance = model.unet.config.get("time_cond_proj_dim") is not None
+        self._guided = request.guidance_scale > 1.0 and not self._embedded_guidance
         self._scheduler = model.new_scheduler(request.steps)
         self._size = (request.height // model.latent_factor, request.width // model.latent_factor)
 
@@ -154,9 +158,23 @@ class ShotPipeline:
                     clean = self._clean_prediction(current, output, timestep)
                     gradient, = torch.autograd.grad(guide.loss(rows, self._model.decode(clean)), current)
             with torch.no_grad():
-                moved = self._scheduler.step(output.detach(), timestep, current.detach(), eta=0.0).prev_sample
+                moved = self._advance(output.detach(), timestep, current.detach(), rows, step)
                 out[rows] = guide.move(moved, gradient) if guide else moved
         return out
+
+    def _advance(self, output: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor, rows: list[int],
+                 step: int) -> torch.Tensor:
+        """The scheduler's step. Few-step schedulers add noise: the same to every frame where the noise is shared."""
+        if isinstance(self._scheduler, DDIMScheduler):
+            return self._scheduler.step(output, timestep, latents, eta=0.0).prev_sample
+        moved = torch.empty_like(latents)
+        for n, frame in enumerate(rows):
+            seed = (self._request.seed, step, 0 if self._method.shared_noise else frame)
+            generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+            # these schedulers count their own calls; a copy has each frame start from the same count
+            moved[n] = copy.copy(self._scheduler).step(output[n:n + 1], timestep, latents[n:n + 1],
+                                                       generator=generator).prev_sample[0]
+        return moved
 
     def _predict(self, latents: torch.Tensor, current: torch.Tensor, rows: list[int], timestep: torch.Tensor,
                  depth: torch.Tensor, text: TextConditions) -> torch.Tensor:
@@ -174,10 +192,15 @@ class ShotPipeline:
         words = text.embeddings.repeat_interleave(count, 0)
         added = {name: value.repeat_interleave(count, 0) for name, value in text.added.items()}
         options = dict(encoder_hidden_states=words, added_cond_kwargs=added or None, return_dict=False)
+        condition = None
+        if self._embedded_guidance:
+            scales = torch.full((len(batch),), self._request.guidance_scale - 1)
+            condition = self._model.pipeline.get_guidance_scale_embedding(
+                scales, embedding_dim=self._model.unet.config.time_cond_proj_dim).to(batch.device, batch.dtype)
         down, middle = self._model.controlnet(
             batch, timestep, controlnet_cond=torch.cat([depth] * groups),
             conditioning_scale=self._request.control_scale, **options)
-        output = self._model.unet(batch, timestep, down_block_additional_residuals=down,
+        output = self._model.unet(batch, timestep, timestep_cond=condition, down_block_additional_residuals=down,
                                   mid_block_additional_residual=middle, **options)[0]
         if self._guided:
             unconditional, conditional = output.chunk(2)

@@ -38,7 +38,8 @@ class Channels:
         """Some of the frames."""
         return replace(self, rotations={bone: values[rows] for bone, values in self.rotations.items()},
                        location=self.location[rows],
-                       carried={bone: values[rows] for bone, values in self.carried.items()}, path=None if self.path is None else self.path[rows])
+                       carried={bone: values[rows] for bone, values in self.carried.items()},
+                       path=None if self.path is None else self.path[rows])
 
 
 def channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Channels:

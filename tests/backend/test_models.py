@@ -11,15 +11,18 @@ from diffusers import (  # noqa: E402
     AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
+    LCMScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
+    TCDScheduler,
     UNet2DConditionModel,
 )
 
 from backend.models.loading import load  # noqa: E402
 from backend.models.registry import STARTER  # noqa: E402
+from backend.video import pipeline as video_pipeline  # noqa: E402
 from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
-from shared.shot import ShotError  # noqa: E402
+from shared.shot import FramePasses, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 
 
@@ -51,6 +54,32 @@ def test_epsilon_models_run_the_whole_method(folders):
     assert model.size_multiple == 16
     frames = np.stack(list(ShotPipeline(model, samples.request(3, steps=5), samples.passes(3), Watch()).frames()))
     assert frames.shape == (3, 64, 64, 3) and frames.std() > 1
+
+
+@pytest.mark.parametrize("scheduler", [LCMScheduler, TCDScheduler])
+@pytest.mark.parametrize("embedded", [False, True])
+def test_few_step_models_share_their_noise_between_frames(folders, monkeypatch, scheduler, embedded):
+    model = load(str(folders / "whole"), torch.device("cpu"))
+    pipeline = model.pipeline
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    if embedded:
+        torch.manual_seed(1)
+        guided = UNet2DConditionModel.from_config(dict(pipeline.unet.config) | {"time_cond_proj_dim": 32}).eval()
+        pipeline.unet = guided.requires_grad_(False)
+    passes = samples.passes(1)
+    same = FramePasses(**{name: np.repeat(array, 3, 0) for name, array in passes.arrays().items()})
+
+    def frames(**changes):
+        request = samples.request(3, steps=4, preset="cross_frame", **changes)
+        return np.stack(list(ShotPipeline(model, request, same, Watch()).frames())).astype(int)
+
+    made = frames(guidance_scale=1.0)
+    assert isinstance(model.new_scheduler(4), scheduler) and made.std() > 1
+    assert np.abs(made - made[:1]).max() <= 1
+    monkeypatch.setattr(video_pipeline, "CHUNK", 1)
+    assert np.abs(frames(guidance_scale=1.0) - made).max() <= 1
+    assert np.abs(frames(guidance_scale=1.0, seed=9) - made).max() > 3
+    assert np.abs(frames(guidance_scale=8.0) - made).max() > 0
 
 
 def test_base_and_controlnet_may_lie_apart(folders):

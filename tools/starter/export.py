@@ -53,9 +53,9 @@ def _samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> None:
 def _loss_curves(work: Path) -> None:
     """A plain line plot of both logs, on a logarithmic scale."""
     width, height = 640, 240
-    picture = Image.new("RGB", (width, 2 * height), "white")
+    picture = Image.new("RGB", (width, 3 * height), "white")
     draw = ImageDraw.Draw(picture)
-    for row, name in enumerate(("vae", "diffusion")):
+    for row, name in enumerate(("vae", "diffusion", "decoder")):
         log = work / f"{name}_loss.txt"
         if not log.exists():
             continue

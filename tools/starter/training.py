@@ -1,5 +1,8 @@
-"""Three training stages: the auto-encoder on crops, the text encoder alone, then text encoder, UNet and ControlNet
-together. The first and the last continue from their checkpoints."""
+"""The training stages: the auto-encoder on crops, the text encoder alone, then text encoder, UNet and ControlNet together,
+and at last the auto-encoder's decoder, which may go on learning once the latents are fixed.
+
+All but the second, which takes a minute, continue from their checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ class Plan:
     batch: int
     seed: int
     words_steps: int = 2000
+    decoder_steps: int = 2000
     compiled: bool = False
     checkpoint_every: int = 200
 
@@ -81,6 +85,43 @@ def _slopes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
 
 
+def _picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Values and edges."""
+    edges = sum(F.l1_loss(a, b) for a, b in zip(_slopes(made), _slopes(real), strict=True))
+    return F.l1_loss(made, real) + F.mse_loss(made, real) + edges
+
+
+def refine_decoder(vae, images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
+    """Train the decoder further while the encoder, and so every latent, stays as it is."""
+    checkpoint, start = folder / "decoder.pt", 0
+    decoder = vae.decoder.requires_grad_(True).train()
+    optimiser = torch.optim.AdamW(decoder.parameters(), 1e-3, betas=(0.9, 0.98))
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        decoder.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        start = state["step"]
+    log = LossLog(folder / "decoder_loss.txt")
+    for step in _steps(start, plan.decoder_steps, "decoder"):
+        rate = 8e-4 * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * step / plan.decoder_steps)))
+        optimiser.param_groups[0]["lr"] = float(rate)
+        real = _crops(images, depths, np.random.default_rng((plan.seed, 3, step)), plan.batch).to(plan.device)
+        with plan.autocast():
+            with torch.no_grad():
+                latents = vae.encode(real).latents
+            made = vae.decode(latents).sample
+        loss = _picture_loss(made.float(), real) + F.mse_loss(made.float(), real)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimiser.step()
+        log.add(step, loss.item())
+        if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.decoder_steps:
+            save(checkpoint, {"model": decoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
+    vae.eval().requires_grad_(False)
+    return vae
+
+
 def train_vae(images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
     """The trained auto-encoder, its ``scaling_factor`` set so that latents have unit variance."""
     torch.manual_seed(plan.seed)
@@ -101,9 +142,7 @@ def train_vae(images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
             latents = model.encode(real).latents
             made = model.decode(latents + 0.02 * torch.randn_like(latents)).sample
         made, latents = made.float(), latents.float()
-        loss = F.l1_loss(made, real) + F.mse_loss(made, real)
-        loss = loss + sum(F.l1_loss(a, b) for a, b in zip(_slopes(made), _slopes(real), strict=True))
-        loss = loss + 0.01 * F.relu(latents.abs() - 2).square().mean()
+        loss = _picture_loss(made, real) + 0.01 * F.relu(latents.abs() - 2).square().mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
