@@ -43,7 +43,8 @@ def test_captions_name_what_is_worn():
         look = captions.sample_look(generator)
         text = captions.describe(look, "beach", generator)
         assert any(place in text for place in captions.PLACE_WORDS["beach"])
-        words = [look.suit] if look.suit else [look.top.kind, look.top.colour, look.bottom.kind, look.bottom.colour]
+        words = [look.suit] if look.suit else [word for item in (look.top, look.bottom) for word in (
+            item.kind, item.colour if item.pattern != "camouflage" else item.pattern)]
         assert all(word in text for word in words), text
 
 
@@ -138,9 +139,9 @@ def test_the_judge_and_the_colours_are_right_about_renders():
         swapped.append(render(body, seed, held_out=True, recolour=("top", other)).image)
     changed = [e for e in examples if region_pixels(e, "top").any()]
     assert changed and garment_colours(examples, seeds, np.stack(swapped)).mean() < 0.7
-    lessons = [render(body, seed) for seed in range(64)]
+    lessons = [render(body, seed) for seed in range(24)]
     judge = judging.train(np.stack([e.image for e in lessons]), np.stack([e.mask for e in lessons]),
-                          np.array([SCENES.index(e.scene) for e in lessons]), 30)
+                          np.array([SCENES.index(e.scene) for e in lessons]), 6)
     iou = judging.silhouette_iou(judge, np.stack([e.image for e in examples]), np.stack([e.mask for e in examples]))
     assert iou.shape == (12,) and (iou >= 0).all() and (iou <= 1).all()
 

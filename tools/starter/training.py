@@ -231,7 +231,7 @@ def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, pl
         with plan.autocast():
             predicted = model(noisy, timestep, prompt.to(plan.device), depth)
         body = 1 + (FOREGROUND_WEIGHT - 1) * (F.avg_pool2d(depth, 8) > 0)
-        # the plain error of v: min-SNR weights would leave unlearnt what the noisiest steps decide, the colours
+        # the plain error of v gives the noisiest steps, where colours and places are decided, their full weight
         loss = (body * (predicted.float() - target).square()).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
