@@ -63,11 +63,11 @@ class CharacterPanel(_Box):
         row.operator("latentman.load_smpl", icon="FILE_FOLDER")
 
 
-class BonesPanel(_Box):
-    """Which bone is which?"""
+class RigPanel(_Box):
+    """How tall, how broad, and which bone is which?"""
 
-    bl_idname = "LATENTMAN_PT_bones"
-    bl_label = "Bones"
+    bl_idname = "LATENTMAN_PT_rig"
+    bl_label = "Body and Bones"
     bl_parent_id = "LATENTMAN_PT_character"
     bl_options = {"DEFAULT_CLOSED"}
 
@@ -78,8 +78,16 @@ class BonesPanel(_Box):
         return character is not None and character.type == "ARMATURE"
 
     def draw(self, context):
-        """The bone map as a list."""
+        """Height, the shape of SMPL-type bodies, and the bone map as a list."""
         armature, layout = properties.of(context).character, self.layout
+        row = layout.row(align=True)
+        row.operator("latentman.set_height", icon="FULLSCREEN_ENTER")
+        row.operator("latentman.fit_skeleton", icon="BONE_DATA")
+        body = next((o for o in character_meshes(armature) if o.data.shape_keys), None)
+        column = layout.column(align=True)
+        for key in body.data.shape_keys.key_blocks if body else ():
+            if key.name.startswith("Shape"):
+                column.prop(key, "value", text=key.name, slider=True)
         row = layout.row(align=True)
         row.operator("latentman.guess_bones", icon="VIEWZOOM")
         row.operator("latentman.load_bones", text="", icon="FILE_FOLDER")
@@ -95,33 +103,6 @@ class BonesPanel(_Box):
             line = column.split(factor=0.4, align=True)
             line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "NONE")
             line.prop_search(slot, "bone", armature.data, "bones", text="")
-
-
-class BodyPanel(_Box):
-    """How tall, how broad?"""
-
-    bl_idname = "LATENTMAN_PT_body"
-    bl_label = "Body"
-    bl_parent_id = "LATENTMAN_PT_character"
-    bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context):
-        """For armatures."""
-        return BonesPanel.poll(context)
-
-    def draw(self, context):
-        """Height, and the shape of SMPL-type bodies."""
-        armature, layout = properties.of(context).character, self.layout
-        layout.operator("latentman.set_height", icon="FULLSCREEN_ENTER")
-        body = next((o for o in character_meshes(armature) if o.data.shape_keys), None)
-        if body is None:
-            return
-        column = layout.column(align=True)
-        for key in body.data.shape_keys.key_blocks:
-            if key.name.startswith("Shape"):
-                column.prop(key, "value", text=key.name, slider=True)
-        layout.operator("latentman.fit_skeleton", icon="BONE_DATA")
 
 
 class MotionPanel(_Box):
@@ -161,17 +142,22 @@ class KeyingPanel(_Box):
             column.prop(keying, name)
 
 
-class FeetPanel(_Box):
-    """Where feet stand."""
+class EditMotionPanel(_Box):
+    """What can be done to the Action in use, and where its feet stand."""
 
-    bl_idname = "LATENTMAN_PT_feet"
-    bl_label = "Feet"
+    bl_idname = "LATENTMAN_PT_edit_motion"
+    bl_label = "Edit and Feet"
     bl_parent_id = "LATENTMAN_PT_motion"
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context):
-        """Plants, editable, and what is done with them."""
+        """Buttons, each of which makes a new Action; the plants, editable."""
         settings, layout = properties.of(context), self.layout
+        grid = layout.grid_flow(columns=2, even_columns=True, align=True)
+        for name, icon in (("smooth_motion", "MOD_SMOOTH"), ("loop_motion", "FILE_REFRESH"), ("trim_motion", "ARROW_LEFTRIGHT"),
+                           ("join_motions", "TRACKING_FORWARDS"), ("reduce_keys", "KEYFRAME"), ("add_ik", "CON_KINEMATIC"),
+                           ("remove_ik", "BONE_DATA")):
+            grid.operator(f"latentman.{name}", icon=icon)
         row = layout.row(align=True)
         row.prop(settings.keying, "plant_speed")
         row.prop(settings.keying, "plant_height")
@@ -184,23 +170,6 @@ class FeetPanel(_Box):
             row.operator("latentman.edit_plants", text="", icon="X").change = f"{n}"
         layout.operator("latentman.edit_plants", text="Add at Current Frame", icon="ADD").change = "ADD"
         layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", icon="LOCKED")
-
-
-class EditMotionPanel(_Box):
-    """What can be done to the Action in use."""
-
-    bl_idname = "LATENTMAN_PT_edit_motion"
-    bl_label = "Edit"
-    bl_parent_id = "LATENTMAN_PT_motion"
-    bl_options = {"DEFAULT_CLOSED"}
-
-    def draw(self, context):
-        """Buttons; each makes a new Action."""
-        grid = self.layout.grid_flow(columns=2, even_columns=True, align=True)
-        for name, icon in (("smooth_motion", "MOD_SMOOTH"), ("loop_motion", "FILE_REFRESH"), ("trim_motion", "ARROW_LEFTRIGHT"),
-                           ("join_motions", "TRACKING_FORWARDS"), ("reduce_keys", "KEYFRAME"), ("add_ik", "CON_KINEMATIC"),
-                           ("remove_ik", "BONE_DATA")):
-            grid.operator(f"latentman.{name}", icon=icon)
 
 
 class LookPanel(_Box):
@@ -294,7 +263,7 @@ class ResultPanel(_Box):
         row.operator("latentman.open_folder", icon="FILE_FOLDER")
 
 
-CLASSES = (BackendPanel, CharacterPanel, BonesPanel, BodyPanel, MotionPanel, KeyingPanel, FeetPanel,
-           EditMotionPanel, LookPanel, AdvancedPanel, GeneratePanel, ResultPanel)
+CLASSES = (BackendPanel, CharacterPanel, RigPanel, MotionPanel, KeyingPanel, EditMotionPanel, LookPanel, AdvancedPanel,
+           GeneratePanel, ResultPanel)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

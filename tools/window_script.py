@@ -116,7 +116,9 @@ def steps() -> Iterator[None]:
     click("latentman.guess_bones")
     click("latentman.find_plants")
     assert len(scene.latentman.plants) > 2
-    unfold("BonesPanel", "KeyingPanel", "FeetPanel", "EditMotionPanel")
+    unfold("RigPanel")
+    yield from picture("3-bones-unfolded")
+    unfold("KeyingPanel", "EditMotionPanel")
     yield from picture("3-motion-unfolded")
     unfold()
     used = scene.latentman.character.animation_data.action.name

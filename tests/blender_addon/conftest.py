@@ -21,6 +21,24 @@ from blender_addon.state import Session
 BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
 
 
+_exit_status = 0
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Remember how the tests ended."""
+    global _exit_status
+    _exit_status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """Blender 4.2 as a package crashes while the interpreter takes itself apart: leave before, with the tests' status."""
+    if bpy.app.version < (4, 5, 0):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_exit_status)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _registered():
     properties.register()
