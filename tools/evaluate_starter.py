@@ -18,6 +18,7 @@ import torch
 from diffusers import StableDiffusionControlNetPipeline
 from PIL import Image
 from scipy.ndimage import binary_erosion
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from backend.models.loading import load as load_model
@@ -98,8 +99,6 @@ def vae_psnr(vae, pictures: np.ndarray) -> float:
 
 def walk_passes(frames: int, size: int = 256) -> FramePasses:
     """Passes of the bundled walk on the spot, from the training's rasteriser."""
-    from scipy.spatial.transform import Rotation
-
     body, focal = load(MANNEQUIN), 1.9 * size
     part_of = (body.weights.argmax(1) + 1).astype(np.uint8)
     assert body.uv is not None and body.uv_faces is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,13 +33,6 @@ class Channels:
     def frame_count(self) -> int:
         """The number of frames F."""
         return len(self.location)
-
-    def sliced(self, rows: slice | np.ndarray) -> Channels:
-        """Some of the frames."""
-        return replace(self, rotations={bone: values[rows] for bone, values in self.rotations.items()},
-                       location=self.location[rows],
-                       carried={bone: values[rows] for bone, values in self.carried.items()},
-                       path=None if self.path is None else self.path[rows])
 
 
 def channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Channels:

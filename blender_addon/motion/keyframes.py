@@ -9,12 +9,12 @@ import numpy as np
 
 from ..character.rig import Rig, rig_of
 from ..compat import action_fcurves, curve_holders, fcurves_of, put_in_group
-from ..shared_link import Motion, MotionError
+from ..shared_link import SMPL_PARENTS, Motion, MotionError
 from . import feet
 from .channels import ROOTS, Channels, channels, unposed
 from .reduction import reduced, tangents
 from .retarget import RigMotion, retarget
-from .rotations import continuous
+from .rotations import continuous, forward
 from .settling import settled
 
 FOOT_LOCKS = ("off", "soft", "hard")
@@ -50,7 +50,7 @@ class KeyOptions:
 def pose_motion(rig: Rig, motion: Motion, options: KeyOptions) -> tuple[RigMotion, list[feet.Plant]]:
     """A motion on a rig's own body, feet locked as asked, and the plants that were found."""
     posed = retarget(motion, rig.joints, rig.exact)
-    joints = feet.forward(posed.local, rig.joints, posed.pelvis, feet.SMPL_PARENTS)
+    joints = forward(posed.local, rig.joints, posed.pelvis, SMPL_PARENTS)
     plants = feet.find_plants(joints, rig.joints, motion.fps, options.plants)
     return feet.lock(posed, rig.joints, plants, motion.fps, options.foot_lock), plants
 

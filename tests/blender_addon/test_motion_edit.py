@@ -18,17 +18,11 @@ from blender_addon.motion.reduction import end_positions, reduced, thinned_chann
 from blender_addon.motion.rotations import forward
 from shared.motion import MotionError
 from shared.skeleton import SMPL_PARENTS
+from tools.bench_motion import sliding
 
 
 def _joints(rig, motion):
     return forward(motion.local, rig.joints, motion.pelvis, SMPL_PARENTS)
-
-
-def sliding(motion):
-    """The motion on ice: the whole body drifts and sways, and sinks two centimetres into the floor."""
-    t = np.arange(motion.frame_count) / motion.fps
-    drift = np.stack([0.25 * np.sin(2.2 * t), 0 * t - 0.02, 0.6 * t + 0.15 * np.cos(3 * t)], 1)
-    return replace(motion, joints=motion.joints + drift[:, None])
 
 
 @pytest.mark.parametrize("clip", range(6))

@@ -9,7 +9,6 @@ from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
@@ -215,10 +214,3 @@ def write(folder: Path, count: int, first_seed: int, workers: int) -> None:
     images.flush()
     depths.flush()
     (folder / "captions.json").write_text(json.dumps(texts))
-
-
-def contact_sheet(examples: list[Example], columns: int) -> Image.Image:
-    """Pictures over their depth, side by side."""
-    tiles = [np.concatenate([e.image, np.repeat(e.depth[..., None], 3, 2)]) for e in examples]
-    rows = [np.concatenate(tiles[n:n + columns], 1) for n in range(0, len(tiles) - columns + 1, columns)]
-    return Image.fromarray(np.concatenate(rows))

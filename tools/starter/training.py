@@ -85,6 +85,16 @@ def _slopes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
 
 
+def _resume(checkpoint: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """Load a checkpoint, if there is one; gives the steps that are done."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
 def _picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Values and edges."""
     edges = sum(F.l1_loss(a, b) for a, b in zip(_slopes(made), _slopes(real), strict=True))
@@ -93,14 +103,10 @@ def _picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
 
 def refine_decoder(vae, images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
     """Train the decoder further while the encoder, and so every latent, stays as it is."""
-    checkpoint, start = folder / "decoder.pt", 0
+    checkpoint = folder / "decoder.pt"
     decoder = vae.decoder.requires_grad_(True).train()
     optimiser = torch.optim.AdamW(decoder.parameters(), 1e-3, betas=(0.9, 0.98))
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        decoder.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
+    start = _resume(checkpoint, decoder, optimiser)
     log = LossLog(folder / "decoder_loss.txt")
     for step in _steps(start, plan.decoder_steps, "decoder"):
         rate = 8e-4 * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * step / plan.decoder_steps)))
@@ -127,12 +133,8 @@ def train_vae(images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
     torch.manual_seed(plan.seed)
     model = networks.vae().to(plan.device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.98))
-    checkpoint, start = folder / "vae.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
+    checkpoint = folder / "vae.pt"
+    start = _resume(checkpoint, model, optimiser)
     log = LossLog(folder / "vae_loss.txt")
     for step in _steps(start, plan.vae_steps, "vae"):
         rate = 1e-3 * min(1.0, (step + 1) / 100) * (0.05 + 0.95 * (0.5 + 0.5 * np.cos(np.pi * step / plan.vae_steps)))
