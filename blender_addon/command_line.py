@@ -16,7 +16,9 @@ import bpy
 
 from . import preferences
 from .generation import Generation
-from .shared_link import console, shot
+from .passes.render import PassRender
+from .passes.subjects import KINDS
+from .shared_link import console, passes_folder, shot
 from .state import Session
 
 COMMAND = "latentman"
@@ -74,10 +76,8 @@ def _generate(args: argparse.Namespace) -> int:
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        frames = (console.parse_frames(args.frames) if args.frames else
-                  tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step)))
+        frames, fps = _frames(args, scene), scene.render.fps / scene.render.fps_base
         width, height = args.size
-        fps = scene.render.fps / scene.render.fps_base
         request = console.request_from(args, width, height, frames, fps)
         shot.check_request(request)
         console.check_writable(args.out)
@@ -85,7 +85,7 @@ def _generate(args: argparse.Namespace) -> int:
         connect(session, args.endpoint)
         session.generation = generation = Generation(
             bpy.context, character, request, session.client, args.out, folder_per_job=False,
-            keep_passes=args.save_passes, on_message=out.show)
+            keep_passes=args.save_passes, subjects=args.subjects.upper(), keep_lent=True, on_message=out.show)
         while not generation.done:
             session.pump()
             if interrupted:
@@ -108,6 +108,50 @@ def _generate(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
+def _frames(args: argparse.Namespace, scene: bpy.types.Scene) -> tuple[int, ...]:
+    if args.frames:
+        return console.parse_frames(args.frames)
+    return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
+
+
+def _passes(args: argparse.Namespace) -> int:
+    out, scene = console.Console(args.json), bpy.context.scene
+    interrupted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
+    try:
+        width, height = args.size
+        if not (8 <= width <= shot.MAX_SIDE and 8 <= height <= shot.MAX_SIDE):
+            raise shot.ShotError("size", f"{width}x{height} is out of range; sides go from 8 to {shot.MAX_SIDE}.")
+        console.check_writable(args.out)
+        job = PassRender(bpy.context, find_character(scene, args.character), _frames(args, scene), width, height,
+                         subjects=args.subjects.upper(), motion=args.motion, keep_lent=True)
+        steps = job.steps()
+        for done in steps:
+            out.bar("rendering passes", done, job.total)
+            if interrupted:
+                steps.close()
+                return 130
+        passes_folder.save(args.out, job.result(), job.manifest(scene.render.fps / scene.render.fps_base))
+        out.say("done", message=f"{job.total} frames in {args.out}", out=str(args.out))
+        return 0
+    except shot.ShotError as error:
+        out.say("failed", code=error.code, message=str(error))
+        return 2
+    except OSError as error:
+        out.say("failed", code="disk", message=f"The passes could not be written: {error}")
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+
+
+def _scene_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", help="like 1-24, 1-24:2 or 3,5,9; the scene's range when left out")
+    parser.add_argument("--size", type=_size, default=(256, 256), metavar="WxH")
+    parser.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
+    parser.add_argument("--subjects", choices=[kind.lower() for kind in KINDS], default="character",
+                        help="what is in the picture: the character, all rigged characters, or the whole scene")
+
+
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
     if not (width.isdigit() and height.isdigit()):
@@ -121,12 +165,16 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     generate = commands.add_parser("generate", help="render passes, generate frames, store them")
     console.add_shot_arguments(generate)
-    generate.add_argument("--frames", help="like 1-24, 1-24:2 or 3,5,9; the scene's range when left out")
-    generate.add_argument("--size", type=_size, default=(256, 256), metavar="WxH")
-    generate.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
+    _scene_arguments(generate)
     generate.add_argument("--endpoint", help="address of a running backend; one is started when left out")
     generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `backend generate`")
     generate.set_defaults(run=_generate)
+    passes = commands.add_parser("passes", help="render and store the passes only, for `backend generate` and other programs")
+    _scene_arguments(passes)
+    passes.add_argument("--out", type=Path, required=True, help="folder for the passes")
+    passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
+    passes.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    passes.set_defaults(run=_passes)
     return top
 
 

@@ -42,8 +42,12 @@ class Generation:
 
     def __init__(self, context: bpy.types.Context, character: bpy.types.Object | None, request: shot.ShotRequest,
                  client: BackendClient, out: Path, *, folder_per_job: bool, keep_passes: Path | None = None,
+                 subjects: str = "CHARACTER", range_frames: tuple[int, ...] = (), keep_lent: bool = False,
                  on_message: Callable[[Any], None] | None = None) -> None:
-        """Raises ``ShotError`` for settings that cannot be run and for scenes that cannot be rendered."""
+        """``subjects``, ``range_frames`` and ``keep_lent`` as for ``PassRender``.
+
+        Raises ``ShotError`` for settings that cannot be run and for scenes that cannot be rendered.
+        """
         shot.check_request(request)
         self.request, self.folder = request, out
         self.stage, self.fraction = "rendering passes", 0.0
@@ -55,7 +59,8 @@ class Generation:
         self._client, self._on_message = client, on_message
         self._folder_per_job, self._keep_passes = folder_per_job, keep_passes
         self._ticket, self._job = uuid.uuid4().hex, ""
-        self._render = PassRender(context, character, request.frames, request.width, request.height)
+        self._render = PassRender(context, character, request.frames, request.width, request.height, subjects=subjects,
+                                  range_frames=range_frames, keep_lent=keep_lent)
         self._steps = self._render.steps()
         self._rendering, self._finished = True, False
         self._started = time.perf_counter()
@@ -92,7 +97,7 @@ class Generation:
         self.error = self.error or sentence
 
     def step(self) -> None:
-        """Render one frame of passes, or handle every message that is waiting."""
+        """Render some frames of passes, or handle every message that is waiting."""
         if self.done:
             return
         try:
@@ -111,9 +116,9 @@ class Generation:
             self._on_message(messages.Progress(job=self._job, stage=stage, step=step, steps=steps))
 
     def _render_one(self) -> None:
-        index = next(self._steps, None)
-        if index is not None:
-            self._progress("rendering passes", index + 1, len(self.request.frames))
+        done = next(self._steps, None)
+        if done is not None:
+            self._progress("rendering passes", done, self._render.total)
             return
         self._rendering = False
         passes = self._render.result()

@@ -215,11 +215,13 @@ class GeneratePanel(_Box):
     def draw(self, context):
         """Range, warnings with what mends them, buttons, progress."""
         settings, scene, layout = properties.of(context), context.scene, self.layout
+        layout.prop(settings, "subjects")
         layout.prop(settings, "use_scene_range")
         if not settings.use_scene_range:
             row = layout.row(align=True)
             row.prop(settings, "frame_start")
             row.prop(settings, "frame_end")
+            row.prop(settings, "frame_step")
         frames = settings.frames(scene)
         layout.label(text=f"{len(frames)} frames · {settings.width}x{settings.height}", icon="RENDER_ANIMATION")
         if scene.camera is None:

@@ -26,6 +26,11 @@ PRESET_ITEMS = (
     ("cross_frame", "Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent"),
     ("per_frame", "Per frame", "Every frame on its own: flickers, useful for comparison"),
 )
+SUBJECT_ITEMS = (
+    ("CHARACTER", "Character", "The picked character alone; the prompt decides what is around it"),
+    ("CHARACTERS", "All Characters", "Every rigged mesh that the scene renders"),
+    ("SCENE", "Whole Scene", "Characters, props and surroundings: the image model follows the depth of all of them"),
+)
 _clip_items: list[tuple[str, str, str]] = []
 
 
@@ -147,9 +152,11 @@ class LatentManSettings(bpy.types.PropertyGroup):
                                  description="How strongly the depth decides where the body is")
     width: IntProperty(name="Width", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame width")
     height: IntProperty(name="Height", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame height")
+    subjects: EnumProperty(name="In the Picture", items=SUBJECT_ITEMS, description="What the image model sees of the scene")
     use_scene_range: BoolProperty(name="Scene Range", default=True, description="Generate the scene's frame range")
     frame_start: IntProperty(name="Start", default=1, description="First frame to generate")
     frame_end: IntProperty(name="End", default=24, description="Last frame to generate")
+    frame_step: IntProperty(name="Step", default=1, min=1, description="Generate every so many frames")
     output: StringProperty(name="Output", subtype="DIR_PATH", default="//latentman",
                            description="Folder for finished frames; an unsaved file uses the temporary folder")
     results: CollectionProperty(type=LatentManResult)
@@ -159,7 +166,7 @@ class LatentManSettings(bpy.types.PropertyGroup):
         """The scene frames to generate."""
         if self.use_scene_range:
             return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
-        return tuple(range(self.frame_start, self.frame_end + 1))
+        return tuple(range(self.frame_start, self.frame_end + 1, self.frame_step))
 
     def request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
         """The request that these settings describe."""

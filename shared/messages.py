@@ -14,7 +14,7 @@ import numpy as np
 from .shot import ShotRequest
 from .version import PROTOCOL, VERSION
 
-ALLOWED_DTYPES = ("uint8", "float16", "float32")
+ALLOWED_DTYPES = ("uint8", "uint16", "float16", "float32")
 MAX_BYTES = 8 << 30
 
 

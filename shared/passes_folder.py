@@ -1,7 +1,7 @@
-"""Saved passes: ``passes.json`` and one ``.npy`` for each pass, readable by any program.
+"""Saved passes: a folder with ``passes.json`` and one OpenEXR file a frame, ``0001.exr``, readable by any program.
 
-The manifest holds ``width``, ``height``, ``fps``, ``frames`` (scene frame numbers), ``near`` and ``far`` (metres) of the
-depth range. The arrays are those of ``FramePasses``, frames first.
+The manifest (``PassesManifest``) says what the files hold; their channels are ``CHANNELS``, and ``Z`` with the planar camera
+depth in metres (1e10 for the background) where the depth range is known. Row 0 is the top of the picture.
 """
 
 from __future__ import annotations
@@ -12,13 +12,56 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from .shot import PASS_LAYOUT, FramePasses, ShotError
+from . import exr
+from .depth import metres
+from .shot import EXTRA_LAYOUT, PASS_LAYOUT, FramePasses, ShotError
 
 MANIFEST = "passes.json"
+#: pass -> its channels, in the order of the array's last axis
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "depth": ("control.depth",), "mask": ("id.character",), "uv": ("uv.U", "uv.V"), "rest": ("rest.X", "rest.Y", "rest.Z"),
+    "part": ("id.part",), "object_index": ("id.object",), "normal": ("normal.X", "normal.Y", "normal.Z"),
+    "position": ("position.X", "position.Y", "position.Z"), "motion": ("motion.X", "motion.Y"),
+}
+
+
+class CameraEntry(msgspec.Struct, frozen=True):
+    """A frame's camera: 4x4 matrices by rows. A pixel is ((ndc_x + 1) / 2 * width, (1 - ndc_y) / 2 * height)."""
+
+    world_to_camera: tuple[float, ...]
+    projection: tuple[float, ...]
+
+
+class SurfaceEntry(msgspec.Struct, frozen=True):
+    """An object or instance: its number in ``id.object``, its name, and its character's number, 0 for a prop."""
+
+    index: int
+    name: str
+    character: int
+
+
+class PartEntry(msgspec.Struct, frozen=True):
+    """A body part: its number in ``id.part``, the bone that moves it, and the SMPL joint that stands for ("" if none).
+
+    ``origin`` and ``front`` are where the part begins and the way the character faces, in the space of ``rest``.
+    """
+
+    index: int
+    bone: str
+    joint: str = ""
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    front: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+class PersonEntry(msgspec.Struct, frozen=True):
+    """A character's OpenPose key points: for every frame 18 of (x, y) in pixels and metres from the camera plane."""
+
+    character: int
+    keypoints: tuple[tuple[tuple[float, float, float], ...], ...]
 
 
 class PassesManifest(msgspec.Struct, frozen=True):
-    """What the arrays beside it are."""
+    """What the files beside it are. ``near`` and ``far`` are the depth range in metres, both 0 where it is unknown."""
 
     width: int
     height: int
@@ -26,6 +69,10 @@ class PassesManifest(msgspec.Struct, frozen=True):
     frames: tuple[int, ...]
     near: float
     far: float
+    cameras: tuple[CameraEntry, ...] = ()
+    surfaces: tuple[SurfaceEntry, ...] = ()
+    parts: tuple[PartEntry, ...] = ()
+    people: tuple[PersonEntry, ...] = ()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -35,11 +82,28 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(part, path)
 
 
+def frame_path(folder: Path, frame: int) -> Path:
+    """The file of a scene frame."""
+    return folder / f"{frame:04d}.exr"
+
+
+def _frame_channels(arrays: dict[str, np.ndarray], index: int, manifest: PassesManifest) -> dict[str, np.ndarray]:
+    out: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        pixels = array[index].astype(np.uint32) if array.dtype.kind == "u" else array[index]
+        planes = pixels[..., None] if pixels.ndim == 2 else pixels
+        out |= {channel: planes[..., n] for n, channel in enumerate(CHANNELS[name])}
+    if manifest.far > manifest.near:
+        out["Z"] = metres(arrays["depth"][index], manifest.near, manifest.far)
+    return out
+
+
 def save(folder: Path, passes: FramePasses, manifest: PassesManifest) -> None:
     """Write the folder; the manifest comes last, so that its presence means that all is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, array in passes.arrays().items():
-        np.save(folder / f"{name}.npy", array)
+    arrays = passes.arrays()
+    for n, frame in enumerate(manifest.frames):
+        write_atomically(frame_path(folder, frame), exr.encode_channels(_frame_channels(arrays, n, manifest)))
     write_atomically(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
 
 
@@ -47,7 +111,18 @@ def load(folder: Path) -> tuple[FramePasses, PassesManifest]:
     """Read a folder; ``ShotError`` says what is missing."""
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=PassesManifest)
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in PASS_LAYOUT}
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        if not manifest.frames:
+            raise ValueError("it lists no frames")
+        layout = PASS_LAYOUT | EXTRA_LAYOUT
+        found: dict[str, list[np.ndarray]] = {}
+        for frame in manifest.frames:
+            channels = exr.read_channels(frame_path(folder, frame))
+            for name, (dtype, trailing) in layout.items():
+                if name in EXTRA_LAYOUT and CHANNELS[name][0] not in channels:
+                    continue
+                pixels = np.stack([channels[channel] for channel in CHANNELS[name]], -1)
+                found.setdefault(name, []).append(pixels.astype(dtype) if trailing else pixels[..., 0].astype(dtype))
+        arrays = {name: np.stack(frames) for name, frames in found.items() if len(frames) == len(manifest.frames)}
+        return FramePasses(**arrays), manifest
+    except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise ShotError("passes", f"{folder} holds no readable passes ({error}); render them again.") from error
-    return FramePasses(**arrays), manifest

@@ -18,6 +18,13 @@ PASS_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
     "rest": ("float32", (3,)),
     "part": ("uint8", ()),
 }
+#: passes that may come along: name -> (dtype, trailing dimensions)
+EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
+    "object_index": ("uint16", ()),
+    "normal": ("float16", (3,)),
+    "position": ("float32", (3,)),
+    "motion": ("float32", (2,)),
+}
 MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
 PRESETS = ("latentman", "cross_frame", "per_frame")
 REFERENCES = ("prev", "first", "prev_new")
@@ -95,8 +102,13 @@ class ShotRequest(msgspec.Struct, frozen=True):
 class FramePasses:
     """The rendered passes of a shot, (F, H, W, ...) as in ``PASS_LAYOUT``, row 0 at the top.
 
-    ``depth`` in [0, 1] with the shot's near = 1 and background 0; ``mask`` the character's index, 0 for the background;
-    ``uv`` texture coordinates; ``rest`` rest positions in metres; ``part`` the body part, 0 for the background.
+    ``depth`` in [0, 1] with the shot's near = 1 and background 0; ``mask`` the character's number, 0 where there is none;
+    ``uv`` texture coordinates; ``rest`` rest positions in metres, which belong to the surface and not to the moment;
+    ``part`` the body part, 0 for the background.
+
+    Those of ``EXTRA_LAYOUT`` may be None: ``object_index`` tells objects and instances apart, props included, 0 for the
+    background; ``normal`` world-space unit normals; ``position`` world-space metres; ``motion`` the way in pixels (right,
+    down) from a pixel to where its surface point was one scene frame before.
     """
 
     depth: np.ndarray
@@ -104,15 +116,25 @@ class FramePasses:
     uv: np.ndarray
     rest: np.ndarray
     part: np.ndarray
+    object_index: np.ndarray | None = None
+    normal: np.ndarray | None = None
+    position: np.ndarray | None = None
+    motion: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The passes by name."""
-        return {name: getattr(self, name) for name in PASS_LAYOUT}
+        """The passes that there are, by name."""
+        found = {name: getattr(self, name) for name in (*PASS_LAYOUT, *EXTRA_LAYOUT)}
+        return {name: array for name, array in found.items() if array is not None}
 
     @property
     def frame_count(self) -> int:
         """The number of frames F."""
         return len(self.depth)
+
+    @property
+    def surface_index(self) -> np.ndarray:
+        """(F, H, W) which surface a pixel sees, 0 for the background: the object index, else the character's number."""
+        return self.mask if self.object_index is None else self.object_index
 
 
 def check_request(request: ShotRequest) -> None:
@@ -139,13 +161,15 @@ def check_request(request: ShotRequest) -> None:
 
 def check_passes(request: ShotRequest, arrays: dict[str, np.ndarray]) -> FramePasses:
     """The passes of a request, or ``ShotError`` when shapes, types or values do not fit it."""
-    for name, (dtype, trailing) in PASS_LAYOUT.items():
+    for name in PASS_LAYOUT:
         if name not in arrays:
             raise ShotError("passes", f"The pass '{name}' is missing; render the passes again.")
+    found = {name: layout for name, layout in (PASS_LAYOUT | EXTRA_LAYOUT).items() if name in arrays}
+    for name, (dtype, trailing) in found.items():
         array, wanted = arrays[name], (len(request.frames), request.height, request.width, *trailing)
         if array.shape != wanted or array.dtype != np.dtype(dtype):
             raise ShotError("passes", f"The pass '{name}' is {array.dtype}{list(array.shape)}, expected "
                                       f"{dtype}{list(wanted)}; render the passes again.")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ShotError("passes", f"The pass '{name}' contains values that are not numbers; render it again.")
-    return FramePasses(**{name: arrays[name] for name in PASS_LAYOUT})
+    return FramePasses(**{name: arrays[name] for name in found})

@@ -26,7 +26,8 @@ from blender_addon.generation import Generation
 from blender_addon.motion.keyframes import apply_motion
 from blender_addon.motion.readers import BUNDLED, read
 from blender_addon.operators.character import frame_character
-from blender_addon.passes.render import bodies_of, quiet
+from blender_addon.passes.render import quiet
+from blender_addon.passes.subjects import bodies_of
 from blender_addon.sequencer import add_image_strip
 from blender_addon.state import Session
 from shared import passes_folder

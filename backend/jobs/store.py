@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from shared.passes_folder import PassesManifest, load, save, write_atomically
-from shared.shot import PASS_LAYOUT, FramePasses, ShotRequest
+from shared.shot import FramePasses, ShotRequest
 from shared.version import VERSION
 
 DATA_ENVIRONMENT = "LATENTMAN_DATA"
@@ -106,8 +106,9 @@ class JobStore:
     def open(self, request: ShotRequest, passes: FramePasses) -> Job:
         """The job of a request: the one on disk if it was asked before, else a new one."""
         digest = hashlib.blake2b(msgspec.json.encode([VERSION, request]), digest_size=12)
-        for name in PASS_LAYOUT:
-            digest.update(np.ascontiguousarray(getattr(passes, name)).data)
+        for name, array in passes.arrays().items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(array).data)
         job = Job(self.root / digest.hexdigest(), request)
         if not (job.folder / "request.json").exists():
             manifest = PassesManifest(request.width, request.height, request.fps, request.frames, 0.0, 0.0)

@@ -10,7 +10,7 @@ from mathutils import Vector
 from .. import preferences, properties
 from ..character.body_model import MANNEQUIN, BodyModelError, load
 from ..character.build import add_character
-from ..passes.render import bodies_of
+from ..passes.subjects import bodies_of
 from ..shared_link import shot
 
 

@@ -42,7 +42,8 @@ def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], previ
         folder = output_folder(settings)
         console.check_writable(folder)
         session.error = ""
-        session.generation = Generation(context, settings.character, request, session.client, folder, folder_per_job=True)
+        session.generation = Generation(context, settings.character, request, session.client, folder, folder_per_job=True,
+                                        subjects=settings.subjects, range_frames=settings.frames(scene))
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import bpy
 import numpy as np
 
-from ..character.build import character_meshes
 from ..shared_link import normalise_depth, passes_folder, shot
-from . import exr
-from .scene_setup import pass_scene
+from . import reading
+from .camera import Extent, View, check_camera, extent_of, view_of
+from .people import key_points
+from .scene_setup import pass_scene, set_window
+from .subjects import Cast, choose
+from .surfaces import unwrap
 
-
-def bodies_of(character: bpy.types.Object | None) -> list[bpy.types.Object]:
-    """The meshes to render; ``ShotError`` says what is missing."""
-    if character is None:
-        raise shot.ShotError("character", "There is no character; add the mannequin or pick an armature or a mesh.")
-    bodies = [character] if character.type == "MESH" else character_meshes(character)
-    if not bodies:
-        raise shot.ShotError("character", f"{character.name} deforms no mesh; pick the armature of a rigged mesh.")
-    return bodies
-
-
-def check_camera(scene: bpy.types.Scene) -> None:
-    """``ShotError`` when the scene cannot be rendered."""
-    if scene.camera is None:
-        raise shot.ShotError("camera", "There is no camera in the scene; add one with Add > Camera.")
+#: how long the scene may be lent at a time while the user works in the window
+SLICE_SECONDS = 0.25
+#: pixels that are rendered around what the viewport's mesh covers
+MARGIN = 4
+#: a scene's depth range ends at this many times the farthest distance of the characters
+SCENE_REACH = 3.0
+RAYS = 24
 
 
 @contextmanager
@@ -46,52 +42,167 @@ def quiet() -> Iterator[None]:
         os.close(sink)
 
 
-class PassRender:
-    """Renders one frame a step, so that a caller can show progress or stop in between.
+def _differs_in_render(body: bpy.types.Object) -> bool:
+    """Whether the rendered mesh may reach farther than the viewport's."""
+    if body.type != "MESH" or len(body.particle_systems):
+        return True
+    return any(m.show_render != m.show_viewport or getattr(m, "levels", 0) != getattr(m, "render_levels", getattr(m, "levels", 0))
+               for m in body.modifiers)
 
-    ``steps`` yields the index of each finished frame; ``result`` is there afterwards. Depth is normalised over the
-    whole shot, so it is known only at the end.
+
+class PassRender:
+    """Renders slice by slice, so that a caller can show progress or stop in between.
+
+    ``steps`` counts up to ``total``; ``result`` is there afterwards. The depth range is that of all ``range_frames``, so
+    that a single frame looks as it does within its shot.
     """
 
     def __init__(self, context: bpy.types.Context, character: bpy.types.Object | None, frames: tuple[int, ...],
-                 width: int, height: int) -> None:
-        """Raises ``ShotError`` when there is nothing to render."""
+                 width: int, height: int, *, subjects: str = "CHARACTER", range_frames: tuple[int, ...] = (),
+                 motion: bool = False, keep_lent: bool = False) -> None:
+        """``keep_lent`` renders all frames in one go: quicker, where nobody sees the scene in between.
+
+        Raises ``ShotError`` when there is nothing to render.
+        """
         self._scene, self._view_layer = context.scene, context.view_layer
-        self._bodies = bodies_of(character)
+        self._cast: Cast = choose(self._view_layer, character, subjects)
         check_camera(self._scene)
         self._frames, self._size = frames, (width, height)
+        self._only_measured = tuple(f for f in dict.fromkeys(range_frames) if f not in frames)
+        self._motion, self._keep_lent = motion, keep_lent
+        self._people = {n: found for n, armature in enumerate(self._cast.armatures, 1) if (found := key_points(armature))}
+        self._whole_frame = self._cast.whole_scene or any(_differs_in_render(body) for body in self._cast.bodies)
         self._found: list[dict[str, np.ndarray]] = []
+        self._views: list[View] = []
+        self._key_points: dict[int, list[np.ndarray]] = {n: [] for n in self._people}
+        self._instances: dict[int, int] = {}
         #: planar camera distances in metres that became 1 and the far end of the range
-        self.near, self.far = 0.0, 0.0
+        self.near, self.far = np.inf, -np.inf
+        #: how many units of work there are
+        self.total = len(frames) + len(self._only_measured)
 
     def steps(self) -> Iterator[int]:
-        """Render frame by frame; the scene is as before when the iterator ends or is closed."""
-        scene, current = self._scene, self._scene.frame_current
-        with tempfile.TemporaryDirectory(prefix="latentman-") as folder:
-            path = str(Path(folder) / "pass.exr")
-            try:
-                for index, frame in enumerate(self._frames):
-                    # the scene is lent only while a frame renders, so that the user never sees it changed
-                    with pass_scene(scene, self._view_layer, self._bodies, *self._size, path):
-                        scene.frame_set(frame)
-                        with quiet():
-                            bpy.ops.render.render(write_still=True, scene=scene.name, layer=self._view_layer.name)
-                    self._found.append(exr.read(Path(path)))
-                    yield index
-            finally:
-                scene.frame_set(current)
+        """Yields how much is done; the scene is as before between steps (``keep_lent`` aside) and at the end."""
+        scene, current, camera = self._scene, self._scene.frame_current, self._scene.camera
+        unwrapped = {s.index: unwrap(s.object) for s in self._cast.subjects
+                     if s.character and s.object.type == "MESH" and not s.object.data.uv_layers}
+        try:
+            for n, frame in enumerate(self._only_measured, 1):
+                scene.frame_set(frame)
+                self._measure(frame)
+                if n % 8 == 0:
+                    yield n
+            with tempfile.TemporaryDirectory(prefix="latentman-") as folder, ExitStack() as lent:
+                path = Path(folder) / "pass.exr"
+                end = 0.0
+                for n, frame in enumerate(self._frames, 1):
+                    if time.perf_counter() > end and not (self._keep_lent and n > 1):
+                        lent.close()
+                        lent.enter_context(pass_scene(
+                            scene, self._view_layer, self._cast, unwrapped, *self._size, str(path),
+                            position=self._cast.whole_scene or self._motion, motion=self._motion))
+                        end = time.perf_counter() + SLICE_SECONDS
+                    self._render_one(frame, path)
+                    if self._keep_lent or n == len(self._frames) or time.perf_counter() > end:
+                        if not self._keep_lent:
+                            lent.close()
+                            scene.frame_set(current)
+                        yield len(self._only_measured) + n
+        finally:
+            scene.frame_set(current)
+            scene.camera = camera
+
+    def _render_one(self, frame: int, path: Path) -> None:
+        scene = self._scene
+        scene.frame_set(frame)
+        extent, view = self._measure(frame)
+        self._views.append(view)
+        graph = bpy.context.evaluated_depsgraph_get()
+        for n, person in self._people.items():
+            self._key_points[n].append(person.at(graph, view))
+        box = (0, 0, *self._size) if self._whole_frame else extent.box
+        set_window(scene, box, *self._size)
+        with quiet():
+            bpy.ops.render.render(write_still=True, scene=scene.name, layer=self._view_layer.name)
+        self._found.append(self._numbered(reading.read(path, *self._size, box)))
+
+    def _measure(self, frame: int) -> tuple[Extent, View]:
+        """Where the characters are at the current frame; widens the depth range."""
+        graph = bpy.context.evaluated_depsgraph_get()
+        view = view_of(self._scene, graph, *self._size)
+        points = []
+        for body in self._cast.bodies:
+            seen = body.evaluated_get(graph)
+            mesh = seen.data
+            local = np.empty((len(mesh.vertices), 3), np.float32)
+            mesh.vertices.foreach_get("co", local.ravel())
+            if not np.isfinite(local).all():
+                raise shot.ShotError("character", f"{body.name} has vertices that are not numbers at frame {frame}; look for "
+                                                  "a broken modifier, driver or shape key.")
+            world = np.array(seen.matrix_world)
+            points.append(local @ world[:3, :3].T + world[:3, 3])
+        extent = extent_of(view, np.concatenate(points), MARGIN)
+        near, far = extent.near, extent.far
+        if self._cast.whole_scene:
+            hits = self._ray_depths(graph, view)
+            if len(hits):
+                reach = SCENE_REACH * far if np.isfinite(far) else np.inf
+                near, far = min(near, float(hits.min())), max(far, min(float(hits.max()), reach))
+        self.near, self.far = min(self.near, near), max(self.far, far)
+        return extent, view
+
+    def _ray_depths(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
+        """(N,) planar distances of what a coarse grid of rays meets."""
+        grid = (np.arange(RAYS) + 0.5) / RAYS * 2 - 1
+        x, y = (axis.ravel() for axis in np.meshgrid(grid, grid))
+        from_clip = np.linalg.inv(view.projection @ view.world_to_camera)
+        ends = [np.stack([x, y, np.full_like(x, z), np.ones_like(x)], 1) @ from_clip.T for z in (-1.0, 1.0)]
+        start, stop = (end[:, :3] / end[:, 3:] for end in ends)
+        found = []
+        for origin, target in zip(start, stop, strict=True):
+            hit, place, *_ = self._scene.ray_cast(graph, origin, target - origin, distance=float(np.linalg.norm(target - origin)))
+            if hit:
+                found.append(tuple(place))
+        return view.depth(np.array(found).reshape(-1, 3))
+
+    def _numbered(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A read frame with pass indices and instances turned into characters and object numbers."""
+        index, instance = found.pop("index"), found.pop("instance")
+        characters = np.array([0, *(s.character for s in self._cast.subjects)], np.uint8)
+        sizes = np.array([1.0, *(s.size for s in self._cast.subjects)], np.float32)
+        # one number for both: the random value of an instance is the same on every frame
+        keys = index.astype(np.int64) << 32 | instance.view(np.int32).astype(np.int64) & 0xFFFFFFFF
+        seen = index > 0
+        kinds, where = np.unique(keys[seen], return_inverse=True)
+        numbers = [self._instances.setdefault(int(kind), len(self._instances) + 1) for kind in kinds]
+        if len(self._instances) > np.iinfo(np.uint16).max:
+            raise shot.ShotError("scene", "The scene shows more than 65535 objects; hide some of them from the render.")
+        found["object_index"] = np.zeros(index.shape, np.uint16)
+        found["object_index"][seen] = np.array(numbers, np.uint16)[where.ravel()]
+        found["mask"] = characters[index]
+        found["rest"] *= sizes[index][..., None]
+        return found
 
     def result(self) -> shot.FramePasses:
         """All passes; ``ShotError`` when the camera never sees the character."""
-        stacked = {name: np.stack([found[name] for found in self._found]) for name in shot.PASS_LAYOUT}
-        seen = stacked["mask"] > 0
-        if not seen.any():
+        if not any((found["mask"] > 0).any() for found in self._found):
             raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
-        depth = stacked["depth"]
-        self.near, self.far = float(depth[seen].min()), float(depth[seen].max())
-        stacked["depth"] = normalise_depth(depth, self.near, self.far)
+        stacked = {name: np.stack([found[name] for found in self._found]) for name in self._found[0]}
+        depth, seen = stacked["depth"], stacked["object_index"] > 0
+        values = normalise_depth(depth[seen], self.near, self.far)
+        depth.fill(0.0)
+        depth[seen] = values
         return shot.FramePasses(**stacked)
 
     def manifest(self, fps: float) -> passes_folder.PassesManifest:
         """What describes the passes beside them on disk; valid after ``result``."""
-        return passes_folder.PassesManifest(*self._size, fps, self._frames, self.near, self.far)
+        names = {s.index: s for s in self._cast.subjects}
+        return passes_folder.PassesManifest(
+            *self._size, fps, self._frames, float(self.near), float(self.far),
+            cameras=tuple(passes_folder.CameraEntry(tuple(map(float, v.world_to_camera.ravel())),
+                                                    tuple(map(float, v.projection.ravel()))) for v in self._views),
+            surfaces=tuple(passes_folder.SurfaceEntry(number, names[key >> 32].object.name, names[key >> 32].character)
+                           for key, number in self._instances.items()),
+            parts=self._cast.parts,
+            people=tuple(passes_folder.PersonEntry(n, tuple(tuple(tuple(map(float, p)) for p in frame) for frame in frames))
+                         for n, frames in self._key_points.items()))

@@ -10,10 +10,12 @@ import bpy
 import numpy as np
 
 from ..compat import MEDIA_TYPES, set_multilayer_exr
+from .subjects import RENDERABLE, Cast
+from .surfaces import OWN_ATTRIBUTE, PART_ATTRIBUTE, REST_ATTRIBUTE, lend
 
-REST_ATTRIBUTE, PART_ATTRIBUTE = "latentman_rest", "latentman_part"
-REST_AOV, PART_AOV = "LatentManRest", "LatentManPart"
-CHARACTER_INDEX = 1
+REST_AOV, PART_AOV, INSTANCE_AOV = "LatentManRest", "LatentManPart", "LatentManInstance"
+#: object types that can carry instances of others
+INSTANCERS = ("EMPTY",)
 
 
 @contextmanager
@@ -63,84 +65,117 @@ def _aov(view_layer: bpy.types.ViewLayer, name: str, kind: str) -> Iterator[None
 
 @contextmanager
 def _pass_material() -> Iterator[bpy.types.Material]:
-    """A material that writes the two attributes into their AOVs."""
+    """A material that writes rest position, part and instance into their AOVs.
+
+    Surfaces without a rest attribute of their own are rigid, and take the position in their object's space. The
+    surface is matte: a light of its own would cost most of the render's time, and one that gives nothing back is left out.
+    """
     material = bpy.data.materials.new("LatentMan Passes")
     try:
         material.use_nodes = True
         tree = material.node_tree
         tree.nodes.clear()
-        surface = tree.nodes.new("ShaderNodeOutputMaterial")
-        emission = tree.nodes.new("ShaderNodeEmission")
-        tree.links.new(emission.outputs[0], surface.inputs["Surface"])
-        for attribute, aov, output, entry in ((REST_ATTRIBUTE, REST_AOV, "Vector", "Color"),
-                                              (PART_ATTRIBUTE, PART_AOV, "Fac", "Value")):
-            source = tree.nodes.new("ShaderNodeAttribute")
-            source.attribute_name = attribute
-            target = tree.nodes.new("ShaderNodeOutputAOV")
+
+        def node(kind: str) -> bpy.types.Node:
+            return tree.nodes.new(kind)
+
+        def attribute(name: str) -> bpy.types.Node:
+            made = node("ShaderNodeAttribute")
+            made.attribute_name = name
+            return made
+
+        surface, matte = node("ShaderNodeOutputMaterial"), node("ShaderNodeBsdfDiffuse")
+        tree.links.new(matte.outputs[0], surface.inputs["Surface"])
+        place, mix, scaled = node("ShaderNodeTexCoord"), node("ShaderNodeVectorMath"), node("ShaderNodeVectorMath")
+        rest, own, part = attribute(REST_ATTRIBUTE), attribute(OWN_ATTRIBUTE), attribute(PART_ATTRIBUTE)
+        # own is 1 or 0: rest attribute, or object space where there is none (the attribute reads 0 there)
+        other = node("ShaderNodeMath")
+        other.operation, other.inputs[0].default_value = "SUBTRACT", 1.0
+        tree.links.new(own.outputs["Fac"], other.inputs[1])
+        scaled.operation, mix.operation = "SCALE", "ADD"
+        tree.links.new(place.outputs["Object"], scaled.inputs[0])
+        tree.links.new(other.outputs[0], scaled.inputs["Scale"])
+        tree.links.new(rest.outputs["Vector"], mix.inputs[0])
+        tree.links.new(scaled.outputs[0], mix.inputs[1])
+        for aov, source, entry in ((REST_AOV, mix.outputs[0], "Color"), (PART_AOV, part.outputs["Fac"], "Value"),
+                                   (INSTANCE_AOV, node("ShaderNodeObjectInfo").outputs["Random"], "Value")):
+            target = node("ShaderNodeOutputAOV")
             target.aov_name = aov
-            tree.links.new(source.outputs[output], target.inputs[entry])
+            tree.links.new(source, target.inputs[entry])
         yield material
     finally:
         bpy.data.materials.remove(material)
 
 
+def _layer_collections(view_layer: bpy.types.ViewLayer) -> Iterator[bpy.types.LayerCollection]:
+    stack = [view_layer.layer_collection]
+    while stack:
+        layer = stack.pop()
+        yield layer
+        stack += layer.children
+
+
 @contextmanager
-def _attributes(body: bpy.types.Object) -> Iterator[None]:
-    """Rest position of each vertex and dominant bone of each face, as attributes that the render can read."""
-    mesh = body.data
-    try:
-        count = len(mesh.vertices)
-        rest = np.empty(count * 3, np.float32)
-        source = mesh.shape_keys.key_blocks[0].data if mesh.shape_keys else mesh.vertices
-        source.foreach_get("co", rest)
-        mesh.attributes.new(REST_ATTRIBUTE, "FLOAT_VECTOR", "POINT").data.foreach_set("vector", rest)
-        mesh.attributes.new(PART_ATTRIBUTE, "FLOAT", "FACE").data.foreach_set("value", face_parts(body))
+def _show_only(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Cast) -> Iterator[None]:
+    """Only the cast is rendered, each object with its own pass index."""
+    index = {subject.object: subject.index for subject in cast.subjects}
+    with ExitStack() as stack:
+        for layer in _layer_collections(view_layer):
+            if layer.holdout or layer.indirect_only:
+                stack.enter_context(settings(layer, holdout=False, indirect_only=False))
+        for other in {*scene.objects, *index}:
+            if other in index:
+                stack.enter_context(settings(other, pass_index=index[other], is_holdout=False, is_shadow_catcher=False,
+                                             visible_camera=True))
+            elif other.type in RENDERABLE or (other.type in INSTANCERS and not cast.whole_scene):
+                stack.enter_context(settings(other, hide_render=True))
         yield
-    finally:
-        for name in (REST_ATTRIBUTE, PART_ATTRIBUTE):
-            if name in mesh.attributes:
-                mesh.attributes.remove(mesh.attributes[name])
-
-
-def face_parts(body: bpy.types.Object) -> np.ndarray:
-    """(F,) float32: 1 + the number of the vertex group that weighs most on each face; 1 where there is none."""
-    mesh = body.data
-    best = np.zeros(len(mesh.vertices), int)
-    for vertex in mesh.vertices:
-        if vertex.groups:
-            best[vertex.index] = max(vertex.groups, key=lambda g: g.weight).group
-    first = np.empty(len(mesh.polygons), np.int32)
-    mesh.polygons.foreach_get("loop_start", first)
-    corner = np.empty(len(mesh.loops), np.int32)
-    mesh.loops.foreach_get("vertex_index", corner)
-    return np.minimum(best[corner[first]] + 1, 255).astype(np.float32)
 
 
 @contextmanager
-def pass_scene(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, bodies: list[bpy.types.Object], width: int,
-               height: int, path: str) -> Iterator[None]:
-    """Within the block the scene renders the passes of ``bodies`` to ``path``; everything is as before afterwards."""
+def pass_scene(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Cast, unwrapped: dict[int, np.ndarray],
+               width: int, height: int, path: str, *, position: bool = False, motion: bool = False) -> Iterator[None]:
+    """Within the block the scene renders the cast's passes to ``path``; everything is as before afterwards.
+
+    ``unwrapped`` holds texture coordinates by the index of the subjects that have none. ``position`` and ``motion`` add
+    those passes; motion makes Blender evaluate three moments for every frame.
+    """
     render = scene.render
     with ExitStack() as stack:
         enter = stack.enter_context
         material = enter(_pass_material())
-        enter(settings(scene, frame_start=scene.frame_start, frame_end=scene.frame_end, frame_step=scene.frame_step))
+        enter(settings(scene, frame_start=scene.frame_start, frame_end=scene.frame_end, frame_step=scene.frame_step,
+                       camera=scene.camera, world=None))
         enter(settings(render, engine="CYCLES", resolution_x=width, resolution_y=height, resolution_percentage=100,
                        pixel_aspect_x=1.0, pixel_aspect_y=1.0, film_transparent=True, filepath=path,
                        use_file_extension=True, use_persistent_data=True, use_motion_blur=False, use_border=False,
+                       use_crop_to_border=False, border_min_x=0.0, border_max_x=1.0, border_min_y=0.0, border_max_y=1.0,
                        use_compositing=False, use_sequencer=False, use_overwrite=True, use_multiview=False,
                        use_simplify=False, use_freestyle=False, use_single_layer=True))
         enter(settings(scene.cycles, samples=1, use_adaptive_sampling=False, use_denoising=False, max_bounces=0,
-                       time_limit=0.0, device="CPU", filter_width=0.01, seed=0))
+                       time_limit=0.0, device="CPU", filter_width=0.01, seed=0, use_auto_tile=False,
+                       film_transparent_glass=False, shading_system=False))
         enter(_image_format(scene))
         enter(settings(view_layer, use=True, use_pass_z=True, use_pass_uv=True, use_pass_object_index=True,
-                       use_pass_combined=True, material_override=material))
-        enter(_aov(view_layer, REST_AOV, "COLOR"))
-        enter(_aov(view_layer, PART_AOV, "VALUE"))
-        for other in scene.objects:
-            visible = other in bodies
-            if other.type in ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "CURVES", "POINTCLOUD"):
-                enter(settings(other, hide_render=not visible, pass_index=CHARACTER_INDEX if visible else 0))
-        for body in bodies:
-            enter(_attributes(body))
+                       use_pass_combined=True, use_pass_normal=True, use_pass_position=position, use_pass_vector=motion,
+                       use_pass_mist=False, use_pass_material_index=False, samples=0, material_override=material))
+        for name, kind in ((REST_AOV, "COLOR"), (PART_AOV, "VALUE"), (INSTANCE_AOV, "VALUE")):
+            enter(_aov(view_layer, name, kind))
+        for camera in {o.data for o in scene.objects if o.type == "CAMERA"}:
+            enter(settings(camera.dof, use_dof=False))
+        enter(_show_only(scene, view_layer, cast))
+        for subject in cast.subjects:
+            enter(lend(subject, unwrapped.get(subject.index)))
         yield
+
+
+def set_window(scene: bpy.types.Scene, box: tuple[int, int, int, int], width: int, height: int) -> None:
+    """Render only a rectangle (left, top, right, bottom) of pixels; ``pass_scene`` takes the setting back."""
+    render = scene.render
+    whole = box == (0, 0, width, height)
+    render.use_border = render.use_crop_to_border = not whole
+    if not whole:
+        left, top, right, bottom = box
+        # Blender cuts the fraction off; a quarter of a pixel keeps rounding from taking a whole one
+        render.border_min_x, render.border_max_x = (left + 0.25) / width, (right + 0.25) / width
+        render.border_min_y, render.border_max_y = (height - bottom + 0.25) / height, (height - top + 0.25) / height

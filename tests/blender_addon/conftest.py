@@ -15,7 +15,7 @@ from blender_addon.command_line import free_port, wait_until
 from blender_addon.motion.keyframes import apply_motion
 from blender_addon.motion.readers import BUNDLED, read
 from blender_addon.operators.character import frame_character
-from blender_addon.passes.render import bodies_of
+from blender_addon.passes.subjects import bodies_of
 from blender_addon.state import Session
 
 BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)

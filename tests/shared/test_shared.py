@@ -117,7 +117,7 @@ def test_saved_passes_come_back(tmp_path):
     found, read = passes_folder.load(tmp_path)
     assert read == manifest
     assert all((found.arrays()[name] == array).all() for name, array in samples.passes().arrays().items())
-    (tmp_path / "uv.npy").unlink()
+    (tmp_path / "0002.exr").unlink()
     with pytest.raises(ShotError, match="render them again"):
         passes_folder.load(tmp_path)
 

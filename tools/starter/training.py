@@ -227,7 +227,8 @@ def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, pl
         prompt = ids[rows].clone()
         prompt[torch.from_numpy(generator.random(plan.batch) < 0.12)] = empty
         noise = torch.randn_like(clean)
-        timestep = torch.randint(0, 1000, (plan.batch,), device=plan.device)
+        # noisy steps more often: only there must the words decide, later the picture shows its colours itself
+        timestep = (1000 * torch.rand(plan.batch, device=plan.device).sqrt()).long().clamp(max=999)
         noisy = noise_schedule.add_noise(clean, noise, timestep)
         target = noise_schedule.get_velocity(clean, noise, timestep)
         with plan.autocast():

@@ -1,0 +1,305 @@
+"""Passes of every kind of scene: cameras, modifiers, props, instances, several characters, and input that cannot be used."""
+
+from __future__ import annotations
+
+import math
+
+import bpy
+import numpy as np
+import pytest
+from mathutils import Vector
+
+from blender_addon import command_line
+from blender_addon.character.build import add_character, character_meshes
+from blender_addon.passes.render import PassRender
+from shared import passes_folder
+from shared.shot import ShotError
+
+
+def _render(character, frames=(1,), width=96, height=96, **options):
+    job = PassRender(bpy.context, character, frames, width, height, **options)
+    list(job.steps())
+    return job, job.result()
+
+
+def _add(scene, name, mesh_operator, **options):
+    mesh_operator(**options)
+    made = bpy.context.active_object
+    made.name = name
+    return made
+
+
+def _rays(scene, width, height):
+    """(H, W) planar distance and world-space normals by Blender's own ray casting through pixel centres; inf where nothing is
+    met."""
+    graph, camera = bpy.context.evaluated_depsgraph_get(), scene.camera
+    matrix = camera.matrix_world.normalized()
+    unproject = (camera.calc_matrix_camera(graph, x=width, y=height) @ matrix.inverted()).inverted()
+    depth, normals = np.full((height, width), np.inf), np.zeros((height, width, 3))
+    for row in range(height):
+        for col in range(width):
+            x, y = (col + 0.5) / width * 2 - 1, 1 - (row + 0.5) / height * 2
+            start, stop = (unproject @ Vector((x, y, z, 1)) for z in (-1, 1))
+            start, stop = start.xyz / start.w, stop.xyz / stop.w
+            hit, place, normal, *_ = scene.ray_cast(graph, start, stop - start, distance=(stop - start).length)
+            if hit:
+                depth[row, col], normals[row, col] = -(matrix.inverted() @ place).z, normal
+    return depth, normals
+
+
+@pytest.mark.parametrize("kind, width, height", [("PERSP", 96, 64), ("PERSP", 64, 96), ("ORTHO", 96, 64), ("SHIFT", 80, 80)])
+def test_every_camera_agrees_with_ray_casting(shot_scene, character, kind, width, height):
+    camera = shot_scene.camera.data
+    if kind == "ORTHO":
+        camera.type, camera.ortho_scale = "ORTHO", 3.0
+    if kind == "SHIFT":
+        camera.shift_x, camera.shift_y, camera.lens, camera.sensor_fit = 0.1, -0.05, 60.0, "VERTICAL"
+    camera.dof.use_dof, camera.dof.aperture_fstop = True, 0.1
+    job, passes = _render(character, (9,), width, height, motion=True)
+    assert camera.dof.use_dof
+    shot_scene.frame_set(9)
+    depth, normals = _rays(shot_scene, width, height)
+    mask = np.isfinite(depth)
+    seen = passes.mask[0] > 0
+    assert seen.sum() > 100 and (mask != seen).sum() <= max(3, 0.0005 * seen.size)
+    both = mask & seen
+    view = job.manifest(20.0).cameras[0]
+    to_camera = np.array(view.world_to_camera).reshape(4, 4)
+    planar = -(passes.position[0][both] @ to_camera[2, :3] + to_camera[2, 3])
+    # at a fold either surface may be met first
+    assert np.percentile(np.abs(planar - depth[both]), 99) < 1e-3
+    ranged = job.near + (1 - passes.depth[0][both]) / 0.85 * (job.far - job.near)
+    assert np.percentile(np.abs(ranged - depth[both]), 99) < 1e-3
+    faced = np.einsum("nc,nc->n", passes.normal[0][both].astype(float), normals[both])
+    assert np.percentile(faced, 5) > 0.9  # smooth shading against flat faces
+    # the manifest's camera puts each seen point on its own pixel centre
+    clip = np.c_[passes.position[0][both], np.ones(both.sum())] @ (
+        np.array(view.projection).reshape(4, 4) @ to_camera).T
+    pixel = (clip[:, :2] / clip[:, 3:] * [0.5, -0.5] + 0.5) * [width, height]
+    rows, cols = np.nonzero(both)
+    assert np.abs(pixel - np.stack([cols, rows], 1) - 0.5).max() < 0.01
+
+
+def _nearest(points, others):
+    """Distance (N,) and index (N,) of the nearest of other points (M, 3), by comparing all."""
+    squared = (points**2).sum(1)[:, None] + (others**2).sum(1) - 2 * points @ others.T
+    return np.sqrt(np.maximum(squared.min(1), 0)), squared.argmin(1)
+
+
+def _at_rest(character):
+    character.data.pose_position = "REST"
+
+
+def _local(passes, body):
+    """Seen world positions in the object's space, in metres."""
+    seen = passes.mask[0] > 0
+    inverse = np.array(body.matrix_world.inverted())
+    return seen, passes.position[0][seen] @ inverse[:3, :3].T + inverse[:3, 3]
+
+
+@pytest.mark.parametrize("modifier", ["none", "subdivision", "mirror", "solidify", "array"])
+def test_rest_positions_are_where_the_rest_pose_is(shot_scene, character, modifier):
+    body, = character_meshes(character)
+    _at_rest(character)
+    if modifier == "subdivision":
+        body.modifiers.new("S", "SUBSURF").subdivision_type = "SIMPLE"
+    if modifier in ("mirror", "array", "solidify"):
+        if modifier == "mirror":
+            body.shape_key_clear()
+            cut = [v for v in body.data.vertices if v.co.x < -0.2]
+            for vertex in cut:  # one arm goes away, and comes back as the other's mirror image
+                vertex.co = (-0.2, vertex.co.y, vertex.co.z)
+            body.modifiers.new("M", "MIRROR").use_bisect_axis[0] = True
+        elif modifier == "array":
+            made = body.modifiers.new("A", "ARRAY")
+            made.count, made.use_relative_offset, made.use_constant_offset = 2, False, True
+            made.constant_offset_displace = (1.2, 0, 0)
+        else:
+            body.modifiers.new("T", "SOLIDIFY").thickness = 0.05
+        body.modifiers.move(len(body.modifiers) - 1, 0)
+    kinds = [m.type for m in body.modifiers]
+    _, passes = _render(character, (1,), 96, 96, motion=True)
+    assert [m.type for m in body.modifiers] == kinds and not [t for t in bpy.data.node_groups if "LatentMan" in t.name]
+    seen, local = _local(passes, body)
+    error = np.linalg.norm(passes.rest[0][seen] - local, axis=-1)
+    assert error.max() < 2e-3
+    assert len(np.unique(passes.part[0][seen])) > 8
+
+
+def test_rest_positions_stay_on_the_surface_while_it_moves(shot_scene, character):
+    """The same rest position at two frames is the same vertex, whatever keys and pose do."""
+    body, = character_meshes(character)
+    key = body.data.shape_keys.key_blocks["Shape000"]
+    key.value = 1.0
+    _, passes = _render(character, (3, 15), 96, 96)
+    basis = np.empty(len(body.data.vertices) * 3, np.float32)
+    body.data.shape_keys.key_blocks[0].data.foreach_get("co", basis)
+    for n in range(2):
+        distance, _ = _nearest(passes.rest[n][passes.mask[n] > 0], basis.reshape(-1, 3))
+        assert distance.max() < 0.08  # within a face of the undeformed basis
+
+
+def test_motion_vectors_point_to_the_frame_before(shot_scene, character):
+    camera, start = shot_scene.camera, shot_scene.camera.location.x
+    for frame, x in ((9, 0.0), (10, 0.1)):
+        camera.location.x = start + x
+        camera.keyframe_insert("location", index=0, frame=frame)
+    _, passes = _render(character, (9, 10), 200, 200, motion=True)
+    here, before = (np.argwhere(passes.mask[n] > 0) for n in (1, 0))
+    rest = [passes.rest[n][passes.mask[n] > 0] for n in (1, 0)]
+    distance, nearest = _nearest(*rest)
+    close = distance < 0.012
+    way = (before[nearest] - here)[:, ::-1]  # to x right, y down
+    error = np.linalg.norm(passes.motion[1][passes.mask[1] > 0] - way, axis=-1)[close]
+    assert close.sum() > 200 and np.linalg.norm(way[close], axis=-1).mean() > 0.8
+    assert np.median(error) < 0.7 and np.percentile(error, 95) < 1.5
+
+
+def test_the_rectangle_that_is_rendered_changes_nothing(shot_scene, character, monkeypatch):
+    _, cropped = _render(character, (5, 20), 113, 77)
+    monkeypatch.setattr("blender_addon.passes.render._differs_in_render", lambda body: True)
+    _, whole = _render(character, (5, 20), 113, 77)
+    for name, array in cropped.arrays().items():
+        np.testing.assert_allclose(array, whole.arrays()[name], atol=2e-5, err_msg=name)
+
+
+def test_several_characters_props_and_instances(shot_scene, character, body_model):
+    other = add_character(bpy.context, body_model, "Second")
+    other.location.x += 0.8
+    cube = _add(shot_scene, "Crate", bpy.ops.mesh.primitive_cube_add, size=0.5, location=(-0.9, 0.4, 0.25))
+    group = bpy.data.collections.new("Stones")
+    stone = bpy.data.objects.new("Stone", cube.data)
+    group.objects.link(stone)
+    for n in range(2):
+        empty = bpy.data.objects.new(f"Place {n}", None)
+        empty.instance_type, empty.instance_collection = "COLLECTION", group
+        empty.location, empty.scale = (-0.6 + 1.0 * n, 0.8, 1.6), (0.5,) * 3
+        shot_scene.collection.objects.link(empty)
+    text = bpy.data.objects.new("Sign", bpy.data.curves.new("Sign", "FONT"))
+    text.data.body, text.location, text.rotation_euler = "III", (-1.0, 0.9, 1.2), (math.pi / 2, 0, 0)
+    shot_scene.collection.objects.link(text)
+    bpy.context.view_layer.update()
+
+    _, alone = _render(character)
+    assert set(np.unique(alone.mask)) == {0, 1} and set(np.unique(alone.object_index)) == {0, 1}
+    _, both = _render(character, subjects="CHARACTERS")
+    assert set(np.unique(both.mask)) == {0, 1, 2} and (both.mask == 1).sum() > 50 < (both.mask == 2).sum()
+    assert not set(np.unique(both.part[both.mask == 1])) & set(np.unique(both.part[both.mask == 2]))
+    job, scene = _render(character, subjects="SCENE", width=128, height=128)
+    manifest = job.manifest(20.0)
+    names = {entry.index: entry.name for entry in manifest.surfaces}
+    assert sorted(names.values()) == ["Crate", "Mannequin Body", "Second Body", "Sign", "Stone", "Stone"]
+    assert {entry.name: entry.character for entry in manifest.surfaces} == {
+        "Crate": 0, "Mannequin Body": 1, "Second Body": 2, "Sign": 0, "Stone": 0}
+    # a rigid prop's rest position is its place in its own space, scaled to metres; instances of one mesh have numbers of their own
+    for index, name in names.items():
+        seen = scene.object_index[0] == index
+        assert seen.sum() > 10, name
+        if name == "Crate":
+            world = np.array(cube.matrix_world.inverted())
+            local = scene.position[0][seen] @ world[:3, :3].T + world[:3, 3]
+            assert np.abs(local - scene.rest[0][seen]).max() < 1e-4
+        if name == "Stone":
+            assert np.abs(scene.rest[0][seen]).max() < 0.26
+    assert (scene.mask[0][scene.object_index[0] == 0] == 0).all() and (scene.depth[scene.object_index == 0] == 0).all()
+    assert (scene.depth[scene.object_index > 0] >= 0.15 - 1e-6).all()
+
+
+def test_one_frame_has_the_depth_of_its_shot(shot_scene, character):
+    frames = tuple(range(1, 25))
+    _, shot = _render(character, frames, 48, 48)
+    _, single = _render(character, (13,), 48, 48, range_frames=frames)
+    np.testing.assert_array_equal(single.depth[0], shot.depth[12])
+    _, own = _render(character, (13,), 48, 48)
+    assert np.abs(own.depth[0] - shot.depth[12]).max() > 0.01
+
+
+def test_a_mesh_without_texture_coordinates_is_unwrapped_on_a_copy(shot_scene, character):
+    body, = character_meshes(character)
+    body.data.uv_layers.remove(body.data.uv_layers[0])
+    bpy.context.view_layer.objects.active = character
+    bpy.ops.object.mode_set(mode="POSE")
+    meshes, scenes = len(bpy.data.meshes), len(bpy.data.scenes)
+    _, passes = _render(character)
+    assert bpy.context.mode == "POSE"
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert not body.data.uv_layers and len(bpy.data.meshes) == meshes and len(bpy.data.scenes) == scenes
+    uv = passes.uv[0][passes.mask[0] > 0]
+    assert uv.min() >= 0 and uv.max() <= 1 and len(np.unique(uv.round(3), axis=0)) > len(uv) / 3
+
+
+def test_a_character_may_leave_the_frame(shot_scene, character):
+    shot_scene.camera.keyframe_insert("location", frame=3)
+    shot_scene.camera.location.x += 50
+    shot_scene.camera.keyframe_insert("location", frame=4)
+    _, passes = _render(character, (3, 4), 48, 48)
+    assert (passes.mask[0] > 0).any() and not (passes.mask[1] > 0).any() and (passes.depth[1] == 0).all()
+
+
+def test_a_mesh_around_the_camera_is_no_problem(shot_scene, character):
+    shot_scene.camera.data.clip_start = 0.001
+    shot_scene.frame_set(1)
+    body, = character_meshes(character)
+    evaluated = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    shot_scene.camera.location = evaluated.matrix_world @ (sum((Vector(c) for c in evaluated.bound_box), Vector()) / 8)
+    _, passes = _render(character, (1, 2), 32, 32)
+    assert np.isfinite(passes.depth).all() and (passes.mask > 0).any()
+
+
+def test_zero_area_faces_do_no_harm(shot_scene, character):
+    body, = character_meshes(character)
+    mesh = body.data
+    mesh.shape_keys.key_blocks[0].data[0].co = mesh.shape_keys.key_blocks[0].data[1].co
+    _, passes = _render(character, (1,), 32, 32)
+    assert all(np.isfinite(array).all() for array in passes.arrays().values())
+
+
+def _bad_edit(scene, character):
+    bpy.context.view_layer.objects.active = character_meshes(character)[0]
+    bpy.ops.object.mode_set(mode="EDIT")
+
+
+def _bad_nan(scene, character):
+    character_meshes(character)[0].data.shape_keys.key_blocks[0].data[5].co.x = float("nan")
+
+
+def _bad_panorama(scene, character):
+    scene.camera.data.type = "PANO"
+
+
+def _bad_hidden(scene, character):
+    character_meshes(character)[0].hide_render = True
+
+
+def _bad_camera(scene, character):
+    scene.camera = character
+
+
+@pytest.mark.parametrize("spoil, sentence", [
+    (_bad_edit, "Edit Mode"), (_bad_nan, "not numbers at frame 1"), (_bad_panorama, "panoramic"), (_bad_hidden, "hidden"),
+    (_bad_camera, "is no camera")])
+def test_bad_scenes_get_one_sentence(shot_scene, character, spoil, sentence):
+    spoil(shot_scene, character)
+    try:
+        with pytest.raises(ShotError, match=sentence):
+            _render(character, (1,), 32, 32)
+    finally:
+        if bpy.context.mode != "OBJECT":
+            bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def test_the_command_renders_a_folder_that_others_can_read(shot_scene, character, tmp_path, capsys):
+    arguments = ["passes", "--frames", "2-8:3", "--size", "64x48", "--out", str(tmp_path), "--motion"]
+    assert command_line.main(arguments) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0002.exr", "0005.exr", "0008.exr", "passes.json"]
+    passes, manifest = passes_folder.load(tmp_path)
+    assert manifest.frames == (2, 5, 8) and passes.depth.shape == (3, 48, 64) and passes.motion is not None
+    assert [entry.joint for entry in manifest.parts if entry.joint][:2] == ["pelvis", "left_hip"]
+    points = np.array(manifest.people[0].keypoints)
+    assert points.shape == (3, 18, 3)
+    # the key points lie on the body: their pixels belong to it, except where another limb's edge is one pixel away
+    rows, cols = points[0, 2:14, 1].astype(int), points[0, 2:14, 0].astype(int)
+    assert (passes.mask[0][rows, cols] > 0).mean() > 0.9
+    capsys.readouterr()
+    assert command_line.main([*arguments[:4], "4x4", *arguments[5:]]) == 2
+    assert "out of range" in capsys.readouterr().out
