@@ -1,4 +1,4 @@
-"""``python -m backend``: serve | generate | evaluate | models | doctor."""
+"""``python -m backend``: serve | generate | evaluate | export | densepose | models | doctor."""
 
 from __future__ import annotations
 
@@ -129,6 +129,8 @@ def doctor(_: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    from .exports.command import add_commands
+
     parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -146,6 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("passes", type=Path)
     command.add_argument("frames", type=Path)
     command.set_defaults(run=evaluate)
+    add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
     commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
     args = parser.parse_args(argv)

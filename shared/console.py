@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import msgspec
 
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
-from .shot import METHODS, PRESETS, ShotError, ShotRequest
+from .shot import MATCHINGS, METHODS, PRESETS, ShotError, ShotRequest
 
 
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-alignment", action="store_true", help="switch Spatial Latent Alignment off")
     parser.add_argument("--no-guidance", action="store_true", help="switch Pixel-Wise Guidance off")
+    parser.add_argument("--matching", choices=MATCHINGS, help="how pixels are matched; the preset's own when left out")
     parser.add_argument("--out", type=Path, required=True, help="folder for the frames")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
 
@@ -37,6 +38,8 @@ def request_from(args: argparse.Namespace, width: int, height: int, frames: tupl
         method = msgspec.structs.replace(
             method, alignment=None if args.no_alignment else method.alignment,
             guidance=None if args.no_guidance else method.guidance)
+    if args.matching:
+        method = msgspec.structs.replace(method, matching=args.matching)
     return ShotRequest(prompt=args.prompt, negative_prompt=args.negative_prompt, width=width, height=height, frames=frames,
                        fps=fps, seed=args.seed, model=args.model, preset=args.preset, steps=args.steps,
                        guidance_scale=args.guidance_scale, control_scale=args.control_scale,

@@ -28,6 +28,7 @@ EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
 MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
 PRESETS = ("latentman", "cross_frame", "per_frame")
 REFERENCES = ("prev", "first", "prev_new")
+MATCHINGS = ("hungarian", "surface")
 
 
 class ShotError(ValueError):
@@ -58,12 +59,17 @@ class Guidance(msgspec.Struct, frozen=True):
 
 
 class Method(msgspec.Struct, frozen=True):
-    """The parts a preset is composed of; None switches a part off."""
+    """The parts a preset is composed of; None switches a part off.
+
+    ``matching`` finds the pixels that alignment and guidance bring together: ``hungarian`` as in the paper, or ``surface``,
+    the exact one.
+    """
 
     shared_noise: bool = True
     cross_frame_attention: bool = True
     alignment: Alignment | None = None
     guidance: Guidance | None = None
+    matching: str = "hungarian"
 
 
 METHODS: dict[str, Method] = {
@@ -153,6 +159,9 @@ def check_request(request: ShotRequest) -> None:
         value = getattr(request, name)
         if not (np.isfinite(value) and 0 <= value <= 1000):
             raise ShotError(name, f"The {name.replace('_', ' ')} {value} is out of range; choose 0 to 1000.")
+    if request.resolved_method().matching not in MATCHINGS:
+        raise ShotError("method", f"The matching '{request.resolved_method().matching}' is unknown; use one of "
+                                  f"{', '.join(MATCHINGS)}.")
     alignment = request.resolved_method().alignment
     if alignment and alignment.reference not in REFERENCES:
         raise ShotError("method", f"The alignment reference '{alignment.reference}' is unknown; use one of "

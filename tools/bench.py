@@ -23,8 +23,10 @@ from blender_addon import properties
 from blender_addon.passes.render import PassRender
 from shared.shot import FramePasses, ShotRequest
 
-from .bench_motion import measure
+from .bench_motion import measure as measure_motion
+from .bench_passes import measure_passes
 from .demo import build_scene
+from .studies.correspondence import rows, speedup, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("per_frame", "cross_frame", "latentman")
@@ -42,6 +44,12 @@ def render_shot(clip: int, frames: int) -> FramePasses:
         properties.unregister()
 
 
+def measure_matching() -> dict[str, float]:
+    """The worst shares of right matches over all cases of the study, and how much quicker the surface matching is."""
+    figures = summary(list(rows((64, 256), hungarian_most=256)))
+    return figures | {f"speedup_{size}": speedup(size) for size in (256, 384)}
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -50,14 +58,15 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--prompt", default="a man in a red shirt and blue jeans, on a beach")
-    parser.add_argument("--only", choices=("motion", "presets"), help="measure only this")
+    parser.add_argument("--only", choices=("motion", "passes", "correspondence", "presets"), help="measure only this")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.only != "presets":
-        figures = measure()
-        (args.out / "motion.json").write_text(json.dumps(figures, indent=1))
-        print("\n".join(f"{name:>28} {value:.5g}" for name, value in figures.items()))
-    if args.only == "motion":
+    for name, measure in (("motion", measure_motion), ("passes", measure_passes), ("correspondence", measure_matching)):
+        if args.only in (None, name):
+            figures = measure()
+            (args.out / f"{name}.json").write_text(json.dumps(figures, indent=1))
+            print("\n".join(f"{key:>28} {value:.5g}" for key, value in figures.items()), flush=True)
+    if args.only not in (None, "presets"):
         return 0
     passes, model = render_shot(args.clip, args.frames), load("starter", torch.device("cpu"))
     rows: dict[str, dict[str, float]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from backend.video.correspondence import surface
+from backend.video.correspondence import surface_frames, surface_matches
 from shared.shot import FramePasses
 
 #: pixels taken off the silhouette, where one pixel mixes two surfaces
@@ -21,9 +21,13 @@ def consistency(images: np.ndarray, passes: FramePasses) -> dict[str, float]:
     """
     frames = images.astype(np.float64)
     masks = np.stack([binary_erosion(mask, iterations=EROSION) for mask in passes.mask > 0])
+    height, width = masks.shape[1:]
+    matches = surface_matches(passes, height, width, "prev", surface_frames(passes))
     error, matched, visible, background, background_pixels = 0.0, 0, 0, 0.0, 0
     for n in range(1, len(frames)):
-        here, there = surface(passes.rest[n], masks[n], passes.rest[n - 1], masks[n - 1])
+        here, there = matches.target_pixels[n], matches.reference_pixels[n]
+        inner = masks[n].ravel()[here] & masks[n - 1].ravel()[there]
+        here, there = here[inner], there[inner]
         a, b = frames[n].reshape(-1, 3), frames[n - 1].reshape(-1, 3)
         error += float(((a[here] - b[there]) ** 2).mean(1).sum())
         matched += len(here)

@@ -17,7 +17,7 @@ from shared.shot import FramePasses, ShotRequest
 
 from .alignment import LatentAlignment
 from .attention import first_frame_attention
-from .correspondence import Matches, hungarian_matches
+from .correspondence import Matches, hungarian_matches, surface_matches
 from .guidance import PixelGuidance
 from .noise import initial_noise
 
@@ -90,7 +90,8 @@ class ShotPipeline:
         self._watch.check()
         started = time.perf_counter()
         self._watch.progress("matching", 0, 1)
-        found = hungarian_matches(self._passes, *size, reference)
+        matching = surface_matches if self._method.matching == "surface" else hungarian_matches
+        found = matching(self._passes, *size, reference)
         self._watch.timed("matching", started)
         return found
 

@@ -72,10 +72,13 @@ class PassRender:
         self._motion, self._keep_lent = motion, keep_lent
         self._people = {n: found for n, armature in enumerate(self._cast.armatures, 1) if (found := key_points(armature))}
         self._whole_frame = self._cast.whole_scene or any(_differs_in_render(body) for body in self._cast.bodies)
-        self._found: list[dict[str, np.ndarray]] = []
+        # whole frames, of which only the rendered rectangles are ever touched
+        self._arrays: dict[str, np.ndarray] = {}
+        self._boxes: list[tuple[int, int, int, int]] = []
         self._views: list[View] = []
         self._key_points: dict[int, list[np.ndarray]] = {n: [] for n in self._people}
         self._instances: dict[int, int] = {}
+        self._finished = False
         #: planar camera distances in metres that became 1 and the far end of the range
         self.near, self.far = np.inf, -np.inf
         #: how many units of work there are
@@ -124,7 +127,14 @@ class PassRender:
         set_window(scene, box, *self._size)
         with quiet():
             bpy.ops.render.render(write_still=True, scene=scene.name, layer=self._view_layer.name)
-        self._found.append(self._numbered(reading.read(path, *self._size, box)))
+        left, top, right, bottom = box
+        found = self._numbered(reading.read(path, right - left, bottom - top))
+        width, height = self._size
+        for name, pixels in found.items():
+            if name not in self._arrays:
+                self._arrays[name] = np.zeros((len(self._frames), height, width, *pixels.shape[2:]), pixels.dtype)
+            self._arrays[name][len(self._boxes), top:bottom, left:right] = pixels
+        self._boxes.append(box)
 
     def _measure(self, frame: int) -> tuple[Extent, View]:
         """Where the characters are at the current frame; widens the depth range."""
@@ -185,14 +195,15 @@ class PassRender:
 
     def result(self) -> shot.FramePasses:
         """All passes; ``ShotError`` when the camera never sees the character."""
-        if not any((found["mask"] > 0).any() for found in self._found):
+        if "mask" not in self._arrays or not self._arrays["mask"].any():
             raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
-        stacked = {name: np.stack([found[name] for found in self._found]) for name in self._found[0]}
-        depth, seen = stacked["depth"], stacked["object_index"] > 0
-        values = normalise_depth(depth[seen], self.near, self.far)
-        depth.fill(0.0)
-        depth[seen] = values
-        return shot.FramePasses(**stacked)
+        if not self._finished:
+            for n, (left, top, right, bottom) in enumerate(self._boxes):
+                window = (n, slice(top, bottom), slice(left, right))
+                depth = self._arrays["depth"][window]
+                depth[...] = normalise_depth(depth, self.near, self.far)
+            self._finished = True
+        return shot.FramePasses(**self._arrays)
 
     def manifest(self, fps: float) -> passes_folder.PassesManifest:
         """What describes the passes beside them on disk; valid after ``result``."""

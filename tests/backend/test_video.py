@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
-
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ from backend.models.loading import load  # noqa: E402
 from backend.video import pipeline as pipeline_module  # noqa: E402
 from backend.video.alignment import LatentAlignment  # noqa: E402
 from backend.video.attention import first_frame_attention  # noqa: E402
-from backend.video.correspondence import Matches, hungarian, hungarian_matches, shrink, surface  # noqa: E402
+from backend.video.correspondence.matches import Matches, centres  # noqa: E402
 from backend.video.guidance import PixelGuidance  # noqa: E402
 from backend.video.noise import initial_noise  # noqa: E402
 from backend.video.pipeline import Interrupted, ShotPipeline, Watch  # noqa: E402
@@ -28,64 +26,10 @@ def starter():
     return load("starter", torch.device("cpu"))
 
 
-def test_hungarian_is_the_cheapest_assignment(rng):
-    width = 4
-    parts = np.zeros(16, np.uint8)
-    here, there = parts.copy(), parts.copy()
-    here[[0, 1, 4, 5, 10]], there[[2, 3, 6, 7, 11, 15]] = (1, 1, 1, 1, 2), (1, 1, 1, 1, 2, 3)
-    uv_a, uv_b = rng.random((16, 2)), rng.random((16, 2))
-    a, b = hungarian(here, uv_a, there, uv_b, width)
-    found = dict(zip(a.tolist(), b.tolist(), strict=True))
-    assert found[10] == 11 and 15 not in found.values()
-
-    def cost(pixels, others):
-        def features(p, uv):
-            p = np.array(p)
-            r, c = p // width, p % width
-            d = np.abs(r - (r.min() + r.max()) / 2) + np.abs(c - (c.min() + c.max()) / 2)
-            return np.column_stack([uv[p] * 255, d * 63.75 / max(d.max(), 1e-9)])
-        fa, fb = features([0, 1, 4, 5], uv_a), features([2, 3, 6, 7], uv_b)
-        order = [[2, 3, 6, 7].index(o) for o in others]
-        return np.linalg.norm(fa[[[0, 1, 4, 5].index(p) for p in pixels]] - fb[order], axis=1).sum()
-
-    best = min(cost((0, 1, 4, 5), order) for order in permutations((2, 3, 6, 7)))
-    assert cost((0, 1, 4, 5), [found[p] for p in (0, 1, 4, 5)]) == pytest.approx(best)
-
-
-def test_matching_follows_a_moving_surface():
-    passes = samples.passes(3, 64, 4)
-    for reference in ("prev", "first", "prev_new"):
-        found = hungarian_matches(passes, 64, 64, reference)
-        assert found.reference == ((-1, 0, 0) if reference == "first" else (-1, 0, 1))
-        for frame in (1, 2):
-            shift = 4 * (frame - found.reference[frame])
-            exact = found.target_pixels[frame] - found.reference_pixels[frame] == shift
-            assert len(exact) == (passes.mask[frame] > 0).sum() and exact.mean() > 0.99
-
-
-def test_too_large_a_part_is_refused():
-    parts = np.ones(70 * 70, np.uint8)
-    with pytest.raises(ShotError, match="lower the guidance resolution"):
-        hungarian(parts, np.zeros((4900, 2)), parts, np.zeros((4900, 2)), 70)
-
-
-def test_surface_matches_are_mutual_and_exact(rng):
-    passes = samples.passes(2, 64, 3)
-    here, there = surface(passes.rest[1], passes.mask[1], passes.rest[0], passes.mask[0])
-    assert len(here) == (passes.mask[1] > 0).sum() and (here - there == 3).all()
-    apart, _ = surface(passes.rest[1] + 1.0, passes.mask[1], passes.rest[0], passes.mask[0])
-    assert len(apart) == 0
-
-
-def test_shrinking_takes_real_values(rng):
-    array = rng.random((2, 7, 9, 3))
-    small = shrink(array, 3, 4)
-    assert small.shape == (2, 3, 4, 3) and np.isin(small, array).all()
-
-
 def _matches():
-    return Matches((-1, 0, 1), (np.array([], int), np.array([1, 2]), np.array([2])),
-                   (np.array([], int), np.array([0, 3]), np.array([1])), 2, 2)
+    sources = (np.array([], int), np.array([0, 3]), np.array([1]))
+    return Matches((-1, 0, 1), (np.array([], int), np.array([1, 2]), np.array([2])), sources,
+                   tuple(centres(pixels, 2) for pixels in sources), 2, 2)
 
 
 def test_alignment_chains_through_the_clip():

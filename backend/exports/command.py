@@ -1,0 +1,82 @@
+"""``python -m backend export`` and ``python -m backend densepose``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from shared import passes_folder
+from shared.console import check_writable
+from shared.shot import ShotError
+
+from .maps import MAPS
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a folder's passes as pictures; 2 when the input is wrong."""
+    try:
+        passes, manifest = passes_folder.load(args.passes)
+        unknown = [name for name in args.maps.split(",") if name not in MAPS]
+        if unknown:
+            raise ShotError("maps", f"There is no map '{unknown[0]}'; choose from {', '.join(MAPS)}.")
+        for name in args.maps.split(","):
+            folder = args.out / name
+            check_writable(folder)
+            for frame, picture in zip(manifest.frames, MAPS[name](passes, manifest), strict=True):
+                Image.fromarray(picture).save(folder / f"{frame:04d}.png")
+            print(f"{len(manifest.frames)} pictures in {folder}")
+    except ShotError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _pictures(folder: Path, frames: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.stack([np.asarray(Image.open(folder / f"{frame:04d}.png").convert("RGB")) for frame in frames])
+    except (OSError, ValueError) as error:
+        raise ShotError("frames", f"{folder} does not hold one picture for each frame, named like 0001.png ({error}).") from error
+
+
+def densepose(args: argparse.Namespace) -> int:
+    """Passes whose parts and coordinates come from DensePose, run on RGB renders of the same frames."""
+    from backend.video.correspondence.densepose import predictor, with_iuv
+
+    try:
+        passes, manifest = passes_folder.load(args.passes)
+        renders = _pictures(args.renders, manifest.frames)
+        if args.iuv:
+            images = renders
+        else:
+            if args.weights is None:
+                raise ShotError("densepose", "Give the DensePose checkpoint with --weights, or IUV pictures with --iuv.")
+            predict = predictor(args.weights, args.config)
+            images = np.stack([predict(picture) for picture in renders])
+        check_writable(args.out)
+        passes_folder.save(args.out, with_iuv(passes, images), manifest)
+    except ShotError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{len(manifest.frames)} frames in {args.out}")
+    return 0
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register both."""
+    command = commands.add_parser("export", help="saved passes as pictures for other tools")
+    command.add_argument("passes", type=Path)
+    command.add_argument("--maps", default=",".join(MAPS), help="any of " + ", ".join(MAPS) + ", separated by commas")
+    command.add_argument("--out", type=Path, required=True)
+    command.set_defaults(run=export)
+    command = commands.add_parser("densepose", help="passes with parts and coordinates by DensePose from RGB renders")
+    command.add_argument("passes", type=Path)
+    command.add_argument("renders", type=Path, help="folder with 0001.png and so on, of the passes' size")
+    command.add_argument("--weights", type=Path, help="DensePose checkpoint, model_final_*.pkl")
+    command.add_argument("--config", type=Path, help="its configuration file; DensePose's own R_50_FPN when left out")
+    command.add_argument("--iuv", action="store_true", help="the pictures are IUV images already")
+    command.add_argument("--out", type=Path, required=True)
+    command.set_defaults(run=densepose)

@@ -1,0 +1,14 @@
+"""Which pixels of two frames show the same surface point.
+
+``matches`` is what alignment and guidance ask; ``hungarian`` is the paper's matching, ``surface`` the exact one from rest
+positions, ``densepose`` the paper's own source of parts and coordinates. In go ``FramePasses``, out come ``Matches``.
+"""
+
+from .hungarian import hungarian_matches, hungarian_pair
+from .matches import Matches, shrink
+from .surface import SurfaceFrame, background_frames, match, surface_frames, surface_matches
+
+__all__ = [
+    "Matches", "SurfaceFrame", "background_frames", "hungarian_matches", "hungarian_pair", "match", "shrink", "surface_frames",
+    "surface_matches",
+]

@@ -1,0 +1,49 @@
+"""What every kind of matching gives, and what they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched pixels of every frame and its reference at (height, width).
+
+    ``reference`` holds the reference frame's number of each frame, -1 for none. ``target_pixels`` and ``reference_pixels``
+    are flat int64 indices of equal length. ``places`` (N, 2) float32 says where in the reference the target pixel's centre
+    is: x to the right and y down in pixels, the first pixel's centre at 0.5.
+    """
+
+    reference: tuple[int, ...]
+    target_pixels: tuple[np.ndarray, ...]
+    reference_pixels: tuple[np.ndarray, ...]
+    places: tuple[np.ndarray, ...]
+    height: int
+    width: int
+
+
+def centres(pixels: np.ndarray, width: int) -> np.ndarray:
+    """(N, 2) float32 places of flat pixel indices."""
+    return np.stack([pixels % width + 0.5, pixels // width + 0.5], 1).astype(np.float32)
+
+
+def nearest_rows_and_columns(shape: tuple[int, int], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and columns of a picture of ``shape`` whose pixels are nearest to the centres of (height, width)."""
+    rows = ((np.arange(height) + 0.5) * shape[0] / height).astype(int)
+    cols = ((np.arange(width) + 0.5) * shape[1] / width).astype(int)
+    return rows, cols
+
+
+def shrink(array: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(F, H, W, ...) -> (F, height, width, ...) by the nearest pixel: surface values must not be blended."""
+    rows, cols = nearest_rows_and_columns((array.shape[1], array.shape[2]), height, width)
+    return array[:, rows][:, :, cols]
+
+
+def reference_of(frame: int, reference: str) -> int:
+    """The number of a frame's reference, -1 for the first frame."""
+    if frame == 0:
+        return -1
+    return 0 if reference == "first" else frame - 1

@@ -1,0 +1,81 @@
+"""The passes' exactness against the rasteriser of the tests, and what a frame costs."""
+
+from __future__ import annotations
+
+import time
+
+import bpy
+import numpy as np
+
+from blender_addon import properties
+from blender_addon.character.build import character_meshes
+from blender_addon.passes.render import PassRender
+from shared.depth import metres
+from tools.starter.rasteriser import rasterise
+
+from .demo import build_scene
+
+SIZE = 512
+FRAMES = tuple(range(1, 25))
+#: the frames that are compared with the other rasteriser
+COMPARED = (1, 9, 17, 24)
+
+
+def _camera_mesh(armature: bpy.types.Object, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Camera-space points (V, 3), triangles (T, 3), corner values (T, 3, 5) of UV and rest position, focal length in pixels."""
+    scene = bpy.context.scene
+    scene.frame_set(frame)
+    body, = character_meshes(armature)
+    seen = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    mesh = seen.data
+    mesh.calc_loop_triangles()
+    points, rest = (np.empty((len(mesh.vertices), 3), np.float32) for _ in range(2))
+    triangles, loops = (np.empty((len(mesh.loop_triangles), 3), np.int32) for _ in range(2))
+    uv = np.empty((len(mesh.loops), 2), np.float32)
+    mesh.vertices.foreach_get("co", points.ravel())
+    body.data.shape_keys.key_blocks[0].data.foreach_get("co", rest.ravel())
+    mesh.loop_triangles.foreach_get("vertices", triangles.ravel())
+    mesh.loop_triangles.foreach_get("loops", loops.ravel())
+    mesh.uv_layers[0].data.foreach_get("uv", uv.ravel())
+    to_camera = np.array(scene.camera.matrix_world.inverted() @ seen.matrix_world)
+    points = points.astype(np.float64) @ to_camera[:3, :3].T + to_camera[:3, 3]
+    camera = scene.camera.data
+    return points, triangles, np.concatenate([uv[loops], rest[triangles]], -1), camera.lens / camera.sensor_width * SIZE
+
+
+def measure_passes() -> dict[str, float]:
+    """The figures: ``mask_disagreement`` a share of all pixels, ``uv_error_p99``, ``rest_error_p99_m``, ``depth_error_p99_m``,
+    and milliseconds a frame, the middle one of 24."""
+    properties.register()
+    try:
+        armature = build_scene(0, len(FRAMES), 20)
+        list(PassRender(bpy.context, armature, FRAMES[:2], SIZE, SIZE, keep_lent=True).steps())  # Cycles loads on first use
+        took: dict[str, list[float]] = {}
+        for name, options in (("ms_per_frame_512", {"keep_lent": True}), ("ms_per_frame_in_window_512", {})):
+            for _ in range(3):
+                job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, **options)
+                started = time.perf_counter()
+                list(job.steps())
+                passes = job.result()
+                took.setdefault(name, []).append((time.perf_counter() - started) / len(FRAMES) * 1000)
+        mask, uv, rest, depth = 0, [], [], []
+        for frame in COMPARED:
+            n = FRAMES.index(frame)
+            points, triangles, corners, focal = _camera_mesh(armature, frame)
+            started = time.perf_counter()
+            raster = rasterise(points, triangles, focal, SIZE, SIZE)
+            values = np.zeros((SIZE, SIZE, 5), np.float32)
+            values[raster.mask] = raster.interpolate(corners)
+            took.setdefault("ms_per_frame_rasterizer_512", []).append((time.perf_counter() - started) * 1000)
+            seen = passes.mask[n] > 0
+            mask += int((raster.mask != seen).sum())
+            both = raster.mask & seen
+            uv.append(np.abs(values[..., :2] - passes.uv[n])[both])
+            rest.append(np.abs(values[..., 2:] - passes.rest[n])[both])
+            depth.append(np.abs(metres(passes.depth[n], job.near, job.far) - raster.depth)[both])
+        figures = {"mask_disagreement": mask / (len(COMPARED) * SIZE * SIZE)}
+        figures |= {f"{name}_p99{unit}": float(np.percentile(np.concatenate(found).ravel(), 99))
+                    for name, unit, found in (("uv_error", "", uv), ("rest_error", "_m", rest), ("depth_error", "_m", depth))}
+        return figures | {name: float(np.median(values)) for name, values in took.items()}
+    finally:
+        properties.unregister()
