@@ -54,7 +54,7 @@ def generate(args: argparse.Namespace) -> int:
     console = Console(args.json)
     try:
         passes, manifest = passes_folder.load(args.passes)
-        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
+        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps, manifest)
         check_request(request)
         passes = check_passes(request, passes.arrays())
         check_writable(args.out)
@@ -104,7 +104,7 @@ def models(_: argparse.Namespace) -> int:
     from .models.registry import PRESETS
 
     for name, source in PRESETS.items():
-        print(f"{name:10} {source.base}" + (f" | {source.control}" if source.control else ""))
+        print(" | ".join([f"{name:10} {source.base}", *(f"{kind}={control}" for kind, control in source.controls)]))
     return 0
 
 

@@ -121,10 +121,11 @@ class Generation:
             self._progress("rendering passes", done, self._render.total)
             return
         self._rendering = False
-        passes = self._render.result()
+        passes, manifest = self._render.result(), self._render.manifest(self.request.fps)
         self.seconds["passes"] = time.perf_counter() - self._started
         if self._keep_passes:
-            passes_folder.save(self._keep_passes, passes, self._render.manifest(self.request.fps))
+            passes_folder.save(self._keep_passes, passes, manifest)
+        self.request = msgspec.structs.replace(self.request, manifest=manifest)
         self._client.send(messages.Submit(ticket=self._ticket, request=self.request), passes.arrays())
         self._started = time.perf_counter()
         self.stage, self.fraction = "waiting for the backend", 0.0

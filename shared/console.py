@@ -10,8 +10,9 @@ from typing import Any, TextIO
 
 import msgspec
 
+from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
-from .shot import MATCHINGS, METHODS, PRESETS, ShotError, ShotRequest
+from .shot import MATCHINGS, METHODS, PRESETS, SCHEDULERS, Background, ShotError, ShotRequest
 
 
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,9 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance-scale", type=float, default=4.0)
     parser.add_argument("--control-scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scheduler", default="", choices=SCHEDULERS, help="the model's own when left out")
+    parser.add_argument("--background-prompt", default="", help="what is around the character; the prompt is then its alone")
+    parser.add_argument("--keep-background", action="store_true", help="share the background over all frames")
     parser.add_argument("--no-alignment", action="store_true", help="switch Spatial Latent Alignment off")
     parser.add_argument("--no-guidance", action="store_true", help="switch Pixel-Wise Guidance off")
     parser.add_argument("--matching", choices=MATCHINGS, help="how pixels are matched; the preset's own when left out")
@@ -31,19 +35,23 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
 
 
-def request_from(args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float) -> ShotRequest:
+def request_from(args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float,
+                 manifest: PassesManifest | None = None) -> ShotRequest:
     """The request that the arguments describe."""
     method = METHODS[args.preset]
     if args.no_alignment or args.no_guidance:
         method = msgspec.structs.replace(
             method, alignment=None if args.no_alignment else method.alignment,
             guidance=None if args.no_guidance else method.guidance)
+    if args.keep_background:
+        method = msgspec.structs.replace(method, background=Background())
     if args.matching:
         method = msgspec.structs.replace(method, matching=args.matching)
     return ShotRequest(prompt=args.prompt, negative_prompt=args.negative_prompt, width=width, height=height, frames=frames,
                        fps=fps, seed=args.seed, model=args.model, preset=args.preset, steps=args.steps,
                        guidance_scale=args.guidance_scale, control_scale=args.control_scale,
-                       method=None if method == METHODS[args.preset] else method)
+                       method=None if method == METHODS[args.preset] else method, scheduler=args.scheduler,
+                       background_prompt=args.background_prompt, manifest=manifest)
 
 
 def parse_frames(text: str) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from .manifest import PassesManifest
+
 #: per-frame arrays of a shot: name -> (dtype, trailing dimensions after (frames, height, width))
 PASS_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
     "depth": ("float32", ()),
@@ -29,6 +31,9 @@ MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
 PRESETS = ("latentman", "cross_frame", "per_frame")
 REFERENCES = ("prev", "first", "prev_new")
 MATCHINGS = ("hungarian", "surface")
+GRADIENTS = ("full", "decoder", "linear")
+#: "" is the model's own way: DDIM, or the scheduler that a few-step model was distilled with
+SCHEDULERS = ("", "ddim", "dpm++", "euler", "lcm", "tcd")
 
 
 class ShotError(ValueError):
@@ -50,12 +55,22 @@ class Guidance(msgspec.Struct, frozen=True):
     """Pixel-Wise Guidance on the steps between two shares of the schedule.
 
     ``rho`` is the step length, ``resolution`` the side in pixels on which pictures are compared, 0 for half the frame.
+    ``gradient`` flows through decoder and UNet (``full``, as in the paper), through the decoder only (``decoder``), or
+    through a linear map fitted to it, at the latents' resolution (``linear``).
     """
 
     start: float = 0.4
     until: float = 0.6
     rho: float = 0.01
     resolution: int = 0
+    gradient: str = "full"
+
+
+class Background(msgspec.Struct, frozen=True):
+    """The background shared over frames: on the first ``until`` share of the steps its latents are those of the first frame,
+    at the same pixel or, where surroundings were rendered, at the same place of the world."""
+
+    until: float = 0.8
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -70,6 +85,7 @@ class Method(msgspec.Struct, frozen=True):
     alignment: Alignment | None = None
     guidance: Guidance | None = None
     matching: str = "hungarian"
+    background: Background | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -82,7 +98,9 @@ METHODS: dict[str, Method] = {
 class ShotRequest(msgspec.Struct, frozen=True):
     """Everything that decides how a shot looks, apart from its passes.
 
-    ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own.
+    ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own. ``background_prompt`` describes
+    what is around the characters when the prompt shall be theirs alone. ``manifest`` describes the passes; ControlNets for
+    normals and poses need it.
     """
 
     prompt: str
@@ -98,6 +116,9 @@ class ShotRequest(msgspec.Struct, frozen=True):
     guidance_scale: float = 4.0
     control_scale: float = 1.0
     method: Method | None = None
+    scheduler: str = ""
+    background_prompt: str = ""
+    manifest: PassesManifest | None = None
 
     def resolved_method(self) -> Method:
         """The parts to run."""
@@ -159,10 +180,17 @@ def check_request(request: ShotRequest) -> None:
         value = getattr(request, name)
         if not (np.isfinite(value) and 0 <= value <= 1000):
             raise ShotError(name, f"The {name.replace('_', ' ')} {value} is out of range; choose 0 to 1000.")
-    if request.resolved_method().matching not in MATCHINGS:
-        raise ShotError("method", f"The matching '{request.resolved_method().matching}' is unknown; use one of "
-                                  f"{', '.join(MATCHINGS)}.")
-    alignment = request.resolved_method().alignment
+    method = request.resolved_method()
+    for name, value, known in (("matching", method.matching, MATCHINGS), ("scheduler", request.scheduler, SCHEDULERS),
+                               ("gradient", method.guidance.gradient if method.guidance else "full", GRADIENTS)):
+        if value not in known:
+            raise ShotError("method", f"The {name} '{value}' is unknown; use one of {', '.join(filter(None, known))}.")
+    for part in (method.alignment, method.guidance, method.background):
+        if part and not (np.isfinite(part.until) and 0 <= part.until <= 1):
+            raise ShotError("method", f"A share of the steps of {part.until} is out of range; choose 0 to 1.")
+    if method.guidance and not (np.isfinite(method.guidance.rho) and 0 <= method.guidance.rho <= 1e6):
+        raise ShotError("method", f"A rho of {method.guidance.rho} is out of range; choose 0 to 1000000.")
+    alignment = method.alignment
     if alignment and alignment.reference not in REFERENCES:
         raise ShotError("method", f"The alignment reference '{alignment.reference}' is unknown; use one of "
                                   f"{', '.join(REFERENCES)}.")

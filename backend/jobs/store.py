@@ -111,7 +111,7 @@ class JobStore:
             digest.update(np.ascontiguousarray(array).data)
         job = Job(self.root / digest.hexdigest(), request)
         if not (job.folder / "request.json").exists():
-            manifest = PassesManifest(request.width, request.height, request.fps, request.frames, 0.0, 0.0)
+            manifest = request.manifest or PassesManifest(request.width, request.height, request.fps, request.frames, 0.0, 0.0)
             save(job.folder / "passes", passes, manifest)
             write_atomically(job.folder / "request.json", msgspec.json.encode(request))
         return job

@@ -11,7 +11,10 @@ from diffusers import (
     ControlNetModel,
     DDIMScheduler,
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     LCMScheduler,
+    MultiControlNetModel,
     StableDiffusionControlNetPipeline,
     StableDiffusionXLControlNetPipeline,
     TCDScheduler,
@@ -19,7 +22,7 @@ from diffusers import (
 
 from shared.shot import ShotError
 
-from .registry import find
+from .registry import ModelSource, find
 
 
 def best_device() -> torch.device:
@@ -32,10 +35,31 @@ def best_device() -> torch.device:
 @dataclass(frozen=True)
 class TextConditions:
     """Text embeddings, unconditional first when guidance is on: ``embeddings`` (1 or 2, S, D); ``added`` are SDXL's
-    pooled embeddings and time ids, empty otherwise."""
+    pooled embeddings and time ids, empty otherwise. A background's embeddings come last. ``notices`` are sentences for the
+    user."""
 
     embeddings: torch.Tensor
     added: dict[str, torch.Tensor]
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How models are run: ``dtype`` is ``auto`` (half precision on CUDA), ``float32``, ``float16`` or ``bfloat16``; ``compiled``
+    fuses the networks' operations (minutes the first time); ``offload`` keeps on a GPU only the part that works (``auto``: when
+    the model would fill it)."""
+
+    dtype: str = "auto"
+    compiled: bool = False
+    offload: str = "auto"
+
+
+SCHEDULER_CLASSES: dict[str, Any] = {
+    "ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler, "euler": EulerDiscreteScheduler, "lcm": LCMScheduler,
+    "tcd": TCDScheduler}
+_SCHEDULER_OPTIONS: dict[str, dict[str, Any]] = {
+    "ddim": {"clip_sample": False, "set_alpha_to_one": False},
+    "dpm++": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False, "use_karras_sigmas": False}}
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,7 @@ class ImageModel:
     pipeline: DiffusionPipeline
     device: torch.device
     dtype: torch.dtype
+    controls: tuple[str, ...] = ("depth",)
 
     @property
     def unet(self) -> Any:
@@ -54,8 +79,13 @@ class ImageModel:
 
     @property
     def controlnet(self) -> Any:
-        """The depth ControlNet."""
+        """The ControlNet, or diffusers' wrapper of several."""
         return self.pipeline.controlnet
+
+    @property
+    def controlnets(self) -> list[Any]:
+        """Every ControlNet, one for each of ``controls``."""
+        return list(self.controlnet.nets) if isinstance(self.controlnet, MultiControlNetModel) else [self.controlnet]
 
     @property
     def latent_factor(self) -> int:
@@ -75,32 +105,63 @@ class ImageModel:
             raise ShotError("size", f"The model '{self.name}' cannot make {width}x{height}; the nearest size is "
                                     f"{near[0]}x{near[1]} (multiples of {n}).")
 
-    def new_scheduler(self, steps: int) -> DDIMScheduler | LCMScheduler | TCDScheduler:
-        """DDIM with the model's own betas and prediction type, set to a number of steps.
+    def new_scheduler(self, steps: int, name: str = "") -> Any:
+        """A scheduler with the model's own betas and prediction type, set to a number of steps.
 
-        A model that was distilled to few steps names LCM or TCD as its scheduler, and keeps it.
+        Without a name it is DDIM, or LCM or TCD where the model was distilled with them.
         """
         given = type(self.pipeline.scheduler)
-        kind = given if given in (LCMScheduler, TCDScheduler) else DDIMScheduler
-        options = {"clip_sample": False, "set_alpha_to_one": False} if kind is DDIMScheduler else {}
-        scheduler = kind.from_config(self.pipeline.scheduler.config, **options)
+        name = name or ("lcm" if given is LCMScheduler else "tcd" if given is TCDScheduler else "ddim")
+        scheduler = SCHEDULER_CLASSES[name].from_config(self.pipeline.scheduler.config, **_SCHEDULER_OPTIONS.get(name, {}))
         scheduler.set_timesteps(steps, device=self.device)
         return scheduler
 
     @torch.no_grad()
-    def encode_text(self, prompt: str, negative: str, guided: bool, width: int, height: int) -> TextConditions:
-        """Embeddings of a prompt, with those of the negative prompt in front when ``guided``."""
-        common = dict(prompt=prompt, negative_prompt=negative, device=self.device, num_images_per_prompt=1,
-                      do_classifier_free_guidance=guided)
-        if not isinstance(self.pipeline, StableDiffusionXLControlNetPipeline):
-            positive, unconditional = self.pipeline.encode_prompt(**common)
-            return TextConditions(torch.cat([unconditional, positive]) if guided else positive, {})
-        positive, unconditional, pooled, no_pooled = self.pipeline.encode_prompt(**common)
-        size = torch.tensor([[height, width, 0, 0, height, width]], device=self.device, dtype=positive.dtype)
-        if not guided:
-            return TextConditions(positive, {"text_embeds": pooled, "time_ids": size})
-        return TextConditions(torch.cat([unconditional, positive]),
-                              {"text_embeds": torch.cat([no_pooled, pooled]), "time_ids": size.repeat(2, 1)})
+    def encode_text(self, prompt: str, negative: str, guided: bool, width: int, height: int,
+                    background: str = "") -> TextConditions:
+        """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
+        prompt behind when there is one."""
+        if isinstance(self.pipeline, StableDiffusionXLControlNetPipeline):
+            return self._encode_xl(prompt, negative, guided, width, height, background)
+        pieces = [self._pieces(text) for text in ([negative] if guided else []) + [prompt] + ([background] if background else [])]
+        count = max(len(piece) for piece in pieces)
+        notices = ()
+        if count > 1:
+            notices = (f"The prompt is longer than the text encoder takes at once; it was read in {count} pieces.",)
+        empty = self._pieces("")
+        rows = []
+        for piece in pieces:
+            ids = torch.tensor(piece + empty * (count - len(piece)), device=self.device)
+            rows.append(self.pipeline.text_encoder(ids)[0].reshape(1, -1, self.unet.config.cross_attention_dim))
+        return TextConditions(torch.cat(rows).to(self.dtype), {}, notices)
+
+    def _pieces(self, text: str) -> list[list[int]]:
+        """Token ids in runs of the text encoder's length, each with its own marks and padding."""
+        tokenizer = self.pipeline.tokenizer
+        convert = getattr(self.pipeline, "maybe_convert_prompt", None)
+        text = convert(text, tokenizer) if convert else text
+        room = tokenizer.model_max_length - 2
+        ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        runs = [ids[n:n + room] for n in range(0, len(ids), room)] or [[]]
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        return [[tokenizer.bos_token_id, *run, tokenizer.eos_token_id, *([pad] * (room - len(run)))] for run in runs]
+
+    def _encode_xl(self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str) -> TextConditions:
+        tokenizer = self.pipeline.tokenizer
+        longest = max(len(tokenizer(text, truncation=False, verbose=False).input_ids) for text in (prompt, background))
+        notices = ("The prompt is longer than the text encoders take; its end is left out.",)
+        rows, pooled = [], []
+        for n, text in enumerate([prompt, background] if background else [prompt]):
+            first = guided and n == 0
+            positive, unconditional, pool, no_pool = self.pipeline.encode_prompt(
+                prompt=text, negative_prompt=negative, device=self.device, num_images_per_prompt=1,
+                do_classifier_free_guidance=first)
+            rows += [unconditional, positive] if first else [positive]
+            pooled += [no_pool, pool] if first else [pool]
+        embeddings = torch.cat(rows)
+        size = torch.tensor([[height, width, 0, 0, height, width]], device=self.device, dtype=embeddings.dtype)
+        return TextConditions(embeddings, {"text_embeds": torch.cat(pooled), "time_ids": size.repeat(len(embeddings), 1)},
+                              notices if longest > tokenizer.model_max_length else ())
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
@@ -108,39 +169,90 @@ class ImageModel:
         return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
 
 
-def load(name: str, device: torch.device | None = None) -> ImageModel:
-    """Load a model; half precision on CUDA, float32 elsewhere. ``ShotError`` when it is missing or incomplete."""
-    device = device or best_device()
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
+def _dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
+    if options.dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[options.dtype]
+
+
+def load(name: str, device: torch.device | None = None, options: LoadOptions | None = None) -> ImageModel:
+    """Load a model. ``ShotError`` when it is missing, incomplete, or made of parts that do not fit each other."""
+    device, options = device or best_device(), options or LoadOptions()
+    dtype = _dtype(options, device)
     source = find(name)
     try:
-        pipeline = _pipeline(source.base, source.control, dtype)
-    except (OSError, ValueError, KeyError) as error:
+        pipeline = _pipeline(source, dtype)
+        _add_weights(pipeline, source)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ShotError("model", f"The model '{name}' cannot be loaded: {first}") from error
+        wanted = [part for part in (source.base, *(c for _, c in source.controls)) if not Path(part).exists()]
+        hint = f" Looked for on the model hub: {', '.join(wanted)}; without a connection, give folders instead." if wanted else ""
+        raise ShotError("model", f"The model '{name}' cannot be loaded: {first.rstrip('.')}.{hint}") from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
+    model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",))
+    _check_fit(model)
     # SDXL's auto-encoder overflows in half precision
     if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
         pipeline.vae.to(torch.float32)
-    pipeline.to(device)
+    _place(pipeline, device, options)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-    return ImageModel(name, pipeline, device, dtype)
+    if options.compiled:
+        pipeline.unet.compile()
+        for network in model.controlnets:
+            network.compile()
+    return model
 
 
-def _pipeline(base: str, control: str | None, dtype: torch.dtype) -> DiffusionPipeline:
+def _place(pipeline: DiffusionPipeline, device: torch.device, options: LoadOptions) -> None:
+    """Move a pipeline to its device, or only the part at work where the device is too small for all of it."""
+    size = sum(p.numel() * p.element_size() for part in pipeline.components.values() if isinstance(part, torch.nn.Module)
+               for p in part.parameters())
+    # a GPU that the model would fill has no room left for the frames
+    tight = device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.5 * size
+    if device.type == "cuda" and (options.offload == "on" or (options.offload == "auto" and tight)):
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    if tight and hasattr(pipeline.vae, "enable_tiling"):
+        pipeline.vae.enable_tiling()
+
+
+def _check_fit(model: ImageModel) -> None:
+    """``ShotError`` for a ControlNet that was made for another kind of base model."""
+    names = ("cross_attention_dim", "in_channels", "block_out_channels", "addition_embed_type")
+    base = [model.unet.config.get(name) for name in names]
+    for kind, network in zip(model.controls, model.controlnets, strict=True):
+        given = [network.config.get(name) for name in names]
+        if given != base:
+            name, has, needs = next((n, g, b) for n, g, b in zip(names, given, base, strict=True) if g != b)
+            raise ShotError("model", f"The ControlNet for {kind} does not fit the base model: its {name} is {has}, the model's "
+                                     f"{needs}. Use one made for this kind of model.")
+
+
+def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> None:
+    """LoRAs and textual inversions."""
+    for n, (path, _) in enumerate(source.loras):
+        pipeline.load_lora_weights(path, adapter_name=f"lora{n}")
+    if source.loras:
+        pipeline.set_adapters([f"lora{n}" for n in range(len(source.loras))], [strength for _, strength in source.loras])
+    for path in source.embeddings:
+        pipeline.load_textual_inversion(path)
+
+
+def _pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline:
     options: dict[str, Any] = {"dtype": dtype}
-    if control is None:
-        return DiffusionPipeline.from_pretrained(base, **options)
-    network = (ControlNetModel.from_single_file if control.endswith(".safetensors")
-               else ControlNetModel.from_pretrained)(control, **options)
-    options["controlnet"] = network
-    xl = network.config.get("addition_embed_type") == "text_time"
+    if not source.controls:
+        return DiffusionPipeline.from_pretrained(source.base, **options)
+    networks = [(ControlNetModel.from_single_file if control.endswith(".safetensors")
+                 else ControlNetModel.from_pretrained)(control, **options) for _, control in source.controls]
+    options["controlnet"] = networks if len(networks) > 1 else networks[0]
+    xl = networks[0].config.get("addition_embed_type") == "text_time"
     cls = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
     if not xl:
         options["safety_checker"] = None
-    if Path(base).suffix == ".safetensors":
-        return cls.from_single_file(base, **options)
-    return cls.from_pretrained(base, **options)
+    if Path(source.base).suffix == ".safetensors":
+        return cls.from_single_file(source.base, **options)
+    return cls.from_pretrained(source.base, **options)

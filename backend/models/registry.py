@@ -1,12 +1,13 @@
 """Names of image models and where their parts come from.
 
-A model is named by a preset, a diffusers pipeline folder, or ``BASE|CONTROLNET`` where each side is a folder, a hub id or
-a single ``.safetensors`` file.
+A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single
+``.safetensors`` file. A part is ``depth=``, ``normal=`` or ``openpose=`` with a ControlNet (a plain name is one for depth),
+``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shared.shot import ShotError
@@ -14,29 +15,61 @@ from shared.shot import ShotError
 STARTER = Path(__file__).resolve().parent / "starter"
 
 
+CONTROLS = ("depth", "normal", "openpose")
+
+
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a base model and its depth ControlNet are; ``control`` None means it lies in the base's folder."""
+    """Where a base model and what is added to it are.
+
+    ``controls`` are (kind, source) of the ControlNets; empty means that a depth ControlNet lies in the base's folder.
+    ``loras`` are (source, strength).
+    """
 
     base: str
-    control: str | None
+    controls: tuple[tuple[str, str], ...] = ()
+    loras: tuple[tuple[str, float], ...] = ()
+    embeddings: tuple[str, ...] = ()
 
 
 PRESETS: dict[str, ModelSource] = {
-    "starter": ModelSource(str(STARTER), None),
-    "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", "lllyasviel/control_v11f1p_sd15_depth"),
-    "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", "diffusers/controlnet-depth-sdxl-1.0"),
+    "starter": ModelSource(str(STARTER)),
+    "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
+    "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }
+
+
+def _strength(text: str) -> tuple[str, float]:
+    path, at, strength = text.rpartition("@")
+    if not at:
+        return text, 1.0
+    try:
+        return path, float(strength)
+    except ValueError:
+        raise ShotError("model", f"'{strength}' is no strength of a LoRA; write it like lora=PATH@0.8.") from None
 
 
 def find(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
-    if name in PRESETS:
-        return PRESETS[name]
-    base, bar, control = name.partition("|")
-    if bar:
-        return ModelSource(base.strip(), control.strip())
-    if (Path(name) / "model_index.json").exists():
-        return ModelSource(name, None)
-    raise ShotError("model", f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder with a ControlNet, "
-                             "or BASE|CONTROLNET.")
+    first, *parts = (part.strip() for part in name.split("|"))
+    if first in PRESETS:
+        source = PRESETS[first]
+    elif parts or (Path(first) / "model_index.json").exists():
+        source = ModelSource(first)
+    else:
+        raise ShotError("model", f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder with a ControlNet, "
+                                 "or BASE|CONTROLNET.")
+    controls, loras, embeddings = [], [], []
+    for part in parts:
+        kind, equals, value = part.partition("=")
+        if not equals:
+            controls.append(("depth", part))
+        elif kind in CONTROLS:
+            controls.append((kind, value))
+        elif kind == "lora":
+            loras.append(_strength(value))
+        elif kind == "embedding":
+            embeddings.append(value)
+        else:
+            raise ShotError("model", f"'{kind}=' is no part of a model; use {'=, '.join(CONTROLS)}=, lora= or embedding=.")
+    return replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings))

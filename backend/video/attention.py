@@ -21,14 +21,20 @@ class FirstFrameAttention:
 
     def __call__(self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
                  attention_mask: torch.Tensor | None = None, temb: torch.Tensor | None = None) -> torch.Tensor:
-        """Self-attention of (B, N, C) tokens with the keys and values of each run's first frame."""
+        """Self-attention of (B, N, C) tokens with the keys and values of each run's first frame.
+
+        Layers that look at the text in self-attention's place (``only_cross_attention``) do so as ever.
+        """
         batch, tokens, channels = hidden_states.shape
-        frames = batch // self.groups
-        anchor = hidden_states.view(self.groups, frames, tokens, channels)[:, :1]
-        anchor = anchor.expand(-1, frames, -1, -1).reshape(batch, tokens, channels)
+        if encoder_hidden_states is None:
+            frames = batch // self.groups
+            anchor = hidden_states.view(self.groups, frames, tokens, channels)[:, :1]
+            anchor = anchor.expand(-1, frames, -1, -1).reshape(batch, tokens, channels)
+        else:
+            anchor = encoder_hidden_states
 
         def heads(x: torch.Tensor) -> torch.Tensor:
-            return x.view(batch, tokens, attn.heads, -1).transpose(1, 2)
+            return x.view(batch, x.shape[1], attn.heads, -1).transpose(1, 2)
 
         query, key, value = heads(attn.to_q(hidden_states)), heads(attn.to_k(anchor)), heads(attn.to_v(anchor))
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, tokens, -1)

@@ -190,6 +190,7 @@ class PassRender:
         found["object_index"] = np.zeros(index.shape, np.uint16)
         found["object_index"][seen] = np.array(numbers, np.uint16)[where.ravel()]
         found["mask"] = characters[index]
+        found["part"] *= found["mask"] > 0
         found["rest"] *= sizes[index][..., None]
         return found
 

@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from diffusers import (  # noqa: E402
-    AutoencoderKL,
-    ControlNetModel,
-    DDIMScheduler,
-    LCMScheduler,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionPipeline,
-    TCDScheduler,
-    UNet2DConditionModel,
-)
+from diffusers import LCMScheduler, TCDScheduler, UNet2DConditionModel  # noqa: E402
 
-from backend.models.loading import load  # noqa: E402
-from backend.models.registry import STARTER  # noqa: E402
+from backend.models.loading import LoadOptions, load  # noqa: E402
 from backend.video import pipeline as video_pipeline  # noqa: E402
 from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
 from shared.shot import FramePasses, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
+from tests.backend import tiny  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """An epsilon-predicting Stable Diffusion with `AutoencoderKL`, whole and as base and ControlNet apart."""
-    torch.manual_seed(0)
-    words = StableDiffusionControlNetPipeline.from_pretrained(STARTER)
-    unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(16, 32), norm_num_groups=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=words.text_encoder.config.hidden_size, attention_head_dim=4)
-    control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
-    vae = AutoencoderKL(block_out_channels=(8, 8, 8, 8), norm_num_groups=4, down_block_types=("DownEncoderBlock2D",) * 4,
-                        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, latent_channels=4)
-    parts = dict(vae=vae, text_encoder=words.text_encoder, tokenizer=words.tokenizer, unet=unet, safety_checker=None,
-                 scheduler=DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
-                                         steps_offset=1, clip_sample=False),
-                 feature_extractor=None, requires_safety_checker=False)
     root = tmp_path_factory.mktemp("models")
-    StableDiffusionControlNetPipeline(controlnet=control, **parts).save_pretrained(root / "whole")
-    StableDiffusionPipeline(**parts).save_pretrained(root / "base")
-    control.save_pretrained(root / "control")
+    tiny.write_sd(root)
     return root
 
 
@@ -95,3 +74,94 @@ def test_a_model_without_controlnet_is_refused(folders):
         load(str(folders / "base"), torch.device("cpu"))
     with pytest.raises(ShotError, match="cannot be loaded"):
         load(f"{folders / 'base'}|{folders / 'absent'}", torch.device("cpu"))
+
+
+def test_sdxl_runs_the_whole_method(tmp_path):
+    tiny.write_sdxl(tmp_path)
+    model = load(str(tmp_path), torch.device("cpu"))
+    request = samples.request(2, steps=3, background_prompt="a beach")
+    made = np.stack(list(ShotPipeline(model, request, samples.passes(2), Watch()).frames()))
+    assert made.shape == (2, 64, 64, 3) and made.std() > 1
+    plain = np.stack(list(ShotPipeline(model, samples.request(2, steps=3), samples.passes(2), Watch()).frames()))
+    assert (plain != made).any()
+    assert model.encode_text("word " * 200, "", True, 64, 64).notices
+
+
+def test_v_prediction_models_run(tmp_path):
+    tiny.write_sd(tmp_path, prediction_type="v_prediction")
+    model = load(str(tmp_path / "whole"), torch.device("cpu"))
+    for scheduler in ("", "dpm++", "euler"):
+        request = samples.request(2, steps=4, scheduler=scheduler)
+        assert np.stack(list(ShotPipeline(model, request, samples.passes(2), Watch()).frames())).std() > 1
+
+
+def _shot_with_manifest():
+    passes = samples.passes(2)
+    normal = np.zeros((*passes.mask.shape, 3), np.float16)
+    normal[passes.mask > 0] = (0, 0, 1)
+    camera = CameraEntry(tuple(np.eye(4).ravel().tolist()), tuple(np.eye(4).ravel().tolist()))
+    points = tuple((x, y, 2.0) for x, y in np.random.default_rng(0).uniform(5, 60, (18, 2)).tolist())
+    manifest = PassesManifest(64, 64, 20.0, (1, 2), 1.0, 2.0, cameras=(camera,) * 2, people=(PersonEntry(1, (points,) * 2),))
+    return replace(passes, normal=normal), manifest
+
+
+def test_several_controlnets_at_once(folders):
+    passes, manifest = _shot_with_manifest()
+    control = folders / "control"
+    model = load(f"{folders / 'base'}|depth={control}|normal={control}|openpose={control}", torch.device("cpu"))
+    assert model.controls == ("depth", "normal", "openpose") and len(model.controlnets) == 3
+    request = samples.request(2, steps=2, manifest=manifest)
+    three = np.stack(list(ShotPipeline(model, request, passes, Watch()).frames()))
+    one = load(f"{folders / 'base'}|{control}", torch.device("cpu"))
+    assert (three != np.stack(list(ShotPipeline(one, request, passes, Watch()).frames()))).any()
+    with pytest.raises(ShotError, match="render them again"):
+        list(ShotPipeline(model, samples.request(2, steps=2), passes, Watch()).frames())
+
+
+def test_a_controlnet_for_another_model_is_refused(folders, tmp_path):
+    tiny.write_sdxl(tmp_path)
+    with pytest.raises(ShotError, match="does not fit the base model: its cross_attention_dim"):
+        load(f"{folders / 'base'}|{tmp_path / 'controlnet'}".replace("base|", "base|depth="), torch.device("cpu"))
+
+
+def test_loras_and_textual_inversions_change_the_picture(folders, tmp_path):
+    peft = pytest.importorskip("peft")
+    from safetensors.torch import save_file
+
+    base = load(str(folders / "whole"), torch.device("cpu"))
+    unet = UNet2DConditionModel.from_pretrained(folders / "whole" / "unet")
+    unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights="gaussian"))
+    torch.manual_seed(3)
+    for name, parameter in unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    state = peft.get_peft_model_state_dict(unet)
+    type(base.pipeline).save_lora_weights(tmp_path / "lora", unet_lora_layers=state)
+    width = base.pipeline.text_encoder.config.hidden_size
+    save_file({"<hero>": torch.randn(1, width) * 3}, tmp_path / "hero.safetensors")
+
+    def frames(name, prompt="a man"):
+        model = load(name, torch.device("cpu"))
+        return np.stack(list(ShotPipeline(model, samples.request(1, steps=3, prompt=prompt), samples.passes(1), Watch()).frames()))
+
+    plain = frames(str(folders / "whole"))
+    strong, weak = (frames(f"{folders / 'whole'}|lora={tmp_path / 'lora'}@{s}") for s in (1.0, 0.0))
+    assert (strong != plain).any() and np.abs(weak.astype(int) - plain).max() <= 1
+    known = frames(f"{folders / 'whole'}|embedding={tmp_path / 'hero.safetensors'}", "<hero>")
+    assert (known != frames(str(folders / "whole"), "<hero>")).any()
+    with pytest.raises(ShotError, match="cannot be loaded"):
+        load(f"{folders / 'whole'}|lora={tmp_path / 'absent'}", torch.device("cpu"))
+    with pytest.raises(ShotError, match="no strength"):
+        load(f"{folders / 'whole'}|lora=x@much", torch.device("cpu"))
+
+
+def test_missing_weights_name_the_hub_and_the_folder():
+    with pytest.raises(ShotError, match="model hub: nobody/nothing; without a connection, give folders"):
+        load("nobody/nothing|lora=x", torch.device("cpu"))
+
+
+def test_reduced_precision_and_compilation_are_options(folders):
+    model = load(str(folders / "whole"), torch.device("cpu"), LoadOptions(dtype="bfloat16"))
+    assert model.dtype == torch.bfloat16 and model.unet.dtype == torch.bfloat16
+    made = np.stack(list(ShotPipeline(model, samples.request(2, steps=2), samples.passes(2), Watch()).frames()))
+    assert made.std() > 1

@@ -4,11 +4,12 @@
 positions, ``densepose`` the paper's own source of parts and coordinates. In go ``FramePasses``, out come ``Matches``.
 """
 
+from .background import background_matches
 from .hungarian import hungarian_matches, hungarian_pair
 from .matches import Matches, shrink
 from .surface import SurfaceFrame, background_frames, match, surface_frames, surface_matches
 
 __all__ = [
-    "Matches", "SurfaceFrame", "background_frames", "hungarian_matches", "hungarian_pair", "match", "shrink", "surface_frames",
-    "surface_matches",
+    "Matches", "SurfaceFrame", "background_frames", "background_matches", "hungarian_matches", "hungarian_pair", "match", "shrink",
+    "surface_frames", "surface_matches",
 ]

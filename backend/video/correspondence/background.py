@@ -1,0 +1,34 @@
+"""Where the background of one frame is in another: at the same pixel before a still camera, at the same place of the world
+where surroundings were rendered."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shared.shot import FramePasses
+
+from .matches import Matches, centres, shrink
+from .surface import background_frames, match, reference_pixels
+
+
+def background_matches(passes: FramePasses, height: int, width: int) -> Matches:
+    """Match every frame's background with the first frame's at (height, width).
+
+    Rendered surroundings (props and scenery in ``position``) are found by their world position, so that a moving camera is
+    followed; pixels that show no surface at all keep their place. What moves in the scene is left to the surface matching.
+    """
+    index = shrink(passes.surface_index, height, width).reshape(passes.frame_count, -1)
+    frames = background_frames(passes)
+    nothing = np.empty(0, np.int64)
+    targets, sources, places = [nothing], [nothing], [np.empty((0, 2), np.float32)]
+    for frame in range(1, passes.frame_count):
+        empty = np.flatnonzero((index[frame] == 0) & (index[0] == 0))
+        here, there = empty, centres(empty, width)
+        if frames is not None:
+            pixels, found = match(frames[frame], frames[0], height, width)
+            here, there = np.concatenate([here, pixels]), np.concatenate([there, found])
+        targets.append(here)
+        places.append(there)
+        sources.append(reference_pixels(there, height, width))
+    reference = tuple(-1 if n == 0 else 0 for n in range(passes.frame_count))
+    return Matches(reference, tuple(targets), tuple(sources), tuple(places), height, width)

@@ -1,0 +1,75 @@
+"""The network's prediction for some frames of a clip: UNet and ControlNets under classifier-free guidance."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from backend.models.loading import ImageModel, TextConditions
+from shared.shot import ShotRequest
+
+from .sampling import Sampler
+
+
+def soft_region(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(F, 1, h, w) in [0, 1]: the share of each latent pixel that characters take, its edge softened by a latent pixel."""
+    shares = F.interpolate(mask[:, None].float(), size, mode="area")
+    return F.avg_pool2d(F.pad(shares, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
+class Predictor:
+    """Predicts what the scheduler needs for chosen frames.
+
+    ``text`` holds the unconditional embeddings first when guided, then the prompt's, then, with ``region`` (F, 1, h, w), those
+    of the background, which apply where the region is 0. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
+    """
+
+    def __init__(self, model: ImageModel, request: ShotRequest, sampler: Sampler, text: TextConditions,
+                 controls: list[torch.Tensor], region: torch.Tensor | None, *, anchored: bool) -> None:
+        """``anchored`` batches begin with the first frame, to which cross-frame attention looks."""
+        self._model, self._request, self._sampler, self._text = model, request, sampler, text
+        self._controls, self._region, self._anchored = controls, region, anchored
+        # some few-step models take the guidance scale as an input, and need no second pass
+        self._embedded = model.unet.config.get("time_cond_proj_dim") is not None
+        self.guided = guided(model, request)
+        #: runs of frames in a batch, for cross-frame attention
+        self.groups = int(self.guided) + 1 + int(region is not None)
+
+    def __call__(self, latents: torch.Tensor, current: torch.Tensor, rows: list[int], step: int) -> torch.Tensor:
+        """(N, C, h, w) for the latents ``current`` of the frames ``rows``; ``latents`` are the whole clip's."""
+        extra = self._anchored and rows[0] != 0
+        controls = [control[[0, *rows] if extra else rows] for control in self._controls]
+        if extra:
+            current = torch.cat([latents[:1], current])
+        count, timestep = len(current), self._sampler.timesteps[step]
+        batch = torch.cat([self._sampler.model_input(current, step)] * self.groups)
+        words = self._text.embeddings.repeat_interleave(count, 0)
+        added = {name: value.repeat_interleave(count, 0) for name, value in self._text.added.items()}
+        options = dict(encoder_hidden_states=words, added_cond_kwargs=added or None, return_dict=False)
+        condition = None
+        if self._embedded:
+            scales = torch.full((len(batch),), self._request.guidance_scale - 1)
+            condition = self._model.pipeline.get_guidance_scale_embedding(
+                scales, embedding_dim=self._model.unet.config.time_cond_proj_dim).to(batch.device, batch.dtype)
+        pictures = [torch.cat([control] * self.groups) for control in controls]
+        several = len(pictures) > 1
+        down, middle = self._model.controlnet(
+            batch, timestep, controlnet_cond=pictures if several else pictures[0],
+            conditioning_scale=[self._request.control_scale] * len(pictures) if several else self._request.control_scale,
+            **options)
+        output = self._model.unet(batch, timestep, timestep_cond=condition, down_block_additional_residuals=down,
+                                  mid_block_additional_residual=middle, **options)[0]
+        parts = list(output.chunk(self.groups))
+        unconditional = parts.pop(0) if self.guided else None
+        wanted = parts[0]
+        if self._region is not None:
+            region = self._region[[0, *rows] if extra else rows]
+            wanted = region * parts[0] + (1 - region) * parts[1]
+        if unconditional is not None:
+            wanted = unconditional + self._request.guidance_scale * (wanted - unconditional)
+        return wanted[1:] if extra else wanted
+
+
+def guided(model: ImageModel, request: ShotRequest) -> bool:
+    """Whether classifier-free guidance needs a second pass."""
+    return request.guidance_scale > 1.0 and model.unet.config.get("time_cond_proj_dim") is None

@@ -1,0 +1,86 @@
+"""The scheduler as the method needs it: whole clips at a time, clean predictions, and a history that alignment can reach."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+
+
+class Sampler:
+    """Steps all frames of a clip together with one of diffusers' schedulers (``ImageModel.new_scheduler`` lists them)."""
+
+    def __init__(self, scheduler: Any, seed: int, shared_noise: bool) -> None:
+        self._scheduler, self._seed, self._shared = scheduler, seed, shared_noise
+        self._sigmas = isinstance(scheduler, (EulerDiscreteScheduler, DPMSolverMultistepScheduler))
+
+    @property
+    def timesteps(self) -> torch.Tensor:
+        """(S,) timesteps, noisiest first."""
+        return self._scheduler.timesteps
+
+    @property
+    def resumable(self) -> bool:
+        """Whether latents alone say how to go on; multistep solvers also need the steps before."""
+        return not isinstance(self._scheduler, DPMSolverMultistepScheduler)
+
+    def begin(self, noise: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise as the scheduler's first latents."""
+        return noise * self._scheduler.init_noise_sigma
+
+    def skip_to(self, step: int) -> None:
+        """Go on at a step without those before it."""
+        if self._sigmas and step < len(self.timesteps):
+            self._scheduler._step_index = step
+
+    def model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
+        """What the network is shown for latents (N, C, h, w) at a step."""
+        if isinstance(self._scheduler, EulerDiscreteScheduler):
+            sigma = self._scheduler.sigmas[step].to(latents.device, latents.dtype)
+            return latents / (sigma**2 + 1).sqrt()
+        return self._scheduler.scale_model_input(latents, self.timesteps[step])
+
+    def clean(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
+        """The clean latents that an epsilon, v or sample prediction stands for; differentiable."""
+        kind = self._scheduler.config.prediction_type
+        if kind not in ("epsilon", "v_prediction"):
+            return output
+        if self._sigmas:
+            sigma = self._scheduler.sigmas[step].to(latents.device, torch.float32)
+            alpha = (1 / (sigma**2 + 1)).to(latents.dtype)
+            # Euler's latents carry noise of strength sigma on top of the picture; the others keep unit variance
+            if isinstance(self._scheduler, EulerDiscreteScheduler):
+                latents = latents * alpha.sqrt()
+        else:
+            alpha = self._scheduler.alphas_cumprod.to(latents.device, latents.dtype)[self.timesteps[step]]
+        if kind == "epsilon":
+            # nothing of the picture is left where alpha is 0: an epsilon model cannot say anything there
+            return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt().clamp(min=1e-4)
+        return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
+
+    def align(self, alignment: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Align what a multistep solver remembers of the steps before, as the latents were."""
+        kept = getattr(self._scheduler, "model_outputs", None)
+        if isinstance(self._scheduler, DPMSolverMultistepScheduler) and kept:
+            self._scheduler.model_outputs = [None if x is None else alignment(x) for x in kept]
+
+    def advance(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
+        """The latents (F, C, h, w) of the next step. Few-step schedulers add noise: the same to every frame where the noise is
+        shared."""
+        timestep = self.timesteps[step]
+        if isinstance(self._scheduler, DDIMScheduler):
+            return self._scheduler.step(output, timestep, latents, eta=0.0).prev_sample
+        if self._sigmas:
+            return self._scheduler.step(output, timestep, latents).prev_sample
+        moved = torch.empty_like(latents)
+        for frame in range(len(latents)):
+            entropy = (self._seed, step, 0 if self._shared else frame)
+            generator = torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+            # these schedulers count their own calls; a copy has each frame start from the same count
+            moved[frame] = copy.copy(self._scheduler).step(output[frame:frame + 1], timestep, latents[frame:frame + 1],
+                                                           generator=generator).prev_sample[0]
+        return moved
