@@ -1,4 +1,4 @@
-"""``python -m backend``: serve | generate | evaluate | export | densepose | models | doctor."""
+"""``python -m backend``: serve | generate | evaluate | measure | export | densepose | models | doctor."""
 
 from __future__ import annotations
 
@@ -78,27 +78,6 @@ def generate(args: argparse.Namespace) -> int:
     return 130 if stopped else 1
 
 
-def evaluate(args: argparse.Namespace) -> int:
-    """Measure finished frames against their passes."""
-    from PIL import Image
-
-    from .metrics.consistency import consistency
-
-    try:
-        passes, manifest = passes_folder.load(args.passes)
-        paths = [args.frames / f"{frame:04d}.png" for frame in manifest.frames]
-        images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
-        if images.shape[1:3] != passes.mask.shape[1:3]:
-            raise ShotError("size", f"The frames are {images.shape[2]}x{images.shape[1]}, the passes "
-                                    f"{manifest.width}x{manifest.height}; they must be of one shot.")
-    except (ShotError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    figures = consistency(images, passes)
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))
-    return 0
-
-
 def models(_: argparse.Namespace) -> int:
     """List the models that have names."""
     from .models.registry import PRESETS
@@ -129,7 +108,8 @@ def doctor(_: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    from .exports.command import add_commands
+    from .exports import command as exports
+    from .metrics import command as evaluation
 
     parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION)
@@ -144,11 +124,8 @@ def main(argv: list[str] | None = None) -> int:
     add_shot_arguments(command)
     command.add_argument("--jobs", type=Path, help="folder of the job store")
     command.set_defaults(run=generate)
-    command = commands.add_parser("evaluate", help="measure the consistency of finished frames")
-    command.add_argument("passes", type=Path)
-    command.add_argument("frames", type=Path)
-    command.set_defaults(run=evaluate)
-    add_commands(commands)
+    evaluation.add_commands(commands)
+    exports.add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
     commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
     args = parser.parse_args(argv)

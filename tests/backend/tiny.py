@@ -57,8 +57,9 @@ def write_sdxl(root: Path) -> None:
                             max_position_embeddings=words.tokenizer.model_max_length, projection_dim=16,
                             bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=size - 1)
     shape = dict(block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1, cross_attention_dim=32,
-                 attention_head_dim=(2, 4), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), addition_embed_type="text_time",
-                 addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 16, use_linear_projection=True)
+                 attention_head_dim=(2, 4), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                 addition_embed_type="text_time", addition_time_embed_dim=8, use_linear_projection=True,
+                 projection_class_embeddings_input_dim=6 * 8 + 16)
     unet = UNet2DConditionModel(sample_size=8, up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **shape)
     control = ControlNetModel(conditioning_embedding_out_channels=(4, 8, 8, 16), **shape)
     StableDiffusionXLControlNetPipeline(

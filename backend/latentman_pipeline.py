@@ -1,0 +1,123 @@
+"""LatentMan as diffusers pipelines, for use outside Blender.
+
+    import torch
+    from backend.latentman_pipeline import LatentManPipeline
+    from shared.passes_folder import load
+
+    passes, manifest = load("passes")
+    pipe = LatentManPipeline.from_pretrained("backend/models/starter")
+    frames = pipe("a man in a red shirt, on a beach", passes, generator=torch.Generator().manual_seed(3)).frames
+
+Everything that diffusers' own ControlNet pipelines load works: ``from_pretrained``, ``from_single_file``, LoRAs, textual
+inversions, several ControlNets, offloading, and attention processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+
+from backend.models.loading import ImageModel
+from backend.video.noise import initial_noise
+from backend.video.pipeline import Interrupted, ShotPipeline, Watch
+from shared.manifest import PassesManifest
+from shared.shot import FramePasses, Method, ShotRequest, check_passes, check_request
+
+#: (pipeline, step index, timestep, {"latents": ...}) -> tensors to go on with
+StepCallback = Callable[[Any, int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
+
+
+@dataclass
+class LatentManOutput(BaseOutput):
+    """``frames``: a list of PIL images, a float32 array (F, H, W, 3) in [0, 1], or latents (F, C, h, w)."""
+
+    frames: Any
+
+
+class _LatentManMixin:
+    """What both pipelines add to diffusers' own."""
+
+    def interrupt_now(self) -> None:
+        """Stop the running call after its current step; it returns what it has."""
+        self._interrupt = True
+
+    def __call__(self, prompt: str, passes: FramePasses, num_inference_steps: int = 50, guidance_scale: float = 7.5,
+                 negative_prompt: str = "", method: Method | str = "latentman", controlnet_conditioning_scale: float = 1.0,
+                 generator: torch.Generator | list[torch.Generator] | None = None, latents: torch.Tensor | None = None,
+                 scheduler: str = "", background_prompt: str = "", controls: tuple[str, ...] = ("depth",),
+                 manifest: PassesManifest | None = None, output_type: str = "pil",
+                 callback_on_step_end: StepCallback | None = None) -> LatentManOutput:
+        """Generate a clip whose frames fit ``passes``.
+
+        ``method`` is a preset's name or a ``Method``. ``generator`` draws the first frame's noise, which all frames share, or
+        with a list each frame's own; ``latents`` (F, C, h, w) standard normal noise takes its place. ``scheduler`` is one of
+        ``shared.shot.SCHEDULERS``. ``controls`` names the ControlNets' kinds in order; kinds other than depth need the
+        passes' ``manifest``. ``output_type`` is ``pil``, ``np`` or ``latent``. The callback may set ``pipe._interrupt``, or
+        return ``latents``, as in diffusers.
+
+        Raises ``ShotError`` for requests that cannot be run.
+        """
+        count, height, width = passes.mask.shape
+        chosen = {"method": method} if isinstance(method, Method) else {"preset": method}
+        request = ShotRequest(prompt=prompt, width=width, height=height, frames=tuple(range(1, count + 1)), fps=24.0,
+                              negative_prompt=negative_prompt, steps=num_inference_steps, guidance_scale=guidance_scale,
+                              control_scale=controlnet_conditioning_scale, scheduler=scheduler,
+                              background_prompt=background_prompt, manifest=manifest, **chosen)
+        check_request(request)
+        passes = check_passes(request, passes.arrays())
+        device = self._execution_device
+        model = ImageModel(type(self).__name__, self, device, self.unet.dtype, controls)
+        for part in (self.unet, self.vae, *model.controlnets):
+            part.requires_grad_(False)
+        self._interrupt, self._guidance_scale = False, guidance_scale
+        last: dict[str, torch.Tensor] = {}
+
+        def after_step(step: int, timestep: torch.Tensor, current: torch.Tensor) -> torch.Tensor:
+            if callback_on_step_end:
+                given = callback_on_step_end(self, step, timestep, {"latents": current}) or {}
+                current = given.get("latents", current)
+            last["latents"] = current
+            return current
+
+        watch = Watch(after_step=after_step, should_stop=lambda: self._interrupt and bool(last))
+        shape = (int(self.unet.config.in_channels), height // model.latent_factor, width // model.latent_factor)
+        noise = latents if latents is not None else self._noise(generator, count, shape, request.resolved_method())
+        run = ShotPipeline(model, request, passes, watch, noise)
+        try:
+            made = run.latents()
+        except Interrupted:
+            made = last["latents"]
+        self.maybe_free_model_hooks()
+        if output_type == "latent":
+            return LatentManOutput(frames=made)
+        watch.should_stop = lambda: False
+        pictures = [((p / 2 + 0.5).clamp(0, 1)).permute(1, 2, 0).cpu().numpy() for p in run.decoded(made)]
+        if output_type == "np":
+            return LatentManOutput(frames=np.stack(pictures))
+        return LatentManOutput(frames=[Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures])
+
+    @staticmethod
+    def _noise(generator: Any, count: int, shape: tuple[int, int, int], method: Method) -> torch.Tensor | None:
+        if generator is None:
+            seed = int(torch.randint(0, 2**31, (1,)))
+            return initial_noise(count, shape, seed, method.shared_noise)
+        if isinstance(generator, (list, tuple)):
+            return torch.cat([torch.randn((1, *shape), generator=g, device=g.device).cpu() for g in generator])
+        frames = 1 if method.shared_noise else count
+        drawn = torch.randn((frames, *shape), generator=generator, device=generator.device).cpu()
+        return drawn.repeat(count // frames, 1, 1, 1)
+
+
+class LatentManPipeline(_LatentManMixin, StableDiffusionControlNetPipeline):
+    """LatentMan on Stable Diffusion 1.x and 2.x with ControlNets."""
+
+
+class LatentManXLPipeline(_LatentManMixin, StableDiffusionXLControlNetPipeline):
+    """LatentMan on SDXL with ControlNets."""

@@ -1,0 +1,123 @@
+"""``python -m backend evaluate`` and ``python -m backend measure``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from shared import passes_folder
+from shared.console import check_writable
+from shared.shot import ShotError
+
+PROMPTS = ("a man in a red shirt and blue jeans, on a beach", "a woman in a green jacket and black trousers, in a forest",
+           "an astronaut in a white suit, on the moon")
+QUICK_FRAMES, FRAMES, STEPS = 12, 24, 20
+
+
+def _suite_shots(frames: int) -> list:
+    try:
+        from tools.studies.shots import demo_shots
+    except ImportError as error:
+        raise ShotError("suite", "The suites' shots are made by the project's own tools; run this in a clone of the project, or "
+                                 "name folders of saved passes.") from error
+    return demo_shots(frames)
+
+
+def _saved_shots(folders: list[Path]) -> list:
+    from .laboratory import Shot
+
+    out = []
+    for folder in folders:
+        passes, manifest = passes_folder.load(folder)
+        out.append(Shot(folder.resolve().name, passes, manifest.fps))
+    return out
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Run presets over shots, prompts and seeds, and report; 2 when the input is wrong."""
+    from backend.models.loading import load
+
+    from .laboratory import PAPER, VARIANTS, Laboratory, means, sweep
+    from .report import write_report
+
+    known = VARIANTS | sweep()
+    try:
+        if args.shots:
+            shots = _saved_shots(args.shots)
+        else:
+            shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[:1 if args.quick else None]
+        names = args.variants.split(",") if args.variants else {
+            "paper": list(PAPER if args.quick else VARIANTS), "sweep": ["cross_frame", *sweep()]}[args.suite]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
+        prompts = tuple(args.prompt or PROMPTS[:2 if args.quick or args.suite == "sweep" else 3])
+        seeds = tuple(args.seed or ((1,) if args.quick or args.suite == "sweep" else (1, 2)))
+        check_writable(args.out)
+        laboratory = Laboratory(args.out, load(args.model), args.steps, lambda text: print(text, file=sys.stderr, flush=True))
+        rows = laboratory.run(shots, prompts, seeds, {name: known[name] for name in names})
+    except ShotError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"Stopped; the same command goes on where it was, in {args.out}.", file=sys.stderr)
+        return 130
+    command = "python -m backend " + shlex.join(sys.argv[1:])
+    write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
+    table = {name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
+             for name, figures in means(rows).items()}
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(table, indent=1))
+    columns = ("hmse", "detail", "background_error", "silhouette_iou", "seconds_per_frame", "peak_mb")
+    print(f"{'variant':<26}" + "".join(f"{name:>19}" for name in columns))
+    for name, figures in table.items():
+        print(f"{name:<26}" + "".join(f"{'' if figures.get(key) is None else format(figures[key], '.4g'):>19}" for key in columns))
+    return 0
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Measure finished frames against their passes; 2 when the input is wrong."""
+    from .consistency import consistency
+
+    try:
+        passes, manifest = passes_folder.load(args.passes)
+        paths = [args.frames / f"{frame:04d}.png" for frame in manifest.frames]
+        images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        if images.shape[1:3] != passes.mask.shape[1:3]:
+            raise ShotError("size", f"The frames are {images.shape[2]}x{images.shape[1]}, the passes "
+                                    f"{manifest.width}x{manifest.height}; they must be of one shot.")
+    except (ShotError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps({name: None if np.isnan(value) else round(value, 4) for name, value in consistency(images, passes).items()},
+                     indent=1))
+    return 0
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register both."""
+    command = commands.add_parser("evaluate", help="compare presets over shots, prompts and seeds; goes on where it was stopped")
+    command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
+    command.add_argument("--suite", choices=("paper", "sweep"), default="paper",
+                         help="the paper's parts and modules, or ranges of their settings")
+    command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
+    command.add_argument("--variants", help="names separated by commas instead of the suite's")
+    command.add_argument("--prompt", action="append", help="may be given several times")
+    command.add_argument("--seed", action="append", type=int, help="may be given several times")
+    command.add_argument("--frames", type=int, help="frames of the suite's shots")
+    command.add_argument("--steps", type=int, default=STEPS)
+    command.add_argument("--model", default="starter")
+    command.add_argument("--out", type=Path, default=Path("build") / "evaluation", help="runs and report")
+    command.add_argument("--json", type=Path, help="file for the mean figures of every variant")
+    command.set_defaults(run=evaluate)
+    command = commands.add_parser("measure", help="measure the consistency of finished frames")
+    command.add_argument("passes", type=Path)
+    command.add_argument("frames", type=Path)
+    command.set_defaults(run=measure)

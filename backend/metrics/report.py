@@ -1,0 +1,135 @@
+"""An evaluation as JSON, CSV and one HTML page with plots, contact sheets, flicker maps and pictures that move side by side."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from backend.video.correspondence import surface_matches
+from shared.shot import FramePasses
+
+from .laboratory import COLUMNS, Shot, _read, means
+
+#: frames in a contact sheet, and the height of a picture in it
+SHEET_FRAMES, SHEET_HEIGHT = 6, 128
+#: a change of this much (0..255) is white in a flicker map
+FLICKER_WHITE = 60.0
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}
+td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering:auto}figcaption{color:#555;font-size:13px}
+@media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}td,th{border-color:#444}figcaption{color:#aaa}}"""
+
+
+def write_tables(rows: list[dict], out: Path) -> None:
+    """``results.json`` and ``results.csv``: a line for every run."""
+    clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
+    (out / "results.json").write_text(json.dumps({"runs": clean, "means": {
+        name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
+        for name, figures in means(rows).items()}}, indent=1))
+    with (out / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(clean[0]))
+        writer.writeheader()
+        writer.writerows(clean)
+
+
+def flicker_maps(images: np.ndarray, passes: FramePasses) -> np.ndarray:
+    """(F, H, W, 3) uint8: how much each surface point differs from the frame before; grey where it is not matched."""
+    height, width = images.shape[1:3]
+    matches = surface_matches(passes, height, width, "prev")
+    out = np.full(images.shape, 40, np.uint8)
+    for n in range(1, len(images)):
+        here, there = matches.target_pixels[n], matches.reference_pixels[n]
+        change = np.abs(images[n].reshape(-1, 3)[here].astype(float) - images[n - 1].reshape(-1, 3)[there]).mean(1)
+        shade = np.clip(change / FLICKER_WHITE, 0, 1)[:, None]
+        # black, red, yellow, white
+        out[n].reshape(-1, 3)[here] = (np.clip(shade * 3 - [0, 1, 2], 0, 1) * 255).astype(np.uint8)
+    return out
+
+
+def contact_sheet(rows: list[tuple[str, np.ndarray]]) -> Image.Image:
+    """A row of pictures for each (name, frames), the frames spread over the clip."""
+    label = 150
+    count = min(SHEET_FRAMES, len(rows[0][1]))
+    shape = rows[0][1].shape
+    width = round(SHEET_HEIGHT * shape[2] / shape[1])
+    sheet = Image.new("RGB", (label + count * width, SHEET_HEIGHT * len(rows)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for line, (name, frames) in enumerate(rows):
+        draw.text((6, line * SHEET_HEIGHT + SHEET_HEIGHT // 2), name, fill="black")
+        for column, n in enumerate(np.linspace(0, len(frames) - 1, count).round().astype(int)):
+            sheet.paste(Image.fromarray(frames[n]).resize((width, SHEET_HEIGHT)), (label + column * width, line * SHEET_HEIGHT))
+    return sheet
+
+
+def moving(rows: list[tuple[str, np.ndarray]], fps: float) -> bytes:
+    """The clips side by side, as an animated WebP."""
+    frames = []
+    for n in range(len(rows[0][1])):
+        sheet = contact_sheet([(name, clip[n:n + 1]) for name, clip in rows])
+        frames.append(sheet)
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, quality=80)
+    return buffer.getvalue()
+
+
+def _bars(table: dict[str, dict[str, float]], key: str) -> str:
+    """A bar chart as SVG."""
+    values = {name: figures[key] for name, figures in table.items() if not np.isnan(figures.get(key, float("nan")))}
+    if not values:
+        return ""
+    top, lines = max(values.values()) or 1.0, []
+    for n, (name, value) in enumerate(values.items()):
+        y = 18 * n
+        lines.append(f'<text x="170" y="{y + 13}" text-anchor="end">{html.escape(name)}</text>'
+                     f'<rect x="176" y="{y + 3}" width="{max(260 * value / top, 1):.1f}" height="12" fill="#4c78a8"/>'
+                     f'<text x="{182 + 260 * value / top:.1f}" y="{y + 13}">{value:.4g}</text>')
+    return (f'<figure style="display:inline-block;margin:0 2em 1em 0"><figcaption>{key}</figcaption><svg width="520" '
+            f'height="{18 * len(values) + 4}" font-size="12" fill="currentColor">{"".join(lines)}</svg></figure>')
+
+
+def _webp(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=85)
+    return buffer.getvalue()
+
+
+def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str, command: str) -> None:
+    """``results.json``, ``results.csv``, ``report.html`` (everything inside) and ``contact_sheet.png`` of the first shot."""
+    write_tables(rows, out)
+    table = means(rows)
+    columns = [key for key in COLUMNS if any(not np.isnan(figures.get(key, float("nan"))) for figures in table.values())]
+    parts = [f"<h1>{html.escape(title)}</h1><p>Made by <code>{html.escape(command)}</code>.</p><table><tr><th>variant</th>",
+             *(f"<th>{key}</th>" for key in columns), "</tr>"]
+    for name, figures in table.items():
+        cells = "".join(f"<td>{'' if np.isnan(figures.get(key, float('nan'))) else format(figures[key], '.4g')}</td>"
+                        for key in columns)
+        parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
+    parts.append("</table><h2>Plots</h2>" + "".join(_bars(table, key) for key in columns))
+    first = True
+    for group in dict.fromkeys((row["shot"], row["prompt"], row["seed"]) for row in rows):
+        own = [row for row in rows if (row["shot"], row["prompt"], row["seed"]) == group]
+        shot = shots[group[0]]
+        clips = [(row["variant"], frames) for row in own
+                 if (frames := _read(out / row["folder"], shot.passes.frame_count)) is not None]
+        flicker = [(name, flicker_maps(frames, shot.passes)) for name, frames in clips]
+        sheet = contact_sheet(clips)
+        if first:
+            sheet.save(out / "contact_sheet.png")
+            first = False
+        parts.append(f"<h2>{html.escape(group[0])}: {html.escape(group[1])} (seed {group[2]})</h2>")
+        for data, caption in (
+                (moving(clips, shot.fps), "in motion"), (_webp(sheet), "frames"),
+                (_webp(contact_sheet(flicker)), "change of each surface point against the frame before; white is "
+                                                f"{FLICKER_WHITE:g} of 255 or more")):
+            source = "data:image/webp;base64," + base64.b64encode(data).decode()
+            parts.append(f'<figure><img src="{source}"><figcaption>{caption}</figcaption></figure>')
+    (out / "report.html").write_text(f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>"
+                                     f"<style>{STYLE}</style>{''.join(parts)}")

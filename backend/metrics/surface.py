@@ -1,0 +1,186 @@
+"""Figures about surfaces: what the same point of the character looks like at different times.
+
+Colours are floats on the 0..255 scale; only pixels inside the eroded silhouettes count. Matches are exact (rest positions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.ndimage import binary_erosion, gaussian_filter
+
+from backend.video.correspondence import surface_frames, surface_matches
+from shared.shot import FramePasses
+
+#: pixels taken off the silhouette, where one pixel mixes two surfaces
+EROSION = 2
+#: pixels; what is coarser is shading and belongs to the low band, what is finer is texture
+BAND_SIGMA = 4.0
+#: side of a surface cell in typical pixel footprints
+CELL = 2.0
+#: a point must have been hidden for so many frames before it counts as reappearing
+HIDDEN_FRAMES = 4
+
+
+def inner_masks(passes: FramePasses) -> np.ndarray:
+    """(F, H, W) bool: the characters without their silhouettes' edges."""
+    return np.stack([binary_erosion(mask, iterations=EROSION) for mask in passes.mask > 0])
+
+
+def pair_errors(images: np.ndarray, passes: FramePasses) -> tuple[float, int, int]:
+    """(sum of squared differences, matched pixels, visible pixels) over consecutive frames (F, H, W, 3) uint8."""
+    frames, masks = images.astype(np.float64), inner_masks(passes)
+    matches = surface_matches(passes, masks.shape[1], masks.shape[2], "prev")
+    error, matched, visible = 0.0, 0, 0
+    for n in range(1, len(frames)):
+        here, there = matches.target_pixels[n], matches.reference_pixels[n]
+        inner = masks[n].ravel()[here] & masks[n - 1].ravel()[there]
+        a, b = frames[n].reshape(-1, 3)[here[inner]], frames[n - 1].reshape(-1, 3)[there[inner]]
+        error += float(((a - b) ** 2).mean(1).sum())
+        matched += int(inner.sum())
+        visible += int(masks[n].sum())
+    return error, matched, visible
+
+
+def hmse(images: np.ndarray, passes: FramePasses) -> float:
+    """Mean squared difference of matched surface points in consecutive frames (0..255 scale, every matched pixel counts the
+    same, the last frame is not compared with the first); after LatentMan's HMSE, in float arithmetic. NaN without matches."""
+    error, matched, _ = pair_errors(images, passes)
+    return error / matched if matched else float("nan")
+
+
+def hmse_compat(images: np.ndarray, passes: FramePasses) -> float:
+    """LatentMan's published HMSE in wider arithmetic: every frame against the next, the last against the first, the mean over
+    pairs. The published numbers wrap in 8 bits and are no anchor; this is for continuity only."""
+    ring = [*range(len(images)), 0]
+    values = []
+    for a, b in pairwise(ring):
+        pair = FramePasses(**{name: array[[b, a]] for name, array in passes.arrays().items()})
+        values.append(hmse(images[[b, a]], pair))
+    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+
+def warp_error(images: np.ndarray, passes: FramePasses) -> float:
+    """Mean squared difference between a frame and the one before moved along Blender's own motion vectors (0..255 scale), where
+    both show the same surface within two footprints; needs the ``motion`` pass of a shot with a frame step of 1, else NaN."""
+    if passes.motion is None or len(images) < 2:
+        return float("nan")
+    masks, frames = inner_masks(passes), images.astype(np.float64)
+    height, width = masks.shape[1:]
+    total, count = 0.0, 0
+    sizes = [frame.footprint for frame in surface_frames(passes)]
+    for n in range(1, len(frames)):
+        rows, cols = np.nonzero(masks[n])
+        place = np.stack([cols, rows], 1) + np.round(passes.motion[n][rows, cols]).astype(int)
+        inside = ((place >= 0) & (place < [width, height])).all(1)
+        rows, cols, (x, y) = rows[inside], cols[inside], place[inside].T
+        apart = np.linalg.norm(passes.rest[n][rows, cols] - passes.rest[n - 1][y, x], axis=-1)
+        same = (apart < 2 * sizes[n]) & masks[n - 1][y, x]
+        total += float(((frames[n][rows, cols] - frames[n - 1][y, x]) ** 2).mean(1)[same].sum())
+        count += int(same.sum())
+    return total / count if count else float("nan")
+
+
+@dataclass(frozen=True)
+class CellColours:
+    """Colours of surface cells over time: ``frame`` and ``cell`` (N,) of each sighting, its mean colours in both bands (N, 3),
+    and the pixels it covered (N,)."""
+
+    frame: np.ndarray
+    cell: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    pixels: np.ndarray
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Pixel-weighted sums for each cell of values (N, D)."""
+        out = np.zeros((int(self.cell.max()) + 1, values.shape[1]))
+        np.add.at(out, self.cell, values * self.pixels[:, None])
+        return out
+
+
+def _bands(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high band of an image (H, W, 3) inside a mask: the low band is an average of the mask's pixels only."""
+    weight = gaussian_filter(mask.astype(np.float64), BAND_SIGMA)
+    low = np.stack([gaussian_filter(image[..., c] * mask, BAND_SIGMA) for c in range(3)], -1) / np.maximum(weight, 1e-6)[..., None]
+    return low, image - low
+
+
+def cell_colours(images: np.ndarray, passes: FramePasses) -> CellColours | None:
+    """What every cell of the surface looks like at every frame; None when no surface is seen."""
+    masks, frames = inner_masks(passes), images.astype(np.float64)
+    sizes = [frame.footprint for frame in surface_frames(passes) if len(frame.pixels)]
+    if not masks.any() or not sizes:
+        return None
+    side = CELL * float(np.median(sizes))
+    index, rows, lows, highs = [], [], [], []
+    for n, mask in enumerate(masks):
+        if not mask.any():
+            continue
+        low, high = _bands(frames[n], passes.mask[n] > 0)
+        lattice = np.floor(passes.rest[n][mask] / side).astype(np.int64)
+        index.append(np.column_stack([lattice, passes.surface_index[n][mask]]))
+        rows.append(np.full(int(mask.sum()), n))
+        lows.append(low[mask])
+        highs.append(high[mask])
+    _, cell = np.unique(np.concatenate(index), axis=0, return_inverse=True)
+    frame = np.concatenate(rows)
+    key = cell.ravel() * len(frames) + frame
+    found, where, count = np.unique(key, return_inverse=True, return_counts=True)
+
+    def mean(values: list[np.ndarray]) -> np.ndarray:
+        out = np.zeros((len(found), 3))
+        np.add.at(out, where.ravel(), np.concatenate(values))
+        return out / count[:, None]
+
+    return CellColours(found % len(frames), found // len(frames), mean(lows), mean(highs), count)
+
+
+def surface_variance(colours: CellColours | None, band: str, lag: int | None) -> float:
+    """Half the mean squared change of cells between frames ``lag`` apart, or with None their variance over the whole clip;
+    weighted by area, on the 0..255 scale, ``band`` ``low`` or ``high``. NaN where nothing can be compared."""
+    if colours is None:
+        return float("nan")
+    values = colours.low if band == "low" else colours.high
+    if lag is None:
+        weight = np.zeros(int(colours.cell.max()) + 1)
+        np.add.at(weight, colours.cell, colours.pixels)
+        mean = colours.sums(values) / weight[:, None]
+        seen = np.bincount(colours.cell)[colours.cell] > 1
+        if not seen.any():
+            return float("nan")
+        error = ((values - mean[colours.cell]) ** 2).mean(1)
+        return float(np.average(error[seen], weights=colours.pixels[seen]))
+    span = int(colours.frame.max()) + lag + 1
+    key = colours.cell * span + colours.frame
+    order = np.argsort(key)
+    at = np.searchsorted(key[order], key + lag)
+    hit = (at < len(key)) & (key[order[np.minimum(at, len(key) - 1)]] == key + lag)
+    if not hit.any():
+        return float("nan")
+    later = order[at[hit]]
+    error = ((values[hit] - values[later]) ** 2).mean(1) / 2
+    return float(np.average(error, weights=np.minimum(colours.pixels[hit], colours.pixels[later])))
+
+
+def liveliness(colours: CellColours | None) -> float:
+    """Root mean square of the low band's departure from the best single texture (0..255 scale): light that moves over the
+    surface. A baked texture scores about 0; flicker scores high too, so it is read together with ``hmse``."""
+    return float(np.sqrt(surface_variance(colours, "low", None)))
+
+
+def reappearance(colours: CellColours | None) -> float:
+    """Mean squared change of cells that were hidden for at least ``HIDDEN_FRAMES`` frames, from the last sight to the next one
+    (0..255 scale, both bands together, weighted by area); NaN when nothing comes back."""
+    if colours is None:
+        return float("nan")
+    order = np.lexsort((colours.frame, colours.cell))
+    cell, frame = colours.cell[order], colours.frame[order]
+    values, pixels = (colours.low + colours.high)[order], colours.pixels[order]
+    back = (cell[1:] == cell[:-1]) & (frame[1:] - frame[:-1] > HIDDEN_FRAMES)
+    if not back.any():
+        return float("nan")
+    error = ((values[1:] - values[:-1]) ** 2).mean(1)[back]
+    return float(np.average(error, weights=np.minimum(pixels[1:], pixels[:-1])[back]))

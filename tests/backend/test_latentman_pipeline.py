@@ -1,0 +1,66 @@
+"""The method as a diffusers pipeline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from backend.latentman_pipeline import LatentManPipeline, LatentManXLPipeline  # noqa: E402
+from shared.shot import METHODS, ShotError  # noqa: E402
+from tests import samples  # noqa: E402
+from tests.backend import tiny  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory):
+    """From a tiny folder that diffusers wrote."""
+    root = tmp_path_factory.mktemp("tiny")
+    tiny.write_sd(root)
+    return LatentManPipeline.from_pretrained(root / "whole")
+
+
+def _generator(seed=3):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_clip_from_passes(pipe):
+    passes = samples.passes(3)
+    made = pipe("a man", passes, 4, generator=_generator(), output_type="np").frames
+    assert made.shape == (3, 64, 64, 3) and made.dtype == np.float32 and 0 <= made.min() < made.max() <= 1
+    again = pipe("a man", passes, 4, generator=_generator(), output_type="pil").frames
+    assert np.abs(np.asarray(again[2]) / 255 - made[2]).max() < 0.003
+    other = pipe("a man", passes, 4, generator=_generator(4), output_type="np").frames
+    assert np.abs(other - made).max() > 0.01
+    plain = pipe("a man", passes, 4, method=METHODS["per_frame"], generator=[_generator(n) for n in range(3)], output_type="latent")
+    assert plain.frames.shape == (3, 4, 8, 8) and not torch.allclose(plain.frames[0], plain.frames[1])
+
+
+def test_callbacks_and_interruption_are_diffusers_own(pipe):
+    seen = []
+
+    def callback(pipeline, step, timestep, tensors):
+        seen.append((step, int(timestep)))
+        if step == 1:
+            pipeline._interrupt = True
+        return {"latents": tensors["latents"] * 1.0}
+
+    made = pipe("a man", samples.passes(2), 5, generator=_generator(), output_type="latent", callback_on_step_end=callback)
+    assert [step for step, _ in seen] == [0, 1] and made.frames.shape == (2, 4, 8, 8)
+    zeroed = pipe("a man", samples.passes(2), 2, generator=_generator(), output_type="latent",
+                  callback_on_step_end=lambda p, step, t, tensors: {"latents": tensors["latents"] * 0} if step == 1 else None)
+    assert float(zeroed.frames.abs().max()) == 0
+
+
+def test_bad_calls_are_one_sentence(pipe):
+    with pytest.raises(ShotError, match="prompt is empty"):
+        pipe(" ", samples.passes(2))
+    with pytest.raises(ShotError, match="no preset 'x'"):
+        pipe("a man", samples.passes(2), method="x")
+
+
+def test_sdxl(tmp_path):
+    tiny.write_sdxl(tmp_path)
+    pipe = LatentManXLPipeline.from_pretrained(tmp_path)
+    assert len(pipe("a man", samples.passes(2), 2, generator=_generator()).frames) == 2

@@ -1,0 +1,209 @@
+"""Figures on constructed clips whose right answers are known, and the laboratory around them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from backend.__main__ import main  # noqa: E402
+from backend.metrics.baselines import bake, blurred, sample  # noqa: E402
+from backend.metrics.consistency import background_error  # noqa: E402
+from backend.metrics.laboratory import VARIANTS, Laboratory, PeakMemory, Shot, means, sweep  # noqa: E402
+from backend.metrics.pictures import contour, detail, silhouette_iou  # noqa: E402
+from backend.metrics.report import flicker_maps, write_report  # noqa: E402
+from backend.metrics.surface import (  # noqa: E402
+    cell_colours,
+    hmse,
+    hmse_compat,
+    liveliness,
+    reappearance,
+    surface_variance,
+    warp_error,
+)
+from backend.models.loading import load  # noqa: E402
+from shared import passes_folder  # noqa: E402
+from shared.shot import FramePasses  # noqa: E402
+from tests import samples  # noqa: E402
+from tests.backend import tiny  # noqa: E402
+
+FRAMES = 6
+
+
+@pytest.fixture
+def passes():
+    """A disc that moves by three pixels a frame."""
+    return samples.passes(FRAMES, 64, 3)
+
+
+def _painted(passes, background=30):
+    """A checkered texture that sticks to the surface, (F, H, W, 3) uint8."""
+    u, v = (np.floor(passes.rest[..., axis] * 100 / 2 + 0.5).astype(int) for axis in (0, 1))
+    checks = np.where((u + v) % 2 == 0, 90, 160)
+    image = np.where(passes.mask > 0, checks, background)
+    return np.repeat(image[..., None], 3, -1).astype(np.uint8)
+
+
+def _brightened(images, passes, amounts):
+    out = images.astype(int)
+    for n, amount in enumerate(amounts):
+        out[n][passes.mask[n] > 0] += amount
+    return out.clip(0, 255).astype(np.uint8)
+
+
+def test_a_texture_that_sticks_does_not_flicker(passes):
+    images = _painted(passes)
+    colours = cell_colours(images, passes)
+    assert hmse(images, passes) == 0 and background_error(images, passes) == 0
+    assert surface_variance(colours, "low", None) < 1 and surface_variance(colours, "high", 1) < 1 and liveliness(colours) < 1
+
+
+def test_alternating_brightness_is_measured_in_floats(passes):
+    """Steps of 20 are 400 squared, not 400 modulo 256: the uint8 trap."""
+    images = _brightened(_painted(passes), passes, [0, 20] * 3)
+    assert hmse(images, passes) == pytest.approx(400, rel=1e-6)
+    big = _brightened(_painted(passes), passes, [-60, 60] * 3)
+    assert hmse(big, passes) == pytest.approx(120**2, rel=1e-6)
+    colours = cell_colours(images, passes)
+    # at each point half the frames are 10 above and half 10 below the mean: a low-band variance of 100
+    assert surface_variance(colours, "low", None) == pytest.approx(100, rel=0.05)
+    assert surface_variance(colours, "low", 1) == pytest.approx(200, rel=0.05)
+    assert surface_variance(colours, "low", 2) == pytest.approx(0, abs=0.5)
+    assert surface_variance(colours, "high", None) < 5 and liveliness(colours) == pytest.approx(10, rel=0.03)
+
+
+def test_texture_that_swims_is_seen_in_the_high_band(passes):
+    rows, cols = np.mgrid[0:64, 0:64]
+    screen = np.where((rows // 2 + cols // 2) % 2 == 0, 90, 160)  # stays on the screen while the body moves on
+    moved = np.repeat(np.where(passes.mask > 0, screen, 30)[..., None], 3, -1).astype(np.uint8)
+    colours = cell_colours(moved, passes)
+    assert hmse(moved, passes) > 500 and surface_variance(colours, "high", None) > 100
+    assert surface_variance(colours, "high", None) > 3 * surface_variance(colours, "low", None)
+
+
+def test_the_cyclic_figure_counts_the_last_pair(passes):
+    images = _brightened(_painted(passes), passes, [0, 0, 0, 0, 0, 30])
+    assert hmse(images, passes) == pytest.approx(900 / 5, rel=0.02)
+    assert hmse_compat(images, passes) == pytest.approx(2 * 900 / 6, rel=0.02)
+
+
+def test_warping_along_motion_vectors(passes):
+    motion = np.zeros((*passes.mask.shape, 2), np.float32)
+    motion[passes.mask > 0] = (-3, 0)
+    moving = replace(passes, motion=motion)
+    images = _brightened(_painted(passes), passes, [0, 10] * 3)
+    assert warp_error(images, moving) == pytest.approx(100, rel=1e-6)
+    assert np.isnan(warp_error(images, passes))
+
+
+def test_only_what_was_hidden_long_enough_reappears():
+    passes = samples.passes(8, 64, 0)
+    hidden = {name: array.copy() for name, array in passes.arrays().items()}
+    for array in hidden.values():
+        array[2:7] = 0  # five frames without the character
+    shot = FramePasses(**hidden)
+    images = _painted(passes)
+    assert reappearance(cell_colours(images, shot)) == pytest.approx(0, abs=1)
+    images = _brightened(images, passes, [0] * 7 + [25])
+    assert reappearance(cell_colours(images, shot)) == pytest.approx(625, rel=0.02)
+    assert np.isnan(reappearance(cell_colours(images, passes)))
+
+
+def test_a_blur_has_less_detail_and_wins_nothing_else(passes, rng):
+    noisy = (_painted(passes).astype(int) + rng.integers(-40, 40, (FRAMES, 64, 64, 1))).clip(0, 255).astype(np.uint8)
+    blur = blurred(noisy)
+    assert detail(noisy, noisy, passes) == pytest.approx(1) and detail(blur, noisy, passes) < 0.4
+    assert hmse(blur, passes) < hmse(noisy, passes), "flicker alone would like the blur better"
+
+
+def test_a_bake_is_steady_and_dead(passes):
+    lively = _brightened(_painted(passes), passes, [0, 10, 20, 30, 20, 10])
+    baked = bake(lively, passes)
+    assert hmse(baked, passes) < 1 < 50 < hmse(lively, passes)
+    assert liveliness(cell_colours(baked, passes)) < 1.5 < 8 < liveliness(cell_colours(lively, passes))
+    assert (baked[passes.mask == 0] == lively[passes.mask == 0]).all()
+
+
+def test_bilinear_reading():
+    image = np.arange(12, dtype=float).reshape(2, 2, 3)
+    np.testing.assert_allclose(sample(image, np.array([[1.0, 1.0], [0.5, 0.5]])), [image.mean((0, 1)), image[0, 0]])
+
+
+def test_the_silhouette_is_where_the_depth_says(passes, rng):
+    images = _painted(passes)
+    away = np.roll(images, 18, 1)
+    noise = rng.integers(0, 255, images.shape).astype(np.uint8)
+    assert silhouette_iou(images, passes) > 0.95
+    assert silhouette_iou(away, passes) < 0.7 and silhouette_iou(noise, passes) < 0.6
+    flat = _painted(passes)
+    flat[passes.mask > 0] = 120  # the checks themselves have edges
+    assert contour(flat, passes) > 5 and contour(np.roll(flat, 18, 1), passes) < 2
+    assert contour(noise, passes) == pytest.approx(1, abs=0.1)
+
+
+def test_nothing_to_compare_is_not_a_number(passes):
+    empty = FramePasses(**{name: np.zeros_like(array) for name, array in passes.arrays().items()})
+    images = _painted(passes)
+    assert np.isnan(hmse(images, empty)) and cell_colours(images, empty) is None
+    assert all(np.isnan(f(None)) for f in (liveliness, reappearance)) and np.isnan(silhouette_iou(images, empty))
+    assert np.isnan(hmse(images[:1], FramePasses(**{n: a[:1] for n, a in passes.arrays().items()})))
+
+
+def test_peak_memory_sees_an_allocation():
+    with PeakMemory(torch.device("cpu")) as memory:
+        held = np.ones(60_000_000, np.uint8)
+        for _ in range(20):
+            held += 1
+    assert 30 < memory.megabytes < 500
+
+
+def test_flicker_maps_are_dark_where_nothing_changes(passes):
+    images = _brightened(_painted(passes), passes, [0, 0, 60, 60, 60, 60])
+    found = flicker_maps(images, passes)
+    assert (found[1][passes.mask[1] > 0] == 0).all() and (found[2][passes.mask[2] > 0] == 255).mean() > 0.9
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny random model's folder."""
+    root = tmp_path_factory.mktemp("tiny")
+    tiny.write_sd(root)
+    return root / "whole"
+
+
+def test_the_laboratory_goes_on_where_it_was_stopped(model, tmp_path):
+    said = []
+    shot = Shot("disc", samples.passes(3, 64, 3))
+    laboratory = Laboratory(tmp_path, load(str(model), torch.device("cpu")), 2, said.append)
+    chosen = {name: VARIANTS[name] for name in ("cross_frame", "latentman")}
+    rows = laboratory.run([shot], ("a man", "a woman"), (1,), chosen)
+    assert len(said) == 6 and {row["variant"] for row in rows} == {"cross_frame", "latentman", "blurred", "bake"}
+    (tmp_path / "disc" / "2-1" / "latentman" / "0002.png").unlink()
+    assert laboratory.run([shot], ("a man", "a woman"), (1,), chosen)[0]["hmse"] == rows[0]["hmse"]
+    assert len(said) == 7, "only the run with a missing frame is made again"
+    table = means(rows)
+    assert table["blurred"]["detail"] < table["cross_frame"]["detail"] and table["latentman"]["seconds_per_frame"] > 0
+    write_report(rows, {"disc": shot}, tmp_path, "<Test>", "command")
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;Test&gt;" in page and "image/webp" in page and (tmp_path / "contact_sheet.png").exists()
+    assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == len(rows)
+    assert (tmp_path / "results.csv").read_text().count("\n") == len(rows) + 1
+
+
+def test_the_command_evaluates_saved_shots(model, tmp_path, capsys):
+    passes, _ = samples.passes(3, 64, 3), None
+    manifest = passes_folder.PassesManifest(64, 64, 20.0, (1, 2, 3), 2.0, 4.0)
+    passes_folder.save(tmp_path / "disc", passes, manifest)
+    figures = tmp_path / "figures.json"
+    arguments = ["evaluate", str(tmp_path / "disc"), "--model", str(model), "--steps", "2", "--prompt", "a man", "--seed", "4",
+                 "--out", str(tmp_path / "out"), "--json", str(figures), "--variants"]
+    assert main([*arguments, "cross_frame,sla_until_0.2"]) == 0
+    table = json.loads(figures.read_text())
+    assert set(table) == {"cross_frame", "sla_until_0.2", "blurred", "bake"} and table["cross_frame"]["hmse"] >= 0
+    assert main([*arguments, "nonsense"]) == 2
+    assert "no variant 'nonsense'" in capsys.readouterr().err
+    assert {"sla_until_0.4", "pwg_rho_0.01"} <= set(sweep())
