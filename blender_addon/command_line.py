@@ -85,7 +85,7 @@ def _generate(args: argparse.Namespace) -> int:
         connect(session, args.endpoint)
         session.generation = generation = Generation(
             bpy.context, character, request, session.client, args.out, folder_per_job=False,
-            keep_passes=args.save_passes, subjects=args.subjects.upper(), keep_lent=True, on_message=out.show)
+            keep_passes=args.save_passes, subjects=args.subjects.upper(), keep_lent=True, alpha=args.alpha, on_message=out.show)
         while not generation.done:
             session.pump()
             if interrupted:
@@ -166,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="render passes, generate frames, store them")
     console.add_shot_arguments(generate)
     _scene_arguments(generate)
+    generate.add_argument("--alpha", action="store_true", help="cut the character out: frames with transparency")
     generate.add_argument("--endpoint", help="address of a running backend; one is started when left out")
     generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `backend generate`")
     generate.set_defaults(run=_generate)

@@ -18,15 +18,16 @@ import numpy as np
 
 from .client import BackendClient, ConnectionLost, Event
 from .passes.render import PassRender
-from .shared_link import messages, passes_folder, shot
+from .shared_link import compositing, messages, passes_folder, shot
 
 
 def save_png(image: np.ndarray, path: Path) -> None:
-    """Write (H, W, 3) uint8 as PNG: whole or not at all."""
-    height, width = image.shape[:2]
+    """Write (H, W, 3 or 4) uint8 as PNG: whole or not at all."""
+    height, width, channels = image.shape
     rgba = np.ones((height, width, 4), np.float32)
-    rgba[..., :3] = image[::-1].astype(np.float32) / 255
-    picture = bpy.data.images.new("LatentMan Frame", width, height, alpha=False)
+    rgba[..., :channels] = image[::-1].astype(np.float32) / 255
+    picture = bpy.data.images.new("LatentMan Frame", width, height, alpha=channels == 4)
+    picture.alpha_mode = "STRAIGHT" if channels == 4 else "NONE"
     try:
         picture.pixels.foreach_set(rgba.ravel())
         part = path.with_name(path.stem + ".part.png")
@@ -42,9 +43,9 @@ class Generation:
 
     def __init__(self, context: bpy.types.Context, character: bpy.types.Object | None, request: shot.ShotRequest,
                  client: BackendClient, out: Path, *, folder_per_job: bool, keep_passes: Path | None = None,
-                 subjects: str = "CHARACTER", range_frames: tuple[int, ...] = (), keep_lent: bool = False,
+                 subjects: str = "CHARACTER", range_frames: tuple[int, ...] = (), keep_lent: bool = False, alpha: bool = False,
                  on_message: Callable[[Any], None] | None = None) -> None:
-        """``subjects``, ``range_frames`` and ``keep_lent`` as for ``PassRender``.
+        """``subjects``, ``range_frames`` and ``keep_lent`` as for ``PassRender``; ``alpha`` cuts the characters out.
 
         Raises ``ShotError`` for settings that cannot be run and for scenes that cannot be rendered.
         """
@@ -58,6 +59,7 @@ class Generation:
         self.seconds: dict[str, float] = {}
         self._client, self._on_message = client, on_message
         self._folder_per_job, self._keep_passes = folder_per_job, keep_passes
+        self._alpha, self._masks = alpha, np.empty((0, 0, 0), np.uint8)
         self._ticket, self._job = uuid.uuid4().hex, ""
         self._render = PassRender(context, character, request.frames, request.width, request.height, subjects=subjects,
                                   range_frames=range_frames, keep_lent=keep_lent)
@@ -122,6 +124,8 @@ class Generation:
             return
         self._rendering = False
         passes, manifest = self._render.result(), self._render.manifest(self.request.fps)
+        if self._alpha:
+            self._masks = passes.mask
         self.seconds["passes"] = time.perf_counter() - self._started
         if self._keep_passes:
             passes_folder.save(self._keep_passes, passes, manifest)
@@ -154,7 +158,8 @@ class Generation:
             return
         if isinstance(message, messages.FrameResult):
             path = self.folder / f"{message.frame:04d}.png"
-            save_png(arrays["image"], path)
+            image = arrays["image"]
+            save_png(compositing.cut_out(image, self._masks[message.index]) if self._alpha else image, path)
             self.frames[message.index] = path
         elif isinstance(message, messages.Cancelled):
             self.cancelled = True

@@ -202,7 +202,8 @@ class AdvancedPanel(_Box):
         settings = properties.of(context)
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("steps", "guidance_scale", "control_scale", "width", "height", "output"):
+        for name in ("steps", "guidance_scale", "control_scale", "scheduler", "matching", "background_prompt", "keep_background",
+                     "character_only", "width", "height", "output"):
             column.prop(settings, name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import bpy
+import msgspec
 from bpy.props import (
     BoolProperty,
     CollectionProperty,
@@ -150,6 +151,21 @@ class LatentManSettings(bpy.types.PropertyGroup):
                                               "halves the time")
     control_scale: FloatProperty(name="Control", default=1.0, min=0.0, max=2.0,
                                  description="How strongly the depth decides where the body is")
+    background_prompt: StringProperty(name="Background", description="What is around the character, when the prompt shall be the "
+                                                                     "character's alone; needs a third more time")
+    keep_background: BoolProperty(name="Keep Background", default=False,
+                                  description="The same background on every frame; it follows a moving camera when the whole scene "
+                                              "is in the picture")
+    character_only: BoolProperty(name="Character Only", default=False,
+                                 description="Frames are transparent around the character, to lie over other strips")
+    matching: EnumProperty(name="Matching", items=(
+        ("PRESET", "Preset's Own", ""), ("surface", "Surface", "Exact, from the surface's rest positions"),
+        ("hungarian", "Hungarian", "The paper's, within each body part")), description="How corresponding pixels are found")
+    scheduler: EnumProperty(name="Scheduler", items=tuple(
+        (name.upper() or "MODEL", label, text) for name, label, text in (
+            ("", "Model's Own", "DDIM, or what a few-step model was made with"), ("ddim", "DDIM", "The paper's"),
+            ("dpm++", "DPM++ 2M", "Good pictures in fewer steps"), ("euler", "Euler", ""),
+            ("lcm", "LCM", "For models distilled to few steps"), ("tcd", "TCD", "For models distilled to few steps"))))
     width: IntProperty(name="Width", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame width")
     height: IntProperty(name="Height", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame height")
     subjects: EnumProperty(name="In the Picture", items=SUBJECT_ITEMS, description="What the image model sees of the scene")
@@ -170,10 +186,17 @@ class LatentManSettings(bpy.types.PropertyGroup):
 
     def request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
         """The request that these settings describe."""
+        method = shot.METHODS[self.preset]
+        if self.keep_background:
+            method = msgspec.structs.replace(method, background=shot.Background())
+        if self.matching != "PRESET":
+            method = msgspec.structs.replace(method, matching=self.matching)
         return shot.ShotRequest(
             prompt=self.prompt, negative_prompt=self.negative_prompt, width=self.width, height=self.height, frames=frames,
             fps=scene.render.fps / scene.render.fps_base, seed=self.seed, model=self.model.strip() or "starter",
-            preset=self.preset, steps=self.steps, guidance_scale=self.guidance_scale, control_scale=self.control_scale)
+            preset=self.preset, steps=self.steps, guidance_scale=self.guidance_scale, control_scale=self.control_scale,
+            method=None if method == shot.METHODS[self.preset] else method, background_prompt=self.background_prompt.strip(),
+            scheduler="" if self.scheduler == "MODEL" else self.scheduler.lower())
 
 
 def of(context: bpy.types.Context) -> LatentManSettings:

@@ -1,4 +1,4 @@
-"""``python -m backend export`` and ``python -m backend densepose``."""
+"""``python -m backend export``, ``composite`` and ``densepose``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from shared import passes_folder
+from shared.compositing import cut_out, laid_over
 from shared.console import check_writable
 from shared.shot import ShotError
 
@@ -42,6 +43,27 @@ def _pictures(folder: Path, frames: tuple[int, ...]) -> np.ndarray:
         raise ShotError("frames", f"{folder} does not hold one picture for each frame, named like 0001.png ({error}).") from error
 
 
+def composite(args: argparse.Namespace) -> int:
+    """Finished frames with the character cut out, or laid over other pictures; 2 when the input is wrong."""
+    try:
+        passes, manifest = passes_folder.load(args.passes)
+        frames = _pictures(args.frames, manifest.frames)
+        below = _pictures(args.over, manifest.frames) if args.over else None
+        for name, pictures in (("frames", frames), ("pictures below", below)):
+            if pictures is not None and pictures.shape[:3] != passes.mask.shape:
+                raise ShotError("size", f"The {name} are {pictures.shape[2]}x{pictures.shape[1]}, the passes "
+                                        f"{manifest.width}x{manifest.height}; they must be of one shot and size.")
+        check_writable(args.out)
+        for n, frame in enumerate(manifest.frames):
+            made = (cut_out(frames[n], passes.mask[n]) if below is None else laid_over(frames[n], passes.mask[n], below[n]))
+            Image.fromarray(made).save(args.out / f"{frame:04d}.png")
+    except ShotError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{len(manifest.frames)} pictures in {args.out}")
+    return 0
+
+
 def densepose(args: argparse.Namespace) -> int:
     """Passes whose parts and coordinates come from DensePose, run on RGB renders of the same frames."""
     from backend.video.correspondence.densepose import predictor, with_iuv
@@ -66,12 +88,18 @@ def densepose(args: argparse.Namespace) -> int:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register both."""
+    """Register them."""
     command = commands.add_parser("export", help="saved passes as pictures for other tools")
     command.add_argument("passes", type=Path)
     command.add_argument("--maps", default=",".join(MAPS), help="any of " + ", ".join(MAPS) + ", separated by commas")
     command.add_argument("--out", type=Path, required=True)
     command.set_defaults(run=export)
+    command = commands.add_parser("composite", help="cut the character out of finished frames, or lay it over other pictures")
+    command.add_argument("passes", type=Path)
+    command.add_argument("frames", type=Path)
+    command.add_argument("--over", type=Path, help="folder of pictures to lie below, such as Blender's own render")
+    command.add_argument("--out", type=Path, required=True)
+    command.set_defaults(run=composite)
     command = commands.add_parser("densepose", help="passes with parts and coordinates by DensePose from RGB renders")
     command.add_argument("passes", type=Path)
     command.add_argument("renders", type=Path, help="folder with 0001.png and so on, of the passes' size")

@@ -43,7 +43,8 @@ def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], previ
         console.check_writable(folder)
         session.error = ""
         session.generation = Generation(context, settings.character, request, session.client, folder, folder_per_job=True,
-                                        subjects=settings.subjects, range_frames=settings.frames(scene))
+                                        subjects=settings.subjects, range_frames=settings.frames(scene),
+                                        alpha=settings.character_only)
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}

@@ -11,6 +11,9 @@ import pytest
 pytest.importorskip("PIL.ImageDraw")
 pytest.importorskip("scipy")
 
+from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion
+
 from backend.__main__ import main
 from backend.exports import iuv_images, normal_images, openpose_images
 from backend.exports.skeleton import LIMBS
@@ -91,3 +94,24 @@ def test_the_command_writes_every_map(tmp_path, capsys):
     assert set(np.unique(passes_folder.load(tmp_path / "dense")[0].part)) == {0, 7, 8, 9, 10}
     assert main(["densepose", str(tmp_path / "passes"), iuv, "--out", str(tmp_path / "dense")]) == 2
     assert "--weights" in capsys.readouterr().err
+
+
+def test_characters_are_cut_out_and_laid_over(tmp_path, capsys):
+    passes, manifest, _ = _shot()
+    passes_folder.save(tmp_path / "passes", passes, manifest)
+    for name, value in (("frames", 200), ("below", 50), ("small", 50)):
+        (tmp_path / name).mkdir()
+        for n in (1, 2):
+            side = 32 if name == "small" else 64
+            Image.fromarray(np.full((side, side, 3), value, np.uint8)).save(tmp_path / name / f"{n:04d}.png")
+    base = ["composite", str(tmp_path / "passes"), str(tmp_path / "frames")]
+    assert main([*base, "--out", str(tmp_path / "alpha")]) == 0
+    cut = np.asarray(Image.open(tmp_path / "alpha" / "0002.png"))
+    inner = binary_erosion(passes.mask[1] > 0)
+    outer = ~binary_dilation(passes.mask[1] > 0)
+    assert cut.shape == (64, 64, 4) and (cut[..., 3][inner] > 200).all() and (cut[..., 3][outer] == 0).any()
+    assert main([*base, "--over", str(tmp_path / "below"), "--out", str(tmp_path / "over")]) == 0
+    laid = np.asarray(Image.open(tmp_path / "over" / "0002.png"))
+    assert laid[32, 25, 0] == 200 and laid[0, 0, 0] == 50
+    assert main([*base, "--over", str(tmp_path / "small"), "--out", str(tmp_path / "over")]) == 2
+    assert "of one shot and size" in capsys.readouterr().err
