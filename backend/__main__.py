@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,24 @@ from shared.messages import FrameResult, Message
 from shared.shot import ShotError, check_passes, check_request
 from shared.version import VERSION
 
+if TYPE_CHECKING:
+    from .models.loading import LoadOptions
+
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:48573"
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto",
+                        help="auto is half precision on CUDA")
+    parser.add_argument("--compile", action="store_true", help="fuse the networks' operations; slow to begin, then quicker")
+    parser.add_argument("--offload", choices=("auto", "on", "off"), default="auto",
+                        help="keep on the GPU only the part that works; auto does so when the model would fill it")
+
+
+def _options(args: argparse.Namespace) -> LoadOptions:
+    from .models.loading import LoadOptions
+
+    return LoadOptions(args.dtype, args.compile, args.offload)
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -29,7 +47,7 @@ def serve(args: argparse.Namespace) -> int:
 
     clients = set(args.clients.read_bytes().split()) if args.clients else set()
     try:
-        server = Server(args.endpoint, args.jobs or data_folder() / "jobs", clients)
+        server = Server(args.endpoint, args.jobs or data_folder() / "jobs", clients, _options(args))
     except RefusedToBind as error:
         print(error, file=sys.stderr)
         return 2
@@ -70,7 +88,7 @@ def generate(args: argparse.Namespace) -> int:
 
     stopped = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-    finished = run(job, ModelCache(), emit, lambda: bool(stopped))
+    finished = run(job, ModelCache(_options(args)), emit, lambda: bool(stopped))
     missing = [f for f in request.frames if not (args.out / f"{f:04d}.png").exists()]
     if finished and not missing:
         (args.out / "report.json").write_text(json.dumps(job.report(), indent=1))
@@ -118,11 +136,13 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--endpoint", default=DEFAULT_ENDPOINT, help="port 0 picks a free one")
     command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
     command.add_argument("--jobs", type=Path, help="folder of the job store")
+    _add_options(command)
     command.set_defaults(run=serve)
     command = commands.add_parser("generate", help="frames from a folder of saved passes")
     command.add_argument("passes", type=Path)
     add_shot_arguments(command)
     command.add_argument("--jobs", type=Path, help="folder of the job store")
+    _add_options(command)
     command.set_defaults(run=generate)
     evaluation.add_commands(commands)
     exports.add_commands(commands)

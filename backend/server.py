@@ -39,7 +39,7 @@ from shared.version import VERSION
 
 from .jobs.runner import ModelCache, run
 from .jobs.store import Job, JobStore
-from .models.loading import best_device
+from .models.loading import LoadOptions, best_device
 from .models.registry import PRESETS
 
 RELAY = "inproc://job-messages"
@@ -82,7 +82,7 @@ def check_endpoint(endpoint: str, extra_clients: set[bytes]) -> None:
 class Server:
     """The backend service. ``serve`` returns after ``stop`` or never."""
 
-    def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes]) -> None:
+    def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], options: LoadOptions | None = None) -> None:
         """Binds at once; ``endpoint`` then holds the real address, also for port 0."""
         check_endpoint(endpoint, extra_clients)
         self._context = zmq.Context()
@@ -100,7 +100,7 @@ class Server:
         self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._relay = self._context.socket(zmq.PULL)
         self._relay.bind(RELAY)
-        self._store, self._models = JobStore(jobs), ModelCache()
+        self._store, self._models = JobStore(jobs), ModelCache(options)
         self._waiting: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._tickets: dict[str, _Ticket] = {}
         self._stopping = threading.Event()

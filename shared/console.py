@@ -12,7 +12,7 @@ import msgspec
 
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
-from .shot import MATCHINGS, METHODS, PRESETS, SCHEDULERS, Background, ShotError, ShotRequest
+from .shot import GRADIENTS, MATCHINGS, METHODS, PRESETS, SCHEDULERS, Background, Guidance, ShotError, ShotRequest
 
 
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,8 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler", default="", choices=SCHEDULERS, help="the model's own when left out")
     parser.add_argument("--background-prompt", default="", help="what is around the character; the prompt is then its alone")
     parser.add_argument("--keep-background", action="store_true", help="share the background over all frames")
+    parser.add_argument("--rho", type=float, help="step length of the pixel guidance; the preset's own when left out")
+    parser.add_argument("--gradient", choices=GRADIENTS, help="what the pixel guidance is differentiated through")
     parser.add_argument("--no-alignment", action="store_true", help="switch Spatial Latent Alignment off")
     parser.add_argument("--no-guidance", action="store_true", help="switch Pixel-Wise Guidance off")
     parser.add_argument("--matching", choices=MATCHINGS, help="how pixels are matched; the preset's own when left out")
@@ -43,6 +45,9 @@ def request_from(args: argparse.Namespace, width: int, height: int, frames: tupl
         method = msgspec.structs.replace(
             method, alignment=None if args.no_alignment else method.alignment,
             guidance=None if args.no_guidance else method.guidance)
+    changes = {name: value for name, value in (("rho", args.rho), ("gradient", args.gradient)) if value is not None}
+    if changes:
+        method = msgspec.structs.replace(method, guidance=msgspec.structs.replace(method.guidance or Guidance(), **changes))
     if args.keep_background:
         method = msgspec.structs.replace(method, background=Background())
     if args.matching:
@@ -122,4 +127,6 @@ class Console:
         elif isinstance(message, Failed):
             self.say("failed", code=message.code, message=message.message)
         elif isinstance(message, Finished):
+            for notice in message.report.get("notices", ()):
+                self.say("notice", message=notice)
             self.say("finished", report=message.report)

@@ -1,7 +1,7 @@
-"""``python -m tools.bench``: the presets side by side on one shot (``build/bench/presets.json``), and the figures of motion
-and skinning (``build/bench/motion.json``); both are printed.
+"""``python -m tools.bench``: the figures of motion, passes, correspondences and the method's cost, and the presets side by side
+on one shot; ``build/bench/*.json``, printed.
 
-Speed is a ratio to the ``per_frame`` run of the same session, so that figures from different machines compare.
+Speed is a ratio to another row of the same session, so that figures from different machines compare.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from blender_addon import properties
 from blender_addon.passes.render import PassRender
 from shared.shot import FramePasses, ShotRequest
 
+from .bench_method import measure_method
 from .bench_motion import measure as measure_motion
 from .bench_passes import measure_passes
 from .demo import build_scene
@@ -58,7 +59,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--prompt", default="a man in a red shirt and blue jeans, on a beach")
-    parser.add_argument("--only", choices=("motion", "passes", "correspondence", "presets"), help="measure only this")
+    parser.add_argument("--only", choices=("motion", "passes", "correspondence", "method", "presets"), help="measure only this")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name, measure in (("motion", measure_motion), ("passes", measure_passes), ("correspondence", measure_matching)):
@@ -66,6 +67,8 @@ def main() -> int:
             figures = measure()
             (args.out / f"{name}.json").write_text(json.dumps(figures, indent=1))
             print("\n".join(f"{key:>28} {value:.5g}" for key, value in figures.items()), flush=True)
+    if args.only in (None, "method"):
+        (args.out / "method.json").write_text(json.dumps(measure_method(), indent=1))
     if args.only not in (None, "presets"):
         return 0
     passes, model = render_shot(args.clip, args.frames), load("starter", torch.device("cpu"))

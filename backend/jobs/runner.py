@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from backend.metrics.consistency import consistency
-from backend.models.loading import ImageModel, load
+from backend.models.loading import ImageModel, LoadOptions, load
 from backend.video.pipeline import Interrupted, ShotPipeline, Watch
 from shared.messages import Cancelled, Failed, Finished, FrameResult, Message, Progress
 from shared.shot import ShotError
@@ -26,14 +26,15 @@ Emit = Callable[[Message, dict[str, np.ndarray] | None], None]
 class ModelCache:
     """Keeps the model used last."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: LoadOptions | None = None) -> None:
         self._model: ImageModel | None = None
+        self._options = options
 
     def get(self, name: str) -> ImageModel:
         """The loaded model; ``ShotError`` when it cannot be loaded."""
         if self._model is None or self._model.name != name:
             self._model = None
-            self._model = load(name)
+            self._model = load(name, options=self._options)
         return self._model
 
 
@@ -101,4 +102,5 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
         "consistency": {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
         "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in packages}},
         "device": str(model.device),
+        "notices": list(dict.fromkeys(watch.notices)),
     }

@@ -303,3 +303,47 @@ def test_the_command_renders_a_folder_that_others_can_read(shot_scene, character
     capsys.readouterr()
     assert command_line.main([*arguments[:4], "4x4", *arguments[5:]]) == 2
     assert "out of range" in capsys.readouterr().out
+
+
+def test_a_moving_object_and_a_moving_camera_are_followed(shot_scene, character):
+    """A crate that slides and turns, before a wall that stands still, seen by a camera that moves."""
+    pytest.importorskip("scipy")
+    from backend.video.correspondence import background_matches, surface_matches
+
+    crate = _add(shot_scene, "Crate", bpy.ops.mesh.primitive_cube_add, size=0.6, location=(-0.7, 0.3, 0.3))
+    wall = _add(shot_scene, "Wall", bpy.ops.mesh.primitive_plane_add, size=30, location=(0, 4, 0), rotation=(math.pi / 2, 0, 0))
+    camera = shot_scene.camera
+    for frame, x, angle in ((1, -0.7, 0.0), (2, -0.6, 0.15)):
+        crate.location.x, crate.rotation_euler.z = x, angle
+        crate.keyframe_insert("location", frame=frame)
+        crate.keyframe_insert("rotation_euler", frame=frame)
+        camera.location.x += 0.12 * (frame - 1)
+        camera.keyframe_insert("location", frame=frame)
+    size = 160
+    job, passes = _render(character, (1, 2), size, size, subjects="SCENE")
+    number = {entry.name: entry.index for entry in job.manifest(20.0).surfaces}
+
+    def projected(frame, world):
+        entry = job.manifest(20.0).cameras[frame]
+        clip = np.c_[world, np.ones(len(world))] @ (
+            np.array(entry.projection).reshape(4, 4) @ np.array(entry.world_to_camera).reshape(4, 4)).T
+        return (clip[:, :2] / clip[:, 3:] * [0.5, -0.5] + 0.5) * size
+
+    found = surface_matches(passes, size, size, "prev")
+    here = passes.object_index[1].ravel()[found.target_pixels[1]] == number["Crate"]
+    assert here.sum() > 150
+    shot_scene.frame_set(2)
+    to_crate = np.array(crate.matrix_world.inverted())
+    shot_scene.frame_set(1)
+    world = passes.position[1].reshape(-1, 3)[found.target_pixels[1][here]]
+    then = np.c_[world, np.ones(len(world))] @ (np.array(crate.matrix_world) @ to_crate).T
+    error = np.linalg.norm(projected(0, then[:, :3]) - found.places[1][here], axis=1)
+    assert np.percentile(error, 95) < 0.5
+    still = background_matches(passes, size, size)
+    on_wall = passes.object_index[1].ravel()[still.target_pixels[1]] == number["Wall"]
+    assert on_wall.sum() > 5000
+    world = passes.position[1].reshape(-1, 3)[still.target_pixels[1][on_wall]]
+    moved = np.linalg.norm(still.places[1][on_wall] - projected(1, world), axis=1)
+    error = np.linalg.norm(projected(0, world) - still.places[1][on_wall], axis=1)
+    assert np.percentile(error, 99) < 0.5 and moved.min() > 1
+    assert wall.hide_render is False

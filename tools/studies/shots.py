@@ -25,13 +25,18 @@ def clip_points(name: str, frames: int, start: int = 0, step: int = 1) -> list[n
     return [body.posed(pose, np.zeros(1), np.zeros(3)) for pose in turns]
 
 
-def shot(name: str, clip: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0, step: int = 1) -> Shot:
+def clip_pictures(clip: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0, step: int = 1) -> list[Picture]:
     """A performance seen from ``turn`` degrees to its side; the camera goes round by ``orbit`` degrees over the shot."""
-    pictures = []
+    out = []
     for n, points in enumerate(clip_points(clip, frames, step=step)):
         angle = turn + orbit * n / max(frames - 1, 1)
-        pictures.append(Picture(Rotation.from_euler("y", angle, degrees=True).apply(points) + [0, 0.05, -4.0], 1.9))
-    return Shot(name, passes_of(pictures, SIZE))
+        out.append(Picture(Rotation.from_euler("y", angle, degrees=True).apply(points) + [0, 0.05, -4.0], 1.9))
+    return out
+
+
+def shot(name: str, clip: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0, step: int = 1) -> Shot:
+    """``clip_pictures`` as a shot."""
+    return Shot(name, passes_of(clip_pictures(clip, frames, orbit=orbit, turn=turn, step=step), SIZE))
 
 
 def demo_shots(frames: int) -> list[Shot]:

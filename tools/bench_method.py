@@ -1,0 +1,78 @@
+"""What each part of the method costs, and how the cost grows with frames, steps and resolution.
+
+Every row runs in a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAMES, STEPS, SIZE = 8, 8, 256
+#: row -> the laboratory's variant
+ROWS = {"controlnet": "per_frame", "cross_frame_attention": "cross_frame", "sla": "sla", "pwg_full": "latentman",
+        "pwg_decoder": "pwg_decoder", "pwg_linear": "pwg_linear"}
+
+
+def plan() -> list[tuple[str, str, int, int, int]]:
+    """(row, variant, frames, steps, size) of every run."""
+    base = [(row, variant, FRAMES, STEPS, SIZE) for row, variant in ROWS.items()]
+    growth = [(f"{row}_{frames}_frames", ROWS[row], frames, 4, SIZE)
+              for row in ("controlnet", "pwg_full") for frames in (8, 24, 96)]
+    growth += [(f"pwg_full_{steps}_steps", "latentman", FRAMES, steps, SIZE) for steps in (4, 16)]
+    return growth + base + [(f"pwg_full_{size}_pixels", "latentman", FRAMES, 4, size) for size in (192, 384)]
+
+
+def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
+    """Seconds a frame and peak memory of one run in this process, loading aside."""
+    import torch
+
+    from backend.metrics.laboratory import VARIANTS, PeakMemory
+    from backend.models.loading import load
+    from backend.video.pipeline import ShotPipeline, Watch
+    from shared.shot import ShotRequest
+
+    from .studies.figures import passes_of
+    from .studies.shots import clip_pictures
+
+    pictures = clip_pictures("a person walks forward", 48, turn=-30.0)
+    passes = passes_of([pictures[n % len(pictures)] for n in range(frames)], size)
+    model = load("starter", torch.device("cpu"))
+
+    request = ShotRequest(prompt="a man in a red shirt and blue jeans, on a beach", width=size, height=size, fps=20.0,
+                          steps=steps, frames=tuple(range(1, frames + 1)), method=VARIANTS[variant], seed=3)
+    with PeakMemory(model.device) as memory:
+        started = time.perf_counter()
+        for _ in ShotPipeline(model, request, passes, Watch()).frames():
+            pass
+        seconds = time.perf_counter() - started
+    return {"seconds_per_frame": seconds / frames, "peak_mb": memory.megabytes, "frames": frames, "steps": steps, "size": size}
+
+
+def measure_method() -> dict[str, dict[str, float]]:
+    """Row -> figures; ``time_ratio`` is to the plain ControlNet's row of the same frames, steps and size, where there is one."""
+    out: dict[str, dict[str, float]] = {}
+    for row, *what in plan():
+        made = subprocess.run([sys.executable, "-m", "tools.bench_method", *map(str, what)], cwd=ROOT, capture_output=True,
+                              text=True, check=True)
+        out[row] = json.loads(made.stdout.strip().splitlines()[-1])
+        print(f"{row:>28} {out[row]['seconds_per_frame']:8.3f} s a frame {out[row]['peak_mb']:8.0f} MB", flush=True)
+    for figures in out.values():
+        same = [f for name, f in out.items() if name.startswith("controlnet")
+                and all(f[key] == figures[key] for key in ("frames", "steps", "size"))]
+        if same:
+            figures["time_ratio"] = figures["seconds_per_frame"] / same[0]["seconds_per_frame"]
+    return out
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variant")
+    for name in ("frames", "steps", "size"):
+        parser.add_argument(name, type=int)
+    print(json.dumps(run(**vars(parser.parse_args()))))
