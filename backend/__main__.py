@@ -1,4 +1,4 @@
-"""``python -m backend``: serve | generate | evaluate | measure | export | densepose | models | doctor."""
+"""``python -m backend``: serve | generate | motion | evaluate | measure | export | densepose | models | doctor."""
 
 from __future__ import annotations
 
@@ -128,6 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     from .exports import command as exports
     from .metrics import command as evaluation
+    from .motion import command as motions
 
     parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION)
@@ -146,6 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     command.set_defaults(run=generate)
     evaluation.add_commands(commands)
     exports.add_commands(commands)
+    motions.add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
     commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
     args = parser.parse_args(argv)

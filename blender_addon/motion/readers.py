@@ -115,6 +115,8 @@ def _from_dict(path: Path, data: dict[str, Any]) -> MotionFile:
             _text(data, path), int(shape[-1]) if shape else 0, HUMANML_FPS, lambda: layouts.smpl_params(data)),))
     if "motion" in data and "lengths" in data:
         return _results(path, data)
+    if "vectors" in data:
+        return _made(path, data)
     if "poses" in data or {"root_orient", "pose_body"} <= set(data):
         hy = "Rh" in data or not ({"mocap_framerate", "mocap_frame_rate"} & set(data) or "root_orient" in data)
         decode, name, rate = (layouts.hy_motion, "HY-Motion", 30.0) if hy else (layouts.amass, "AMASS", 120.0)
@@ -133,7 +135,7 @@ def _from_dict(path: Path, data: dict[str, Any]) -> MotionFile:
 def _text(data: dict[str, Any], path: Path) -> str:
     text = data.get("text", data.get("caption", ""))
     if isinstance(text, (list, tuple, np.ndarray)):
-        text = np.ravel(np.asarray(text, dtype=object))[0] if len(text) else ""
+        text = np.ravel(np.asarray(text, dtype=object))[0] if np.size(text) else ""
     return str(text) or path.stem
 
 
@@ -154,6 +156,21 @@ def _results(path: Path, data: dict[str, Any]) -> MotionFile:
         joints = row[..., : max(int(length), 0)].transpose(2, 0, 1)
         clips.append(Clip(name, len(joints), HUMANML_FPS, lambda joints=joints: Decoded(joints, HUMANML_FPS)))  # type: ignore[misc]
     return MotionFile(path, "MDM's results", tuple(clips))
+
+
+def _made(path: Path, data: dict[str, Any]) -> MotionFile:
+    """What ``python -m backend motion`` writes: HumanML3D vectors (N, F, 263) in their own units, one for each variant."""
+    try:
+        vectors, rate = np.asarray(data["vectors"], np.float64), float(np.ravel(data.get("fps", HUMANML_FPS))[0])
+    except (TypeError, ValueError, IndexError):
+        raise MotionError(f"{path.name} holds no numbers where the motion should be; make it again.") from None
+    if vectors.ndim != 3 or vectors.shape[2] != layouts.VECTOR_263:
+        raise MotionError(f"{path.name} holds vectors of the shape {vectors.shape}, expected (variants, frames, 263).")
+    text = _text(data, path)
+    return MotionFile(path, "motion from text", tuple(
+        Clip(f"{text} ({n})" if len(vectors) > 1 else text, len(row), rate,
+             lambda row=row: Decoded(layouts.humanml_vectors(row), rate))  # type: ignore[misc]
+        for n, row in enumerate(vectors, 1)))
 
 
 def _from_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:

@@ -1,0 +1,65 @@
+"""``python -m backend motion "a person waves" --model FOLDER --out motion.npz``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from shared.motion import MotionError
+
+
+def motion(args: argparse.Namespace) -> int:
+    """Make motions from a sentence; 2 when the input is wrong, 1 when the file cannot be written."""
+    from tqdm import tqdm
+
+    from backend.models.loading import best_device
+
+    from .checkpoints import load_checkpoint
+    from .generate import FPS, MotionRequest, frame_count, make
+    from .text import TextEncoder
+
+    request = MotionRequest(args.text, args.seconds, args.seed, args.variants, args.guidance_scale, args.steps)
+    try:
+        frame_count(request)
+        device = best_device()
+        model = load_checkpoint(args.model, args.statistics)
+        text = TextEncoder(model.text_encoder, args.text_encoder, device)(request.text)
+        with tqdm(total=request.steps or model.diffusion_steps, desc="motion") as bar:
+            made = make(model, request, text, device, step_done=lambda step: bar.update(step - bar.n) and None)
+    except MotionError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for notice in made.notices:
+        print(notice)
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        part = args.out.with_name(args.out.name + ".part")
+        with part.open("wb") as file:
+            np.savez(file, vectors=made.vectors, fps=np.float32(FPS), text=np.array(request.text), seed=np.int64(request.seed),
+                     model=np.array(str(args.model)))
+        os.replace(part, args.out)
+    except OSError as error:
+        print(f"{args.out} cannot be written: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(made.vectors)} motions of {made.vectors.shape[1]} frames in {args.out}")
+    return 0
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register it."""
+    command = commands.add_parser("motion", help="a motion from a sentence, by an MDM checkpoint")
+    command.add_argument("text", help='such as "a person waves with the right hand"')
+    command.add_argument("--model", type=Path, required=True, help="MDM checkpoint: model*.pt, or its folder with args.json")
+    command.add_argument("--statistics", type=Path, help="folder of HumanML3D's Mean.npy and Std.npy; the checkpoint's when left out")
+    command.add_argument("--text-encoder", help="folder or hub id of CLIP ViT-B/32 or DistilBERT")
+    command.add_argument("--seconds", type=float, default=4.0)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--variants", type=int, default=1)
+    command.add_argument("--guidance-scale", type=float, default=2.5)
+    command.add_argument("--steps", type=int, default=0, help="deterministic steps; 0 is the model's own chain")
+    command.add_argument("--out", type=Path, required=True, help="an .npz that the add-on imports")
+    command.set_defaults(run=motion)

@@ -1,0 +1,103 @@
+"""Sampling a network that predicts the clean motion: DDPM as MDM was trained, or fewer deterministic steps (DDIM)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+#: (noisy (B, T, F), timestep index (B,)) -> clean (B, T, F)
+Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+MAX_BETA = 0.999
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Feature values that must come out as given: ``values`` (B, T, F) where ``mask`` (B, T, F) is True."""
+
+    values: torch.Tensor
+    mask: torch.Tensor
+
+
+def cosine_betas(steps: int) -> np.ndarray:
+    """(steps,) float64: alpha-bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2), betas at most 0.999 (Nichol and Dhariwal 2021)."""
+    def alpha_bar(t: float) -> float:
+        return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    return np.array([min(1 - alpha_bar((n + 1) / steps) / alpha_bar(n / steps), MAX_BETA) for n in range(steps)])
+
+
+class Schedule:
+    """The constants of a chain of ``steps`` noise levels; index 0 is the least noisy."""
+
+    def __init__(self, steps: int) -> None:
+        self.betas = cosine_betas(steps)
+        self.alpha_bars = np.cumprod(1 - self.betas)
+        before = np.append(1.0, self.alpha_bars[:-1])
+        self.clean_weight = self.betas * np.sqrt(before) / (1 - self.alpha_bars)
+        self.noisy_weight = (1 - before) * np.sqrt(1 - self.betas) / (1 - self.alpha_bars)
+        variance = self.betas * (1 - before) / (1 - self.alpha_bars)
+        # the first step has no variance; the second's stands in for its logarithm
+        self.log_variance = np.log(np.append(variance[1], variance[1:])) if steps > 1 else np.log(self.betas)
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+
+@torch.no_grad()
+def sample_ddpm(denoise: Denoiser, schedule: Schedule, noise: torch.Tensor, generator: torch.Generator, pins: Pins | None = None,
+                should_stop: Callable[[int], None] = lambda step: None) -> torch.Tensor:
+    """(B, T, F) clean motion from noise by the whole chain with its fixed small variance.
+
+    ``pins`` replace what they pin in every prediction of the clean motion (MDM's editing). ``should_stop`` is called with each
+    finished step's number and may raise.
+    """
+    x = noise
+    for done, n in enumerate(reversed(range(len(schedule))), 1):
+        clean = _pinned(denoise(x, torch.full((len(x),), n, device=x.device)), pins)
+        mean = float(schedule.clean_weight[n]) * clean + float(schedule.noisy_weight[n]) * x
+        if n == 0:
+            x = mean
+        else:
+            fresh = torch.randn(x.shape, generator=generator).to(x)
+            x = mean + math.exp(0.5 * float(schedule.log_variance[n])) * fresh
+        should_stop(done)
+    return _pinned(x, pins)
+
+
+@torch.no_grad()
+def sample_ddim(denoise: Denoiser, schedule: Schedule, noise: torch.Tensor, steps: int, pins: Pins | None = None,
+                should_stop: Callable[[int], None] = lambda step: None) -> torch.Tensor:
+    """(B, T, F) clean motion in ``steps`` deterministic steps (Song et al. 2021), spread evenly over the chain."""
+    levels = np.unique(np.linspace(0, len(schedule) - 1, steps).round().astype(int))[::-1]
+    x = noise
+    for done, n in enumerate(levels, 1):
+        clean = _pinned(denoise(x, torch.full((len(x),), int(n), device=x.device)), pins)
+        now = float(schedule.alpha_bars[n])
+        then = float(schedule.alpha_bars[levels[done]]) if done < len(levels) else 1.0
+        direction = (x - math.sqrt(now) * clean) / math.sqrt(max(1 - now, 1e-12))
+        x = math.sqrt(then) * clean + math.sqrt(1 - then) * direction
+        should_stop(done)
+    return _pinned(x, pins)
+
+
+def _pinned(clean: torch.Tensor, pins: Pins | None) -> torch.Tensor:
+    return clean if pins is None else torch.where(pins.mask, pins.values, clean)
+
+
+def guided(network: Callable[..., torch.Tensor], text: torch.Tensor, scale: float, **options: torch.Tensor | None) -> Denoiser:
+    """Classifier-free guidance on the clean prediction: unconditional + scale * (conditional - unconditional).
+
+    The unconditional pass has zeros for its text.
+    """
+    def denoise(x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        conditional = network(x, timesteps, text, **options)
+        if scale == 1.0:
+            return conditional
+        unconditional = network(x, timesteps, torch.zeros_like(text), **options)
+        return unconditional + scale * (conditional - unconditional)
+
+    return denoise

@@ -1,0 +1,53 @@
+"""The sentence as MDM's networks take it: one CLIP vector, or DistilBERT's tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from shared.motion import MotionError
+
+#: MDM cuts CLIP's texts to 20 tokens between the two marks
+CLIP_TOKENS = 22
+HUB = {"clip": "openai/clip-vit-base-patch32", "bert": "distilbert/distilbert-base-uncased"}
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """``vectors`` (1, S, W) and ``padding`` (1, S), True where there is no token; ``cut`` says that the end was left out."""
+
+    vectors: torch.Tensor
+    padding: torch.Tensor | None
+    cut: bool
+
+
+class TextEncoder:
+    """A frozen text encoder of one of the two kinds."""
+
+    def __init__(self, kind: str, source: str | None, device: torch.device) -> None:
+        """``source`` is a folder or a hub id; the kind's own hub id when None. Raises ``MotionError`` when it is missing."""
+        import transformers
+
+        self._kind, self._device = kind, device
+        name = source or HUB[kind]
+        model: Any = transformers.CLIPTextModelWithProjection if kind == "clip" else transformers.AutoModel
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            self._model = model.from_pretrained(name).to(device).eval()
+        except (OSError, ValueError, KeyError) as error:
+            raise MotionError(f"The text encoder '{name}' cannot be loaded; it is '{HUB[kind]}' on the model hub. Without a "
+                              "connection, give its folder with --text-encoder.") from error
+
+    @torch.no_grad()
+    def __call__(self, text: str) -> EncodedText:
+        """Encode a sentence: CLIP's pooled vector, not normalised, or DistilBERT's token vectors."""
+        if self._kind == "clip":
+            whole = self._tokenizer(text, truncation=False, verbose=False).input_ids
+            ids = torch.tensor([whole if len(whole) <= CLIP_TOKENS else [*whole[:CLIP_TOKENS - 1], whole[-1]]],
+                               device=self._device)
+            return EncodedText(self._model(input_ids=ids).text_embeds[:, None], None, len(whole) > CLIP_TOKENS)
+        tokens = self._tokenizer(text, return_tensors="pt", truncation=True).to(self._device)
+        vectors = self._model(**tokens).last_hidden_state
+        return EncodedText(vectors, tokens.attention_mask == 0, False)

@@ -1,0 +1,271 @@
+"""MDM's network, sampler and files against hand-computed values and synthetic checkpoints of the official layout."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from transformers import (  # noqa: E402
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    DistilBertConfig,
+    DistilBertModel,
+    DistilBertTokenizerFast,
+)
+
+from backend.__main__ import main  # noqa: E402
+from backend.models.registry import STARTER  # noqa: E402
+from backend.motion.checkpoints import load_checkpoint  # noqa: E402
+from backend.motion.diffusion import Pins, Schedule, cosine_betas, guided, sample_ddim, sample_ddpm  # noqa: E402
+from backend.motion.generate import MotionRequest, frame_count, make  # noqa: E402
+from backend.motion.network import MDM, Architecture  # noqa: E402
+from backend.motion.text import EncodedText, TextEncoder  # noqa: E402
+from blender_addon.motion import readers  # noqa: E402
+from shared.motion import MotionError  # noqa: E402
+
+SMALL = {"latent_dim": 16, "layers": 2, "ff_size": 32, "diffusion_steps": 6}
+
+
+def _write(folder, arguments=None, change=None, **shape):
+    """A synthetic checkpoint folder; returns its state dict."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    given = {**SMALL, **(arguments or {})}
+    network = MDM(Architecture(latent=given["latent_dim"], layers=given["layers"], feedforward=given["ff_size"],
+                               text_width=given.get("text_width", 512), **shape))
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    state["clip_model.positional_embedding"] = torch.zeros(3)
+    (folder / "args.json").write_text(json.dumps(given))
+    torch.save(change(state) if change else state, folder / "model000050000.pt")
+    rng = np.random.default_rng(0)
+    np.save(folder / "Mean.npy", rng.normal(0, 0.1, 263).astype(np.float32))
+    np.save(folder / "Std.npy", rng.uniform(0.05, 0.5, 263).astype(np.float32))
+    return network.eval()
+
+
+def test_the_official_network_has_its_parameters():
+    network = MDM(Architecture())
+    assert len(network.state_dict()) == 108
+    assert sum(p.numel() for p in network.parameters()) == 17_880_327
+    keys = set(network.state_dict())
+    assert {"input_process.poseEmbedding.weight", "sequence_pos_encoder.pe", "seqTransEncoder.layers.7.self_attn.in_proj_weight",
+            "embed_timestep.sequence_pos_encoder.pe", "embed_timestep.time_embed.2.bias", "embed_text.weight",
+            "output_process.poseFinal.bias"} <= keys
+    decoder = MDM(Architecture(decoder=True, text_width=768))
+    assert decoder.embed_text.weight.shape == (512, 768) and "seqTransDecoder.layers.0.multihead_attn.in_proj_bias" in set(
+        decoder.state_dict())
+
+
+@pytest.mark.parametrize("steps, first, log_first", [
+    (1000, 4.1284e-5, -10.73408), (50, 0.0017475135, -6.73616), (10, 0.0279073, None)])
+def test_the_chain_has_the_known_constants(steps, first, log_first):
+    schedule = Schedule(steps)
+    assert schedule.betas[0] == pytest.approx(first, rel=1e-4) and schedule.betas.max() == 0.999
+    if log_first:
+        assert schedule.log_variance[0] == pytest.approx(log_first, abs=1e-4)
+    if steps == 50:
+        assert schedule.alpha_bars[-1] == pytest.approx(9.712e-7, rel=1e-3)
+    assert np.allclose(cosine_betas(steps), schedule.betas)
+
+
+def test_a_whole_chain_by_hand():
+    """Three steps with a denoiser that halves its input, on one number, against the arithmetic written out."""
+    schedule = Schedule(3)
+    generator = torch.Generator().manual_seed(4)
+    found = sample_ddpm(lambda x, t: x * 0.5, schedule, torch.full((1, 1, 1), 2.0), generator)
+    fresh = torch.Generator().manual_seed(4)
+    level = [math.cos((n / 3 + 0.008) / 1.008 * math.pi / 2) ** 2 for n in range(4)]
+    betas = [min(1 - level[n + 1] / level[n], 0.999) for n in range(3)]
+    bars = [1 - betas[0], (1 - betas[0]) * (1 - betas[1]), (1 - betas[0]) * (1 - betas[1]) * (1 - betas[2])]
+    x = 2.0
+    for n in (2, 1):
+        mean = (betas[n] * math.sqrt(bars[n - 1]) / (1 - bars[n]) * 0.5 * x
+                + (1 - bars[n - 1]) * math.sqrt(1 - betas[n]) / (1 - bars[n]) * x)
+        variance = betas[n] * (1 - bars[n - 1]) / (1 - bars[n])
+        x = mean + math.sqrt(variance) * float(torch.randn((1, 1, 1), generator=fresh))
+    assert float(found) == pytest.approx(x * 0.5, rel=1e-5)  # the last step is the clean prediction itself
+
+
+def test_a_perfect_denoiser_is_believed():
+    truth = torch.randn(2, 5, 4)
+    for found in (sample_ddim(lambda x, t: truth, Schedule(50), torch.randn(2, 5, 4), 7),
+                  sample_ddpm(lambda x, t: truth, Schedule(20), torch.randn(2, 5, 4), torch.Generator())):
+        assert torch.allclose(found, truth, atol=1e-5)
+
+
+def test_ddim_keeps_the_noise_level():
+    """With the true noise known, every intermediate state is the clean motion plus that noise at the level's strength."""
+    schedule, truth, noise, seen = Schedule(40), torch.randn(1, 6, 3), torch.randn(1, 6, 3), []
+    start = math.sqrt(schedule.alpha_bars[-1]) * truth + math.sqrt(1 - schedule.alpha_bars[-1]) * noise
+
+    def denoise(x, t):
+        n = int(t[0])
+        seen.append(torch.allclose(x, math.sqrt(schedule.alpha_bars[n]) * truth + math.sqrt(1 - schedule.alpha_bars[n]) * noise,
+                                   atol=1e-3))
+        return truth
+
+    sample_ddim(denoise, schedule, start, 8)
+    assert len(seen) == 8 and all(seen)
+
+
+def test_pins_are_kept_and_the_rest_is_free():
+    values, mask = torch.full((1, 6, 3), 7.0), torch.zeros(1, 6, 3, dtype=torch.bool)
+    mask[:, [0, 5]] = True
+    seen = []
+
+    def denoise(x, t):
+        seen.append(x.clone())
+        return torch.zeros_like(x)
+
+    for found in (sample_ddpm(denoise, Schedule(5), torch.randn(1, 6, 3), torch.Generator(), Pins(values, mask)),
+                  sample_ddim(denoise, Schedule(5), torch.randn(1, 6, 3), 5, Pins(values, mask))):
+        assert (found[mask] == 7).all() and (found[~mask] == 0).all()
+    assert seen[-1][0, 0].mean() > 3, "the network sees the pinned frames while it fills the others"
+
+
+def test_guidance_moves_away_from_no_text():
+    def network(x, t, text, **_):
+        return x + text.sum()
+
+    x, text = torch.zeros(1, 2, 3), torch.ones(1, 1, 4)
+    assert float(guided(network, text, 2.5)(x, torch.zeros(1)).mean()) == pytest.approx(10)
+    assert float(guided(network, text, 1.0)(x, torch.zeros(1)).mean()) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("wrapped", [lambda s: s, lambda s: {"model": s, "model_avg": s}, lambda s: {"model_avg": s}])
+def test_checkpoints_load_unchanged(tmp_path, wrapped):
+    network = _write(tmp_path, change=wrapped)
+    model = load_checkpoint(tmp_path)
+    x, t, text = torch.randn(2, 9, 263), torch.tensor([1, 3]), torch.randn(2, 1, 512)
+    assert torch.allclose(model.network(x, t, text), network(x, t, text), atol=1e-6)
+    assert model.diffusion_steps == 6 and model.text_encoder == "clip"
+
+
+def test_the_condition_is_a_token_of_its_own():
+    """Against the same layers called one by one, as the layout of the checkpoints says."""
+    torch.manual_seed(1)
+    network = MDM(Architecture(latent=16, feedforward=32, layers=2, text_width=8)).eval()
+    x, t, text = torch.randn(1, 4, 263), torch.tensor([3]), torch.randn(1, 1, 8)
+    width = torch.arange(0, 16, 2) * (-math.log(10000) / 16)
+    table = torch.stack([torch.stack([torch.sin(n * width.exp()), torch.cos(n * width.exp())], -1).flatten() for n in range(5)])
+    embed = network.embed_timestep.time_embed
+    condition = embed[2](torch.nn.functional.silu(embed[0](table[3]))) + network.embed_text(text[0, 0])
+    tokens = torch.cat([condition[None], network.input_process.poseEmbedding(x[0])]) + table
+    for layer in network.seqTransEncoder.layers:
+        tokens = layer(tokens[:, None])[:, 0]
+    assert torch.allclose(network(x, t, text)[0], network.output_process.poseFinal(tokens[1:]), atol=1e-5)
+
+
+def test_decoder_models_look_at_every_token_that_is_one(tmp_path):
+    arguments = {"arch": "trans_dec", "text_encoder_type": "bert", "text_width": 24, "mask_frames": True}
+    _write(tmp_path, arguments, decoder=True)
+    network = load_checkpoint(tmp_path).network
+    x, t, text = torch.randn(1, 7, 263), torch.tensor([2]), torch.randn(1, 5, 24)
+    padding = torch.tensor([[False, False, False, True, True]])
+    first = network(x, t, text, padding, torch.tensor([7]))
+    other = text.clone()
+    other[:, 3:] = 9
+    assert torch.allclose(first, network(x, t, other, padding, torch.tensor([7])), atol=1e-5)
+    other[:, 1] = 9
+    assert not torch.allclose(first, network(x, t, other, padding, torch.tensor([7])), atol=1e-3)
+
+
+@pytest.mark.parametrize("arguments, change, sentence", [
+    ({}, lambda s: {k: v for k, v in s.items() if "norm1" not in k}, "lacks parameter 'seqTransEncoder.layers.0.norm1"),
+    ({}, lambda s: s | {"embed_action.weight": torch.zeros(2)}, "has the unknown parameter 'embed_action"),
+    ({}, lambda s: s | {"embed_text.bias": torch.zeros(3)}, "other sizes"),
+    ({"arch": "gru"}, None, "architecture 'gru' is unknown"), ({"pred_len": 40}, None, "autoregressive"),
+    ({"dataset": "kit"}, None, "trained on 'kit'"), ({"text_encoder_type": "t5"}, None, "text encoder 't5'"),
+    ({}, lambda s: [1, 2], "holds no network")])
+def test_other_checkpoints_are_refused_in_a_sentence(tmp_path, arguments, change, sentence):
+    _write(tmp_path, arguments, change)
+    with pytest.raises(MotionError, match=sentence):
+        load_checkpoint(tmp_path)
+
+
+def test_files_that_are_missing_or_wrong(tmp_path):
+    with pytest.raises(MotionError, match=r"holds no \.pt file"):
+        load_checkpoint(tmp_path)
+    _write(tmp_path)
+    std = np.load(tmp_path / "Std.npy")
+    np.save(tmp_path / "Std.npy", np.concatenate([std[:4] / 100, std[4:]]))
+    with pytest.raises(MotionError, match="evaluators"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "Std.npy").unlink()
+    with pytest.raises(MotionError, match=r"no readable Mean\.npy"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "model000050000.pt").write_bytes(b"nothing")
+    with pytest.raises(MotionError, match="cannot be read"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "args.json").unlink()
+    with pytest.raises(MotionError, match=r"args\.json is missing"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"text": "  "}, "text is empty"), ({"seconds": 0.0}, "out of range"), ({"seconds": 60.0}, "choose 0.5 to 9.8"),
+    ({"seconds": float("nan")}, "out of range"), ({"variants": 0}, "variants"), ({"guidance_scale": float("inf")}, "guidance"),
+    ({"steps": -1}, "steps")])
+def test_bad_requests_are_a_sentence(change, sentence):
+    with pytest.raises(MotionError, match=sentence):
+        frame_count(MotionRequest(**({"text": "a person waves"} | change)))
+
+
+def test_the_same_seed_gives_the_same_variants(tmp_path):
+    _write(tmp_path)
+    model = load_checkpoint(tmp_path)
+    text = EncodedText(torch.randn(1, 1, 512), None, False)
+    first, again = (make(model, MotionRequest("x", 2.0, 3, 2), text, torch.device("cpu")).vectors for _ in range(2))
+    assert first.shape == (2, 40, 263) and (first == again).all() and not np.allclose(first[0], first[1])
+    quick = make(model, MotionRequest("x", 2.0, 3, 1, steps=3), text, torch.device("cpu")).vectors
+    assert quick.shape == (1, 40, 263) and np.isfinite(quick).all()
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A tiny CLIP text encoder with projection, on the starter's tokenizer."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(STARTER / "tokenizer")
+    config = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+                            num_attention_heads=2, max_position_embeddings=40, projection_dim=512,
+                            eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
+                            pad_token_id=tokenizer.pad_token_id)
+    CLIPTextModelWithProjection(config).save_pretrained(tmp_path / "clip")
+    tokenizer.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def test_texts_are_cut_as_mdm_does(clip):
+    encode = TextEncoder("clip", str(clip), torch.device("cpu"))
+    short, long = encode("a person"), encode("a person walks " * 20)
+    assert short.vectors.shape == (1, 1, 512) and not short.cut and long.cut
+    assert not torch.allclose(short.vectors, long.vectors)
+    with pytest.raises(MotionError, match=r"'openai/clip-vit-base-patch32' on the model hub.*--text-encoder"):
+        TextEncoder("clip", str(clip / "absent"), torch.device("cpu"))
+
+
+def test_bert_gives_every_token(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "person", "waves"]))
+    DistilBertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    DistilBertModel(DistilBertConfig(vocab_size=8, dim=24, hidden_dim=32, n_layers=1, n_heads=2)).save_pretrained(tmp_path)
+    found = TextEncoder("bert", str(tmp_path), torch.device("cpu"))("a person waves")
+    assert found.vectors.shape == (1, 5, 24) and not found.padding.any()
+
+
+def test_the_command_writes_what_the_add_on_reads(tmp_path, clip, capsys):
+    _write(tmp_path / "mdm")
+    out = tmp_path / "out" / "motion.npz"
+    arguments = ["motion", "a person waves", "--model", str(tmp_path / "mdm"), "--text-encoder", str(clip), "--out", str(out)]
+    assert main([*arguments, "--seconds", "2", "--variants", "2"]) == 0
+    with np.load(out) as data:
+        assert data["vectors"].shape == (2, 40, 263) and float(data["fps"]) == 20 and str(data["text"]) == "a person waves"
+    file = readers.read(out)
+    assert file.layout == "motion from text" and [c.text for c in file.clips] == ["a person waves (1)", "a person waves (2)"]
+    assert main([*arguments, "--seconds", "60"]) == 2
+    assert "choose 0.5 to 9.8" in capsys.readouterr().err
