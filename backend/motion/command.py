@@ -54,7 +54,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("motion", help="a motion from a sentence, by an MDM checkpoint")
     command.add_argument("text", help='such as "a person waves with the right hand"')
     command.add_argument("--model", type=Path, required=True, help="MDM checkpoint: model*.pt, or its folder with args.json")
-    command.add_argument("--statistics", type=Path, help="folder of HumanML3D's Mean.npy and Std.npy; the checkpoint's when left out")
+    command.add_argument("--statistics", type=Path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
     command.add_argument("--text-encoder", help="folder or hub id of CLIP ViT-B/32 or DistilBERT")
     command.add_argument("--seconds", type=float, default=4.0)
     command.add_argument("--seed", type=int, default=0)
