@@ -23,6 +23,7 @@ from .motion.readers import BUNDLED, read
 from .shared_link import HUMANML_FPS, SMPL_JOINTS, MotionError, shot
 
 PRESET_ITEMS = (
+    ("surface", "Surface", "All frames share one texture on the character's exact surface: the steadiest"),
     ("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
     ("cross_frame", "Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent"),
     ("per_frame", "Per frame", "Every frame on its own: flickers, useful for comparison"),
@@ -168,7 +169,7 @@ class LatentManSettings(bpy.types.PropertyGroup):
             ("lcm", "LCM", "For models distilled to few steps"), ("tcd", "TCD", "For models distilled to few steps"))))
     width: IntProperty(name="Width", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame width")
     height: IntProperty(name="Height", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame height")
-    subjects: EnumProperty(name="In the Picture", items=SUBJECT_ITEMS, description="What the image model sees of the scene")
+    subjects: EnumProperty(name="Show", items=SUBJECT_ITEMS, description="What the image model sees of the scene")
     use_scene_range: BoolProperty(name="Scene Range", default=True, description="Generate the scene's frame range")
     frame_start: IntProperty(name="Start", default=1, description="First frame to generate")
     frame_end: IntProperty(name="End", default=24, description="Last frame to generate")

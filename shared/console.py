@@ -19,7 +19,7 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``ShotRequest``, and those of output."""
     parser.add_argument("--prompt", required=True, help="what the character and the place look like")
     parser.add_argument("--negative-prompt", default="", help="what should not be seen")
-    parser.add_argument("--preset", default="latentman", choices=PRESETS)
+    parser.add_argument("--preset", default="surface", choices=PRESETS)
     parser.add_argument("--model", default="starter", help="starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance-scale", type=float, default=4.0)

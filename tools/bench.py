@@ -30,7 +30,7 @@ from .demo import build_scene
 from .studies.correspondence import rows, speedup, summary
 
 ROOT = Path(__file__).resolve().parents[1]
-PRESETS = ("per_frame", "cross_frame", "latentman")
+PRESETS = ("per_frame", "cross_frame", "latentman", "surface")
 
 
 def render_shot(clip: int, frames: int) -> FramePasses:

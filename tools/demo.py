@@ -132,7 +132,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--fps", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--preset", default="latentman")
+    parser.add_argument("--preset", default="surface")
     parser.add_argument("--seed", type=int, default=3)
     return parser.parse_args()
 

@@ -37,6 +37,7 @@ VARIANTS: dict[str, Method] = {
     "sla": msgspec.structs.replace(_LATENTMAN, guidance=None),
     "pwg": msgspec.structs.replace(_LATENTMAN, alignment=None),
     "latentman": _LATENTMAN,
+    "surface": METHODS["surface"],
     "sla_surface": msgspec.structs.replace(_LATENTMAN, guidance=None, matching="surface"),
     "latentman_surface": msgspec.structs.replace(_LATENTMAN, matching="surface"),
     "latentman_no_attention": msgspec.structs.replace(_LATENTMAN, cross_frame_attention=False),

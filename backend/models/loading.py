@@ -168,6 +168,13 @@ class ImageModel:
         vae = self.pipeline.vae
         return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
 
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) pictures in [-1, 1] -> (N, C, h, w) latents: the middle of what the auto-encoder gives."""
+        vae = self.pipeline.vae
+        found = vae.encode(pictures.to(vae.dtype))
+        latents = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+        return (latents * vae.config.scaling_factor).to(self.dtype)
+
 
 def _dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
     if options.dtype == "auto":
@@ -198,7 +205,8 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
     _place(pipeline, device, options)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
-            part.eval().requires_grad_(False)
+            # convolutions are nearly twice as quick in this layout
+            part.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     if options.compiled:
         pipeline.unet.compile()
         for network in model.controlnets:

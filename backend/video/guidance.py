@@ -48,6 +48,12 @@ class LinearDecoder:
         square = values.T @ values + 1e-3 * len(values) * torch.eye(values.shape[1], device=values.device)
         return cls(torch.linalg.solve(square, values.T @ targets))
 
+    def inverse(self, change: torch.Tensor) -> torch.Tensor:
+        """The smallest change of latents (N, C, h, w) that changes their pictures by (N, 3, h, w)."""
+        weight = self._weight[:-1]
+        back = torch.linalg.solve(weight.T @ weight + 1e-4 * torch.eye(3, device=weight.device), weight.T)
+        return torch.einsum("ndhw,dc->nchw", change, back)
+
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) latents -> (N, 3, h, w) pictures around [-1, 1]."""
         mixed = torch.einsum("nchw,cd->ndhw", latents.float(), self._weight[:-1])

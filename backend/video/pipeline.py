@@ -7,7 +7,7 @@ seams can show: every frame sees its reference at the same step.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +22,7 @@ from .alignment import LatentAlignment
 from .attention import first_frame_attention
 from .controls import control_pictures
 from .correspondence import Matches, background_matches, hungarian_matches, surface_matches
+from .fusion import TextureFusion
 from .guidance import LinearDecoder, PixelGuidance
 from .noise import initial_noise
 from .prediction import Predictor, guided, soft_region
@@ -88,10 +89,16 @@ class ShotPipeline:
         self._size = (request.height // model.latent_factor, request.width // model.latent_factor)
         self._chunk = CHUNK
         self._linear: LinearDecoder | None = None
+        self._fusion: TextureFusion | None = None
+        if self._method.fusion is not None:
+            self._fusion = TextureFusion(passes, self._size, self._method.fusion, request.steps, model.device)
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
-        for picture in self.decoded(self.latents()):
+        pictures: Iterable[torch.Tensor] = self.decoded(self.latents())
+        if self._fusion and self._method.fusion and self._method.fusion.finish:
+            pictures = self._fusion.finish(list(pictures))
+        for picture in pictures:
             yield ((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
     def decoded(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -219,6 +226,11 @@ class ShotPipeline:
                     torch.cuda.empty_cache()
                 continue
             start += len(rows)
+        if self._fusion and self._fusion.active(step):
+            with torch.no_grad():
+                clean = self._sampler.clean(latents, output, step)
+                clean = self._fusion.correct(clean, step, self._model.decode, self._model.encode, self._chunk)
+                output = self._sampler.output_for(latents, clean, step)
         moved = self._sampler.advance(latents, output, step)
         return guide.move(moved, gradient) if guide else moved
 

@@ -49,18 +49,31 @@ class Sampler:
         kind = self._scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             return output
-        if self._sigmas:
-            sigma = self._scheduler.sigmas[step].to(latents.device, torch.float32)
-            alpha = (1 / (sigma**2 + 1)).to(latents.dtype)
-            # Euler's latents carry noise of strength sigma on top of the picture; the others keep unit variance
-            if isinstance(self._scheduler, EulerDiscreteScheduler):
-                latents = latents * alpha.sqrt()
-        else:
-            alpha = self._scheduler.alphas_cumprod.to(latents.device, latents.dtype)[self.timesteps[step]]
+        latents, alpha = self._unit(latents, step)
         if kind == "epsilon":
             # nothing of the picture is left where alpha is 0: an epsilon model cannot say anything there
             return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt().clamp(min=1e-4)
         return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
+
+    def output_for(self, latents: torch.Tensor, clean: torch.Tensor, step: int) -> torch.Tensor:
+        """The inverse of ``clean``: the network's output that stands for clean latents."""
+        kind = self._scheduler.config.prediction_type
+        if kind not in ("epsilon", "v_prediction"):
+            return clean
+        latents, alpha = self._unit(latents, step)
+        spread = (1 - alpha).sqrt().clamp(min=1e-4)
+        if kind == "epsilon":
+            return (latents - alpha.sqrt() * clean) / spread
+        return (alpha.sqrt() * latents - clean) / spread
+
+    def _unit(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of unit variance, and the share of the picture's variance in them."""
+        if not self._sigmas:
+            return latents, self._scheduler.alphas_cumprod.to(latents.device, latents.dtype)[self.timesteps[step]]
+        sigma = self._scheduler.sigmas[step].to(latents.device, torch.float32)
+        alpha = (1 / (sigma**2 + 1)).to(latents.dtype)
+        # Euler's latents carry noise of strength sigma on top of the picture; the others keep unit variance
+        return latents * alpha.sqrt() if isinstance(self._scheduler, EulerDiscreteScheduler) else latents, alpha
 
     def align(self, alignment: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Align what a multistep solver remembers of the steps before, as the latents were."""

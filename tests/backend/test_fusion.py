@@ -1,0 +1,176 @@
+"""Frames that share one texture: on constructed surfaces, and in the whole pipeline with the starter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402
+
+from backend.metrics.surface import hmse  # noqa: E402
+from backend.models.loading import load  # noqa: E402
+from backend.video.fusion import SurfaceLattice, TextureFusion  # noqa: E402
+from backend.video.guidance import LinearDecoder  # noqa: E402
+from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from backend.video.sampling import Sampler  # noqa: E402
+from shared.shot import METHODS, FramePasses, Fusion  # noqa: E402
+from tests import samples  # noqa: E402
+from tools.studies.shots import shot  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+def _painted(passes, colour=lambda x, y: np.stack([0.5 * x, 0.5 * y, x * 0], -1)):
+    """(F, 3, H, W) pictures whose colours stick to the surface; the background is -1."""
+    x, y = passes.rest[..., 0] / 0.12, passes.rest[..., 1] / 0.12
+    picture = np.where(passes.mask[..., None] > 0, colour(x, y), -1.0)
+    return torch.from_numpy(picture.astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def test_a_texture_comes_back_as_it_was():
+    passes = samples.passes(4, 64, 3)
+    pictures, lattice = _painted(passes), SurfaceLattice(passes, CPU)
+    texture = lattice.texture(pictures, 3.0)
+    for n in range(4):
+        back = lattice.rendered(texture, n, pictures[n])
+        assert (back - pictures[n]).abs().max() < 0.06
+        assert torch.equal(back[:, passes.mask[n] == 0], pictures[n][:, passes.mask[n] == 0])
+
+
+def test_frames_that_disagree_are_brought_together():
+    passes = samples.passes(4, 64, 3)
+    pictures = _painted(passes)
+    off = pictures + torch.tensor([0.2, -0.2, 0.2, -0.2]).view(4, 1, 1, 1) * torch.from_numpy(passes.mask > 0)[:, None]
+    lattice = SurfaceLattice(passes, CPU)
+    texture = lattice.texture(off, 0.0)
+    inner = F.avg_pool2d(torch.from_numpy((passes.mask > 0).astype(np.float32))[:, None], 9, 1, 4)[:, 0] > 0.99
+    for n in range(4):
+        back = lattice.rendered(texture, n, off[n])
+        assert (back - pictures[n])[:, inner[n]].abs().max() < 0.08
+
+
+def test_the_better_sight_wins_when_sharp():
+    """The second frame sees the same disc from twice as near."""
+    far, near = samples.passes(1, 64, 0), samples.passes(1, 64, 0)
+    near = replace(near, rest=near.rest * 0.5)
+    both = FramePasses(**{name: np.concatenate([far.arrays()[name], near.arrays()[name]]) for name in far.arrays()})
+    pictures = torch.stack([torch.full((3, 64, 64), -0.5), torch.full((3, 64, 64), 0.5)])
+    lattice = SurfaceLattice(both, CPU)
+    middle = (slice(None), 32, 64 // 3)
+    mean, sharp = (lattice.rendered(lattice.texture(pictures, k), 0, pictures[0])[middle].mean() for k in (0.0, 8.0))
+    assert sharp > 0.45 and float(mean) < float(sharp)
+
+
+def test_objects_and_missing_coordinates_do_not_matter():
+    passes = samples.passes(2, 64, 0)
+    half = (np.arange(64) < 64 // 3)[None, None] & (passes.mask > 0)
+    split = replace(passes, uv=passes.uv * 0, object_index=np.where(half, 2, passes.mask).astype(np.uint16),
+                    rest=np.array([0.001, 0, 0], np.float32) * (np.arange(64) % 20)[None, None, :, None]
+                    + np.zeros_like(passes.rest))
+    lattice = SurfaceLattice(split, CPU)
+    pictures = torch.from_numpy(np.where(half, 1.0, -1.0).astype(np.float32))[:, None].repeat(1, 3, 1, 1)
+    back = lattice.rendered(lattice.texture(pictures, 0.0), 0, pictures[0])
+    assert torch.allclose(back, pictures[0], atol=1e-5), "objects with the same rest positions have textures of their own"
+
+
+def test_frames_without_a_character_are_left_alone():
+    passes = samples.passes(3, 64, 3)
+    arrays = {name: array.copy() for name, array in passes.arrays().items()}
+    for array in arrays.values():
+        array[1] = 0
+    shown = FramePasses(**arrays)
+    lattice, pictures = SurfaceLattice(shown, CPU), _painted(passes)
+    texture = lattice.texture(pictures, 2.0)
+    assert torch.equal(lattice.rendered(texture, 1, pictures[1]), pictures[1])
+    nobody = FramePasses(**{name: array * 0 for name, array in arrays.items()})
+    empty = SurfaceLattice(nobody, CPU)
+    assert torch.equal(empty.rendered(empty.texture(pictures, 2.0), 0, pictures[0]), pictures[0])
+
+
+def _upsample(latents):
+    return F.interpolate(latents[:, :3], scale_factor=8)
+
+
+def _pool(pictures):
+    pooled = F.avg_pool2d(pictures, 8)
+    return torch.cat([pooled, torch.zeros_like(pooled[:, :1])], 1)
+
+
+@pytest.mark.parametrize("full_steps", [0, 1])
+def test_corrected_latents_decode_to_one_texture(full_steps):
+    passes = samples.passes(4, 64, 8)
+    torch.manual_seed(0)
+    clean = torch.randn(4, 4, 8, 8) * 0.3
+    fusion = TextureFusion(passes, (8, 8), Fusion(full_steps=full_steps, coarse=1.0, sharpness=0.0), 5, CPU)
+    assert all(fusion.active(step) for step in range(5))
+    found = fusion.correct(clean, 1, _upsample, _pool, 2)
+    images = [((_upsample(x) / 2 + 0.5).clamp(0, 1) * 255).permute(0, 2, 3, 1).numpy().astype(np.uint8) for x in (clean, found)]
+    assert hmse(images[1], passes) < 0.35 * hmse(images[0], passes)
+    outside = F.max_pool2d(torch.from_numpy((passes.mask > 0).astype(np.float32))[:, None], 8)[:, 0] == 0
+    assert torch.allclose(found.permute(0, 2, 3, 1)[outside], clean.permute(0, 2, 3, 1)[outside], atol=1e-5)
+
+
+def test_steps_are_chosen_from_the_range():
+    passes = samples.passes(2)
+    chosen = TextureFusion(passes, (8, 8), Fusion(start=0.2, until=0.8, full_steps=3, coarse=0.4), 10, CPU)
+    assert [step for step in range(10) if chosen.active(step)] == [2, 3, 5, 7]
+    every = TextureFusion(passes, (8, 8), Fusion(full_steps=0), 4, CPU)
+    assert all(every.active(step) for step in range(4))
+
+
+def test_the_linear_decoder_can_be_undone():
+    torch.manual_seed(2)
+    decoder = LinearDecoder(torch.randn(5, 3))
+    latents, change = torch.randn(1, 4, 4, 4), torch.randn(1, 3, 4, 4)
+    assert torch.allclose(decoder(latents + decoder.inverse(change)) - decoder(latents), change, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm++", "euler", "lcm", "tcd"])
+def test_clean_predictions_can_be_undone(name):
+    sampler = Sampler(load("starter", CPU).new_scheduler(8, name), 0, True)
+    latents, output = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    for step in (1, 4, 7):
+        clean = sampler.clean(latents, output, step)
+        assert torch.allclose(sampler.output_for(latents, clean, step), output, rtol=1e-2, atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def starter():
+    """The project's own image model."""
+    return load("starter", CPU)
+
+
+def _frames(model, request, passes):
+    return np.stack(list(ShotPipeline(model, request, passes, Watch()).frames()))
+
+
+def test_the_preset_is_several_times_steadier(starter):
+    walk = shot("walk", "a person walks forward", 4, turn=-30.0, step=2)
+    made = {name: _frames(starter, walk.request("a man in a red shirt and blue jeans, on a beach", 1, METHODS[name], 8, "starter"),
+                          walk.passes) for name in ("cross_frame", "surface")}
+    assert hmse(made["surface"], walk.passes) < 0.4 * hmse(made["cross_frame"], walk.passes)
+
+
+@pytest.mark.parametrize("scheduler", ["dpm++", "euler", "lcm"])
+def test_the_preset_runs_with_every_kind_of_scheduler(starter, scheduler):
+    passes = samples.passes(2)
+    assert _frames(starter, samples.request(2, steps=3, preset="surface", scheduler=scheduler), passes).std() > 1
+
+
+def test_one_frame_and_empty_frames(starter):
+    passes = samples.passes(1)
+    assert _frames(starter, samples.request(1, preset="surface"), passes).shape == (1, 64, 64, 3)
+    empty = FramePasses(**{name: array * 0 for name, array in passes.arrays().items()})
+    assert _frames(starter, samples.request(1, preset="surface"), empty).shape == (1, 64, 64, 3)
+
+
+def test_shading_may_be_frozen(starter):
+    passes = samples.passes(3, 64, 4)
+    frozen = msgspec.structs.replace(METHODS["surface"], fusion=Fusion(shading=0.0, sharpness=0.0))
+    a, b = (_frames(starter, samples.request(3, steps=3, method=method), passes) for method in (frozen, METHODS["surface"]))
+    assert hmse(a, passes) <= hmse(b, passes)
