@@ -53,7 +53,8 @@ def evaluate(args: argparse.Namespace) -> int:
         else:
             shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[:1 if args.quick else None]
         names = args.variants.split(",") if args.variants else {
-            "paper": list(PAPER if args.quick else VARIANTS), "sweep": ["cross_frame", *sweep()]}[args.suite]
+            "paper": list(PAPER if args.quick else VARIANTS), "sweep": ["cross_frame", *sweep()],
+            "surface": ["per_frame", "cross_frame", "latentman", "surface"]}[args.suite]
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
@@ -105,8 +106,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register both."""
     command = commands.add_parser("evaluate", help="compare presets over shots, prompts and seeds; goes on where it was stopped")
     command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
-    command.add_argument("--suite", choices=("paper", "sweep"), default="paper",
-                         help="the paper's parts and modules, or ranges of their settings")
+    command.add_argument("--suite", choices=("paper", "sweep", "surface"), default="paper",
+                         help="the paper's parts and modules, ranges of their settings, or the surface preset against them")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")
     command.add_argument("--prompt", action="append", help="may be given several times")
