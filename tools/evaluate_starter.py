@@ -25,14 +25,13 @@ from backend.models.loading import load as load_model
 from backend.models.registry import STARTER
 from backend.video.pipeline import ShotPipeline, Watch
 from blender_addon.character.body_model import MANNEQUIN, BodyModel, load
-from shared.depth import normalise_depth
 from shared.shot import FramePasses, ShotRequest
 
 from .starter import judge as judging
 from .starter.dataset import Example, clip_poses, render
-from .starter.rasteriser import rasterise
 from .starter.scenery import SCENES
 from .starter.wardrobe import PALETTE, regions
+from .studies.figures import Picture, passes_of
 
 #: training uses seeds from 10,000,000 on
 JUDGE_SEED, HELD_OUT_SEED = 1_000_000, 2_000_000
@@ -99,25 +98,9 @@ def vae_psnr(vae, pictures: np.ndarray) -> float:
 
 def walk_passes(frames: int, size: int = 256) -> FramePasses:
     """Passes of the bundled walk on the spot, from the training's rasteriser."""
-    body, focal = load(MANNEQUIN), 1.9 * size
-    part_of = (body.weights.argmax(1) + 1).astype(np.uint8)
-    assert body.uv is not None and body.uv_faces is not None
-    corners = np.concatenate([body.uv[body.uv_faces], body.v_template[body.faces]], 2)
-    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("depth", "mask", "uv", "rest", "part")}
-    for pose in clip_poses()[:frames]:
-        points = body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2]
-        raster = rasterise(points, body.faces, focal, size, size)
-        values = np.zeros((size, size, 5), np.float32)
-        values[raster.mask] = raster.interpolate(corners)
-        part = np.zeros((size, size), np.uint8)
-        part[raster.mask] = part_of[body.faces[raster.triangle[raster.mask], 0]]
-        found = (raster.depth, raster.mask.astype(np.uint8), values[..., :2], values[..., 2:], part)
-        for name, layer in zip(layers, found, strict=True):
-            layers[name].append(layer)
-    stacked = {name: np.stack(layer) for name, layer in layers.items()}
-    seen = stacked["depth"][np.isfinite(stacked["depth"])]
-    stacked["depth"] = normalise_depth(stacked["depth"], seen.min(), seen.max()).astype(np.float32)
-    return FramePasses(**stacked)
+    body = load(MANNEQUIN)
+    return passes_of([Picture(body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
+                      for pose in clip_poses()[:frames]], size)
 
 
 def seconds_24_frames(folder: Path) -> float:

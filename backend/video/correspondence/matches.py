@@ -29,16 +29,10 @@ def centres(pixels: np.ndarray, width: int) -> np.ndarray:
     return np.stack([pixels % width + 0.5, pixels // width + 0.5], 1).astype(np.float32)
 
 
-def nearest_rows_and_columns(shape: tuple[int, int], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows and columns of a picture of ``shape`` whose pixels are nearest to the centres of (height, width)."""
-    rows = ((np.arange(height) + 0.5) * shape[0] / height).astype(int)
-    cols = ((np.arange(width) + 0.5) * shape[1] / width).astype(int)
-    return rows, cols
-
-
 def shrink(array: np.ndarray, height: int, width: int) -> np.ndarray:
     """(F, H, W, ...) -> (F, height, width, ...) by the nearest pixel: surface values must not be blended."""
-    rows, cols = nearest_rows_and_columns((array.shape[1], array.shape[2]), height, width)
+    rows = ((np.arange(height) + 0.5) * array.shape[1] / height).astype(int)
+    cols = ((np.arange(width) + 0.5) * array.shape[2] / width).astype(int)
     return array[:, rows][:, :, cols]
 
 
