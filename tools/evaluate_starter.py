@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +32,9 @@ from .starter.wardrobe import PALETTE, regions
 from .studies.figures import Picture, passes_of
 
 #: training uses seeds from 10,000,000 on
-JUDGE_SEED, HELD_OUT_SEED = 1_000_000, 2_000_000
+HELD_OUT_SEED = 2_000_000
 PARTS = ("top", "bottom")
 SMALLEST_REGION = 60
-
-
-def _example(task: tuple[int, bool]) -> Example:
-    seed, held_out = task
-    return render(load(MANNEQUIN), seed, held_out=held_out)
 
 
 def region_pixels(example: Example, part: str) -> np.ndarray:
@@ -141,17 +134,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=STARTER, help="the starter's folder")
     parser.add_argument("--examples", type=int, default=96)
     parser.add_argument("--guidance", type=float, default=4.0)
-    parser.add_argument("--judge-renders", type=int, default=2400)
-    parser.add_argument("--judge-steps", type=int, default=900)
     parser.add_argument("--card", action="store_true", help="write the figures into the model's README.md too")
     args = parser.parse_args()
     seeds = [HELD_OUT_SEED + n for n in range(args.examples)]
-    tasks = [(seed, True) for seed in seeds] + [(JUDGE_SEED + n, False) for n in range(args.judge_renders)]
-    with Pool(os.cpu_count()) as pool:
-        renders = list(tqdm(pool.imap(_example, tasks, 8), total=len(tasks), desc="renders", mininterval=5))
-    examples, lessons = renders[:len(seeds)], renders[len(seeds):]
-    judge = judging.train(np.stack([e.image for e in lessons]), np.stack([e.mask for e in lessons]),
-                          np.array([SCENES.index(e.scene) for e in lessons]), args.judge_steps)
+    body = load(MANNEQUIN)
+    examples = [render(body, seed, held_out=True) for seed in tqdm(seeds, desc="renders")]
+    judge = judging.load()
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(args.model)
     pipeline.set_progress_bar_config(disable=True)
     masks, real = np.stack([e.mask for e in examples]), np.stack([e.image for e in examples])

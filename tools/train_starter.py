@@ -7,15 +7,13 @@ stopped; ``--export-only`` writes the folder from the checkpoints there are.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from .starter import dataset, export, training
+from .starter import dataset, export, judge, training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,24 +29,30 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--decoder-steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=6e-4, help="the diffusion stage's highest learning rate")
+    parser.add_argument("--minutes", type=float, default=0.0, help="end the diffusion stage after so long, the learning rate fallen by then")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--compile", action="store_true", help="fuse operations; needs a C++ compiler, pays after minutes")
+    parser.add_argument("--judge-steps", type=int, default=0,
+                        help="also teach the network that measures the pictures, and put it beside the tools")
     parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
     plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed, compiled=args.compile,
-                         decoder_steps=args.decoder_steps)
+                         decoder_steps=args.decoder_steps, rate=args.rate, seconds=60 * args.minutes)
     if args.export_only:
         plan = replace(plan, vae_steps=0, steps=0, decoder_steps=0)
     data = args.work / "data"
     dataset.write(data, args.images, args.seed * 10_000_000, args.workers)
     torch.set_num_threads(args.workers)
-    images, depths = (np.load(data / f"{name}.npy", mmap_mode="r") for name in ("images", "depths"))
-    vae = training.train_vae(images, depths, args.work, plan)
-    latents = training.encode_all(vae, images, args.work, plan)
-    tokenizer = training.learn_tokenizer(json.loads((data / "captions.json").read_text()), args.work)
-    models = training.train_diffusion(data, latents, tokenizer, args.work, plan)
-    vae = training.refine_decoder(vae, images, depths, args.work, plan)
+    renders = dataset.load_renders(data, args.device)
+    vae = training.train_vae(renders, args.work, plan)
+    latents = training.encode_all(vae, renders, args.work, plan)
+    tokenizer = training.learn_tokenizer(args.work)
+    models = training.train_diffusion(renders, latents, tokenizer, args.work, plan)
+    vae = training.refine_decoder(vae, renders, args.work, plan)
+    if args.judge_steps:
+        judge.save(judge.train(renders, args.judge_steps, args.device))
     export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 

@@ -27,13 +27,20 @@ ANKLE_HEIGHT, TOE_HEIGHT, REACH = 0.075, 0.018, 0.992
 
 @dataclass(frozen=True)
 class Plant:
-    """A foot on the ground from ``start`` to ``end`` seconds, ankle at (x, z), toes towards ``yaw`` radians."""
+    """A foot on the ground from ``start`` to ``end`` seconds, ankle at (x, z), toes towards ``yaw`` radians.
+
+    ``lift`` is how high the foot swung to get here, the plan's own when None.
+    """
 
     start: float
     end: float
     x: float
     z: float
     yaw: float = 0.0
+    lift: float | None = None
+
+
+Swing = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,9 @@ class Plan:
     """A performance of ``seconds``.
 
     ``root(t)`` gives the pelvis as (x, height, z, yaw); ``plants`` the footsteps of the left and the right foot;
-    ``turns`` Euler angles XYZ in degrees of trunk and arm joints over time; ``lift`` how high feet swing.
+    ``turns`` Euler angles XYZ in degrees of trunk and arm joints over time; ``lift`` how high feet swing. ``swung`` gives, for
+    the left and the right foot, how far (0..1) it leaves its footsteps, and where its ankle is then: (F, 3) to the left,
+    above the ground and ahead of the pelvis.
     """
 
     seconds: float
@@ -50,6 +59,7 @@ class Plan:
     turns: dict[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     lift: float = 0.10
     airborne: Callable[[np.ndarray], np.ndarray] | None = None
+    swung: tuple[Swing | None, Swing | None] = (None, None)
 
 
 def _rest_offsets() -> np.ndarray:
@@ -81,7 +91,8 @@ def _foot_path(plants: list[Plant], t: np.ndarray, lift: float) -> tuple[np.ndar
         part = (now - current.end) / (following.start - current.end)
         s = float(_smooth(np.array(part)))
         bow = np.sin(np.pi * part)
-        ankle[n] = (current.x + (following.x - current.x) * s, ANKLE_HEIGHT + lift * bow,
+        height = lift if following.lift is None else following.lift
+        ankle[n] = (current.x + (following.x - current.x) * s, ANKLE_HEIGHT + height * bow,
                     current.z + (following.z - current.z) * s)
         yaw[n] = current.yaw + (following.yaw - current.yaw) * s
         up[n] = np.sin(np.pi * part) * (1 - part)
@@ -118,6 +129,10 @@ def perform(plan: Plan) -> np.ndarray:
              for side in ("left", "right")]
     for side, (ankle, _, _), limit in zip(("left", "right"), paths, reach, strict=True):
         ankle[:, 1] += rise
+        swing = plan.swung[0 if side == "left" else 1]
+        if swing is not None:
+            weight, place = swing(t)
+            ankle += weight[:, None] * (yaw.apply(place) + root[:, [0, 1, 2]] * [1, 0, 1] - ankle)
         hip = rotation[0].apply(offsets[INDEX[f"{side}_hip"]])
         flat = np.hypot(root[:, 0] + hip[:, 0] - ankle[:, 0], root[:, 2] + hip[:, 2] - ankle[:, 2])
         height = np.minimum(height, ankle[:, 1] - hip[:, 1] + np.sqrt(np.clip(limit**2 - flat**2, 0.01, None)))

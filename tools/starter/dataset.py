@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
@@ -27,6 +28,9 @@ from .scenery import BRIGHTNESS, SCENES, background
 from .wardrobe import Look, albedo, shininess
 
 SIZE = 256
+#: sentences for each picture, and pictures a worker makes before it reports
+CAPTIONS, CHUNK = 4, 64
+ARRAYS = ("images", "depths", "scenes")
 
 
 @dataclass(frozen=True)
@@ -186,31 +190,63 @@ def _shadow(points: np.ndarray, light: np.ndarray, eye: np.ndarray):
     return lit
 
 
+@dataclass(frozen=True)
+class Renders:
+    """The training pictures: ``images`` (N, S, S, 3) and ``depths`` (N, S, S), uint8 tensors on the training's device (mapped
+    from disk on the CPU), ``scenes`` (N,) uint8 indices of the places in ``SCENES``, and every picture's ``captions``, which
+    say the same in other words."""
+
+    images: torch.Tensor
+    depths: torch.Tensor
+    scenes: torch.Tensor
+    captions: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and depths of some pictures."""
+        return self.images[index], self.depths[index]
+
+
+def load_renders(folder: Path, device: str) -> Renders:
+    """What ``write`` wrote."""
+    arrays = (torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")).to(device) for name in ARRAYS)
+    return Renders(*arrays, json.loads((folder / "captions.json").read_text()))
+
+
 _body: BodyModel | None = None
 
 
-def _render_seed(seed: int) -> Example:
+def _render_into(folder: Path, first_seed: int, rows: range) -> list[list[str]]:
+    """Render some rows of the memory maps; gives their captions."""
     global _body
     _body = _body or load(MANNEQUIN)
-    return render(_body, seed)
+    images, depths, scenes = (np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ARRAYS)
+    out = []
+    for row in rows:
+        example = render(_body, first_seed + row)
+        images[row], depths[row], scenes[row] = example.image, example.depth, SCENES.index(example.scene)
+        other = np.random.default_rng((first_seed + row, 1))
+        out.append([example.caption, *(captions.describe(example.look, example.scene, other) for _ in range(CAPTIONS - 1))])
+    return out
 
 
 def write(folder: Path, count: int, first_seed: int, workers: int) -> None:
-    """Write ``images.npy`` (N, S, S, 3) and ``depths.npy`` (N, S, S), both uint8, and ``captions.json``.
+    """Write ``images.npy`` (N, S, S, 3), ``depths.npy`` (N, S, S) and ``scenes.npy`` (N,), all uint8, and ``captions.json``,
+    ``CAPTIONS`` for each.
 
     A finished folder is left alone.
     """
     if (folder / "captions.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, SIZE, SIZE, 3))
-    depths = np.lib.format.open_memmap(folder / "depths.npy", "w+", np.uint8, (count, SIZE, SIZE))
-    texts = []
-    with Pool(workers) as pool:
-        seeds = range(first_seed, first_seed + count)
-        for n, example in enumerate(tqdm(pool.imap(_render_seed, seeds, 8), total=count, desc="renders", mininterval=5)):
-            images[n], depths[n] = example.image, example.depth
-            texts.append(example.caption)
-    images.flush()
-    depths.flush()
+    for name, shape in zip(ARRAYS, ((count, SIZE, SIZE, 3), (count, SIZE, SIZE), (count,)), strict=True):
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
+    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    texts: list[list[str]] = []
+    with Pool(workers) as pool, tqdm(total=count, desc="renders", mininterval=5) as progress:
+        for some in pool.imap(partial(_render_into, folder, first_seed), chunks):
+            texts += some
+            progress.update(len(some))
     (folder / "captions.json").write_text(json.dumps(texts))

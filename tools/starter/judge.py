@@ -6,15 +6,20 @@ brightness, so that it judges what is shown and not how sharply.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from .dataset import Renders
 from .scenery import SCENES
 
 SIDE = 128
+WEIGHTS = Path(__file__).resolve().parent / "judge.safetensors"
 
 
 def _block(inside: int, outside: int, stride: int) -> nn.Sequential:
@@ -45,44 +50,58 @@ class Judge(nn.Module):
         return self.mask(x)[:, 0], place
 
 
-def shrink(pictures: np.ndarray) -> torch.Tensor:
+def shrink(pictures: torch.Tensor) -> torch.Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, 128, 128) in [0, 1]."""
-    return F.interpolate(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
+    return F.interpolate(pictures.permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
 
 
-def shrink_masks(masks: np.ndarray) -> torch.Tensor:
+def shrink_masks(masks: torch.Tensor) -> torch.Tensor:
     """(N, H, W) bool -> (N, 128, 128) bool."""
-    return F.interpolate(torch.from_numpy(masks)[:, None].float(), (SIDE, SIDE), mode="area")[:, 0] > 0.5
+    return F.interpolate(masks[:, None].float(), (SIDE, SIDE), mode="area")[:, 0] > 0.5
 
 
-def train(pictures: np.ndarray, masks: np.ndarray, places: np.ndarray, steps: int, seed: int = 0) -> Judge:
-    """A judge taught by renders (N, H, W, 3) uint8, their masks (N, H, W) bool and places (N,)."""
+def train(renders: Renders, steps: int, device: str, batch: int = 24, seed: int = 0) -> Judge:
+    """A judge taught by renders, on the CPU and ready to judge."""
     torch.manual_seed(seed)
-    judge = Judge()
-    seen, truth, where = shrink(pictures), shrink_masks(masks).float(), torch.from_numpy(places)
+    judge = Judge().to(device)
+    scenes = renders.scenes.long().to(device)
     optimiser = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.02)
     for step in tqdm(range(steps), desc="judge", mininterval=10):
         optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps) + 1e-5
-        rows = torch.randint(0, len(seen), (24,))
-        batch = seen[rows]
+        rows = torch.randint(0, len(renders), (batch,), device=renders.images.device)
+        images, depths = renders.rows(rows)
+        seen, truth = shrink(images.to(device)), shrink_masks((depths > 0).to(device)).float()
         # every picture is blurred by its own amount: the image model's pictures are softer than renders
-        small = F.interpolate(F.avg_pool2d(batch, 4), (SIDE, SIDE), mode="bilinear")
-        batch = torch.lerp(batch, small, torch.rand(len(rows), 1, 1, 1))
-        batch = (batch * (0.85 + 0.3 * torch.rand(len(rows), 3, 1, 1)) + 0.04 * torch.randn_like(batch)).clamp(0, 1)
-        mask, place = judge(batch)
-        loss = F.binary_cross_entropy_with_logits(mask, truth[rows]) + 0.3 * F.cross_entropy(place, where[rows])
+        small = F.interpolate(F.avg_pool2d(seen, 4), (SIDE, SIDE), mode="bilinear")
+        seen = torch.lerp(seen, small, torch.rand(batch, 1, 1, 1, device=device))
+        tint = 0.85 + 0.3 * torch.rand(batch, 3, 1, 1, device=device)
+        seen = (seen * tint + 0.04 * torch.randn_like(seen)).clamp(0, 1)
+        mask, place = judge(seen)
+        loss = F.binary_cross_entropy_with_logits(mask, truth) + 0.3 * F.cross_entropy(place, scenes[rows.to(device)])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+    return judge.cpu().eval().requires_grad_(False)
+
+
+def save(judge: Judge, path: Path = WEIGHTS) -> None:
+    """Write the weights in half precision."""
+    save_file({name: value.half() if value.is_floating_point() else value for name, value in judge.state_dict().items()}, path)
+
+
+def load(path: Path = WEIGHTS) -> Judge:
+    """The judge that learnt with the shipped model's own renders."""
+    judge = Judge()
+    judge.load_state_dict(load_file(path))
     return judge.eval().requires_grad_(False)
 
 
 def silhouette_iou(judge: Judge, pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """(N,) intersection over union of the character that is seen with the masks it was asked to fill."""
-    found, asked = judge(shrink(pictures))[0] > 0, shrink_masks(masks)
+    found, asked = judge(shrink(torch.from_numpy(pictures)))[0] > 0, shrink_masks(torch.from_numpy(masks))
     return ((found & asked).sum((1, 2)) / (found | asked).sum((1, 2)).clamp(min=1)).numpy()
 
 
 def places(judge: Judge, pictures: np.ndarray) -> np.ndarray:
     """(N,) index in ``SCENES`` of the place that is seen."""
-    return judge(shrink(pictures))[1].argmax(1).numpy()
+    return judge(shrink(torch.from_numpy(pictures)))[1].argmax(1).numpy()

@@ -7,8 +7,8 @@ All but the second, which takes a minute, continue from their checkpoints.
 from __future__ import annotations
 
 import copy
-import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,16 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from . import networks, words
+from .dataset import Renders
 
-CROP, FOREGROUND_WEIGHT, EMA_DECAY = 64, 3.0, 0.997
+CROP, FOREGROUND_WEIGHT, DROPPED_CAPTIONS = 64, 3.0, 0.12
+#: the average looks back over the last twelfth of the steps
+AVERAGED_SHARE = 12.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how to train."""
+    """How long and how to train; the diffusion stage ends after ``seconds`` if they are not 0."""
 
     device: str
     vae_steps: int
@@ -34,8 +37,14 @@ class Plan:
     seed: int
     words_steps: int = 2000
     decoder_steps: int = 2000
+    rate: float = 6e-4
+    seconds: float = 0.0
     compiled: bool = False
     checkpoint_every: int = 200
+
+    def generator(self, stage: int, step: int) -> torch.Generator:
+        """The random numbers of one step: a run that was stopped goes on with those it would have had."""
+        return torch.Generator(self.device).manual_seed((self.seed * 10 + stage) * 1_000_003 + step)
 
     def autocast(self) -> torch.autocast:
         """bfloat16 where the matrices are."""
@@ -50,35 +59,56 @@ def save(path: Path, state: dict) -> None:
 
 
 class LossLog:
-    """Appends ``step loss`` lines and remembers a running mean."""
+    """Appends ``step loss`` lines of a running mean, which stays on the device between them."""
 
     def __init__(self, path: Path) -> None:
-        self._file, self.mean = path.open("a"), float("nan")
+        self._file, self._mean = path.open("a"), None
 
-    def add(self, step: int, loss: float) -> None:
+    def add(self, step: int, loss: torch.Tensor) -> None:
         """Note the loss of a step."""
-        self.mean = loss if np.isnan(self.mean) else 0.98 * self.mean + 0.02 * loss
+        loss = loss.detach()
+        self._mean = loss if self._mean is None else torch.lerp(self._mean, loss, 0.02)
         if step % 10 == 0:
-            self._file.write(f"{step} {self.mean:.6f}\n")
+            self._file.write(f"{step} {float(self._mean):.6f}\n")
             self._file.flush()
 
 
-def _steps(start: int, end: int, name: str) -> Iterator[int]:
-    yield from tqdm(range(start, end), initial=start, total=end, desc=name, mininterval=10)
+def progress(start: int, end: int, name: str, seconds: float = 0.0) -> Iterator[tuple[int, float]]:
+    """Steps with a bar, and the share (0..1) of the training that is over: by count, or by the clock where ``seconds`` run out
+    before."""
+    began = time.monotonic()
+    for step in tqdm(range(start, end), initial=start, total=end, desc=name, mininterval=10):
+        share = step / end
+        if seconds:
+            share = max(share, (time.monotonic() - began) / seconds)
+        if share >= 1:
+            return
+        yield step, share
 
 
-def _crops(images: np.ndarray, depths: np.ndarray, generator: np.random.Generator, count: int) -> torch.Tensor:
+def fading(share: float, least: float) -> float:
+    """From 1 to ``least`` along a cosine."""
+    return least + (1 - least) * (0.5 + 0.5 * float(np.cos(np.pi * share)))
+
+
+def _crops(renders: Renders, plan: Plan, stage: int, step: int, count: int) -> torch.Tensor:
     """(count, 3, CROP, CROP) in [-1, 1]; every second crop is centred on the character."""
-    size, out = images.shape[1], np.empty((count, CROP, CROP, 3), np.uint8)
-    for n, index in enumerate(generator.integers(len(images), size=count)):
-        row, col = generator.integers(0, size - CROP, 2)
-        if n % 2:
-            rows, cols = np.nonzero(depths[index, ::8, ::8])
-            at = generator.integers(max(len(rows), 1)) if len(rows) else None
-            if at is not None:
-                row, col = (int(np.clip(c * 8 - CROP // 2, 0, size - CROP)) for c in (rows[at], cols[at]))
-        out[n] = images[index, row:row + CROP, col:col + CROP]
-    return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
+    generator, size = plan.generator(stage, step), renders.images.shape[1]
+
+    def integers(end: int, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.randint(0, end, shape, generator=generator, device=plan.device)
+
+    rows = integers(len(renders), (count,))
+    corner = integers(size - CROP, (2, count))
+    images, depths = renders.rows(rows)
+    shown = (depths[:, ::8, ::8] > 0).flatten(1).float() + 1e-6
+    at = torch.multinomial(shown, 1, generator=generator)[:, 0]
+    centred = (torch.stack([at // (size // 8), at % (size // 8)]) * 8 - CROP // 2).clamp(0, size - CROP)
+    corner[:, 1::2] = centred[:, 1::2]
+    span = torch.arange(CROP, device=plan.device)
+    y, x = ((c[:, None] + span) for c in corner)
+    crops = images[torch.arange(count, device=plan.device)[:, None, None], y[:, :, None], x[:, None, :]]
+    return crops.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _slopes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +119,7 @@ def _resume(checkpoint: Path, model: torch.nn.Module, optimiser: torch.optim.Opt
     """Load a checkpoint, if there is one; gives the steps that are done."""
     if not checkpoint.exists():
         return 0
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])
@@ -101,17 +131,16 @@ def _picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     return F.l1_loss(made, real) + F.mse_loss(made, real) + edges
 
 
-def refine_decoder(vae, images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
+def refine_decoder(vae, renders: Renders, folder: Path, plan: Plan):
     """Train the decoder further while the encoder, and so every latent, stays as it is."""
     checkpoint = folder / "decoder.pt"
     decoder = vae.decoder.requires_grad_(True).train()
     optimiser = torch.optim.AdamW(decoder.parameters(), 1e-3, betas=(0.9, 0.98))
     start = _resume(checkpoint, decoder, optimiser)
     log = LossLog(folder / "decoder_loss.txt")
-    for step in _steps(start, plan.decoder_steps, "decoder"):
-        rate = 8e-4 * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * step / plan.decoder_steps)))
-        optimiser.param_groups[0]["lr"] = float(rate)
-        real = _crops(images, depths, np.random.default_rng((plan.seed, 3, step)), plan.batch).to(plan.device)
+    for step, share in progress(start, plan.decoder_steps, "decoder"):
+        optimiser.param_groups[0]["lr"] = 8e-4 * min(1.0, (step + 1) / 50) * fading(share, 0.02)
+        real = _crops(renders, plan, 3, step, plan.batch)
         with plan.autocast():
             with torch.no_grad():
                 latents = vae.encode(real).latents
@@ -121,14 +150,14 @@ def refine_decoder(vae, images: np.ndarray, depths: np.ndarray, folder: Path, pl
         loss.backward()
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimiser.step()
-        log.add(step, loss.item())
+        log.add(step, loss)
         if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.decoder_steps:
             save(checkpoint, {"model": decoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
     vae.eval().requires_grad_(False)
     return vae
 
 
-def train_vae(images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
+def train_vae(renders: Renders, folder: Path, plan: Plan):
     """The trained auto-encoder, its ``scaling_factor`` set so that latents have unit variance."""
     torch.manual_seed(plan.seed)
     model = networks.vae().to(plan.device, memory_format=torch.channels_last)
@@ -136,10 +165,9 @@ def train_vae(images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
     checkpoint = folder / "vae.pt"
     start = _resume(checkpoint, model, optimiser)
     log = LossLog(folder / "vae_loss.txt")
-    for step in _steps(start, plan.vae_steps, "vae"):
-        rate = 1e-3 * min(1.0, (step + 1) / 100) * (0.05 + 0.95 * (0.5 + 0.5 * np.cos(np.pi * step / plan.vae_steps)))
-        optimiser.param_groups[0]["lr"] = float(rate)
-        real = _crops(images, depths, np.random.default_rng((plan.seed, step)), plan.batch).to(plan.device)
+    for step, share in progress(start, plan.vae_steps, "vae"):
+        optimiser.param_groups[0]["lr"] = 1e-3 * min(1.0, (step + 1) / 100) * fading(share, 0.05)
+        real = _crops(renders, plan, 0, step, plan.batch)
         with plan.autocast():
             latents = model.encode(real).latents
             made = model.decode(latents + 0.02 * torch.randn_like(latents)).sample
@@ -149,32 +177,34 @@ def train_vae(images: np.ndarray, depths: np.ndarray, folder: Path, plan: Plan):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        log.add(step, loss.item())
+        log.add(step, loss)
         if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.vae_steps:
             save(checkpoint, {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
     model.eval().requires_grad_(False)
     with torch.no_grad():
-        sample = model.encode(_crops(images, depths, np.random.default_rng(0), 64).to(plan.device)).latents
+        sample = model.encode(_crops(renders, plan, 2, 0, 64)).latents
     model.register_to_config(scaling_factor=round(1.0 / float(sample.std()), 4))
     return model
 
 
-def encode_all(vae, images: np.ndarray, folder: Path, plan: Plan) -> np.ndarray:
-    """(N, 4, 32, 32) float16 scaled latents of every picture, made once."""
+def encode_all(vae, renders: Renders, folder: Path, plan: Plan) -> torch.Tensor:
+    """(N, 2, 4, 32, 32) float16 scaled latents of every picture and of its mirror image, made once."""
     path = folder / "latents.npy"
     if not path.exists():
-        out = np.empty((len(images), 4, images.shape[1] // 8, images.shape[2] // 8), np.float16)
+        side = renders.images.shape[1] // 8
+        out = np.empty((len(renders), 2, 4, side, side), np.float16)
         with torch.no_grad(), plan.autocast():
-            for n in tqdm(range(0, len(images), 16), desc="latents", mininterval=10):
-                batch = torch.from_numpy(np.ascontiguousarray(images[n:n + 16])).permute(0, 3, 1, 2).to(plan.device)
-                out[n:n + 16] = (vae.encode(batch.float() / 127.5 - 1).latents * vae.config.scaling_factor).float().cpu()
+            for n in tqdm(range(0, len(renders), 64), desc="latents", mininterval=10):
+                batch = renders.images[n:n + 64].to(plan.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+                for mirrored, pictures in enumerate((batch, batch.flip(-1))):
+                    out[n:n + 64, mirrored] = (vae.encode(pictures).latents * vae.config.scaling_factor).float().cpu()
         np.save(path, out)
-    return np.load(path, mmap_mode="r")
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
-def learn_tokenizer(texts: list[str], folder: Path):
-    """The tokenizer of the training captions."""
-    return networks.tokenizer(texts, folder / "tokenizer")
+def learn_tokenizer(folder: Path):
+    """The tokenizer of the grammar, the same for every set of renders."""
+    return networks.tokenizer(words.sentences(words.SENTENCES, 0)[0], folder / "tokenizer")
 
 
 def token_ids(tokenizer, texts: list[str]) -> torch.Tensor:
@@ -187,7 +217,7 @@ def trained_steps(folder: Path) -> int:
     return int(torch.load(folder / "diffusion.pt", weights_only=True, mmap=True)["step"])
 
 
-def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
+def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
     """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages."""
     torch.manual_seed(plan.seed)
     models = torch.nn.ModuleDict({"text": networks.text_encoder(len(tokenizer), tokenizer.eos_token_id),
@@ -197,17 +227,18 @@ def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, pl
     if not checkpoint.exists():
         words.teach(models["text"], lambda texts: token_ids(tokenizer, texts), plan.device, plan.words_steps, plan.seed)
     average = copy.deepcopy(models).requires_grad_(False)
-    optimiser = torch.optim.AdamW(models.parameters(), 5e-4, betas=(0.9, 0.99), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(models.parameters(), plan.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         models.load_state_dict(state["models"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         start = state["step"]
-    depths = np.load(data / "depths.npy", mmap_mode="r")
-    ids = token_ids(tokenizer, json.loads((data / "captions.json").read_text()))
-    empty = token_ids(tokenizer, [""])[0]
+    latents = latents.to(plan.device)
+    ids = torch.stack([token_ids(tokenizer, list(texts)) for texts in zip(*renders.captions, strict=True)], 1).to(plan.device)
+    empty = token_ids(tokenizer, [""])[0].to(plan.device)
     noise_schedule = networks.scheduler()
+    noise_schedule.alphas_cumprod = noise_schedule.alphas_cumprod.to(plan.device)
 
     def predict(noisy: torch.Tensor, timestep: torch.Tensor, ids: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
         text = models["text"](ids).last_hidden_state
@@ -217,22 +248,33 @@ def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, pl
 
     model = torch.compile(predict) if plan.compiled else predict
     log = LossLog(folder / "diffusion_loss.txt")
-    for step in _steps(start, plan.steps, "diffusion"):
-        fading = 0.5 + 0.5 * np.cos(np.pi * step / plan.steps)
-        optimiser.param_groups[0]["lr"] = float(6e-4 * min(1.0, (step + 1) / 200) * fading + 2e-5)
-        generator = np.random.default_rng((plan.seed, 1, step))
-        rows = np.sort(generator.choice(len(latents), plan.batch, replace=False))
-        clean = torch.from_numpy(latents[rows].astype(np.float32)).to(plan.device)
-        depth = torch.from_numpy(depths[rows]).to(plan.device)[:, None].float() / 255
-        prompt = ids[rows].clone()
-        prompt[torch.from_numpy(generator.random(plan.batch) < 0.12)] = empty
-        noise = torch.randn_like(clean)
+    slowest = 1 - AVERAGED_SHARE / max(plan.steps, 2 * AVERAGED_SHARE)
+
+    def keep(done: int) -> None:
+        save(checkpoint, {"models": models.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
+                          "step": done})
+
+    done = start
+    for step, share in progress(start, plan.steps, "diffusion", plan.seconds):
+        optimiser.param_groups[0]["lr"] = plan.rate * min(1.0, (step + 1) / 200) * fading(share, 0.03)
+        generator = plan.generator(1, step)
+
+        def chance(*shape: int, generator: torch.Generator = generator) -> torch.Tensor:
+            return torch.rand(*shape, generator=generator, device=plan.device)
+
+        rows, mirrored = (chance(plan.batch) * len(renders)).long().clamp(max=len(renders) - 1), chance(plan.batch) < 0.5
+        clean = latents[rows, mirrored.long()].float()
+        depth = renders.rows(rows)[1][:, None].float() / 255
+        depth = torch.where(mirrored[:, None, None, None], depth.flip(-1), depth)
+        prompt = ids[rows, (chance(plan.batch) * ids.shape[1]).long().clamp(max=ids.shape[1] - 1)]
+        prompt = torch.where(chance(plan.batch, 1) < DROPPED_CAPTIONS, empty, prompt)
+        noise = torch.randn(clean.shape, generator=generator, device=plan.device)
         # noisy steps more often: only there must the words decide, later the picture shows its colours itself
-        timestep = (1000 * torch.rand(plan.batch, device=plan.device).sqrt()).long().clamp(max=999)
+        timestep = (1000 * chance(plan.batch) ** 0.65).long().clamp(max=999)
         noisy = noise_schedule.add_noise(clean, noise, timestep)
         target = noise_schedule.get_velocity(clean, noise, timestep)
         with plan.autocast():
-            predicted = model(noisy, timestep, prompt.to(plan.device), depth)
+            predicted = model(noisy, timestep, prompt, depth)
         body = 1 + (FOREGROUND_WEIGHT - 1) * (F.avg_pool2d(depth, 8) > 0)
         # the plain error of v gives the noisiest steps, where colours and places are decided, their full weight
         loss = (body * (predicted.float() - target).square()).mean()
@@ -240,11 +282,12 @@ def train_diffusion(data: Path, latents: np.ndarray, tokenizer, folder: Path, pl
         loss.backward()
         torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
         optimiser.step()
-        decay = min(EMA_DECAY, (step + 1) / (step + 20))
+        decay = min(slowest, (step + 1) / (step + 20))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(models.parameters()), 1 - decay)
-        log.add(step, loss.item())
-        if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.steps:
-            save(checkpoint, {"models": models.state_dict(), "average": average.state_dict(),
-                              "optimiser": optimiser.state_dict(), "step": step + 1})
+        log.add(step, loss)
+        done = step + 1
+        if done % plan.checkpoint_every == 0:
+            keep(done)
+    keep(done)
     return average.eval()

@@ -1,0 +1,32 @@
+"""Writes the starter motion model as the folder that ``backend.motion`` reads: an MDM checkpoint with its text encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from .dataset import Motions
+from .training import SHAPE, STEPS
+
+CARD = Path(__file__).resolve().parent / "card.md"
+
+
+def write(models: torch.nn.ModuleDict, tokenizer, motions: Motions, out: Path, steps: int) -> None:
+    """Half-precision safetensors, ``args.json``, statistics, text encoder, card."""
+    out.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().half().cpu().contiguous() for name, value in models["motion"].state_dict().items()
+             if not name.endswith(".pe")}
+    save_file(state, out / "model.safetensors")
+    (out / "args.json").write_text(json.dumps({
+        "arch": "trans_enc", "text_encoder_type": "clip", "mask_frames": SHAPE.mask_frames, "diffusion_steps": STEPS,
+        "latent_dim": SHAPE.latent, "ff_size": SHAPE.feedforward, "layers": SHAPE.layers, "num_heads": SHAPE.heads,
+        "text_width": SHAPE.text_width, "dataset": "humanml"}, indent=1) + "\n")
+    np.save(out / "Mean.npy", motions.mean)
+    np.save(out / "Std.npy", motions.std)
+    models["text"].half().save_pretrained(out / "text_encoder", safe_serialization=True)
+    tokenizer.save_pretrained(out / "text_encoder")
+    (out / "README.md").write_text(CARD.read_text().format(steps=steps, motions=len(motions.lengths)))

@@ -1,0 +1,144 @@
+"""Trains MDM's network, small, with a text encoder of its own, to predict clean motion from noisy motion."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from backend.motion.diffusion import Schedule
+from backend.motion.network import MDM, Architecture
+from tools.starter import networks
+from tools.starter.training import LossLog, fading, progress, save
+
+from .dataset import Motions
+
+SHAPE = Architecture(latent=256, feedforward=640, layers=5, heads=4, text_width=192, mask_frames=True)
+STEPS, TOKENS, DROPPED_CAPTIONS, AVERAGED_SHARE = 50, 48, 0.1, 12.0
+#: ankles and toes
+FEET = (7, 8, 10, 11)
+STEADINESS, PLANTED = 2.0, 30.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how to train; it ends after ``seconds`` if they are not 0."""
+
+    device: str
+    steps: int
+    batch: int
+    seed: int
+    rate: float = 5e-4
+    seconds: float = 0.0
+    checkpoint_every: int = 500
+
+
+def text_encoder(vocabulary: int, end: int) -> CLIPTextModelWithProjection:
+    """CLIP's text tower in small."""
+    return CLIPTextModelWithProjection(CLIPTextConfig(
+        vocab_size=vocabulary, hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=TOKENS, projection_dim=SHAPE.text_width, bos_token_id=end - 1, eos_token_id=end,
+        pad_token_id=end))
+
+
+def learn_tokenizer(motions: Motions, folder: Path) -> CLIPTokenizer:
+    """The tokenizer of the captions."""
+    return networks.tokenizer([text for texts in motions.captions for text in texts], folder / "tokenizer")
+
+
+def foot_paths(vectors: torch.Tensor) -> torch.Tensor:
+    """(B, T, 4, 3) ankles and toes in the world from unnormalised features (B, T, 263), differentiable."""
+    half = F.pad(vectors[:, :-1, 0].cumsum(1), (1, 0))
+    c, s = torch.cos(-2 * half), torch.sin(-2 * half)
+
+    def world(points: torch.Tensor) -> torch.Tensor:
+        x, y, z = points.unbind(-1)
+        turn_c, turn_s = (v.view(*v.shape, *[1] * (x.dim() - 2)) for v in (c, s))
+        return torch.stack([turn_c * x + turn_s * z, y, -turn_s * x + turn_c * z], -1)
+
+    step = F.pad(vectors[:, :-1, 1:3], (0, 0, 1, 0))
+    place = world(torch.stack([step[..., 0], torch.zeros_like(half), step[..., 1]], -1)).cumsum(1)
+    local = torch.stack([vectors[..., 4 + 3 * (joint - 1):7 + 3 * (joint - 1)] for joint in FEET], 2)
+    return world(local) + place[:, :, None]
+
+
+def loss_of(predicted: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Values, their change from frame to frame, and the speed of the feet in the world, where feet stand above all."""
+    weight = mask[..., None].float()
+    values = ((predicted - clean).square() * weight).sum() / (weight.sum() * clean.shape[-1])
+    pairs = weight[:, 1:] * weight[:, :-1]
+    change = ((predicted.diff(dim=1) - clean.diff(dim=1)).square() * pairs).sum() / (pairs.sum() * clean.shape[-1])
+    made, true = (foot_paths(v * std + mean).diff(dim=1) for v in (predicted, clean))
+    standing = (true.square().sum(-1, keepdim=True) < 1e-4).float()
+    feet = ((made - true).square() * (0.3 + standing) * pairs[..., None]).sum() / (pairs.sum() * 12) * 400
+    return values + STEADINESS * change + PLANTED * 0.01 * feet
+
+
+def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
+    """``motion`` and ``text`` as exponential moving averages; goes on from its checkpoint."""
+    torch.manual_seed(plan.seed)
+    models = torch.nn.ModuleDict({"motion": MDM(SHAPE), "text": text_encoder(len(tokenizer), tokenizer.eos_token_id)})
+    models.to(plan.device)
+    average = copy.deepcopy(models).requires_grad_(False)
+    optimiser = torch.optim.AdamW(models.parameters(), plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    checkpoint, start = folder / "motion.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        models.load_state_dict(state["models"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        start = state["step"]
+    mean, std, lengths = (torch.from_numpy(a).to(plan.device) for a in (motions.mean, motions.std, motions.lengths))
+    vectors = torch.from_numpy(np.array(motions.vectors)).to(plan.device)
+    ids = torch.stack([torch.from_numpy(np.array(tokenizer(list(texts), padding="max_length", max_length=TOKENS,
+                                                           truncation=True).input_ids)) for texts in
+                       zip(*motions.captions, strict=True)], 1).to(plan.device)
+    alphas = torch.from_numpy(Schedule(STEPS).alpha_bars).float().to(plan.device)
+    log = LossLog(folder / "motion_loss.txt")
+    models.train()
+
+    def keep(done: int) -> None:
+        save(checkpoint, {"models": models.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
+                          "step": done})
+
+    done = start
+    for step, share in progress(start, plan.steps, "motion", plan.seconds):
+        optimiser.param_groups[0]["lr"] = plan.rate * min(1.0, (step + 1) / 300) * fading(share, 0.02)
+        g = torch.Generator(plan.device).manual_seed(plan.seed * 1_000_003 + step)
+        rows = torch.randint(0, len(vectors), (plan.batch,), generator=g, device=plan.device)
+        length = lengths[rows]
+        clean = (vectors[rows].float() - mean) / std
+        mask = torch.arange(clean.shape[1], device=plan.device)[None] < length[:, None]
+        clean = clean * mask[..., None]
+        which = torch.randint(0, ids.shape[1], (plan.batch,), generator=g, device=plan.device)
+        level = torch.randint(0, STEPS, (plan.batch,), generator=g, device=plan.device)
+        noise = torch.randn(clean.shape, generator=g, device=plan.device)
+        alpha = alphas[level][:, None, None]
+        with torch.autocast(plan.device.split(":")[0], torch.bfloat16):
+            text = models["text"](ids[rows, which]).text_embeds[:, None]
+            told = torch.rand(plan.batch, 1, 1, generator=g, device=plan.device) >= DROPPED_CAPTIONS
+            predicted = models["motion"](alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, level, text * told, lengths=length)
+        loss = loss_of(predicted.float(), clean, mask, mean, std)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
+        optimiser.step()
+        decay = min(1 - AVERAGED_SHARE / max(plan.steps, 2 * AVERAGED_SHARE), (step + 1) / (step + 20))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(models.parameters()), 1 - decay)
+        log.add(step, loss)
+        done = step + 1
+        if done % plan.checkpoint_every == 0:
+            keep(done)
+    keep(done)
+    return average.eval()
+
+
+def trained_steps(folder: Path) -> int:
+    """How far the checkpoint has come."""
+    return int(torch.load(folder / "motion.pt", weights_only=True, mmap=True)["step"])
