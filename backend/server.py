@@ -26,6 +26,7 @@ from shared.messages import (
     Failed,
     FrameResult,
     Hello,
+    MakeMotion,
     Message,
     Progress,
     Submit,
@@ -34,13 +35,17 @@ from shared.messages import (
     decode,
     encode,
 )
+from shared.motion import MotionError
+from shared.motion_request import check_kept, frame_count
 from shared.shot import ShotError, check_passes, check_request
 from shared.version import VERSION
 
+from .jobs.motions import MotionRunner
 from .jobs.runner import ModelCache, run
-from .jobs.store import Job, JobStore
+from .jobs.store import JobStore
 from .models.loading import LoadOptions, best_device
 from .models.registry import PRESETS
+from .motion.registry import names as motion_models
 
 RELAY = "inproc://job-messages"
 
@@ -60,9 +65,15 @@ class _KnownClients:
         return key in self._allowed
 
 
+Emit = Callable[[Message, dict[str, np.ndarray] | None], None]
+
+
 @dataclass
 class _Ticket:
-    job: Job
+    """Work in the queue: ``work(emit, should_stop)`` ends with a message that is neither progress nor a frame."""
+
+    name: str
+    work: Callable[[Emit, Callable[[], bool]], object]
     clients: set[bytes]
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -100,7 +111,7 @@ class Server:
         self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._relay = self._context.socket(zmq.PULL)
         self._relay.bind(RELAY)
-        self._store, self._models = JobStore(jobs), ModelCache(options)
+        self._store, self._models, self._motions = JobStore(jobs), ModelCache(options), MotionRunner()
         self._waiting: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._tickets: dict[str, _Ticket] = {}
         self._stopping = threading.Event()
@@ -152,9 +163,12 @@ class Server:
             self._reply(client, Failed(code=error.code, message=str(error)))
             return
         if isinstance(message, Hello):
-            self._reply(client, Welcome(version=VERSION, device=str(best_device()), models=tuple(PRESETS)))
+            self._reply(client, Welcome(version=VERSION, device=str(best_device()), models=tuple(PRESETS),
+                                        motion_models=motion_models()))
         elif isinstance(message, Submit):
             self._submit(client, message, arrays)
+        elif isinstance(message, MakeMotion):
+            self._make_motion(client, message, arrays)
         elif isinstance(message, Cancel):
             ticket = self._tickets.get(message.job)
             if ticket:
@@ -184,7 +198,20 @@ class Server:
                     FrameResult(job=job.name, index=index, frame=job.request.frames[index]),
                     {"image": job.read_frame(index)})])
             return
-        self._tickets[job.name] = ticket = _Ticket(job, {client})
+        self._enqueue(_Ticket(job.name, lambda emit, stopped: run(job, self._models, emit, stopped), {client}))
+
+    def _make_motion(self, client: bytes, message: MakeMotion, arrays: dict[str, np.ndarray]) -> None:
+        try:
+            frame_count(message.request)
+            kept = check_kept(message.request, arrays)
+        except MotionError as error:
+            self._reply(client, Failed(ticket=message.ticket, job=message.ticket, code="motion", message=str(error)))
+            return
+        self._enqueue(_Ticket(message.ticket, lambda emit, stopped: self._motions.run(message.ticket, message.request, kept, emit,
+                                                                                     stopped), {client}))
+
+    def _enqueue(self, ticket: _Ticket) -> None:
+        self._tickets[ticket.name] = ticket
         self._waiting.put(ticket)
 
     def _work(self) -> None:
@@ -192,18 +219,17 @@ class Server:
         relay.linger = 0
         relay.connect(RELAY)
 
-        def sender(job: str) -> Callable[[Message, dict[str, np.ndarray] | None], None]:
+        def sender(job: str) -> Emit:
             def emit(message: Message, arrays: dict[str, np.ndarray] | None) -> None:
                 last = not isinstance(message, Progress | FrameResult)
                 relay.send_multipart([job.encode(), b"1" if last else b"", *encode(message, arrays)])
             return emit
 
         while (ticket := self._waiting.get()) is not None:
-            emit = sender(ticket.job.name)
+            emit = sender(ticket.name)
             try:
-                run(ticket.job, self._models, emit, ticket.stop.is_set)
+                ticket.work(emit, ticket.stop.is_set)
             except Exception as error:  # the service outlives any job
                 traceback.print_exc()
-                emit(Failed(job=ticket.job.name, code="internal",
-                            message=f"The generation failed unexpectedly: {error}"), None)
+                emit(Failed(job=ticket.name, code="internal", message=f"The generation failed unexpectedly: {error}"), None)
         relay.close()

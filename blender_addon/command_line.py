@@ -6,6 +6,7 @@ Exit codes: 0 all frames exist, 1 the generation failed, 2 the input is wrong, 1
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 
 from . import preferences
 from .generation import Generation
+from .making import MotionMaking
 from .passes.render import PassRender
 from .passes.subjects import KINDS
-from .shared_link import console, passes_folder, shot
+from .shared_link import HUMANML_FPS, MotionError, console, messages, motion_request, passes_folder, shot
 from .state import Session
 
 COMMAND = "latentman"
@@ -144,6 +147,60 @@ def _passes(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
+def _motion(args: argparse.Namespace) -> int:
+    out, session, scene = console.Console(args.json), Session(), bpy.context.scene
+    request = motion_request.MotionRequest(args.text, args.seconds, args.seed, args.variants, args.guidance_scale, args.steps,
+                                           args.motion_model)
+    interrupted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
+    try:
+        motion_request.frame_count(request)
+        armature = find_character(scene, args.character) if args.save else None
+        if args.save and (armature is None or armature.type != "ARMATURE"):
+            raise shot.ShotError("character", "There is no armature in the scene to key; open a file with one, or give --out only.")
+        for path in (args.out, args.save):
+            if path:
+                console.check_writable(path.parent)
+        connect(session, args.endpoint)
+        session.making = making = MotionMaking(
+            armature, request, session.client, scene.frame_start, scene.render.fps / scene.render.fps_base,
+            scene.latentman.keying.options(), on_message=lambda message: out.show(message) if isinstance(
+                message, messages.Progress) else None)
+        while not making.done:
+            session.pump()
+            if interrupted:
+                making.cancel()
+            time.sleep(0.002)
+        if making.cancelled:
+            return 130
+        if not making.succeeded:
+            out.say("failed", code="motion", message=making.error)
+            return 1 if not session.connected else 2
+        for notice in making.notices:
+            out.say("notice", message=notice)
+        if args.out:
+            part = args.out.with_name(args.out.name + ".part")
+            with part.open("wb") as file:
+                np.savez(file, vectors=making.vectors, fps=np.float32(HUMANML_FPS), text=np.array(request.text),
+                         seed=np.int64(request.seed), model=np.array(request.model))
+            os.replace(part, args.out)
+        if args.save:
+            bpy.ops.wm.save_as_mainfile(filepath=str(args.save), copy=True, check_existing=False)
+        count, frames = making.vectors.shape[:2]
+        where = " and ".join(str(path) for path in (args.out, args.save) if path)
+        out.say("done", message=f"{count} motion{'s' if count > 1 else ''} of {frames} frames in {where}", out=where)
+        return 0
+    except (shot.ShotError, MotionError) as error:
+        out.say("failed", code=getattr(error, "code", "motion"), message=str(error))
+        return 2
+    except (OSError, RuntimeError) as error:
+        out.say("failed", code="disk", message=f"The motion could not be written: {error}")
+        return 1
+    finally:
+        session.stop()
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+
+
 def _scene_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", help="like 1-24, 1-24:2 or 3,5,9; the scene's range when left out")
     parser.add_argument("--size", type=_size, default=(256, 256), metavar="WxH")
@@ -176,6 +233,20 @@ def parser() -> argparse.ArgumentParser:
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
     passes.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     passes.set_defaults(run=_passes)
+    motion = commands.add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
+    motion.add_argument("text", help="what the person does; | between sentences that follow each other")
+    motion.add_argument("--out", type=Path, help="an .npz with the motion's HumanML3D vectors, to import or to keep")
+    motion.add_argument("--save", type=Path, metavar="BLEND", help="a copy of this file with the motions keyed on the character")
+    motion.add_argument("--seconds", type=float, default=4.0)
+    motion.add_argument("--seed", type=int, default=0)
+    motion.add_argument("--variants", type=int, default=1)
+    motion.add_argument("--guidance-scale", type=float, default=2.5)
+    motion.add_argument("--steps", type=int, default=0, help="deterministic steps; 0 is the model's own chain")
+    motion.add_argument("--motion-model", default="starter", help="starter, or the folder of an MDM checkpoint")
+    motion.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
+    motion.add_argument("--endpoint", help="address of a running backend; one is started when left out")
+    motion.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    motion.set_defaults(run=_motion)
     return top
 
 
@@ -183,6 +254,8 @@ def main(argv: list[str]) -> int:
     """Run a command; returns the exit code."""
     try:
         args: Any = parser().parse_args(argv)
+        if args.command == "motion" and not (args.out or args.save):
+            parser().error("motion needs --out, --save, or both")
     except SystemExit as stop:
         return int(stop.code or 0)
     return int(args.run(args))

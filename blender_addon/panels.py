@@ -112,17 +112,53 @@ class MotionPanel(_Box):
     bl_label = "2  Motion"
 
     def draw(self, context):
-        """Bundled clips, files, and the Action in use."""
+        """A sentence, files, and the takes."""
+        settings, layout = properties.of(context), self.layout
+        layout.prop(settings.motion, "text", text="", icon="GREASEPENCIL")
+        row = layout.row(align=True)
+        for name in ("seconds", "seed", "variants"):
+            row.prop(settings.motion, name)
+        making = session.making
+        if making and not making.done:
+            layout.progress(factor=making.fraction, text=making.stage)
+            layout.operator("latentman.cancel_motion", icon="CANCEL")
+        else:
+            row = layout.row(align=True)
+            row.scale_y = 1.2
+            row.operator("latentman.make_motion", icon="ARMATURE_DATA")
+            row.operator("latentman.import_motion", icon="IMPORT")
+        for notice in making.notices if making else ():
+            sentence(layout, context, notice)
+        character = settings.character
+        if character is None:
+            sentence(layout, context, "Pick a character above first.")
+            return
+        row = layout.row(align=True)
+        row.operator("latentman.step_take", text="", icon="TRIA_LEFT").step = -1
+        action = character.animation_data.action if character.animation_data else None
+        row.label(text=action.name if action else "no motion yet", icon="ACTION")
+        row.operator("latentman.step_take", text="", icon="TRIA_RIGHT").step = 1
+        layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
+
+
+class MotionSettingsPanel(_Box):
+    """Settings that seldom change, and the clips that come with the extension."""
+
+    bl_idname = "LATENTMAN_PT_motion_settings"
+    bl_label = "Model and Clips"
+    bl_parent_id = "LATENTMAN_PT_motion"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        """Model, guidance, clips."""
         settings = properties.of(context)
+        column = self.layout.column()
+        column.use_property_split, column.use_property_decorate = True, False
+        for name in ("model", "guidance_scale"):
+            column.prop(settings.motion, name)
         row = self.layout.row(align=True)
         row.prop(settings, "clip", text="")
         row.operator("latentman.use_clip", icon="CHECKMARK")
-        self.layout.operator("latentman.import_motion", icon="IMPORT")
-        character = settings.character
-        if character is None:
-            sentence(self.layout, context, "Pick a character above first.")
-        elif character.animation_data and character.animation_data.action:
-            self.layout.label(text=character.animation_data.action.name, icon="ACTION")
 
 
 class KeyingPanel(_Box):
@@ -266,7 +302,7 @@ class ResultPanel(_Box):
         row.operator("latentman.open_folder", icon="FILE_FOLDER")
 
 
-CLASSES = (BackendPanel, CharacterPanel, RigPanel, MotionPanel, KeyingPanel, EditMotionPanel, LookPanel, AdvancedPanel,
-           GeneratePanel, ResultPanel)
+CLASSES = (BackendPanel, CharacterPanel, RigPanel, MotionPanel, MotionSettingsPanel, KeyingPanel, EditMotionPanel, LookPanel,
+           AdvancedPanel, GeneratePanel, ResultPanel)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -20,7 +20,7 @@ from .character.rig import BONE_MAP
 from .motion.feet import PlantSettings
 from .motion.keyframes import KeyOptions
 from .motion.readers import BUNDLED, read
-from .shared_link import HUMANML_FPS, SMPL_JOINTS, MotionError, shot
+from .shared_link import HUMANML_FPS, SMPL_JOINTS, MotionError, motion_request, shot
 
 PRESET_ITEMS = (
     ("surface", "Surface", "All frames share one texture on the character's exact surface: the steadiest"),
@@ -131,12 +131,33 @@ class LatentManKeying(bpy.types.PropertyGroup):
                           tolerance=self.tolerance / 1000, keep_rate=self.keep_rate, plants=self.plant_settings())
 
 
+class LatentManMotion(bpy.types.PropertyGroup):
+    """What motion is asked for."""
+
+    text: StringProperty(name="Text", default="a person walks forward, then waves with the right hand",
+                         description="What the person does; | between sentences that follow each other")
+    seconds: FloatProperty(name="Duration", default=4.0, min=0.5, max=motion_request.MAX_SECONDS, precision=1, unit="TIME_ABSOLUTE",
+                           description="Seconds; more than 9.8 are made in passages that go over into each other")
+    seed: IntProperty(name="Seed", default=1, min=0, description="The same seed and settings give the same motions")
+    variants: IntProperty(name="Variants", default=1, min=1, max=16, description="Takes to choose from, each an Action")
+    guidance_scale: FloatProperty(name="Guidance", default=2.5, min=0.0, max=20.0,
+                                  description="How strongly the sentence is followed")
+    model: StringProperty(name="Model", default="starter",
+                          description="starter, the folder of an MDM checkpoint, or a name that a package of the backend's adds")
+
+    def request(self, seconds: float) -> motion_request.MotionRequest:
+        """The request that these settings describe."""
+        return motion_request.MotionRequest(self.text, round(seconds, 3), self.seed, self.variants, round(self.guidance_scale, 4),
+                                            model=self.model.strip() or "starter")
+
+
 class LatentManSettings(bpy.types.PropertyGroup):
     """The panel's settings, in the order of the work."""
 
     character: PointerProperty(name="Character", type=bpy.types.Object, poll=is_character,
                                description="The armature or mesh that is dressed by the image model")
     clip: EnumProperty(name="Clip", items=_clips, description="A motion that comes with the extension")
+    motion: PointerProperty(type=LatentManMotion)
     keying: PointerProperty(type=LatentManKeying)
     plants: CollectionProperty(type=LatentManPlant)
     prompt: StringProperty(name="Prompt", default="a man in a red shirt and blue jeans, on a beach",
@@ -205,7 +226,7 @@ def of(context: bpy.types.Context) -> LatentManSettings:
     return context.scene.latentman
 
 
-CLASSES = (LatentManResult, LatentManPlant, LatentManBone, LatentManKeying, LatentManSettings)
+CLASSES = (LatentManResult, LatentManPlant, LatentManBone, LatentManMotion, LatentManKeying, LatentManSettings)
 
 
 def register() -> None:

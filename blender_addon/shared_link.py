@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __package__ == "blender_addon":
-    from shared import compositing, console, exr, keys, messages, passes_folder, shot, version
+    from shared import compositing, console, exr, keys, messages, motion_request, passes_folder, shot, version
     from shared.depth import normalise_depth
     from shared.motion import MAX_FPS, MAX_FRAMES, Motion, MotionError, checked, slerp
     from shared.skeleton import (
@@ -15,7 +15,7 @@ if __package__ == "blender_addon":
         SMPL_REST_JOINTS,
     )
 else:
-    from ..shared import compositing, console, exr, keys, messages, passes_folder, shot, version
+    from ..shared import compositing, console, exr, keys, messages, motion_request, passes_folder, shot, version
     from ..shared.depth import normalise_depth
     from ..shared.motion import MAX_FPS, MAX_FRAMES, Motion, MotionError, checked, slerp
     from ..shared.skeleton import (
@@ -29,6 +29,6 @@ else:
 
 __all__ = [
     "HUMANML_FPS", "HUMANML_JOINT_COUNT", "MAX_FPS", "MAX_FRAMES", "REST_PELVIS_HEIGHT", "SMPL_JOINTS", "SMPL_PARENTS",
-    "SMPL_REST_JOINTS", "Motion", "MotionError", "checked", "compositing", "console", "exr", "keys", "messages", "normalise_depth",
-    "passes_folder", "shot", "slerp", "version",
+    "SMPL_REST_JOINTS", "Motion", "MotionError", "checked", "compositing", "console", "exr", "keys", "messages", "motion_request",
+    "normalise_depth", "passes_folder", "shot", "slerp", "version",
 ]

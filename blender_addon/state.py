@@ -17,6 +17,7 @@ import bpy
 from .backend_process import BackendProcess
 from .client import BackendClient, ConnectionLost, normalise_endpoint
 from .generation import Generation
+from .making import MotionMaking
 from .shared_link import messages, version
 
 PUMP_SECONDS, BUDGET_SECONDS = 0.1, 0.06
@@ -29,9 +30,16 @@ class Session:
     process: BackendProcess | None = None
     client: BackendClient | None = None
     generation: Generation | None = None
+    making: MotionMaking | None = None
+    motion_models: tuple[str, ...] = ()
     on_generated: Callable[[Generation], None] | None = None
     status: str = "not running"
     error: str = ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a shot or a motion is being made."""
+        return any(work is not None and not work.done for work in (self.generation, self.making))
 
     @property
     def connected(self) -> bool:
@@ -56,6 +64,8 @@ class Session:
         """Leave the backend, and end it if this session started it."""
         if self.generation and not self.generation.done:
             self.generation.fail("The backend was stopped; finished frames are kept.")
+        if self.making and not self.making.done:
+            self.making.fail("The backend was stopped; make the motion again.")
         if self.client:
             self.client.close()
         if self.process:
@@ -101,6 +111,8 @@ class Session:
                 self.stop()
             elif isinstance(event.message, messages.Welcome):
                 self._welcome(event.message)
+            elif self.making and self.making.take(event.message, event.arrays):
+                self.error = self.making.error
             elif isinstance(event.message, messages.Failed):
                 self.error = event.message.message
                 if event.message.code == "protocol":
@@ -113,6 +125,7 @@ class Session:
                           "same version.")
             self.stop()
             return
+        self.motion_models = message.motion_models
         self.status = f"running · {message.device}"
 
     def _redraw(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from .motion_request import MotionRequest
 from .shot import ShotRequest
 from .version import PROTOCOL, VERSION
 
@@ -37,11 +38,12 @@ class Hello(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """Backend: its version, device and the models it can load by name."""
+    """Backend: its version, device and the image and motion models it can load by name."""
 
     version: str
     device: str
     models: tuple[str, ...]
+    motion_models: tuple[str, ...] = ()
 
 
 class Submit(Message, frozen=True):
@@ -49,6 +51,23 @@ class Submit(Message, frozen=True):
 
     ticket: str
     request: ShotRequest
+
+
+class MakeMotion(Message, frozen=True):
+    """Client: make motions from words. Arrays ``joints`` (F, 22, 3) float32 and ``parts`` (F, 3) uint8 say what of a motion to
+    keep (``motion_request.Kept``); without them everything is new. ``ticket`` names the work in all answers."""
+
+    ticket: str
+    request: MotionRequest
+
+
+class MotionMade(Message, frozen=True):
+    """Backend: the motions of ticket ``job``. Array ``vectors`` (N, F, 263) float32, HumanML3D's features, 20 frames a second;
+    ``notices`` are sentences for people."""
+
+    job: str
+    request: MotionRequest
+    notices: tuple[str, ...] = ()
 
 
 class Accepted(Message, frozen=True):
@@ -103,7 +122,8 @@ class Failed(Message, frozen=True):
     ticket: str = ""
 
 
-AnyMessage = Hello | Welcome | Submit | Accepted | Cancel | Progress | FrameResult | Finished | Cancelled | Failed
+AnyMessage = (Hello | Welcome | Submit | MakeMotion | MotionMade | Accepted | Cancel | Progress | FrameResult | Finished | Cancelled
+              | Failed)
 
 
 class _ArraySpec(msgspec.Struct, frozen=True):

@@ -120,11 +120,11 @@ def card_table(figures: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def write_card(card: Path, figures: dict[str, float]) -> None:
-    """Put the figures between the marks in a model card."""
+def fill_card(card: Path, table: str) -> None:
+    """Put a table between the marks in a model card."""
     before, rest = card.read_text().split("<!-- figures -->")
     after = rest.split("<!-- end of figures -->")[1]
-    card.write_text(f"{before}<!-- figures -->\n{card_table(figures)}\n<!-- end of figures -->{after}")
+    card.write_text(f"{before}<!-- figures -->\n{table}\n<!-- end of figures -->{after}")
 
 
 def main() -> None:
@@ -161,7 +161,7 @@ def main() -> None:
         args.json.with_suffix(".png"))
     print(json.dumps(figures, indent=1))
     if args.card:
-        write_card(args.model / "README.md", figures)
+        fill_card(args.model / "README.md", card_table(figures))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def main() -> None:
     parser.add_argument("--decoder-steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=6e-4, help="the diffusion stage's highest learning rate")
-    parser.add_argument("--minutes", type=float, default=0.0, help="end the diffusion stage after so long, the learning rate fallen by then")
+    parser.add_argument("--minutes", type=float, default=0.0,
+                        help="end the diffusion stage after so long, the learning rate fallen by then")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--compile", action="store_true", help="fuse operations; needs a C++ compiler, pays after minutes")

@@ -1,4 +1,4 @@
-"""MDM's checkpoint folders: ``model*.pt`` beside ``args.json``, and HumanML3D's ``Mean.npy`` and ``Std.npy``."""
+"""MDM's checkpoint folders: ``model*.pt`` or ``.safetensors``, ``args.json``, HumanML3D's ``Mean.npy`` and ``Std.npy``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from shared.motion import MotionError
 
@@ -18,7 +20,7 @@ from .network import FEATURES, MDM, Architecture
 #: what args.json leaves out in older checkpoints
 DEFAULTS: dict[str, Any] = {"arch": "trans_enc", "text_encoder_type": "clip", "mask_frames": False, "use_ema": False,
                             "diffusion_steps": 1000, "pred_len": 0, "latent_dim": 512, "layers": 8, "dataset": "humanml",
-                            "emb_trans_dec": False}
+                            "emb_trans_dec": False, "toe_height": 0.0}
 TEXT_WIDTHS = {"clip": 512, "bert": 768}
 #: the least standard deviation of root velocities in HumanML3D's own statistics; the evaluators' are 25 times smaller
 LEAST_ROOT_STD = 0.01
@@ -26,20 +28,22 @@ LEAST_ROOT_STD = 0.01
 
 @dataclass(frozen=True)
 class MotionModel:
-    """A loaded network and what sampling needs: the chain's length, the text encoder's kind, and the features' statistics
-    (263,) float32."""
+    """A loaded network and what sampling needs: the chain's length, the text encoder's kind, the features' statistics
+    (263,) float32, how high in metres the lowest joint stands in its training data, and the folder it came from."""
 
     network: MDM
     diffusion_steps: int
     text_encoder: str
     mean: np.ndarray
     std: np.ndarray
+    toe_height: float
+    folder: Path
 
 
 def _state(path: Path) -> dict[str, torch.Tensor]:
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError) as error:
+        data = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError, KeyError) as error:
         raise MotionError(f"{path.name} cannot be read as a checkpoint; download it again.") from error
     for key in ("model_avg", "model"):
         if isinstance(data, dict) and isinstance(data.get(key), dict):
@@ -58,9 +62,9 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(path.glob("*.pt"))
+        files = sorted(path.glob("*.pt")) or sorted(path.glob("model*.safetensors"))
         if not files:
-            raise MotionError(f"{path} holds no .pt file; choose the folder of an MDM checkpoint.")
+            raise MotionError(f"{path} holds no .pt or .safetensors file; choose the folder of an MDM checkpoint.")
         path = files[-1]
     arguments = DEFAULTS | _arguments(path.with_name("args.json"))
     if arguments["dataset"] != "humanml":
@@ -90,7 +94,8 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
         raise MotionError(f"{path.name} has parameters of other sizes than args.json says: {str(error).splitlines()[-1].strip()}"
                           ) from error
     mean, std = _statistics(statistics or path.parent)
-    return MotionModel(network.eval().requires_grad_(False), int(arguments["diffusion_steps"]), kind, mean, std)
+    return MotionModel(network.eval().requires_grad_(False), int(arguments["diffusion_steps"]), kind, mean, std,
+                       float(arguments["toe_height"]), path.parent)
 
 
 def _arguments(path: Path) -> dict[str, Any]:

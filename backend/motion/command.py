@@ -1,4 +1,4 @@
-"""``python -m backend motion "a person waves" --model FOLDER --out motion.npz``."""
+"""``python -m backend motion "a person waves" --out motion.npz``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.motion import MotionError
+from shared.motion_request import MotionRequest, frame_count
+from shared.skeleton import HUMANML_FPS
 
 
 def motion(args: argparse.Namespace) -> int:
@@ -18,18 +20,18 @@ def motion(args: argparse.Namespace) -> int:
 
     from backend.models.loading import best_device
 
-    from .checkpoints import load_checkpoint
-    from .generate import FPS, MotionRequest, frame_count, make
-    from .text import TextEncoder
+    from .registry import load
 
-    request = MotionRequest(args.text, args.seconds, args.seed, args.variants, args.guidance_scale, args.steps)
+    request = MotionRequest(args.text, args.seconds, args.seed, args.variants, args.guidance_scale, args.steps, args.model)
     try:
         frame_count(request)
-        device = best_device()
-        model = load_checkpoint(args.model, args.statistics)
-        text = TextEncoder(model.text_encoder, args.text_encoder, device)(request.text)
-        with tqdm(total=request.steps or model.diffusion_steps, desc="motion") as bar:
-            made = make(model, request, text, device, step_done=lambda step: bar.update(step - bar.n) and None)
+        source = load(args.model, best_device(), args.statistics, args.text_encoder)
+        with tqdm(desc="motion") as bar:
+            def step_done(step: int, of: int) -> None:
+                bar.total = of
+                bar.update(step - bar.n)
+
+            made = source.make(request, None, step_done)
     except MotionError as error:
         print(error, file=sys.stderr)
         return 2
@@ -39,8 +41,8 @@ def motion(args: argparse.Namespace) -> int:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         part = args.out.with_name(args.out.name + ".part")
         with part.open("wb") as file:
-            np.savez(file, vectors=made.vectors, fps=np.float32(FPS), text=np.array(request.text), seed=np.int64(request.seed),
-                     model=np.array(str(args.model)))
+            np.savez(file, vectors=made.vectors, fps=np.float32(HUMANML_FPS), text=np.array(request.text),
+                     seed=np.int64(request.seed), model=np.array(args.model))
         os.replace(part, args.out)
     except OSError as error:
         print(f"{args.out} cannot be written: {error}", file=sys.stderr)
@@ -51,9 +53,9 @@ def motion(args: argparse.Namespace) -> int:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register it."""
-    command = commands.add_parser("motion", help="a motion from a sentence, by an MDM checkpoint")
-    command.add_argument("text", help='such as "a person waves with the right hand"')
-    command.add_argument("--model", type=Path, required=True, help="MDM checkpoint: model*.pt, or its folder with args.json")
+    command = commands.add_parser("motion", help="a motion from a sentence")
+    command.add_argument("text", help='such as "a person waves with the right hand"; | between sentences that follow each other')
+    command.add_argument("--model", default="starter", help="starter, or an MDM checkpoint: its folder or model*.pt in it")
     command.add_argument("--statistics", type=Path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
     command.add_argument("--text-encoder", help="folder or hub id of CLIP ViT-B/32 or DistilBERT")
     command.add_argument("--seconds", type=float, default=4.0)

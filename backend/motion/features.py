@@ -8,6 +8,8 @@ ankle and toe (Guo et al. 2022).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
@@ -56,7 +58,7 @@ def _rotations(joints: np.ndarray, yaw: np.ndarray) -> np.ndarray:
     root = Rotation.from_euler("Y", -yaw[:, None])  # as HumanML3D has it: the turn from the heading to +Z
     for chain in CHAINS:
         whole = root
-        for parent, child in zip(chain, chain[1:], strict=False):
+        for parent, child in pairwise(chain):
             bone = _unit(joints[:, child] - joints[:, parent])
             axis, cosine = np.cross(REST[child], bone), bone @ REST[child]
             swing = Rotation.from_quat(_unit(np.concatenate([axis, 1 + cosine[:, None] + 1e-9], 1)))

@@ -1,4 +1,4 @@
-"""From a sentence to HumanML3D vectors: length rules, guidance, sampling, and undoing the normalisation."""
+"""From sentences to HumanML3D vectors: length rules, guidance, sampling, segments put together, and the normalisation undone."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import numpy as np
 import torch
 
 from shared.motion import MotionError
+from shared.motion_request import Kept, MotionRequest, frame_count, sentences
 
 from .checkpoints import MotionModel
 from .diffusion import Pins, Schedule, guided, sample_ddim, sample_ddpm
 from .network import MAX_FRAMES
+from .pins import pins_of
 from .text import EncodedText
 
-FPS = 20.0
-MIN_FRAMES = 10
+#: frames of a segment that repeat the end of the one before it
+OVERLAP = 20
 
 
 @dataclass(frozen=True)
-class MotionRequest:
-    """What is asked for. ``steps`` 0 runs the model's whole chain, other values that many deterministic steps."""
+class Segment:
+    """``frames`` new ones for a sentence, after ``overlap`` that are there already."""
 
     text: str
-    seconds: float = 4.0
-    seed: int = 0
-    variants: int = 1
-    guidance_scale: float = 2.5
-    steps: int = 0
+    frames: int
+    overlap: int
 
 
 @dataclass(frozen=True)
@@ -40,44 +39,74 @@ class MadeMotion:
     notices: tuple[str, ...]
 
 
-def frame_count(request: MotionRequest) -> int:
-    """The frames of a request; ``MotionError`` for what no motion model makes."""
-    if not request.text.strip():
-        raise MotionError("The text is empty; describe what the person does.")
-    frames = round(request.seconds * FPS) if np.isfinite(request.seconds) else 0
-    if not MIN_FRAMES <= frames <= MAX_FRAMES:
-        raise MotionError(f"{request.seconds:g} seconds are out of range; choose {MIN_FRAMES / FPS:g} to {MAX_FRAMES / FPS:g}.")
-    if not 1 <= request.variants <= 64:
-        raise MotionError(f"{request.variants} variants are out of range; choose 1 to 64.")
-    if not (np.isfinite(request.guidance_scale) and 0 <= request.guidance_scale <= 100):
-        raise MotionError(f"A guidance scale of {request.guidance_scale} is out of range; choose 0 to 100.")
-    if not 0 <= request.steps <= 1000:
-        raise MotionError(f"{request.steps} steps are out of range; choose 0 (all) to 1000.")
-    return frames
+def segments(texts: list[str], frames: int) -> list[Segment]:
+    """The passes that make ``frames``: one sentence each, none longer than a model was trained for."""
+    out: list[Segment] = []
+    ends = np.linspace(0, frames, len(texts) + 1).round().astype(int)
+    for text, start, end in zip(texts, ends, ends[1:], strict=False):
+        while start < end:
+            overlap = OVERLAP if out else 0
+            most = MAX_FRAMES - overlap
+            left = int(end - start)
+            # two halves of like length instead of a full one and a rest
+            count = left if left <= most else min(most, -(-left // -(-left // most)))
+            out.append(Segment(text, count, overlap))
+            start += count
+    return out
 
 
-def make(model: MotionModel, request: MotionRequest, text: EncodedText, device: torch.device, pins: Pins | None = None,
-         step_done: Callable[[int], None] = lambda step: None) -> MadeMotion:
-    """Sample a request's motions. ``pins`` are normalised values (N, T, 263) to keep, T being what the network is run on.
+def make(model: MotionModel, request: MotionRequest, encode_text: Callable[[str], EncodedText], device: torch.device,
+         kept: Kept | None = None, step_done: Callable[[int, int], None] = lambda step, of: None) -> MadeMotion:
+    """Sample a request's motions; what is ``kept`` comes out as it was, but for the normalisation's rounding.
 
-    Models that were trained without masking are run on 196 frames and cut, as in training. Raises ``MotionError``.
+    Motions longer than 9.8 s and several sentences are made one segment after the other, each of which begins with the last
+    second of the one before it. Models that were trained without masking are run on 196 frames and cut, as in training. Raises
+    ``MotionError``.
     """
-    frames = frame_count(request)
-    length = frames if model.network.shape.mask_frames else MAX_FRAMES
+    passes = segments(sentences(request), frame_count(request))
+    if kept is not None and len(passes) > 1:
+        raise MotionError("Parts of a motion can be kept with one sentence and at most 9.8 seconds.")
     generator = torch.Generator().manual_seed(request.seed)
+    chain = request.steps or model.diffusion_steps
+    made, cut = np.empty((request.variants, 0, model.network.shape.features), np.float32), False
+    for n, segment in enumerate(passes):
+        text = encode_text(segment.text)
+        cut |= text.cut
+        frames = segment.frames + segment.overlap
+        length = frames if model.network.shape.mask_frames else MAX_FRAMES
+        pins = pins_of(kept, model, request.variants, length) if kept is not None else None
+        if segment.overlap:
+            pins = _continued(made[:, -segment.overlap:], length)
+        new = _sample(model, request, text, device, frames, length, pins, generator,
+                      lambda step, n=n: step_done(n * chain + step, len(passes) * chain))  # type: ignore[misc]
+        made = np.concatenate([made, new[:, segment.overlap:]], 1)
+    found = made * model.std + model.mean
+    if not np.isfinite(found).all():
+        raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
+    notices = ("The text is longer than the model reads; its end was left out.",) if cut else ()
+    return MadeMotion(found.astype(np.float32), notices)
+
+
+def _continued(before: np.ndarray, length: int) -> Pins:
+    values = np.zeros((len(before), length, before.shape[2]), np.float32)
+    values[:, :before.shape[1]] = before
+    mask = np.zeros(values.shape, bool)
+    mask[:, :before.shape[1]] = True
+    return Pins(torch.from_numpy(values), torch.from_numpy(mask))
+
+
+def _sample(model: MotionModel, request: MotionRequest, text: EncodedText, device: torch.device, frames: int, length: int,
+            pins: Pins | None, generator: torch.Generator, step_done: Callable[[int], None]) -> np.ndarray:
+    """(N, frames, 263) normalised."""
     noise = torch.randn((request.variants, length, model.network.shape.features), generator=generator).to(device)
     vectors = text.vectors.to(device).expand(request.variants, -1, -1)
     padding = text.padding.to(device).expand(request.variants, -1) if text.padding is not None else None
     lengths = torch.full((request.variants,), frames, device=device)
-    network = model.network.to(device)
-    denoise = guided(network, vectors, request.guidance_scale, text_mask=padding, lengths=lengths)
+    pins = None if pins is None else Pins(pins.values.to(device), pins.mask.to(device))
+    denoise = guided(model.network.to(device), vectors, request.guidance_scale, text_mask=padding, lengths=lengths)
     schedule = Schedule(model.diffusion_steps)
     if request.steps:
         made = sample_ddim(denoise, schedule, noise, request.steps, pins, step_done)
     else:
         made = sample_ddpm(denoise, schedule, noise, generator, pins, step_done)
-    found = made[:, :frames].float().cpu().numpy() * model.std + model.mean
-    if not np.isfinite(found).all():
-        raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
-    notices = ("The text is longer than the model reads; its end was left out.",) if text.cut else ()
-    return MadeMotion(found.astype(np.float32), notices)
+    return made[:, :frames].float().cpu().numpy()

@@ -32,6 +32,7 @@ class Architecture:
     text_width: int = 512
     mask_frames: bool = False
     features: int = FEATURES
+    dropout: float = 0.1
 
 
 class PositionalEncoding(nn.Module):
@@ -81,7 +82,8 @@ class MDM(nn.Module):
         self.shape = shape
         self.input_process = _PoseIn(shape.features, shape.latent)
         self.sequence_pos_encoder = PositionalEncoding(shape.latent)
-        options = dict(d_model=shape.latent, nhead=shape.heads, dim_feedforward=shape.feedforward, dropout=0.1, activation="gelu")
+        options = dict(d_model=shape.latent, nhead=shape.heads, dim_feedforward=shape.feedforward, dropout=shape.dropout,
+                       activation="gelu")
         if shape.decoder:
             self.seqTransDecoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**options), shape.layers)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,11 +33,13 @@ class TextEncoder:
         import transformers
 
         self._kind, self._device = kind, device
+        # a text encoder that lies beside its checkpoint was trained with it and reads all it can
+        self._tokens = CLIP_TOKENS if source is None or not (Path(source).parent / "args.json").exists() else sys.maxsize
         name = source or HUB[kind]
         model: Any = transformers.CLIPTextModelWithProjection if kind == "clip" else transformers.AutoModel
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            self._model = model.from_pretrained(name).to(device).eval()
+            self._model = model.from_pretrained(name, dtype=torch.float32).to(device).eval()
         except (OSError, ValueError, KeyError) as error:
             raise MotionError(f"The text encoder '{name}' cannot be loaded; it is '{HUB[kind]}' on the model hub. Without a "
                               "connection, give its folder with --text-encoder.") from error
@@ -45,9 +49,9 @@ class TextEncoder:
         """Encode a sentence: CLIP's pooled vector, not normalised, or DistilBERT's token vectors."""
         if self._kind == "clip":
             whole = self._tokenizer(text, truncation=False, verbose=False).input_ids
-            ids = torch.tensor([whole if len(whole) <= CLIP_TOKENS else [*whole[:CLIP_TOKENS - 1], whole[-1]]],
-                               device=self._device)
-            return EncodedText(self._model(input_ids=ids).text_embeds[:, None], None, len(whole) > CLIP_TOKENS)
+            most = min(self._tokens, self._model.config.max_position_embeddings)
+            ids = torch.tensor([whole if len(whole) <= most else [*whole[:most - 1], whole[-1]]], device=self._device)
+            return EncodedText(self._model(input_ids=ids).text_embeds[:, None], None, len(whole) > most)
         tokens = self._tokenizer(text, return_tensors="pt", truncation=True).to(self._device)
         vectors = self._model(**tokens).last_hidden_state
         return EncodedText(vectors, tokens.attention_mask == 0, False)

@@ -21,6 +21,7 @@ FOOT_LOCKS = ("off", "soft", "hard")
 TARGETS = ("ACTION", "NLA", "LAYER")
 #: custom properties of an Action that came from a motion
 TEXT, SOURCE, RATE, PLANTS = "latentman_text", "latentman_source", "latentman_fps", "latentman_plants"
+SEED = "latentman_seed"
 
 
 @dataclass(frozen=True)

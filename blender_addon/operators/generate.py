@@ -20,8 +20,8 @@ def _ready(cls, context) -> bool:
     if not session.connected:
         cls.poll_message_set("The backend is not running; press Start above")
         return False
-    if session.generation and not session.generation.done:
-        cls.poll_message_set("A generation is running; wait or cancel it")
+    if session.busy:
+        cls.poll_message_set("A shot or a motion is being made; wait or cancel it")
         return False
     cls.poll_message_set("Pick a character first")
     return properties.of(context).character is not None

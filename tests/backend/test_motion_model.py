@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,11 +23,13 @@ from backend.__main__ import main  # noqa: E402
 from backend.models.registry import STARTER  # noqa: E402
 from backend.motion.checkpoints import load_checkpoint  # noqa: E402
 from backend.motion.diffusion import Pins, Schedule, cosine_betas, guided, sample_ddim, sample_ddpm  # noqa: E402
-from backend.motion.generate import MotionRequest, frame_count, make  # noqa: E402
+from backend.motion.features import encode  # noqa: E402
+from backend.motion.generate import OVERLAP, make, segments  # noqa: E402
 from backend.motion.network import MDM, Architecture  # noqa: E402
 from backend.motion.text import EncodedText, TextEncoder  # noqa: E402
 from blender_addon.motion import readers  # noqa: E402
 from shared.motion import MotionError  # noqa: E402
+from shared.motion_request import Kept, MotionRequest, check_kept, frame_count  # noqa: E402
 
 SMALL = {"latent_dim": 16, "layers": 2, "ff_size": 32, "diffusion_steps": 6}
 
@@ -189,7 +192,7 @@ def test_other_checkpoints_are_refused_in_a_sentence(tmp_path, arguments, change
 
 
 def test_files_that_are_missing_or_wrong(tmp_path):
-    with pytest.raises(MotionError, match=r"holds no \.pt file"):
+    with pytest.raises(MotionError, match=r"holds no \.pt or \.safetensors file"):
         load_checkpoint(tmp_path)
     _write(tmp_path)
     std = np.load(tmp_path / "Std.npy")
@@ -208,7 +211,7 @@ def test_files_that_are_missing_or_wrong(tmp_path):
 
 
 @pytest.mark.parametrize("change, sentence", [
-    ({"text": "  "}, "text is empty"), ({"seconds": 0.0}, "out of range"), ({"seconds": 60.0}, "choose 0.5 to 9.8"),
+    ({"text": "  "}, "text is empty"), ({"seconds": 0.0}, "out of range"), ({"seconds": 60.0}, "choose 0.5 to 40"),
     ({"seconds": float("nan")}, "out of range"), ({"variants": 0}, "variants"), ({"guidance_scale": float("inf")}, "guidance"),
     ({"steps": -1}, "steps")])
 def test_bad_requests_are_a_sentence(change, sentence):
@@ -219,7 +222,11 @@ def test_bad_requests_are_a_sentence(change, sentence):
 def test_the_same_seed_gives_the_same_variants(tmp_path):
     _write(tmp_path)
     model = load_checkpoint(tmp_path)
-    text = EncodedText(torch.randn(1, 1, 512), None, False)
+    known = EncodedText(torch.randn(1, 1, 512), None, False)
+
+    def text(_: str) -> EncodedText:
+        return known
+
     first, again = (make(model, MotionRequest("x", 2.0, 3, 2), text, torch.device("cpu")).vectors for _ in range(2))
     assert first.shape == (2, 40, 263) and (first == again).all() and not np.allclose(first[0], first[1])
     quick = make(model, MotionRequest("x", 2.0, 3, 1, steps=3), text, torch.device("cpu")).vectors
@@ -268,4 +275,109 @@ def test_the_command_writes_what_the_add_on_reads(tmp_path, clip, capsys):
     file = readers.read(out)
     assert file.layout == "motion from text" and [c.text for c in file.clips] == ["a person waves (1)", "a person waves (2)"]
     assert main([*arguments, "--seconds", "60"]) == 2
-    assert "choose 0.5 to 9.8" in capsys.readouterr().err
+    assert "choose 0.5 to 40" in capsys.readouterr().err
+
+
+HUMANML = Path(__file__).resolve().parents[3] / "shared" / "data" / "humanml3d"
+
+
+@pytest.mark.skipif(not HUMANML.exists(), reason="HumanML3D's sample does not lie beside the project")
+def test_features_are_humanml3ds():
+    """Away from the ends, where the smoothing of the heading reaches over frames that the sample does not have."""
+    joints, vectors = (np.load(HUMANML / f"012314_{name}.npy") for name in ("joints", "vec"))
+    assert np.abs(encode(joints, floor=0.0) - vectors[:-1])[40:90].max() < 5e-6
+
+
+def _performance(seed=3, action="walk"):
+    from tools.motions.library import performance
+
+    return performance(seed, action=action)
+
+
+def test_features_and_joints_are_one_motion():
+    from blender_addon.motion.layouts import humanml_vectors
+
+    for action in ("walk", "turn", "kick"):
+        joints = _performance(action=action).joints.astype(float)
+        found = humanml_vectors(encode(joints, floor=0.0))
+        # decoding starts at no turn at all: what differs is one turn about the vertical for the whole clip
+        a, b = (j.reshape(-1, 3)[:, [0, 2]] for j in (joints[:-1] - joints[0, 0] * [1, 0, 1], found))
+        turn = np.angle(((b[:, 0] + 1j * b[:, 1]) * np.conj(a[:, 0] + 1j * a[:, 1])).sum())
+        aligned = (a[:, 0] + 1j * a[:, 1]) * np.exp(1j * turn)
+        assert np.abs(aligned - (b[:, 0] + 1j * b[:, 1])).max() < 1e-4 and np.abs(found[..., 1] - joints[:-1, :, 1]).max() < 1e-5
+    with pytest.raises(MotionError, match="two frames"):
+        encode(joints[:1])
+
+
+@pytest.mark.parametrize("texts, frames", [
+    (["a"], 80), (["a"], 196), (["a"], 197), (["a", "b"], 160), (["a"], 800), (["a", "b", "c"], 700)])
+def test_long_motions_are_passages_that_fit(texts, frames):
+    found = segments(texts, frames)
+    assert sum(s.frames for s in found) == frames and [t for t in dict.fromkeys(s.text for s in found)] == texts
+    assert all(s.frames + s.overlap <= 196 for s in found) and all(s.overlap == (OVERLAP if n else 0) for n, s in enumerate(found))
+
+
+def _any_text(_: str) -> EncodedText:
+    return EncodedText(torch.ones(1, 1, 512), None, False)
+
+
+def test_long_motions_go_on_where_the_passage_before_ended(tmp_path):
+    _write(tmp_path)
+    model, seen = load_checkpoint(tmp_path), []
+    made = make(model, MotionRequest("one | two", 12.0), _any_text, torch.device("cpu"),
+                step_done=lambda step, of: seen.append((step, of)))
+    assert made.vectors.shape == (1, 240, 263) and seen[-1][0] == seen[-1][1] == len(seen)
+    first = make(model, MotionRequest("one", 6.0), _any_text, torch.device("cpu")).vectors
+    assert np.allclose(made.vectors[:, :120], first, atol=1e-5), "the first passage does not know of the second"
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_what_is_kept_comes_out_as_it_was(tmp_path, part):
+    from backend.motion.pins import feature_is_change, feature_parts
+
+    _write(tmp_path)
+    model = load_checkpoint(tmp_path)
+    joints = next(p.joints[:60] for p in map(_performance, range(20)) if len(p.joints) >= 60)
+    parts = np.zeros((60, 3), bool)
+    parts[10:40, part] = True
+    made = make(model, MotionRequest("x", 3.0), _any_text, torch.device("cpu"), Kept(joints, parts)).vectors[0]
+    true = encode(np.concatenate([joints, joints[-1:]]), floor=float(joints[..., 1].min()))
+    own = feature_parts() == part
+    assert own.any() and np.abs(made[10:39, own] - true[10:39, own]).max() < 1e-4
+    assert np.abs(made[39, own & ~feature_is_change()] - true[39, own & ~feature_is_change()]).max(initial=0) < 1e-4
+    assert np.abs(made[10:39, ~own] - true[10:39, ~own]).max() > 0.05 and np.abs(made[50, own] - true[50, own]).max() > 0.01
+
+
+def test_what_cannot_be_kept_is_a_sentence():
+    joints, parts = np.zeros((40, 22, 3), np.float32), np.zeros((40, 3), np.uint8)
+    assert check_kept(MotionRequest("x", 2.0), {}) is None
+    assert check_kept(MotionRequest("x", 2.0), {"joints": joints, "parts": parts}).parts.dtype == bool
+    with pytest.raises(MotionError, match="trim it"):
+        check_kept(MotionRequest("x", 12.0), {"joints": joints, "parts": parts})
+    with pytest.raises(MotionError, match="40 frames of 22"):
+        check_kept(MotionRequest("x", 2.0), {"joints": joints[:30], "parts": parts})
+
+
+def test_other_models_plug_in_by_an_entry_point(monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    from backend.motion import registry
+    from backend.motion.generate import MadeMotion
+
+    class Still:
+        """Stands."""
+
+        def make(self, request, kept, step_done):
+            step_done(1, 1)
+            return MadeMotion(np.zeros((request.variants, frame_count(request), 263), np.float32), ())
+
+    class Entry(EntryPoint):
+        def load(self):
+            return Still
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry("still", "nowhere:Still", group)])
+    assert registry.names() == ("starter", "still")
+    source = registry.load("still", torch.device("cpu"))
+    assert source.make(MotionRequest("x", 1.0, variants=2), None, lambda step, of: None).vectors.shape == (2, 20, 263)
+    with pytest.raises(MotionError, match="choose starter, still"):
+        registry.load("absent", torch.device("cpu"))

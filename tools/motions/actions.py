@@ -20,8 +20,9 @@ SIDES = ("left", "right")
 CHOICES: dict[str, tuple[tuple[str, ...], bool, int]] = {
     "walk": (DIRECTIONS, False, 0), "run": (("forward", "backward", "circle left", "circle right"), False, 0),
     "jump": (("", "forward"), False, 3), "hop": (("", "forward"), True, 0), "turn": (("left", "right", "around"), False, 0),
-    "wave": (("",), True, 0), "punch": (("",), True, 3), "kick": (("",), True, 3), "squat": (("",), False, 3), "sit": (("",), False, 0),
-    "dance": (("",), False, 0), "bow": (("",), False, 2), "clap": (("",), False, 0), "throw": (("",), True, 0),
+    "wave": (("",), True, 0), "punch": (("",), True, 3), "kick": (("",), True, 3), "squat": (("",), False, 3),
+    "sit": (("",), False, 0), "dance": (("",), False, 0),
+    "bow": (("",), False, 2), "clap": (("",), False, 0), "throw": (("",), True, 0),
     "limp": (("forward",), True, 0), "sneak": (("forward",), False, 0), "march": (("forward", "in place"), False, 0),
 }
 STYLES = ("", "happy", "sad")
@@ -54,6 +55,14 @@ def sample_move(generator: np.random.Generator, action: str | None = None) -> Mo
 def held_out(moves: tuple[Move, ...]) -> bool:
     """Whether these moves in this order are kept from training: one in twelve, the same on every machine."""
     return zlib.crc32(repr(moves).encode()) % 12 == 0
+
+
+def every_move(action: str) -> list[Move]:
+    """All moves of an action."""
+    directions, sided, most = CHOICES[action]
+    return [Move(action, direction, pace, side, count, style) for direction in directions for pace in PACE
+            for side in (SIDES if sided else ("",)) for count in (range(1, most + 1) if most else (0,))
+            for style in (STYLES if action == "walk" else ("",))]
 
 
 def _frames(seconds: float) -> int:

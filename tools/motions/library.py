@@ -8,7 +8,7 @@ import numpy as np
 
 from shared.skeleton import HUMANML_FPS, HUMANML_MAX_FRAMES
 
-from .actions import PERFORM, TRAVELLING, Move, held_out, sample_move, stand
+from .actions import PERFORM, TRAVELLING, Move, every_move, held_out, sample_move, stand
 from .gait import perform
 from .sentences import sentence
 from .timeline import Passage, plan
@@ -37,7 +37,12 @@ def _moves(generator: np.random.Generator, action: str | None) -> tuple[Move, ..
 
 
 def performance(seed: int, from_held_out: bool = False, action: str | None = None) -> Performance:
-    """The performance of a seed, from the moves for training or from those held out; of one action alone if it is named."""
+    """The performance of a seed, from the moves for training or from those held out; of one action alone if it is named.
+
+    ``ValueError`` when the action has so few moves that none is held out.
+    """
+    if action and from_held_out and not any(held_out((move,)) for move in every_move(action)):
+        raise ValueError(f"No move of '{action}' is held out.")
     generator = np.random.default_rng(seed)
     while True:
         moves = _moves(generator, action)

@@ -1,0 +1,130 @@
+"""One motion from words, from the request to the Actions: the same code for the panel, the command line and the demo."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+
+from .character.rig import Rig
+from .client import BackendClient
+from .motion import keeping
+from .motion.channels import channels
+from .motion.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, new_action, pose_motion
+from .motion.layouts import humanml_vectors
+from .motion.retarget import RigMotion
+from .shared_link import HUMANML_FPS, Motion, MotionError, messages, motion_request
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An existing motion of which parts are kept: ``motion`` starts at frame ``start`` of the Action ``name``."""
+
+    rig: Rig
+    motion: RigMotion
+    start: int
+    name: str
+    keep: keeping.Keep
+
+
+class MotionMaking:
+    """Asks the backend for motions and keys each as an Action of its own on the armature; the first variant is in use.
+
+    Without an armature only ``vectors`` (N, F, 263) are there in the end.
+    """
+
+    def __init__(self, armature: bpy.types.Object | None, request: motion_request.MotionRequest, client: BackendClient, start: int,
+                 scene_fps: float, options: KeyOptions, edit: Edit | None = None,
+                 on_message: Callable[[messages.AnyMessage], None] | None = None) -> None:
+        """Sends the request; ``MotionError`` for one that cannot be made."""
+        motion_request.frame_count(request)
+        self.request, self.stage, self.fraction = request, "making motion", 0.0
+        self.error, self.notices = "", ()
+        self.actions: list[bpy.types.Action] = []
+        self.vectors: np.ndarray | None = None
+        self.cancelled = False
+        self._armature, self._start, self._fps = armature.name if armature else "", start, scene_fps
+        self._options, self._edit = options, edit
+        self._client, self._on_message, self.ticket = client, on_message, uuid.uuid4().hex
+        self._kept = None
+        arrays = None
+        if edit:
+            self._kept = keeping.kept_of(edit.motion, edit.rig.joints, scene_fps, edit.keep)
+            arrays = {"joints": self._kept.joints, "parts": self._kept.parts.astype(np.uint8)}
+            motion_request.check_kept(request, arrays)
+        client.send(messages.MakeMotion(ticket=self.ticket, request=request), arrays)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.succeeded or self.cancelled or bool(self.error)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the motions are there."""
+        return self.vectors is not None and (bool(self.actions) or not self._armature)
+
+    def cancel(self) -> None:
+        """Ask the backend to stop."""
+        if not self.done:
+            self.stage = "cancelling"
+            self._client.send(messages.Cancel(job=self.ticket))
+
+    def fail(self, sentence: str) -> None:
+        """End with an error."""
+        self.error = self.error or sentence
+
+    def take(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> bool:
+        """Handle a message if it is about this motion; says whether it was."""
+        if getattr(message, "job", "") != self.ticket or self.done:
+            return False
+        if self._on_message:
+            self._on_message(message)
+        if isinstance(message, messages.Progress):
+            self.fraction = message.step / max(message.steps, 1)
+        elif isinstance(message, messages.MotionMade):
+            self.vectors, self.notices = arrays["vectors"], message.notices
+            try:
+                if self._armature:
+                    self._key(arrays["vectors"])
+            except MotionError as error:
+                self.fail(str(error))
+        elif isinstance(message, messages.Cancelled):
+            self.cancelled = True
+        elif isinstance(message, messages.Failed):
+            self.fail(message.message)
+        return True
+
+    def _key(self, vectors: np.ndarray) -> None:
+        armature = bpy.data.objects.get(self._armature)
+        if armature is None:
+            raise MotionError(f"The character '{self._armature}' is gone; the motion was not keyed.")
+        made = []
+        # the last one keyed is the one in use
+        for n, row in reversed(list(enumerate(vectors, 1))):
+            name = self.request.text if len(vectors) == 1 else f"{self.request.text} ({n})"
+            motion = Motion(humanml_vectors(row), HUMANML_FPS, f"text, model {self.request.model}", name)
+            action = self._merged(armature, motion) if self._edit else apply_motion(
+                armature, motion, self._start, self._fps, self._options)
+            action[TEXT], action[SEED], action[SOURCE] = self.request.text, self.request.seed, motion.source
+            made.append(action)
+        self.actions = made[::-1]
+
+    def _merged(self, armature: bpy.types.Object, motion: Motion) -> bpy.types.Action:
+        edit = self._edit
+        assert edit is not None and self._kept is not None
+        count = len(edit.motion.pelvis)
+        joints = keeping.anchored(np.asarray(motion.joints), self._kept)
+        at = np.linspace(0, len(joints) - 1, count)
+        low = np.minimum(at.astype(int), len(joints) - 2)
+        part = (at - low)[:, None, None]
+        timed = Motion(joints[low] * (1 - part) + joints[low + 1] * part, self._fps, motion.source, motion.text)
+        posed, _ = pose_motion(edit.rig, timed, KeyOptions(foot_lock=self._options.foot_lock, plants=self._options.plants))
+        whole = keeping.merged(edit.motion, posed, self._fps, edit.keep)
+        action = new_action(armature, channels(edit.rig, whole, self._options.root), edit.start, f"{edit.name} remade",
+                            self._options, edit.rig)
+        action[RATE] = HUMANML_FPS
+        return action

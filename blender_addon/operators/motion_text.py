@@ -1,0 +1,150 @@
+"""Motion from words: make new ones, keep parts and make the rest, flip through the takes."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+from bpy.props import EnumProperty, IntProperty
+
+from .. import properties
+from ..compat import action_fcurves, fcurves_of
+from ..making import Edit, MotionMaking
+from ..motion import keeping
+from ..motion.keyframes import TEXT, body_motion
+from ..shared_link import HUMANML_FPS, MotionError
+from ..state import session
+from .motion import has_armature
+
+
+def _ready(cls, context) -> bool:
+    if not session.connected:
+        cls.poll_message_set("The backend is not running; press Start above")
+        return False
+    if session.busy:
+        cls.poll_message_set("A shot or a motion is being made; wait or cancel it")
+        return False
+    return has_armature(cls, context)
+
+
+def _begin(operator: bpy.types.Operator, context: bpy.types.Context, edit: Edit | None, seconds: float) -> set[str]:
+    settings, scene = properties.of(context), context.scene
+    session.error = ""
+    try:
+        session.making = MotionMaking(settings.character, settings.motion.request(seconds), session.client, scene.frame_start,
+                                      scene.render.fps / scene.render.fps_base, settings.keying.options(), edit)
+    except MotionError as error:
+        operator.report({"ERROR"}, str(error))
+        return {"CANCELLED"}
+    return {"FINISHED"}
+
+
+class MakeMotion(bpy.types.Operator):
+    """Make motions from the sentence; each becomes an Action of its own"""
+
+    bl_idname = "latentman.make_motion"
+    bl_label = "Make Motion"
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a backend and an armature."""
+        return _ready(cls, context)
+
+    def execute(self, context):
+        """Begin; the timer does the rest."""
+        return _begin(self, context, None, properties.of(context).motion.seconds)
+
+
+def selected_frames(action: bpy.types.Action) -> set[int]:
+    """The frames of selected keyframes."""
+    return {round(key.co.x) for curve in fcurves_of(action) for key in curve.keyframe_points if key.select_control_point}
+
+
+class RemakeMotion(bpy.types.Operator):
+    """Keep a part of the Action in use and make the rest from the sentence; the result is a new Action"""
+
+    bl_idname = "latentman.remake_motion"
+    bl_label = "Keep and Make the Rest"
+
+    keep: EnumProperty(name="Keep", default="FRAMES", items=(
+        ("FRAMES", "Selected Frames", "Poses of frames with selected keyframes stay; the frames between are made"),
+        ("LEGS", "Legs and Path", "Only the upper body is made"),
+        ("PATH", "Path", "The pelvis goes where it went; the body is made")))
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a backend and an Action."""
+        if not _ready(cls, context):
+            return False
+        data = properties.of(context).character.animation_data
+        cls.poll_message_set("The character has no Action; make or import a motion first")
+        return data is not None and data.action is not None
+
+    def execute(self, context):
+        """Read the Action, begin."""
+        settings, scene = properties.of(context), context.scene
+        action, fps = settings.character.animation_data.action, scene.render.fps / scene.render.fps_base
+        try:
+            rig, motion, start = body_motion(settings.character, action)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        count = len(motion.pelvis)
+        kept = np.zeros(count, bool)
+        kept[[frame - start for frame in selected_frames(action) if 0 <= frame - start < count]] = True
+        seconds = (round((count - 1) / fps * HUMANML_FPS) + 1) / HUMANML_FPS
+        return _begin(self, context, Edit(rig, motion, start, action.name, keeping.Keep(self.keep, kept)), seconds)
+
+
+class CancelMotion(bpy.types.Operator):
+    """Stop making the motion"""
+
+    bl_idname = "latentman.cancel_motion"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, context):
+        """Only while one is made."""
+        cls.poll_message_set("No motion is being made")
+        return session.making is not None and not session.making.done
+
+    def execute(self, context):
+        """Ask the backend to stop."""
+        session.making.cancel()
+        return {"FINISHED"}
+
+
+def takes(armature: bpy.types.Object) -> list[bpy.types.Action]:
+    """The Actions that came from motions, in the order of their names."""
+    return sorted((action for action in bpy.data.actions if TEXT in action), key=lambda action: action.name)
+
+
+class StepTake(bpy.types.Operator):
+    """Put another take on the character"""
+
+    bl_idname = "latentman.step_take"
+    bl_label = "Next Take"
+    bl_options = {"REGISTER", "UNDO"}
+
+    step: IntProperty(name="Step", default=1, description="1 for the next take, -1 for the one before")
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a take."""
+        if not has_armature(cls, context):
+            return False
+        cls.poll_message_set("There is no motion yet; make or import one")
+        return bool(takes(properties.of(context).character))
+
+    def execute(self, context):
+        """Flip."""
+        armature = properties.of(context).character
+        found = takes(armature)
+        data = armature.animation_data or armature.animation_data_create()
+        at = found.index(data.action) + self.step if data.action in found else 0
+        action = found[at % len(found)]
+        action_fcurves(armature, action)
+        self.report({"INFO"}, f"'{action.name}', {at % len(found) + 1} of {len(found)}")
+        return {"FINISHED"}
+
+
+CLASSES = (MakeMotion, RemakeMotion, CancelMotion, StepTake)

@@ -1,0 +1,130 @@
+"""``python -m tools.evaluate_starter_motion --json FILE``: the starter motion model's figures, on moves held out from training.
+
+Every accuracy has its twin for performances of the same moves (``..._of_data``): what the measurement gives when nothing is
+wrong. The physical figures are ratios of means over all motions: 1 is as good as the performances the model learnt from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from backend.motion.checkpoints import load_checkpoint
+from backend.motion.diffusion import Schedule, guided, sample_ddpm
+from backend.motion.features import encode
+from backend.motion.registry import STARTER
+from backend.motion.text import TextEncoder
+from blender_addon.motion.feet import skating_ratio
+from blender_addon.motion.layouts import humanml_vectors
+from shared.skeleton import HUMANML_FPS
+from tools.motions.actions import every_move
+from tools.motions.actions import held_out as hidden
+from tools.motions.gait import TOE_HEIGHT
+from tools.motions.library import Performance, performance
+
+from .evaluate_starter import fill_card
+from .starter_motion import classifier
+
+HELD_OUT_SEED, LESSON_SEED = 2_000_000, 1_000_000
+#: a millimetre and one percent, so that figures near nothing stay comparable
+SLACK_MM, SLACK_SKATING = 1.0, 0.01
+
+
+def jitter(joints: np.ndarray) -> float:
+    """Mean length in metres a second cubed of the third difference of joints (F, 22, 3)."""
+    return float(np.linalg.norm(np.diff(joints, 3, axis=0), axis=-1).mean() * HUMANML_FPS**3)
+
+
+def penetration(joints: np.ndarray) -> float:
+    """Mean over frames in millimetres of how far the lowest joint is below where toes stand."""
+    return float(np.clip(TOE_HEIGHT - joints[..., 1].min(1), 0, None).mean() * 1000)
+
+
+def held_out(count: int) -> list[Performance]:
+    """Performances of one move each, all actions equally often: moves that training never saw, or, of actions with so few that
+    none could be held out, seeds and so wordings and timings that it did not see."""
+    out = []
+    for n in range(count):
+        action = classifier.ACTIONS[n % len(classifier.ACTIONS)]
+        possible = any(hidden((move,)) for move in every_move(action))
+        out.append(performance(HELD_OUT_SEED + n, from_held_out=possible, action=action))
+    return out
+
+
+@torch.no_grad()
+def generate(folder: Path, asked: list[Performance], guidance: float, batch: int = 17) -> list[np.ndarray]:
+    """A motion (F, 263) for each performance's first sentence, as long as the performance."""
+    model = load_checkpoint(folder)
+    encoder = TextEncoder(model.text_encoder, str(folder / "text_encoder"), torch.device("cpu"))
+    lengths = torch.tensor([len(p.joints) - 1 for p in asked])
+    text = torch.cat([encoder(p.captions[0]).vectors for p in asked])
+    generator, out = torch.Generator().manual_seed(0), []
+    for start in tqdm(range(0, len(asked), batch), desc="motions"):
+        own = lengths[start:start + batch]
+        noise = torch.randn((len(own), int(own.max()), 263), generator=generator)
+        made = sample_ddpm(guided(model.network, text[start:start + batch], guidance, lengths=own), Schedule(model.diffusion_steps),
+                           noise, generator)
+        out += [row[:n].numpy() * model.std + model.mean for row, n in zip(made, own, strict=True)]
+    return out
+
+
+def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int) -> dict[str, float]:
+    """All figures."""
+    asked = held_out(count)
+    model = load_checkpoint(folder)
+    judge = classifier.train(model.mean, model.std, lessons, steps, LESSON_SEED)
+    moves = [p.moves[0] for p in asked]
+    made, real = generate(folder, asked, guidance), [encode(p.joints, floor=0.0) for p in asked]
+    figures: dict[str, float] = {}
+    for suffix, vectors in (("", made), ("_of_data", real)):
+        right = classifier.right(judge, vectors, moves, model.mean, model.std)
+        figures["action_accuracy" + suffix] = float(right[:, 0].mean())
+        figures["side_accuracy" + suffix] = float(np.nanmean(right[:, 1:]))
+    joints = [[humanml_vectors(v) for v in vectors] for vectors in (made, real)]
+    skating, shaking, below = ([float(np.mean([measure(j) for j in some])) for some in joints]
+                               for measure in (lambda j: skating_ratio(j, HUMANML_FPS), jitter, penetration))
+    figures["skating_ratio_over_data"] = (skating[0] + SLACK_SKATING) / (skating[1] + SLACK_SKATING)
+    figures["jitter_over_data"] = shaking[0] / shaking[1]
+    figures["penetration_over_data"] = (below[0] + SLACK_MM) / (below[1] + SLACK_MM)
+    figures["megabytes"] = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+    figures["motions"] = count
+    return figures
+
+
+def card_table(figures: dict[str, float]) -> str:
+    """The figures as the model card shows them."""
+    rows = [("the asked action is seen", "{action_accuracy:.0%}", "{action_accuracy_of_data:.0%}"),
+            ("the asked direction or side is seen", "{side_accuracy:.0%}", "{side_accuracy_of_data:.0%}"),
+            ("skating", "{skating_ratio_over_data:.2f} times the performances'", ""),
+            ("jitter", "{jitter_over_data:.2f} times the performances'", ""),
+            ("penetration", "{penetration_over_data:.2f} times the performances'", ""), ("size on disk", "{megabytes:.1f} MB", "")]
+    return "\n".join([f"| {figures['motions']:.0f} held-out moves | figure | performances themselves |", "|---|---|---|",
+                      *(f"| {name} | {ours.format(**figures)} | {theirs.format(**figures)} |" for name, ours, theirs in rows)])
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("build/bench/starter_motion.json"), help="where the figures go")
+    parser.add_argument("--model", type=Path, default=STARTER, help="the model's folder")
+    parser.add_argument("--motions", type=int, default=136)
+    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--lessons", type=int, default=3400)
+    parser.add_argument("--classifier-steps", type=int, default=900)
+    parser.add_argument("--card", action="store_true", help="write the figures into the model's README.md too")
+    args = parser.parse_args()
+    figures = evaluate(args.model, args.motions, args.guidance, args.lessons, args.classifier_steps)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures, indent=1))
+    if args.card:
+        fill_card(args.model / "README.md", card_table(figures))
+
+
+if __name__ == "__main__":
+    main()
