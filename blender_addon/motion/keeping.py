@@ -15,7 +15,7 @@ from .rotations import continuous, forward
 MODES = ("FRAMES", "LEGS", "PATH")
 LEGS = tuple(n for n, name in enumerate(SMPL_JOINTS) if any(part in name for part in ("pelvis", "hip", "knee", "ankle", "foot")))
 #: seconds in which what is made passes into what is kept
-EASE = 0.25
+EASE = 0.4
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+"""Motion from words through a real backend: Actions, what is kept, takes, the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from blender_addon import operators, properties
+from blender_addon.command_line import wait_until
+from blender_addon.compat import fcurves_of
+from blender_addon.making import MotionMaking
+from blender_addon.motion import keeping
+from blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion
+from blender_addon.motion.layouts import humanml_vectors
+from blender_addon.motion.readers import BUNDLED, read
+from blender_addon.motion.rotations import forward
+from blender_addon.operators import motion_text
+from shared.motion import MotionError
+from shared.motion_request import Kept, MotionRequest
+from shared.skeleton import SMPL_PARENTS
+from tests.blender_addon.conftest import BACKEND_PYTHON
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _operators():
+    operators.register()
+    yield
+    operators.unregister()
+
+
+@pytest.fixture
+def window(session, character, monkeypatch):
+    """The panel's settings with a connected backend behind the buttons; quick motions."""
+    monkeypatch.setattr(motion_text, "session", session)
+    settings = properties.of(bpy.context)
+    settings.character = character
+    settings.motion.text, settings.motion.seconds, settings.motion.seed = "a person bows", 2.0, 4
+    return settings
+
+
+def _made(session) -> MotionMaking:
+    assert wait_until(session, lambda: session.making.done, 200) and not session.making.error, session.making.error
+    return session.making
+
+
+def test_every_variant_is_an_action_that_knows_where_it_came_from(window, session, character):
+    window.motion.variants = 2
+    assert bpy.ops.latentman.make_motion() == {"FINISHED"}
+    assert session.busy and not bpy.ops.latentman.make_motion.poll(), "one at a time"
+    actions = _made(session).actions
+    assert [a.name for a in actions] == ["a person bows (1)", "a person bows (2)"]
+    assert character.animation_data.action == actions[0], "the first one is in use"
+    for action in actions:
+        assert action["latentman_text"] == "a person bows" and action["latentman_seed"] == 4
+        assert "starter" in action["latentman_source"] and action["latentman_fps"] == 20
+        assert tuple(action.frame_range) == (1, 40)
+    poses = [np.array([curve.evaluate(20) for curve in fcurves_of(action)]) for action in actions]
+    assert np.abs(poses[0] - poses[1]).max() > 1e-3
+    assert bpy.ops.latentman.step_take() == {"FINISHED"} and character.animation_data.action == actions[1]
+    assert bpy.ops.latentman.step_take() == {"FINISHED"} and character.animation_data.action == actions[0]
+    bpy.context.scene.frame_set(20)
+    moved = character.pose.bones["Left_shoulder" if "Left_shoulder" in character.pose.bones else "left_shoulder"]
+    assert moved.matrix_basis != moved.matrix_basis.inverted()
+
+
+def test_selected_frames_stay_and_the_rest_is_made(window, session, character):
+    action = apply_motion(character, read(BUNDLED).motion(3).cropped(0, 80), 1, 20.0)
+    rig, before, _ = body_motion(character, action)
+    kept = set(range(1, 9)) | set(range(73, 81))
+    for curve in fcurves_of(action):
+        for key in curve.keyframe_points:
+            key.select_control_point = round(key.co.x) in kept
+    assert motion_text.selected_frames(action) == kept
+    assert bpy.ops.latentman.remake_motion(keep="FRAMES") == {"FINISHED"}
+    made = _made(session).actions[0]
+    assert made != action and character.animation_data.action == made and action.users, "the old one is kept"
+    assert tuple(made.frame_range) == tuple(action.frame_range)
+    _, after, _ = body_motion(character, made)
+    joints = [forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS) for m in (before, after)]
+    off = np.linalg.norm(joints[0] - joints[1], axis=-1).max(1)
+    assert off[[frame - 1 for frame in kept]].max() < 1e-3 and off[25:55].max() > 0.05
+    step = np.linalg.norm(np.diff(joints[1], axis=0), axis=-1).max(1)
+    assert step.max() < 0.25, "no jump from what is made to what is kept"
+
+
+@pytest.mark.parametrize("keep", ["LEGS", "PATH"])
+def test_the_upper_body_or_everything_on_a_path_is_made(window, session, character, keep):
+    action = apply_motion(character, read(BUNDLED).motion(0).cropped(0, 50), 1, 20.0)
+    rig, before, _ = body_motion(character, action)
+    window.motion.text = "a person waves with the right hand"
+    assert bpy.ops.latentman.remake_motion(keep=keep) == {"FINISHED"}
+    _, after, _ = body_motion(character, _made(session).actions[0])
+    joints = [forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS) for m in (before, after)]
+    off = np.linalg.norm(joints[0] - joints[1], axis=-1)
+    assert np.abs(before.pelvis[:, [0, 2]] - after.pelvis[:, [0, 2]]).max() < 1e-3
+    legs = off[:, [4, 5, 7, 8, 10, 11]].max()
+    assert off[:, [20, 21]].max() > 0.05 and (legs < 1e-3) == (keep == "LEGS")
+
+
+def test_bad_input_is_a_sentence(window, session, character):
+    window.motion.text = "  "
+    with pytest.raises(RuntimeError, match="text is empty"):
+        bpy.ops.latentman.make_motion()
+    window.motion.text, window.motion.model = "a person walks", "/nowhere"
+    assert bpy.ops.latentman.make_motion() == {"FINISHED"}
+    assert wait_until(session, lambda: session.making.done, 60)
+    assert "no motion model '/nowhere'" in session.making.error and session.error == session.making.error
+    action = apply_motion(character, read(BUNDLED).motion(0), 1, 20.0)
+    for curve in fcurves_of(action):
+        for key in curve.keyframe_points:
+            key.select_control_point = False
+    with pytest.raises(RuntimeError, match="No keyframe is selected"):
+        bpy.ops.latentman.remake_motion(keep="FRAMES")
+
+
+def test_cancelling_leaves_the_character_alone(window, session, character):
+    window.motion.seconds, window.motion.variants = 30.0, 8
+    before = len(bpy.data.actions)
+    assert bpy.ops.latentman.make_motion() == {"FINISHED"}
+    assert wait_until(session, lambda: session.making.fraction > 0 or session.making.done, 60)
+    assert bpy.ops.latentman.cancel_motion() == {"FINISHED"}
+    assert wait_until(session, lambda: session.making.done, 60)
+    assert session.making.cancelled and len(bpy.data.actions) == before and not session.busy
+
+
+def test_what_is_made_meets_the_kept_frames(rng):
+    """A motion that was turned, moved and bent away comes back where it was kept, and only smoothly changed between."""
+    joints = read(BUNDLED).motion(0).joints[:60]
+    parts = np.zeros((60, 3), bool)
+    parts[[0, 1, 40, 41]] = True
+    angle = 0.8 + np.linspace(0, 0.5, 60)
+    about = np.repeat(joints[:1, 0], 60, 0)
+    made = keeping._turned(joints, angle, about) + np.linspace(0, 0.6, 60)[:, None, None] * [1, 0, 0.5] + [3, 0.1, -2]
+    found = keeping.anchored(made, Kept(joints.astype(np.float32), parts))
+    assert np.abs(found[[0, 1, 40, 41]] - joints[[0, 1, 40, 41]]).max() < 0.01
+    assert np.linalg.norm(np.diff(found, axis=0), axis=-1).max() < np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() + 0.05
+    with pytest.raises(MotionError, match="Every frame"):
+        keeping.kept_of(None, joints[0], 20.0, keeping.Keep("FRAMES", np.ones(5, bool)))
+
+
+def test_the_command_line_writes_vectors_and_a_keyed_copy(character, tmp_path):
+    path, out, copy = tmp_path / "shot.blend", tmp_path / "motion.npz", tmp_path / "keyed.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "blender_addon", str(path), "motion", *arguments], cwd=ROOT, check=False,
+                              capture_output=True, text=True, timeout=300, env={**os.environ, "LATENTMAN_PYTHON": BACKEND_PYTHON})
+
+    good = run("a person bows", "--seconds", "2", "--variants", "2", "--out", str(out), "--save", str(copy), "--steps", "4")
+    assert good.returncode == 0 and "2 motions of 40 frames" in good.stdout, good.stdout + good.stderr
+    with np.load(out) as data:
+        assert data["vectors"].shape == (2, 40, 263) and str(data["text"]) == "a person bows"
+        first = humanml_vectors(data["vectors"][0])
+    assert np.allclose(read(out).motion(0).joints, first, atol=1e-5)
+    bpy.ops.wm.open_mainfile(filepath=str(copy))
+    assert {a.name for a in bpy.data.actions if "latentman_text" in a} == {"a person bows (1)", "a person bows (2)"}
+    bad = run("a person bows", "--seconds", "60", "--out", str(out))
+    assert bad.returncode == 2 and "choose 0.5 to 40" in bad.stdout
+    assert run("a person bows").returncode == 2
+
+
+def test_the_request_says_what_is_wrong_before_it_is_sent(session, character):
+    with pytest.raises(MotionError, match="out of range"):
+        MotionMaking(character, MotionRequest("a person bows", 0.0), session.client, 1, 20.0, KeyOptions())
