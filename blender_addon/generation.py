@@ -44,8 +44,8 @@ class Generation:
     def __init__(self, context: bpy.types.Context, character: bpy.types.Object | None, request: shot.ShotRequest,
                  client: BackendClient, out: Path, *, folder_per_job: bool, keep_passes: Path | None = None,
                  subjects: str = "CHARACTER", range_frames: tuple[int, ...] = (), keep_lent: bool = False, alpha: bool = False,
-                 on_message: Callable[[Any], None] | None = None) -> None:
-        """``subjects``, ``range_frames`` and ``keep_lent`` as for ``PassRender``; ``alpha`` cuts the characters out.
+                 quick: bool = False, on_message: Callable[[Any], None] | None = None) -> None:
+        """``subjects``, ``range_frames``, ``keep_lent`` and ``quick`` as for ``PassRender``; ``alpha`` cuts the characters out.
 
         Raises ``ShotError`` for settings that cannot be run and for scenes that cannot be rendered.
         """
@@ -62,7 +62,7 @@ class Generation:
         self._alpha, self._masks = alpha, np.empty((0, 0, 0), np.uint8)
         self._ticket, self._job = uuid.uuid4().hex, ""
         self._render = PassRender(context, character, request.frames, request.width, request.height, subjects=subjects,
-                                  range_frames=range_frames, keep_lent=keep_lent)
+                                  range_frames=range_frames, keep_lent=keep_lent, quick=quick)
         self._steps = self._render.steps()
         self._rendering, self._finished = True, False
         self._started = time.perf_counter()

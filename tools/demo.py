@@ -1,6 +1,6 @@
 """``python -m tools.demo``: the whole loop in one go, in real Blender, through a real backend process.
 
-Character -> motion -> passes -> frames -> sequencer; everything it makes lies in ``build/demo``.
+Text -> motion -> character -> passes -> frames -> sequencer; everything it makes lies in ``build/demo``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from blender_addon.character.body_model import MANNEQUIN, load
 from blender_addon.character.build import add_character
 from blender_addon.compat import set_video
 from blender_addon.generation import Generation
-from blender_addon.motion.keyframes import apply_motion
+from blender_addon.making import MotionMaking
+from blender_addon.motion.keyframes import KeyOptions, apply_motion
 from blender_addon.motion.readers import BUNDLED, read
 from blender_addon.operators.character import frame_character
 from blender_addon.passes.render import quiet
@@ -32,18 +33,20 @@ from blender_addon.sequencer import add_image_strip
 from blender_addon.state import Session
 from shared import passes_folder
 from shared.console import Console
+from shared.motion_request import MotionRequest
 from shared.shot import FramePasses, ShotRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def build_scene(clip: int, frames: int, fps: int) -> bpy.types.Object:
-    """An empty file with the mannequin, a motion on it, a light and a camera; returns the armature."""
+def build_scene(clip: int | None, frames: int, fps: int) -> bpy.types.Object:
+    """An empty file with the mannequin, a bundled clip on it if one is named, a light and a camera; returns the armature."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     context, scene = bpy.context, bpy.context.scene
     scene.render.fps, scene.frame_start, scene.frame_end = fps, 1, frames
     armature = add_character(context, load(MANNEQUIN), "Mannequin")
-    apply_motion(armature, read(BUNDLED).motion(clip), 1, fps)
+    if clip is not None:
+        apply_motion(armature, read(BUNDLED).motion(clip), 1, fps)
     lamp = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
     lamp.rotation_euler, lamp.data.energy = (0.7, 0.2, 0.4), 3.0
     scene.collection.objects.link(lamp)
@@ -51,6 +54,17 @@ def build_scene(clip: int, frames: int, fps: int) -> bpy.types.Object:
     frame_character(context, scene, bodies_of(armature))
     scene.latentman.character = armature
     return armature
+
+
+def make_motion(session: Session, armature: bpy.types.Object, text: str, frames: int, fps: int, seed: int) -> str:
+    """Key a motion from words on the armature and frame it; gives an error's sentence, empty when all went well."""
+    # a model shows what was asked for over a few seconds; the shot takes their beginning
+    request = MotionRequest(text, max(frames / fps, 3.0), seed)
+    session.making = making = MotionMaking(armature, request, session.client, 1, fps, KeyOptions(foot_lock="soft"))
+    command_line.wait_until(session, lambda: making.done, 300)
+    if making.succeeded:
+        frame_character(bpy.context, bpy.context.scene, bodies_of(armature))
+    return making.error if making.done else "The motion did not come in time."
 
 
 def side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[Path]:
@@ -128,7 +142,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo")
     parser.add_argument("--prompt", default="a man in a red shirt and blue jeans, on a beach")
-    parser.add_argument("--clip", type=int, default=0, help="number of the bundled clip")
+    parser.add_argument("--motion", default="a person walks forward", help="what the character does")
+    parser.add_argument("--motion-seed", type=int, default=1)
+    parser.add_argument("--clip", type=int, help="number of a bundled clip instead of a motion from words")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--fps", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20)
@@ -154,7 +170,14 @@ def _run(args: argparse.Namespace) -> int:
         print(session.error or "The backend did not answer in time.")
         return 1
     seconds["backend start"] = time.perf_counter() - mark
+    mark = time.perf_counter()
     try:
+        if args.clip is None:
+            error = make_motion(session, armature, args.motion, args.frames, args.fps, args.motion_seed)
+            if error:
+                print(error)
+                return 1
+            seconds["motion"] = time.perf_counter() - mark
         request = ShotRequest(prompt=args.prompt, width=256, height=256, frames=tuple(range(1, args.frames + 1)),
                               fps=float(args.fps), seed=args.seed, preset=args.preset, steps=args.steps)
         session.generation = generation = Generation(

@@ -44,7 +44,7 @@ def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], previ
         session.error = ""
         session.generation = Generation(context, settings.character, request, session.client, folder, folder_per_job=True,
                                         subjects=settings.subjects, range_frames=settings.frames(scene),
-                                        alpha=settings.character_only)
+                                        alpha=settings.character_only, quick=preview)
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}

@@ -13,12 +13,12 @@ import bpy
 import numpy as np
 
 from ..shared_link import normalise_depth, passes_folder, shot
-from . import reading
+from . import gpu_raster, reading
 from .camera import Extent, View, check_camera, extent_of, view_of
 from .people import key_points
 from .scene_setup import pass_scene, set_window
 from .subjects import Cast, choose
-from .surfaces import unwrap
+from .surfaces import lend, unwrap
 
 #: how long the scene may be lent at a time while the user works in the window
 SLICE_SECONDS = 0.25
@@ -59,8 +59,9 @@ class PassRender:
 
     def __init__(self, context: bpy.types.Context, character: bpy.types.Object | None, frames: tuple[int, ...],
                  width: int, height: int, *, subjects: str = "CHARACTER", range_frames: tuple[int, ...] = (),
-                 motion: bool = False, keep_lent: bool = False) -> None:
-        """``keep_lent`` renders all frames in one go: quicker, where nobody sees the scene in between.
+                 motion: bool = False, keep_lent: bool = False, quick: bool = False) -> None:
+        """``keep_lent`` renders all frames in one go: quicker, where nobody sees the scene in between. ``quick`` draws with the
+        graphics driver where it is trusted and shows the same as Cycles.
 
         Raises ``ShotError`` when there is nothing to render.
         """
@@ -72,6 +73,7 @@ class PassRender:
         self._motion, self._keep_lent = motion, keep_lent
         self._people = {n: found for n, armature in enumerate(self._cast.armatures, 1) if (found := key_points(armature))}
         self._whole_frame = self._cast.whole_scene or any(_differs_in_render(body) for body in self._cast.bodies)
+        self.drawn = quick and not motion and not self._whole_frame and gpu_raster.can_show(self._cast) and gpu_raster.trusted()
         # whole frames, of which only the rendered rectangles are ever touched
         self._arrays: dict[str, np.ndarray] = {}
         self._boxes: list[tuple[int, int, int, int]] = []
@@ -101,11 +103,17 @@ class PassRender:
                 for n, frame in enumerate(self._frames, 1):
                     if time.perf_counter() > end and not (self._keep_lent and n > 1):
                         lent.close()
-                        lent.enter_context(pass_scene(
-                            scene, self._view_layer, self._cast, unwrapped, *self._size, str(path),
-                            position=self._cast.whole_scene or self._motion, motion=self._motion))
+                        self._lend(lent, unwrapped, str(path))
                         end = time.perf_counter() + SLICE_SECONDS
-                    self._render_one(frame, path)
+                    try:
+                        self._render_one(frame, path)
+                    except gpu_raster.ERRORS:
+                        if not self.drawn:
+                            raise
+                        self.drawn = False  # no graphics context just now: Cycles needs none
+                        lent.close()
+                        self._lend(lent, unwrapped, str(path))
+                        self._render_one(frame, path)
                     if self._keep_lent or n == len(self._frames) or time.perf_counter() > end:
                         if not self._keep_lent:
                             lent.close()
@@ -115,20 +123,37 @@ class PassRender:
             scene.frame_set(current)
             scene.camera = camera
 
+    def _lend(self, lent: ExitStack, unwrapped: dict[int, np.ndarray], path: str) -> None:
+        if self.drawn:
+            for subject in self._cast.subjects:
+                lent.enter_context(lend(subject, unwrapped.get(subject.index)))
+            return
+        lent.enter_context(pass_scene(
+            self._scene, self._view_layer, self._cast, unwrapped, *self._size, path,
+            position=self._cast.whole_scene or self._motion, motion=self._motion))
+
+    def _pixels(self, graph: bpy.types.Depsgraph, view: View, box: tuple[int, int, int, int], path: Path) -> dict[str, np.ndarray]:
+        """The passes within a rectangle of the current frame."""
+        left, top, right, bottom = box
+        if self.drawn:
+            return gpu_raster.draw(graph, self._cast, view, box)
+        set_window(self._scene, box, *self._size)
+        with quiet():
+            bpy.ops.render.render(write_still=True, scene=self._scene.name, layer=self._view_layer.name)
+        return reading.read(path, right - left, bottom - top)
+
     def _render_one(self, frame: int, path: Path) -> None:
         scene = self._scene
         scene.frame_set(frame)
         extent, view = self._measure(frame)
+        graph = bpy.context.evaluated_depsgraph_get()
+        box = (0, 0, *self._size) if self._whole_frame else extent.box
+        left, top, right, bottom = box
+        found = self._numbered(self._pixels(graph, view, box, path))
         self._views.append(view)
         graph = bpy.context.evaluated_depsgraph_get()
         for n, person in self._people.items():
             self._key_points[n].append(person.at(graph, view))
-        box = (0, 0, *self._size) if self._whole_frame else extent.box
-        set_window(scene, box, *self._size)
-        with quiet():
-            bpy.ops.render.render(write_still=True, scene=scene.name, layer=self._view_layer.name)
-        left, top, right, bottom = box
-        found = self._numbered(reading.read(path, right - left, bottom - top))
         width, height = self._size
         for name, pixels in found.items():
             if name not in self._arrays:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blender_addon.character.build import character_meshes
-from blender_addon.passes import reading
+from blender_addon.passes import gpu_raster, reading
 from blender_addon.passes.render import PassRender
 from blender_addon.sequencer import add_image_strip
 from shared import exr
@@ -100,6 +100,36 @@ def test_pass_files_are_read_like_openexr_does(shot_scene, character, monkeypatc
     monkeypatch.setattr(reading, "read", both)
     _render(character, (5,), 96)
     assert len(compared) > 10 and all(compared)
+
+
+def _same_passes(found, expected):
+    assert (found.mask == expected.mask).mean() > 0.9995
+    both = (found.mask > 0) & (expected.mask > 0)
+    for name in ("uv", "rest", "depth"):
+        assert np.percentile(np.abs(getattr(found, name) - getattr(expected, name))[both], 99) < 1e-4, name
+    assert (found.part == expected.part)[both].mean() > 0.999
+    assert np.abs(found.normal.astype(float) - expected.normal)[both].mean() < 2e-3
+
+
+def test_the_graphics_driver_shows_what_cycles_shows(shot_scene, character):
+    if not gpu_raster.trusted():
+        pytest.skip("no graphics context that can be trusted; before 5.0 Blender has none without a window")
+    shot_scene.camera.rotation_euler.y += 0.2
+    _, expected = _render(character, (3, 18), SIZE, 96)
+    job, found = _render(character, (3, 18), SIZE, 96, quick=True)
+    assert job.drawn
+    _same_passes(found, expected)
+
+
+def test_without_a_graphics_driver_cycles_steps_in(shot_scene, character, monkeypatch):
+    def refuse(*_):
+        raise SystemError("GPU functions for drawing are not available")
+
+    _, expected = _render(character, (3,))
+    monkeypatch.setattr(gpu_raster, "trusted", lambda: True)
+    monkeypatch.setattr(gpu_raster, "draw", refuse)
+    job, found = _render(character, (3,), quick=True)
+    assert not job.drawn and (found.rest == expected.rest).all() and len(job.manifest(20.0).cameras) == 1
 
 
 def test_depth_follows_the_shots_range(shot_scene, character):

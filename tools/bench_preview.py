@@ -1,0 +1,58 @@
+"""``python -m tools.bench_preview``, in Blender 5 or later: a frame's passes by the graphics driver and by Cycles, as JSON.
+
+The driver's way is what the preview takes; without a window only Blender 5 and later can draw at all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import bpy
+import numpy as np
+
+from blender_addon import properties
+from blender_addon.character.body_model import MANNEQUIN, load
+from blender_addon.character.build import add_character
+from blender_addon.motion.keyframes import apply_motion
+from blender_addon.motion.readers import BUNDLED, read
+from blender_addon.operators.character import frame_character
+from blender_addon.passes import gpu_raster
+from blender_addon.passes.render import PassRender
+from blender_addon.passes.subjects import bodies_of
+
+SIZE, FRAMES, ROUNDS = 512, tuple(range(1, 13)), 3
+
+
+def measure() -> dict[str, float]:
+    """``ms_per_frame_gpu_512`` and ``ms_per_frame_cycles_512``, medians, and the largest difference between them."""
+    if not gpu_raster.trusted():
+        return {}
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = bpy.context.scene
+    scene.render.fps, scene.frame_end = 20, len(FRAMES)
+    armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
+    apply_motion(armature, read(BUNDLED).motion(0), 1, 20.0)
+    frame_character(bpy.context, scene, bodies_of(armature))
+    took: dict[bool, list[float]] = {False: [], True: []}
+    results = {}
+    for _ in range(ROUNDS):
+        for quick in took:
+            job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_lent=True, quick=quick)
+            started = time.perf_counter()
+            list(job.steps())
+            results[quick] = job.result()
+            took[quick].append((time.perf_counter() - started) / len(FRAMES) * 1000)
+    gpu, cycles = results[True], results[False]
+    both = (gpu.mask > 0) & (cycles.mask > 0)
+    return {"ms_per_frame_gpu_512": float(np.median(took[True])), "ms_per_frame_cycles_512": float(np.median(took[False])),
+            "gpu_mask_disagreement": float((gpu.mask != cycles.mask).mean()),
+            "gpu_rest_error_p99_m": float(np.percentile(np.abs(gpu.rest - cycles.rest)[both], 99))}
+
+
+if __name__ == "__main__":
+    properties.register()
+    try:
+        print("\n" + json.dumps(measure()))
+    finally:
+        properties.unregister()
