@@ -24,25 +24,15 @@ from blender_addon.motion.layouts import humanml_vectors
 from shared.skeleton import HUMANML_FPS
 from tools.motions.actions import every_move
 from tools.motions.actions import held_out as hidden
-from tools.motions.gait import TOE_HEIGHT
 from tools.motions.library import Performance, performance
 
 from .evaluate_starter import fill_card
 from .starter_motion import classifier
+from .studies.motions import jitter, penetration
 
 HELD_OUT_SEED, LESSON_SEED = 2_000_000, 1_000_000
 #: a millimetre and one percent, so that figures near nothing stay comparable
 SLACK_MM, SLACK_SKATING = 1.0, 0.01
-
-
-def jitter(joints: np.ndarray) -> float:
-    """Mean length in metres a second cubed of the third difference of joints (F, 22, 3)."""
-    return float(np.linalg.norm(np.diff(joints, 3, axis=0), axis=-1).mean() * HUMANML_FPS**3)
-
-
-def penetration(joints: np.ndarray) -> float:
-    """Mean over frames in millimetres of how far the lowest joint is below where toes stand."""
-    return float(np.clip(TOE_HEIGHT - joints[..., 1].min(1), 0, None).mean() * 1000)
 
 
 def held_out(count: int) -> list[Performance]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from shared import passes_folder
 from shared.console import check_writable
+from shared.motion import MotionError
 from shared.shot import ShotError
 
 PROMPTS = ("a man in a red shirt and blue jeans, on a beach", "a woman in a green jacket and black trousers, in a forest",
@@ -27,6 +28,17 @@ def _suite_shots(frames: int) -> list:
         raise ShotError("suite", "The suites' shots are made by the project's own tools; run this in a clone of the project, or "
                                  "name folders of saved passes.") from error
     return demo_shots(frames)
+
+
+def _motion_shots(frames: int, files: list[Path]) -> tuple[list, dict[str, dict[str, float]]]:
+    try:
+        from tools.studies.motions import motion_shots
+    except ImportError as error:
+        raise ShotError("suite", "The motion suite needs the project's own tools; run this in a clone of the project.") from error
+    try:
+        return motion_shots(frames, files)
+    except MotionError as error:
+        raise ShotError("motion", str(error)) from error
 
 
 def _saved_shots(folders: list[Path]) -> list:
@@ -47,19 +59,23 @@ def evaluate(args: argparse.Namespace) -> int:
     from .report import write_report
 
     known = VARIANTS | sweep()
+    moved: dict[str, dict[str, float]] = {}
     try:
         if args.shots:
             shots = _saved_shots(args.shots)
+        elif args.suite == "motion":
+            shots, moved = _motion_shots(args.frames or QUICK_FRAMES, args.motion or [])
         else:
             shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[:1 if args.quick else None]
         names = args.variants.split(",") if args.variants else {
             "paper": list(PAPER if args.quick else VARIANTS), "sweep": ["cross_frame", *sweep()],
-            "surface": ["per_frame", "cross_frame", "latentman", "surface"]}[args.suite]
+            "surface": ["per_frame", "cross_frame", "latentman", "surface"], "motion": ["cross_frame", "latentman", "surface"],
+        }[args.suite]
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
-        prompts = tuple(args.prompt or PROMPTS[:2 if args.quick or args.suite == "sweep" else 3])
-        seeds = tuple(args.seed or ((1,) if args.quick or args.suite == "sweep" else (1, 2)))
+        prompts = tuple(args.prompt or PROMPTS[:2 if args.quick or args.suite == "sweep" else 3 if args.suite != "motion" else 1])
+        seeds = tuple(args.seed or ((1,) if args.quick or args.suite in ("sweep", "motion") else (1, 2)))
         check_writable(args.out)
         laboratory = Laboratory(args.out, load(args.model), args.steps, lambda text: print(text, file=sys.stderr, flush=True))
         rows = laboratory.run(shots, prompts, seeds, {name: known[name] for name in names})
@@ -73,9 +89,18 @@ def evaluate(args: argparse.Namespace) -> int:
     write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
     table = {name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
              for name, figures in means(rows).items()}
+    report: dict = dict(table)
+    if moved:
+        by_shot = {name: means([row for row in rows if row["shot"] == name]) for name in moved}
+        report = {"motions": moved, "variants": table,
+                  "hmse": {name: {v: round(r["hmse"], 3) for v, r in found.items()} for name, found in by_shot.items()}}
+        for name in moved:
+            shown = "  ".join(f"{key} {value:.3g}" for key, value in moved[name].items())
+            steadiness = "  ".join(f"{variant} {row['hmse']:.0f}" for variant, row in by_shot[name].items())
+            print(f"{name:<16} {shown}  hmse {steadiness}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(table, indent=1))
+        args.json.write_text(json.dumps(report, indent=1))
     columns = ("hmse", "detail", "background_error", "silhouette_iou", "seconds_per_frame", "peak_mb")
     print(f"{'variant':<26}" + "".join(f"{name:>19}" for name in columns))
     for name, figures in table.items():
@@ -106,8 +131,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register both."""
     command = commands.add_parser("evaluate", help="compare presets over shots, prompts and seeds; goes on where it was stopped")
     command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
-    command.add_argument("--suite", choices=("paper", "sweep", "surface"), default="paper",
-                         help="the paper's parts and modules, ranges of their settings, or the surface preset against them")
+    command.add_argument("--suite", choices=("paper", "sweep", "surface", "motion"), default="paper",
+                         help="the paper's parts and modules, ranges of their settings, the surface preset against them, or "
+                              "motion sources")
+    command.add_argument("--motion", type=Path, action="append", help="a motion file as one more source of the motion suite")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")
     command.add_argument("--prompt", action="append", help="may be given several times")

@@ -12,9 +12,10 @@ from blender_addon.character.body_model import MANNEQUIN, load  # noqa: E402
 from tests.oracles.rasteriser import rasterise as oracle  # noqa: E402
 from tools.motions.clips import CLIPS  # noqa: E402
 from tools.motions.gait import perform  # noqa: E402
-from tools.starter import captions  # noqa: E402
+from tools.starter import captions, dataset  # noqa: E402
 from tools.starter.dataset import render  # noqa: E402
 from tools.starter.rasteriser import rasterise  # noqa: E402
+from tools.starter.scenery import SCENES  # noqa: E402
 
 
 def test_the_training_rasteriser_agrees_with_another():
@@ -123,11 +124,10 @@ def test_held_out_looks_are_never_trained_on():
             assert captions.held_out(example.look, example.scene) == held_out
 
 
-def test_the_judge_and_the_colours_are_right_about_renders():
+def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
     """The measurement itself: what it says of pictures that are right by construction."""
     from tools.evaluate_starter import garment_colours, region_pixels
     from tools.starter import judge as judging
-    from tools.starter.scenery import SCENES
 
     body = load(MANNEQUIN)
     seeds = list(range(3_000_000, 3_000_012))
@@ -139,11 +139,52 @@ def test_the_judge_and_the_colours_are_right_about_renders():
         swapped.append(render(body, seed, held_out=True, recolour=("top", other)).image)
     changed = [e for e in examples if region_pixels(e, "top").any()]
     assert changed and garment_colours(examples, seeds, np.stack(swapped)).mean() < 0.7
-    lessons = [render(body, seed) for seed in range(24)]
-    judge = judging.train(np.stack([e.image for e in lessons]), np.stack([e.mask for e in lessons]),
-                          np.array([SCENES.index(e.scene) for e in lessons]), 6)
+    dataset.write(tmp_path, 24, 0, 1)
+    renders = dataset.load_renders(tmp_path, "cpu")
+    judging.save(judging.train(renders, 6, "cpu", batch=8), tmp_path / "judge.safetensors")
+    judge = judging.load(tmp_path / "judge.safetensors")
     iou = judging.silhouette_iou(judge, np.stack([e.image for e in examples]), np.stack([e.mask for e in examples]))
     assert iou.shape == (12,) and (iou >= 0).all() and (iou <= 1).all()
+
+
+def test_renders_on_disk_are_those_of_their_seeds(tmp_path):
+    dataset.write(tmp_path, 3, 40, 1)
+    renders, example = dataset.load_renders(tmp_path, "cpu"), render(load(MANNEQUIN), 41)
+    image, depth = renders.rows(torch.tensor([1]))
+    assert (image[0].numpy() == example.image).all() and (depth[0].numpy() == example.depth).all()
+    assert SCENES[int(renders.scenes[1])] == example.scene and renders.captions[1][0] == example.caption
+    assert len(renders.captions[1]) == dataset.CAPTIONS and all(
+        any(place in text for place in captions.PLACE_WORDS[example.scene]) for text in renders.captions[1])
+
+
+def test_both_trainings_go_on_where_they_stopped(tmp_path):
+    """A whole small training of the image model: stopped and gone on with, it ends where an uninterrupted one does."""
+    from tools.starter import training
+
+    dataset.write(tmp_path / "data", 8, 0, 1)
+    renders, latents = dataset.load_renders(tmp_path / "data", "cpu"), torch.randn(8, 2, 4, 32, 32).half()
+    tokenizer = training.learn_tokenizer(tmp_path)
+    ends = []
+    for name, stops in (("once", (2,)), ("twice", (1, 2))):
+        (tmp_path / name).mkdir()
+        for steps in stops:
+            plan = training.Plan("cpu", 0, 2, 2, 1, words_steps=2)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(training, "progress", lambda start, end, label, seconds=0.0, steps=steps: (
+                    (n, n / end) for n in range(start, steps)))
+                models = training.train_diffusion(renders, latents, tokenizer, tmp_path / name, plan)
+        ends.append(models["unet"].conv_in.weight.clone())
+        assert training.trained_steps(tmp_path / name) == 2
+    assert torch.allclose(*ends, atol=1e-6)
+
+
+def test_the_clock_ends_a_training():
+    from tools.starter.training import fading, progress
+
+    shares = [share for _, share in progress(0, 100_000_000, "clock", 0.05)]
+    assert shares == sorted(shares) and shares[-1] < 1 and len(shares) < 10_000_000
+    assert [share for _, share in progress(2, 4, "count")] == [0.5, 0.75]
+    assert fading(0.0, 0.1) == 1 and fading(1.0, 0.1) == pytest.approx(0.1)
 
 
 def test_the_bundled_clips_can_be_made_again():

@@ -1,0 +1,110 @@
+"""The procedural performer: bodies that hold together, feet that stand, sentences that say what is done; and the starter motion
+model that learnt from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from backend.motion.checkpoints import load_checkpoint  # noqa: E402
+from backend.motion.registry import STARTER, load  # noqa: E402
+from blender_addon.motion.feet import skating_ratio  # noqa: E402
+from blender_addon.motion.layouts import humanml_vectors  # noqa: E402
+from shared.motion_request import MotionRequest  # noqa: E402
+from shared.skeleton import HUMANML_BONE_LENGTHS, SMPL_PARENTS  # noqa: E402
+from tools.motions.actions import CHOICES, SIDES, Move, every_move, held_out  # noqa: E402
+from tools.motions.library import performance  # noqa: E402
+from tools.motions.sentences import COUNTS, PACES, clause  # noqa: E402
+from tools.starter_motion import classifier  # noqa: E402
+
+
+@pytest.mark.parametrize("action", list(CHOICES))
+def test_every_action_is_a_living_body(action):
+    for seed in range(3):
+        joints = performance(seed, action=action).joints
+        assert joints.shape[1:] == (22, 3) and 20 <= len(joints) <= 197 and np.isfinite(joints).all()
+        bones = np.linalg.norm(joints[:, 1:] - joints[:, SMPL_PARENTS[1:22]], axis=-1)
+        assert np.abs(bones - HUMANML_BONE_LENGTHS[1:]).max() < 2e-3, "bones keep their lengths"
+        assert joints[..., 1].min() > -0.005 and skating_ratio(joints, 20.0) < 0.35
+        assert np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() < 0.75, "nothing jumps"
+
+
+def _ends(action, direction, **more):
+    out = []
+    for seed in range(400):
+        p = performance(seed, action=action)
+        move = p.moves[0]
+        if move.direction == direction and all(getattr(move, k) == v for k, v in more.items()):
+            out.append(p.joints[-1, 0] - p.joints[0, 0])
+    assert out
+    return np.mean(out, 0)
+
+
+def test_directions_and_sides_are_what_they_say():
+    assert _ends("walk", "forward")[2] > 1 and _ends("walk", "backward")[2] < -0.8
+    assert _ends("walk", "left")[0] > 0.4 and _ends("walk", "right")[0] < -0.4
+    for n, side in enumerate(SIDES):
+        hands, feet = [], []
+        for seed in range(60):
+            for action, joint, into in (("wave", 20, hands), ("kick", 10, feet)):
+                p = performance(seed, action=action)
+                if p.moves[0].side == side:
+                    into.append(p.joints[:, joint + n, 1].max() - p.joints[:, joint + 1 - n, 1].max())
+        assert min(hands) > 0.3 and min(feet) > 0.2, side
+
+
+def test_more_blows_are_more_blows():
+    for count in (1, 2, 3):
+        found = [p.joints for p in (performance(seed, action="kick") for seed in range(120))
+                 if p.moves[0].count == count and p.moves[0].side == "left"]
+        for joints in found[:4]:
+            high = joints[:, 10, 1] > 0.35
+            assert (np.diff(high.astype(int)) == 1).sum() == count
+
+
+def test_sentences_say_what_is_done():
+    generator = np.random.default_rng(0)
+    for action in CHOICES:
+        for move in every_move(action):
+            text = clause(move, generator)
+            assert not move.side or move.side in text
+            assert move.pace == "" or any(word in text for word in PACES[move.pace])
+            assert move.count not in COUNTS or any(word in text for word in COUNTS[move.count])
+            assert move.direction != "backward" or "backward" in text
+
+
+def test_held_out_moves_are_never_trained_on():
+    assert held_out((Move("walk", "forward"),)) in (True, False)
+    seen = {performance(seed).moves for seed in range(60)}
+    assert not any(held_out(moves) for moves in seen)
+    assert all(held_out(performance(seed, from_held_out=True, action="walk").moves) for seed in range(3))
+    with pytest.raises(ValueError, match="held out"):
+        performance(0, from_held_out=True, action="clap" if not any(held_out((m,)) for m in every_move("clap")) else "run")
+
+
+@pytest.fixture(scope="module")
+def starter():
+    """The shipped motion model."""
+    return load("starter", torch.device("cpu"))
+
+
+def test_the_starter_is_small_and_follows_words(starter):
+    assert sum(f.stat().st_size for f in STARTER.rglob("*") if f.is_file()) < 8e6
+    made = {text: humanml_vectors(starter.make(MotionRequest(text, 3.0, 2), None, lambda step, of: None).vectors[0])
+            for text in ("a person bows", "a person squats", "a person raises nothing and qqq zzz")}
+    assert all(joints.shape == (60, 22, 3) and np.isfinite(joints).all() for joints in made.values())
+    assert made["a person squats"][:, 0, 1].min() < made["a person bows"][:, 0, 1].min() - 0.1, "who squats goes down"
+    lean = {text: (joints[:, 15, 2] - joints[:, 0, 2]).max() for text, joints in made.items()}
+    assert lean["a person bows"] > 0.3, "who bows leans forward"
+
+
+def test_the_classifier_tells_performances_apart():
+    model = load_checkpoint(STARTER)
+    vectors, moves = classifier.lessons(34, 5)
+    judge = classifier.train(model.mean, model.std, 34, 40, 5)
+    right = classifier.right(judge, vectors, moves, model.mean, model.std)
+    assert right.shape == (34, 3) and right[:, 0].mean() > 0.3 and np.isnan(right[moves.index(next(
+        m for m in moves if not m.side)), 2])
+    assert classifier.right(judge, vectors[::-1], moves, model.mean, model.std)[:, 0].mean() < right[:, 0].mean()
