@@ -112,6 +112,13 @@ def steps() -> Iterator[None]:
     assert state.session.connected, state.session.error
     click("latentman.add_mannequin")
     yield from picture("2-mannequin")
+    scene.latentman.motion.text = "a person bows"
+    click("latentman.make_motion")
+    yield from until(lambda: state.session.making.done, "the motion")
+    assert state.session.making.succeeded, state.session.making.error
+    assert scene.latentman.character.animation_data.action.name == "a person bows"
+    scene.frame_set(20)
+    yield from picture("3-from-words")
     click("latentman.use_clip")
     click("latentman.guess_bones")
     click("latentman.find_plants")
