@@ -108,3 +108,26 @@ def test_the_classifier_tells_performances_apart():
     assert right.shape == (34, 3) and right[:, 0].mean() > 0.3 and np.isnan(right[moves.index(next(
         m for m in moves if not m.side)), 2])
     assert classifier.right(judge, vectors[::-1], moves, model.mean, model.std)[:, 0].mean() < right[:, 0].mean()
+
+
+def test_motion_sources_are_compared(tmp_path, capsys):
+    import json
+
+    from backend.__main__ import main
+    from blender_addon.motion.readers import BUNDLED
+    from tools.studies.motions import bone_deviation, jitter, penetration
+
+    t = np.arange(60) / 20
+    line = np.zeros((60, 22, 3)) + np.arange(22)[None, :, None] * 0.1
+    line[..., 0] += (t**3)[:, None]
+    assert jitter(line) == pytest.approx(6.0, rel=1e-6) and bone_deviation(line) == pytest.approx(0, abs=1e-9)
+    line[..., 1] += 0.008 - line[..., 1].min()
+    assert penetration(line) == pytest.approx(10.0)
+    out = tmp_path / "motions.json"
+    assert main(["evaluate", "--suite", "motion", "--frames", "2", "--steps", "1", "--variants", "cross_frame", "--motion",
+                 str(BUNDLED), "--out", str(tmp_path / "runs"), "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert set(found["motions"]) == set(found["hmse"]) == {"performance", "starter", BUNDLED.stem}
+    assert all(row["bone_deviation_mm"] < 40 for row in found["motions"].values()) and found["variants"]["cross_frame"]["hmse"] > 0
+    assert main(["evaluate", "--suite", "motion", "--motion", str(tmp_path / "absent.npz"), "--out", str(tmp_path / "runs")]) == 2
+    assert "absent.npz" in capsys.readouterr().err
