@@ -74,6 +74,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _finish(session: Session, work: Generation | MotionMaking, interrupted: list[int]) -> None:
+    """Pump until the work is done; an interrupt cancels it."""
+    while not work.done:
+        session.pump()
+        if interrupted:
+            work.cancel()
+        time.sleep(0.002)
+
+
 def _generate(args: argparse.Namespace) -> int:
     out, session, scene = console.Console(args.json), Session(), bpy.context.scene
     interrupted: list[int] = []
@@ -89,11 +98,7 @@ def _generate(args: argparse.Namespace) -> int:
         session.generation = generation = Generation(
             bpy.context, character, request, session.client, args.out, folder_per_job=False,
             keep_passes=args.save_passes, subjects=args.subjects.upper(), keep_lent=True, alpha=args.alpha, on_message=out.show)
-        while not generation.done:
-            session.pump()
-            if interrupted:
-                generation.cancel()
-            time.sleep(0.002)
+        _finish(session, generation, interrupted)
         if generation.error:
             out.say("failed", code="generation", message=generation.error)
         elif generation.succeeded:
@@ -166,11 +171,7 @@ def _motion(args: argparse.Namespace) -> int:
             armature, request, session.client, scene.frame_start, scene.render.fps / scene.render.fps_base,
             scene.latentman.keying.options(), on_message=lambda message: out.show(message) if isinstance(
                 message, messages.Progress) else None)
-        while not making.done:
-            session.pump()
-            if interrupted:
-                making.cancel()
-            time.sleep(0.002)
+        _finish(session, making, interrupted)
         if making.cancelled:
             return 130
         if not making.succeeded:

@@ -121,7 +121,7 @@ class MotionPanel(_Box):
         making = session.making
         if making and not making.done:
             layout.progress(factor=making.fraction, text=making.stage)
-            layout.operator("latentman.cancel_motion", icon="CANCEL")
+            layout.operator("latentman.cancel", icon="CANCEL")
         else:
             row = layout.row(align=True)
             row.scale_y = 1.2

@@ -54,7 +54,7 @@ def main() -> None:
     vae = training.refine_decoder(vae, renders, args.work, plan)
     if args.judge_steps:
         judge.save(judge.train(renders, args.judge_steps, args.device))
-    export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work))
+    export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work / "diffusion.pt"))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

@@ -112,7 +112,7 @@ class GenerateShot(bpy.types.Operator):
 
 
 class CancelGeneration(bpy.types.Operator):
-    """Stop the running generation within one step; finished frames are kept"""
+    """Stop the shot or the motion that is being made within one step; finished frames are kept"""
 
     bl_idname = "latentman.cancel"
     bl_label = "Cancel"
@@ -120,12 +120,14 @@ class CancelGeneration(bpy.types.Operator):
     @classmethod
     def poll(cls, context):
         """Only while something runs."""
-        cls.poll_message_set("Nothing is being generated")
-        return session.generation is not None and not session.generation.done
+        cls.poll_message_set("Nothing is being made")
+        return session.busy
 
     def execute(self, context):
         """Ask the backend to stop."""
-        session.generation.cancel()
+        for work in (session.generation, session.making):
+            if work:
+                work.cancel()
         return {"FINISHED"}
 
 

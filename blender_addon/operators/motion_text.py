@@ -95,24 +95,6 @@ class RemakeMotion(bpy.types.Operator):
         return _begin(self, context, Edit(rig, motion, start, action.name, keeping.Keep(self.keep, kept)), seconds)
 
 
-class CancelMotion(bpy.types.Operator):
-    """Stop making the motion"""
-
-    bl_idname = "latentman.cancel_motion"
-    bl_label = "Cancel"
-
-    @classmethod
-    def poll(cls, context):
-        """Only while one is made."""
-        cls.poll_message_set("No motion is being made")
-        return session.making is not None and not session.making.done
-
-    def execute(self, context):
-        """Ask the backend to stop."""
-        session.making.cancel()
-        return {"FINISHED"}
-
-
 def takes(armature: bpy.types.Object) -> list[bpy.types.Action]:
     """The Actions that came from motions, in the order of their names."""
     return sorted((action for action in bpy.data.actions if TEXT in action), key=lambda action: action.name)
@@ -147,4 +129,4 @@ class StepTake(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (MakeMotion, RemakeMotion, CancelMotion, StepTake)
+CLASSES = (MakeMotion, RemakeMotion, StepTake)

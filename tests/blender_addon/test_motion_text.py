@@ -20,7 +20,7 @@ from blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion
 from blender_addon.motion.layouts import humanml_vectors
 from blender_addon.motion.readers import BUNDLED, read
 from blender_addon.motion.rotations import forward
-from blender_addon.operators import motion_text
+from blender_addon.operators import generate, motion_text
 from shared.motion import MotionError
 from shared.motion_request import Kept, MotionRequest
 from shared.skeleton import SMPL_PARENTS
@@ -39,7 +39,8 @@ def _operators():
 @pytest.fixture
 def window(session, character, monkeypatch):
     """The panel's settings with a connected backend behind the buttons; quick motions."""
-    monkeypatch.setattr(motion_text, "session", session)
+    for module in (motion_text, generate):
+        monkeypatch.setattr(module, "session", session)
     settings = properties.of(bpy.context)
     settings.character = character
     settings.motion.text, settings.motion.seconds, settings.motion.seed = "a person bows", 2.0, 4
@@ -126,7 +127,7 @@ def test_cancelling_leaves_the_character_alone(window, session, character):
     before = len(bpy.data.actions)
     assert bpy.ops.latentman.make_motion() == {"FINISHED"}
     assert wait_until(session, lambda: session.making.fraction > 0 or session.making.done, 60)
-    assert bpy.ops.latentman.cancel_motion() == {"FINISHED"}
+    assert bpy.ops.latentman.cancel() == {"FINISHED"}
     assert wait_until(session, lambda: session.making.done, 60)
     assert session.making.cancelled and len(bpy.data.actions) == before and not session.busy
 

@@ -125,6 +125,47 @@ def _resume(checkpoint: Path, model: torch.nn.Module, optimiser: torch.optim.Opt
     return int(state["step"])
 
 
+class Learner:
+    """Networks, the moving average of their parameters that is shipped, and their optimiser; goes on from its checkpoint.
+
+    The average looks back over the last ``1 / AVERAGED_SHARE`` of ``steps``. ``done`` steps are over.
+    """
+
+    def __init__(self, models: torch.nn.ModuleDict, checkpoint: Path, steps: int, rate: float, betas: tuple[float, float]) -> None:
+        self.models, self.average = models, copy.deepcopy(models).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(models.parameters(), rate, betas=betas, weight_decay=0.01, fused=True)
+        self.done, self._checkpoint = 0, checkpoint
+        self._slowest = 1 - AVERAGED_SHARE / max(steps, 2 * AVERAGED_SHARE)
+        if checkpoint.exists():
+            state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+            models.load_state_dict(state["models"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.done = int(state["step"])
+
+    def learn(self, loss: torch.Tensor, rate: float) -> None:
+        """One step down the gradient of ``loss``."""
+        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.models.parameters(), 1.0)
+        self.optimiser.step()
+        self.done += 1
+        decay = min(self._slowest, self.done / (self.done + 19))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.models.parameters()), 1 - decay)
+
+    def keep(self) -> None:
+        """Write the checkpoint."""
+        save(self._checkpoint, {"models": self.models.state_dict(), "average": self.average.state_dict(),
+                                "optimiser": self.optimiser.state_dict(), "step": self.done})
+
+
+def trained_steps(checkpoint: Path) -> int:
+    """How far a learner's checkpoint has come."""
+    return int(torch.load(checkpoint, weights_only=True, mmap=True)["step"])
+
+
 def _picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Values and edges."""
     edges = sum(F.l1_loss(a, b) for a, b in zip(_slopes(made), _slopes(real), strict=True))
@@ -212,28 +253,16 @@ def token_ids(tokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(texts, padding="max_length", max_length=networks.TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
-def trained_steps(folder: Path) -> int:
-    """How far the diffusion stage's checkpoint has come."""
-    return int(torch.load(folder / "diffusion.pt", weights_only=True, mmap=True)["step"])
-
-
 def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
     """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages."""
     torch.manual_seed(plan.seed)
     models = torch.nn.ModuleDict({"text": networks.text_encoder(len(tokenizer), tokenizer.eos_token_id),
                                   "unet": networks.unet(), "control": networks.controlnet()})
     models = models.to(plan.device, memory_format=torch.channels_last)
-    checkpoint, start = folder / "diffusion.pt", 0
+    checkpoint = folder / "diffusion.pt"
     if not checkpoint.exists():
         words.teach(models["text"], lambda texts: token_ids(tokenizer, texts), plan.device, plan.words_steps, plan.seed)
-    average = copy.deepcopy(models).requires_grad_(False)
-    optimiser = torch.optim.AdamW(models.parameters(), plan.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        models.load_state_dict(state["models"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
+    learner = Learner(models, checkpoint, plan.steps, plan.rate, (0.9, 0.99))
     latents = latents.to(plan.device)
     ids = torch.stack([token_ids(tokenizer, list(texts)) for texts in zip(*renders.captions, strict=True)], 1).to(plan.device)
     empty = token_ids(tokenizer, [""])[0].to(plan.device)
@@ -248,15 +277,7 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
 
     model = torch.compile(predict) if plan.compiled else predict
     log = LossLog(folder / "diffusion_loss.txt")
-    slowest = 1 - AVERAGED_SHARE / max(plan.steps, 2 * AVERAGED_SHARE)
-
-    def keep(done: int) -> None:
-        save(checkpoint, {"models": models.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
-                          "step": done})
-
-    done = start
-    for step, share in progress(start, plan.steps, "diffusion", plan.seconds):
-        optimiser.param_groups[0]["lr"] = plan.rate * min(1.0, (step + 1) / 200) * fading(share, 0.03)
+    for step, share in progress(learner.done, plan.steps, "diffusion", plan.seconds):
         generator = plan.generator(1, step)
 
         def chance(*shape: int, generator: torch.Generator = generator) -> torch.Tensor:
@@ -278,16 +299,9 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
         body = 1 + (FOREGROUND_WEIGHT - 1) * (F.avg_pool2d(depth, 8) > 0)
         # the plain error of v gives the noisiest steps, where colours and places are decided, their full weight
         loss = (body * (predicted.float() - target).square()).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
-        optimiser.step()
-        decay = min(slowest, (step + 1) / (step + 20))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(models.parameters()), 1 - decay)
+        learner.learn(loss, plan.rate * min(1.0, (step + 1) / 200) * fading(share, 0.03))
         log.add(step, loss)
-        done = step + 1
-        if done % plan.checkpoint_every == 0:
-            keep(done)
-    keep(done)
-    return average.eval()
+        if learner.done % plan.checkpoint_every == 0:
+            learner.keep()
+    learner.keep()
+    return learner.average.eval()

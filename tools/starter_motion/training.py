@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 from backend.motion.diffusion import Schedule
 from backend.motion.network import MDM, Architecture
 from tools.starter import networks
-from tools.starter.training import LossLog, fading, progress, save
+from tools.starter.training import Learner, LossLog, fading, progress
 
 from .dataset import Motions
 
 #: no dropout: the performances are without end
 SHAPE = Architecture(latent=192, feedforward=512, layers=5, heads=4, text_width=192, mask_frames=True, dropout=0.0)
-STEPS, TOKENS, DROPPED_CAPTIONS, AVERAGED_SHARE = 50, 48, 0.1, 12.0
+STEPS, TOKENS, DROPPED_CAPTIONS, CHECKPOINT = 50, 48, 0.1, "motion.pt"
 #: ankles and toes
 FEET = (7, 8, 10, 11)
 STEADINESS, PLANTED = 2.0, 30.0
@@ -96,15 +95,7 @@ def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, plan: Plan) 
     torch.manual_seed(plan.seed)
     models = torch.nn.ModuleDict({"motion": MDM(SHAPE), "text": text_encoder(len(tokenizer), tokenizer.eos_token_id)})
     models.to(plan.device)
-    average = copy.deepcopy(models).requires_grad_(False)
-    optimiser = torch.optim.AdamW(models.parameters(), plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    checkpoint, start = folder / "motion.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        models.load_state_dict(state["models"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
+    learner = Learner(models, folder / CHECKPOINT, plan.steps, plan.rate, (0.9, 0.98))
     mean, std, lengths = (torch.from_numpy(a).to(plan.device) for a in (motions.mean, motions.std, motions.lengths))
     vectors = torch.from_numpy(np.array(motions.vectors)).to(plan.device)
     ids = torch.stack([torch.from_numpy(np.array(tokenizer(list(texts), padding="max_length", max_length=TOKENS,
@@ -113,14 +104,7 @@ def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, plan: Plan) 
     alphas = torch.from_numpy(Schedule(STEPS).alpha_bars).float().to(plan.device)
     log, by_length = LossLog(folder / "motion_loss.txt"), lengths.argsort()
     models.train()
-
-    def keep(done: int) -> None:
-        save(checkpoint, {"models": models.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
-                          "step": done})
-
-    done = start
-    for step, share in progress(start, plan.steps, "motion", plan.seconds):
-        optimiser.param_groups[0]["lr"] = plan.rate * min(1.0, (step + 1) / 300) * fading(share, 0.02)
+    for step, share in progress(learner.done, plan.steps, "motion", plan.seconds):
         g = torch.Generator(plan.device).manual_seed(plan.seed * 1_000_003 + step)
         rows = by_length[_window(len(vectors), plan.batch, g)]
         length = lengths[rows]
@@ -136,21 +120,9 @@ def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, plan: Plan) 
             told = torch.rand(plan.batch, 1, 1, generator=g, device=plan.device) >= DROPPED_CAPTIONS
             predicted = models["motion"](alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, level, text * told, lengths=length)
         loss = loss_of(predicted.float(), clean, mask, mean, std)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
-        optimiser.step()
-        decay = min(1 - AVERAGED_SHARE / max(plan.steps, 2 * AVERAGED_SHARE), (step + 1) / (step + 20))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(models.parameters()), 1 - decay)
+        learner.learn(loss, plan.rate * min(1.0, (step + 1) / 300) * fading(share, 0.02))
         log.add(step, loss)
-        done = step + 1
-        if done % plan.checkpoint_every == 0:
-            keep(done)
-    keep(done)
-    return average.eval()
-
-
-def trained_steps(folder: Path) -> int:
-    """How far the checkpoint has come."""
-    return int(torch.load(folder / "motion.pt", weights_only=True, mmap=True)["step"])
+        if learner.done % plan.checkpoint_every == 0:
+            learner.keep()
+    learner.keep()
+    return learner.average.eval()
