@@ -51,6 +51,8 @@ class Generation:
         """
         shot.check_request(request)
         self.request, self.folder = request, out
+        #: whose look it is, when it is one character's
+        self.character = character.name if character is not None and subjects == "CHARACTER" else ""
         self.stage, self.fraction = "rendering passes", 0.0
         self.error = ""
         self.report: dict[str, Any] | None = None
@@ -168,6 +170,8 @@ class Generation:
             self.report = message.report
             passes_folder.write_atomically(self.folder / "report.json",
                                            msgspec.json.format(msgspec.json.encode(message.report)))
+            for name, texture in arrays.items():
+                save_png(texture, self.folder / f"{name}.png")
             self._finished = True
         if self._on_message:
             self._on_message(message)

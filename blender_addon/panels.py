@@ -299,7 +299,8 @@ class ResultPanel(_Box):
             layout.label(text=f"{result.count} frames · seed {result.seed} · flicker {result.hmse:.0f}")
         row = layout.row(align=True)
         row.operator("latentman.to_sequencer", icon="SEQUENCE")
-        row.operator("latentman.open_folder", icon="FILE_FOLDER")
+        row.operator("latentman.as_material", icon="MATERIAL")
+        row.operator("latentman.open_folder", text="", icon="FILE_FOLDER")
 
 
 CLASSES = (BackendPanel, CharacterPanel, RigPanel, MotionPanel, MotionSettingsPanel, KeyingPanel, EditMotionPanel, LookPanel,

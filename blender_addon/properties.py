@@ -56,6 +56,7 @@ class LatentManResult(bpy.types.PropertyGroup):
     """A generated shot: where its frames are and how they were made."""
 
     folder: StringProperty(name="Folder", subtype="DIR_PATH")
+    character: StringProperty(name="Character")
     prompt: StringProperty(name="Prompt")
     seed: IntProperty(name="Seed")
     start: IntProperty(name="First Frame")

@@ -101,7 +101,8 @@ class FrameResult(Message, frozen=True):
 
 
 class Finished(Message, frozen=True):
-    """Backend: every frame of the job has been sent. ``report`` holds settings, timings and figures."""
+    """Backend: every frame of the job has been sent. ``report`` holds settings, timings and figures. Arrays ``texture_1`` and so
+    on (S, S, 4) uint8 are what the frames show of each character, on its texture map; alpha is 0 where none shows it."""
 
     job: str
     report: dict[str, Any]

@@ -14,6 +14,7 @@ import numpy as np
 from backend.metrics.consistency import consistency
 from backend.models.loading import ImageModel, LoadOptions, load
 from backend.video.pipeline import Interrupted, ShotPipeline, Watch
+from backend.video.texture import gather
 from shared.messages import Cancelled, Failed, Finished, FrameResult, Message, Progress
 from shared.shot import ShotError
 from shared.version import VERSION
@@ -54,7 +55,7 @@ def run(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[], bool
         if report is None or len(done) < len(job.request.frames):
             report = _generate(job, models, emit, should_stop, set(done), send_frame)
             job.finish(report)
-        emit(Finished(job=job.name, report=report), None)
+        emit(Finished(job=job.name, report=report), job.textures())
         return True
     except Interrupted:
         emit(Cancelled(job=job.name), None)
@@ -93,6 +94,12 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
     images = np.stack([job.read_frame(n) for n in range(len(job.request.frames))])
     figures = consistency(images, passes)
     watch.timed("measuring", measuring)
+    gathering = time.perf_counter()
+    for character in np.unique(passes.mask[passes.mask > 0]):
+        texture = gather(images, passes, int(character))
+        if texture is not None:
+            job.write_texture(int(character), texture)
+    watch.timed("gathering the texture", gathering)
     packages = ("torch", "diffusers", "transformers", "numpy", "scipy", "pyzmq")
     return {
         "job": job.name,

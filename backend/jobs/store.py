@@ -69,6 +69,20 @@ class Job:
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, buffer.getvalue())
 
+    def write_texture(self, character: int, texture: np.ndarray) -> None:
+        """Store a character's texture (S, S, 4) uint8."""
+        buffer = io.BytesIO()
+        Image.fromarray(texture).save(buffer, "PNG")
+        write_atomically(self.folder / f"texture_{character}.png", buffer.getvalue())
+
+    def textures(self) -> dict[str, np.ndarray]:
+        """The stored textures by the names they travel under: ``texture_1`` and so on."""
+        out = {}
+        for path in sorted(self.folder.glob("texture_*.png")):
+            with Image.open(path) as picture:
+                out[path.stem] = np.asarray(picture.convert("RGBA"))
+        return out
+
     def save_latents(self, step: int, latents: np.ndarray) -> None:
         """Remember the latents (F, C, h, w) after ``step`` steps."""
         buffer = io.BytesIO()

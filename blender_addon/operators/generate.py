@@ -70,7 +70,7 @@ def _remember(generation: Generation, scene_name: str) -> None:
         return
     settings, request = scene.latentman, generation.request
     result = settings.results.add()
-    result.name = request.prompt
+    result.name, result.character = request.prompt, generation.character
     result.folder, result.prompt, result.seed = str(generation.folder), request.prompt, request.seed
     result.start, result.count = request.frames[0], len(generation.frames)
     result.step = request.frames[1] - request.frames[0] if len(request.frames) > 1 else 1

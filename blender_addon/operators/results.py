@@ -7,6 +7,8 @@ from pathlib import Path
 import bpy
 
 from .. import properties
+from ..look import put_on
+from ..passes.subjects import bodies_of
 from ..sequencer import add_image_strip
 from ..shared_link import shot
 
@@ -43,6 +45,37 @@ class ResultToSequencer(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class ResultAsMaterial(bpy.types.Operator):
+    """Put the look of the result's frames on its character as a material, to be seen in the viewport and rendered"""
+
+    bl_idname = "latentman.as_material"
+    bl_label = "As Material"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a result of one character."""
+        result = _active(context)
+        cls.poll_message_set("Generate a shot of one character first")
+        return result is not None and bool(result.character)
+
+    def execute(self, context):
+        """Load the texture, make the material."""
+        result, character = _active(context), properties.of(context).character
+        path = Path(result.folder) / "texture_1.png"
+        try:
+            if character is None or character.name != result.character:
+                raise shot.ShotError("character", f"This look belongs to '{result.character}', whose texture map it follows; pick "
+                                                  "that character first.")
+            if not path.is_file():
+                raise shot.ShotError("texture", f"{path} is not there; generate the shot again.")
+            put_on(bodies_of(character), path, f"Look: {result.prompt[:50]}")
+        except shot.ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
 class OpenResultFolder(bpy.types.Operator):
     """Open the folder with the result's frames"""
 
@@ -65,4 +98,4 @@ class OpenResultFolder(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (ResultToSequencer, OpenResultFolder)
+CLASSES = (ResultToSequencer, ResultAsMaterial, OpenResultFolder)

@@ -186,3 +186,40 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
     assert bad.returncode == 2 and "prompt is empty" in bad.stdout
     wrong = run("--prompt", "x", "--frames", "a-b", "--out", str(tmp_path / "out"))
     assert wrong.returncode == 2 and "no frame range" in wrong.stdout
+
+
+def test_the_look_goes_onto_the_character_and_onto_no_other(session, shot_scene, character, tmp_path, monkeypatch):
+    from blender_addon import operators, properties
+    from blender_addon.character.body_model import MANNEQUIN, load
+    from blender_addon.character.build import add_character
+    from blender_addon.operators import generate
+    from blender_addon.passes.subjects import bodies_of
+
+    operators.register()
+    try:
+        monkeypatch.setattr(generate, "session", session)
+        settings = properties.of(bpy.context)
+        settings.character, settings.output, settings.steps, settings.preset = character, str(tmp_path), 1, "cross_frame"
+        settings.width = settings.height = 64
+        settings.use_scene_range, settings.frame_start, settings.frame_end = False, 1, 2
+        assert not bpy.ops.latentman.as_material.poll()
+        assert bpy.ops.latentman.generate() == {"FINISHED"}
+        assert wait_until(session, lambda: session.generation.done, 200) and session.generation.succeeded
+        assert (session.generation.folder / "texture_1.png").exists()
+        body, = bodies_of(character)
+        before = [slot.material for slot in body.material_slots if slot.material]
+        assert bpy.ops.latentman.as_material() == {"FINISHED"}
+        made = body.material_slots[0].material
+        assert made.name.startswith("Look: ") and [s.material for s in body.material_slots][1:] == before
+        image = next(node.image for node in made.node_tree.nodes if node.type == "TEX_IMAGE")
+        pixels = np.array(image.pixels[:]).reshape(*image.size, 4)
+        assert 0 < (pixels[..., 3] > 0.5).mean() < 1
+        settings.character = add_character(bpy.context, load(MANNEQUIN), "Other")
+        with pytest.raises(RuntimeError, match="belongs to 'Mannequin'"):
+            bpy.ops.latentman.as_material()
+        settings.character = character
+        (session.generation.folder / "texture_1.png").unlink()
+        with pytest.raises(RuntimeError, match="generate the shot again"):
+            bpy.ops.latentman.as_material()
+    finally:
+        operators.unregister()
