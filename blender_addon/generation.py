@@ -21,6 +21,10 @@ from .passes.render import PassRender
 from .shared_link import compositing, messages, passes_folder, shot
 
 
+#: the folder of a shot's textures, beside its frames
+LOOK = "look"
+
+
 def save_png(image: np.ndarray, path: Path) -> None:
     """Write (H, W, 3 or 4) uint8 as PNG: whole or not at all."""
     height, width, channels = image.shape
@@ -171,7 +175,8 @@ class Generation:
             passes_folder.write_atomically(self.folder / "report.json",
                                            msgspec.json.format(msgspec.json.encode(message.report)))
             for name, texture in arrays.items():
-                save_png(texture, self.folder / f"{name}.png")
+                (self.folder / LOOK).mkdir(exist_ok=True)
+                save_png(texture, self.folder / LOOK / f"{name}.png")
             self._finished = True
         if self._on_message:
             self._on_message(message)

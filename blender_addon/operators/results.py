@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 
 from .. import properties
+from ..generation import LOOK
 from ..look import put_on
 from ..passes.subjects import bodies_of
 from ..sequencer import add_image_strip
@@ -62,7 +63,7 @@ class ResultAsMaterial(bpy.types.Operator):
     def execute(self, context):
         """Load the texture, make the material."""
         result, character = _active(context), properties.of(context).character
-        path = Path(result.folder) / "texture_1.png"
+        path = Path(result.folder) / LOOK / "texture_1.png"
         try:
             if character is None or character.name != result.character:
                 raise shot.ShotError("character", f"This look belongs to '{result.character}', whose texture map it follows; pick "

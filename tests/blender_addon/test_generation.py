@@ -205,7 +205,7 @@ def test_the_look_goes_onto_the_character_and_onto_no_other(session, shot_scene,
         assert not bpy.ops.latentman.as_material.poll()
         assert bpy.ops.latentman.generate() == {"FINISHED"}
         assert wait_until(session, lambda: session.generation.done, 200) and session.generation.succeeded
-        assert (session.generation.folder / "texture_1.png").exists()
+        assert (session.generation.folder / "look" / "texture_1.png").exists()
         body, = bodies_of(character)
         before = [slot.material for slot in body.material_slots if slot.material]
         assert bpy.ops.latentman.as_material() == {"FINISHED"}
@@ -218,7 +218,7 @@ def test_the_look_goes_onto_the_character_and_onto_no_other(session, shot_scene,
         with pytest.raises(RuntimeError, match="belongs to 'Mannequin'"):
             bpy.ops.latentman.as_material()
         settings.character = character
-        (session.generation.folder / "texture_1.png").unlink()
+        (session.generation.folder / "look" / "texture_1.png").unlink()
         with pytest.raises(RuntimeError, match="generate the shot again"):
             bpy.ops.latentman.as_material()
     finally:
