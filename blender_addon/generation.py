@@ -20,7 +20,6 @@ from .client import BackendClient, ConnectionLost, Event
 from .passes.render import PassRender
 from .shared_link import compositing, messages, passes_folder, shot
 
-
 #: the folder of a shot's textures, beside its frames
 LOOK = "look"
 
