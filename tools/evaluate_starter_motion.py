@@ -17,6 +17,7 @@ from tqdm import tqdm
 from backend.motion.checkpoints import load_checkpoint
 from backend.motion.diffusion import Schedule, guided, sample_ddpm
 from backend.motion.features import encode
+from backend.motion.grounding import grounded
 from backend.motion.registry import STARTER
 from backend.motion.text import TextEncoder
 from blender_addon.motion.feet import skating_ratio
@@ -59,7 +60,7 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
         noise = torch.randn((len(own), int(own.max()), 263), generator=generator)
         made = sample_ddpm(guided(model.network, text[start:start + batch], guidance, lengths=own), Schedule(model.diffusion_steps),
                            noise, generator)
-        out += [row[:n].numpy() * model.std + model.mean for row, n in zip(made, own, strict=True)]
+        out += [grounded(row[:n].numpy() * model.std + model.mean, model.toe_height) for row, n in zip(made, own, strict=True)]
     return out
 
 

@@ -309,6 +309,20 @@ def test_features_and_joints_are_one_motion():
         encode(joints[:1])
 
 
+def test_motions_are_taken_out_of_the_ground_and_nothing_else():
+    from backend.motion.grounding import HEIGHTS, grounded
+
+    vectors = encode(_performance(action="wave").joints.astype(float), floor=0.0)
+    assert (grounded(vectors, float(vectors[:, HEIGHTS].min())) == vectors).all()
+    sunk = vectors.copy()
+    sunk[10:20, HEIGHTS] -= 0.02
+    found = grounded(np.stack([vectors, sunk]), 0.018)
+    assert found[1][:, HEIGHTS].min() >= 0.018 - 1e-6 and np.abs(found[1][40:] - sunk[40:]).max() == 0
+    others = np.setdiff1d(np.arange(263), HEIGHTS)
+    assert (found[1][:, others] == sunk[:, others]).all()
+    assert np.abs(np.diff(found[1][:, 3], 2)).max() < np.abs(np.diff(sunk[:, 3], 2)).max()
+
+
 @pytest.mark.parametrize("texts, frames", [
     (["a"], 80), (["a"], 196), (["a"], 197), (["a", "b"], 160), (["a"], 800), (["a", "b", "c"], 700)])
 def test_long_motions_are_passages_that_fit(texts, frames):
