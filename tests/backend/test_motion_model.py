@@ -320,7 +320,7 @@ def test_motions_are_taken_out_of_the_ground_and_nothing_else():
     assert found[1][:, HEIGHTS].min() >= 0.018 - 1e-6 and np.abs(found[1][40:] - sunk[40:]).max() == 0
     others = np.setdiff1d(np.arange(263), HEIGHTS)
     assert (found[1][:, others] == sunk[:, others]).all()
-    assert np.abs(np.diff(found[1][:, 3], 2)).max() < np.abs(np.diff(sunk[:, 3], 2)).max()
+    assert np.abs(np.diff(found[1][:, 3] - sunk[:, 3])).max() < 0.01, "the lift comes and goes over several frames"
 
 
 @pytest.mark.parametrize("texts, frames", [
