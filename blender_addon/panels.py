@@ -116,8 +116,8 @@ class MotionPanel(_Box):
         settings, layout = properties.of(context), self.layout
         layout.prop(settings.motion, "text", text="", icon="GREASEPENCIL")
         row = layout.row(align=True)
-        for name in ("seconds", "seed", "variants"):
-            row.prop(settings.motion, name)
+        for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
+            row.prop(settings.motion, name, text=label)
         making = session.making
         if making and not making.done:
             layout.progress(factor=making.fraction, text=making.stage)
