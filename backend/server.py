@@ -41,11 +41,10 @@ from shared.shot import ShotError, check_passes, check_request
 from shared.version import VERSION
 
 from .jobs.motions import MotionRunner
-from .jobs.runner import ModelCache, run
+from .jobs.runner import Emit, ModelCache, run
 from .jobs.store import JobStore
 from .models.loading import LoadOptions, best_device
 from .models.registry import PRESETS
-from .motion.registry import names as motion_models
 
 RELAY = "inproc://job-messages"
 
@@ -63,9 +62,6 @@ class _KnownClients:
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether a client key may connect."""
         return key in self._allowed
-
-
-Emit = Callable[[Message, dict[str, np.ndarray] | None], None]
 
 
 @dataclass
@@ -163,8 +159,7 @@ class Server:
             self._reply(client, Failed(code=error.code, message=str(error)))
             return
         if isinstance(message, Hello):
-            self._reply(client, Welcome(version=VERSION, device=str(best_device()), models=tuple(PRESETS),
-                                        motion_models=motion_models()))
+            self._reply(client, Welcome(version=VERSION, device=str(best_device()), models=tuple(PRESETS)))
         elif isinstance(message, Submit):
             self._submit(client, message, arrays)
         elif isinstance(message, MakeMotion):

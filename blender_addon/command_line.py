@@ -1,12 +1,11 @@
 """``blender -b shot.blend --command latentman generate ...`` and ``python -m blender_addon ...``.
 
-Exit codes: 0 all frames exist, 1 the generation failed, 2 the input is wrong, 130 interrupted.
+Exit codes: 0 everything asked for exists, 1 making it failed, 2 the input is wrong, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -14,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-import numpy as np
 
 from . import preferences
 from .generation import Generation
 from .making import MotionMaking
 from .passes.render import PassRender
 from .passes.subjects import KINDS
-from .shared_link import HUMANML_FPS, MotionError, console, messages, motion_request, passes_folder, shot
+from .shared_link import MotionError, console, messages, motion_request, passes_folder, shot
 from .state import Session
 
 COMMAND = "latentman"
@@ -180,11 +178,7 @@ def _motion(args: argparse.Namespace) -> int:
         for notice in making.notices:
             out.say("notice", message=notice)
         if args.out:
-            part = args.out.with_name(args.out.name + ".part")
-            with part.open("wb") as file:
-                np.savez(file, vectors=making.vectors, fps=np.float32(HUMANML_FPS), text=np.array(request.text),
-                         seed=np.int64(request.seed), model=np.array(request.model))
-            os.replace(part, args.out)
+            motion_request.save_made(args.out, making.vectors, request)
         if args.save:
             bpy.ops.wm.save_as_mainfile(filepath=str(args.save), copy=True, check_existing=False)
         count, frames = making.vectors.shape[:2]
@@ -235,14 +229,9 @@ def parser() -> argparse.ArgumentParser:
     passes.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     passes.set_defaults(run=_passes)
     motion = commands.add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
-    motion.add_argument("text", help="what the person does; | between sentences that follow each other")
+    console.add_motion_arguments(motion)
     motion.add_argument("--out", type=Path, help="an .npz with the motion's HumanML3D vectors, to import or to keep")
     motion.add_argument("--save", type=Path, metavar="BLEND", help="a copy of this file with the motions keyed on the character")
-    motion.add_argument("--seconds", type=float, default=4.0)
-    motion.add_argument("--seed", type=int, default=0)
-    motion.add_argument("--variants", type=int, default=1)
-    motion.add_argument("--guidance-scale", type=float, default=2.5)
-    motion.add_argument("--steps", type=int, default=0, help="deterministic steps; 0 is the model's own chain")
     motion.add_argument("--motion-model", default="starter", help="starter, or the folder of an MDM checkpoint")
     motion.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
     motion.add_argument("--endpoint", help="address of a running backend; one is started when left out")

@@ -118,10 +118,7 @@ class MotionMaking:
         assert edit is not None and self._kept is not None
         count = len(edit.motion.pelvis)
         joints = keeping.anchored(np.asarray(motion.joints), self._kept)
-        at = np.linspace(0, len(joints) - 1, count)
-        low = np.minimum(at.astype(int), len(joints) - 2)
-        part = (at - low)[:, None, None]
-        timed = Motion(joints[low] * (1 - part) + joints[low + 1] * part, self._fps, motion.source, motion.text)
+        timed = Motion(keeping.between(joints, np.linspace(0, len(joints) - 1, count)), self._fps, motion.source, motion.text)
         posed, _ = pose_motion(edit.rig, timed, KeyOptions(foot_lock=self._options.foot_lock, plants=self._options.plants))
         whole = keeping.merged(edit.motion, posed, self._fps, edit.keep)
         action = new_action(armature, channels(edit.rig, whole, self._options.root), edit.start, f"{edit.name} remade",

@@ -31,7 +31,6 @@ class Session:
     client: BackendClient | None = None
     generation: Generation | None = None
     making: MotionMaking | None = None
-    motion_models: tuple[str, ...] = ()
     on_generated: Callable[[Generation], None] | None = None
     status: str = "not running"
     error: str = ""
@@ -125,7 +124,6 @@ class Session:
                           "same version.")
             self.stop()
             return
-        self.motion_models = message.motion_models
         self.status = f"running · {message.device}"
 
     def _redraw(self) -> None:

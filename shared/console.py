@@ -15,6 +15,16 @@ from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .shot import GRADIENTS, MATCHINGS, METHODS, PRESETS, SCHEDULERS, Background, Guidance, ShotError, ShotRequest
 
 
+def add_motion_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that become a ``MotionRequest``, but for the model."""
+    parser.add_argument("text", help='such as "a person waves with the right hand"; | between sentences that follow each other')
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--variants", type=int, default=1)
+    parser.add_argument("--guidance-scale", type=float, default=2.5)
+    parser.add_argument("--steps", type=int, default=0, help="deterministic steps; 0 is the model's own chain")
+
+
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``ShotRequest``, and those of output."""
     parser.add_argument("--prompt", required=True, help="what the character and the place look like")

@@ -38,12 +38,11 @@ class Hello(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """Backend: its version, device and the image and motion models it can load by name."""
+    """Backend: its version, device and the models it can load by name."""
 
     version: str
     device: str
     models: tuple[str, ...]
-    motion_models: tuple[str, ...] = ()
 
 
 class Submit(Message, frozen=True):
@@ -66,7 +65,6 @@ class MotionMade(Message, frozen=True):
     ``notices`` are sentences for people."""
 
     job: str
-    request: MotionRequest
     notices: tuple[str, ...] = ()
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from .motion import MotionError
+from .passes_folder import write_atomically
 from .skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, HUMANML_MAX_FRAMES
 
 MIN_FRAMES, MAX_SECONDS, MAX_VARIANTS = 10, 40.0, 64
@@ -38,6 +41,14 @@ class Kept:
 
     joints: np.ndarray
     parts: np.ndarray
+
+
+def save_made(path: Path, vectors: np.ndarray, request: MotionRequest) -> None:
+    """Write made motions (N, F, 263) as the ``.npz`` that the add-on reads: ``vectors``, ``fps``, ``text``, ``seed``, ``model``."""
+    buffer = io.BytesIO()
+    np.savez(buffer, vectors=vectors, fps=np.float32(HUMANML_FPS), text=np.array(request.text), seed=np.int64(request.seed),
+             model=np.array(request.model))
+    write_atomically(path, buffer.getvalue())
 
 
 def sentences(request: MotionRequest) -> list[str]:

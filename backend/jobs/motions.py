@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from backend.models.loading import best_device
 from backend.motion.registry import MotionSource, load
-from shared.messages import Cancelled, Failed, Message, MotionMade, Progress
+from shared.messages import Cancelled, Failed, MotionMade, Progress
 from shared.motion import MotionError
 from shared.motion_request import Kept, MotionRequest
+
+from .runner import Emit
 
 
 class _Stopped(Exception):
@@ -31,7 +31,7 @@ class MotionRunner:
         return self._source
 
     def run(self, ticket: str, request: MotionRequest, kept: Kept | None,
-            emit: Callable[[Message, dict[str, np.ndarray] | None], None], should_stop: Callable[[], bool]) -> None:
+            emit: Emit, should_stop: Callable[[], bool]) -> None:
         """Make a request's motions; the last message is ``MotionMade``, ``Cancelled`` or ``Failed``."""
         def step_done(step: int, of: int) -> None:
             if should_stop():
@@ -45,4 +45,4 @@ class MotionRunner:
         except _Stopped:
             emit(Cancelled(job=ticket), None)
         else:
-            emit(MotionMade(job=ticket, request=request, notices=made.notices), {"vectors": made.vectors})
+            emit(MotionMade(job=ticket, notices=made.notices), {"vectors": made.vectors})

@@ -32,6 +32,12 @@ def data_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "latentman"
 
 
+def _png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 @dataclass(frozen=True)
 class Job:
     """One job's folder."""
@@ -63,17 +69,13 @@ class Job:
 
     def write_frame(self, index: int, image: np.ndarray) -> None:
         """Store a frame; after this it is never lost."""
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
         path = self.frame_path(index)
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, buffer.getvalue())
+        write_atomically(path, _png(image))
 
     def write_texture(self, character: int, texture: np.ndarray) -> None:
         """Store a character's texture (S, S, 4) uint8."""
-        buffer = io.BytesIO()
-        Image.fromarray(texture).save(buffer, "PNG")
-        write_atomically(self.folder / f"texture_{character}.png", buffer.getvalue())
+        write_atomically(self.folder / f"texture_{character}.png", _png(texture))
 
     def textures(self) -> dict[str, np.ndarray]:
         """The stored textures by the names they travel under: ``texture_1`` and so on."""

@@ -67,15 +67,16 @@ def evaluate(args: argparse.Namespace) -> int:
             shots, moved = _motion_shots(args.frames or QUICK_FRAMES, args.motion or [])
         else:
             shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[:1 if args.quick else None]
-        names = args.variants.split(",") if args.variants else {
-            "paper": list(PAPER if args.quick else VARIANTS), "sweep": ["cross_frame", *sweep()],
-            "surface": ["per_frame", "cross_frame", "latentman", "surface"], "motion": ["cross_frame", "latentman", "surface"],
-        }[args.suite]
+        own, prompt_count, own_seeds = {
+            "paper": (PAPER if args.quick else tuple(VARIANTS), 3, (1, 2)), "sweep": (("cross_frame", *sweep()), 2, (1,)),
+            "surface": (("per_frame", "cross_frame", "latentman", "surface"), 3, (1, 2)),
+            "motion": (("cross_frame", "latentman", "surface"), 1, (1,))}[args.suite]
+        names = args.variants.split(",") if args.variants else own
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
-        prompts = tuple(args.prompt or PROMPTS[:2 if args.quick or args.suite == "sweep" else 3 if args.suite != "motion" else 1])
-        seeds = tuple(args.seed or ((1,) if args.quick or args.suite in ("sweep", "motion") else (1, 2)))
+        prompts = tuple(args.prompt or PROMPTS[:min(prompt_count, 2) if args.quick else prompt_count])
+        seeds = tuple(args.seed or (own_seeds[:1] if args.quick else own_seeds))
         check_writable(args.out)
         laboratory = Laboratory(args.out, load(args.model), args.steps, lambda text: print(text, file=sys.stderr, flush=True))
         rows = laboratory.run(shots, prompts, seeds, {name: known[name] for name in names})

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
+from shared.console import add_motion_arguments
 from shared.motion import MotionError
-from shared.motion_request import MotionRequest, frame_count
-from shared.skeleton import HUMANML_FPS
+from shared.motion_request import MotionRequest, frame_count, save_made
 
 
 def motion(args: argparse.Namespace) -> int:
@@ -39,11 +36,7 @@ def motion(args: argparse.Namespace) -> int:
         print(notice)
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        part = args.out.with_name(args.out.name + ".part")
-        with part.open("wb") as file:
-            np.savez(file, vectors=made.vectors, fps=np.float32(HUMANML_FPS), text=np.array(request.text),
-                     seed=np.int64(request.seed), model=np.array(args.model))
-        os.replace(part, args.out)
+        save_made(args.out, made.vectors, request)
     except OSError as error:
         print(f"{args.out} cannot be written: {error}", file=sys.stderr)
         return 1
@@ -54,14 +47,9 @@ def motion(args: argparse.Namespace) -> int:
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register it."""
     command = commands.add_parser("motion", help="a motion from a sentence")
-    command.add_argument("text", help='such as "a person waves with the right hand"; | between sentences that follow each other')
+    add_motion_arguments(command)
     command.add_argument("--model", default="starter", help="starter, or an MDM checkpoint: its folder or model*.pt in it")
     command.add_argument("--statistics", type=Path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
     command.add_argument("--text-encoder", help="folder or hub id of CLIP ViT-B/32 or DistilBERT")
-    command.add_argument("--seconds", type=float, default=4.0)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--variants", type=int, default=1)
-    command.add_argument("--guidance-scale", type=float, default=2.5)
-    command.add_argument("--steps", type=int, default=0, help="deterministic steps; 0 is the model's own chain")
     command.add_argument("--out", type=Path, required=True, help="an .npz that the add-on imports")
     command.set_defaults(run=motion)

@@ -33,6 +33,13 @@ def _sampled_at(count: int, fps: float) -> np.ndarray:
     return np.linspace(0, count - 1, max(frames, 2))
 
 
+def between(joints: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Joints (F, J, 3) at fractional frames (N,), linearly."""
+    low = np.minimum(at.astype(int), len(joints) - 2)
+    part = (at - low)[:, None, None]
+    return joints[low] * (1 - part) + joints[low + 1] * part
+
+
 def kept_of(motion: RigMotion, rest: np.ndarray, fps: float, keep: Keep) -> motion_request.Kept:
     """A motion on an average body at the model's rate, and which of its parts are kept; ``MotionError`` when nothing would be
     new, or nothing kept."""
@@ -44,9 +51,7 @@ def kept_of(motion: RigMotion, rest: np.ndarray, fps: float, keep: Keep) -> moti
     scale = (REST[0, 1] - REST[[10, 11], 1].min()) / max(float(leg), 1e-6)
     at = _sampled_at(len(motion.pelvis), fps)
     joints = forward(motion.local, REST, motion.pelvis * scale, SMPL_PARENTS)[:, :HUMANML_JOINT_COUNT]
-    low = np.minimum(at.astype(int), len(joints) - 2)
-    part = (at - low)[:, None, None]
-    sampled = joints[low] * (1 - part) + joints[low + 1] * part
+    sampled = between(joints, at)
     parts = np.zeros((len(at), 3), bool)
     if keep.mode == "FRAMES":
         reach = 0.5 * max(fps / HUMANML_FPS, 1.0)

@@ -11,17 +11,24 @@ import bpy
 from .. import properties
 from ..generation import Generation
 from ..shared_link import console, shot
-from ..state import session
+from ..state import Session, session
 
 PREVIEW_IMAGE = "LatentMan Preview"
 
 
-def _ready(cls, context) -> bool:
+def is_free(cls, session: Session) -> bool:
+    """Poll: a backend is there and has nothing else to do."""
     if not session.connected:
         cls.poll_message_set("The backend is not running; press Start above")
         return False
     if session.busy:
         cls.poll_message_set("A shot or a motion is being made; wait or cancel it")
+        return False
+    return True
+
+
+def _ready(cls, context) -> bool:
+    if not is_free(cls, session):
         return False
     cls.poll_message_set("Pick a character first")
     return properties.of(context).character is not None

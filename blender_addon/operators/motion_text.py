@@ -13,17 +13,12 @@ from ..motion import keeping
 from ..motion.keyframes import TEXT, body_motion
 from ..shared_link import HUMANML_FPS, MotionError
 from ..state import session
+from .generate import is_free
 from .motion import has_armature
 
 
 def _ready(cls, context) -> bool:
-    if not session.connected:
-        cls.poll_message_set("The backend is not running; press Start above")
-        return False
-    if session.busy:
-        cls.poll_message_set("A shot or a motion is being made; wait or cancel it")
-        return False
-    return has_armature(cls, context)
+    return is_free(cls, session) and has_armature(cls, context)
 
 
 def _begin(operator: bpy.types.Operator, context: bpy.types.Context, edit: Edit | None, seconds: float) -> set[str]:
@@ -95,7 +90,7 @@ class RemakeMotion(bpy.types.Operator):
         return _begin(self, context, Edit(rig, motion, start, action.name, keeping.Keep(self.keep, kept)), seconds)
 
 
-def takes(armature: bpy.types.Object) -> list[bpy.types.Action]:
+def takes() -> list[bpy.types.Action]:
     """The Actions that came from motions, in the order of their names."""
     return sorted((action for action in bpy.data.actions if TEXT in action), key=lambda action: action.name)
 
@@ -115,12 +110,12 @@ class StepTake(bpy.types.Operator):
         if not has_armature(cls, context):
             return False
         cls.poll_message_set("There is no motion yet; make or import one")
-        return bool(takes(properties.of(context).character))
+        return bool(takes())
 
     def execute(self, context):
         """Flip."""
         armature = properties.of(context).character
-        found = takes(armature)
+        found = takes()
         data = armature.animation_data or armature.animation_data_create()
         at = found.index(data.action) + self.step if data.action in found else 0
         action = found[at % len(found)]

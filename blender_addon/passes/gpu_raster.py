@@ -43,7 +43,7 @@ def _draw(clip: np.ndarray, values: list[np.ndarray], width: int, height: int) -
     found = []
     try:
         with target.bind():
-            state = gpu.state.depth_test_get(), gpu.state.blend_get()
+            state = gpu.state.depth_test_get(), gpu.state.blend_get(), gpu.state.depth_mask_get()
             buffer = gpu.state.active_framebuffer_get()
             try:
                 for value in values:
@@ -59,7 +59,7 @@ def _draw(clip: np.ndarray, values: list[np.ndarray], width: int, height: int) -
             finally:
                 gpu.state.depth_test_set(state[0])
                 gpu.state.blend_set(state[1])
-                gpu.state.depth_mask_set(False)
+                gpu.state.depth_mask_set(state[2])
     finally:
         target.free()
     return found

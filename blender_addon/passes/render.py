@@ -147,13 +147,13 @@ class PassRender:
         scene.frame_set(frame)
         extent, view = self._measure(frame)
         graph = bpy.context.evaluated_depsgraph_get()
+        people = {n: person.at(graph, view) for n, person in self._people.items()}
         box = (0, 0, *self._size) if self._whole_frame else extent.box
         left, top, right, bottom = box
         found = self._numbered(self._pixels(graph, view, box, path))
         self._views.append(view)
-        graph = bpy.context.evaluated_depsgraph_get()
-        for n, person in self._people.items():
-            self._key_points[n].append(person.at(graph, view))
+        for n, points in people.items():
+            self._key_points[n].append(points)
         width, height = self._size
         for name, pixels in found.items():
             if name not in self._arrays:

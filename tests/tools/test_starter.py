@@ -157,7 +157,7 @@ def test_renders_on_disk_are_those_of_their_seeds(tmp_path):
         any(place in text for place in captions.PLACE_WORDS[example.scene]) for text in renders.captions[1])
 
 
-def test_both_trainings_go_on_where_they_stopped(tmp_path):
+def test_a_training_goes_on_where_it_stopped(tmp_path):
     """A whole small training of the image model: stopped and gone on with, it ends where an uninterrupted one does."""
     from tools.starter import training
 
