@@ -45,7 +45,7 @@ class _LatentManMixin:
     """What both pipelines add to diffusers' own."""
 
     def interrupt_now(self) -> None:
-        """Stop the running call after its current step; it returns what it has."""
+        """Stop the running call after its current step; it returns the frames that it is at as they are."""
         self._interrupt = True
 
     def __call__(self, prompt: str, passes: FramePasses, num_inference_steps: int = 50, guidance_scale: float = 7.5,
@@ -91,14 +91,14 @@ class _LatentManMixin:
         noise = latents if latents is not None else self._noise(generator, count, shape, request.resolved_method())
         run = ShotPipeline(model, request, passes, watch, noise)
         try:
-            made = run.latents()
+            found = run.latents() if output_type == "latent" else torch.stack(list(run.pictures()))
         except Interrupted:
-            made = last["latents"]
+            watch.should_stop = lambda: False
+            found = last["latents"] if output_type == "latent" else torch.stack(list(run.decoded(last["latents"])))
         self.maybe_free_model_hooks()
         if output_type == "latent":
-            return LatentManOutput(frames=made)
-        watch.should_stop = lambda: False
-        pictures = [((p / 2 + 0.5).clamp(0, 1)).permute(1, 2, 0).cpu().numpy() for p in run.decoded(made)]
+            return LatentManOutput(frames=found)
+        pictures = [((p / 2 + 0.5).clamp(0, 1)).permute(1, 2, 0).cpu().numpy() for p in found]
         if output_type == "np":
             return LatentManOutput(frames=np.stack(pictures))
         return LatentManOutput(frames=[Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -28,7 +29,7 @@ EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
     "motion": ("float32", (2,)),
 }
 MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
-PRESETS = ("latentman", "surface", "cross_frame", "per_frame")
+PRESETS = ("latentman", "surface", "surface_quality", "cross_frame", "per_frame")
 REFERENCES = ("prev", "first", "prev_new")
 MATCHINGS = ("hungarian", "surface")
 GRADIENTS = ("full", "decoder", "linear")
@@ -92,6 +93,18 @@ class Fusion(msgspec.Struct, frozen=True):
     shading: float = 1.0
 
 
+class Keys(msgspec.Struct, frozen=True):
+    """Key frames: up to ``count`` frames that between them show the surface are made together; every other frame begins with
+    their texture, under the noise of the last ``strength`` share of the steps, and keeps to it.
+
+    A key frame shows at least the share ``least_gain`` of the surface that the key frames before it do not.
+    """
+
+    count: int = 8
+    strength: float = 0.4
+    least_gain: float = 0.01
+
+
 class Method(msgspec.Struct, frozen=True):
     """The parts a preset is composed of; None switches a part off.
 
@@ -106,11 +119,13 @@ class Method(msgspec.Struct, frozen=True):
     matching: str = "hungarian"
     background: Background | None = None
     fusion: Fusion | None = None
+    keys: Keys | None = None
 
 
 METHODS: dict[str, Method] = {
     "latentman": Method(alignment=Alignment(), guidance=Guidance()),
-    "surface": Method(matching="surface", background=Background(), fusion=Fusion()),
+    "surface": Method(matching="surface", background=Background(), fusion=Fusion(), keys=Keys()),
+    "surface_quality": Method(matching="surface", background=Background(), fusion=Fusion()),
     "cross_frame": Method(),
     "per_frame": Method(shared_noise=False, cross_frame_attention=False),
 }
@@ -121,7 +136,8 @@ class ShotRequest(msgspec.Struct, frozen=True):
 
     ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own. ``background_prompt`` describes
     what is around the characters when the prompt shall be theirs alone. ``manifest`` describes the passes; ControlNets for
-    normals and poses need it.
+    normals and poses need it. ``look`` names a finished job whose look the characters keep; where all else is the same, its
+    unchanged frames are taken over and only the others are made.
     """
 
     prompt: str
@@ -140,6 +156,7 @@ class ShotRequest(msgspec.Struct, frozen=True):
     scheduler: str = ""
     background_prompt: str = ""
     manifest: PassesManifest | None = None
+    look: str = ""
 
     def resolved_method(self) -> Method:
         """The parts to run."""
@@ -211,6 +228,15 @@ def check_request(request: ShotRequest) -> None:
             raise ShotError("method", f"A share of the steps of {part.until} is out of range; choose 0 to 1.")
     if method.guidance and not (np.isfinite(method.guidance.rho) and 0 <= method.guidance.rho <= 1e6):
         raise ShotError("method", f"A rho of {method.guidance.rho} is out of range; choose 0 to 1000000.")
+    if method.keys:
+        if not method.fusion or method.alignment or method.guidance:
+            raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
+        if method.keys.count < 1 or not 0 < method.keys.strength <= 1 or not 0 <= method.keys.least_gain <= 1:
+            raise ShotError("method", "Key frames need a count of at least 1, and a strength above 0 and up to 1.")
+    if request.look and not re.fullmatch("[0-9a-f]{24}", request.look):
+        raise ShotError("look", f"'{request.look[:40]}' is no look; it is the name of a finished job, 24 digits and letters.")
+    if request.look and not method.fusion:
+        raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or choose 'New Look'.")
     alignment = method.alignment
     if alignment and alignment.reference not in REFERENCES:
         raise ShotError("method", f"The alignment reference '{alignment.reference}' is unknown; use one of "

@@ -67,13 +67,12 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
 def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int) -> dict[str, float]:
     """All figures."""
     asked = held_out(count)
-    model = load_checkpoint(folder)
-    judge = classifier.train(model.mean, model.std, lessons, steps, LESSON_SEED)
+    judge = classifier.train(lessons, steps, LESSON_SEED)
     moves = [p.moves[0] for p in asked]
     made, real = generate(folder, asked, guidance), [encode(p.joints, floor=0.0) for p in asked]
     figures: dict[str, float] = {}
     for suffix, vectors in (("", made), ("_of_data", real)):
-        right = classifier.right(judge, vectors, moves, model.mean, model.std)
+        right = classifier.right(judge, vectors, moves)
         figures["action_accuracy" + suffix] = float(right[:, 0].mean())
         figures["side_accuracy" + suffix] = float(np.nanmean(right[:, 1:]))
     joints = [[humanml_vectors(v) for v in vectors] for vectors in (made, real)]

@@ -19,6 +19,7 @@ from shared.messages import Cancelled, Failed, Finished, FrameResult, Message, P
 from shared.shot import ShotError
 from shared.version import VERSION
 
+from .reuse import same_settings, unchanged
 from .store import Job
 
 Emit = Callable[[Message, dict[str, np.ndarray] | None], None]
@@ -84,9 +85,22 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
     def progress(stage: str, step: int, steps: int) -> None:
         emit(Progress(job=job.name, stage=stage, step=step, steps=steps), None)
 
-    watch = Watch(progress, should_stop, job.save_latents, job.load_latents)
+    watch = Watch(progress, should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look)
     watch.timed("loading", started)
-    for index, image in enumerate(ShotPipeline(model, job.request, passes, watch).frames()):
+    look, parent, taken = job.look(), job.parent(), dict[int, int]()
+    alike = parent is not None and same_settings(job.request, parent.request)
+    if parent is not None and alike:
+        taken = unchanged(job.request, passes, parent.request, parent.passes())
+        for index in sorted(set(taken) - done):
+            if parent.frame_path(taken[index]).exists():
+                send_frame(index, job.take_frame(index, parent.frame_path(taken[index])))
+                done.add(index)
+        taken = {index: old for index, old in taken.items() if index in done}
+    settled = look is not None
+    if look is None and parent is not None:
+        look = parent.look()
+    pipeline = ShotPipeline(model, job.request, passes, watch, look=look, same_place=alike or settled, settled=settled)
+    for index, image in pipeline.made(done, taken):
         if index not in done:
             job.write_frame(index, image)
             send_frame(index, image)
@@ -109,5 +123,6 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
         "consistency": {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
         "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in packages}},
         "device": str(model.device),
+        "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
         "notices": list(dict.fromkeys(watch.notices)),
     }

@@ -1,7 +1,8 @@
 """The job store: everything needed to answer an identical request again, or to go on after a crash.
 
 ``<root>/<job>/request.json``, ``passes/`` (see ``shared.passes_folder``), ``latents.npz`` while denoising,
-``frames/<index>.png`` and, when all is done, ``report.json``.
+``frames/<index>.png``, ``look.npz`` once the look is settled, ``texture_<character>.png`` and, when all is done,
+``report.json``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from backend.video.look import Look
+from backend.video.watch import Checkpoint
 from shared.passes_folder import PassesManifest, load, save, write_atomically
-from shared.shot import FramePasses, ShotRequest
+from shared.shot import FramePasses, ShotError, ShotRequest
 from shared.version import VERSION
 
 DATA_ENVIRONMENT = "LATENTMAN_DATA"
@@ -73,6 +76,13 @@ class Job:
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, _png(image))
 
+    def take_frame(self, index: int, path: Path) -> np.ndarray:
+        """Store another job's frame as this one's; (H, W, 3) uint8."""
+        own = self.frame_path(index)
+        own.parent.mkdir(exist_ok=True)
+        write_atomically(own, path.read_bytes())
+        return self.read_frame(index)
+
     def write_texture(self, character: int, texture: np.ndarray) -> None:
         """Store a character's texture (S, S, 4) uint8."""
         write_atomically(self.folder / f"texture_{character}.png", _png(texture))
@@ -85,22 +95,43 @@ class Job:
                 out[path.stem] = np.asarray(picture.convert("RGBA"))
         return out
 
-    def save_latents(self, step: int, latents: np.ndarray) -> None:
-        """Remember the latents (F, C, h, w) after ``step`` steps."""
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Remember where denoising stands."""
         buffer = io.BytesIO()
-        np.savez(buffer, step=step, latents=latents)
+        np.savez(buffer, step=checkpoint.step, latents=checkpoint.latents, path=checkpoint.path)
         write_atomically(self.folder / "latents.npz", buffer.getvalue())
 
-    def load_latents(self) -> tuple[int, np.ndarray] | None:
-        """What ``save_latents`` stored last, or None."""
+    def load_checkpoint(self) -> Checkpoint | None:
+        """What ``save_checkpoint`` stored last, or None."""
         path = self.folder / "latents.npz"
         if not path.exists():
             return None
         try:
             with np.load(path, allow_pickle=False) as data:
-                return int(data["step"]), data["latents"]
+                return Checkpoint(int(data["step"]), data["latents"], data["path"])
         except (OSError, ValueError, KeyError):
             return None
+
+    def save_look(self, look: Look | None) -> None:
+        """Store the look, if there is one; frames can be made from it from now on."""
+        if look is not None:
+            write_atomically(self.folder / "look.npz", look.encoded())
+
+    def look(self) -> Look | None:
+        """The settled look, or None; ``ShotError`` when its file is damaged."""
+        path = self.folder / "look.npz"
+        return Look.decoded(path.read_bytes()) if path.exists() else None
+
+    def parent(self) -> Job | None:
+        """The job whose look this one wears; None when it makes its own."""
+        if not self.request.look:
+            return None
+        folder = self.folder.parent / self.request.look
+        try:
+            return Job(folder, msgspec.json.decode((folder / "request.json").read_bytes(), type=ShotRequest))
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ShotError("look", f"This backend does not have the kept look {self.request.look}; generate the shot that it "
+                                    "comes from again, or choose 'New Look'.") from error
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished job, or None."""
@@ -120,7 +151,13 @@ class JobStore:
         self.root = root
 
     def open(self, request: ShotRequest, passes: FramePasses) -> Job:
-        """The job of a request: the one on disk if it was asked before, else a new one."""
+        """The job of a request: the one on disk if it was asked before, else a new one.
+
+        Raises ``ShotError`` when the look that the request keeps is not there.
+        """
+        parent = Job(self.root / "new", request).parent()
+        if parent is not None and not (parent.folder / "look.npz").exists():
+            raise ShotError("look", "The shot whose look is to be kept has left none; generate it with the preset 'surface' first.")
         digest = hashlib.blake2b(msgspec.json.encode([VERSION, request]), digest_size=12)
         for name, array in passes.arrays().items():
             digest.update(name.encode())

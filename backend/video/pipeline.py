@@ -1,105 +1,90 @@
-"""Denoising a whole shot: diffusers' components, with the method's parts composed around each step.
-
-All frames go through each step together, a few at a time, so that memory stays flat however long the clip is, and no
-seams can show: every frame sees its reference at the same step.
-"""
+"""A whole shot: key frames together, then every other frame from the look that they have settled."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import torch
 
-from backend.models.loading import ImageModel
+from backend.models.loading import ImageModel, TextConditions
 from shared.shot import FramePasses, ShotError, ShotRequest
 
-from .alignment import LatentAlignment
-from .attention import first_frame_attention
-from .controls import control_pictures
-from .correspondence import Matches, background_matches, hungarian_matches, surface_matches
+from .denoising import Denoising, Room, latent_size
 from .fusion import TextureFusion
-from .guidance import LinearDecoder, PixelGuidance
+from .keys import choose_keys
+from .look import Look, Plate
 from .noise import initial_noise
-from .prediction import Predictor, guided, soft_region
-from .sampling import Sampler
+from .prediction import guided
+from .propagation import begun
+from .selection import frames_of, request_of
+from .watch import Interrupted, Watch
 
-#: frames denoised together, at most; memory grows with it, results do not depend on it
-CHUNK = 8
-#: latents this many times larger than those that denoising began with are no picture any more
-DIVERGED = 1000.0
-
-
-class Interrupted(Exception):
-    """The shot was asked to stop."""
+__all__ = ["Interrupted", "ShotPipeline", "Watch"]
 
 
-def _ignore_progress(stage: str, step: int, steps: int) -> None:
-    return None
-
-
-def _never() -> bool:
-    return False
-
-
-@dataclass
-class Watch:
-    """What a running shot tells and asks: progress, stopping, and checkpoints of the latents after a step.
-
-    ``seconds`` and ``notices`` are filled while it runs.
-    """
-
-    progress: Callable[[str, int, int], None] = _ignore_progress
-    should_stop: Callable[[], bool] = _never
-    save: Callable[[int, np.ndarray], None] = lambda step, latents: None
-    resume: Callable[[], tuple[int, np.ndarray] | None] = lambda: None
-    after_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-
-    def check(self) -> None:
-        """Raise ``Interrupted`` when the shot should stop."""
-        if self.should_stop():
-            raise Interrupted
-
-    def timed(self, stage: str, start: float) -> None:
-        """Add the time since ``start`` to a stage."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "alloc" in text
+def _image(picture: torch.Tensor) -> np.ndarray:
+    return ((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 class ShotPipeline:
-    """Generates a shot's frames with a loaded model (LatentMan, arXiv 2312.07133, and its parts on their own)."""
+    """Generates a shot's frames with a loaded model (LatentMan, arXiv 2312.07133, and what goes beyond it).
+
+    Methods without key frames send the whole clip through every step together. With key frames only those go together; what
+    they settle on is the ``Look``, from which the others are made a few at a time, each independent of the rest.
+    """
 
     def __init__(self, model: ImageModel, request: ShotRequest, passes: FramePasses, watch: Watch,
-                 noise: torch.Tensor | None = None) -> None:
-        """``noise`` (F, C, h, w) takes the place of the seed's. Raises ``ShotError`` when the model cannot do the request."""
+                 noise: torch.Tensor | None = None, look: Look | None = None, *, same_place: bool = True, settled: bool = False,
+                 ) -> None:
+        """``noise`` (F, C, h, w) takes the place of the seed's. With ``look`` the frames wear a texture that is there already;
+        ``same_place`` says that it was made with the same settings, so that its anchor and its background hold as well,
+        ``settled`` that it is this very shot's, and that no further key frames are wanted.
+
+        Raises ``ShotError`` when the model cannot do the request, or the look is of another character.
+        """
         model.check_size(request.width, request.height)
         self._model, self._request, self._passes, self._watch = model, request, passes, watch
-        self._method, self._noise = request.resolved_method(), noise
-        self._sampler = Sampler(model.new_scheduler(request.steps, request.scheduler), request.seed, self._method.shared_noise)
-        self._size = (request.height // model.latent_factor, request.width // model.latent_factor)
-        self._chunk = CHUNK
-        self._linear: LinearDecoder | None = None
-        self._fusion: TextureFusion | None = None
-        if self._method.fusion is not None:
-            self._fusion = TextureFusion(passes, self._size, self._method.fusion, request.steps, model.device)
+        self._method, self._room, self._size = request.resolved_method(), Room(), latent_size(model, request)
+        self._names = {entry.index: entry.name for entry in request.manifest.surfaces} if request.manifest else {}
+        self._given = look.for_shot(passes, self._names).to(model.device, model.dtype) if look else None
+        self._same_place, self._is_settled, self._noise = same_place, settled, noise
+        self._text: TextConditions | None = None
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
-        pictures: Iterable[torch.Tensor] = self.decoded(self.latents())
-        if self._fusion and self._method.fusion and self._method.fusion.finish:
-            pictures = self._fusion.finish(list(pictures))
-        for picture in pictures:
-            yield ((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        for picture in self.pictures():
+            yield _image(picture)
+
+    def pictures(self) -> Iterator[torch.Tensor]:
+        """The finished frames in order, (3, H, W) float32 around [-1, 1]."""
+        early: dict[int, torch.Tensor] = {}
+        wanted = 0
+        for index, picture in self._finished((), ()):
+            early[index] = picture
+            while wanted in early:
+                yield early.pop(wanted)
+                wanted += 1
+
+    def made(self, done: Collection[int] = (), foreign: Collection[int] = ()) -> Iterator[tuple[int, np.ndarray]]:
+        """Every frame that is not ``done``, with its index, as soon as it is finished, the key frames first whether they are done
+        or not; ``foreign`` frames are done by others and never key frames. Equal frames come out however much is done."""
+        for index, picture in self._finished(done, foreign):
+            yield index, _image(picture)
+
+    def latents(self) -> torch.Tensor:
+        """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
+        keys, look = self._keys(()), self._given
+        out: dict[int, torch.Tensor] = {}
+        if keys:
+            latents, run, fusion = self._joint(keys)
+            out = dict(zip(keys, latents, strict=True))
+            if len(keys) < self._passes.frame_count:
+                look = self._settled(keys, latents, run, fusion)[1]
+        for rows in self._chunks([n for n in range(self._passes.frame_count) if n not in out]):
+            out |= dict(zip(rows, self._propagated(look, rows)[0], strict=True))
+        return torch.stack([out[n] for n in range(self._passes.frame_count)])
 
     def decoded(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
@@ -111,150 +96,106 @@ class ShotPipeline:
             if not torch.isfinite(picture).all():
                 raise ShotError("diverged", f"Frame {n + 1} could not be decoded into a picture; use float32 for the "
                                             "auto-encoder, or another seed.")
-            self._watch.progress("decoding", n + 1, len(latents))
             self._watch.timed("decoding", started)
             yield picture
 
-    def _matches(self, size: tuple[int, int], reference: str) -> Matches:
-        self._watch.check()
-        started = time.perf_counter()
-        self._watch.progress("matching", 0, 1)
-        matching = surface_matches if self._method.matching == "surface" else hungarian_matches
-        found = matching(self._passes, *size, reference)
-        self._watch.timed("matching", started)
-        return found
-
-    def _alignments(self) -> list[LatentAlignment]:
-        out, device, steps = [], self._model.device, self._request.steps
-        settings = self._method.alignment
-        if settings is not None:
-            out.append(LatentAlignment(self._matches(self._size, settings.reference), steps, settings.until, device))
-        if self._method.background is not None:
-            found = background_matches(self._passes, *self._size)
-            out.append(LatentAlignment(found, steps, self._method.background.until, device))
-        return out
-
-    def _guidance(self) -> PixelGuidance | None:
-        settings = self._method.guidance
-        if settings is None:
-            return None
-        size = self._size
-        if settings.gradient != "linear":
-            short = min(self._request.width, self._request.height)
-            scale = (settings.resolution or short / 2) / short
-            size = (round(self._request.height * scale), round(self._request.width * scale))
-        reference = self._method.alignment.reference if self._method.alignment else "prev_new"
-        return PixelGuidance(self._matches(size, reference), settings, self._request.steps, self._model.device)
-
-    def _predictor(self) -> Predictor:
-        request, model = self._request, self._model
-        text = model.encode_text(request.prompt, request.negative_prompt, guided(model, request), request.width, request.height,
-                                 request.background_prompt)
-        self._watch.notices.extend(text.notices)
-        region = None
-        if request.background_prompt:
-            region = soft_region(torch.from_numpy(self._passes.mask > 0), self._size).to(model.device, model.dtype)
-        controls = [torch.from_numpy(picture).to(model.device, model.dtype)
-                    for picture in control_pictures(self._passes, request, model.controls)]
-        return Predictor(model, request, self._sampler, text, controls, region, anchored=self._method.cross_frame_attention)
-
-    def latents(self) -> torch.Tensor:
-        """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
-        request, model, watch = self._request, self._model, self._watch
-        alignments, guidance, predictor = self._alignments(), self._guidance(), self._predictor()
-        resumed = watch.resume() if self._sampler.resumable else None
-        first = 0
-        if resumed is not None:
-            first, latents = resumed[0], torch.from_numpy(resumed[1]).to(model.device, model.dtype)
-            self._sampler.skip_to(first)
+    def _keys(self, foreign: Collection[int]) -> list[int]:
+        """The frames to be made together, the one that the others attend to first; none when a look says all."""
+        own = [n for n in range(self._passes.frame_count) if n not in foreign]
+        settings = self._method.keys
+        if settings is None or not own:
+            return own
+        if self._given is None:
+            found = choose_keys(self._passes, own, settings)
         else:
-            shape = (int(model.unet.config.in_channels), *self._size)
-            noise = self._noise
-            if noise is None:
-                noise = initial_noise(len(request.frames), shape, request.seed, self._method.shared_noise)
-            latents = self._sampler.begin(noise.to(model.device, model.dtype))
-        limit = DIVERGED * float(self._sampler.begin(torch.ones(1)))
-        total = len(self._sampler.timesteps)
-        with ExitStack() as stack:
-            if self._method.cross_frame_attention:
-                networks = [model.unet, *model.controlnets]
-                stack.enter_context(first_frame_attention(networks, predictor.groups))
-            for step in range(first, total):
-                started = time.perf_counter()
-                for alignment in alignments:
-                    latents = alignment(latents, step)
-                    self._sampler.align(partial(alignment, step=step))
-                latents = self._step(latents, predictor, guidance, step)
-                if not torch.isfinite(latents).all() or float(latents.abs().max()) > limit:
-                    raise self._diverged(step, guidance)
-                if watch.after_step:
-                    latents = watch.after_step(step, self._sampler.timesteps[step], latents)
-                watch.timed("denoising", started)
-                watch.progress("denoising", step + 1, total)
-                watch.save(step + 1, latents.float().cpu().numpy())
-                watch.check()
-        return latents
+            found = [] if self._is_settled else choose_keys(self._passes, own, settings, self._given.texture)
+        if not found and (self._given is None or not self._same_place):
+            # without an anchor from elsewhere a shot needs a frame to attend to
+            found = own[:1]
+        return own if len(found) == len(own) else found
 
-    def _diverged(self, step: int, guidance: PixelGuidance | None) -> ShotError:
-        if guidance and any(guidance.active(n) for n in range(step + 1)):
-            return ShotError("diverged", f"The frames diverged at step {step + 1}; lower rho, the step length of the pixel "
-                                         f"guidance (it is {guidance.rho:g}).")
-        return ShotError("diverged", f"The model gave values that are no picture at step {step + 1}; use another scheduler, a "
-                                     "lower guidance scale, or float32.")
+    def _finished(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
+        keys, look = self._keys(foreign), self._given
+        if keys:
+            latents, run, fusion = self._joint(keys)
+            if fusion is None:
+                yield from zip(keys, self._decoded_in_order(latents), strict=True)
+            else:
+                pictures, look = self._settled(keys, latents, run, fusion)
+                yield from zip(keys, pictures, strict=True)
+        self._watch.keep_look(look)
+        rest = [n for n in range(self._passes.frame_count) if n not in {*keys, *done, *foreign}]
+        finished = 0
+        for rows in self._chunks(rest):
+            yield from zip(rows, self._propagated(look, rows)[1], strict=True)
+            finished += len(rows)
+            self._watch.progress("frames", finished, len(rest))
 
-    def _step(self, latents: torch.Tensor, predictor: Predictor, guidance: PixelGuidance | None, step: int) -> torch.Tensor:
-        """One step of every frame, with guidance where it is active."""
-        guide = guidance if guidance and guidance.active(step) else None
-        if guide:
-            guide.begin_step()
-        output, gradient = torch.empty_like(latents), torch.zeros_like(latents)
-        start = 0
-        while start < len(latents):
-            self._watch.check()
-            rows = list(range(start, min(start + self._chunk, len(latents))))
-            try:
-                output[rows], gradient[rows] = self._chunk_step(latents, rows, predictor, guide, step)
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                if self._chunk == 1:
-                    raise ShotError("memory", "There is not enough memory for one frame; use a smaller size, or switch the "
-                                              "pixel guidance's gradient to 'decoder' or off.") from error
-                self._chunk = max(1, self._chunk // 2)
-                self._watch.notices.append(f"Memory was short: {self._chunk} frames are denoised together.")
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                continue
-            start += len(rows)
-        if self._fusion and self._fusion.active(step):
-            with torch.no_grad():
-                clean = self._sampler.clean(latents, output, step)
-                clean = self._fusion.correct(clean, step, self._model.decode, self._model.encode, self._chunk)
-                output = self._sampler.output_for(latents, clean, step)
-        moved = self._sampler.advance(latents, output, step)
-        return guide.move(moved, gradient) if guide else moved
+    def _chunks(self, rows: list[int]) -> Iterator[list[int]]:
+        while rows:
+            count = self._room.chunk
+            yield rows[:count]
+            rows = rows[count:]
 
-    def _chunk_step(self, latents: torch.Tensor, rows: list[int], predictor: Predictor, guide: PixelGuidance | None,
-                    step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The network's output for some frames, and the gradient of the guidance's loss, 0 without guidance."""
-        through_network = guide is not None and guide.gradient == "full"
-        current = latents[rows].detach().requires_grad_(guide is not None)
-        with torch.set_grad_enabled(through_network):
-            output = predictor(latents, current, rows, step)
-        if guide is None:
-            return output.detach(), torch.zeros_like(output)
-        with torch.enable_grad():
-            clean = self._sampler.clean(current, output, step)
-            # half precision loses small gradients: they are scaled up on the way
-            scale = guide.loss_scale(self._model.dtype)
-            loss = guide.loss(rows, self._decoder(guide, clean)(clean)) * scale
-            gradient, = torch.autograd.grad(loss, current)
-        return output.detach(), gradient / scale
+    def _conditions(self) -> TextConditions:
+        if self._text is None:
+            request, model = self._request, self._model
+            self._text = model.encode_text(request.prompt, request.negative_prompt, guided(model, request), request.width,
+                                           request.height, request.background_prompt)
+            self._watch.notices.extend(self._text.notices)
+        return self._text
 
-    def _decoder(self, guide: PixelGuidance, clean: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        if guide.gradient != "linear":
-            return self._model.decode
-        if self._linear is None:
-            with torch.no_grad():
-                self._linear = LinearDecoder.fitted(clean.detach(), self._model.decode(clean.detach()))
-        return self._linear
+    def _denoising(self, rows: list[int], fusion: TextureFusion | None, look: Look | None) -> Denoising:
+        return Denoising(self._model, request_of(self._request, rows), frames_of(self._passes, rows), self._conditions(),
+                         self._watch, self._room, fusion, look.anchor if look else None)
+
+    def _noise_of(self, rows: list[int]) -> torch.Tensor:
+        if self._noise is not None:
+            return self._noise[rows]
+        shape = (int(self._model.unet.config.in_channels), *self._size)
+        return initial_noise(self._passes.frame_count, shape, self._request.seed, self._method.shared_noise)[rows]
+
+    def _fusion(self, rows: list[int], look: Look | None, *, learning: bool) -> TextureFusion | None:
+        if self._method.fusion is None:
+            return None
+        return TextureFusion(frames_of(self._passes, rows), self._size, self._method.fusion, self._request.steps,
+                             self._model.device, look.texture if look else None, learning=learning)
+
+    def _decoded_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+        for n, picture in enumerate(self.decoded(latents), 1):
+            self._watch.progress("decoding", n, len(latents))
+            yield picture
+
+    def _joint(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
+        """(N, C, h, w) clean latents of frames that go together from noise, and what made them."""
+        fusion = self._fusion(rows, self._given, learning=True)
+        run = self._denoising(rows, fusion, self._given if self._same_place else None)
+        resumed = self._watch.resume() if run.resumable else None
+        if resumed is not None and resumed.latents.shape[0] == len(rows):
+            return run.go_on(resumed), run, fusion
+        return run.run(run.from_noise(self._noise_of(rows)), keep=True), run, fusion
+
+    def _settled(self, keys: list[int], latents: torch.Tensor, run: Denoising, fusion: TextureFusion | None,
+                 ) -> tuple[list[torch.Tensor], Look]:
+        """Finished pictures of the frames that went together, and the look they agree on."""
+        assert fusion is not None
+        decoded = list(self._decoded_in_order(latents))
+        pictures = fusion.finish(decoded)
+        plate = self._given.plate if self._given is not None and self._same_place else Plate.empty(*self._passes.mask.shape[1:])
+        for key, picture in zip(keys, pictures, strict=True):
+            plate = plate.with_frame(_image(picture), self._passes.surface_index[key] > 0)
+        return pictures, Look(fusion.texture(decoded), run.anchored(), plate, self._names)
+
+    def _propagated(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Latents and finished pictures of frames that begin with what the look says of them."""
+        keys = self._method.keys
+        assert keys is not None and look is not None
+        fusion = self._fusion(rows, look, learning=False)
+        run = self._denoising(rows, fusion, look)
+        with torch.no_grad():
+            first = begun(look, frames_of(self._passes, rows), self._model.device)
+            clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._room.chunk)])
+        step = run.steps - max(1, round(keys.strength * run.steps))
+        latents = run.run(run.from_clean(clean, self._noise_of(rows), step), step)
+        pictures = list(self.decoded(latents))
+        return latents, fusion.finish(pictures) if fusion else pictures

@@ -32,6 +32,13 @@ class Sampler:
         """Standard normal noise as the scheduler's first latents."""
         return noise * self._scheduler.init_noise_sigma
 
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+        """The latents (N, C, h, w) that a step finds when clean ones are under standard normal noise."""
+        if isinstance(self._scheduler, EulerDiscreteScheduler):
+            return clean + self._scheduler.sigmas[step].to(clean) * noise
+        _, alpha = self._unit(clean, step)
+        return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+
     def skip_to(self, step: int) -> None:
         """Go on at a step without those before it."""
         if self._sigmas and step < len(self.timesteps):

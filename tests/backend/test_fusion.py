@@ -14,8 +14,9 @@ import torch.nn.functional as F  # noqa: E402
 
 from backend.metrics.surface import hmse  # noqa: E402
 from backend.models.loading import load  # noqa: E402
-from backend.video.fusion import SurfaceLattice, TextureFusion  # noqa: E402
+from backend.video.fusion import TextureFusion  # noqa: E402
 from backend.video.guidance import LinearDecoder  # noqa: E402
+from backend.video.lattice import SurfaceLattice  # noqa: E402
 from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
 from backend.video.sampling import Sampler  # noqa: E402
 from shared.shot import METHODS, FramePasses, Fusion  # noqa: E402

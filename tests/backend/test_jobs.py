@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 from backend.jobs.store import JobStore
 from backend.server import RefusedToBind, check_endpoint
+from backend.video.watch import Checkpoint
 from tests import samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,15 +31,15 @@ def test_equal_requests_are_one_job(tmp_path):
 def test_frames_and_latents_survive(tmp_path, rng):
     job = JobStore(tmp_path).open(samples.request(), samples.passes())
     image = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
-    assert job.finished_frames() == [] and job.load_latents() is None
+    assert job.finished_frames() == [] and job.load_checkpoint() is None
     job.write_frame(1, image)
-    job.save_latents(4, np.ones((3, 4, 8, 8), np.float32))
+    job.save_checkpoint(Checkpoint(4, np.ones((3, 4, 8, 8), np.float32), np.ones((4, 4, 8, 8), np.float32)))
     again = JobStore(tmp_path).open(samples.request(), samples.passes())
     assert again.finished_frames() == [1] and (again.read_frame(1) == image).all()
-    step, latents = again.load_latents()
-    assert step == 4 and latents.shape == (3, 4, 8, 8)
+    found = again.load_checkpoint()
+    assert found.step == 4 and found.latents.shape == (3, 4, 8, 8) and found.path.shape == (4, 4, 8, 8)
     (job.folder / "latents.npz").write_bytes(b"half")
-    assert again.load_latents() is None
+    assert again.load_checkpoint() is None
     job.finish({"a": 1})
     assert again.report() == {"a": 1} and not (job.folder / "latents.npz").exists()
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline  # noqa: E402
 
 from backend.models.loading import SCHEDULER_CLASSES, ImageModel, load  # noqa: E402
-from backend.video import pipeline as pipeline_module  # noqa: E402
+from backend.video import denoising  # noqa: E402
 from backend.video.correspondence import background_matches  # noqa: E402
 from backend.video.guidance import LinearDecoder, PixelGuidance  # noqa: E402
 from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
@@ -32,6 +32,12 @@ def model(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     tiny.write_sd(root)
     return load(str(root / "whole"), torch.device("cpu"))
+
+
+def _denoising(model, request, passes):
+    """All frames of a shot together."""
+    pipeline = ShotPipeline(model, request, passes, Watch())
+    return denoising.Denoising(model, request, passes, pipeline._conditions(), Watch(), denoising.Room())
 
 
 def _frames(model, request, passes, watch=None):
@@ -72,7 +78,7 @@ def test_clean_predictions_are_the_schedulers(model, name, rng):
 def test_every_scheduler_runs_the_whole_method_in_any_chunk(model, monkeypatch, name):
     passes, request = samples.passes(3), samples.request(3, steps=5, scheduler=name)
     whole = _frames(model, request, passes)
-    monkeypatch.setattr(pipeline_module, "CHUNK", 1)
+    monkeypatch.setattr(denoising, "CHUNK", 1)
     assert np.abs(whole.astype(int) - _frames(model, request, passes)).max() <= 2 and whole.std() > 1
     assert set(SCHEDULER_CLASSES) == {*DETERMINISTIC, "lcm", "tcd"}
 
@@ -89,8 +95,8 @@ def test_what_a_multistep_solver_remembers_is_aligned(model):
 @pytest.mark.parametrize("name", ["ddim", "euler"])
 def test_going_on_after_a_stop_gives_the_same_frames(model, name):
     passes, request, saved = samples.passes(2), samples.request(2, steps=5, scheduler=name), {}
-    whole = _frames(model, request, passes, Watch(save=lambda step, latents: saved.__setitem__(step, latents)))
-    assert (_frames(model, request, passes, Watch(resume=lambda: (3, saved[3]))) == whole).all()
+    whole = _frames(model, request, passes, Watch(save=lambda checkpoint: saved.__setitem__(checkpoint.step, checkpoint)))
+    assert (_frames(model, request, passes, Watch(resume=lambda: saved[3])) == whole).all()
 
 
 def _double(model) -> ImageModel:
@@ -105,7 +111,7 @@ def test_the_full_gradient_agrees_with_finite_differences(tmp_path):
     model = _double(load(str(tmp_path / "whole"), torch.device("cpu")))
     method = Method(cross_frame_attention=False, guidance=Guidance(0.0, 1.0, 1.0))
     request, passes = samples.request(2, 32, steps=4, method=method), samples.passes(2, 32, 2)
-    run = ShotPipeline(model, request, passes, Watch())
+    run = _denoising(model, request, passes)
     guide, predictor = run._guidance(), run._predictor()
     latents = run._sampler.begin(torch.randn(2, 4, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
     guide.begin_step()
@@ -133,7 +139,7 @@ def test_cheap_gradients_lower_the_same_loss(model, kind):
     """The network is not differentiated, and a step against the gradient still brings matched pixels together."""
     request = samples.request(3, steps=4, method=Method(cross_frame_attention=False, shared_noise=False,
                                                         guidance=Guidance(0.0, 1.0, 1.0, gradient=kind)))
-    run = ShotPipeline(model, request, samples.passes(3), Watch())
+    run = _denoising(model, request, samples.passes(3))
     guide, predictor = run._guidance(), run._predictor()
     latents = run._sampler.begin(torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2)))
     guide.begin_step()
@@ -176,15 +182,12 @@ def test_the_background_has_a_prompt_of_its_own(model):
 def test_a_still_background_is_shared(model):
     passes = samples.passes(3, 64, 4)
     method = msgspec.structs.replace(METHODS["per_frame"], background=Background(until=1.0))
-    made = ShotPipeline(model, samples.request(3, steps=3, method=method), passes, Watch())
+    request = samples.request(3, steps=3, method=method)
     matches = background_matches(passes, 8, 8)
     assert matches.reference == (-1, 0, 0) and len(matches.target_pixels[2]) > 30
     assert (matches.target_pixels[2] == matches.reference_pixels[2]).all()
-    seen = []
-    made._watch.save = lambda step, latents: seen.append(latents)
-    made._alignments()[0]
-    latents = made.latents()
-    aligned = made._alignments()[0](latents, 0).flatten(2)
+    latents = ShotPipeline(model, request, passes, Watch()).latents()
+    aligned = _denoising(model, request, passes)._alignments()[0](latents, 0).flatten(2)
     here = torch.from_numpy(matches.target_pixels[2])
     assert torch.equal(aligned[2][:, here], aligned[0][:, here])
     free = ShotPipeline(model, samples.request(3, steps=3, preset="per_frame"), passes, Watch()).latents().flatten(2)
@@ -229,18 +232,18 @@ def test_divergence_is_an_error_that_names_the_step(model):
 
 def test_short_memory_means_smaller_chunks(model, monkeypatch):
     passes, request = samples.passes(4), samples.request(4, steps=2)
-    whole, real = _frames(model, request, passes), ShotPipeline._chunk_step
+    whole, real = _frames(model, request, passes), denoising.Denoising._chunk_step
 
     def hungry(self, latents, rows, *rest):
         if len(rows) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, latents, rows, *rest)
 
-    monkeypatch.setattr(ShotPipeline, "_chunk_step", hungry)
+    monkeypatch.setattr(denoising.Denoising, "_chunk_step", hungry)
     watch = Watch()
     assert np.abs(_frames(model, request, passes, watch).astype(int) - whole).max() <= 2
     assert any("1 frames" in notice for notice in watch.notices)
-    monkeypatch.setattr(ShotPipeline, "_chunk_step", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
+    monkeypatch.setattr(denoising.Denoising, "_chunk_step", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
     with pytest.raises(ShotError, match="not enough memory for one frame"):
         _frames(model, request, passes)
 

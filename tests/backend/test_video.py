@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from backend.metrics.consistency import consistency  # noqa: E402
 from backend.models.loading import load  # noqa: E402
-from backend.video import pipeline as pipeline_module  # noqa: E402
+from backend.video import denoising  # noqa: E402
 from backend.video.alignment import LatentAlignment  # noqa: E402
 from backend.video.attention import first_frame_attention  # noqa: E402
 from backend.video.correspondence.matches import Matches, centres  # noqa: E402
@@ -94,7 +94,7 @@ def _frames(starter, request, passes, watch=None):
 def test_frames_do_not_depend_on_the_chunk(starter, monkeypatch):
     passes, request = samples.passes(5), samples.request(5, steps=4)
     whole = _frames(starter, request, passes)
-    monkeypatch.setattr(pipeline_module, "CHUNK", 2)
+    monkeypatch.setattr(denoising, "CHUNK", 2)
     assert np.abs(whole.astype(int) - _frames(starter, request, passes)).max() <= 2
 
 
@@ -124,12 +124,12 @@ def test_stopping_and_going_on_gives_the_same_frames(starter):
     passes, request = samples.passes(2), samples.request(2, steps=6)
     whole, saved = _frames(starter, request, passes), {}
 
-    watch = Watch(save=lambda step, latents: saved.update(step=step, latents=latents),
-                  should_stop=lambda: saved.get("step", 0) >= 3)
+    watch = Watch(save=lambda checkpoint: saved.update(last=checkpoint),
+                  should_stop=lambda: "last" in saved and saved["last"].step >= 3)
     with pytest.raises(Interrupted):
         _frames(starter, request, passes, watch)
-    assert saved["step"] == 3
-    resumed = _frames(starter, request, passes, Watch(resume=lambda: (saved["step"], saved["latents"])))
+    assert saved["last"].step == 3
+    resumed = _frames(starter, request, passes, Watch(resume=lambda: saved["last"]))
     assert (resumed == whole).all()
 
 

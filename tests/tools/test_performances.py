@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from backend.motion.checkpoints import load_checkpoint  # noqa: E402
 from backend.motion.registry import STARTER, load  # noqa: E402
 from blender_addon.motion.feet import skating_ratio  # noqa: E402
 from blender_addon.motion.layouts import humanml_vectors  # noqa: E402
@@ -100,13 +99,12 @@ def test_the_starter_is_small_and_follows_words(starter):
 
 
 def test_the_classifier_tells_performances_apart():
-    model = load_checkpoint(STARTER)
     vectors, moves = classifier.lessons(34, 5)
-    judge = classifier.train(model.mean, model.std, 34, 40, 5)
-    right = classifier.right(judge, vectors, moves, model.mean, model.std)
+    judge = classifier.train(34, 40, 5)
+    right = classifier.right(judge, vectors, moves)
     assert right.shape == (34, 3) and right[:, 0].mean() > 0.3 and np.isnan(right[moves.index(next(
         m for m in moves if not m.side)), 2])
-    assert classifier.right(judge, vectors[::-1], moves, model.mean, model.std)[:, 0].mean() < right[:, 0].mean()
+    assert classifier.right(judge, vectors[::-1], moves)[:, 0].mean() < right[:, 0].mean()
 
 
 def test_motion_sources_are_compared(tmp_path, capsys):

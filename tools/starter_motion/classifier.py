@@ -18,15 +18,21 @@ from backend.motion.network import FEATURES, MAX_FRAMES
 from tools.motions.actions import CHOICES, DIRECTIONS, SIDES, Move
 from tools.motions.library import performance
 
+from .dataset import statistics
+
 ACTIONS = tuple(CHOICES)
 WAYS = tuple(dict.fromkeys([*DIRECTIONS, *(way for ways, _, _ in CHOICES.values() for way in ways)]))
 
 
 class Classifier(nn.Module):
-    """(N, T, 263) normalised vectors and their (N,) lengths -> logits of action, way and side."""
+    """(N, T, 263) normalised vectors and their (N,) lengths -> logits of action, way and side.
 
-    def __init__(self, width: int = 96) -> None:
+    ``mean`` and ``std`` (263,) are of the lessons, so that a verdict does not depend on any model's statistics.
+    """
+
+    def __init__(self, mean: np.ndarray, std: np.ndarray, width: int = 96) -> None:
         super().__init__()
+        self.mean, self.std = mean, std
         sizes = (FEATURES, width, width, width, width)
         self.layers = nn.ModuleList(nn.Conv1d(a, b, 5, 2 if n else 1, 2) for n, (a, b) in enumerate(pairwise(sizes)))
         self.heads = nn.ModuleList(nn.Linear(2 * width, n) for n in (len(ACTIONS), len(WAYS), len(SIDES)))
@@ -63,12 +69,13 @@ def lessons(count: int, first_seed: int) -> tuple[list[np.ndarray], list[Move]]:
     return [encode(p.joints, floor=0.0) for p in made], [p.moves[0] for p in made]
 
 
-def train(mean: np.ndarray, std: np.ndarray, count: int, steps: int, first_seed: int) -> Classifier:
+def train(count: int, steps: int, first_seed: int) -> Classifier:
     """A classifier taught by ``count`` performances."""
     torch.manual_seed(0)
     vectors, moves = lessons(count, first_seed)
-    seen, lengths = batch_of(vectors, mean, std)
-    truth, network = labels(moves), Classifier()
+    network = Classifier(*statistics(vectors, np.array([len(v) for v in vectors])))
+    seen, lengths = batch_of(vectors, network.mean, network.std)
+    truth = labels(moves)
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
     for step in tqdm(range(steps), desc="classifier", mininterval=10):
         optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps) + 1e-5
@@ -84,9 +91,9 @@ def train(mean: np.ndarray, std: np.ndarray, count: int, steps: int, first_seed:
     return network.eval().requires_grad_(False)
 
 
-def right(network: Classifier, vectors: list[np.ndarray], moves: list[Move], mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def right(network: Classifier, vectors: list[np.ndarray], moves: list[Move]) -> np.ndarray:
     """(N, 3) 1.0 where action, way and side are seen as asked, NaN where none was asked for."""
-    said = network(*batch_of(vectors, mean, std))
+    said = network(*batch_of(vectors, network.mean, network.std))
     truth = labels(moves)
     found = torch.stack([logits.argmax(1) == truth[:, n] for n, logits in enumerate(said)], 1).float()
     return torch.where(truth >= 0, found, torch.nan).numpy()

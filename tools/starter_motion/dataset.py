@@ -19,6 +19,9 @@ from tools.motions.library import performance
 #: velocities, contacts
 GROUPS = ((0, 1), (1, 3), (3, 4), (4, 67), (67, 193), (193, 259), (259, 263))
 CHUNK, LEAST_DEVIATION = 64, 0.002
+#: what the deviations of the root's features, which come first, are divided by: they are 4 of 263 and decide where the motion goes.
+#: HumanML3D's statistics for generation do the same
+ROOT_FEATURES, ROOT_EMPHASIS = 4, 5.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def load(folder: Path, count: int, first_seed: int, workers: int) -> Motions:
                     vectors[len(captions), :len(rows)], lengths[len(captions)] = rows, len(rows)
                     captions.append(texts)
         mean, std = statistics(vectors[:4000], lengths[:4000])
+        std[:ROOT_FEATURES] /= ROOT_EMPHASIS
         for name, array in (("vectors", vectors), ("lengths", lengths), ("Mean", mean), ("Std", std)):
             np.save(folder / f"{name}.npy", array)
         (folder / "captions.json").write_text(json.dumps(captions))

@@ -112,7 +112,8 @@ def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, plan: Plan) 
         mask = torch.arange(clean.shape[1], device=plan.device)[None] < length[:, None]
         clean = clean * mask[..., None]
         which = torch.randint(0, ids.shape[1], (plan.batch,), generator=g, device=plan.device)
-        level = torch.randint(0, STEPS, (plan.batch,), generator=g, device=plan.device)
+        # the noisier, the oftener: there the sentence decides, further down the motion itself says what it is
+        level = (STEPS * torch.rand(plan.batch, generator=g, device=plan.device).sqrt()).long().clamp(max=STEPS - 1)
         noise = torch.randn(clean.shape, generator=g, device=plan.device)
         alpha = alphas[level][:, None, None]
         with torch.autocast(plan.device.split(":")[0], torch.bfloat16):

@@ -1,0 +1,60 @@
+"""Key frames: the few frames that together show the surface, which the others take their look from."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from shared.shot import FramePasses, Keys
+
+from .correspondence import SurfaceFrame, surface_frames
+from .lattice import SurfaceTexture, cell_side, packed, unpacked
+from .selection import frames_of
+
+#: side of the cells that are to be covered, in the cells of a texture
+COARSE = 4.0
+#: a pixel that sees its point at least so well, 1 being the usual, covers it wholly
+GOOD_SIGHT = 0.5
+
+
+def _seen(frame: SurfaceFrame, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """The coarse cells that a frame sees, packed, and how well it sees each, up to ``GOOD_SIGHT``."""
+    area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
+    usual = (side / COARSE) ** 2
+    view = np.where(area > 0, np.clip(usual / np.maximum(area, usual * 1e-3), 0, GOOD_SIGHT), 0)
+    found, index = np.unique(packed(np.floor(frame.key / side).astype(np.int64), frame.ids), return_inverse=True)
+    best = np.zeros(len(found))
+    np.maximum.at(best, index.ravel(), view)
+    return found, best
+
+
+def choose_keys(passes: FramePasses, among: list[int], settings: Keys, known: SurfaceTexture | None = None) -> list[int]:
+    """Up to ``settings.count`` of the frames ``among``, the most telling first.
+
+    Of the surface that the frames show, each key frame shows at least the share ``least_gain`` that neither the key frames before
+    it nor the ``known`` texture show, or only much worse. Empty when everything is known. Linear in the number of pixels.
+    """
+    frames = surface_frames(frames_of(passes, among))
+    side = COARSE * (known.side if known else cell_side(frames))
+    seen = [_seen(frame, side) for frame in frames]
+    cells, index = np.unique(np.concatenate([found for found, _ in seen]), return_inverse=True)
+    ends = np.cumsum([0, *(len(found) for found, _ in seen)])
+    views = [(index.ravel()[a:b], view) for (a, b), (_, view) in zip(pairwise(ends), seen, strict=True)]
+    best, covered = np.zeros(len(cells)), np.zeros(len(cells))
+    for where, view in views:
+        best[where] = np.maximum(best[where], view)
+    if known is not None:
+        place, ids = unpacked(known.cells.cpu().numpy())
+        large = packed(np.floor((place + 0.5) * known.side / side).astype(np.int64), ids)
+        covered[np.isin(cells, large)] = GOOD_SIGHT
+    keys: list[int] = []
+    while len(keys) < min(settings.count, len(frames)):
+        gains = [float(np.clip(view - covered[where], 0, None).sum()) for where, view in views]
+        first = int(np.argmax(gains))
+        if gains[first] <= settings.least_gain * float(best.sum()):
+            break
+        keys.append(first)
+        where, view = views[first]
+        covered[where] = np.maximum(covered[where], view)
+    return [among[n] for n in keys]

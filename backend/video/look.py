@@ -1,0 +1,137 @@
+"""The look of a shot, apart from its frames: the texture on the surface, the frame that the others attend to, and the place.
+
+With it frames can be made one by one, later, and by others, and still belong to the shot.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation, distance_transform_edt
+
+from shared.shot import FramePasses, ShotError
+
+from .correspondence import surface_frames
+from .lattice import SurfaceTexture, sight
+
+#: pixels around characters in which a frame's background mixes with them
+HALO = 3
+#: of the pixels that are near known cells at least this share must lie in some, or the surface is another one
+SAME_SURFACE = 0.5
+#: what counts as near, in cells; fewer near pixels than this say nothing
+NEAR, FEW = 4, 200
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The frame whose keys and values cross-frame attention uses: its latents before each step (S, C, h, w) float32, its
+    ControlNets' pictures (1, 3, H, W) each, and its passes."""
+
+    path: torch.Tensor
+    controls: tuple[torch.Tensor, ...]
+    passes: FramePasses
+
+
+@dataclass(frozen=True)
+class Plate:
+    """The background as far as it is known: ``colour`` (H, W, 3) uint8 where ``known`` (H, W) bool."""
+
+    colour: np.ndarray
+    known: np.ndarray
+
+    @classmethod
+    def empty(cls, height: int, width: int) -> Plate:
+        """Nothing known."""
+        return cls(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), bool))
+
+    def with_frame(self, image: np.ndarray, surface: np.ndarray) -> Plate:
+        """With what a frame (H, W, 3) uint8 shows beside its surfaces (H, W) bool."""
+        new = ~binary_dilation(surface, iterations=HALO) & ~self.known if surface.any() else ~self.known
+        return Plate(np.where(new[..., None], image, self.colour), self.known | new)
+
+    def filled(self) -> np.ndarray:
+        """(H, W, 3) uint8, unknown places as the nearest known one."""
+        if self.known.all() or not self.known.any():
+            return self.colour
+        rows, cols = distance_transform_edt(~self.known, return_distances=False, return_indices=True)
+        return self.colour[rows, cols]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What makes frames belong together. ``surfaces`` names the objects that the texture's numbers stand for, where known."""
+
+    texture: SurfaceTexture
+    anchor: Anchor
+    plate: Plate
+    surfaces: dict[int, str] = field(default_factory=dict)
+
+    def for_shot(self, passes: FramePasses, surfaces: dict[int, str]) -> Look:
+        """The look with the numbers that its objects have in another shot.
+
+        Raises ``ShotError`` when that shot shows another surface.
+        """
+        numbers = {name: index for index, name in surfaces.items()}
+        texture = self.texture
+        if numbers and self.surfaces:
+            texture = texture.renumbered({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
+        check_surface(texture, passes)
+        return replace(self, texture=texture, surfaces=surfaces or self.surfaces)
+
+    def encoded(self) -> bytes:
+        """As an ``npz`` file without pickles."""
+        arrays = {"side": np.array(self.texture.side), "cells": self.texture.cells.cpu().numpy(),
+                  "values": self.texture.values.cpu().numpy(), "path": self.anchor.path.float().cpu().numpy(),
+                  "plate": self.plate.colour, "plate_known": self.plate.known,
+                  "surface_numbers": np.array(list(self.surfaces), np.int64),
+                  "surface_names": np.array(list(self.surfaces.values()), str)}
+        arrays |= {f"control_{n}": control.float().cpu().numpy() for n, control in enumerate(self.anchor.controls)}
+        arrays |= {f"pass_{name}": array for name, array in self.anchor.passes.arrays().items()}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def decoded(cls, data: bytes) -> Look:
+        """The inverse of ``encoded``. Raises ``ShotError`` when the data are damaged."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+            texture = SurfaceTexture(float(found["side"]), torch.from_numpy(found["cells"]), torch.from_numpy(found["values"]))
+            controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
+            passes = FramePasses(**{name.removeprefix("pass_"): array for name, array in found.items() if name.startswith("pass_")})
+            names = dict(zip(found["surface_numbers"].tolist(), found["surface_names"].tolist(), strict=True))
+            return cls(texture, Anchor(torch.from_numpy(found["path"]), controls, passes),
+                       Plate(found["plate"], found["plate_known"]), names)
+        except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
+            raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Look:
+        """On a device; what enters the networks in their type."""
+        anchor = replace(self.anchor, path=self.anchor.path.to(device, dtype),
+                         controls=tuple(control.to(device, dtype) for control in self.anchor.controls))
+        texture = replace(self.texture, cells=self.texture.cells.to(device), values=self.texture.values.to(device))
+        return replace(self, texture=texture, anchor=anchor)
+
+
+def check_surface(texture: SurfaceTexture, passes: FramePasses) -> None:
+    """Raise ``ShotError`` when the surface in a shot is not the one that a texture was made on.
+
+    Where a known surface is near, the same character's pixels lie in known cells; another's cross them here and there.
+    """
+    near_pixels = inside_pixels = 0
+    vague = texture.coarser(texture.side * NEAR)
+    for frame in surface_frames(passes):
+        if not len(frame.pixels):
+            continue
+        exact, rough = sight(frame, texture.side), sight(frame, vague.side)
+        near = (vague.rows(torch.from_numpy(rough.corners)) >= 0).any(1)
+        inside = (texture.rows(torch.from_numpy(exact.corners)) >= 0).any(1)
+        near_pixels += int(near.sum())
+        inside_pixels += int((inside & near).sum())
+    if not len(texture.cells) or (near_pixels > FEW and inside_pixels < SAME_SURFACE * near_pixels):
+        raise ShotError("look", "The kept look belongs to another character, or to another shape of this one; choose 'New Look', "
+                                "or generate with the character that it was made for.")

@@ -1,0 +1,38 @@
+"""Some frames of a shot as a shot of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from shared.manifest import PassesManifest
+from shared.shot import FramePasses, ShotRequest
+
+
+def frames_of(passes: FramePasses, rows: Sequence[int]) -> FramePasses:
+    """The passes of the frames ``rows``, in that order."""
+    return FramePasses(**{name: array[list(rows)] for name, array in passes.arrays().items()})
+
+
+def joined(first: FramePasses, second: FramePasses) -> FramePasses:
+    """One clip after the other; passes that only one of them has are left out."""
+    others = second.arrays()
+    return FramePasses(**{name: np.concatenate([array, others[name]]) for name, array in first.arrays().items() if name in others})
+
+
+def request_of(request: ShotRequest, rows: Sequence[int]) -> ShotRequest:
+    """The request for the frames ``rows`` alone."""
+    manifest = request.manifest
+    return msgspec.structs.replace(request, frames=tuple(request.frames[n] for n in rows),
+                                   manifest=manifest and manifest_of(manifest, rows))
+
+
+def manifest_of(manifest: PassesManifest, rows: Sequence[int]) -> PassesManifest:
+    """The description of the frames ``rows`` alone."""
+    return msgspec.structs.replace(
+        manifest, frames=tuple(manifest.frames[n] for n in rows),
+        cameras=tuple(manifest.cameras[n] for n in rows) if manifest.cameras else (),
+        people=tuple(msgspec.structs.replace(person, keypoints=tuple(person.keypoints[n] for n in rows))
+                     for person in manifest.people))

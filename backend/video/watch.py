@@ -1,0 +1,60 @@
+"""What a running shot tells those who wait for it, and asks them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .look import Look
+
+
+class Interrupted(Exception):
+    """The shot was asked to stop."""
+
+
+def _ignore_progress(stage: str, step: int, steps: int) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where denoising stood after ``step`` steps: the ``latents`` (F, C, h, w) of the frames that go together, and the first
+    frame's before each of those steps, ``path`` (step, C, h, w)."""
+
+    step: int
+    latents: np.ndarray
+    path: np.ndarray
+
+
+@dataclass
+class Watch:
+    """Progress, stopping, and what is kept on the way: a checkpoint after every step, and the look once it is settled.
+
+    ``seconds`` and ``notices`` are filled while it runs.
+    """
+
+    progress: Callable[[str, int, int], None] = _ignore_progress
+    should_stop: Callable[[], bool] = _never
+    save: Callable[[Checkpoint], None] = lambda checkpoint: None
+    resume: Callable[[], Checkpoint | None] = lambda: None
+    after_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    keep_look: Callable[[Look | None], None] = lambda look: None
+    seconds: dict[str, float] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise ``Interrupted`` when the shot should stop."""
+        if self.should_stop():
+            raise Interrupted
+
+    def timed(self, stage: str, start: float) -> None:
+        """Add the time since ``start`` to a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
