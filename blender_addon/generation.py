@@ -65,7 +65,9 @@ class Generation:
         self._client, self._on_message = client, on_message
         self._folder_per_job, self._keep_passes = folder_per_job, keep_passes
         self._alpha, self._masks = alpha, np.empty((0, 0, 0), np.uint8)
-        self._ticket, self._job = uuid.uuid4().hex, ""
+        self._ticket = uuid.uuid4().hex
+        #: the backend's name for this shot, once it has accepted it
+        self.job = ""
         self._render = PassRender(context, character, request.frames, request.width, request.height, subjects=subjects,
                                   range_frames=range_frames, keep_lent=keep_lent, quick=quick)
         self._steps = self._render.steps()
@@ -91,12 +93,12 @@ class Generation:
         """Stop; finished frames are kept."""
         if self.done:
             return
-        if self._rendering or not self._job:
+        if self._rendering or not self.job:
             self._steps.close()
             self.cancelled = True
         else:
             self.stage = "cancelling"
-            self._client.send(messages.Cancel(job=self._job))
+            self._client.send(messages.Cancel(job=self.job))
 
     def fail(self, sentence: str) -> None:
         """End with an error."""
@@ -120,7 +122,7 @@ class Generation:
     def _progress(self, stage: str, step: int, steps: int) -> None:
         self.stage, self.fraction = stage, step / max(steps, 1)
         if self._on_message:
-            self._on_message(messages.Progress(job=self._job, stage=stage, step=step, steps=steps))
+            self._on_message(messages.Progress(job=self.job, stage=stage, step=step, steps=steps))
 
     def _render_one(self) -> None:
         done = next(self._steps, None)
@@ -146,14 +148,14 @@ class Generation:
             return
         message = event.message
         if isinstance(message, messages.Accepted) and message.ticket == self._ticket:
-            self._job = message.job
+            self.job = message.job
             if self._folder_per_job:
                 self.folder = self.folder / message.job
             self.folder.mkdir(parents=True, exist_ok=True)
         elif isinstance(message, messages.Failed):
-            if message.ticket == self._ticket or message.job == self._job:
+            if message.ticket == self._ticket or message.job == self.job:
                 self.fail(message.message)
-        elif getattr(message, "job", None) == self._job and self._job:
+        elif getattr(message, "job", None) == self.job and self.job:
             self._handle_own(message, event.arrays)
 
     def _handle_own(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:

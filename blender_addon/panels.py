@@ -217,6 +217,10 @@ class LookPanel(_Box):
     def draw(self, context):
         """Prompt and model."""
         settings = properties.of(context)
+        if settings.character is not None and settings.character.latentman_look:
+            row = self.layout.row(align=True)
+            row.label(text=f"Kept: {settings.character.latentman_look_prompt}", icon="LOCKED")
+            row.operator("latentman.new_look", text="", icon="X")
         self.layout.prop(settings, "prompt", text="", icon="GREASEPENCIL")
         self.layout.prop(settings, "negative_prompt", text="", placeholder="what should not be seen", icon="X")
         column = self.layout.column()
@@ -253,7 +257,9 @@ class GeneratePanel(_Box):
         """Range, warnings with what mends them, buttons, progress."""
         settings, scene, layout = properties.of(context), context.scene, self.layout
         layout.prop(settings, "subjects")
-        layout.prop(settings, "use_scene_range")
+        row = layout.row()
+        row.prop(settings, "use_scene_range")
+        row.prop(settings, "only_changed", text="Only Changed")
         if not settings.use_scene_range:
             row = layout.row(align=True)
             row.prop(settings, "frame_start")
@@ -300,6 +306,7 @@ class ResultPanel(_Box):
         row = layout.row(align=True)
         row.operator("latentman.to_sequencer", icon="SEQUENCE")
         row.operator("latentman.as_material", icon="MATERIAL")
+        row.operator("latentman.keep_look", text="", icon="LOCKED")
         row.operator("latentman.open_folder", text="", icon="FILE_FOLDER")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import bpy
@@ -23,7 +24,9 @@ from .motion.readers import BUNDLED, read
 from .shared_link import HUMANML_FPS, SMPL_JOINTS, MotionError, motion_request, shot
 
 PRESET_ITEMS = (
-    ("surface", "Surface", "All frames share one texture on the character's exact surface: the steadiest"),
+    ("surface", "Surface", "All frames share one texture on the character's exact surface, which a few key frames settle: the "
+                           "steadiest, and quick"),
+    ("surface_quality", "Surface, Every Frame", "As Surface, but every frame helps to settle the texture: slower"),
     ("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
     ("cross_frame", "Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent"),
     ("per_frame", "Per frame", "Every frame on its own: flickers, useful for comparison"),
@@ -56,6 +59,8 @@ class LatentManResult(bpy.types.PropertyGroup):
     """A generated shot: where its frames are and how they were made."""
 
     folder: StringProperty(name="Folder", subtype="DIR_PATH")
+    job: StringProperty(name="Job")
+    settings: StringProperty(name="Settings", description="A digest of all that decides the look")
     character: StringProperty(name="Character")
     prompt: StringProperty(name="Prompt")
     seed: IntProperty(name="Seed")
@@ -192,6 +197,9 @@ class LatentManSettings(bpy.types.PropertyGroup):
     width: IntProperty(name="Width", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame width")
     height: IntProperty(name="Height", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame height")
     subjects: EnumProperty(name="Show", items=SUBJECT_ITEMS, description="What the image model sees of the scene")
+    only_changed: BoolProperty(name="Only Changed Frames", default=True,
+                               description="When the same settings were generated before, keep the frames whose pose, camera and "
+                                           "surroundings are as they were, and make the others to match them")
     use_scene_range: BoolProperty(name="Scene Range", default=True, description="Generate the scene's frame range")
     frame_start: IntProperty(name="Start", default=1, description="First frame to generate")
     frame_end: IntProperty(name="End", default=24, description="Last frame to generate")
@@ -221,6 +229,23 @@ class LatentManSettings(bpy.types.PropertyGroup):
             method=None if method == shot.METHODS[self.preset] else method, background_prompt=self.background_prompt.strip(),
             scheduler="" if self.scheduler == "MODEL" else self.scheduler.lower())
 
+    def with_look(self, request: shot.ShotRequest) -> shot.ShotRequest:
+        """The request with the look that it is to keep: the character's own, or that of the last shot with these settings."""
+        kept = self.character.latentman_look if self.character else ""
+        if kept:
+            return msgspec.structs.replace(request, look=kept)
+        digest = settings_digest(request)
+        for result in reversed(self.results):
+            if self.only_changed and result.job and result.settings == digest and self.character is not None \
+                    and result.character == self.character.name:
+                return msgspec.structs.replace(request, look=result.job, look_optional=True)
+        return request
+
+
+def settings_digest(request: shot.ShotRequest) -> str:
+    """Equal for requests that can share a look."""
+    return hashlib.blake2b(msgspec.json.encode(request.settings()), digest_size=12).hexdigest()
+
 
 def of(context: bpy.types.Context) -> LatentManSettings:
     """The scene's settings."""
@@ -236,10 +261,14 @@ def register() -> None:
         bpy.utils.register_class(cls)
     bpy.types.Scene.latentman = PointerProperty(type=LatentManSettings)
     bpy.types.Object.latentman_bones = CollectionProperty(type=LatentManBone)
+    bpy.types.Object.latentman_look = StringProperty(name="Kept Look", description="The shot whose look this character keeps")
+    bpy.types.Object.latentman_look_prompt = StringProperty(name="Kept Look's Prompt")
 
 
 def unregister() -> None:
     """Take them away again."""
+    del bpy.types.Object.latentman_look_prompt
+    del bpy.types.Object.latentman_look
     del bpy.types.Object.latentman_bones
     del bpy.types.Scene.latentman
     for cls in reversed(CLASSES):

@@ -43,6 +43,8 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-alignment", action="store_true", help="switch Spatial Latent Alignment off")
     parser.add_argument("--no-guidance", action="store_true", help="switch Pixel-Wise Guidance off")
     parser.add_argument("--matching", choices=MATCHINGS, help="how pixels are matched; the preset's own when left out")
+    parser.add_argument("--look", default="", help="keep the look of an earlier shot: its folder of frames, or its job's name; "
+                                                   "of a shot with the same settings only changed frames are made")
     parser.add_argument("--out", type=Path, required=True, help="folder for the frames")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
 
@@ -66,7 +68,19 @@ def request_from(args: argparse.Namespace, width: int, height: int, frames: tupl
                        fps=fps, seed=args.seed, model=args.model, preset=args.preset, steps=args.steps,
                        guidance_scale=args.guidance_scale, control_scale=args.control_scale,
                        method=None if method == METHODS[args.preset] else method, scheduler=args.scheduler,
-                       background_prompt=args.background_prompt, manifest=manifest)
+                       background_prompt=args.background_prompt, manifest=manifest, look=job_of(args.look))
+
+
+def job_of(look: str) -> str:
+    """The job that made the look: ``look`` itself, or what the report in a folder of frames says. Raises ``ShotError``."""
+    folder = Path(look)
+    if not look or not folder.is_dir():
+        return look
+    try:
+        return str(json.loads((folder / "report.json").read_text())["job"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ShotError("look", f"{folder} has no report of a finished shot; give the folder that a shot was generated into.",
+                        ) from error
 
 
 def parse_frames(text: str) -> tuple[int, ...]:

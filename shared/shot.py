@@ -137,7 +137,8 @@ class ShotRequest(msgspec.Struct, frozen=True):
     ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own. ``background_prompt`` describes
     what is around the characters when the prompt shall be theirs alone. ``manifest`` describes the passes; ControlNets for
     normals and poses need it. ``look`` names a finished job whose look the characters keep; where all else is the same, its
-    unchanged frames are taken over and only the others are made.
+    unchanged frames are taken over and only the others are made. With ``look_optional`` a look that cannot be kept is made anew
+    instead of being an error.
     """
 
     prompt: str
@@ -157,10 +158,16 @@ class ShotRequest(msgspec.Struct, frozen=True):
     background_prompt: str = ""
     manifest: PassesManifest | None = None
     look: str = ""
+    look_optional: bool = False
 
     def resolved_method(self) -> Method:
         """The parts to run."""
         return self.method if self.method is not None else METHODS[self.preset]
+
+    def settings(self) -> ShotRequest:
+        """Everything that decides the look, whatever the frames: requests with equal settings can share one."""
+        return msgspec.structs.replace(self, look="", look_optional=False, frames=(), fps=0.0, manifest=None, preset="",
+                                       method=self.resolved_method())
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,7 @@ def check_request(request: ShotRequest) -> None:
             raise ShotError("method", "Key frames need a count of at least 1, and a strength above 0 and up to 1.")
     if request.look and not re.fullmatch("[0-9a-f]{24}", request.look):
         raise ShotError("look", f"'{request.look[:40]}' is no look; it is the name of a finished job, 24 digits and letters.")
-    if request.look and not method.fusion:
+    if request.look and not method.fusion and not request.look_optional:
         raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or choose 'New Look'.")
     alignment = method.alignment
     if alignment and alignment.reference not in REFERENCES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 
 from shared.shot import FramePasses, ShotRequest
@@ -11,13 +10,6 @@ from shared.shot import FramePasses, ShotRequest
 DEPTH_TOLERANCE = 0.02
 #: where a pixel was before is no part of how it looks
 LEFT_OUT = ("depth", "motion")
-
-
-def same_settings(one: ShotRequest, other: ShotRequest) -> bool:
-    """Whether two requests ask for the same look: all alike but for frames and kept looks."""
-    first, second = (msgspec.structs.replace(request, look="", frames=(), fps=0.0, manifest=None, preset="",
-                                             method=request.resolved_method()) for request in (one, other))
-    return first == second
 
 
 def unchanged(request: ShotRequest, passes: FramePasses, old: ShotRequest, old_passes: FramePasses) -> dict[int, int]:

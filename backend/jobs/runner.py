@@ -16,10 +16,10 @@ from backend.models.loading import ImageModel, LoadOptions, load
 from backend.video.pipeline import Interrupted, ShotPipeline, Watch
 from backend.video.texture import gather
 from shared.messages import Cancelled, Failed, Finished, FrameResult, Message, Progress
-from shared.shot import ShotError
+from shared.shot import FramePasses, ShotError
 from shared.version import VERSION
 
-from .reuse import same_settings, unchanged
+from .reuse import unchanged
 from .store import Job
 
 Emit = Callable[[Message, dict[str, np.ndarray] | None], None]
@@ -87,19 +87,9 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
 
     watch = Watch(progress, should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look)
     watch.timed("loading", started)
-    look, parent, taken = job.look(), job.parent(), dict[int, int]()
-    alike = parent is not None and same_settings(job.request, parent.request)
-    if parent is not None and alike:
-        taken = unchanged(job.request, passes, parent.request, parent.passes())
-        for index in sorted(set(taken) - done):
-            if parent.frame_path(taken[index]).exists():
-                send_frame(index, job.take_frame(index, parent.frame_path(taken[index])))
-                done.add(index)
-        taken = {index: old for index, old in taken.items() if index in done}
-    settled = look is not None
-    if look is None and parent is not None:
-        look = parent.look()
-    pipeline = ShotPipeline(model, job.request, passes, watch, look=look, same_place=alike or settled, settled=settled)
+    parent = job.parent()
+    taken = _take_over(job, parent, passes, done, send_frame) if parent else {}
+    pipeline = _pipeline(job, parent, model, passes, watch)
     for index, image in pipeline.made(done, taken):
         if index not in done:
             job.write_frame(index, image)
@@ -126,3 +116,35 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
         "notices": list(dict.fromkeys(watch.notices)),
     }
+
+
+def _take_over(job: Job, parent: Job, passes: FramePasses, done: set[int], send_frame: Callable[[int, np.ndarray], None],
+               ) -> dict[int, int]:
+    """Copy the frames that are as they were in ``parent``, adding them to ``done``; index -> index there."""
+    if job.request.settings() != parent.request.settings():
+        return {}
+    taken = {}
+    for index, old in unchanged(job.request, passes, parent.request, parent.passes()).items():
+        if not parent.frame_path(old).exists():
+            continue
+        taken[index] = old
+        if index not in done:
+            send_frame(index, job.take_frame(index, parent.frame_path(old)))
+            done.add(index)
+    return taken
+
+
+def _pipeline(job: Job, parent: Job | None, model: ImageModel, passes: FramePasses, watch: Watch) -> ShotPipeline:
+    """The pipeline of a job, with the look that it has settled before it was stopped, or else with the one that it keeps."""
+    look = job.look()
+    if look is not None:
+        return ShotPipeline(model, job.request, passes, watch, look=look, settled=True)
+    if parent is not None:
+        try:
+            return ShotPipeline(model, job.request, passes, watch, look=parent.look(),
+                                same_place=job.request.settings() == parent.request.settings())
+        except ShotError as error:
+            if error.code != "look" or not job.request.look_optional:
+                raise
+            watch.notices.append("The look was made anew: the character's surface is not what it was.")
+    return ShotPipeline(model, job.request, passes, watch)

@@ -123,15 +123,23 @@ class Job:
         return Look.decoded(path.read_bytes()) if path.exists() else None
 
     def parent(self) -> Job | None:
-        """The job whose look this one wears; None when it makes its own."""
-        if not self.request.look:
+        """The job whose look this one keeps; None when it makes its own.
+
+        Raises ``ShotError`` when that look is not there, unless it is optional.
+        """
+        request = self.request
+        if not request.look or not request.resolved_method().fusion:
             return None
-        folder = self.folder.parent / self.request.look
+        folder = self.folder.parent / request.look
         try:
+            if not (folder / "look.npz").exists():
+                raise FileNotFoundError(folder)
             return Job(folder, msgspec.json.decode((folder / "request.json").read_bytes(), type=ShotRequest))
         except (OSError, msgspec.MsgspecError) as error:
-            raise ShotError("look", f"This backend does not have the kept look {self.request.look}; generate the shot that it "
-                                    "comes from again, or choose 'New Look'.") from error
+            if request.look_optional:
+                return None
+            raise ShotError("look", f"This backend does not have the kept look {request.look}; generate the shot that it comes "
+                                    "from again, or choose 'New Look'.") from error
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished job, or None."""
@@ -155,9 +163,7 @@ class JobStore:
 
         Raises ``ShotError`` when the look that the request keeps is not there.
         """
-        parent = Job(self.root / "new", request).parent()
-        if parent is not None and not (parent.folder / "look.npz").exists():
-            raise ShotError("look", "The shot whose look is to be kept has left none; generate it with the preset 'surface' first.")
+        Job(self.root / "new", request).parent()
         digest = hashlib.blake2b(msgspec.json.encode([VERSION, request]), digest_size=12)
         for name, array in passes.arrays().items():
             digest.update(name.encode())

@@ -44,7 +44,7 @@ def output_folder(settings: properties.LatentManSettings) -> Path:
 def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], preview: bool) -> set[str]:
     settings, scene = properties.of(context), context.scene
     try:
-        request = settings.request(scene, frames)
+        request = settings.with_look(settings.request(scene, frames))
         shot.check_request(request)
         folder = output_folder(settings)
         console.check_writable(folder)
@@ -79,6 +79,8 @@ def _remember(generation: Generation, scene_name: str) -> None:
     result = settings.results.add()
     result.name, result.character = request.prompt, generation.character
     result.folder, result.prompt, result.seed = str(generation.folder), request.prompt, request.seed
+    if generation.succeeded:
+        result.job, result.settings = generation.job, properties.settings_digest(request)
     result.start, result.count = request.frames[0], len(generation.frames)
     result.step = request.frames[1] - request.frames[0] if len(request.frames) > 1 else 1
     figures = (generation.report or {}).get("consistency", {})

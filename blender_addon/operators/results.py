@@ -77,6 +77,51 @@ class ResultAsMaterial(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class KeepLook(bpy.types.Operator):
+    """Dress the character as in this result from now on: in other shots, with other motions and other cameras"""
+
+    bl_idname = "latentman.keep_look"
+    bl_label = "Keep Look"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        """Needs a finished result of one character."""
+        result = _active(context)
+        cls.poll_message_set("Generate a shot of one character with the preset Surface first")
+        return result is not None and bool(result.job and result.character)
+
+    def execute(self, context):
+        """Write it on the character, so that it goes with it into other scenes and files."""
+        result, character = _active(context), properties.of(context).character
+        if character is None or character.name != result.character:
+            self.report({"ERROR"}, f"This look belongs to '{result.character}'; pick that character first.")
+            return {"CANCELLED"}
+        character.latentman_look, character.latentman_look_prompt = result.job, result.prompt
+        return {"FINISHED"}
+
+
+class NewLook(bpy.types.Operator):
+    """Let the prompt decide again what the character looks like"""
+
+    bl_idname = "latentman.new_look"
+    bl_label = "New Look"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        """Only where a look is kept."""
+        character = properties.of(context).character
+        cls.poll_message_set("The character keeps no look")
+        return character is not None and bool(character.latentman_look)
+
+    def execute(self, context):
+        """Forget it."""
+        character = properties.of(context).character
+        character.latentman_look = character.latentman_look_prompt = ""
+        return {"FINISHED"}
+
+
 class OpenResultFolder(bpy.types.Operator):
     """Open the folder with the result's frames"""
 
@@ -99,4 +144,4 @@ class OpenResultFolder(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (ResultToSequencer, ResultAsMaterial, OpenResultFolder)
+CLASSES = (ResultToSequencer, ResultAsMaterial, KeepLook, NewLook, OpenResultFolder)

@@ -1,0 +1,291 @@
+"""Key frames, and looks that frames are made from later: on constructed surfaces, and as jobs with the starter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from backend.jobs.reuse import unchanged  # noqa: E402
+from backend.jobs.runner import ModelCache, run  # noqa: E402
+from backend.jobs.store import JobStore  # noqa: E402
+from backend.metrics.surface import hmse  # noqa: E402
+from backend.models.loading import load  # noqa: E402
+from backend.video.correspondence import surface_frames  # noqa: E402
+from backend.video.keys import choose_keys  # noqa: E402
+from backend.video.lattice import SurfaceLattice, packed, sight, unpacked  # noqa: E402
+from backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
+from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from backend.video.propagation import begun  # noqa: E402
+from backend.video.sampling import Sampler  # noqa: E402
+from backend.video.selection import frames_of, joined  # noqa: E402
+from shared.messages import Failed, Finished, FrameResult  # noqa: E402
+from shared.shot import METHODS, FramePasses, Fusion, Keys, Method, ShotError, check_request  # noqa: E402
+from tests import samples  # noqa: E402
+from tools.studies.shots import shot  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+def _painted(passes):
+    """(F, 3, H, W) pictures whose colours stick to the surface of ``samples.passes``; the background is -1."""
+    colour = np.stack([passes.rest[..., 0] / 0.12, passes.rest[..., 1] / 0.12, passes.rest[..., 0] * 0], -1) * 0.5
+    return torch.from_numpy(np.where(passes.mask[..., None] > 0, colour, -1.0).astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def _texture(passes, pictures):
+    lattice = SurfaceLattice(passes, CPU)
+    return lattice.freed(lattice.texture(pictures, 1.0))
+
+
+def _look(passes, pictures, surfaces=None):
+    plate = Plate.empty(*passes.mask.shape[1:])
+    for picture, mask in zip(pictures, passes.mask, strict=True):
+        image = ((picture / 2 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        plate = plate.with_frame(image, mask > 0)
+    return Look(_texture(passes, pictures), Anchor(torch.randn(4, 4, 8, 8), (torch.rand(1, 3, 64, 64),), frames_of(passes, [0])),
+                plate, surfaces or {})
+
+
+def test_cells_are_numbered_both_ways(rng):
+    places, ids = rng.integers(-(1 << 17), 1 << 17, (500, 3)), rng.integers(0, 512, 500)
+    back, objects = unpacked(packed(places, ids))
+    assert (back == places).all() and (objects == ids).all()
+    assert len(np.unique(packed(places, ids))) == len(np.unique(np.column_stack([places, ids]), axis=0))
+
+
+def test_a_texture_on_its_own_dresses_frames_it_has_not_seen():
+    passes = samples.passes(4, 64, 3)
+    pictures = _painted(passes)
+    texture = _texture(frames_of(passes, [0, 1]), pictures[:2])
+    for n in (2, 3):
+        blank = torch.full((3, 64, 64), -1.0)
+        shown, known = texture.shown(sight(surface_frames(passes)[n], texture.side), blank)
+        assert known.all() and (shown - pictures[n]).abs().max() < 0.06
+    lattice = SurfaceLattice(passes, CPU, texture.side)
+    assert torch.equal(lattice.held(texture)[:, 3] > 0, lattice.texture(pictures, 1.0)[:, 3] > 1e-3)
+
+
+def test_textures_join_coarsen_and_change_their_objects_numbers():
+    passes = samples.passes(2, 64, 3)
+    left = replace(passes, mask=passes.mask * (passes.rest[..., 0] < 0).astype(np.uint8))
+    pictures = _painted(passes)
+    half, whole = _texture(left, pictures * 0), _texture(passes, pictures)
+    both = half.joined(whole)
+    assert half.side == whole.side and len(both.cells) == len(whole.cells) and (both.cells.diff() > 0).all()
+    assert torch.equal(both.values_of(half.cells), half.values), "what was known first stays"
+    assert torch.equal(both.values_of(whole.cells[half.rows(whole.cells) < 0]), whole.values[half.rows(whole.cells) < 0])
+    coarse = whole.coarser(whole.side * 4)
+    assert len(coarse.cells) < len(whole.cells) / 8
+    assert torch.allclose(coarse.values.sum(0), whole.values.sum(0), rtol=1e-4, atol=1e-3), "nothing is lost"
+    other = whole.renumbered({1: 7})
+    assert (unpacked(other.cells.numpy())[1] == 7).all() and torch.equal(other.renumbered({7: 1}).values, whole.values)
+    assert len(whole.renumbered({2: 1}).cells) == 0
+
+
+def test_key_frames_cover_the_surface_with_few():
+    """The orbit's frames see other sides; a clip that stands still needs one frame."""
+    passes = shot("orbit", "a person waves with the right hand", 12, orbit=180.0).passes
+    everything = list(range(12))
+    keys = choose_keys(passes, everything, Keys(count=4))
+    assert len(keys) == 4 and len(set(keys)) == 4 and max(keys) - min(keys) >= 6
+    seen = [set(np.unique(packed(np.floor(f.key / 0.03).astype(np.int64), f.ids)).tolist()) for f in surface_frames(passes)]
+
+    def covered(rows):
+        return len(set().union(*(seen[n] for n in rows)))
+
+    assert covered(keys) > 0.9 * covered(everything) and covered(keys) > covered([0, 1, 2, 3])
+    assert choose_keys(passes, [3, 7], Keys(count=4)) in ([3, 7], [7, 3])
+    still = samples.passes(6, 64, 0)
+    assert choose_keys(still, list(range(6)), Keys()) == [0]
+    texture = _texture(still, _painted(still))
+    assert choose_keys(still, list(range(6)), Keys(), texture) == [], "a known surface needs no key frame"
+
+
+def test_a_look_survives_the_disk_and_damage_is_said():
+    passes = samples.passes(2)
+    look = _look(passes, _painted(passes), {1: "Body"})
+    back = Look.decoded(look.encoded())
+    assert torch.equal(back.texture.cells, look.texture.cells) and torch.equal(back.texture.values, look.texture.values)
+    assert torch.equal(back.anchor.path, look.anchor.path) and (back.anchor.passes.rest == look.anchor.passes.rest).all()
+    assert (back.plate.colour == look.plate.colour).all() and back.surfaces == {1: "Body"}
+    for data in (b"", b"half", look.encoded()[:2000]):
+        with pytest.raises(ShotError, match="cannot be read"):
+            Look.decoded(data)
+
+
+def test_a_look_follows_names_and_refuses_another_surface():
+    passes = samples.passes(2)
+    look = _look(passes, _painted(passes), {1: "Body"})
+    moved = replace(passes, mask=passes.mask * 3)
+    assert (unpacked(look.for_shot(moved, {3: "Body"}).texture.cells.numpy())[1] == 3).all()
+    with pytest.raises(ShotError, match="another character"):
+        look.for_shot(moved, {3: "Somebody Else"})
+    bodies = [shot("a", "a person walks forward", 2, turn=angle).passes for angle in (-30.0, 40.0)]
+    texture = _texture(bodies[0], torch.zeros(2, 3, 256, 256))
+    check_surface(texture, bodies[1])
+    thinner = replace(bodies[1], rest=bodies[1].rest * np.array([0.9, 1.0, 0.8], np.float32))
+    with pytest.raises(ShotError, match="another character"):
+        check_surface(texture, thinner)
+
+
+def test_frames_begin_with_the_texture_before_the_known_background():
+    passes = samples.passes(3, 64, 12)
+    pictures = _painted(passes)
+    pictures[:, 2] += torch.linspace(0, 1, 64)[None, :, None] * torch.from_numpy(passes.mask == 0)
+    made = begun(_look(frames_of(passes, [0, 2]), pictures[[0, 2]]), frames_of(passes, [1]), CPU)[0]
+    assert (made - pictures[1]).abs().max() < 0.1, "what frame 1 uncovers, the others show"
+    # only the right half is known: the other takes the nearest colour, never black
+    half = replace(passes, mask=passes.mask * (passes.rest[..., 0] > 0).astype(np.uint8))
+    made = begun(_look(half, pictures), frames_of(passes, [1]), CPU)[0]
+    left = (passes.mask[1] > 0) & (passes.rest[1, ..., 0] < 0)
+    assert float(made[0][torch.from_numpy(left)].mean()) > -0.2
+    nobody = FramePasses(**{name: array * 0 for name, array in passes.arrays().items()})
+    assert torch.isfinite(begun(_look(passes, pictures), frames_of(nobody, [1]), CPU)).all()
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "dpm++", "lcm"])
+def test_noised_latents_are_what_their_clean_prediction_says(name):
+    model = load("starter", CPU)
+    sampler = Sampler(model.new_scheduler(10, name), 0, True)
+    clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    latents = sampler.noised(clean, noise, 6)
+    assert torch.allclose(sampler.clean(latents, sampler.output_for(latents, clean, 6), 6), clean, atol=1e-4)
+    expected = sampler._scheduler.add_noise(clean, noise, sampler.timesteps[6:7].repeat(2))
+    assert torch.allclose(latents, expected, atol=1e-4)
+
+
+KEYED = Method(matching="surface", fusion=Fusion(full_steps=2), background=METHODS["surface"].background, keys=Keys(2, 0.5))
+
+
+def _turning():
+    """Six 64-pixel frames of the mannequin, half of it seen from either side."""
+    return shot("t", "a person waves with the right hand", 6, orbit=120.0, turn=-60.0).passes
+
+
+def _small(passes, size=64):
+    from backend.video.correspondence import shrink
+    return FramePasses(**{name: np.ascontiguousarray(shrink(array, size, size)) for name, array in passes.arrays().items()})
+
+
+@pytest.fixture(scope="module")
+def walk():
+    return _small(_turning())
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return load("starter", CPU)
+
+
+def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
+    request = samples.request(6, steps=6, method=KEYED)
+    looks = []
+    pipeline = ShotPipeline(starter, request, walk, Watch(keep_look=looks.append))
+    whole = dict(pipeline.made())
+    assert sorted(whole) == list(range(6)) and list(whole)[:2] == pipeline._keys(()), "key frames come first"
+    rest = [n for n in range(6) if n not in pipeline._keys(())]
+    alone = dict(ShotPipeline(starter, request, walk, Watch(), look=Look.decoded(looks[0].encoded()),
+                              settled=True).made(done=[n for n in range(6) if n != rest[1]]))
+    assert list(alone) == [rest[1]] and np.abs(alone[rest[1]].astype(int) - whole[rest[1]]).max() <= 2
+    ordered = np.stack(list(pipeline.frames()))
+    assert all(np.abs(ordered[n].astype(int) - whole[n]).max() <= 2 for n in range(6))
+    assert pipeline.latents().shape == (6, 4, 8, 8)
+
+
+def test_the_texture_binds_all_frames(starter, walk):
+    request = samples.request(6, steps=6, method=KEYED)
+    loose = msgspec.structs.replace(KEYED, fusion=None, keys=None)
+    held, free = (np.stack(list(ShotPipeline(starter, msgspec.structs.replace(request, method=method), walk, Watch()).frames()))
+                  for method in (KEYED, loose))
+    assert hmse(held, walk) < 0.6 * hmse(free, walk)
+
+
+def _run(store, request, passes, stop=lambda: False):
+    job, sent = store.open(request, passes), []
+    run(job, ModelCache(), lambda message, arrays: sent.append((message, arrays)), stop)
+    return job, sent
+
+
+def test_only_changed_frames_are_made_again(tmp_path, walk):
+    store, request = JobStore(tmp_path), samples.request(6, steps=5, method=KEYED)
+    first, sent = _run(store, request, walk)
+    assert isinstance(sent[-1][0], Finished) and sent[-1][0].report["frames"] == {"made": 6, "kept": 0}
+    arrays = {name: array.copy() for name, array in walk.arrays().items()}
+    for name, array in arrays.items():
+        array[4] = walk.arrays()[name][3]
+    tweaked = FramePasses(**arrays)
+    again = msgspec.structs.replace(request, look=first.name)
+    second, sent = _run(store, again, tweaked)
+    assert sent[-1][0].report["frames"] == {"made": 1, "kept": 5}
+    images = {m.index: a["image"] for m, a in sent if isinstance(m, FrameResult)}
+    assert all((images[n] == first.read_frame(n)).all() for n in (0, 1, 2, 3, 5))
+    neighbours = np.stack([images[3], images[4]])
+    inside = hmse(np.stack([first.read_frame(n) for n in range(6)]), walk)
+    assert hmse(neighbours, frames_of(tweaked, [3, 4])) <= max(inside, 1.0), "a re-made frame fits its old neighbour"
+    # the look lives on: a third job can begin with the second
+    assert (second.folder / "look.npz").exists()
+    _, sent = _run(store, msgspec.structs.replace(request, look=second.name), walk)
+    assert sent[-1][0].report["frames"] == {"made": 1, "kept": 5}
+
+
+def test_the_costume_goes_into_another_shot(tmp_path, walk):
+    store, request = JobStore(tmp_path), samples.request(6, steps=5, method=KEYED)
+    first, _ = _run(store, request, walk)
+    other = msgspec.structs.replace(request, prompt="a woman in a green dress, in a forest", seed=9, frames=(1, 2, 3))
+    turned = frames_of(walk, [5, 3, 1])
+    dressed, sent = _run(store, msgspec.structs.replace(other, look=first.name), turned)
+    assert isinstance(sent[-1][0], Finished)
+    plain, _ = _run(store, other, turned)
+    same = joined(frames_of(walk, [3]), frames_of(turned, [1]))
+    kept, own = (hmse(np.stack([first.read_frame(3), job.read_frame(1)]), same) for job in (dressed, plain))
+    assert kept < 0.5 * own
+
+
+def test_a_stopped_shot_goes_on_with_the_same_frames(tmp_path, walk):
+    request = samples.request(6, steps=5, method=KEYED)
+    whole, _ = _run(JobStore(tmp_path / "a"), request, walk)
+    store, frames = JobStore(tmp_path / "b"), []
+    for limit in (1, 3, 99):
+        frames.clear()
+        job = store.open(request, walk)
+        run(job, ModelCache(), lambda m, a: frames.append(m) if isinstance(m, FrameResult) else None,
+            lambda limit=limit: len(frames) >= limit)
+    assert job.report() and all(np.abs(job.read_frame(n).astype(int) - whole.read_frame(n)).max() <= 2 for n in range(6))
+
+
+def test_looks_that_cannot_be_kept(tmp_path, walk):
+    store, request = JobStore(tmp_path), samples.request(6, steps=2, method=KEYED, look="0" * 24)
+    with pytest.raises(ShotError, match="does not have the kept look"):
+        store.open(request, walk)
+    optional = msgspec.structs.replace(request, look_optional=True)
+    job, sent = _run(store, optional, walk)
+    assert isinstance(sent[-1][0], Finished) and sent[-1][0].report["frames"]["made"] == 6
+    other = replace(walk, rest=walk.rest * np.array([1.6, 0.6, 1.9], np.float32))
+    kept = samples.request(6, steps=2, method=KEYED, look=job.name)
+    _, sent = _run(store, kept, other)
+    assert isinstance(sent[-1][0], Failed) and "another character" in sent[-1][0].message
+    _, sent = _run(store, msgspec.structs.replace(kept, look_optional=True), other)
+    assert isinstance(sent[-1][0], Finished) and any("made anew" in text for text in sent[-1][0].report["notices"])
+    for change, sentence in (({"look": "../../etc"}, "is no look"), ({"method": Method(keys=Keys())}, "need fusion"),
+                             ({"look": job.name, "preset": "latentman"}, "cannot keep a look"),
+                             ({"method": msgspec.structs.replace(KEYED, keys=Keys(0))}, "at least 1")):
+        with pytest.raises(ShotError, match=sentence):
+            check_request(samples.request(**change))
+
+
+def test_unchanged_frames_are_found_by_their_passes():
+    passes, request = samples.passes(4), samples.request(4)
+    assert unchanged(request, passes, request, passes) == {0: 0, 1: 1, 2: 2, 3: 3}
+    shifted = msgspec.structs.replace(request, frames=(2, 3, 4, 5))
+    assert unchanged(shifted, frames_of(passes, [1, 2, 3, 3]), request, passes) == {0: 1, 1: 2, 2: 3}
+    ranged = replace(passes, depth=passes.depth * 0.99)
+    assert len(unchanged(request, ranged, request, passes)) == 4, "the shot's depth range may move a little"
+    moved = replace(passes, rest=passes.rest.copy())
+    moved.rest[2] += 1e-3
+    assert unchanged(request, moved, request, passes) == {0: 0, 1: 1, 3: 3}
+    assert unchanged(request, samples.passes(4, 32), request, passes) == {}
