@@ -26,6 +26,7 @@ from .shared_link import HUMANML_FPS, SMPL_JOINTS, MotionError, motion_request, 
 PRESET_ITEMS = (
     ("surface", "Surface", "All frames share one texture on the character's exact surface, which a few key frames settle: the "
                            "steadiest, and quick"),
+    ("surface_fast", "Surface, Fast", "As Surface with at most four key frames and fewer steps for the others: for trying out"),
     ("surface_quality", "Surface, Every Frame", "As Surface, but every frame helps to settle the texture: slower"),
     ("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
     ("cross_frame", "Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent"),

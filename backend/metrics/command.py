@@ -55,7 +55,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """Run presets over shots, prompts and seeds, and report; 2 when the input is wrong."""
     from backend.models.loading import load
 
-    from .laboratory import PAPER, VARIANTS, Laboratory, means, sweep
+    from .laboratory import MODULES, PAPER, SURFACE, VARIANTS, Laboratory, means, sweep
     from .report import write_report
 
     known = VARIANTS | sweep()
@@ -68,8 +68,8 @@ def evaluate(args: argparse.Namespace) -> int:
         else:
             shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[:1 if args.quick else None]
         own, prompt_count, own_seeds = {
-            "paper": (PAPER if args.quick else tuple(VARIANTS), 3, (1, 2)), "sweep": (("cross_frame", *sweep()), 2, (1,)),
-            "surface": (("per_frame", "cross_frame", "latentman", "surface"), 3, (1, 2)),
+            "paper": (PAPER if args.quick else MODULES, 3, (1, 2)), "sweep": (("cross_frame", *sweep()), 2, (1,)),
+            "surface": (SURFACE, 3, (1, 2)),
             "motion": (("cross_frame", "latentman", "surface"), 1, (1,))}[args.suite]
         names = args.variants.split(",") if args.variants else own
         unknown = [name for name in names if name not in known]

@@ -38,6 +38,9 @@ VARIANTS: dict[str, Method] = {
     "pwg": msgspec.structs.replace(_LATENTMAN, alignment=None),
     "latentman": _LATENTMAN,
     "surface": METHODS["surface"],
+    "surface_quality": METHODS["surface_quality"],
+    "surface_fast": METHODS["surface_fast"],
+    "surface_noise": msgspec.structs.replace(METHODS["surface"], surface_noise=0.9),
     "sla_surface": msgspec.structs.replace(_LATENTMAN, guidance=None, matching="surface"),
     "latentman_surface": msgspec.structs.replace(_LATENTMAN, matching="surface"),
     "latentman_no_attention": msgspec.structs.replace(_LATENTMAN, cross_frame_attention=False),
@@ -46,6 +49,9 @@ VARIANTS: dict[str, Method] = {
     "pwg_linear": msgspec.structs.replace(_LATENTMAN, guidance=Guidance(gradient="linear")),
 }
 PAPER = ("per_frame", "cross_frame", "sla", "pwg", "latentman")
+MODULES = (*PAPER, "sla_surface", "latentman_surface", "latentman_no_attention", "latentman_no_shared_noise", "pwg_decoder",
+           "pwg_linear")
+SURFACE = ("per_frame", "cross_frame", "latentman", "surface", "surface_quality", "surface_fast")
 #: made from the frames of another run
 DERIVED: dict[str, str] = {"blurred": "cross_frame", "bake": "cross_frame"}
 #: what the columns of the report mean, in order
@@ -124,6 +130,14 @@ def _write(folder: Path, images: np.ndarray, record: dict) -> None:
     write_atomically(folder / "run.json", json.dumps(record, indent=1).encode())
 
 
+def _request_of(record: dict) -> ShotRequest | None:
+    """What a run was made for; settings that did not exist then have their defaults."""
+    try:
+        return msgspec.convert(record.get("settings"), ShotRequest)
+    except msgspec.ValidationError:
+        return None
+
+
 def measure(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> dict[str, float]:
     """Every figure of a run; ``reference`` are the frames of the ``per_frame`` run with the same prompt and seed."""
     colours = cell_colours(images, passes)
@@ -170,12 +184,11 @@ class Laboratory:
 
     def _made(self, shot: Shot, prompt: str, seed: int, method: Method, folder: Path) -> tuple[np.ndarray, dict]:
         request = shot.request(prompt, seed, method, self._steps, self._model.name)
-        settings = msgspec.to_builtins(request)
         record_path = folder / "run.json"
         if record_path.exists():
             record = json.loads(record_path.read_text())
             images = _read(folder, shot.passes.frame_count)
-            if images is not None and record.get("settings") == json.loads(json.dumps(settings)):
+            if images is not None and _request_of(record) == request:
                 return images, record
         check_request(request)
         passes = check_passes(request, shot.passes.arrays())
@@ -184,7 +197,7 @@ class Laboratory:
         with PeakMemory(self._model.device) as memory:
             images = np.stack(list(ShotPipeline(self._model, request, passes, watch).frames()))
         seconds = time.perf_counter() - started
-        record = {"settings": settings, "seconds_per_frame": seconds / len(images), "peak_mb": memory.megabytes,
+        record = {"settings": msgspec.to_builtins(request), "seconds_per_frame": seconds / len(images), "peak_mb": memory.megabytes,
                   "stages": watch.seconds}
         _write(folder, images, record)
         self._say(f"{shot.name:>14} {folder.parent.name:>6} {folder.name:<26} {seconds / len(images):6.2f} s a frame")

@@ -11,11 +11,13 @@ import torch
 from backend.models.loading import ImageModel, TextConditions
 from shared.shot import FramePasses, ShotError, ShotRequest
 
+from .correspondence import surface_frames
 from .denoising import Denoising, Room, latent_size
 from .fusion import TextureFusion
 from .keys import choose_keys
+from .lattice import cell_side
 from .look import Look, Plate
-from .noise import initial_noise
+from .noise import initial_noise, mixed, surface_noise
 from .prediction import guided
 from .propagation import begun
 from .selection import frames_of, request_of
@@ -51,6 +53,7 @@ class ShotPipeline:
         self._given = look.for_shot(passes, self._names).to(model.device, model.dtype) if look else None
         self._same_place, self._is_settled, self._noise = same_place, settled, noise
         self._text: TextConditions | None = None
+        self._side = 0.0
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -153,7 +156,17 @@ class ShotPipeline:
         if self._noise is not None:
             return self._noise[rows]
         shape = (int(self._model.unet.config.in_channels), *self._size)
-        return initial_noise(self._passes.frame_count, shape, self._request.seed, self._method.shared_noise)[rows]
+        noise = initial_noise(self._passes.frame_count, shape, self._request.seed, self._method.shared_noise)[rows]
+        share = self._method.surface_noise
+        if share:
+            noise = mixed(noise, surface_noise(frames_of(self._passes, rows), shape, self._request.seed, self._cell_side()), share)
+        return noise
+
+    def _cell_side(self) -> float:
+        """The side of the shot's noise cells in metres: whichever frames are made, they are the same."""
+        if self._side == 0.0:
+            self._side = cell_side(surface_frames(self._passes))
+        return self._side
 
     def _fusion(self, rows: list[int], look: Look | None, *, learning: bool) -> TextureFusion | None:
         if self._method.fusion is None:

@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import torch.nn.functional as F  # noqa: E402
+
 from backend.jobs.reuse import unchanged  # noqa: E402
 from backend.jobs.runner import ModelCache, run  # noqa: E402
 from backend.jobs.store import JobStore  # noqa: E402
@@ -19,6 +21,7 @@ from backend.video.correspondence import surface_frames  # noqa: E402
 from backend.video.keys import choose_keys  # noqa: E402
 from backend.video.lattice import SurfaceLattice, packed, sight, unpacked  # noqa: E402
 from backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
+from backend.video.noise import mixed, surface_noise  # noqa: E402
 from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
 from backend.video.propagation import begun  # noqa: E402
 from backend.video.sampling import Sampler  # noqa: E402
@@ -289,3 +292,55 @@ def test_unchanged_frames_are_found_by_their_passes():
     moved.rest[2] += 1e-3
     assert unchanged(request, moved, request, passes) == {0: 0, 1: 1, 3: 3}
     assert unchanged(request, samples.passes(4, 32), request, passes) == {}
+
+
+def test_noise_on_the_surface_is_white_and_moves_along():
+    """The disc's latents of 8x8 pixels overlap those of the frame before wholly, by half, or not at all as it moves."""
+    still, shape = samples.passes(1, 256, 0), (64, 32, 32)
+    noise = surface_noise(still, shape, 5, 0.01)[0]
+    assert abs(float(noise.std()) - 1) < 0.02 and abs(float(noise.mean())) < 0.02
+    for a, b in ((noise[:, :, 1:], noise[:, :, :-1]), (noise[:, 1:], noise[:, :-1])):
+        assert abs(float((a * b).mean())) < 0.02, "neighbours know nothing of each other"
+    assert float((noise[0] * noise[1]).mean()) == pytest.approx(0, abs=0.1)
+    assert torch.equal(noise, surface_noise(still, shape, 5, 0.01)[0])
+    assert float((noise * surface_noise(still, shape, 6, 0.01)[0]).mean()) == pytest.approx(0, abs=0.02)
+    for shift, overlap in ((8, 1.0), (4, 0.5), (2, 0.75)):
+        passes = samples.passes(2, 256, shift)
+        here, there = surface_noise(passes, shape, 5, 0.01)
+        whole = torch.from_numpy(passes.mask).float()[:, None]
+        inner = [F.avg_pool2d(m[None], 8)[0, 0] > 0.999 for m in whole]
+        moved = (shift + 7) // 8
+        both = inner[0][:, :32 - moved] & inner[1][:, moved:]
+        found = float((here[:, :, :32 - moved] * there[:, :, moved:])[:, both].mean())
+        assert found == pytest.approx(overlap if shift != 2 else 0.25, abs=0.06)
+        outside = (F.max_pool2d(whole, 8)[:, 0] == 0).all(0)
+        assert torch.equal(here[:, outside], there[:, outside]), "the background stays where it is"
+
+
+def test_noise_on_surroundings_follows_the_world():
+    passes = samples.passes(2, 64, 0)
+    props = np.where(passes.mask > 0, passes.mask, 9).astype(np.uint16)
+    middle = (np.arange(64) + 0.5) * 0.1
+    place = np.stack(np.broadcast_arrays(middle[None, None, :], middle[None, :, None], 0.0), -1)
+    world = np.repeat(place, 2, 0).astype(np.float32)
+    world[1, ..., 0] += 0.8
+    seen = replace(passes, object_index=props, position=world)
+    first, second = surface_noise(seen, (16, 8, 8), 3, 0.1)
+    empty = (F.max_pool2d(torch.from_numpy(passes.mask).float()[:, None], 8)[:, 0] == 0).all(0)
+    both = empty[:, 1:] & empty[:, :-1]
+    assert torch.equal(first[:, :, 1:][:, both], second[:, :, :-1][:, both]), "the camera moved by one latent pixel"
+
+
+def test_mixed_noise_keeps_its_variance():
+    one, other = torch.randn(2, 1, 64, 64, 64)
+    found = mixed(one, other, 0.9)
+    assert float(found.std()) == pytest.approx(1, abs=0.02)
+    assert float((found * other).mean()) == pytest.approx(0.9**0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("scheduler", ["lcm", "tcd", "euler", "dpm++"])
+def test_few_steps_and_other_schedulers_make_key_frames_too(starter, walk, scheduler):
+    method = msgspec.structs.replace(KEYED, surface_noise=0.5)
+    request = samples.request(6, steps=4, method=method, scheduler=scheduler, guidance_scale=1.0)
+    frames = np.stack(list(ShotPipeline(starter, request, walk, Watch()).frames()))
+    assert frames.shape == (6, 64, 64, 3) and frames.std() > 5
