@@ -55,7 +55,7 @@ def _cells(passes: FramePasses, frame: int, side: float) -> np.ndarray:
         kind[standing] = _WORLD
     lattice = np.floor(places.astype(np.float64) / side).astype(np.int64).astype(np.uint64)
     lattice[index == 0] = 0
-    lattice[index == 0, :2] = np.stack(np.mgrid[0:height, 0:width], -1)[index == 0].astype(np.uint64)
+    lattice[index == 0, :2] = np.moveaxis(np.indices((height, width)), 0, -1)[index == 0].astype(np.uint64)
     out = _scrambled(kind * np.uint64(1 << 20) + index)
     for axis in range(3):
         out = _scrambled(out * _GOLDEN + lattice[..., axis])

@@ -223,3 +223,53 @@ def test_the_look_goes_onto_the_character_and_onto_no_other(session, shot_scene,
             bpy.ops.latentman.as_material()
     finally:
         operators.unregister()
+
+
+def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(session, shot_scene, character, tmp_path, monkeypatch):
+    from blender_addon import operators, properties
+    from blender_addon.operators import generate
+
+    operators.register()
+    try:
+        monkeypatch.setattr(generate, "session", session)
+        settings = properties.of(bpy.context)
+        settings.character, settings.output, settings.steps, settings.preset = character, str(tmp_path), 3, "surface"
+        settings.width = settings.height = 64
+        settings.use_scene_range, settings.frame_start, settings.frame_end = False, 1, 4
+
+        def make():
+            assert bpy.ops.latentman.generate() == {"FINISHED"}
+            assert wait_until(session, lambda: session.generation.done, 200) and session.generation.succeeded, \
+                session.generation.error
+            return session.generation.report["frames"]
+
+        def raise_an_arm(frame):
+            bone = character.pose.bones["left_shoulder"]
+            for near in (frame - 1, frame + 1, frame):
+                bpy.context.scene.frame_set(near)
+                if near == frame:
+                    bone.rotation_quaternion = (0.8, 0.6, 0.0, 0.0)
+                bone.keyframe_insert("rotation_quaternion", frame=near)
+
+        assert not bpy.ops.latentman.keep_look.poll() and not bpy.ops.latentman.new_look.poll()
+        assert make() == {"made": 4, "kept": 0}
+        raise_an_arm(3)
+        assert make() == {"made": 1, "kept": 3}
+        settings.only_changed = False
+        assert session.generation.request.look and make() == {"made": 4, "kept": 0} and not session.generation.request.look
+        assert bpy.ops.latentman.keep_look() == {"FINISHED"}
+        kept = settings.results[settings.active_result].job
+        assert character.latentman_look == kept and character.latentman_look_prompt == settings.prompt
+        settings.prompt = "a robot on a stage"
+        assert make() == {"made": 4, "kept": 0} and session.generation.request.look == kept
+        settings.preset = "latentman"
+        with pytest.raises(RuntimeError, match="cannot keep a look"):
+            bpy.ops.latentman.generate()
+        assert bpy.ops.latentman.new_look() == {"FINISHED"} and not character.latentman_look
+        character.latentman_look = "f" * 24
+        settings.preset = "surface"
+        assert bpy.ops.latentman.generate() == {"FINISHED"}
+        wait_until(session, lambda: session.generation.done, 60)
+        assert "does not have the kept look" in session.generation.error
+    finally:
+        operators.unregister()
