@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FRAMES, STEPS, SIZE = 8, 8, 256
 #: row -> the laboratory's variant
 ROWS = {"controlnet": "per_frame", "cross_frame_attention": "cross_frame", "sla": "sla", "pwg_full": "latentman",
-        "pwg_decoder": "pwg_decoder", "pwg_linear": "pwg_linear"}
+        "pwg_decoder": "pwg_decoder", "pwg_linear": "pwg_linear", "surface": "surface", "surface_fast": "surface_fast",
+        "surface_quality": "surface_quality"}
+#: frames and steps of a usual shot: key frames pay once there are more frames than keys
+SHOT = (24, 20)
 
 
 def plan() -> list[tuple[str, str, int, int, int]]:
@@ -24,6 +27,8 @@ def plan() -> list[tuple[str, str, int, int, int]]:
     base = [(row, variant, FRAMES, STEPS, SIZE) for row, variant in ROWS.items()]
     growth = [(f"{row}_{frames}_frames", ROWS[row], frames, 4, SIZE)
               for row in ("controlnet", "pwg_full") for frames in (8, 24, 96)]
+    growth += [(f"surface_{frames}_frames", "surface", frames, 4, SIZE) for frames in (24, 96, 196)]
+    growth += [(f"{row}_shot", ROWS[row], *SHOT, SIZE) for row in ("controlnet", "pwg_full", "surface", "surface_fast")]
     growth += [(f"pwg_full_{steps}_steps", "latentman", FRAMES, steps, SIZE) for steps in (4, 16)]
     return growth + base + [(f"pwg_full_{size}_pixels", "latentman", FRAMES, 4, size) for size in (192, 384)]
 

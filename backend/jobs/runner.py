@@ -95,7 +95,7 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
             job.write_frame(index, image)
             send_frame(index, image)
     measuring = time.perf_counter()
-    images = np.stack([job.read_frame(n) for n in range(len(job.request.frames))])
+    images = job.images()
     figures = consistency(images, passes)
     watch.timed("measuring", measuring)
     gathering = time.perf_counter()

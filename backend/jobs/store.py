@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,10 @@ class Job:
         """(H, W, 3) uint8."""
         with Image.open(self.frame_path(index)) as picture:
             return np.asarray(picture.convert("RGB"))
+
+    def images(self) -> StoredImages:
+        """All frames, read when they are asked for."""
+        return StoredImages(self)
 
     def write_frame(self, index: int, image: np.ndarray) -> None:
         """Store a frame; after this it is never lost."""
@@ -150,6 +155,21 @@ class Job:
         """Mark the job as finished."""
         write_atomically(self.folder / "report.json", json.dumps(report, indent=1).encode())
         (self.folder / "latents.npz").unlink(missing_ok=True)
+
+
+class StoredImages(Sequence[np.ndarray]):
+    """The finished frames of a job, (H, W, 3) uint8 each, of which one is in memory at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __len__(self) -> int:
+        return len(self._job.request.frames)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._job.read_frame(index)
 
 
 class JobStore:

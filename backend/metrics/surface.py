@@ -5,15 +5,18 @@ Colours are floats on the 0..255 scale; only pixels inside the eroded silhouette
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter
 
-from backend.video.correspondence import surface_frames, surface_matches
+from backend.video.correspondence import SurfaceFrame, match, reference_pixels, surface_frame, surface_frames
 from shared.shot import FramePasses
 
+#: frames (H, W, 3) uint8, as one array or one after the other
+Images = np.ndarray | Sequence[np.ndarray]
 #: pixels taken off the silhouette, where one pixel mixes two surfaces
 EROSION = 2
 #: pixels; what is coarser is shading and belongs to the low band, what is finer is texture
@@ -29,18 +32,22 @@ def inner_masks(passes: FramePasses) -> np.ndarray:
     return np.stack([binary_erosion(mask, iterations=EROSION) for mask in passes.mask > 0])
 
 
-def pair_errors(images: np.ndarray, passes: FramePasses) -> tuple[float, int, int]:
-    """(sum of squared differences, matched pixels, visible pixels) over consecutive frames (F, H, W, 3) uint8."""
-    frames, masks = images.astype(np.float64), inner_masks(passes)
-    matches = surface_matches(passes, masks.shape[1], masks.shape[2], "prev")
+def pair_errors(images: Images, passes: FramePasses) -> tuple[float, int, int]:
+    """(sum of squared differences, matched pixels, visible pixels) over consecutive frames, which are looked at one
+    after the other."""
     error, matched, visible = 0.0, 0, 0
-    for n in range(1, len(frames)):
-        here, there = matches.target_pixels[n], matches.reference_pixels[n]
-        inner = masks[n].ravel()[here] & masks[n - 1].ravel()[there]
-        a, b = frames[n].reshape(-1, 3)[here[inner]], frames[n - 1].reshape(-1, 3)[there[inner]]
-        error += float(((a - b) ** 2).mean(1).sum())
-        matched += int(inner.sum())
-        visible += int(masks[n].sum())
+    before: tuple[np.ndarray, np.ndarray, SurfaceFrame] | None = None
+    for n in range(len(images)):
+        mask = binary_erosion(passes.mask[n] > 0, iterations=EROSION)
+        now = images[n].reshape(-1, 3).astype(np.float64), mask, surface_frame(passes.rest[n], passes.surface_index[n])
+        if before is not None:
+            here, places = match(now[2], before[2], *mask.shape)
+            there = reference_pixels(places, *mask.shape)
+            inner = mask.ravel()[here] & before[1].ravel()[there]
+            error += float(((now[0][here[inner]] - before[0][there[inner]]) ** 2).mean(1).sum())
+            matched += int(inner.sum())
+            visible += int(mask.sum())
+        before = now
     return error, matched, visible
 
 

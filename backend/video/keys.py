@@ -8,8 +8,8 @@ import numpy as np
 
 from shared.shot import FramePasses, Keys
 
-from .correspondence import SurfaceFrame, surface_frames
-from .lattice import SurfaceTexture, cell_side, packed, unpacked
+from .correspondence import SurfaceFrame, surface_frame
+from .lattice import SurfaceTexture, cell_side, packed, sampled, unpacked
 from .selection import frames_of
 
 #: side of the cells that are to be covered, in the cells of a texture
@@ -35,9 +35,9 @@ def choose_keys(passes: FramePasses, among: list[int], settings: Keys, known: Su
     Of the surface that the frames show, each key frame shows at least the share ``least_gain`` that neither the key frames before
     it nor the ``known`` texture show, or only much worse. Empty when everything is known. Linear in the number of pixels.
     """
-    frames = surface_frames(frames_of(passes, among))
-    side = COARSE * (known.side if known else cell_side(frames))
-    seen = [_seen(frame, side) for frame in frames]
+    side = COARSE * (known.side if known else cell_side(sampled(frames_of(passes, among))))
+    # prepared frames are large: one at a time
+    seen = [_seen(surface_frame(passes.rest[n], passes.surface_index[n]), side) for n in among]
     cells, index = np.unique(np.concatenate([found for found, _ in seen]), return_inverse=True)
     ends = np.cumsum([0, *(len(found) for found, _ in seen)])
     views = [(index.ravel()[a:b], view) for (a, b), (_, view) in zip(pairwise(ends), seen, strict=True)]
@@ -49,7 +49,7 @@ def choose_keys(passes: FramePasses, among: list[int], settings: Keys, known: Su
         large = packed(np.floor((place + 0.5) * known.side / side).astype(np.int64), ids)
         covered[np.isin(cells, large)] = GOOD_SIGHT
     keys: list[int] = []
-    while len(keys) < min(settings.count, len(frames)):
+    while len(keys) < min(settings.count, len(among)):
         gains = [float(np.clip(view - covered[where], 0, None).sum()) for where, view in views]
         first = int(np.argmax(gains))
         if gains[first] <= settings.least_gain * float(best.sum()):

@@ -6,7 +6,7 @@ trilinear and linear in the number of pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 
 from shared.shot import FramePasses
 
-from .correspondence import SurfaceFrame, surface_frames
+from .correspondence import SurfaceFrame, surface_frame, surface_frames
 
 #: side of a cell in typical pixel footprints
 CELL = 1.0
@@ -26,6 +26,8 @@ FEATHER = 3.0
 LEAST_WEIGHT = 1e-3
 #: a look along the surface, or from far, still has this share of a say
 LEAST_SIGHT = 0.02
+#: frames that speak for a whole shot
+SAMPLED = 8
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 #: bits of a place along an axis and of an object's number in a cell's packed number
 _BITS, _ID_BITS = 18, 9
@@ -44,7 +46,13 @@ def unpacked(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return place, cells >> 3 * _BITS
 
 
-def cell_side(frames: list[SurfaceFrame]) -> float:
+def sampled(passes: FramePasses, count: int = SAMPLED) -> Iterator[SurfaceFrame]:
+    """Up to ``count`` prepared frames, spread over a shot, one after the other."""
+    for n in np.unique(np.linspace(0, passes.frame_count - 1, min(count, passes.frame_count)).round().astype(int)):
+        yield surface_frame(passes.rest[n], passes.surface_index[n])
+
+
+def cell_side(frames: Iterable[SurfaceFrame]) -> float:
     """The side of a cell in metres that suits a shot."""
     sizes = [frame.footprint for frame in frames if len(frame.pixels)]
     return CELL * float(np.median(sizes)) if sizes else 1.0

@@ -14,8 +14,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from shared.shot import FramePasses, ShotError
 
-from .correspondence import surface_frames
-from .lattice import SurfaceTexture, sight
+from .lattice import SurfaceTexture, sampled, sight
 
 #: pixels around characters in which a frame's background mixes with them
 HALO = 3
@@ -124,7 +123,7 @@ def check_surface(texture: SurfaceTexture, passes: FramePasses) -> None:
     """
     near_pixels = inside_pixels = 0
     vague = texture.coarser(texture.side * NEAR)
-    for frame in surface_frames(passes):
+    for frame in sampled(passes):
         if not len(frame.pixels):
             continue
         exact, rough = sight(frame, texture.side), sight(frame, vague.side)

@@ -11,11 +11,10 @@ import torch
 from backend.models.loading import ImageModel, TextConditions
 from shared.shot import FramePasses, ShotError, ShotRequest
 
-from .correspondence import surface_frames
 from .denoising import Denoising, Room, latent_size
 from .fusion import TextureFusion
 from .keys import choose_keys
-from .lattice import cell_side
+from .lattice import cell_side, sampled
 from .look import Look, Plate
 from .noise import initial_noise, mixed, surface_noise
 from .prediction import guided
@@ -165,7 +164,7 @@ class ShotPipeline:
     def _cell_side(self) -> float:
         """The side of the shot's noise cells in metres: whichever frames are made, they are the same."""
         if self._side == 0.0:
-            self._side = cell_side(surface_frames(self._passes))
+            self._side = cell_side(sampled(self._passes))
         return self._side
 
     def _fusion(self, rows: list[int], look: Look | None, *, learning: bool) -> TextureFusion | None:

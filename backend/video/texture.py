@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import binary_erosion
 
@@ -29,7 +31,7 @@ def _sight(rest: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(span) & (span < JUMP * usual) & (span > 0), 1 / np.maximum(span, 1e-9), 0.0)
 
 
-def gather(images: np.ndarray, passes: FramePasses, character: int = 1, size: int = SIZE) -> np.ndarray | None:
+def gather(images: Sequence[np.ndarray], passes: FramePasses, character: int = 1, size: int = SIZE) -> np.ndarray | None:
     """(size, size, 4) uint8: what the frames (F, H, W, 3) uint8 show of a character, on its texture map, row 0 at v = 1.
 
     A texel takes the mean of the pixels that see it, in linear light, each weighted by how closely it sees the surface; small

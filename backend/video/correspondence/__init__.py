@@ -7,9 +7,9 @@ positions, ``densepose`` the paper's own source of parts and coordinates. In go 
 from .background import background_matches
 from .hungarian import hungarian_matches, hungarian_pair
 from .matches import Matches, shrink
-from .surface import SurfaceFrame, background_frames, match, surface_frames, surface_matches
+from .surface import SurfaceFrame, background_frames, match, reference_pixels, surface_frame, surface_frames, surface_matches
 
 __all__ = [
-    "Matches", "SurfaceFrame", "background_frames", "background_matches", "hungarian_matches", "hungarian_pair", "match", "shrink",
-    "surface_frames", "surface_matches",
+    "Matches", "SurfaceFrame", "background_frames", "background_matches", "hungarian_matches", "hungarian_pair", "match",
+    "reference_pixels", "shrink", "surface_frame", "surface_frames", "surface_matches",
 ]
