@@ -121,7 +121,7 @@ def check_surface(texture: SurfaceTexture, passes: FramePasses) -> None:
 
     Where a known surface is near, the same character's pixels lie in known cells; another's cross them here and there.
     """
-    near_pixels = inside_pixels = 0
+    near_pixels = inside_pixels = seen_pixels = 0
     vague = texture.coarser(texture.side * NEAR)
     for frame in sampled(passes):
         if not len(frame.pixels):
@@ -129,8 +129,9 @@ def check_surface(texture: SurfaceTexture, passes: FramePasses) -> None:
         exact, rough = sight(frame, texture.side), sight(frame, vague.side)
         near = (vague.rows(torch.from_numpy(rough.corners)) >= 0).any(1)
         inside = (texture.rows(torch.from_numpy(exact.corners)) >= 0).any(1)
+        seen_pixels += len(frame.pixels)
         near_pixels += int(near.sum())
         inside_pixels += int((inside & near).sum())
-    if not len(texture.cells) or (near_pixels > FEW and inside_pixels < SAME_SURFACE * near_pixels):
+    if near_pixels > FEW and inside_pixels < SAME_SURFACE * near_pixels or (seen_pixels and not len(texture.cells)):
         raise ShotError("look", "The kept look belongs to another character, or to another shape of this one; choose 'New Look', "
                                 "or generate with the character that it was made for.")

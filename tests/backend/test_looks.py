@@ -344,3 +344,17 @@ def test_few_steps_and_other_schedulers_make_key_frames_too(starter, walk, sched
     request = samples.request(6, steps=4, method=method, scheduler=scheduler, guidance_scale=1.0)
     frames = np.stack(list(ShotPipeline(starter, request, walk, Watch()).frames()))
     assert frames.shape == (6, 64, 64, 3) and frames.std() > 5
+
+
+@pytest.mark.parametrize("frames, empty", [(1, ()), (1, (0,)), (4, (2,)), (4, (0, 1, 2, 3))])
+def test_single_frames_and_frames_without_a_character(starter, walk, tmp_path, frames, empty):
+    arrays = {name: array[:frames].copy() for name, array in walk.arrays().items()}
+    for array in arrays.values():
+        array[list(empty)] = 0
+    request, store = samples.request(frames, steps=4, method=KEYED), JobStore(tmp_path)
+    job, sent = _run(store, request, FramePasses(**arrays))
+    assert isinstance(sent[-1][0], Finished) and job.finished_frames() == list(range(frames))
+    (job.folder / "report.json").unlink()
+    job.frame_path(frames - 1).unlink()
+    _, sent = _run(store, request, FramePasses(**arrays))
+    assert isinstance(sent[-1][0], Finished), "what was lost is made from the stored look"
