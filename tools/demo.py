@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 import bpy
+import msgspec
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from blender_addon import command_line, properties
 from blender_addon.character.body_model import MANNEQUIN, load
@@ -82,6 +83,23 @@ def side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[
     return out
 
 
+def beside_each_other(made: dict[str, Generation], folder: Path) -> list[Path]:
+    """The same frames of several presets next to each other, under their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    out = []
+    for n in sorted(next(iter(made.values())).frames):
+        tiles = []
+        for preset, generation in made.items():
+            with Image.open(generation.frames[n]) as frame:
+                tile = Image.new("RGB", (frame.width * 2, frame.height * 2 + 32), "white")
+                tile.paste(frame.convert("RGB").resize((frame.width * 2, frame.height * 2), Image.Resampling.NEAREST), (0, 32))
+            ImageDraw.Draw(tile).text((8, 4), preset, fill="black", font_size=20)
+            tiles.append(np.asarray(tile))
+        out.append(folder / generation.frames[n].name)
+        Image.fromarray(np.concatenate(tiles, 1)).save(out[-1])
+    return out
+
+
 def overview(frames: list[Path], path: Path, columns: int = 6) -> None:
     """A few frames in one picture, depth above UV above result."""
     chosen = [frames[round(n)] for n in np.linspace(0, len(frames) - 1, min(columns, len(frames)))]
@@ -119,13 +137,15 @@ def write_report(folder: Path, report: dict) -> None:
 
     pictures = "".join(f'<img src="side_by_side/{n:04d}.png" alt="frame {n}">' for n in report["settings"]["frames"][::4])
     sections = "".join(f"<h2>{name}</h2>{table(report[name])}"
-                       for name in ("consistency", "seconds", "settings", "method", "versions"))
+                       for name in ("presets", "consistency", "seconds", "settings", "method", "versions"))
+    several = len(report["presets"]) > 1
+    beside = "<h2>Presets beside each other</h2><video src=beside.mp4 controls loop></video>" if several else ""
     (folder / "report.html").write_text(
         "<!doctype html><meta charset=utf-8><title>LatentMan demo</title><style>body{font:15px sans-serif;max-width:1100px;"
         "margin:2em auto}td{padding:2px 12px;border-bottom:1px solid #ddd}img,video{width:100%;max-width:768px;"
         "display:block;margin:6px 0}</style>"
         "<h1>LatentMan demo</h1><p>Depth, UV and result of the same frames; consistency figures are on "
-        f"the 0..255 scale, squared, lower is steadier.</p><video src=demo.mp4 controls loop></video>{pictures}{sections}")
+        f"the 0..255 scale, squared, lower is steadier.</p><video src=demo.mp4 controls loop></video>{pictures}{beside}{sections}")
 
 
 def main() -> int:
@@ -149,6 +169,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fps", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--preset", default="surface")
+    parser.add_argument("--beside", default="cross_frame,latentman", help="presets to show the same shot with; '' for none")
     parser.add_argument("--seed", type=int, default=3)
     return parser.parse_args()
 
@@ -180,23 +201,30 @@ def _run(args: argparse.Namespace) -> int:
             seconds["motion"] = time.perf_counter() - mark
         request = ShotRequest(prompt=args.prompt, width=256, height=256, frames=tuple(range(1, args.frames + 1)),
                               fps=float(args.fps), seed=args.seed, preset=args.preset, steps=args.steps)
-        session.generation = generation = Generation(
-            bpy.context, armature, request, session.client, args.out / "frames", folder_per_job=False,
-            keep_passes=args.out / "passes", on_message=console.show)
-        while not generation.done:
-            session.pump()
-            time.sleep(0.002)
+        made: dict[str, Generation] = {}
+        for preset in (args.preset, *(name for name in args.beside.split(",") if name)):
+            own = preset == args.preset
+            console.say("preset", message=f"{preset}:")
+            session.generation = generation = Generation(
+                bpy.context, armature, msgspec.structs.replace(request, preset=preset), session.client,
+                args.out / ("frames" if own else f"frames_{preset}"), folder_per_job=False,
+                keep_passes=args.out / "passes" if own else None, on_message=console.show)
+            command_line.wait_until(session, lambda generation=generation: generation.done)  # type: ignore[misc]
+            if not generation.succeeded:
+                print(generation.error or "The generation did not finish.")
+                return 1
+            made[preset] = generation
     finally:
         session.stop()
-    if not generation.succeeded:
-        print(generation.error or "The generation did not finish.")
-        return 1
+    generation = made[args.preset]
     mark = time.perf_counter()
     frames = [generation.frames[n] for n in sorted(generation.frames)]
     passes, _ = passes_folder.load(args.out / "passes")
     together = side_by_side(passes, frames, args.out / "side_by_side")
     overview(together, args.out / "overview.png")
     write_video(together, args.fps, args.out / "demo.mp4")
+    if len(made) > 1:
+        write_video(beside_each_other(made, args.out / "beside"), args.fps, args.out / "beside.mp4")
     seconds["video"] = time.perf_counter() - mark
     add_image_strip(scene, frames, scene.frame_start, args.prompt)
     scene.frame_set(1)
@@ -206,6 +234,9 @@ def _run(args: argparse.Namespace) -> int:
                          **{f"backend: {k}": v for k, v in report["seconds"].items()},
                          "total": round(time.perf_counter() - started, 3)}
     report["versions"] = report["versions"] | {"blender": bpy.app.version_string, "system": platform.platform()}
+    report["presets"] = {name: {"hmse": one.report["consistency"]["hmse"],
+                                "background_mse": one.report["consistency"]["background_mse"],
+                                "seconds": round(one.seconds["backend"], 1)} for name, one in made.items() if one.report}
     write_report(args.out, report)
     console.say("done", message=f"{args.out}: demo.blend, demo.mp4, frames/, report.html; "
                                 f"hmse {report['consistency']['hmse']}, {report['seconds']['total']:.0f} s in all")

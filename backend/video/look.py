@@ -132,6 +132,6 @@ def check_surface(texture: SurfaceTexture, passes: FramePasses) -> None:
         seen_pixels += len(frame.pixels)
         near_pixels += int(near.sum())
         inside_pixels += int((inside & near).sum())
-    if near_pixels > FEW and inside_pixels < SAME_SURFACE * near_pixels or (seen_pixels and not len(texture.cells)):
+    if (near_pixels > FEW and inside_pixels < SAME_SURFACE * near_pixels) or (seen_pixels and not len(texture.cells)):
         raise ShotError("look", "The kept look belongs to another character, or to another shape of this one; choose 'New Look', "
                                 "or generate with the character that it was made for.")
