@@ -20,7 +20,8 @@ from .network import FEATURES, MDM, Architecture
 #: what args.json leaves out in older checkpoints
 DEFAULTS: dict[str, Any] = {"arch": "trans_enc", "text_encoder_type": "clip", "mask_frames": False, "use_ema": False,
                             "diffusion_steps": 1000, "pred_len": 0, "latent_dim": 512, "layers": 8, "dataset": "humanml",
-                            "emb_trans_dec": False, "toe_height": 0.0}
+                            "emb_trans_dec": False, "context_len": 0, "emb_policy": "add", "multi_target_cond": False,
+                            "toe_height": 0.0, "root_emphasis": 1.0}
 TEXT_WIDTHS = {"clip": 512, "bert": 768}
 #: the least standard deviation of root velocities in HumanML3D's own statistics; the evaluators' are 25 times smaller
 LEAST_ROOT_STD = 0.01
@@ -69,8 +70,8 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
     arguments = DEFAULTS | _arguments(path.with_name("args.json"))
     if arguments["dataset"] != "humanml":
         raise MotionError(f"The checkpoint was trained on '{arguments['dataset']}'; only HumanML3D's layout is understood.")
-    if arguments["pred_len"]:
-        raise MotionError("The checkpoint is autoregressive (DiP); choose one that makes whole motions.")
+    if arguments["multi_target_cond"]:
+        raise MotionError("The checkpoint takes targets for joints as well; choose one that takes a text alone.")
     if arguments["arch"] not in ("trans_enc", "trans_dec") or arguments["emb_trans_dec"]:
         raise MotionError(f"The architecture '{arguments['arch']}' is unknown; trans_enc and trans_dec are supported.")
     kind = arguments["text_encoder_type"]
@@ -80,6 +81,8 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
     shape = Architecture(latent=int(arguments["latent_dim"]), layers=int(arguments["layers"]),
                          decoder=arguments["arch"] == "trans_dec", feedforward=int(arguments.get("ff_size", 1024)),
                          heads=int(arguments.get("num_heads", 4)), mask_frames=bool(arguments["mask_frames"]),
+                         context=int(arguments["context_len"]) if arguments["pred_len"] else 0,
+                         predicted=int(arguments["pred_len"]), time_token=arguments["emb_policy"] != "add",
                          text_width=int(arguments.get("text_width", TEXT_WIDTHS[kind])))
     network = MDM(shape)
     wanted = {name for name in network.state_dict() if not name.endswith(".pe")}
@@ -93,7 +96,7 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
     except RuntimeError as error:
         raise MotionError(f"{path.name} has parameters of other sizes than args.json says: {str(error).splitlines()[-1].strip()}"
                           ) from error
-    mean, std = _statistics(statistics or path.parent)
+    mean, std = _statistics(statistics or path.parent, float(arguments["root_emphasis"]))
     return MotionModel(network.eval().requires_grad_(False), int(arguments["diffusion_steps"]), kind, mean, std,
                        float(arguments["toe_height"]), path.parent)
 
@@ -106,7 +109,7 @@ def _arguments(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(folder: Path, emphasis: float) -> tuple[np.ndarray, np.ndarray]:
     try:
         mean, std = (np.load(folder / f"{name}.npy", allow_pickle=False).astype(np.float32) for name in ("Mean", "Std"))
     except (OSError, ValueError) as error:
@@ -114,7 +117,7 @@ def _statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
                           "--statistics.") from error
     if mean.shape != (FEATURES,) or std.shape != (FEATURES,) or not np.isfinite(mean).all() or not (std > 0).all():
         raise MotionError(f"The statistics in {folder} are no {FEATURES} means and positive deviations; copy HumanML3D's.")
-    if float(std[1:3].min()) < LEAST_ROOT_STD:
+    if float(std[1:3].min()) * emphasis < LEAST_ROOT_STD:
         raise MotionError(f"The statistics in {folder} are those of the evaluators, which would crush the root's motion; copy "
                           "HumanML3D's own Mean.npy and Std.npy.")
     return mean, std

@@ -61,18 +61,30 @@ def make(model: MotionModel, request: MotionRequest, encode_text: Callable[[str]
     """Sample a request's motions; what is ``kept`` comes out as it was, but for the normalisation's rounding.
 
     Motions longer than 9.8 s and several sentences are made one segment after the other, each of which begins with the last
-    second of the one before it. Models that were trained without masking are run on 196 frames and cut, as in training. Models that
+    second of the one before it. Autoregressive models (DiP) begin with somebody who stands and go on from their own last frames.
+    Models that were trained without masking are run on 196 frames and cut, as in training. Models that
     say where toes stand have their motions taken out of the ground, unless parts are kept. Raises ``MotionError``.
     """
     passes = segments(sentences(request), frame_count(request))
     if kept is not None and len(passes) > 1:
         raise MotionError("Parts of a motion can be kept with one sentence and at most 9.8 seconds.")
+    if kept is not None and model.network.shape.predicted:
+        raise MotionError("This model makes motions piece by piece and cannot keep parts of one; choose another model.")
     generator = torch.Generator().manual_seed(request.seed)
     chain = request.steps or model.diffusion_steps
     made, cut = np.empty((request.variants, 0, model.network.shape.features), np.float32), False
+    if model.network.shape.predicted:
+        passes = pieces(sentences(request), frame_count(request), model.network.shape.predicted)
+        made = np.tile(standing(model), (request.variants, 1, 1))
     for n, segment in enumerate(passes):
         text = encode_text(segment.text)
         cut |= text.cut
+        if model.network.shape.predicted:
+            new = _sample(model, request, text, device, model.network.shape.predicted, model.network.shape.predicted, None,
+                          generator, lambda step, n=n: step_done(n * chain + step, len(passes) * chain),  # type: ignore[misc]
+                          made[:, -model.network.shape.context:])
+            made = np.concatenate([made, new[:, :segment.frames]], 1)
+            continue
         frames = segment.frames + segment.overlap
         length = frames if model.network.shape.mask_frames else MAX_FRAMES
         pins = pins_of(kept, model, request.variants, length) if kept is not None else None
@@ -81,13 +93,28 @@ def make(model: MotionModel, request: MotionRequest, encode_text: Callable[[str]
         new = _sample(model, request, text, device, frames, length, pins, generator,
                       lambda step, n=n: step_done(n * chain + step, len(passes) * chain))  # type: ignore[misc]
         made = np.concatenate([made, new[:, segment.overlap:]], 1)
-    found = made * model.std + model.mean
+    found = made[:, model.network.shape.context:] * model.std + model.mean
     if not np.isfinite(found).all():
         raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
     if model.toe_height and kept is None:
         found = grounded(found, model.toe_height)
     notices = ("The text is longer than the model reads; its end was left out.",) if cut else ()
     return MadeMotion(found.astype(np.float32), notices)
+
+
+def pieces(texts: list[str], frames: int, most: int) -> list[Segment]:
+    """The passes of an autoregressive model: up to ``most`` new frames each, the sentences sharing the time equally."""
+    ends = np.linspace(0, frames, len(texts) + 1).round().astype(int)
+    return [Segment(text, min(most, int(end) - first), 0)
+            for text, start, end in zip(texts, ends, ends[1:], strict=False) for first in range(start, end, most)]
+
+
+def standing(model: MotionModel) -> np.ndarray:
+    """(context, 263) normalised: a person who stands still in the mean pose, from which an autoregressive model begins."""
+    still = model.mean.copy()
+    # turn and velocity of the root, velocities of the joints; the feet are on the ground
+    still[:3], still[193:259], still[259:] = 0.0, 0.0, 1.0
+    return np.tile((still - model.mean) / model.std, (model.network.shape.context, 1)).astype(np.float32)
 
 
 def _continued(before: np.ndarray, length: int) -> Pins:
@@ -99,14 +126,16 @@ def _continued(before: np.ndarray, length: int) -> Pins:
 
 
 def _sample(model: MotionModel, request: MotionRequest, text: EncodedText, device: torch.device, frames: int, length: int,
-            pins: Pins | None, generator: torch.Generator, step_done: Callable[[int], None]) -> np.ndarray:
+            pins: Pins | None, generator: torch.Generator, step_done: Callable[[int], None], prefix: np.ndarray | None = None,
+            ) -> np.ndarray:
     """(N, frames, 263) normalised."""
     noise = torch.randn((request.variants, length, model.network.shape.features), generator=generator).to(device)
     vectors = text.vectors.to(device).expand(request.variants, -1, -1)
     padding = text.padding.to(device).expand(request.variants, -1) if text.padding is not None else None
     lengths = torch.full((request.variants,), frames, device=device)
     pins = None if pins is None else Pins(pins.values.to(device), pins.mask.to(device))
-    denoise = guided(model.network.to(device), vectors, request.guidance_scale, text_mask=padding, lengths=lengths)
+    denoise = guided(model.network.to(device), vectors, request.guidance_scale, text_mask=padding, lengths=lengths,
+                     prefix=None if prefix is None else torch.from_numpy(prefix).to(device))
     schedule = Schedule(model.diffusion_steps)
     if request.steps:
         made = sample_ddim(denoise, schedule, noise, request.steps, pins, step_done)

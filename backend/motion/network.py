@@ -21,7 +21,8 @@ class Architecture:
     """The sizes of a network. ``decoder`` models look at the text's tokens as memory; others take one text vector.
 
     ``text_width`` is the width of the text encoder: 512 for CLIP ViT-B/32, 768 for DistilBERT. ``mask_frames`` says that frames
-    after a motion's length were masked in training.
+    after a motion's length were masked in training. Autoregressive models (DiP) go on for ``predicted`` frames after ``context``
+    given ones; ``time_token`` says that their decoder has the timestep as a token of its own beside the words.
     """
 
     latent: int = 512
@@ -33,6 +34,9 @@ class Architecture:
     mask_frames: bool = False
     features: int = FEATURES
     dropout: float = 0.1
+    context: int = 0
+    predicted: int = 0
+    time_token: bool = False
 
 
 class PositionalEncoding(nn.Module):
@@ -95,24 +99,30 @@ class MDM(nn.Module):
         self.output_process = _PoseOut(shape.features, shape.latent)
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor | None = None,
-                lengths: torch.Tensor | None = None) -> torch.Tensor:
+                lengths: torch.Tensor | None = None, prefix: torch.Tensor | None = None) -> torch.Tensor:
         """(B, T, F) noisy motion, (B,) timesteps, text (B, S, W) -> (B, T, F).
 
         One text vector has S = 1; zeros stand for no text. ``text_mask`` (B, S) is True where a token is padding; ``lengths``
-        (B,) are used by models that mask frames.
+        (B,) are used by models that mask frames; ``prefix`` (B, ``context``, F) are the clean frames before x that autoregressive
+        models go on from.
         """
         time = self.embed_timestep(timesteps)
         words = self.embed_text(text.transpose(0, 1))
-        poses = self.input_process.poseEmbedding(x.transpose(0, 1))
+        given = 0 if prefix is None else prefix.shape[1]
+        whole = x if prefix is None else torch.cat([prefix.to(x), x], 1)
+        poses = self.input_process.poseEmbedding(whole.transpose(0, 1))
         padding = None
         if self.shape.mask_frames and lengths is not None:
-            padding = torch.arange(x.shape[1], device=x.device)[None] >= lengths[:, None]
+            padding = torch.arange(whole.shape[1], device=x.device)[None] >= given + lengths[:, None]
         if self.shape.decoder:
             poses = self.sequence_pos_encoder(poses)
-            out = self.seqTransDecoder(poses, words + time, tgt_key_padding_mask=padding, memory_key_padding_mask=text_mask)
+            memory = torch.cat([time, words]) if self.shape.time_token else words + time
+            if self.shape.time_token and text_mask is not None:
+                text_mask = torch.cat([torch.zeros_like(text_mask[:, :1]), text_mask], 1)
+            out = self.seqTransDecoder(poses, memory, tgt_key_padding_mask=padding, memory_key_padding_mask=text_mask)
         else:
             tokens = self.sequence_pos_encoder(torch.cat([words + time, poses]))
             if padding is not None:
                 padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], 1)
             out = self.seqTransEncoder(tokens, src_key_padding_mask=padding)[1:]
-        return self.output_process.poseFinal(out).transpose(0, 1)
+        return self.output_process.poseFinal(out[given:]).transpose(0, 1)

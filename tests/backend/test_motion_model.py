@@ -24,7 +24,7 @@ from backend.models.registry import STARTER  # noqa: E402
 from backend.motion.checkpoints import load_checkpoint  # noqa: E402
 from backend.motion.diffusion import Pins, Schedule, cosine_betas, guided, sample_ddim, sample_ddpm  # noqa: E402
 from backend.motion.features import encode  # noqa: E402
-from backend.motion.generate import OVERLAP, make, segments  # noqa: E402
+from backend.motion.generate import OVERLAP, make, segments, standing  # noqa: E402
 from backend.motion.network import MDM, Architecture  # noqa: E402
 from backend.motion.text import EncodedText, TextEncoder  # noqa: E402
 from blender_addon.motion import readers  # noqa: E402
@@ -182,7 +182,7 @@ def test_decoder_models_look_at_every_token_that_is_one(tmp_path):
     ({}, lambda s: {k: v for k, v in s.items() if "norm1" not in k}, "lacks parameter 'seqTransEncoder.layers.0.norm1"),
     ({}, lambda s: s | {"embed_action.weight": torch.zeros(2)}, "has the unknown parameter 'embed_action"),
     ({}, lambda s: s | {"embed_text.bias": torch.zeros(3)}, "other sizes"),
-    ({"arch": "gru"}, None, "architecture 'gru' is unknown"), ({"pred_len": 40}, None, "autoregressive"),
+    ({"arch": "gru"}, None, "architecture 'gru' is unknown"), ({"multi_target_cond": True}, None, "targets for joints"),
     ({"dataset": "kit"}, None, "trained on 'kit'"), ({"text_encoder_type": "t5"}, None, "text encoder 't5'"),
     ({}, lambda s: [1, 2], "holds no network")])
 def test_other_checkpoints_are_refused_in_a_sentence(tmp_path, arguments, change, sentence):
@@ -343,6 +343,53 @@ def test_long_motions_go_on_where_the_passage_before_ended(tmp_path):
     assert made.vectors.shape == (1, 240, 263) and seen[-1][0] == seen[-1][1] == len(seen)
     first = make(model, MotionRequest("one", 6.0), _any_text, torch.device("cpu")).vectors
     assert np.allclose(made.vectors[:, :120], first, atol=1e-5), "the first passage does not know of the second"
+
+
+DIP = {"arch": "trans_dec", "text_encoder_type": "bert", "text_width": 512, "mask_frames": True, "pred_len": 40, "context_len": 20}
+
+
+@pytest.mark.parametrize("policy", ["add", "concat"])
+def test_autoregressive_models_go_on_from_their_own_frames(tmp_path, policy):
+    """DiP: 20 clean frames in front of 40 noisy ones, of which only the latter come out."""
+    _write(tmp_path, {**DIP, "emb_policy": policy}, decoder=True)
+    model = load_checkpoint(tmp_path)
+    network = model.network
+    assert (network.shape.context, network.shape.predicted, network.shape.time_token) == (20, 40, policy == "concat")
+    x, t, text, prefix = torch.randn(1, 40, 263), torch.tensor([2]), torch.randn(1, 5, 512), torch.randn(1, 20, 263)
+    padding = torch.tensor([[False, False, False, True, True]])
+    out = network(x, t, text, padding, torch.tensor([40]), prefix)
+    assert out.shape == x.shape and not torch.allclose(out, network(x, t, text, padding, torch.tensor([40]), prefix + 1), atol=1e-3)
+    short = network(x, t, text, padding, torch.tensor([30]), prefix)
+    other = torch.cat([x[:, :30], x[:, 30:] + 5], 1)
+    assert torch.allclose(short[:, :30], network(other, t, text, padding, torch.tensor([30]), prefix)[:, :30], atol=1e-5)
+    # by hand: the whole row of frames through the decoder, words and time as its memory
+    words = network.embed_text(text.transpose(0, 1))
+    time = network.embed_timestep(t)
+    memory = torch.cat([time, words]) if policy == "concat" else words + time
+    mask = torch.cat([padding[:, :1] & False, padding], 1) if policy == "concat" else padding
+    row = network.sequence_pos_encoder(network.input_process.poseEmbedding(torch.cat([prefix, x], 1).transpose(0, 1)))
+    expected = network.output_process.poseFinal(network.seqTransDecoder(row, memory, memory_key_padding_mask=mask)[20:])
+    assert torch.allclose(out, expected.transpose(0, 1), atol=1e-5)
+
+
+def test_autoregressive_motions_are_as_long_as_asked(tmp_path):
+    _write(tmp_path, DIP, decoder=True)
+    model, heard, seen = load_checkpoint(tmp_path), [], []
+
+    def text(sentence):
+        heard.append(sentence)
+        return EncodedText(torch.full((1, 3, 512), float(len(sentence))), torch.zeros(1, 3, dtype=torch.bool), False)
+
+    cpu = torch.device("cpu")
+    made = make(model, MotionRequest("one | three", 13.0, 4, 2), text, cpu, step_done=lambda step, of: seen.append((step, of)))
+    assert made.vectors.shape == (2, 260, 263) and np.isfinite(made.vectors).all() and seen[-1] == (48, 48)
+    assert heard == ["one"] * 4 + ["three"] * 4, "130 frames each are three pieces of 40 and one of 10"
+    again = make(model, MotionRequest("one | two", 13.0, 4, 2), text, cpu).vectors
+    assert np.array_equal(made.vectors[:, :130], again[:, :130]), "the past does not depend on what comes"
+    start = standing(model) * model.std + model.mean
+    assert start.shape == (20, 263) and np.abs(start[:, :3]).max() < 1e-6 and np.allclose(start[:, 259:], 1, atol=1e-5)
+    with pytest.raises(MotionError, match="cannot keep"):
+        make(model, MotionRequest("one", 3.0), text, cpu, Kept(np.zeros((60, 22, 3), np.float32), np.ones((60, 3), bool)))
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
