@@ -21,6 +21,16 @@ def _active(context) -> properties.LatentManResult | None:
     return None
 
 
+def _own_character(operator: bpy.types.Operator, context) -> bpy.types.Object | None:
+    """The picked character, if the active result shows it; else None, and the operator says so."""
+    result, character = _active(context), properties.of(context).character
+    if character is None or character.name != result.character:
+        operator.report({"ERROR"}, f"This look belongs to '{result.character}', whose surface it follows; pick that character "
+                                   "first.")
+        return None
+    return character
+
+
 class ResultToSequencer(bpy.types.Operator):
     """Add the result's frames to the sequencer as an image strip, where the shot begins"""
 
@@ -62,12 +72,11 @@ class ResultAsMaterial(bpy.types.Operator):
 
     def execute(self, context):
         """Load the texture, make the material."""
-        result, character = _active(context), properties.of(context).character
+        result, character = _active(context), _own_character(self, context)
+        if character is None:
+            return {"CANCELLED"}
         path = Path(result.folder) / LOOK / "texture_1.png"
         try:
-            if character is None or character.name != result.character:
-                raise shot.ShotError("character", f"This look belongs to '{result.character}', whose texture map it follows; pick "
-                                                  "that character first.")
             if not path.is_file():
                 raise shot.ShotError("texture", f"{path} is not there; generate the shot again.")
             put_on(bodies_of(character), path, f"Look: {result.prompt[:50]}")
@@ -93,9 +102,8 @@ class KeepLook(bpy.types.Operator):
 
     def execute(self, context):
         """Write it on the character, so that it goes with it into other scenes and files."""
-        result, character = _active(context), properties.of(context).character
-        if character is None or character.name != result.character:
-            self.report({"ERROR"}, f"This look belongs to '{result.character}'; pick that character first.")
+        result, character = _active(context), _own_character(self, context)
+        if character is None:
             return {"CANCELLED"}
         character.latentman_look, character.latentman_look_prompt = result.job, result.prompt
         return {"FINISHED"}

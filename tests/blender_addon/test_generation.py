@@ -188,88 +188,85 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
     assert wrong.returncode == 2 and "no frame range" in wrong.stdout
 
 
-def test_the_look_goes_onto_the_character_and_onto_no_other(session, shot_scene, character, tmp_path, monkeypatch):
+@pytest.fixture
+def panel(session, shot_scene, character, tmp_path, monkeypatch):
+    """The panel's settings, small and quick, with operators that work on the test's session."""
     from blender_addon import operators, properties
+    from blender_addon.operators import generate
+
+    operators.register()
+    monkeypatch.setattr(generate, "session", session)
+    settings = properties.of(bpy.context)
+    settings.character, settings.output = character, str(tmp_path)
+    settings.width = settings.height = 64
+    settings.use_scene_range, settings.frame_start = False, 1
+    yield settings
+    operators.unregister()
+
+
+def _generated(session):
+    assert bpy.ops.latentman.generate() == {"FINISHED"}
+    assert wait_until(session, lambda: session.generation.done, 200) and session.generation.succeeded, session.generation.error
+    return session.generation
+
+
+def test_the_look_goes_onto_the_character_and_onto_no_other(session, character, panel):
     from blender_addon.character.body_model import MANNEQUIN, load
     from blender_addon.character.build import add_character
-    from blender_addon.operators import generate
     from blender_addon.passes.subjects import bodies_of
 
-    operators.register()
-    try:
-        monkeypatch.setattr(generate, "session", session)
-        settings = properties.of(bpy.context)
-        settings.character, settings.output, settings.steps, settings.preset = character, str(tmp_path), 1, "cross_frame"
-        settings.width = settings.height = 64
-        settings.use_scene_range, settings.frame_start, settings.frame_end = False, 1, 2
-        assert not bpy.ops.latentman.as_material.poll()
-        assert bpy.ops.latentman.generate() == {"FINISHED"}
-        assert wait_until(session, lambda: session.generation.done, 200) and session.generation.succeeded
-        assert (session.generation.folder / "look" / "texture_1.png").exists()
-        body, = bodies_of(character)
-        before = [slot.material for slot in body.material_slots if slot.material]
-        assert bpy.ops.latentman.as_material() == {"FINISHED"}
-        made = body.material_slots[0].material
-        assert made.name.startswith("Look: ") and [s.material for s in body.material_slots][1:] == before
-        image = next(node.image for node in made.node_tree.nodes if node.type == "TEX_IMAGE")
-        pixels = np.array(image.pixels[:]).reshape(*image.size, 4)
-        assert 0 < (pixels[..., 3] > 0.5).mean() < 1
-        settings.character = add_character(bpy.context, load(MANNEQUIN), "Other")
-        with pytest.raises(RuntimeError, match="belongs to 'Mannequin'"):
-            bpy.ops.latentman.as_material()
-        settings.character = character
-        (session.generation.folder / "look" / "texture_1.png").unlink()
-        with pytest.raises(RuntimeError, match="generate the shot again"):
-            bpy.ops.latentman.as_material()
-    finally:
-        operators.unregister()
+    panel.steps, panel.preset, panel.frame_end = 1, "cross_frame", 2
+    assert not bpy.ops.latentman.as_material.poll()
+    made = _generated(session)
+    assert (made.folder / "look" / "texture_1.png").exists()
+    body, = bodies_of(character)
+    before = [slot.material for slot in body.material_slots if slot.material]
+    assert bpy.ops.latentman.as_material() == {"FINISHED"}
+    material = body.material_slots[0].material
+    assert material.name.startswith("Look: ") and [s.material for s in body.material_slots][1:] == before
+    image = next(node.image for node in material.node_tree.nodes if node.type == "TEX_IMAGE")
+    pixels = np.array(image.pixels[:]).reshape(*image.size, 4)
+    assert 0 < (pixels[..., 3] > 0.5).mean() < 1
+    panel.character = add_character(bpy.context, load(MANNEQUIN), "Other")
+    with pytest.raises(RuntimeError, match="belongs to 'Mannequin'"):
+        bpy.ops.latentman.as_material()
+    panel.character = character
+    (made.folder / "look" / "texture_1.png").unlink()
+    with pytest.raises(RuntimeError, match="generate the shot again"):
+        bpy.ops.latentman.as_material()
 
 
-def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(session, shot_scene, character, tmp_path, monkeypatch):
-    from blender_addon import operators, properties
-    from blender_addon.operators import generate
+def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(session, character, panel):
+    panel.steps, panel.preset, panel.frame_end = 3, "surface", 4
 
-    operators.register()
-    try:
-        monkeypatch.setattr(generate, "session", session)
-        settings = properties.of(bpy.context)
-        settings.character, settings.output, settings.steps, settings.preset = character, str(tmp_path), 3, "surface"
-        settings.width = settings.height = 64
-        settings.use_scene_range, settings.frame_start, settings.frame_end = False, 1, 4
+    def make():
+        return _generated(session).report["frames"]
 
-        def make():
-            assert bpy.ops.latentman.generate() == {"FINISHED"}
-            assert wait_until(session, lambda: session.generation.done, 200) and session.generation.succeeded, \
-                session.generation.error
-            return session.generation.report["frames"]
+    def raise_an_arm(frame):
+        bone = character.pose.bones["left_shoulder"]
+        for near in (frame - 1, frame + 1, frame):
+            bpy.context.scene.frame_set(near)
+            if near == frame:
+                bone.rotation_quaternion = (0.8, 0.6, 0.0, 0.0)
+            bone.keyframe_insert("rotation_quaternion", frame=near)
 
-        def raise_an_arm(frame):
-            bone = character.pose.bones["left_shoulder"]
-            for near in (frame - 1, frame + 1, frame):
-                bpy.context.scene.frame_set(near)
-                if near == frame:
-                    bone.rotation_quaternion = (0.8, 0.6, 0.0, 0.0)
-                bone.keyframe_insert("rotation_quaternion", frame=near)
-
-        assert not bpy.ops.latentman.keep_look.poll() and not bpy.ops.latentman.new_look.poll()
-        assert make() == {"made": 4, "kept": 0}
-        raise_an_arm(3)
-        assert make() == {"made": 1, "kept": 3}
-        settings.only_changed = False
-        assert session.generation.request.look and make() == {"made": 4, "kept": 0} and not session.generation.request.look
-        assert bpy.ops.latentman.keep_look() == {"FINISHED"}
-        kept = settings.results[settings.active_result].job
-        assert character.latentman_look == kept and character.latentman_look_prompt == settings.prompt
-        settings.prompt = "a robot on a stage"
-        assert make() == {"made": 4, "kept": 0} and session.generation.request.look == kept
-        settings.preset = "latentman"
-        with pytest.raises(RuntimeError, match="cannot keep a look"):
-            bpy.ops.latentman.generate()
-        assert bpy.ops.latentman.new_look() == {"FINISHED"} and not character.latentman_look
-        character.latentman_look = "f" * 24
-        settings.preset = "surface"
-        assert bpy.ops.latentman.generate() == {"FINISHED"}
-        wait_until(session, lambda: session.generation.done, 60)
-        assert "does not have the kept look" in session.generation.error
-    finally:
-        operators.unregister()
+    assert not bpy.ops.latentman.keep_look.poll() and not bpy.ops.latentman.new_look.poll()
+    assert make() == {"made": 4, "kept": 0}
+    raise_an_arm(3)
+    assert make() == {"made": 1, "kept": 3} and session.generation.request.look
+    panel.only_changed = False
+    assert make() == {"made": 4, "kept": 0} and not session.generation.request.look
+    assert bpy.ops.latentman.keep_look() == {"FINISHED"}
+    kept = panel.results[panel.active_result].job
+    assert character.latentman_look == kept and character.latentman_look_prompt == panel.prompt
+    panel.prompt = "a robot on a stage"
+    assert make() == {"made": 4, "kept": 0} and session.generation.request.look == kept
+    panel.preset = "latentman"
+    with pytest.raises(RuntimeError, match="cannot keep a look"):
+        bpy.ops.latentman.generate()
+    assert bpy.ops.latentman.new_look() == {"FINISHED"} and not character.latentman_look
+    character.latentman_look = "f" * 24
+    panel.preset = "surface"
+    assert bpy.ops.latentman.generate() == {"FINISHED"}
+    assert wait_until(session, lambda: session.generation.done, 60)
+    assert "does not have the kept look" in session.generation.error

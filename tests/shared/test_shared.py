@@ -122,6 +122,15 @@ def test_saved_passes_come_back(tmp_path):
         passes_folder.load(tmp_path)
 
 
+def test_looks_are_named_by_folder_or_job(tmp_path):
+    (tmp_path / "report.json").write_text('{"job": "0123456789abcdef01234567"}')
+    assert console.job_of(str(tmp_path)) == console.job_of("0123456789abcdef01234567") == "0123456789abcdef01234567"
+    assert console.job_of("") == ""
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(ShotError, match="no report of a finished shot"):
+        console.job_of(str(tmp_path))
+
+
 def test_unwritable_folder_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ShotError, match="cannot be written"):
