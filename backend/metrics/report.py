@@ -102,7 +102,8 @@ def _webp(image: Image.Image) -> bytes:
 
 
 def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str, command: str) -> None:
-    """``results.json``, ``results.csv``, ``report.html`` (everything inside) and ``contact_sheet.png`` of the first shot."""
+    """``results.json``, ``results.csv``, ``report.html`` (everything inside), ``contact_sheet.png`` of the first shot, and for the
+    first prompt and seed of every shot ``<shot>_motion.webp``, ``<shot>_frames.webp`` and ``<shot>_flicker.webp``."""
     write_tables(rows, out)
     table = means(rows)
     columns = [key for key in COLUMNS if any(not np.isnan(figures.get(key, float("nan"))) for figures in table.values())]
@@ -113,7 +114,7 @@ def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str
                         for key in columns)
         parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     parts.append("</table><h2>Plots</h2>" + "".join(_bars(table, key) for key in columns))
-    first = True
+    first, pictured = True, set()
     for group in dict.fromkeys((row["shot"], row["prompt"], row["seed"]) for row in rows):
         own = [row for row in rows if (row["shot"], row["prompt"], row["seed"]) == group]
         shot = shots[group[0]]
@@ -125,11 +126,14 @@ def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str
             sheet.save(out / "contact_sheet.png")
             first = False
         parts.append(f"<h2>{html.escape(group[0])}: {html.escape(group[1])} (seed {group[2]})</h2>")
-        for data, caption in (
-                (moving(clips, shot.fps), "in motion"), (_webp(sheet), "frames"),
-                (_webp(contact_sheet(flicker)), "change of each surface point against the frame before; white is "
-                                                f"{FLICKER_WHITE:g} of 255 or more")):
+        for name, data, caption in (
+                ("motion", moving(clips, shot.fps), "in motion"), ("frames", _webp(sheet), "frames"),
+                ("flicker", _webp(contact_sheet(flicker)), "change of each surface point against the frame before; white is "
+                                                           f"{FLICKER_WHITE:g} of 255 or more")):
+            if group[0] not in pictured:
+                (out / f"{group[0]}_{name}.webp").write_bytes(data)
             source = "data:image/webp;base64," + base64.b64encode(data).decode()
             parts.append(f'<figure><img src="{source}"><figcaption>{caption}</figcaption></figure>')
+        pictured.add(group[0])
     (out / "report.html").write_text(f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>"
                                      f"<style>{STYLE}</style>{''.join(parts)}")
