@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,9 @@ from shared import passes_folder
 from shared.console import check_writable
 from shared.motion import MotionError
 from shared.shot import ShotError
+
+if TYPE_CHECKING:
+    from .laboratory import Further
 
 PROMPTS = ("a man in a red shirt and blue jeans, on a beach", "a woman in a green jacket and black trousers, in a forest",
            "an astronaut in a white suit, on the moon")
@@ -28,6 +32,12 @@ def _suite_shots(frames: int) -> list:
         raise ShotError("suite", "The suites' shots are made by the project's own tools; run this in a clone of the project, or "
                                  "name folders of saved passes.") from error
     return demo_shots(frames)
+
+
+def _text_figures() -> Further:
+    from tools.studies.words import text_figures
+
+    return text_figures
 
 
 def _motion_shots(frames: int, files: list[Path]) -> tuple[list, dict[str, dict[str, float]]]:
@@ -78,7 +88,8 @@ def evaluate(args: argparse.Namespace) -> int:
         prompts = tuple(args.prompt or PROMPTS[:min(prompt_count, 2) if args.quick else prompt_count])
         seeds = tuple(args.seed or (own_seeds[:1] if args.quick else own_seeds))
         check_writable(args.out)
-        laboratory = Laboratory(args.out, load(args.model), args.steps, lambda text: print(text, file=sys.stderr, flush=True))
+        laboratory = Laboratory(args.out, load(args.model), args.steps, lambda text: print(text, file=sys.stderr, flush=True),
+                                None if args.shots else _text_figures())
         rows = laboratory.run(shots, prompts, seeds, {name: known[name] for name in names})
     except ShotError as error:
         print(error, file=sys.stderr)
@@ -102,7 +113,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1))
-    columns = ("hmse", "detail", "background_error", "silhouette_iou", "seconds_per_frame", "peak_mb")
+    columns = ("hmse", "detail", "background_error", "silhouette_iou", "named_colours", "seconds_per_frame")
     print(f"{'variant':<26}" + "".join(f"{name:>19}" for name in columns))
     for name, figures in table.items():
         print(f"{name:<26}" + "".join(f"{'' if figures.get(key) is None else format(figures[key], '.4g'):>19}" for key in columns))

@@ -56,7 +56,7 @@ SURFACE = ("per_frame", "cross_frame", "latentman", "surface", "surface_quality"
 DERIVED: dict[str, str] = {"blurred": "cross_frame", "bake": "cross_frame"}
 #: what the columns of the report mean, in order
 COLUMNS = ("hmse", "detail", "surface_variance_low", "surface_variance_high", "reappearance", "liveliness", "background_error",
-           "silhouette_iou", "contour", "seconds_per_frame", "peak_mb")
+           "silhouette_iou", "contour", "named_colours", "seconds_per_frame", "peak_mb")
 
 
 def sweep() -> dict[str, Method]:
@@ -65,6 +65,10 @@ def sweep() -> dict[str, Method]:
     out |= {f"pwg_rho_{rho:g}": Method(guidance=Guidance(rho=rho)) for rho in (0.003, 0.01, 0.03, 0.1, 0.3)}
     spans = ((0, 0.4), (0.4, 0.8), (0.6, 1))
     return out | {f"pwg_steps_{a:g}_{b:g}": Method(guidance=Guidance(start=a, until=b)) for a, b in spans}
+
+
+#: (frames, passes, prompt) -> figures
+Further = Callable[[np.ndarray, FramePasses, str], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,10 @@ def measure(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> d
 class Laboratory:
     """Makes and measures runs under one folder."""
 
-    def __init__(self, out: Path, model: ImageModel, steps: int, say: Callable[[str], None]) -> None:
-        self._out, self._model, self._steps, self._say = out, model, steps, say
+    def __init__(self, out: Path, model: ImageModel, steps: int, say: Callable[[str], None],
+                 further: Further | None = None) -> None:
+        """``further`` figures are taken of every run beside ``measure``'s."""
+        self._out, self._model, self._steps, self._say, self._further = out, model, steps, say, further
 
     def run(self, shots: Iterable[Shot], prompts: tuple[str, ...], seeds: tuple[int, ...], variants: dict[str, Method],
             derived: tuple[str, ...] = tuple(DERIVED)) -> list[dict]:
@@ -206,6 +212,7 @@ class Laboratory:
     def _row(self, shot: Shot, prompt: str, seed: int, name: str, images: np.ndarray, reference: np.ndarray, record: dict,
              folder: Path) -> dict:
         figures = measure(images, reference, shot.passes)
+        figures |= self._further(images, shot.passes, prompt) if self._further else {}
         figures |= {key: record.get(key, float("nan")) for key in ("seconds_per_frame", "peak_mb")}
         return {"shot": shot.name, "prompt": prompt, "seed": seed, "variant": name,
                 "folder": str((folder / name).relative_to(self._out)), **figures}
