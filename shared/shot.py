@@ -248,7 +248,7 @@ def check_request(request: ShotRequest) -> None:
     if request.look and not re.fullmatch("[0-9a-f]{24}", request.look):
         raise ShotError("look", f"'{request.look[:40]}' is no look; it is the name of a finished job, 24 digits and letters.")
     if request.look and not method.fusion and not request.look_optional:
-        raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or choose 'New Look'.")
+        raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or make a new look.")
     alignment = method.alignment
     if alignment and alignment.reference not in REFERENCES:
         raise ShotError("method", f"The alignment reference '{alignment.reference}' is unknown; use one of "

@@ -144,7 +144,7 @@ class Job:
             if request.look_optional:
                 return None
             raise ShotError("look", f"This backend does not have the kept look {request.look}; generate the shot that it comes "
-                                    "from again, or choose 'New Look'.") from error
+                                    "from again, or make a new look.") from error
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished job, or None."""

@@ -133,5 +133,5 @@ def check_surface(texture: SurfaceTexture, passes: FramePasses) -> None:
         near_pixels += int(near.sum())
         inside_pixels += int((inside & near).sum())
     if (near_pixels > FEW and inside_pixels < SAME_SURFACE * near_pixels) or (seen_pixels and not len(texture.cells)):
-        raise ShotError("look", "The kept look belongs to another character, or to another shape of this one; choose 'New Look', "
+        raise ShotError("look", "The kept look belongs to another character, or to another shape of this one; make a new look, "
                                 "or generate with the character that it was made for.")
