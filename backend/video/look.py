@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.ndimage import distance_transform_edt
 
 from shared.shot import FramePasses, ShotError
 
 from .lattice import SurfaceTexture, sampled, sight
 
-#: pixels around characters in which a frame's background mixes with them
-HALO = 3
+#: pixels around characters in which a frame's background mixes with them, and beyond which it is free of them
+HALO, CLEAR = 3, 24
 #: of the pixels that are near known cells at least this share must lie in some, or the surface is another one
 SAME_SURFACE = 0.5
 #: what counts as near, in cells; fewer near pixels than this say nothing
@@ -36,20 +36,28 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Plate:
-    """The background as far as it is known: ``colour`` (H, W, 3) uint8 where ``known`` (H, W) bool."""
+    """The background as far as it is known: ``colour`` (H, W, 3) uint8 and ``distance`` (H, W) float32, how many pixels from any
+    surface each was seen, up to ``CLEAR``; 0 where it is unknown."""
 
     colour: np.ndarray
-    known: np.ndarray
+    distance: np.ndarray
 
     @classmethod
     def empty(cls, height: int, width: int) -> Plate:
         """Nothing known."""
-        return cls(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), bool))
+        return cls(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32))
+
+    @property
+    def known(self) -> np.ndarray:
+        """(H, W) bool."""
+        return self.distance > 0
 
     def with_frame(self, image: np.ndarray, surface: np.ndarray) -> Plate:
-        """With what a frame (H, W, 3) uint8 shows beside its surfaces (H, W) bool."""
-        new = ~binary_dilation(surface, iterations=HALO) & ~self.known if surface.any() else ~self.known
-        return Plate(np.where(new[..., None], image, self.colour), self.known | new)
+        """With what a frame (H, W, 3) uint8 shows better beside its surfaces (H, W) bool: what is near one is in its shade."""
+        away = distance_transform_edt(~surface) if surface.any() else np.full(surface.shape, CLEAR)
+        away = np.where(away > HALO, np.minimum(away, CLEAR), 0).astype(np.float32)
+        better = away > self.distance
+        return Plate(np.where(better[..., None], image, self.colour), np.where(better, away, self.distance))
 
     def filled(self) -> np.ndarray:
         """(H, W, 3) uint8, unknown places as the nearest known one."""
@@ -84,7 +92,7 @@ class Look:
         """As an ``npz`` file without pickles."""
         arrays = {"side": np.array(self.texture.side), "cells": self.texture.cells.cpu().numpy(),
                   "values": self.texture.values.cpu().numpy(), "path": self.anchor.path.float().cpu().numpy(),
-                  "plate": self.plate.colour, "plate_known": self.plate.known,
+                  "plate": self.plate.colour, "plate_distance": self.plate.distance,
                   "surface_numbers": np.array(list(self.surfaces), np.int64),
                   "surface_names": np.array(list(self.surfaces.values()), str)}
         arrays |= {f"control_{n}": control.float().cpu().numpy() for n, control in enumerate(self.anchor.controls)}
@@ -104,7 +112,7 @@ class Look:
             passes = FramePasses(**{name.removeprefix("pass_"): array for name, array in found.items() if name.startswith("pass_")})
             names = dict(zip(found["surface_numbers"].tolist(), found["surface_names"].tolist(), strict=True))
             return cls(texture, Anchor(torch.from_numpy(found["path"]), controls, passes),
-                       Plate(found["plate"], found["plate_known"]), names)
+                       Plate(found["plate"], found["plate_distance"]), names)
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error
 

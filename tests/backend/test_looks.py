@@ -294,6 +294,18 @@ def test_unchanged_frames_are_found_by_their_passes():
     assert unchanged(request, samples.passes(4, 32), request, passes) == {}
 
 
+def test_the_plate_prefers_what_was_seen_far_from_the_character():
+    surface = np.zeros((2, 40, 40), bool)
+    surface[0, :, 10:14], surface[1, :, 30:34] = True, True
+    images = np.stack([np.full((40, 40, 3), 50, np.uint8), np.full((40, 40, 3), 200, np.uint8)])
+    plate = Plate.empty(40, 40)
+    for image, mask in zip(images, surface, strict=True):
+        plate = plate.with_frame(image, mask)
+    assert plate.known.all() and (plate.colour[:, 5:18] == 200).all() and (plate.colour[:, 28:36] == 50).all()
+    one = Plate.empty(40, 40).with_frame(images[0], surface[0])
+    assert not one.known[:, 8:16].any() and (one.filled() == 50).all()
+
+
 def test_noise_on_the_surface_is_white_and_moves_along():
     """The disc's latents of 8x8 pixels overlap those of the frame before wholly, by half, or not at all as it moves."""
     still, shape = samples.passes(1, 256, 0), (64, 32, 32)

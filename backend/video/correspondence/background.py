@@ -4,6 +4,7 @@ where surroundings were rendered."""
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from shared.shot import FramePasses
 
@@ -15,14 +16,17 @@ def background_matches(passes: FramePasses, height: int, width: int) -> Matches:
     """Match every frame's background with the first frame's at (height, width).
 
     Rendered surroundings (props and scenery in ``position``) are found by their world position, so that a moving camera is
-    followed; pixels that show no surface at all keep their place. What moves in the scene is left to the surface matching.
+    followed; pixels that show no surface at all, and are not beside one in the first frame, keep their place. What moves in the
+    scene is left to the surface matching.
     """
     index = shrink(passes.surface_index, height, width).reshape(passes.frame_count, -1)
     frames = background_frames(passes)
+    # latents beside a character carry its shade
+    taken = binary_dilation(index[0].reshape(height, width) > 0, np.ones((3, 3))).ravel()
     nothing = np.empty(0, np.int64)
     targets, sources, places = [nothing], [nothing], [np.empty((0, 2), np.float32)]
     for frame in range(1, passes.frame_count):
-        empty = np.flatnonzero((index[frame] == 0) & (index[0] == 0))
+        empty = np.flatnonzero((index[frame] == 0) & ~taken)
         here, there = empty, centres(empty, width)
         if frames is not None:
             pixels, found = match(frames[frame], frames[0], height, width)
