@@ -28,8 +28,26 @@ td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering
 @media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}td,th{border-color:#444}figcaption{color:#aaa}}"""
 
 
+def table_columns(table: dict[str, dict[str, float]]) -> list[str]:
+    """Those of ``COLUMNS`` that any variant has a figure for."""
+    return [key for key in COLUMNS if any(not np.isnan(figures.get(key, float("nan"))) for figures in table.values())]
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else format(value, ".4g")
+
+
+def markdown(table: dict[str, dict[str, float]]) -> str:
+    """The means as a table."""
+    columns = table_columns(table)
+    lines = ["| variant | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join([name, *(_shown(figures.get(key)) for key in columns)]) + " |"
+                                for name, figures in table.items())]) + "\n"
+
+
 def write_tables(rows: list[dict], out: Path) -> None:
-    """``results.json`` and ``results.csv``: a line for every run."""
+    """``results.json`` and ``results.csv``: a line for every run; ``results.md``: the means of every variant."""
+    (out / "results.md").write_text(markdown(means(rows)))
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
     (out / "results.json").write_text(json.dumps({"runs": clean, "means": {
         name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
@@ -102,16 +120,15 @@ def _webp(image: Image.Image) -> bytes:
 
 
 def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str, command: str) -> None:
-    """``results.json``, ``results.csv``, ``report.html`` (everything inside), ``contact_sheet.png`` of the first shot, and for the
+    """``write_tables``'s files, ``report.html`` (everything inside), ``contact_sheet.png`` of the first shot, and for the
     first prompt and seed of every shot ``<shot>_motion.webp``, ``<shot>_frames.webp`` and ``<shot>_flicker.webp``."""
     write_tables(rows, out)
     table = means(rows)
-    columns = [key for key in COLUMNS if any(not np.isnan(figures.get(key, float("nan"))) for figures in table.values())]
+    columns = table_columns(table)
     parts = [f"<h1>{html.escape(title)}</h1><p>Made by <code>{html.escape(command)}</code>.</p><table><tr><th>variant</th>",
              *(f"<th>{key}</th>" for key in columns), "</tr>"]
     for name, figures in table.items():
-        cells = "".join(f"<td>{'' if np.isnan(figures.get(key, float('nan'))) else format(figures[key], '.4g')}</td>"
-                        for key in columns)
+        cells = "".join(f"<td>{_shown(figures.get(key))}</td>" for key in columns)
         parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     parts.append("</table><h2>Plots</h2>" + "".join(_bars(table, key) for key in columns))
     first, pictured = True, set()
