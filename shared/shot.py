@@ -88,7 +88,7 @@ class Fusion(msgspec.Struct, frozen=True):
     until: float = 1.0
     full_steps: int = 4
     coarse: float = 0.25
-    sharpness: float = 6.0
+    sharpness: float = 20.0
     finish: bool = True
     shading: float = 1.0
 
@@ -102,7 +102,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     count: int = 8
     strength: float = 0.3
-    least_gain: float = 0.01
+    least_gain: float = 0.03
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -126,9 +126,9 @@ class Method(msgspec.Struct, frozen=True):
 
 METHODS: dict[str, Method] = {
     "latentman": Method(alignment=Alignment(), guidance=Guidance()),
-    "surface": Method(matching="surface", background=Background(), fusion=Fusion(), keys=Keys()),
-    "surface_fast": Method(matching="surface", background=Background(), fusion=Fusion(full_steps=2), keys=Keys(4, 0.2)),
-    "surface_quality": Method(matching="surface", background=Background(), fusion=Fusion()),
+    "surface": Method(matching="surface", background=Background(1.0), fusion=Fusion(), keys=Keys()),
+    "surface_fast": Method(matching="surface", background=Background(1.0), fusion=Fusion(full_steps=2), keys=Keys(4, 0.2)),
+    "surface_quality": Method(matching="surface", background=Background(1.0), fusion=Fusion()),
     "cross_frame": Method(),
     "per_frame": Method(shared_noise=False, cross_frame_attention=False),
 }
