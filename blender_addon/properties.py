@@ -147,8 +147,8 @@ class LatentManMotion(bpy.types.PropertyGroup):
                            description="Seconds; more than 9.8 are made in passages that go over into each other")
     seed: IntProperty(name="Seed", default=1, min=0, description="The same seed and settings give the same motions")
     variants: IntProperty(name="Variants", default=1, min=1, max=16, description="Takes to choose from, each an Action")
-    guidance_scale: FloatProperty(name="Guidance", default=2.5, min=0.0, max=20.0,
-                                  description="How strongly the sentence is followed")
+    guidance_scale: FloatProperty(name="Guidance", default=0.0, min=0.0, max=20.0,
+                                  description="How strongly the sentence is followed; 0 is the model's own")
     model: StringProperty(name="Model", default="starter",
                           description="starter, the folder of an MDM checkpoint, or a name that a package of the backend's adds")
 

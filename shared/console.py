@@ -21,7 +21,7 @@ def add_motion_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variants", type=int, default=1)
-    parser.add_argument("--guidance-scale", type=float, default=2.5)
+    parser.add_argument("--guidance-scale", type=float, default=0.0, help="how closely the text is followed; 0 is the model's own")
     parser.add_argument("--steps", type=int, default=0, help="deterministic steps; 0 is the model's own chain")
 
 

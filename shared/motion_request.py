@@ -22,14 +22,14 @@ ROOT, LOWER, UPPER = 0, 1, 2
 
 
 class MotionRequest(msgspec.Struct, frozen=True):
-    """What is asked for. ``steps`` 0 runs the model's whole chain, other values that many deterministic steps; ``text`` may hold
-    several sentences with ``|`` between them, which share the time evenly."""
+    """What is asked for. ``steps`` 0 runs the model's whole chain, other values that many deterministic steps; ``guidance_scale`` 0
+    is the model's own; ``text`` may hold several sentences with ``|`` between them, which share the time evenly."""
 
     text: str
     seconds: float = 4.0
     seed: int = 0
     variants: int = 1
-    guidance_scale: float = 2.5
+    guidance_scale: float = 0.0
     steps: int = 0
     model: str = "starter"
 

@@ -58,8 +58,8 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
     for start in tqdm(range(0, len(asked), batch), desc="motions"):
         own = lengths[start:start + batch]
         noise = torch.randn((len(own), int(own.max()), 263), generator=generator)
-        made = sample_ddpm(guided(model.network, text[start:start + batch], guidance, lengths=own), Schedule(model.diffusion_steps),
-                           noise, generator)
+        denoise = guided(model.network, text[start:start + batch], guidance or model.guidance, lengths=own)
+        made = sample_ddpm(denoise, Schedule(model.diffusion_steps), noise, generator)
         out += [grounded(row[:n].numpy() * model.std + model.mean, model.toe_height) for row, n in zip(made, own, strict=True)]
     return out
 
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("build/bench/starter_motion.json"), help="where the figures go")
     parser.add_argument("--model", type=Path, default=STARTER, help="the model's folder")
     parser.add_argument("--motions", type=int, default=136)
-    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--guidance", type=float, default=0.0, help="0 is the model's own")
     parser.add_argument("--lessons", type=int, default=3400)
     parser.add_argument("--classifier-steps", type=int, default=900)
     parser.add_argument("--card", action="store_true", help="write the figures into the model's README.md too")

@@ -21,7 +21,7 @@ from .network import FEATURES, MDM, Architecture
 DEFAULTS: dict[str, Any] = {"arch": "trans_enc", "text_encoder_type": "clip", "mask_frames": False, "use_ema": False,
                             "diffusion_steps": 1000, "pred_len": 0, "latent_dim": 512, "layers": 8, "dataset": "humanml",
                             "emb_trans_dec": False, "context_len": 0, "emb_policy": "add", "multi_target_cond": False,
-                            "toe_height": 0.0, "root_emphasis": 1.0}
+                            "toe_height": 0.0, "root_emphasis": 1.0, "guidance": 2.5}
 TEXT_WIDTHS = {"clip": 512, "bert": 768}
 #: the least standard deviation of root velocities in HumanML3D's own statistics; the evaluators' are 25 times smaller
 LEAST_ROOT_STD = 0.01
@@ -30,7 +30,8 @@ LEAST_ROOT_STD = 0.01
 @dataclass(frozen=True)
 class MotionModel:
     """A loaded network and what sampling needs: the chain's length, the text encoder's kind, the features' statistics
-    (263,) float32, how high in metres the lowest joint stands in its training data, and the folder it came from."""
+    (263,) float32, how high in metres the lowest joint stands in its training data, the guidance scale that suits it, and the
+    folder it came from."""
 
     network: MDM
     diffusion_steps: int
@@ -38,6 +39,7 @@ class MotionModel:
     mean: np.ndarray
     std: np.ndarray
     toe_height: float
+    guidance: float
     folder: Path
 
 
@@ -98,7 +100,7 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
                           ) from error
     mean, std = _statistics(statistics or path.parent, float(arguments["root_emphasis"]))
     return MotionModel(network.eval().requires_grad_(False), int(arguments["diffusion_steps"]), kind, mean, std,
-                       float(arguments["toe_height"]), path.parent)
+                       float(arguments["toe_height"]), float(arguments["guidance"]), path.parent)
 
 
 def _arguments(path: Path) -> dict[str, Any]:

@@ -134,8 +134,8 @@ def _sample(model: MotionModel, request: MotionRequest, text: EncodedText, devic
     padding = text.padding.to(device).expand(request.variants, -1) if text.padding is not None else None
     lengths = torch.full((request.variants,), frames, device=device)
     pins = None if pins is None else Pins(pins.values.to(device), pins.mask.to(device))
-    denoise = guided(model.network.to(device), vectors, request.guidance_scale, text_mask=padding, lengths=lengths,
-                     prefix=None if prefix is None else torch.from_numpy(prefix).to(device))
+    denoise = guided(model.network.to(device), vectors, request.guidance_scale or model.guidance, text_mask=padding,
+                     lengths=lengths, prefix=None if prefix is None else torch.from_numpy(prefix).to(device))
     schedule = Schedule(model.diffusion_steps)
     if request.steps:
         made = sample_ddim(denoise, schedule, noise, request.steps, pins, step_done)

@@ -94,7 +94,7 @@ def test_key_frames_cover_the_surface_with_few():
     """The orbit's frames see other sides; a clip that stands still needs one frame."""
     passes = shot("orbit", "a person waves with the right hand", 12, orbit=180.0).passes
     everything = list(range(12))
-    keys = choose_keys(passes, everything, Keys(count=4))
+    keys = choose_keys(passes, everything, Keys(count=4, least_gain=0.01))
     assert len(keys) == 4 and len(set(keys)) == 4 and max(keys) - min(keys) >= 6
     seen = [set(np.unique(packed(np.floor(f.key / 0.03).astype(np.int64), f.ids)).tolist()) for f in surface_frames(passes)]
 
@@ -102,6 +102,7 @@ def test_key_frames_cover_the_surface_with_few():
         return len(set().union(*(seen[n] for n in rows)))
 
     assert covered(keys) > 0.9 * covered(everything) and covered(keys) > covered([0, 1, 2, 3])
+    assert len(choose_keys(passes, everything, Keys(count=4, least_gain=0.2))) < 4
     assert choose_keys(passes, [3, 7], Keys(count=4)) in ([3, 7], [7, 3])
     still = samples.passes(6, 64, 0)
     assert choose_keys(still, list(range(6)), Keys()) == [0]

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from diffusers import LCMScheduler, TCDScheduler, UNet2DConditionModel  # noqa: E402
 
 from backend.models.loading import LoadOptions, load  # noqa: E402
-from backend.video import pipeline as video_pipeline  # noqa: E402
+from backend.video import denoising  # noqa: E402
 from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
 from shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
 from shared.shot import FramePasses, ShotError  # noqa: E402
@@ -55,7 +55,7 @@ def test_few_step_models_share_their_noise_between_frames(folders, monkeypatch, 
     made = frames(guidance_scale=1.0)
     assert isinstance(model.new_scheduler(4), scheduler) and made.std() > 1
     assert np.abs(made - made[:1]).max() <= 1
-    monkeypatch.setattr(video_pipeline, "CHUNK", 1)
+    monkeypatch.setattr(denoising, "CHUNK", 1)
     assert np.abs(frames(guidance_scale=1.0) - made).max() <= 1
     assert np.abs(frames(guidance_scale=1.0, seed=9) - made).max() > 3
     assert np.abs(frames(guidance_scale=8.0) - made).max() > 0

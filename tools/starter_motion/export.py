@@ -14,6 +14,8 @@ from tools.motions.gait import TOE_HEIGHT
 from .dataset import ROOT_EMPHASIS, Motions
 from .training import SHAPE, STEPS
 
+#: what the feet stand best with at which the words are still followed
+GUIDANCE = 1.5
 CARD = Path(__file__).resolve().parent / "card.md"
 
 
@@ -27,7 +29,7 @@ def write(models: torch.nn.ModuleDict, tokenizer, motions: Motions, out: Path, s
         "arch": "trans_enc", "text_encoder_type": "clip", "mask_frames": SHAPE.mask_frames, "diffusion_steps": STEPS,
         "latent_dim": SHAPE.latent, "ff_size": SHAPE.feedforward, "layers": SHAPE.layers, "num_heads": SHAPE.heads,
         "text_width": SHAPE.text_width, "dataset": "humanml", "toe_height": TOE_HEIGHT,
-        "root_emphasis": ROOT_EMPHASIS}, indent=1) + "\n")
+        "root_emphasis": ROOT_EMPHASIS, "guidance": GUIDANCE}, indent=1) + "\n")
     np.save(out / "Mean.npy", motions.mean)
     np.save(out / "Std.npy", motions.std)
     models["text"].half().save_pretrained(out / "text_encoder", safe_serialization=True)
