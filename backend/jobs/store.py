@@ -117,10 +117,9 @@ class Job:
         except (OSError, ValueError, KeyError):
             return None
 
-    def save_look(self, look: Look | None) -> None:
-        """Store the look, if there is one; frames can be made from it from now on."""
-        if look is not None:
-            write_atomically(self.folder / "look.npz", look.encoded())
+    def save_look(self, look: Look) -> None:
+        """Store the look; frames can be made from it from now on."""
+        write_atomically(self.folder / "look.npz", look.encoded())
 
     def look(self) -> Look | None:
         """The settled look, or None; ``ShotError`` when its file is damaged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -52,7 +53,6 @@ class ShotPipeline:
         self._given = look.for_shot(passes, self._names).to(model.device, model.dtype) if look else None
         self._same_place, self._is_settled, self._noise = same_place, settled, noise
         self._text: TextConditions | None = None
-        self._side = 0.0
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -125,7 +125,8 @@ class ShotPipeline:
             else:
                 pictures, look = self._settled(keys, latents, run, fusion)
                 yield from zip(keys, pictures, strict=True)
-        self._watch.keep_look(look)
+        if look is not None:
+            self._watch.keep_look(look)
         rest = [n for n in range(self._passes.frame_count) if n not in {*keys, *done, *foreign}]
         finished = 0
         for rows in self._chunks(rest):
@@ -158,14 +159,13 @@ class ShotPipeline:
         noise = initial_noise(self._passes.frame_count, shape, self._request.seed, self._method.shared_noise)[rows]
         share = self._method.surface_noise
         if share:
-            noise = mixed(noise, surface_noise(frames_of(self._passes, rows), shape, self._request.seed, self._cell_side()), share)
+            noise = mixed(noise, surface_noise(frames_of(self._passes, rows), shape, self._request.seed, self._cell_side), share)
         return noise
 
+    @cached_property
     def _cell_side(self) -> float:
         """The side of the shot's noise cells in metres: whichever frames are made, they are the same."""
-        if self._side == 0.0:
-            self._side = cell_side(sampled(self._passes))
-        return self._side
+        return cell_side(sampled(self._passes))
 
     def _fusion(self, rows: list[int], look: Look | None, *, learning: bool) -> TextureFusion | None:
         if self._method.fusion is None:

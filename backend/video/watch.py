@@ -46,7 +46,7 @@ class Watch:
     save: Callable[[Checkpoint], None] = lambda checkpoint: None
     resume: Callable[[], Checkpoint | None] = lambda: None
     after_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
-    keep_look: Callable[[Look | None], None] = lambda look: None
+    keep_look: Callable[[Look], None] = lambda look: None
     seconds: dict[str, float] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
