@@ -17,7 +17,7 @@ from tqdm import tqdm
 from backend.motion.checkpoints import load_checkpoint
 from backend.motion.diffusion import Schedule, guided, sample_ddpm
 from backend.motion.features import encode
-from backend.motion.grounding import grounded
+from backend.motion.grounding import settled
 from backend.motion.registry import STARTER
 from backend.motion.text import TextEncoder
 from blender_addon.motion.feet import skating_ratio
@@ -60,7 +60,8 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
         noise = torch.randn((len(own), int(own.max()), 263), generator=generator)
         denoise = guided(model.network, text[start:start + batch], guidance or model.guidance, lengths=own)
         made = sample_ddpm(denoise, Schedule(model.diffusion_steps), noise, generator)
-        out += [grounded(row[:n].numpy() * model.std + model.mean, model.toe_height) for row, n in zip(made, own, strict=True)]
+        out += [settled(row[None, :n].numpy() * model.std + model.mean, model.toe_height)[0]
+                for row, n in zip(made, own, strict=True)]
     return out
 
 

@@ -13,7 +13,7 @@ from shared.motion_request import Kept, MotionRequest, frame_count, sentences
 
 from .checkpoints import MotionModel
 from .diffusion import Pins, Schedule, guided, sample_ddim, sample_ddpm
-from .grounding import grounded
+from .grounding import settled
 from .network import MAX_FRAMES
 from .pins import pins_of
 from .text import EncodedText
@@ -63,7 +63,7 @@ def make(model: MotionModel, request: MotionRequest, encode_text: Callable[[str]
     Motions longer than 9.8 s and several sentences are made one segment after the other, each of which begins with the last
     second of the one before it. Autoregressive models (DiP) begin with somebody who stands and go on from their own last frames.
     Models that were trained without masking are run on 196 frames and cut, as in training. Models that
-    say where toes stand have their motions taken out of the ground, unless parts are kept. Raises ``MotionError``.
+    say where toes stand have their motions put on the ground (``grounding``), unless parts are kept. Raises ``MotionError``.
     """
     passes = segments(sentences(request), frame_count(request))
     if kept is not None and len(passes) > 1:
@@ -97,7 +97,7 @@ def make(model: MotionModel, request: MotionRequest, encode_text: Callable[[str]
     if not np.isfinite(found).all():
         raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
     if model.toe_height and kept is None:
-        found = grounded(found, model.toe_height)
+        found = settled(found, model.toe_height)
     notices = ("The text is longer than the model reads; its end was left out.",) if cut else ()
     return MadeMotion(found.astype(np.float32), notices)
 

@@ -323,6 +323,41 @@ def test_motions_are_taken_out_of_the_ground_and_nothing_else():
     assert np.abs(np.diff(found[1][:, 3] - sunk[:, 3])).max() < 0.01, "the lift comes and goes over several frames"
 
 
+def test_feet_that_stand_do_not_slide_and_travel_stays():
+    from backend.motion.features import _turned
+    from backend.motion.grounding import steadied
+    from blender_addon.motion.feet import skating_ratio
+    from blender_addon.motion.layouts import humanml_vectors
+
+    def slid(vectors: np.ndarray, by: float) -> np.ndarray:
+        out = vectors.copy()
+        out[:, 2] += by
+        back = _turned(2 * vectors[:, 0], np.tile(np.array([0.0, 0.0, by]), (len(vectors), 22, 1)))
+        out[:, 193:259] += back.reshape(len(vectors), -1)
+        return out
+
+    walk = encode(_performance(action="walk").joints.astype(float), floor=0.0)
+    sliding = slid(walk, 0.04)
+    mended = steadied(sliding, 0.018)
+    before, after, asked = (humanml_vectors(v) for v in (sliding, mended, walk))
+    assert skating_ratio(before, 20.0) > 0.3 and skating_ratio(after, 20.0) < 0.1
+    off_before, off_after = (np.linalg.norm(j[-1, 0] - asked[-1, 0]) for j in (before, after))
+    assert off_after < 0.25 * off_before
+    # velocities and positions still say the same
+    fit, real = (np.linalg.norm(v[:-1, 193:259].reshape(-1, 22, 3), axis=-1) - np.linalg.norm(np.diff(j, axis=0), axis=-1)
+                 for v, j in ((mended, after), (walk, asked)))
+    assert np.abs(fit).max() < np.abs(real).max() + 1e-3
+    # a whole body carried along says nothing about its feet; a leap has none that stand
+    stand = np.tile(walk[:1], (40, 1))
+    stand[:, :3] = stand[:, 193:259] = 0.0
+    stand[:, 259:] = 1.0
+    stand[:, 32] = stand[:, 35] = 0.018
+    assert (steadied(slid(stand, 0.04), 0.018) == slid(stand, 0.04)).all()
+    leap = slid(stand, 0.1)
+    leap[:, [32, 35]] += 0.3
+    assert (steadied(leap, 0.018) == leap).all() and (steadied(walk[:1], 0.018) == walk[:1]).all()
+
+
 @pytest.mark.parametrize("texts, frames", [
     (["a"], 80), (["a"], 196), (["a"], 197), (["a", "b"], 160), (["a"], 800), (["a", "b", "c"], 700)])
 def test_long_motions_are_passages_that_fit(texts, frames):

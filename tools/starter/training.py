@@ -21,7 +21,7 @@ from tqdm import tqdm
 from . import networks, words
 from .dataset import Renders
 
-CROP, FOREGROUND_WEIGHT, DROPPED_CAPTIONS = 64, 3.0, 0.12
+CROP, FOREGROUND_WEIGHT, DROPPED_CAPTIONS = 64, 8.0, 0.12
 #: the average looks back over the last twelfth of the steps
 AVERAGED_SHARE = 12.0
 
