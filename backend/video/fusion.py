@@ -21,14 +21,17 @@ BAND_SIGMA = 5.0
 
 
 class TextureFusion:
-    """Corrects clean predictions so that all frames agree on their surfaces, without back-propagation."""
+    """Corrects clean predictions so that all frames agree on their surfaces, without back-propagation.
+
+    ``lattice`` is the surface of the frames it is for.
+    """
 
     def __init__(self, passes: FramePasses, latent_size: tuple[int, int], settings: Fusion, steps: int, device: torch.device,
                  held: SurfaceTexture | None = None, *, learning: bool = True) -> None:
         """``latent_size`` is (h, w) of the latents. What ``held`` knows of the surface stays as it is; the rest is fused, or
         without ``learning`` left to each frame, which then depends on no other."""
         self._held, self._learning = held, learning
-        self._lattice = SurfaceLattice(passes, device, held.side if held else 0.0)
+        self.lattice = SurfaceLattice(passes, device, held.side if held else 0.0)
         self._settings, self._steps = settings, steps
         self._range = range(round(settings.start * steps), round(settings.until * steps))
         count = min(settings.full_steps or len(self._range), len(self._range))
@@ -54,7 +57,7 @@ class TextureFusion:
         fused = lattice.texture(pictures, sharpness) if self._learning else None
         if self._held is None:
             return fused if fused is not None else lattice.texture([], 0.0)
-        held = lattice.held(self._held if lattice is self._lattice else self._held.coarser(lattice.side))
+        held = lattice.held(self._held if lattice is self.lattice else self._held.coarser(lattice.side))
         return held if fused is None else torch.where(held[:, 3:] > 0, held, fused)
 
     def correct(self, clean: torch.Tensor, step: int, decode: Callable[[torch.Tensor], torch.Tensor],
@@ -74,31 +77,31 @@ class TextureFusion:
                           encode: Callable[[torch.Tensor], torch.Tensor], chunk: int) -> torch.Tensor:
         """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time."""
         pictures = [picture.float() for rows in clean.split(chunk) for picture in decode(rows)]
-        texture = self._texture(self._lattice, pictures, self.sharpness(step))
+        texture = self._texture(self.lattice, pictures, self.sharpness(step))
         out = torch.empty_like(clean)
         for start in range(0, len(clean), chunk):
             rows = range(start, min(start + chunk, len(clean)))
             before = torch.stack([pictures[n] for n in rows])
-            after = torch.stack([self._lattice.rendered(texture, n, pictures[n]) for n in rows])
-            share = F.interpolate(torch.stack([self._lattice.mask(n) for n in rows]), clean.shape[2:], mode="area")
+            after = torch.stack([self.lattice.rendered(texture, n, pictures[n]) for n in rows])
+            share = F.interpolate(torch.stack([self.lattice.mask(n) for n in rows]), clean.shape[2:], mode="area")
             change = encode(after.to(clean.dtype)) - encode(before.to(clean.dtype))
             out[start:start + len(rows)] = clean[start:start + len(rows)] + change * (share > 0).to(clean.dtype)
         return out
 
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
         """What the finished pictures (3, H, W) show, beside what was held."""
-        fused = self._lattice.freed(self._texture(self._lattice, pictures, self._settings.sharpness))
+        fused = self.lattice.freed(self._texture(self.lattice, pictures, self._settings.sharpness))
         return self._held.joined(fused) if self._held else fused
 
     def finish(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
         """Finished pictures (3, H, W) with the detail of the shared texture; their own shading stays in the low band."""
         if not self._settings.finish:
             return pictures
-        texture = self._texture(self._lattice, pictures, self._settings.sharpness)
+        texture = self._texture(self.lattice, pictures, self._settings.sharpness)
         out = []
         for n, picture in enumerate(pictures):
-            mask = self._lattice.mask(n)
-            shown = self._lattice.rendered(texture, n, picture)
+            mask = self.lattice.mask(n)
+            shown = self.lattice.rendered(texture, n, picture)
             own, shared = (_low_band(image.float(), mask) for image in (picture, shown))
             mixed = shown + self._settings.shading * (own - shared)
             edge = _feather(mask)

@@ -117,12 +117,6 @@ class SurfaceTexture:
         found = self.values[rows.clamp(min=0)] if len(self.cells) else torch.zeros((*cells.shape, 4), device=cells.device)
         return found * (rows >= 0)[..., None]
 
-    def shown(self, seen: Sight, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A picture (3, H, W) whose surfaces show the texture, and which of the sight's pixels it knows (N,)."""
-        device = self.cells.device
-        values = self.values_of(torch.from_numpy(seen.corners).to(device))
-        return _painted(picture, torch.from_numpy(seen.pixels).to(device), values, torch.from_numpy(seen.weights).to(device))
-
     def joined(self, other: SurfaceTexture) -> SurfaceTexture:
         """This texture, and the other's where this one knows nothing; both of one cell size."""
         new = self.rows(other.cells) < 0
@@ -172,6 +166,11 @@ class SurfaceLattice:
             best.scatter_reduce_(0, self._index[n].flatten(), spread, "amax")
         self._best = best.clamp(min=1e-9)
 
+    @property
+    def frame_count(self) -> int:
+        """The number of frames."""
+        return len(self._pixels)
+
     def _say(self, frame: int, sharpness: float) -> torch.Tensor:
         """(N, 8) how much each pixel's colour counts in its cells; the better sight counts more the greater ``sharpness``."""
         relative = (self._quality[frame][:, None] / self._best[self._index[frame]]).clamp(1e-4, 1)
@@ -198,7 +197,14 @@ class SurfaceLattice:
 
     def rendered(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> torch.Tensor:
         """(3, H, W): a frame's picture with its surfaces showing the texture (cells, 4)."""
-        return _painted(picture, self._pixels[frame], texture[self._index[frame]], self._weight[frame])[0]
+        return self.painted(texture, frame, picture)[0]
+
+    def painted(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``rendered``, and (H, W) bool which of the frame's surface the texture knows."""
+        shown, known = _painted(picture, self._pixels[frame], texture[self._index[frame]], self._weight[frame])
+        where = torch.zeros(self._shape[0] * self._shape[1], dtype=torch.bool, device=self._device)
+        where[self._pixels[frame][known]] = True
+        return shown, where.view(self._shape)
 
     def mask(self, frame: int) -> torch.Tensor:
         """(1, H, W) float32: 1 where a frame shows a surface."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator
 from functools import cached_property
 
+import msgspec
 import numpy as np
 import torch
 
@@ -52,7 +53,7 @@ class ShotPipeline:
         self._names = {entry.index: entry.name for entry in request.manifest.surfaces} if request.manifest else {}
         self._given = look.for_shot(passes, self._names).to(model.device, model.dtype) if look else None
         self._same_place, self._is_settled, self._noise = same_place, settled, noise
-        self._text: TextConditions | None = None
+        self._text: dict[bool, TextConditions] = {}
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -140,17 +141,22 @@ class ShotPipeline:
             yield rows[:count]
             rows = rows[count:]
 
-    def _conditions(self) -> TextConditions:
-        if self._text is None:
-            request, model = self._request, self._model
-            self._text = model.encode_text(request.prompt, request.negative_prompt, guided(model, request), request.width,
-                                           request.height, request.background_prompt)
-            self._watch.notices.extend(self._text.notices)
-        return self._text
+    def _conditions(self, request: ShotRequest) -> TextConditions:
+        twice = guided(self._model, request)
+        if twice not in self._text:
+            found = self._model.encode_text(request.prompt, request.negative_prompt, twice, request.width, request.height,
+                                            request.background_prompt)
+            self._watch.notices.extend(notice for notice in found.notices if notice not in self._watch.notices)
+            self._text[twice] = found
+        return self._text[twice]
 
-    def _denoising(self, rows: list[int], fusion: TextureFusion | None, look: Look | None) -> Denoising:
-        return Denoising(self._model, request_of(self._request, rows), frames_of(self._passes, rows), self._conditions(),
-                         self._watch, self._room, fusion, look.anchor if look else None)
+    def _denoising(self, rows: list[int], fusion: TextureFusion | None, look: Look | None, *, once: bool = False) -> Denoising:
+        """``once`` leaves out the second pass of classifier-free guidance."""
+        request = request_of(self._request, rows)
+        if once and guided(self._model, request):
+            request = msgspec.structs.replace(request, guidance_scale=1.0)
+        return Denoising(self._model, request, frames_of(self._passes, rows), self._conditions(request), self._watch, self._room,
+                         fusion, look.anchor if look else None)
 
     def _noise_of(self, rows: list[int]) -> torch.Tensor:
         if self._noise is not None:
@@ -201,13 +207,13 @@ class ShotPipeline:
     def _propagated(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Latents and finished pictures of frames that begin with what the look says of them."""
         keys = self._method.keys
-        assert keys is not None and look is not None
         fusion = self._fusion(rows, look, learning=False)
-        run = self._denoising(rows, fusion, look)
+        assert keys is not None and look is not None and fusion is not None
+        run = self._denoising(rows, fusion, look, once=not keys.guided)
         with torch.no_grad():
-            first = begun(look, frames_of(self._passes, rows), self._model.device)
+            first = begun(look, fusion.lattice)
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._room.chunk)])
         step = run.steps - max(1, round(keys.strength * run.steps))
         latents = run.run(run.from_clean(clean, self._noise_of(rows), step), step)
         pictures = list(self.decoded(latents))
-        return latents, fusion.finish(pictures) if fusion else pictures
+        return latents, fusion.finish(pictures)

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from shared.shot import FramePasses
-
-from .correspondence import surface_frames
-from .lattice import sight
+from .lattice import SurfaceLattice
 from .look import Look
 
 
-def begun(look: Look, passes: FramePasses, device: torch.device) -> torch.Tensor:
-    """(F, 3, H, W) float32 pictures in [-1, 1] of what a look says about frames; places on the surface that it does not know
-    take the nearest colour in the frame."""
-    plate = torch.from_numpy(look.plate.filled()).to(device).permute(2, 0, 1).float() / 127.5 - 1
+def begun(look: Look, lattice: SurfaceLattice) -> torch.Tensor:
+    """(F, 3, H, W) float32 pictures in [-1, 1] of what a look says about a lattice's frames; places on the surface that it does not
+    know take the nearest colour in the frame. The lattice's cells are as large as the look's."""
+    texture = lattice.held(look.texture)
+    plate = torch.from_numpy(look.plate.filled()).to(texture.device).permute(2, 0, 1).float() / 127.5 - 1
     out = []
-    for frame in surface_frames(passes):
-        picture, known = look.texture.shown(sight(frame, look.texture.side), plate)
-        missing = frame.pixels[~known.cpu().numpy()]
-        if len(missing):
-            there = np.zeros((frame.height, frame.width), bool)
-            there.ravel()[frame.pixels] = known.cpu().numpy()
-            if not there.any():
-                there[:] = look.plate.known
+    for frame in range(lattice.frame_count):
+        picture, known = lattice.painted(texture, frame, plate)
+        there = known.cpu().numpy()
+        missing = (lattice.mask(frame)[0].cpu().numpy() > 0) & ~there
+        if missing.any():
+            there = there if there.any() else look.plate.known
             if there.any():
-                rows, cols = distance_transform_edt(~there, return_distances=False, return_indices=True)
-                nearest = torch.from_numpy((rows * frame.width + cols).ravel()[missing]).to(device)
-                flat = picture.flatten(1)
-                flat[:, torch.from_numpy(missing).to(device)] = flat[:, nearest]
+                rows, cols = (torch.from_numpy(at[missing]) for at in
+                              distance_transform_edt(~there, return_distances=False, return_indices=True))
+                picture[:, torch.from_numpy(missing)] = picture[:, rows, cols]
         out.append(picture)
     return torch.stack(out)

@@ -19,7 +19,7 @@ from backend.metrics.surface import hmse  # noqa: E402
 from backend.models.loading import load  # noqa: E402
 from backend.video.correspondence import surface_frames  # noqa: E402
 from backend.video.keys import choose_keys  # noqa: E402
-from backend.video.lattice import SurfaceLattice, packed, sight, unpacked  # noqa: E402
+from backend.video.lattice import SurfaceLattice, packed, unpacked  # noqa: E402
 from backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
 from backend.video.noise import mixed, surface_noise  # noqa: E402
 from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
@@ -45,6 +45,10 @@ def _texture(passes, pictures):
     return lattice.freed(lattice.texture(pictures, 1.0))
 
 
+def _begun(look: Look, passes: FramePasses) -> torch.Tensor:
+    return begun(look, SurfaceLattice(passes, CPU, look.texture.side))
+
+
 def _look(passes, pictures, surfaces=None):
     plate = Plate.empty(*passes.mask.shape[1:])
     for picture, mask in zip(pictures, passes.mask, strict=True):
@@ -67,8 +71,9 @@ def test_a_texture_on_its_own_dresses_frames_it_has_not_seen():
     texture = _texture(frames_of(passes, [0, 1]), pictures[:2])
     for n in (2, 3):
         blank = torch.full((3, 64, 64), -1.0)
-        shown, known = texture.shown(sight(surface_frames(passes)[n], texture.side), blank)
-        assert known.all() and (shown - pictures[n]).abs().max() < 0.06
+        lattice = SurfaceLattice(frames_of(passes, [n]), CPU, texture.side)
+        shown, known = lattice.painted(lattice.held(texture), 0, blank)
+        assert (known.numpy() == (passes.mask[n] > 0)).all() and (shown - pictures[n]).abs().max() < 0.06
     lattice = SurfaceLattice(passes, CPU, texture.side)
     assert torch.equal(lattice.held(texture)[:, 3] > 0, lattice.texture(pictures, 1.0)[:, 3] > 1e-3)
 
@@ -141,15 +146,15 @@ def test_frames_begin_with_the_texture_before_the_known_background():
     passes = samples.passes(3, 64, 12)
     pictures = _painted(passes)
     pictures[:, 2] += torch.linspace(0, 1, 64)[None, :, None] * torch.from_numpy(passes.mask == 0)
-    made = begun(_look(frames_of(passes, [0, 2]), pictures[[0, 2]]), frames_of(passes, [1]), CPU)[0]
+    made = _begun(_look(frames_of(passes, [0, 2]), pictures[[0, 2]]), frames_of(passes, [1]))[0]
     assert (made - pictures[1]).abs().max() < 0.1, "what frame 1 uncovers, the others show"
     # only the right half is known: the other takes the nearest colour, never black
     half = replace(passes, mask=passes.mask * (passes.rest[..., 0] > 0).astype(np.uint8))
-    made = begun(_look(half, pictures), frames_of(passes, [1]), CPU)[0]
+    made = _begun(_look(half, pictures), frames_of(passes, [1]))[0]
     left = (passes.mask[1] > 0) & (passes.rest[1, ..., 0] < 0)
     assert float(made[0][torch.from_numpy(left)].mean()) > -0.2
     nobody = FramePasses(**{name: array * 0 for name, array in passes.arrays().items()})
-    assert torch.isfinite(begun(_look(passes, pictures), frames_of(nobody, [1]), CPU)).all()
+    assert torch.isfinite(_begun(_look(passes, pictures), frames_of(nobody, [1]))).all()
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "dpm++", "lcm"])
@@ -199,6 +204,28 @@ def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
     ordered = np.stack(list(pipeline.frames()))
     assert all(np.abs(ordered[n].astype(int) - whole[n]).max() <= 2 for n in range(6))
     assert pipeline.latents().shape == (6, 4, 8, 8)
+
+
+def test_frames_begun_from_the_look_need_no_second_pass(starter, walk):
+    looks = []
+    request = samples.request(6, steps=6, method=KEYED)
+    keys = list(dict(ShotPipeline(starter, request, walk, Watch(keep_look=looks.append)).made()))[:2]
+
+    def rest(**change):
+        passes = [0]
+
+        def count(_, inputs):
+            passes[0] += len(inputs[0])
+
+        hook = starter.unet.register_forward_pre_hook(count)
+        made = dict(ShotPipeline(starter, msgspec.structs.replace(request, **change), walk, Watch(), look=looks[0],
+                                 settled=True).made(done=keys))
+        hook.remove()
+        return passes[0], np.stack(list(made.values())).astype(int)
+
+    guided_method = msgspec.structs.replace(KEYED, keys=msgspec.structs.replace(KEYED.keys, guided=True))
+    (once, images), (alone, unguided), (twice, guided) = rest(), rest(guidance_scale=1.0), rest(method=guided_method)
+    assert (images == unguided).all() and (images != guided).any() and once == alone and twice == 2 * once
 
 
 def test_the_texture_binds_all_frames(starter, walk):

@@ -8,6 +8,7 @@ also give the surface's orientation in the rest pose, which tells the two sides 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -51,9 +52,13 @@ class SurfaceFrame:
     normal: np.ndarray
     ids: np.ndarray
     footprint: float
-    tree: cKDTree | None
     height: int
     width: int
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Of the keys, surfaces far apart; built when a match needs it."""
+        return cKDTree(np.column_stack([self.key, self.ids * OBJECT_GAP]), balanced_tree=False)
 
 
 def _slopes(key: np.ndarray, ids: np.ndarray, axis: int) -> tuple[np.ndarray, float]:
@@ -89,7 +94,7 @@ def surface_frame(key: np.ndarray, ids: np.ndarray) -> SurfaceFrame:
     row_of[pixels] = np.arange(len(pixels))
     if not len(pixels):
         nothing = np.empty((0, 3))
-        return SurfaceFrame(pixels, row_of, nothing, nothing, nothing, nothing, pixels, 1e-3, None, height, width)
+        return SurfaceFrame(pixels, row_of, nothing, nothing, nothing, nothing, pixels, 1e-3, height, width)
     # characters are small in most frames: work on their rectangle only
     rows, cols = np.flatnonzero(ids.any(1)), np.flatnonzero(ids.any(0))
     window = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
@@ -100,8 +105,7 @@ def surface_frame(key: np.ndarray, ids: np.ndarray) -> SurfaceFrame:
     size = np.sqrt((normal**2).sum(1, keepdims=True))
     normal = np.divide(normal, size, out=np.zeros_like(normal), where=size > 1e-12)
     numbers = ids.ravel()[pixels].astype(np.int64)
-    tree = cKDTree(np.column_stack([flat, numbers * OBJECT_GAP]), balanced_tree=False)
-    return SurfaceFrame(pixels, row_of, flat, across, down, normal, numbers, (a + b) / 2 or 1e-3, tree, height, width)
+    return SurfaceFrame(pixels, row_of, flat, across, down, normal, numbers, (a + b) / 2 or 1e-3, height, width)
 
 
 def _offsets(difference: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -150,7 +154,7 @@ def match(target: SurfaceFrame, reference: SurfaceFrame, height: int, width: int
     x to the right and y down, the first pixel's centre at 0.5. Points that the reference does not show are left out.
     """
     pixels, found, shift = _sampled(target, height, width)
-    if not len(pixels) or reference.tree is None:
+    if not len(pixels) or not len(reference.pixels):
         return np.empty(0, np.int64), np.empty((0, 2), np.float32)
     point = target.key[found] + shift[:, :1] * target.across[found] + shift[:, 1:] * target.down[found]
     _, near = reference.tree.query(np.column_stack([point, target.ids[found] * OBJECT_GAP]), workers=-1)
