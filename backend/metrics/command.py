@@ -65,7 +65,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """Run presets over shots, prompts and seeds, and report; 2 when the input is wrong."""
     from backend.models.loading import load
 
-    from .laboratory import MODULES, PAPER, SURFACE, VARIANTS, Laboratory, means, sweep
+    from .laboratory import MODULES, PAPER, PARTS, SURFACE, VARIANTS, Laboratory, means, sweep
     from .report import write_report
 
     known = VARIANTS | sweep()
@@ -79,7 +79,7 @@ def evaluate(args: argparse.Namespace) -> int:
             shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[:1 if args.quick else None]
         own, prompt_count, own_seeds = {
             "paper": (PAPER if args.quick else MODULES, 3, (1, 2)), "sweep": (("cross_frame", *sweep()), 2, (1,)),
-            "surface": (SURFACE, 3, (1, 2)),
+            "surface": (SURFACE, 3, (1, 2)), "parts": (PARTS, 2, (1,)),
             "motion": (("cross_frame", "latentman", "surface"), 1, (1,))}[args.suite]
         names = args.variants.split(",") if args.variants else own
         unknown = [name for name in names if name not in known]
@@ -143,9 +143,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register both."""
     command = commands.add_parser("evaluate", help="compare presets over shots, prompts and seeds; goes on where it was stopped")
     command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
-    command.add_argument("--suite", choices=("paper", "sweep", "surface", "motion"), default="paper",
-                         help="the paper's parts and modules, ranges of their settings, the surface preset against them, or "
-                              "motion sources")
+    command.add_argument("--suite", choices=("paper", "sweep", "surface", "parts", "motion"), default="paper",
+                         help="the paper's parts and modules, ranges of their settings, the surface preset against them, its "
+                              "own parts, or motion sources")
     command.add_argument("--motion", type=Path, action="append", help="a motion file as one more source of the motion suite")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")

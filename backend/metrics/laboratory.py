@@ -22,14 +22,14 @@ from PIL import Image
 from backend.models.loading import ImageModel
 from backend.video.pipeline import ShotPipeline, Watch
 from shared.passes_folder import write_atomically
-from shared.shot import METHODS, Alignment, FramePasses, Guidance, Method, ShotRequest, check_passes, check_request
+from shared.shot import METHODS, Alignment, FramePasses, Fusion, Guidance, Keys, Method, ShotRequest, check_passes, check_request
 
 from .baselines import bake, blurred
 from .consistency import background_error
 from .pictures import contour, detail, silhouette_iou
 from .surface import cell_colours, hmse, hmse_compat, liveliness, reappearance, surface_variance, warp_error
 
-_LATENTMAN = METHODS["latentman"]
+_LATENTMAN, _SURFACE = METHODS["latentman"], METHODS["surface"]
 #: name -> parts; the paper's presets first
 VARIANTS: dict[str, Method] = {
     "per_frame": METHODS["per_frame"],
@@ -40,7 +40,12 @@ VARIANTS: dict[str, Method] = {
     "surface": METHODS["surface"],
     "surface_quality": METHODS["surface_quality"],
     "surface_fast": METHODS["surface_fast"],
-    "surface_noise": msgspec.structs.replace(METHODS["surface"], surface_noise=0.9),
+    "surface_noise": msgspec.structs.replace(_SURFACE, surface_noise=0.9),
+    "surface_guided": msgspec.structs.replace(_SURFACE, keys=Keys(guided=True)),
+    "surface_no_finish": msgspec.structs.replace(_SURFACE, fusion=Fusion(finish=False)),
+    "surface_no_background": msgspec.structs.replace(_SURFACE, background=None),
+    "background": msgspec.structs.replace(METHODS["cross_frame"], background=_SURFACE.background),
+    "noise": msgspec.structs.replace(METHODS["cross_frame"], surface_noise=0.9),
     "sla_surface": msgspec.structs.replace(_LATENTMAN, guidance=None, matching="surface"),
     "latentman_surface": msgspec.structs.replace(_LATENTMAN, matching="surface"),
     "latentman_no_attention": msgspec.structs.replace(_LATENTMAN, cross_frame_attention=False),
@@ -52,6 +57,9 @@ PAPER = ("per_frame", "cross_frame", "sla", "pwg", "latentman")
 MODULES = (*PAPER, "sla_surface", "latentman_surface", "latentman_no_attention", "latentman_no_shared_noise", "pwg_decoder",
            "pwg_linear")
 SURFACE = ("per_frame", "cross_frame", "latentman", "surface", "surface_quality", "surface_fast")
+#: the surface preset's parts, alone and left out
+PARTS = ("cross_frame", "noise", "background", "surface", "surface_noise", "surface_guided", "surface_no_finish",
+         "surface_no_background", "surface_quality")
 #: made from the frames of another run
 DERIVED: dict[str, str] = {"blurred": "cross_frame", "bake": "cross_frame"}
 #: what the columns of the report mean, in order

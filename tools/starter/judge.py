@@ -63,7 +63,7 @@ def shrink_masks(masks: torch.Tensor) -> torch.Tensor:
 def train(renders: Renders, steps: int, device: str, batch: int = 24, seed: int = 0) -> Judge:
     """A judge taught by renders, on the CPU and ready to judge."""
     torch.manual_seed(seed)
-    judge = Judge().to(device)
+    judge = Judge().to(device, memory_format=torch.channels_last)
     scenes = renders.scenes.long().to(device)
     optimiser = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.02)
     for step in tqdm(range(steps), desc="judge", mininterval=10):
@@ -76,8 +76,13 @@ def train(renders: Renders, steps: int, device: str, batch: int = 24, seed: int 
         seen = torch.lerp(seen, small, torch.rand(batch, 1, 1, 1, device=device))
         tint = 0.85 + 0.3 * torch.rand(batch, 3, 1, 1, device=device)
         seen = (seen * tint + 0.04 * torch.randn_like(seen)).clamp(0, 1)
-        mask, place = judge(seen)
-        loss = F.binary_cross_entropy_with_logits(mask, truth) + 0.3 * F.cross_entropy(place, scenes[rows.to(device)])
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            mask, place = (answer.float() for answer in judge(seen.contiguous(memory_format=torch.channels_last)))
+        # every silhouette counts the same, however small
+        shown = mask.sigmoid()
+        overlap = 2 * (shown * truth).sum((1, 2)) / (shown.sum((1, 2)) + truth.sum((1, 2))).clamp(min=1)
+        loss = F.binary_cross_entropy_with_logits(mask, truth) + 0.3 * (1 - overlap.mean())
+        loss = loss + 0.3 * F.cross_entropy(place, scenes[rows.to(device)])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
