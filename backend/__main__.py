@@ -1,4 +1,4 @@
-"""``python -m backend``: serve | generate | motion | evaluate | measure | export | densepose | models | doctor."""
+"""``python -m backend``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | doctor."""
 
 from __future__ import annotations
 
@@ -127,6 +127,7 @@ def doctor(_: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     from .exports import command as exports
+    from .jobs import command as jobs
     from .metrics import command as evaluation
     from .motion import command as motions
 
@@ -148,6 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     evaluation.add_commands(commands)
     exports.add_commands(commands)
     motions.add_commands(commands)
+    jobs.add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
     commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
     args = parser.parse_args(argv)

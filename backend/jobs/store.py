@@ -183,7 +183,7 @@ class JobStore:
         Raises ``ShotError`` when the look that the request keeps is not there.
         """
         Job(self.root / "new", request).parent()
-        digest = hashlib.blake2b(msgspec.json.encode([VERSION, request]), digest_size=12)
+        digest = hashlib.blake2b(msgspec.json.encode([VERSION, request, request.resolved_method()]), digest_size=12)
         for name, array in passes.arrays().items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).data)
@@ -192,4 +192,6 @@ class JobStore:
             manifest = request.manifest or PassesManifest(request.width, request.height, request.fps, request.frames, 0.0, 0.0)
             save(job.folder / "passes", passes, manifest)
             write_atomically(job.folder / "request.json", msgspec.json.encode(request))
+        # when a job was last asked for says how long it has been of use
+        os.utime(job.folder / "request.json")
         return job

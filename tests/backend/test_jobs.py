@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,41 @@ def test_frames_and_latents_survive(tmp_path, rng):
     assert again.load_checkpoint() is None
     job.finish({"a": 1})
     assert again.report() == {"a": 1} and not (job.folder / "latents.npz").exists()
+
+
+def test_a_preset_that_changed_is_another_job(tmp_path, monkeypatch):
+    from shared import shot
+
+    store, request = JobStore(tmp_path), samples.request(preset="surface")
+    before = store.open(request, samples.passes()).name
+    monkeypatch.setitem(shot.METHODS, "surface", shot.METHODS["surface_fast"])
+    assert store.open(request, samples.passes()).name != before
+
+
+def test_unused_jobs_are_removed_and_looks_that_are_kept_stay(tmp_path, capsys):
+    from backend.__main__ import main
+
+    store = JobStore(tmp_path)
+    look, unused = (store.open(samples.request(seed=seed), samples.passes()) for seed in (1, 2))
+    (look.folder / "look.npz").write_bytes(b"")
+    wearing = store.open(samples.request(preset="surface", look=look.name), samples.passes())
+    (tmp_path / "else").mkdir()
+    for job in (look, unused):
+        for path in job.folder.rglob("*"):
+            os.utime(path, (0, 0))
+    assert main(["jobs", "--jobs", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert all(job.name in listed for job in (look, unused, wearing)) and "3 jobs" in listed and "unfinished" in listed
+    assert main(["jobs", "--jobs", str(tmp_path), "--remove-unused", "30"]) == 0
+    assert "1 of 3 jobs removed" in capsys.readouterr().out
+    assert look.folder.exists() and wearing.folder.exists() and not unused.folder.exists() and (tmp_path / "else").exists()
+    for path in wearing.folder.rglob("*"):
+        os.utime(path, (0, 0))
+    store.open(samples.request(seed=1), samples.passes())
+    assert main(["jobs", "--jobs", str(tmp_path), "--remove-unused", "1"]) == 0
+    assert look.folder.exists() and not wearing.folder.exists(), "a job that was asked for again is in use"
+    assert main(["jobs", "--jobs", str(tmp_path), "--remove-unused", "-1"]) == 2
+    assert main(["jobs", "--jobs", str(tmp_path / "nowhere")]) == 0 and "0 jobs" in capsys.readouterr().out
 
 
 def test_only_loopback_without_a_list_of_clients():
