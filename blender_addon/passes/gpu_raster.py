@@ -1,7 +1,7 @@
 """Passes drawn by Blender's ``gpu`` module: the quick way to a single frame, where the graphics driver can be trusted.
 
-Values are exact at pixel centres, as Cycles gives them; what it cannot show (instances, hair, modifiers that differ in the
-render) is left to Cycles.
+Values are exact at pixel centres, as Cycles gives them; what it cannot show (instances, hair, cut-outs, modifiers that differ
+in the render) is left to Cycles.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from gpu_extras.batch import batch_for_shader
 
 from .camera import View
+from .cutouts import cut_outs_of
 from .reading import BACKGROUND
 from .subjects import Cast
 from .surfaces import PART_ATTRIBUTE, REST_ATTRIBUTE
@@ -94,9 +95,11 @@ def trusted() -> bool:
 
 
 def can_show(cast: Cast) -> bool:
-    """Whether the cast is nothing but meshes of their own."""
-    return not cast.whole_scene and all(s.object.type == "MESH" and not len(s.object.particle_systems) and
-                                        s.object.instance_type == "NONE" for s in cast.subjects)
+    """Whether the cast is nothing but meshes of their own, without holes."""
+    if cast.whole_scene or cut_outs_of(s.object for s in cast.subjects)[0]:
+        return False
+    return all(s.object.type == "MESH" and not len(s.object.particle_systems) and s.object.instance_type == "NONE"
+               for s in cast.subjects)
 
 
 def _zoomed(clip: np.ndarray, box: tuple[int, int, int, int], view: View) -> np.ndarray:

@@ -10,6 +10,7 @@ import bpy
 import numpy as np
 
 from ..compat import MEDIA_TYPES, set_multilayer_exr
+from .cutouts import CutOut, cut_outs_of, opacity
 from .subjects import RENDERABLE, Cast
 from .surfaces import OWN_ATTRIBUTE, PART_ATTRIBUTE, REST_ATTRIBUTE, lend
 
@@ -64,8 +65,8 @@ def _aov(view_layer: bpy.types.ViewLayer, name: str, kind: str) -> Iterator[None
 
 
 @contextmanager
-def _pass_material() -> Iterator[bpy.types.Material]:
-    """A material that writes rest position, part and instance into their AOVs.
+def _pass_material(cuts: list[CutOut]) -> Iterator[bpy.types.Material]:
+    """A material that writes rest position, part and instance into their AOVs, and has the holes of ``cuts``.
 
     Surfaces without a rest attribute of their own are rigid, and take the position in their object's space. The
     surface is matte: a light of its own would cost most of the render's time, and one that gives nothing back is left out.
@@ -85,7 +86,14 @@ def _pass_material() -> Iterator[bpy.types.Material]:
             return made
 
         surface, matte = node("ShaderNodeOutputMaterial"), node("ShaderNodeBsdfDiffuse")
-        tree.links.new(matte.outputs[0], surface.inputs["Surface"])
+        there = opacity(tree, cuts) if cuts else None
+        if there is None:
+            tree.links.new(matte.outputs[0], surface.inputs["Surface"])
+        else:
+            seen_through, between = node("ShaderNodeBsdfTransparent"), node("ShaderNodeMixShader")
+            for source, entry in zip((there, seen_through.outputs[0], matte.outputs[0]), between.inputs, strict=True):
+                tree.links.new(source, entry)
+            tree.links.new(between.outputs[0], surface.inputs["Surface"])
         place, mix, scaled = node("ShaderNodeTexCoord"), node("ShaderNodeVectorMath"), node("ShaderNodeVectorMath")
         rest, own, part = attribute(REST_ATTRIBUTE), attribute(OWN_ATTRIBUTE), attribute(PART_ATTRIBUTE)
         # own is 1 or 0: rest attribute, or object space where there is none (the attribute reads 0 there)
@@ -101,6 +109,13 @@ def _pass_material() -> Iterator[bpy.types.Material]:
                                    (INSTANCE_AOV, node("ShaderNodeObjectInfo").outputs["Random"], "Value")):
             target = node("ShaderNodeOutputAOV")
             target.aov_name = aov
+            if there is not None:
+                # what lies behind a hole is added to what the hole wrote, which must be nothing
+                kept = node("ShaderNodeVectorMath")
+                kept.operation = "SCALE"
+                tree.links.new(source, kept.inputs[0])
+                tree.links.new(there, kept.inputs["Scale"])
+                source = kept.outputs[0]
             tree.links.new(source, target.inputs[entry])
         yield material
     finally:
@@ -141,9 +156,10 @@ def pass_scene(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Ca
     those passes; motion makes Blender evaluate three moments for every frame.
     """
     render = scene.render
+    cuts, cut_faces = cut_outs_of(subject.object for subject in cast.subjects)
     with ExitStack() as stack:
         enter = stack.enter_context
-        material = enter(_pass_material())
+        material = enter(_pass_material(cuts))
         enter(settings(scene, frame_start=scene.frame_start, frame_end=scene.frame_end, frame_step=scene.frame_step,
                        camera=scene.camera, world=None))
         enter(settings(render, engine="CYCLES", resolution_x=width, resolution_y=height, resolution_percentage=100,
@@ -153,19 +169,20 @@ def pass_scene(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Ca
                        use_compositing=False, use_sequencer=False, use_overwrite=True, use_multiview=False,
                        use_simplify=False, use_freestyle=False, use_single_layer=True))
         enter(settings(scene.cycles, samples=1, use_adaptive_sampling=False, use_denoising=False, max_bounces=0,
-                       time_limit=0.0, device="CPU", filter_width=0.01, seed=0, use_auto_tile=False,
+                       transparent_max_bounces=64, time_limit=0.0, device="CPU", filter_width=0.01, seed=0, use_auto_tile=False,
                        film_transparent_glass=False, shading_system=False))
         enter(_image_format(scene))
         enter(settings(view_layer, use=True, use_pass_z=True, use_pass_uv=True, use_pass_object_index=True,
                        use_pass_combined=True, use_pass_normal=True, use_pass_position=position, use_pass_vector=motion,
-                       use_pass_mist=False, use_pass_material_index=False, samples=0, material_override=material))
+                       use_pass_mist=False, use_pass_material_index=False, samples=0, pass_alpha_threshold=0.5,
+                       material_override=material))
         for name, kind in ((REST_AOV, "COLOR"), (PART_AOV, "VALUE"), (INSTANCE_AOV, "VALUE")):
             enter(_aov(view_layer, name, kind))
         for camera in {o.data for o in scene.objects if o.type == "CAMERA"}:
             enter(settings(camera.dof, use_dof=False))
         enter(_show_only(scene, view_layer, cast))
         for subject in cast.subjects:
-            enter(lend(subject, unwrapped.get(subject.index)))
+            enter(lend(subject, unwrapped.get(subject.index), cut_faces.get(subject.object.name_full)))
         yield
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import bpy
 import numpy as np
 
+from .cutouts import CUT_ATTRIBUTE
 from .subjects import Subject
 
 REST_ATTRIBUTE, PART_ATTRIBUTE, OWN_ATTRIBUTE = "latentman_rest", "latentman_part", "latentman_own"
@@ -115,8 +116,9 @@ def _set(mesh: bpy.types.Mesh, name: str, kind: str, domain: str, field: str, va
 
 
 @contextmanager
-def lend(subject: Subject, uv: np.ndarray | None) -> Iterator[None]:
-    """Within the block a subject's mesh carries the attributes; ``uv`` is ``unwrap``'s answer for a mesh without any."""
+def lend(subject: Subject, uv: np.ndarray | None, cuts: np.ndarray | None = None) -> Iterator[None]:
+    """Within the block a subject's mesh carries the attributes; ``uv`` is ``unwrap``'s answer for a mesh without any, ``cuts`` (F,)
+    float32 the number of each face's cut-out."""
     body = subject.object
     if body.type != "MESH":
         yield
@@ -128,6 +130,8 @@ def lend(subject: Subject, uv: np.ndarray | None) -> Iterator[None]:
         _set(mesh, OWN_ATTRIBUTE, "FLOAT", "POINT", "value", np.ones(len(mesh.vertices), np.float32))
         if subject.face_parts is not None:
             _set(mesh, PART_ATTRIBUTE, "FLOAT", "FACE", "value", subject.face_parts)
+        if cuts is not None:
+            _set(mesh, CUT_ATTRIBUTE, "FLOAT", "FACE", "value", cuts)
         if uv is not None:
             mesh.uv_layers.new(name=UV_LAYER).data.foreach_set("uv", uv)
         if index is None:
@@ -138,7 +142,7 @@ def lend(subject: Subject, uv: np.ndarray | None) -> Iterator[None]:
     finally:
         if uv is not None and UV_LAYER in mesh.uv_layers:
             mesh.uv_layers.remove(mesh.uv_layers[UV_LAYER])
-        for name in (REST_ATTRIBUTE, PART_ATTRIBUTE, OWN_ATTRIBUTE):
+        for name in (REST_ATTRIBUTE, PART_ATTRIBUTE, OWN_ATTRIBUTE, CUT_ATTRIBUTE):
             if name in mesh.attributes:
                 mesh.attributes.remove(mesh.attributes[name])
         mesh.attributes.active_index = active

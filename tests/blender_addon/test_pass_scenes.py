@@ -7,7 +7,7 @@ import math
 import bpy
 import numpy as np
 import pytest
-from mathutils import Vector
+from mathutils import Matrix, Vector
 
 from blender_addon import command_line
 from blender_addon.character.build import add_character, character_meshes
@@ -347,3 +347,85 @@ def test_a_moving_object_and_a_moving_camera_are_followed(shot_scene, character)
     error = np.linalg.norm(projected(0, world) - still.places[1][on_wall], axis=1)
     assert np.percentile(error, 99) < 0.5 and moved.min() > 1
     assert wall.hide_render is False
+
+
+def _sheets(material):
+    """Two upright squares of 2 m, one a metre behind the other, the one in front in a material."""
+    mesh = bpy.data.meshes.new("Sheets")
+    corners = [(-1, 0), (1, 0), (1, 2), (-1, 2)]
+    mesh.from_pydata([(x, y, z) for y in (0.0, 1.0) for x, z in corners], [], [(0, 1, 2, 3), (4, 5, 6, 7)])
+    mesh.uv_layers.new(name="Other")
+    layer = mesh.uv_layers.new(name="Sheet")
+    layer.data.foreach_set("uv", np.array([(0, 0), (1, 0), (1, 1), (0, 1)] * 2, np.float32).ravel())
+    mesh.uv_layers.active = layer
+    layer.active_render = True
+    mesh.materials.append(material)
+    mesh.materials.append(None)
+    mesh.polygons[1].material_index = 1
+    body = bpy.data.objects.new("Sheets", mesh)
+    bpy.context.scene.collection.objects.link(body)
+    return body
+
+
+def _cut_material(kind):
+    """Holes in the left half, in one of the ways in which materials are made."""
+    image = bpy.data.images.new("Cut", 16, 16, alpha=True)
+    pixels = np.ones((16, 16, 4), np.float32)
+    pixels[:, :8, 3] = 0.0
+    if kind == "mix":
+        pixels[:, :8, :3] = 0.0
+        pixels[..., 3] = 1.0
+    if kind == "inverted":
+        pixels[..., :3] = pixels[:, ::-1, 3, None] if kind == "inverted" else 1.0
+        pixels[..., 3] = 1.0
+    image.pixels.foreach_set(pixels.ravel())
+    material = bpy.data.materials.new("Cut")
+    material.use_nodes = True
+    tree = material.node_tree
+    texture = tree.nodes.new("ShaderNodeTexImage")
+    texture.image, texture.interpolation = image, "Closest"
+    if kind in ("principled", "named", "mapped", "elsewhere"):
+        tree.links.new(texture.outputs["Alpha"], tree.nodes["Principled BSDF"].inputs["Alpha"])
+    else:
+        mix, clear = tree.nodes.new("ShaderNodeMixShader"), tree.nodes.new("ShaderNodeBsdfTransparent")
+        tree.links.new(texture.outputs["Color"], mix.inputs[0])
+        for shader, entry in ((clear, 2 if kind == "inverted" else 1),
+                              (tree.nodes["Principled BSDF"], 1 if kind == "inverted" else 2)):
+            tree.links.new(shader.outputs[0], mix.inputs[entry])
+        tree.links.new(mix.outputs[0], tree.nodes["Material Output"].inputs["Surface"])
+    if kind == "named":
+        place = tree.nodes.new("ShaderNodeUVMap")
+        place.uv_map = "Sheet"
+        tree.links.new(place.outputs[0], texture.inputs["Vector"])
+    if kind in ("mapped", "elsewhere"):
+        place, mapping = tree.nodes.new("ShaderNodeTexCoord"), tree.nodes.new("ShaderNodeMapping")
+        # half the picture aside: the holes come to the right
+        mapping.inputs["Location"].default_value = (0.5, 0.0, 0.0)
+        tree.links.new(place.outputs["UV" if kind == "mapped" else "Generated"], mapping.inputs["Vector"])
+        tree.links.new(mapping.outputs[0], texture.inputs["Vector"])
+    return material
+
+
+@pytest.mark.parametrize("kind", ["principled", "named", "mapped", "mix", "inverted", "elsewhere"])
+def test_what_a_material_cuts_out_is_seen_through(shot_scene, kind):
+    """Holes show what is behind them, exactly; a material that is not understood counts as whole."""
+    body = _sheets(_cut_material(kind))
+    shot_scene.camera.matrix_world = Matrix(((1, 0, 0, 0), (0, 0, -1, -6), (0, 1, 0, 1), (0, 0, 0, 1)))
+    attributes, materials = list(body.data.attributes.keys()), len(bpy.data.materials)
+    _, passes = _render(body)
+    assert list(body.data.attributes.keys()) == attributes and len(bpy.data.materials) == materials
+    rest, seen = passes.rest[0], passes.mask[0] > 0
+    front = seen & (np.abs(rest[..., 1]) < 0.1)
+    behind = seen & (np.abs(rest[..., 1] - 1) < 1e-4)
+    assert seen.sum() > 1000 and (front | behind)[seen].all() and (passes.object_index[0][seen] == 1).all()
+    if kind == "elsewhere":
+        assert not (front & behind).any() and behind.sum() < 10
+        return
+    side = -1 if kind == "mapped" else 1
+    assert (side * rest[..., 0][front] > 0).all() and (side * rest[..., 0][behind] < 0).all(), "one half is a hole"
+    assert abs(front.sum() / behind.sum() - (7 / 6) ** 2) < 0.1, "what is behind is as large as it is far"
+    assert np.abs(rest[..., 1][front]).max() < 1e-5 and (passes.part[0][seen] == passes.part[0][seen][0]).all()
+    assert passes.depth[0][front].min() > passes.depth[0][behind].max()
+    cols = np.nonzero(front)[1]
+    assert cols.max() == 47 if kind == "mapped" else cols.min() == 48
+    assert np.abs(passes.uv[0][front][:, 0] - (rest[..., 0][front] + 1) / 2).max() < 1e-5
