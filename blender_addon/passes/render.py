@@ -72,7 +72,8 @@ class PassRender:
         self._only_measured = tuple(f for f in dict.fromkeys(range_frames) if f not in frames)
         self._motion, self._keep_lent = motion, keep_lent
         self._people = {n: found for n, armature in enumerate(self._cast.armatures, 1) if (found := key_points(armature))}
-        self._whole_frame = self._cast.whole_scene or any(_differs_in_render(body) for body in self._cast.bodies)
+        self._whole_frame = self._cast.whole_scene or any(_differs_in_render(s.object) for s in self._cast.subjects
+                                                             if s.character)
         self.drawn = quick and not motion and not self._whole_frame and gpu_raster.can_show(self._cast) and gpu_raster.trusted()
         # whole frames, of which only the rendered rectangles are ever touched
         self._arrays: dict[str, np.ndarray] = {}

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..compat import MEDIA_TYPES, set_multilayer_exr
 from .cutouts import CutOut, cut_outs_of, opacity
+from .strands import Strands, grown, placed
 from .subjects import RENDERABLE, Cast
 from .surfaces import OWN_ATTRIBUTE, PART_ATTRIBUTE, REST_ATTRIBUTE, lend
 
@@ -65,7 +66,7 @@ def _aov(view_layer: bpy.types.ViewLayer, name: str, kind: str) -> Iterator[None
 
 
 @contextmanager
-def _pass_material(cuts: list[CutOut]) -> Iterator[bpy.types.Material]:
+def _pass_material(cuts: list[CutOut], hair: list[Strands]) -> Iterator[bpy.types.Material]:
     """A material that writes rest position, part and instance into their AOVs, and has the holes of ``cuts``.
 
     Surfaces without a rest attribute of their own are rigid, and take the position in their object's space. The
@@ -105,7 +106,8 @@ def _pass_material(cuts: list[CutOut]) -> Iterator[bpy.types.Material]:
         tree.links.new(other.outputs[0], scaled.inputs["Scale"])
         tree.links.new(rest.outputs["Vector"], mix.inputs[0])
         tree.links.new(scaled.outputs[0], mix.inputs[1])
-        for aov, source, entry in ((REST_AOV, mix.outputs[0], "Color"), (PART_AOV, part.outputs["Fac"], "Value"),
+        position = placed(tree, mix.outputs[0], hair) if hair else mix.outputs[0]
+        for aov, source, entry in ((REST_AOV, position, "Color"), (PART_AOV, part.outputs["Fac"], "Value"),
                                    (INSTANCE_AOV, node("ShaderNodeObjectInfo").outputs["Random"], "Value")):
             target = node("ShaderNodeOutputAOV")
             target.aov_name = aov
@@ -159,7 +161,8 @@ def pass_scene(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Ca
     cuts, cut_faces = cut_outs_of(subject.object for subject in cast.subjects)
     with ExitStack() as stack:
         enter = stack.enter_context
-        material = enter(_pass_material(cuts))
+        hair = [found for subject in cast.subjects if (found := enter(grown(subject, unwrapped.get(subject.index))))]
+        material = enter(_pass_material(cuts, hair))
         enter(settings(scene, frame_start=scene.frame_start, frame_end=scene.frame_end, frame_step=scene.frame_step,
                        camera=scene.camera, world=None))
         enter(settings(render, engine="CYCLES", resolution_x=width, resolution_y=height, resolution_percentage=100,

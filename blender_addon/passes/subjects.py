@@ -15,13 +15,16 @@ RENDERABLE = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "CURVES", "P
 #: numbers of parts and of characters go into a byte
 MAX_PARTS = MAX_CHARACTERS = 255
 KINDS = ("CHARACTER", "CHARACTERS", "SCENE")
+#: where the hair curves on a mesh have their roots, in its texture coordinates; Blender writes it
+ROOT_COORDINATE = "surface_uv_coordinate"
 
 
 @dataclass(frozen=True)
 class Subject:
     """An object in the picture: ``index`` is its pass index, ``character`` its character's number, 0 for a prop.
 
-    ``size`` is the scale of its space in metres a unit; ``face_parts`` (F,) float32 holds the part of each face of a mesh.
+    ``size`` is the scale in metres a unit of the space in which it has rest positions; ``face_parts`` (F,) float32 holds the part
+    of each face of a mesh.
     """
 
     object: bpy.types.Object
@@ -42,8 +45,17 @@ class Cast:
 
     @property
     def bodies(self) -> list[bpy.types.Object]:
-        """The characters' objects."""
-        return [s.object for s in self.subjects if s.character]
+        """The characters' meshes."""
+        return [s.object for s in self.subjects if s.character and s.object.type == "MESH"]
+
+
+def skin_of(item: bpy.types.Object) -> bpy.types.Object | None:
+    """The mesh on which an object's strands grow, if it has any."""
+    if item.type == "CURVES":
+        skin = item.data.surface
+        return skin if skin and skin.type == "MESH" and ROOT_COORDINATE in item.data.attributes else None
+    grown = item.type == "MESH" and any(system.settings.type == "HAIR" for system in item.particle_systems)
+    return item if grown else None
 
 
 def _rendered(view_layer: bpy.types.ViewLayer) -> set[bpy.types.Object]:
@@ -202,6 +214,10 @@ def choose(view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None, 
     numbers = _bone_order(found, armatures)
     subjects = [Subject(body, n, number, _size(body), np.array([numbers[key] for key in faces], np.float32))
                 for n, (body, number, faces) in enumerate(keys, 1)]
+    wearers = {body: number for body, number, _ in keys}
+    hair = [o for o in _rendered(view_layer) if o.type == "CURVES" and skin_of(o) in wearers]
+    subjects += [Subject(item, n, wearers[skin_of(item)], _size(skin_of(item)), None)
+                 for n, item in enumerate(sorted(hair, key=lambda o: o.name_full), len(subjects) + 1)]
     if kind == "SCENE":
         graph = bpy.context.evaluated_depsgraph_get()
         for prop in _props(graph, view_layer, {s.object for s in subjects}):

@@ -429,3 +429,103 @@ def test_what_a_material_cuts_out_is_seen_through(shot_scene, kind):
     cols = np.nonzero(front)[1]
     assert cols.max() == 47 if kind == "mapped" else cols.min() == 48
     assert np.abs(passes.uv[0][front][:, 0] - (rest[..., 0][front] + 1) / 2).max() < 1e-5
+
+
+def _head(scene):
+    """A ball of half a metre on a bone that nods from frame 1 to frame 2 by 1.2 radians about X."""
+    rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+    scene.collection.objects.link(rig)
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="EDIT")
+    bone = rig.data.edit_bones.new("Head")
+    bone.head, bone.tail = (0, 0, 0), (0, 0, 1)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    body = _add(scene, "Ball", bpy.ops.mesh.primitive_uv_sphere_add, radius=0.5, segments=64, ring_count=32)
+    body.vertex_groups.new(name="Head").add(range(len(body.data.vertices)), 1.0, "REPLACE")
+    body.modifiers.new("Armature", "ARMATURE").object = rig
+    posed = rig.pose.bones["Head"]
+    posed.rotation_mode = "XYZ"
+    for frame, angle in ((1, 0.0), (2, 1.2)):
+        posed.rotation_euler = (angle, 0, 0)
+        posed.keyframe_insert("rotation_euler", frame=frame)
+    scene.camera.matrix_world = Matrix(((1, 0, 0, 0), (0, 0, -1, -5), (0, 1, 0, 0), (0, 0, 0, 1)))
+    return rig, body
+
+
+def _comb_particles(body):
+    body.modifiers.new("Hair", "PARTICLE_SYSTEM")
+    settings = body.particle_systems[0].settings
+    settings.type, settings.count, settings.hair_length = "HAIR", 1500, 0.4
+    settings.root_radius, settings.radius_scale = 3.0, 0.02
+
+
+def _comb_curves(scene, body):
+    """Straight strands on the ball's faces, which follow the surface as Blender's own hair does."""
+    mesh = body.data
+    mesh.uv_layers.active.name = "UVMap"
+    curves = bpy.data.hair_curves.new("Curls")
+    curves.surface, curves.surface_uv_map = body, "UVMap"
+    faces = [f for f in mesh.polygons if len(f.vertices) == 4]
+    curves.add_curves([4] * len(faces))
+    roots, points, uv = [], [], []
+    for face in faces:
+        centre = np.array(face.center)
+        uv.append(np.mean([mesh.uv_layers.active.data[n].uv for n in face.loop_indices], 0))
+        roots.append(centre)
+        points += [centre * (1 + 0.25 * step) for step in range(4)]
+    curves.attributes["position"].data.foreach_set("vector", np.array(points, np.float32).ravel())
+    curves.attributes.new("radius", "FLOAT", "POINT").data.foreach_set("value", np.full(len(points), 0.02, np.float32))
+    root = curves.attributes.new("surface_uv_coordinate", "FLOAT2", "CURVE")
+    root.data.foreach_set("vector", np.array(uv, np.float32).ravel())
+    hair = bpy.data.objects.new("Curls", curves)
+    scene.collection.objects.link(hair)
+    body.add_rest_position_attribute = True
+    tree = bpy.data.node_groups.new("Follow", "GeometryNodeTree")
+    for way in ("INPUT", "OUTPUT"):
+        tree.interface.new_socket("Geometry", in_out=way, socket_type="NodeSocketGeometry")
+    entry, follow, leave = (tree.nodes.new(kind) for kind in
+                            ("NodeGroupInput", "GeometryNodeDeformCurvesOnSurface", "NodeGroupOutput"))
+    tree.links.new(entry.outputs[0], follow.inputs[0])
+    tree.links.new(follow.outputs[0], leave.inputs[0])
+    hair.modifiers.new("Follow", "NODES").node_group = tree
+    return hair
+
+
+@pytest.mark.parametrize("kind", ["particles", "curves"])
+def test_hair_rests_where_its_roots_do(shot_scene, kind):
+    """The ball nods; a strand's rest direction is its direction in the picture, turned back."""
+    rig, body = _head(shot_scene)
+    if kind == "particles":
+        _comb_particles(body)
+    else:
+        _comb_curves(shot_scene, body)
+    job, passes = _render(rig, (1, 2), 160, 160, motion=True)
+    assert not any(image.name.startswith("LatentMan") for image in bpy.data.images)
+    names = {surface.index: surface.name for surface in job.manifest(20.0).surfaces}
+    for n, angle in enumerate((0.0, 1.2)):
+        place, rest = passes.position[n], passes.rest[n]
+        far = np.linalg.norm(place, axis=-1)
+        hair = (passes.mask[n] == 1) & (far > 0.55)
+        assert hair.sum() > 800
+        back = np.array(Matrix.Rotation(-angle, 3, "X"))
+        expected = (place[hair] @ back.T) / far[hair][:, None]
+        found = rest[hair] / np.linalg.norm(rest[hair], axis=1, keepdims=True)
+        assert np.percentile((expected * found).sum(1), 2) > 0.985, "within ten degrees: faces are flat, roots in pixels"
+        height = np.linalg.norm(rest[hair], axis=1)
+        assert height.min() > 0.49 and height.max() < 0.56 and np.corrcoef(height, far[hair])[0, 1] > 0.98
+        if kind == "curves":
+            assert {names[i] for i in np.unique(passes.object_index[n][hair])} == {"Curls"}
+
+
+def test_skin_values_are_spread_over_texture_coordinates(rng):
+    from blender_addon.passes.strands import spread_over
+
+    uv = np.array([[[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]], [[0.95, 0.95], [0.96, 0.95], [0.95, 0.96]]])
+    slope = rng.normal(size=(2, 3))
+    found = spread_over(uv, uv @ slope, 64)
+    rows, cols = np.nonzero(np.abs(found).sum(-1))
+    place = (np.stack([cols, rows], 1) + 0.5) / 64
+    inside = (place > 0.1).all(1) & (place.sum(1) < 1.0)
+    assert inside.sum() == pytest.approx(0.32 * 64 * 64, rel=0.1)
+    assert np.abs(found[rows, cols] - place @ slope)[inside].max() < np.abs(slope).sum() / 64
+    assert not found[:2].any() and found[61, 61].any()
