@@ -57,7 +57,7 @@ def _loss_curves(work: Path) -> None:
     draw = ImageDraw.Draw(picture)
     for row, name in enumerate(("vae", "diffusion", "decoder")):
         log = work / f"{name}_loss.txt"
-        if not log.exists():
+        if not log.exists() or not log.stat().st_size:
             continue
         steps, losses = np.loadtxt(log, ndmin=2).T
         level = np.log10(losses)
