@@ -37,7 +37,7 @@ def model(tmp_path_factory):
 def _denoising(model, request, passes):
     """All frames of a shot together."""
     pipeline = ShotPipeline(model, request, passes, Watch())
-    return denoising.Denoising(model, request, passes, pipeline._conditions(), Watch(), denoising.Room())
+    return denoising.Denoising(model, request, passes, pipeline._conditions(request), Watch(), denoising.Room())
 
 
 def _frames(model, request, passes, watch=None):

@@ -86,7 +86,7 @@ def train(renders: Renders, steps: int, device: str, batch: int = 24, seed: int 
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return judge.cpu().eval().requires_grad_(False)
+    return judge.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
 
 
 def save(judge: Judge, path: Path = WEIGHTS) -> None:
