@@ -37,7 +37,7 @@ VARIANTS: dict[str, Method] = {
     "sla": msgspec.structs.replace(_LATENTMAN, guidance=None),
     "pwg": msgspec.structs.replace(_LATENTMAN, alignment=None),
     "latentman": _LATENTMAN,
-    "surface": METHODS["surface"],
+    "surface": _SURFACE,
     "surface_quality": METHODS["surface_quality"],
     "surface_fast": METHODS["surface_fast"],
     "surface_noise": msgspec.structs.replace(_SURFACE, surface_noise=0.9),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from .nodes import computed
+
 #: of the face attribute that holds the number of its cut-out, from 1
 CUT_ATTRIBUTE = "latentman_cut"
 #: less opaque than this is a hole
@@ -120,16 +122,6 @@ def opacity(tree: bpy.types.NodeTree, cuts: list[CutOut]) -> bpy.types.NodeSocke
     number = tree.nodes.new("ShaderNodeAttribute")
     number.attribute_name = CUT_ATTRIBUTE
 
-    def math(operation: str, *values: bpy.types.NodeSocket | float) -> bpy.types.NodeSocket:
-        made = tree.nodes.new("ShaderNodeMath")
-        made.operation = operation
-        for entry, value in zip(made.inputs, values, strict=False):
-            if isinstance(value, float):
-                entry.default_value = value
-            else:
-                tree.links.new(value, entry)
-        return made.outputs[0]
-
     there: bpy.types.NodeSocket | None = None
     for n, cut in enumerate(cuts, 1):
         place, texture = tree.nodes.new("ShaderNodeUVMap"), tree.nodes.new("ShaderNodeTexImage")
@@ -143,9 +135,9 @@ def opacity(tree: bpy.types.NodeTree, cuts: list[CutOut]) -> bpy.types.NodeSocke
             tree.links.new(at, mapping.inputs["Vector"])
             at = mapping.outputs[0]
         tree.links.new(at, texture.inputs["Vector"])
-        hole = math("GREATER_THAN" if cut.inverted else "LESS_THAN", texture.outputs[cut.output], HALF)
-        mine = math("COMPARE", number.outputs["Fac"], float(n), 0.5)
-        left = math("SUBTRACT", 1.0, math("MULTIPLY", hole, mine))
-        there = left if there is None else math("MULTIPLY", there, left)
+        hole = computed(tree, "GREATER_THAN" if cut.inverted else "LESS_THAN", texture.outputs[cut.output], HALF)
+        mine = computed(tree, "COMPARE", number.outputs["Fac"], float(n), 0.5)
+        left = computed(tree, "SUBTRACT", 1.0, computed(tree, "MULTIPLY", hole, mine))
+        there = left if there is None else computed(tree, "MULTIPLY", there, left)
     assert there is not None
     return there

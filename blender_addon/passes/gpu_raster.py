@@ -17,7 +17,7 @@ from .camera import View
 from .cutouts import cut_outs_of
 from .reading import BACKGROUND
 from .subjects import Cast
-from .surfaces import PART_ATTRIBUTE, REST_ATTRIBUTE
+from .surfaces import PART_ATTRIBUTE, REST_ATTRIBUTE, triangle_corners
 
 #: what a driver may be wrong by on a triangle whose values are known
 TOLERANCE, PROBE = 1e-3, 64
@@ -137,11 +137,8 @@ def _corners(body: bpy.types.Object, index: int, view: View, box: tuple[int, int
              ) -> dict[str, np.ndarray]:
     """What the corners of a mesh's triangles carry: ``clip`` positions; UV and depth; rest and part; normal and index."""
     mesh = body.data
-    mesh.calc_loop_triangles()
+    vertices, loops = triangle_corners(mesh)
     count = len(mesh.loop_triangles)
-    vertices, loops = np.empty(count * 3, np.int32), np.empty(count * 3, np.int32)
-    mesh.loop_triangles.foreach_get("vertices", vertices)
-    mesh.loop_triangles.foreach_get("loops", loops)
     points, rest = np.empty((len(mesh.vertices), 3), np.float32), np.zeros((len(mesh.vertices), 3), np.float32)
     mesh.vertices.foreach_get("co", points.ravel())
     if REST_ATTRIBUTE in mesh.attributes:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from .nodes import computed
 from .subjects import ROOT_COORDINATE, Subject, skin_of
-from .surfaces import rest_points
+from .surfaces import rest_points, triangle_corners
 
 #: side of the pictures; a pixel is a few millimetres of skin
 SIDE = 512
@@ -83,11 +84,7 @@ def spread_over(uv: np.ndarray, values: np.ndarray, side: int = SIDE) -> np.ndar
 def _pictures(skin: bpy.types.Object, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rest positions (S, S, 3), and what takes a strand's tip off the skin (S, S, 3), in the skin's units."""
     mesh = skin.data
-    mesh.calc_loop_triangles()
-    count = len(mesh.loop_triangles)
-    vertices, loops = np.empty(count * 3, np.int32), np.empty(count * 3, np.int32)
-    mesh.loop_triangles.foreach_get("vertices", vertices)
-    mesh.loop_triangles.foreach_get("loops", loops)
+    vertices, loops = triangle_corners(mesh)
     points = rest_points(mesh).reshape(-1, 3)
     corners = points[vertices].reshape(-1, 3, 3)
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -131,17 +128,6 @@ def placed(tree: bpy.types.NodeTree, surface: bpy.types.NodeSocket, strands: lis
     root = tree.nodes.new("ShaderNodeAttribute")
     root.attribute_name = ROOT_COORDINATE
 
-    def math(operation: str, *values: bpy.types.NodeSocket | float, kind: str = "Math") -> bpy.types.NodeSocket:
-        made = tree.nodes.new(f"ShaderNode{kind}")
-        made.operation = operation
-        entries = [made.inputs[0], made.inputs["Scale"]] if operation == "SCALE" else made.inputs
-        for entry, value in zip(entries, values, strict=False):
-            if isinstance(value, float):
-                entry.default_value = value
-            else:
-                tree.links.new(value, entry)
-        return made.outputs[0]
-
     out = surface
     for one in strands:
         at = root.outputs["Vector"] if one.own else active.outputs[0]
@@ -151,9 +137,10 @@ def placed(tree: bpy.types.NodeTree, surface: bpy.types.NodeSocket, strands: lis
             texture.image, texture.interpolation, texture.extension = image, "Closest", "EXTEND"
             tree.links.new(at, texture.inputs["Vector"])
             colours.append(texture.outputs["Color"])
-        offset = math("SCALE", colours[1], hair.outputs["Intercept"], kind="VectorMath")
-        point = math("ADD", colours[0], offset, kind="VectorMath")
-        mine = math("MULTIPLY", math("COMPARE", thing.outputs["Object Index"], float(one.index), 0.5), hair.outputs["Is Strand"])
-        kept = math("SCALE", out, math("SUBTRACT", 1.0, mine), kind="VectorMath")
-        out = math("ADD", kept, math("SCALE", point, mine, kind="VectorMath"), kind="VectorMath")
+        offset = computed(tree, "SCALE", colours[1], hair.outputs["Intercept"], kind="VectorMath")
+        point = computed(tree, "ADD", colours[0], offset, kind="VectorMath")
+        same = computed(tree, "COMPARE", thing.outputs["Object Index"], float(one.index), 0.5)
+        mine = computed(tree, "MULTIPLY", same, hair.outputs["Is Strand"])
+        kept = computed(tree, "SCALE", out, computed(tree, "SUBTRACT", 1.0, mine), kind="VectorMath")
+        out = computed(tree, "ADD", kept, computed(tree, "SCALE", point, mine, kind="VectorMath"), kind="VectorMath")
     return out

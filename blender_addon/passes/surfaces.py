@@ -30,6 +30,15 @@ def rest_points(mesh: bpy.types.Mesh) -> np.ndarray:
     return points
 
 
+def triangle_corners(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """(T * 3,) int32 the vertices, and the loops, at the corners of a mesh's triangles."""
+    mesh.calc_loop_triangles()
+    vertices, loops = (np.empty(len(mesh.loop_triangles) * 3, np.int32) for _ in range(2))
+    mesh.loop_triangles.foreach_get("vertices", vertices)
+    mesh.loop_triangles.foreach_get("loops", loops)
+    return vertices, loops
+
+
 def store_index(body: bpy.types.Object) -> int | None:
     """Where in the modifier stack rest positions must be stored anew: after what makes surface, before what moves it.
 
