@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--decoder-steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=6e-4, help="the diffusion stage's highest learning rate")
+    parser.add_argument("--rate", type=float, default=1e-3, help="the diffusion stage's highest learning rate")
     parser.add_argument("--minutes", type=float, default=0.0,
                         help="end the diffusion stage after so long, the learning rate fallen by then")
     parser.add_argument("--seed", type=int, default=1)

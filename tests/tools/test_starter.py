@@ -178,6 +178,55 @@ def test_a_training_goes_on_where_it_stopped(tmp_path):
     assert torch.allclose(*ends, atol=1e-6)
 
 
+def test_a_window_follows_the_body():
+    """Latents and depth are cut at the same place, and the body's middle is in it."""
+    from tools.starter.training import window
+
+    columns = torch.arange(32.0).expand(6, 4, 32, 32)
+    depth = torch.zeros(6, 1, 256, 256)
+    centres = torch.tensor([4, 40, 100, 128, 200, 252])
+    for n, centre in enumerate(centres):
+        depth[n, :, 60:200, max(0, centre - 12):centre + 12] = 1 + n
+    clean, seen = window(columns, depth, torch.tensor([0.0, 0.5, 1.0, 0.0, 0.5, 1.0]))
+    assert clean.shape == (6, 4, 32, 16) and seen.shape == (6, 1, 256, 128)
+    for n, centre in enumerate(centres):
+        first = int(clean[n, 0, 0, 0])
+        assert first * 8 <= centre < first * 8 + 128
+        assert torch.equal(seen[n], depth[n, :, :, first * 8:first * 8 + 128])
+    moved = {int(window(columns[:1], depth[3:4], torch.tensor([chance]))[0][0, 0, 0, 0]) for chance in (0.0, 0.5, 0.99)}
+    assert len(moved) == 3
+
+
+def test_the_optimiser_turns_matrices_and_leaves_the_rest_to_adamw():
+    """Muon's first step is the gradient made orthogonal, by singular values; embeddings take AdamW's own step."""
+    from tools.starter.optimiser import MuonAdamW
+
+    torch.manual_seed(0)
+    module = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(6, 8, 3), "linear": torch.nn.Linear(12, 5),
+                                  "embedding": torch.nn.Embedding(7, 4)}).to(memory_format=torch.channels_last)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    twin = torch.nn.Parameter(before["embedding.weight"].clone())
+    optimiser = MuonAdamW(module, 0.01, (0.9, 0.99))
+    gradients = {}
+    for name, parameter in module.named_parameters():
+        gradients[name] = torch.randn(parameter.shape)
+        parameter.grad = gradients[name].clone()
+    twin.grad = gradients["embedding.weight"].clone()
+    optimiser.step()
+    torch.optim.AdamW([twin], 0.01, betas=(0.9, 0.99), weight_decay=0.01).step()
+    after = dict(module.named_parameters())
+    assert torch.allclose(after["embedding.weight"], twin, atol=1e-7)
+    for name in ("conv.weight", "linear.weight"):
+        rows = len(before[name])
+        gone = (before[name] * (1 - 0.01 * 0.01) - after[name].detach()).reshape(rows, -1)
+        u, _, v = torch.linalg.svd(gradients[name].reshape(rows, -1), full_matrices=False)
+        along = (u.T @ gone @ v.T).diagonal() / (0.01 * 0.2 * max(gone.shape) ** 0.5)
+        assert along.min() > 0.6 and along.max() < 1.3
+        assert gone.norm() == pytest.approx(float(along.norm() * 0.01 * 0.2 * max(gone.shape) ** 0.5), rel=0.05)
+    optimiser.zero_grad()
+    assert all(p.grad is None for p in module.parameters())
+
+
 def test_the_clock_ends_a_training():
     from tools.starter.training import fading, progress
 

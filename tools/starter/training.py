@@ -9,21 +9,26 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_processor import AttnProcessor
 from tqdm import tqdm
 
 from . import networks, words
 from .dataset import Renders
+from .optimiser import MuonAdamW
 
 CROP, FOREGROUND_WEIGHT, DROPPED_CAPTIONS = 64, 8.0, 0.12
 #: the average looks back over the last twelfth of the steps
 AVERAGED_SHARE = 12.0
+#: the last share of the diffusion stage sees whole pictures and its timesteps as they are; before, this share of the steps
+#: sees windows around the body, and this share of the timesteps is the noisiest
+LAST_SHARE, WINDOWED, NOISIEST = 0.25, 0.8, 0.35
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Plan:
     seed: int
     words_steps: int = 2000
     decoder_steps: int = 2000
-    rate: float = 6e-4
+    rate: float = 1e-3
     seconds: float = 0.0
     compiled: bool = False
     checkpoint_every: int = 200
@@ -131,9 +136,10 @@ class Learner:
     The average looks back over the last ``1 / AVERAGED_SHARE`` of ``steps``. ``done`` steps are over.
     """
 
-    def __init__(self, models: torch.nn.ModuleDict, checkpoint: Path, steps: int, rate: float, betas: tuple[float, float]) -> None:
+    def __init__(self, models: torch.nn.ModuleDict, checkpoint: Path, steps: int,
+                 make_optimiser: Callable[[torch.nn.Module], torch.optim.Optimizer | MuonAdamW]) -> None:
         self.models, self.average = models, copy.deepcopy(models).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(models.parameters(), rate, betas=betas, weight_decay=0.01, fused=True)
+        self.optimiser = make_optimiser(models)
         self.done, self._checkpoint = 0, checkpoint
         self._slowest = 1 - AVERAGED_SHARE / max(steps, 2 * AVERAGED_SHARE)
         if checkpoint.exists():
@@ -145,7 +151,8 @@ class Learner:
 
     def learn(self, loss: torch.Tensor, rate: float) -> None:
         """One step down the gradient of ``loss``."""
-        self.optimiser.param_groups[0]["lr"] = rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.models.parameters(), 1.0)
@@ -253,6 +260,23 @@ def token_ids(tokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(texts, padding="max_length", max_length=networks.TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
+def window(clean: torch.Tensor, depth: torch.Tensor, chance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents (N, 4, S, S) and depth (N, 1, 8 S, 8 S), half as wide, about the body's middle; ``chance`` (N,) in 0..1 moves it.
+
+    Half the work, and what is left out is background.
+    """
+    side = clean.shape[-1]
+    across = (F.avg_pool2d(depth, 8) > 0).float()[:, 0].sum(1)
+    middle = (across * torch.arange(side, device=clean.device)).sum(1) / across.sum(1).clamp(min=1)
+    left = (middle + (chance - 0.5) * side / 5 - side / 4).round().long().clamp(0, side // 2)
+
+    def cut(picture: torch.Tensor, scale: int) -> torch.Tensor:
+        columns = left[:, None] * scale + torch.arange(side // 2 * scale, device=clean.device)
+        return picture.gather(3, columns[:, None, None].expand(-1, *picture.shape[1:3], -1))
+
+    return cut(clean, 1), cut(depth, 8)
+
+
 def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
     """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages."""
     torch.manual_seed(plan.seed)
@@ -262,7 +286,11 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
     checkpoint = folder / "diffusion.pt"
     if not checkpoint.exists():
         words.teach(models["text"], lambda texts: token_ids(tokenizer, texts), plan.device, plan.words_steps, plan.seed)
-    learner = Learner(models, checkpoint, plan.steps, plan.rate, (0.9, 0.99))
+    learner = Learner(models, checkpoint, plan.steps, lambda module: MuonAdamW(module, plan.rate, (0.9, 0.99)))
+    if plan.device == "cpu":
+        # with so few words the CPU's fused attention spends most of a step on its gradient
+        for name in ("unet", "control"):
+            models[name].set_attn_processor(AttnProcessor())
     latents = latents.to(plan.device)
     ids = torch.stack([token_ids(tokenizer, list(texts)) for texts in zip(*renders.captions, strict=True)], 1).to(plan.device)
     empty = token_ids(tokenizer, [""])[0].to(plan.device)
@@ -275,7 +303,7 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
         return models["unet"](noisy, timestep, text, down_block_additional_residuals=down,
                               mid_block_additional_residual=middle).sample
 
-    model = torch.compile(predict) if plan.compiled else predict
+    model = torch.compile(predict, dynamic=False) if plan.compiled else predict
     log = LossLog(folder / "diffusion_loss.txt")
     for step, share in progress(learner.done, plan.steps, "diffusion", plan.seconds):
         generator = plan.generator(1, step)
@@ -283,15 +311,21 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
         def chance(*shape: int, generator: torch.Generator = generator) -> torch.Tensor:
             return torch.rand(*shape, generator=generator, device=plan.device)
 
-        rows, mirrored = (chance(plan.batch) * len(renders)).long().clamp(max=len(renders) - 1), chance(plan.batch) < 0.5
+        early = share < 1 - LAST_SHARE
+        windowed = bool(chance(1) < WINDOWED) and early
+        count = plan.batch * 2 if windowed else plan.batch
+        rows, mirrored = (chance(count) * len(renders)).long().clamp(max=len(renders) - 1), chance(count) < 0.5
         clean = latents[rows, mirrored.long()].float()
         depth = renders.rows(rows)[1][:, None].float() / 255
         depth = torch.where(mirrored[:, None, None, None], depth.flip(-1), depth)
-        prompt = ids[rows, (chance(plan.batch) * ids.shape[1]).long().clamp(max=ids.shape[1] - 1)]
-        prompt = torch.where(chance(plan.batch, 1) < DROPPED_CAPTIONS, empty, prompt)
+        if windowed:
+            clean, depth = window(clean, depth, chance(count))
+        prompt = ids[rows, (chance(count) * ids.shape[1]).long().clamp(max=ids.shape[1] - 1)]
+        prompt = torch.where(chance(count, 1) < DROPPED_CAPTIONS, empty, prompt)
         noise = torch.randn(clean.shape, generator=generator, device=plan.device)
         # noisy steps more often: only there must the words decide, later the picture shows its colours itself
-        timestep = (1000 * chance(plan.batch) ** 0.65).long().clamp(max=999)
+        noisiest = chance(count) < (NOISIEST if early else 0.0)
+        timestep = torch.where(noisiest, 1000 - 300 * chance(count), 1000 * chance(count) ** 0.65).long().clamp(max=999)
         noisy = noise_schedule.add_noise(clean, noise, timestep)
         target = noise_schedule.get_velocity(clean, noise, timestep)
         with plan.autocast():

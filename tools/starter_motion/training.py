@@ -95,7 +95,8 @@ def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, plan: Plan) 
     torch.manual_seed(plan.seed)
     models = torch.nn.ModuleDict({"motion": MDM(SHAPE), "text": text_encoder(len(tokenizer), tokenizer.eos_token_id)})
     models.to(plan.device)
-    learner = Learner(models, folder / CHECKPOINT, plan.steps, plan.rate, (0.9, 0.98))
+    learner = Learner(models, folder / CHECKPOINT, plan.steps, lambda module: torch.optim.AdamW(
+        module.parameters(), plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True))
     mean, std, lengths = (torch.from_numpy(a).to(plan.device) for a in (motions.mean, motions.std, motions.lengths))
     vectors = torch.from_numpy(np.array(motions.vectors)).to(plan.device)
     ids = torch.stack([torch.from_numpy(np.array(tokenizer(list(texts), padding="max_length", max_length=TOKENS,
