@@ -16,20 +16,19 @@ def _is_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
     return parameter.ndim >= 2 and not any(word in name for word in _TABLES)
 
 
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """(out, everything else) over the same memory; the order of columns makes no difference to Muon."""
-    return tensor if tensor.ndim == 2 else tensor.permute(0, 2, 3, 1).view(len(tensor), -1)
+def _as_stored(tensor: torch.Tensor) -> torch.Tensor:
+    """A convolution's weights in the order of ``channels_last``; the order of columns makes no difference to Muon."""
+    return tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor
 
 
 class MuonAdamW:
     """The optimiser of a module in ``channels_last``, as far as a training loop sees one."""
 
     def __init__(self, module: torch.nn.Module, rate: float, betas: tuple[float, float]) -> None:
-        named = dict(module.named_parameters())
-        self._parameters = list(named.values())
+        self._module, named = module, dict(module.named_parameters())
         self._matrices = [p for name, p in named.items() if _is_matrix(name, p)]
         others = [p for name, p in named.items() if not _is_matrix(name, p)]
-        self._views = [torch.nn.Parameter(_flat(p.data)) for p in self._matrices]
+        self._views = [torch.nn.Parameter(_as_stored(p.data).view(len(p), -1)) for p in self._matrices]
         self._parts = {
             "muon": torch.optim.Muon(self._views, rate, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
             "adamw": torch.optim.AdamW(others, rate, betas=betas, weight_decay=0.01, fused=True)}
@@ -41,14 +40,12 @@ class MuonAdamW:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None if set_to_none or parameter.grad is None else parameter.grad.zero_()
+        self._module.zero_grad(set_to_none)
 
     def step(self) -> None:
         """One step of both."""
         for view, parameter in zip(self._views, self._matrices, strict=True):
-            view.grad = None if parameter.grad is None else _flat(parameter.grad.contiguous(memory_format=torch.channels_last)
-                                                                   if parameter.ndim == 4 else parameter.grad)
+            view.grad = None if parameter.grad is None else _as_stored(parameter.grad).reshape(len(parameter), -1)
         for part in self._parts.values():
             part.step()
 

@@ -288,7 +288,7 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
         words.teach(models["text"], lambda texts: token_ids(tokenizer, texts), plan.device, plan.words_steps, plan.seed)
     learner = Learner(models, checkpoint, plan.steps, lambda module: MuonAdamW(module, plan.rate, (0.9, 0.99)))
     if plan.device == "cpu":
-        # with so few words the CPU's fused attention spends most of a step on its gradient
+        # with so few words the gradient of the CPU's fused attention would take a fifth of a step
         for name in ("unet", "control"):
             models[name].set_attn_processor(AttnProcessor())
     latents = latents.to(plan.device)
