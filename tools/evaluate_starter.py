@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -28,13 +26,13 @@ from blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from shared.shot import FramePasses, ShotRequest
 
 from .starter import judge as judging
-from .starter.dataset import Example, clip_poses, load_renders, render, write
+from .starter.dataset import Example, clip_poses, render
 from .starter.scenery import SCENES
 from .starter.wardrobe import PALETTE, regions
 from .studies.figures import Picture, passes_of
 
 #: training uses seeds from 10,000,000 on
-JUDGE_SEED, HELD_OUT_SEED = 1_000_000, 2_000_000
+HELD_OUT_SEED = 2_000_000
 PARTS = ("top", "bottom")
 SMALLEST_REGION = 60
 
@@ -108,13 +106,6 @@ def seconds_24_frames(folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def _fresh_judge(count: int, steps: int) -> judging.Judge:
-    """A judge taught by renders of its own."""
-    with TemporaryDirectory() as folder:
-        write(Path(folder), count, JUDGE_SEED, os.cpu_count() or 1)
-        return judging.train(load_renders(Path(folder), "cpu"), steps, "cpu")
-
-
 def card_table(figures: dict[str, float]) -> str:
     """The figures as the model card shows them."""
     rows = [("VAE, PSNR of held-out renders", "vae_psnr", "{:.1f} dB", None),
@@ -143,14 +134,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=STARTER, help="the starter's folder")
     parser.add_argument("--examples", type=int, default=96)
     parser.add_argument("--guidance", type=float, default=4.0)
-    parser.add_argument("--judge-renders", type=int, default=2400, help="what a judge is taught with where none is shipped")
-    parser.add_argument("--judge-steps", type=int, default=900)
     parser.add_argument("--card", action="store_true", help="write the figures into the model's README.md too")
     args = parser.parse_args()
     seeds = [HELD_OUT_SEED + n for n in range(args.examples)]
     body = load(MANNEQUIN)
     examples = [render(body, seed, held_out=True) for seed in tqdm(seeds, desc="renders")]
-    judge = judging.load() if judging.WEIGHTS.exists() else _fresh_judge(args.judge_renders, args.judge_steps)
+    judge = judging.load()
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(args.model)
     pipeline.set_progress_bar_config(disable=True)
     masks, real = np.stack([e.mask for e in examples]), np.stack([e.image for e in examples])
