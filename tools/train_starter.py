@@ -53,7 +53,7 @@ def main() -> None:
     models = training.train_diffusion(renders, latents, tokenizer, args.work, plan)
     vae = training.refine_decoder(vae, renders, args.work, plan)
     if args.judge_steps:
-        judge.save(judge.train(renders, args.judge_steps, args.device))
+        judge.save(judge.train(renders, vae, args.judge_steps, args.device))
     export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work / "diffusion.pt"))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 

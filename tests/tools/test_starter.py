@@ -126,6 +126,8 @@ def test_held_out_looks_are_never_trained_on():
 
 def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
     """The measurement itself: what it says of pictures that are right by construction."""
+    from diffusers import AutoencoderTiny
+
     from tools.evaluate_starter import garment_colours, region_pixels
     from tools.starter import judge as judging
 
@@ -141,7 +143,8 @@ def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
     assert changed and garment_colours(examples, seeds, np.stack(swapped)).mean() < 0.7
     dataset.write(tmp_path, 24, 0, 1)
     renders = dataset.load_renders(tmp_path, "cpu")
-    judging.save(judging.train(renders, 6, "cpu", batch=8), tmp_path / "judge.safetensors")
+    vae = AutoencoderTiny.from_pretrained(STARTER / "vae")
+    judging.save(judging.train(renders, vae, 6, "cpu", batch=8), tmp_path / "judge.safetensors")
     judge = judging.load(tmp_path / "judge.safetensors")
     iou = judging.silhouette_iou(judge, np.stack([e.image for e in examples]), np.stack([e.mask for e in examples]))
     assert iou.shape == (12,) and (iou >= 0).all() and (iou <= 1).all()

@@ -1,7 +1,7 @@
 """A small network that looks at pictures and says where the character is and what place it is in.
 
-It learns from renders alone, never from the image model's pictures, and reads them at 128x128 through blur and changed
-brightness, so that it judges what is shown and not how sharply.
+It learns from renders alone, never from the image model's pictures, and reads them at 128x128 through blur, changed
+brightness and, a quarter of them, the auto-encoder, so that it judges what is shown and not how sharply.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderTiny
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
 from .dataset import Renders
+from .optimiser import MuonAdamW
 from .scenery import SCENES
 
-SIDE = 128
+SIDE, RATE = 128, 2e-3
 WEIGHTS = Path(__file__).resolve().parent / "judge.safetensors"
 
 
@@ -60,17 +62,28 @@ def shrink_masks(masks: torch.Tensor) -> torch.Tensor:
     return F.interpolate(masks[:, None].float(), (SIDE, SIDE), mode="area")[:, 0] > 0.5
 
 
-def train(renders: Renders, steps: int, device: str, batch: int = 24, seed: int = 0) -> Judge:
-    """A judge taught by renders, on the CPU and ready to judge."""
+@torch.no_grad()
+def _through(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
+    """(N, H, W, 3) uint8 pictures as the auto-encoder gives them back."""
+    x = (pictures.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    made = vae.decode(vae.encode(x).latents).sample.float()
+    return ((made.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+
+
+def train(renders: Renders, vae: AutoencoderTiny, steps: int, device: str, batch: int = 24, seed: int = 0) -> Judge:
+    """A judge taught by renders, on the CPU and ready to judge; ``vae`` is on ``device``, as the renders are."""
     torch.manual_seed(seed)
     judge = Judge().to(device, memory_format=torch.channels_last)
     scenes = renders.scenes.long().to(device)
-    optimiser = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.02)
+    optimiser = MuonAdamW(judge, RATE, (0.9, 0.99))
     for step in tqdm(range(steps), desc="judge", mininterval=10):
-        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps) + 1e-5
-        rows = torch.randint(0, len(renders), (batch,), device=renders.images.device)
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * (1 - step / steps) + 1e-5
+        rows = torch.randint(0, len(renders), (batch,), device=device)
         images, depths = renders.rows(rows)
-        seen, truth = shrink(images.to(device)), shrink_masks((depths > 0).to(device)).float()
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            images = torch.cat([_through(vae, images[:batch // 4]), images[batch // 4:]])
+        seen, truth = shrink(images), shrink_masks(depths > 0).float()
         # every picture is blurred by its own amount: the image model's pictures are softer than renders
         small = F.interpolate(F.avg_pool2d(seen, 4), (SIDE, SIDE), mode="bilinear")
         seen = torch.lerp(seen, small, torch.rand(batch, 1, 1, 1, device=device))
@@ -82,7 +95,7 @@ def train(renders: Renders, steps: int, device: str, batch: int = 24, seed: int 
         shown = mask.sigmoid()
         overlap = 2 * (shown * truth).sum((1, 2)) / (shown.sum((1, 2)) + truth.sum((1, 2))).clamp(min=1)
         loss = F.binary_cross_entropy_with_logits(mask, truth) + 0.3 * (1 - overlap.mean())
-        loss = loss + 0.3 * F.cross_entropy(place, scenes[rows.to(device)])
+        loss = loss + 0.3 * F.cross_entropy(place, scenes[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
