@@ -67,7 +67,9 @@ class _LatentManMixin:
         count, height, width = passes.mask.shape
         chosen = {"method": method} if isinstance(method, Method) else {"preset": method}
         request = ShotRequest(prompt=prompt, width=width, height=height, frames=tuple(range(1, count + 1)), fps=24.0,
-                              negative_prompt=negative_prompt, steps=num_inference_steps, guidance_scale=guidance_scale,
+                              negative_prompt=negative_prompt, steps=num_inference_steps,
+                              # to a request 0 means the model's own scale, here as in diffusers it means none
+                              guidance_scale=max(guidance_scale, 1.0),
                               control_scale=controlnet_conditioning_scale, scheduler=scheduler,
                               background_prompt=background_prompt, manifest=manifest, **chosen)
         check_request(request)

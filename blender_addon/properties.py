@@ -175,9 +175,9 @@ class LatentManSettings(bpy.types.PropertyGroup):
                           description="starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")
     preset: EnumProperty(name="Preset", items=PRESET_ITEMS, description="How frames are kept consistent")
     steps: IntProperty(name="Steps", default=20, min=1, max=shot.MAX_STEPS, description="Denoising steps")
-    guidance_scale: FloatProperty(name="Guidance", default=4.0, min=0.0, max=30.0,
-                                  description="How strongly the prompt is followed; 1 or less switches guidance off and "
-                                              "halves the time")
+    guidance_scale: FloatProperty(name="Guidance", default=0.0, min=0.0, max=30.0,
+                                  description="How strongly the prompt is followed; 0 is the model's own, 1 switches guidance off "
+                                              "and halves the time")
     control_scale: FloatProperty(name="Control", default=1.0, min=0.0, max=2.0,
                                  description="How strongly the depth decides where the body is")
     background_prompt: StringProperty(name="Background", description="What is around the character, when the prompt shall be the "

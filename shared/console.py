@@ -32,7 +32,8 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="surface", choices=PRESETS)
     parser.add_argument("--model", default="starter", help="starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance-scale", type=float, default=4.0)
+    parser.add_argument("--guidance-scale", type=float, default=0.0,
+                        help="how closely the prompt is followed; 0 is the model's own, 1 switches guidance off")
     parser.add_argument("--control-scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scheduler", default="", choices=SCHEDULERS, help="the model's own when left out")

@@ -142,9 +142,9 @@ class ShotRequest(msgspec.Struct, frozen=True):
 
     ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own. ``background_prompt`` describes
     what is around the characters when the prompt shall be theirs alone. ``manifest`` describes the passes; ControlNets for
-    normals and poses need it. ``look`` names a finished job whose look the characters keep; where all else is the same, its
-    unchanged frames are taken over and only the others are made. With ``look_optional`` a look that cannot be kept is made anew
-    instead of being an error.
+    normals and poses need it. ``guidance_scale`` 0 is the model's own, 1 is none. ``look`` names a finished job whose look the
+    characters keep; where all else is the same, its unchanged frames are taken over and only the others are made. With
+    ``look_optional`` a look that cannot be kept is made anew instead of being an error.
     """
 
     prompt: str
@@ -157,7 +157,7 @@ class ShotRequest(msgspec.Struct, frozen=True):
     model: str = "starter"
     preset: str = "latentman"
     steps: int = 20
-    guidance_scale: float = 4.0
+    guidance_scale: float = 0.0
     control_scale: float = 1.0
     method: Method | None = None
     scheduler: str = ""

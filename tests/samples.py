@@ -26,5 +26,5 @@ def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:
 def request(count: int = 3, size: int = 64, **changes) -> ShotRequest:
     """A quick request that fits ``passes``."""
     values = dict(prompt="a man in a red shirt and blue jeans, on a beach", width=size, height=size,
-                  frames=tuple(range(1, count + 1)), fps=20.0, steps=2, seed=4)
+                  frames=tuple(range(1, count + 1)), fps=20.0, steps=2, seed=4, guidance_scale=4.0)
     return ShotRequest(**(values | changes))

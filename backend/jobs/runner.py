@@ -13,6 +13,7 @@ import numpy as np
 
 from backend.metrics.consistency import consistency
 from backend.models.loading import ImageModel, LoadOptions, load
+from backend.models.registry import fingerprint
 from backend.video.pipeline import Interrupted, ShotPipeline, Watch
 from backend.video.texture import gather
 from shared.messages import Cancelled, Failed, Finished, FrameResult, Message, Progress
@@ -30,13 +31,15 @@ class ModelCache:
 
     def __init__(self, options: LoadOptions | None = None) -> None:
         self._model: ImageModel | None = None
+        self._fingerprint = ""
         self._options = options
 
     def get(self, name: str) -> ImageModel:
         """The loaded model; ``ShotError`` when it cannot be loaded."""
-        if self._model is None or self._model.name != name:
+        found = fingerprint(name)
+        if self._model is None or (self._model.name, self._fingerprint) != (name, found):
             self._model = None
-            self._model = load(name, options=self._options)
+            self._model, self._fingerprint = load(name, options=self._options), found
         return self._model
 
 
@@ -121,7 +124,7 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
 def _take_over(job: Job, parent: Job, passes: FramePasses, done: set[int], send_frame: Callable[[int, np.ndarray], None],
                ) -> dict[int, int]:
     """Copy the frames that are as they were in ``parent``, adding them to ``done``; index -> index there."""
-    if job.request.settings() != parent.request.settings():
+    if not job.same_settings(parent):
         return {}
     taken = {}
     for index, old in unchanged(job.request, passes, parent.request, parent.passes()).items():
@@ -142,7 +145,7 @@ def _pipeline(job: Job, parent: Job | None, model: ImageModel, passes: FramePass
     if parent is not None:
         try:
             return ShotPipeline(model, job.request, passes, watch, look=parent.look(),
-                                same_place=job.request.settings() == parent.request.settings())
+                                same_place=job.same_settings(parent))
         except ShotError as error:
             if error.code != "look" or not job.request.look_optional:
                 raise

@@ -1,6 +1,7 @@
 """The job store: everything needed to answer an identical request again, or to go on after a crash.
 
-``<root>/<job>/request.json``, ``passes/`` (see ``shared.passes_folder``), ``latents.npz`` while denoising,
+``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
+``latents.npz`` while denoising,
 ``frames/<index>.png``, ``look.npz`` once the look is settled, ``texture_<character>.png`` and, when all is done,
 ``report.json``.
 """
@@ -20,6 +21,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from backend.models.registry import fingerprint
 from backend.video.look import Look
 from backend.video.watch import Checkpoint
 from shared.passes_folder import PassesManifest, load, save, write_atomically
@@ -51,8 +53,16 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The job's id: a digest of the request and its passes."""
+        """The job's id: a digest of the request, the model's files and the passes."""
         return self.folder.name
+
+    def same_settings(self, other: Job) -> bool:
+        """Whether what decides the look, the model's files included, is the same in both."""
+        return self.request.settings() == other.request.settings() and self._model() == other._model()
+
+    def _model(self) -> str:
+        path = self.folder / "model.txt"
+        return path.read_text() if path.exists() else ""
 
     def passes(self) -> FramePasses:
         """The stored passes."""
@@ -180,10 +190,11 @@ class JobStore:
     def open(self, request: ShotRequest, passes: FramePasses) -> Job:
         """The job of a request: the one on disk if it was asked before, else a new one.
 
-        Raises ``ShotError`` when the look that the request keeps is not there.
+        Raises ``ShotError`` when the look that the request keeps is not there, or the model's name stands for nothing.
         """
         Job(self.root / "new", request).parent()
-        digest = hashlib.blake2b(msgspec.json.encode([VERSION, request, request.resolved_method()]), digest_size=12)
+        model = fingerprint(request.model)
+        digest = hashlib.blake2b(msgspec.json.encode([VERSION, request, request.resolved_method(), model]), digest_size=12)
         for name, array in passes.arrays().items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).data)
@@ -191,6 +202,7 @@ class JobStore:
         if not (job.folder / "request.json").exists():
             manifest = request.manifest or PassesManifest(request.width, request.height, request.fps, request.frames, 0.0, 0.0)
             save(job.folder / "passes", passes, manifest)
+            write_atomically(job.folder / "model.txt", model.encode())
             write_atomically(job.folder / "request.json", msgspec.json.encode(request))
         # when a job was last asked for says how long it has been of use
         os.utime(job.folder / "request.json")

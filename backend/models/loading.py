@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,16 @@ class ImageModel:
     device: torch.device
     dtype: torch.dtype
     controls: tuple[str, ...] = ("depth",)
+    source: ModelSource | None = None
+
+    def own_guidance_scale(self, scheduler: str = "") -> float:
+        """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
+        else diffusers' default."""
+        if self._scheduler_name(scheduler) in ("lcm", "tcd"):
+            return 1.0
+        if self.source is not None and self.source.guidance_scale:
+            return self.source.guidance_scale
+        return float(inspect.signature(self.pipeline.__call__).parameters["guidance_scale"].default)
 
     @property
     def unet(self) -> Any:
@@ -110,11 +121,14 @@ class ImageModel:
 
         Without a name it is DDIM, or LCM or TCD where the model was distilled with them.
         """
-        given = type(self.pipeline.scheduler)
-        name = name or ("lcm" if given is LCMScheduler else "tcd" if given is TCDScheduler else "ddim")
+        name = self._scheduler_name(name)
         scheduler = SCHEDULER_CLASSES[name].from_config(self.pipeline.scheduler.config, **_SCHEDULER_OPTIONS.get(name, {}))
         scheduler.set_timesteps(steps, device=self.device)
         return scheduler
+
+    def _scheduler_name(self, name: str) -> str:
+        given = type(self.pipeline.scheduler)
+        return name or ("lcm" if given is LCMScheduler else "tcd" if given is TCDScheduler else "ddim")
 
     @torch.no_grad()
     def encode_text(self, prompt: str, negative: str, guided: bool, width: int, height: int,
@@ -197,7 +211,8 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         raise ShotError("model", f"The model '{name}' cannot be loaded: {first.rstrip('.')}.{hint}") from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
-    model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",))
+    model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",),
+                       source)
     _check_fit(model)
     # SDXL's auto-encoder overflows in half precision
     if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):

@@ -7,6 +7,7 @@ A model is named by parts between bars: ``BASE|PART|...``. The base is a preset,
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,17 +24,18 @@ class ModelSource:
     """Where a base model and what is added to it are.
 
     ``controls`` are (kind, source) of the ControlNets; empty means that a depth ControlNet lies in the base's folder.
-    ``loras`` are (source, strength).
+    ``loras`` are (source, strength). ``guidance_scale`` suits the model; 0 leaves it to the kind of model.
     """
 
     base: str
     controls: tuple[tuple[str, str], ...] = ()
     loras: tuple[tuple[str, float], ...] = ()
     embeddings: tuple[str, ...] = ()
+    guidance_scale: float = 0.0
 
 
 PRESETS: dict[str, ModelSource] = {
-    "starter": ModelSource(str(STARTER)),
+    "starter": ModelSource(str(STARTER), guidance_scale=2.0),
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }
@@ -73,3 +75,17 @@ def find(name: str) -> ModelSource:
         else:
             raise ShotError("model", f"'{kind}=' is no part of a model; use {'=, '.join(CONTROLS)}=, lora= or embedding=.")
     return replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings))
+
+
+def fingerprint(name: str) -> str:
+    """Another text whenever what a model name stands for has changed: its parts, or the path, size or time of writing of one of
+    their files on this machine. ``ShotError`` when it cannot be a model."""
+    source = find(name)
+    digest = hashlib.blake2b(repr(source).encode(), digest_size=12)
+    parts = (source.base, *(control for _, control in source.controls), *(lora for lora, _ in source.loras), *source.embeddings)
+    for path in map(Path, parts):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                state = file.stat()
+                digest.update(repr((str(file), state.st_size, state.st_mtime_ns)).encode())
+    return digest.hexdigest()

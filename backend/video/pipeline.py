@@ -48,6 +48,8 @@ class ShotPipeline:
         Raises ``ShotError`` when the model cannot do the request, or the look is of another character.
         """
         model.check_size(request.width, request.height)
+        if not request.guidance_scale:
+            request = msgspec.structs.replace(request, guidance_scale=model.own_guidance_scale(request.scheduler))
         self._model, self._request, self._passes, self._watch = model, request, passes, watch
         self._method, self._room, self._size = request.resolved_method(), Room(), latent_size(model, request)
         self._names = {entry.index: entry.name for entry in request.manifest.surfaces} if request.manifest else {}

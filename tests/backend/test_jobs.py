@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -52,6 +53,23 @@ def test_a_preset_that_changed_is_another_job(tmp_path, monkeypatch):
     before = store.open(request, samples.passes()).name
     monkeypatch.setitem(shot.METHODS, "surface", shot.METHODS["surface_fast"])
     assert store.open(request, samples.passes()).name != before
+
+
+def test_a_model_whose_files_changed_is_another_job(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    store, request = JobStore(tmp_path / "jobs"), samples.request(preset="surface", model=str(folder))
+    before = store.open(request, samples.passes())
+    (before.folder / "look.npz").write_bytes(b"")
+    wearing = msgspec.structs.replace(request, look=before.name)
+    assert store.open(request, samples.passes()).name == before.name
+    assert store.open(wearing, samples.passes()).same_settings(before)
+    (folder / "model_index.json").write_text('{"trained": "further"}')
+    assert store.open(request, samples.passes()).name != before.name
+    # the look may still be worn, but frames are not taken over
+    after = store.open(wearing, samples.passes())
+    assert after.parent().name == before.name and not after.same_settings(before)
 
 
 def test_unused_jobs_are_removed_and_looks_that_are_kept_stay(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from diffusers import LCMScheduler, TCDScheduler, UNet2DConditionModel  # noqa: E402
+from diffusers import (  # noqa: E402
+    LCMScheduler,
+    StableDiffusionControlNetPipeline,
+    TCDScheduler,
+    UNet2DConditionModel,
+)
 
 from backend.models.loading import LoadOptions, load  # noqa: E402
+from backend.models.registry import PRESETS, fingerprint  # noqa: E402
 from backend.video import denoising  # noqa: E402
 from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
 from shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
@@ -59,6 +66,36 @@ def test_few_step_models_share_their_noise_between_frames(folders, monkeypatch, 
     assert np.abs(frames(guidance_scale=1.0) - made).max() <= 1
     assert np.abs(frames(guidance_scale=1.0, seed=9) - made).max() > 3
     assert np.abs(frames(guidance_scale=8.0) - made).max() > 0
+
+
+def test_every_model_has_a_guidance_scale_of_its_own(folders):
+    """A request that names none is guided as diffusers would guide that model, the starter as its registry entry says."""
+    model = load(str(folders / "whole"), torch.device("cpu"))
+    default = inspect.signature(StableDiffusionControlNetPipeline.__call__).parameters["guidance_scale"].default
+    starter = load("starter", torch.device("cpu"))
+    assert starter.own_guidance_scale() == PRESETS["starter"].guidance_scale != default
+    assert starter.own_guidance_scale("lcm") == 1 and model.own_guidance_scale() == default
+    made = {scale: np.stack(list(ShotPipeline(model, samples.request(2, guidance_scale=scale), samples.passes(2), Watch()).frames()))
+            for scale in (0.0, default, 1.0)}
+    assert (made[0.0] == made[default]).all() and (made[0.0] != made[1.0]).any()
+    model.pipeline.scheduler = LCMScheduler.from_config(model.pipeline.scheduler.config)
+    assert model.own_guidance_scale() == 1
+
+
+def test_a_fingerprint_changes_with_the_files_of_a_model(tmp_path):
+    for name in ("base", "control", "one.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"weights")
+    name = f"starter|depth={tmp_path / 'control'}|lora={tmp_path / 'one.safetensors'}@0.5"
+    first = fingerprint(name)
+    assert fingerprint(name) == first != fingerprint(name.replace("@0.5", "@0.6"))
+    for file in ("control", "one.safetensors"):
+        (tmp_path / file).write_bytes(b"other weights")
+        assert fingerprint(name) != first
+        first = fingerprint(name)
+    assert fingerprint("sd15") != fingerprint("sdxl")
+    with pytest.raises(ShotError, match="There is no model"):
+        fingerprint("nothing")
 
 
 def test_base_and_controlnet_may_lie_apart(folders):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion
 
 torch = pytest.importorskip("torch")
 
@@ -36,6 +37,35 @@ def test_renders_are_seeded_and_hold_the_depth_convention():
     one, same, other = render(body, 11), render(body, 11), render(body, 12)
     assert one.caption == same.caption and (one.image == same.image).all() and (one.image != other.image).any()
     assert (one.depth[~one.mask] == 0).all() and (one.depth[one.mask] > 0).all()
+
+
+def test_only_what_is_far_from_the_character_is_out_of_focus(monkeypatch):
+    from tools.starter import scenery
+
+    rows, columns = np.mgrid[0:128, 0:128] / 64.0 - 1
+    rays = np.stack([columns, -rows, np.full_like(rows, -1.5)], -1)
+
+    def seen(aperture):
+        monkeypatch.setattr(scenery, "APERTURE", (aperture, aperture))
+        return scenery.background("city", rays, 1.2, lambda x, z: np.ones(len(x)), 3.0, np.random.default_rng(3))
+
+    sharp, blurred = seen(0.0), seen(0.03)
+    assert blurred.shape == (128, 128, 3) and blurred.min() >= 0 and blurred.max() <= 1
+    # the ground 3 metres away, 1.2 below the camera, lies on one row
+    focused = round(64 * (1 + 1.5 * 1.2 / 3.0))
+    change = np.abs(blurred - sharp).mean((1, 2))
+    assert change[focused] < 0.1 * change[:60].mean() and np.abs(np.diff(blurred[:60], axis=1)).mean() < 0.5 * np.abs(
+        np.diff(sharp[:60], axis=1)).mean()
+
+
+def test_a_light_from_behind_parts_the_outline_from_the_dark():
+    body, found = load(MANNEQUIN), []
+    for seed in range(800, 1400):
+        example = render(body, seed, 96)
+        if example.look.suit == "skeleton" and example.scene in ("night", "moon"):
+            inner = binary_erosion(example.mask, iterations=2)
+            found.append(np.median(example.image[example.mask & ~inner]) - np.median(example.image[inner]))
+    assert len(found) > 3 and np.mean(found) > 8
 
 
 def test_captions_name_what_is_worn():

@@ -27,7 +27,7 @@ from .rasteriser import rasterise
 from .scenery import BRIGHTNESS, SCENES, background
 from .wardrobe import Look, albedo, shininess
 
-SIZE = 256
+SIZE, RIM = 256, 0.35
 #: sentences for each picture, and pictures a worker makes before it reports
 CAPTIONS, CHUNK = 4, 64
 ARRAYS = ("images", "depths", "scenes")
@@ -113,7 +113,7 @@ def render(body: BodyModel, seed: int, size: int = SIZE, held_out: bool = False,
     points[:, 1] += lift - points[:, 1].min()
     # camera: in world space above the ground, looking at the body from its front along -Z
     focal = generator.uniform(1.1, 2.4) * size
-    fill = generator.uniform(0.5, 0.95)
+    fill = generator.uniform(0.6, 0.95)
     height_span = np.ptp(points[:, 1])
     distance = focal * height_span / (fill * size)
     camera_height = float(np.clip(generator.normal(1.2, 0.35), 0.3, 2.4))
@@ -145,9 +145,8 @@ def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, gener
     rays = np.stack([(cols - size / 2) / focal, (size / 2 - rows) / focal, -np.ones_like(rows)], -1) @ world_to_camera
     light = np.array([generator.normal(0.3, 0.5), 1.0, generator.uniform(0.3, 1.0)])
     light /= np.linalg.norm(light)
-    image = np.empty((size, size, 3))
-    behind = ~raster.mask
-    image[behind] = background(scene, rays[behind], eye[1], _shadow(points, light, eye), generator)
+    focus = float(eye[2] - np.median(points[:, 2]))
+    image = background(scene, rays, eye[1], _shadow(points, light, eye), focus, generator)
     face_normal = np.cross(points[body.faces[:, 1]] - points[body.faces[:, 0]],
                            points[body.faces[:, 2]] - points[body.faces[:, 0]])
     normals = np.zeros_like(points)
@@ -159,13 +158,16 @@ def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, gener
     normal = both[:, :3] / np.maximum(np.linalg.norm(both[:, :3], axis=1, keepdims=True), 1e-9)
     view = -rays[raster.mask]
     view /= np.linalg.norm(view, axis=1, keepdims=True)
+    facing = np.clip((normal * view).sum(1), 0, 1)
     diffuse = np.clip(normal @ light, 0, 1)
     half = light + view
     half /= np.linalg.norm(half, axis=1, keepdims=True)
     shine = shininess(look) * np.clip((normal * half).sum(1), 0, 1) ** 24
     ambient = 0.48 + 0.12 * normal[:, 1]
+    # a light from behind and above parts dark clothes from dark places
+    rim = RIM * (1 - facing) ** 2.5 * (0.65 + 0.35 * normal[:, 1])
     level = BRIGHTNESS.get(scene, 1.0)
-    shaded = albedo(both[:, 3:], look) * (ambient + 0.58 * diffuse)[:, None] * level + shine[:, None] * level
+    shaded = albedo(both[:, 3:], look) * (ambient + 0.58 * diffuse)[:, None] * level + (shine * level + rim)[:, None]
     image[raster.mask] = shaded
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 

@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionControlNetPipeline
 from PIL import Image, ImageDraw
 
+from backend.models.registry import PRESETS
 from blender_addon.character.body_model import MANNEQUIN, load
 
 from . import networks
@@ -42,8 +43,8 @@ def _samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> None:
     for seed in SAMPLE_SEEDS:
         example = render(body, seed)
         depth = torch.from_numpy(example.depth).float()[None, None].expand(1, 3, -1, -1) / 255
-        made = pipeline(example.caption, image=depth, num_inference_steps=20, guidance_scale=4.0, output_type="np",
-                        generator=torch.Generator().manual_seed(seed)).images[0]
+        made = pipeline(example.caption, image=depth, num_inference_steps=20, guidance_scale=PRESETS["starter"].guidance_scale,
+                        output_type="np", generator=torch.Generator().manual_seed(seed)).images[0]
         grey = np.repeat(example.depth[..., None], 3, 2)
         columns.append(np.concatenate([example.image, grey, (made * 255).astype(np.uint8)]))
         print(example.caption)

@@ -15,8 +15,9 @@ WIDTHS = (64, 128, 192)
 
 
 def vae() -> AutoencoderTiny:
-    """8x down to 4 channels; no normalisation layers, so that it learns on small crops."""
-    return AutoencoderTiny(encoder_block_out_channels=(32, 32, 32, 32), decoder_block_out_channels=(32, 32, 32, 32),
+    """8x down to 4 channels; no normalisation layers, so that it learns on small crops. The decoder, which has outlines to draw
+    that the latents only hint at, is the wider half."""
+    return AutoencoderTiny(encoder_block_out_channels=(32, 32, 32, 32), decoder_block_out_channels=(48, 48, 48, 48),
                            num_encoder_blocks=(1, 2, 2, 2), num_decoder_blocks=(2, 2, 2, 1), scaling_factor=1.0,
                            shift_factor=0.0)
 

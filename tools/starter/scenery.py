@@ -1,8 +1,9 @@
-"""Backgrounds: a sky and a ground that fit the camera, as functions of the viewing ray."""
+"""Backgrounds: a sky and a ground that fit the camera, as functions of the viewing ray, out of focus behind the character."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 SCENES = ("studio", "beach", "forest", "city", "desert", "snow", "night", "stage", "moon", "meadow")
 
@@ -19,6 +20,8 @@ COLOURS = {
     "moon": ((0.01, 0.01, 0.02), (0.0, 0.0, 0.01), (0.55, 0.55, 0.56), (0.46, 0.46, 0.48)),
     "meadow": ((0.78, 0.89, 0.97), (0.35, 0.62, 0.93), (0.30, 0.55, 0.16), (0.36, 0.60, 0.22)),
 }
+#: how far a point of the sky is blurred, its standard deviation as a share of the picture's side
+APERTURE = (0.009, 0.02)
 BRIGHTNESS = {"night": 0.55, "stage": 0.95, "forest": 0.85}
 
 
@@ -56,7 +59,7 @@ def _sky(scene: str, azimuth: np.ndarray, height: np.ndarray, generator: np.rand
         wall = height < tall
         shade = 0.30 + 0.30 * ((np.sin(block * 37.3) + 1) / 2)
         window = (((azimuth + seed) / 0.04) % 1 < 0.5) & ((height / 0.05) % 1 < 0.5)
-        facade = np.where(window, shade * 0.5, shade)[:, None] * np.array([1.0, 0.94, 0.88])
+        facade = np.where(window, shade * 0.6, shade)[:, None] * np.array([1.0, 0.94, 0.88])
         out[wall] = facade[wall]
     elif scene in ("desert", "snow", "moon"):
         ridge = 0.07 + 0.05 * np.sin(azimuth * 5 + seed) + 0.03 * np.sin(azimuth * 13 + 2 * seed)
@@ -91,14 +94,17 @@ def _ground(scene: str, x: np.ndarray, z: np.ndarray, distance: np.ndarray, gene
     return out
 
 
-def background(scene: str, rays: np.ndarray, camera_height: float, shadow, generator: np.random.Generator) -> np.ndarray:
-    """Colours (N, 3) in [0, 1] for world-space rays (N, 3), Y up, from a camera above the ground at y = 0.
+def background(scene: str, rays: np.ndarray, camera_height: float, shadow, focus: float, generator: np.random.Generator,
+               ) -> np.ndarray:
+    """Colours (H, W, 3) in [0, 1] for world-space rays (H, W, 3), Y up, from a camera above the ground at y = 0.
 
-    ``shadow(x, z)`` gives the light that reaches ground points seen from the camera's foot, 0..1.
+    ``shadow(x, z)`` gives the light that reaches ground points seen from the camera's foot, 0..1; what is ``focus`` metres away
+    is sharp.
     """
+    shape, rays = rays.shape, rays.reshape(-1, 3)
     flat = np.hypot(rays[:, 0], rays[:, 2])
     height = rays[:, 1] / np.maximum(flat, 1e-6)
-    out = np.empty((len(rays), 3))
+    out, blur = np.empty((len(rays), 3)), np.ones(len(rays))
     up = height > -0.01
     azimuth = np.arctan2(rays[:, 0], -rays[:, 2])
     out[up] = _sky(scene, azimuth[up], np.maximum(height[up], 0), generator)
@@ -106,4 +112,9 @@ def background(scene: str, rays: np.ndarray, camera_height: float, shadow, gener
     distance = camera_height / -height[down]
     x, z = (rays[down, axis] / flat[down] * distance for axis in (0, 2))
     out[down] = _ground(scene, x, z, distance, generator) * shadow(x, z)[:, None]
-    return np.clip(out, 0, 1)
+    # the circle of confusion of a thin lens, as a share of the sky's
+    blur[down] = np.minimum(np.abs(1 - focus / distance), 1)
+    sharp, blur = np.clip(out, 0, 1).reshape(shape), blur.reshape(*shape[:2], 1)
+    widest = generator.uniform(*APERTURE) * shape[0]
+    half, full = (gaussian_filter(sharp, (s, s, 0), mode="nearest") for s in (widest / 2, widest))
+    return np.where(blur < 0.5, sharp + (half - sharp) * 2 * blur, half + (full - half) * (2 * blur - 1))
