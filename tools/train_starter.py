@@ -34,13 +34,14 @@ def main() -> None:
                         help="end the diffusion stage after so long, the learning rate fallen by then")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--no-mirrored", action="store_true", help="leave out the pictures' mirror images: half the encoding")
     parser.add_argument("--compile", action="store_true", help="fuse operations; needs a C++ compiler, pays after minutes")
     parser.add_argument("--judge-steps", type=int, default=0,
                         help="also teach the network that measures the pictures, and put it beside the tools")
     parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
     plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed, compiled=args.compile,
-                         decoder_steps=args.decoder_steps, rate=args.rate, seconds=60 * args.minutes)
+                         decoder_steps=args.decoder_steps, rate=args.rate, seconds=60 * args.minutes, mirrored=not args.no_mirrored)
     if args.export_only:
         plan = replace(plan, vae_steps=0, steps=0, decoder_steps=0)
     data = args.work / "data"

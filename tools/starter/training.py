@@ -24,6 +24,8 @@ from .dataset import Renders
 from .optimiser import MuonAdamW
 
 CROP, FOREGROUND_WEIGHT, DROPPED_CAPTIONS = 64, 8.0, 0.12
+#: up to so much noise, against their own spread, is in the latents that the decoder learns from: a denoiser's are never exact
+LATENT_NOISE = 0.15
 #: the average looks back over the last twelfth of the steps
 AVERAGED_SHARE = 12.0
 #: the last share of the diffusion stage sees whole pictures and its timesteps as they are; before, this share of the steps
@@ -33,7 +35,8 @@ LAST_SHARE, WINDOWED, NOISIEST = 0.25, 0.8, 0.35
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how to train; the diffusion stage ends after ``seconds`` if they are not 0."""
+    """How long and how to train; the diffusion stage ends after ``seconds`` if they are not 0, and sees every picture's mirror
+    image too if ``mirrored``."""
 
     device: str
     vae_steps: int
@@ -45,6 +48,7 @@ class Plan:
     rate: float = 1e-3
     seconds: float = 0.0
     compiled: bool = False
+    mirrored: bool = True
     checkpoint_every: int = 200
 
     def generator(self, stage: int, step: int) -> torch.Generator:
@@ -192,7 +196,10 @@ def refine_decoder(vae, renders: Renders, folder: Path, plan: Plan):
         with plan.autocast():
             with torch.no_grad():
                 latents = vae.encode(real).latents
-            made = vae.decode(latents).sample
+                generator = plan.generator(4, step)
+                amount = torch.rand(len(real), 1, 1, 1, generator=generator, device=plan.device)
+                noise = torch.randn(latents.shape, generator=generator, device=plan.device)
+            made = vae.decode(latents + LATENT_NOISE / vae.config.scaling_factor * amount * noise).sample
         loss = _picture_loss(made.float(), real) + F.mse_loss(made.float(), real)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -236,15 +243,16 @@ def train_vae(renders: Renders, folder: Path, plan: Plan):
 
 
 def encode_all(vae, renders: Renders, folder: Path, plan: Plan) -> torch.Tensor:
-    """(N, 2, 4, 32, 32) float16 scaled latents of every picture and of its mirror image, made once."""
+    """(N, 1 or 2, 4, 32, 32) float16 scaled latents of every picture and, if planned, of its mirror image, made once."""
     path = folder / "latents.npy"
     if not path.exists():
         side = renders.images.shape[1] // 8
-        out = np.empty((len(renders), 2, 4, side, side), np.float16)
+        out = np.empty((len(renders), 1 + plan.mirrored, 4, side, side), np.float16)
         with torch.no_grad(), plan.autocast():
             for n in tqdm(range(0, len(renders), 64), desc="latents", mininterval=10):
                 batch = renders.images[n:n + 64].to(plan.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-                for mirrored, pictures in enumerate((batch, batch.flip(-1))):
+                for mirrored in range(out.shape[1]):
+                    pictures = batch.flip(-1) if mirrored else batch
                     out[n:n + 64, mirrored] = (vae.encode(pictures).latents * vae.config.scaling_factor).float().cpu()
         np.save(path, out)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
@@ -314,7 +322,8 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
         early = share < 1 - LAST_SHARE
         windowed = bool(chance(1) < WINDOWED) and early
         count = plan.batch * 2 if windowed else plan.batch
-        rows, mirrored = (chance(count) * len(renders)).long().clamp(max=len(renders) - 1), chance(count) < 0.5
+        rows = (chance(count) * len(renders)).long().clamp(max=len(renders) - 1)
+        mirrored = chance(count) < (0.5 if latents.shape[1] == 2 else 0.0)
         clean = latents[rows, mirrored.long()].float()
         depth = renders.rows(rows)[1][:, None].float() / 255
         depth = torch.where(mirrored[:, None, None, None], depth.flip(-1), depth)
