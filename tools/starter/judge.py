@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from . import networks
 from .dataset import Renders
 from .optimiser import MuonAdamW
 from .scenery import SCENES
@@ -73,7 +74,7 @@ def through(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
     out = []
     for some in pictures.split(16):
         x = (some.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with networks.autocast(x.device.type):
             made = vae.decode(vae.encode(x).latents).sample.float()
         out.append(((made.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
     return torch.cat(out)
@@ -101,7 +102,7 @@ def train(renders: Renders, vae: AutoencoderTiny, steps: int, device: str, batch
         seen = torch.lerp(seen, small, torch.rand(batch, 1, 1, 1, device=device))
         tint = 0.85 + 0.3 * torch.rand(batch, 3, 1, 1, device=device)
         seen = (seen * tint + 0.04 * torch.randn_like(seen)).clamp(0, 1)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with networks.autocast(device):
             mask, place = (answer.float() for answer in judge(seen.contiguous(memory_format=torch.channels_last)))
         # every silhouette counts the same, however small
         shown = mask.sigmoid()

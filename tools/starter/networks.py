@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from diffusers import AutoencoderTiny, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -12,6 +13,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 TOKENS = 40
 TEXT_WIDTH = 128
 WIDTHS = (64, 128, 192)
+
+
+def autocast(device: str) -> torch.autocast:
+    """bfloat16 where it is the quicker: on GPUs and on processors with matrix units; on others float32 is by a quarter."""
+    kind = torch.device(device).type
+    quicker = kind != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return torch.autocast(kind, torch.bfloat16, enabled=quicker)
 
 
 def vae() -> AutoencoderTiny:

@@ -55,10 +55,6 @@ class Plan:
         """The random numbers of one step: a run that was stopped goes on with those it would have had."""
         return torch.Generator(self.device).manual_seed((self.seed * 10 + stage) * 1_000_003 + step)
 
-    def autocast(self) -> torch.autocast:
-        """bfloat16 where the matrices are."""
-        return torch.autocast(self.device.split(":")[0], torch.bfloat16)
-
 
 def save(path: Path, state: dict) -> None:
     """Write, then rename: a killed run leaves the previous checkpoint whole."""
@@ -193,7 +189,7 @@ def refine_decoder(vae, renders: Renders, folder: Path, plan: Plan):
     for step, share in progress(start, plan.decoder_steps, "decoder"):
         optimiser.param_groups[0]["lr"] = 8e-4 * min(1.0, (step + 1) / 50) * fading(share, 0.02)
         real = _crops(renders, plan, 3, step, plan.batch)
-        with plan.autocast():
+        with networks.autocast(plan.device):
             with torch.no_grad():
                 latents = vae.encode(real).latents
                 generator = plan.generator(4, step)
@@ -223,7 +219,7 @@ def train_vae(renders: Renders, folder: Path, plan: Plan):
     for step, share in progress(start, plan.vae_steps, "vae"):
         optimiser.param_groups[0]["lr"] = 1e-3 * min(1.0, (step + 1) / 100) * fading(share, 0.05)
         real = _crops(renders, plan, 0, step, plan.batch)
-        with plan.autocast():
+        with networks.autocast(plan.device):
             latents = model.encode(real).latents
             made = model.decode(latents + 0.02 * torch.randn_like(latents)).sample
         made, latents = made.float(), latents.float()
@@ -248,7 +244,7 @@ def encode_all(vae, renders: Renders, folder: Path, plan: Plan) -> torch.Tensor:
     if not path.exists():
         side = renders.images.shape[1] // 8
         out = np.empty((len(renders), 1 + plan.mirrored, 4, side, side), np.float16)
-        with torch.no_grad(), plan.autocast():
+        with torch.no_grad(), networks.autocast(plan.device):
             for n in tqdm(range(0, len(renders), 64), desc="latents", mininterval=10):
                 batch = renders.images[n:n + 64].to(plan.device).permute(0, 3, 1, 2).float() / 127.5 - 1
                 for mirrored in range(out.shape[1]):
@@ -337,7 +333,7 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
         timestep = torch.where(noisiest, 1000 - 300 * chance(count), 1000 * chance(count) ** 0.65).long().clamp(max=999)
         noisy = noise_schedule.add_noise(clean, noise, timestep)
         target = noise_schedule.get_velocity(clean, noise, timestep)
-        with plan.autocast():
+        with networks.autocast(plan.device):
             predicted = model(noisy, timestep, prompt, depth)
         body = 1 + (FOREGROUND_WEIGHT - 1) * (F.avg_pool2d(depth, 8) > 0)
         # the plain error of v gives the noisiest steps, where colours and places are decided, their full weight
