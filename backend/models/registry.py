@@ -35,7 +35,7 @@ class ModelSource:
 
 
 PRESETS: dict[str, ModelSource] = {
-    "starter": ModelSource(str(STARTER), guidance_scale=2.0),
+    "starter": ModelSource(str(STARTER), guidance_scale=1.5),
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }

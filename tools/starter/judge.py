@@ -40,7 +40,7 @@ class Judge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (24, 32, 64, 96, 96)
+        widths = (16, 32, 64, 96, 96)
         self.down = nn.ModuleList(_block(a, b, 1 if n == 0 else 2)
                                   for n, (a, b) in enumerate(zip((12, *widths), widths, strict=False)))
         self.up = nn.ModuleList(_block(a + b, b, 1) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
