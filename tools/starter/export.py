@@ -52,15 +52,15 @@ def _samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> None:
 
 
 def _loss_curves(work: Path) -> None:
-    """A plain line plot of both logs, on a logarithmic scale."""
+    """A plain line plot of the logs there are, on a logarithmic scale."""
     width, height = 640, 240
-    picture = Image.new("RGB", (width, 3 * height), "white")
+    logs = {name: work / f"{name}_loss.txt" for name in ("vae", "diffusion", "decoder")}
+    logs = {name: log for name, log in logs.items() if log.exists() and log.stat().st_size}
+    picture = Image.new("RGB", (width, max(len(logs), 1) * height), "white")
     draw = ImageDraw.Draw(picture)
-    for row, name in enumerate(("vae", "diffusion", "decoder")):
-        log = work / f"{name}_loss.txt"
-        if not log.exists() or not log.stat().st_size:
-            continue
-        steps, losses = np.loadtxt(log, ndmin=2).T
+    for row, (name, log) in enumerate(logs.items()):
+        # a run that was stopped goes over the steps after its checkpoint again: the later line counts
+        steps, losses = np.array(sorted(dict(np.loadtxt(log, ndmin=2).tolist()).items())).T
         level = np.log10(losses)
         x = 10 + (width - 20) * steps / max(steps.max(), 1)
         y = row * height + 20 + (height - 40) * (level.max() - level) / max(np.ptp(level), 1e-6)
