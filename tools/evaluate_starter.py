@@ -53,17 +53,17 @@ def palette_in_light(body: BodyModel, example: Example, seed: int, part: str, pi
     return np.stack([render(body, seed, held_out=True, recolour=(part, name)).image[pixels].mean(0) for name in PALETTE])
 
 
-def garment_colours(examples: list[Example], seeds: list[int], pictures: np.ndarray) -> np.ndarray:
-    """(N,) bool, one for each garment: the nearest palette colour to what is seen is the one that was asked for."""
+def garment_colours(examples: list[Example], seeds: list[int], *sets: np.ndarray) -> np.ndarray:
+    """(sets, garments) bool: in a set's picture the nearest palette colour to what is seen is the one that was asked for."""
     body, names, right = load(MANNEQUIN), list(PALETTE), []
-    for example, seed, picture in zip(examples, seeds, pictures, strict=True):
+    for example, seed, *pictures in zip(examples, seeds, *sets, strict=True):
         for part in PARTS:
             pixels = region_pixels(example, part)
             if pixels.any():
                 options = palette_in_light(body, example, seed, part, pixels)
-                nearest = np.square(options - picture[pixels].mean(0)).sum(1).argmin()
-                right.append(names[nearest] == getattr(example.look, part).colour)
-    return np.array(right)
+                wanted = names.index(getattr(example.look, part).colour)
+                right.append([np.square(options - picture[pixels].mean(0)).sum(1).argmin() == wanted for picture in pictures])
+    return np.array(right).T
 
 
 @torch.no_grad()
@@ -150,9 +150,11 @@ def main() -> None:
     made = generate(pipeline, examples, args.guidance)
     figures: dict[str, float] = {"vae_psnr": vae_psnr(pipeline.vae, real)}
     decoded = judging.through(pipeline.vae, torch.from_numpy(real)).numpy()
-    for suffix, pictures in (("", made), ("_of_decoded", decoded), ("_of_renders", real)):
+    sets = {"": made, "_of_decoded": decoded, "_of_renders": real}
+    coloured = garment_colours(examples, seeds, *sets.values())
+    for (suffix, pictures), right in zip(sets.items(), coloured, strict=True):
         figures["silhouette_iou" + suffix] = float(judging.silhouette_iou(judge, pictures, masks).mean())
-        figures["garment_color_accuracy" + suffix] = float(garment_colours(examples, seeds, pictures).mean())
+        figures["garment_color_accuracy" + suffix] = float(right.mean())
         figures["background_accuracy" + suffix] = float((judging.places(judge, pictures) == asked).mean())
     figures["seconds_24_frames"] = seconds_24_frames(args.model)
     figures["megabytes"] = sum(f.stat().st_size for f in args.model.rglob("*") if f.is_file()) / 1e6
