@@ -78,7 +78,7 @@ def test_cross_frame_attention_of_one_frame_is_ordinary(starter):
             two = starter.unet(x, 500, words).sample
         after = starter.unet(x, 500, words).sample
     assert torch.allclose(plain, one, atol=1e-4) and torch.equal(plain, after)
-    assert torch.allclose(plain[0], two[0], atol=1e-4) and not torch.allclose(plain[1], two[1], atol=1e-2)
+    assert torch.allclose(plain[0], two[0], atol=1e-4) and not torch.allclose(plain[1], two[1], atol=1e-3)
 
 
 def test_noise_is_seeded_and_shared_on_request():

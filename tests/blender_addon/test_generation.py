@@ -64,6 +64,7 @@ def test_frames_come_back_and_are_remembered(session, shot_scene, character, tmp
     backend = subprocess.run(
         [os.environ.get("LATENTMAN_PYTHON", sys.executable), "-m", "backend", "generate", str(tmp_path / "passes"),
          "--prompt", request.prompt, "--steps", "2", "--seed", "4", "--preset", request.preset,
+         "--guidance-scale", str(request.guidance_scale),
          "--out", str(tmp_path / "folder"), "--json"],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert backend.returncode == 0, backend.stdout + backend.stderr
