@@ -57,7 +57,8 @@ def find(name: str) -> ModelSource:
     if first in PRESETS:
         source = PRESETS[first]
     elif parts or (Path(first) / "model_index.json").exists():
-        source = ModelSource(first)
+        # a preset by its folder is that preset
+        source = next((preset for preset in PRESETS.values() if Path(preset.base) == Path(first).resolve()), ModelSource(first))
     else:
         raise ShotError("model", f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder with a ControlNet, "
                                  "or BASE|CONTROLNET.")
