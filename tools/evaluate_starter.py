@@ -1,8 +1,8 @@
 """``python -m tools.evaluate_starter --json FILE``: the starter image model's figures, on looks held out from training.
 
 Every figure about generated pictures has its twin for the renders themselves (``..._of_renders``): what the measurement
-gives when nothing is wrong; the silhouettes also have one for renders that only went through the auto-encoder
-(``..._of_decoded``): what the best denoiser could reach.
+gives when nothing is wrong; and one for renders that only went through the auto-encoder (``..._of_decoded``): what the best
+denoiser could reach.
 """
 
 from __future__ import annotations
