@@ -220,14 +220,25 @@ def test_a_window_follows_the_body():
     centres = torch.tensor([4, 40, 100, 128, 200, 252])
     for n, centre in enumerate(centres):
         depth[n, :, 60:200, max(0, centre - 12):centre + 12] = 1 + n
-    clean, seen = window(columns, depth, torch.tensor([0.0, 0.5, 1.0, 0.0, 0.5, 1.0]))
+    clean, seen = window(depth, torch.tensor([0.0, 0.5, 1.0, 0.0, 0.5, 1.0]), columns, depth)
     assert clean.shape == (6, 4, 32, 16) and seen.shape == (6, 1, 256, 128)
     for n, centre in enumerate(centres):
         first = int(clean[n, 0, 0, 0])
         assert first * 8 <= centre < first * 8 + 128
         assert torch.equal(seen[n], depth[n, :, :, first * 8:first * 8 + 128])
-    moved = {int(window(columns[:1], depth[3:4], torch.tensor([chance]))[0][0, 0, 0, 0]) for chance in (0.0, 0.5, 0.99)}
+    moved = {int(window(depth[3:4], torch.tensor([chance]), columns[:1])[0][0, 0, 0, 0]) for chance in (0.0, 0.5, 0.99)}
     assert len(moved) == 3
+
+
+def test_the_body_and_its_outline_weigh_more():
+    """Latent pixels with any of the body, and their neighbours, weigh alike, windows too; the rest weighs one."""
+    from tools.starter.training import FOREGROUND_WEIGHT, importance
+
+    depth = torch.zeros(2, 1, 256, 128)
+    depth[0, 0, 79, 48] = 0.1
+    expected = torch.ones(2, 1, 32, 16)
+    expected[0, 0, 8:11, 5:8] = FOREGROUND_WEIGHT
+    assert torch.equal(importance(depth), expected)
 
 
 def test_the_optimiser_turns_matrices_and_leaves_the_rest_to_adamw():

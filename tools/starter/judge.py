@@ -20,10 +20,14 @@ from . import networks
 from .dataset import Renders
 from .optimiser import MuonAdamW
 from .scenery import SCENES
+from .training import window
 
 SIDE, RATE = 256, 2e-3
-#: of so many renders it also sees what the auto-encoder makes
-SOFTENED = 2000
+#: of so many renders it also sees what the auto-encoder makes of their latents, these off by up to so much of their spread
+SOFTENED, LATENT_NOISE = 4000, 0.3
+#: this share of its batches is cut to half the width, around the body: half the work, and what is left out is background; not
+#: in the last share of its steps, so that its normalisation is that of whole pictures
+WINDOWED, LAST_SHARE = 0.75, 0.15
 WEIGHTS = Path(__file__).resolve().parent / "judge.safetensors"
 
 
@@ -69,13 +73,15 @@ def fitted_masks(masks: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def through(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
-    """(N, H, W, 3) uint8 pictures as the auto-encoder gives them back."""
+def through(vae: AutoencoderTiny, pictures: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
+    """(N, H, W, 3) uint8 pictures as the auto-encoder gives them back, with up to so much ``noise`` in unit latents."""
     out = []
     for some in pictures.split(16):
         x = (some.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with networks.autocast(x.device.type):
-            made = vae.decode(vae.encode(x).latents).sample.float()
+            latents = vae.encode(x).latents
+            amount = noise / vae.config.scaling_factor * torch.rand(len(some), 1, 1, 1, device=x.device)
+            made = vae.decode(latents + amount * torch.randn_like(latents)).sample.float()
         out.append(((made.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
     return torch.cat(out)
 
@@ -85,11 +91,12 @@ def train(renders: Renders, vae: AutoencoderTiny, steps: int, device: str, batch
     torch.manual_seed(seed)
     judge = Judge().to(device, memory_format=torch.channels_last)
     scenes = renders.scenes.long().to(device)
-    softened = through(vae, renders.images[:SOFTENED])
+    softened = through(vae, renders.images[:SOFTENED], LATENT_NOISE)
     optimiser = MuonAdamW(judge, RATE, (0.9, 0.99))
     for step in tqdm(range(steps), desc="judge", mininterval=10):
+        left = 1 - step / steps
         for group in optimiser.param_groups:
-            group["lr"] = RATE * (1 - step / steps) + 1e-5
+            group["lr"] = RATE * left + 1e-5
         rows, soft = torch.randint(0, len(renders), (batch,), device=device), batch // 2
         rows[:soft] %= len(softened)
         images, depths = renders.rows(rows)
@@ -97,8 +104,11 @@ def train(renders: Renders, vae: AutoencoderTiny, steps: int, device: str, batch
         if step % 2:
             images, depths = images.flip(2), depths.flip(2)
         seen, truth = fitted(images), fitted_masks(depths > 0).float()
+        if float(torch.rand(())) < WINDOWED and left > LAST_SHARE:
+            seen, truth = window(truth[:, None], torch.rand(batch, device=device), seen, truth[:, None])
+            truth = truth[:, 0]
         # every picture is blurred by its own amount: the image model's pictures are softer than renders
-        small = F.interpolate(F.avg_pool2d(seen, 4), (SIDE, SIDE), mode="bilinear")
+        small = F.interpolate(F.avg_pool2d(seen, 4), seen.shape[2:], mode="bilinear")
         seen = torch.lerp(seen, small, torch.rand(batch, 1, 1, 1, device=device))
         tint = 0.85 + 0.3 * torch.rand(batch, 3, 1, 1, device=device)
         seen = (seen * tint + 0.04 * torch.randn_like(seen)).clamp(0, 1)
@@ -117,7 +127,8 @@ def train(renders: Renders, vae: AutoencoderTiny, steps: int, device: str, batch
 
 def save(judge: Judge, path: Path = WEIGHTS) -> None:
     """Write the weights in half precision."""
-    save_file({name: value.half() if value.is_floating_point() else value for name, value in judge.state_dict().items()}, path)
+    save_file({name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in judge.state_dict().items()},
+              path)
 
 
 def load(path: Path = WEIGHTS) -> Judge:

@@ -22,15 +22,20 @@ from tqdm import tqdm
 from . import networks, words
 from .dataset import Renders
 from .optimiser import MuonAdamW
+from .scenery import SCENES
 
 CROP, FOREGROUND_WEIGHT, DROPPED_CAPTIONS = 64, 8.0, 0.12
 #: up to so much noise, against their own spread, is in the latents that the decoder learns from: a denoiser's are never exact
 LATENT_NOISE = 0.15
+#: what the decoder's error within two pixels of the character's outline weighs beside the rest
+OUTLINE_WEIGHT = 4.0
 #: the average looks back over the last twelfth of the steps
 AVERAGED_SHARE = 12.0
 #: the last share of the diffusion stage sees whole pictures and its timesteps as they are; before, this share of the steps
 #: sees windows around the body, and this share of the timesteps is the noisiest
 LAST_SHARE, WINDOWED, NOISIEST = 0.25, 0.8, 0.35
+#: busy places come so many times oftener: against them an outline is learnt last
+OFTENER = {"forest": 2.5, "meadow": 1.5, "city": 1.5, "night": 1.5, "moon": 1.5}
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,9 @@ def fading(share: float, least: float) -> float:
     return least + (1 - least) * (0.5 + 0.5 * float(np.cos(np.pi * share)))
 
 
-def _crops(renders: Renders, plan: Plan, stage: int, step: int, count: int) -> torch.Tensor:
-    """(count, 3, CROP, CROP) in [-1, 1]; every second crop is centred on the character."""
+def _crops(renders: Renders, plan: Plan, stage: int, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures (count, 3, CROP, CROP) in [-1, 1] and where the character is in them, (count, 1, CROP, CROP) of 0 and 1; every
+    second crop is centred on the character."""
     generator, size = plan.generator(stage, step), renders.images.shape[1]
 
     def integers(end: int, shape: tuple[int, ...]) -> torch.Tensor:
@@ -112,8 +118,8 @@ def _crops(renders: Renders, plan: Plan, stage: int, step: int, count: int) -> t
     corner[:, 1::2] = centred[:, 1::2]
     span = torch.arange(CROP, device=plan.device)
     y, x = ((c[:, None] + span) for c in corner)
-    crops = images[torch.arange(count, device=plan.device)[:, None, None], y[:, :, None], x[:, None, :]]
-    return crops.permute(0, 3, 1, 2).float() / 127.5 - 1
+    at = (torch.arange(count, device=plan.device)[:, None, None], y[:, :, None], x[:, None, :])
+    return images[at].permute(0, 3, 1, 2).float() / 127.5 - 1, (depths[at] > 0).float()[:, None]
 
 
 def _slopes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,7 +194,7 @@ def refine_decoder(vae, renders: Renders, folder: Path, plan: Plan):
     log = LossLog(folder / "decoder_loss.txt")
     for step, share in progress(start, plan.decoder_steps, "decoder"):
         optimiser.param_groups[0]["lr"] = 8e-4 * min(1.0, (step + 1) / 50) * fading(share, 0.02)
-        real = _crops(renders, plan, 3, step, plan.batch)
+        real, body = _crops(renders, plan, 3, step, plan.batch)
         with networks.autocast(plan.device):
             with torch.no_grad():
                 latents = vae.encode(real).latents
@@ -196,7 +202,10 @@ def refine_decoder(vae, renders: Renders, folder: Path, plan: Plan):
                 amount = torch.rand(len(real), 1, 1, 1, generator=generator, device=plan.device)
                 noise = torch.randn(latents.shape, generator=generator, device=plan.device)
             made = vae.decode(latents + LATENT_NOISE / vae.config.scaling_factor * amount * noise).sample
-        loss = _picture_loss(made.float(), real) + F.mse_loss(made.float(), real)
+        made = made.float()
+        outline = F.max_pool2d(body, 5, 1, 2) + F.max_pool2d(-body, 5, 1, 2)
+        off = (made - real).abs() + (made - real).square()
+        loss = _picture_loss(made, real) + F.mse_loss(made, real) + OUTLINE_WEIGHT * (outline * off).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
@@ -218,7 +227,7 @@ def train_vae(renders: Renders, folder: Path, plan: Plan):
     log = LossLog(folder / "vae_loss.txt")
     for step, share in progress(start, plan.vae_steps, "vae"):
         optimiser.param_groups[0]["lr"] = 1e-3 * min(1.0, (step + 1) / 100) * fading(share, 0.05)
-        real = _crops(renders, plan, 0, step, plan.batch)
+        real, _ = _crops(renders, plan, 0, step, plan.batch)
         with networks.autocast(plan.device):
             latents = model.encode(real).latents
             made = model.decode(latents + 0.02 * torch.randn_like(latents)).sample
@@ -233,7 +242,7 @@ def train_vae(renders: Renders, folder: Path, plan: Plan):
             save(checkpoint, {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
     model.eval().requires_grad_(False)
     with torch.no_grad():
-        sample = model.encode(_crops(renders, plan, 2, 0, 64)).latents
+        sample = model.encode(_crops(renders, plan, 2, 0, 64)[0]).latents
     model.register_to_config(scaling_factor=round(1.0 / float(sample.std()), 4))
     return model
 
@@ -264,21 +273,30 @@ def token_ids(tokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(texts, padding="max_length", max_length=networks.TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
-def window(clean: torch.Tensor, depth: torch.Tensor, chance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents (N, 4, S, S) and depth (N, 1, 8 S, 8 S), half as wide, about the body's middle; ``chance`` (N,) in 0..1 moves it.
+def window(depth: torch.Tensor, chance: torch.Tensor, *pictures: torch.Tensor) -> list[torch.Tensor]:
+    """Cut ``pictures``, (N, C, H, W) each, to half the width about the body's middle, where ``depth`` (N, 1, S, S) is not 0;
+    ``chance`` (N,) in 0..1 moves it. The cut lies between latent pixels, so that pictures of any scale are cut alike.
 
     Half the work, and what is left out is background.
     """
-    side = clean.shape[-1]
+    side = depth.shape[-1] // 8
     across = (F.avg_pool2d(depth, 8) > 0).float()[:, 0].sum(1)
-    middle = (across * torch.arange(side, device=clean.device)).sum(1) / across.sum(1).clamp(min=1)
+    middle = (across * torch.arange(side, device=depth.device)).sum(1) / across.sum(1).clamp(min=1)
     left = (middle + (chance - 0.5) * side / 5 - side / 4).round().long().clamp(0, side // 2)
 
-    def cut(picture: torch.Tensor, scale: int) -> torch.Tensor:
-        columns = left[:, None] * scale + torch.arange(side // 2 * scale, device=clean.device)
+    def cut(picture: torch.Tensor) -> torch.Tensor:
+        scale = picture.shape[3] // side
+        columns = left[:, None] * scale + torch.arange(side // 2 * scale, device=depth.device)
         return picture.gather(3, columns[:, None, None].expand(-1, *picture.shape[1:3], -1))
 
-    return cut(clean, 1), cut(depth, 8)
+    return [cut(picture) for picture in pictures]
+
+
+def importance(depth: torch.Tensor) -> torch.Tensor:
+    """What the error of each latent pixel weighs, (N, 1, S, S), for depth (N, 1, 8 S, 8 S): ``FOREGROUND_WEIGHT`` on the body
+    and one pixel around it, since an outline has two sides; 1 elsewhere."""
+    body = (F.max_pool2d(depth, 8) > 0).float()
+    return 1 + (FOREGROUND_WEIGHT - 1) * F.max_pool2d(body, 3, 1, 1)
 
 
 def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
@@ -309,6 +327,7 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
 
     model = torch.compile(predict, dynamic=False) if plan.compiled else predict
     log = LossLog(folder / "diffusion_loss.txt")
+    oftener = torch.tensor([OFTENER.get(scene, 1.0) for scene in SCENES], device=plan.device)[renders.scenes.long()]
     for step, share in progress(learner.done, plan.steps, "diffusion", plan.seconds):
         generator = plan.generator(1, step)
 
@@ -318,13 +337,13 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
         early = share < 1 - LAST_SHARE
         windowed = bool(chance(1) < WINDOWED) and early
         count = plan.batch * 2 if windowed else plan.batch
-        rows = (chance(count) * len(renders)).long().clamp(max=len(renders) - 1)
+        rows = torch.multinomial(oftener, count, replacement=True, generator=generator)
         mirrored = chance(count) < (0.5 if latents.shape[1] == 2 else 0.0)
         clean = latents[rows, mirrored.long()].float()
         depth = renders.rows(rows)[1][:, None].float() / 255
         depth = torch.where(mirrored[:, None, None, None], depth.flip(-1), depth)
         if windowed:
-            clean, depth = window(clean, depth, chance(count))
+            clean, depth = window(depth, chance(count), clean, depth)
         prompt = ids[rows, (chance(count) * ids.shape[1]).long().clamp(max=ids.shape[1] - 1)]
         prompt = torch.where(chance(count, 1) < DROPPED_CAPTIONS, empty, prompt)
         noise = torch.randn(clean.shape, generator=generator, device=plan.device)
@@ -335,9 +354,8 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
         target = noise_schedule.get_velocity(clean, noise, timestep)
         with networks.autocast(plan.device):
             predicted = model(noisy, timestep, prompt, depth)
-        body = 1 + (FOREGROUND_WEIGHT - 1) * (F.avg_pool2d(depth, 8) > 0)
         # the plain error of v gives the noisiest steps, where colours and places are decided, their full weight
-        loss = (body * (predicted.float() - target).square()).mean()
+        loss = (importance(depth) * (predicted.float() - target).square()).mean()
         learner.learn(loss, plan.rate * min(1.0, (step + 1) / 200) * fading(share, 0.03))
         log.add(step, loss)
         if learner.done % plan.checkpoint_every == 0:
