@@ -176,10 +176,10 @@ def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
     vae = AutoencoderTiny.from_pretrained(STARTER / "vae")
     judging.save(judging.train(renders, vae, 6, "cpu", batch=8), tmp_path / "judge.safetensors")
     judge = judging.load(tmp_path / "judge.safetensors")
-    iou = judging.silhouette_iou(judge, np.stack([e.image for e in examples]), np.stack([e.mask for e in examples]))
+    pictures, masks = np.stack([e.image for e in examples]), np.stack([e.mask for e in examples])
+    iou = judging.silhouette_iou(judge, pictures, masks)
     assert iou.shape == (12,) and (iou >= 0).all() and (iou <= 1).all()
-    shipped = judging.load()
-    assert judging.silhouette_iou(shipped, np.stack([e.image for e in examples]), np.stack([e.mask for e in examples])).mean() > 0.95
+    assert judging.silhouette_iou(judging.load(), pictures, masks).mean() > 0.95
 
 
 def test_renders_on_disk_are_those_of_their_seeds(tmp_path):

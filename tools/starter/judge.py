@@ -127,8 +127,8 @@ def train(renders: Renders, vae: AutoencoderTiny, steps: int, device: str, batch
 
 def save(judge: Judge, path: Path = WEIGHTS) -> None:
     """Write the weights in half precision."""
-    save_file({name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in judge.state_dict().items()},
-              path)
+    small = {name: value.half() if value.is_floating_point() else value for name, value in judge.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in small.items()}, path)
 
 
 def load(path: Path = WEIGHTS) -> Judge:
