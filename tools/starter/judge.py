@@ -20,7 +20,7 @@ from . import networks
 from .dataset import Renders
 from .optimiser import MuonAdamW
 from .scenery import SCENES
-from .training import window
+from .training import noised, window
 
 SIDE, RATE = 256, 2e-3
 #: of so many renders it also sees what the auto-encoder makes of their latents, these off by up to so much of their spread
@@ -74,14 +74,12 @@ def fitted_masks(masks: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def through(vae: AutoencoderTiny, pictures: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
-    """(N, H, W, 3) uint8 pictures as the auto-encoder gives them back, with up to so much ``noise`` in unit latents."""
+    """(N, H, W, 3) uint8 pictures as the auto-encoder gives them back, its latents off by up to ``noise`` of their spread."""
     out = []
     for some in pictures.split(16):
         x = (some.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with networks.autocast(x.device.type):
-            latents = vae.encode(x).latents
-            amount = noise / vae.config.scaling_factor * torch.rand(len(some), 1, 1, 1, device=x.device)
-            made = vae.decode(latents + amount * torch.randn_like(latents)).sample.float()
+            made = vae.decode(noised(vae, vae.encode(x).latents, noise)).sample.float()
         out.append(((made.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
     return torch.cat(out)
 

@@ -185,6 +185,13 @@ def _picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     return F.l1_loss(made, real) + F.mse_loss(made, real) + edges
 
 
+def noised(vae, latents: torch.Tensor, most: float, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Unscaled latents (N, C, H, W) that are off by noise, each by an amount of its own of at most ``most`` of their spread."""
+    amount = torch.rand(len(latents), 1, 1, 1, generator=generator, device=latents.device)
+    noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+    return latents + most / vae.config.scaling_factor * amount * noise
+
+
 def refine_decoder(vae, renders: Renders, folder: Path, plan: Plan):
     """Train the decoder further while the encoder, and so every latent, stays as it is."""
     checkpoint = folder / "decoder.pt"
@@ -197,11 +204,8 @@ def refine_decoder(vae, renders: Renders, folder: Path, plan: Plan):
         real, body = _crops(renders, plan, 3, step, plan.batch)
         with networks.autocast(plan.device):
             with torch.no_grad():
-                latents = vae.encode(real).latents
-                generator = plan.generator(4, step)
-                amount = torch.rand(len(real), 1, 1, 1, generator=generator, device=plan.device)
-                noise = torch.randn(latents.shape, generator=generator, device=plan.device)
-            made = vae.decode(latents + LATENT_NOISE / vae.config.scaling_factor * amount * noise).sample
+                latents = noised(vae, vae.encode(real).latents, LATENT_NOISE, plan.generator(4, step))
+            made = vae.decode(latents).sample
         made = made.float()
         outline = F.max_pool2d(body, 5, 1, 2) + F.max_pool2d(-body, 5, 1, 2)
         off = (made - real).abs() + (made - real).square()
@@ -273,6 +277,11 @@ def token_ids(tokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(texts, padding="max_length", max_length=networks.TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
+def body_cells(depth: torch.Tensor) -> torch.Tensor:
+    """(N, 1, S, S) of 0 and 1: the latent pixels that hold any of the body, for depth (N, 1, 8 S, 8 S)."""
+    return (F.max_pool2d(depth, 8) > 0).float()
+
+
 def window(depth: torch.Tensor, chance: torch.Tensor, *pictures: torch.Tensor) -> list[torch.Tensor]:
     """Cut ``pictures``, (N, C, H, W) each, to half the width about the body's middle, where ``depth`` (N, 1, S, S) is not 0;
     ``chance`` (N,) in 0..1 moves it. The cut lies between latent pixels, so that pictures of any scale are cut alike.
@@ -280,7 +289,7 @@ def window(depth: torch.Tensor, chance: torch.Tensor, *pictures: torch.Tensor) -
     Half the work, and what is left out is background.
     """
     side = depth.shape[-1] // 8
-    across = (F.avg_pool2d(depth, 8) > 0).float()[:, 0].sum(1)
+    across = body_cells(depth)[:, 0].sum(1)
     middle = (across * torch.arange(side, device=depth.device)).sum(1) / across.sum(1).clamp(min=1)
     left = (middle + (chance - 0.5) * side / 5 - side / 4).round().long().clamp(0, side // 2)
 
@@ -295,8 +304,7 @@ def window(depth: torch.Tensor, chance: torch.Tensor, *pictures: torch.Tensor) -
 def importance(depth: torch.Tensor) -> torch.Tensor:
     """What the error of each latent pixel weighs, (N, 1, S, S), for depth (N, 1, 8 S, 8 S): ``FOREGROUND_WEIGHT`` on the body
     and one pixel around it, since an outline has two sides; 1 elsewhere."""
-    body = (F.max_pool2d(depth, 8) > 0).float()
-    return 1 + (FOREGROUND_WEIGHT - 1) * F.max_pool2d(body, 3, 1, 1)
+    return 1 + (FOREGROUND_WEIGHT - 1) * F.max_pool2d(body_cells(depth), 3, 1, 1)
 
 
 def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
