@@ -1,4 +1,4 @@
-"""``python -m tools.train_starter``: makes the starter image model from nothing.
+"""``python -m tools.train_starter``: makes the starter image model from nothing, or teaches one further.
 
 Renders -> auto-encoder -> text encoder, UNet and ControlNet -> a diffusers folder. Every stage continues where it was
 stopped; ``--export-only`` writes the folder from the checkpoints there are.
@@ -12,8 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import CLIPTokenizer
 
-from .starter import dataset, export, judge, training
+from backend.models.registry import STARTER
+
+from .starter import dataset, export, judge, networks, training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,12 +25,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "starter", help="renders and checkpoints")
-    parser.add_argument("--out", type=Path, default=ROOT / "backend" / "models" / "starter")
+    parser.add_argument("--out", type=Path, default=STARTER)
+    parser.add_argument("--start", type=Path, help="begin with an exported starter's networks; its latents change little")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--images", type=int, default=12000)
-    parser.add_argument("--vae-steps", type=int, default=2400)
+    parser.add_argument("--vae-steps", type=int, default=4800)
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--decoder-steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3, help="the diffusion stage's highest learning rate")
     parser.add_argument("--minutes", type=float, default=0.0,
@@ -41,18 +44,23 @@ def main() -> None:
     parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
     plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed, compiled=args.compile,
-                         decoder_steps=args.decoder_steps, rate=args.rate, seconds=60 * args.minutes, mirrored=not args.no_mirrored)
+                         rate=args.rate, seconds=60 * args.minutes, mirrored=not args.no_mirrored)
+    if args.start and not (args.start / "model_index.json").exists():
+        parser.error(f"--start {args.start} holds no exported model: name a folder with a model_index.json, such as {STARTER}")
     if args.export_only:
-        plan = replace(plan, vae_steps=0, steps=0, decoder_steps=0)
+        plan = replace(plan, vae_steps=0, steps=0)
+    tokenizer, former = training.learn_tokenizer(args.work), (None, None)
+    if args.start:
+        if CLIPTokenizer.from_pretrained(args.start, subfolder="tokenizer").get_vocab() != tokenizer.get_vocab():
+            parser.error(f"--start {args.start} has another vocabulary than today's grammar: begin from nothing")
+        former = networks.trained(args.start)
     data = args.work / "data"
     dataset.write(data, args.images, args.seed * 10_000_000, args.workers)
     torch.set_num_threads(args.workers)
     renders = dataset.load_renders(data, args.device)
-    vae = training.train_vae(renders, args.work, plan)
+    vae = training.train_vae(renders, args.work, plan, former[0])
     latents = training.encode_all(vae, renders, args.work, plan)
-    tokenizer = training.learn_tokenizer(args.work)
-    models = training.train_diffusion(renders, latents, tokenizer, args.work, plan)
-    vae = training.refine_decoder(vae, renders, args.work, plan)
+    models = training.train_diffusion(renders, latents, tokenizer, args.work, plan, former[1])
     if args.judge_steps:
         judge.save(judge.train(renders, vae, args.judge_steps, args.device))
     export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work / "diffusion.pt"))

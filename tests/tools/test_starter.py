@@ -213,6 +213,50 @@ def test_a_training_goes_on_where_it_stopped(tmp_path):
     assert torch.allclose(*ends, atol=1e-6)
 
 
+def test_an_auto_encoder_taught_further_goes_on_where_it_stopped_and_keeps_its_latents(tmp_path):
+    from diffusers import AutoencoderTiny
+
+    from tools.starter import training
+
+    dataset.write(tmp_path / "data", 8, 0, 1)
+    renders, ends = dataset.load_renders(tmp_path / "data", "cpu"), []
+    former = AutoencoderTiny.from_pretrained(STARTER / "vae")
+    pictures = renders.images[:2].permute(0, 3, 1, 2).float() / 127.5 - 1
+    for name, stops in (("once", (2,)), ("twice", (1, 2))):
+        (tmp_path / name).mkdir()
+        for steps in stops:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(training, "progress", lambda start, end, label, steps=steps: (
+                    (n, n / end) for n in range(start, steps)))
+                ends.append(training.train_vae(renders, tmp_path / name, training.Plan("cpu", 2, 0, 2, 1), former))
+    once, _, twice = (vae.encode(pictures).latents for vae in ends)
+    before = former.encode(pictures).latents
+    assert torch.allclose(once, twice, atol=1e-5) and not torch.equal(once, before)
+    assert (once - before).square().mean().sqrt() < 0.1 * before.std()
+    assert ends[0].config.scaling_factor == former.config.scaling_factor
+    assert not any(p.requires_grad for p in ends[0].parameters())
+
+
+def test_an_outline_is_within_two_pixels_of_the_bodys_edge():
+    from scipy.ndimage import binary_dilation
+
+    from tools.starter.training import outline
+
+    body = render(load(MANNEQUIN), 11, 96).mask
+    body[:20, 90:] = True
+    square = np.ones((5, 5), bool)
+    expected = binary_dilation(body, square) & binary_dilation(~body, square)
+    assert (outline(torch.from_numpy(body)[None, None].float())[0, 0].numpy() == expected).all()
+
+
+def test_the_judge_sees_a_mirrored_picture_as_the_picture_mirrored():
+    from tools.starter import judge as judging
+
+    pictures = judging.fitted(torch.from_numpy(np.stack([render(load(MANNEQUIN), seed).image for seed in (21, 22)])))
+    found = judging.silhouettes(judging.load(), pictures)
+    assert found.any() and torch.equal(judging.silhouettes(judging.load(), pictures.flip(-1)), found.flip(-1))
+
+
 def test_a_window_follows_the_body():
     """Latents and depth are cut at the same place, and the body's middle is in it."""
     from tools.starter.training import window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,12 @@ def write(vae, models: torch.nn.ModuleDict, tokenizer, out: Path, work: Path, st
     # transformers loads in the type its config names, diffusers in float32: one pipeline needs one type
     config = out / "text_encoder" / "config.json"
     config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
-    (out / "README.md").write_text(CARD.read_text().format(steps=f"{steps}"))
+    # where the networks of a training that went on came from is the card's to say
+    for config in out.glob("*/config.json"):
+        values = json.loads(config.read_text())
+        values.pop("_name_or_path", None)
+        config.write_text(json.dumps(values, indent=2) + "\n")
+    (out / "README.md").write_text(CARD.read_text().format(steps=steps))
 
 
 @torch.no_grad()
@@ -54,7 +60,7 @@ def _samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> None:
 def _loss_curves(work: Path) -> None:
     """A plain line plot of the logs there are, on a logarithmic scale."""
     width, height = 640, 240
-    logs = {name: work / f"{name}_loss.txt" for name in ("vae", "diffusion", "decoder")}
+    logs = {name: work / f"{name}_loss.txt" for name in ("vae", "diffusion")}
     logs = {name: log for name, log in logs.items() if log.exists() and log.stat().st_size}
     picture = Image.new("RGB", (width, max(len(logs), 1) * height), "white")
     draw = ImageDraw.Draw(picture)

@@ -136,9 +136,14 @@ def load(path: Path = WEIGHTS) -> Judge:
     return judge.eval().requires_grad_(False)
 
 
+def silhouettes(judge: Judge, pictures: torch.Tensor) -> torch.Tensor:
+    """(N, SIDE, SIDE) bool: where the character is seen in ``fitted`` pictures and their mirror images, taken together."""
+    return judge(pictures)[0] + judge(pictures.flip(-1))[0].flip(-1) > 0
+
+
 def silhouette_iou(judge: Judge, pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """(N,) intersection over union of the character that is seen with the masks it was asked to fill."""
-    found, asked = judge(fitted(torch.from_numpy(pictures)))[0] > 0, fitted_masks(torch.from_numpy(masks))
+    found, asked = silhouettes(judge, fitted(torch.from_numpy(pictures))), fitted_masks(torch.from_numpy(masks))
     return ((found & asked).sum((1, 2)) / (found | asked).sum((1, 2)).clamp(min=1)).numpy()
 
 

@@ -53,6 +53,15 @@ def controlnet() -> ControlNetModel:
         conditioning_embedding_out_channels=(8, 16, 24, 48))
 
 
+def trained(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
+    """The auto-encoder and the networks that ``train_diffusion`` makes, from an exported folder, in float32."""
+    classes = {"text": (CLIPTextModel, "text_encoder"), "unet": (UNet2DConditionModel, "unet"),
+               "control": (ControlNetModel, "controlnet")}
+    models = torch.nn.ModuleDict({key: kind.from_pretrained(folder, subfolder=name).float()
+                                  for key, (kind, name) in classes.items()})
+    return AutoencoderTiny.from_pretrained(folder, subfolder="vae").float(), models
+
+
 def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
     """Two layers are enough for the grammar."""
     return CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, hidden_size=TEXT_WIDTH, intermediate_size=TEXT_WIDTH * 3,

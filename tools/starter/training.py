@@ -1,7 +1,7 @@
-"""The training stages: the auto-encoder on crops, the text encoder alone, then text encoder, UNet and ControlNet together,
-and at last the auto-encoder's decoder, which may go on learning once the latents are fixed.
+"""The training stages: the auto-encoder on crops, the text encoder alone, then text encoder, UNet and ControlNet together.
 
-All but the second, which takes a minute, continue from their checkpoints.
+All but the second, which takes a minute, continue from their checkpoints. The first and the last may begin with the networks of
+an earlier training instead of with nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderTiny
 from diffusers.models.attention_processor import AttnProcessor
 from tqdm import tqdm
 
@@ -25,10 +26,14 @@ from .optimiser import MuonAdamW
 from .scenery import SCENES
 
 CROP, FOREGROUND_WEIGHT, DROPPED_CAPTIONS = 64, 8.0, 0.12
-#: up to so much noise, against their own spread, is in the latents that the decoder learns from: a denoiser's are never exact
-LATENT_NOISE = 0.15
-#: what the decoder's error within two pixels of the character's outline weighs beside the rest
+#: up to so much noise, against their own spread, is in the latents that the auto-encoder learns with: a denoiser's are never
+#: exact, and what an outline needs must outlast that
+LATENT_NOISE = 0.3
+#: what the auto-encoder's error within two pixels of the character's outline weighs beside the rest
 OUTLINE_WEIGHT = 4.0
+#: what a latent's distance from the earlier auto-encoder's weighs, where there is one: on the outline, where more is to be
+#: learnt, and elsewhere, so that the denoiser finds what it knows
+HELD_OUTLINE, HELD = 0.01, 0.1
 #: the average looks back over the last twelfth of the steps
 AVERAGED_SHARE = 12.0
 #: the last share of the diffusion stage sees whole pictures and its timesteps as they are; before, this share of the steps
@@ -49,7 +54,6 @@ class Plan:
     batch: int
     seed: int
     words_steps: int = 2000
-    decoder_steps: int = 2000
     rate: float = 1e-3
     seconds: float = 0.0
     compiled: bool = False
@@ -126,16 +130,6 @@ def _slopes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
 
 
-def _resume(checkpoint: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Load a checkpoint, if there is one; gives the steps that are done."""
-    if not checkpoint.exists():
-        return 0
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
-
-
 class Learner:
     """Networks, the moving average of their parameters that is shipped, and their optimiser; goes on from its checkpoint.
 
@@ -182,7 +176,7 @@ def trained_steps(checkpoint: Path) -> int:
 def _picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Values and edges."""
     edges = sum(F.l1_loss(a, b) for a, b in zip(_slopes(made), _slopes(real), strict=True))
-    return F.l1_loss(made, real) + F.mse_loss(made, real) + edges
+    return F.l1_loss(made, real) + 2 * F.mse_loss(made, real) + edges
 
 
 def noised(vae, latents: torch.Tensor, most: float, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -192,62 +186,46 @@ def noised(vae, latents: torch.Tensor, most: float, generator: torch.Generator |
     return latents + most / vae.config.scaling_factor * amount * noise
 
 
-def refine_decoder(vae, renders: Renders, folder: Path, plan: Plan):
-    """Train the decoder further while the encoder, and so every latent, stays as it is."""
-    checkpoint = folder / "decoder.pt"
-    decoder = vae.decoder.requires_grad_(True).train()
-    optimiser = torch.optim.AdamW(decoder.parameters(), 1e-3, betas=(0.9, 0.98))
-    start = _resume(checkpoint, decoder, optimiser)
-    log = LossLog(folder / "decoder_loss.txt")
-    for step, share in progress(start, plan.decoder_steps, "decoder"):
-        optimiser.param_groups[0]["lr"] = 8e-4 * min(1.0, (step + 1) / 50) * fading(share, 0.02)
-        real, body = _crops(renders, plan, 3, step, plan.batch)
-        with networks.autocast(plan.device):
-            with torch.no_grad():
-                latents = noised(vae, vae.encode(real).latents, LATENT_NOISE, plan.generator(4, step))
-            made = vae.decode(latents).sample
-        made = made.float()
-        outline = F.max_pool2d(body, 5, 1, 2) + F.max_pool2d(-body, 5, 1, 2)
-        off = (made - real).abs() + (made - real).square()
-        loss = _picture_loss(made, real) + F.mse_loss(made, real) + OUTLINE_WEIGHT * (outline * off).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimiser.step()
-        log.add(step, loss)
-        if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.decoder_steps:
-            save(checkpoint, {"model": decoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
-    vae.eval().requires_grad_(False)
-    return vae
+def outline(body: torch.Tensor) -> torch.Tensor:
+    """(N, 1, H, W) of 0 and 1: within two pixels of the edge of ``body``, of the same shape."""
+    return F.max_pool2d(body, 5, 1, 2) + F.max_pool2d(-body, 5, 1, 2)
 
 
-def train_vae(renders: Renders, folder: Path, plan: Plan):
-    """The trained auto-encoder, its ``scaling_factor`` set so that latents have unit variance."""
+def train_vae(renders: Renders, folder: Path, plan: Plan, former: AutoencoderTiny | None = None) -> AutoencoderTiny:
+    """The trained auto-encoder, its ``scaling_factor`` set so that latents have unit variance.
+
+    With a ``former`` one it begins there, keeps its ``scaling_factor`` and stays near its latents.
+    """
     torch.manual_seed(plan.seed)
-    model = networks.vae().to(plan.device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.98))
-    checkpoint = folder / "vae.pt"
-    start = _resume(checkpoint, model, optimiser)
+    model = (copy.deepcopy(former) if former else networks.vae()).requires_grad_(True).train()
+    model = model.to(plan.device, memory_format=torch.channels_last)
+    former = former and former.to(plan.device, memory_format=torch.channels_last).requires_grad_(False)
+    learner = Learner(torch.nn.ModuleDict({"vae": model}), folder / "vae.pt", plan.vae_steps,
+                      lambda module: MuonAdamW(module, 1e-3, (0.9, 0.99)))
     log = LossLog(folder / "vae_loss.txt")
-    for step, share in progress(start, plan.vae_steps, "vae"):
-        optimiser.param_groups[0]["lr"] = 1e-3 * min(1.0, (step + 1) / 100) * fading(share, 0.05)
-        real, _ = _crops(renders, plan, 0, step, plan.batch)
+    for step, share in progress(learner.done, plan.vae_steps, "vae"):
+        real, body = _crops(renders, plan, 0, step, plan.batch)
+        edge = outline(body)
         with networks.autocast(plan.device):
             latents = model.encode(real).latents
-            made = model.decode(latents + 0.02 * torch.randn_like(latents)).sample
+            made = model.decode(noised(model, latents, LATENT_NOISE, plan.generator(4, step))).sample
+            before = former.encode(real).latents.float() if former else None
         made, latents = made.float(), latents.float()
-        loss = _picture_loss(made, real) + 0.01 * F.relu(latents.abs() - 2).square().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        off = (made - real).abs() + (made - real).square()
+        loss = _picture_loss(made, real) + OUTLINE_WEIGHT * (edge * off).mean() + 0.01 * F.relu(latents.abs() - 2).square().mean()
+        if before is not None:
+            held = HELD + (HELD_OUTLINE - HELD) * F.max_pool2d(edge, 8)
+            loss = loss + (held * ((latents - before) * model.config.scaling_factor).square()).mean()
+        learner.learn(loss, 1e-3 * min(1.0, (step + 1) / 100) * fading(share, 0.02))
         log.add(step, loss)
-        if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.vae_steps:
-            save(checkpoint, {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
-    model.eval().requires_grad_(False)
-    with torch.no_grad():
-        sample = model.encode(_crops(renders, plan, 2, 0, 64)[0]).latents
-    model.register_to_config(scaling_factor=round(1.0 / float(sample.std()), 4))
+        if learner.done % plan.checkpoint_every == 0:
+            learner.keep()
+    learner.keep()
+    model = learner.average["vae"].eval()
+    if not former:
+        with torch.no_grad():
+            sample = model.encode(_crops(renders, plan, 2, 0, 64)[0]).latents
+        model.register_to_config(scaling_factor=round(1.0 / float(sample.std()), 4))
     return model
 
 
@@ -307,14 +285,18 @@ def importance(depth: torch.Tensor) -> torch.Tensor:
     return 1 + (FOREGROUND_WEIGHT - 1) * F.max_pool2d(body_cells(depth), 3, 1, 1)
 
 
-def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan) -> torch.nn.ModuleDict:
-    """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages."""
+def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan,
+                    former: torch.nn.ModuleDict | None = None) -> torch.nn.ModuleDict:
+    """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages.
+
+    They begin as the ``former`` ones if there are any.
+    """
     torch.manual_seed(plan.seed)
-    models = torch.nn.ModuleDict({"text": networks.text_encoder(len(tokenizer), tokenizer.eos_token_id),
-                                  "unet": networks.unet(), "control": networks.controlnet()})
-    models = models.to(plan.device, memory_format=torch.channels_last)
+    models = former or torch.nn.ModuleDict({"text": networks.text_encoder(len(tokenizer), tokenizer.eos_token_id),
+                                            "unet": networks.unet(), "control": networks.controlnet()})
+    models = models.requires_grad_(True).train().to(plan.device, memory_format=torch.channels_last)
     checkpoint = folder / "diffusion.pt"
-    if not checkpoint.exists():
+    if not former and not checkpoint.exists():
         words.teach(models["text"], lambda texts: token_ids(tokenizer, texts), plan.device, plan.words_steps, plan.seed)
     learner = Learner(models, checkpoint, plan.steps, lambda module: MuonAdamW(module, plan.rate, (0.9, 0.99)))
     if plan.device == "cpu":
