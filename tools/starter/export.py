@@ -30,12 +30,12 @@ def write(vae, models: torch.nn.ModuleDict, tokenizer, out: Path, work: Path, st
     for part in (vae, models):
         part.to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
-    # transformers loads in the type its config names, diffusers in float32: one pipeline needs one type
-    config = out / "text_encoder" / "config.json"
-    config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
-    # where the networks of a training that went on came from is the card's to say
     for config in out.glob("*/config.json"):
         values = json.loads(config.read_text())
+        # transformers loads in the type its config names, diffusers in float32: one pipeline needs one type
+        if "dtype" in values:
+            values["dtype"] = "float32"
+        # where the networks of a training that went on came from is the card's to say
         values.pop("_name_or_path", None)
         config.write_text(json.dumps(values, indent=2) + "\n")
     (out / "README.md").write_text(CARD.read_text().format(steps=steps))

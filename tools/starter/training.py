@@ -192,7 +192,8 @@ def outline(body: torch.Tensor) -> torch.Tensor:
 
 
 def train_vae(renders: Renders, folder: Path, plan: Plan, former: AutoencoderTiny | None = None) -> AutoencoderTiny:
-    """The trained auto-encoder, its ``scaling_factor`` set so that latents have unit variance.
+    """The trained auto-encoder, its ``scaling_factor`` set so that latents have unit variance; until then the noise in them counts
+    against a spread of 1.
 
     With a ``former`` one it begins there, keeps its ``scaling_factor`` and stays near its latents.
     """
