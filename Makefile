@@ -12,17 +12,21 @@ setup: $(VENV)/.ready
 setup-blender52: $(VENV52)/.ready
 setup-blender42: $(VENV42)/.ready
 
-$(VENV)/.ready: requirements.txt requirements-dev.txt tools/setup_env.py
-	@test -n "$(PYTHON311)" || { echo "Python 3.11 is missing; install it, or name it with make PYTHON311=/path/to/python3.11"; exit 1; }
+PROJECT := requirements.txt pyproject.toml setup.py tools/setup_env.py
+FIND = @test -n "$($(1))" || { echo "Python $(2) is missing; install it, or name it with make $(1)=/path/to/python$(2)"; exit 1; }
+
+$(VENV)/.ready: $(PROJECT)
+	$(call FIND,PYTHON311,3.11)
 	$(PYTHON311) tools/setup_env.py $(VENV)
 
-$(VENV52)/.ready: requirements.txt requirements-dev.txt tools/setup_env.py
-	@test -n "$(PYTHON313)" || { echo "Python 3.13 is missing; install it, or name it with make PYTHON313=/path/to/python3.13"; exit 1; }
-	$(PYTHON313) tools/setup_env.py $(VENV52)
+$(VENV52)/.ready: $(PROJECT)
+	$(call FIND,PYTHON313,3.13)
+	$(PYTHON313) tools/setup_env.py $(VENV52) "bpy==5.2.*"
 
-$(VENV42)/.ready: requirements-blender42.txt tools/setup_env.py
-	@test -n "$(PYTHON311)" || { echo "Python 3.11 is missing; install it, or name it with make PYTHON311=/path/to/python3.11"; exit 1; }
-	$(PYTHON311) tools/setup_env.py $(VENV42) requirements-blender42.txt
+# the oldest Blender that is supported
+$(VENV42)/.ready: $(PROJECT)
+	$(call FIND,PYTHON311,3.11)
+	$(PYTHON311) tools/setup_env.py $(VENV42) "bpy==4.2.*" "numpy<2"
 
 demo: setup
 	$(RUN) -m tools.demo
@@ -51,4 +55,4 @@ extension: setup
 	$(RUN) -m tools.package_extension
 
 clean:
-	rm -rf build/demo build/bench build/window build/extension
+	rm -rf build/lib build/demo build/bench build/window build/extension

@@ -1,4 +1,4 @@
-"""``python -m backend``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | doctor."""
+"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | doctor."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared import passes_folder
-from shared.console import Console, add_shot_arguments, check_writable, request_from
-from shared.messages import FrameResult, Message
-from shared.shot import ShotError, check_passes, check_request
-from shared.version import VERSION
+from ..shared import passes_folder
+from ..shared.console import Console, add_shot_arguments, check_writable, request_from
+from ..shared.endpoint import DEFAULT_ENDPOINT
+from ..shared.folders import jobs_folder
+from ..shared.messages import FrameResult, Message
+from ..shared.shot import ShotError, check_passes, check_request
+from ..shared.version import VERSION
 
 if TYPE_CHECKING:
     from .models.loading import LoadOptions
-
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:48573"
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +42,11 @@ def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     import zmq
 
-    from .jobs.store import data_folder
     from .server import RefusedToBind, Server
 
     clients = set(args.clients.read_bytes().split()) if args.clients else set()
     try:
-        server = Server(args.endpoint, args.jobs or data_folder() / "jobs", clients, _options(args))
+        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, _options(args))
     except RefusedToBind as error:
         print(error, file=sys.stderr)
         return 2
@@ -67,7 +66,7 @@ def generate(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from .jobs.runner import ModelCache, run
-    from .jobs.store import JobStore, data_folder
+    from .jobs.store import JobStore
 
     console = Console(args.json)
     try:
@@ -76,7 +75,7 @@ def generate(args: argparse.Namespace) -> int:
         check_request(request)
         passes = check_passes(request, passes.arrays())
         check_writable(args.out)
-        job = JobStore(args.jobs or data_folder() / "jobs").open(request, passes)
+        job = JobStore(args.jobs or jobs_folder()).open(request, passes)
     except ShotError as error:
         console.say("failed", code=error.code, message=str(error))
         return 2
@@ -131,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     from .metrics import command as evaluation
     from .motion import command as motions
 
-    parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
+    parser = argparse.ArgumentParser(prog="latentman", description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("serve", help="run the service the add-on talks to")

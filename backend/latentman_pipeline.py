@@ -1,8 +1,8 @@
 """LatentMan as diffusers pipelines, for use outside Blender.
 
     import torch
-    from backend.latentman_pipeline import LatentManPipeline
-    from shared.passes_folder import load
+    from .latentman_pipeline import LatentManPipeline
+    from ..shared.passes_folder import load
 
     passes, manifest = load("passes")
     pipe = LatentManPipeline.from_pretrained("backend/models/starter")
@@ -24,11 +24,11 @@ from diffusers import StableDiffusionControlNetPipeline, StableDiffusionXLContro
 from diffusers.utils import BaseOutput
 from PIL import Image
 
-from backend.models.loading import ImageModel
-from backend.video.noise import initial_noise
-from backend.video.pipeline import Interrupted, ShotPipeline, Watch
-from shared.manifest import PassesManifest
-from shared.shot import FramePasses, Method, ShotRequest, check_passes, check_request
+from ..shared.manifest import PassesManifest
+from ..shared.shot import FramePasses, Method, ShotRequest, check_passes, check_request
+from .models.loading import ImageModel
+from .video.noise import initial_noise
+from .video.pipeline import Interrupted, ShotPipeline, Watch
 
 #: (pipeline, step index, timestep, {"latents": ...}) -> tensors to go on with
 StepCallback = Callable[[Any, int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]

@@ -5,7 +5,6 @@ Only this module's thread touches the ROUTER; the worker hands its messages over
 
 from __future__ import annotations
 
-import ipaddress
 import queue
 import threading
 import traceback
@@ -18,8 +17,9 @@ import numpy as np
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from shared import keys
-from shared.messages import (
+from ..shared import keys
+from ..shared.endpoint import is_loopback
+from ..shared.messages import (
     Accepted,
     Cancel,
     Cancelled,
@@ -35,11 +35,10 @@ from shared.messages import (
     decode,
     encode,
 )
-from shared.motion import MotionError
-from shared.motion_request import check_kept, frame_count
-from shared.shot import ShotError, check_passes, check_request
-from shared.version import VERSION
-
+from ..shared.motion import MotionError
+from ..shared.motion_request import check_kept, frame_count
+from ..shared.shot import ShotError, check_passes, check_request
+from ..shared.version import VERSION
 from .jobs.motions import MotionRunner
 from .jobs.runner import Emit, ModelCache, run
 from .jobs.store import JobStore
@@ -76,12 +75,7 @@ class _Ticket:
 
 def check_endpoint(endpoint: str, extra_clients: set[bytes]) -> None:
     """``RefusedToBind`` for an address beyond loopback without a list of client keys."""
-    host = endpoint.removeprefix("tcp://").rsplit(":", 1)[0].strip("[]")
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and not extra_clients:
+    if not is_loopback(endpoint) and not extra_clients:
         raise RefusedToBind(f"{endpoint} can be reached from other machines; list the client keys that may connect with "
                             "--clients FILE, or use 127.0.0.1.")
 

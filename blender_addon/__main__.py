@@ -1,4 +1,4 @@
-"""``python -m blender_addon shot.blend generate ...``: the command line where Blender is a Python package."""
+"""``python -m latentman.blender_addon shot.blend generate ...``: the command line where Blender is a Python package."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+#: runs the backend from this very copy of the package, in whatever Python has its dependencies
+LAUNCHER = Path(__file__).resolve().parents[1] / "backend" / "launch.py"
 #: names the Python that has the backend's packages, when the preferences do not
 PYTHON_ENVIRONMENT = "LATENTMAN_PYTHON"
 
@@ -23,10 +24,10 @@ class BackendProcess:
         self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it lives as long as the process
             "w+b", prefix="latentman-backend-", suffix=".log", delete=False)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        command = [python, "-m", "backend", "serve", "--endpoint", endpoint]
+        command = [python, str(LAUNCHER), "serve", "--endpoint", endpoint]
         if jobs:
             command += ["--jobs", str(jobs)]
-        self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=self._log,
+        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=self._log,
                                          stdin=subprocess.DEVNULL)
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()

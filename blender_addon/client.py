@@ -17,14 +17,10 @@ import numpy as np
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from .shared_link import keys, messages
+from ..shared import keys, messages
+from ..shared.endpoint import normalise_endpoint
 
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:48573"
 CONNECT_SECONDS = 10.0
-
-
-class EndpointError(ValueError):
-    """An address that cannot be one; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +36,6 @@ class ConnectionLost:
     """The backend is gone, or never answered; ``reason`` is a sentence for the user."""
 
     reason: str
-
-
-def normalise_endpoint(text: str) -> str:
-    """``host:port``, ``tcp://host:port``, ``http://host:port/`` or a bare port -> ``tcp://host:port``."""
-    value = text.strip().rstrip("/")
-    for scheme in ("tcp://", "http://", "https://", "ws://"):
-        value = value.removeprefix(scheme)
-    host, colon, port = value.rpartition(":")
-    if not colon:
-        host, port = ("127.0.0.1", value) if value.isdigit() else (value, "48573")
-    if not port.isdigit() or not 0 < int(port) < 65536 or not host or "/" in host or " " in host:
-        raise EndpointError(f"'{text}' is no address of a backend; write it like 127.0.0.1:48573.")
-    return f"tcp://{'127.0.0.1' if host == 'localhost' else host}:{port}"
 
 
 class BackendClient:

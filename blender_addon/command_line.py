@@ -1,4 +1,4 @@
-"""``blender -b shot.blend --command latentman generate ...`` and ``python -m blender_addon ...``.
+"""``blender -b shot.blend --command latentman generate ...`` and ``python -m latentman.blender_addon ...``.
 
 Exit codes: 0 everything asked for exists, 1 making it failed, 2 the input is wrong, 130 interrupted.
 """
@@ -14,13 +14,16 @@ from typing import Any
 
 import bpy
 
+from ..shared import console, messages, motion_request, passes_folder, shot
+from ..shared.endpoint import free_port
+from ..shared.motion import MotionError
 from . import preferences
 from .generation import Generation
 from .making import MotionMaking
 from .passes.render import PassRender
 from .passes.subjects import KINDS
-from .shared_link import MotionError, console, messages, motion_request, passes_folder, shot
 from .state import Session
+from .timing import frame_rate
 
 COMMAND = "latentman"
 START_SECONDS = 120.0
@@ -63,15 +66,6 @@ def connect(session: Session, endpoint: str | None) -> None:
         raise shot.ShotError("backend", session.error or "The backend did not answer in time.")
 
 
-def free_port() -> int:
-    """A loopback port that nobody uses right now."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _finish(session: Session, work: Generation | MotionMaking, interrupted: list[int]) -> None:
     """Pump until the work is done; an interrupt cancels it."""
     while not work.done:
@@ -86,7 +80,7 @@ def _generate(args: argparse.Namespace) -> int:
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        frames, fps = _frames(args, scene), scene.render.fps / scene.render.fps_base
+        frames, fps = _frames(args, scene), frame_rate(scene)
         width, height = args.size
         request = console.request_from(args, width, height, frames, fps)
         shot.check_request(request)
@@ -137,7 +131,7 @@ def _passes(args: argparse.Namespace) -> int:
             if interrupted:
                 steps.close()
                 return 130
-        passes_folder.save(args.out, job.result(), job.manifest(scene.render.fps / scene.render.fps_base))
+        passes_folder.save(args.out, job.result(), job.manifest(frame_rate(scene)))
         out.say("done", message=f"{job.total} frames in {args.out}", out=str(args.out))
         return 0
     except shot.ShotError as error:
@@ -166,7 +160,7 @@ def _motion(args: argparse.Namespace) -> int:
                 console.check_writable(path.parent)
         connect(session, args.endpoint)
         session.making = making = MotionMaking(
-            armature, request, session.client, scene.frame_start, scene.render.fps / scene.render.fps_base,
+            armature, request, session.client, scene.frame_start, frame_rate(scene),
             scene.latentman.keying.options(), on_message=lambda message: out.show(message) if isinstance(
                 message, messages.Progress) else None)
         _finish(session, making, interrupted)

@@ -16,9 +16,9 @@ import bpy
 import msgspec
 import numpy as np
 
+from ..shared import compositing, messages, passes_folder, shot
 from .client import BackendClient, ConnectionLost, Event
 from .passes.render import PassRender
-from .shared_link import compositing, messages, passes_folder, shot
 
 #: the folder of a shot's textures, beside its frames
 LOOK = "look"

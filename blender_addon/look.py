@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bpy
 
-from .shared_link import shot
+from ..shared import shot
 
 #: what no frame has shown
 UNSEEN = (0.5, 0.5, 0.5, 1.0)

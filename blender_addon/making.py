@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from ..shared import messages, motion_request
+from ..shared.motion import Motion, MotionError
+from ..shared.skeleton import HUMANML_FPS
 from .character.rig import Rig
 from .client import BackendClient
 from .motion import keeping
@@ -16,7 +19,6 @@ from .motion.channels import channels
 from .motion.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, new_action, pose_motion
 from .motion.layouts import humanml_vectors
 from .motion.retarget import RigMotion
-from .shared_link import HUMANML_FPS, Motion, MotionError, messages, motion_request
 
 
 @dataclass(frozen=True)

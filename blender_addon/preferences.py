@@ -7,8 +7,8 @@ import os
 import bpy
 from bpy.props import StringProperty
 
+from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoint
 from .backend_process import PYTHON_ENVIRONMENT
-from .client import DEFAULT_ENDPOINT, EndpointError, normalise_endpoint
 from .state import default_python
 
 PACKAGE = __package__.rpartition(".")[0] or __package__

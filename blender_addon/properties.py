@@ -17,11 +17,14 @@ from bpy.props import (
     StringProperty,
 )
 
+from ..shared import motion_request, shot
+from ..shared.motion import MotionError
+from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from .character.rig import BONE_MAP
 from .motion.feet import PlantSettings
 from .motion.keyframes import KeyOptions
 from .motion.readers import BUNDLED, read
-from .shared_link import HUMANML_FPS, SMPL_JOINTS, MotionError, motion_request, shot
+from .timing import frame_rate
 
 PRESET_ITEMS = (
     ("surface", "Surface", "All frames share one texture on the character's exact surface, which a few key frames settle: the "
@@ -225,7 +228,7 @@ class LatentManSettings(bpy.types.PropertyGroup):
             method = msgspec.structs.replace(method, matching=self.matching)
         return shot.ShotRequest(
             prompt=self.prompt, negative_prompt=self.negative_prompt, width=self.width, height=self.height, frames=frames,
-            fps=scene.render.fps / scene.render.fps_base, seed=self.seed, model=self.model.strip() or "starter",
+            fps=frame_rate(scene), seed=self.seed, model=self.model.strip() or "starter",
             preset=self.preset, steps=self.steps, guidance_scale=self.guidance_scale, control_scale=self.control_scale,
             method=None if method == shot.METHODS[self.preset] else method, background_prompt=self.background_prompt.strip(),
             scheduler="" if self.scheduler == "MODEL" else self.scheduler.lower())

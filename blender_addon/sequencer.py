@@ -6,8 +6,8 @@ from pathlib import Path
 
 import bpy
 
+from ..shared import shot
 from .compat import sequences
-from .shared_link import shot
 
 
 def add_image_strip(scene: bpy.types.Scene, images: list[Path], start: int, name: str, step: int = 1):

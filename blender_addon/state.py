@@ -14,11 +14,12 @@ from pathlib import Path
 
 import bpy
 
+from ..shared import messages, version
+from ..shared.endpoint import normalise_endpoint
 from .backend_process import BackendProcess
-from .client import BackendClient, ConnectionLost, normalise_endpoint
+from .client import BackendClient, ConnectionLost
 from .generation import Generation
 from .making import MotionMaking
-from .shared_link import messages, version
 
 PUMP_SECONDS, BUDGET_SECONDS = 0.1, 0.06
 

@@ -6,12 +6,11 @@ Add-on and backend of one user find the same folder, so nothing has to be typed;
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ENVIRONMENT = "LATENTMAN_CONFIG"
+from .folders import config_folder
 
 
 @dataclass(frozen=True)
@@ -22,17 +21,6 @@ class Keys:
     server_secret: bytes
     client_public: bytes
     client_secret: bytes
-
-
-def config_folder() -> Path:
-    """``$LATENTMAN_CONFIG``, else the platform's configuration folder."""
-    if ENVIRONMENT in os.environ:
-        return Path(os.environ[ENVIRONMENT])
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA", Path.home())) / "LatentMan"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "LatentMan"
-    return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "latentman"
 
 
 def load_or_create(make_pair: Callable[[], tuple[bytes, bytes]], folder: Path | None = None) -> Keys:

@@ -10,6 +10,8 @@ SMPL_JOINTS: tuple[str, ...] = (
     "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
     "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
 )
+#: joint name -> its number
+JOINT_INDEX: dict[str, int] = {name: n for n, name in enumerate(SMPL_JOINTS)}
 SMPL_PARENTS: tuple[int, ...] = (
     -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21,
 )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from blender_addon.character.joints import joint_names
-from shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
+from latentman.blender_addon.character.joints import joint_names
+from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
 COUNTS = {"smpl": 24, "smplh": 52, "smplx": 55}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.shot import FramePasses, ShotRequest
+from latentman.shared.shot import FramePasses, ShotRequest
 
 
 def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:

@@ -16,12 +16,12 @@ import bpy
 import numpy as np
 import torch
 
-from backend.metrics.consistency import consistency
-from backend.models.loading import load
-from backend.video.pipeline import ShotPipeline, Watch
-from blender_addon import properties
-from blender_addon.passes.render import PassRender
-from shared.shot import FramePasses, ShotRequest
+from latentman.backend.metrics.consistency import consistency
+from latentman.backend.models.loading import load
+from latentman.backend.video.pipeline import ShotPipeline, Watch
+from latentman.blender_addon import properties
+from latentman.blender_addon.passes.render import PassRender
+from latentman.shared.shot import FramePasses, ShotRequest
 
 from .bench_method import measure_method
 from .bench_motion import measure as measure_motion

@@ -37,10 +37,10 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
     """Seconds a frame and peak memory of one run in this process, loading aside."""
     import torch
 
-    from backend.metrics.laboratory import VARIANTS, PeakMemory
-    from backend.models.loading import load
-    from backend.video.pipeline import ShotPipeline, Watch
-    from shared.shot import ShotRequest
+    from latentman.backend.metrics.laboratory import VARIANTS, PeakMemory
+    from latentman.backend.models.loading import load
+    from latentman.backend.video.pipeline import ShotPipeline, Watch
+    from latentman.shared.shot import ShotRequest
 
     from .studies.figures import passes_of
     from .studies.shots import clip_pictures

@@ -11,19 +11,20 @@ from dataclasses import replace
 import bpy
 import numpy as np
 
-from blender_addon.character.body_model import MANNEQUIN, load
-from blender_addon.character.build import add_character
-from blender_addon.character.rig import Rig, rig_of
-from blender_addon.compat import fcurves_of
-from blender_addon.motion import feet
-from blender_addon.motion.channels import channels
-from blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.motion.reduction import reduced
-from blender_addon.motion.retarget import INDEX, RigMotion, retarget
-from blender_addon.motion.rotations import forward, from_axis_angle, to_quaternions, unit
-from shared.motion import Motion, checked
-from shared.skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS, SMPL_PARENTS
+from latentman.blender_addon.character.body_model import MANNEQUIN, load
+from latentman.blender_addon.character.build import add_character
+from latentman.blender_addon.character.rig import Rig, rig_of
+from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.motion import feet
+from latentman.blender_addon.motion.channels import channels
+from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.reduction import reduced
+from latentman.blender_addon.motion.retarget import RigMotion, retarget
+from latentman.blender_addon.motion.rotations import forward, from_axis_angle, to_quaternions
+from latentman.shared.motion import Motion, checked
+from latentman.shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
+from latentman.shared.vectors import unit
 
 FRAMES, FPS = 196, 20.0
 ENDS = ("left_wrist", "right_wrist", "left_foot", "right_foot", "head")
@@ -56,9 +57,9 @@ def plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
     """Degrees between the seen bend axis and the posed hinge, wherever a limb is bent more than 20 degrees."""
     out = []
     for upper, middle, end, axis in HINGES:
-        a, b, c = (joints[:, INDEX[name]] for name in (upper, middle, end))
+        a, b, c = (joints[:, JOINT_INDEX[name]] for name in (upper, middle, end))
         bend = np.cross(unit(b - a), unit(c - b))
-        hinge = motion.turned[:, INDEX[upper]] @ np.array(axis, float)
+        hinge = motion.turned[:, JOINT_INDEX[upper]] @ np.array(axis, float)
         bent = np.linalg.norm(bend, axis=1) > np.sin(np.radians(20))
         out.append(np.degrees(np.arccos(np.clip((unit(bend) * hinge).sum(1)[bent], -1, 1))))
     return np.concatenate(out)
@@ -85,7 +86,7 @@ def retargeting(rig: Rig) -> dict[str, float]:
         other = retarget(motion, taller)
         wanted = forward(local, taller, other.pelvis, SMPL_PARENTS)
         apart = np.linalg.norm(forward(other.local, taller, other.pelvis, SMPL_PARENTS) - wanted, axis=-1)
-        scaled.append(apart[:, [INDEX[name] for name in ENDS]].mean())
+        scaled.append(apart[:, [JOINT_INDEX[name] for name in ENDS]].mean())
     file = read(BUNDLED)
     for clip in range(len(file.clips)):
         motion = file.motion(clip)

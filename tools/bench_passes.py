@@ -10,10 +10,10 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from blender_addon import properties
-from blender_addon.character.build import character_meshes
-from blender_addon.passes.render import PassRender
-from shared.depth import metres
+from latentman.blender_addon import properties
+from latentman.blender_addon.character.build import character_meshes
+from latentman.blender_addon.passes.render import PassRender
+from latentman.shared.depth import metres
 from tools.starter.rasteriser import rasterise
 
 from .demo import build_scene

@@ -11,15 +11,15 @@ import time
 import bpy
 import numpy as np
 
-from blender_addon import properties
-from blender_addon.character.body_model import MANNEQUIN, load
-from blender_addon.character.build import add_character
-from blender_addon.motion.keyframes import apply_motion
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.operators.character import frame_character
-from blender_addon.passes import gpu_raster
-from blender_addon.passes.render import PassRender
-from blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon import properties
+from latentman.blender_addon.character.body_model import MANNEQUIN, load
+from latentman.blender_addon.character.build import add_character
+from latentman.blender_addon.motion.keyframes import apply_motion
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.operators.character import frame_character
+from latentman.blender_addon.passes import gpu_raster
+from latentman.blender_addon.passes.render import PassRender
+from latentman.blender_addon.passes.subjects import bodies_of
 
 SIZE, FRAMES, ROUNDS = 512, tuple(range(1, 13)), 3
 

@@ -11,11 +11,11 @@ import bpy
 import numpy as np
 from PIL import Image
 
-from blender_addon.character.body_model import MANNEQUIN, load
-from blender_addon.character.build import add_character
-from blender_addon.motion.keyframes import KeyOptions, apply_motion
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.passes.render import quiet
+from latentman.blender_addon.character.body_model import MANNEQUIN, load
+from latentman.blender_addon.character.build import add_character
+from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.passes.render import quiet
 
 from . import rigs
 

@@ -19,23 +19,23 @@ import msgspec
 import numpy as np
 from PIL import Image, ImageDraw
 
-from blender_addon import command_line, properties
-from blender_addon.character.body_model import MANNEQUIN, load
-from blender_addon.character.build import add_character
-from blender_addon.compat import set_video
-from blender_addon.generation import Generation
-from blender_addon.making import MotionMaking
-from blender_addon.motion.keyframes import KeyOptions, apply_motion
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.operators.character import frame_character
-from blender_addon.passes.render import quiet
-from blender_addon.passes.subjects import bodies_of
-from blender_addon.sequencer import add_image_strip
-from blender_addon.state import Session
-from shared import passes_folder
-from shared.console import Console
-from shared.motion_request import MotionRequest
-from shared.shot import FramePasses, ShotRequest
+from latentman.blender_addon import command_line, properties
+from latentman.blender_addon.character.body_model import MANNEQUIN, load
+from latentman.blender_addon.character.build import add_character
+from latentman.blender_addon.compat import set_video
+from latentman.blender_addon.generation import Generation
+from latentman.blender_addon.making import MotionMaking
+from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.operators.character import frame_character
+from latentman.blender_addon.passes.render import quiet
+from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.sequencer import add_image_strip
+from latentman.blender_addon.state import Session
+from latentman.shared import passes_folder
+from latentman.shared.console import Console
+from latentman.shared.motion_request import MotionRequest
+from latentman.shared.shot import FramePasses, ShotRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 

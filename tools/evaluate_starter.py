@@ -20,11 +20,11 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from backend.models.loading import load as load_model
-from backend.models.registry import PRESETS, STARTER
-from backend.video.pipeline import ShotPipeline, Watch
-from blender_addon.character.body_model import MANNEQUIN, BodyModel, load
-from shared.shot import FramePasses, ShotRequest
+from latentman.backend.models.loading import load as load_model
+from latentman.backend.models.registry import PRESETS, STARTER
+from latentman.backend.video.pipeline import ShotPipeline, Watch
+from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
+from latentman.shared.shot import FramePasses, ShotRequest
 
 from .starter import judge as judging
 from .starter.dataset import Example, clip_poses, render

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from backend.motion.checkpoints import load_checkpoint
-from backend.motion.diffusion import Schedule, guided, sample_ddpm
-from backend.motion.features import encode
-from backend.motion.grounding import settled
-from backend.motion.registry import STARTER
-from backend.motion.text import TextEncoder
-from blender_addon.motion.feet import skating_ratio
-from blender_addon.motion.layouts import humanml_vectors
-from shared.skeleton import HUMANML_FPS
+from latentman.backend.motion.checkpoints import load_checkpoint
+from latentman.backend.motion.diffusion import Schedule, guided, sample_ddpm
+from latentman.backend.motion.features import encode
+from latentman.backend.motion.grounding import settled
+from latentman.backend.motion.registry import STARTER
+from latentman.backend.motion.text import TextEncoder
+from latentman.blender_addon.motion.feet import skating_ratio
+from latentman.blender_addon.motion.layouts import humanml_vectors
+from latentman.shared.skeleton import HUMANML_FPS
 from tools.motions.actions import every_move
 from tools.motions.actions import held_out as hidden
 from tools.motions.library import Performance, performance

@@ -16,7 +16,7 @@ import bpy
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "extension"
 #: wheels for Blender 4.2 to 5.0 (Python 3.11) and 5.1 on (3.13); newer pyzmq has wheels that Blender cannot tell apart
-WHEELS = ("pyzmq==26.4.0", "msgspec==0.20.0")
+WHEELS = ("pyzmq==26.4.0", "msgspec==0.20.0", "platformdirs==4.3.8")
 PYTHONS = ("3.11", "3.13")
 PLATFORMS = {
     "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
@@ -24,8 +24,8 @@ PLATFORMS = {
     "macos-arm64": ("macosx_11_0_arm64", "macosx_12_0_arm64", "macosx_13_0_arm64", "macosx_14_0_arm64"),
 }
 #: what goes into the zip
-CONTENTS = ("__init__.py", "blender_manifest.toml", "blender_addon", "shared", "backend", "requirements.txt", "LICENSE",
-            "README.md")
+CONTENTS = ("__init__.py", "blender_manifest.toml", "blender_addon", "shared", "backend", "pyproject.toml",
+            "setup.py", "LICENSE", "README.md")
 
 
 def download_wheels(folder: Path, platform: str) -> list[Path]:

@@ -7,8 +7,8 @@ import math
 import bpy
 import numpy as np
 
-from blender_addon.character.mapping import presets
-from shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
+from latentman.blender_addon.character.mapping import presets
+from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
 TIPS = {"head": (0, 0.18, 0), "left_hand": (0.09, 0, 0), "right_hand": (-0.09, 0, 0), "left_foot": (0, 0, 0.08),
         "right_foot": (0, 0, 0.08)}

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPTokenizer
 
-from backend.models.registry import STARTER
+from latentman.backend.models.registry import STARTER
 
 from .starter import dataset, export, judge, networks, training
 

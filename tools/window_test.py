@@ -47,7 +47,7 @@ def release_chroot() -> None:
 def start_backend(configuration: Path) -> tuple[subprocess.Popen, str]:
     """A backend that the window connects to, since a chroot cannot start this environment's Python."""
     environment = os.environ | {"LATENTMAN_CONFIG": str(configuration), "LATENTMAN_DATA": str(OUT / "data")}
-    process = subprocess.Popen([sys.executable, "-m", "backend", "serve"], cwd=ROOT, env=environment, text=True,
+    process = subprocess.Popen([sys.executable, "-m", "latentman.backend", "serve"], cwd=ROOT, env=environment, text=True,
                                stdout=subprocess.PIPE)
     assert process.stdout is not None
     return process, process.stdout.readline()

@@ -1,4 +1,4 @@
-"""``python -m backend export``, ``composite`` and ``densepose``."""
+"""``latentman export``, ``composite`` and ``densepose``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shared import passes_folder
-from shared.compositing import cut_out, laid_over
-from shared.console import check_writable
-from shared.shot import ShotError
-
+from ...shared import passes_folder
+from ...shared.compositing import cut_out, laid_over
+from ...shared.console import check_writable
+from ...shared.shot import ShotError
 from .maps import MAPS
 
 
@@ -75,7 +74,7 @@ def composite(args: argparse.Namespace) -> None:
 @_answered
 def densepose(args: argparse.Namespace) -> None:
     """Passes whose parts and coordinates come from DensePose, run on RGB renders of the same frames."""
-    from backend.video.correspondence.densepose import predictor, with_iuv
+    from ..video.correspondence.densepose import predictor, with_iuv
 
     passes, manifest = passes_folder.load(args.passes)
     renders = _pictures(args.renders, manifest.frames)

@@ -7,8 +7,8 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw
 
-from shared.passes_folder import PassesManifest
-from shared.shot import ShotError
+from ...shared.passes_folder import PassesManifest
+from ...shared.shot import ShotError
 
 #: pairs of the 18 key points, in OpenPose's order of limbs
 LIMBS = ((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0),

@@ -1,4 +1,4 @@
-"""``python -m backend jobs``: what the job store holds, and how to make room in it."""
+"""``latentman jobs``: what the job store holds, and how to make room in it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from shared.shot import ShotRequest
-
-from .store import data_folder
+from ...shared.folders import jobs_folder
+from ...shared.shot import ShotRequest
 
 DAY = 24 * 3600
 
@@ -50,7 +49,7 @@ def removable(jobs: list[StoredJob], before: float) -> list[StoredJob]:
 
 def command(args: argparse.Namespace) -> int:
     """List the jobs, or remove the old ones; 1 when that fails, 2 when the number of days makes no sense."""
-    root = args.jobs or data_folder() / "jobs"
+    root = args.jobs or jobs_folder()
     if args.remove_unused is not None and not args.remove_unused >= 0:
         print("The number of days must be 0 or more.", file=sys.stderr)
         return 2

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from backend.models.loading import best_device
-from backend.motion.registry import MotionSource, load
-from shared.messages import Cancelled, Failed, MotionMade, Progress
-from shared.motion import MotionError
-from shared.motion_request import Kept, MotionRequest
-
+from ...shared.messages import Cancelled, Failed, MotionMade, Progress
+from ...shared.motion import MotionError
+from ...shared.motion_request import Kept, MotionRequest
+from ..models.loading import best_device
+from ..motion.registry import MotionSource, load
 from .runner import Emit
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.shot import FramePasses, ShotRequest
+from ...shared.shot import FramePasses, ShotRequest
 
 #: depth is relative to the whole shot's range, which moves a little when any frame changes
 DEPTH_TOLERANCE = 0.02

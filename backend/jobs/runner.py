@@ -11,15 +11,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from backend.metrics.consistency import consistency
-from backend.models.loading import ImageModel, LoadOptions, load
-from backend.models.registry import fingerprint
-from backend.video.pipeline import Interrupted, ShotPipeline, Watch
-from backend.video.texture import gather
-from shared.messages import Cancelled, Failed, Finished, FrameResult, Message, Progress
-from shared.shot import FramePasses, ShotError
-from shared.version import VERSION
-
+from ...shared.messages import Cancelled, Failed, Finished, FrameResult, Message, Progress
+from ...shared.shot import FramePasses, ShotError
+from ...shared.version import VERSION
+from ..metrics.consistency import consistency
+from ..models.loading import ImageModel, LoadOptions, load
+from ..models.registry import fingerprint
+from ..video.pipeline import Interrupted, ShotPipeline, Watch
+from ..video.texture import gather
 from .reuse import unchanged
 from .store import Job
 

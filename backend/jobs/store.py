@@ -21,21 +21,12 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from backend.models.registry import fingerprint
-from backend.video.look import Look
-from backend.video.watch import Checkpoint
-from shared.passes_folder import PassesManifest, load, save, write_atomically
-from shared.shot import FramePasses, ShotError, ShotRequest
-from shared.version import VERSION
-
-DATA_ENVIRONMENT = "LATENTMAN_DATA"
-
-
-def data_folder() -> Path:
-    """``$LATENTMAN_DATA``, else the user's data folder."""
-    if DATA_ENVIRONMENT in os.environ:
-        return Path(os.environ[DATA_ENVIRONMENT])
-    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "latentman"
+from ...shared.passes_folder import PassesManifest, load, save, write_atomically
+from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ...shared.version import VERSION
+from ..models.registry import fingerprint
+from ..video.look import Look
+from ..video.watch import Checkpoint
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from backend.video.correspondence import match, surface_frames
-from shared.shot import FramePasses
+from ...shared.shot import FramePasses
+from ..video.correspondence import match, surface_frames
 
 BLUR = 3.0
 

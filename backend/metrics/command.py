@@ -1,4 +1,4 @@
-"""``python -m backend evaluate`` and ``python -m backend measure``."""
+"""``latentman evaluate`` and ``latentman measure``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from shared import passes_folder
-from shared.console import check_writable
-from shared.motion import MotionError
-from shared.shot import ShotError
+from ...shared import passes_folder
+from ...shared.console import check_writable
+from ...shared.motion import MotionError
+from ...shared.shot import ShotError
 
 if TYPE_CHECKING:
     from .laboratory import Further
@@ -63,8 +63,7 @@ def _saved_shots(folders: list[Path]) -> list:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Run presets over shots, prompts and seeds, and report; 2 when the input is wrong."""
-    from backend.models.loading import load
-
+    from ..models.loading import load
     from .laboratory import MODULES, PAPER, PARTS, SURFACE, VARIANTS, Laboratory, means, sweep
     from .report import write_report
 
@@ -97,7 +96,7 @@ def evaluate(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"Stopped; the same command goes on where it was, in {args.out}.", file=sys.stderr)
         return 130
-    command = "python -m backend " + shlex.join(sys.argv[1:])
+    command = "latentman " + shlex.join(sys.argv[1:])
     write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
     table = {name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
              for name, figures in means(rows).items()}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.shot import FramePasses
-
+from ...shared.shot import FramePasses
 from .surface import Images, pair_errors
 
 

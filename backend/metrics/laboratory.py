@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from backend.models.loading import ImageModel
-from backend.video.pipeline import ShotPipeline, Watch
-from shared.passes_folder import write_atomically
-from shared.shot import METHODS, Alignment, FramePasses, Fusion, Guidance, Keys, Method, ShotRequest, check_passes, check_request
-
+from ...shared.passes_folder import write_atomically
+from ...shared.shot import METHODS, Alignment, FramePasses, Fusion, Guidance, Keys, Method, ShotRequest, check_passes, check_request
+from ..models.loading import ImageModel
+from ..video.pipeline import ShotPipeline, Watch
 from .baselines import bake, blurred
 from .consistency import background_error
 from .pictures import contour, detail, silhouette_iou

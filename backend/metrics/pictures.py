@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter, median_filter
 
-from shared.shot import FramePasses
-
+from ...shared.shot import FramePasses
 from .surface import inner_masks
 
 #: pixels; finer than the first is aliasing, coarser than the second is shading

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from backend.video.correspondence import surface_matches
-from shared.shot import FramePasses
-
+from ...shared.shot import FramePasses
+from ..video.correspondence import surface_matches
 from .laboratory import COLUMNS, Shot, _read, means
 
 #: frames in a contact sheet, and the height of a picture in it

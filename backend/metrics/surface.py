@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter
 
-from backend.video.correspondence import SurfaceFrame, match, reference_pixels, surface_frame, surface_frames
-from shared.shot import FramePasses
+from ...shared.shot import FramePasses
+from ..video.correspondence import SurfaceFrame, match, reference_pixels, surface_frame, surface_frames
 
 #: frames (H, W, 3) uint8, as one array or one after the other
 Images = np.ndarray | Sequence[np.ndarray]

@@ -21,8 +21,7 @@ from diffusers import (
     TCDScheduler,
 )
 
-from shared.shot import ShotError
-
+from ...shared.shot import ShotError
 from .registry import ModelSource, find
 
 

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shared.shot import ShotError
+from ...shared.shot import ShotError
 
 STARTER = Path(__file__).resolve().parent / "starter"
 

@@ -13,8 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from shared.motion import MotionError
-
+from ...shared.motion import MotionError
 from .network import FEATURES, MDM, Architecture
 
 #: what args.json leaves out in older checkpoints

@@ -1,4 +1,4 @@
-"""``python -m backend motion "a person waves" --out motion.npz``."""
+"""``latentman motion "a person waves" --out motion.npz``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared.console import add_motion_arguments
-from shared.motion import MotionError
-from shared.motion_request import MotionRequest, frame_count, save_made
+from ...shared.console import add_motion_arguments
+from ...shared.motion import MotionError
+from ...shared.motion_request import MotionRequest, frame_count, save_made
 
 
 def motion(args: argparse.Namespace) -> int:
     """Make motions from a sentence; 2 when the input is wrong, 1 when the file cannot be written."""
     from tqdm import tqdm
 
-    from backend.models.loading import best_device
-
+    from ..models.loading import best_device
     from .registry import load
 
     request = MotionRequest(args.text, args.seconds, args.seed, args.variants, args.guidance_scale, args.steps, args.model)

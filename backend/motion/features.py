@@ -14,8 +14,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from shared.motion import MotionError
-from shared.skeleton import HUMANML_JOINT_COUNT
+from ...shared.motion import MotionError
+from ...shared.skeleton import HUMANML_JOINT_COUNT
+from ...shared.vectors import unit
 
 #: joints of each chain from the root outwards, in the order HumanML3D solves them
 CHAINS = ((0, 2, 5, 8, 11), (0, 1, 4, 7, 10), (0, 3, 6, 9, 12, 15), (9, 14, 17, 19, 21), (9, 13, 16, 18, 20))
@@ -31,13 +32,9 @@ SMOOTHING = 20.0
 FEET, STILL = (7, 10, 8, 11), 0.002
 
 
-def _unit(v: np.ndarray) -> np.ndarray:
-    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
-
-
 def heading(joints: np.ndarray, across: tuple[tuple[int, int], ...], smoothing: float = 0.0) -> np.ndarray:
     """(F,) yaw in radians, 0 along +Z and positive to the left, of joints (F, 22, 3); ``smoothing`` in frames."""
-    sideways = _unit(sum(joints[:, left] - joints[:, right] for left, right in across))
+    sideways = unit(sum(joints[:, left] - joints[:, right] for left, right in across))
     facing = np.cross(sideways, [0.0, 1.0, 0.0])
     if smoothing:
         facing = gaussian_filter1d(facing, smoothing, axis=0, mode="nearest")
@@ -59,9 +56,9 @@ def _rotations(joints: np.ndarray, yaw: np.ndarray) -> np.ndarray:
     for chain in CHAINS:
         whole = root
         for parent, child in pairwise(chain):
-            bone = _unit(joints[:, child] - joints[:, parent])
+            bone = unit(joints[:, child] - joints[:, parent])
             axis, cosine = np.cross(REST[child], bone), bone @ REST[child]
-            swing = Rotation.from_quat(_unit(np.concatenate([axis, 1 + cosine[:, None] + 1e-9], 1)))
+            swing = Rotation.from_quat(unit(np.concatenate([axis, 1 + cosine[:, None] + 1e-9], 1)))
             local = whole.inv() * swing
             out[:, child] = local.as_matrix()
             whole = whole * local

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from shared.motion import MotionError
-from shared.motion_request import Kept, MotionRequest, frame_count, sentences
-
+from ...shared.motion import MotionError
+from ...shared.motion_request import Kept, MotionRequest, frame_count, sentences
 from .checkpoints import MotionModel
 from .diffusion import Pins, Schedule, guided, sample_ddim, sample_ddpm
 from .grounding import settled

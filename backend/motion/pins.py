@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from shared.motion_request import LOWER, ROOT, UPPER, Kept
-from shared.skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
-
+from ...shared.motion_request import LOWER, ROOT, UPPER, Kept
+from ...shared.skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
 from .checkpoints import MotionModel
 from .diffusion import Pins
 from .features import encode

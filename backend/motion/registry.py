@@ -13,9 +13,8 @@ from typing import Protocol
 
 import torch
 
-from shared.motion import MotionError
-from shared.motion_request import Kept, MotionRequest
-
+from ...shared.motion import MotionError
+from ...shared.motion_request import Kept, MotionRequest
 from .checkpoints import load_checkpoint
 from .generate import MadeMotion, make
 from .text import TextEncoder

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from shared.motion import MotionError
+from ...shared.motion import MotionError
 
 #: MDM cuts CLIP's texts to 20 tokens between the two marks
 CLIP_TOKENS = 22

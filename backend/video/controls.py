@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.shot import FramePasses, ShotError, ShotRequest
+from ...shared.shot import FramePasses, ShotError, ShotRequest
 
 
 def control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str, ...]) -> list[np.ndarray]:
@@ -12,7 +12,7 @@ def control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str
 
     Raises ``ShotError`` when the passes lack what a kind needs.
     """
-    from backend.exports import MAPS
+    from ..exports import MAPS
 
     out = []
     for kind in kinds:

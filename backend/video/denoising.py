@@ -14,9 +14,8 @@ from functools import partial
 
 import torch
 
-from backend.models.loading import ImageModel, TextConditions
-from shared.shot import FramePasses, ShotError, ShotRequest
-
+from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ..models.loading import ImageModel, TextConditions
 from .alignment import LatentAlignment
 from .attention import first_frame_attention
 from .controls import control_pictures

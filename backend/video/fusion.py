@@ -10,8 +10,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from shared.shot import FramePasses, Fusion
-
+from ...shared.shot import FramePasses, Fusion
 from .correspondence import shrink
 from .guidance import LinearDecoder
 from .lattice import SurfaceLattice, SurfaceTexture

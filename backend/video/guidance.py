@@ -6,8 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.shot import Guidance
-
+from ...shared.shot import Guidance
 from .correspondence import Matches
 
 #: pictures are compared on this scale, which fixes the meaning of rho

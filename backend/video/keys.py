@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from shared.shot import FramePasses, Keys
-
+from ...shared.shot import FramePasses, Keys
 from .correspondence import SurfaceFrame, surface_frame
 from .lattice import SurfaceTexture, cell_side, packed, sampled, unpacked
 from .selection import frames_of

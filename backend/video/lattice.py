@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from shared.shot import FramePasses
-
+from ...shared.shot import FramePasses
 from .correspondence import SurfaceFrame, surface_frame, surface_frames
 
 #: side of a cell in typical pixel footprints

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from shared.shot import FramePasses, ShotError
-
+from ...shared.shot import FramePasses, ShotError
 from .lattice import SurfaceTexture, sampled, sight
 
 #: pixels around characters in which a frame's background mixes with them, and beyond which it is free of them

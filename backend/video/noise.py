@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from shared.shot import FramePasses
+from ...shared.shot import FramePasses
 
 #: odd constants of the SplitMix64 generator (Steele, Lea and Flood 2014)
 _GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))

@@ -10,9 +10,8 @@ import msgspec
 import numpy as np
 import torch
 
-from backend.models.loading import ImageModel, TextConditions
-from shared.shot import FramePasses, ShotError, ShotRequest
-
+from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ..models.loading import ImageModel, TextConditions
 from .denoising import Denoising, Room, latent_size
 from .fusion import TextureFusion
 from .keys import choose_keys

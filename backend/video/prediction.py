@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from backend.models.loading import ImageModel, TextConditions
-from shared.shot import ShotRequest
-
+from ...shared.shot import ShotRequest
+from ..models.loading import ImageModel, TextConditions
 from .sampling import Sampler
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from shared.manifest import PassesManifest
-from shared.shot import FramePasses, ShotRequest
+from ...shared.manifest import PassesManifest
+from ...shared.shot import FramePasses, ShotRequest
 
 
 def frames_of(passes: FramePasses, rows: Sequence[int]) -> FramePasses:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from shared.shot import FramePasses
+from ...shared.shot import FramePasses
 
 SIZE, HOLE_LEVELS = 512, 3
 #: a neighbour on the surface this many times farther away than usual is another part of it

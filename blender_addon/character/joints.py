@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..shared_link import SMPL_JOINTS
+from ...shared.skeleton import SMPL_JOINTS
 
 _FINGERS = tuple(f"{finger}{n}" for finger in ("index", "middle", "pinky", "ring", "thumb") for n in (1, 2, 3))
 _HANDS = tuple(f"{side}_{finger}" for side in ("left", "right") for finger in _FINGERS)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from ..shared_link import SMPL_JOINTS, MotionError
+from ...shared.motion import MotionError
+from ...shared.skeleton import SMPL_JOINTS
 from .build import REST_JOINTS, character_meshes, shaped_points
 from .mapping import MappingError, Skeleton, check, guess
 
 #: custom property on an armature: the bone map as JSON
 BONE_MAP = "latentman_bone_map"
-INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 _BLENDER_TO_BODY = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
 
 

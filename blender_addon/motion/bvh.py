@@ -8,17 +8,8 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ..shared_link import (
-    HUMANML_JOINT_COUNT,
-    MAX_FPS,
-    MAX_FRAMES,
-    REST_PELVIS_HEIGHT,
-    SMPL_PARENTS,
-    SMPL_REST_JOINTS,
-    Motion,
-    MotionError,
-    checked,
-)
+from ...shared.motion import MAX_FPS, MAX_FRAMES, Motion, MotionError, checked
+from ...shared.skeleton import HUMANML_JOINT_COUNT, REST_PELVIS_HEIGHT, SMPL_PARENTS, SMPL_REST_JOINTS
 from .keyframes import body_motion
 from .retarget import leg_length
 from .rotations import forward

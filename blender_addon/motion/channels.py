@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..shared_link import SMPL_PARENTS
-from .retarget import INDEX, RigMotion
+from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
+from .retarget import RigMotion
 from .rotations import continuous, forward, to_matrices, to_quaternions
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Channels:
         if joint is None:
             posed[bone] = carried
             continue
-        posed[bone] = inverse @ motion.turned[:, INDEX[joint]] @ rig.to_body @ rig.rest[bone]
+        posed[bone] = inverse @ motion.turned[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone]
         rotations[rig.bones[bone]] = continuous(to_quaternions(np.swapaxes(carried, -1, -2) @ posed[bone]))
     root_bone = rig.joint_bones["pelvis"]
     place = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
@@ -77,7 +77,7 @@ def _carried(rig: Rig, motion: RigMotion, pelvis: np.ndarray, joint_of: dict[int
         while above >= 0 and above not in joint_of:
             above = rig.parents[above]
         if above < 0 and joint != "pelvis":
-            joints = forward(motion.local, rig.joints, pelvis, SMPL_PARENTS)[:, INDEX[joint]]
+            joints = forward(motion.local, rig.joints, pelvis, SMPL_PARENTS)[:, JOINT_INDEX[joint]]
             place = (joints + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
             out[rig.bones[bone]] = (place - rig.heads[bone]) @ rig.rest[bone]
     return out
@@ -93,8 +93,8 @@ def unposed(rig: Rig, curves: Channels) -> RigMotion:
             rig.rest[bone], (frames, 3, 3))
         local = curves.rotations.get(rig.bones[bone])
         posed[bone] = carried if local is None else carried @ to_matrices(local)
-    turned = np.broadcast_to(np.eye(3), (len(INDEX), frames, 3, 3)).copy()
-    for joint, name in enumerate(INDEX):
+    turned = np.broadcast_to(np.eye(3), (len(JOINT_INDEX), frames, 3, 3)).copy()
+    for joint, name in enumerate(JOINT_INDEX):
         bone_index = rig.joint_bones.get(name)
         if bone_index is None:
             turned[joint] = turned[max(SMPL_PARENTS[joint], 0)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..shared_link import SMPL_PARENTS, MotionError, slerp
+from ...shared.motion import MotionError, slerp
+from ...shared.skeleton import SMPL_PARENTS
+from ...shared.vectors import unit
 from .retarget import RigMotion
-from .rotations import chain, continuous, to_matrices, unit
+from .rotations import chain, continuous, to_matrices
 
 
 def from_local(quaternions: np.ndarray, pelvis: np.ndarray) -> RigMotion:

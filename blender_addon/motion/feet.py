@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..shared_link import SMPL_JOINTS, SMPL_PARENTS
+from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
+from ...shared.vectors import smootherstep, unit
 from .retarget import RigMotion
-from .rotations import forward, swing, unit
+from .rotations import forward, swing
 
-INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 SIDES = ("left", "right")
 HEEL_BEHIND_ANKLE = 0.04
 REACH = 0.998
@@ -61,7 +61,7 @@ def find_plants(joints: np.ndarray, rest: np.ndarray, fps: float, settings: Plan
     travel = np.linalg.norm(np.gradient(joints[:, 0, [0, 2]], axis=0), axis=1) * fps if len(joints) > 1 else np.zeros(1)
     limit = settings.speed + settings.share * _smooth(travel, 0.2 * fps)
     for side in SIDES:
-        toe = INDEX[f"{side}_foot"]
+        toe = JOINT_INDEX[f"{side}_foot"]
         path = joints[:, toe]
         step = np.linalg.norm(np.diff(path[:, [0, 2]], axis=0), axis=1) * fps
         # a frame is as slow as the slower of its two neighbouring steps: plants keep their first and last frames
@@ -83,7 +83,7 @@ def find_plants(joints: np.ndarray, rest: np.ndarray, fps: float, settings: Plan
 
 def soles(rest: np.ndarray, side: str) -> np.ndarray:
     """(2, 3) points under toes and heel of a resting foot, relative to its ankle."""
-    ankle, toe = rest[INDEX[f"{side}_ankle"]], rest[INDEX[f"{side}_foot"]]
+    ankle, toe = rest[JOINT_INDEX[f"{side}_ankle"]], rest[JOINT_INDEX[f"{side}_foot"]]
     points = np.stack([toe, ankle - [0, 0, HEEL_BEHIND_ANKLE]])
     points[:, 1] = 0.0
     return points - ankle
@@ -94,7 +94,7 @@ def penetration(motion: RigMotion, rest: np.ndarray) -> np.ndarray:
     joints = forward(motion.local, rest, motion.pelvis, SMPL_PARENTS)
     depth = np.zeros(len(joints))
     for side in SIDES:
-        ankle = INDEX[f"{side}_ankle"]
+        ankle = JOINT_INDEX[f"{side}_ankle"]
         points = joints[:, ankle, None] + soles(rest, side) @ np.swapaxes(motion.turned[:, ankle], -1, -2)
         depth = np.maximum(depth, -points[..., 1].min(1))
     return np.maximum(depth, 0)
@@ -102,7 +102,7 @@ def penetration(motion: RigMotion, rest: np.ndarray) -> np.ndarray:
 
 def skating_ratio(joints: np.ndarray, fps: float) -> float:
     """Share of low toes (under 5 cm in two frames running) that move faster than 0.5 m/s."""
-    feet = joints[:, [INDEX["left_foot"], INDEX["right_foot"]]]
+    feet = joints[:, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]]]
     speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * fps
     low = (feet[1:, :, 1] < 0.05) & (feet[:-1, :, 1] < 0.05)
     return float((speed > 0.5)[low].mean()) if low.any() else 0.0
@@ -125,8 +125,7 @@ def _offsets(path: np.ndarray, plants: list[Plant], rest_height: float, strength
 
     def between(a: int, b: int, from_: np.ndarray, to: np.ndarray) -> None:
         span = b - a
-        part = (np.arange(1, span) / span)[:, None]
-        part = part * part * part * (part * (6 * part - 15) + 10)
+        part = smootherstep(np.arange(1, span) / span)[:, None]
         out[a + 1:b] = from_ + (to - from_) * part
 
     zero = np.zeros(3)
@@ -155,7 +154,7 @@ def lock(motion: RigMotion, rest: np.ndarray, plants: list[Plant], fps: float, m
     joints, motion = joints - glide[:, None], replace(motion, pelvis=motion.pelvis - glide)
     offsets = {}
     for side in SIDES:
-        ankle, toe = INDEX[f"{side}_ankle"], INDEX[f"{side}_foot"]
+        ankle, toe = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
         move = _offsets(joints[:, toe], [p for p in plants if p.side == side], rest[toe, 1], strength, ease)
         points = soles(rest, side) @ np.swapaxes(motion.turned[:, ankle], -1, -2)
         low = (joints[:, ankle, 1] + move[:, 1])[:, None] + points[..., 1]
@@ -168,7 +167,7 @@ def lock(motion: RigMotion, rest: np.ndarray, plants: list[Plant], fps: float, m
     pelvis = pelvis - [0, 1.0, 0] * _drop(joints, offsets, pelvis - motion.pelvis, rest, fps)[:, None]
     turned = motion.turned.copy()
     for side in SIDES:
-        hip, knee, ankle = (INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle"))
+        hip, knee, ankle = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle"))
         root = joints[:, hip] + (pelvis - motion.pelvis)
         target = joints[:, ankle] + offsets[side]
         thigh, shin = joints[:, knee] - joints[:, hip], joints[:, ankle] - joints[:, knee]
@@ -185,7 +184,7 @@ def _glide(joints: np.ndarray, plants: list[Plant]) -> np.ndarray:
     steps = np.zeros((len(joints), 3))
     seen = np.zeros(len(joints))
     for plant in plants:
-        toe = joints[:, INDEX[f"{plant.side}_foot"]]
+        toe = joints[:, JOINT_INDEX[f"{plant.side}_foot"]]
         rows = np.arange(max(plant.start, 0) + 1, min(plant.end, len(joints) - 1) + 1)
         steps[rows] += toe[rows] - toe[rows - 1]
         seen[rows] += 1
@@ -205,7 +204,7 @@ def _widest(values: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _leg(rest: np.ndarray, side: str) -> float:
-    hip, knee, ankle = (rest[INDEX[f"{side}_{part}"]] for part in ("hip", "knee", "ankle"))
+    hip, knee, ankle = (rest[JOINT_INDEX[f"{side}_{part}"]] for part in ("hip", "knee", "ankle"))
     return float(np.linalg.norm(knee - hip) + np.linalg.norm(ankle - knee))
 
 
@@ -213,7 +212,7 @@ def _drop(joints: np.ndarray, offsets: dict[str, np.ndarray], shift: np.ndarray,
     """(F,) how far the pelvis comes down so that both ankles can be reached, smooth over time."""
     need = np.zeros(len(joints))
     for side, move in offsets.items():
-        hip, ankle = INDEX[f"{side}_hip"], INDEX[f"{side}_ankle"]
+        hip, ankle = JOINT_INDEX[f"{side}_hip"], JOINT_INDEX[f"{side}_ankle"]
         way = joints[:, ankle] + move - joints[:, hip] - shift
         longest = REACH * _leg(rest, side)
         flat = np.linalg.norm(way[:, [0, 2]], axis=1)

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from ...shared.motion import MotionError
+from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
+from ...shared.vectors import unit
 from ..character.rig import Rig, rig_of
 from ..compat import action_fcurves, put_in_group
-from ..shared_link import SMPL_PARENTS, MotionError
 from .channels import channels
 from .feet import forward
 from .keyframes import KeyOptions, action_range, body_motion, new_action
-from .retarget import INDEX, RigMotion
-from .rotations import continuous, to_quaternions, unit
+from .retarget import RigMotion
+from .rotations import continuous, to_quaternions
 
 MARK = "latentman IK"
 LIMBS = {"left_leg": ("left_hip", "left_knee", "left_ankle"), "right_leg": ("right_hip", "right_knee", "right_ankle"),
@@ -85,7 +87,7 @@ def _helpers(context: bpy.types.Context, armature: bpy.types.Object, rig: Rig) -
         bones = armature.data.edit_bones
         for limb, (upper, middle, end) in LIMBS.items():
             names = LimbBones.of(limb)
-            a, b, c = (joints[INDEX[j]] for j in (upper, middle, end))
+            a, b, c = (joints[JOINT_INDEX[j]] for j in (upper, middle, end))
             # a chain that is bent a hair in the rest pose tells the solver which way to go
             front = FRONT[limb.split("_")[1]] @ rig.to_body
             knee = b + HAIR / rig.scale * front
@@ -136,7 +138,7 @@ def _settle_poles(context: bpy.types.Context, armature: bpy.types.Object, rig: R
     for limb, (upper, middle, end) in LIMBS.items():
         names = LimbBones.of(limb)
         solver = next(c for c in armature.pose.bones[names.lower].constraints if c.name == MARK)
-        a, b, c = (joints[:, INDEX[j]] for j in (upper, middle, end))
+        a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
         along = unit(c - a)
         bend = (b - a) - along * ((b - a) * along).sum(-1, keepdims=True)
         frame = int(np.linalg.norm(bend, axis=1).argmax())
@@ -176,8 +178,8 @@ def _key_controls(armature: bpy.types.Object, rig: Rig, motion: RigMotion, joint
 
     for limb, (upper, middle, end) in LIMBS.items():
         names = LimbBones.of(limb)
-        a, b, c = (joints[:, INDEX[j]] for j in (upper, middle, end))
-        front = motion.turned[:, INDEX[upper]] @ FRONT[limb.split("_")[1]]
+        a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
+        front = motion.turned[:, JOINT_INDEX[upper]] @ FRONT[limb.split("_")[1]]
         along = unit(c - a)
         bend = (b - a) - along * ((b - a) * along).sum(-1, keepdims=True)
         side = bend + 0.02 * (front - along * (front * along).sum(-1, keepdims=True))
@@ -187,7 +189,7 @@ def _key_controls(armature: bpy.types.Object, rig: Rig, motion: RigMotion, joint
             rest = np.array(bone.matrix_local)[:3, :3]
             key(name, "location", (_body_to_armature(rig, points) - np.array(bone.head_local)) @ rest)
         rest = np.array(armature.data.bones[names.control].matrix_local)[:3, :3]
-        turned = inverse @ motion.turned[:, INDEX[end]] @ rig.to_body
+        turned = inverse @ motion.turned[:, JOINT_INDEX[end]] @ rig.to_body
         key(names.control, "rotation_quaternion", continuous(to_quaternions(rest.T @ turned @ rest)))
 
 
@@ -204,8 +206,8 @@ def remove_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.typ
     for frame in range(start, end + 1):
         scene.frame_set(frame)
         posed = armature.evaluated_get(context.evaluated_depsgraph_get()).pose.bones
-        now = np.empty((len(INDEX), 3, 3))
-        for joint, name in enumerate(INDEX):
+        now = np.empty((len(JOINT_INDEX), 3, 3))
+        for joint, name in enumerate(JOINT_INDEX):
             bone = rig.joint_bones.get(name)
             now[joint] = now[max(SMPL_PARENTS[joint], 0)] if bone is None else (
                 rig.to_body @ np.array(posed[rig.bones[bone]].matrix)[:3, :3] @ rig.rest[bone].T @ rig.to_body.T)

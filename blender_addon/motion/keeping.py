@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..shared_link import HUMANML_FPS, HUMANML_JOINT_COUNT, SMPL_JOINTS, SMPL_PARENTS, MotionError, motion_request, slerp
+from ...shared import motion_request
+from ...shared.motion import MotionError, slerp
+from ...shared.skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, SMPL_JOINTS, SMPL_PARENTS
+from ...shared.vectors import smoothstep
 from .editing import from_local
 from .layouts import REST
 from .retarget import RigMotion
@@ -103,8 +106,7 @@ def merged(old: RigMotion, new: RigMotion, fps: float, keep: Keep) -> RigMotion:
     path = np.ones(count)
     if keep.mode == "FRAMES":
         away = np.abs(np.arange(count)[:, None] - np.flatnonzero(keep.frames)[None]).min(1) / (EASE * fps)
-        u = np.clip(1 - away, 0, 1)
-        path = u * u * (3 - 2 * u)
+        path = smoothstep(1 - away)
         weight[:] = path[:, None]
     elif keep.mode == "LEGS":
         weight[:, LEGS] = 1.0

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import bpy
 import numpy as np
 
+from ...shared.motion import Motion, MotionError
+from ...shared.skeleton import SMPL_PARENTS
 from ..character.rig import Rig, rig_of
 from ..compat import action_fcurves, curve_holders, fcurves_of, put_in_group
-from ..shared_link import SMPL_PARENTS, Motion, MotionError
 from . import feet
 from .channels import ROOTS, Channels, channels, unposed
 from .reduction import reduced, tangents

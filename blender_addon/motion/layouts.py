@@ -11,15 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..shared_link import (
-    HUMANML_FPS,
-    HUMANML_JOINT_COUNT,
-    REST_PELVIS_HEIGHT,
-    SMPL_JOINTS,
-    SMPL_PARENTS,
-    SMPL_REST_JOINTS,
-    MotionError,
-)
+from ...shared.motion import MotionError
+from ...shared.skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, REST_PELVIS_HEIGHT, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from .rotations import continuous, forward, from_axis_angle, orthonormal, to_quaternions
 
 REST = np.array(SMPL_REST_JOINTS)

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from ...shared.motion import Motion, MotionError, checked
+from ...shared.skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT
 from ..character.unpickling import UnsafePickleError, load_npy_object, plain_arrays
-from ..shared_link import HUMANML_FPS, HUMANML_JOINT_COUNT, Motion, MotionError, checked
 from . import layouts
 from .layouts import Decoded
 
@@ -159,7 +160,7 @@ def _results(path: Path, data: dict[str, Any]) -> MotionFile:
 
 
 def _made(path: Path, data: dict[str, Any]) -> MotionFile:
-    """What ``python -m backend motion`` writes: HumanML3D vectors (N, F, 263) in their own units, one for each variant."""
+    """What ``latentman motion`` writes: HumanML3D vectors (N, F, 263) in their own units, one for each variant."""
     try:
         vectors, rate = np.asarray(data["vectors"], np.float64), float(np.ravel(data.get("fps", HUMANML_FPS))[0])
     except (TypeError, ValueError, IndexError):

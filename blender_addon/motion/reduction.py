@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..shared_link import SMPL_PARENTS
+from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from .channels import Channels, unposed
-from .retarget import INDEX
 from .rotations import forward
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def end_positions(rig: Rig, curves: Channels) -> np.ndarray:
     """(F, ends, 3) hands, feet and head in body space."""
     motion = unposed(rig, curves)
     joints = forward(motion.local, rig.joints, motion.pelvis, SMPL_PARENTS)
-    return joints[:, [INDEX[name] for name in ENDS]]
+    return joints[:, [JOINT_INDEX[name] for name in ENDS]]
 
 
 def thinned_channels(curves: Channels, rows: dict[str, np.ndarray]) -> Channels:
@@ -86,7 +85,7 @@ def reduced(rig: Rig, curves: Channels, tolerance: float) -> dict[str, np.ndarra
     joint_of = {rig.bones[bone]: joint for joint, bone in rig.joint_bones.items()}
     reach = {}
     for bone in curves.rotations:
-        joint = INDEX[joint_of[bone]] if bone in joint_of else 0
+        joint = JOINT_INDEX[joint_of[bone]] if bone in joint_of else 0
         below = [n for n in range(len(SMPL_PARENTS)) if _descends(n, joint)]
         reach[bone] = max(0.1, float(np.linalg.norm(rig.joints[below] - rig.joints[joint], axis=1).max()))
     truth = end_positions(rig, curves)

@@ -14,10 +14,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..shared_link import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS, Motion
-from .rotations import about, chain, continuous, kabsch, swing, to_matrices, to_quaternions, unit
+from ...shared.motion import Motion
+from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
+from ...shared.vectors import unit
+from .rotations import about, chain, continuous, kabsch, swing, to_matrices, to_quaternions
 
-INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 #: joints whose rotation is seen through several children
 TRIPODS = {"pelvis": ("left_hip", "right_hip", "spine1"), "spine3": ("neck", "left_collar", "right_collar")}
 #: bone -> (the joint whose direction shows the bend, hinge axis in the rest pose)
@@ -91,7 +92,7 @@ def _rest_correction(rest_joints: np.ndarray) -> np.ndarray:
     smpl, out = np.array(SMPL_REST_JOINTS), np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), 3, 3)).copy()
     for joint, name in enumerate(SMPL_JOINTS):
         if "shoulder" in name or "elbow" in name or "hip" in name or "knee" in name:
-            child = INDEX[SWINGS[name]]
+            child = JOINT_INDEX[SWINGS[name]]
             here, there = (unit(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
             out[joint] = swing(here, there)[0]
         elif "wrist" in name or "hand" in name:
@@ -109,18 +110,18 @@ def _from_positions(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
             rest[joint] = unit(rest_joints[joint] - rest_joints[parent])
 
     def seen(child: str) -> np.ndarray:
-        return unit(joints[:, INDEX[child]] - joints[:, SMPL_PARENTS[INDEX[child]]])
+        return unit(joints[:, JOINT_INDEX[child]] - joints[:, SMPL_PARENTS[JOINT_INDEX[child]]])
 
     for joint, name in enumerate(SMPL_JOINTS):
         parent = SMPL_PARENTS[joint]
         above = turned[parent] if parent >= 0 else turned[joint]
         if name in TRIPODS:
             kids = TRIPODS[name]
-            turned[joint] = kabsch(rest[[INDEX[k] for k in kids]], np.stack([seen(k) for k in kids], 1))
+            turned[joint] = kabsch(rest[[JOINT_INDEX[k] for k in kids]], np.stack([seen(k) for k in kids], 1))
         elif name in SWINGS:
             child = SWINGS[name]
             direction = seen(child)
-            turned[joint] = swing(above @ rest[INDEX[child]], direction) @ above
+            turned[joint] = swing(above @ rest[JOINT_INDEX[child]], direction) @ above
             if name in HINGES:
                 below, axis = HINGES[name]
                 hinge = np.cross(direction, seen(below))
@@ -129,8 +130,8 @@ def _from_positions(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
                     toes = seen(name.replace("hip", "foot"))
                     hinge = hinge + 0.1 * np.cross(toes, direction)
                 # the hinge of the T-pose, taken along to where this rest pose holds the limb
-                t_pose = np.array([np.sign(rest[INDEX[child], 0]), 0, 0] if "shoulder" in name else [0, -1.0, 0])
-                axis_here = swing(t_pose[None], rest[INDEX[child]][None])[0] @ np.array(axis)
+                t_pose = np.array([np.sign(rest[JOINT_INDEX[child], 0]), 0, 0] if "shoulder" in name else [0, -1.0, 0])
+                axis_here = swing(t_pose[None], rest[JOINT_INDEX[child]][None])[0] @ np.array(axis)
                 angle = _twist(direction, turned[joint] @ axis_here, hinge)
                 turned[joint] = about(direction, angle) @ turned[joint]
         else:
@@ -142,6 +143,6 @@ def leg_length(joints: np.ndarray) -> float:
     """Mean length of thigh and shin of joints (J, 3)."""
     total = 0.0
     for side in ("left", "right"):
-        chain = [INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle")]
+        chain = [JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle")]
         total += sum(float(np.linalg.norm(joints[a] - joints[b])) for a, b in pairwise(chain))
     return total / 2

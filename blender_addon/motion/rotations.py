@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; zero stays zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+from ...shared.vectors import unit
 
 
 def swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:

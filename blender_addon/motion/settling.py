@@ -11,9 +11,9 @@ from dataclasses import replace
 import bpy
 import numpy as np
 
+from ...shared.skeleton import JOINT_INDEX
 from ..character.rig import Rig
 from .channels import Channels, unposed
-from .retarget import INDEX
 from .rotations import continuous, to_matrices, to_quaternions
 
 PASSES, CLOSE = 5, 1e-3
@@ -55,7 +55,7 @@ def settled(context: bpy.types.Context, armature: bpy.types.Object, rig: Rig, cu
                 seen = np.array(posed[name].matrix)[:3, :3]
                 seen = seen / np.linalg.norm(seen, axis=0)
                 bone = rig.joint_bones[joint]
-                meant = rig.to_body.T @ wanted[frame, INDEX[joint]] @ rig.to_body @ rig.rest[bone]
+                meant = rig.to_body.T @ wanted[frame, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone]
                 off[name][frame] = seen.T @ meant
         worst = max(float(np.abs(turn - np.eye(3)).max()) for turn in off.values())
         if worst < CLOSE:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bpy
 
+from ...shared.endpoint import EndpointError
 from .. import preferences
-from ..client import EndpointError
 from ..state import session
 
 

@@ -8,11 +8,12 @@ import bpy
 from bpy.props import FloatProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
+from ...shared.motion import MotionError
+from ...shared.skeleton import SMPL_JOINTS
 from .. import properties
 from ..character import mapping
 from ..character.build import JOINT_DIRECTIONS, fit_skeleton
 from ..character.rig import guess_mapping, mapping_of, rig_of
-from ..shared_link import SMPL_JOINTS, MotionError
 from .motion import has_armature
 
 

@@ -7,11 +7,11 @@ from bpy.props import BoolProperty, IntProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 from mathutils import Vector
 
+from ...shared import shot
 from .. import preferences, properties
 from ..character.body_model import MANNEQUIN, BodyModelError, load
 from ..character.build import add_character
 from ..passes.subjects import bodies_of
-from ..shared_link import shot
 
 
 def _object_mode(cls, context) -> bool:

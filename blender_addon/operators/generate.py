@@ -8,9 +8,9 @@ from pathlib import Path
 
 import bpy
 
+from ...shared import console, shot
 from .. import properties
 from ..generation import Generation
-from ..shared_link import console, shot
 from ..state import Session, session
 
 PREVIEW_IMAGE = "LatentMan Preview"

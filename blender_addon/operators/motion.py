@@ -8,11 +8,12 @@ import bpy
 from bpy.props import FloatProperty, IntProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
+from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
 from ..motion import bvh
 from ..motion.keyframes import apply_motion
 from ..motion.readers import BUNDLED, MotionFile, read
-from ..shared_link import MAX_FPS, Motion, MotionError
+from ..timing import frame_rate
 
 EXTENSIONS = ".npy;.npz;.bvh"
 
@@ -29,7 +30,7 @@ def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion:
     scene = context.scene
     try:
         action = apply_motion(properties.of(context).character, motion, scene.frame_start,
-                              scene.render.fps / scene.render.fps_base, properties.of(context).keying.options())
+                              frame_rate(scene), properties.of(context).keying.options())
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}

@@ -8,6 +8,8 @@ import bpy
 import numpy as np
 from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
 
+from ...shared.motion import MotionError
+from ...shared.skeleton import SMPL_PARENTS
 from .. import properties
 from ..character.rig import Rig
 from ..compat import fcurves_of
@@ -16,7 +18,7 @@ from ..motion.channels import channels
 from ..motion.keyframes import RATE, SOURCE, TEXT, KeyOptions, body_motion, new_action, read_plants, write_plants
 from ..motion.retarget import RigMotion
 from ..motion.rotations import forward
-from ..shared_link import SMPL_PARENTS, MotionError
+from ..timing import frame_rate
 
 
 def _action(context: bpy.types.Context) -> bpy.types.Action | None:
@@ -29,10 +31,6 @@ def _has_action(cls, context) -> bool:
     cls.poll_message_set("The character has no Action; use a clip or import a motion first")
     character = properties.of(context).character
     return character is not None and character.type == "ARMATURE" and _action(context) is not None
-
-
-def _scene_rate(context: bpy.types.Context) -> float:
-    return context.scene.render.fps / context.scene.render.fps_base
 
 
 class _Edit(bpy.types.Operator):
@@ -70,7 +68,7 @@ class _Edit(bpy.types.Operator):
             if key in source:
                 action[key] = source[key]
         joints = forward(changed.local, rig.joints, changed.pelvis, SMPL_PARENTS)
-        write_plants(action, feet.find_plants(joints, rig.joints, _scene_rate(context)), start)
+        write_plants(action, feet.find_plants(joints, rig.joints, frame_rate(context.scene)), start)
         curves = fcurves_of(action)
         keys = np.mean([len(curve.keyframe_points) for curve in curves])
         self.report({"INFO"}, f"'{action.name}': {len(changed.pelvis)} frames, {keys:.0f} keys a curve")
@@ -98,7 +96,7 @@ class FindPlants(bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         joints = forward(motion.local, rig.joints, motion.pelvis, SMPL_PARENTS)
-        found = feet.find_plants(joints, rig.joints, _scene_rate(context), settings.keying.plant_settings())
+        found = feet.find_plants(joints, rig.joints, frame_rate(context.scene), settings.keying.plant_settings())
         write_plants(source, found, start)
         settings.plants.clear()
         for plant in read_plants(source):
@@ -143,7 +141,7 @@ class LockFeet(_Edit):
 
     def change(self, context, rig, motion, start):
         """Lock."""
-        settings, rate = properties.of(context), _scene_rate(context)
+        settings, rate = properties.of(context), frame_rate(context.scene)
         plants = [feet.Plant(p.side, p.start - start, p.end - start) for p in settings.plants]
         if not plants:
             joints = forward(motion.local, rig.joints, motion.pelvis, SMPL_PARENTS)

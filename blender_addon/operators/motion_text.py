@@ -6,13 +6,15 @@ import bpy
 import numpy as np
 from bpy.props import EnumProperty, IntProperty
 
+from ...shared.motion import MotionError
+from ...shared.skeleton import HUMANML_FPS
 from .. import properties
 from ..compat import action_fcurves, fcurves_of
 from ..making import Edit, MotionMaking
 from ..motion import keeping
 from ..motion.keyframes import TEXT, body_motion
-from ..shared_link import HUMANML_FPS, MotionError
 from ..state import session
+from ..timing import frame_rate
 from .generate import is_free
 from .motion import has_armature
 
@@ -26,7 +28,7 @@ def _begin(operator: bpy.types.Operator, context: bpy.types.Context, edit: Edit 
     session.error = ""
     try:
         session.making = MotionMaking(settings.character, settings.motion.request(seconds), session.client, scene.frame_start,
-                                      scene.render.fps / scene.render.fps_base, settings.keying.options(), edit)
+                                      frame_rate(scene), settings.keying.options(), edit)
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
@@ -77,7 +79,7 @@ class RemakeMotion(bpy.types.Operator):
     def execute(self, context):
         """Read the Action, begin."""
         settings, scene = properties.of(context), context.scene
-        action, fps = settings.character.animation_data.action, scene.render.fps / scene.render.fps_base
+        action, fps = settings.character.animation_data.action, frame_rate(scene)
         try:
             rig, motion, start = body_motion(settings.character, action)
         except MotionError as error:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import bpy
 
+from ...shared import shot
 from .. import properties
 from ..generation import LOOK
 from ..look import put_on
 from ..passes.subjects import bodies_of
 from ..sequencer import add_image_strip
-from ..shared_link import shot
 
 
 def _active(context) -> properties.LatentManResult | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from ..shared_link import shot
+from ...shared import shot
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import gpu
 import numpy as np
 from gpu_extras.batch import batch_for_shader
 
+from ...shared.vectors import unit
 from .camera import View
 from .cutouts import cut_outs_of
 from .reading import BACKGROUND
@@ -126,11 +127,8 @@ def draw(graph: bpy.types.Depsgraph, cast: Cast, view: View, box: tuple[int, int
     seen = index > 0
     return {"depth": np.where(seen, first[..., 2], BACKGROUND), "index": index, "instance": np.zeros(index.shape, np.float32),
             "part": np.where(seen, np.maximum(np.round(second[..., 3]), 1), 0).astype(np.uint8), "uv": first[..., :2].copy(),
-            "rest": second[..., :3].copy(), "normal": _unit(third[..., :3]).astype(np.float16)}
+            "rest": second[..., :3].copy(), "normal": unit(third[..., :3]).astype(np.float16)}
 
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def _corners(body: bpy.types.Object, index: int, view: View, box: tuple[int, int, int, int],
@@ -156,7 +154,7 @@ def _corners(body: bpy.types.Object, index: int, view: View, box: tuple[int, int
     to_world = np.array(body.matrix_world)
     world = points.astype(np.float64) @ to_world[:3, :3].T + to_world[:3, 3]
     clip = np.concatenate([world, np.ones((len(world), 1))], 1) @ (view.projection @ view.world_to_camera).T
-    turned = _unit(normals @ np.linalg.inv(to_world[:3, :3]))
+    turned = unit(normals @ np.linalg.inv(to_world[:3, :3]))
     column = np.ones((count * 3, 1))
     return {"clip": _zoomed(clip, box, view)[vertices],
             "first": np.concatenate([uv[loops], view.depth(world)[vertices, None], column], 1),

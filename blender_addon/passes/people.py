@@ -5,8 +5,9 @@ from __future__ import annotations
 import bpy
 import numpy as np
 
+from ...shared.motion import MotionError
+from ...shared.skeleton import JOINT_INDEX
 from ..character.rig import Rig, rig_of
-from ..shared_link import SMPL_JOINTS, MotionError
 from .camera import View
 
 #: the key points that are joints, in OpenPose's order (COCO, 18 points); nose, eyes and ears sit on the head
@@ -24,13 +25,12 @@ class KeyPoints:
         """Raises ``MotionError`` when the armature is no humanoid."""
         self._armature, self._rig = armature, rig_of(armature)
         self._rest = _armature_points(self._rig)
-        index = {name: n for n, name in enumerate(SMPL_JOINTS)}
         # each point hangs on the bone of its joint, or of the nearest joint above that has one
         self._points: list[tuple[int, int, np.ndarray]] = []
         for number, joint in LIMBS.items():
-            self._points.append((number, self._bone(joint), self._rest[index[joint]]))
-        head = self._rest[index["head"]]
-        unit = float(np.linalg.norm(head - self._rest[index["neck"]])) or 0.1
+            self._points.append((number, self._bone(joint), self._rest[JOINT_INDEX[joint]]))
+        head = self._rest[JOINT_INDEX["head"]]
+        unit = float(np.linalg.norm(head - self._rest[JOINT_INDEX["neck"]])) or 0.1
         for number, offset in FACE.items():
             place = head + unit * (np.array(offset) @ self._rig.to_body)
             self._points.append((number, self._bone("head"), place))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..shared_link import exr
+from ...shared import exr
 from .scene_setup import INSTANCE_AOV, PART_AOV, REST_AOV
 
 BACKGROUND = np.float32(1e10)

@@ -12,7 +12,8 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ..shared_link import normalise_depth, passes_folder, shot
+from ...shared import passes_folder, shot
+from ...shared.depth import normalise_depth
 from . import gpu_raster, reading
 from .camera import Extent, View, check_camera, extent_of, view_of
 from .people import key_points

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from ...shared import passes_folder, shot
+from ...shared.motion import MotionError
 from ..character.build import character_meshes
 from ..character.rig import rig_of
-from ..shared_link import MotionError, passes_folder, shot
 
 RENDERABLE = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "CURVES", "POINTCLOUD", "GREASEPENCIL", "GPENCIL")
 #: numbers of parts and of characters go into a byte

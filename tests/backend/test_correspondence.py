@@ -13,7 +13,7 @@ pytest.importorskip("scipy")
 
 from scipy.io import savemat
 
-from backend.video.correspondence import (
+from latentman.backend.video.correspondence import (
     background_frames,
     hungarian_matches,
     hungarian_pair,
@@ -21,9 +21,9 @@ from backend.video.correspondence import (
     shrink,
     surface_matches,
 )
-from backend.video.correspondence.densepose import from_detectron, load_map, predictor, with_iuv
-from backend.video.correspondence.surface import surface_frame
-from shared.shot import ShotError
+from latentman.backend.video.correspondence.densepose import from_detectron, load_map, predictor, with_iuv
+from latentman.backend.video.correspondence.surface import surface_frame
+from latentman.shared.shot import ShotError
 from tests import samples
 from tools.studies.correspondence import judge
 from tools.studies.figures import Setting, between_surfaces, passes_of, picture, true_places
@@ -66,7 +66,7 @@ def test_matching_follows_a_moving_surface():
 
 def test_too_large_a_part_is_refused(monkeypatch):
     parts = np.ones(70 * 70, np.uint8)
-    monkeypatch.setattr("backend.video.correspondence.hungarian.free_memory", lambda: 1 << 28)
+    monkeypatch.setattr("latentman.backend.video.correspondence.hungarian.free_memory", lambda: 1 << 28)
     with pytest.raises(ShotError, match=r"needs 0.6 GB for it. Lower the guidance resolution"):
         hungarian_pair(parts, np.zeros((4900, 2)), parts, np.zeros((4900, 2)), 70)
 

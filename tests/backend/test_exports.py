@@ -14,12 +14,12 @@ pytest.importorskip("scipy")
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from backend.__main__ import main
-from backend.exports import iuv_images, normal_images, openpose_images
-from backend.exports.skeleton import LIMBS
-from shared import passes_folder
-from shared.passes_folder import CameraEntry, PartEntry, PassesManifest, PersonEntry
-from shared.shot import ShotError
+from latentman.backend.__main__ import main
+from latentman.backend.exports import iuv_images, normal_images, openpose_images
+from latentman.backend.exports.skeleton import LIMBS
+from latentman.shared import passes_folder
+from latentman.shared.passes_folder import CameraEntry, PartEntry, PassesManifest, PersonEntry
+from latentman.shared.shot import ShotError
 from tests import samples
 
 TURNED = np.array([[0, 0, -1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)

@@ -12,14 +12,14 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
 
-from backend.metrics.surface import hmse  # noqa: E402
-from backend.models.loading import load  # noqa: E402
-from backend.video.fusion import TextureFusion  # noqa: E402
-from backend.video.guidance import LinearDecoder  # noqa: E402
-from backend.video.lattice import SurfaceLattice  # noqa: E402
-from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
-from backend.video.sampling import Sampler  # noqa: E402
-from shared.shot import METHODS, FramePasses, Fusion  # noqa: E402
+from latentman.backend.metrics.surface import hmse  # noqa: E402
+from latentman.backend.models.loading import load  # noqa: E402
+from latentman.backend.video.fusion import TextureFusion  # noqa: E402
+from latentman.backend.video.guidance import LinearDecoder  # noqa: E402
+from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
+from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.sampling import Sampler  # noqa: E402
+from latentman.shared.shot import METHODS, FramePasses, Fusion  # noqa: E402
 from tests import samples  # noqa: E402
 from tools.studies.shots import shot  # noqa: E402
 

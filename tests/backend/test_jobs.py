@@ -13,9 +13,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from backend.jobs.store import JobStore
-from backend.server import RefusedToBind, check_endpoint
-from backend.video.watch import Checkpoint
+from latentman.backend.jobs.store import JobStore
+from latentman.backend.server import RefusedToBind, check_endpoint
+from latentman.backend.video.watch import Checkpoint
 from tests import samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def test_frames_and_latents_survive(tmp_path, rng):
 
 
 def test_a_preset_that_changed_is_another_job(tmp_path, monkeypatch):
-    from shared import shot
+    from latentman.shared import shot
 
     store, request = JobStore(tmp_path), samples.request(preset="surface")
     before = store.open(request, samples.passes()).name
@@ -73,7 +73,7 @@ def test_a_model_whose_files_changed_is_another_job(tmp_path):
 
 
 def test_unused_jobs_are_removed_and_looks_that_are_kept_stay(tmp_path, capsys):
-    from backend.__main__ import main
+    from latentman.backend.__main__ import main
 
     store = JobStore(tmp_path)
     look, unused = (store.open(samples.request(seed=seed), samples.passes()) for seed in (1, 2))
@@ -108,7 +108,7 @@ def test_only_loopback_without_a_list_of_clients():
 
 
 def _backend(*arguments):
-    return subprocess.run([sys.executable, "-m", "backend", *arguments], cwd=ROOT, capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-m", "latentman.backend", *arguments], cwd=ROOT, capture_output=True, text=True,
                           timeout=300, check=False)
 
 

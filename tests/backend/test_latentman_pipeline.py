@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from backend.latentman_pipeline import LatentManPipeline, LatentManXLPipeline  # noqa: E402
-from shared.shot import METHODS, ShotError  # noqa: E402
+from latentman.backend.latentman_pipeline import LatentManPipeline, LatentManXLPipeline  # noqa: E402
+from latentman.shared.shot import METHODS, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 

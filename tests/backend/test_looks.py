@@ -12,22 +12,22 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
 
-from backend.jobs.reuse import unchanged  # noqa: E402
-from backend.jobs.runner import ModelCache, run  # noqa: E402
-from backend.jobs.store import JobStore  # noqa: E402
-from backend.metrics.surface import hmse  # noqa: E402
-from backend.models.loading import load  # noqa: E402
-from backend.video.correspondence import surface_frames  # noqa: E402
-from backend.video.keys import choose_keys  # noqa: E402
-from backend.video.lattice import SurfaceLattice, packed, unpacked  # noqa: E402
-from backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
-from backend.video.noise import mixed, surface_noise  # noqa: E402
-from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
-from backend.video.propagation import begun  # noqa: E402
-from backend.video.sampling import Sampler  # noqa: E402
-from backend.video.selection import frames_of, joined  # noqa: E402
-from shared.messages import Failed, Finished, FrameResult  # noqa: E402
-from shared.shot import METHODS, FramePasses, Fusion, Keys, Method, ShotError, check_request  # noqa: E402
+from latentman.backend.jobs.reuse import unchanged  # noqa: E402
+from latentman.backend.jobs.runner import ModelCache, run  # noqa: E402
+from latentman.backend.jobs.store import JobStore  # noqa: E402
+from latentman.backend.metrics.surface import hmse  # noqa: E402
+from latentman.backend.models.loading import load  # noqa: E402
+from latentman.backend.video.correspondence import surface_frames  # noqa: E402
+from latentman.backend.video.keys import choose_keys  # noqa: E402
+from latentman.backend.video.lattice import SurfaceLattice, packed, unpacked  # noqa: E402
+from latentman.backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
+from latentman.backend.video.noise import mixed, surface_noise  # noqa: E402
+from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.propagation import begun  # noqa: E402
+from latentman.backend.video.sampling import Sampler  # noqa: E402
+from latentman.backend.video.selection import frames_of, joined  # noqa: E402
+from latentman.shared.messages import Failed, Finished, FrameResult  # noqa: E402
+from latentman.shared.shot import METHODS, FramePasses, Fusion, Keys, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
 from tools.studies.shots import shot  # noqa: E402
 
@@ -177,7 +177,7 @@ def _turning():
 
 
 def _small(passes, size=64):
-    from backend.video.correspondence import shrink
+    from latentman.backend.video.correspondence import shrink
     return FramePasses(**{name: np.ascontiguousarray(shrink(array, size, size)) for name, array in passes.arrays().items()})
 
 

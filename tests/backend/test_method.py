@@ -12,14 +12,14 @@ torch = pytest.importorskip("torch")
 
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline  # noqa: E402
 
-from backend.models.loading import SCHEDULER_CLASSES, ImageModel, load  # noqa: E402
-from backend.video import denoising  # noqa: E402
-from backend.video.correspondence import background_matches  # noqa: E402
-from backend.video.guidance import LinearDecoder, PixelGuidance  # noqa: E402
-from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
-from backend.video.prediction import soft_region  # noqa: E402
-from backend.video.sampling import Sampler  # noqa: E402
-from shared.shot import METHODS, Background, Guidance, Method, ShotError, check_request  # noqa: E402
+from latentman.backend.models.loading import SCHEDULER_CLASSES, ImageModel, load  # noqa: E402
+from latentman.backend.video import denoising  # noqa: E402
+from latentman.backend.video.correspondence import background_matches  # noqa: E402
+from latentman.backend.video.guidance import LinearDecoder, PixelGuidance  # noqa: E402
+from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.prediction import soft_region  # noqa: E402
+from latentman.backend.video.sampling import Sampler  # noqa: E402
+from latentman.shared.shot import METHODS, Background, Guidance, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 

@@ -10,13 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from backend.__main__ import main  # noqa: E402
-from backend.metrics.baselines import bake, blurred, sample  # noqa: E402
-from backend.metrics.consistency import background_error  # noqa: E402
-from backend.metrics.laboratory import VARIANTS, Laboratory, PeakMemory, Shot, means, sweep  # noqa: E402
-from backend.metrics.pictures import contour, detail, silhouette_iou  # noqa: E402
-from backend.metrics.report import flicker_maps, write_report  # noqa: E402
-from backend.metrics.surface import (  # noqa: E402
+from latentman.backend.__main__ import main  # noqa: E402
+from latentman.backend.metrics.baselines import bake, blurred, sample  # noqa: E402
+from latentman.backend.metrics.consistency import background_error  # noqa: E402
+from latentman.backend.metrics.laboratory import VARIANTS, Laboratory, PeakMemory, Shot, means, sweep  # noqa: E402
+from latentman.backend.metrics.pictures import contour, detail, silhouette_iou  # noqa: E402
+from latentman.backend.metrics.report import flicker_maps, write_report  # noqa: E402
+from latentman.backend.metrics.surface import (  # noqa: E402
     cell_colours,
     hmse,
     hmse_compat,
@@ -25,9 +25,9 @@ from backend.metrics.surface import (  # noqa: E402
     surface_variance,
     warp_error,
 )
-from backend.models.loading import load  # noqa: E402
-from shared import passes_folder  # noqa: E402
-from shared.shot import FramePasses  # noqa: E402
+from latentman.backend.models.loading import load  # noqa: E402
+from latentman.shared import passes_folder  # noqa: E402
+from latentman.shared.shot import FramePasses  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 

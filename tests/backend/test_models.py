@@ -17,12 +17,12 @@ from diffusers import (  # noqa: E402
     UNet2DConditionModel,
 )
 
-from backend.models.loading import LoadOptions, load  # noqa: E402
-from backend.models.registry import PRESETS, STARTER, find, fingerprint  # noqa: E402
-from backend.video import denoising  # noqa: E402
-from backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
-from shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
-from shared.shot import FramePasses, ShotError  # noqa: E402
+from latentman.backend.models.loading import LoadOptions, load  # noqa: E402
+from latentman.backend.models.registry import PRESETS, STARTER, find, fingerprint  # noqa: E402
+from latentman.backend.video import denoising  # noqa: E402
+from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from latentman.shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
+from latentman.shared.shot import FramePasses, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 

@@ -19,17 +19,17 @@ from transformers import (  # noqa: E402
     DistilBertTokenizerFast,
 )
 
-from backend.__main__ import main  # noqa: E402
-from backend.models.registry import STARTER  # noqa: E402
-from backend.motion.checkpoints import load_checkpoint  # noqa: E402
-from backend.motion.diffusion import Pins, Schedule, cosine_betas, guided, sample_ddim, sample_ddpm  # noqa: E402
-from backend.motion.features import encode  # noqa: E402
-from backend.motion.generate import OVERLAP, make, segments, standing  # noqa: E402
-from backend.motion.network import MDM, Architecture  # noqa: E402
-from backend.motion.text import EncodedText, TextEncoder  # noqa: E402
-from blender_addon.motion import readers  # noqa: E402
-from shared.motion import MotionError  # noqa: E402
-from shared.motion_request import Kept, MotionRequest, check_kept, frame_count  # noqa: E402
+from latentman.backend.__main__ import main  # noqa: E402
+from latentman.backend.models.registry import STARTER  # noqa: E402
+from latentman.backend.motion.checkpoints import load_checkpoint  # noqa: E402
+from latentman.backend.motion.diffusion import Pins, Schedule, cosine_betas, guided, sample_ddim, sample_ddpm  # noqa: E402
+from latentman.backend.motion.features import encode  # noqa: E402
+from latentman.backend.motion.generate import OVERLAP, make, segments, standing  # noqa: E402
+from latentman.backend.motion.network import MDM, Architecture  # noqa: E402
+from latentman.backend.motion.text import EncodedText, TextEncoder  # noqa: E402
+from latentman.blender_addon.motion import readers  # noqa: E402
+from latentman.shared.motion import MotionError  # noqa: E402
+from latentman.shared.motion_request import Kept, MotionRequest, check_kept, frame_count  # noqa: E402
 
 SMALL = {"latent_dim": 16, "layers": 2, "ff_size": 32, "diffusion_steps": 6}
 
@@ -295,7 +295,7 @@ def _performance(seed=3, action="walk"):
 
 
 def test_features_and_joints_are_one_motion():
-    from blender_addon.motion.layouts import humanml_vectors
+    from latentman.blender_addon.motion.layouts import humanml_vectors
 
     for action in ("walk", "turn", "kick"):
         joints = _performance(action=action).joints.astype(float)
@@ -310,7 +310,7 @@ def test_features_and_joints_are_one_motion():
 
 
 def test_motions_are_taken_out_of_the_ground_and_nothing_else():
-    from backend.motion.grounding import HEIGHTS, grounded
+    from latentman.backend.motion.grounding import HEIGHTS, grounded
 
     vectors = encode(_performance(action="wave").joints.astype(float), floor=0.0)
     assert (grounded(vectors, float(vectors[:, HEIGHTS].min())) == vectors).all()
@@ -324,10 +324,10 @@ def test_motions_are_taken_out_of_the_ground_and_nothing_else():
 
 
 def test_feet_that_stand_do_not_slide_and_travel_stays():
-    from backend.motion.features import _turned
-    from backend.motion.grounding import steadied
-    from blender_addon.motion.feet import skating_ratio
-    from blender_addon.motion.layouts import humanml_vectors
+    from latentman.backend.motion.features import _turned
+    from latentman.backend.motion.grounding import steadied
+    from latentman.blender_addon.motion.feet import skating_ratio
+    from latentman.blender_addon.motion.layouts import humanml_vectors
 
     def slid(vectors: np.ndarray, by: float) -> np.ndarray:
         out = vectors.copy()
@@ -429,7 +429,7 @@ def test_autoregressive_motions_are_as_long_as_asked(tmp_path):
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_what_is_kept_comes_out_as_it_was(tmp_path, part):
-    from backend.motion.pins import feature_is_change, feature_parts
+    from latentman.backend.motion.pins import feature_is_change, feature_parts
 
     _write(tmp_path)
     model = load_checkpoint(tmp_path)
@@ -457,8 +457,8 @@ def test_what_cannot_be_kept_is_a_sentence():
 def test_other_models_plug_in_by_an_entry_point(monkeypatch):
     from importlib.metadata import EntryPoint
 
-    from backend.motion import registry
-    from backend.motion.generate import MadeMotion
+    from latentman.backend.motion import registry
+    from latentman.backend.motion.generate import MadeMotion
 
     class Still:
         """Stands."""

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from backend.video.texture import gather
+from latentman.backend.video.texture import gather
 from tools.studies.shots import shot
 
 SIZE = 128

@@ -7,16 +7,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from backend.metrics.consistency import consistency  # noqa: E402
-from backend.models.loading import load  # noqa: E402
-from backend.video import denoising  # noqa: E402
-from backend.video.alignment import LatentAlignment  # noqa: E402
-from backend.video.attention import first_frame_attention  # noqa: E402
-from backend.video.correspondence.matches import Matches, centres  # noqa: E402
-from backend.video.guidance import PixelGuidance  # noqa: E402
-from backend.video.noise import initial_noise  # noqa: E402
-from backend.video.pipeline import Interrupted, ShotPipeline, Watch  # noqa: E402
-from shared.shot import METHODS, Guidance, ShotError  # noqa: E402
+from latentman.backend.metrics.consistency import consistency  # noqa: E402
+from latentman.backend.models.loading import load  # noqa: E402
+from latentman.backend.video import denoising  # noqa: E402
+from latentman.backend.video.alignment import LatentAlignment  # noqa: E402
+from latentman.backend.video.attention import first_frame_attention  # noqa: E402
+from latentman.backend.video.correspondence.matches import Matches, centres  # noqa: E402
+from latentman.backend.video.guidance import PixelGuidance  # noqa: E402
+from latentman.backend.video.noise import initial_noise  # noqa: E402
+from latentman.backend.video.pipeline import Interrupted, ShotPipeline, Watch  # noqa: E402
+from latentman.shared.shot import METHODS, Guidance, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 
 

@@ -16,7 +16,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from backend.models.registry import STARTER
+from latentman.backend.models.registry import STARTER
 
 
 def _vae() -> AutoencoderKL:

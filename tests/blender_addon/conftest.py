@@ -8,15 +8,16 @@ import sys
 import bpy
 import pytest
 
-from blender_addon import properties
-from blender_addon.character.body_model import MANNEQUIN, load
-from blender_addon.character.build import add_character
-from blender_addon.command_line import free_port, wait_until
-from blender_addon.motion.keyframes import apply_motion
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.operators.character import frame_character
-from blender_addon.passes.subjects import bodies_of
-from blender_addon.state import Session
+from latentman.blender_addon import properties
+from latentman.blender_addon.character.body_model import MANNEQUIN, load
+from latentman.blender_addon.character.build import add_character
+from latentman.blender_addon.command_line import wait_until
+from latentman.blender_addon.motion.keyframes import apply_motion
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.operators.character import frame_character
+from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.state import Session
+from latentman.shared.endpoint import free_port
 
 BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
 

@@ -6,10 +6,10 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon.character.body_model import BodyModelError, load
-from blender_addon.character.build import add_character, character_meshes, fit_skeleton
-from blender_addon.character.joints import joint_names
-from blender_addon.motion.rotations import from_axis_angle, to_quaternions
+from latentman.blender_addon.character.body_model import BodyModelError, load
+from latentman.blender_addon.character.build import add_character, character_meshes, fit_skeleton
+from latentman.blender_addon.character.joints import joint_names
+from latentman.blender_addon.motion.rotations import from_axis_angle, to_quaternions
 from tests import bodies
 
 

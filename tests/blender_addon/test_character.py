@@ -10,13 +10,14 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon.character.body_model import MANNEQUIN, BodyModelError, from_arrays, load
-from blender_addon.character.build import character_meshes
-from shared.skeleton import SMPL_JOINTS
+from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModelError, from_arrays, load
+from latentman.blender_addon.character.build import character_meshes
+from latentman.shared.skeleton import SMPL_JOINTS
 
 
 def _rotations(rng, count=24, angle=1.0):
-    from blender_addon.motion.rotations import about, unit
+    from latentman.blender_addon.motion.rotations import about
+    from latentman.shared.vectors import unit
 
     return about(unit(rng.normal(size=(count, 3))), rng.uniform(0, angle, count))
 
@@ -70,7 +71,8 @@ def test_skinning_agrees_with_smplx(body_model, tmp_path, rng):
     reference = smplx.create(str(tmp_path), "smpl", gender="neutral", dtype=torch.float64)
     for _ in range(3):
         axis_angle, betas, place = rng.normal(0, 0.4, (24, 3)), rng.normal(0, 1, 10), rng.normal(0, 1, 3)
-        from blender_addon.motion.rotations import about, unit
+        from latentman.blender_addon.motion.rotations import about
+        from latentman.shared.vectors import unit
 
         matrices = about(unit(axis_angle), np.linalg.norm(axis_angle, axis=1))
         ours = body_model.posed(matrices, betas, place)
@@ -81,7 +83,7 @@ def test_skinning_agrees_with_smplx(body_model, tmp_path, rng):
 
 def test_blender_poses_like_the_model(character, body_model, rng):
     rotations = _rotations(rng)
-    from blender_addon.motion.rotations import to_quaternions
+    from latentman.blender_addon.motion.rotations import to_quaternions
 
     for name, quaternion in zip(SMPL_JOINTS, to_quaternions(rotations), strict=True):
         character.pose.bones[name].rotation_quaternion = quaternion

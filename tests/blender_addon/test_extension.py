@@ -27,7 +27,7 @@ found["left"] = [n for n in dir(bpy.types) if "latentman" in n.lower()] + (
     ["scene"] if hasattr(bpy.types.Scene, "latentman") else [])
 print("FOUND " + json.dumps(found))
 """
-BUNDLED = ("zmq", "msgspec", "pyzmq")
+BUNDLED = ("zmq", "msgspec", "pyzmq", "platformdirs")
 
 
 @pytest.fixture(scope="module")

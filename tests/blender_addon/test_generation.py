@@ -14,13 +14,14 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon import client as client_module
-from blender_addon.client import BackendClient, ConnectionLost, EndpointError, normalise_endpoint
-from blender_addon.command_line import free_port, wait_until
-from blender_addon.generation import Generation
-from shared import messages
-from shared.console import check_writable
-from shared.shot import ShotError
+from latentman.blender_addon import client as client_module
+from latentman.blender_addon.client import BackendClient, ConnectionLost
+from latentman.blender_addon.command_line import wait_until
+from latentman.blender_addon.generation import Generation
+from latentman.shared import messages
+from latentman.shared.console import check_writable
+from latentman.shared.endpoint import EndpointError, free_port, normalise_endpoint
+from latentman.shared.shot import ShotError
 from tests import samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +63,7 @@ def test_frames_come_back_and_are_remembered(session, shot_scene, character, tmp
     assert (_pixels(tmp_path / "again" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
 
     backend = subprocess.run(
-        [os.environ.get("LATENTMAN_PYTHON", sys.executable), "-m", "backend", "generate", str(tmp_path / "passes"),
+        [os.environ.get("LATENTMAN_PYTHON", sys.executable), "-m", "latentman.backend", "generate", str(tmp_path / "passes"),
          "--prompt", request.prompt, "--steps", "2", "--seed", "4", "--preset", request.preset,
          "--guidance-scale", str(request.guidance_scale),
          "--out", str(tmp_path / "folder"), "--json"],
@@ -146,7 +147,7 @@ def test_nobody_answers(monkeypatch):
 
 
 def test_a_backend_of_another_version_is_named(session):
-    import blender_addon.state as state
+    import latentman.blender_addon.state as state
 
     session.status = "connecting"
     session._welcome(messages.Welcome(version="0.0.1", device="cpu", models=()))
@@ -172,7 +173,7 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
 
     def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "blender_addon", str(path), "generate", *arguments], cwd=ROOT,
+        return subprocess.run([sys.executable, "-m", "latentman.blender_addon", str(path), "generate", *arguments], cwd=ROOT,
                               capture_output=True, text=True, timeout=400, check=False)
 
     os.environ.setdefault("LATENTMAN_PYTHON", sys.executable)
@@ -192,8 +193,8 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
 @pytest.fixture
 def panel(session, shot_scene, character, tmp_path, monkeypatch):
     """The panel's settings, small and quick, with operators that work on the test's session."""
-    from blender_addon import operators, properties
-    from blender_addon.operators import generate
+    from latentman.blender_addon import operators, properties
+    from latentman.blender_addon.operators import generate
 
     operators.register()
     monkeypatch.setattr(generate, "session", session)
@@ -212,9 +213,9 @@ def _generated(session):
 
 
 def test_the_look_goes_onto_the_character_and_onto_no_other(session, character, panel):
-    from blender_addon.character.body_model import MANNEQUIN, load
-    from blender_addon.character.build import add_character
-    from blender_addon.passes.subjects import bodies_of
+    from latentman.blender_addon.character.body_model import MANNEQUIN, load
+    from latentman.blender_addon.character.build import add_character
+    from latentman.blender_addon.passes.subjects import bodies_of
 
     panel.steps, panel.preset, panel.frame_end = 1, "cross_frame", 2
     assert not bpy.ops.latentman.as_material.poll()

@@ -9,12 +9,13 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon.motion.keyframes import apply_motion
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.motion.retarget import INDEX, retarget
-from blender_addon.motion.rotations import about, swing, to_quaternions, unit
-from shared.motion import MotionError, checked
-from shared.skeleton import HUMANML_BONE_LENGTHS, SMPL_JOINTS, SMPL_PARENTS
+from latentman.blender_addon.motion.keyframes import apply_motion
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.retarget import retarget
+from latentman.blender_addon.motion.rotations import about, swing, to_quaternions
+from latentman.shared.motion import MotionError, checked
+from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
+from latentman.shared.vectors import unit
 
 HUMANML = Path(__file__).resolve().parents[3] / "shared" / "data" / "humanml3d"
 
@@ -74,10 +75,10 @@ def test_knees_and_elbows_bend_in_the_seen_plane(body_model):
             globals_[:, joint] = turn[:, joint] if parent < 0 else globals_[:, parent] @ turn[:, joint]
         for upper, lower, end, axis in (("left_hip", "left_knee", "left_ankle", (1, 0, 0)),
                                         ("right_shoulder", "right_elbow", "right_wrist", (0, 1, 0))):
-            a, b, c = (motion.joints[:, INDEX[n]] for n in (upper, lower, end))
+            a, b, c = (motion.joints[:, JOINT_INDEX[n]] for n in (upper, lower, end))
             bend = np.cross(unit(b - a), unit(c - b))
             bent = np.linalg.norm(bend, axis=1) > np.sin(np.radians(25))
-            hinge = globals_[:, INDEX[upper]] @ np.array(axis, float)
+            hinge = globals_[:, JOINT_INDEX[upper]] @ np.array(axis, float)
             cosine = (unit(bend) * hinge).sum(1)[bent]
             assert (cosine > np.cos(np.radians(8))).mean() > 0.95 if bent.any() else True
 
@@ -108,7 +109,7 @@ def test_keyframes_move_the_bones(character, empty_scene):
         graph = bpy.context.evaluated_depsgraph_get()
         posed = character.evaluated_get(graph)
         head = posed.matrix_world @ posed.pose.bones["left_ankle"].head
-        x, y, z = motion.joints[frame - 1, INDEX["left_ankle"]]
+        x, y, z = motion.joints[frame - 1, JOINT_INDEX["left_ankle"]]
         # Y up becomes Z up; the mannequin's legs are a little longer or shorter
         assert np.abs(np.array(head) - [x, -z, y]).max() < 0.12
     first = character.animation_data.action
@@ -171,7 +172,7 @@ def test_a_real_motion_is_retargeted(body_model):
     rest = body_model.joints(body_model.v_template)
     found = retarget(motion, rest)
     again = _forward(rest, _matrices(found.quaternions), found.pelvis)
-    directions = [unit(x[:, [INDEX["left_knee"], INDEX["left_elbow"], INDEX["right_wrist"]]] - x[:, [
-        INDEX["left_hip"], INDEX["left_shoulder"], INDEX["right_elbow"]]]) for x in (again, motion.joints)]
+    directions = [unit(x[:, [JOINT_INDEX["left_knee"], JOINT_INDEX["left_elbow"], JOINT_INDEX["right_wrist"]]] - x[:, [
+        JOINT_INDEX["left_hip"], JOINT_INDEX["left_shoulder"], JOINT_INDEX["right_elbow"]]]) for x in (again, motion.joints)]
     assert (directions[0] * directions[1]).sum(-1).min() > 0.999
     assert len(SMPL_JOINTS) == found.quaternions.shape[1]

@@ -8,16 +8,16 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon.character.rig import rig_of
-from blender_addon.compat import fcurves_of
-from blender_addon.motion import editing, feet, ik
-from blender_addon.motion.channels import channels
-from blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion, pose_motion, read_plants
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.motion.reduction import end_positions, reduced, thinned_channels
-from blender_addon.motion.rotations import forward
-from shared.motion import MotionError
-from shared.skeleton import SMPL_PARENTS
+from latentman.blender_addon.character.rig import rig_of
+from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.motion import editing, feet, ik
+from latentman.blender_addon.motion.channels import channels
+from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion, pose_motion, read_plants
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.reduction import end_positions, reduced, thinned_channels
+from latentman.blender_addon.motion.rotations import forward
+from latentman.shared.motion import MotionError
+from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from tools.bench_motion import sliding
 
 
@@ -34,7 +34,7 @@ def test_sliding_feet_are_pinned(character, clip):
     assert feet.skating_ratio(there, 20) <= feet.skating_ratio(here, 20) / 5
     assert feet.penetration(after, rig.joints).max() < 0.002 < feet.penetration(before, rig.joints).max()
     for plant in plants:
-        toe = there[plant.start:plant.end + 1, feet.INDEX[f"{plant.side}_foot"]]
+        toe = there[plant.start:plant.end + 1, JOINT_INDEX[f"{plant.side}_foot"]]
         assert np.ptp(toe[:, [0, 2]], axis=0).max() < 0.01
     knees = [np.abs(np.diff(j[:, [4, 5]], n=2, axis=0)).max() * 400 for j in (here, there)]
     assert knees[1] < max(4 * knees[0], 30)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blender_addon.motion import layouts
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.motion.rotations import to_matrices
-from shared.motion import MotionError
-from shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
+from latentman.blender_addon.motion import layouts
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.rotations import to_matrices
+from latentman.shared.motion import MotionError
+from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
 Rotation = pytest.importorskip("scipy.spatial.transform").Rotation
 HUMANML = Path(__file__).resolve().parents[3] / "shared" / "data" / "humanml3d"

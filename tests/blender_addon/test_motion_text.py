@@ -11,19 +11,19 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon import operators, properties
-from blender_addon.command_line import wait_until
-from blender_addon.compat import fcurves_of
-from blender_addon.making import MotionMaking
-from blender_addon.motion import keeping
-from blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion
-from blender_addon.motion.layouts import humanml_vectors
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.motion.rotations import forward
-from blender_addon.operators import generate, motion_text
-from shared.motion import MotionError
-from shared.motion_request import Kept, MotionRequest
-from shared.skeleton import SMPL_PARENTS
+from latentman.blender_addon import operators, properties
+from latentman.blender_addon.command_line import wait_until
+from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.making import MotionMaking
+from latentman.blender_addon.motion import keeping
+from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion
+from latentman.blender_addon.motion.layouts import humanml_vectors
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.rotations import forward
+from latentman.blender_addon.operators import generate, motion_text
+from latentman.shared.motion import MotionError
+from latentman.shared.motion_request import Kept, MotionRequest
+from latentman.shared.skeleton import SMPL_PARENTS
 from tests.blender_addon.conftest import BACKEND_PYTHON
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,8 +152,9 @@ def test_the_command_line_writes_vectors_and_a_keyed_copy(character, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
 
     def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "blender_addon", str(path), "motion", *arguments], cwd=ROOT, check=False,
-                              capture_output=True, text=True, timeout=300, env={**os.environ, "LATENTMAN_PYTHON": BACKEND_PYTHON})
+        command = [sys.executable, "-m", "latentman.blender_addon", str(path), "motion", *arguments]
+        return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300,
+                              env={**os.environ, "LATENTMAN_PYTHON": BACKEND_PYTHON})
 
     good = run("a person bows", "--seconds", "2", "--variants", "2", "--out", str(out), "--save", str(copy), "--steps", "4")
     assert good.returncode == 0 and "2 motions of 40 frames" in good.stdout, good.stdout + good.stderr

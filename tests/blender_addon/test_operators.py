@@ -6,16 +6,16 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon import operators, properties
-from blender_addon.character.rig import BONE_MAP, rig_of
-from blender_addon.compat import fcurves_of
-from blender_addon.motion import bvh
-from blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.motion.rotations import forward
-from blender_addon.operators.motion import preview_lines
-from shared.motion import MotionError
-from shared.skeleton import SMPL_PARENTS
+from latentman.blender_addon import operators, properties
+from latentman.blender_addon.character.rig import BONE_MAP, rig_of
+from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.motion import bvh
+from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.rotations import forward
+from latentman.blender_addon.operators.motion import preview_lines
+from latentman.shared.motion import MotionError
+from latentman.shared.skeleton import SMPL_PARENTS
 from tools import rigs
 
 

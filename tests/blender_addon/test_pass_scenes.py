@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from mathutils import Matrix, Vector
 
-from blender_addon import command_line
-from blender_addon.character.build import add_character, character_meshes
-from blender_addon.passes.render import PassRender
-from shared import passes_folder
-from shared.shot import ShotError
+from latentman.blender_addon import command_line
+from latentman.blender_addon.character.build import add_character, character_meshes
+from latentman.blender_addon.passes.render import PassRender
+from latentman.shared import passes_folder
+from latentman.shared.shot import ShotError
 
 
 def _render(character, frames=(1,), width=96, height=96, **options):
@@ -157,7 +157,7 @@ def test_motion_vectors_point_to_the_frame_before(shot_scene, character):
 
 def test_the_rectangle_that_is_rendered_changes_nothing(shot_scene, character, monkeypatch):
     _, cropped = _render(character, (5, 20), 113, 77)
-    monkeypatch.setattr("blender_addon.passes.render._differs_in_render", lambda body: True)
+    monkeypatch.setattr("latentman.blender_addon.passes.render._differs_in_render", lambda body: True)
     _, whole = _render(character, (5, 20), 113, 77)
     for name, array in cropped.arrays().items():
         np.testing.assert_allclose(array, whole.arrays()[name], atol=2e-5, err_msg=name)
@@ -308,7 +308,7 @@ def test_the_command_renders_a_folder_that_others_can_read(shot_scene, character
 def test_a_moving_object_and_a_moving_camera_are_followed(shot_scene, character):
     """A crate that slides and turns, before a wall that stands still, seen by a camera that moves."""
     pytest.importorskip("scipy")
-    from backend.video.correspondence import background_matches, surface_matches
+    from latentman.backend.video.correspondence import background_matches, surface_matches
 
     crate = _add(shot_scene, "Crate", bpy.ops.mesh.primitive_cube_add, size=0.6, location=(-0.7, 0.3, 0.3))
     wall = _add(shot_scene, "Wall", bpy.ops.mesh.primitive_plane_add, size=30, location=(0, 4, 0), rotation=(math.pi / 2, 0, 0))
@@ -518,7 +518,7 @@ def test_hair_rests_where_its_roots_do(shot_scene, kind):
 
 
 def test_skin_values_are_spread_over_texture_coordinates(rng):
-    from blender_addon.passes.strands import spread_over
+    from latentman.blender_addon.passes.strands import spread_over
 
     uv = np.array([[[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]], [[0.95, 0.95], [0.96, 0.95], [0.95, 0.96]]])
     slope = rng.normal(size=(2, 3))

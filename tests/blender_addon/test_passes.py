@@ -6,13 +6,13 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon.character.build import character_meshes
-from blender_addon.passes import gpu_raster, reading
-from blender_addon.passes.render import PassRender
-from blender_addon.sequencer import add_image_strip
-from shared import exr
-from shared.depth import normalise_depth
-from shared.shot import ShotError
+from latentman.blender_addon.character.build import character_meshes
+from latentman.blender_addon.passes import gpu_raster, reading
+from latentman.blender_addon.passes.render import PassRender
+from latentman.blender_addon.sequencer import add_image_strip
+from latentman.shared import exr
+from latentman.shared.depth import normalise_depth
+from latentman.shared.shot import ShotError
 from tests.oracles.rasteriser import rasterise
 from tools.starter.rasteriser import rasterise as training_rasterise
 
@@ -171,7 +171,7 @@ def test_the_scene_is_as_before(shot_scene, character, monkeypatch):
     assert _snapshot(shot_scene, layer, objects) | {"frame": 0, "scene": 0} == before | {"frame": 0, "scene": 0}
     steps.close()
     assert _snapshot(shot_scene, layer, objects) == before
-    monkeypatch.setattr("blender_addon.passes.reading.read", lambda *_: 1 / 0)
+    monkeypatch.setattr("latentman.blender_addon.passes.reading.read", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(PassRender(bpy.context, character, (2,), 32, 32).steps())
     assert _snapshot(shot_scene, layer, objects) == before
@@ -191,8 +191,8 @@ def test_what_cannot_be_rendered_is_one_sentence(empty_scene, character):
 
 
 def test_strips_take_free_channels(empty_scene, tmp_path):
-    from blender_addon.compat import sequences
-    from blender_addon.generation import save_png
+    from latentman.blender_addon.compat import sequences
+    from latentman.blender_addon.generation import save_png
 
     paths = []
     for n in range(1, 5):

@@ -6,16 +6,16 @@ import bpy
 import numpy as np
 import pytest
 
-from blender_addon.character import mapping
-from blender_addon.character.rig import BONE_MAP, guess_mapping, mapping_of, rig_of
-from blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion, pose_motion
-from blender_addon.motion.readers import BUNDLED, read
-from blender_addon.motion.rotations import from_axis_angle, to_quaternions, unit
-from shared.motion import MotionError, checked
-from shared.skeleton import SMPL_JOINTS, SMPL_PARENTS
+from latentman.blender_addon.character import mapping
+from latentman.blender_addon.character.rig import BONE_MAP, guess_mapping, mapping_of, rig_of
+from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion, pose_motion
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.rotations import from_axis_angle, to_quaternions
+from latentman.shared.motion import MotionError, checked
+from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
+from latentman.shared.vectors import unit
 from tools import rigs
 
-INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 LIMBS = (("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("right_shoulder", "right_elbow"),
          ("right_elbow", "right_wrist"), ("pelvis", "neck"))
 
@@ -45,7 +45,7 @@ def test_every_family_is_recognised_and_follows(empty_scene, family, named):
     for frame in (0, 10, 30):
         seen = _seen(armature, rig, 1 + frame)
         for a, b in LIMBS[:4]:
-            wanted = unit(motion.joints[frame, INDEX[b]] - motion.joints[frame, INDEX[a]])
+            wanted = unit(motion.joints[frame, JOINT_INDEX[b]] - motion.joints[frame, JOINT_INDEX[a]])
             assert unit(seen[b] - seen[a]) @ wanted > 0.9999
         assert -0.02 < min(point[1] for point in seen.values()) < 0.25
 
@@ -63,7 +63,7 @@ def test_joints_of_another_body_land_where_scaling_puts_them(empty_scene, rng):
     posed, _ = pose_motion(rig_of(armature), checked(joints, 20.0, "truth"), KeyOptions())
     found = _forward(target, posed.local, posed.pelvis)
     wanted = _forward(target, turns, pelvis * scale)
-    ends = [INDEX[name] for name in ("left_wrist", "right_wrist", "left_foot", "right_foot", "head")]
+    ends = [JOINT_INDEX[name] for name in ("left_wrist", "right_wrist", "left_foot", "right_foot", "head")]
     assert np.linalg.norm(found - wanted, axis=-1)[:, ends].mean() < 0.015
 
 
@@ -82,13 +82,14 @@ def test_rotations_survive_another_rest_pose(empty_scene, rng):
     whole = np.empty_like(turns)
     for joint, parent in enumerate(SMPL_PARENTS):
         whole[:, joint] = turns[:, joint] if parent < 0 else whole[:, parent] @ turns[:, joint]
-    rest_wrist, t_wrist = (unit(points[INDEX["left_wrist"]] - points[INDEX["left_elbow"]]) for points in (rig.joints, rest))
-    turned = found.turned[:, INDEX["left_elbow"]]
-    assert np.allclose(turned @ rest_wrist, whole[:, INDEX["left_elbow"]] @ t_wrist, atol=1e-3)
+    elbow, wrist = JOINT_INDEX["left_elbow"], JOINT_INDEX["left_wrist"]
+    rest_wrist, t_wrist = (unit(points[wrist] - points[elbow]) for points in (rig.joints, rest))
+    turned = found.turned[:, elbow]
+    assert np.allclose(turned @ rest_wrist, whole[:, elbow] @ t_wrist, atol=1e-3)
     # twist: the axis at right angles to the lowered arm and the front is what was up in the T-pose
     up = np.cross([0.0, 0, 1.0], rest_wrist)
-    assert (np.einsum("fi,fi->f", turned @ unit(up), whole[:, INDEX["left_elbow"]] @ np.array([0, 1.0, 0])) > 0.99).all()
-    assert np.abs(found.turned[:, INDEX["pelvis"]] - whole[:, 0]).max() < 1e-5
+    assert (np.einsum("fi,fi->f", turned @ unit(up), whole[:, elbow] @ np.array([0, 1.0, 0])) > 0.99).all()
+    assert np.abs(found.turned[:, JOINT_INDEX["pelvis"]] - whole[:, 0]).max() < 1e-5
 
 
 def test_bone_maps_are_saved_checked_and_mended(empty_scene):
@@ -115,7 +116,7 @@ def test_an_upper_body_beside_the_lower_one_is_carried_along(empty_scene):
     armature.data.edit_bones["上半身"].parent = armature.data.edit_bones["センター"]
     bpy.ops.object.mode_set(mode="OBJECT")
     rig, motion = rig_of(armature), read(BUNDLED).motion(2)
-    rest = np.linalg.norm(rig.joints[INDEX["spine1"]] - rig.joints[0])
+    rest = np.linalg.norm(rig.joints[JOINT_INDEX["spine1"]] - rig.joints[0])
     apply_motion(armature, motion, 1, 20.0)
     for frame in (0, 20, 30):
         seen = _seen(armature, rig, 1 + frame)
@@ -139,7 +140,7 @@ def test_controls_below_constrained_bones_are_settled(empty_scene):
     apply_motion(armature, motion, 1, 20.0)
     for frame in (0, 17, 41):
         seen = _seen(armature, rig, 1 + frame)
-        wanted = unit(motion.joints[frame, INDEX["left_elbow"]] - motion.joints[frame, INDEX["left_shoulder"]])
+        wanted = unit(motion.joints[frame, JOINT_INDEX["left_elbow"]] - motion.joints[frame, JOINT_INDEX["left_shoulder"]])
         assert unit(seen["left_elbow"] - seen["left_shoulder"]) @ wanted > 0.9999
     assert armature.pose.bones["LeftArm"]["IK_FK"] == 1.0
 

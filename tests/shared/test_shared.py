@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from shared import console, keys, messages, passes_folder
-from shared.depth import FAR_VALUE, normalise_depth
-from shared.motion import MotionError, checked
-from shared.shot import ShotError, check_passes, check_request
+from latentman.shared import console, keys, messages, passes_folder
+from latentman.shared.depth import FAR_VALUE, normalise_depth
+from latentman.shared.motion import MotionError, checked
+from latentman.shared.shot import ShotError, check_passes, check_request
 from tests import samples
 
 

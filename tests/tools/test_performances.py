@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from backend.motion.registry import STARTER, load  # noqa: E402
-from blender_addon.motion.feet import skating_ratio  # noqa: E402
-from blender_addon.motion.layouts import humanml_vectors  # noqa: E402
-from shared.motion_request import MotionRequest  # noqa: E402
-from shared.skeleton import HUMANML_BONE_LENGTHS, SMPL_PARENTS  # noqa: E402
+from latentman.backend.motion.registry import STARTER, load  # noqa: E402
+from latentman.blender_addon.motion.feet import skating_ratio  # noqa: E402
+from latentman.blender_addon.motion.layouts import humanml_vectors  # noqa: E402
+from latentman.shared.motion_request import MotionRequest  # noqa: E402
+from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, SMPL_PARENTS  # noqa: E402
 from tools.motions.actions import CHOICES, SIDES, every_move, held_out  # noqa: E402
 from tools.motions.library import performance  # noqa: E402
 from tools.motions.sentences import COUNTS, PACES, clause  # noqa: E402
@@ -110,8 +110,8 @@ def test_the_classifier_tells_performances_apart():
 def test_motion_sources_are_compared(tmp_path, capsys):
     import json
 
-    from backend.__main__ import main
-    from blender_addon.motion.readers import BUNDLED
+    from latentman.backend.__main__ import main
+    from latentman.blender_addon.motion.readers import BUNDLED
     from tools.studies.motions import bone_deviation, jitter, penetration
 
     t = np.arange(60) / 20

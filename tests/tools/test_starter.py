@@ -8,8 +8,8 @@ from scipy.ndimage import binary_erosion
 
 torch = pytest.importorskip("torch")
 
-from backend.models.registry import STARTER  # noqa: E402
-from blender_addon.character.body_model import MANNEQUIN, load  # noqa: E402
+from latentman.backend.models.registry import STARTER  # noqa: E402
+from latentman.blender_addon.character.body_model import MANNEQUIN, load  # noqa: E402
 from tests.oracles.rasteriser import rasterise as oracle  # noqa: E402
 from tools.motions.clips import CLIPS  # noqa: E402
 from tools.motions.gait import perform  # noqa: E402
@@ -327,7 +327,7 @@ def test_the_clock_ends_a_training():
 
 
 def test_the_bundled_clips_can_be_made_again():
-    from blender_addon.motion.readers import BUNDLED, read
+    from latentman.blender_addon.motion.readers import BUNDLED, read
 
     file = read(BUNDLED)
     assert list(file.texts) == list(CLIPS)

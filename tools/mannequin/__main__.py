@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.skeleton import SMPL_PARENTS
+from latentman.shared.skeleton import SMPL_PARENTS
 
 from . import anatomy, atlas, polycube, rig, surface
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from shared.skeleton import SMPL_JOINTS
+from latentman.shared.skeleton import SMPL_JOINTS
 
 LEFT_SIDE = {
     "hip": (0.078, 0.885, 0.0),

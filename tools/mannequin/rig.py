@@ -7,7 +7,7 @@ from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, children
+from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, children
 
 from .surface import Skin, neighbour_average
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.skeleton import HUMANML_FPS
+from latentman.shared.skeleton import HUMANML_FPS
+from latentman.shared.vectors import smootherstep
 
-from .timeline import HIP, Passage, Step, hold, smooth
+from .timeline import HIP, Passage, Step, hold
 
 TRAVELLING = ("walk", "run", "limp", "sneak", "march")
 DIRECTIONS = ("forward", "backward", "left", "right", "circle left", "circle right")
@@ -182,7 +183,7 @@ def turn(move: Move, g: np.random.Generator) -> Passage:
     angle = {"left": np.pi / 2, "right": -np.pi / 2}.get(move.direction, np.pi * (1 if g.random() < 0.5 else -1))
     seconds = (1.2 if abs(angle) < 2 else 2.2) / pace
     passage = Passage(_frames(seconds + 1.2))
-    there = smooth(passage.t / seconds)
+    there = smootherstep(passage.t / seconds)
     passage.turning[:-1] = np.diff(angle * there) * HUMANML_FPS
     _stepping(passage, 0.72, 0.5, seconds, 0.07, 0 if angle > 0 else 1)
     passage.turn("neck", 0, np.degrees(angle) * 0.15 * np.sin(np.pi * there))

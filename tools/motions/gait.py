@@ -13,9 +13,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from shared.skeleton import HUMANML_BONE_LENGTHS, HUMANML_FPS, HUMANML_JOINT_COUNT, SMPL_JOINTS, SMPL_PARENTS
+from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, HUMANML_FPS, HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
+from latentman.shared.vectors import smootherstep
 
-INDEX = {name: n for n, name in enumerate(SMPL_JOINTS)}
 #: directions of the bones in the rest pose, parent to joint
 REST_DIRECTIONS = {
     "left_hip": (0.73, -0.68, 0), "spine1": (0, 1, -0.05), "spine2": (0, 1, 0.03), "spine3": (0, 1, 0.1),
@@ -66,15 +66,10 @@ def _rest_offsets() -> np.ndarray:
     out = np.zeros((HUMANML_JOINT_COUNT, 3))
     for name, direction in REST_DIRECTIONS.items():
         for side, mirror in (("left", 1.0), ("right", -1.0)):
-            joint = INDEX[name.replace("left", side)]
+            joint = JOINT_INDEX[name.replace("left", side)]
             unit = np.array(direction) / np.linalg.norm(direction)
             out[joint] = unit * [mirror if "left" in name else 1.0, 1, 1] * HUMANML_BONE_LENGTHS[joint]
     return out
-
-
-def _smooth(x: np.ndarray) -> np.ndarray:
-    x = np.clip(x, 0, 1)
-    return x * x * x * (x * (6 * x - 15) + 10)
 
 
 def _foot_path(plants: list[Plant], t: np.ndarray, lift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,7 +84,7 @@ def _foot_path(plants: list[Plant], t: np.ndarray, lift: float) -> tuple[np.ndar
             continue
         following = later[0]
         part = (now - current.end) / (following.start - current.end)
-        s = float(_smooth(np.array(part)))
+        s = float(smootherstep(np.array(part)))
         bow = np.sin(np.pi * part)
         height = lift if following.lift is None else following.lift
         ankle[n] = (current.x + (following.x - current.x) * s, ANKLE_HEIGHT + height * bow,
@@ -125,7 +120,7 @@ def perform(plan: Plan) -> np.ndarray:
     paths = [_foot_path(plants, t, plan.lift) for plants in plan.plants]
     rise = plan.airborne(t) if plan.airborne else np.zeros(frames)
     height = root[:, 1].copy()
-    reach = [REACH * (HUMANML_BONE_LENGTHS[INDEX[f"{side}_knee"]] + HUMANML_BONE_LENGTHS[INDEX[f"{side}_ankle"]])
+    reach = [REACH * (HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_knee"]] + HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_ankle"]])
              for side in ("left", "right")]
     for side, (ankle, _, _), limit in zip(("left", "right"), paths, reach, strict=True):
         ankle[:, 1] += rise
@@ -133,7 +128,7 @@ def perform(plan: Plan) -> np.ndarray:
         if swing is not None:
             weight, place = swing(t)
             ankle += weight[:, None] * (yaw.apply(place) + root[:, [0, 1, 2]] * [1, 0, 1] - ankle)
-        hip = rotation[0].apply(offsets[INDEX[f"{side}_hip"]])
+        hip = rotation[0].apply(offsets[JOINT_INDEX[f"{side}_hip"]])
         flat = np.hypot(root[:, 0] + hip[:, 0] - ankle[:, 0], root[:, 2] + hip[:, 2] - ankle[:, 2])
         height = np.minimum(height, ankle[:, 1] - hip[:, 1] + np.sqrt(np.clip(limit**2 - flat**2, 0.01, None)))
     smooth = gaussian_filter1d(height, 1.5, mode="nearest")
@@ -145,18 +140,18 @@ def perform(plan: Plan) -> np.ndarray:
             if "hip" not in name:
                 rotation[joint] = rotation[parent] * turn[name] if name in turn else rotation[parent]
     for side, (ankle, toe_yaw, heel_up), limit in zip(("left", "right"), paths, reach, strict=True):
-        hip = joints[:, INDEX[f"{side}_hip"]]
+        hip = joints[:, JOINT_INDEX[f"{side}_hip"]]
         away = ankle - hip
         distance = np.linalg.norm(away, axis=1, keepdims=True)
         ankle = hip + away * np.minimum(1.0, limit / REACH * 0.999 / distance)
         facing = np.stack([np.sin(toe_yaw), np.zeros(frames), np.cos(toe_yaw)], 1)
-        joints[:, INDEX[f"{side}_ankle"]] = ankle
-        joints[:, INDEX[f"{side}_knee"]] = _knee(
-            hip, ankle, facing, HUMANML_BONE_LENGTHS[INDEX[f"{side}_knee"]], HUMANML_BONE_LENGTHS[INDEX[f"{side}_ankle"]])
-        length = HUMANML_BONE_LENGTHS[INDEX[f"{side}_foot"]]
+        joints[:, JOINT_INDEX[f"{side}_ankle"]] = ankle
+        thigh, shin = (HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_{end}"]] for end in ("knee", "ankle"))
+        joints[:, JOINT_INDEX[f"{side}_knee"]] = _knee(hip, ankle, facing, thigh, shin)
+        length = HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_foot"]]
         pitch = np.arcsin((ANKLE_HEIGHT - TOE_HEIGHT) / length) + 0.7 * heel_up
         pitch = np.minimum(pitch, np.arcsin(np.clip((ankle[:, 1] - TOE_HEIGHT) / length, 0, 0.95)))
         pitch = np.where(rise > 0.02, pitch + np.minimum(rise * 3, 0.4), pitch)
-        joints[:, INDEX[f"{side}_foot"]] = ankle + length * (
+        joints[:, JOINT_INDEX[f"{side}_foot"]] = ankle + length * (
             facing * np.cos(pitch)[:, None] - np.array([0, 1.0, 0]) * np.sin(pitch)[:, None])
     return joints.astype(np.float32)

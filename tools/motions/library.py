@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.skeleton import HUMANML_FPS, HUMANML_MAX_FRAMES
+from latentman.shared.skeleton import HUMANML_FPS, HUMANML_MAX_FRAMES
 
 from .actions import PERFORM, TRAVELLING, Move, every_move, held_out, sample_move, stand
 from .gait import perform

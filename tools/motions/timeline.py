@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shared.skeleton import HUMANML_FPS
+from latentman.shared.skeleton import HUMANML_FPS
+from latentman.shared.vectors import smootherstep
 
 from .gait import Plan, Plant
 
@@ -67,15 +68,9 @@ class Passage:
         self.turn(f"{('left', 'right')[foot]}_{joint}", x, sign * np.asarray(y), sign * np.asarray(z))
 
 
-def smooth(x: np.ndarray | float) -> np.ndarray:
-    """0 to 1 over 0..1, flat at both ends."""
-    x = np.clip(x, 0, 1)
-    return x * x * x * (x * (6 * x - 15) + 10)
-
-
 def hold(t: np.ndarray, start: float, end: float, ease: float) -> np.ndarray:
     """0, then 1 between ``start`` and ``end``, then 0, each change within ``ease`` seconds inside."""
-    return smooth((t - start) / ease) * smooth((end - t) / ease)
+    return smootherstep((t - start) / ease) * smootherstep((end - t) / ease)
 
 
 def plan(passages: list[Passage]) -> Plan:

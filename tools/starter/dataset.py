@@ -14,11 +14,11 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from blender_addon.character.body_model import MANNEQUIN, BodyModel, load
-from blender_addon.motion.retarget import retarget
-from shared.depth import normalise_depth
-from shared.motion import Motion
-from shared.skeleton import SMPL_JOINTS
+from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
+from latentman.blender_addon.motion.retarget import retarget
+from latentman.shared.depth import normalise_depth
+from latentman.shared.motion import Motion
+from latentman.shared.skeleton import JOINT_INDEX
 from tools.motions.clips import CLIPS
 from tools.motions.gait import perform
 
@@ -49,23 +49,22 @@ class Example:
 
 def sample_pose(generator: np.random.Generator) -> np.ndarray:
     """(24, 3) local axis-angle rotations: anything from standing to a leap, arms mostly lowered."""
-    pose = np.zeros((len(SMPL_JOINTS), 3))
-    joint = {name: n for n, name in enumerate(SMPL_JOINTS)}
+    pose = np.zeros((len(JOINT_INDEX), 3))
     vigour = generator.choice([0.15, 0.6, 1.0], p=[0.2, 0.5, 0.3])
     swing = generator.normal(0, 0.55) * vigour
     for side, sign in (("left", 1.0), ("right", -1.0)):
         raised = generator.random() < 0.22
         down = generator.normal(1.25, 0.15) if not raised else generator.uniform(-1.2, 0.9)
-        pose[joint[f"{side}_shoulder"]] = (0.0, -sign * (-0.2 + generator.normal(0, 0.35) * vigour - sign * swing * 0.5),
+        pose[JOINT_INDEX[f"{side}_shoulder"]] = (0.0, -sign * (-0.2 + generator.normal(0, 0.35) * vigour - sign * swing * 0.5),
                                            -sign * down)
-        pose[joint[f"{side}_elbow"]] = (0.0, -sign * np.abs(generator.normal(0.35, 0.5)) * (0.4 + vigour), 0.0)
+        pose[JOINT_INDEX[f"{side}_elbow"]] = (0.0, -sign * np.abs(generator.normal(0.35, 0.5)) * (0.4 + vigour), 0.0)
         hip = -sign * swing + generator.normal(0, 0.15) * vigour - abs(generator.normal(0, 0.3)) * vigour
-        pose[joint[f"{side}_hip"]] = (hip, generator.normal(0, 0.1), sign * abs(generator.normal(0.03, 0.12)) * vigour)
-        pose[joint[f"{side}_knee"]] = (np.abs(generator.normal(0.15 + max(0.0, sign * swing), 0.5)) * vigour, 0, 0)
-        pose[joint[f"{side}_ankle"]] = (generator.normal(0, 0.15), 0, 0)
-        pose[joint[f"{side}_wrist"]] = generator.normal(0, 0.15, 3)
+        pose[JOINT_INDEX[f"{side}_hip"]] = (hip, generator.normal(0, 0.1), sign * abs(generator.normal(0.03, 0.12)) * vigour)
+        pose[JOINT_INDEX[f"{side}_knee"]] = (np.abs(generator.normal(0.15 + max(0.0, sign * swing), 0.5)) * vigour, 0, 0)
+        pose[JOINT_INDEX[f"{side}_ankle"]] = (generator.normal(0, 0.15), 0, 0)
+        pose[JOINT_INDEX[f"{side}_wrist"]] = generator.normal(0, 0.15, 3)
     for name in ("spine1", "spine2", "spine3", "neck", "head"):
-        pose[joint[name]] = generator.normal(0, 0.09, 3) * (0.3 + vigour)
+        pose[JOINT_INDEX[name]] = generator.normal(0, 0.09, 3) * (0.3 + vigour)
     return pose
 
 

@@ -10,8 +10,8 @@ import torch
 from diffusers import StableDiffusionControlNetPipeline
 from PIL import Image, ImageDraw
 
-from backend.models.registry import PRESETS
-from blender_addon.character.body_model import MANNEQUIN, load
+from latentman.backend.models.registry import PRESETS
+from latentman.blender_addon.character.body_model import MANNEQUIN, load
 
 from . import networks
 from .dataset import render

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from blender_addon.character.body_model import MANNEQUIN, load
+from latentman.blender_addon.character.body_model import MANNEQUIN, load
 
 from . import captions, networks
 from .scenery import SCENES

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from backend.motion.features import encode
-from backend.motion.network import FEATURES, MAX_FRAMES
+from latentman.backend.motion.features import encode
+from latentman.backend.motion.network import FEATURES, MAX_FRAMES
 from tools.motions.actions import CHOICES, DIRECTIONS, SIDES, Move
 from tools.motions.library import performance
 

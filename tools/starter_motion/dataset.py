@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from backend.motion.features import encode
-from backend.motion.network import FEATURES, MAX_FRAMES
+from latentman.backend.motion.features import encode
+from latentman.backend.motion.network import FEATURES, MAX_FRAMES
 from tools.motions.library import performance
 
 #: features that share one deviation, as in HumanML3D's statistics: root turn, root velocity, height, positions, rotations,

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from backend.motion.diffusion import Schedule
-from backend.motion.network import MDM, Architecture
+from latentman.backend.motion.diffusion import Schedule
+from latentman.backend.motion.network import MDM, Architecture
 from tools.starter import networks
 from tools.starter.training import Learner, LossLog, fading, progress
 

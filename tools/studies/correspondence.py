@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.video.correspondence import hungarian_matches, surface_matches
-from shared.shot import FramePasses
+from latentman.backend.video.correspondence import hungarian_matches, surface_matches
+from latentman.shared.shot import FramePasses
 
 from .figures import Setting, between_surfaces, passes_of, picture, true_places
 

@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from blender_addon.character.body_model import MANNEQUIN, BodyModel, load
-from shared.depth import normalise_depth
-from shared.shot import FramePasses
-from shared.skeleton import SMPL_JOINTS
+from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
+from latentman.shared.depth import normalise_depth
+from latentman.shared.shot import FramePasses
+from latentman.shared.skeleton import SMPL_JOINTS
 from tools.starter.rasteriser import Raster, rasterise
 
 #: the picture from which visibility is read is this many times finer

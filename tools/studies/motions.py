@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from backend.metrics.laboratory import Shot
-from backend.motion.registry import load
-from blender_addon.motion.feet import skating_ratio
-from blender_addon.motion.layouts import humanml_vectors
-from blender_addon.motion.readers import read
-from blender_addon.motion.retarget import retarget
-from shared.motion import Motion
-from shared.motion_request import MotionRequest
-from shared.skeleton import HUMANML_FPS, SMPL_PARENTS
+from latentman.backend.metrics.laboratory import Shot
+from latentman.backend.motion.registry import load
+from latentman.blender_addon.motion.feet import skating_ratio
+from latentman.blender_addon.motion.layouts import humanml_vectors
+from latentman.blender_addon.motion.readers import read
+from latentman.blender_addon.motion.retarget import retarget
+from latentman.shared.motion import Motion
+from latentman.shared.motion_request import MotionRequest
+from latentman.shared.skeleton import HUMANML_FPS, SMPL_PARENTS
 from tools.motions.clips import CLIPS
 from tools.motions.gait import TOE_HEIGHT, perform
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from backend.metrics.laboratory import Shot
-from blender_addon.motion.retarget import retarget
-from shared.motion import Motion
+from latentman.backend.metrics.laboratory import Shot
+from latentman.blender_addon.motion.retarget import retarget
+from latentman.shared.motion import Motion
 from tools.motions.clips import CLIPS
 from tools.motions.gait import perform
 

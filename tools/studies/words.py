@@ -7,7 +7,7 @@ import re
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from shared.shot import FramePasses
+from latentman.shared.shot import FramePasses
 from tools.starter.wardrobe import BOTTOMS, PALETTE, TOPS, WAIST
 
 #: light and shade that a colour may have and still be itself

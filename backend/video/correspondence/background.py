@@ -6,8 +6,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from shared.shot import FramePasses
-
+from ....shared.shot import FramePasses
 from .matches import Matches, centres, shrink
 from .surface import background_frames, match, reference_pixels
 

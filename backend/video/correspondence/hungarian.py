@@ -7,8 +7,7 @@ import os
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from shared.shot import FramePasses, ShotError
-
+from ....shared.shot import FramePasses, ShotError
 from .matches import Matches, centres, reference_of, shrink
 
 #: scale of the texture coordinates and of the local distance, as in an 8-bit IUV image

@@ -1,0 +1,39 @@
+"""``python backend/launch.py serve ...``: runs the backend of this very copy of the package, installed or not.
+
+Blender starts it this way in the Python that has the backend's packages: the folder around may have any name, and nothing
+beside it must become importable. Written so that an old Python can read it and say that it is too old.
+"""
+
+import importlib.util
+import os
+import sys
+
+OLDEST, NEWEST = (3, 11), (3, 14)
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def load_package():
+    """Make the folder that this file is in importable as ``latentman``."""
+    spec = importlib.util.spec_from_file_location("latentman", os.path.join(ROOT, "__init__.py"), submodule_search_locations=[ROOT])
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["latentman"] = package
+    spec.loader.exec_module(package)
+
+
+def main():
+    """Check the Python, then hand over to the command line; returns the exit code."""
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        sys.stderr.write(f"Python {sys.version_info[0]}.{sys.version_info[1]} runs here ({sys.executable}); LatentMan's backend needs "
+                         f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}. Choose another Python.
+")
+        return 2
+    # the folder of this script must not shadow anybody's modules
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != os.path.dirname(os.path.abspath(__file__))]
+    load_package()
+    from latentman.backend.__main__ import main as command_line
+
+    return command_line()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,10 @@
+"""A scene's time."""
+
+from __future__ import annotations
+
+import bpy
+
+
+def frame_rate(scene: bpy.types.Scene) -> float:
+    """Frames a second; Blender keeps it as a fraction, so that 29.97 is 30 / 1.001."""
+    return float(scene.render.fps / scene.render.fps_base)

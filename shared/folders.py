@@ -1,0 +1,38 @@
+"""Where the user's files are on this platform: configuration, data and logs.
+
+An environment variable of its own moves each; tests and studios with shared disks use that.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, LOG_ENVIRONMENT = "LATENTMAN_CONFIG", "LATENTMAN_DATA", "LATENTMAN_LOGS"
+_NAME = "latentman"
+
+
+def _folder(environment: str, usual: str) -> Path:
+    return Path(os.environ.get(environment) or usual)
+
+
+def config_folder() -> Path:
+    """``$LATENTMAN_CONFIG``, else the platform's folder for settings; the keys lie in it."""
+    return _folder(CONFIG_ENVIRONMENT, platformdirs.user_config_dir(_NAME, appauthor=False, roaming=True))
+
+
+def data_folder() -> Path:
+    """``$LATENTMAN_DATA``, else the platform's folder for data."""
+    return _folder(DATA_ENVIRONMENT, platformdirs.user_data_dir(_NAME, appauthor=False))
+
+
+def jobs_folder() -> Path:
+    """Where the job store keeps its jobs unless another folder is named."""
+    return data_folder() / "jobs"
+
+
+def log_folder() -> Path:
+    """``$LATENTMAN_LOGS``, else the platform's folder for logs."""
+    return _folder(LOG_ENVIRONMENT, platformdirs.user_log_dir(_NAME, appauthor=False))
