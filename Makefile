@@ -32,6 +32,7 @@ demo: setup
 	$(RUN) -m tools.demo
 
 lint: setup
+	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 

@@ -11,6 +11,13 @@ setup(
     # the manifest, which Blender reads as it is, is the one place for the version
     version=tomllib.loads((ROOT / "blender_manifest.toml").read_text(encoding="utf-8"))["version"],
     package_dir={"latentman": "."},
-    packages=["latentman", *(f"latentman.{name}" for name in find_packages(
-        str(ROOT), include=("backend", "backend.*", "blender_addon", "blender_addon.*", "shared", "shared.*")))],
+    packages=[
+        "latentman",
+        *(
+            f"latentman.{name}"
+            for name in find_packages(
+                str(ROOT), include=("backend", "backend.*", "blender_addon", "blender_addon.*", "shared", "shared.*")
+            )
+        ),
+    ],
 )

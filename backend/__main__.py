@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto",
-                        help="auto is half precision on CUDA")
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto", help="auto is half precision on CUDA"
+    )
     parser.add_argument("--compile", action="store_true", help="fuse the networks' operations; slow to begin, then quicker")
-    parser.add_argument("--offload", choices=("auto", "on", "off"), default="auto",
-                        help="keep on the GPU only the part that works; auto does so when the model would fill it")
+    parser.add_argument(
+        "--offload",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="keep on the GPU only the part that works; auto does so when the model would fill it",
+    )
 
 
 def _options(args: argparse.Namespace) -> LoadOptions:
@@ -51,8 +56,10 @@ def serve(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     except (OSError, zmq.ZMQError) as error:
-        print(f"{args.endpoint} cannot be used ({error}); connect to the backend that is running there, or choose another "
-              "address", file=sys.stderr)
+        print(
+            f"{args.endpoint} cannot be used ({error}); connect to the backend that is running there, or choose another address",
+            file=sys.stderr,
+        )
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())

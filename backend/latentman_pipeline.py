@@ -25,7 +25,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 
 from ..shared.manifest import PassesManifest
-from ..shared.shot import FramePasses, Method, ShotRequest, check_passes, check_request
+from ..shared.shot import FramePasses, Method, check_passes, check_request, make_request
 from .models.loading import ImageModel
 from .video.noise import initial_noise
 from .video.pipeline import Interrupted, ShotPipeline, Watch
@@ -48,12 +48,24 @@ class _LatentManMixin:
         """Stop the running call after its current step; it returns the frames that it is at as they are."""
         self._interrupt = True
 
-    def __call__(self, prompt: str, passes: FramePasses, num_inference_steps: int = 50, guidance_scale: float = 7.5,
-                 negative_prompt: str = "", method: Method | str = "latentman", controlnet_conditioning_scale: float = 1.0,
-                 generator: torch.Generator | list[torch.Generator] | None = None, latents: torch.Tensor | None = None,
-                 scheduler: str = "", background_prompt: str = "", controls: tuple[str, ...] = ("depth",),
-                 manifest: PassesManifest | None = None, output_type: str = "pil",
-                 callback_on_step_end: StepCallback | None = None) -> LatentManOutput:
+    def __call__(
+        self,
+        prompt: str,
+        passes: FramePasses,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        negative_prompt: str = "",
+        method: Method | str = "latentman",
+        controlnet_conditioning_scale: float = 1.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        scheduler: str = "",
+        background_prompt: str = "",
+        controls: tuple[str, ...] = ("depth",),
+        manifest: PassesManifest | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: StepCallback | None = None,
+    ) -> LatentManOutput:
         """Generate a clip whose frames fit ``passes``.
 
         ``method`` is a preset's name or a ``Method``. ``generator`` draws the first frame's noise, which all frames share, or
@@ -66,12 +78,22 @@ class _LatentManMixin:
         """
         count, height, width = passes.mask.shape
         chosen = {"method": method} if isinstance(method, Method) else {"preset": method}
-        request = ShotRequest(prompt=prompt, width=width, height=height, frames=tuple(range(1, count + 1)), fps=24.0,
-                              negative_prompt=negative_prompt, steps=num_inference_steps,
-                              # to a request 0 means the model's own scale, here as in diffusers it means none
-                              guidance_scale=max(guidance_scale, 1.0),
-                              control_scale=controlnet_conditioning_scale, scheduler=scheduler,
-                              background_prompt=background_prompt, manifest=manifest, **chosen)
+        request = make_request(
+            prompt,
+            width=width,
+            height=height,
+            frames=tuple(range(1, count + 1)),
+            fps=24.0,
+            negative_prompt=negative_prompt,
+            steps=num_inference_steps,
+            # to a request 0 means the model's own scale, here as in diffusers it means none
+            guidance_scale=max(guidance_scale, 1.0),
+            control_scale=controlnet_conditioning_scale,
+            scheduler=scheduler,
+            background_prompt=background_prompt,
+            manifest=manifest,
+            **chosen,
+        )
         check_request(request)
         passes = check_passes(request, passes.arrays())
         device = self._execution_device

@@ -23,8 +23,10 @@ def load_package():
 def main():
     """Check the Python, then hand over to the command line; returns the exit code."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        sys.stderr.write(f"Python {sys.version_info[0]}.{sys.version_info[1]} runs here ({sys.executable}); LatentMan's backend "
-                         f"needs {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}. Choose another Python.\n")
+        sys.stderr.write(
+            f"Python {sys.version_info[0]}.{sys.version_info[1]} runs here ({sys.executable}); LatentMan's backend "
+            f"needs {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}. Choose another Python.\n"
+        )
         return 2
     # the folder of this script must not shadow anybody's modules
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != os.path.dirname(os.path.abspath(__file__))]

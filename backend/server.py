@@ -76,8 +76,10 @@ class _Ticket:
 def check_endpoint(endpoint: str, extra_clients: set[bytes]) -> None:
     """``RefusedToBind`` for an address beyond loopback without a list of client keys."""
     if not is_loopback(endpoint) and not extra_clients:
-        raise RefusedToBind(f"{endpoint} can be reached from other machines; list the client keys that may connect with "
-                            "--clients FILE, or use 127.0.0.1.")
+        raise RefusedToBind(
+            f"{endpoint} can be reached from other machines; list the client keys that may connect with "
+            "--clients FILE, or use 127.0.0.1."
+        )
 
 
 class Server:
@@ -90,8 +92,7 @@ class Server:
         pair = keys.load_or_create(zmq.curve_keypair)
         self._authenticator = ThreadAuthenticator(self._context)
         self._authenticator.start()
-        self._authenticator.configure_curve_callback(
-            credentials_provider=_KnownClients({pair.client_public, *extra_clients}))
+        self._authenticator.configure_curve_callback(credentials_provider=_KnownClients({pair.client_public, *extra_clients}))
         self._router = self._context.socket(zmq.ROUTER)
         self._router.linger = 500
         self._router.sndhwm = 0
@@ -175,17 +176,27 @@ class Server:
             self._reply(client, Failed(ticket=message.ticket, code=error.code, message=str(error)))
             return
         except OSError as error:
-            self._reply(client, Failed(ticket=message.ticket, code="disk",
-                                       message=f"The job folder {self._store.root} cannot be written: {error}."))
+            self._reply(
+                client,
+                Failed(
+                    ticket=message.ticket, code="disk", message=f"The job folder {self._store.root} cannot be written: {error}."
+                ),
+            )
             return
         self._reply(client, Accepted(ticket=message.ticket, job=job.name))
         running = self._tickets.get(job.name)
         if running:
             running.clients.add(client)
             for index in job.finished_frames():
-                self._router.send_multipart([client, *encode(
-                    FrameResult(job=job.name, index=index, frame=job.request.frames[index]),
-                    {"image": job.read_frame(index)})])
+                self._router.send_multipart(
+                    [
+                        client,
+                        *encode(
+                            FrameResult(job=job.name, index=index, frame=job.request.frames[index]),
+                            {"image": job.read_frame(index)},
+                        ),
+                    ]
+                )
             return
         self._enqueue(_Ticket(job.name, lambda emit, stopped: run(job, self._models, emit, stopped), {client}))
 
@@ -196,8 +207,13 @@ class Server:
         except MotionError as error:
             self._reply(client, Failed(ticket=message.ticket, job=message.ticket, code="motion", message=str(error)))
             return
-        self._enqueue(_Ticket(message.ticket, lambda emit, stopped: self._motions.run(message.ticket, message.request, kept, emit,
-                                                                                     stopped), {client}))
+        self._enqueue(
+            _Ticket(
+                message.ticket,
+                lambda emit, stopped: self._motions.run(message.ticket, message.request, kept, emit, stopped),
+                {client},
+            )
+        )
 
     def _enqueue(self, ticket: _Ticket) -> None:
         self._tickets[ticket.name] = ticket
@@ -212,6 +228,7 @@ class Server:
             def emit(message: Message, arrays: dict[str, np.ndarray] | None) -> None:
                 last = not isinstance(message, Progress | FrameResult)
                 relay.send_multipart([job.encode(), b"1" if last else b"", *encode(message, arrays)])
+
             return emit
 
         while (ticket := self._waiting.get()) is not None:

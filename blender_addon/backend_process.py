@@ -22,13 +22,15 @@ class BackendProcess:
     def __init__(self, python: str, endpoint: str, jobs: Path | None = None) -> None:
         """Starts it; ``OSError`` when the Python cannot be run."""
         self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it lives as long as the process
-            "w+b", prefix="latentman-backend-", suffix=".log", delete=False)
+            "w+b", prefix="latentman-backend-", suffix=".log", delete=False
+        )
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         command = [python, str(LAUNCHER), "serve", "--endpoint", endpoint]
         if jobs:
             command += ["--jobs", str(jobs)]
-        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=self._log,
-                                         stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=self._log, stdin=subprocess.DEVNULL
+        )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 

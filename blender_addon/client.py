@@ -104,8 +104,11 @@ class BackendClient:
                         return
                     socket.send_multipart(parts, copy=False)
                 if not answered and time.monotonic() > deadline:
-                    self.events.put(ConnectionLost(f"No backend answers at {self.endpoint}; press Start or check the "
-                                                   "address in the preferences."))
+                    self.events.put(
+                        ConnectionLost(
+                            f"No backend answers at {self.endpoint}; press Start or check the address in the preferences."
+                        )
+                    )
                     return
         finally:
             socket.disable_monitor()
@@ -123,7 +126,6 @@ class BackendClient:
             self.events.put(ConnectionLost("The backend does not know this user's key; start it as the same user."))
             return True
         if event["event"] == zmq.EVENT_DISCONNECTED and answered:
-            self.events.put(ConnectionLost("The backend stopped; finished frames are kept. Start it and generate again to "
-                                           "go on."))
+            self.events.put(ConnectionLost("The backend stopped; finished frames are kept. Start it and generate again to go on."))
             return True
         return False

@@ -58,8 +58,10 @@ def connect(session: Session, endpoint: str | None) -> None:
     else:
         python = preferences.backend_python(bpy.context)
         if not python:
-            raise shot.ShotError("backend", "No Python for the backend is known; set LATENTMAN_PYTHON, choose one in the "
-                                            "preferences, or give --endpoint.")
+            raise shot.ShotError(
+                "backend",
+                "No Python for the backend is known; set LATENTMAN_PYTHON, choose one in the preferences, or give --endpoint.",
+            )
         session.start(python, "127.0.0.1:" + str(free_port()))
     wait_until(session, lambda: session.connected or bool(session.error), START_SECONDS)
     if not session.connected:
@@ -88,8 +90,18 @@ def _generate(args: argparse.Namespace) -> int:
         character = find_character(scene, args.character)
         connect(session, args.endpoint)
         session.generation = generation = Generation(
-            bpy.context, character, request, session.client, args.out, folder_per_job=False,
-            keep_passes=args.save_passes, subjects=args.subjects.upper(), keep_lent=True, alpha=args.alpha, on_message=out.show)
+            bpy.context,
+            character,
+            request,
+            session.client,
+            args.out,
+            folder_per_job=False,
+            keep_passes=args.save_passes,
+            subjects=args.subjects.upper(),
+            keep_lent=True,
+            alpha=args.alpha,
+            on_message=out.show,
+        )
         _finish(session, generation, interrupted)
         if generation.error:
             out.say("failed", code="generation", message=generation.error)
@@ -123,8 +135,16 @@ def _passes(args: argparse.Namespace) -> int:
         if not (8 <= width <= shot.MAX_SIDE and 8 <= height <= shot.MAX_SIDE):
             raise shot.ShotError("size", f"{width}x{height} is out of range; sides go from 8 to {shot.MAX_SIDE}.")
         console.check_writable(args.out)
-        job = PassRender(bpy.context, find_character(scene, args.character), _frames(args, scene), width, height,
-                         subjects=args.subjects.upper(), motion=args.motion, keep_lent=True)
+        job = PassRender(
+            bpy.context,
+            find_character(scene, args.character),
+            _frames(args, scene),
+            width,
+            height,
+            subjects=args.subjects.upper(),
+            motion=args.motion,
+            keep_lent=True,
+        )
         steps = job.steps()
         for done in steps:
             out.bar("rendering passes", done, job.total)
@@ -146,8 +166,7 @@ def _passes(args: argparse.Namespace) -> int:
 
 def _motion(args: argparse.Namespace) -> int:
     out, session, scene = console.Console(args.json), Session(), bpy.context.scene
-    request = motion_request.MotionRequest(args.text, args.seconds, args.seed, args.variants, args.guidance_scale, args.steps,
-                                           args.motion_model)
+    request = console.motion_request_from(args, args.motion_model)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
@@ -160,9 +179,14 @@ def _motion(args: argparse.Namespace) -> int:
                 console.check_writable(path.parent)
         connect(session, args.endpoint)
         session.making = making = MotionMaking(
-            armature, request, session.client, scene.frame_start, frame_rate(scene),
-            scene.latentman.keying.options(), on_message=lambda message: out.show(message) if isinstance(
-                message, messages.Progress) else None)
+            armature,
+            request,
+            session.client,
+            scene.frame_start,
+            frame_rate(scene),
+            scene.latentman.keying.options(),
+            on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
+        )
         _finish(session, making, interrupted)
         if making.cancelled:
             return 130
@@ -194,8 +218,12 @@ def _scene_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", help="like 1-24, 1-24:2 or 3,5,9; the scene's range when left out")
     parser.add_argument("--size", type=_size, default=(256, 256), metavar="WxH")
     parser.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
-    parser.add_argument("--subjects", choices=[kind.lower() for kind in KINDS], default="character",
-                        help="what is in the picture: the character, all rigged characters, or the whole scene")
+    parser.add_argument(
+        "--subjects",
+        choices=[kind.lower() for kind in KINDS],
+        default="character",
+        help="what is in the picture: the character, all rigged characters, or the whole scene",
+    )
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -44,10 +44,23 @@ def save_png(image: np.ndarray, path: Path) -> None:
 class Generation:
     """Renders a shot's passes, sends them, and stores the frames that come back as ``<folder>/<frame>.png``."""
 
-    def __init__(self, context: bpy.types.Context, character: bpy.types.Object | None, request: shot.ShotRequest,
-                 client: BackendClient, out: Path, *, folder_per_job: bool, keep_passes: Path | None = None,
-                 subjects: str = "CHARACTER", range_frames: tuple[int, ...] = (), keep_lent: bool = False, alpha: bool = False,
-                 quick: bool = False, on_message: Callable[[Any], None] | None = None) -> None:
+    def __init__(
+        self,
+        context: bpy.types.Context,
+        character: bpy.types.Object | None,
+        request: shot.ShotRequest,
+        client: BackendClient,
+        out: Path,
+        *,
+        folder_per_job: bool,
+        keep_passes: Path | None = None,
+        subjects: str = "CHARACTER",
+        range_frames: tuple[int, ...] = (),
+        keep_lent: bool = False,
+        alpha: bool = False,
+        quick: bool = False,
+        on_message: Callable[[Any], None] | None = None,
+    ) -> None:
         """``subjects``, ``range_frames``, ``keep_lent`` and ``quick`` as for ``PassRender``; ``alpha`` cuts the characters out.
 
         Raises ``ShotError`` for settings that cannot be run and for scenes that cannot be rendered.
@@ -68,8 +81,17 @@ class Generation:
         self._ticket = uuid.uuid4().hex
         #: the backend's name for this shot, once it has accepted it
         self.job = ""
-        self._render = PassRender(context, character, request.frames, request.width, request.height, subjects=subjects,
-                                  range_frames=range_frames, keep_lent=keep_lent, quick=quick)
+        self._render = PassRender(
+            context,
+            character,
+            request.frames,
+            request.width,
+            request.height,
+            subjects=subjects,
+            range_frames=range_frames,
+            keep_lent=keep_lent,
+            quick=quick,
+        )
         self._steps = self._render.steps()
         self._rendering, self._finished = True, False
         self._started = time.perf_counter()
@@ -173,8 +195,7 @@ class Generation:
         elif isinstance(message, messages.Finished):
             self.seconds["backend"] = time.perf_counter() - self._started
             self.report = message.report
-            passes_folder.write_atomically(self.folder / "report.json",
-                                           msgspec.json.format(msgspec.json.encode(message.report)))
+            passes_folder.write_atomically(self.folder / "report.json", msgspec.json.format(msgspec.json.encode(message.report)))
             for name, texture in arrays.items():
                 (self.folder / LOOK).mkdir(exist_ok=True)
                 save_png(texture, self.folder / LOOK / f"{name}.png")

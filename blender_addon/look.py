@@ -40,8 +40,9 @@ def put_on(bodies: list[bpy.types.Object], path: Path, name: str) -> bpy.types.M
     """
     for body in bodies:
         if not body.data.uv_layers:
-            raise shot.ShotError("character", f"{body.name} has no texture coordinates; unwrap it (U in edit mode), then generate "
-                                              "again.")
+            raise shot.ShotError(
+                "character", f"{body.name} has no texture coordinates; unwrap it (U in edit mode), then generate again."
+            )
     material = material_of(path, name)
     for body in bodies:
         slots = [slot.material for slot in body.material_slots]

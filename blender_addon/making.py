@@ -38,9 +38,17 @@ class MotionMaking:
     Without an armature only ``vectors`` (N, F, 263) are there in the end.
     """
 
-    def __init__(self, armature: bpy.types.Object | None, request: motion_request.MotionRequest, client: BackendClient, start: int,
-                 scene_fps: float, options: KeyOptions, edit: Edit | None = None,
-                 on_message: Callable[[messages.AnyMessage], None] | None = None) -> None:
+    def __init__(
+        self,
+        armature: bpy.types.Object | None,
+        request: motion_request.MotionRequest,
+        client: BackendClient,
+        start: int,
+        scene_fps: float,
+        options: KeyOptions,
+        edit: Edit | None = None,
+        on_message: Callable[[messages.AnyMessage], None] | None = None,
+    ) -> None:
         """Sends the request; ``MotionError`` for one that cannot be made."""
         motion_request.frame_count(request)
         self.request, self.stage, self.fraction = request, "making motion", 0.0
@@ -109,8 +117,11 @@ class MotionMaking:
         for n, row in reversed(list(enumerate(vectors, 1))):
             name = self.request.text if len(vectors) == 1 else f"{self.request.text} ({n})"
             motion = Motion(humanml_vectors(row), HUMANML_FPS, f"text, model {self.request.model}", name)
-            action = self._merged(armature, motion) if self._edit else apply_motion(
-                armature, motion, self._start, self._fps, self._options)
+            action = (
+                self._merged(armature, motion)
+                if self._edit
+                else apply_motion(armature, motion, self._start, self._fps, self._options)
+            )
             action[TEXT], action[SEED], action[SOURCE] = self.request.text, self.request.seed, motion.source
             made.append(action)
         self.actions = made[::-1]
@@ -123,7 +134,8 @@ class MotionMaking:
         timed = Motion(keeping.between(joints, np.linspace(0, len(joints) - 1, count)), self._fps, motion.source, motion.text)
         posed, _ = pose_motion(edit.rig, timed, KeyOptions(foot_lock=self._options.foot_lock, plants=self._options.plants))
         whole = keeping.merged(edit.motion, posed, self._fps, edit.keep)
-        action = new_action(armature, channels(edit.rig, whole, self._options.root), edit.start, f"{edit.name} remade",
-                            self._options, edit.rig)
+        action = new_action(
+            armature, channels(edit.rig, whole, self._options.root), edit.start, f"{edit.name} remade", self._options, edit.rig
+        )
         action[RATE] = HUMANML_FPS
         return action

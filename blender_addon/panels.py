@@ -190,9 +190,15 @@ class EditMotionPanel(_Box):
         """Buttons, each of which makes a new Action; the plants, editable."""
         settings, layout = properties.of(context), self.layout
         grid = layout.grid_flow(columns=2, even_columns=True, align=True)
-        for name, icon in (("smooth_motion", "MOD_SMOOTH"), ("loop_motion", "FILE_REFRESH"), ("trim_motion", "ARROW_LEFTRIGHT"),
-                           ("join_motions", "TRACKING_FORWARDS"), ("reduce_keys", "KEYFRAME"), ("add_ik", "CON_KINEMATIC"),
-                           ("remove_ik", "BONE_DATA")):
+        for name, icon in (
+            ("smooth_motion", "MOD_SMOOTH"),
+            ("loop_motion", "FILE_REFRESH"),
+            ("trim_motion", "ARROW_LEFTRIGHT"),
+            ("join_motions", "TRACKING_FORWARDS"),
+            ("reduce_keys", "KEYFRAME"),
+            ("add_ik", "CON_KINEMATIC"),
+            ("remove_ik", "BONE_DATA"),
+        ):
             grid.operator(f"latentman.{name}", icon=icon)
         row = layout.row(align=True)
         row.prop(settings.keying, "plant_speed")
@@ -242,8 +248,19 @@ class AdvancedPanel(_Box):
         settings = properties.of(context)
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("steps", "guidance_scale", "control_scale", "scheduler", "matching", "background_prompt", "keep_background",
-                     "character_only", "width", "height", "output"):
+        for name in (
+            "steps",
+            "guidance_scale",
+            "control_scale",
+            "scheduler",
+            "matching",
+            "background_prompt",
+            "keep_background",
+            "character_only",
+            "width",
+            "height",
+            "output",
+        ):
             column.prop(settings, name)
 
 
@@ -310,7 +327,18 @@ class ResultPanel(_Box):
         row.operator("latentman.open_folder", text="", icon="FILE_FOLDER")
 
 
-CLASSES = (BackendPanel, CharacterPanel, RigPanel, MotionPanel, MotionSettingsPanel, KeyingPanel, EditMotionPanel, LookPanel,
-           AdvancedPanel, GeneratePanel, ResultPanel)
+CLASSES = (
+    BackendPanel,
+    CharacterPanel,
+    RigPanel,
+    MotionPanel,
+    MotionSettingsPanel,
+    KeyingPanel,
+    EditMotionPanel,
+    LookPanel,
+    AdvancedPanel,
+    GeneratePanel,
+    ResultPanel,
+)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

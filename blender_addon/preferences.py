@@ -19,12 +19,15 @@ class LatentManPreferences(bpy.types.AddonPreferences):
 
     bl_idname = PACKAGE
 
-    python: StringProperty(name="Backend Python", subtype="FILE_PATH",
-                           description="A Python that has the packages of requirements.txt; empty tries LATENTMAN_PYTHON")
-    endpoint: StringProperty(name="Address", default=DEFAULT_ENDPOINT,
-                             description="Where the backend listens, as host:port")
-    smpl: StringProperty(name="SMPL Model", subtype="FILE_PATH",
-                         description="Your own SMPL .pkl or .npz file, offered by Load SMPL")
+    python: StringProperty(
+        name="Backend Python",
+        subtype="FILE_PATH",
+        description="A Python that has the packages of requirements.txt; empty tries LATENTMAN_PYTHON",
+    )
+    endpoint: StringProperty(name="Address", default=DEFAULT_ENDPOINT, description="Where the backend listens, as host:port")
+    smpl: StringProperty(
+        name="SMPL Model", subtype="FILE_PATH", description="Your own SMPL .pkl or .npz file, offered by Load SMPL"
+    )
 
     def draw(self, context):
         """The preferences' layout."""

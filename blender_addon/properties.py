@@ -27,8 +27,11 @@ from .motion.readers import BUNDLED, read
 from .timing import frame_rate
 
 PRESET_ITEMS = (
-    ("surface", "Surface", "All frames share one texture on the character's exact surface, which a few key frames settle: the "
-                           "steadiest, and quick"),
+    (
+        "surface",
+        "Surface",
+        "All frames share one texture on the character's exact surface, which a few key frames settle: the steadiest, and quick",
+    ),
     ("surface_fast", "Surface, Fast", "As Surface with at most four key frames and fewer steps for the others: for trying out"),
     ("surface_quality", "Surface, Every Frame", "As Surface, but every frame helps to settle the texture: slower"),
     ("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
@@ -47,8 +50,9 @@ def _clips(self, context):  # Blender needs the strings kept alive, hence the mo
     if not _clip_items:
         try:
             file = read(BUNDLED)
-            _clip_items.extend((str(n), text, f"{file.lengths[n]} frames at {HUMANML_FPS:g} fps")
-                               for n, text in enumerate(file.texts))
+            _clip_items.extend(
+                (str(n), text, f"{file.lengths[n]} frames at {HUMANML_FPS:g} fps") for n, text in enumerate(file.texts)
+            )
         except MotionError:
             _clip_items.append(("0", "no bundled clips", "The extension is incomplete; install it again"))
     return _clip_items
@@ -71,8 +75,7 @@ class LatentManResult(bpy.types.PropertyGroup):
     start: IntProperty(name="First Frame")
     step: IntProperty(name="Frame Step", default=1)
     count: IntProperty(name="Frames")
-    hmse: FloatProperty(name="Flicker",
-                        description="Mean squared difference of matched surface points in consecutive frames")
+    hmse: FloatProperty(name="Flicker", description="Mean squared difference of matched surface points in consecutive frames")
 
 
 class LatentManPlant(bpy.types.PropertyGroup):
@@ -107,29 +110,64 @@ def fill_bones(armature: bpy.types.Object, mapping: dict[str, str]) -> None:
 class LatentManKeying(bpy.types.PropertyGroup):
     """How motions become keyframes."""
 
-    target: EnumProperty(name="Write To", items=(
-        ("ACTION", "New Action", "A new Action takes the place of the one in use, which is kept"),
-        ("NLA", "NLA Strip", "A strip on a new track; the Action in use stays in use"),
-        ("LAYER", "Below My Tweaks", "The base of a stack: keys that you set afterwards are a layer above it, and stay when "
-                                     "another motion is imported")))
-    root: EnumProperty(name="Root", items=(
-        ("BONE", "Pelvis Bone", "The pelvis bone carries the path"), ("OBJECT", "Object", "The armature object carries it"),
-        ("IN_PLACE", "In Place", "The character stays where it begins")))
-    rotation: EnumProperty(name="Rotation", items=(
-        ("QUATERNION", "Quaternion", "No gimbal lock"), ("EULER", "Euler XYZ", "Curves that are easy to read")))
-    foot_lock: EnumProperty(name="Foot Lock", items=(
-        ("off", "Off", "Feet as the motion has them"), ("soft", "Soft", "Most of the sliding is taken away"),
-        ("hard", "Hard", "Planted feet do not move at all")))
-    tolerance: FloatProperty(name="Key Bound", default=0.0, min=0.0, max=100.0, precision=1,
-                             description="Leave out keys as long as hands, feet and head stay within so many millimetres; "
-                                         "0 keys every frame")
-    keep_rate: BoolProperty(name="Keep File's Frames", description="Key the motion's own frames instead of one each frame of "
-                                                                   "the scene")
-    plant_speed: FloatProperty(name="Speed", default=PlantSettings.speed, min=0.01, max=5.0,
-                               description="A foot stands while it is slower than this many metres a second, plus three "
-                                           "quarters of the body's own speed")
-    plant_height: FloatProperty(name="Height", default=PlantSettings.height, min=0.001, max=0.5, unit="LENGTH",
-                                description="A foot stands while its toes are lower than this above where they rest")
+    target: EnumProperty(
+        name="Write To",
+        items=(
+            ("ACTION", "New Action", "A new Action takes the place of the one in use, which is kept"),
+            ("NLA", "NLA Strip", "A strip on a new track; the Action in use stays in use"),
+            (
+                "LAYER",
+                "Below My Tweaks",
+                "The base of a stack: keys that you set afterwards are a layer above it, and stay when another motion is imported",
+            ),
+        ),
+    )
+    root: EnumProperty(
+        name="Root",
+        items=(
+            ("BONE", "Pelvis Bone", "The pelvis bone carries the path"),
+            ("OBJECT", "Object", "The armature object carries it"),
+            ("IN_PLACE", "In Place", "The character stays where it begins"),
+        ),
+    )
+    rotation: EnumProperty(
+        name="Rotation",
+        items=(("QUATERNION", "Quaternion", "No gimbal lock"), ("EULER", "Euler XYZ", "Curves that are easy to read")),
+    )
+    foot_lock: EnumProperty(
+        name="Foot Lock",
+        items=(
+            ("off", "Off", "Feet as the motion has them"),
+            ("soft", "Soft", "Most of the sliding is taken away"),
+            ("hard", "Hard", "Planted feet do not move at all"),
+        ),
+    )
+    tolerance: FloatProperty(
+        name="Key Bound",
+        default=0.0,
+        min=0.0,
+        max=100.0,
+        precision=1,
+        description="Leave out keys as long as hands, feet and head stay within so many millimetres; 0 keys every frame",
+    )
+    keep_rate: BoolProperty(
+        name="Keep File's Frames", description="Key the motion's own frames instead of one each frame of the scene"
+    )
+    plant_speed: FloatProperty(
+        name="Speed",
+        default=PlantSettings.speed,
+        min=0.01,
+        max=5.0,
+        description="A foot stands while it is slower than this many metres a second, plus three quarters of the body's own speed",
+    )
+    plant_height: FloatProperty(
+        name="Height",
+        default=PlantSettings.height,
+        min=0.001,
+        max=0.5,
+        unit="LENGTH",
+        description="A foot stands while its toes are lower than this above where they rest",
+    )
 
     def plant_settings(self) -> PlantSettings:
         """When a foot counts as planted."""
@@ -137,79 +175,146 @@ class LatentManKeying(bpy.types.PropertyGroup):
 
     def options(self) -> KeyOptions:
         """The options that these settings describe."""
-        return KeyOptions(root=self.root, foot_lock=self.foot_lock, euler=self.rotation == "EULER", target=self.target,
-                          tolerance=self.tolerance / 1000, keep_rate=self.keep_rate, plants=self.plant_settings())
+        return KeyOptions(
+            root=self.root,
+            foot_lock=self.foot_lock,
+            euler=self.rotation == "EULER",
+            target=self.target,
+            tolerance=self.tolerance / 1000,
+            keep_rate=self.keep_rate,
+            plants=self.plant_settings(),
+        )
 
 
 class LatentManMotion(bpy.types.PropertyGroup):
     """What motion is asked for."""
 
-    text: StringProperty(name="Text", default="a person walks forward, then waves with the right hand",
-                         description="What the person does; | between sentences that follow each other")
-    seconds: FloatProperty(name="Duration", default=4.0, min=0.5, max=motion_request.MAX_SECONDS, precision=1, unit="TIME_ABSOLUTE",
-                           description="Seconds; more than 9.8 are made in passages that go over into each other")
+    text: StringProperty(
+        name="Text",
+        default="a person walks forward, then waves with the right hand",
+        description="What the person does; | between sentences that follow each other",
+    )
+    seconds: FloatProperty(
+        name="Duration",
+        default=4.0,
+        min=0.5,
+        max=motion_request.MAX_SECONDS,
+        precision=1,
+        unit="TIME_ABSOLUTE",
+        description="Seconds; more than 9.8 are made in passages that go over into each other",
+    )
     seed: IntProperty(name="Seed", default=1, min=0, description="The same seed and settings give the same motions")
     variants: IntProperty(name="Variants", default=1, min=1, max=16, description="Takes to choose from, each an Action")
-    guidance_scale: FloatProperty(name="Guidance", default=0.0, min=0.0, max=20.0,
-                                  description="How strongly the sentence is followed; 0 is the model's own")
-    model: StringProperty(name="Model", default="starter",
-                          description="starter, the folder of an MDM checkpoint, or a name that a package of the backend's adds")
+    guidance_scale: FloatProperty(
+        name="Guidance", default=0.0, min=0.0, max=20.0, description="How strongly the sentence is followed; 0 is the model's own"
+    )
+    model: StringProperty(
+        name="Model",
+        default="starter",
+        description="starter, the folder of an MDM checkpoint, or a name that a package of the backend's adds",
+    )
 
     def request(self, seconds: float) -> motion_request.MotionRequest:
         """The request that these settings describe."""
-        return motion_request.MotionRequest(self.text, round(seconds, 3), self.seed, self.variants, round(self.guidance_scale, 4),
-                                            model=self.model.strip() or "starter")
+        return motion_request.MotionRequest(
+            self.text,
+            round(seconds, 3),
+            self.seed,
+            self.variants,
+            round(self.guidance_scale, 4),
+            model=self.model.strip() or "starter",
+        )
 
 
 class LatentManSettings(bpy.types.PropertyGroup):
     """The panel's settings, in the order of the work."""
 
-    character: PointerProperty(name="Character", type=bpy.types.Object, poll=is_character,
-                               description="The armature or mesh that is dressed by the image model")
+    character: PointerProperty(
+        name="Character",
+        type=bpy.types.Object,
+        poll=is_character,
+        description="The armature or mesh that is dressed by the image model",
+    )
     clip: EnumProperty(name="Clip", items=_clips, description="A motion that comes with the extension")
     motion: PointerProperty(type=LatentManMotion)
     keying: PointerProperty(type=LatentManKeying)
     plants: CollectionProperty(type=LatentManPlant)
-    prompt: StringProperty(name="Prompt", default="a man in a red shirt and blue jeans, on a beach",
-                           description="What the character and the place look like")
+    prompt: StringProperty(
+        name="Prompt",
+        default="a man in a red shirt and blue jeans, on a beach",
+        description="What the character and the place look like",
+    )
     negative_prompt: StringProperty(name="Negative", description="What should not be seen")
     seed: IntProperty(name="Seed", default=1, min=0, description="The same seed and settings give the same frames")
-    model: StringProperty(name="Model", default="starter",
-                          description="starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")
+    model: StringProperty(
+        name="Model", default="starter", description="starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET"
+    )
     preset: EnumProperty(name="Preset", items=PRESET_ITEMS, description="How frames are kept consistent")
     steps: IntProperty(name="Steps", default=20, min=1, max=shot.MAX_STEPS, description="Denoising steps")
-    guidance_scale: FloatProperty(name="Guidance", default=0.0, min=0.0, max=30.0,
-                                  description="How strongly the prompt is followed; 0 is the model's own, 1 switches guidance off "
-                                              "and halves the time")
-    control_scale: FloatProperty(name="Control", default=1.0, min=0.0, max=2.0,
-                                 description="How strongly the depth decides where the body is")
-    background_prompt: StringProperty(name="Background", description="What is around the character, when the prompt shall be the "
-                                                                     "character's alone; needs a third more time")
-    keep_background: BoolProperty(name="Keep Background", default=False,
-                                  description="The same background on every frame; it follows a moving camera when the whole scene "
-                                              "is in the picture")
-    character_only: BoolProperty(name="Character Only", default=False,
-                                 description="Frames are transparent around the character, to lie over other strips")
-    matching: EnumProperty(name="Matching", items=(
-        ("PRESET", "Preset's Own", ""), ("surface", "Surface", "Exact, from the surface's rest positions"),
-        ("hungarian", "Hungarian", "The paper's, within each body part")), description="How corresponding pixels are found")
-    scheduler: EnumProperty(name="Scheduler", items=tuple(
-        (name.upper() or "MODEL", label, text) for name, label, text in (
-            ("", "Model's Own", "DDIM, or what a few-step model was made with"), ("ddim", "DDIM", "The paper's"),
-            ("dpm++", "DPM++ 2M", "Good pictures in fewer steps"), ("euler", "Euler", ""),
-            ("lcm", "LCM", "For models distilled to few steps"), ("tcd", "TCD", "For models distilled to few steps"))))
+    guidance_scale: FloatProperty(
+        name="Guidance",
+        default=0.0,
+        min=0.0,
+        max=30.0,
+        description="How strongly the prompt is followed; 0 is the model's own, 1 switches guidance off and halves the time",
+    )
+    control_scale: FloatProperty(
+        name="Control", default=1.0, min=0.0, max=2.0, description="How strongly the depth decides where the body is"
+    )
+    background_prompt: StringProperty(
+        name="Background",
+        description="What is around the character, when the prompt shall be the character's alone; needs a third more time",
+    )
+    keep_background: BoolProperty(
+        name="Keep Background",
+        default=False,
+        description="The same background on every frame; it follows a moving camera when the whole scene is in the picture",
+    )
+    character_only: BoolProperty(
+        name="Character Only", default=False, description="Frames are transparent around the character, to lie over other strips"
+    )
+    matching: EnumProperty(
+        name="Matching",
+        items=(
+            ("PRESET", "Preset's Own", ""),
+            ("surface", "Surface", "Exact, from the surface's rest positions"),
+            ("hungarian", "Hungarian", "The paper's, within each body part"),
+        ),
+        description="How corresponding pixels are found",
+    )
+    scheduler: EnumProperty(
+        name="Scheduler",
+        items=tuple(
+            (name.upper() or "MODEL", label, text)
+            for name, label, text in (
+                ("", "Model's Own", "DDIM, or what a few-step model was made with"),
+                ("ddim", "DDIM", "The paper's"),
+                ("dpm++", "DPM++ 2M", "Good pictures in fewer steps"),
+                ("euler", "Euler", ""),
+                ("lcm", "LCM", "For models distilled to few steps"),
+                ("tcd", "TCD", "For models distilled to few steps"),
+            )
+        ),
+    )
     width: IntProperty(name="Width", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame width")
     height: IntProperty(name="Height", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame height")
     subjects: EnumProperty(name="Show", items=SUBJECT_ITEMS, description="What the image model sees of the scene")
-    only_changed: BoolProperty(name="Only Changed Frames", default=True,
-                               description="When the same settings were generated before, keep the frames whose pose, camera and "
-                                           "surroundings are as they were, and make the others to match them")
+    only_changed: BoolProperty(
+        name="Only Changed Frames",
+        default=True,
+        description="When the same settings were generated before, keep the frames whose pose, camera and "
+        "surroundings are as they were, and make the others to match them",
+    )
     use_scene_range: BoolProperty(name="Scene Range", default=True, description="Generate the scene's frame range")
     frame_start: IntProperty(name="Start", default=1, description="First frame to generate")
     frame_end: IntProperty(name="End", default=24, description="Last frame to generate")
     frame_step: IntProperty(name="Step", default=1, min=1, description="Generate every so many frames")
-    output: StringProperty(name="Output", subtype="DIR_PATH", default="//latentman",
-                           description="Folder for finished frames; an unsaved file uses the temporary folder")
+    output: StringProperty(
+        name="Output",
+        subtype="DIR_PATH",
+        default="//latentman",
+        description="Folder for finished frames; an unsaved file uses the temporary folder",
+    )
     results: CollectionProperty(type=LatentManResult)
     active_result: IntProperty(name="Active Result")
 
@@ -221,17 +326,28 @@ class LatentManSettings(bpy.types.PropertyGroup):
 
     def request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
         """The request that these settings describe."""
-        method = shot.METHODS[self.preset]
+        method = own = shot.METHODS[self.preset]
         if self.keep_background:
             method = msgspec.structs.replace(method, background=shot.Background())
         if self.matching != "PRESET":
             method = msgspec.structs.replace(method, matching=self.matching)
-        return shot.ShotRequest(
-            prompt=self.prompt, negative_prompt=self.negative_prompt, width=self.width, height=self.height, frames=frames,
-            fps=frame_rate(scene), seed=self.seed, model=self.model.strip() or "starter",
-            preset=self.preset, steps=self.steps, guidance_scale=self.guidance_scale, control_scale=self.control_scale,
-            method=None if method == shot.METHODS[self.preset] else method, background_prompt=self.background_prompt.strip(),
-            scheduler="" if self.scheduler == "MODEL" else self.scheduler.lower())
+        return shot.make_request(
+            self.prompt,
+            frames,
+            frame_rate(scene),
+            negative_prompt=self.negative_prompt,
+            background_prompt=self.background_prompt.strip(),
+            width=self.width,
+            height=self.height,
+            seed=self.seed,
+            model=self.model.strip() or "starter",
+            preset=self.preset,
+            method=None if method == own else method,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            control_scale=self.control_scale,
+            scheduler="" if self.scheduler == "MODEL" else self.scheduler.lower(),
+        )
 
     def with_look(self, request: shot.ShotRequest) -> shot.ShotRequest:
         """The request with the look that it is to keep: the character's own, or that of the last shot with these settings."""
@@ -240,8 +356,13 @@ class LatentManSettings(bpy.types.PropertyGroup):
             return msgspec.structs.replace(request, look=kept)
         digest = settings_digest(request)
         for result in reversed(self.results):
-            if self.only_changed and result.job and result.settings == digest and self.character is not None \
-                    and result.character == self.character.name:
+            if (
+                self.only_changed
+                and result.job
+                and result.settings == digest
+                and self.character is not None
+                and result.character == self.character.name
+            ):
                 return msgspec.structs.replace(request, look=result.job, look_optional=True)
         return request
 

@@ -121,8 +121,9 @@ class Session:
 
     def _welcome(self, message: messages.Welcome) -> None:
         if message.version != version.VERSION:
-            self.error = (f"The backend is version {message.version}, the extension {version.VERSION}; update them to the "
-                          "same version.")
+            self.error = (
+                f"The backend is version {message.version}, the extension {version.VERSION}; update them to the same version."
+            )
             self.stop()
             return
         self.status = f"running · {message.device}"

@@ -10,7 +10,7 @@ def soft_alpha(mask: np.ndarray) -> np.ndarray:
     seen = (mask > 0).astype(np.float32)
     padded = np.pad(seen, 1, mode="edge")
     height, width = seen.shape
-    total = sum(padded[y:y + height, x:x + width] for y in range(3) for x in range(3))
+    total = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
     return np.asarray(total / 9, np.float32)
 
 

@@ -10,66 +10,49 @@ from typing import Any, TextIO
 
 import msgspec
 
+from .arguments import add_method_arguments, add_settings, given_settings, method_from
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
-from .shot import GRADIENTS, MATCHINGS, METHODS, PRESETS, SCHEDULERS, Background, Guidance, ShotError, ShotRequest
+from .motion_request import MotionRequest
+from .settings import SettingError, settings_of, with_settings
+from .shot import ShotError, ShotRequest, make_request
 
 
 def add_motion_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``MotionRequest``, but for the model."""
-    parser.add_argument("text", help='such as "a person waves with the right hand"; | between sentences that follow each other')
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--variants", type=int, default=1)
-    parser.add_argument("--guidance-scale", type=float, default=0.0, help="how closely the text is followed; 0 is the model's own")
-    parser.add_argument("--steps", type=int, default=0, help="deterministic steps; 0 is the model's own chain")
+    parser.add_argument("text", help=next(settings_of(MotionRequest)).setting.help)
+    add_settings(parser, MotionRequest, leave_out=("text", "model"))
+
+
+def motion_request_from(args: argparse.Namespace, model: str) -> MotionRequest:
+    """The request that the arguments describe."""
+    return with_settings(MotionRequest(args.text, model=model), given_settings(args, MotionRequest))
 
 
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``ShotRequest``, and those of output."""
-    parser.add_argument("--prompt", required=True, help="what the character and the place look like")
-    parser.add_argument("--negative-prompt", default="", help="what should not be seen")
-    parser.add_argument("--preset", default="surface", choices=PRESETS)
-    parser.add_argument("--model", default="starter", help="starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance-scale", type=float, default=0.0,
-                        help="how closely the prompt is followed; 0 is the model's own, 1 switches guidance off")
-    parser.add_argument("--control-scale", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scheduler", default="", choices=SCHEDULERS, help="the model's own when left out")
-    parser.add_argument("--background-prompt", default="", help="what is around the character; the prompt is then its alone")
-    parser.add_argument("--keep-background", action="store_true", help="share the background over all frames")
-    parser.add_argument("--rho", type=float, help="step length of the pixel guidance; the preset's own when left out")
-    parser.add_argument("--gradient", choices=GRADIENTS, help="what the pixel guidance is differentiated through")
-    parser.add_argument("--no-alignment", action="store_true", help="switch Spatial Latent Alignment off")
-    parser.add_argument("--no-guidance", action="store_true", help="switch Pixel-Wise Guidance off")
-    parser.add_argument("--matching", choices=MATCHINGS, help="how pixels are matched; the preset's own when left out")
-    parser.add_argument("--look", default="", help="keep the look of an earlier shot: its folder of frames, or its job's name; "
-                                                   "of a shot with the same settings only changed frames are made")
+    add_settings(parser, ShotRequest, leave_out=("width", "height", "fps"))
+    add_method_arguments(parser)
+    parser.add_argument(
+        "--look",
+        default="",
+        help="keep the look of an earlier shot: its folder of frames, or its job's name; "
+        "of a shot with the same settings only changed frames are made",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the frames")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
 
 
-def request_from(args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float,
-                 manifest: PassesManifest | None = None) -> ShotRequest:
-    """The request that the arguments describe."""
-    method = METHODS[args.preset]
-    if args.no_alignment or args.no_guidance:
-        method = msgspec.structs.replace(
-            method, alignment=None if args.no_alignment else method.alignment,
-            guidance=None if args.no_guidance else method.guidance)
-    changes = {name: value for name, value in (("rho", args.rho), ("gradient", args.gradient)) if value is not None}
-    if changes:
-        method = msgspec.structs.replace(method, guidance=msgspec.structs.replace(method.guidance or Guidance(), **changes))
-    if args.keep_background:
-        method = msgspec.structs.replace(method, background=Background())
-    if args.matching:
-        method = msgspec.structs.replace(method, matching=args.matching)
-    return ShotRequest(prompt=args.prompt, negative_prompt=args.negative_prompt, width=width, height=height, frames=frames,
-                       fps=fps, seed=args.seed, model=args.model, preset=args.preset, steps=args.steps,
-                       guidance_scale=args.guidance_scale, control_scale=args.control_scale,
-                       method=None if method == METHODS[args.preset] else method, scheduler=args.scheduler,
-                       background_prompt=args.background_prompt, manifest=manifest, look=job_of(args.look))
+def request_from(
+    args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
+) -> ShotRequest:
+    """The request that the arguments describe. Raises ``ShotError`` for techniques that cannot be read."""
+    request = make_request(args.prompt, frames, fps, **given_settings(args, ShotRequest) | {"width": width, "height": height})
+    try:
+        method = method_from(args, request.preset)
+    except SettingError as error:
+        raise ShotError("method", str(error)) from error
+    return msgspec.structs.replace(request, method=method, manifest=manifest, look=job_of(args.look))
 
 
 def job_of(look: str) -> str:
@@ -80,8 +63,10 @@ def job_of(look: str) -> str:
     try:
         return str(json.loads((folder / "report.json").read_text())["job"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ShotError("look", f"{folder} has no report of a finished shot; give the folder that a shot was generated into.",
-                        ) from error
+        raise ShotError(
+            "look",
+            f"{folder} has no report of a finished shot; give the folder that a shot was generated into.",
+        ) from error
 
 
 def parse_frames(text: str) -> tuple[int, ...]:

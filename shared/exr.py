@@ -33,8 +33,8 @@ def _attributes(data: bytes) -> tuple[dict[str, bytes], int]:
     while data[at] != 0:
         name, at = _text(data, at)
         _, at = _text(data, at)
-        size, = struct.unpack_from("<i", data, at)
-        out[name] = data[at + 4:at + 4 + size]
+        (size,) = struct.unpack_from("<i", data, at)
+        out[name] = data[at + 4 : at + 4 + size]
         at += 4 + size
     return out, at + 1
 
@@ -79,10 +79,10 @@ def _pixels(data: bytes, start: int, channels: list[tuple], top: int, height: in
         y, size = struct.unpack_from("<ii", data, int(offset))
         first = y - top
         count = min(per_chunk, height - first)
-        packed = data[int(offset) + 8:int(offset) + 8 + size]
+        packed = data[int(offset) + 8 : int(offset) + 8 + size]
         if first < 0 or count <= 0 or len(packed) != size:
             raise ValueError("its lines are incomplete")
-        out[first:first + count] = np.frombuffer(_unpacked(packed, count * line.itemsize), line, count)
+        out[first : first + count] = np.frombuffer(_unpacked(packed, count * line.itemsize), line, count)
     return {name: out[name] for name, *_ in channels}
 
 
@@ -106,7 +106,7 @@ def read_channels(path: Path) -> dict[str, np.ndarray]:
         at = 0
         while attributes["channels"][at] != 0:
             name, at = _text(attributes["channels"], at)
-            kind, = struct.unpack_from("<i", attributes["channels"], at)
+            (kind,) = struct.unpack_from("<i", attributes["channels"], at)
             channels.append((name, PIXEL_TYPES[kind], (width,)))
             at += 16
         return _pixels(data, start, channels, top, height, compression)
@@ -119,23 +119,35 @@ def encode_channels(channels: dict[str, np.ndarray]) -> bytes:
     kinds = {dtype: number for number, dtype in PIXEL_TYPES.items()}
     names = sorted(channels)
     height, width = channels[names[0]].shape
-    listed = b"".join(name.encode("latin1") + b"\0" + struct.pack("<iB3xii", kinds[channels[name].dtype], 0, 1, 1)
-                      for name in names) + b"\0"
+    listed = (
+        b"".join(name.encode("latin1") + b"\0" + struct.pack("<iB3xii", kinds[channels[name].dtype], 0, 1, 1) for name in names)
+        + b"\0"
+    )
     window = struct.pack("<4i", 0, 0, width - 1, height - 1)
-    attributes = (("channels", "chlist", listed), ("compression", "compression", bytes([ZIP])), ("dataWindow", "box2i", window),
-                  ("displayWindow", "box2i", window), ("lineOrder", "lineOrder", b"\0"),
-                  ("pixelAspectRatio", "float", struct.pack("<f", 1.0)),
-                  ("screenWindowCenter", "v2f", struct.pack("<2f", 0.0, 0.0)),
-                  ("screenWindowWidth", "float", struct.pack("<f", 1.0)))
-    header = struct.pack("<ii", MAGIC, VERSION) + b"".join(
-        name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value)) + value
-        for name, kind, value in attributes) + b"\0"
+    attributes = (
+        ("channels", "chlist", listed),
+        ("compression", "compression", bytes([ZIP])),
+        ("dataWindow", "box2i", window),
+        ("displayWindow", "box2i", window),
+        ("lineOrder", "lineOrder", b"\0"),
+        ("pixelAspectRatio", "float", struct.pack("<f", 1.0)),
+        ("screenWindowCenter", "v2f", struct.pack("<2f", 0.0, 0.0)),
+        ("screenWindowWidth", "float", struct.pack("<f", 1.0)),
+    )
+    header = (
+        struct.pack("<ii", MAGIC, VERSION)
+        + b"".join(
+            name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value)) + value
+            for name, kind, value in attributes
+        )
+        + b"\0"
+    )
     lines = np.empty(height, np.dtype([(name, channels[name].dtype, (width,)) for name in names]))
     for name in names:
         lines[name] = channels[name]
     chunks = []
     for y in range(0, height, CHUNK_LINES[ZIP]):
-        packed = _packed(lines[y:y + CHUNK_LINES[ZIP]].tobytes())
+        packed = _packed(lines[y : y + CHUNK_LINES[ZIP]].tobytes())
         chunks.append(struct.pack("<ii", y, len(packed)) + packed)
     sizes = np.array([len(chunk) for chunk in chunks], np.uint64)
     first = len(header) + 8 * len(chunks)

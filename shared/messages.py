@@ -121,8 +121,9 @@ class Failed(Message, frozen=True):
     ticket: str = ""
 
 
-AnyMessage = (Hello | Welcome | Submit | MakeMotion | MotionMade | Accepted | Cancel | Progress | FrameResult | Finished | Cancelled
-              | Failed)
+AnyMessage = (
+    Hello | Welcome | Submit | MakeMotion | MotionMade | Accepted | Cancel | Progress | FrameResult | Finished | Cancelled | Failed
+)
 
 
 class _ArraySpec(msgspec.Struct, frozen=True):
@@ -163,8 +164,11 @@ def decode(parts: list[bytes]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
     except (msgspec.MsgspecError, IndexError) as error:
         raise WireError("malformed", "The message has no readable header.") from error
     if version != PROTOCOL:
-        raise WireError("protocol", f"The other side speaks protocol {version}, this one {PROTOCOL}; "
-                                    "update the extension and the backend to the same version.")
+        raise WireError(
+            "protocol",
+            f"The other side speaks protocol {version}, this one {PROTOCOL}; "
+            "update the extension and the backend to the same version.",
+        )
     try:
         envelope = _decoder.decode(parts[0])
     except msgspec.MsgspecError as error:

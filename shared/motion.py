@@ -93,5 +93,6 @@ def checked(joints: np.ndarray, fps: float, source: str, text: str = "", rotatio
         raise MotionError(f"{source} has joints {np.abs(joints).max():.3g} m away, which is no motion of a person.")
     if not 0 < fps <= MAX_FPS:
         raise MotionError(f"{source} gives a frame rate of {fps:g}; enter the right one, between 1 and {MAX_FPS:g}.")
-    return Motion(np.asarray(joints, np.float64), float(fps), source, text,
-                  None if rotations is None else np.asarray(rotations, np.float64))
+    return Motion(
+        np.asarray(joints, np.float64), float(fps), source, text, None if rotations is None else np.asarray(rotations, np.float64)
+    )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
 
 from .motion import MotionError
 from .passes_folder import write_atomically
+from .settings import Setting, SettingError, check_settings
 from .skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, HUMANML_MAX_FRAMES
 
 MIN_FRAMES, MAX_SECONDS, MAX_VARIANTS = 10, 40.0, 64
@@ -22,16 +23,33 @@ ROOT, LOWER, UPPER = 0, 1, 2
 
 
 class MotionRequest(msgspec.Struct, frozen=True):
-    """What is asked for. ``steps`` 0 runs the model's whole chain, other values that many deterministic steps; ``guidance_scale`` 0
-    is the model's own; ``text`` may hold several sentences with ``|`` between them, which share the time evenly."""
+    """What is asked for; ``text`` may hold several sentences with ``|`` between them, which share the time evenly."""
 
-    text: str
-    seconds: float = 4.0
-    seed: int = 0
-    variants: int = 1
-    guidance_scale: float = 0.0
-    steps: int = 0
-    model: str = "starter"
+    text: Annotated[
+        str,
+        Setting(
+            "Text", 'What the person does, such as "a person waves with the right hand"; | between sentences that follow each other'
+        ),
+    ]
+    seconds: Annotated[
+        float,
+        Setting(
+            "Duration",
+            "Seconds; more than 9.8 are made in passages that go over into each other",
+            ge=MIN_FRAMES / HUMANML_FPS,
+            le=MAX_SECONDS,
+            unit="s",
+        ),
+    ] = 4.0
+    seed: Annotated[int, Setting("Seed", "The same seed and settings give the same motions", ge=0, le=2**31 - 1)] = 0
+    variants: Annotated[int, Setting("Variants", "Takes to choose from, each an Action", ge=1, le=MAX_VARIANTS, soft_max=16)] = 1
+    guidance_scale: Annotated[
+        float, Setting("Guidance", "How closely the text is followed; 0 is the model's own", ge=0, le=100, soft_max=20)
+    ] = 0.0
+    steps: Annotated[int, Setting("Steps", "Deterministic steps; 0 is the model's own chain", ge=0, le=1000)] = 0
+    model: Annotated[
+        str, Setting("Model", "starter, the folder of an MDM checkpoint, or a name that a package of the backend's adds")
+    ] = "starter"
 
 
 @dataclass(frozen=True)
@@ -46,8 +64,14 @@ class Kept:
 def save_made(path: Path, vectors: np.ndarray, request: MotionRequest) -> None:
     """Write made motions (N, F, 263) as the ``.npz`` that the add-on reads: ``vectors``, ``fps``, ``text``, ``seed``, ``model``."""
     buffer = io.BytesIO()
-    np.savez(buffer, vectors=vectors, fps=np.float32(HUMANML_FPS), text=np.array(request.text), seed=np.int64(request.seed),
-             model=np.array(request.model))
+    np.savez(
+        buffer,
+        vectors=vectors,
+        fps=np.float32(HUMANML_FPS),
+        text=np.array(request.text),
+        seed=np.int64(request.seed),
+        model=np.array(request.model),
+    )
     write_atomically(path, buffer.getvalue())
 
 
@@ -60,17 +84,13 @@ def frame_count(request: MotionRequest) -> int:
     """The frames of a request; ``MotionError`` for what no motion model makes."""
     if not sentences(request):
         raise MotionError("The text is empty; describe what the person does.")
-    frames = round(request.seconds * HUMANML_FPS) if math.isfinite(request.seconds) else 0
-    if not MIN_FRAMES <= frames <= MAX_SECONDS * HUMANML_FPS:
-        raise MotionError(f"{request.seconds:g} seconds are out of range; choose {MIN_FRAMES / HUMANML_FPS:g} to {MAX_SECONDS:g}.")
+    try:
+        check_settings(request)
+    except SettingError as error:
+        raise MotionError(str(error)) from error
+    frames = round(request.seconds * HUMANML_FPS)
     if frames < MIN_FRAMES * len(sentences(request)):
         raise MotionError(f"{len(sentences(request))} sentences do not fit into {request.seconds:g} seconds; give them more time.")
-    if not 1 <= request.variants <= MAX_VARIANTS:
-        raise MotionError(f"{request.variants} variants are out of range; choose 1 to {MAX_VARIANTS}.")
-    if not (math.isfinite(request.guidance_scale) and 0 <= request.guidance_scale <= 100):
-        raise MotionError(f"A guidance scale of {request.guidance_scale} is out of range; choose 0 to 100.")
-    if not 0 <= request.steps <= 1000:
-        raise MotionError(f"{request.steps} steps are out of range; choose 0 (all) to 1000.")
     return frames
 
 
@@ -81,7 +101,11 @@ def check_kept(request: MotionRequest, arrays: dict[str, np.ndarray]) -> Kept | 
     frames = frame_count(request)
     if frames > HUMANML_MAX_FRAMES:
         raise MotionError(f"Parts of a motion can be kept in at most {HUMANML_MAX_FRAMES / HUMANML_FPS:g} seconds; trim it first.")
-    if set(arrays) != {"joints", "parts"} or arrays["joints"].shape != (frames, HUMANML_JOINT_COUNT, 3) or (
-            arrays["parts"].shape != (frames, 3)) or not np.isfinite(arrays["joints"]).all():
+    if (
+        set(arrays) != {"joints", "parts"}
+        or arrays["joints"].shape != (frames, HUMANML_JOINT_COUNT, 3)
+        or (arrays["parts"].shape != (frames, 3))
+        or not np.isfinite(arrays["joints"]).all()
+    ):
         raise MotionError(f"The motion to keep does not have {frames} frames of {HUMANML_JOINT_COUNT} joints.")
     return Kept(arrays["joints"].astype(np.float32), arrays["parts"].astype(bool))

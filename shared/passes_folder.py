@@ -17,14 +17,29 @@ from .depth import metres
 from .manifest import CameraEntry, PartEntry, PassesManifest, PersonEntry, SurfaceEntry
 from .shot import EXTRA_LAYOUT, PASS_LAYOUT, FramePasses, ShotError
 
-__all__ = ["CameraEntry", "PartEntry", "PassesManifest", "PersonEntry", "SurfaceEntry", "frame_path", "load", "save",
-           "write_atomically"]
+__all__ = [
+    "CameraEntry",
+    "PartEntry",
+    "PassesManifest",
+    "PersonEntry",
+    "SurfaceEntry",
+    "frame_path",
+    "load",
+    "save",
+    "write_atomically",
+]
 MANIFEST = "passes.json"
 #: pass -> its channels, in the order of the array's last axis
 CHANNELS: dict[str, tuple[str, ...]] = {
-    "depth": ("control.depth",), "mask": ("id.character",), "uv": ("uv.U", "uv.V"), "rest": ("rest.X", "rest.Y", "rest.Z"),
-    "part": ("id.part",), "object_index": ("id.object",), "normal": ("normal.X", "normal.Y", "normal.Z"),
-    "position": ("position.X", "position.Y", "position.Z"), "motion": ("motion.X", "motion.Y"),
+    "depth": ("control.depth",),
+    "mask": ("id.character",),
+    "uv": ("uv.U", "uv.V"),
+    "rest": ("rest.X", "rest.Y", "rest.Z"),
+    "part": ("id.part",),
+    "object_index": ("id.object",),
+    "normal": ("normal.X", "normal.Y", "normal.Z"),
+    "position": ("position.X", "position.Y", "position.Z"),
+    "motion": ("motion.X", "motion.Y"),
 }
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
 from .manifest import PassesManifest
+from .settings import Choice, Setting, SettingError, check_settings, with_settings
 
 #: per-frame arrays of a shot: name -> (dtype, trailing dimensions after (frames, height, width))
 PASS_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -29,12 +31,10 @@ EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
     "motion": ("float32", (2,)),
 }
 MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
-PRESETS = ("latentman", "surface", "surface_fast", "surface_quality", "cross_frame", "per_frame")
-REFERENCES = ("prev", "first", "prev_new")
-MATCHINGS = ("hungarian", "surface")
-GRADIENTS = ("full", "decoder", "linear")
-#: "" is the model's own way: DDIM, or the scheduler that a few-step model was distilled with
-SCHEDULERS = ("", "ddim", "dpm++", "euler", "lcm", "tcd")
+_FROM, _UNTIL = (
+    Setting(label, f"Share of the steps {verb} which it works, 0 to 1", ge=0, le=1)
+    for label, verb in (("From", "from"), ("Until", "up to"))
+)
 
 
 class ShotError(ValueError):
@@ -48,132 +48,276 @@ class ShotError(ValueError):
 class Alignment(msgspec.Struct, frozen=True):
     """Spatial Latent Alignment: on the first ``until`` share of the steps, against ``reference`` frames."""
 
-    until: float = 0.4
-    reference: str = "prev_new"
+    until: Annotated[float, _UNTIL] = 0.4
+    reference: Annotated[
+        str,
+        Setting(
+            "Reference",
+            "Which frame each frame's latents are copied from",
+            choices=(
+                Choice("prev", "Previous", "The frame before"),
+                Choice("first", "First", "The first frame"),
+                Choice("prev_new", "Previous, Matched", "The frame before, with the matches that it had itself, as in the paper"),
+            ),
+        ),
+    ] = "prev_new"
 
 
 class Guidance(msgspec.Struct, frozen=True):
     """Pixel-Wise Guidance on the steps between two shares of the schedule.
 
     ``rho`` is the step length, ``resolution`` the side in pixels on which pictures are compared, 0 for half the frame.
-    ``gradient`` flows through decoder and UNet (``full``, as in the paper), through the decoder only (``decoder``), or
-    through a linear map fitted to it, at the latents' resolution (``linear``).
     """
 
-    start: float = 0.4
-    until: float = 0.6
-    rho: float = 0.01
-    resolution: int = 0
-    gradient: str = "full"
+    start: Annotated[float, _FROM] = 0.4
+    until: Annotated[float, _UNTIL] = 0.6
+    rho: Annotated[float, Setting("Rho", "Step length of the pixel guidance", ge=0, le=1e6)] = 0.01
+    resolution: Annotated[
+        int, Setting("Resolution", "Side on which pictures are compared; 0 is half the frame", ge=0, le=MAX_SIDE, unit="px")
+    ] = 0
+    gradient: Annotated[
+        str,
+        Setting(
+            "Gradient",
+            "What the pixel guidance is differentiated through",
+            choices=(
+                Choice("full", "Full", "Decoder and UNet, as in the paper"),
+                Choice("decoder", "Decoder", "The decoder only"),
+                Choice("linear", "Linear", "A linear map fitted to the decoder, at the latents' resolution"),
+            ),
+        ),
+    ] = "full"
 
 
 class Background(msgspec.Struct, frozen=True):
     """The background shared over frames: on the first ``until`` share of the steps its latents are those of the first frame,
     at the same pixel or, where surroundings were rendered, at the same place of the world."""
 
-    until: float = 0.8
+    until: Annotated[float, _UNTIL] = 0.8
 
 
 class Fusion(msgspec.Struct, frozen=True):
-    """Clean predictions fused on the surface between two shares of the steps, so that all frames show one texture.
+    """Clean predictions fused on the surface between two shares of the steps, so that all frames show one texture."""
 
-    ``full_steps`` of the fusions go through the auto-encoder, which keeps detail and costs as much as two or three steps of
-    denoising each (0 sends every step through it); up to the share ``coarse`` of the steps the others are fused in the
-    colours of the latents themselves, which costs nothing and keeps no detail. ``sharpness`` is how much the better sight
-    of a point counts at the end: 0 takes the mean, which is smooth and blurred.
-    ``finish`` locks the finished frames' detail to the texture; ``shading`` is how much of a frame's own light stays.
-    """
+    start: Annotated[float, _FROM] = 0.0
+    until: Annotated[float, _UNTIL] = 1.0
+    full_steps: Annotated[
+        int,
+        Setting(
+            "Full Steps",
+            "Fusions that go through the auto-encoder, which keeps detail and costs as much as two or three steps of "
+            "denoising each; 0 sends every step through it",
+            ge=0,
+            le=MAX_STEPS,
+        ),
+    ] = 4
+    coarse: Annotated[
+        float,
+        Setting(
+            "Coarse Until",
+            "Share of the steps up to which the others are fused in the colours of the latents themselves, which costs "
+            "nothing and keeps no detail",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.25
+    sharpness: Annotated[
+        float,
+        Setting(
+            "Sharpness",
+            "How much the better view of a point counts at the end; 0 takes the mean, which is smooth and blurred",
+            ge=0,
+            le=1000,
+        ),
+    ] = 20.0
+    finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
+    shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 1.0
 
-    start: float = 0.0
-    until: float = 1.0
-    full_steps: int = 4
-    coarse: float = 0.25
-    sharpness: float = 20.0
-    finish: bool = True
-    shading: float = 1.0
 
+class Keyframes(msgspec.Struct, frozen=True):
+    """Key frames are made together; every other frame begins with their texture, under the noise of the last ``strength`` share
+    of the steps, and keeps to it."""
 
-class Keys(msgspec.Struct, frozen=True):
-    """Key frames: up to ``count`` frames that between them show the surface are made together; every other frame begins with
-    their texture, under the noise of the last ``strength`` share of the steps, and keeps to it.
-
-    A key frame shows at least the share ``least_gain`` of the surface that the key frames before it do not. Frames that begin
-    with the texture know what the words ask for: only with ``guided`` do they also go through the second pass of classifier-free
-    guidance, which doubles their cost.
-    """
-
-    count: int = 8
-    strength: float = 0.2
-    least_gain: float = 0.03
-    guided: bool = False
+    count: Annotated[
+        int, Setting("Count", "Up to so many frames, which between them show the surface, are made together", ge=1, le=MAX_FRAMES)
+    ] = 8
+    strength: Annotated[float, Setting("Strength", "Share of the steps that the other frames go through", ge=1e-6, le=1)] = 0.2
+    least_gain: Annotated[
+        float,
+        Setting(
+            "Least Gain", "A key frame shows at least this share of the surface that the key frames before it do not", ge=0, le=1
+        ),
+    ] = 0.03
+    guided: Annotated[
+        bool,
+        Setting(
+            "Guided", "The other frames, too, go through the second pass of classifier-free guidance, which doubles their cost"
+        ),
+    ] = False
 
 
 class Method(msgspec.Struct, frozen=True):
-    """The parts a preset is composed of; None switches a part off.
+    """The techniques a preset is composed of; None switches one off.
 
-    ``matching`` finds the pixels that alignment and guidance bring together: ``hungarian`` as in the paper, or ``surface``,
-    the exact one. ``surface_noise`` is the share of the first noise's variance that sticks to surfaces and to the place; with 0
-    ``shared_noise`` alone decides.
+    ``plugins`` are techniques of other packages by name, with their settings.
     """
 
-    shared_noise: bool = True
-    cross_frame_attention: bool = True
+    shared_noise: Annotated[bool, Setting("Shared Noise", "Every frame begins with the same noise")] = True
+    surface_noise: Annotated[
+        float,
+        Setting(
+            "Surface Noise",
+            "Share of the first noise's variance that sticks to surfaces and to the place; with 0 the shared noise alone decides",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.0
+    cross_frame_attention: Annotated[
+        bool, Setting("Cross-Frame Attention", "Every frame's self-attention looks at the first frame")
+    ] = True
+    matching: Annotated[
+        str,
+        Setting(
+            "Matching",
+            "How corresponding pixels are found for alignment and pixel guidance",
+            choices=(
+                Choice("hungarian", "Hungarian", "The paper's, within each body part"),
+                Choice("surface", "Surface", "Exact, from the surface's rest positions"),
+            ),
+        ),
+    ] = "hungarian"
     alignment: Alignment | None = None
     guidance: Guidance | None = None
-    matching: str = "hungarian"
     background: Background | None = None
     fusion: Fusion | None = None
-    keys: Keys | None = None
-    surface_noise: float = 0.0
+    keyframes: Keyframes | None = None
+    plugins: dict[str, dict[str, bool | int | float | str]] = {}
 
 
 METHODS: dict[str, Method] = {
-    "latentman": Method(alignment=Alignment(), guidance=Guidance()),
-    "surface": Method(matching="surface", background=Background(1.0), fusion=Fusion(), keys=Keys()),
-    "surface_fast": Method(matching="surface", background=Background(1.0), fusion=Fusion(full_steps=2), keys=Keys(4, 0.1)),
+    "surface": Method(matching="surface", background=Background(1.0), fusion=Fusion(), keyframes=Keyframes()),
+    "surface_fast": Method(
+        matching="surface", background=Background(1.0), fusion=Fusion(full_steps=2), keyframes=Keyframes(4, 0.1)
+    ),
     "surface_quality": Method(matching="surface", background=Background(1.0), fusion=Fusion()),
+    "latentman": Method(alignment=Alignment(), guidance=Guidance()),
     "cross_frame": Method(),
     "per_frame": Method(shared_noise=False, cross_frame_attention=False),
 }
 
 
-class ShotRequest(msgspec.Struct, frozen=True):
+class Text(msgspec.Struct, frozen=True):
+    """What is said to the image model."""
+
+    prompt: Annotated[str, Setting("Prompt", "What the character and the place look like")]
+    negative_prompt: Annotated[str, Setting("Negative", "What should not be seen")] = ""
+    background_prompt: Annotated[
+        str,
+        Setting(
+            "Background", "What is around the character, when the prompt is to be the character's alone; needs a third more time"
+        ),
+    ] = ""
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How the image model is sampled."""
+
+    model: Annotated[str, Setting("Model", "starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")] = "starter"
+    seed: Annotated[int, Setting("Seed", "The same seed and settings give the same frames", ge=0, le=2**31 - 1)] = 0
+    steps: Annotated[int, Setting("Steps", "Denoising steps", ge=1, le=MAX_STEPS, soft_max=100)] = 20
+    guidance_scale: Annotated[
+        float,
+        Setting(
+            "Guidance",
+            "How closely the prompt is followed; 0 is the model's own, 1 switches guidance off and halves the time",
+            ge=0,
+            le=1000,
+            soft_max=30,
+        ),
+    ] = 0.0
+    control_scale: Annotated[
+        float, Setting("Control", "How strongly the depth decides where the body is", ge=0, le=1000, soft_max=2)
+    ] = 1.0
+    scheduler: Annotated[
+        str,
+        Setting(
+            "Scheduler",
+            "How the steps are taken",
+            choices=(
+                Choice("", "Model's Own", "DDIM, or what a few-step model was made with"),
+                Choice("ddim", "DDIM", "The paper's"),
+                Choice("dpm++", "DPM++ 2M", "Good pictures in fewer steps"),
+                Choice("euler", "Euler", "Plain and robust"),
+                Choice("lcm", "LCM", "For models distilled to few steps"),
+                Choice("tcd", "TCD", "For models distilled to few steps"),
+            ),
+        ),
+    ] = ""
+
+
+_SIDE = dict(ge=8, le=MAX_SIDE, unit="px")
+
+
+class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides how a shot looks, apart from its passes.
 
-    ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own. ``background_prompt`` describes
-    what is around the characters when the prompt shall be theirs alone. ``manifest`` describes the passes; ControlNets for
-    normals and poses need it. ``guidance_scale`` 0 is the model's own, 1 is none. ``look`` names a finished job whose look the
+    ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own. ``manifest`` describes the passes;
+    ControlNets for normals and poses need it. ``look`` names a finished job whose look the
     characters keep; where all else is the same, its unchanged frames are taken over and only the others are made. With
     ``look_optional`` a look that cannot be kept is made anew instead of being an error.
     """
 
-    prompt: str
-    width: int
-    height: int
-    frames: tuple[int, ...]
-    fps: float
-    negative_prompt: str = ""
-    seed: int = 0
-    model: str = "starter"
-    preset: str = "latentman"
-    steps: int = 20
-    guidance_scale: float = 0.0
-    control_scale: float = 1.0
+    text: Text
+    sampling: Sampling = Sampling()
+    preset: Annotated[
+        str,
+        Setting(
+            "Preset",
+            "How frames are kept consistent",
+            choices=(
+                Choice(
+                    "surface",
+                    "Surface",
+                    "All frames share one texture on the character's exact surface, which a few key frames settle: "
+                    "the steadiest, and quick",
+                ),
+                Choice(
+                    "surface_fast",
+                    "Surface, Fast",
+                    "As Surface with at most four key frames and fewer steps for the others: for trying out",
+                ),
+                Choice(
+                    "surface_quality", "Surface, Every Frame", "As Surface, but every frame helps to settle the texture: slower"
+                ),
+                Choice("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
+                Choice("cross_frame", "Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent"),
+                Choice("per_frame", "Per frame", "Every frame on its own: flickers, useful for comparison"),
+            ),
+        ),
+    ] = "surface"
     method: Method | None = None
-    scheduler: str = ""
-    background_prompt: str = ""
+    width: Annotated[int, Setting("Width", "Frame width", **_SIDE)] = 256
+    height: Annotated[int, Setting("Height", "Frame height", **_SIDE)] = 256
+    frames: tuple[int, ...]
+    fps: Annotated[float, Setting("Frame Rate", "Frames a second", ge=0, le=1000)]
     manifest: PassesManifest | None = None
     look: str = ""
     look_optional: bool = False
 
     def resolved_method(self) -> Method:
-        """The parts to run."""
+        """The techniques to run."""
         return self.method if self.method is not None else METHODS[self.preset]
 
     def settings(self) -> ShotRequest:
         """Everything that decides the look, whatever the frames: requests with equal settings can share one."""
-        return msgspec.structs.replace(self, look="", look_optional=False, frames=(), fps=0.0, manifest=None, preset="",
-                                       method=self.resolved_method())
+        return msgspec.structs.replace(
+            self, look="", look_optional=False, frames=(), fps=0.0, manifest=None, preset="", method=self.resolved_method()
+        )
+
+
+def make_request(prompt: str, frames: tuple[int, ...], fps: float, **changes: Any) -> ShotRequest:
+    """A request from settings by their names, wherever in it they stand."""
+    return with_settings(ShotRequest(text=Text(prompt), frames=frames, fps=fps), changes)
 
 
 @dataclass(frozen=True)
@@ -217,45 +361,25 @@ class FramePasses:
 
 def check_request(request: ShotRequest) -> None:
     """Raise ``ShotError`` for settings that cannot be run."""
-    if not request.prompt.strip():
+    if not request.text.prompt.strip():
         raise ShotError("prompt", "The prompt is empty; describe the character and the place.")
-    if request.preset not in PRESETS:
-        raise ShotError("preset", f"There is no preset '{request.preset}'; choose one of {', '.join(PRESETS)}.")
+    try:
+        check_settings(msgspec.structs.replace(request, method=None))
+    except SettingError as error:
+        raise ShotError(error.name, str(error)) from error
     if not 1 <= len(request.frames) <= MAX_FRAMES:
         raise ShotError("frames", f"The shot has {len(request.frames)} frames; it needs 1 to {MAX_FRAMES}.")
-    if not (8 <= request.width <= MAX_SIDE and 8 <= request.height <= MAX_SIDE):
-        raise ShotError("size", f"{request.width}x{request.height} is out of range; sides go from 8 to {MAX_SIDE}.")
-    if not 1 <= request.steps <= MAX_STEPS:
-        raise ShotError("steps", f"{request.steps} steps are out of range; choose 1 to {MAX_STEPS}.")
-    for name in ("guidance_scale", "control_scale", "fps"):
-        value = getattr(request, name)
-        if not (np.isfinite(value) and 0 <= value <= 1000):
-            raise ShotError(name, f"The {name.replace('_', ' ')} {value} is out of range; choose 0 to 1000.")
     method = request.resolved_method()
-    for name, value, known in (("matching", method.matching, MATCHINGS), ("scheduler", request.scheduler, SCHEDULERS),
-                               ("gradient", method.guidance.gradient if method.guidance else "full", GRADIENTS)):
-        if value not in known:
-            raise ShotError("method", f"The {name} '{value}' is unknown; use one of {', '.join(filter(None, known))}.")
-    for part in (method.alignment, method.guidance, method.background, method.fusion):
-        if part and not (np.isfinite(part.until) and 0 <= part.until <= 1):
-            raise ShotError("method", f"A share of the steps of {part.until} is out of range; choose 0 to 1.")
-    if method.guidance and not (np.isfinite(method.guidance.rho) and 0 <= method.guidance.rho <= 1e6):
-        raise ShotError("method", f"A rho of {method.guidance.rho} is out of range; choose 0 to 1000000.")
-    if not (np.isfinite(method.surface_noise) and 0 <= method.surface_noise <= 1):
-        raise ShotError("method", f"A share of noise on the surface of {method.surface_noise} is out of range; choose 0 to 1.")
-    if method.keys:
-        if not method.fusion or method.alignment or method.guidance:
-            raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
-        if method.keys.count < 1 or not 0 < method.keys.strength <= 1 or not 0 <= method.keys.least_gain <= 1:
-            raise ShotError("method", "Key frames need a count of at least 1, and a strength above 0 and up to 1.")
+    try:
+        check_settings(method)
+    except SettingError as error:
+        raise ShotError("method", str(error)) from error
+    if method.keyframes and (not method.fusion or method.alignment or method.guidance):
+        raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
     if request.look and not re.fullmatch("[0-9a-f]{24}", request.look):
         raise ShotError("look", f"'{request.look[:40]}' is no look; it is the name of a finished job, 24 digits and letters.")
     if request.look and not method.fusion and not request.look_optional:
         raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or make a new look.")
-    alignment = method.alignment
-    if alignment and alignment.reference not in REFERENCES:
-        raise ShotError("method", f"The alignment reference '{alignment.reference}' is unknown; use one of "
-                                  f"{', '.join(REFERENCES)}.")
 
 
 def check_passes(request: ShotRequest, arrays: dict[str, np.ndarray]) -> FramePasses:
@@ -267,8 +391,10 @@ def check_passes(request: ShotRequest, arrays: dict[str, np.ndarray]) -> FramePa
     for name, (dtype, trailing) in found.items():
         array, wanted = arrays[name], (len(request.frames), request.height, request.width, *trailing)
         if array.shape != wanted or array.dtype != np.dtype(dtype):
-            raise ShotError("passes", f"The pass '{name}' is {array.dtype}{list(array.shape)}, expected "
-                                      f"{dtype}{list(wanted)}; render the passes again.")
+            raise ShotError(
+                "passes",
+                f"The pass '{name}' is {array.dtype}{list(array.shape)}, expected {dtype}{list(wanted)}; render the passes again.",
+            )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ShotError("passes", f"The pass '{name}' contains values that are not numbers; render it again.")
     return FramePasses(**{name: arrays[name] for name in found})

@@ -36,9 +36,15 @@ def arrays(kind: str = "smpl", betas: int = 10, vertices: int = 420, seed: int =
         regressor[joint, close] = np.linalg.lstsq(system, np.append(joints[joint], 1.0), rcond=None)[0]
     faces = np.arange(vertices // 3 * 3).reshape(-1, 3)
     table = np.array([parents, range(count)]).astype(np.uint32)
-    return {"v_template": points, "f": faces.astype(np.uint32), "weights": weights, "J_regressor": regressor,
-            "kintree_table": table, "shapedirs": rng.normal(0, 0.01, (vertices, 3, betas)),
-            "posedirs": rng.normal(0, 0.004, (vertices, 3, 9 * (count - 1)))}
+    return {
+        "v_template": points,
+        "f": faces.astype(np.uint32),
+        "weights": weights,
+        "J_regressor": regressor,
+        "kintree_table": table,
+        "shapedirs": rng.normal(0, 0.01, (vertices, 3, betas)),
+        "posedirs": rng.normal(0, 0.004, (vertices, 3, 9 * (count - 1))),
+    }
 
 
 def _skeleton(count: int) -> tuple[np.ndarray, list[int]]:
@@ -75,7 +81,8 @@ def write_python2_pickle(path: Path, data: dict[str, np.ndarray]) -> None:
     wrapped.x = data["shapedirs"]  # type: ignore[attr-defined]
     sys.modules |= {"chumpy": package, "chumpy.ch": module}
     try:
-        path.write_bytes(pickle.dumps(data | {"shapedirs": wrapped, "J_regressor": sparse.csc_matrix(data["J_regressor"])},
-                                      protocol=2))
+        path.write_bytes(
+            pickle.dumps(data | {"shapedirs": wrapped, "J_regressor": sparse.csc_matrix(data["J_regressor"])}, protocol=2)
+        )
     finally:
         del sys.modules["chumpy"], sys.modules["chumpy.ch"]

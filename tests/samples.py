@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from latentman.shared.shot import FramePasses, ShotRequest
+from latentman.shared.shot import FramePasses, ShotRequest, make_request
 
 
 def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:
@@ -25,6 +25,15 @@ def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:
 
 def request(count: int = 3, size: int = 64, **changes) -> ShotRequest:
     """A quick request that fits ``passes``."""
-    values = dict(prompt="a man in a red shirt and blue jeans, on a beach", width=size, height=size,
-                  frames=tuple(range(1, count + 1)), fps=20.0, steps=2, seed=4, guidance_scale=4.0)
-    return ShotRequest(**(values | changes))
+    values = dict(
+        prompt="a man in a red shirt and blue jeans, on a beach",
+        frames=tuple(range(1, count + 1)),
+        fps=20.0,
+        preset="latentman",
+        width=size,
+        height=size,
+        steps=2,
+        seed=4,
+        guidance_scale=4.0,
+    )
+    return make_request(**(values | changes))

@@ -21,7 +21,7 @@ from latentman.backend.models.loading import load
 from latentman.backend.video.pipeline import ShotPipeline, Watch
 from latentman.blender_addon import properties
 from latentman.blender_addon.passes.render import PassRender
-from latentman.shared.shot import FramePasses, ShotRequest
+from latentman.shared.shot import FramePasses, make_request
 
 from .bench_method import measure_method
 from .bench_motion import measure as measure_motion
@@ -74,8 +74,9 @@ def main() -> int:
     passes, model = render_shot(args.clip, args.frames), load("starter", torch.device("cpu"))
     rows: dict[str, dict[str, float]] = {}
     for preset in PRESETS:
-        request = ShotRequest(prompt=args.prompt, width=256, height=256, frames=tuple(range(args.frames)), fps=20.0,
-                              preset=preset, steps=args.steps, seed=3)
+        request = make_request(
+            args.prompt, width=256, height=256, frames=tuple(range(args.frames)), fps=20.0, preset=preset, steps=args.steps, seed=3
+        )
         started = time.perf_counter()
         images = np.stack(list(ShotPipeline(model, request, passes, Watch()).frames()))
         rows[preset] = consistency(images, passes) | {"seconds": time.perf_counter() - started}

@@ -15,9 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES, STEPS, SIZE = 8, 8, 256
 #: row -> the laboratory's variant
-ROWS = {"controlnet": "per_frame", "cross_frame_attention": "cross_frame", "sla": "sla", "pwg_full": "latentman",
-        "pwg_decoder": "pwg_decoder", "pwg_linear": "pwg_linear", "surface": "surface", "surface_fast": "surface_fast",
-        "surface_quality": "surface_quality"}
+ROWS = {
+    "controlnet": "per_frame",
+    "cross_frame_attention": "cross_frame",
+    "sla": "sla",
+    "pwg_full": "latentman",
+    "pwg_decoder": "pwg_decoder",
+    "pwg_linear": "pwg_linear",
+    "surface": "surface",
+    "surface_fast": "surface_fast",
+    "surface_quality": "surface_quality",
+}
 #: frames and steps of a usual shot: key frames pay once there are more frames than keys
 SHOT = (24, 20)
 
@@ -25,8 +33,9 @@ SHOT = (24, 20)
 def plan() -> list[tuple[str, str, int, int, int]]:
     """(row, variant, frames, steps, size) of every run."""
     base = [(row, variant, FRAMES, STEPS, SIZE) for row, variant in ROWS.items()]
-    growth = [(f"{row}_{frames}_frames", ROWS[row], frames, 4, SIZE)
-              for row in ("controlnet", "pwg_full") for frames in (8, 24, 96)]
+    growth = [
+        (f"{row}_{frames}_frames", ROWS[row], frames, 4, SIZE) for row in ("controlnet", "pwg_full") for frames in (8, 24, 96)
+    ]
     growth += [(f"surface_{frames}_frames", "surface", frames, 4, SIZE) for frames in (24, 96, 196)]
     growth += [(f"{row}_shot", ROWS[row], *SHOT, SIZE) for row in ("controlnet", "pwg_full", "surface", "surface_fast")]
     growth += [(f"pwg_full_{steps}_steps", "latentman", FRAMES, steps, SIZE) for steps in (4, 16)]
@@ -40,7 +49,7 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
     from latentman.backend.metrics.laboratory import VARIANTS, PeakMemory
     from latentman.backend.models.loading import load
     from latentman.backend.video.pipeline import ShotPipeline, Watch
-    from latentman.shared.shot import ShotRequest
+    from latentman.shared.shot import make_request
 
     from .studies.figures import passes_of
     from .studies.shots import clip_pictures
@@ -49,8 +58,16 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
     passes = passes_of([pictures[n % len(pictures)] for n in range(frames)], size)
     model = load("starter", torch.device("cpu"))
 
-    request = ShotRequest(prompt="a man in a red shirt and blue jeans, on a beach", width=size, height=size, fps=20.0,
-                          steps=steps, frames=tuple(range(1, frames + 1)), method=VARIANTS[variant], seed=3)
+    request = make_request(
+        "a man in a red shirt and blue jeans, on a beach",
+        width=size,
+        height=size,
+        fps=20.0,
+        steps=steps,
+        frames=tuple(range(1, frames + 1)),
+        method=VARIANTS[variant],
+        seed=3,
+    )
     with PeakMemory(model.device) as memory:
         started = time.perf_counter()
         for _ in ShotPipeline(model, request, passes, Watch()).frames():
@@ -63,13 +80,17 @@ def measure_method() -> dict[str, dict[str, float]]:
     """Row -> figures; ``time_ratio`` is to the plain ControlNet's row of the same frames, steps and size, where there is one."""
     out: dict[str, dict[str, float]] = {}
     for row, *what in plan():
-        made = subprocess.run([sys.executable, "-m", "tools.bench_method", *map(str, what)], cwd=ROOT, capture_output=True,
-                              text=True, check=True)
+        made = subprocess.run(
+            [sys.executable, "-m", "tools.bench_method", *map(str, what)], cwd=ROOT, capture_output=True, text=True, check=True
+        )
         out[row] = json.loads(made.stdout.strip().splitlines()[-1])
         print(f"{row:>28} {out[row]['seconds_per_frame']:8.3f} s a frame {out[row]['peak_mb']:8.0f} MB", flush=True)
     for figures in out.values():
-        same = [f for name, f in out.items() if name.startswith("controlnet")
-                and all(f[key] == figures[key] for key in ("frames", "steps", "size"))]
+        same = [
+            f
+            for name, f in out.items()
+            if name.startswith("controlnet") and all(f[key] == figures[key] for key in ("frames", "steps", "size"))
+        ]
         if same:
             figures["time_ratio"] = figures["seconds_per_frame"] / same[0]["seconds_per_frame"]
     return out

@@ -29,8 +29,12 @@ from latentman.shared.vectors import unit
 FRAMES, FPS = 196, 20.0
 ENDS = ("left_wrist", "right_wrist", "left_foot", "right_foot", "head")
 #: upper, middle, end joint and the rest pose's hinge axis
-HINGES = (("left_hip", "left_knee", "left_ankle", (1, 0, 0)), ("right_hip", "right_knee", "right_ankle", (1, 0, 0)),
-          ("left_shoulder", "left_elbow", "left_wrist", (0, -1, 0)), ("right_shoulder", "right_elbow", "right_wrist", (0, 1, 0)))
+HINGES = (
+    ("left_hip", "left_knee", "left_ankle", (1, 0, 0)),
+    ("right_hip", "right_knee", "right_ankle", (1, 0, 0)),
+    ("left_shoulder", "left_elbow", "left_wrist", (0, -1, 0)),
+    ("right_shoulder", "right_elbow", "right_wrist", (0, 1, 0)),
+)
 
 
 def random_motion(seed: int, frames: int = FRAMES) -> np.ndarray:
@@ -43,7 +47,8 @@ def random_motion(seed: int, frames: int = FRAMES) -> np.ndarray:
         for axis in range(3):
             for _ in range(3):
                 vectors[:, joint, axis] += generator.normal(0, size / 2) * np.sin(
-                    2 * np.pi * generator.uniform(0.1, 0.9) * t + generator.uniform(0, 6.28))
+                    2 * np.pi * generator.uniform(0.1, 0.9) * t + generator.uniform(0, 6.28)
+                )
         if "knee" in name or "elbow" in name:
             bend = 0.7 + 0.6 * np.sin(2 * np.pi * generator.uniform(0.2, 0.9) * t + generator.uniform(0, 6.28))
             axis = (1.0, 0, 0) if "knee" in name else ((0, -1.0, 0) if "left" in name else (0, 1.0, 0))
@@ -70,8 +75,13 @@ def retargeting(rig: Rig) -> dict[str, float]:
     rest, same, scaled, planes = rig.joints, [], [], []
     taller = rest.copy()
     for joint, name in enumerate(SMPL_JOINTS):
-        factor = 1.15 if any(part in name for part in ("knee", "ankle")) else 0.9 if any(
-            part in name for part in ("elbow", "wrist", "hand")) else 1.0
+        factor = (
+            1.15
+            if any(part in name for part in ("knee", "ankle"))
+            else 0.9
+            if any(part in name for part in ("elbow", "wrist", "hand"))
+            else 1.0
+        )
         if joint:
             parent = SMPL_PARENTS[joint]
             taller[joint] = taller[parent] + factor * (rest[joint] - rest[parent])
@@ -91,8 +101,11 @@ def retargeting(rig: Rig) -> dict[str, float]:
     for clip in range(len(file.clips)):
         motion = file.motion(clip)
         planes.append(plane_error(motion.joints, retarget(motion, rest)))
-    return {"joint_error_mm": float(np.mean(same)) * 1000, "joint_error_scaled_mm": float(np.mean(scaled)) * 1000,
-            "plane_error_deg": float(np.percentile(np.concatenate(planes), 95))}
+    return {
+        "joint_error_mm": float(np.mean(same)) * 1000,
+        "joint_error_scaled_mm": float(np.mean(scaled)) * 1000,
+        "plane_error_deg": float(np.percentile(np.concatenate(planes), 95)),
+    }
 
 
 def sliding(motion: Motion) -> Motion:
@@ -161,9 +174,16 @@ def skinning_error() -> float:
         def tensor(value: np.ndarray) -> torch.Tensor:
             return torch.tensor(value, dtype=torch.float64)
 
-        wanted, _ = lbs(torch.zeros(1, 10, dtype=torch.float64), tensor(pose.reshape(1, -1)), tensor(bare.v_template)[None],
-                        tensor(bare.shapedirs[..., :10]), tensor(bare.posedirs.reshape(-1, bare.posedirs.shape[2]).T),
-                        tensor(bare.joint_regressor), torch.tensor(bare.parents), tensor(bare.weights))
+        wanted, _ = lbs(
+            torch.zeros(1, 10, dtype=torch.float64),
+            tensor(pose.reshape(1, -1)),
+            tensor(bare.v_template)[None],
+            tensor(bare.shapedirs[..., :10]),
+            tensor(bare.posedirs.reshape(-1, bare.posedirs.shape[2]).T),
+            tensor(bare.joint_regressor),
+            torch.tensor(bare.parents),
+            tensor(bare.weights),
+        )
         worst = max(worst, float(np.abs(seen - wanted[0].numpy()).max()))
     bpy.data.objects.remove(mesh)
     bpy.data.objects.remove(armature)
@@ -176,5 +196,9 @@ def measure() -> dict[str, float]:
     bpy.context.scene.render.fps = int(FPS)
     armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
     rig = rig_of(armature)
-    return retargeting(rig) | {"seconds_196_frames": seconds_196_frames(armature)} | locking(rig) | {
-        "keys_per_bone_5mm": keys_per_bone(rig), "smplx_vertex_error_m": skinning_error()}
+    return (
+        retargeting(rig)
+        | {"seconds_196_frames": seconds_196_frames(armature)}
+        | locking(rig)
+        | {"keys_per_bone_5mm": keys_per_bone(rig), "smplx_vertex_error_m": skinning_error()}
+    )

@@ -30,7 +30,7 @@ def _camera_mesh(armature: bpy.types.Object, frame: int) -> tuple[np.ndarray, np
     """Camera-space points (V, 3), triangles (T, 3), corner values (T, 3, 5) of UV and rest position, focal length in pixels."""
     scene = bpy.context.scene
     scene.frame_set(frame)
-    body, = character_meshes(armature)
+    (body,) = character_meshes(armature)
     seen = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
     mesh = seen.data
     mesh.calc_loop_triangles()
@@ -87,8 +87,10 @@ def measure_passes() -> dict[str, float]:
             rest.append(np.abs(values[..., 2:] - passes.rest[n])[both])
             depth.append(np.abs(metres(passes.depth[n], job.near, job.far) - raster.depth)[both])
         figures = {"mask_disagreement": mask / (len(COMPARED) * SIZE * SIZE)}
-        figures |= {f"{name}_p99{unit}": float(np.percentile(np.concatenate(found).ravel(), 99))
-                    for name, unit, found in (("uv_error", "", uv), ("rest_error", "_m", rest), ("depth_error", "_m", depth))}
+        figures |= {
+            f"{name}_p99{unit}": float(np.percentile(np.concatenate(found).ravel(), 99))
+            for name, unit, found in (("uv_error", "", uv), ("rest_error", "_m", rest), ("depth_error", "_m", depth))
+        }
         return figures | {name: float(np.median(values)) for name, values in took.items()} | _preview()
     finally:
         properties.unregister()

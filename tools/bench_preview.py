@@ -45,9 +45,12 @@ def measure() -> dict[str, float]:
             took[quick].append((time.perf_counter() - started) / len(FRAMES) * 1000)
     gpu, cycles = results[True], results[False]
     both = (gpu.mask > 0) & (cycles.mask > 0)
-    return {"ms_per_frame_gpu_512": float(np.median(took[True])), "ms_per_frame_cycles_512": float(np.median(took[False])),
-            "gpu_mask_disagreement": float((gpu.mask != cycles.mask).mean()),
-            "gpu_rest_error_p99_m": float(np.percentile(np.abs(gpu.rest - cycles.rest)[both], 99))}
+    return {
+        "ms_per_frame_gpu_512": float(np.median(took[True])),
+        "ms_per_frame_cycles_512": float(np.median(took[False])),
+        "gpu_mask_disagreement": float((gpu.mask != cycles.mask).mean()),
+        "gpu_rest_error_p99_m": float(np.percentile(np.abs(gpu.rest - cycles.rest)[both], 99)),
+    }
 
 
 if __name__ == "__main__":

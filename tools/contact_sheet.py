@@ -42,8 +42,10 @@ def _blocks(armature: bpy.types.Object) -> bpy.types.Object:
         for along, size in ((0.0, 1.0), (1.0, 0.7)):
             for x, z in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
                 corners.append(head + turn @ (np.array([x * width * size, along * length, z * width * size])))
-        faces += [[start + n for n in face] for face in (
-            (0, 1, 2, 3), (7, 6, 5, 4), (0, 4, 5, 1), (1, 5, 6, 2), (2, 6, 7, 3), (3, 7, 4, 0))]
+        faces += [
+            [start + n for n in face]
+            for face in ((0, 1, 2, 3), (7, 6, 5, 4), (0, 4, 5, 1), (1, 5, 6, 2), (2, 6, 7, 3), (3, 7, 4, 0))
+        ]
         owners += [bone.name] * 8
     mesh = bpy.data.meshes.new("Blocks")
     mesh.from_pydata([tuple(c) for c in corners], [], faces)

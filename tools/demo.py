@@ -35,7 +35,7 @@ from latentman.blender_addon.state import Session
 from latentman.shared import passes_folder
 from latentman.shared.console import Console
 from latentman.shared.motion_request import MotionRequest
-from latentman.shared.shot import FramePasses, ShotRequest
+from latentman.shared.shot import FramePasses, make_request
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -132,12 +132,16 @@ def write_report(folder: Path, report: dict) -> None:
     (folder / "report.json").write_text(json.dumps(report, indent=1))
 
     def table(values: dict) -> str:
-        return "<table>" + "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(json.dumps(v))}</td></tr>"
-                                   for k, v in values.items()) + "</table>"
+        return (
+            "<table>"
+            + "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(json.dumps(v))}</td></tr>" for k, v in values.items())
+            + "</table>"
+        )
 
     pictures = "".join(f'<img src="side_by_side/{n:04d}.png" alt="frame {n}">' for n in report["settings"]["frames"][::4])
-    sections = "".join(f"<h2>{name}</h2>{table(report[name])}"
-                       for name in ("presets", "consistency", "seconds", "settings", "method", "versions"))
+    sections = "".join(
+        f"<h2>{name}</h2>{table(report[name])}" for name in ("presets", "consistency", "seconds", "settings", "method", "versions")
+    )
     several = len(report["presets"]) > 1
     beside = "<h2>Presets beside each other</h2><video src=beside.mp4 controls loop></video>" if several else ""
     (folder / "report.html").write_text(
@@ -145,7 +149,8 @@ def write_report(folder: Path, report: dict) -> None:
         "margin:2em auto}td{padding:2px 12px;border-bottom:1px solid #ddd}img,video{width:100%;max-width:768px;"
         "display:block;margin:6px 0}</style>"
         "<h1>LatentMan demo</h1><p>Depth, UV and result of the same frames; consistency figures are on "
-        f"the 0..255 scale, squared, lower is steadier.</p><video src=demo.mp4 controls loop></video>{pictures}{beside}{sections}")
+        f"the 0..255 scale, squared, lower is steadier.</p><video src=demo.mp4 controls loop></video>{pictures}{beside}{sections}"
+    )
 
 
 def main() -> int:
@@ -199,16 +204,30 @@ def _run(args: argparse.Namespace) -> int:
                 print(error)
                 return 1
             seconds["motion"] = time.perf_counter() - mark
-        request = ShotRequest(prompt=args.prompt, width=256, height=256, frames=tuple(range(1, args.frames + 1)),
-                              fps=float(args.fps), seed=args.seed, preset=args.preset, steps=args.steps)
+        request = make_request(
+            args.prompt,
+            width=256,
+            height=256,
+            frames=tuple(range(1, args.frames + 1)),
+            fps=float(args.fps),
+            seed=args.seed,
+            preset=args.preset,
+            steps=args.steps,
+        )
         made: dict[str, Generation] = {}
         for preset in (args.preset, *(name for name in args.beside.split(",") if name)):
             own = preset == args.preset
             console.say("preset", message=f"{preset}:")
             session.generation = generation = Generation(
-                bpy.context, armature, msgspec.structs.replace(request, preset=preset), session.client,
-                args.out / ("frames" if own else f"frames_{preset}"), folder_per_job=False,
-                keep_passes=args.out / "passes" if own else None, on_message=console.show)
+                bpy.context,
+                armature,
+                msgspec.structs.replace(request, preset=preset),
+                session.client,
+                args.out / ("frames" if own else f"frames_{preset}"),
+                folder_per_job=False,
+                keep_passes=args.out / "passes" if own else None,
+                on_message=console.show,
+            )
             command_line.wait_until(session, lambda generation=generation: generation.done)  # type: ignore[misc]
             if not generation.succeeded:
                 print(generation.error or "The generation did not finish.")
@@ -230,16 +249,27 @@ def _run(args: argparse.Namespace) -> int:
     scene.frame_set(1)
     bpy.ops.wm.save_as_mainfile(filepath=str(args.out / "demo.blend"), relative_remap=True)
     report = dict(generation.report or {})
-    report["seconds"] = {**{k: round(v, 3) for k, v in (seconds | generation.seconds).items()},
-                         **{f"backend: {k}": v for k, v in report["seconds"].items()},
-                         "total": round(time.perf_counter() - started, 3)}
+    report["seconds"] = {
+        **{k: round(v, 3) for k, v in (seconds | generation.seconds).items()},
+        **{f"backend: {k}": v for k, v in report["seconds"].items()},
+        "total": round(time.perf_counter() - started, 3),
+    }
     report["versions"] = report["versions"] | {"blender": bpy.app.version_string, "system": platform.platform()}
-    report["presets"] = {name: {"hmse": one.report["consistency"]["hmse"],
-                                "background_mse": one.report["consistency"]["background_mse"],
-                                "seconds": round(one.seconds["backend"], 1)} for name, one in made.items() if one.report}
+    report["presets"] = {
+        name: {
+            "hmse": one.report["consistency"]["hmse"],
+            "background_mse": one.report["consistency"]["background_mse"],
+            "seconds": round(one.seconds["backend"], 1),
+        }
+        for name, one in made.items()
+        if one.report
+    }
     write_report(args.out, report)
-    console.say("done", message=f"{args.out}: demo.blend, demo.mp4, frames/, report.html; "
-                                f"hmse {report['consistency']['hmse']}, {report['seconds']['total']:.0f} s in all")
+    console.say(
+        "done",
+        message=f"{args.out}: demo.blend, demo.mp4, frames/, report.html; "
+        f"hmse {report['consistency']['hmse']}, {report['seconds']['total']:.0f} s in all",
+    )
     return 0
 
 

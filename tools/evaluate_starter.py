@@ -24,7 +24,7 @@ from latentman.backend.models.loading import load as load_model
 from latentman.backend.models.registry import PRESETS, STARTER
 from latentman.backend.video.pipeline import ShotPipeline, Watch
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
-from latentman.shared.shot import FramePasses, ShotRequest
+from latentman.shared.shot import FramePasses, make_request
 
 from .starter import judge as judging
 from .starter.dataset import Example, clip_poses, render
@@ -71,10 +71,16 @@ def generate(pipeline: StableDiffusionControlNetPipeline, examples: list[Example
     """(N, S, S, 3) uint8: the model's pictures for the examples' captions and depth, 20 steps."""
     out = []
     for start in tqdm(range(0, len(examples), 8), desc="pictures"):
-        batch = examples[start:start + 8]
+        batch = examples[start : start + 8]
         depth = torch.from_numpy(np.stack([e.depth for e in batch]))[:, None].expand(-1, 3, -1, -1).float() / 255
-        made = pipeline([e.caption for e in batch], image=depth, num_inference_steps=20, guidance_scale=guidance,
-                        output_type="np", generator=[torch.Generator().manual_seed(start + n) for n in range(len(batch))])
+        made = pipeline(
+            [e.caption for e in batch],
+            image=depth,
+            num_inference_steps=20,
+            guidance_scale=guidance,
+            output_type="np",
+            generator=[torch.Generator().manual_seed(start + n) for n in range(len(batch))],
+        )
         out.append((made.images * 255).round().astype(np.uint8))
     return np.concatenate(out)
 
@@ -93,15 +99,21 @@ def vae_psnr(vae, pictures: np.ndarray) -> float:
 def walk_passes(frames: int, size: int = 256) -> FramePasses:
     """Passes of the bundled walk on the spot, from the training's rasteriser."""
     body = load(MANNEQUIN)
-    return passes_of([Picture(body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
-                      for pose in clip_poses()[:frames]], size)
+    return passes_of(
+        [
+            Picture(body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
+            for pose in clip_poses()[:frames]
+        ],
+        size,
+    )
 
 
 def seconds_24_frames(folder: Path) -> float:
     """How long the ``latentman`` preset takes for 24 frames of 256x256 in 20 steps, the model already loaded."""
     model = load_model(str(folder), torch.device("cpu"))
-    request = ShotRequest(prompt="a man in a red shirt and blue jeans, on a beach", width=256, height=256,
-                          frames=tuple(range(24)), fps=20.0, steps=20)
+    request = make_request(
+        "a man in a red shirt and blue jeans, on a beach", width=256, height=256, frames=tuple(range(24)), fps=20.0, steps=20
+    )
     passes, started = walk_passes(24), time.perf_counter()
     list(ShotPipeline(model, request, passes, Watch()).frames())
     return time.perf_counter() - started
@@ -109,14 +121,18 @@ def seconds_24_frames(folder: Path) -> float:
 
 def card_table(figures: dict[str, float]) -> str:
     """The figures as the model card shows them."""
-    rows = [("VAE, PSNR of held-out renders", "vae_psnr", "{:.1f} dB"),
-            ("silhouette against the mask, mean IoU", "silhouette_iou", "{:.3f}"),
-            ("named colour on the named garment", "garment_color_accuracy", "{:.0%}"),
-            ("named place recognised", "background_accuracy", "{:.0%}"),
-            ("24 frames, preset `latentman`, 20 steps, two CPU cores", "seconds_24_frames", "{:.0f} s"),
-            ("size on disk", "megabytes", "{:.1f} MB")]
-    lines = [f"| {figures['examples']:.0f} held-out looks | figure | renders through the VAE | renders themselves |",
-             "|---|---|---|---|"]
+    rows = [
+        ("VAE, PSNR of held-out renders", "vae_psnr", "{:.1f} dB"),
+        ("silhouette against the mask, mean IoU", "silhouette_iou", "{:.3f}"),
+        ("named colour on the named garment", "garment_color_accuracy", "{:.0%}"),
+        ("named place recognised", "background_accuracy", "{:.0%}"),
+        ("24 frames, preset `latentman`, 20 steps, two CPU cores", "seconds_24_frames", "{:.0f} s"),
+        ("size on disk", "megabytes", "{:.1f} MB"),
+    ]
+    lines = [
+        f"| {figures['examples']:.0f} held-out looks | figure | renders through the VAE | renders themselves |",
+        "|---|---|---|---|",
+    ]
     for text, key, form in rows:
         found = [figures.get(key + suffix) for suffix in ("", "_of_decoded", "_of_renders")]
         lines.append(f"| {text} | {' | '.join('' if value is None else form.format(value) for value in found)} |")
@@ -163,8 +179,9 @@ def main() -> None:
     args.json.write_text(json.dumps(figures, indent=1) + "\n")
     sheet = [(e, picture) for e, picture in zip(examples[:16], made, strict=False)]
     tiles = [np.concatenate([e.image, np.repeat(e.depth[..., None], 3, 2), picture]) for e, picture in sheet]
-    Image.fromarray(np.concatenate([np.concatenate(tiles[n:n + 8], 1) for n in range(0, len(tiles), 8)])).save(
-        args.json.with_suffix(".png"))
+    Image.fromarray(np.concatenate([np.concatenate(tiles[n : n + 8], 1) for n in range(0, len(tiles), 8)])).save(
+        args.json.with_suffix(".png")
+    )
     print(json.dumps(figures, indent=1))
     if args.card:
         fill_card(args.model / "README.md", card_table(figures))

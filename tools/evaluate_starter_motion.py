@@ -56,12 +56,13 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
     text = torch.cat([encoder(p.captions[0]).vectors for p in asked])
     generator, out = torch.Generator().manual_seed(0), []
     for start in tqdm(range(0, len(asked), batch), desc="motions"):
-        own = lengths[start:start + batch]
+        own = lengths[start : start + batch]
         noise = torch.randn((len(own), int(own.max()), 263), generator=generator)
-        denoise = guided(model.network, text[start:start + batch], guidance or model.guidance, lengths=own)
+        denoise = guided(model.network, text[start : start + batch], guidance or model.guidance, lengths=own)
         made = sample_ddpm(denoise, Schedule(model.diffusion_steps), noise, generator)
-        out += [settled(row[None, :n].numpy() * model.std + model.mean, model.toe_height)[0]
-                for row, n in zip(made, own, strict=True)]
+        out += [
+            settled(row[None, :n].numpy() * model.std + model.mean, model.toe_height)[0] for row, n in zip(made, own, strict=True)
+        ]
     return out
 
 
@@ -77,8 +78,10 @@ def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int
         figures["action_accuracy" + suffix] = float(right[:, 0].mean())
         figures["side_accuracy" + suffix] = float(np.nanmean(right[:, 1:]))
     joints = [[humanml_vectors(v) for v in vectors] for vectors in (made, real)]
-    skating, shaking, below = ([float(np.mean([measure(j) for j in some])) for some in joints]
-                               for measure in (lambda j: skating_ratio(j, HUMANML_FPS), jitter, penetration))
+    skating, shaking, below = (
+        [float(np.mean([measure(j) for j in some])) for some in joints]
+        for measure in (lambda j: skating_ratio(j, HUMANML_FPS), jitter, penetration)
+    )
     figures["skating_ratio_over_data"] = (skating[0] + SLACK_SKATING) / (skating[1] + SLACK_SKATING)
     figures["jitter_over_data"] = shaking[0] / shaking[1]
     figures["penetration_over_data"] = (below[0] + SLACK_MM) / (below[1] + SLACK_MM)
@@ -89,13 +92,21 @@ def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int
 
 def card_table(figures: dict[str, float]) -> str:
     """The figures as the model card shows them."""
-    rows = [("the asked action is seen", "{action_accuracy:.0%}", "{action_accuracy_of_data:.0%}"),
-            ("the asked direction or side is seen", "{side_accuracy:.0%}", "{side_accuracy_of_data:.0%}"),
-            ("skating", "{skating_ratio_over_data:.2f} times the performances'", ""),
-            ("jitter", "{jitter_over_data:.2f} times the performances'", ""),
-            ("penetration", "{penetration_over_data:.2f} times the performances'", ""), ("size on disk", "{megabytes:.1f} MB", "")]
-    return "\n".join([f"| {figures['motions']:.0f} held-out moves | figure | performances themselves |", "|---|---|---|",
-                      *(f"| {name} | {ours.format(**figures)} | {theirs.format(**figures)} |" for name, ours, theirs in rows)])
+    rows = [
+        ("the asked action is seen", "{action_accuracy:.0%}", "{action_accuracy_of_data:.0%}"),
+        ("the asked direction or side is seen", "{side_accuracy:.0%}", "{side_accuracy_of_data:.0%}"),
+        ("skating", "{skating_ratio_over_data:.2f} times the performances'", ""),
+        ("jitter", "{jitter_over_data:.2f} times the performances'", ""),
+        ("penetration", "{penetration_over_data:.2f} times the performances'", ""),
+        ("size on disk", "{megabytes:.1f} MB", ""),
+    ]
+    return "\n".join(
+        [
+            f"| {figures['motions']:.0f} held-out moves | figure | performances themselves |",
+            "|---|---|---|",
+            *(f"| {name} | {ours.format(**figures)} | {theirs.format(**figures)} |" for name, ours, theirs in rows),
+        ]
+    )
 
 
 def main() -> None:

@@ -24,8 +24,17 @@ PLATFORMS = {
     "macos-arm64": ("macosx_11_0_arm64", "macosx_12_0_arm64", "macosx_13_0_arm64", "macosx_14_0_arm64"),
 }
 #: what goes into the zip
-CONTENTS = ("__init__.py", "blender_manifest.toml", "blender_addon", "shared", "backend", "pyproject.toml",
-            "setup.py", "LICENSE", "README.md")
+CONTENTS = (
+    "__init__.py",
+    "blender_manifest.toml",
+    "blender_addon",
+    "shared",
+    "backend",
+    "pyproject.toml",
+    "setup.py",
+    "LICENSE",
+    "README.md",
+)
 
 
 def download_wheels(folder: Path, platform: str) -> list[Path]:
@@ -35,9 +44,24 @@ def download_wheels(folder: Path, platform: str) -> list[Path]:
     if not done.exists():
         for python in PYTHONS:
             tags = [f"--platform={tag}" for tag in PLATFORMS[platform]]
-            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-                            "--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *tags,
-                            f"--dest={folder}", *WHEELS], check=True)
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "download",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--no-deps",
+                    "--only-binary=:all:",
+                    f"--python-version={python}",
+                    "--implementation=cp",
+                    *tags,
+                    f"--dest={folder}",
+                    *WHEELS,
+                ],
+                check=True,
+            )
         done.touch()
     return sorted(folder.glob("*.whl"))
 

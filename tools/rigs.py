@@ -10,8 +10,13 @@ import numpy as np
 from latentman.blender_addon.character.mapping import presets
 from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
-TIPS = {"head": (0, 0.18, 0), "left_hand": (0.09, 0, 0), "right_hand": (-0.09, 0, 0), "left_foot": (0, 0, 0.08),
-        "right_foot": (0, 0, 0.08)}
+TIPS = {
+    "head": (0, 0.18, 0),
+    "left_hand": (0.09, 0, 0),
+    "right_hand": (-0.09, 0, 0),
+    "left_foot": (0, 0, 0.08),
+    "right_foot": (0, 0, 0.08),
+}
 
 
 def proportions(leg: float = 1.0, arm: float = 1.0, arms_down: float = 0.0) -> np.ndarray:
@@ -34,8 +39,14 @@ def proportions(leg: float = 1.0, arm: float = 1.0, arms_down: float = 0.0) -> n
     return out
 
 
-def build(joints: np.ndarray, names: dict[str, str], centimetres: bool = False, y_up: bool = False,
-          extra_root: str | None = None, seed: int = 0) -> bpy.types.Object:
+def build(
+    joints: np.ndarray,
+    names: dict[str, str],
+    centimetres: bool = False,
+    y_up: bool = False,
+    extra_root: str | None = None,
+    seed: int = 0,
+) -> bpy.types.Object:
     """An armature with a bone for each named joint, from joint to joint, rolled at random.
 
     ``centimetres`` and ``y_up`` give the object the scale and turn that imported files have.
@@ -60,8 +71,13 @@ def build(joints: np.ndarray, names: dict[str, str], centimetres: bool = False, 
         children = [n for n, p in enumerate(SMPL_PARENTS) if p == joint]
         follow = [n for n in children if SMPL_JOINTS[n] in names]
         straight = {"pelvis": "spine1", "spine3": "neck"}.get(name)
-        end = (place[SMPL_JOINTS.index(straight)] if straight in names else
-               place[follow[0]] if follow else place[joint] + tip.get(name, place[joint] * 0) * scale)
+        end = (
+            place[SMPL_JOINTS.index(straight)]
+            if straight in names
+            else place[follow[0]]
+            if follow
+            else place[joint] + tip.get(name, place[joint] * 0) * scale
+        )
         if np.linalg.norm(end - place[joint]) < 1e-4 * scale:
             end = place[children[0]] if children else place[joint] + np.array([0, 0, 0.05]) * scale
         bone.head, bone.tail, bone.roll = place[joint], end, float(rng.uniform(-np.pi, np.pi))

@@ -33,18 +33,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3, help="the diffusion stage's highest learning rate")
-    parser.add_argument("--minutes", type=float, default=0.0,
-                        help="end the diffusion stage after so long, the learning rate fallen by then")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="end the diffusion stage after so long, the learning rate fallen by then"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-mirrored", action="store_true", help="leave out the pictures' mirror images: half the encoding")
     parser.add_argument("--compile", action="store_true", help="fuse operations; needs a C++ compiler, pays after minutes")
-    parser.add_argument("--judge-steps", type=int, default=0,
-                        help="also teach the network that measures the pictures, and put it beside the tools")
+    parser.add_argument(
+        "--judge-steps", type=int, default=0, help="also teach the network that measures the pictures, and put it beside the tools"
+    )
     parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
-    plan = training.Plan(args.device, args.vae_steps, args.steps, args.batch, args.seed, compiled=args.compile,
-                         rate=args.rate, seconds=60 * args.minutes, mirrored=not args.no_mirrored)
+    plan = training.Plan(
+        args.device,
+        args.vae_steps,
+        args.steps,
+        args.batch,
+        args.seed,
+        compiled=args.compile,
+        rate=args.rate,
+        seconds=60 * args.minutes,
+        mirrored=not args.no_mirrored,
+    )
     if args.start and not (args.start / "model_index.json").exists():
         parser.error(f"--start {args.start} holds no exported model: name a folder with a model_index.json, such as {STARTER}")
     if args.export_only:

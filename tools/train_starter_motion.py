@@ -34,8 +34,9 @@ def main() -> None:
     torch.set_num_threads(args.workers)
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = training.learn_tokenizer(motions, args.work)
-    models = training.train(motions, tokenizer, args.work, training.Plan(args.device, args.steps, args.batch, args.seed,
-                                                                             seconds=60 * args.minutes))
+    models = training.train(
+        motions, tokenizer, args.work, training.Plan(args.device, args.steps, args.batch, args.seed, seconds=60 * args.minutes)
+    )
     export.write(models, tokenizer, motions, args.out, trained_steps(args.work / training.CHECKPOINT))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import bpy
 
-ZIP, OUT = sys.argv[sys.argv.index("--") + 1:][:2]
+ZIP, OUT = sys.argv[sys.argv.index("--") + 1 :][:2]
 KEY, TICK, PATIENCE = "bl_ext.user_default.latentman", 0.3, 240.0
 
 

@@ -15,8 +15,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT, CHROOT = ROOT / "build" / "window", ROOT / "build" / "blender-chroot"
-PACKAGES = ("blender", "python3-numpy", "python3-requests", "python3-zstandard", "xvfb", "xauth", "libgl1-mesa-dri",
-            "libegl1", "imagemagick")
+PACKAGES = (
+    "blender",
+    "python3-numpy",
+    "python3-requests",
+    "python3-zstandard",
+    "xvfb",
+    "xauth",
+    "libgl1-mesa-dri",
+    "libegl1",
+    "imagemagick",
+)
 DISPLAY, LIMIT_SECONDS = ":97", 900
 
 
@@ -26,8 +35,9 @@ def prepare_chroot() -> list[str]:
         if os.geteuid() != 0 or not shutil.which("debootstrap"):
             raise SystemExit("Set BLENDER to a Blender program, or run as root with debootstrap installed.")
         subprocess.run(["debootstrap", "--variant=minbase", "trixie", str(CHROOT)], check=True)
-        install = ("apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
-                   + " ".join(PACKAGES))
+        install = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends " + " ".join(
+            PACKAGES
+        )
         subprocess.run(["chroot", str(CHROOT), "sh", "-c", install], check=True)
     # the backend's Python stays outside; the window reaches it over loopback
     for source in (ROOT, Path("/proc"), Path("/dev")):
@@ -47,8 +57,9 @@ def release_chroot() -> None:
 def start_backend(configuration: Path) -> tuple[subprocess.Popen, str]:
     """A backend that the window connects to, since a chroot cannot start this environment's Python."""
     environment = os.environ | {"LATENTMAN_CONFIG": str(configuration), "LATENTMAN_DATA": str(OUT / "data")}
-    process = subprocess.Popen([sys.executable, "-m", "latentman.backend", "serve"], cwd=ROOT, env=environment, text=True,
-                               stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "latentman.backend", "serve"], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     return process, process.stdout.readline()
 
@@ -66,13 +77,17 @@ def main() -> int:
             prefix, program = prepare_chroot(), "/usr/bin/blender"
         if not display:
             display = DISPLAY
-            processes.append(subprocess.Popen([*prefix, "Xvfb", display, "-screen", "0", "1280x900x24"],
-                                              stderr=subprocess.DEVNULL))
+            processes.append(subprocess.Popen([*prefix, "Xvfb", display, "-screen", "0", "1280x900x24"], stderr=subprocess.DEVNULL))
             time.sleep(3)
         configuration = OUT / "config"
         environment = os.environ | {
-            "DISPLAY": display, "LIBGL_ALWAYS_SOFTWARE": "1", "BLENDER_USER_RESOURCES": str(OUT / "user"),
-            "LATENTMAN_CONFIG": str(configuration), "LATENTMAN_PYTHON": sys.executable, "HOME": str(OUT)}
+            "DISPLAY": display,
+            "LIBGL_ALWAYS_SOFTWARE": "1",
+            "BLENDER_USER_RESOURCES": str(OUT / "user"),
+            "LATENTMAN_CONFIG": str(configuration),
+            "LATENTMAN_PYTHON": sys.executable,
+            "HOME": str(OUT),
+        }
         environment.pop("PYTHONPATH", None)
         if prefix:
             backend, line = start_backend(configuration)
@@ -80,9 +95,26 @@ def main() -> int:
             print(line.strip(), flush=True)
             environment["LATENTMAN_WINDOW_CONNECT"] = "1"
         blender = subprocess.Popen(
-            [*prefix, program, "--factory-startup", "--enable-event-simulate", "--window-geometry", "0", "0", "1280", "900",
-             "--python", str(ROOT / "tools" / "window_script.py"), "--", str(package), str(OUT)],
-            env=environment, stdout=(OUT / "blender.log").open("w"), stderr=subprocess.STDOUT)
+            [
+                *prefix,
+                program,
+                "--factory-startup",
+                "--enable-event-simulate",
+                "--window-geometry",
+                "0",
+                "0",
+                "1280",
+                "900",
+                "--python",
+                str(ROOT / "tools" / "window_script.py"),
+                "--",
+                str(package),
+                str(OUT),
+            ],
+            env=environment,
+            stdout=(OUT / "blender.log").open("w"),
+            stderr=subprocess.STDOUT,
+        )
         processes.append(blender)
         watch(blender, prefix, display)
     finally:
@@ -105,8 +137,11 @@ def watch(blender: subprocess.Popen, prefix: list[str], display: str) -> None:
     while blender.poll() is None and time.monotonic() < end:
         for request in OUT.glob("*.request"):
             picture = OUT / f"{request.stem}.png"
-            subprocess.run([*prefix, "import", "-display", display, "-window", "root", str(picture)], check=True,
-                           env=os.environ | {"HOME": str(OUT)})
+            subprocess.run(
+                [*prefix, "import", "-display", display, "-window", "root", str(picture)],
+                check=True,
+                env=os.environ | {"HOME": str(OUT)},
+            )
             request.rename(OUT / f"{request.stem}.done")
             print(picture, flush=True)
         time.sleep(0.2)

@@ -20,6 +20,7 @@ from .maps import MAPS
 
 def _answered(work: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
     """A command's exit code: 0, or 2 with one sentence when the input is wrong."""
+
     @wraps(work)
     def run(args: argparse.Namespace) -> int:
         try:
@@ -62,11 +63,14 @@ def composite(args: argparse.Namespace) -> None:
     below = _pictures(args.over, manifest.frames) if args.over else None
     for name, pictures in (("frames", frames), ("pictures below", below)):
         if pictures is not None and pictures.shape[:3] != passes.mask.shape:
-            raise ShotError("size", f"The {name} are {pictures.shape[2]}x{pictures.shape[1]}, the passes "
-                                    f"{manifest.width}x{manifest.height}; they must be of one shot and size.")
+            raise ShotError(
+                "size",
+                f"The {name} are {pictures.shape[2]}x{pictures.shape[1]}, the passes "
+                f"{manifest.width}x{manifest.height}; they must be of one shot and size.",
+            )
     check_writable(args.out)
     for n, frame in enumerate(manifest.frames):
-        made = (cut_out(frames[n], passes.mask[n]) if below is None else laid_over(frames[n], passes.mask[n], below[n]))
+        made = cut_out(frames[n], passes.mask[n]) if below is None else laid_over(frames[n], passes.mask[n], below[n])
         Image.fromarray(made).save(args.out / f"{frame:04d}.png")
     print(f"{len(manifest.frames)} pictures in {args.out}")
 

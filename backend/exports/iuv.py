@@ -10,10 +10,24 @@ from ...shared.shot import FramePasses, ShotError
 #: joint of the bone -> DensePose parts: one, (back, front), or (right, left)
 TORSO, HEAD = (1, 2), (23, 24)
 _BY_JOINT: dict[str, tuple[int, ...]] = {
-    "right_wrist": (3,), "right_hand": (3,), "left_wrist": (4,), "left_hand": (4,), "left_ankle": (5,), "left_foot": (5,),
-    "right_ankle": (6,), "right_foot": (6,), "right_hip": (7, 9), "left_hip": (8, 10), "right_knee": (11, 13),
-    "left_knee": (12, 14), "left_shoulder": (17, 15), "right_shoulder": (18, 16), "left_elbow": (21, 19),
-    "right_elbow": (22, 20), "neck": HEAD, "head": HEAD,
+    "right_wrist": (3,),
+    "right_hand": (3,),
+    "left_wrist": (4,),
+    "left_hand": (4,),
+    "left_ankle": (5,),
+    "left_foot": (5,),
+    "right_ankle": (6,),
+    "right_foot": (6,),
+    "right_hip": (7, 9),
+    "left_hip": (8, 10),
+    "right_knee": (11, 13),
+    "left_knee": (12, 14),
+    "left_shoulder": (17, 15),
+    "right_shoulder": (18, 16),
+    "left_elbow": (21, 19),
+    "right_elbow": (22, 20),
+    "neck": HEAD,
+    "head": HEAD,
 }
 _TORSO_JOINTS = ("pelvis", "spine1", "spine2", "spine3", "left_collar", "right_collar")
 
@@ -23,8 +37,11 @@ def _parts(entries: tuple[PartEntry, ...], part: np.ndarray, rest: np.ndarray) -
     origin = {entry.joint: np.array(entry.origin) for entry in entries if entry.joint}
     missing = [joint for joint in ("left_hip", "right_hip", "head") if joint not in origin]
     if missing:
-        raise ShotError("parts", f"The passes do not say which bone is the {missing[0].replace('_', ' ')}; map the bones of the "
-                                 "character and render the passes again.")
+        raise ShotError(
+            "parts",
+            f"The passes do not say which bone is the {missing[0].replace('_', ' ')}; map the bones of the "
+            "character and render the passes again.",
+        )
     left = origin["left_hip"] - origin["right_hip"]
     middle = (origin["left_hip"] + origin["right_hip"]) / 2
     out = np.zeros(part.shape, np.uint8)

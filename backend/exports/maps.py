@@ -39,4 +39,8 @@ def _openpose(passes: FramePasses, manifest: PassesManifest) -> np.ndarray:
 
 #: name -> how it is made of the passes and their manifest
 MAPS: dict[str, Callable[[FramePasses, PassesManifest], np.ndarray]] = {
-    "depth": depth_images, "normal": normal_images, "openpose": _openpose, "iuv": iuv_images}
+    "depth": depth_images,
+    "normal": normal_images,
+    "openpose": _openpose,
+    "iuv": iuv_images,
+}

@@ -11,8 +11,25 @@ from ...shared.passes_folder import PassesManifest
 from ...shared.shot import ShotError
 
 #: pairs of the 18 key points, in OpenPose's order of limbs
-LIMBS = ((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0),
-         (0, 14), (14, 16), (0, 15), (15, 17))
+LIMBS = (
+    (1, 2),
+    (1, 5),
+    (2, 3),
+    (3, 4),
+    (5, 6),
+    (6, 7),
+    (1, 8),
+    (8, 9),
+    (9, 10),
+    (1, 11),
+    (11, 12),
+    (12, 13),
+    (1, 0),
+    (0, 14),
+    (14, 16),
+    (0, 15),
+    (15, 17),
+)
 #: the share of its colour that a limb has
 LIMB_BRIGHTNESS = 0.6
 #: width of a limb and radius of a point, for a picture 512 pixels high

@@ -37,8 +37,13 @@ def stored_jobs(root: Path) -> Iterator[StoredJob]:
             files = [path.stat() for path in folder.rglob("*") if path.is_file()]
         except (OSError, msgspec.MsgspecError):
             continue
-        yield StoredJob(folder, request, max(file.st_mtime for file in files), sum(file.st_size for file in files),
-                        (folder / "report.json").exists())
+        yield StoredJob(
+            folder,
+            request,
+            max(file.st_mtime for file in files),
+            sum(file.st_size for file in files),
+            (folder / "report.json").exists(),
+        )
 
 
 def removable(jobs: list[StoredJob], before: float) -> list[StoredJob]:
@@ -57,8 +62,10 @@ def command(args: argparse.Namespace) -> int:
     if args.remove_unused is None:
         for job in jobs:
             state = "finished" if job.finished else "unfinished"
-            print(f"{job.folder.name}  {(now - job.used) / DAY:6.1f} days  {job.size / 1e6:8.1f} MB  "
-                  f"{len(job.request.frames):5} frames  {state:<10}  {job.request.prompt[:60]}")
+            print(
+                f"{job.folder.name}  {(now - job.used) / DAY:6.1f} days  {job.size / 1e6:8.1f} MB  "
+                f"{len(job.request.frames):5} frames  {state:<10}  {job.request.text.prompt[:60]}"
+            )
         print(f"{len(jobs)} jobs, {sum(job.size for job in jobs) / 1e6:.1f} MB in {root}")
         return 0
     old = removable(jobs, now - args.remove_unused * DAY)
@@ -76,6 +83,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register it."""
     parser = commands.add_parser("jobs", help="list the stored jobs, or remove those that were not used for a while")
     parser.add_argument("--jobs", type=Path, help="folder of the job store")
-    parser.add_argument("--remove-unused", type=float, metavar="DAYS",
-                        help="remove jobs not used for so many days; one whose look a younger job keeps stays")
+    parser.add_argument(
+        "--remove-unused",
+        type=float,
+        metavar="DAYS",
+        help="remove jobs not used for so many days; one whose look a younger job keeps stays",
+    )
     parser.set_defaults(run=command)

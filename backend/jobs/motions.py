@@ -29,9 +29,9 @@ class MotionRunner:
             self._source, self._name = load(name, best_device()), name
         return self._source
 
-    def run(self, ticket: str, request: MotionRequest, kept: Kept | None,
-            emit: Emit, should_stop: Callable[[], bool]) -> None:
+    def run(self, ticket: str, request: MotionRequest, kept: Kept | None, emit: Emit, should_stop: Callable[[], bool]) -> None:
         """Make a request's motions; the last message is ``MotionMade``, ``Cancelled`` or ``Failed``."""
+
         def step_done(step: int, of: int) -> None:
             if should_stop():
                 raise _Stopped

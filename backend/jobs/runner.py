@@ -47,6 +47,7 @@ def run(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[], bool
 
     Everything that goes wrong is emitted as ``Failed``; nothing on disk is lost.
     """
+
     def send_frame(index: int, image: np.ndarray) -> None:
         emit(FrameResult(job=job.name, index=index, frame=job.request.frames[index]), {"image": image})
 
@@ -65,23 +66,34 @@ def run(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[], bool
     except ShotError as error:
         emit(Failed(job=job.name, code=error.code, message=str(error)), None)
     except MemoryError:
-        emit(Failed(job=job.name, code="memory", message="There is not enough memory; use fewer frames or a smaller "
-                                                         "resolution."), None)
+        emit(
+            Failed(job=job.name, code="memory", message="There is not enough memory; use fewer frames or a smaller resolution."),
+            None,
+        )
     except OSError as error:
         emit(Failed(job=job.name, code="disk", message=f"The job folder cannot be used: {error}."), None)
     except RuntimeError as error:
         memory = "out of memory" in str(error).lower()
-        advice = "The device ran out of memory; use fewer frames or a smaller resolution." if memory else (
-            f"The generation failed: {str(error).splitlines()[0]}")
+        advice = (
+            "The device ran out of memory; use fewer frames or a smaller resolution."
+            if memory
+            else (f"The generation failed: {str(error).splitlines()[0]}")
+        )
         emit(Failed(job=job.name, code="memory" if memory else "internal", message=advice), None)
     return False
 
 
-def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[], bool], done: set[int],
-              send_frame: Callable[[int, np.ndarray], None]) -> dict[str, Any]:
+def _generate(
+    job: Job,
+    models: ModelCache,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    done: set[int],
+    send_frame: Callable[[int, np.ndarray], None],
+) -> dict[str, Any]:
     started = time.perf_counter()
     emit(Progress(job=job.name, stage="loading the model", step=0, steps=1), None)
-    model = models.get(job.request.model)
+    model = models.get(job.request.sampling.model)
     passes = job.passes()
 
     def progress(stage: str, step: int, steps: int) -> None:
@@ -120,8 +132,13 @@ def _generate(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[]
     }
 
 
-def _take_over(job: Job, parent: Job, passes: FramePasses, done: set[int], send_frame: Callable[[int, np.ndarray], None],
-               ) -> dict[int, int]:
+def _take_over(
+    job: Job,
+    parent: Job,
+    passes: FramePasses,
+    done: set[int],
+    send_frame: Callable[[int, np.ndarray], None],
+) -> dict[int, int]:
     """Copy the frames that are as they were in ``parent``, adding them to ``done``; index -> index there."""
     if not job.same_settings(parent):
         return {}
@@ -143,8 +160,7 @@ def _pipeline(job: Job, parent: Job | None, model: ImageModel, passes: FramePass
         return ShotPipeline(model, job.request, passes, watch, look=look, settled=True)
     if parent is not None:
         try:
-            return ShotPipeline(model, job.request, passes, watch, look=parent.look(),
-                                same_place=job.same_settings(parent))
+            return ShotPipeline(model, job.request, passes, watch, look=parent.look(), same_place=job.same_settings(parent))
         except ShotError as error:
             if error.code != "look" or not job.request.look_optional:
                 raise

@@ -143,8 +143,11 @@ class Job:
         except (OSError, msgspec.MsgspecError) as error:
             if request.look_optional:
                 return None
-            raise ShotError("look", f"This backend does not have the kept look {request.look}; generate the shot that it comes "
-                                    "from again, or make a new look.") from error
+            raise ShotError(
+                "look",
+                f"This backend does not have the kept look {request.look}; generate the shot that it comes "
+                "from again, or make a new look.",
+            ) from error
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished job, or None."""
@@ -184,7 +187,7 @@ class JobStore:
         Raises ``ShotError`` when the look that the request keeps is not there, or the model's name stands for nothing.
         """
         Job(self.root / "new", request).parent()
-        model = fingerprint(request.model)
+        model = fingerprint(request.sampling.model)
         digest = hashlib.blake2b(msgspec.json.encode([VERSION, request, request.resolved_method(), model]), digest_size=12)
         for name, array in passes.arrays().items():
             digest.update(name.encode())

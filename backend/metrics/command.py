@@ -20,8 +20,11 @@ from ...shared.shot import ShotError
 if TYPE_CHECKING:
     from .laboratory import Further
 
-PROMPTS = ("a man in a red shirt and blue jeans, on a beach", "a woman in a green jacket and black trousers, in a forest",
-           "an astronaut in a white suit, on the moon")
+PROMPTS = (
+    "a man in a red shirt and blue jeans, on a beach",
+    "a woman in a green jacket and black trousers, in a forest",
+    "an astronaut in a white suit, on the moon",
+)
 QUICK_FRAMES, FRAMES, STEPS = 12, 24, 20
 
 
@@ -29,8 +32,11 @@ def _suite_shots(frames: int) -> list:
     try:
         from tools.studies.shots import demo_shots
     except ImportError as error:
-        raise ShotError("suite", "The suites' shots are made by the project's own tools; run this in a clone of the project, or "
-                                 "name folders of saved passes.") from error
+        raise ShotError(
+            "suite",
+            "The suites' shots are made by the project's own tools; run this in a clone of the project, or "
+            "name folders of saved passes.",
+        ) from error
     return demo_shots(frames)
 
 
@@ -75,20 +81,28 @@ def evaluate(args: argparse.Namespace) -> int:
         elif args.suite == "motion":
             shots, moved = _motion_shots(args.frames or QUICK_FRAMES, args.motion or [])
         else:
-            shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[:1 if args.quick else None]
+            shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[: 1 if args.quick else None]
         own, prompt_count, own_seeds = {
-            "paper": (PAPER if args.quick else MODULES, 3, (1, 2)), "sweep": (("cross_frame", *sweep()), 2, (1,)),
-            "surface": (SURFACE, 3, (1, 2)), "parts": (PARTS, 2, (1,)),
-            "motion": (("cross_frame", "latentman", "surface"), 1, (1,))}[args.suite]
+            "paper": (PAPER if args.quick else MODULES, 3, (1, 2)),
+            "sweep": (("cross_frame", *sweep()), 2, (1,)),
+            "surface": (SURFACE, 3, (1, 2)),
+            "parts": (PARTS, 2, (1,)),
+            "motion": (("cross_frame", "latentman", "surface"), 1, (1,)),
+        }[args.suite]
         names = args.variants.split(",") if args.variants else own
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
-        prompts = tuple(args.prompt or PROMPTS[:min(prompt_count, 2) if args.quick else prompt_count])
+        prompts = tuple(args.prompt or PROMPTS[: min(prompt_count, 2) if args.quick else prompt_count])
         seeds = tuple(args.seed or (own_seeds[:1] if args.quick else own_seeds))
         check_writable(args.out)
-        laboratory = Laboratory(args.out, load(args.model), args.steps, lambda text: print(text, file=sys.stderr, flush=True),
-                                None if args.shots else _text_figures())
+        laboratory = Laboratory(
+            args.out,
+            load(args.model),
+            args.steps,
+            lambda text: print(text, file=sys.stderr, flush=True),
+            None if args.shots else _text_figures(),
+        )
         rows = laboratory.run(shots, prompts, seeds, {name: known[name] for name in names})
     except ShotError as error:
         print(error, file=sys.stderr)
@@ -98,13 +112,18 @@ def evaluate(args: argparse.Namespace) -> int:
         return 130
     command = "latentman " + shlex.join(sys.argv[1:])
     write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
-    table = {name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
-             for name, figures in means(rows).items()}
+    table = {
+        name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
+        for name, figures in means(rows).items()
+    }
     report: dict = dict(table)
     if moved:
         by_shot = {name: means([row for row in rows if row["shot"] == name]) for name in moved}
-        report = {"motions": moved, "variants": table,
-                  "hmse": {name: {v: round(r["hmse"], 3) for v, r in found.items()} for name, found in by_shot.items()}}
+        report = {
+            "motions": moved,
+            "variants": table,
+            "hmse": {name: {v: round(r["hmse"], 3) for v, r in found.items()} for name, found in by_shot.items()},
+        }
         for name in moved:
             shown = "  ".join(f"{key} {value:.3g}" for key, value in moved[name].items())
             steadiness = "  ".join(f"{variant} {row['hmse']:.0f}" for variant, row in by_shot[name].items())
@@ -128,13 +147,19 @@ def measure(args: argparse.Namespace) -> int:
         paths = [args.frames / f"{frame:04d}.png" for frame in manifest.frames]
         images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
         if images.shape[1:3] != passes.mask.shape[1:3]:
-            raise ShotError("size", f"The frames are {images.shape[2]}x{images.shape[1]}, the passes "
-                                    f"{manifest.width}x{manifest.height}; they must be of one shot.")
+            raise ShotError(
+                "size",
+                f"The frames are {images.shape[2]}x{images.shape[1]}, the passes "
+                f"{manifest.width}x{manifest.height}; they must be of one shot.",
+            )
     except (ShotError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps({name: None if np.isnan(value) else round(value, 4) for name, value in consistency(images, passes).items()},
-                     indent=1))
+    print(
+        json.dumps(
+            {name: None if np.isnan(value) else round(value, 4) for name, value in consistency(images, passes).items()}, indent=1
+        )
+    )
     return 0
 
 
@@ -142,9 +167,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register both."""
     command = commands.add_parser("evaluate", help="compare presets over shots, prompts and seeds; goes on where it was stopped")
     command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
-    command.add_argument("--suite", choices=("paper", "sweep", "surface", "parts", "motion"), default="paper",
-                         help="the paper's parts and modules, ranges of their settings, the surface preset against them, its "
-                              "own parts, or motion sources")
+    command.add_argument(
+        "--suite",
+        choices=("paper", "sweep", "surface", "parts", "motion"),
+        default="paper",
+        help="the paper's parts and modules, ranges of their settings, the surface preset against them, its "
+        "own parts, or motion sources",
+    )
     command.add_argument("--motion", type=Path, action="append", help="a motion file as one more source of the motion suite")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")

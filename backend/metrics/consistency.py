@@ -27,5 +27,8 @@ def consistency(images: Images, passes: FramePasses) -> dict[str, float]:
     nothing to compare.
     """
     error, matched, visible = pair_errors(images, passes)
-    return {"hmse": error / matched if matched else float("nan"), "background_mse": background_error(images, passes),
-            "matched_share": matched / visible if visible else float("nan")}
+    return {
+        "hmse": error / matched if matched else float("nan"),
+        "background_mse": background_error(images, passes),
+        "matched_share": matched / visible if visible else float("nan"),
+    }

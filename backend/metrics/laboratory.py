@@ -20,7 +20,19 @@ import torch
 from PIL import Image
 
 from ...shared.passes_folder import write_atomically
-from ...shared.shot import METHODS, Alignment, FramePasses, Fusion, Guidance, Keys, Method, ShotRequest, check_passes, check_request
+from ...shared.shot import (
+    METHODS,
+    Alignment,
+    FramePasses,
+    Fusion,
+    Guidance,
+    Keyframes,
+    Method,
+    ShotRequest,
+    check_passes,
+    check_request,
+    make_request,
+)
 from ..models.loading import ImageModel
 from ..video.pipeline import ShotPipeline, Watch
 from .baselines import bake, blurred
@@ -40,7 +52,7 @@ VARIANTS: dict[str, Method] = {
     "surface_quality": METHODS["surface_quality"],
     "surface_fast": METHODS["surface_fast"],
     "surface_noise": msgspec.structs.replace(_SURFACE, surface_noise=0.9),
-    "surface_guided": msgspec.structs.replace(_SURFACE, keys=Keys(guided=True)),
+    "surface_guided": msgspec.structs.replace(_SURFACE, keyframes=Keyframes(guided=True)),
     "surface_no_finish": msgspec.structs.replace(_SURFACE, fusion=Fusion(finish=False)),
     "surface_no_background": msgspec.structs.replace(_SURFACE, background=None),
     "background": msgspec.structs.replace(METHODS["cross_frame"], background=_SURFACE.background),
@@ -53,17 +65,45 @@ VARIANTS: dict[str, Method] = {
     "pwg_linear": msgspec.structs.replace(_LATENTMAN, guidance=Guidance(gradient="linear")),
 }
 PAPER = ("per_frame", "cross_frame", "sla", "pwg", "latentman")
-MODULES = (*PAPER, "sla_surface", "latentman_surface", "latentman_no_attention", "latentman_no_shared_noise", "pwg_decoder",
-           "pwg_linear")
+MODULES = (
+    *PAPER,
+    "sla_surface",
+    "latentman_surface",
+    "latentman_no_attention",
+    "latentman_no_shared_noise",
+    "pwg_decoder",
+    "pwg_linear",
+)
 SURFACE = ("per_frame", "cross_frame", "latentman", "surface", "surface_quality", "surface_fast")
 #: the surface preset's parts, alone and left out
-PARTS = ("cross_frame", "noise", "background", "surface", "surface_noise", "surface_guided", "surface_no_finish",
-         "surface_no_background", "surface_quality")
+PARTS = (
+    "cross_frame",
+    "noise",
+    "background",
+    "surface",
+    "surface_noise",
+    "surface_guided",
+    "surface_no_finish",
+    "surface_no_background",
+    "surface_quality",
+)
 #: made from the frames of another run
 DERIVED: dict[str, str] = {"blurred": "cross_frame", "bake": "cross_frame"}
 #: what the columns of the report mean, in order
-COLUMNS = ("hmse", "detail", "surface_variance_low", "surface_variance_high", "reappearance", "liveliness", "background_error",
-           "silhouette_iou", "contour", "named_colours", "seconds_per_frame", "peak_mb")
+COLUMNS = (
+    "hmse",
+    "detail",
+    "surface_variance_low",
+    "surface_variance_high",
+    "reappearance",
+    "liveliness",
+    "background_error",
+    "silhouette_iou",
+    "contour",
+    "named_colours",
+    "seconds_per_frame",
+    "peak_mb",
+)
 
 
 def sweep() -> dict[str, Method]:
@@ -89,8 +129,17 @@ class Shot:
     def request(self, prompt: str, seed: int, method: Method, steps: int, model: str) -> ShotRequest:
         """A request for it."""
         count, height, width = self.passes.mask.shape
-        return ShotRequest(prompt=prompt, width=width, height=height, frames=tuple(range(1, count + 1)), fps=self.fps, seed=seed,
-                           model=model, method=method, steps=steps)
+        return make_request(
+            prompt,
+            width=width,
+            height=height,
+            frames=tuple(range(1, count + 1)),
+            fps=self.fps,
+            seed=seed,
+            model=model,
+            method=method,
+            steps=steps,
+        )
 
 
 class PeakMemory:
@@ -153,10 +202,16 @@ def measure(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> d
     """Every figure of a run; ``reference`` are the frames of the ``per_frame`` run with the same prompt and seed."""
     colours = cell_colours(images, passes)
     figures = {
-        "hmse": hmse(images, passes), "hmse_compat": hmse_compat(images, passes), "warp_error": warp_error(images, passes),
-        "detail": detail(images, reference, passes), "reappearance": reappearance(colours), "liveliness": liveliness(colours),
-        "background_error": background_error(images, passes), "silhouette_iou": silhouette_iou(images, passes),
-        "contour": contour(images, passes)}
+        "hmse": hmse(images, passes),
+        "hmse_compat": hmse_compat(images, passes),
+        "warp_error": warp_error(images, passes),
+        "detail": detail(images, reference, passes),
+        "reappearance": reappearance(colours),
+        "liveliness": liveliness(colours),
+        "background_error": background_error(images, passes),
+        "silhouette_iou": silhouette_iou(images, passes),
+        "contour": contour(images, passes),
+    }
     for band in ("low", "high"):
         figures[f"surface_variance_{band}"] = surface_variance(colours, band, None)
         figures |= {f"surface_variance_{band}_lag{lag}": surface_variance(colours, band, lag) for lag in (1, 8)}
@@ -166,13 +221,20 @@ def measure(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> d
 class Laboratory:
     """Makes and measures runs under one folder."""
 
-    def __init__(self, out: Path, model: ImageModel, steps: int, say: Callable[[str], None],
-                 further: Further | None = None) -> None:
+    def __init__(
+        self, out: Path, model: ImageModel, steps: int, say: Callable[[str], None], further: Further | None = None
+    ) -> None:
         """``further`` figures are taken of every run beside ``measure``'s."""
         self._out, self._model, self._steps, self._say, self._further = out, model, steps, say, further
 
-    def run(self, shots: Iterable[Shot], prompts: tuple[str, ...], seeds: tuple[int, ...], variants: dict[str, Method],
-            derived: tuple[str, ...] = tuple(DERIVED)) -> list[dict]:
+    def run(
+        self,
+        shots: Iterable[Shot],
+        prompts: tuple[str, ...],
+        seeds: tuple[int, ...],
+        variants: dict[str, Method],
+        derived: tuple[str, ...] = tuple(DERIVED),
+    ) -> list[dict]:
         """A row for every shot, prompt, seed and variant: its names and figures. ``per_frame`` is made in any case, since detail is
         measured against it."""
         rows = []
@@ -210,19 +272,30 @@ class Laboratory:
         with PeakMemory(self._model.device) as memory:
             images = np.stack(list(ShotPipeline(self._model, request, passes, watch).frames()))
         seconds = time.perf_counter() - started
-        record = {"settings": msgspec.to_builtins(request), "seconds_per_frame": seconds / len(images), "peak_mb": memory.megabytes,
-                  "stages": watch.seconds}
+        record = {
+            "settings": msgspec.to_builtins(request),
+            "seconds_per_frame": seconds / len(images),
+            "peak_mb": memory.megabytes,
+            "stages": watch.seconds,
+        }
         _write(folder, images, record)
         self._say(f"{shot.name:>14} {folder.parent.name:>6} {folder.name:<26} {seconds / len(images):6.2f} s a frame")
         return images, record
 
-    def _row(self, shot: Shot, prompt: str, seed: int, name: str, images: np.ndarray, reference: np.ndarray, record: dict,
-             folder: Path) -> dict:
+    def _row(
+        self, shot: Shot, prompt: str, seed: int, name: str, images: np.ndarray, reference: np.ndarray, record: dict, folder: Path
+    ) -> dict:
         figures = measure(images, reference, shot.passes)
         figures |= self._further(images, shot.passes, prompt) if self._further else {}
         figures |= {key: record.get(key, float("nan")) for key in ("seconds_per_frame", "peak_mb")}
-        return {"shot": shot.name, "prompt": prompt, "seed": seed, "variant": name,
-                "folder": str((folder / name).relative_to(self._out)), **figures}
+        return {
+            "shot": shot.name,
+            "prompt": prompt,
+            "seed": seed,
+            "variant": name,
+            "folder": str((folder / name).relative_to(self._out)),
+            **figures,
+        }
 
 
 def means(rows: list[dict]) -> dict[str, dict[str, float]]:

@@ -40,17 +40,36 @@ def markdown(table: dict[str, dict[str, float]]) -> str:
     """The means as a table."""
     columns = table_columns(table)
     lines = ["| variant | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    return "\n".join([*lines, *("| " + " | ".join([name, *(_shown(figures.get(key)) for key in columns)]) + " |"
-                                for name, figures in table.items())]) + "\n"
+    return (
+        "\n".join(
+            [
+                *lines,
+                *(
+                    "| " + " | ".join([name, *(_shown(figures.get(key)) for key in columns)]) + " |"
+                    for name, figures in table.items()
+                ),
+            ]
+        )
+        + "\n"
+    )
 
 
 def write_tables(rows: list[dict], out: Path) -> None:
     """``results.json`` and ``results.csv``: a line for every run; ``results.md``: the means of every variant."""
     (out / "results.md").write_text(markdown(means(rows)))
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
-    (out / "results.json").write_text(json.dumps({"runs": clean, "means": {
-        name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
-        for name, figures in means(rows).items()}}, indent=1))
+    (out / "results.json").write_text(
+        json.dumps(
+            {
+                "runs": clean,
+                "means": {
+                    name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
+                    for name, figures in means(rows).items()
+                },
+            },
+            indent=1,
+        )
+    )
     with (out / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(clean[0]))
         writer.writeheader()
@@ -90,7 +109,7 @@ def moving(rows: list[tuple[str, np.ndarray]], fps: float) -> bytes:
     """The clips side by side, as an animated WebP."""
     frames = []
     for n in range(len(rows[0][1])):
-        sheet = contact_sheet([(name, clip[n:n + 1]) for name, clip in rows])
+        sheet = contact_sheet([(name, clip[n : n + 1]) for name, clip in rows])
         frames.append(sheet)
     buffer = io.BytesIO()
     frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, quality=80)
@@ -105,11 +124,15 @@ def _bars(table: dict[str, dict[str, float]], key: str) -> str:
     top, lines = max(values.values()) or 1.0, []
     for n, (name, value) in enumerate(values.items()):
         y = 18 * n
-        lines.append(f'<text x="170" y="{y + 13}" text-anchor="end">{html.escape(name)}</text>'
-                     f'<rect x="176" y="{y + 3}" width="{max(260 * value / top, 1):.1f}" height="12" fill="#4c78a8"/>'
-                     f'<text x="{182 + 260 * value / top:.1f}" y="{y + 13}">{value:.4g}</text>')
-    return (f'<figure style="display:inline-block;margin:0 2em 1em 0"><figcaption>{key}</figcaption><svg width="520" '
-            f'height="{18 * len(values) + 4}" font-size="12" fill="currentColor">{"".join(lines)}</svg></figure>')
+        lines.append(
+            f'<text x="170" y="{y + 13}" text-anchor="end">{html.escape(name)}</text>'
+            f'<rect x="176" y="{y + 3}" width="{max(260 * value / top, 1):.1f}" height="12" fill="#4c78a8"/>'
+            f'<text x="{182 + 260 * value / top:.1f}" y="{y + 13}">{value:.4g}</text>'
+        )
+    return (
+        f'<figure style="display:inline-block;margin:0 2em 1em 0"><figcaption>{key}</figcaption><svg width="520" '
+        f'height="{18 * len(values) + 4}" font-size="12" fill="currentColor">{"".join(lines)}</svg></figure>'
+    )
 
 
 def _webp(image: Image.Image) -> bytes:
@@ -124,8 +147,11 @@ def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str
     write_tables(rows, out)
     table = means(rows)
     columns = table_columns(table)
-    parts = [f"<h1>{html.escape(title)}</h1><p>Made by <code>{html.escape(command)}</code>.</p><table><tr><th>variant</th>",
-             *(f"<th>{key}</th>" for key in columns), "</tr>"]
+    parts = [
+        f"<h1>{html.escape(title)}</h1><p>Made by <code>{html.escape(command)}</code>.</p><table><tr><th>variant</th>",
+        *(f"<th>{key}</th>" for key in columns),
+        "</tr>",
+    ]
     for name, figures in table.items():
         cells = "".join(f"<td>{_shown(figures.get(key))}</td>" for key in columns)
         parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
@@ -134,8 +160,9 @@ def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str
     for group in dict.fromkeys((row["shot"], row["prompt"], row["seed"]) for row in rows):
         own = [row for row in rows if (row["shot"], row["prompt"], row["seed"]) == group]
         shot = shots[group[0]]
-        clips = [(row["variant"], frames) for row in own
-                 if (frames := _read(out / row["folder"], shot.passes.frame_count)) is not None]
+        clips = [
+            (row["variant"], frames) for row in own if (frames := _read(out / row["folder"], shot.passes.frame_count)) is not None
+        ]
         flicker = [(name, flicker_maps(frames, shot.passes)) for name, frames in clips]
         sheet = contact_sheet(clips)
         if first:
@@ -143,13 +170,19 @@ def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str
             first = False
         parts.append(f"<h2>{html.escape(group[0])}: {html.escape(group[1])} (seed {group[2]})</h2>")
         for name, data, caption in (
-                ("motion", moving(clips, shot.fps), "in motion"), ("frames", _webp(sheet), "frames"),
-                ("flicker", _webp(contact_sheet(flicker)), "change of each surface point against the frame before; white is "
-                                                           f"{FLICKER_WHITE:g} of 255 or more")):
+            ("motion", moving(clips, shot.fps), "in motion"),
+            ("frames", _webp(sheet), "frames"),
+            (
+                "flicker",
+                _webp(contact_sheet(flicker)),
+                f"change of each surface point against the frame before; white is {FLICKER_WHITE:g} of 255 or more",
+            ),
+        ):
             if group[0] not in pictured:
                 (out / f"{group[0]}_{name}.webp").write_bytes(data)
             source = "data:image/webp;base64," + base64.b64encode(data).decode()
             parts.append(f'<figure><img src="{source}"><figcaption>{caption}</figcaption></figure>')
         pictured.add(group[0])
-    (out / "report.html").write_text(f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>"
-                                     f"<style>{STYLE}</style>{''.join(parts)}")
+    (out / "report.html").write_text(
+        f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>{''.join(parts)}"
+    )

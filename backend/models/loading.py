@@ -55,11 +55,16 @@ class LoadOptions:
 
 
 SCHEDULER_CLASSES: dict[str, Any] = {
-    "ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler, "euler": EulerDiscreteScheduler, "lcm": LCMScheduler,
-    "tcd": TCDScheduler}
+    "ddim": DDIMScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+    "euler": EulerDiscreteScheduler,
+    "lcm": LCMScheduler,
+    "tcd": TCDScheduler,
+}
 _SCHEDULER_OPTIONS: dict[str, dict[str, Any]] = {
     "ddim": {"clip_sample": False, "set_alpha_to_one": False},
-    "dpm++": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False, "use_karras_sigmas": False}}
+    "dpm++": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False, "use_karras_sigmas": False},
+}
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,11 @@ class ImageModel:
         n = self.size_multiple
         if width % n or height % n:
             near = [max(n, round(side / n) * n) for side in (width, height)]
-            raise ShotError("size", f"The model '{self.name}' cannot make {width}x{height}; the nearest size is "
-                                    f"{near[0]}x{near[1]} (multiples of {n}).")
+            raise ShotError(
+                "size",
+                f"The model '{self.name}' cannot make {width}x{height}; the nearest size is "
+                f"{near[0]}x{near[1]} (multiples of {n}).",
+            )
 
     def new_scheduler(self, steps: int, name: str = "") -> Any:
         """A scheduler with the model's own betas and prediction type, set to a number of steps.
@@ -130,8 +138,9 @@ class ImageModel:
         return name or ("lcm" if given is LCMScheduler else "tcd" if given is TCDScheduler else "ddim")
 
     @torch.no_grad()
-    def encode_text(self, prompt: str, negative: str, guided: bool, width: int, height: int,
-                    background: str = "") -> TextConditions:
+    def encode_text(
+        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = ""
+    ) -> TextConditions:
         """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
         prompt behind when there is one."""
         if isinstance(self.pipeline, StableDiffusionXLControlNetPipeline):
@@ -155,7 +164,7 @@ class ImageModel:
         text = convert(text, tokenizer) if convert else text
         room = tokenizer.model_max_length - 2
         ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        runs = [ids[n:n + room] for n in range(0, len(ids), room)] or [[]]
+        runs = [ids[n : n + room] for n in range(0, len(ids), room)] or [[]]
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         return [[tokenizer.bos_token_id, *run, tokenizer.eos_token_id, *([pad] * (room - len(run)))] for run in runs]
 
@@ -167,14 +176,21 @@ class ImageModel:
         for n, text in enumerate([prompt, background] if background else [prompt]):
             first = guided and n == 0
             positive, unconditional, pool, no_pool = self.pipeline.encode_prompt(
-                prompt=text, negative_prompt=negative, device=self.device, num_images_per_prompt=1,
-                do_classifier_free_guidance=first)
+                prompt=text,
+                negative_prompt=negative,
+                device=self.device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=first,
+            )
             rows += [unconditional, positive] if first else [positive]
             pooled += [no_pool, pool] if first else [pool]
         embeddings = torch.cat(rows)
         size = torch.tensor([[height, width, 0, 0, height, width]], device=self.device, dtype=embeddings.dtype)
-        return TextConditions(embeddings, {"text_embeds": torch.cat(pooled), "time_ids": size.repeat(len(embeddings), 1)},
-                              notices if longest > tokenizer.model_max_length else ())
+        return TextConditions(
+            embeddings,
+            {"text_embeds": torch.cat(pooled), "time_ids": size.repeat(len(embeddings), 1)},
+            notices if longest > tokenizer.model_max_length else (),
+        )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
@@ -210,8 +226,7 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         raise ShotError("model", f"The model '{name}' cannot be loaded: {first.rstrip('.')}.{hint}") from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
-    model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",),
-                       source)
+    model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source)
     _check_fit(model)
     # SDXL's auto-encoder overflows in half precision
     if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
@@ -230,8 +245,12 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
 
 def _place(pipeline: DiffusionPipeline, device: torch.device, options: LoadOptions) -> None:
     """Move a pipeline to its device, or only the part at work where the device is too small for all of it."""
-    size = sum(p.numel() * p.element_size() for part in pipeline.components.values() if isinstance(part, torch.nn.Module)
-               for p in part.parameters())
+    size = sum(
+        p.numel() * p.element_size()
+        for part in pipeline.components.values()
+        if isinstance(part, torch.nn.Module)
+        for p in part.parameters()
+    )
     # a GPU that the model would fill has no room left for the frames
     tight = device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.5 * size
     if device.type == "cuda" and (options.offload == "on" or (options.offload == "auto" and tight)):
@@ -250,8 +269,11 @@ def _check_fit(model: ImageModel) -> None:
         given = [network.config.get(name) for name in names]
         if given != base:
             name, has, needs = next((n, g, b) for n, g, b in zip(names, given, base, strict=True) if g != b)
-            raise ShotError("model", f"The ControlNet for {kind} does not fit the base model: its {name} is {has}, the model's "
-                                     f"{needs}. Use one made for this kind of model.")
+            raise ShotError(
+                "model",
+                f"The ControlNet for {kind} does not fit the base model: its {name} is {has}, the model's "
+                f"{needs}. Use one made for this kind of model.",
+            )
 
 
 def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> None:
@@ -268,8 +290,12 @@ def _pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline:
     options: dict[str, Any] = {"dtype": dtype}
     if not source.controls:
         return DiffusionPipeline.from_pretrained(source.base, **options)
-    networks = [(ControlNetModel.from_single_file if control.endswith(".safetensors")
-                 else ControlNetModel.from_pretrained)(control, **options) for _, control in source.controls]
+    networks = [
+        (ControlNetModel.from_single_file if control.endswith(".safetensors") else ControlNetModel.from_pretrained)(
+            control, **options
+        )
+        for _, control in source.controls
+    ]
     options["controlnet"] = networks if len(networks) > 1 else networks[0]
     xl = networks[0].config.get("addition_embed_type") == "text_time"
     cls = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline

@@ -60,8 +60,10 @@ def find(name: str) -> ModelSource:
         # a preset by its folder is that preset
         source = next((preset for preset in PRESETS.values() if Path(preset.base) == Path(first).resolve()), ModelSource(first))
     else:
-        raise ShotError("model", f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder with a ControlNet, "
-                                 "or BASE|CONTROLNET.")
+        raise ShotError(
+            "model",
+            f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder with a ControlNet, or BASE|CONTROLNET.",
+        )
     controls, loras, embeddings = [], [], []
     for part in parts:
         kind, equals, value = part.partition("=")

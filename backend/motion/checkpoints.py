@@ -17,10 +17,24 @@ from ...shared.motion import MotionError
 from .network import FEATURES, MDM, Architecture
 
 #: what args.json leaves out in older checkpoints
-DEFAULTS: dict[str, Any] = {"arch": "trans_enc", "text_encoder_type": "clip", "mask_frames": False, "use_ema": False,
-                            "diffusion_steps": 1000, "pred_len": 0, "latent_dim": 512, "layers": 8, "dataset": "humanml",
-                            "emb_trans_dec": False, "context_len": 0, "emb_policy": "add", "multi_target_cond": False,
-                            "toe_height": 0.0, "root_emphasis": 1.0, "guidance": 2.5}
+DEFAULTS: dict[str, Any] = {
+    "arch": "trans_enc",
+    "text_encoder_type": "clip",
+    "mask_frames": False,
+    "use_ema": False,
+    "diffusion_steps": 1000,
+    "pred_len": 0,
+    "latent_dim": 512,
+    "layers": 8,
+    "dataset": "humanml",
+    "emb_trans_dec": False,
+    "context_len": 0,
+    "emb_policy": "add",
+    "multi_target_cond": False,
+    "toe_height": 0.0,
+    "root_emphasis": 1.0,
+    "guidance": 2.5,
+}
 TEXT_WIDTHS = {"clip": 512, "bert": 768}
 #: the least standard deviation of root velocities in HumanML3D's own statistics; the evaluators' are 25 times smaller
 LEAST_ROOT_STD = 0.01
@@ -79,27 +93,44 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
     if kind not in TEXT_WIDTHS:
         raise MotionError(f"The text encoder '{kind}' is unknown; clip and bert are supported.")
     state = _state(path)
-    shape = Architecture(latent=int(arguments["latent_dim"]), layers=int(arguments["layers"]),
-                         decoder=arguments["arch"] == "trans_dec", feedforward=int(arguments.get("ff_size", 1024)),
-                         heads=int(arguments.get("num_heads", 4)), mask_frames=bool(arguments["mask_frames"]),
-                         context=int(arguments["context_len"]) if arguments["pred_len"] else 0,
-                         predicted=int(arguments["pred_len"]), time_token=arguments["emb_policy"] != "add",
-                         text_width=int(arguments.get("text_width", TEXT_WIDTHS[kind])))
+    shape = Architecture(
+        latent=int(arguments["latent_dim"]),
+        layers=int(arguments["layers"]),
+        decoder=arguments["arch"] == "trans_dec",
+        feedforward=int(arguments.get("ff_size", 1024)),
+        heads=int(arguments.get("num_heads", 4)),
+        mask_frames=bool(arguments["mask_frames"]),
+        context=int(arguments["context_len"]) if arguments["pred_len"] else 0,
+        predicted=int(arguments["pred_len"]),
+        time_token=arguments["emb_policy"] != "add",
+        text_width=int(arguments.get("text_width", TEXT_WIDTHS[kind])),
+    )
     network = MDM(shape)
     wanted = {name for name in network.state_dict() if not name.endswith(".pe")}
     missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted)
     if missing or unknown:
         name, what = (missing[0], "lacks") if missing else (unknown[0], "has the unknown")
-        raise MotionError(f"{path.name} {what} parameter '{name}'; it is not of the architecture that args.json names "
-                          f"({arguments['arch']}, {arguments['layers']} layers).")
+        raise MotionError(
+            f"{path.name} {what} parameter '{name}'; it is not of the architecture that args.json names "
+            f"({arguments['arch']}, {arguments['layers']} layers)."
+        )
     try:
         network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise MotionError(f"{path.name} has parameters of other sizes than args.json says: {str(error).splitlines()[-1].strip()}"
-                          ) from error
+        raise MotionError(
+            f"{path.name} has parameters of other sizes than args.json says: {str(error).splitlines()[-1].strip()}"
+        ) from error
     mean, std = _statistics(statistics or path.parent, float(arguments["root_emphasis"]))
-    return MotionModel(network.eval().requires_grad_(False), int(arguments["diffusion_steps"]), kind, mean, std,
-                       float(arguments["toe_height"]), float(arguments["guidance"]), path.parent)
+    return MotionModel(
+        network.eval().requires_grad_(False),
+        int(arguments["diffusion_steps"]),
+        kind,
+        mean,
+        std,
+        float(arguments["toe_height"]),
+        float(arguments["guidance"]),
+        path.parent,
+    )
 
 
 def _arguments(path: Path) -> dict[str, Any]:
@@ -114,11 +145,14 @@ def _statistics(folder: Path, emphasis: float) -> tuple[np.ndarray, np.ndarray]:
     try:
         mean, std = (np.load(folder / f"{name}.npy", allow_pickle=False).astype(np.float32) for name in ("Mean", "Std"))
     except (OSError, ValueError) as error:
-        raise MotionError(f"{folder} holds no readable Mean.npy and Std.npy; copy HumanML3D's there, or name their folder with "
-                          "--statistics.") from error
+        raise MotionError(
+            f"{folder} holds no readable Mean.npy and Std.npy; copy HumanML3D's there, or name their folder with --statistics."
+        ) from error
     if mean.shape != (FEATURES,) or std.shape != (FEATURES,) or not np.isfinite(mean).all() or not (std > 0).all():
         raise MotionError(f"The statistics in {folder} are no {FEATURES} means and positive deviations; copy HumanML3D's.")
     if float(std[1:3].min()) * emphasis < LEAST_ROOT_STD:
-        raise MotionError(f"The statistics in {folder} are those of the evaluators, which would crush the root's motion; copy "
-                          "HumanML3D's own Mean.npy and Std.npy.")
+        raise MotionError(
+            f"The statistics in {folder} are those of the evaluators, which would crush the root's motion; copy "
+            "HumanML3D's own Mean.npy and Std.npy."
+        )
     return mean, std

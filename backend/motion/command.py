@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...shared.console import add_motion_arguments
+from ...shared.console import add_motion_arguments, motion_request_from
 from ...shared.motion import MotionError
-from ...shared.motion_request import MotionRequest, frame_count, save_made
+from ...shared.motion_request import frame_count, save_made
 
 
 def motion(args: argparse.Namespace) -> int:
@@ -18,11 +18,12 @@ def motion(args: argparse.Namespace) -> int:
     from ..models.loading import best_device
     from .registry import load
 
-    request = MotionRequest(args.text, args.seconds, args.seed, args.variants, args.guidance_scale, args.steps, args.model)
+    request = motion_request_from(args, args.model)
     try:
         frame_count(request)
         source = load(args.model, best_device(), args.statistics, args.text_encoder)
         with tqdm(desc="motion") as bar:
+
             def step_done(step: int, of: int) -> None:
                 bar.total = of
                 bar.update(step - bar.n)

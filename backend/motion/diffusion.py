@@ -24,6 +24,7 @@ class Pins:
 
 def cosine_betas(steps: int) -> np.ndarray:
     """(steps,) float64: alpha-bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2), betas at most 0.999 (Nichol and Dhariwal 2021)."""
+
     def alpha_bar(t: float) -> float:
         return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
 
@@ -48,8 +49,14 @@ class Schedule:
 
 
 @torch.no_grad()
-def sample_ddpm(denoise: Denoiser, schedule: Schedule, noise: torch.Tensor, generator: torch.Generator, pins: Pins | None = None,
-                should_stop: Callable[[int], None] = lambda step: None) -> torch.Tensor:
+def sample_ddpm(
+    denoise: Denoiser,
+    schedule: Schedule,
+    noise: torch.Tensor,
+    generator: torch.Generator,
+    pins: Pins | None = None,
+    should_stop: Callable[[int], None] = lambda step: None,
+) -> torch.Tensor:
     """(B, T, F) clean motion from noise by the whole chain with its fixed small variance.
 
     ``pins`` replace what they pin in every prediction of the clean motion (MDM's editing). ``should_stop`` is called with each
@@ -69,8 +76,14 @@ def sample_ddpm(denoise: Denoiser, schedule: Schedule, noise: torch.Tensor, gene
 
 
 @torch.no_grad()
-def sample_ddim(denoise: Denoiser, schedule: Schedule, noise: torch.Tensor, steps: int, pins: Pins | None = None,
-                should_stop: Callable[[int], None] = lambda step: None) -> torch.Tensor:
+def sample_ddim(
+    denoise: Denoiser,
+    schedule: Schedule,
+    noise: torch.Tensor,
+    steps: int,
+    pins: Pins | None = None,
+    should_stop: Callable[[int], None] = lambda step: None,
+) -> torch.Tensor:
     """(B, T, F) clean motion in ``steps`` deterministic steps (Song et al. 2021), spread evenly over the chain."""
     levels = np.unique(np.linspace(0, len(schedule) - 1, steps).round().astype(int))[::-1]
     x = noise
@@ -93,6 +106,7 @@ def guided(network: Callable[..., torch.Tensor], text: torch.Tensor, scale: floa
 
     The unconditional pass has zeros for its text.
     """
+
     def denoise(x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         conditional = network(x, timesteps, text, **options)
         if scale == 1.0:

@@ -21,9 +21,33 @@ from ...shared.vectors import unit
 #: joints of each chain from the root outwards, in the order HumanML3D solves them
 CHAINS = ((0, 2, 5, 8, 11), (0, 1, 4, 7, 10), (0, 3, 6, 9, 12, 15), (9, 14, 17, 19, 21), (9, 13, 16, 18, 20))
 #: direction of every bone in its synthetic rest pose
-REST = np.array([(0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, -1, 0), (0, 1, 0), (0, -1, 0), (0, -1, 0), (0, 1, 0),
-                 (0, 0, 1), (0, 0, 1), (0, 1, 0), (1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, -1, 0), (0, -1, 0), (0, -1, 0), (0, -1, 0),
-                 (0, -1, 0), (0, -1, 0)], float)
+REST = np.array(
+    [
+        (0, 0, 0),
+        (1, 0, 0),
+        (-1, 0, 0),
+        (0, 1, 0),
+        (0, -1, 0),
+        (0, -1, 0),
+        (0, 1, 0),
+        (0, -1, 0),
+        (0, -1, 0),
+        (0, 1, 0),
+        (0, 0, 1),
+        (0, 0, 1),
+        (0, 1, 0),
+        (1, 0, 0),
+        (-1, 0, 0),
+        (0, 0, 1),
+        (0, -1, 0),
+        (0, -1, 0),
+        (0, -1, 0),
+        (0, -1, 0),
+        (0, -1, 0),
+        (0, -1, 0),
+    ],
+    float,
+)
 #: hips and shoulders, left and right, say where the body faces; HumanML3D has the hips the wrong way round when it follows
 #: the heading through a clip, and its vectors are only met with the same
 ACROSS, ACROSS_SWAPPED = ((1, 2), (16, 17)), ((2, 1), (16, 17))
@@ -83,6 +107,13 @@ def encode(joints: np.ndarray, floor: float | None = None) -> np.ndarray:
     velocity = _turned(yaw[1:], step[:, :1])[:, 0]
     local = _turned(yaw, joints - root[:, None] * [1, 0, 1])[:-1]
     still = (np.square(step[:, FEET]).sum(-1) < STILL).astype(float)
-    rows = [-np.diff(yaw)[:, None] / 2, velocity[:, [0, 2]], root[:-1, 1:2], local[:, 1:].reshape(len(step), -1),
-            _rotations(joints, yaw)[:-1].reshape(len(step), -1), _turned(yaw[:-1], step).reshape(len(step), -1), still]
+    rows = [
+        -np.diff(yaw)[:, None] / 2,
+        velocity[:, [0, 2]],
+        root[:-1, 1:2],
+        local[:, 1:].reshape(len(step), -1),
+        _rotations(joints, yaw)[:-1].reshape(len(step), -1),
+        _turned(yaw[:-1], step).reshape(len(step), -1),
+        still,
+    ]
     return np.concatenate(rows, 1).astype(np.float32)

@@ -55,8 +55,14 @@ def segments(texts: list[str], frames: int) -> list[Segment]:
     return out
 
 
-def make(model: MotionModel, request: MotionRequest, encode_text: Callable[[str], EncodedText], device: torch.device,
-         kept: Kept | None = None, step_done: Callable[[int, int], None] = lambda step, of: None) -> MadeMotion:
+def make(
+    model: MotionModel,
+    request: MotionRequest,
+    encode_text: Callable[[str], EncodedText],
+    device: torch.device,
+    kept: Kept | None = None,
+    step_done: Callable[[int, int], None] = lambda step, of: None,
+) -> MadeMotion:
     """Sample a request's motions; what is ``kept`` comes out as it was, but for the normalisation's rounding.
 
     Motions longer than 9.8 s and several sentences are made one segment after the other, each of which begins with the last
@@ -79,20 +85,38 @@ def make(model: MotionModel, request: MotionRequest, encode_text: Callable[[str]
         text = encode_text(segment.text)
         cut |= text.cut
         if model.network.shape.predicted:
-            new = _sample(model, request, text, device, model.network.shape.predicted, model.network.shape.predicted, None,
-                          generator, lambda step, n=n: step_done(n * chain + step, len(passes) * chain),  # type: ignore[misc]
-                          made[:, -model.network.shape.context:])
-            made = np.concatenate([made, new[:, :segment.frames]], 1)
+            new = _sample(
+                model,
+                request,
+                text,
+                device,
+                model.network.shape.predicted,
+                model.network.shape.predicted,
+                None,
+                generator,
+                lambda step, n=n: step_done(n * chain + step, len(passes) * chain),  # type: ignore[misc]
+                made[:, -model.network.shape.context :],
+            )
+            made = np.concatenate([made, new[:, : segment.frames]], 1)
             continue
         frames = segment.frames + segment.overlap
         length = frames if model.network.shape.mask_frames else MAX_FRAMES
         pins = pins_of(kept, model, request.variants, length) if kept is not None else None
         if segment.overlap:
-            pins = _continued(made[:, -segment.overlap:], length)
-        new = _sample(model, request, text, device, frames, length, pins, generator,
-                      lambda step, n=n: step_done(n * chain + step, len(passes) * chain))  # type: ignore[misc]
-        made = np.concatenate([made, new[:, segment.overlap:]], 1)
-    found = made[:, model.network.shape.context:] * model.std + model.mean
+            pins = _continued(made[:, -segment.overlap :], length)
+        new = _sample(
+            model,
+            request,
+            text,
+            device,
+            frames,
+            length,
+            pins,
+            generator,
+            lambda step, n=n: step_done(n * chain + step, len(passes) * chain),
+        )  # type: ignore[misc]
+        made = np.concatenate([made, new[:, segment.overlap :]], 1)
+    found = made[:, model.network.shape.context :] * model.std + model.mean
     if not np.isfinite(found).all():
         raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
     if model.toe_height and kept is None:
@@ -104,8 +128,11 @@ def make(model: MotionModel, request: MotionRequest, encode_text: Callable[[str]
 def pieces(texts: list[str], frames: int, most: int) -> list[Segment]:
     """The passes of an autoregressive model: up to ``most`` new frames each, the sentences sharing the time equally."""
     ends = np.linspace(0, frames, len(texts) + 1).round().astype(int)
-    return [Segment(text, min(most, int(end) - first), 0)
-            for text, start, end in zip(texts, ends, ends[1:], strict=False) for first in range(start, end, most)]
+    return [
+        Segment(text, min(most, int(end) - first), 0)
+        for text, start, end in zip(texts, ends, ends[1:], strict=False)
+        for first in range(start, end, most)
+    ]
 
 
 def standing(model: MotionModel) -> np.ndarray:
@@ -118,23 +145,38 @@ def standing(model: MotionModel) -> np.ndarray:
 
 def _continued(before: np.ndarray, length: int) -> Pins:
     values = np.zeros((len(before), length, before.shape[2]), np.float32)
-    values[:, :before.shape[1]] = before
+    values[:, : before.shape[1]] = before
     mask = np.zeros(values.shape, bool)
-    mask[:, :before.shape[1]] = True
+    mask[:, : before.shape[1]] = True
     return Pins(torch.from_numpy(values), torch.from_numpy(mask))
 
 
-def _sample(model: MotionModel, request: MotionRequest, text: EncodedText, device: torch.device, frames: int, length: int,
-            pins: Pins | None, generator: torch.Generator, step_done: Callable[[int], None], prefix: np.ndarray | None = None,
-            ) -> np.ndarray:
+def _sample(
+    model: MotionModel,
+    request: MotionRequest,
+    text: EncodedText,
+    device: torch.device,
+    frames: int,
+    length: int,
+    pins: Pins | None,
+    generator: torch.Generator,
+    step_done: Callable[[int], None],
+    prefix: np.ndarray | None = None,
+) -> np.ndarray:
     """(N, frames, 263) normalised."""
     noise = torch.randn((request.variants, length, model.network.shape.features), generator=generator).to(device)
     vectors = text.vectors.to(device).expand(request.variants, -1, -1)
     padding = text.padding.to(device).expand(request.variants, -1) if text.padding is not None else None
     lengths = torch.full((request.variants,), frames, device=device)
     pins = None if pins is None else Pins(pins.values.to(device), pins.mask.to(device))
-    denoise = guided(model.network.to(device), vectors, request.guidance_scale or model.guidance, text_mask=padding,
-                     lengths=lengths, prefix=None if prefix is None else torch.from_numpy(prefix).to(device))
+    denoise = guided(
+        model.network.to(device),
+        vectors,
+        request.guidance_scale or model.guidance,
+        text_mask=padding,
+        lengths=lengths,
+        prefix=None if prefix is None else torch.from_numpy(prefix).to(device),
+    )
     schedule = Schedule(model.diffusion_steps)
     if request.steps:
         made = sample_ddim(denoise, schedule, noise, request.steps, pins, step_done)

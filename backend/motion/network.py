@@ -52,7 +52,7 @@ class PositionalEncoding(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Add positions to (T, B, D)."""
-        return x + self.pe[:x.shape[0]]
+        return x + self.pe[: x.shape[0]]
 
 
 class _PoseIn(nn.Module):
@@ -86,20 +86,29 @@ class MDM(nn.Module):
         self.shape = shape
         self.input_process = _PoseIn(shape.features, shape.latent)
         self.sequence_pos_encoder = PositionalEncoding(shape.latent)
-        options = dict(d_model=shape.latent, nhead=shape.heads, dim_feedforward=shape.feedforward, dropout=shape.dropout,
-                       activation="gelu")
+        options = dict(
+            d_model=shape.latent, nhead=shape.heads, dim_feedforward=shape.feedforward, dropout=shape.dropout, activation="gelu"
+        )
         if shape.decoder:
             self.seqTransDecoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**options), shape.layers)
         else:
             # the fused path would change results in the last digits between versions
-            self.seqTransEncoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(**options), shape.layers,
-                                                         enable_nested_tensor=False)
+            self.seqTransEncoder = nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(**options), shape.layers, enable_nested_tensor=False
+            )
         self.embed_timestep = _TimestepEmbedder(shape.latent, self.sequence_pos_encoder)
         self.embed_text = nn.Linear(shape.text_width, shape.latent)
         self.output_process = _PoseOut(shape.features, shape.latent)
 
-    def forward(self, x: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor | None = None,
-                lengths: torch.Tensor | None = None, prefix: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        text: torch.Tensor,
+        text_mask: torch.Tensor | None = None,
+        lengths: torch.Tensor | None = None,
+        prefix: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """(B, T, F) noisy motion, (B,) timesteps, text (B, S, W) -> (B, T, F).
 
         One text vector has S = 1; zeros stand for no text. ``text_mask`` (B, S) is True where a token is padding; ``lengths``

@@ -11,15 +11,17 @@ from .checkpoints import MotionModel
 from .diffusion import Pins
 from .features import encode
 
-LEGS = tuple(n for n, name in enumerate(SMPL_JOINTS[:HUMANML_JOINT_COUNT])
-             if any(part in name for part in ("hip", "knee", "ankle", "foot")))
+LEGS = tuple(
+    n for n, name in enumerate(SMPL_JOINTS[:HUMANML_JOINT_COUNT]) if any(part in name for part in ("hip", "knee", "ankle", "foot"))
+)
 
 
 def feature_parts() -> np.ndarray:
     """(263,) which part of the body a feature belongs to: ``ROOT``, ``LOWER`` or ``UPPER``."""
     of_joint = np.array([ROOT if n == 0 else LOWER if n in LEGS else UPPER for n in range(HUMANML_JOINT_COUNT)])
-    return np.concatenate([[ROOT] * 3, [LOWER], np.repeat(of_joint[1:], 3), np.repeat(of_joint[1:], 6), np.repeat(of_joint, 3),
-                           [LOWER] * 4])
+    return np.concatenate(
+        [[ROOT] * 3, [LOWER], np.repeat(of_joint[1:], 3), np.repeat(of_joint[1:], 6), np.repeat(of_joint, 3), [LOWER] * 4]
+    )
 
 
 def feature_is_change() -> np.ndarray:

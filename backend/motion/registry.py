@@ -38,8 +38,13 @@ class MotionSource(Protocol):
 class MdmSource:
     """An MDM checkpoint with its text encoder."""
 
-    def __init__(self, checkpoint: Path, device: torch.device, statistics: Path | None = None, text_encoder: str | None = None,
-                 ) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        device: torch.device,
+        statistics: Path | None = None,
+        text_encoder: str | None = None,
+    ) -> None:
         """Loads both; raises ``MotionError``."""
         self._device = device
         self._model = load_checkpoint(checkpoint, statistics)

@@ -41,8 +41,10 @@ class TextEncoder:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
             self._model = model.from_pretrained(name, dtype=torch.float32).to(device).eval()
         except (OSError, ValueError, KeyError) as error:
-            raise MotionError(f"The text encoder '{name}' cannot be loaded; it is '{HUB[kind]}' on the model hub. Without a "
-                              "connection, give its folder with --text-encoder.") from error
+            raise MotionError(
+                f"The text encoder '{name}' cannot be loaded; it is '{HUB[kind]}' on the model hub. Without a "
+                "connection, give its folder with --text-encoder."
+            ) from error
 
     @torch.no_grad()
     def __call__(self, text: str) -> EncodedText:
@@ -50,7 +52,7 @@ class TextEncoder:
         if self._kind == "clip":
             whole = self._tokenizer(text, truncation=False, verbose=False).input_ids
             most = min(self._tokens, self._model.config.max_position_embeddings)
-            ids = torch.tensor([whole if len(whole) <= most else [*whole[:most - 1], whole[-1]]], device=self._device)
+            ids = torch.tensor([whole if len(whole) <= most else [*whole[: most - 1], whole[-1]]], device=self._device)
             return EncodedText(self._model(input_ids=ids).text_embeds[:, None], None, len(whole) > most)
         tokens = self._tokenizer(text, return_tensors="pt", truncation=True).to(self._device)
         vectors = self._model(**tokens).last_hidden_state

@@ -12,10 +12,13 @@ class LatentAlignment:
 
     def __init__(self, matches: Matches, steps: int, until: float, device: torch.device) -> None:
         self._last = round(until * steps)
-        self._pairs = [(frame, other, torch.from_numpy(here).to(device), torch.from_numpy(there).to(device))
-                       for frame, (other, here, there) in enumerate(
-                           zip(matches.reference, matches.target_pixels, matches.reference_pixels, strict=True))
-                       if other >= 0 and len(here)]
+        self._pairs = [
+            (frame, other, torch.from_numpy(here).to(device), torch.from_numpy(there).to(device))
+            for frame, (other, here, there) in enumerate(
+                zip(matches.reference, matches.target_pixels, matches.reference_pixels, strict=True)
+            )
+            if other >= 0 and len(here)
+        ]
 
     def __call__(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """Aligned copy of (F, C, h, w) latents on the first steps, the latents themselves afterwards."""

@@ -19,8 +19,14 @@ class FirstFrameAttention:
     def __init__(self, groups: int) -> None:
         self.groups = groups
 
-    def __call__(self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
-                 attention_mask: torch.Tensor | None = None, temb: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Self-attention of (B, N, C) tokens with the keys and values of each run's first frame.
 
         Layers that look at the text in self-attention's place (``only_cross_attention``) do so as ever.
@@ -47,8 +53,9 @@ def first_frame_attention(models: list[Any], groups: int) -> Iterator[None]:
     before = [dict(model.attn_processors) for model in models]
     try:
         for model, processors in zip(models, before, strict=True):
-            model.set_attn_processor({name: FirstFrameAttention(groups) if "attn1" in name else processor
-                                      for name, processor in processors.items()})
+            model.set_attn_processor(
+                {name: FirstFrameAttention(groups) if "attn1" in name else processor for name, processor in processors.items()}
+            )
         yield
     finally:
         for model, processors in zip(models, before, strict=True):

@@ -20,8 +20,11 @@ def control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str
             out.append(np.repeat(passes.depth[:, None], 3, 1).astype(np.float32))
             continue
         if request.manifest is None:
-            raise ShotError("control", f"The ControlNet for '{kind}' needs the cameras and key points that are rendered with the "
-                                       "passes; render them again with this version.")
+            raise ShotError(
+                "control",
+                f"The ControlNet for '{kind}' needs the cameras and key points that are rendered with the "
+                "passes; render them again with this version.",
+            )
         pictures = MAPS[kind](passes, request.manifest)
         out.append(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / 255)
     return out

@@ -52,20 +52,34 @@ class Denoising:
     With ``anchor`` an earlier frame stands in front of the clip: attention and background look at it, and it is not made again.
     """
 
-    def __init__(self, model: ImageModel, request: ShotRequest, passes: FramePasses, text: TextConditions, watch: Watch, room: Room,
-                 fusion: TextureFusion | None = None, anchor: Anchor | None = None) -> None:
+    def __init__(
+        self,
+        model: ImageModel,
+        request: ShotRequest,
+        passes: FramePasses,
+        text: TextConditions,
+        watch: Watch,
+        room: Room,
+        fusion: TextureFusion | None = None,
+        anchor: Anchor | None = None,
+    ) -> None:
         """``request`` and ``passes`` are of the clip alone, ``fusion`` is for its frames."""
         self._model, self._request, self._watch, self._room = model, request, watch, room
         self._method, self._fusion, self._anchor = request.resolved_method(), fusion, anchor
         self._own = 0 if anchor is None else 1
         self._clip, self._passes = passes, passes if anchor is None else joined(anchor.passes, passes)
-        self._sampler = Sampler(model.new_scheduler(request.steps, request.scheduler), request.seed, self._method.shared_noise)
+        self._sampler = Sampler(
+            model.new_scheduler(request.sampling.steps, request.sampling.scheduler),
+            request.sampling.seed,
+            self._method.shared_noise,
+        )
         self._size = latent_size(model, request)
         self._text = text
         self._linear: LinearDecoder | None = None
         self._path: list[torch.Tensor] = []
-        self._controls = [torch.from_numpy(picture).to(model.device, model.dtype)
-                          for picture in control_pictures(passes, request, model.controls)]
+        self._controls = [
+            torch.from_numpy(picture).to(model.device, model.dtype) for picture in control_pictures(passes, request, model.controls)
+        ]
 
     @property
     def steps(self) -> int:
@@ -87,8 +101,9 @@ class Denoising:
 
     def anchored(self) -> Anchor:
         """The clip's first frame, for other clips to look at; after ``run`` from the first step."""
-        return self._anchor or Anchor(torch.stack(self._path), tuple(control[:1] for control in self._controls),
-                                      frames_of(self._clip, [0]))
+        return self._anchor or Anchor(
+            torch.stack(self._path), tuple(control[:1] for control in self._controls), frames_of(self._clip, [0])
+        )
 
     def _matches(self, size: tuple[int, int], reference: str) -> Matches:
         self._watch.check()
@@ -100,7 +115,7 @@ class Denoising:
         return found
 
     def _alignments(self) -> list[LatentAlignment]:
-        out, device, steps = [], self._model.device, self._request.steps
+        out, device, steps = [], self._model.device, self._request.sampling.steps
         settings = self._method.alignment
         if settings is not None:
             out.append(LatentAlignment(self._matches(self._size, settings.reference), steps, settings.until, device))
@@ -119,12 +134,12 @@ class Denoising:
             scale = (settings.resolution or short / 2) / short
             size = (round(self._request.height * scale), round(self._request.width * scale))
         reference = self._method.alignment.reference if self._method.alignment else "prev_new"
-        return PixelGuidance(self._matches(size, reference), settings, self._request.steps, self._model.device)
+        return PixelGuidance(self._matches(size, reference), settings, self._request.sampling.steps, self._model.device)
 
     def _predictor(self) -> Predictor:
         request, model = self._request, self._model
         region = None
-        if request.background_prompt:
+        if request.text.background_prompt:
             region = soft_region(torch.from_numpy(self._passes.mask > 0), self._size).to(model.device, model.dtype)
         controls = self._controls
         if self._anchor is not None:
@@ -133,8 +148,9 @@ class Denoising:
 
     def go_on(self, checkpoint: Checkpoint) -> torch.Tensor:
         """``run`` from where a run that was kept stood."""
-        latents, path = (torch.from_numpy(array).to(self._model.device, self._model.dtype)
-                         for array in (checkpoint.latents, checkpoint.path))
+        latents, path = (
+            torch.from_numpy(array).to(self._model.device, self._model.dtype) for array in (checkpoint.latents, checkpoint.path)
+        )
         self._path = list(path)
         return self.run(latents, checkpoint.step, keep=True)
 
@@ -154,7 +170,7 @@ class Denoising:
             for step in range(first, total):
                 started = time.perf_counter()
                 if self._anchor is not None:
-                    latents = torch.cat([self._anchor.path[step:step + 1], latents[-len(self._clip.mask):]])
+                    latents = torch.cat([self._anchor.path[step : step + 1], latents[-len(self._clip.mask) :]])
                 for alignment in alignments:
                     latents = alignment(latents, step)
                     self._sampler.align(partial(alignment, step=step))
@@ -164,22 +180,32 @@ class Denoising:
                 if not torch.isfinite(latents).all() or float(latents.abs().max()) > limit:
                     raise self._diverged(step, guidance)
                 if watch.after_step:
-                    latents = torch.cat([latents[:self._own],
-                                         watch.after_step(step, self._sampler.timesteps[step], latents[self._own:])])
+                    latents = torch.cat(
+                        [latents[: self._own], watch.after_step(step, self._sampler.timesteps[step], latents[self._own :])]
+                    )
                 watch.timed("denoising", started)
                 if keep:
                     watch.progress("denoising", step + 1, total)
-                    watch.save(Checkpoint(step + 1, latents[self._own:].float().cpu().numpy(),
-                                          torch.stack(self._path).float().cpu().numpy()))
+                    watch.save(
+                        Checkpoint(
+                            step + 1, latents[self._own :].float().cpu().numpy(), torch.stack(self._path).float().cpu().numpy()
+                        )
+                    )
                 watch.check()
-        return latents[self._own:]
+        return latents[self._own :]
 
     def _diverged(self, step: int, guidance: PixelGuidance | None) -> ShotError:
         if guidance and any(guidance.active(n) for n in range(step + 1)):
-            return ShotError("diverged", f"The frames diverged at step {step + 1}; lower rho, the step length of the pixel "
-                                         f"guidance (it is {guidance.rho:g}).")
-        return ShotError("diverged", f"The model gave values that are no picture at step {step + 1}; use another scheduler, a "
-                                     "lower guidance scale, or float32.")
+            return ShotError(
+                "diverged",
+                f"The frames diverged at step {step + 1}; lower rho, the step length of the pixel "
+                f"guidance (it is {guidance.rho:g}).",
+            )
+        return ShotError(
+            "diverged",
+            f"The model gave values that are no picture at step {step + 1}; use another scheduler, a "
+            "lower guidance scale, or float32.",
+        )
 
     def _step(self, latents: torch.Tensor, predictor: Predictor, guidance: PixelGuidance | None, step: int) -> torch.Tensor:
         """One step of every frame, with guidance where it is active."""
@@ -197,8 +223,11 @@ class Denoising:
                 if not _out_of_memory(error):
                     raise
                 if self._room.chunk == 1:
-                    raise ShotError("memory", "There is not enough memory for one frame; use a smaller size, or switch the "
-                                              "pixel guidance's gradient to 'decoder' or off.") from error
+                    raise ShotError(
+                        "memory",
+                        "There is not enough memory for one frame; use a smaller size, or switch the "
+                        "pixel guidance's gradient to 'decoder' or off.",
+                    ) from error
                 self._room.chunk = max(1, self._room.chunk // 2)
                 self._watch.notices.append(f"Memory was short: {self._room.chunk} frames are denoised together.")
                 if torch.cuda.is_available():
@@ -208,13 +237,14 @@ class Denoising:
         if self._fusion and self._fusion.active(step):
             with torch.no_grad():
                 clean = self._sampler.clean(latents, output, step)
-                own = self._fusion.correct(clean[self._own:], step, self._model.decode, self._model.encode, self._room.chunk)
-                output = self._sampler.output_for(latents, torch.cat([clean[:self._own], own]), step)
+                own = self._fusion.correct(clean[self._own :], step, self._model.decode, self._model.encode, self._room.chunk)
+                output = self._sampler.output_for(latents, torch.cat([clean[: self._own], own]), step)
         moved = self._sampler.advance(latents, output, step)
         return guide.move(moved, gradient) if guide else moved
 
-    def _chunk_step(self, latents: torch.Tensor, rows: list[int], predictor: Predictor, guide: PixelGuidance | None,
-                    step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _chunk_step(
+        self, latents: torch.Tensor, rows: list[int], predictor: Predictor, guide: PixelGuidance | None, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The network's output for some frames, and the gradient of the guidance's loss, 0 without guidance."""
         through_network = guide is not None and guide.gradient == "full"
         current = latents[rows].detach().requires_grad_(guide is not None)
@@ -227,7 +257,7 @@ class Denoising:
             # half precision loses small gradients: they are scaled up on the way
             scale = guide.loss_scale(self._model.dtype)
             loss = guide.loss(rows, self._decoder(guide, clean)(clean)) * scale
-            gradient, = torch.autograd.grad(loss, current)
+            (gradient,) = torch.autograd.grad(loss, current)
         return output.detach(), gradient / scale
 
     def _decoder(self, guide: PixelGuidance, clean: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -25,8 +25,17 @@ class TextureFusion:
     ``lattice`` is the surface of the frames it is for.
     """
 
-    def __init__(self, passes: FramePasses, latent_size: tuple[int, int], settings: Fusion, steps: int, device: torch.device,
-                 held: SurfaceTexture | None = None, *, learning: bool = True) -> None:
+    def __init__(
+        self,
+        passes: FramePasses,
+        latent_size: tuple[int, int],
+        settings: Fusion,
+        steps: int,
+        device: torch.device,
+        held: SurfaceTexture | None = None,
+        *,
+        learning: bool = True,
+    ) -> None:
         """``latent_size`` is (h, w) of the latents. What ``held`` knows of the surface stays as it is; the rest is fused, or
         without ``learning`` left to each frame, which then depends on no other."""
         self._held, self._learning = held, learning
@@ -59,8 +68,14 @@ class TextureFusion:
         held = lattice.held(self._held if lattice is self.lattice else self._held.coarser(lattice.side))
         return held if fused is None else torch.where(held[:, 3:] > 0, held, fused)
 
-    def correct(self, clean: torch.Tensor, step: int, decode: Callable[[torch.Tensor], torch.Tensor],
-                encode: Callable[[torch.Tensor], torch.Tensor], chunk: int) -> torch.Tensor:
+    def correct(
+        self,
+        clean: torch.Tensor,
+        step: int,
+        decode: Callable[[torch.Tensor], torch.Tensor],
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        chunk: int,
+    ) -> torch.Tensor:
         """Clean latents (F, C, h, w) whose frames show one texture."""
         if step in self._full or self._coarse is None:
             return self._through_pictures(clean, step, decode, encode, chunk)
@@ -72,8 +87,14 @@ class TextureFusion:
         change = torch.stack([self._coarse.rendered(texture, n, picture) - picture for n, picture in enumerate(pictures)])
         return clean + self._linear.inverse(change).to(clean.dtype)
 
-    def _through_pictures(self, clean: torch.Tensor, step: int, decode: Callable[[torch.Tensor], torch.Tensor],
-                          encode: Callable[[torch.Tensor], torch.Tensor], chunk: int) -> torch.Tensor:
+    def _through_pictures(
+        self,
+        clean: torch.Tensor,
+        step: int,
+        decode: Callable[[torch.Tensor], torch.Tensor],
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        chunk: int,
+    ) -> torch.Tensor:
         """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time."""
         pictures = [picture.float() for rows in clean.split(chunk) for picture in decode(rows)]
         texture = self._texture(self.lattice, pictures, self.sharpness(step))
@@ -84,7 +105,7 @@ class TextureFusion:
             after = torch.stack([self.lattice.rendered(texture, n, pictures[n]) for n in rows])
             share = F.interpolate(torch.stack([self.lattice.mask(n) for n in rows]), clean.shape[2:], mode="area")
             change = encode(after.to(clean.dtype)) - encode(before.to(clean.dtype))
-            out[start:start + len(rows)] = clean[start:start + len(rows)] + change * (share > 0).to(clean.dtype)
+            out[start : start + len(rows)] = clean[start : start + len(rows)] + change * (share > 0).to(clean.dtype)
         return out
 
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:

@@ -22,8 +22,10 @@ def _corners(places: np.ndarray, height: int, width: int, device: torch.device) 
         for dx, wx in ((0, 1 - (x - left)), (1, x - left)):
             pixels.append(np.clip(top + dy, 0, height - 1) * width + np.clip(left + dx, 0, width - 1))
             weights.append(wx * wy)
-    return (torch.from_numpy(np.stack(pixels).astype(np.int64)).to(device),
-            torch.from_numpy(np.stack(weights).astype(np.float32)).to(device))
+    return (
+        torch.from_numpy(np.stack(pixels).astype(np.int64)).to(device),
+        torch.from_numpy(np.stack(weights).astype(np.float32)).to(device),
+    )
 
 
 class LinearDecoder:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...shared.shot import FramePasses, Keys
+from ...shared.shot import FramePasses, Keyframes
 from .correspondence import SurfaceFrame, surface_frame
 from .lattice import SurfaceTexture, cell_side, packed, sampled, unpacked
 from .selection import frames_of
@@ -28,7 +28,7 @@ def _seen(frame: SurfaceFrame, side: float) -> tuple[np.ndarray, np.ndarray]:
     return found, best
 
 
-def choose_keys(passes: FramePasses, among: list[int], settings: Keys, known: SurfaceTexture | None = None) -> list[int]:
+def choose_keys(passes: FramePasses, among: list[int], settings: Keyframes, known: SurfaceTexture | None = None) -> list[int]:
     """Up to ``settings.count`` of the frames ``among``, the most telling first.
 
     Of the surface that the frames show, each key frame shows at least the share ``least_gain`` that neither the key frames before

@@ -80,12 +80,20 @@ def sight(frame: SurfaceFrame, side: float) -> Sight:
     feather = np.clip((inside - 0.5) / FEATHER, LEAST_SIGHT, 1)
     # a pixel that covers little surface sees it from near and from the front
     quality = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), LEAST_SIGHT) * feather**2
-    return Sight(frame.pixels, packed(low[:, None] + _CORNERS[None], frame.ids[:, None]), share.astype(np.float32),
-                 quality.astype(np.float32))
+    return Sight(
+        frame.pixels,
+        packed(low[:, None] + _CORNERS[None], frame.ids[:, None]),
+        share.astype(np.float32),
+        quality.astype(np.float32),
+    )
 
 
-def _painted(picture: torch.Tensor, pixels: torch.Tensor, values: torch.Tensor, weights: torch.Tensor,
-             ) -> tuple[torch.Tensor, torch.Tensor]:
+def _painted(
+    picture: torch.Tensor,
+    pixels: torch.Tensor,
+    values: torch.Tensor,
+    weights: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A picture (3, H, W) whose ``pixels`` show the values (N, 8, 4) of their corners, and which of them do."""
     seen = (values * weights[..., None]).sum(1)
     known = seen[:, 3] > LEAST_WEIGHT * weights.sum(1)

@@ -89,11 +89,16 @@ class Look:
 
     def encoded(self) -> bytes:
         """As an ``npz`` file without pickles."""
-        arrays = {"side": np.array(self.texture.side), "cells": self.texture.cells.cpu().numpy(),
-                  "values": self.texture.values.cpu().numpy(), "path": self.anchor.path.float().cpu().numpy(),
-                  "plate": self.plate.colour, "plate_distance": self.plate.distance,
-                  "surface_numbers": np.array(list(self.surfaces), np.int64),
-                  "surface_names": np.array(list(self.surfaces.values()), str)}
+        arrays = {
+            "side": np.array(self.texture.side),
+            "cells": self.texture.cells.cpu().numpy(),
+            "values": self.texture.values.cpu().numpy(),
+            "path": self.anchor.path.float().cpu().numpy(),
+            "plate": self.plate.colour,
+            "plate_distance": self.plate.distance,
+            "surface_numbers": np.array(list(self.surfaces), np.int64),
+            "surface_names": np.array(list(self.surfaces.values()), str),
+        }
         arrays |= {f"control_{n}": control.float().cpu().numpy() for n, control in enumerate(self.anchor.controls)}
         arrays |= {f"pass_{name}": array for name, array in self.anchor.passes.arrays().items()}
         buffer = io.BytesIO()
@@ -110,15 +115,22 @@ class Look:
             controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
             passes = FramePasses(**{name.removeprefix("pass_"): array for name, array in found.items() if name.startswith("pass_")})
             names = dict(zip(found["surface_numbers"].tolist(), found["surface_names"].tolist(), strict=True))
-            return cls(texture, Anchor(torch.from_numpy(found["path"]), controls, passes),
-                       Plate(found["plate"], found["plate_distance"]), names)
+            return cls(
+                texture,
+                Anchor(torch.from_numpy(found["path"]), controls, passes),
+                Plate(found["plate"], found["plate_distance"]),
+                names,
+            )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Look:
         """On a device; what enters the networks in their type."""
-        anchor = replace(self.anchor, path=self.anchor.path.to(device, dtype),
-                         controls=tuple(control.to(device, dtype) for control in self.anchor.controls))
+        anchor = replace(
+            self.anchor,
+            path=self.anchor.path.to(device, dtype),
+            controls=tuple(control.to(device, dtype) for control in self.anchor.controls),
+        )
         texture = replace(self.texture, cells=self.texture.cells.to(device), values=self.texture.values.to(device))
         return replace(self, texture=texture, anchor=anchor)
 
@@ -140,5 +152,8 @@ def check_surface(texture: SurfaceTexture, passes: FramePasses) -> None:
         near_pixels += int(near.sum())
         inside_pixels += int((inside & near).sum())
     if (near_pixels > FEW and inside_pixels < SAME_SURFACE * near_pixels) or (seen_pixels and not len(texture.cells)):
-        raise ShotError("look", "The kept look belongs to another character, or to another shape of this one; make a new look, "
-                                "or generate with the character that it was made for.")
+        raise ShotError(
+            "look",
+            "The kept look belongs to another character, or to another shape of this one; make a new look, "
+            "or generate with the character that it was made for.",
+        )

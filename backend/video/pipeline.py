@@ -6,10 +6,10 @@ import time
 from collections.abc import Collection, Iterator
 from functools import cached_property
 
-import msgspec
 import numpy as np
 import torch
 
+from ...shared.settings import with_settings
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ..models.loading import ImageModel, TextConditions
 from .denoising import Denoising, Room, latent_size
@@ -37,9 +37,18 @@ class ShotPipeline:
     they settle on is the ``Look``, from which the others are made a few at a time, each independent of the rest.
     """
 
-    def __init__(self, model: ImageModel, request: ShotRequest, passes: FramePasses, watch: Watch,
-                 noise: torch.Tensor | None = None, look: Look | None = None, *, same_place: bool = True, settled: bool = False,
-                 ) -> None:
+    def __init__(
+        self,
+        model: ImageModel,
+        request: ShotRequest,
+        passes: FramePasses,
+        watch: Watch,
+        noise: torch.Tensor | None = None,
+        look: Look | None = None,
+        *,
+        same_place: bool = True,
+        settled: bool = False,
+    ) -> None:
         """``noise`` (F, C, h, w) takes the place of the seed's. With ``look`` the frames wear a texture that is there already;
         ``same_place`` says that it was made with the same settings, so that its anchor and its background hold as well,
         ``settled`` that it is this very shot's, and that no further key frames are wanted.
@@ -47,8 +56,8 @@ class ShotPipeline:
         Raises ``ShotError`` when the model cannot do the request, or the look is of another character.
         """
         model.check_size(request.width, request.height)
-        if not request.guidance_scale:
-            request = msgspec.structs.replace(request, guidance_scale=model.own_guidance_scale(request.scheduler))
+        if not request.sampling.guidance_scale:
+            request = with_settings(request, dict(guidance_scale=model.own_guidance_scale(request.sampling.scheduler)))
         self._model, self._request, self._passes, self._watch = model, request, passes, watch
         self._method, self._room, self._size = request.resolved_method(), Room(), latent_size(model, request)
         self._names = {entry.index: entry.name for entry in request.manifest.surfaces} if request.manifest else {}
@@ -96,17 +105,19 @@ class ShotPipeline:
             started = time.perf_counter()
             self._watch.check()
             with torch.no_grad():
-                picture = self._model.decode(latents[n:n + 1])[0].float()
+                picture = self._model.decode(latents[n : n + 1])[0].float()
             if not torch.isfinite(picture).all():
-                raise ShotError("diverged", f"Frame {n + 1} could not be decoded into a picture; use float32 for the "
-                                            "auto-encoder, or another seed.")
+                raise ShotError(
+                    "diverged",
+                    f"Frame {n + 1} could not be decoded into a picture; use float32 for the auto-encoder, or another seed.",
+                )
             self._watch.timed("decoding", started)
             yield picture
 
     def _keys(self, foreign: Collection[int]) -> list[int]:
         """The frames to be made together, the one that the others attend to first; none when a look says all."""
         own = [n for n in range(self._passes.frame_count) if n not in foreign]
-        settings = self._method.keys
+        settings = self._method.keyframes
         if settings is None or not own:
             return own
         if self._given is None:
@@ -145,8 +156,14 @@ class ShotPipeline:
     def _conditions(self, request: ShotRequest) -> TextConditions:
         twice = guided(self._model, request)
         if twice not in self._text:
-            found = self._model.encode_text(request.prompt, request.negative_prompt, twice, request.width, request.height,
-                                            request.background_prompt)
+            found = self._model.encode_text(
+                request.text.prompt,
+                request.text.negative_prompt,
+                twice,
+                request.width,
+                request.height,
+                request.text.background_prompt,
+            )
             self._watch.notices.extend(notice for notice in found.notices if notice not in self._watch.notices)
             self._text[twice] = found
         return self._text[twice]
@@ -155,18 +172,28 @@ class ShotPipeline:
         """``once`` leaves out the second pass of classifier-free guidance."""
         request = request_of(self._request, rows)
         if once and guided(self._model, request):
-            request = msgspec.structs.replace(request, guidance_scale=1.0)
-        return Denoising(self._model, request, frames_of(self._passes, rows), self._conditions(request), self._watch, self._room,
-                         fusion, look.anchor if look else None)
+            request = with_settings(request, dict(guidance_scale=1.0))
+        return Denoising(
+            self._model,
+            request,
+            frames_of(self._passes, rows),
+            self._conditions(request),
+            self._watch,
+            self._room,
+            fusion,
+            look.anchor if look else None,
+        )
 
     def _noise_of(self, rows: list[int]) -> torch.Tensor:
         if self._noise is not None:
             return self._noise[rows]
         shape = (int(self._model.unet.config.in_channels), *self._size)
-        noise = initial_noise(self._passes.frame_count, shape, self._request.seed, self._method.shared_noise)[rows]
+        noise = initial_noise(self._passes.frame_count, shape, self._request.sampling.seed, self._method.shared_noise)[rows]
         share = self._method.surface_noise
         if share:
-            noise = mixed(noise, surface_noise(frames_of(self._passes, rows), shape, self._request.seed, self._cell_side), share)
+            noise = mixed(
+                noise, surface_noise(frames_of(self._passes, rows), shape, self._request.sampling.seed, self._cell_side), share
+            )
         return noise
 
     @cached_property
@@ -177,8 +204,15 @@ class ShotPipeline:
     def _fusion(self, rows: list[int], look: Look | None, *, learning: bool) -> TextureFusion | None:
         if self._method.fusion is None:
             return None
-        return TextureFusion(frames_of(self._passes, rows), self._size, self._method.fusion, self._request.steps,
-                             self._model.device, look.texture if look else None, learning=learning)
+        return TextureFusion(
+            frames_of(self._passes, rows),
+            self._size,
+            self._method.fusion,
+            self._request.sampling.steps,
+            self._model.device,
+            look.texture if look else None,
+            learning=learning,
+        )
 
     def _decoded_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         for n, picture in enumerate(self.decoded(latents), 1):
@@ -194,8 +228,13 @@ class ShotPipeline:
             return run.go_on(resumed), run, fusion
         return run.run(run.from_noise(self._noise_of(rows)), keep=True), run, fusion
 
-    def _settled(self, keys: list[int], latents: torch.Tensor, run: Denoising, fusion: TextureFusion | None,
-                 ) -> tuple[list[torch.Tensor], Look]:
+    def _settled(
+        self,
+        keys: list[int],
+        latents: torch.Tensor,
+        run: Denoising,
+        fusion: TextureFusion | None,
+    ) -> tuple[list[torch.Tensor], Look]:
         """Finished pictures of the frames that went together, and the look they agree on."""
         assert fusion is not None
         decoded = list(self._decoded_in_order(latents))
@@ -207,7 +246,7 @@ class ShotPipeline:
 
     def _propagated(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Latents and finished pictures of frames that begin with what the look says of them."""
-        keys = self._method.keys
+        keys = self._method.keyframes
         fusion = self._fusion(rows, look, learning=False)
         assert keys is not None and look is not None and fusion is not None
         run = self._denoising(rows, fusion, look, once=not keys.guided)

@@ -23,8 +23,17 @@ class Predictor:
     of the background, which apply where the region is 0. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
     """
 
-    def __init__(self, model: ImageModel, request: ShotRequest, sampler: Sampler, text: TextConditions,
-                 controls: list[torch.Tensor], region: torch.Tensor | None, *, anchored: bool) -> None:
+    def __init__(
+        self,
+        model: ImageModel,
+        request: ShotRequest,
+        sampler: Sampler,
+        text: TextConditions,
+        controls: list[torch.Tensor],
+        region: torch.Tensor | None,
+        *,
+        anchored: bool,
+    ) -> None:
         """``anchored`` batches begin with the first frame, to which cross-frame attention looks."""
         self._model, self._request, self._sampler, self._text = model, request, sampler, text
         self._controls, self._region, self._anchored = controls, region, anchored
@@ -47,17 +56,29 @@ class Predictor:
         options = dict(encoder_hidden_states=words, added_cond_kwargs=added or None, return_dict=False)
         condition = None
         if self._embedded:
-            scales = torch.full((len(batch),), self._request.guidance_scale - 1)
+            scales = torch.full((len(batch),), self._request.sampling.guidance_scale - 1)
             condition = self._model.pipeline.get_guidance_scale_embedding(
-                scales, embedding_dim=self._model.unet.config.time_cond_proj_dim).to(batch.device, batch.dtype)
+                scales, embedding_dim=self._model.unet.config.time_cond_proj_dim
+            ).to(batch.device, batch.dtype)
         pictures = [torch.cat([control] * self.groups) for control in controls]
         several = len(pictures) > 1
         down, middle = self._model.controlnet(
-            batch, timestep, controlnet_cond=pictures if several else pictures[0],
-            conditioning_scale=[self._request.control_scale] * len(pictures) if several else self._request.control_scale,
-            **options)
-        output = self._model.unet(batch, timestep, timestep_cond=condition, down_block_additional_residuals=down,
-                                  mid_block_additional_residual=middle, **options)[0]
+            batch,
+            timestep,
+            controlnet_cond=pictures if several else pictures[0],
+            conditioning_scale=[self._request.sampling.control_scale] * len(pictures)
+            if several
+            else self._request.sampling.control_scale,
+            **options,
+        )
+        output = self._model.unet(
+            batch,
+            timestep,
+            timestep_cond=condition,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            **options,
+        )[0]
         parts = list(output.chunk(self.groups))
         unconditional = parts.pop(0) if self.guided else None
         wanted = parts[0]
@@ -65,10 +86,10 @@ class Predictor:
             region = self._region[[0, *rows] if extra else rows]
             wanted = region * parts[0] + (1 - region) * parts[1]
         if unconditional is not None:
-            wanted = unconditional + self._request.guidance_scale * (wanted - unconditional)
+            wanted = unconditional + self._request.sampling.guidance_scale * (wanted - unconditional)
         return wanted[1:] if extra else wanted
 
 
 def guided(model: ImageModel, request: ShotRequest) -> bool:
     """Whether classifier-free guidance needs a second pass."""
-    return request.guidance_scale > 1.0 and model.unet.config.get("time_cond_proj_dim") is None
+    return request.sampling.guidance_scale > 1.0 and model.unet.config.get("time_cond_proj_dim") is None

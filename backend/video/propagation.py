@@ -22,8 +22,10 @@ def begun(look: Look, lattice: SurfaceLattice) -> torch.Tensor:
         if missing.any():
             there = there if there.any() else look.plate.known
             if there.any():
-                rows, cols = (torch.from_numpy(at[missing]) for at in
-                              distance_transform_edt(~there, return_distances=False, return_indices=True))
+                rows, cols = (
+                    torch.from_numpy(at[missing])
+                    for at in distance_transform_edt(~there, return_distances=False, return_indices=True)
+                )
                 picture[:, torch.from_numpy(missing)] = picture[:, rows, cols]
         out.append(picture)
     return torch.stack(out)

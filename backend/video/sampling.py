@@ -101,6 +101,9 @@ class Sampler:
             entropy = (self._seed, step, 0 if self._shared else frame)
             generator = torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
             # these schedulers count their own calls; a copy has each frame start from the same count
-            moved[frame] = copy.copy(self._scheduler).step(output[frame:frame + 1], timestep, latents[frame:frame + 1],
-                                                           generator=generator).prev_sample[0]
+            moved[frame] = (
+                copy.copy(self._scheduler)
+                .step(output[frame : frame + 1], timestep, latents[frame : frame + 1], generator=generator)
+                .prev_sample[0]
+            )
         return moved

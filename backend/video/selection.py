@@ -25,14 +25,18 @@ def joined(first: FramePasses, second: FramePasses) -> FramePasses:
 def request_of(request: ShotRequest, rows: Sequence[int]) -> ShotRequest:
     """The request for the frames ``rows`` alone."""
     manifest = request.manifest
-    return msgspec.structs.replace(request, frames=tuple(request.frames[n] for n in rows),
-                                   manifest=manifest and manifest_of(manifest, rows))
+    return msgspec.structs.replace(
+        request, frames=tuple(request.frames[n] for n in rows), manifest=manifest and manifest_of(manifest, rows)
+    )
 
 
 def manifest_of(manifest: PassesManifest, rows: Sequence[int]) -> PassesManifest:
     """The description of the frames ``rows`` alone."""
     return msgspec.structs.replace(
-        manifest, frames=tuple(manifest.frames[n] for n in rows),
+        manifest,
+        frames=tuple(manifest.frames[n] for n in rows),
         cameras=tuple(manifest.cameras[n] for n in rows) if manifest.cameras else (),
-        people=tuple(msgspec.structs.replace(person, keypoints=tuple(person.keypoints[n] for n in rows))
-                     for person in manifest.people))
+        people=tuple(
+            msgspec.structs.replace(person, keypoints=tuple(person.keypoints[n] for n in rows)) for person in manifest.people
+        ),
+    )

@@ -112,6 +112,7 @@ def read_uv(path: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray] | No
 
 def from_arrays(name: str, data: dict[str, Any]) -> BodyModel:
     """A checked model from the arrays of an SMPL file, under their published names and aliases."""
+
     def part(*names: str) -> np.ndarray:
         for key in names:
             if key in data:
@@ -131,9 +132,13 @@ def from_arrays(name: str, data: dict[str, Any]) -> BodyModel:
     weights = part("weights").astype(np.float64)
     regressor = part("J_regressor").astype(np.float64)
     joints = len(parents)
-    expected = {"v_template": (template.shape, (count, 3)), "weights": (weights.shape, (count, joints)),
-                "J_regressor": (regressor.shape, (joints, count)), "posedirs": (poses.shape, (count, 3, 9 * (joints - 1))),
-                "shapedirs": (shapes.shape[:2], (count, 3))}
+    expected = {
+        "v_template": (template.shape, (count, 3)),
+        "weights": (weights.shape, (count, joints)),
+        "J_regressor": (regressor.shape, (joints, count)),
+        "posedirs": (poses.shape, (count, 3, 9 * (joints - 1))),
+        "shapedirs": (shapes.shape[:2], (count, 3)),
+    }
     for key, (found, wanted) in expected.items():
         if found != wanted:
             raise BodyModelError(f"{name}: '{key}' has the shape {found}, expected {wanted}; the file is damaged.")
@@ -147,5 +152,4 @@ def from_arrays(name: str, data: dict[str, Any]) -> BodyModel:
     uv, uv_faces = None, None
     if "vt" in data and "ft" in data:
         uv, uv_faces = part("vt").astype(np.float64), part("ft").astype(np.int64)
-    return BodyModel(name, template, faces, weights, regressor, parents, shapes, poses, uv,
-                     uv_faces)
+    return BodyModel(name, template, faces, weights, regressor, parents, shapes, poses, uv, uv_faces)

@@ -22,8 +22,9 @@ REST_JOINTS = "latentman_rest_joints"
 TEMPLATE_JOINTS, JOINT_DIRECTIONS = "latentman_template_joints", "latentman_joint_directions"
 
 
-def add_character(context: bpy.types.Context, model: BodyModel, name: str, shapes: int = 10,
-                  correctives: bool = False) -> bpy.types.Object:
+def add_character(
+    context: bpy.types.Context, model: BodyModel, name: str, shapes: int = 10, correctives: bool = False
+) -> bpy.types.Object:
     """Build a character at the world origin, feet on the ground, and return its armature, active and selected.
 
     ``shapes`` is how many of the model's shape directions become keys; ``correctives`` adds its pose correctives, driven
@@ -57,8 +58,9 @@ def _armature(context: bpy.types.Context, model: BodyModel, joints: np.ndarray, 
     context.collection.objects.link(armature)
     context.view_layer.objects.active = armature
     names = joint_names(len(joints))
-    with context.temp_override(active_object=armature, object=armature, selected_objects=[armature],
-                               selected_editable_objects=[armature]):
+    with context.temp_override(
+        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
+    ):
         if context.mode != "OBJECT":
             bpy.ops.object.mode_set(mode="OBJECT")
         bpy.ops.object.mode_set(mode="EDIT")
@@ -125,8 +127,9 @@ def fit_skeleton(context: bpy.types.Context, armature: bpy.types.Object) -> None
     betas = np.array([keys[f"Shape{n:03d}"].value if f"Shape{n:03d}" in keys else 0.0 for n in range(len(directions))])
     joints = template + np.tensordot(betas, directions, 1)
     context.view_layer.objects.active = armature
-    with context.temp_override(active_object=armature, object=armature, selected_objects=[armature],
-                               selected_editable_objects=[armature]):
+    with context.temp_override(
+        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
+    ):
         bpy.ops.object.mode_set(mode="EDIT")
         for name, head in zip(joint_names(len(joints)), joints, strict=True):
             bone = armature.data.edit_bones[name]
@@ -156,5 +159,6 @@ def shaped_points(body: bpy.types.Object) -> np.ndarray:
 
 def character_meshes(armature: bpy.types.Object) -> list[bpy.types.Object]:
     """The meshes that an armature deforms."""
-    return [o for o in bpy.data.objects if o.type == "MESH" and any(
-        m.type == "ARMATURE" and m.object == armature for m in o.modifiers)]
+    return [
+        o for o in bpy.data.objects if o.type == "MESH" and any(m.type == "ARMATURE" and m.object == armature for m in o.modifiers)
+    ]

@@ -9,8 +9,17 @@ from .body_model import BodyModel
 from .joints import joint_names
 
 #: entries of a rotation matrix less the identity, row by row, of a unit quaternion
-_ENTRIES = ("-2*(y*y+z*z)", "2*(x*y-w*z)", "2*(x*z+w*y)", "2*(x*y+w*z)", "-2*(x*x+z*z)", "2*(y*z-w*x)", "2*(x*z-w*y)",
-            "2*(y*z+w*x)", "-2*(x*x+y*y)")
+_ENTRIES = (
+    "-2*(y*y+z*z)",
+    "2*(x*y-w*z)",
+    "2*(x*z+w*y)",
+    "2*(x*y+w*z)",
+    "-2*(x*x+z*z)",
+    "2*(y*z-w*x)",
+    "2*(x*z-w*y)",
+    "2*(y*z+w*x)",
+    "-2*(x*x+y*y)",
+)
 _USED = tuple(tuple(letter for letter in "wxyz" if letter in entry) for entry in _ENTRIES)
 
 

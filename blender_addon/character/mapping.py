@@ -13,52 +13,180 @@ import numpy as np
 
 from ...shared.skeleton import SMPL_JOINTS
 
-REQUIRED = ("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_shoulder",
-            "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist")
+REQUIRED = (
+    "pelvis",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+)
 SIDES = ("left", "right")
 
 #: rig family -> pattern for each joint; {S} stands for the side in that family's spelling
 _FAMILIES: dict[str, tuple[dict[str, str], tuple[str, str]]] = {
-    "SMPL": ({joint.replace("left_", "{S}_"): joint.replace("left_", "{S}_")
-              for joint in SMPL_JOINTS if "right" not in joint}, ("left", "right")),
-    "SMPL (short names)": ({
-        "pelvis": "pelvis", "spine1": "spine1", "spine2": "spine2", "spine3": "spine3", "neck": "neck", "head": "head",
-        "{S}_hip": "{S}_hip", "{S}_knee": "{S}_knee", "{S}_ankle": "{S}_ankle", "{S}_foot": "{S}_foot",
-        "{S}_collar": "{S}_collar", "{S}_shoulder": "{S}_shoulder", "{S}_elbow": "{S}_elbow", "{S}_wrist": "{S}_wrist",
-        "{S}_hand": "{S}_hand"}, ("l", "r")),
-    "Mixamo": ({
-        "pelvis": "Hips", "spine1": "Spine", "spine2": "Spine1", "spine3": "Spine2", "neck": "Neck", "head": "Head",
-        "{S}_hip": "{S}UpLeg", "{S}_knee": "{S}Leg", "{S}_ankle": "{S}Foot", "{S}_foot": "{S}ToeBase",
-        "{S}_collar": "{S}Shoulder", "{S}_shoulder": "{S}Arm", "{S}_elbow": "{S}ForeArm", "{S}_wrist": "{S}Hand"},
-        ("Left", "Right")),
-    "Rigify control rig": ({
-        "pelvis": "torso", "spine1": "spine_fk.001", "spine2": "spine_fk.002", "spine3": "spine_fk.003", "neck": "neck",
-        "head": "head", "{S}_hip": "thigh_fk.{S}", "{S}_knee": "shin_fk.{S}", "{S}_ankle": "foot_fk.{S}",
-        "{S}_foot": "toe_fk.{S}", "{S}_collar": "shoulder.{S}", "{S}_shoulder": "upper_arm_fk.{S}",
-        "{S}_elbow": "forearm_fk.{S}", "{S}_wrist": "hand_fk.{S}"}, ("L", "R")),
-    "Rigify metarig": ({
-        "pelvis": "spine", "spine1": "spine.001", "spine2": "spine.002", "spine3": "spine.003", "neck": "spine.004",
-        "head": "spine.006", "{S}_hip": "thigh.{S}", "{S}_knee": "shin.{S}", "{S}_ankle": "foot.{S}", "{S}_foot": "toe.{S}",
-        "{S}_collar": "shoulder.{S}", "{S}_shoulder": "upper_arm.{S}", "{S}_elbow": "forearm.{S}",
-        "{S}_wrist": "hand.{S}"}, ("L", "R")),
-    "Unreal": ({
-        "pelvis": "pelvis", "spine1": "spine_01", "spine2": "spine_02", "spine3": "spine_03", "neck": "neck_01",
-        "head": "head", "{S}_hip": "thigh_{S}", "{S}_knee": "calf_{S}", "{S}_ankle": "foot_{S}", "{S}_foot": "ball_{S}",
-        "{S}_collar": "clavicle_{S}", "{S}_shoulder": "upperarm_{S}", "{S}_elbow": "lowerarm_{S}", "{S}_wrist": "hand_{S}"},
-        ("l", "r")),
-    "VRM": ({
-        "pelvis": "J_Bip_C_Hips", "spine1": "J_Bip_C_Spine", "spine2": "J_Bip_C_Chest", "spine3": "J_Bip_C_UpperChest",
-        "neck": "J_Bip_C_Neck", "head": "J_Bip_C_Head", "{S}_hip": "J_Bip_{S}_UpperLeg", "{S}_knee": "J_Bip_{S}_LowerLeg",
-        "{S}_ankle": "J_Bip_{S}_Foot", "{S}_foot": "J_Bip_{S}_ToeBase", "{S}_collar": "J_Bip_{S}_Shoulder",
-        "{S}_shoulder": "J_Bip_{S}_UpperArm", "{S}_elbow": "J_Bip_{S}_LowerArm", "{S}_wrist": "J_Bip_{S}_Hand"}, ("L", "R")),
-    "MMD": ({
-        "pelvis": "下半身", "spine1": "上半身", "spine3": "上半身2", "neck": "首", "head": "頭", "{S}_hip": "{S}足",
-        "{S}_knee": "{S}ひざ", "{S}_ankle": "{S}足首", "{S}_foot": "{S}つま先", "{S}_collar": "{S}肩", "{S}_shoulder": "{S}腕",
-        "{S}_elbow": "{S}ひじ", "{S}_wrist": "{S}手首"}, ("左", "右")),
-    "MMD (Blender names)": ({
-        "pelvis": "下半身", "spine1": "上半身", "spine3": "上半身2", "neck": "首", "head": "頭", "{S}_hip": "足.{S}",
-        "{S}_knee": "ひざ.{S}", "{S}_ankle": "足首.{S}", "{S}_foot": "つま先.{S}", "{S}_collar": "肩.{S}",
-        "{S}_shoulder": "腕.{S}", "{S}_elbow": "ひじ.{S}", "{S}_wrist": "手首.{S}"}, ("L", "R")),
+    "SMPL": (
+        {joint.replace("left_", "{S}_"): joint.replace("left_", "{S}_") for joint in SMPL_JOINTS if "right" not in joint},
+        ("left", "right"),
+    ),
+    "SMPL (short names)": (
+        {
+            "pelvis": "pelvis",
+            "spine1": "spine1",
+            "spine2": "spine2",
+            "spine3": "spine3",
+            "neck": "neck",
+            "head": "head",
+            "{S}_hip": "{S}_hip",
+            "{S}_knee": "{S}_knee",
+            "{S}_ankle": "{S}_ankle",
+            "{S}_foot": "{S}_foot",
+            "{S}_collar": "{S}_collar",
+            "{S}_shoulder": "{S}_shoulder",
+            "{S}_elbow": "{S}_elbow",
+            "{S}_wrist": "{S}_wrist",
+            "{S}_hand": "{S}_hand",
+        },
+        ("l", "r"),
+    ),
+    "Mixamo": (
+        {
+            "pelvis": "Hips",
+            "spine1": "Spine",
+            "spine2": "Spine1",
+            "spine3": "Spine2",
+            "neck": "Neck",
+            "head": "Head",
+            "{S}_hip": "{S}UpLeg",
+            "{S}_knee": "{S}Leg",
+            "{S}_ankle": "{S}Foot",
+            "{S}_foot": "{S}ToeBase",
+            "{S}_collar": "{S}Shoulder",
+            "{S}_shoulder": "{S}Arm",
+            "{S}_elbow": "{S}ForeArm",
+            "{S}_wrist": "{S}Hand",
+        },
+        ("Left", "Right"),
+    ),
+    "Rigify control rig": (
+        {
+            "pelvis": "torso",
+            "spine1": "spine_fk.001",
+            "spine2": "spine_fk.002",
+            "spine3": "spine_fk.003",
+            "neck": "neck",
+            "head": "head",
+            "{S}_hip": "thigh_fk.{S}",
+            "{S}_knee": "shin_fk.{S}",
+            "{S}_ankle": "foot_fk.{S}",
+            "{S}_foot": "toe_fk.{S}",
+            "{S}_collar": "shoulder.{S}",
+            "{S}_shoulder": "upper_arm_fk.{S}",
+            "{S}_elbow": "forearm_fk.{S}",
+            "{S}_wrist": "hand_fk.{S}",
+        },
+        ("L", "R"),
+    ),
+    "Rigify metarig": (
+        {
+            "pelvis": "spine",
+            "spine1": "spine.001",
+            "spine2": "spine.002",
+            "spine3": "spine.003",
+            "neck": "spine.004",
+            "head": "spine.006",
+            "{S}_hip": "thigh.{S}",
+            "{S}_knee": "shin.{S}",
+            "{S}_ankle": "foot.{S}",
+            "{S}_foot": "toe.{S}",
+            "{S}_collar": "shoulder.{S}",
+            "{S}_shoulder": "upper_arm.{S}",
+            "{S}_elbow": "forearm.{S}",
+            "{S}_wrist": "hand.{S}",
+        },
+        ("L", "R"),
+    ),
+    "Unreal": (
+        {
+            "pelvis": "pelvis",
+            "spine1": "spine_01",
+            "spine2": "spine_02",
+            "spine3": "spine_03",
+            "neck": "neck_01",
+            "head": "head",
+            "{S}_hip": "thigh_{S}",
+            "{S}_knee": "calf_{S}",
+            "{S}_ankle": "foot_{S}",
+            "{S}_foot": "ball_{S}",
+            "{S}_collar": "clavicle_{S}",
+            "{S}_shoulder": "upperarm_{S}",
+            "{S}_elbow": "lowerarm_{S}",
+            "{S}_wrist": "hand_{S}",
+        },
+        ("l", "r"),
+    ),
+    "VRM": (
+        {
+            "pelvis": "J_Bip_C_Hips",
+            "spine1": "J_Bip_C_Spine",
+            "spine2": "J_Bip_C_Chest",
+            "spine3": "J_Bip_C_UpperChest",
+            "neck": "J_Bip_C_Neck",
+            "head": "J_Bip_C_Head",
+            "{S}_hip": "J_Bip_{S}_UpperLeg",
+            "{S}_knee": "J_Bip_{S}_LowerLeg",
+            "{S}_ankle": "J_Bip_{S}_Foot",
+            "{S}_foot": "J_Bip_{S}_ToeBase",
+            "{S}_collar": "J_Bip_{S}_Shoulder",
+            "{S}_shoulder": "J_Bip_{S}_UpperArm",
+            "{S}_elbow": "J_Bip_{S}_LowerArm",
+            "{S}_wrist": "J_Bip_{S}_Hand",
+        },
+        ("L", "R"),
+    ),
+    "MMD": (
+        {
+            "pelvis": "下半身",
+            "spine1": "上半身",
+            "spine3": "上半身2",
+            "neck": "首",
+            "head": "頭",
+            "{S}_hip": "{S}足",
+            "{S}_knee": "{S}ひざ",
+            "{S}_ankle": "{S}足首",
+            "{S}_foot": "{S}つま先",
+            "{S}_collar": "{S}肩",
+            "{S}_shoulder": "{S}腕",
+            "{S}_elbow": "{S}ひじ",
+            "{S}_wrist": "{S}手首",
+        },
+        ("左", "右"),
+    ),
+    "MMD (Blender names)": (
+        {
+            "pelvis": "下半身",
+            "spine1": "上半身",
+            "spine3": "上半身2",
+            "neck": "首",
+            "head": "頭",
+            "{S}_hip": "足.{S}",
+            "{S}_knee": "ひざ.{S}",
+            "{S}_ankle": "足首.{S}",
+            "{S}_foot": "つま先.{S}",
+            "{S}_collar": "肩.{S}",
+            "{S}_shoulder": "腕.{S}",
+            "{S}_elbow": "ひじ.{S}",
+            "{S}_wrist": "手首.{S}",
+        },
+        ("L", "R"),
+    ),
 }
 
 
@@ -116,7 +244,7 @@ def _path(skeleton: Skeleton, bone: int) -> list[int]:
 def _limb(skeleton: Skeleton, tip: int, above: int) -> list[int]:
     """The bones from below ``above`` down to ``tip``, without twist bones that lie on another's head."""
     path = _path(skeleton, tip)
-    limb = path[:path.index(above)][::-1] if above in path else path[::-1]
+    limb = path[: path.index(above)][::-1] if above in path else path[::-1]
     kept: list[int] = []
     for bone in limb:
         if not kept or np.linalg.norm(skeleton.heads[bone] - skeleton.heads[kept[-1]]) > 1e-4:

@@ -67,8 +67,12 @@ def skeleton_of(armature: bpy.types.Object, yaw: int = 0) -> Skeleton:
     def place(points: list) -> np.ndarray:
         return (np.array(points, float).reshape(-1, 3) @ world[:3, :3].T + world[:3, 3]) @ turn.T
 
-    return Skeleton(tuple(index), tuple(index[b.parent.name] if b.parent else -1 for b in bones),
-                    place([b.head_local for b in bones]), place([b.tail_local for b in bones]))
+    return Skeleton(
+        tuple(index),
+        tuple(index[b.parent.name] if b.parent else -1 for b in bones),
+        place([b.head_local for b in bones]),
+        place([b.tail_local for b in bones]),
+    )
 
 
 def guess_mapping(armature: bpy.types.Object) -> tuple[str, dict[str, str]]:
@@ -134,9 +138,19 @@ def rig_of(armature: bpy.types.Object) -> Rig:
     exact = REST_JOINTS in armature
     joints = _rest_joints(armature, place, tails, joint_bones) @ to_body.T * scale
     ground = _ground(armature, up, heads, tails) * scale
-    return Rig(tuple(index), tuple(index[b.parent.name] if b.parent else -1 for b in bones),
-               tuple(b.use_inherit_rotation for b in bones), np.array([np.array(b.matrix_local)[:3, :3] for b in bones]), heads,
-               joint_bones, joints - np.array([0, ground, 0]), to_body, scale, ground, exact)
+    return Rig(
+        tuple(index),
+        tuple(index[b.parent.name] if b.parent else -1 for b in bones),
+        tuple(b.use_inherit_rotation for b in bones),
+        np.array([np.array(b.matrix_local)[:3, :3] for b in bones]),
+        heads,
+        joint_bones,
+        joints - np.array([0, ground, 0]),
+        to_body,
+        scale,
+        ground,
+        exact,
+    )
 
 
 def _ground(armature: bpy.types.Object, up: np.ndarray, heads: np.ndarray, tails: np.ndarray) -> float:
@@ -152,8 +166,9 @@ def _ground(armature: bpy.types.Object, up: np.ndarray, heads: np.ndarray, tails
     return float(min((heads @ up).min(), (tails @ up).min()))
 
 
-def _rest_joints(armature: bpy.types.Object, place: dict[str, np.ndarray], tails: np.ndarray,
-                 joint_bones: dict[str, int]) -> np.ndarray:
+def _rest_joints(
+    armature: bpy.types.Object, place: dict[str, np.ndarray], tails: np.ndarray, joint_bones: dict[str, int]
+) -> np.ndarray:
     """(24, 3) armature-space joints; those without a bone are put where a person has them."""
     if len(armature.get(REST_JOINTS, ())) == len(SMPL_JOINTS) * 3:
         return np.array(armature[REST_JOINTS]).reshape(-1, 3)

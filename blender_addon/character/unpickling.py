@@ -85,14 +85,28 @@ class Discarded:
         pass
 
 
-_DISCARDED = {("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor"), ("torch", "device"),
-              ("torch.storage", "_load_from_bytes"), ("torch", "FloatStorage"), ("torch", "Size")}
+_DISCARDED = {
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_tensor"),
+    ("torch", "device"),
+    ("torch.storage", "_load_from_bytes"),
+    ("torch", "FloatStorage"),
+    ("torch", "Size"),
+}
 _OBJECT_STUBS = (ArrayStub, SparseStub, _RowSparseStub)
 _NUMPY_CORE = {"_reconstruct", "scalar"}
-_PLAIN = {("__builtin__", "object"): object, ("builtins", "object"): object, ("__builtin__", "set"): set,
-          ("builtins", "set"): set, ("collections", "OrderedDict"): OrderedDict, ("_codecs", "encode"): _encode,
-          ("copy_reg", "_reconstructor"): _reconstruct_object, ("copyreg", "_reconstructor"): _reconstruct_object,
-          ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+_PLAIN = {
+    ("__builtin__", "object"): object,
+    ("builtins", "object"): object,
+    ("__builtin__", "set"): set,
+    ("builtins", "set"): set,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("copy_reg", "_reconstructor"): _reconstruct_object,
+    ("copyreg", "_reconstructor"): _reconstruct_object,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
 
 
 class _AllowListUnpickler(pickle.Unpickler):
@@ -108,8 +122,7 @@ class _AllowListUnpickler(pickle.Unpickler):
             return Discarded
         if module.startswith("chumpy"):
             return ArrayStub
-        raise UnsafePickleError(f"the file contains '{module}.{name}', which motion and body files do not need; "
-                                "it was not opened")
+        raise UnsafePickleError(f"the file contains '{module}.{name}', which motion and body files do not need; it was not opened")
 
 
 def load_pickle(data: bytes) -> Any:

@@ -34,7 +34,7 @@ def header(path: Path) -> tuple[int, float]:
         count, seconds = int(frames.group(1)), float(time.group(1))
     except ValueError:
         raise MotionError(f"{path.name} gives no frame time that can be read.") from None
-    rows = [line for line in text[time.end():].splitlines() if line.strip()]
+    rows = [line for line in text[time.end() :].splitlines() if line.strip()]
     channels = sum(int(n) for n in re.findall(r"CHANNELS\s+(\d+)", text))
     if not 0 < count <= MAX_FRAMES or len(rows) < count or any(len(row.split()) != channels for row in rows[:count]):
         raise MotionError(f"{path.name} promises {count} frames of {channels} numbers and holds others; export it again.")
@@ -55,8 +55,15 @@ def read(context: bpy.types.Context, path: Path | str, fps: float = 0.0) -> Moti
     active, selected = context.view_layer.objects.active, list(context.selected_objects)
     frame = context.scene.frame_current
     try:
-        bpy.ops.import_anim.bvh(filepath=str(path), target="ARMATURE", frame_start=1, use_fps_scale=False,
-                                update_scene_fps=False, update_scene_duration=False, rotate_mode="NATIVE")
+        bpy.ops.import_anim.bvh(
+            filepath=str(path),
+            target="ARMATURE",
+            frame_start=1,
+            use_fps_scale=False,
+            update_scene_fps=False,
+            update_scene_duration=False,
+            rotate_mode="NATIVE",
+        )
         armature = next(o for o in bpy.data.objects if o not in objects and o.type == "ARMATURE")
         rig, motion, _ = body_motion(armature, armature.animation_data.action)
     except (RuntimeError, StopIteration, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError) as error:

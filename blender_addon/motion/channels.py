@@ -54,8 +54,9 @@ def channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Channels:
     rotations: dict[str, np.ndarray] = {}
     for bone, parent in enumerate(rig.parents):
         follows = parent >= 0 and rig.inherits[bone]
-        carried = posed[parent] @ rig.rest[parent].T @ rig.rest[bone] if follows else np.broadcast_to(
-            rig.rest[bone], (frames, 3, 3))
+        carried = (
+            posed[parent] @ rig.rest[parent].T @ rig.rest[bone] if follows else np.broadcast_to(rig.rest[bone], (frames, 3, 3))
+        )
         joint = joint_of.get(bone)
         if joint is None:
             posed[bone] = carried
@@ -65,8 +66,9 @@ def channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Channels:
     root_bone = rig.joint_bones["pelvis"]
     place = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
     rest_place = (rig.joints[0] + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
-    return Channels(rotations, rig.bones[root_bone], (place - rest_place) @ rig.rest[root_bone], path,
-                    _carried(rig, motion, pelvis, joint_of))
+    return Channels(
+        rotations, rig.bones[root_bone], (place - rest_place) @ rig.rest[root_bone], path, _carried(rig, motion, pelvis, joint_of)
+    )
 
 
 def _carried(rig: Rig, motion: RigMotion, pelvis: np.ndarray, joint_of: dict[int, str]) -> dict[str, np.ndarray]:
@@ -89,8 +91,9 @@ def unposed(rig: Rig, curves: Channels) -> RigMotion:
     posed = np.empty((len(rig.bones), frames, 3, 3))
     for bone, parent in enumerate(rig.parents):
         follows = parent >= 0 and rig.inherits[bone]
-        carried = posed[parent] @ rig.rest[parent].T @ rig.rest[bone] if follows else np.broadcast_to(
-            rig.rest[bone], (frames, 3, 3))
+        carried = (
+            posed[parent] @ rig.rest[parent].T @ rig.rest[bone] if follows else np.broadcast_to(rig.rest[bone], (frames, 3, 3))
+        )
         local = curves.rotations.get(rig.bones[bone])
         posed[bone] = carried if local is None else carried @ to_matrices(local)
     turned = np.broadcast_to(np.eye(3), (len(JOINT_INDEX), frames, 3, 3)).copy()

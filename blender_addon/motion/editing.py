@@ -33,7 +33,7 @@ def smoothed(motion: RigMotion, frames: float) -> RigMotion:
     def run(values: np.ndarray) -> np.ndarray:
         flat = values.reshape(len(values), -1)
         # mirrored through the end points, so that the ends keep both value and direction
-        head, tail = 2 * flat[:1] - flat[reach:0:-1], 2 * flat[-1:] - flat[-2:-reach - 2:-1]
+        head, tail = 2 * flat[:1] - flat[reach:0:-1], 2 * flat[-1:] - flat[-2 : -reach - 2 : -1]
         padded = np.concatenate([head, flat, tail])
         out = np.stack([np.convolve(column, kernel, "valid") for column in padded.T], 1)
         return out.reshape(values.shape)
@@ -45,7 +45,7 @@ def trimmed(motion: RigMotion, start: int, end: int) -> RigMotion:
     """Frames ``start`` up to and including ``end``."""
     if not 0 <= start <= end < len(motion.pelvis):
         raise MotionError(f"Frames {start} to {end} are not all there; the motion has frames 0 to {len(motion.pelvis) - 1}.")
-    return RigMotion(motion.turned[start:end + 1], motion.pelvis[start:end + 1])
+    return RigMotion(motion.turned[start : end + 1], motion.pelvis[start : end + 1])
 
 
 def looped(motion: RigMotion, blend: int) -> RigMotion:
@@ -87,8 +87,9 @@ def moved(motion: RigMotion, angle: float, place: np.ndarray, about: np.ndarray)
 def joined(first: RigMotion, second: RigMotion, overlap: int) -> RigMotion:
     """The second motion goes on where the first one is and the way it faces, crossfaded over ``overlap`` frames."""
     if not 1 <= overlap <= min(len(first.pelvis), len(second.pelvis)):
-        raise MotionError(f"An overlap of {overlap} frames does not fit motions of {len(first.pelvis)} and "
-                          f"{len(second.pelvis)} frames.")
+        raise MotionError(
+            f"An overlap of {overlap} frames does not fit motions of {len(first.pelvis)} and {len(second.pelvis)} frames."
+        )
     at = len(first.pelvis) - overlap
     turn = heading(first, at) - heading(second, 0)
     second = moved(second, turn, first.pelvis[at], second.pelvis[0])

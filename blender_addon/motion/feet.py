@@ -117,16 +117,16 @@ def _offsets(path: np.ndarray, plants: list[Plant], rest_height: float, strength
         start, end = max(plant.start, 0), min(plant.end, frames - 1)
         if end < start:
             continue
-        inside = path[start:end + 1]
+        inside = path[start : end + 1]
         anchor = np.median(inside, axis=0)
         anchor[1] = rest_height
-        out[start:end + 1] = strength * (anchor - inside)
+        out[start : end + 1] = strength * (anchor - inside)
         ends += [(start, out[start].copy()), (end, out[end].copy())]
 
     def between(a: int, b: int, from_: np.ndarray, to: np.ndarray) -> None:
         span = b - a
         part = smootherstep(np.arange(1, span) / span)[:, None]
-        out[a + 1:b] = from_ + (to - from_) * part
+        out[a + 1 : b] = from_ + (to - from_) * part
 
     zero = np.zeros(3)
     if ends:
@@ -200,7 +200,7 @@ def _glide(joints: np.ndarray, plants: list[Plant]) -> np.ndarray:
 def _widest(values: np.ndarray, reach: int) -> np.ndarray:
     """The maximum over ``reach`` frames either side."""
     padded = np.pad(values, reach, mode="edge")
-    return np.max([padded[n:n + len(values)] for n in range(2 * reach + 1)], axis=0)
+    return np.max([padded[n : n + len(values)] for n in range(2 * reach + 1)], axis=0)
 
 
 def _leg(rest: np.ndarray, side: str) -> float:

@@ -24,8 +24,12 @@ from .retarget import RigMotion
 from .rotations import continuous, to_quaternions
 
 MARK = "latentman IK"
-LIMBS = {"left_leg": ("left_hip", "left_knee", "left_ankle"), "right_leg": ("right_hip", "right_knee", "right_ankle"),
-         "left_arm": ("left_shoulder", "left_elbow", "left_wrist"), "right_arm": ("right_shoulder", "right_elbow", "right_wrist")}
+LIMBS = {
+    "left_leg": ("left_hip", "left_knee", "left_ankle"),
+    "right_leg": ("right_hip", "right_knee", "right_ankle"),
+    "left_arm": ("left_shoulder", "left_elbow", "left_wrist"),
+    "right_arm": ("right_shoulder", "right_elbow", "right_wrist"),
+}
 #: which way a straight limb's joint bends in the rest pose, body space
 FRONT = {"leg": np.array([0.0, 0, 1.0]), "arm": np.array([0.0, 0, -1.0])}
 POLE_AWAY, HAIR = 0.45, 0.001
@@ -45,8 +49,14 @@ class LimbBones:
     @classmethod
     def of(cls, limb: str) -> LimbBones:
         """The names for a limb of ``LIMBS``."""
-        return cls(f"IKH_{limb}_upper", f"IKH_{limb}_lower", f"IK_{limb}", f"Pole_{limb}",
-                   f"IKH_{limb}_upper_follower", f"IKH_{limb}_lower_follower")
+        return cls(
+            f"IKH_{limb}_upper",
+            f"IKH_{limb}_lower",
+            f"IK_{limb}",
+            f"Pole_{limb}",
+            f"IKH_{limb}_upper_follower",
+            f"IKH_{limb}_lower_follower",
+        )
 
 
 def has_ik(armature: bpy.types.Object) -> bool:
@@ -81,8 +91,9 @@ def _body_to_armature(rig: Rig, points: np.ndarray) -> np.ndarray:
 def _helpers(context: bpy.types.Context, armature: bpy.types.Object, rig: Rig) -> None:
     joints = _body_to_armature(rig, rig.joints)
     context.view_layer.objects.active = armature
-    with context.temp_override(active_object=armature, object=armature, selected_objects=[armature],
-                               selected_editable_objects=[armature]):
+    with context.temp_override(
+        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
+    ):
         bpy.ops.object.mode_set(mode="EDIT")
         bones = armature.data.edit_bones
         for limb, (upper, middle, end) in LIMBS.items():
@@ -147,14 +158,24 @@ def _settle_poles(context: bpy.types.Context, armature: bpy.types.Object, rig: R
         axis, wanted = along[frame], bend[frame]
         at_zero = _middle_offset(context, armature, rig, names, solver, a[frame], axis, 0.0)
         turn = float(np.arctan2(np.cross(at_zero, wanted) @ axis, at_zero @ wanted))
-        errors = [np.linalg.norm(_middle_offset(context, armature, rig, names, solver, a[frame], axis, angle) - wanted)
-                  for angle in (turn, -turn)]
+        errors = [
+            np.linalg.norm(_middle_offset(context, armature, rig, names, solver, a[frame], axis, angle) - wanted)
+            for angle in (turn, -turn)
+        ]
         solver.pole_angle = turn if errors[0] <= errors[1] else -turn
     scene.frame_set(before)
 
 
-def _middle_offset(context: bpy.types.Context, armature: bpy.types.Object, rig: Rig, names: LimbBones,
-                   solver: bpy.types.KinematicConstraint, root: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
+def _middle_offset(
+    context: bpy.types.Context,
+    armature: bpy.types.Object,
+    rig: Rig,
+    names: LimbBones,
+    solver: bpy.types.KinematicConstraint,
+    root: np.ndarray,
+    axis: np.ndarray,
+    angle: float,
+) -> np.ndarray:
     """(3,) how far the solver puts a limb's middle joint beside the limb's axis, with a pole angle; body space."""
     solver.pole_angle = angle
     posed = armature.evaluated_get(context.evaluated_depsgraph_get()).pose.bones[names.lower].head
@@ -162,8 +183,9 @@ def _middle_offset(context: bpy.types.Context, armature: bpy.types.Object, rig: 
     return off - axis * (off @ axis)
 
 
-def _key_controls(armature: bpy.types.Object, rig: Rig, motion: RigMotion, joints: np.ndarray, action: bpy.types.Action,
-                  start: int) -> None:
+def _key_controls(
+    armature: bpy.types.Object, rig: Rig, motion: RigMotion, joints: np.ndarray, action: bpy.types.Action, start: int
+) -> None:
     curves = action_fcurves(armature, action)
     frames = np.arange(start, start + len(joints), dtype=np.float32)
     inverse = rig.to_body.T
@@ -209,8 +231,11 @@ def remove_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.typ
         now = np.empty((len(JOINT_INDEX), 3, 3))
         for joint, name in enumerate(JOINT_INDEX):
             bone = rig.joint_bones.get(name)
-            now[joint] = now[max(SMPL_PARENTS[joint], 0)] if bone is None else (
-                rig.to_body @ np.array(posed[rig.bones[bone]].matrix)[:3, :3] @ rig.rest[bone].T @ rig.to_body.T)
+            now[joint] = (
+                now[max(SMPL_PARENTS[joint], 0)]
+                if bone is None
+                else (rig.to_body @ np.array(posed[rig.bones[bone]].matrix)[:3, :3] @ rig.rest[bone].T @ rig.to_body.T)
+            )
         turned.append(now)
         head = np.array(posed[rig.bones[rig.joint_bones["pelvis"]]].head)
         pelvis.append(rig.to_body @ head * rig.scale - [0.0, rig.ground, 0.0])
@@ -219,8 +244,9 @@ def remove_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.typ
         for constraint in [c for c in bone.constraints if c.name.startswith(MARK)]:
             bone.constraints.remove(constraint)
     added = {name for limb in LIMBS for name in vars(LimbBones.of(limb)).values()}
-    with context.temp_override(active_object=armature, object=armature, selected_objects=[armature],
-                               selected_editable_objects=[armature]):
+    with context.temp_override(
+        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
+    ):
         context.view_layer.objects.active = armature
         bpy.ops.object.mode_set(mode="EDIT")
         for name in added & set(armature.data.edit_bones.keys()):

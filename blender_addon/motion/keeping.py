@@ -87,8 +87,8 @@ def anchored(made: np.ndarray, kept: motion_request.Kept) -> np.ndarray:
     anchors = np.flatnonzero(kept.parts[:, motion_request.ROOT])
     true = np.asarray(kept.joints, float)
     first = anchors[0]
-    still = np.repeat(made[first:first + 1, 0], len(made), 0)
-    made = _turned(made, np.full(len(made), _facing(true[first:first + 1])[0] - _facing(made[first:first + 1])[0]), still)
+    still = np.repeat(made[first : first + 1, 0], len(made), 0)
+    made = _turned(made, np.full(len(made), _facing(true[first : first + 1])[0] - _facing(made[first : first + 1])[0]), still)
     made = made + (true[first, 0] - made[first, 0]) * [1, 0, 1]
     off = np.unwrap((_facing(true) - _facing(made))[anchors])
     frames = np.arange(len(made))

@@ -57,8 +57,9 @@ def pose_motion(rig: Rig, motion: Motion, options: KeyOptions) -> tuple[RigMotio
     return feet.lock(posed, rig.joints, plants, motion.fps, options.foot_lock), plants
 
 
-def apply_motion(armature: bpy.types.Object, motion: Motion, start: int, scene_fps: float,
-                 options: KeyOptions | None = None) -> bpy.types.Action:
+def apply_motion(
+    armature: bpy.types.Object, motion: Motion, start: int, scene_fps: float, options: KeyOptions | None = None
+) -> bpy.types.Action:
     """Key a motion on an armature from frame ``start`` on; returns the new Action. Earlier Actions are kept.
 
     The Action remembers the motion's text, source and rate, and where the feet stand. Raises ``MotionError`` for a rig
@@ -69,15 +70,15 @@ def apply_motion(armature: bpy.types.Object, motion: Motion, start: int, scene_f
     timed = motion if options.keep_rate else motion.resampled(scene_fps)
     posed, plants = pose_motion(rig, timed, options)
     spacing = scene_fps / timed.fps if options.keep_rate else 1.0
-    action = new_action(armature, channels(rig, posed, options.root), start, motion.text or motion.source, options, rig,
-                        spacing)
+    action = new_action(armature, channels(rig, posed, options.root), start, motion.text or motion.source, options, rig, spacing)
     action[TEXT], action[SOURCE], action[RATE] = motion.text, motion.source, motion.fps
     write_plants(action, plants, start, spacing)
     return action
 
 
-def new_action(armature: bpy.types.Object, curves: Channels, start: int, name: str, options: KeyOptions, rig: Rig,
-               spacing: float = 1.0) -> bpy.types.Action:
+def new_action(
+    armature: bpy.types.Object, curves: Channels, start: int, name: str, options: KeyOptions, rig: Rig, spacing: float = 1.0
+) -> bpy.types.Action:
     """A new Action with these curves, put where ``options.target`` says."""
     data = armature.animation_data or armature.animation_data_create()
     before, before_slot = data.action, getattr(data, "action_slot", None)
@@ -149,8 +150,15 @@ def _replace_base(armature: bpy.types.Object, action: bpy.types.Action, start: i
     strip.extrapolation = "HOLD"
 
 
-def write(armature: bpy.types.Object, action: bpy.types.Action, curves: Channels, start: int, options: KeyOptions, rig: Rig,
-          spacing: float = 1.0) -> None:
+def write(
+    armature: bpy.types.Object,
+    action: bpy.types.Action,
+    curves: Channels,
+    start: int,
+    options: KeyOptions,
+    rig: Rig,
+    spacing: float = 1.0,
+) -> None:
     """Write curves into an Action, grouped by bone; keys that the tolerance makes needless are left out."""
     target = action_fcurves(armature, action)
     frames = start + spacing * np.arange(curves.frame_count)
@@ -172,8 +180,13 @@ def write(armature: bpy.types.Object, action: bpy.types.Action, curves: Channels
         curve.update()
 
     for axis in range(3):
-        key(f'pose.bones["{curves.root_bone}"].location', axis, curves.location[:, axis],
-            kept.get("location", every), curves.root_bone)
+        key(
+            f'pose.bones["{curves.root_bone}"].location',
+            axis,
+            curves.location[:, axis],
+            kept.get("location", every),
+            curves.root_bone,
+        )
     for bone, values in curves.carried.items():
         for axis in range(3):
             key(f'pose.bones["{bone}"].location', axis, values[:, axis], every, bone)
@@ -203,16 +216,22 @@ def _handles(curve: bpy.types.FCurve, frames: np.ndarray, values: np.ndarray, ro
     points, free = curve.keyframe_points, bpy.types.Keyframe.bl_rna.properties["handle_left_type"].enum_items["FREE"].value
     for side, offset in (("left", -before), ("right", after)):
         points.foreach_set(f"handle_{side}_type", np.full(len(rows), free, np.int32))
-        points.foreach_set(f"handle_{side}", np.column_stack([at + offset, values[rows] + slope * offset]).astype(
-            np.float32).ravel())
+        points.foreach_set(
+            f"handle_{side}", np.column_stack([at + offset, values[rows] + slope * offset]).astype(np.float32).ravel()
+        )
 
 
 def eulers(quaternions: np.ndarray) -> np.ndarray:
     """(F, 3) XYZ Euler angles in radians, as Blender reads them, without jumps of a whole turn."""
     w, x, y, z = np.moveaxis(quaternions, -1, 0)
-    out = np.stack([np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y)),
-                    np.arcsin(np.clip(2 * (w * y - x * z), -1, 1)),
-                    np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))], -1)
+    out = np.stack(
+        [
+            np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y)),
+            np.arcsin(np.clip(2 * (w * y - x * z), -1, 1)),
+            np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)),
+        ],
+        -1,
+    )
     for frame in range(1, len(out)):
         # the same rotation the other way round, whichever is nearer to the frame before
         other = out[frame] + [np.pi, np.pi - 2 * out[frame, 1], np.pi]
@@ -260,8 +279,9 @@ def read_channels(armature: bpy.types.Object, action: bpy.types.Action, rig: Rig
 def from_eulers(angles: np.ndarray) -> np.ndarray:
     """(F, 4) quaternions of XYZ Euler angles (F, 3) in radians."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles / 2).T, np.sin(angles / 2).T
-    return np.stack([cx * cy * cz + sx * sy * sz, sx * cy * cz - cx * sy * sz, cx * sy * cz + sx * cy * sz,
-                     cx * cy * sz - sx * sy * cz], -1)
+    return np.stack(
+        [cx * cy * cz + sx * sy * sz, sx * cy * cz - cx * sy * sz, cx * sy * cz + sx * cy * sz, cx * cy * sz - sx * sy * cz], -1
+    )
 
 
 def body_motion(armature: bpy.types.Object, action: bpy.types.Action) -> tuple[Rig, RigMotion, int]:
@@ -273,12 +293,16 @@ def body_motion(armature: bpy.types.Object, action: bpy.types.Action) -> tuple[R
 
 def write_plants(action: bpy.types.Action, plants: list[feet.Plant], start: int, spacing: float = 1.0) -> None:
     """Remember where feet stand, in the Action's own frames, for the list in the panel."""
-    action[PLANTS] = [value for plant in plants for value in (
-        float(feet.SIDES.index(plant.side)), start + spacing * plant.start, start + spacing * plant.end)]
+    action[PLANTS] = [
+        value
+        for plant in plants
+        for value in (float(feet.SIDES.index(plant.side)), start + spacing * plant.start, start + spacing * plant.end)
+    ]
 
 
 def read_plants(action: bpy.types.Action) -> list[feet.Plant]:
     """The plants an Action remembers, in its own frames."""
     flat = list(action.get(PLANTS, ()))
-    return [feet.Plant(feet.SIDES[int(side)], round(a), round(b)) for side, a, b in zip(flat[::3], flat[1::3], flat[2::3],
-                                                                                        strict=True)]
+    return [
+        feet.Plant(feet.SIDES[int(side)], round(a), round(b)) for side, a, b in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    ]

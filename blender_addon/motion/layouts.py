@@ -39,7 +39,7 @@ def from_rotations(local: np.ndarray, pelvis: np.ndarray, fps: float, grounded: 
     ``grounded``: the body of the file is unknown, so its lowest toes are set where an average body's stand.
     """
     full = np.broadcast_to(np.eye(3), (len(local), BODY_JOINTS, 3, 3)).copy()
-    full[:, :local.shape[1]] = local[:, :BODY_JOINTS]
+    full[:, : local.shape[1]] = local[:, :BODY_JOINTS]
     joints = forward(full, REST, pelvis, SMPL_PARENTS)[:, :HUMANML_JOINT_COUNT]
     if grounded:
         joints[..., 1] += REST_PELVIS_HEIGHT + REST[10, 1] - np.percentile(joints[:, [10, 11], 1].min(1), 2)
@@ -84,8 +84,10 @@ def denormalised(vectors: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.n
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise MotionError("Mean or Std contains values that cannot be used; take HumanML3D's own Mean.npy and Std.npy.")
     if std[259:].mean() < 0.1 or std[3] < 0.03:
-        raise MotionError("Mean and Std are the evaluator's (t2m_mean, t2m_std), which would shrink the path 25 times; take "
-                          "HumanML3D's own Mean.npy and Std.npy.")
+        raise MotionError(
+            "Mean and Std are the evaluator's (t2m_mean, t2m_std), which would shrink the path 25 times; take "
+            "HumanML3D's own Mean.npy and Std.npy."
+        )
     return np.asarray(vectors, np.float64) * std + mean
 
 
@@ -172,8 +174,10 @@ def smpl_params(data: dict[str, Any]) -> Decoded:
     except (TypeError, ValueError):
         raise MotionError("'thetas' or 'root_translation' holds no numbers.") from None
     if thetas.ndim != 3 or thetas.shape[:2] != (BODY_JOINTS, 6) or root.shape != (3, thetas.shape[2]):
-        raise MotionError(f"'thetas' and 'root_translation' have the shapes {thetas.shape} and {root.shape}, expected "
-                          "(24, 6, frames) and (3, frames).")
+        raise MotionError(
+            f"'thetas' and 'root_translation' have the shapes {thetas.shape} and {root.shape}, expected "
+            "(24, 6, frames) and (3, frames)."
+        )
     length = int(np.ravel(data.get("length", thetas.shape[2]))[0])
     six = thetas.transpose(2, 0, 1)[:length]
     return from_rotations(orthonormal(six[..., :3], six[..., 3:]), root.T[:length], HUMANML_FPS)

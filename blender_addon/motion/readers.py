@@ -55,8 +55,7 @@ class MotionFile:
 
     def describe(self) -> list[str]:
         """The layout, then a line for each clip."""
-        return [self.layout, *(f"{n}: {clip.text} · {clip.frames} frames at {clip.fps:g} fps"
-                               for n, clip in enumerate(self.clips))]
+        return [self.layout, *(f"{n}: {clip.text} · {clip.frames} frames at {clip.fps:g} fps" for n, clip in enumerate(self.clips))]
 
     def motion(self, clip: int, fps: float = 0.0) -> Motion:
         """A clip as a checked motion; ``fps`` overrides the file's rate when it is not 0.
@@ -112,8 +111,11 @@ def _archive(path: Path) -> dict[str, Any]:
 def _from_dict(path: Path, data: dict[str, Any]) -> MotionFile:
     if "thetas" in data and "root_translation" in data:
         shape = np.shape(data["thetas"])
-        return MotionFile(path, "MDM's SMPL parameters", (Clip(
-            _text(data, path), int(shape[-1]) if shape else 0, HUMANML_FPS, lambda: layouts.smpl_params(data)),))
+        return MotionFile(
+            path,
+            "MDM's SMPL parameters",
+            (Clip(_text(data, path), int(shape[-1]) if shape else 0, HUMANML_FPS, lambda: layouts.smpl_params(data)),),
+        )
     if "motion" in data and "lengths" in data:
         return _results(path, data)
     if "vectors" in data:
@@ -168,10 +170,19 @@ def _made(path: Path, data: dict[str, Any]) -> MotionFile:
     if vectors.ndim != 3 or vectors.shape[2] != layouts.VECTOR_263:
         raise MotionError(f"{path.name} holds vectors of the shape {vectors.shape}, expected (variants, frames, 263).")
     text = _text(data, path)
-    return MotionFile(path, "motion from text", tuple(
-        Clip(f"{text} ({n})" if len(vectors) > 1 else text, len(row), rate,
-             lambda row=row: Decoded(layouts.humanml_vectors(row), rate))  # type: ignore[misc]
-        for n, row in enumerate(vectors, 1)))
+    return MotionFile(
+        path,
+        "motion from text",
+        tuple(
+            Clip(
+                f"{text} ({n})" if len(vectors) > 1 else text,
+                len(row),
+                rate,
+                lambda row=row: Decoded(layouts.humanml_vectors(row), rate),
+            )  # type: ignore[misc]
+            for n, row in enumerate(vectors, 1)
+        ),
+    )
 
 
 def _from_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:
@@ -182,11 +193,15 @@ def _from_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:
     if array.ndim == 3 and array.shape[0] == 1 and array.shape[2] in (layouts.VECTOR_263, layouts.VECTOR_272):
         array = array[0]
     if array.ndim == 2 and array.shape[1] == layouts.VECTOR_263:
-        return MotionFile(path, "HumanML3D vectors", (Clip(
-            path.stem, len(array), HUMANML_FPS, lambda: Decoded(_humanml(array, statistics), HUMANML_FPS)),))
+        return MotionFile(
+            path,
+            "HumanML3D vectors",
+            (Clip(path.stem, len(array), HUMANML_FPS, lambda: Decoded(_humanml(array, statistics), HUMANML_FPS)),),
+        )
     if array.ndim == 2 and array.shape[1] == layouts.VECTOR_272:
-        return MotionFile(path, "272-number vectors", (Clip(
-            path.stem, len(array), layouts.VECTOR_272_FPS, lambda: layouts.vectors_272(array)),))
+        return MotionFile(
+            path, "272-number vectors", (Clip(path.stem, len(array), layouts.VECTOR_272_FPS, lambda: layouts.vectors_272(array)),)
+        )
     if array.ndim == 2 and array.shape[1] == HUMANML_JOINT_COUNT * 3:
         array = array.reshape(len(array), HUMANML_JOINT_COUNT, 3)
     if array.ndim == 4 and array.shape[3] == 3:

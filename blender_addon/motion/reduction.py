@@ -33,7 +33,7 @@ def interpolated(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     span = np.diff(rows)[segment][:, None]
     s = (frames - rows[segment])[:, None] / span
     p0, p1, m0, m1 = values[rows[segment]], values[rows[segment + 1]], slope[segment] * span, slope[segment + 1] * span
-    return (p0 * (1 + 2 * s) * (1 - s) ** 2 + m0 * s * (1 - s) ** 2 + p1 * s * s * (3 - 2 * s) + m1 * s * s * (s - 1))
+    return p0 * (1 + 2 * s) * (1 - s) ** 2 + m0 * s * (1 - s) ** 2 + p1 * s * s * (3 - 2 * s) + m1 * s * s * (s - 1)
 
 
 def _unit(quaternions: np.ndarray) -> np.ndarray:
@@ -69,8 +69,13 @@ def end_positions(rig: Rig, curves: Channels) -> np.ndarray:
 
 def thinned_channels(curves: Channels, rows: dict[str, np.ndarray]) -> Channels:
     """The curves as they play with only those keys."""
-    return Channels({bone: _unit(interpolated(values, rows[bone])) for bone, values in curves.rotations.items()},
-                    curves.root_bone, interpolated(curves.location, rows["location"]), curves.path, curves.carried)
+    return Channels(
+        {bone: _unit(interpolated(values, rows[bone])) for bone, values in curves.rotations.items()},
+        curves.root_bone,
+        interpolated(curves.location, rows["location"]),
+        curves.path,
+        curves.carried,
+    )
 
 
 def reduced(rig: Rig, curves: Channels, tolerance: float) -> dict[str, np.ndarray]:

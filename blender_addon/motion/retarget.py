@@ -23,15 +23,28 @@ from .rotations import about, chain, continuous, kabsch, swing, to_matrices, to_
 TRIPODS = {"pelvis": ("left_hip", "right_hip", "spine1"), "spine3": ("neck", "left_collar", "right_collar")}
 #: bone -> (the joint whose direction shows the bend, hinge axis in the rest pose)
 HINGES = {
-    "left_hip": ("left_ankle", (1.0, 0, 0)), "right_hip": ("right_ankle", (1.0, 0, 0)),
+    "left_hip": ("left_ankle", (1.0, 0, 0)),
+    "right_hip": ("right_ankle", (1.0, 0, 0)),
     "left_shoulder": ("left_wrist", (0, -1.0, 0)),
     "right_shoulder": ("right_wrist", (0, 1.0, 0)),
 }
-SWINGS = {"spine1": "spine2", "spine2": "spine3", "neck": "head", "left_collar": "left_shoulder",
-          "right_collar": "right_shoulder", "left_hip": "left_knee", "right_hip": "right_knee", "left_knee": "left_ankle",
-          "right_knee": "right_ankle", "left_ankle": "left_foot", "right_ankle": "right_foot",
-          "left_shoulder": "left_elbow", "right_shoulder": "right_elbow", "left_elbow": "left_wrist",
-          "right_elbow": "right_wrist"}
+SWINGS = {
+    "spine1": "spine2",
+    "spine2": "spine3",
+    "neck": "head",
+    "left_collar": "left_shoulder",
+    "right_collar": "right_shoulder",
+    "left_hip": "left_knee",
+    "right_hip": "right_knee",
+    "left_knee": "left_ankle",
+    "right_knee": "right_ankle",
+    "left_ankle": "left_foot",
+    "right_ankle": "right_foot",
+    "left_shoulder": "left_elbow",
+    "right_shoulder": "right_elbow",
+    "left_elbow": "left_wrist",
+    "right_elbow": "right_wrist",
+}
 #: a straight limb says nothing about its twist; this much trust keeps the rest twist there
 PRIOR = 0.02
 SMOOTHING = np.exp(-0.5 * (np.arange(-4, 5) / 1.8) ** 2)

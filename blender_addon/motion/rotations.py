@@ -53,8 +53,15 @@ def to_quaternions(matrices: np.ndarray) -> np.ndarray:
     squares = np.stack([1 + trace, 1 + d0 - d1 - d2, 1 - d0 + d1 - d2, 1 - d0 - d1 + d2], -1)
     wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
     xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
-    table = np.stack([np.stack([squares[..., 0], wx, wy, wz], -1), np.stack([wx, squares[..., 1], xy, xz], -1),
-                      np.stack([wy, xy, squares[..., 2], yz], -1), np.stack([wz, xz, yz, squares[..., 3]], -1)], -2)
+    table = np.stack(
+        [
+            np.stack([squares[..., 0], wx, wy, wz], -1),
+            np.stack([wx, squares[..., 1], xy, xz], -1),
+            np.stack([wy, xy, squares[..., 2], yz], -1),
+            np.stack([wz, xz, yz, squares[..., 3]], -1),
+        ],
+        -2,
+    )
     best = squares.argmax(-1)[..., None, None]
     return unit(np.take_along_axis(table, best, -2)[..., 0, :])
 
@@ -62,9 +69,17 @@ def to_quaternions(matrices: np.ndarray) -> np.ndarray:
 def to_matrices(quaternions: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotation matrices of unit quaternions (..., 4)."""
     w, x, y, z = np.moveaxis(quaternions, -1, 0)
-    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
+    rows = [
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    ]
     return np.stack(rows, -1).reshape(*quaternions.shape[:-1], 3, 3)
 
 
@@ -93,8 +108,7 @@ def forward(local: np.ndarray, rest: np.ndarray, pelvis: np.ndarray, parents: tu
     turned = chain(local, parents)
     out = np.empty((len(local), len(parents), 3))
     for joint, parent in enumerate(parents):
-        out[:, joint] = pelvis if parent < 0 else (
-            out[:, parent] + turned[:, parent] @ (rest[joint] - rest[parent]))
+        out[:, joint] = pelvis if parent < 0 else (out[:, parent] + turned[:, parent] @ (rest[joint] - rest[parent]))
     return out
 
 

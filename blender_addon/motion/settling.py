@@ -33,8 +33,9 @@ def constrained_controls(armature: bpy.types.Object, rig: Rig) -> dict[str, str]
     return out
 
 
-def settled(context: bpy.types.Context, armature: bpy.types.Object, rig: Rig, curves: Channels, start: float, spacing: float,
-            rewrite) -> Channels:
+def settled(
+    context: bpy.types.Context, armature: bpy.types.Object, rig: Rig, curves: Channels, start: float, spacing: float, rewrite
+) -> Channels:
     """The curves with every constrained control where it was meant to be.
 
     ``rewrite(curves)`` puts curves into the Action in use, between the looks that are taken at every frame.

@@ -9,7 +9,15 @@ import bpy
 
 from . import backend, bones, character, generate, motion, motion_edit, motion_text, results
 
-CLASSES = (*backend.CLASSES, *character.CLASSES, *bones.CLASSES, *motion.CLASSES, *motion_text.CLASSES,
-           *motion_edit.CLASSES, *generate.CLASSES, *results.CLASSES)
+CLASSES = (
+    *backend.CLASSES,
+    *character.CLASSES,
+    *bones.CLASSES,
+    *motion.CLASSES,
+    *motion_text.CLASSES,
+    *motion_edit.CLASSES,
+    *generate.CLASSES,
+    *results.CLASSES,
+)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

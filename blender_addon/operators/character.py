@@ -46,8 +46,9 @@ class LoadSmpl(bpy.types.Operator, ImportHelper):
 
     filter_glob: StringProperty(default="*.pkl;*.npz", options={"HIDDEN"})
     shapes: IntProperty(name="Shapes", default=10, min=0, max=400, description="How many shape directions become sliders")
-    correctives: BoolProperty(name="Pose Correctives",
-                              description="Add the model's corrective shapes, driven by the bones; exact, but slower to play")
+    correctives: BoolProperty(
+        name="Pose Correctives", description="Add the model's corrective shapes, driven by the bones; exact, but slower to play"
+    )
 
     @classmethod
     def poll(cls, context):
@@ -68,8 +69,7 @@ class LoadSmpl(bpy.types.Operator, ImportHelper):
         except BodyModelError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        properties.of(context).character = add_character(context, model, model.name, self.shapes,
-                                                           self.correctives)
+        properties.of(context).character = add_character(context, model, model.name, self.shapes, self.correctives)
         return {"FINISHED"}
 
 

@@ -49,9 +49,18 @@ def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], previ
         folder = output_folder(settings)
         console.check_writable(folder)
         session.error = ""
-        session.generation = Generation(context, settings.character, request, session.client, folder, folder_per_job=True,
-                                        subjects=settings.subjects, range_frames=settings.frames(scene),
-                                        alpha=settings.character_only, quick=preview)
+        session.generation = Generation(
+            context,
+            settings.character,
+            request,
+            session.client,
+            folder,
+            folder_per_job=True,
+            subjects=settings.subjects,
+            range_frames=settings.frames(scene),
+            alpha=settings.character_only,
+            quick=preview,
+        )
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
@@ -77,8 +86,8 @@ def _remember(generation: Generation, scene_name: str) -> None:
         return
     settings, request = scene.latentman, generation.request
     result = settings.results.add()
-    result.name, result.character = request.prompt, generation.character
-    result.folder, result.prompt, result.seed = str(generation.folder), request.prompt, request.seed
+    result.name, result.character = request.text.prompt, generation.character
+    result.folder, result.prompt, result.seed = str(generation.folder), request.text.prompt, request.sampling.seed
     if generation.succeeded:
         result.job, result.settings = generation.job, properties.settings_digest(request)
     result.start, result.count = request.frames[0], len(generation.frames)

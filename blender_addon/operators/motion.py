@@ -29,8 +29,9 @@ def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion:
     """Write a motion onto the character as the scene's settings say, and report."""
     scene = context.scene
     try:
-        action = apply_motion(properties.of(context).character, motion, scene.frame_start,
-                              frame_rate(scene), properties.of(context).keying.options())
+        action = apply_motion(
+            properties.of(context).character, motion, scene.frame_start, frame_rate(scene), properties.of(context).keying.options()
+        )
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
@@ -93,11 +94,18 @@ class ImportMotion(bpy.types.Operator, ImportHelper):
 
     filter_glob: StringProperty(default="*.npy;*.npz;*.bvh", options={"HIDDEN"})
     clip: IntProperty(name="Clip", min=0, description="Which motion of a file that holds several, counted from 0")
-    fps: FloatProperty(name="Rate", default=0.0, min=0.0, max=MAX_FPS,
-                       description="Frames a second in the file, where the file is wrong; 0 takes the file's own")
-    statistics: StringProperty(name="Mean and Std", subtype="DIR_PATH",
-                               description="Folder of HumanML3D's Mean.npy and Std.npy, for normalised vectors; the "
-                                           "file's own folder when empty")
+    fps: FloatProperty(
+        name="Rate",
+        default=0.0,
+        min=0.0,
+        max=MAX_FPS,
+        description="Frames a second in the file, where the file is wrong; 0 takes the file's own",
+    )
+    statistics: StringProperty(
+        name="Mean and Std",
+        subtype="DIR_PATH",
+        description="Folder of HumanML3D's Mean.npy and Std.npy, for normalised vectors; the file's own folder when empty",
+    )
 
     @classmethod
     def poll(cls, context):

@@ -136,8 +136,11 @@ class LockFeet(_Edit):
     bl_label = "Lock Feet"
     suffix = "locked"
 
-    mode: EnumProperty(name="Lock", default="hard", items=(
-        ("soft", "Soft", "Take four fifths of the slide away"), ("hard", "Hard", "Planted feet do not move at all")))
+    mode: EnumProperty(
+        name="Lock",
+        default="hard",
+        items=(("soft", "Soft", "Take four fifths of the slide away"), ("hard", "Hard", "Planted feet do not move at all")),
+    )
 
     def change(self, context, rig, motion, start):
         """Lock."""

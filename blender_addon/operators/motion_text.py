@@ -27,8 +27,15 @@ def _begin(operator: bpy.types.Operator, context: bpy.types.Context, edit: Edit 
     settings, scene = properties.of(context), context.scene
     session.error = ""
     try:
-        session.making = MotionMaking(settings.character, settings.motion.request(seconds), session.client, scene.frame_start,
-                                      frame_rate(scene), settings.keying.options(), edit)
+        session.making = MotionMaking(
+            settings.character,
+            settings.motion.request(seconds),
+            session.client,
+            scene.frame_start,
+            frame_rate(scene),
+            settings.keying.options(),
+            edit,
+        )
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
@@ -62,10 +69,15 @@ class RemakeMotion(bpy.types.Operator):
     bl_idname = "latentman.remake_motion"
     bl_label = "Keep and Make the Rest"
 
-    keep: EnumProperty(name="Keep", default="FRAMES", items=(
-        ("FRAMES", "Selected Frames", "Poses of frames with selected keyframes stay; the frames between are made"),
-        ("LEGS", "Legs and Path", "Only the upper body is made"),
-        ("PATH", "Path", "The pelvis goes where it went; the body is made")))
+    keep: EnumProperty(
+        name="Keep",
+        default="FRAMES",
+        items=(
+            ("FRAMES", "Selected Frames", "Poses of frames with selected keyframes stay; the frames between are made"),
+            ("LEGS", "Legs and Path", "Only the upper body is made"),
+            ("PATH", "Path", "The pelvis goes where it went; the body is made"),
+        ),
+    )
 
     @classmethod
     def poll(cls, context):

@@ -25,8 +25,9 @@ def _own_character(operator: bpy.types.Operator, context) -> bpy.types.Object | 
     """The picked character, if the active result shows it; else None, and the operator says so."""
     result, character = _active(context), properties.of(context).character
     if character is None or character.name != result.character:
-        operator.report({"ERROR"}, f"This look belongs to '{result.character}', whose surface it follows; pick that character "
-                                   "first.")
+        operator.report(
+            {"ERROR"}, f"This look belongs to '{result.character}', whose surface it follows; pick that character first."
+        )
         return None
     return character
 

@@ -79,7 +79,7 @@ def trusted() -> bool:
             gpu.init()
         place = np.array([[-1.2, -0.9, -2.0], [1.5, -0.4, -4.0], [0.1, 1.3, -3.0]])
         clip = np.concatenate([place[:, :2] * 1.5, -place[:, 2:] - 1.0, -place[:, 2:]], 1)
-        seen, = _draw(clip.astype(np.float32), [np.concatenate([place, np.ones((3, 1))], 1).astype(np.float32)], PROBE, PROBE)
+        (seen,) = _draw(clip.astype(np.float32), [np.concatenate([place, np.ones((3, 1))], 1).astype(np.float32)], PROBE, PROBE)
     except ERRORS:
         return False
     rows, cols = np.mgrid[0:PROBE, 0:PROBE]
@@ -99,8 +99,9 @@ def can_show(cast: Cast) -> bool:
     """Whether the cast is nothing but meshes of their own, without holes."""
     if cast.whole_scene or cut_outs_of(s.object for s in cast.subjects)[0]:
         return False
-    return all(s.object.type == "MESH" and not len(s.object.particle_systems) and s.object.instance_type == "NONE"
-               for s in cast.subjects)
+    return all(
+        s.object.type == "MESH" and not len(s.object.particle_systems) and s.object.instance_type == "NONE" for s in cast.subjects
+    )
 
 
 def _zoomed(clip: np.ndarray, box: tuple[int, int, int, int], view: View) -> np.ndarray:
@@ -125,14 +126,23 @@ def draw(graph: bpy.types.Depsgraph, cast: Cast, view: View, box: tuple[int, int
     first, second, third = _draw(whole["clip"], [whole[n] for n in ("first", "second", "third")], right - left, bottom - top)
     index = np.round(third[..., 3]).astype(np.int32)
     seen = index > 0
-    return {"depth": np.where(seen, first[..., 2], BACKGROUND), "index": index, "instance": np.zeros(index.shape, np.float32),
-            "part": np.where(seen, np.maximum(np.round(second[..., 3]), 1), 0).astype(np.uint8), "uv": first[..., :2].copy(),
-            "rest": second[..., :3].copy(), "normal": unit(third[..., :3]).astype(np.float16)}
+    return {
+        "depth": np.where(seen, first[..., 2], BACKGROUND),
+        "index": index,
+        "instance": np.zeros(index.shape, np.float32),
+        "part": np.where(seen, np.maximum(np.round(second[..., 3]), 1), 0).astype(np.uint8),
+        "uv": first[..., :2].copy(),
+        "rest": second[..., :3].copy(),
+        "normal": unit(third[..., :3]).astype(np.float16),
+    }
 
 
-
-def _corners(body: bpy.types.Object, index: int, view: View, box: tuple[int, int, int, int],
-             ) -> dict[str, np.ndarray]:
+def _corners(
+    body: bpy.types.Object,
+    index: int,
+    view: View,
+    box: tuple[int, int, int, int],
+) -> dict[str, np.ndarray]:
     """What the corners of a mesh's triangles carry: ``clip`` positions; UV and depth; rest and part; normal and index."""
     mesh = body.data
     vertices, loops = triangle_corners(mesh)
@@ -156,7 +166,9 @@ def _corners(body: bpy.types.Object, index: int, view: View, box: tuple[int, int
     clip = np.concatenate([world, np.ones((len(world), 1))], 1) @ (view.projection @ view.world_to_camera).T
     turned = unit(normals @ np.linalg.inv(to_world[:3, :3]))
     column = np.ones((count * 3, 1))
-    return {"clip": _zoomed(clip, box, view)[vertices],
-            "first": np.concatenate([uv[loops], view.depth(world)[vertices, None], column], 1),
-            "second": np.concatenate([rest[vertices], np.repeat(part[faces], 3)[:, None]], 1),
-            "third": np.concatenate([turned[loops], index * column], 1)}
+    return {
+        "clip": _zoomed(clip, box, view)[vertices],
+        "first": np.concatenate([uv[loops], view.depth(world)[vertices, None], column], 1),
+        "second": np.concatenate([rest[vertices], np.repeat(part[faces], 3)[:, None]], 1),
+        "third": np.concatenate([turned[loops], index * column], 1),
+    }

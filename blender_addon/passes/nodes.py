@@ -5,8 +5,12 @@ from __future__ import annotations
 import bpy
 
 
-def computed(tree: bpy.types.NodeTree, operation: str, *values: bpy.types.NodeSocket | float, kind: str = "Math",
-             ) -> bpy.types.NodeSocket:
+def computed(
+    tree: bpy.types.NodeTree,
+    operation: str,
+    *values: bpy.types.NodeSocket | float,
+    kind: str = "Math",
+) -> bpy.types.NodeSocket:
     """Adds a ``Math`` or ``VectorMath`` node whose inputs are sockets or constants, and gives its output."""
     made = tree.nodes.new(f"ShaderNode{kind}")
     made.operation = operation

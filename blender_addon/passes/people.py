@@ -11,8 +11,20 @@ from ..character.rig import Rig, rig_of
 from .camera import View
 
 #: the key points that are joints, in OpenPose's order (COCO, 18 points); nose, eyes and ears sit on the head
-LIMBS = {2: "right_shoulder", 3: "right_elbow", 4: "right_wrist", 5: "left_shoulder", 6: "left_elbow", 7: "left_wrist",
-         8: "right_hip", 9: "right_knee", 10: "right_ankle", 11: "left_hip", 12: "left_knee", 13: "left_ankle"}
+LIMBS = {
+    2: "right_shoulder",
+    3: "right_elbow",
+    4: "right_wrist",
+    5: "left_shoulder",
+    6: "left_elbow",
+    7: "left_wrist",
+    8: "right_hip",
+    9: "right_knee",
+    10: "right_ankle",
+    11: "left_hip",
+    12: "left_knee",
+    13: "left_ankle",
+}
 NECK, COUNT = 1, 18
 #: face points by number, in units of the distance from neck to head joint: left, up, forward of the head joint
 FACE = {0: (0.0, 0.45, 0.95), 14: (-0.28, 0.75, 0.8), 15: (0.28, 0.75, 0.8), 16: (-0.6, 0.6, 0.05), 17: (0.6, 0.6, 0.05)}

@@ -37,12 +37,14 @@ def read(path: Path, width: int, height: int) -> dict[str, np.ndarray]:
         return np.stack([find(*names) for names in axes], -1) * seen[..., None]
 
     found = {
-        "depth": np.where(seen, find("Depth.Z", "Depth.V"), BACKGROUND), "index": index,
+        "depth": np.where(seen, find("Depth.Z", "Depth.V"), BACKGROUND),
+        "index": index,
         "instance": find(f"{INSTANCE_AOV}.X", f"{INSTANCE_AOV}.V") * seen,
         "part": np.where(seen, np.maximum(np.round(find(f"{PART_AOV}.X", f"{PART_AOV}.V")), 1), 0).astype(np.uint8),
         "uv": vectors(("UV.U", "UV.X"), ("UV.V", "UV.Y")),
         "rest": vectors(*((f"{REST_AOV}.{a}", f"{REST_AOV}.{b}") for a, b in ("RX", "GY", "BZ"))),
-        "normal": vectors(*((f"Normal.{a}",) for a in "XYZ")).astype(np.float16)}
+        "normal": vectors(*((f"Normal.{a}",) for a in "XYZ")).astype(np.float16),
+    }
     if any(name.endswith("Position.X") for name in channels):
         found["position"] = vectors(*((f"Position.{a}",) for a in "XYZ"))
     if any(name.endswith("Vector.X") for name in channels):

@@ -47,8 +47,10 @@ def _differs_in_render(body: bpy.types.Object) -> bool:
     """Whether the rendered mesh may reach farther than the viewport's."""
     if body.type != "MESH" or len(body.particle_systems):
         return True
-    return any(m.show_render != m.show_viewport or getattr(m, "levels", 0) != getattr(m, "render_levels", getattr(m, "levels", 0))
-               for m in body.modifiers)
+    return any(
+        m.show_render != m.show_viewport or getattr(m, "levels", 0) != getattr(m, "render_levels", getattr(m, "levels", 0))
+        for m in body.modifiers
+    )
 
 
 class PassRender:
@@ -58,9 +60,20 @@ class PassRender:
     that a single frame looks as it does within its shot.
     """
 
-    def __init__(self, context: bpy.types.Context, character: bpy.types.Object | None, frames: tuple[int, ...],
-                 width: int, height: int, *, subjects: str = "CHARACTER", range_frames: tuple[int, ...] = (),
-                 motion: bool = False, keep_lent: bool = False, quick: bool = False) -> None:
+    def __init__(
+        self,
+        context: bpy.types.Context,
+        character: bpy.types.Object | None,
+        frames: tuple[int, ...],
+        width: int,
+        height: int,
+        *,
+        subjects: str = "CHARACTER",
+        range_frames: tuple[int, ...] = (),
+        motion: bool = False,
+        keep_lent: bool = False,
+        quick: bool = False,
+    ) -> None:
         """``keep_lent`` renders all frames in one go: quicker, where nobody sees the scene in between. ``quick`` draws with the
         graphics driver where it is trusted and shows the same as Cycles.
 
@@ -73,8 +86,7 @@ class PassRender:
         self._only_measured = tuple(f for f in dict.fromkeys(range_frames) if f not in frames)
         self._motion, self._keep_lent = motion, keep_lent
         self._people = {n: found for n, armature in enumerate(self._cast.armatures, 1) if (found := key_points(armature))}
-        self._whole_frame = self._cast.whole_scene or any(_differs_in_render(s.object) for s in self._cast.subjects
-                                                             if s.character)
+        self._whole_frame = self._cast.whole_scene or any(_differs_in_render(s.object) for s in self._cast.subjects if s.character)
         self.drawn = quick and not motion and not self._whole_frame and gpu_raster.can_show(self._cast) and gpu_raster.trusted()
         # whole frames, of which only the rendered rectangles are ever touched
         self._arrays: dict[str, np.ndarray] = {}
@@ -91,8 +103,11 @@ class PassRender:
     def steps(self) -> Iterator[int]:
         """Yields how much is done; the scene is as before between steps (``keep_lent`` aside) and at the end."""
         scene, current, camera = self._scene, self._scene.frame_current, self._scene.camera
-        unwrapped = {s.index: unwrap(s.object) for s in self._cast.subjects
-                     if s.character and s.object.type == "MESH" and not s.object.data.uv_layers}
+        unwrapped = {
+            s.index: unwrap(s.object)
+            for s in self._cast.subjects
+            if s.character and s.object.type == "MESH" and not s.object.data.uv_layers
+        }
         try:
             for n, frame in enumerate(self._only_measured, 1):
                 scene.frame_set(frame)
@@ -130,9 +145,18 @@ class PassRender:
             for subject in self._cast.subjects:
                 lent.enter_context(lend(subject, unwrapped.get(subject.index)))
             return
-        lent.enter_context(pass_scene(
-            self._scene, self._view_layer, self._cast, unwrapped, *self._size, path,
-            position=self._cast.whole_scene or self._motion, motion=self._motion))
+        lent.enter_context(
+            pass_scene(
+                self._scene,
+                self._view_layer,
+                self._cast,
+                unwrapped,
+                *self._size,
+                path,
+                position=self._cast.whole_scene or self._motion,
+                motion=self._motion,
+            )
+        )
 
     def _pixels(self, graph: bpy.types.Depsgraph, view: View, box: tuple[int, int, int, int], path: Path) -> dict[str, np.ndarray]:
         """The passes within a rectangle of the current frame."""
@@ -174,8 +198,11 @@ class PassRender:
             local = np.empty((len(mesh.vertices), 3), np.float32)
             mesh.vertices.foreach_get("co", local.ravel())
             if not np.isfinite(local).all():
-                raise shot.ShotError("character", f"{body.name} has vertices that are not numbers at frame {frame}; look for "
-                                                  "a broken modifier, driver or shape key.")
+                raise shot.ShotError(
+                    "character",
+                    f"{body.name} has vertices that are not numbers at frame {frame}; look for "
+                    "a broken modifier, driver or shape key.",
+                )
             world = np.array(seen.matrix_world)
             points.append(local @ world[:3, :3].T + world[:3, 3])
         extent = extent_of(view, np.concatenate(points), MARGIN)
@@ -237,11 +264,22 @@ class PassRender:
         """What describes the passes beside them on disk; valid after ``result``."""
         names = {s.index: s for s in self._cast.subjects}
         return passes_folder.PassesManifest(
-            *self._size, fps, self._frames, float(self.near), float(self.far),
-            cameras=tuple(passes_folder.CameraEntry(tuple(map(float, v.world_to_camera.ravel())),
-                                                    tuple(map(float, v.projection.ravel()))) for v in self._views),
-            surfaces=tuple(passes_folder.SurfaceEntry(number, names[key >> 32].object.name, names[key >> 32].character)
-                           for key, number in self._instances.items()),
+            *self._size,
+            fps,
+            self._frames,
+            float(self.near),
+            float(self.far),
+            cameras=tuple(
+                passes_folder.CameraEntry(tuple(map(float, v.world_to_camera.ravel())), tuple(map(float, v.projection.ravel())))
+                for v in self._views
+            ),
+            surfaces=tuple(
+                passes_folder.SurfaceEntry(number, names[key >> 32].object.name, names[key >> 32].character)
+                for key, number in self._instances.items()
+            ),
             parts=self._cast.parts,
-            people=tuple(passes_folder.PersonEntry(n, tuple(tuple(tuple(map(float, p)) for p in frame) for frame in frames))
-                         for n, frames in self._key_points.items()))
+            people=tuple(
+                passes_folder.PersonEntry(n, tuple(tuple(tuple(map(float, p)) for p in frame) for frame in frames))
+                for n, frames in self._key_points.items()
+            ),
+        )

@@ -107,8 +107,11 @@ def _pass_material(cuts: list[CutOut], hair: list[Strands]) -> Iterator[bpy.type
         tree.links.new(rest.outputs["Vector"], mix.inputs[0])
         tree.links.new(scaled.outputs[0], mix.inputs[1])
         position = placed(tree, mix.outputs[0], hair) if hair else mix.outputs[0]
-        for aov, source, entry in ((REST_AOV, position, "Color"), (PART_AOV, part.outputs["Fac"], "Value"),
-                                   (INSTANCE_AOV, node("ShaderNodeObjectInfo").outputs["Random"], "Value")):
+        for aov, source, entry in (
+            (REST_AOV, position, "Color"),
+            (PART_AOV, part.outputs["Fac"], "Value"),
+            (INSTANCE_AOV, node("ShaderNodeObjectInfo").outputs["Random"], "Value"),
+        ):
             target = node("ShaderNodeOutputAOV")
             target.aov_name = aov
             if there is not None:
@@ -142,16 +145,27 @@ def _show_only(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Ca
                 stack.enter_context(settings(layer, holdout=False, indirect_only=False))
         for other in {*scene.objects, *index}:
             if other in index:
-                stack.enter_context(settings(other, pass_index=index[other], is_holdout=False, is_shadow_catcher=False,
-                                             visible_camera=True))
+                stack.enter_context(
+                    settings(other, pass_index=index[other], is_holdout=False, is_shadow_catcher=False, visible_camera=True)
+                )
             elif other.type in RENDERABLE or (other.type in INSTANCERS and not cast.whole_scene):
                 stack.enter_context(settings(other, hide_render=True))
         yield
 
 
 @contextmanager
-def pass_scene(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Cast, unwrapped: dict[int, np.ndarray],
-               width: int, height: int, path: str, *, position: bool = False, motion: bool = False) -> Iterator[None]:
+def pass_scene(
+    scene: bpy.types.Scene,
+    view_layer: bpy.types.ViewLayer,
+    cast: Cast,
+    unwrapped: dict[int, np.ndarray],
+    width: int,
+    height: int,
+    path: str,
+    *,
+    position: bool = False,
+    motion: bool = False,
+) -> Iterator[None]:
     """Within the block the scene renders the cast's passes to ``path``; everything is as before afterwards.
 
     ``unwrapped`` holds texture coordinates by the index of the subjects that have none. ``position`` and ``motion`` add
@@ -163,22 +177,81 @@ def pass_scene(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Ca
         enter = stack.enter_context
         hair = [found for subject in cast.subjects if (found := enter(grown(subject, unwrapped.get(subject.index))))]
         material = enter(_pass_material(cuts, hair))
-        enter(settings(scene, frame_start=scene.frame_start, frame_end=scene.frame_end, frame_step=scene.frame_step,
-                       camera=scene.camera, world=None))
-        enter(settings(render, engine="CYCLES", resolution_x=width, resolution_y=height, resolution_percentage=100,
-                       pixel_aspect_x=1.0, pixel_aspect_y=1.0, film_transparent=True, filepath=path,
-                       use_file_extension=True, use_persistent_data=True, use_motion_blur=False, use_border=False,
-                       use_crop_to_border=False, border_min_x=0.0, border_max_x=1.0, border_min_y=0.0, border_max_y=1.0,
-                       use_compositing=False, use_sequencer=False, use_overwrite=True, use_multiview=False,
-                       use_simplify=False, use_freestyle=False, use_single_layer=True))
-        enter(settings(scene.cycles, samples=1, use_adaptive_sampling=False, use_denoising=False, max_bounces=0,
-                       transparent_max_bounces=64, time_limit=0.0, device="CPU", filter_width=0.01, seed=0, use_auto_tile=False,
-                       film_transparent_glass=False, shading_system=False))
+        enter(
+            settings(
+                scene,
+                frame_start=scene.frame_start,
+                frame_end=scene.frame_end,
+                frame_step=scene.frame_step,
+                camera=scene.camera,
+                world=None,
+            )
+        )
+        enter(
+            settings(
+                render,
+                engine="CYCLES",
+                resolution_x=width,
+                resolution_y=height,
+                resolution_percentage=100,
+                pixel_aspect_x=1.0,
+                pixel_aspect_y=1.0,
+                film_transparent=True,
+                filepath=path,
+                use_file_extension=True,
+                use_persistent_data=True,
+                use_motion_blur=False,
+                use_border=False,
+                use_crop_to_border=False,
+                border_min_x=0.0,
+                border_max_x=1.0,
+                border_min_y=0.0,
+                border_max_y=1.0,
+                use_compositing=False,
+                use_sequencer=False,
+                use_overwrite=True,
+                use_multiview=False,
+                use_simplify=False,
+                use_freestyle=False,
+                use_single_layer=True,
+            )
+        )
+        enter(
+            settings(
+                scene.cycles,
+                samples=1,
+                use_adaptive_sampling=False,
+                use_denoising=False,
+                max_bounces=0,
+                transparent_max_bounces=64,
+                time_limit=0.0,
+                device="CPU",
+                filter_width=0.01,
+                seed=0,
+                use_auto_tile=False,
+                film_transparent_glass=False,
+                shading_system=False,
+            )
+        )
         enter(_image_format(scene))
-        enter(settings(view_layer, use=True, use_pass_z=True, use_pass_uv=True, use_pass_object_index=True,
-                       use_pass_combined=True, use_pass_normal=True, use_pass_position=position, use_pass_vector=motion,
-                       use_pass_mist=False, use_pass_material_index=False, samples=0, pass_alpha_threshold=0.5,
-                       material_override=material))
+        enter(
+            settings(
+                view_layer,
+                use=True,
+                use_pass_z=True,
+                use_pass_uv=True,
+                use_pass_object_index=True,
+                use_pass_combined=True,
+                use_pass_normal=True,
+                use_pass_position=position,
+                use_pass_vector=motion,
+                use_pass_mist=False,
+                use_pass_material_index=False,
+                samples=0,
+                pass_alpha_threshold=0.5,
+                material_override=material,
+            )
+        )
         for name, kind in ((REST_AOV, "COLOR"), (PART_AOV, "VALUE"), (INSTANCE_AOV, "VALUE")):
             enter(_aov(view_layer, name, kind))
         for camera in {o.data for o in scene.objects if o.type == "CAMERA"}:

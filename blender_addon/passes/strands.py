@@ -73,8 +73,12 @@ def spread_over(uv: np.ndarray, values: np.ndarray, side: int = SIDE) -> np.ndar
             seen[row, col] = True
     first, last, whole = slice(None, -1), slice(1, None), slice(None)
     for _ in range(SPREAD):
-        for to, beside in (((last, whole), (first, whole)), ((first, whole), (last, whole)),
-                           ((whole, last), (whole, first)), ((whole, first), (whole, last))):
+        for to, beside in (
+            ((last, whole), (first, whole)),
+            ((first, whole), (last, whole)),
+            ((whole, last), (whole, first)),
+            ((whole, first), (whole, last)),
+        ):
             new = seen[beside] & ~seen[to]
             out[to][new] = out[beside][new]
             seen[to] |= new

@@ -86,15 +86,15 @@ def _armature_of(body: bpy.types.Object) -> bpy.types.Object | None:
     return next((m.object for m in body.modifiers if m.type == "ARMATURE" and m.object), None)
 
 
-def _characters(view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None,
-                kind: str) -> list[tuple[bpy.types.Object | None, list[bpy.types.Object]]]:
+def _characters(
+    view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None, kind: str
+) -> list[tuple[bpy.types.Object | None, list[bpy.types.Object]]]:
     """(armature, rendered meshes) of every character that is asked for, the picked one first."""
     shown = _rendered(view_layer)
     picked = bodies_of(character)
     visible = [body for body in picked if body in shown]
     if not visible:
-        raise shot.ShotError("character", f"{picked[0].name} is hidden for rendering; switch on its camera icon in the "
-                                          "outliner.")
+        raise shot.ShotError("character", f"{picked[0].name} is hidden for rendering; switch on its camera icon in the outliner.")
     armature = character if character.type == "ARMATURE" else None
     found = [(armature, visible)]
     if kind != "CHARACTER":
@@ -144,8 +144,9 @@ def _bone_order(found: dict[tuple[int, str], int], armatures: list[bpy.types.Obj
     return {key: numbers[value] for key, value in into.items()}
 
 
-def _part_entries(numbers: dict[tuple[int, str], int], armatures: list[bpy.types.Object | None],
-                  bodies: list[list[bpy.types.Object]]) -> tuple[passes_folder.PartEntry, ...]:
+def _part_entries(
+    numbers: dict[tuple[int, str], int], armatures: list[bpy.types.Object | None], bodies: list[list[bpy.types.Object]]
+) -> tuple[passes_folder.PartEntry, ...]:
     entries: dict[int, passes_folder.PartEntry] = {}
     rigs = []
     for armature in armatures:
@@ -176,8 +177,9 @@ def _size(item: bpy.types.Object) -> float:
     return float(np.cbrt(abs(np.linalg.det(np.array(item.matrix_world)[:3, :3])))) or 1.0
 
 
-def _props(context_graph: bpy.types.Depsgraph, view_layer: bpy.types.ViewLayer,
-           taken: set[bpy.types.Object]) -> list[bpy.types.Object]:
+def _props(
+    context_graph: bpy.types.Depsgraph, view_layer: bpy.types.ViewLayer, taken: set[bpy.types.Object]
+) -> list[bpy.types.Object]:
     """Everything else that a render would show, and the objects of which it shows instances."""
     found = [o for o in _rendered(view_layer) if o.type in RENDERABLE and o not in taken]
     for instance in context_graph.object_instances:
@@ -213,12 +215,16 @@ def choose(view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None, 
                 found[key] = found.get(key, 0) + 1
             keys.append((body, number, faces))
     numbers = _bone_order(found, armatures)
-    subjects = [Subject(body, n, number, _size(body), np.array([numbers[key] for key in faces], np.float32))
-                for n, (body, number, faces) in enumerate(keys, 1)]
+    subjects = [
+        Subject(body, n, number, _size(body), np.array([numbers[key] for key in faces], np.float32))
+        for n, (body, number, faces) in enumerate(keys, 1)
+    ]
     wearers = {body: number for body, number, _ in keys}
     hair = [o for o in _rendered(view_layer) if o.type == "CURVES" and skin_of(o) in wearers]
-    subjects += [Subject(item, n, wearers[skin_of(item)], _size(skin_of(item)), None)
-                 for n, item in enumerate(sorted(hair, key=lambda o: o.name_full), len(subjects) + 1)]
+    subjects += [
+        Subject(item, n, wearers[skin_of(item)], _size(skin_of(item)), None)
+        for n, item in enumerate(sorted(hair, key=lambda o: o.name_full), len(subjects) + 1)
+    ]
     if kind == "SCENE":
         graph = bpy.context.evaluated_depsgraph_get()
         for prop in _props(graph, view_layer, {s.object for s in subjects}):

@@ -15,11 +15,33 @@ from .subjects import Subject
 REST_ATTRIBUTE, PART_ATTRIBUTE, OWN_ATTRIBUTE = "latentman_rest", "latentman_part", "latentman_own"
 UV_LAYER, STORE = "LatentManUV", "LatentMan Rest Position"
 #: modifiers that make new surface, where a vertex's attribute would stand for several points, or be lost
-GENERATORS = frozenset(("ARRAY", "BOOLEAN", "BUILD", "MIRROR", "NODES", "OCEAN", "REMESH", "SCREW", "SKIN", "SOLIDIFY",
-                        "WIREFRAME"))
-DEFORMERS = frozenset(("ARMATURE", "CAST", "CLOTH", "CORRECTIVE_SMOOTH", "CURVE", "DISPLACE", "HOOK", "LAPLACIANDEFORM",
-                       "LATTICE", "MESH_CACHE", "MESH_DEFORM", "MESH_SEQUENCE_CACHE", "SHRINKWRAP", "SIMPLE_DEFORM", "SMOOTH",
-                       "LAPLACIANSMOOTH", "SOFT_BODY", "SURFACE_DEFORM", "WARP", "WAVE"))
+GENERATORS = frozenset(
+    ("ARRAY", "BOOLEAN", "BUILD", "MIRROR", "NODES", "OCEAN", "REMESH", "SCREW", "SKIN", "SOLIDIFY", "WIREFRAME")
+)
+DEFORMERS = frozenset(
+    (
+        "ARMATURE",
+        "CAST",
+        "CLOTH",
+        "CORRECTIVE_SMOOTH",
+        "CURVE",
+        "DISPLACE",
+        "HOOK",
+        "LAPLACIANDEFORM",
+        "LATTICE",
+        "MESH_CACHE",
+        "MESH_DEFORM",
+        "MESH_SEQUENCE_CACHE",
+        "SHRINKWRAP",
+        "SIMPLE_DEFORM",
+        "SMOOTH",
+        "LAPLACIANSMOOTH",
+        "SOFT_BODY",
+        "SURFACE_DEFORM",
+        "WARP",
+        "WAVE",
+    )
+)
 
 
 def rest_points(mesh: bpy.types.Mesh) -> np.ndarray:
@@ -97,8 +119,14 @@ def unwrap(body: bpy.types.Object) -> np.ndarray:
         layer = scene.view_layers[0]
         layer.objects.active = copy
         copy.select_set(True, view_layer=layer)
-        where = dict(scene=scene, view_layer=layer, active_object=copy, object=copy, selected_objects=[copy],
-                     selected_editable_objects=[copy])
+        where = dict(
+            scene=scene,
+            view_layer=layer,
+            active_object=copy,
+            object=copy,
+            selected_objects=[copy],
+            selected_editable_objects=[copy],
+        )
         with bpy.context.temp_override(**where):
             bpy.ops.object.mode_set(mode="EDIT")
         with bpy.context.temp_override(**where, edit_object=copy, mode="EDIT_MESH"):

@@ -45,6 +45,7 @@ def test_hungarian_is_the_cheapest_assignment(rng):
             r, c = p // width, p % width
             d = np.abs(r - (r.min() + r.max()) / 2) + np.abs(c - (c.min() + c.max()) / 2)
             return np.column_stack([uv[p] * 255, d * 63.75 / max(d.max(), 1e-9)])
+
         fa, fb = features([0, 1, 4, 5], uv_a), features([2, 3, 6, 7], uv_b)
         order = [[2, 3, 6, 7].index(o) for o in others]
         return np.linalg.norm(fa[[[0, 1, 4, 5].index(p) for p in pixels]] - fb[order], axis=1).sum()
@@ -89,9 +90,16 @@ def test_surface_matches_are_exact_and_know_what_is_not_there():
     assert len(surface_matches(nothing, 64, 64, "first").target_pixels[1]) == 0
 
 
-@pytest.mark.parametrize("setting", [
-    Setting(joints=(("left_shoulder", (0, 0, 40)), ("right_knee", (50, 0, 0)))), Setting(yaw=40), Setting(distance=6.3),
-    Setting(joints=(("right_shoulder", (0, 70, 20)), ("right_elbow", (0, 60, 0))), yaw=10), Setting(orbit=20, side=0.2, zoom=2.1)])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting(joints=(("left_shoulder", (0, 0, 40)), ("right_knee", (50, 0, 0)))),
+        Setting(yaw=40),
+        Setting(distance=6.3),
+        Setting(joints=(("right_shoulder", (0, 70, 20)), ("right_elbow", (0, 60, 0))), yaw=10),
+        Setting(orbit=20, side=0.2, zoom=2.1),
+    ],
+)
 def test_surface_matches_against_the_true_surface(setting):
     first, second = picture(Setting()), picture(setting)
     passes = passes_of([first, second], 256)
@@ -206,10 +214,19 @@ def test_missing_densepose_is_one_sentence(tmp_path):
 def test_the_users_map_turns_coordinates_into_vertices(tmp_path, rng):
     u, v = rng.random(12), rng.random(12)
     path = tmp_path / "UV_Processed.mat"
-    savemat(path, {"All_Faces": np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], float), "All_FaceIndices": np.array([[1], [1], [24]]),
-                   "All_U_norm": u[:, None], "All_V_norm": v[:, None], "All_vertices": np.arange(101, 113)[None]})
-    found = load_map(path).vertices(np.array([[[1, round(u[4] * 255), round(v[4] * 255)], [24, round(u[6] * 255),
-                                               round(v[6] * 255)], [0, 0, 0]]], np.uint8))
+    savemat(
+        path,
+        {
+            "All_Faces": np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], float),
+            "All_FaceIndices": np.array([[1], [1], [24]]),
+            "All_U_norm": u[:, None],
+            "All_V_norm": v[:, None],
+            "All_vertices": np.arange(101, 113)[None],
+        },
+    )
+    found = load_map(path).vertices(
+        np.array([[[1, round(u[4] * 255), round(v[4] * 255)], [24, round(u[6] * 255), round(v[6] * 255)], [0, 0, 0]]], np.uint8)
+    )
     assert found.tolist() == [[104, 106, -1]]
     path.write_bytes(b"no such file")
     with pytest.raises(ShotError, match="is no UV_Processed"):

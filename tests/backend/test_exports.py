@@ -31,13 +31,22 @@ def _shot():
     normal[passes.mask > 0] = (1, 0, 0)
     points = np.stack([np.linspace(8, 56, 18), np.linspace(10, 50, 18), np.full(18, 3.0)], 1)
     points[17] = (8, 50, -1.0)  # behind the camera
-    parts = (PartEntry(1, "thigh.L", "left_hip", (-0.045, 0, 0), (1, 0, 0)),
-             PartEntry(2, "thigh.R", "right_hip", (0.045, 0, 0), (1, 0, 0)),
-             PartEntry(3, "head", "head", (0, 1, 0), (1, 0, 0)))
+    parts = (
+        PartEntry(1, "thigh.L", "left_hip", (-0.045, 0, 0), (1, 0, 0)),
+        PartEntry(2, "thigh.R", "right_hip", (0.045, 0, 0), (1, 0, 0)),
+        PartEntry(3, "head", "head", (0, 1, 0), (1, 0, 0)),
+    )
     manifest = PassesManifest(
-        64, 64, 20.0, (1, 2), 2.0, 4.0, parts=parts,
+        64,
+        64,
+        20.0,
+        (1, 2),
+        2.0,
+        4.0,
+        parts=parts,
         cameras=(CameraEntry(tuple(TURNED.ravel().tolist()), tuple(np.eye(4).ravel().tolist())),) * 2,
-        people=(PersonEntry(1, tuple(tuple(map(tuple, points.tolist())) for _ in range(2))),))
+        people=(PersonEntry(1, tuple(tuple(map(tuple, points.tolist())) for _ in range(2))),),
+    )
     return replace(passes, normal=normal), manifest, points
 
 
@@ -86,7 +95,8 @@ def test_the_command_writes_every_map(tmp_path, capsys):
     passes_folder.save(tmp_path / "passes", passes, manifest)
     assert main(["export", str(tmp_path / "passes"), "--out", str(tmp_path / "out")]) == 0
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").glob("*/*.png")) == [
-        f"{name}/{n:04d}.png" for name in ("depth", "iuv", "normal", "openpose") for n in (1, 2)]
+        f"{name}/{n:04d}.png" for name in ("depth", "iuv", "normal", "openpose") for n in (1, 2)
+    ]
     assert main(["export", str(tmp_path / "passes"), "--maps", "depth,x", "--out", str(tmp_path)]) == 2
     assert "no map 'x'" in capsys.readouterr().err
     iuv = str(tmp_path / "out" / "iuv")

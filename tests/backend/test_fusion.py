@@ -70,9 +70,12 @@ def test_the_better_sight_wins_when_sharp():
 def test_objects_and_missing_coordinates_do_not_matter():
     passes = samples.passes(2, 64, 0)
     half = (np.arange(64) < 64 // 3)[None, None] & (passes.mask > 0)
-    split = replace(passes, uv=passes.uv * 0, object_index=np.where(half, 2, passes.mask).astype(np.uint16),
-                    rest=np.array([0.001, 0, 0], np.float32) * (np.arange(64) % 20)[None, None, :, None]
-                    + np.zeros_like(passes.rest))
+    split = replace(
+        passes,
+        uv=passes.uv * 0,
+        object_index=np.where(half, 2, passes.mask).astype(np.uint16),
+        rest=np.array([0.001, 0, 0], np.float32) * (np.arange(64) % 20)[None, None, :, None] + np.zeros_like(passes.rest),
+    )
     lattice = SurfaceLattice(split, CPU)
     pictures = torch.from_numpy(np.where(half, 1.0, -1.0).astype(np.float32))[:, None].repeat(1, 3, 1, 1)
     back = lattice.rendered(lattice.texture(pictures, 0.0), 0, pictures[0])
@@ -152,8 +155,12 @@ def _frames(model, request, passes):
 
 def test_the_preset_is_several_times_steadier(starter):
     walk = shot("walk", "a person walks forward", 4, turn=-30.0, step=2)
-    made = {name: _frames(starter, walk.request("a man in a red shirt and blue jeans, on a beach", 1, METHODS[name], 8, "starter"),
-                          walk.passes) for name in ("cross_frame", "surface")}
+    made = {
+        name: _frames(
+            starter, walk.request("a man in a red shirt and blue jeans, on a beach", 1, METHODS[name], 8, "starter"), walk.passes
+        )
+        for name in ("cross_frame", "surface")
+    }
     assert hmse(made["surface"], walk.passes) < 0.4 * hmse(made["cross_frame"], walk.passes)
 
 

@@ -108,8 +108,9 @@ def test_only_loopback_without_a_list_of_clients():
 
 
 def _backend(*arguments):
-    return subprocess.run([sys.executable, "-m", "latentman.backend", *arguments], cwd=ROOT, capture_output=True, text=True,
-                          timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "latentman.backend", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_a_used_address_is_said_in_a_sentence():

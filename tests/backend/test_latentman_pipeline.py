@@ -48,8 +48,14 @@ def test_callbacks_and_interruption_are_diffusers_own(pipe):
 
     made = pipe("a man", samples.passes(2), 5, generator=_generator(), output_type="latent", callback_on_step_end=callback)
     assert [step for step, _ in seen] == [0, 1] and made.frames.shape == (2, 4, 8, 8)
-    zeroed = pipe("a man", samples.passes(2), 2, generator=_generator(), output_type="latent",
-                  callback_on_step_end=lambda p, step, t, tensors: {"latents": tensors["latents"] * 0} if step == 1 else None)
+    zeroed = pipe(
+        "a man",
+        samples.passes(2),
+        2,
+        generator=_generator(),
+        output_type="latent",
+        callback_on_step_end=lambda p, step, t, tensors: {"latents": tensors["latents"] * 0} if step == 1 else None,
+    )
     assert float(zeroed.frames.abs().max()) == 0
 
 

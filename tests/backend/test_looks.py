@@ -27,7 +27,8 @@ from latentman.backend.video.propagation import begun  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.selection import frames_of, joined  # noqa: E402
 from latentman.shared.messages import Failed, Finished, FrameResult  # noqa: E402
-from latentman.shared.shot import METHODS, FramePasses, Fusion, Keys, Method, ShotError, check_request  # noqa: E402
+from latentman.shared.settings import with_settings  # noqa: E402
+from latentman.shared.shot import METHODS, FramePasses, Fusion, Keyframes, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
 from tools.studies.shots import shot  # noqa: E402
 
@@ -54,8 +55,12 @@ def _look(passes, pictures, surfaces=None):
     for picture, mask in zip(pictures, passes.mask, strict=True):
         image = ((picture / 2 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         plate = plate.with_frame(image, mask > 0)
-    return Look(_texture(passes, pictures), Anchor(torch.randn(4, 4, 8, 8), (torch.rand(1, 3, 64, 64),), frames_of(passes, [0])),
-                plate, surfaces or {})
+    return Look(
+        _texture(passes, pictures),
+        Anchor(torch.randn(4, 4, 8, 8), (torch.rand(1, 3, 64, 64),), frames_of(passes, [0])),
+        plate,
+        surfaces or {},
+    )
 
 
 def test_cells_are_numbered_both_ways(rng):
@@ -99,7 +104,7 @@ def test_key_frames_cover_the_surface_with_few():
     """The orbit's frames see other sides; a clip that stands still needs one frame."""
     passes = shot("orbit", "a person waves with the right hand", 12, orbit=180.0).passes
     everything = list(range(12))
-    keys = choose_keys(passes, everything, Keys(count=4, least_gain=0.01))
+    keys = choose_keys(passes, everything, Keyframes(count=4, least_gain=0.01))
     assert len(keys) == 4 and len(set(keys)) == 4 and max(keys) - min(keys) >= 6
     seen = [set(np.unique(packed(np.floor(f.key / 0.03).astype(np.int64), f.ids)).tolist()) for f in surface_frames(passes)]
 
@@ -107,12 +112,12 @@ def test_key_frames_cover_the_surface_with_few():
         return len(set().union(*(seen[n] for n in rows)))
 
     assert covered(keys) > 0.9 * covered(everything) and covered(keys) > covered([0, 1, 2, 3])
-    assert len(choose_keys(passes, everything, Keys(count=4, least_gain=0.2))) < 4
-    assert choose_keys(passes, [3, 7], Keys(count=4)) in ([3, 7], [7, 3])
+    assert len(choose_keys(passes, everything, Keyframes(count=4, least_gain=0.2))) < 4
+    assert choose_keys(passes, [3, 7], Keyframes(count=4)) in ([3, 7], [7, 3])
     still = samples.passes(6, 64, 0)
-    assert choose_keys(still, list(range(6)), Keys()) == [0]
+    assert choose_keys(still, list(range(6)), Keyframes()) == [0]
     texture = _texture(still, _painted(still))
-    assert choose_keys(still, list(range(6)), Keys(), texture) == [], "a known surface needs no key frame"
+    assert choose_keys(still, list(range(6)), Keyframes(), texture) == [], "a known surface needs no key frame"
 
 
 def test_a_look_survives_the_disk_and_damage_is_said():
@@ -168,7 +173,9 @@ def test_noised_latents_are_what_their_clean_prediction_says(name):
     assert torch.allclose(latents, expected, atol=1e-4)
 
 
-KEYED = Method(matching="surface", fusion=Fusion(full_steps=2), background=METHODS["surface"].background, keys=Keys(2, 0.5))
+KEYED = Method(
+    matching="surface", fusion=Fusion(full_steps=2), background=METHODS["surface"].background, keyframes=Keyframes(2, 0.5)
+)
 
 
 def _turning():
@@ -178,6 +185,7 @@ def _turning():
 
 def _small(passes, size=64):
     from latentman.backend.video.correspondence import shrink
+
     return FramePasses(**{name: np.ascontiguousarray(shrink(array, size, size)) for name, array in passes.arrays().items()})
 
 
@@ -198,8 +206,11 @@ def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
     whole = dict(pipeline.made())
     assert sorted(whole) == list(range(6)) and list(whole)[:2] == pipeline._keys(()), "key frames come first"
     rest = [n for n in range(6) if n not in pipeline._keys(())]
-    alone = dict(ShotPipeline(starter, request, walk, Watch(), look=Look.decoded(looks[0].encoded()),
-                              settled=True).made(done=[n for n in range(6) if n != rest[1]]))
+    alone = dict(
+        ShotPipeline(starter, request, walk, Watch(), look=Look.decoded(looks[0].encoded()), settled=True).made(
+            done=[n for n in range(6) if n != rest[1]]
+        )
+    )
     assert list(alone) == [rest[1]] and np.abs(alone[rest[1]].astype(int) - whole[rest[1]]).max() <= 2
     ordered = np.stack(list(pipeline.frames()))
     assert all(np.abs(ordered[n].astype(int) - whole[n]).max() <= 2 for n in range(6))
@@ -218,21 +229,24 @@ def test_frames_begun_from_the_look_need_no_second_pass(starter, walk):
             passes[0] += len(inputs[0])
 
         hook = starter.unet.register_forward_pre_hook(count)
-        made = dict(ShotPipeline(starter, msgspec.structs.replace(request, **change), walk, Watch(), look=looks[0],
-                                 settled=True).made(done=keys))
+        made = dict(
+            ShotPipeline(starter, with_settings(request, change), walk, Watch(), look=looks[0], settled=True).made(done=keys)
+        )
         hook.remove()
         return passes[0], np.stack(list(made.values())).astype(int)
 
-    guided_method = msgspec.structs.replace(KEYED, keys=msgspec.structs.replace(KEYED.keys, guided=True))
+    guided_method = msgspec.structs.replace(KEYED, keyframes=msgspec.structs.replace(KEYED.keys, guided=True))
     (once, images), (alone, unguided), (twice, guided) = rest(), rest(guidance_scale=1.0), rest(method=guided_method)
     assert (images == unguided).all() and (images != guided).any() and once == alone and twice == 2 * once
 
 
 def test_the_texture_binds_all_frames(starter, walk):
     request = samples.request(6, steps=6, method=KEYED)
-    loose = msgspec.structs.replace(KEYED, fusion=None, keys=None)
-    held, free = (np.stack(list(ShotPipeline(starter, msgspec.structs.replace(request, method=method), walk, Watch()).frames()))
-                  for method in (KEYED, loose))
+    loose = msgspec.structs.replace(KEYED, fusion=None, keyframes=None)
+    held, free = (
+        np.stack(list(ShotPipeline(starter, msgspec.structs.replace(request, method=method), walk, Watch()).frames()))
+        for method in (KEYED, loose)
+    )
     assert hmse(held, walk) < 0.6 * hmse(free, walk)
 
 
@@ -268,7 +282,7 @@ def test_only_changed_frames_are_made_again(tmp_path, walk):
 def test_the_costume_goes_into_another_shot(tmp_path, walk):
     store, request = JobStore(tmp_path), samples.request(6, steps=5, method=KEYED)
     first, _ = _run(store, request, walk)
-    other = msgspec.structs.replace(request, prompt="a woman in a green dress, in a forest", seed=9, frames=(1, 2, 3))
+    other = with_settings(request, dict(prompt="a woman in a green dress, in a forest", seed=9, frames=(1, 2, 3)))
     turned = frames_of(walk, [5, 3, 1])
     dressed, sent = _run(store, msgspec.structs.replace(other, look=first.name), turned)
     assert isinstance(sent[-1][0], Finished)
@@ -285,8 +299,12 @@ def test_a_stopped_shot_goes_on_with_the_same_frames(tmp_path, walk):
     for limit in (1, 3, 99):
         frames.clear()
         job = store.open(request, walk)
-        run(job, ModelCache(), lambda m, a: frames.append(m) if isinstance(m, FrameResult) else None,
-            lambda limit=limit: len(frames) >= limit)
+        run(
+            job,
+            ModelCache(),
+            lambda m, a: frames.append(m) if isinstance(m, FrameResult) else None,
+            lambda limit=limit: len(frames) >= limit,
+        )
     assert job.report() and all(np.abs(job.read_frame(n).astype(int) - whole.read_frame(n)).max() <= 2 for n in range(6))
 
 
@@ -303,9 +321,12 @@ def test_looks_that_cannot_be_kept(tmp_path, walk):
     assert isinstance(sent[-1][0], Failed) and "another character" in sent[-1][0].message
     _, sent = _run(store, msgspec.structs.replace(kept, look_optional=True), other)
     assert isinstance(sent[-1][0], Finished) and any("made anew" in text for text in sent[-1][0].report["notices"])
-    for change, sentence in (({"look": "../../etc"}, "is no look"), ({"method": Method(keys=Keys())}, "need fusion"),
-                             ({"look": job.name, "preset": "latentman"}, "cannot keep a look"),
-                             ({"method": msgspec.structs.replace(KEYED, keys=Keys(0))}, "at least 1")):
+    for change, sentence in (
+        ({"look": "../../etc"}, "is no look"),
+        ({"method": Method(keyframes=Keyframes())}, "need fusion"),
+        ({"look": job.name, "preset": "latentman"}, "cannot keep a look"),
+        ({"method": msgspec.structs.replace(KEYED, keyframes=Keyframes(0))}, "at least 1"),
+    ):
         with pytest.raises(ShotError, match=sentence):
             check_request(samples.request(**change))
 
@@ -351,8 +372,8 @@ def test_noise_on_the_surface_is_white_and_moves_along():
         whole = torch.from_numpy(passes.mask).float()[:, None]
         inner = [F.avg_pool2d(m[None], 8)[0, 0] > 0.999 for m in whole]
         moved = (shift + 7) // 8
-        both = inner[0][:, :32 - moved] & inner[1][:, moved:]
-        found = float((here[:, :, :32 - moved] * there[:, :, moved:])[:, both].mean())
+        both = inner[0][:, : 32 - moved] & inner[1][:, moved:]
+        found = float((here[:, :, : 32 - moved] * there[:, :, moved:])[:, both].mean())
         assert found == pytest.approx(overlap if shift != 2 else 0.25, abs=0.06)
         outside = (F.max_pool2d(whole, 8)[:, 0] == 0).all(0)
         assert torch.equal(here[:, outside], there[:, outside]), "the background stays where it is"

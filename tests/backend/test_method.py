@@ -19,6 +19,7 @@ from latentman.backend.video.guidance import LinearDecoder, PixelGuidance  # noq
 from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
 from latentman.backend.video.prediction import soft_region  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
+from latentman.shared.settings import with_settings  # noqa: E402
 from latentman.shared.shot import METHODS, Background, Guidance, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
@@ -53,9 +54,16 @@ def test_frames_are_those_of_diffusers_own_pipeline(model, name):
     theirs.scheduler = model.new_scheduler(6, name)
     theirs.set_progress_bar_config(disable=True)
     depth = torch.from_numpy(passes.depth)[:, None].expand(-1, 3, -1, -1)
-    noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(request.seed))
-    made = theirs(request.prompt, image=depth, negative_prompt="dark", num_inference_steps=6, guidance_scale=4.0, latents=noise,
-                  output_type="np").images[0]
+    noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(request.sampling.seed))
+    made = theirs(
+        request.text.prompt,
+        image=depth,
+        negative_prompt="dark",
+        num_inference_steps=6,
+        guidance_scale=4.0,
+        latents=noise,
+        output_type="np",
+    ).images[0]
     assert np.abs(ours - made * 255).max() <= 1.01
 
 
@@ -100,8 +108,10 @@ def test_going_on_after_a_stop_gives_the_same_frames(model, name):
 
 
 def _double(model) -> ImageModel:
-    parts = {name: part.to(torch.float64) if isinstance(part, torch.nn.Module) else part
-             for name, part in model.pipeline.components.items()}
+    parts = {
+        name: part.to(torch.float64) if isinstance(part, torch.nn.Module) else part
+        for name, part in model.pipeline.components.items()
+    }
     return ImageModel("double", type(model.pipeline)(**parts, requires_safety_checker=False), model.device, torch.float64)
 
 
@@ -137,8 +147,9 @@ def test_the_full_gradient_agrees_with_finite_differences(tmp_path):
 @pytest.mark.parametrize("kind", ["decoder", "linear"])
 def test_cheap_gradients_lower_the_same_loss(model, kind):
     """The network is not differentiated, and a step against the gradient still brings matched pixels together."""
-    request = samples.request(3, steps=4, method=Method(cross_frame_attention=False, shared_noise=False,
-                                                        guidance=Guidance(0.0, 1.0, 1.0, gradient=kind)))
+    request = samples.request(
+        3, steps=4, method=Method(cross_frame_attention=False, shared_noise=False, guidance=Guidance(0.0, 1.0, 1.0, gradient=kind))
+    )
     run = _denoising(model, request, samples.passes(3))
     guide, predictor = run._guidance(), run._predictor()
     latents = run._sampler.begin(torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2)))
@@ -170,10 +181,10 @@ def test_half_precision_scales_the_loss():
 def test_the_background_has_a_prompt_of_its_own(model):
     passes = samples.passes(2)
     request = samples.request(2, steps=4, preset="per_frame")
-    both = _frames(model, msgspec.structs.replace(request, background_prompt=request.prompt), passes)
+    both = _frames(model, with_settings(request, dict(background_prompt=request.text.prompt)), passes)
     plain = _frames(model, request, passes)
     assert np.abs(both.astype(int) - plain).max() <= 1
-    other = _frames(model, msgspec.structs.replace(request, background_prompt="under the stars at night"), passes)
+    other = _frames(model, with_settings(request, dict(background_prompt="under the stars at night")), passes)
     assert (other != plain).any()
     region = soft_region(torch.from_numpy(passes.mask > 0), (8, 8))
     assert region.shape == (2, 1, 8, 8) and float(region.max()) <= 1 and float(region.min()) == 0 and 0 < float(region.mean()) < 0.5
@@ -248,11 +259,16 @@ def test_short_memory_means_smaller_chunks(model, monkeypatch):
         _frames(model, request, passes)
 
 
-@pytest.mark.parametrize("change, sentence", [
-    ({"scheduler": "heun"}, "scheduler 'heun'"), ({"method": Method(matching="x")}, "matching 'x'"),
-    ({"method": Method(guidance=Guidance(gradient="x"))}, "gradient 'x'"),
-    ({"method": Method(background=Background(until=2.0))}, "out of range"),
-    ({"method": Method(guidance=Guidance(rho=float("nan")))}, "rho of nan")])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"scheduler": "heun"}, "scheduler 'heun'"),
+        ({"method": Method(matching="x")}, "matching 'x'"),
+        ({"method": Method(guidance=Guidance(gradient="x"))}, "gradient 'x'"),
+        ({"method": Method(background=Background(until=2.0))}, "out of range"),
+        ({"method": Method(guidance=Guidance(rho=float("nan")))}, "rho nan"),
+    ],
+)
 def test_unknown_options_are_named(change, sentence):
     with pytest.raises(ShotError, match=sentence):
         check_request(samples.request(**change))

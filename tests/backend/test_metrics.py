@@ -199,8 +199,23 @@ def test_the_command_evaluates_saved_shots(model, tmp_path, capsys):
     manifest = passes_folder.PassesManifest(64, 64, 20.0, (1, 2, 3), 2.0, 4.0)
     passes_folder.save(tmp_path / "disc", passes, manifest)
     figures = tmp_path / "figures.json"
-    arguments = ["evaluate", str(tmp_path / "disc"), "--model", str(model), "--steps", "2", "--prompt", "a man", "--seed", "4",
-                 "--out", str(tmp_path / "out"), "--json", str(figures), "--variants"]
+    arguments = [
+        "evaluate",
+        str(tmp_path / "disc"),
+        "--model",
+        str(model),
+        "--steps",
+        "2",
+        "--prompt",
+        "a man",
+        "--seed",
+        "4",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        str(figures),
+        "--variants",
+    ]
     assert main([*arguments, "cross_frame,sla_until_0.2"]) == 0
     table = json.loads(figures.read_text())
     assert set(table) == {"cross_frame", "sla_until_0.2", "blurred", "bake"} and table["cross_frame"]["hmse"] >= 0

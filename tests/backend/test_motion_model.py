@@ -39,8 +39,15 @@ def _write(folder, arguments=None, change=None, **shape):
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     given = {**SMALL, **(arguments or {})}
-    network = MDM(Architecture(latent=given["latent_dim"], layers=given["layers"], feedforward=given["ff_size"],
-                               text_width=given.get("text_width", 512), **shape))
+    network = MDM(
+        Architecture(
+            latent=given["latent_dim"],
+            layers=given["layers"],
+            feedforward=given["ff_size"],
+            text_width=given.get("text_width", 512),
+            **shape,
+        )
+    )
     state = {name: value.clone() for name, value in network.state_dict().items()}
     state["clip_model.positional_embedding"] = torch.zeros(3)
     (folder / "args.json").write_text(json.dumps(given))
@@ -56,16 +63,24 @@ def test_the_official_network_has_its_parameters():
     assert len(network.state_dict()) == 108
     assert sum(p.numel() for p in network.parameters()) == 17_880_327
     keys = set(network.state_dict())
-    assert {"input_process.poseEmbedding.weight", "sequence_pos_encoder.pe", "seqTransEncoder.layers.7.self_attn.in_proj_weight",
-            "embed_timestep.sequence_pos_encoder.pe", "embed_timestep.time_embed.2.bias", "embed_text.weight",
-            "output_process.poseFinal.bias"} <= keys
+    assert {
+        "input_process.poseEmbedding.weight",
+        "sequence_pos_encoder.pe",
+        "seqTransEncoder.layers.7.self_attn.in_proj_weight",
+        "embed_timestep.sequence_pos_encoder.pe",
+        "embed_timestep.time_embed.2.bias",
+        "embed_text.weight",
+        "output_process.poseFinal.bias",
+    } <= keys
     decoder = MDM(Architecture(decoder=True, text_width=768))
     assert decoder.embed_text.weight.shape == (512, 768) and "seqTransDecoder.layers.0.multihead_attn.in_proj_bias" in set(
-        decoder.state_dict())
+        decoder.state_dict()
+    )
 
 
-@pytest.mark.parametrize("steps, first, log_first", [
-    (1000, 4.1284e-5, -10.73408), (50, 0.0017475135, -6.73616), (10, 0.0279073, None)])
+@pytest.mark.parametrize(
+    "steps, first, log_first", [(1000, 4.1284e-5, -10.73408), (50, 0.0017475135, -6.73616), (10, 0.0279073, None)]
+)
 def test_the_chain_has_the_known_constants(steps, first, log_first):
     schedule = Schedule(steps)
     assert schedule.betas[0] == pytest.approx(first, rel=1e-4) and schedule.betas.max() == 0.999
@@ -87,8 +102,10 @@ def test_a_whole_chain_by_hand():
     bars = [1 - betas[0], (1 - betas[0]) * (1 - betas[1]), (1 - betas[0]) * (1 - betas[1]) * (1 - betas[2])]
     x = 2.0
     for n in (2, 1):
-        mean = (betas[n] * math.sqrt(bars[n - 1]) / (1 - bars[n]) * 0.5 * x
-                + (1 - bars[n - 1]) * math.sqrt(1 - betas[n]) / (1 - bars[n]) * x)
+        mean = (
+            betas[n] * math.sqrt(bars[n - 1]) / (1 - bars[n]) * 0.5 * x
+            + (1 - bars[n - 1]) * math.sqrt(1 - betas[n]) / (1 - bars[n]) * x
+        )
         variance = betas[n] * (1 - bars[n - 1]) / (1 - bars[n])
         x = mean + math.sqrt(variance) * float(torch.randn((1, 1, 1), generator=fresh))
     assert float(found) == pytest.approx(x * 0.5, rel=1e-5)  # the last step is the clean prediction itself
@@ -96,8 +113,10 @@ def test_a_whole_chain_by_hand():
 
 def test_a_perfect_denoiser_is_believed():
     truth = torch.randn(2, 5, 4)
-    for found in (sample_ddim(lambda x, t: truth, Schedule(50), torch.randn(2, 5, 4), 7),
-                  sample_ddpm(lambda x, t: truth, Schedule(20), torch.randn(2, 5, 4), torch.Generator())):
+    for found in (
+        sample_ddim(lambda x, t: truth, Schedule(50), torch.randn(2, 5, 4), 7),
+        sample_ddpm(lambda x, t: truth, Schedule(20), torch.randn(2, 5, 4), torch.Generator()),
+    ):
         assert torch.allclose(found, truth, atol=1e-5)
 
 
@@ -108,8 +127,9 @@ def test_ddim_keeps_the_noise_level():
 
     def denoise(x, t):
         n = int(t[0])
-        seen.append(torch.allclose(x, math.sqrt(schedule.alpha_bars[n]) * truth + math.sqrt(1 - schedule.alpha_bars[n]) * noise,
-                                   atol=1e-3))
+        seen.append(
+            torch.allclose(x, math.sqrt(schedule.alpha_bars[n]) * truth + math.sqrt(1 - schedule.alpha_bars[n]) * noise, atol=1e-3)
+        )
         return truth
 
     sample_ddim(denoise, schedule, start, 8)
@@ -125,8 +145,10 @@ def test_pins_are_kept_and_the_rest_is_free():
         seen.append(x.clone())
         return torch.zeros_like(x)
 
-    for found in (sample_ddpm(denoise, Schedule(5), torch.randn(1, 6, 3), torch.Generator(), Pins(values, mask)),
-                  sample_ddim(denoise, Schedule(5), torch.randn(1, 6, 3), 5, Pins(values, mask))):
+    for found in (
+        sample_ddpm(denoise, Schedule(5), torch.randn(1, 6, 3), torch.Generator(), Pins(values, mask)),
+        sample_ddim(denoise, Schedule(5), torch.randn(1, 6, 3), 5, Pins(values, mask)),
+    ):
         assert (found[mask] == 7).all() and (found[~mask] == 0).all()
     assert seen[-1][0, 0].mean() > 3, "the network sees the pinned frames while it fills the others"
 
@@ -178,13 +200,19 @@ def test_decoder_models_look_at_every_token_that_is_one(tmp_path):
     assert not torch.allclose(first, network(x, t, other, padding, torch.tensor([7])), atol=1e-3)
 
 
-@pytest.mark.parametrize("arguments, change, sentence", [
-    ({}, lambda s: {k: v for k, v in s.items() if "norm1" not in k}, "lacks parameter 'seqTransEncoder.layers.0.norm1"),
-    ({}, lambda s: s | {"embed_action.weight": torch.zeros(2)}, "has the unknown parameter 'embed_action"),
-    ({}, lambda s: s | {"embed_text.bias": torch.zeros(3)}, "other sizes"),
-    ({"arch": "gru"}, None, "architecture 'gru' is unknown"), ({"multi_target_cond": True}, None, "targets for joints"),
-    ({"dataset": "kit"}, None, "trained on 'kit'"), ({"text_encoder_type": "t5"}, None, "text encoder 't5'"),
-    ({}, lambda s: [1, 2], "holds no network")])
+@pytest.mark.parametrize(
+    "arguments, change, sentence",
+    [
+        ({}, lambda s: {k: v for k, v in s.items() if "norm1" not in k}, "lacks parameter 'seqTransEncoder.layers.0.norm1"),
+        ({}, lambda s: s | {"embed_action.weight": torch.zeros(2)}, "has the unknown parameter 'embed_action"),
+        ({}, lambda s: s | {"embed_text.bias": torch.zeros(3)}, "other sizes"),
+        ({"arch": "gru"}, None, "architecture 'gru' is unknown"),
+        ({"multi_target_cond": True}, None, "targets for joints"),
+        ({"dataset": "kit"}, None, "trained on 'kit'"),
+        ({"text_encoder_type": "t5"}, None, "text encoder 't5'"),
+        ({}, lambda s: [1, 2], "holds no network"),
+    ],
+)
 def test_other_checkpoints_are_refused_in_a_sentence(tmp_path, arguments, change, sentence):
     _write(tmp_path, arguments, change)
     with pytest.raises(MotionError, match=sentence):
@@ -210,10 +238,18 @@ def test_files_that_are_missing_or_wrong(tmp_path):
         load_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("change, sentence", [
-    ({"text": "  "}, "text is empty"), ({"seconds": 0.0}, "out of range"), ({"seconds": 60.0}, "choose 0.5 to 40"),
-    ({"seconds": float("nan")}, "out of range"), ({"variants": 0}, "variants"), ({"guidance_scale": float("inf")}, "guidance"),
-    ({"steps": -1}, "steps")])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"text": "  "}, "text is empty"),
+        ({"seconds": 0.0}, "out of range"),
+        ({"seconds": 60.0}, "choose 0.5 to 40"),
+        ({"seconds": float("nan")}, "out of range"),
+        ({"variants": 0}, "variants"),
+        ({"guidance_scale": float("inf")}, "guidance"),
+        ({"steps": -1}, "steps"),
+    ],
+)
 def test_bad_requests_are_a_sentence(change, sentence):
     with pytest.raises(MotionError, match=sentence):
         frame_count(MotionRequest(**({"text": "a person waves"} | change)))
@@ -239,10 +275,18 @@ def clip(tmp_path):
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(STARTER / "tokenizer")
-    config = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-                            num_attention_heads=2, max_position_embeddings=40, projection_dim=512,
-                            eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
-                            pad_token_id=tokenizer.pad_token_id)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=40,
+        projection_dim=512,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     CLIPTextModelWithProjection(config).save_pretrained(tmp_path / "clip")
     tokenizer.save_pretrained(tmp_path / "clip")
     return tmp_path / "clip"
@@ -344,8 +388,10 @@ def test_feet_that_stand_do_not_slide_and_travel_stays():
     off_before, off_after = (np.linalg.norm(j[-1, 0] - asked[-1, 0]) for j in (before, after))
     assert off_after < 0.25 * off_before
     # velocities and positions still say the same
-    fit, real = (np.linalg.norm(v[:-1, 193:259].reshape(-1, 22, 3), axis=-1) - np.linalg.norm(np.diff(j, axis=0), axis=-1)
-                 for v, j in ((mended, after), (walk, asked)))
+    fit, real = (
+        np.linalg.norm(v[:-1, 193:259].reshape(-1, 22, 3), axis=-1) - np.linalg.norm(np.diff(j, axis=0), axis=-1)
+        for v, j in ((mended, after), (walk, asked))
+    )
     assert np.abs(fit).max() < np.abs(real).max() + 1e-3
     # a whole body carried along says nothing about its feet; a leap has none that stand
     stand = np.tile(walk[:1], (40, 1))
@@ -358,8 +404,9 @@ def test_feet_that_stand_do_not_slide_and_travel_stays():
     assert (steadied(leap, 0.018) == leap).all() and (steadied(walk[:1], 0.018) == walk[:1]).all()
 
 
-@pytest.mark.parametrize("texts, frames", [
-    (["a"], 80), (["a"], 196), (["a"], 197), (["a", "b"], 160), (["a"], 800), (["a", "b", "c"], 700)])
+@pytest.mark.parametrize(
+    "texts, frames", [(["a"], 80), (["a"], 196), (["a"], 197), (["a", "b"], 160), (["a"], 800), (["a", "b", "c"], 700)]
+)
 def test_long_motions_are_passages_that_fit(texts, frames):
     found = segments(texts, frames)
     assert sum(s.frames for s in found) == frames and [t for t in dict.fromkeys(s.text for s in found)] == texts
@@ -373,8 +420,9 @@ def _any_text(_: str) -> EncodedText:
 def test_long_motions_go_on_where_the_passage_before_ended(tmp_path):
     _write(tmp_path)
     model, seen = load_checkpoint(tmp_path), []
-    made = make(model, MotionRequest("one | two", 12.0), _any_text, torch.device("cpu"),
-                step_done=lambda step, of: seen.append((step, of)))
+    made = make(
+        model, MotionRequest("one | two", 12.0), _any_text, torch.device("cpu"), step_done=lambda step, of: seen.append((step, of))
+    )
     assert made.vectors.shape == (1, 240, 263) and seen[-1][0] == seen[-1][1] == len(seen)
     first = make(model, MotionRequest("one", 6.0), _any_text, torch.device("cpu")).vectors
     assert np.allclose(made.vectors[:, :120], first, atol=1e-5), "the first passage does not know of the second"

@@ -37,8 +37,9 @@ def test_a_known_texture_comes_back(passes):
 
 def test_what_no_frame_shows_stays_empty(passes):
     """One side only: the texels of the other side are not made up."""
-    one, more = (gather(_painted(passes)[:n], type(passes)(**{k: v[:n] for k, v in passes.arrays().items()}), 1, SIZE)
-                 for n in (1, 3))
+    one, more = (
+        gather(_painted(passes)[:n], type(passes)(**{k: v[:n] for k, v in passes.arrays().items()}), 1, SIZE) for n in (1, 3)
+    )
     assert 0.05 < (one[..., 3] > 0).mean() < 0.8 and (more[..., 3] > 0).sum() > (one[..., 3] > 0).sum()
     assert gather(_painted(passes), passes, 7, SIZE) is None
 

@@ -28,8 +28,14 @@ def starter():
 
 def _matches():
     sources = (np.array([], int), np.array([0, 3]), np.array([1]))
-    return Matches((-1, 0, 1), (np.array([], int), np.array([1, 2]), np.array([2])), sources,
-                   tuple(centres(pixels, 2) for pixels in sources), 2, 2)
+    return Matches(
+        (-1, 0, 1),
+        (np.array([], int), np.array([1, 2]), np.array([2])),
+        sources,
+        tuple(centres(pixels, 2) for pixels in sources),
+        2,
+        2,
+    )
 
 
 def test_alignment_chains_through_the_clip():
@@ -59,7 +65,7 @@ def test_guidance_gradient_agrees_with_finite_differences(rng):
 
     x = clips.clone().requires_grad_(True)
     guide, pictures, _ = loss(x)
-    gradient, = torch.autograd.grad(guide.loss([0, 1, 2], pictures), x)
+    (gradient,) = torch.autograd.grad(guide.loss([0, 1, 2], pictures), x)
     for index in ((1, 0, 0, 1), (2, 1, 1, 0), (0, 0, 0, 0)):
         step = torch.zeros_like(clips)
         step[index] = 1e-5
@@ -124,8 +130,9 @@ def test_stopping_and_going_on_gives_the_same_frames(starter):
     passes, request = samples.passes(2), samples.request(2, steps=6)
     whole, saved = _frames(starter, request, passes), {}
 
-    watch = Watch(save=lambda checkpoint: saved.update(last=checkpoint),
-                  should_stop=lambda: "last" in saved and saved["last"].step >= 3)
+    watch = Watch(
+        save=lambda checkpoint: saved.update(last=checkpoint), should_stop=lambda: "last" in saved and saved["last"].step >= 3
+    )
     with pytest.raises(Interrupted):
         _frames(starter, request, passes, watch)
     assert saved["last"].step == 3

@@ -26,13 +26,14 @@ def _file(path, kind, betas, layout):
     return path, data
 
 
-@pytest.mark.parametrize(("kind", "betas", "layout"), [
-    ("smpl", 10, "pickle"), ("smpl", 300, "npz"), ("smplh", 10, "pickle"), ("smplx", 300, "npz")])
+@pytest.mark.parametrize(
+    ("kind", "betas", "layout"), [("smpl", 10, "pickle"), ("smpl", 300, "npz"), ("smplh", 10, "pickle"), ("smplx", 300, "npz")]
+)
 def test_posed_vertices_agree_with_smplx(tmp_path, empty_scene, rng, kind, betas, layout):
     torch, lbs = pytest.importorskip("torch"), pytest.importorskip("smplx.lbs")
     path, data = _file(tmp_path, kind, betas, layout)
     armature = add_character(bpy.context, load(path), kind, shapes=6, correctives=True)
-    body, = character_meshes(armature)
+    (body,) = character_meshes(armature)
     names = joint_names(len(armature.data.bones))
     for _ in range(2):
         pose, shape = rng.normal(0, 0.3, (len(names), 3)), np.zeros(betas)
@@ -52,32 +53,45 @@ def test_posed_vertices_agree_with_smplx(tmp_path, empty_scene, rng, kind, betas
         def tensor(value):
             return torch.tensor(value, dtype=torch.float64)
 
-        wanted, _ = lbs.lbs(tensor(shape)[None], tensor(pose.reshape(1, -1)), tensor(data["v_template"])[None],
-                            tensor(data["shapedirs"]), tensor(data["posedirs"].reshape(-1, data["posedirs"].shape[2]).T),
-                            tensor(data["J_regressor"]), torch.tensor(parents), tensor(data["weights"]))
+        wanted, _ = lbs.lbs(
+            tensor(shape)[None],
+            tensor(pose.reshape(1, -1)),
+            tensor(data["v_template"])[None],
+            tensor(data["shapedirs"]),
+            tensor(data["posedirs"].reshape(-1, data["posedirs"].shape[2]).T),
+            tensor(data["J_regressor"]),
+            torch.tensor(parents),
+            tensor(data["weights"]),
+        )
         # Blender keeps vertices and bone matrices in single precision
         assert np.abs(found - wanted[0].numpy()).max() < 1e-4
 
 
 def test_texture_coordinates_beside_the_file_and_unwrapped(tmp_path, empty_scene):
     path, data = _file(tmp_path, "smpl", 10, "npz")
-    body, = character_meshes(add_character(bpy.context, load(path), "unwrapped"))
+    (body,) = character_meshes(add_character(bpy.context, load(path), "unwrapped"))
     uv = np.empty(len(body.data.loops) * 2, np.float32)
     body.data.uv_layers[0].data.foreach_get("uv", uv)
     assert np.ptp(uv) > 0.5
     rng = np.random.default_rng(0)
     coordinates = rng.random((len(data["v_template"]), 2)).round(4)
     lines = [f"vt {u} {v}" for u, v in coordinates] + [
-        "f " + " ".join(f"{n + 1}/{n + 1}" for n in face) for face in data["f"].tolist()]
+        "f " + " ".join(f"{n + 1}/{n + 1}" for n in face) for face in data["f"].tolist()
+    ]
     (tmp_path / "smpl_uv.obj").write_text("\n".join(lines))
     model = load(path)
     assert np.allclose(model.uv[model.uv_faces], coordinates[data["f"].astype(int)])
 
 
-@pytest.mark.parametrize(("change", "word"), [
-    ({"f": np.array([[0, 1, 99999]], np.uint32)}, "faces"), ({"weights": np.zeros((3, 24))}, "weights"),
-    ({"kintree_table": np.array([[5] + [0] * 23, range(24)])}, "tree"), ({"v_template": np.full((420, 3), np.nan)}, "not numbers"),
-])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"f": np.array([[0, 1, 99999]], np.uint32)}, "faces"),
+        ({"weights": np.zeros((3, 24))}, "weights"),
+        ({"kintree_table": np.array([[5] + [0] * 23, range(24)])}, "tree"),
+        ({"v_template": np.full((420, 3), np.nan)}, "not numbers"),
+    ],
+)
 def test_damaged_bodies_are_one_sentence(tmp_path, change, word):
     path = tmp_path / "body.npz"
     np.savez(path, **(bodies.arrays() | change))

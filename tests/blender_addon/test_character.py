@@ -25,8 +25,7 @@ def _rotations(rng, count=24, angle=1.0):
 def test_mannequin_is_closed_and_of_human_size(body_model):
     v, f = body_model.v_template, body_model.faces
     assert 6788 <= len(v) <= 7500
-    edges, uses = np.unique(np.sort(np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]]), 1), axis=0,
-                            return_counts=True)
+    edges, uses = np.unique(np.sort(np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]]), 1), axis=0, return_counts=True)
     assert (uses == 2).all() and len(v) - len(edges) + len(f) == 2
     volume = np.einsum("ij,ij->", v[f[:, 0]], np.cross(v[f[:, 1]], v[f[:, 2]])) / 6
     assert 0.055 < volume < 0.085 and 1.6 < np.ptp(v[:, 1]) < 1.9
@@ -76,8 +75,12 @@ def test_skinning_agrees_with_smplx(body_model, tmp_path, rng):
 
         matrices = about(unit(axis_angle), np.linalg.norm(axis_angle, axis=1))
         ours = body_model.posed(matrices, betas, place)
-        theirs = reference(betas=torch.tensor(betas)[None], global_orient=torch.tensor(axis_angle[:1]),
-                           body_pose=torch.tensor(axis_angle[1:].reshape(1, -1)), transl=torch.tensor(place)[None])
+        theirs = reference(
+            betas=torch.tensor(betas)[None],
+            global_orient=torch.tensor(axis_angle[:1]),
+            body_pose=torch.tensor(axis_angle[1:].reshape(1, -1)),
+            transl=torch.tensor(place)[None],
+        )
         assert np.abs(ours - theirs.vertices[0].numpy()).max() < 1e-5
 
 
@@ -87,17 +90,25 @@ def test_blender_poses_like_the_model(character, body_model, rng):
 
     for name, quaternion in zip(SMPL_JOINTS, to_quaternions(rotations), strict=True):
         character.pose.bones[name].rotation_quaternion = quaternion
-    body, = character_meshes(character)
+    (body,) = character_meshes(character)
     body.data.shape_keys.key_blocks["Shape001"].value = 0.0
     graph = bpy.context.evaluated_depsgraph_get()
     bpy.context.view_layer.update()
     mesh = body.evaluated_get(graph).data
     found = np.empty(len(mesh.vertices) * 3, np.float32)
     mesh.vertices.foreach_get("co", found)
-    plain = from_arrays("plain", {
-        "v_template": body_model.v_template, "f": body_model.faces, "weights": body_model.weights,
-        "J_regressor": body_model.joint_regressor, "kintree_table": np.array([body_model.parents, range(24)]),
-        "shapedirs": body_model.shapedirs, "posedirs": np.zeros_like(body_model.posedirs)})
+    plain = from_arrays(
+        "plain",
+        {
+            "v_template": body_model.v_template,
+            "f": body_model.faces,
+            "weights": body_model.weights,
+            "J_regressor": body_model.joint_regressor,
+            "kintree_table": np.array([body_model.parents, range(24)]),
+            "shapedirs": body_model.shapedirs,
+            "posedirs": np.zeros_like(body_model.posedirs),
+        },
+    )
     assert np.abs(found.reshape(-1, 3) - plain.posed(rotations, np.zeros(10), np.zeros(3))).max() < 1e-4
 
 
@@ -117,10 +128,20 @@ def test_published_pickle_layout_is_read(body_model, tmp_path, monkeypatch):
     table = np.array([body_model.parents, range(24)]).astype(np.int64)
     table[0, 0] = 4294967295
     path = tmp_path / "model.pkl"
-    path.write_bytes(pickle.dumps({
-        "v_template": body_model.v_template, "f": body_model.faces.astype(np.uint32), "weights": body_model.weights,
-        "J_regressor": sparse.csc_matrix(body_model.joint_regressor), "kintree_table": table,
-        "shapedirs": Ch(body_model.shapedirs), "posedirs": body_model.posedirs}, protocol=2))
+    path.write_bytes(
+        pickle.dumps(
+            {
+                "v_template": body_model.v_template,
+                "f": body_model.faces.astype(np.uint32),
+                "weights": body_model.weights,
+                "J_regressor": sparse.csc_matrix(body_model.joint_regressor),
+                "kintree_table": table,
+                "shapedirs": Ch(body_model.shapedirs),
+                "posedirs": body_model.posedirs,
+            },
+            protocol=2,
+        )
+    )
     found = load(path)
     assert found.parents[0] == -1 and np.array_equal(found.shapedirs, body_model.shapedirs)
     assert np.allclose(found.joint_regressor, body_model.joint_regressor)

@@ -34,8 +34,13 @@ BUNDLED = ("zmq", "msgspec", "pyzmq", "platformdirs")
 def package():
     """The zip for this platform, freshly built."""
     pytest.importorskip("bpy")
-    subprocess.run([sys.executable, "-m", "tools.package_extension", "--platforms", "linux-x64"], cwd=ROOT, check=True,
-                   capture_output=True, timeout=600)
+    subprocess.run(
+        [sys.executable, "-m", "tools.package_extension", "--platforms", "linux-x64"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=600,
+    )
     return next((ROOT / "build" / "extension").glob("*.zip"))
 
 
@@ -49,8 +54,15 @@ def test_the_zip_installs_and_brings_its_wheels(package, tmp_path):
         if not entry.name.startswith(BUNDLED):
             (bare / entry.name).symlink_to(entry)
     environment = {**os.environ, "PYTHONPATH": str(bare), "BLENDER_USER_RESOURCES": str(tmp_path / "user")}
-    run = subprocess.run([os.path.realpath(sys.executable), "-S", "-c", INSTALL, str(package)], env=environment,
-                         capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    run = subprocess.run(
+        [os.path.realpath(sys.executable), "-S", "-c", INSTALL, str(package)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
     line = next((text for text in run.stdout.splitlines() if text.startswith("FOUND ")), None)
     assert line, run.stdout + run.stderr
     found = json.loads(line.removeprefix("FOUND "))

@@ -48,8 +48,10 @@ def _pixels(path):
 def test_frames_come_back_and_are_remembered(session, shot_scene, character, tmp_path):
     heard = []
     request = samples.request(3)
-    first = _run(session, _generation(session, character, tmp_path / "out", request, on_message=heard.append,
-                                      keep_passes=tmp_path / "passes"))
+    first = _run(
+        session,
+        _generation(session, character, tmp_path / "out", request, on_message=heard.append, keep_passes=tmp_path / "passes"),
+    )
     assert first.error == "" and first.succeeded
     assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["0001.png", "0002.png", "0003.png"]
     steps = [(m.step, m.steps) for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
@@ -63,11 +65,32 @@ def test_frames_come_back_and_are_remembered(session, shot_scene, character, tmp
     assert (_pixels(tmp_path / "again" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
 
     backend = subprocess.run(
-        [os.environ.get("LATENTMAN_PYTHON", sys.executable), "-m", "latentman.backend", "generate", str(tmp_path / "passes"),
-         "--prompt", request.prompt, "--steps", "2", "--seed", "4", "--preset", request.preset,
-         "--guidance-scale", str(request.guidance_scale),
-         "--out", str(tmp_path / "folder"), "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        [
+            os.environ.get("LATENTMAN_PYTHON", sys.executable),
+            "-m",
+            "latentman.backend",
+            "generate",
+            str(tmp_path / "passes"),
+            "--prompt",
+            request.text.prompt,
+            "--steps",
+            "2",
+            "--seed",
+            "4",
+            "--preset",
+            request.preset,
+            "--guidance-scale",
+            str(request.sampling.guidance_scale),
+            "--out",
+            str(tmp_path / "folder"),
+            "--json",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert backend.returncode == 0, backend.stdout + backend.stderr
     assert (_pixels(tmp_path / "folder" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
 
@@ -116,9 +139,11 @@ def test_a_size_the_model_cannot_do_names_the_nearest(session, shot_scene, chara
 def test_the_backend_refuses_what_does_not_fit(session):
     request, arrays = samples.request(), samples.passes().arrays()
     spoiled = dict(arrays, depth=arrays["depth"] * np.float32("nan"))
-    wrong = [(messages.Submit(ticket="a", request=request), spoiled, "passes"),
-             (messages.Submit(ticket="b", request=samples.request(prompt="")), arrays, "prompt"),
-             (messages.Finished(job="x", report={}), {}, "malformed")]
+    wrong = [
+        (messages.Submit(ticket="a", request=request), spoiled, "passes"),
+        (messages.Submit(ticket="b", request=samples.request(prompt="")), arrays, "prompt"),
+        (messages.Finished(job="x", report={}), {}, "malformed"),
+    ]
     for message, passes, code in wrong:
         session.client.send(message, passes)
         end = time.monotonic() + 30
@@ -155,9 +180,16 @@ def test_a_backend_of_another_version_is_named(session):
     assert state.session is not session
 
 
-@pytest.mark.parametrize(("text", "address"), [
-    ("localhost:5000", "tcp://127.0.0.1:5000"), ("tcp://127.0.0.1:5000", "tcp://127.0.0.1:5000"),
-    ("http://box:5000/", "tcp://box:5000"), ("5000", "tcp://127.0.0.1:5000"), (" box ", "tcp://box:48573")])
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("localhost:5000", "tcp://127.0.0.1:5000"),
+        ("tcp://127.0.0.1:5000", "tcp://127.0.0.1:5000"),
+        ("http://box:5000/", "tcp://box:5000"),
+        ("5000", "tcp://127.0.0.1:5000"),
+        (" box ", "tcp://box:48573"),
+    ],
+)
 def test_every_usual_form_of_an_address(text, address):
     assert normalise_endpoint(text) == address
 
@@ -173,15 +205,34 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
 
     def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "latentman.blender_addon", str(path), "generate", *arguments], cwd=ROOT,
-                              capture_output=True, text=True, timeout=400, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "latentman.blender_addon", str(path), "generate", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
 
     os.environ.setdefault("LATENTMAN_PYTHON", sys.executable)
-    good = run("--prompt", "a robot on a stage", "--frames", "2-3", "--steps", "1", "--size", "64x64", "--out",
-               str(tmp_path / "out"), "--json", "--preset", "cross_frame")
+    good = run(
+        "--prompt",
+        "a robot on a stage",
+        "--frames",
+        "2-3",
+        "--steps",
+        "1",
+        "--size",
+        "64x64",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        "--preset",
+        "cross_frame",
+    )
     assert good.returncode == 0, good.stdout + good.stderr
     # Blender itself may greet; once the command speaks, every line is JSON
-    events = [json.loads(line) for line in good.stdout[good.stdout.index("{"):].strip().splitlines()]
+    events = [json.loads(line) for line in good.stdout[good.stdout.index("{") :].strip().splitlines()]
     assert events[-1]["event"] == "done" and {e["event"] for e in events} >= {"progress", "frame", "finished"}
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"0002.png", "0003.png"}
     bad = run("--prompt", " ", "--out", str(tmp_path / "out"))
@@ -221,7 +272,7 @@ def test_the_look_goes_onto_the_character_and_onto_no_other(session, character, 
     assert not bpy.ops.latentman.as_material.poll()
     made = _generated(session)
     assert (made.folder / "look" / "texture_1.png").exists()
-    body, = bodies_of(character)
+    (body,) = bodies_of(character)
     before = [slot.material for slot in body.material_slots if slot.material]
     assert bpy.ops.latentman.as_material() == {"FINISHED"}
     material = body.material_slots[0].material

@@ -73,8 +73,10 @@ def test_knees_and_elbows_bend_in_the_seen_plane(body_model):
         globals_ = np.empty_like(turn)
         for joint, parent in enumerate(SMPL_PARENTS):
             globals_[:, joint] = turn[:, joint] if parent < 0 else globals_[:, parent] @ turn[:, joint]
-        for upper, lower, end, axis in (("left_hip", "left_knee", "left_ankle", (1, 0, 0)),
-                                        ("right_shoulder", "right_elbow", "right_wrist", (0, 1, 0))):
+        for upper, lower, end, axis in (
+            ("left_hip", "left_knee", "left_ankle", (1, 0, 0)),
+            ("right_shoulder", "right_elbow", "right_wrist", (0, 1, 0)),
+        ):
             a, b, c = (motion.joints[:, JOINT_INDEX[n]] for n in (upper, lower, end))
             bend = np.cross(unit(b - a), unit(c - b))
             bent = np.linalg.norm(bend, axis=1) > np.sin(np.radians(25))
@@ -137,10 +139,14 @@ def test_a_motion_file_with_foreign_code_is_not_run(tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-@pytest.mark.parametrize(("motion", "lengths", "word"), [
-    (np.full((1, 22, 3, 5), np.nan, np.float32), [5], "not numbers"), (np.zeros((1, 22, 3, 5)), [0], "no frames"),
-    (np.zeros((1, 17, 3, 5)), [5], "17 joints"),
-])
+@pytest.mark.parametrize(
+    ("motion", "lengths", "word"),
+    [
+        (np.full((1, 22, 3, 5), np.nan, np.float32), [5], "not numbers"),
+        (np.zeros((1, 22, 3, 5)), [0], "no frames"),
+        (np.zeros((1, 17, 3, 5)), [5], "17 joints"),
+    ],
+)
 def test_unusable_results_are_refused(tmp_path, motion, lengths, word):
     path = tmp_path / "results.npy"
     np.save(path, np.array({"motion": motion, "lengths": np.array(lengths), "text": ["x"]}, dtype=object))
@@ -172,7 +178,12 @@ def test_a_real_motion_is_retargeted(body_model):
     rest = body_model.joints(body_model.v_template)
     found = retarget(motion, rest)
     again = _forward(rest, _matrices(found.quaternions), found.pelvis)
-    directions = [unit(x[:, [JOINT_INDEX["left_knee"], JOINT_INDEX["left_elbow"], JOINT_INDEX["right_wrist"]]] - x[:, [
-        JOINT_INDEX["left_hip"], JOINT_INDEX["left_shoulder"], JOINT_INDEX["right_elbow"]]]) for x in (again, motion.joints)]
+    directions = [
+        unit(
+            x[:, [JOINT_INDEX["left_knee"], JOINT_INDEX["left_elbow"], JOINT_INDEX["right_wrist"]]]
+            - x[:, [JOINT_INDEX["left_hip"], JOINT_INDEX["left_shoulder"], JOINT_INDEX["right_elbow"]]]
+        )
+        for x in (again, motion.joints)
+    ]
     assert (directions[0] * directions[1]).sum(-1).min() > 0.999
     assert len(SMPL_JOINTS) == found.quaternions.shape[1]

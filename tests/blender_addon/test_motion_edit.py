@@ -34,15 +34,20 @@ def test_sliding_feet_are_pinned(character, clip):
     assert feet.skating_ratio(there, 20) <= feet.skating_ratio(here, 20) / 5
     assert feet.penetration(after, rig.joints).max() < 0.002 < feet.penetration(before, rig.joints).max()
     for plant in plants:
-        toe = there[plant.start:plant.end + 1, JOINT_INDEX[f"{plant.side}_foot"]]
+        toe = there[plant.start : plant.end + 1, JOINT_INDEX[f"{plant.side}_foot"]]
         assert np.ptp(toe[:, [0, 2]], axis=0).max() < 0.01
     knees = [np.abs(np.diff(j[:, [4, 5]], n=2, axis=0)).max() * 400 for j in (here, there)]
     assert knees[1] < max(4 * knees[0], 30)
     lengths = np.linalg.norm(there[:, 1:] - there[:, list(SMPL_PARENTS[1:])], axis=-1)
     assert np.ptp(lengths, axis=0).max() < 1e-9
     softer, _ = pose_motion(rig, motion, KeyOptions(foot_lock="soft"))
-    slide = [np.linalg.norm(np.diff(_joints(rig, m)[plants[0].start:plants[0].end + 1, 10 + (plants[0].side == "right")][:, [0, 2]],
-                                    axis=0), axis=1).sum() for m in (after, softer, before)]
+    slide = [
+        np.linalg.norm(
+            np.diff(_joints(rig, m)[plants[0].start : plants[0].end + 1, 10 + (plants[0].side == "right")][:, [0, 2]], axis=0),
+            axis=1,
+        ).sum()
+        for m in (after, softer, before)
+    ]
     assert slide[0] < slide[1] < slide[2]
 
 

@@ -121,8 +121,12 @@ def test_amass_stands_upright_and_faces_forward(rng, tmp_path, layout):
         poses[:, :3], poses[:, 3:66] = root, vectors[:, 1:22].reshape(len(local), -1)
         data = {"poses": poses, "mocap_framerate": 120.00004577, "gender": np.array(b"male"), "betas": np.zeros(16)}
     else:
-        data = {"root_orient": root, "pose_body": vectors[:, 1:22].reshape(len(local), -1), "mocap_frame_rate": 60.0,
-                "gender": "neutral"}
+        data = {
+            "root_orient": root,
+            "pose_body": vectors[:, 1:22].reshape(len(local), -1),
+            "mocap_frame_rate": 60.0,
+            "gender": "neutral",
+        }
     np.savez(tmp_path / "clip.npz", trans=trans, **data)
     found = read(tmp_path / "clip.npz").motion(0)
     local[:, 22:] = np.eye(3)
@@ -143,8 +147,15 @@ def test_hy_motion_and_mdm_parameters(rng, tmp_path):
     torch = pytest.importorskip("torch")
     thetas = local[:, :, :2].reshape(len(local), 24, 6).transpose(1, 2, 0)
     root = pelvis.T
-    data = {"motion": np.concatenate([thetas, np.zeros((1, 6, len(local)))]), "thetas": thetas, "root_translation": root,
-            "faces": np.zeros((4, 3)), "vertices": torch.zeros(5, 3, len(local)), "text": "a person nods", "length": 25}
+    data = {
+        "motion": np.concatenate([thetas, np.zeros((1, 6, len(local)))]),
+        "thetas": thetas,
+        "root_translation": root,
+        "faces": np.zeros((4, 3)),
+        "vertices": torch.zeros(5, 3, len(local)),
+        "text": "a person nods",
+        "length": 25,
+    }
     np.save(tmp_path / "sample00_rep00_smpl_params.npy", np.array(data, dtype=object))
     found = read(tmp_path / "sample00_rep00_smpl_params.npy").motion(0)
     assert found.frame_count == 25 and found.text == "a person nods" and _same_rotations(found, local[:25])
@@ -153,8 +164,19 @@ def test_hy_motion_and_mdm_parameters(rng, tmp_path):
 
 def test_samples_and_repetitions_are_listed(tmp_path, rng):
     motion = rng.random((4, 22, 3, 12)).astype(np.float32)
-    np.save(tmp_path / "results.npy", np.array({"motion": motion, "lengths": np.array([12, 10, 12, 8]), "num_samples": 2,
-                                                "text": ["a", "b", "a", "b"], "num_repetitions": 2}, dtype=object))
+    np.save(
+        tmp_path / "results.npy",
+        np.array(
+            {
+                "motion": motion,
+                "lengths": np.array([12, 10, 12, 8]),
+                "num_samples": 2,
+                "text": ["a", "b", "a", "b"],
+                "num_repetitions": 2,
+            },
+            dtype=object,
+        ),
+    )
     file = read(tmp_path / "results.npy")
     assert file.texts == ("a (take 1)", "b (take 1)", "a (take 2)", "b (take 2)") and file.lengths == (12, 10, 12, 8)
     assert file.describe()[4] == "3: b (take 2) · 8 frames at 20 fps"
@@ -209,9 +231,12 @@ def _hostile_files():
         stream = io.BytesIO()
         np.savez(stream, poses=np.zeros((20, 156)), trans=np.zeros((20, 3)), mocap_framerate=fps)
         yield f"{name}.npz", stream.getvalue()
-    for name, arrays in (("short", {"poses": np.zeros((20, 10)), "trans": np.zeros((20, 3))}), ("odd", {"x": np.zeros(3)}),
-                         ("uneven", {"poses": np.zeros((20, 156)), "trans": np.zeros((3, 3))}), ("flat", {"poses": np.zeros(
-                             ()), "trans": np.zeros(())})):
+    for name, arrays in (
+        ("short", {"poses": np.zeros((20, 10)), "trans": np.zeros((20, 3))}),
+        ("odd", {"x": np.zeros(3)}),
+        ("uneven", {"poses": np.zeros((20, 156)), "trans": np.zeros((3, 3))}),
+        ("flat", {"poses": np.zeros(()), "trans": np.zeros(())}),
+    ):
         stream = io.BytesIO()
         np.savez(stream, **arrays)
         yield f"{name}.npz", stream.getvalue()

@@ -153,8 +153,15 @@ def test_the_command_line_writes_vectors_and_a_keyed_copy(character, tmp_path):
 
     def run(*arguments):
         command = [sys.executable, "-m", "latentman.blender_addon", str(path), "motion", *arguments]
-        return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300,
-                              env={**os.environ, "LATENTMAN_PYTHON": BACKEND_PYTHON})
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "LATENTMAN_PYTHON": BACKEND_PYTHON},
+        )
 
     good = run("a person bows", "--seconds", "2", "--variants", "2", "--out", str(out), "--save", str(copy), "--steps", "4")
     assert good.returncode == 0 and "2 motions of 40 frames" in good.stdout, good.stdout + good.stderr

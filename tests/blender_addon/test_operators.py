@@ -38,8 +38,9 @@ def _write_bvh(path, armature, action, unit):
     """A BVH file of an armature's Action, by Blender's exporter, in other units."""
     bpy.context.view_layer.objects.active = armature
     start, end = (int(x) for x in action.frame_range)
-    bpy.ops.export_anim.bvh(filepath=str(path), frame_start=start, frame_end=end, global_scale=1 / unit, rotate_mode="NATIVE",
-                            root_transform_only=True)
+    bpy.ops.export_anim.bvh(
+        filepath=str(path), frame_start=start, frame_end=end, global_scale=1 / unit, rotate_mode="NATIVE", root_transform_only=True
+    )
 
 
 @pytest.mark.parametrize("unit", [1.0, 0.01])
@@ -60,9 +61,17 @@ def test_bvh_comes_in_through_blenders_importer(empty_scene, tmp_path, unit):
     assert np.abs(apart[:, limbs] - apart[:1, :1] * [0, 1, 0]).max() < 0.02
 
 
-@pytest.mark.parametrize("text", ["", "HIERARCHY\nROOT a\n{\n", "HIERARCHY\nROOT a\n{ OFFSET 0 0 0\nCHANNELS 3 Xrotation Yrotation "
-                                  "Zrotation\nEnd Site\n{ OFFSET 0 1 0 }\n}\nMOTION\nFrames: 2\nFrame Time: 0.05\n0 0 0\n0 0 0\n",
-                                  "HIERARCHY\nMOTION\nFrames: 99999999\nFrame Time: 0.05\n", "HIERARCHY\nFrames: 1\nFrame Time: 0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "HIERARCHY\nROOT a\n{\n",
+        "HIERARCHY\nROOT a\n{ OFFSET 0 0 0\nCHANNELS 3 Xrotation Yrotation "
+        "Zrotation\nEnd Site\n{ OFFSET 0 1 0 }\n}\nMOTION\nFrames: 2\nFrame Time: 0.05\n0 0 0\n0 0 0\n",
+        "HIERARCHY\nMOTION\nFrames: 99999999\nFrame Time: 0.05\n",
+        "HIERARCHY\nFrames: 1\nFrame Time: 0",
+    ],
+)
 def test_a_bad_bvh_is_one_sentence_and_leaves_nothing(empty_scene, tmp_path, text):
     path = tmp_path / "bad.bvh"
     path.write_text(text)
@@ -93,10 +102,16 @@ def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
     character.animation_data.action = source
     if hasattr(character.animation_data, "action_slot"):
         character.animation_data.action_slot = source.slots[0]
-    for call in (lambda: bpy.ops.latentman.smooth_motion(frames=2.0), lambda: bpy.ops.latentman.loop_motion(blend=10),
-                 lambda: bpy.ops.latentman.trim_motion(first=10, last=60), lambda: bpy.ops.latentman.lock_feet(mode="soft"),
-                 lambda: bpy.ops.latentman.join_motions(other=wave.name, overlap=8),
-                 lambda: bpy.ops.latentman.reduce_keys(tolerance=10.0), bpy.ops.latentman.add_ik, bpy.ops.latentman.remove_ik):
+    for call in (
+        lambda: bpy.ops.latentman.smooth_motion(frames=2.0),
+        lambda: bpy.ops.latentman.loop_motion(blend=10),
+        lambda: bpy.ops.latentman.trim_motion(first=10, last=60),
+        lambda: bpy.ops.latentman.lock_feet(mode="soft"),
+        lambda: bpy.ops.latentman.join_motions(other=wave.name, overlap=8),
+        lambda: bpy.ops.latentman.reduce_keys(tolerance=10.0),
+        bpy.ops.latentman.add_ik,
+        bpy.ops.latentman.remove_ik,
+    ):
         before = character.animation_data.action
         assert call() == {"FINISHED"}
         after = character.animation_data.action

@@ -73,8 +73,7 @@ def test_every_camera_agrees_with_ray_casting(shot_scene, character, kind, width
     faced = np.einsum("nc,nc->n", passes.normal[0][both].astype(float), normals[both])
     assert np.percentile(faced, 5) > 0.9  # smooth shading against flat faces
     # the manifest's camera puts each seen point on its own pixel centre
-    clip = np.c_[passes.position[0][both], np.ones(both.sum())] @ (
-        np.array(view.projection).reshape(4, 4) @ to_camera).T
+    clip = np.c_[passes.position[0][both], np.ones(both.sum())] @ (np.array(view.projection).reshape(4, 4) @ to_camera).T
     pixel = (clip[:, :2] / clip[:, 3:] * [0.5, -0.5] + 0.5) * [width, height]
     rows, cols = np.nonzero(both)
     assert np.abs(pixel - np.stack([cols, rows], 1) - 0.5).max() < 0.01
@@ -99,7 +98,7 @@ def _local(passes, body):
 
 @pytest.mark.parametrize("modifier", ["none", "subdivision", "mirror", "solidify", "array"])
 def test_rest_positions_are_where_the_rest_pose_is(shot_scene, character, modifier):
-    body, = character_meshes(character)
+    (body,) = character_meshes(character)
     _at_rest(character)
     if modifier == "subdivision":
         body.modifiers.new("S", "SUBSURF").subdivision_type = "SIMPLE"
@@ -128,7 +127,7 @@ def test_rest_positions_are_where_the_rest_pose_is(shot_scene, character, modifi
 
 def test_rest_positions_stay_on_the_surface_while_it_moves(shot_scene, character):
     """The same rest position at two frames is the same vertex, whatever keys and pose do."""
-    body, = character_meshes(character)
+    (body,) = character_meshes(character)
     key = body.data.shape_keys.key_blocks["Shape000"]
     key.value = 1.0
     _, passes = _render(character, (3, 15), 96, 96)
@@ -190,7 +189,12 @@ def test_several_characters_props_and_instances(shot_scene, character, body_mode
     names = {entry.index: entry.name for entry in manifest.surfaces}
     assert sorted(names.values()) == ["Crate", "Mannequin Body", "Second Body", "Sign", "Stone", "Stone"]
     assert {entry.name: entry.character for entry in manifest.surfaces} == {
-        "Crate": 0, "Mannequin Body": 1, "Second Body": 2, "Sign": 0, "Stone": 0}
+        "Crate": 0,
+        "Mannequin Body": 1,
+        "Second Body": 2,
+        "Sign": 0,
+        "Stone": 0,
+    }
     # a rigid prop's rest position is its place in its own space, scaled to metres; instances of one mesh have numbers of their own
     for index, name in names.items():
         seen = scene.object_index[0] == index
@@ -215,7 +219,7 @@ def test_one_frame_has_the_depth_of_its_shot(shot_scene, character):
 
 
 def test_a_mesh_without_texture_coordinates_is_unwrapped_on_a_copy(shot_scene, character):
-    body, = character_meshes(character)
+    (body,) = character_meshes(character)
     body.data.uv_layers.remove(body.data.uv_layers[0])
     bpy.context.view_layer.objects.active = character
     bpy.ops.object.mode_set(mode="POSE")
@@ -239,7 +243,7 @@ def test_a_character_may_leave_the_frame(shot_scene, character):
 def test_a_mesh_around_the_camera_is_no_problem(shot_scene, character):
     shot_scene.camera.data.clip_start = 0.001
     shot_scene.frame_set(1)
-    body, = character_meshes(character)
+    (body,) = character_meshes(character)
     evaluated = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
     shot_scene.camera.location = evaluated.matrix_world @ (sum((Vector(c) for c in evaluated.bound_box), Vector()) / 8)
     _, passes = _render(character, (1, 2), 32, 32)
@@ -247,7 +251,7 @@ def test_a_mesh_around_the_camera_is_no_problem(shot_scene, character):
 
 
 def test_zero_area_faces_do_no_harm(shot_scene, character):
-    body, = character_meshes(character)
+    (body,) = character_meshes(character)
     mesh = body.data
     mesh.shape_keys.key_blocks[0].data[0].co = mesh.shape_keys.key_blocks[0].data[1].co
     _, passes = _render(character, (1,), 32, 32)
@@ -275,9 +279,16 @@ def _bad_camera(scene, character):
     scene.camera = character
 
 
-@pytest.mark.parametrize("spoil, sentence", [
-    (_bad_edit, "Edit Mode"), (_bad_nan, "not numbers at frame 1"), (_bad_panorama, "panoramic"), (_bad_hidden, "hidden"),
-    (_bad_camera, "is no camera")])
+@pytest.mark.parametrize(
+    "spoil, sentence",
+    [
+        (_bad_edit, "Edit Mode"),
+        (_bad_nan, "not numbers at frame 1"),
+        (_bad_panorama, "panoramic"),
+        (_bad_hidden, "hidden"),
+        (_bad_camera, "is no camera"),
+    ],
+)
 def test_bad_scenes_get_one_sentence(shot_scene, character, spoil, sentence):
     spoil(shot_scene, character)
     try:
@@ -325,8 +336,10 @@ def test_a_moving_object_and_a_moving_camera_are_followed(shot_scene, character)
 
     def projected(frame, world):
         entry = job.manifest(20.0).cameras[frame]
-        clip = np.c_[world, np.ones(len(world))] @ (
-            np.array(entry.projection).reshape(4, 4) @ np.array(entry.world_to_camera).reshape(4, 4)).T
+        clip = (
+            np.c_[world, np.ones(len(world))]
+            @ (np.array(entry.projection).reshape(4, 4) @ np.array(entry.world_to_camera).reshape(4, 4)).T
+        )
         return (clip[:, :2] / clip[:, 3:] * [0.5, -0.5] + 0.5) * size
 
     found = surface_matches(passes, size, size, "prev")
@@ -389,8 +402,10 @@ def _cut_material(kind):
     else:
         mix, clear = tree.nodes.new("ShaderNodeMixShader"), tree.nodes.new("ShaderNodeBsdfTransparent")
         tree.links.new(texture.outputs["Color"], mix.inputs[0])
-        for shader, entry in ((clear, 2 if kind == "inverted" else 1),
-                              (tree.nodes["Principled BSDF"], 1 if kind == "inverted" else 2)):
+        for shader, entry in (
+            (clear, 2 if kind == "inverted" else 1),
+            (tree.nodes["Principled BSDF"], 1 if kind == "inverted" else 2),
+        ):
             tree.links.new(shader.outputs[0], mix.inputs[entry])
         tree.links.new(mix.outputs[0], tree.nodes["Material Output"].inputs["Surface"])
     if kind == "named":
@@ -483,8 +498,9 @@ def _comb_curves(scene, body):
     tree = bpy.data.node_groups.new("Follow", "GeometryNodeTree")
     for way in ("INPUT", "OUTPUT"):
         tree.interface.new_socket("Geometry", in_out=way, socket_type="NodeSocketGeometry")
-    entry, follow, leave = (tree.nodes.new(kind) for kind in
-                            ("NodeGroupInput", "GeometryNodeDeformCurvesOnSurface", "NodeGroupOutput"))
+    entry, follow, leave = (
+        tree.nodes.new(kind) for kind in ("NodeGroupInput", "GeometryNodeDeformCurvesOnSurface", "NodeGroupOutput")
+    )
     tree.links.new(entry.outputs[0], follow.inputs[0])
     tree.links.new(follow.outputs[0], leave.inputs[0])
     hair.modifiers.new("Follow", "NODES").node_group = tree

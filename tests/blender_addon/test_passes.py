@@ -28,7 +28,7 @@ def _render(character, frames, size=SIZE, height=None, **options):
 def _mesh_in_camera(character, scene, frame):
     """Camera-space points, triangles, (T, 3, 5) UV and rest positions at their corners, focal length in pixels."""
     scene.frame_set(frame)
-    body, = character_meshes(character)
+    (body,) = character_meshes(character)
     graph = bpy.context.evaluated_depsgraph_get()
     seen = body.evaluated_get(graph)
     mesh = seen.data
@@ -145,13 +145,22 @@ def _snapshot(scene, view_layer, objects):
     kinds = ("BOOLEAN", "INT", "FLOAT", "STRING", "ENUM")
 
     def values(owner):
-        return {p.identifier: (tuple(v) if isinstance(v := getattr(owner, p.identifier), bpy.types.bpy_prop_array) else v)
-                for p in owner.bl_rna.properties if not p.is_readonly and p.type in kinds}
+        return {
+            p.identifier: (tuple(v) if isinstance(v := getattr(owner, p.identifier), bpy.types.bpy_prop_array) else v)
+            for p in owner.bl_rna.properties
+            if not p.is_readonly and p.type in kinds
+        }
 
     return {
-        "scene": values(scene), "render": values(scene.render), "cycles": values(scene.cycles),
-        "image": values(scene.render.image_settings), "layer": values(view_layer), "aovs": len(view_layer.aovs),
-        "override": view_layer.material_override, "frame": scene.frame_current, "materials": len(bpy.data.materials),
+        "scene": values(scene),
+        "render": values(scene.render),
+        "cycles": values(scene.cycles),
+        "image": values(scene.render.image_settings),
+        "layer": values(view_layer),
+        "aovs": len(view_layer.aovs),
+        "override": view_layer.material_override,
+        "frame": scene.frame_current,
+        "materials": len(bpy.data.materials),
         "objects": [(o.name, o.hide_render, o.pass_index) for o in objects],
         "attributes": [sorted(o.data.attributes.keys()) for o in objects if o.type == "MESH"],
     }

@@ -16,16 +16,23 @@ from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from latentman.shared.vectors import unit
 from tools import rigs
 
-LIMBS = (("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("right_shoulder", "right_elbow"),
-         ("right_elbow", "right_wrist"), ("pelvis", "neck"))
+LIMBS = (
+    ("left_hip", "left_knee"),
+    ("left_knee", "left_ankle"),
+    ("right_shoulder", "right_elbow"),
+    ("right_elbow", "right_wrist"),
+    ("pelvis", "neck"),
+)
 
 
 def _seen(armature, rig, frame):
     """Body-space joints as Blender poses them."""
     bpy.context.scene.frame_set(frame)
     posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    return {joint: np.array(posed.matrix_world @ posed.pose.bones[rig.bones[bone]].head)[[0, 2, 1]] * [1, 1, -1]
-            for joint, bone in rig.joint_bones.items()}
+    return {
+        joint: np.array(posed.matrix_world @ posed.pose.bones[rig.bones[bone]].head)[[0, 2, 1]] * [1, 1, -1]
+        for joint, bone in rig.joint_bones.items()
+    }
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -35,8 +42,9 @@ def test_every_family_is_recognised_and_follows(empty_scene, family, named):
     if not named:
         names = {joint: f"bone{n:02d}" for n, joint in enumerate(names)}
     imported = family in ("Mixamo", "Unreal")
-    armature = rigs.build(rigs.proportions(1.1, 0.9, 45 if named else 20), names, imported, family == "Mixamo",
-                          "root" if imported else None)
+    armature = rigs.build(
+        rigs.proportions(1.1, 0.9, 45 if named else 20), names, imported, family == "Mixamo", "root" if imported else None
+    )
     how, found = guess_mapping(armature)
     assert how == (family if named else "shape of the rig")
     assert all(names[joint] == bone for joint, bone in found.items())

@@ -30,13 +30,16 @@ def test_another_protocol_version_is_named():
     assert caught.value.code == "protocol"
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda parts: [],
-    lambda parts: [b"\xc1garbage", *parts[1:]],
-    lambda parts: parts[:1],
-    lambda parts: [parts[0], parts[1][:-1]],
-    lambda parts: [parts[0].replace(b"uint8", b"objec"), parts[1]],
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda parts: [],
+        lambda parts: [b"\xc1garbage", *parts[1:]],
+        lambda parts: parts[:1],
+        lambda parts: [parts[0], parts[1][:-1]],
+        lambda parts: [parts[0].replace(b"uint8", b"objec"), parts[1]],
+    ],
+)
 def test_malformed_messages_are_refused(spoil):
     parts = [bytes(p) for p in messages.encode(messages.Hello(), {"x": np.zeros(4, np.uint8)})]
     with pytest.raises(messages.WireError) as caught:
@@ -44,10 +47,17 @@ def test_malformed_messages_are_refused(spoil):
     assert caught.value.code == "malformed"
 
 
-@pytest.mark.parametrize(("change", "code"), [
-    ({"prompt": "  "}, "prompt"), ({"preset": "magic"}, "preset"), ({"frames": ()}, "frames"), ({"width": 4}, "size"),
-    ({"steps": 0}, "steps"), ({"guidance_scale": float("nan")}, "guidance_scale"),
-])
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"prompt": "  "}, "prompt"),
+        ({"preset": "magic"}, "preset"),
+        ({"frames": ()}, "frames"),
+        ({"width": 4}, "width"),
+        ({"steps": 0}, "steps"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+    ],
+)
 def test_bad_settings_are_refused_with_a_sentence(change, code):
     with pytest.raises(ShotError) as caught:
         check_request(samples.request(**change))
@@ -58,8 +68,11 @@ def test_passes_must_fit_the_request():
     request, arrays = samples.request(), samples.passes().arrays()
     check_passes(request, arrays)
     spoiled = dict(arrays, depth=np.where(arrays["depth"] > 0, np.nan, arrays["depth"]))
-    for wrong, word in ((dict(arrays, uv=arrays["uv"][:1]), "uv"), (spoiled, "not numbers"),
-                        ({k: v for k, v in arrays.items() if k != "rest"}, "missing")):
+    for wrong, word in (
+        (dict(arrays, uv=arrays["uv"][:1]), "uv"),
+        (spoiled, "not numbers"),
+        ({k: v for k, v in arrays.items() if k != "rest"}, "missing"),
+    ):
         with pytest.raises(ShotError, match=word):
             check_passes(request, wrong)
 
@@ -78,17 +91,23 @@ def test_resampling_keeps_the_ends_and_the_duration(rng):
     assert checked(rng.random((1, 22, 3)), 20.0, "x").resampled(24).frame_count == 1
 
 
-@pytest.mark.parametrize(("joints", "word"), [
-    (np.zeros((0, 22, 3)), "no frames"), (np.zeros((4, 17, 3)), "17 joints"), (np.full((4, 22, 3), np.nan), "not numbers"),
-    (np.zeros((4, 22)), "shape"),
-])
+@pytest.mark.parametrize(
+    ("joints", "word"),
+    [
+        (np.zeros((0, 22, 3)), "no frames"),
+        (np.zeros((4, 17, 3)), "17 joints"),
+        (np.full((4, 22, 3), np.nan), "not numbers"),
+        (np.zeros((4, 22)), "shape"),
+    ],
+)
 def test_unusable_motions_are_refused(joints, word):
     with pytest.raises(MotionError, match=word):
         checked(joints, 20.0, "x.npy")
 
 
-@pytest.mark.parametrize(("text", "frames"), [
-    ("1-4", (1, 2, 3, 4)), ("1-9:4", (1, 5, 9)), ("3,7", (3, 7)), ("-2-1", (-2, -1, 0, 1)), ("5", (5,))])
+@pytest.mark.parametrize(
+    ("text", "frames"), [("1-4", (1, 2, 3, 4)), ("1-9:4", (1, 5, 9)), ("3,7", (3, 7)), ("-2-1", (-2, -1, 0, 1)), ("5", (5,))]
+)
 def test_frame_ranges(text, frames):
     assert console.parse_frames(text) == frames
 

@@ -56,8 +56,11 @@ def test_directions_and_sides_are_what_they_say():
 
 def test_more_blows_are_more_blows():
     for count in (1, 2, 3):
-        found = [p.joints for p in (performance(seed, action="kick") for seed in range(120))
-                 if p.moves[0].count == count and p.moves[0].side == "left"]
+        found = [
+            p.joints
+            for p in (performance(seed, action="kick") for seed in range(120))
+            if p.moves[0].count == count and p.moves[0].side == "left"
+        ]
         for joints in found[:4]:
             high = joints[:, 10, 1] > 0.35
             assert (np.diff(high.astype(int)) == 1).sum() == count
@@ -90,8 +93,10 @@ def starter():
 
 def test_the_starter_is_small_and_follows_words(starter):
     assert sum(f.stat().st_size for f in STARTER.rglob("*") if f.is_file()) < 8e6
-    made = {text: humanml_vectors(starter.make(MotionRequest(text, 3.0, 2), None, lambda step, of: None).vectors[0])
-            for text in ("a person bows", "a person squats", "a person raises nothing and qqq zzz")}
+    made = {
+        text: humanml_vectors(starter.make(MotionRequest(text, 3.0, 2), None, lambda step, of: None).vectors[0])
+        for text in ("a person bows", "a person squats", "a person raises nothing and qqq zzz")
+    }
     assert all(joints.shape == (60, 22, 3) and np.isfinite(joints).all() for joints in made.values())
     assert made["a person squats"][:, 0, 1].min() < made["a person bows"][:, 0, 1].min() - 0.1, "who squats goes down"
     lean = {text: (joints[:, 15, 2] - joints[:, 0, 2]).max() for text, joints in made.items()}
@@ -102,8 +107,11 @@ def test_the_classifier_tells_performances_apart():
     vectors, moves = classifier.lessons(34, 5)
     judge = classifier.train(34, 40, 5)
     right = classifier.right(judge, vectors, moves)
-    assert right.shape == (34, 3) and right[:, 0].mean() > 0.3 and np.isnan(right[moves.index(next(
-        m for m in moves if not m.side)), 2])
+    assert (
+        right.shape == (34, 3)
+        and right[:, 0].mean() > 0.3
+        and np.isnan(right[moves.index(next(m for m in moves if not m.side)), 2])
+    )
     assert classifier.right(judge, vectors[::-1], moves)[:, 0].mean() < right[:, 0].mean()
 
 
@@ -121,8 +129,28 @@ def test_motion_sources_are_compared(tmp_path, capsys):
     line[..., 1] += 0.008 - line[..., 1].min()
     assert penetration(line) == pytest.approx(10.0)
     out = tmp_path / "motions.json"
-    assert main(["evaluate", "--suite", "motion", "--frames", "2", "--steps", "1", "--variants", "cross_frame", "--motion",
-                 str(BUNDLED), "--out", str(tmp_path / "runs"), "--json", str(out)]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "--suite",
+                "motion",
+                "--frames",
+                "2",
+                "--steps",
+                "1",
+                "--variants",
+                "cross_frame",
+                "--motion",
+                str(BUNDLED),
+                "--out",
+                str(tmp_path / "runs"),
+                "--json",
+                str(out),
+            ]
+        )
+        == 0
+    )
     found = json.loads(out.read_text())
     assert set(found["motions"]) == set(found["hmse"]) == {"performance", "starter", BUNDLED.stem}
     assert all(row["bone_deviation_mm"] < 40 for row in found["motions"].values()) and found["variants"]["cross_frame"]["hmse"] > 0

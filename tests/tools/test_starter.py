@@ -54,8 +54,10 @@ def test_only_what_is_far_from_the_character_is_out_of_focus(monkeypatch):
     # the ground 3 metres away, 1.2 below the camera, lies on one row
     focused = round(64 * (1 + 1.5 * 1.2 / 3.0))
     change = np.abs(blurred - sharp).mean((1, 2))
-    assert change[focused] < 0.1 * change[:60].mean() and np.abs(np.diff(blurred[:60], axis=1)).mean() < 0.5 * np.abs(
-        np.diff(sharp[:60], axis=1)).mean()
+    assert (
+        change[focused] < 0.1 * change[:60].mean()
+        and np.abs(np.diff(blurred[:60], axis=1)).mean() < 0.5 * np.abs(np.diff(sharp[:60], axis=1)).mean()
+    )
 
 
 def test_a_light_from_behind_parts_the_outline_from_the_dark():
@@ -74,8 +76,15 @@ def test_captions_name_what_is_worn():
         look = captions.sample_look(generator)
         text = captions.describe(look, "beach", generator)
         assert any(place in text for place in captions.PLACE_WORDS["beach"])
-        words = [look.suit] if look.suit else [word for item in (look.top, look.bottom) for word in (
-            item.kind, item.colour if item.pattern != "camouflage" else item.pattern)]
+        words = (
+            [look.suit]
+            if look.suit
+            else [
+                word
+                for item in (look.top, look.bottom)
+                for word in (item.kind, item.colour if item.pattern != "camouflage" else item.pattern)
+            ]
+        )
         assert all(word in text for word in words), text
 
 
@@ -87,9 +96,17 @@ def test_the_export_loads_unchanged_and_is_small():
     pipeline.set_progress_bar_config(disable=True)
     depth = torch.zeros(1, 3, 64, 64)
     depth[..., 16:60, 24:40] = 0.8
-    made = [pipeline(prompt, image=depth, num_inference_steps=3, output_type="np", guidance_scale=scale,
-                     generator=torch.Generator().manual_seed(1)).images[0]
-            for prompt, scale in (("a robot on a stage", 4.0), ("a robot on a stage", 1.0), ("zyxgh qqq ☃", 4.0))]
+    made = [
+        pipeline(
+            prompt,
+            image=depth,
+            num_inference_steps=3,
+            output_type="np",
+            guidance_scale=scale,
+            generator=torch.Generator().manual_seed(1),
+        ).images[0]
+        for prompt, scale in (("a robot on a stage", 4.0), ("a robot on a stage", 1.0), ("zyxgh qqq ☃", 4.0))
+    ]
     assert all(np.isfinite(m).all() and m.shape == (64, 64, 3) for m in made)
     assert np.abs(made[0] - made[1]).mean() > 0.01
 
@@ -106,8 +123,14 @@ def pipeline():
 
 def _made(pipeline, prompt, depth, seed=3):
     image = torch.from_numpy(depth)[None, None].expand(1, 3, -1, -1).float() / 255
-    return pipeline(prompt, image=image, num_inference_steps=10, guidance_scale=4.0, output_type="np",
-                    generator=torch.Generator().manual_seed(seed)).images[0]
+    return pipeline(
+        prompt,
+        image=image,
+        num_inference_steps=10,
+        guidance_scale=4.0,
+        output_type="np",
+        generator=torch.Generator().manual_seed(seed),
+    ).images[0]
 
 
 def _person(start):
@@ -115,8 +138,11 @@ def _person(start):
     from tools.evaluate_starter import region_pixels
 
     body = load(MANNEQUIN)
-    return next(example for example in (render(body, seed) for seed in range(start, start + 400))
-                if region_pixels(example, "top").sum() > 2500)
+    return next(
+        example
+        for example in (render(body, seed) for seed in range(start, start + 400))
+        if region_pixels(example, "top").sum() > 2500
+    )
 
 
 def test_swapping_the_prompt_changes_the_clothes_and_the_place(pipeline):
@@ -124,11 +150,13 @@ def test_swapping_the_prompt_changes_the_clothes_and_the_place(pipeline):
 
     example = _person(500)
     shirt = region_pixels(example, "top")
-    red, blue = (_made(pipeline, f"a man in a {colour} shirt and grey trousers, on a beach", example.depth)
-                 for colour in ("red", "blue"))
+    red, blue = (
+        _made(pipeline, f"a man in a {colour} shirt and grey trousers, on a beach", example.depth) for colour in ("red", "blue")
+    )
     assert red[shirt].mean(0)[0] > blue[shirt].mean(0)[0] + 0.15 and blue[shirt].mean(0)[2] > red[shirt].mean(0)[2] + 0.15
-    snow, night = (_made(pipeline, f"a man in a red shirt and grey trousers {place}", example.depth)
-                   for place in ("in the snow", "at night"))
+    snow, night = (
+        _made(pipeline, f"a man in a red shirt and grey trousers {place}", example.depth) for place in ("in the snow", "at night")
+    )
     assert snow[~example.mask].mean() > night[~example.mask].mean() + 0.3
 
 
@@ -189,7 +217,8 @@ def test_renders_on_disk_are_those_of_their_seeds(tmp_path):
     assert (image[0].numpy() == example.image).all() and (depth[0].numpy() == example.depth).all()
     assert SCENES[int(renders.scenes[1])] == example.scene and renders.captions[1][0] == example.caption
     assert len(renders.captions[1]) == dataset.CAPTIONS and all(
-        any(place in text for place in captions.PLACE_WORDS[example.scene]) for text in renders.captions[1])
+        any(place in text for place in captions.PLACE_WORDS[example.scene]) for text in renders.captions[1]
+    )
 
 
 def test_a_training_goes_on_where_it_stopped(tmp_path):
@@ -205,8 +234,11 @@ def test_a_training_goes_on_where_it_stopped(tmp_path):
         for steps in stops:
             plan = training.Plan("cpu", 0, 2, 2, 1, words_steps=2)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(training, "progress", lambda start, end, label, seconds=0.0, steps=steps: (
-                    (n, n / end) for n in range(start, steps)))
+                patch.setattr(
+                    training,
+                    "progress",
+                    lambda start, end, label, seconds=0.0, steps=steps: ((n, n / end) for n in range(start, steps)),
+                )
                 models = training.train_diffusion(renders, latents, tokenizer, tmp_path / name, plan)
         ends.append(models["unet"].conv_in.weight.clone())
         assert training.trained_steps(tmp_path / name / "diffusion.pt") == 2
@@ -226,8 +258,9 @@ def test_an_auto_encoder_taught_further_goes_on_where_it_stopped_and_keeps_its_l
         (tmp_path / name).mkdir()
         for steps in stops:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(training, "progress", lambda start, end, label, steps=steps: (
-                    (n, n / end) for n in range(start, steps)))
+                patch.setattr(
+                    training, "progress", lambda start, end, label, steps=steps: ((n, n / end) for n in range(start, steps))
+                )
                 ends.append(training.train_vae(renders, tmp_path / name, training.Plan("cpu", 2, 0, 2, 1), former))
     once, _, twice = (vae.encode(pictures).latents for vae in ends)
     before = former.encode(pictures).latents
@@ -265,13 +298,13 @@ def test_a_window_follows_the_body():
     depth = torch.zeros(6, 1, 256, 256)
     centres = torch.tensor([4, 40, 100, 128, 200, 252])
     for n, centre in enumerate(centres):
-        depth[n, :, 60:200, max(0, centre - 12):centre + 12] = 1 + n
+        depth[n, :, 60:200, max(0, centre - 12) : centre + 12] = 1 + n
     clean, seen = window(depth, torch.tensor([0.0, 0.5, 1.0, 0.0, 0.5, 1.0]), columns, depth)
     assert clean.shape == (6, 4, 32, 16) and seen.shape == (6, 1, 256, 128)
     for n, centre in enumerate(centres):
         first = int(clean[n, 0, 0, 0])
         assert first * 8 <= centre < first * 8 + 128
-        assert torch.equal(seen[n], depth[n, :, :, first * 8:first * 8 + 128])
+        assert torch.equal(seen[n], depth[n, :, :, first * 8 : first * 8 + 128])
     moved = {int(window(depth[3:4], torch.tensor([chance]), columns[:1])[0][0, 0, 0, 0]) for chance in (0.0, 0.5, 0.99)}
     assert len(moved) == 3
 
@@ -292,8 +325,9 @@ def test_the_optimiser_turns_matrices_and_leaves_the_rest_to_adamw():
     from tools.starter.optimiser import MuonAdamW
 
     torch.manual_seed(0)
-    module = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(6, 8, 3), "linear": torch.nn.Linear(12, 5),
-                                  "embedding": torch.nn.Embedding(7, 4)}).to(memory_format=torch.channels_last)
+    module = torch.nn.ModuleDict(
+        {"conv": torch.nn.Conv2d(6, 8, 3), "linear": torch.nn.Linear(12, 5), "embedding": torch.nn.Embedding(7, 4)}
+    ).to(memory_format=torch.channels_last)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     twin = torch.nn.Parameter(before["embedding.weight"].clone())
     optimiser = MuonAdamW(module, 0.01, (0.9, 0.99))

@@ -10,11 +10,16 @@ from tools.studies.shots import shot
 from tools.studies.words import BOTTOM, TOP, asked, named_colours, nearest_colour
 
 
-@pytest.mark.parametrize("prompt, found", [
-    ("a man in a red shirt and blue jeans, on a beach", {"top": "red", "bottom": "blue"}),
-    ("a woman in a green jacket and black trousers, in a forest", {"top": "green", "bottom": "black"}),
-    ("an astronaut in a white suit, on the moon", {"top": "white", "bottom": "white"}),
-    ("a girl in a yellow striped T-shirt, in a red city", {"top": "yellow"}), ("somebody", {})])
+@pytest.mark.parametrize(
+    "prompt, found",
+    [
+        ("a man in a red shirt and blue jeans, on a beach", {"top": "red", "bottom": "blue"}),
+        ("a woman in a green jacket and black trousers, in a forest", {"top": "green", "bottom": "black"}),
+        ("an astronaut in a white suit, on the moon", {"top": "white", "bottom": "white"}),
+        ("a girl in a yellow striped T-shirt, in a red city", {"top": "yellow"}),
+        ("somebody", {}),
+    ],
+)
 def test_prompts_name_colours(prompt, found):
     assert asked(prompt) == found
 

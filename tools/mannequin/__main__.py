@@ -59,8 +59,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     model = build()
     np.savez_compressed(args.out, **model)
-    print(f"{args.out}: {len(model['v_template'])} vertices, {len(model['f'])} triangles, "
-          f"{args.out.stat().st_size / 1e6:.1f} MB")
+    print(f"{args.out}: {len(model['v_template'])} vertices, {len(model['f'])} triangles, {args.out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

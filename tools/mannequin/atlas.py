@@ -14,8 +14,13 @@ from .polycube import Cage
 
 PADDING = 0.006
 #: part -> (axis the tube runs along, the two axes around it, where the unrolling starts as the angle in turns)
-TUBES = {"torso": (1, (0, 2), 0.75), "head": (1, (0, 2), 0.75), "leg": (1, (0, 2), 0.75), "arm": (0, (2, 1), 0.75),
-         "thumb": (2, (0, 1), 0.75)}
+TUBES = {
+    "torso": (1, (0, 2), 0.75),
+    "head": (1, (0, 2), 0.75),
+    "leg": (1, (0, 2), 0.75),
+    "arm": (0, (2, 1), 0.75),
+    "thumb": (2, (0, 1), 0.75),
+}
 UP_AXES = {0: (2, 1), 1: (0, 2), 2: (0, 1)}
 
 
@@ -112,8 +117,10 @@ def _stretch(chart: dict[int, np.ndarray], lengths: np.ndarray) -> dict[int, np.
         low, high = min(sizes[direction]), max(sizes[direction])
         steps = [float(np.mean(sizes[direction][n])) for n in range(low, high + 1)]
         positions.append((low, np.concatenate([[0.0], np.cumsum(steps)])))
-    return {row: np.stack([positions[d][1][(square[:, d] - positions[d][0]).astype(int)] for d in range(2)], 1)
-            for row, square in chart.items()}
+    return {
+        row: np.stack([positions[d][1][(square[:, d] - positions[d][0]).astype(int)] for d in range(2)], 1)
+        for row, square in chart.items()
+    }
 
 
 def _signed_area(quad: np.ndarray) -> float:
@@ -143,11 +150,16 @@ def lay_out(cage: Cage, points: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(np.roll(corners, -1, 1) - corners, axis=-1)
     charts = [_stretch(chart, lengths) for chart in _charts(cage)]
     # a tall chart wastes its shelf: lay every chart on its long side
-    charts = [{row: s[:, ::-1] * [1, -1] if tall else s for row, s in chart.items()} for chart in charts
-              for tall in [np.ptp(np.concatenate(list(chart.values())), 0) @ [-1, 1] > 0]]
+    charts = [
+        {row: s[:, ::-1] * [1, -1] if tall else s for row, s in chart.items()}
+        for chart in charts
+        for tall in [np.ptp(np.concatenate(list(chart.values())), 0) @ [-1, 1] > 0]
+    ]
     # anticlockwise in the atlas where the surface is anticlockwise, so that no chart shows a texture mirrored
-    charts = [{row: s * ([-1, 1] if _signed_area(next(iter(chart.values()))) < 0 else [1, 1])
-               for row, s in chart.items()} for chart in charts]
+    charts = [
+        {row: s * ([-1, 1] if _signed_area(next(iter(chart.values()))) < 0 else [1, 1]) for row, s in chart.items()}
+        for chart in charts
+    ]
     boxes = [np.concatenate(list(chart.values())) for chart in charts]
     sizes = np.array([np.ptp(box, 0) for box in boxes])
     low, high = 0.01, 5.0

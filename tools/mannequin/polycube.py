@@ -76,8 +76,9 @@ def _groups(corner: Cell, body: dict[Cell, str]) -> dict[Cell, int]:
         while stack:
             cell = stack.pop()
             groups[cell] = number
-            near = [c for c in open_cells if sum(abs(a - b) for a, b in zip(c, cell, strict=True)) == 1
-                    and joined(body[c], body[cell])]
+            near = [
+                c for c in open_cells if sum(abs(a - b) for a, b in zip(c, cell, strict=True)) == 1 and joined(body[c], body[cell])
+            ]
             open_cells.difference_update(near)
             stack += near
     return groups
@@ -143,5 +144,4 @@ def catmull_clark(points: np.ndarray, quads: np.ndarray, corners: np.ndarray):
     middle = (corners + np.roll(corners, -1, 1)) / 2
     centre = np.broadcast_to(corners.mean(1, keepdims=True), corners.shape)
     new_corners = np.stack([corners, middle, centre, np.roll(middle, 1, 1)], 2)
-    return (np.concatenate([new, edge_points, face_points]), children.reshape(-1, 4),
-            new_corners.reshape(faces * 4, 4, -1))
+    return (np.concatenate([new, edge_points, face_points]), children.reshape(-1, 4), new_corners.reshape(faces * 4, 4, -1))

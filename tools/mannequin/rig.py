@@ -12,13 +12,35 @@ from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, children
 from .surface import Skin, neighbour_average
 
 #: half width in metres of the zone over which the skin passes from the parent to the joint
-BLEND = {"hip": 0.075, "knee": 0.06, "ankle": 0.045, "foot": 0.03, "collar": 0.07, "shoulder": 0.07, "elbow": 0.05,
-         "wrist": 0.035, "hand": 0.025, "spine1": 0.08, "spine2": 0.06, "spine3": 0.05, "neck": 0.05, "head": 0.045}
+BLEND = {
+    "hip": 0.075,
+    "knee": 0.06,
+    "ankle": 0.045,
+    "foot": 0.03,
+    "collar": 0.07,
+    "shoulder": 0.07,
+    "elbow": 0.05,
+    "wrist": 0.035,
+    "hand": 0.025,
+    "spine1": 0.08,
+    "spine2": 0.06,
+    "spine3": 0.05,
+    "neck": 0.05,
+    "head": 0.045,
+}
 #: parts whose skin a joint may move
-REACH = {"hip": ("torso", "leg", "foot"), "knee": ("leg", "foot"), "ankle": ("leg", "foot"), "foot": ("foot",),
-         "collar": ("torso", "arm", "palm", "finger", "thumb"), "shoulder": ("torso", "arm", "palm", "finger", "thumb"),
-         "elbow": ("arm", "palm", "finger", "thumb"), "wrist": ("arm", "palm", "finger", "thumb"),
-         "hand": ("palm", "finger", "thumb"), "head": ("head", "torso")}
+REACH = {
+    "hip": ("torso", "leg", "foot"),
+    "knee": ("leg", "foot"),
+    "ankle": ("leg", "foot"),
+    "foot": ("foot",),
+    "collar": ("torso", "arm", "palm", "finger", "thumb"),
+    "shoulder": ("torso", "arm", "palm", "finger", "thumb"),
+    "elbow": ("arm", "palm", "finger", "thumb"),
+    "wrist": ("arm", "palm", "finger", "thumb"),
+    "hand": ("palm", "finger", "thumb"),
+    "head": ("head", "torso"),
+}
 CORRECTIVE_SAMPLES, MAX_INFLUENCES = 24, 4
 
 
@@ -34,8 +56,11 @@ def _reachable(skin: Skin, name: str) -> np.ndarray:
     if allowed is None:
         return np.ones(len(skin.points), bool)
     suffix = {"left": ".L", "right": ".R"}.get(side, "")
-    columns = [n for n, label in enumerate(skin.names)
-               if label.startswith(allowed) and ("." not in label or label.endswith(suffix or label[-2:]))]
+    columns = [
+        n
+        for n, label in enumerate(skin.names)
+        if label.startswith(allowed) and ("." not in label or label.endswith(suffix or label[-2:]))
+    ]
     return skin.parts[:, columns].any(1)
 
 
@@ -104,8 +129,9 @@ def _dual_quaternions(rotation: Rotation, pivot: np.ndarray) -> np.ndarray:
     translation = pivot - rotation.apply(np.tile(pivot, (len(real), 1)))
     x, y, z, w = real.T
     tx, ty, tz = translation.T
-    dual = 0.5 * np.stack([tx * w + ty * z - tz * y, ty * w + tz * x - tx * z, tz * w + tx * y - ty * x,
-                           -tx * x - ty * y - tz * z], 1)
+    dual = 0.5 * np.stack(
+        [tx * w + ty * z - tz * y, ty * w + tz * x - tx * z, tz * w + tx * y - ty * x, -tx * x - ty * y - tz * z], 1
+    )
     return np.concatenate([real, dual], 1)
 
 
@@ -155,6 +181,6 @@ def pose_correctives(points: np.ndarray, joints: np.ndarray, weights: np.ndarray
         ridge = np.concatenate([features, 0.1 * np.eye(9)])
         target = np.concatenate([wanted.reshape(CORRECTIVE_SAMPLES, -1), np.zeros((9, 3 * len(rows)))])
         solution = np.linalg.lstsq(ridge, target, rcond=None)[0]
-        out[rows, :, 9 * (joint - 1):9 * joint] = solution.T.reshape(len(rows), 3, 9)
+        out[rows, :, 9 * (joint - 1) : 9 * joint] = solution.T.reshape(len(rows), 3, 9)
     out[np.abs(out) < 2e-4] = 0.0
     return out

@@ -20,8 +20,13 @@ def results(clips: list[np.ndarray], texts: list[str]) -> np.ndarray:
     motion = np.zeros((len(clips), *clips[0].shape[1:], longest), np.float32)
     for row, clip in zip(motion, clips, strict=True):
         row[..., : len(clip)] = clip.transpose(1, 2, 0)
-    data: dict[str, Any] = {"motion": motion, "text": texts, "lengths": np.array([len(c) for c in clips]),
-                            "num_samples": len(clips), "num_repetitions": 1}
+    data: dict[str, Any] = {
+        "motion": motion,
+        "text": texts,
+        "lengths": np.array([len(c) for c in clips]),
+        "num_samples": len(clips),
+        "num_repetitions": 1,
+    }
     return np.array(data, dtype=object)
 
 

@@ -19,12 +19,23 @@ PACE = {"slow": 0.72, "": 1.0, "fast": 1.38}
 SIDES = ("left", "right")
 #: directions, whether a side is named, and how often it may be asked for
 CHOICES: dict[str, tuple[tuple[str, ...], bool, int]] = {
-    "walk": (DIRECTIONS, False, 0), "run": (("forward", "backward", "circle left", "circle right"), False, 0),
-    "jump": (("", "forward"), False, 3), "hop": (("", "forward"), True, 0), "turn": (("left", "right", "around"), False, 0),
-    "wave": (("",), True, 0), "punch": (("",), True, 3), "kick": (("",), True, 3), "squat": (("",), False, 3),
-    "sit": (("",), False, 0), "dance": (("",), False, 0),
-    "bow": (("",), False, 2), "clap": (("",), False, 0), "throw": (("",), True, 0),
-    "limp": (("forward",), True, 0), "sneak": (("forward",), False, 0), "march": (("forward", "in place"), False, 0),
+    "walk": (DIRECTIONS, False, 0),
+    "run": (("forward", "backward", "circle left", "circle right"), False, 0),
+    "jump": (("", "forward"), False, 3),
+    "hop": (("", "forward"), True, 0),
+    "turn": (("left", "right", "around"), False, 0),
+    "wave": (("",), True, 0),
+    "punch": (("",), True, 3),
+    "kick": (("",), True, 3),
+    "squat": (("",), False, 3),
+    "sit": (("",), False, 0),
+    "dance": (("",), False, 0),
+    "bow": (("",), False, 2),
+    "clap": (("",), False, 0),
+    "throw": (("",), True, 0),
+    "limp": (("forward",), True, 0),
+    "sneak": (("forward",), False, 0),
+    "march": (("forward", "in place"), False, 0),
 }
 STYLES = ("", "happy", "sad")
 
@@ -43,14 +54,20 @@ class Move:
 
 def sample_move(generator: np.random.Generator, action: str | None = None) -> Move:
     """A random move, of one action if it is given."""
+
     def pick(options, p=None):
         return options[int(generator.choice(len(options), p=p))]
 
     action = action or pick(tuple(CHOICES))
     directions, sided, most = CHOICES[action]
-    return Move(action, pick(directions), pick(("", "slow", "fast"), (0.5, 0.25, 0.25)), pick(SIDES) if sided else "",
-                int(generator.integers(1, most + 1)) if most else 0,
-                pick(STYLES, (0.7, 0.15, 0.15)) if action == "walk" else "")
+    return Move(
+        action,
+        pick(directions),
+        pick(("", "slow", "fast"), (0.5, 0.25, 0.25)),
+        pick(SIDES) if sided else "",
+        int(generator.integers(1, most + 1)) if most else 0,
+        pick(STYLES, (0.7, 0.15, 0.15)) if action == "walk" else "",
+    )
 
 
 def held_out(moves: tuple[Move, ...]) -> bool:
@@ -61,9 +78,14 @@ def held_out(moves: tuple[Move, ...]) -> bool:
 def every_move(action: str) -> list[Move]:
     """All moves of an action."""
     directions, sided, most = CHOICES[action]
-    return [Move(action, direction, pace, side, count, style) for direction in directions for pace in PACE
-            for side in (SIDES if sided else ("",)) for count in (range(1, most + 1) if most else (0,))
-            for style in (STYLES if action == "walk" else ("",))]
+    return [
+        Move(action, direction, pace, side, count, style)
+        for direction in directions
+        for pace in PACE
+        for side in (SIDES if sided else ("",))
+        for count in (range(1, most + 1) if most else (0,))
+        for style in (STYLES if action == "walk" else ("",))
+    ]
 
 
 def _frames(seconds: float) -> int:
@@ -82,8 +104,15 @@ def _stepping(passage: Passage, period: float, stance: float, until: float, lift
         n += 1
 
 
-def _travel(move: Move, g: np.random.Generator, seconds: float, speed: float, period: float, stance: float, lift: float,
-            ) -> tuple[Passage, np.ndarray, np.ndarray]:
+def _travel(
+    move: Move,
+    g: np.random.Generator,
+    seconds: float,
+    speed: float,
+    period: float,
+    stance: float,
+    lift: float,
+) -> tuple[Passage, np.ndarray, np.ndarray]:
     """Footsteps and path of a gait; gives its phase (F,) in turns and how much it is under way (F,), 0..1."""
     tail = period * 1.6
     passage = Passage(_frames(seconds + tail))
@@ -202,7 +231,7 @@ def jump(move: Move, g: np.random.Generator) -> Passage:
         land = leave + flight
         u = np.clip((t - leave) / flight, 0, 1)
         rise = top * 4 * u * (1 - u)
-        crouch = 0.24 * np.exp(-((t - leave + 0.22) / 0.17) ** 2) + 0.2 * np.exp(-((t - land - 0.12) / 0.15) ** 2)
+        crouch = 0.24 * np.exp(-(((t - leave + 0.22) / 0.17) ** 2)) + 0.2 * np.exp(-(((t - land - 0.12) / 0.15) ** 2))
         passage.rise += rise
         passage.height += rise - crouch
         passage.lean[:, 1] -= 0.25 * crouch
@@ -225,7 +254,7 @@ def hop(move: Move, g: np.random.Generator) -> Passage:
     for n in range(hops):
         leave = began + n * cycle
         u = np.clip((t - leave) / flight, 0, 1)
-        dip = 0.07 * np.exp(-((t - leave + 0.1) / 0.09) ** 2)
+        dip = 0.07 * np.exp(-(((t - leave + 0.1) / 0.09) ** 2))
         passage.rise += top * 4 * u * (1 - u)
         passage.height += top * 4 * u * (1 - u) - dip
         passage.velocity[:, 1] += reach * ((t >= leave) & (t < leave + flight)) / flight
@@ -261,7 +290,7 @@ def _blows(move: Move, seconds: float, width: float, g: np.random.Generator) -> 
     cycle = seconds / PACE[move.pace] * g.uniform(0.92, 1.08)
     passage = Passage(_frames(cycle * max(move.count, 1) + 0.7))
     narrow = width / PACE[move.pace] ** 0.5
-    return passage, [np.exp(-((passage.t - 0.35 - (n + 0.5) * cycle) / narrow) ** 2) for n in range(max(move.count, 1))]
+    return passage, [np.exp(-(((passage.t - 0.35 - (n + 0.5) * cycle) / narrow) ** 2)) for n in range(max(move.count, 1))]
 
 
 def punch(move: Move, g: np.random.Generator) -> Passage:
@@ -288,7 +317,7 @@ def kick(move: Move, g: np.random.Generator) -> Passage:
     passage, blows = _blows(move, 1.25, 0.17, g)
     t, sign = passage.t, 1 - 2 * foot
     out = np.clip(sum(blows), 0, 1)
-    off = np.clip(sum(np.exp(-(np.abs(np.log(np.maximum(b, 1e-9))) / 6.0) ** 2) for b in blows), 0, 1)
+    off = np.clip(sum(np.exp(-((np.abs(np.log(np.maximum(b, 1e-9))) / 6.0) ** 2)) for b in blows), 0, 1)
     place = np.stack([np.full(len(t), HIP * sign * 0.8), 0.2 + (high - 0.2) * out, -0.22 + 0.85 * out], 1)
     passage.swings[foot] = (off, place)
     passage.lean[:, 0] -= sign * 0.05 * off
@@ -387,8 +416,8 @@ def throw(move: Move, g: np.random.Generator) -> Passage:
     hand, pace = SIDES.index(move.side), PACE[move.pace] ** 0.7 * g.uniform(0.92, 1.08)
     passage = Passage(_frames(2.4 / pace))
     t, sign = passage.t * pace, 1 - 2 * hand
-    back = np.exp(-((t - 0.95) / 0.32) ** 2)
-    out = np.exp(-((t - 1.42) / 0.2) ** 2)
+    back = np.exp(-(((t - 0.95) / 0.32) ** 2))
+    out = np.exp(-(((t - 1.42) / 0.2) ** 2))
     passage.turn_side("shoulder", hand, x=-78 * out + 18 * back, y=22 * back, z=84 * back + 22 * out)
     passage.turn_side("elbow", hand, y=-48 * back + 10 * out, z=58 * back)
     passage.turn_side("shoulder", 1 - hand, x=-50 * back)
@@ -400,8 +429,23 @@ def throw(move: Move, g: np.random.Generator) -> Passage:
 
 
 PERFORM: dict[str, Callable[[Move, np.random.Generator], Passage]] = {
-    "walk": walk, "run": run, "jump": jump, "hop": hop, "turn": turn, "wave": wave, "punch": punch, "kick": kick, "squat": squat,
-    "sit": sit, "dance": dance, "bow": bow, "clap": clap, "throw": throw, "limp": limp, "sneak": sneak, "march": march,
+    "walk": walk,
+    "run": run,
+    "jump": jump,
+    "hop": hop,
+    "turn": turn,
+    "wave": wave,
+    "punch": punch,
+    "kick": kick,
+    "squat": squat,
+    "sit": sit,
+    "dance": dance,
+    "bow": bow,
+    "clap": clap,
+    "throw": throw,
+    "limp": limp,
+    "sneak": sneak,
+    "march": march,
 }
 
 

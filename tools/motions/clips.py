@@ -23,6 +23,7 @@ def _root(x=0.0, height=STAND, z=0.0, yaw=0.0):
     def path(t: np.ndarray) -> np.ndarray:
         values = [value(t) if callable(value) else value for value in (x, height, z, yaw)]
         return np.stack(np.broadcast_arrays(*values, t)[:4], 1)
+
     return path
 
 
@@ -47,8 +48,9 @@ def walk() -> Plan:
         "spine1": lambda t: (3 + 0 * t, 4 * np.sin(2 * np.pi * t / period), 0 * t),
         "pelvis": lambda t: (2 + 0 * t, -5 * np.sin(2 * np.pi * t / period), 2 * np.cos(2 * np.pi * t / period)),
     }
-    return Plan(seconds, _root(z=lambda t: speed * t, height=lambda t: 0.925 - 0.012 * np.cos(4 * np.pi * t / period)),
-                gait, turns, 0.09)
+    return Plan(
+        seconds, _root(z=lambda t: speed * t, height=lambda t: 0.925 - 0.012 * np.cos(4 * np.pi * t / period)), gait, turns, 0.09
+    )
 
 
 def run() -> Plan:
@@ -59,10 +61,17 @@ def run() -> Plan:
         return 42 * np.sin(2 * np.pi * (t / period + 0.05))
 
     gait = tuple(_steps(period, speed, 0.34, seconds, offset, x) for offset, x in ((0.0, 0.07), (0.5, -0.07)))
-    turns = _arms(swing, 85) | {"pelvis": lambda t: (10 + 0 * t, -7 * np.sin(2 * np.pi * t / period), 0 * t),
-                                "neck": lambda t: (-8 + 0 * t, 0 * t, 0 * t)}
-    return Plan(seconds, _root(z=lambda t: speed * t, height=lambda t: 0.91 + 0.03 * np.sin(4 * np.pi * t / period - 1.2)),
-                gait, turns, 0.24)
+    turns = _arms(swing, 85) | {
+        "pelvis": lambda t: (10 + 0 * t, -7 * np.sin(2 * np.pi * t / period), 0 * t),
+        "neck": lambda t: (-8 + 0 * t, 0 * t, 0 * t),
+    }
+    return Plan(
+        seconds,
+        _root(z=lambda t: speed * t, height=lambda t: 0.91 + 0.03 * np.sin(4 * np.pi * t / period - 1.2)),
+        gait,
+        turns,
+        0.24,
+    )
 
 
 def jump() -> Plan:
@@ -74,21 +83,23 @@ def jump() -> Plan:
         return top * 4 * u * (1 - u)
 
     def crouch(t):
-        return 0.24 * np.exp(-((t - 0.72) / 0.20) ** 2) + 0.20 * np.exp(-((t - 1.68) / 0.16) ** 2)
+        return 0.24 * np.exp(-(((t - 0.72) / 0.20) ** 2)) + 0.20 * np.exp(-(((t - 1.68) / 0.16) ** 2))
 
     both = tuple([Plant(0, 9, x, 0)] for x in (HIP + 0.02, -HIP - 0.02))
     turns = {
         "left_shoulder": lambda t: (-120 * rise(t) / top + 150 * crouch(t), 0 * t, -72 + 0 * t),
         "right_shoulder": lambda t: (-120 * rise(t) / top + 150 * crouch(t), 0 * t, 72 + 0 * t),
-        "left_elbow": lambda t: (0 * t, -20 + 0 * t, 0 * t), "right_elbow": lambda t: (0 * t, 20 + 0 * t, 0 * t),
-        "pelvis": lambda t: (110 * crouch(t), 0 * t, 0 * t), "neck": lambda t: (-60 * crouch(t), 0 * t, 0 * t),
+        "left_elbow": lambda t: (0 * t, -20 + 0 * t, 0 * t),
+        "right_elbow": lambda t: (0 * t, 20 + 0 * t, 0 * t),
+        "pelvis": lambda t: (110 * crouch(t), 0 * t, 0 * t),
+        "neck": lambda t: (-60 * crouch(t), 0 * t, 0 * t),
     }
-    return Plan(2.8, _root(height=lambda t: STAND - crouch(t) + rise(t), z=lambda t: -0.25 * crouch(t)), both, turns,
-                airborne=rise)
+    return Plan(2.8, _root(height=lambda t: STAND - crouch(t) + rise(t), z=lambda t: -0.25 * crouch(t)), both, turns, airborne=rise)
 
 
 def wave() -> Plan:
     """Standing, the right hand waves."""
+
     def raised(t):
         return np.clip(t / 0.7, 0, 1) ** 2 * (3 - 2 * np.clip(t / 0.7, 0, 1)) * np.clip((3.9 - t) / 0.6, 0, 1)
 
@@ -96,7 +107,9 @@ def wave() -> Plan:
     turns = _arms(lambda t: 3 * np.sin(1.7 * t)) | {
         "right_shoulder": lambda t: (0 * t, 12 * raised(t), 72 - 82 * raised(t)),
         "right_elbow": lambda t: (0 * t, 20 + 10 * raised(t), -(78 + 24 * np.sin(2 * np.pi * 1.6 * t)) * raised(t)),
-        "spine2": lambda t: (0 * t, 0 * t, 3 * raised(t)), "head": lambda t: (0 * t, -8 * raised(t), 0 * t)}
+        "spine2": lambda t: (0 * t, 0 * t, 3 * raised(t)),
+        "head": lambda t: (0 * t, -8 * raised(t), 0 * t),
+    }
     return Plan(4.0, _root(x=lambda t: 0.015 * np.sin(1.5 * t)), both, turns)
 
 
@@ -124,8 +137,16 @@ def dance() -> Plan:
         "spine2": lambda t: (0 * t, -16 * pulse(t), -6 * pulse(t)),
         "head": lambda t: (4 * np.cos(2 * np.pi * t / beat), 10 * pulse(t), 0 * t),
     }
-    return Plan(seconds, _root(x=lambda t: 0.12 * np.sin(2 * np.pi * (t - 0.4) / (4 * beat)),
-                               height=lambda t: 0.895 + 0.015 * np.cos(2 * np.pi * t / beat)), (left, right), turns, 0.10)
+    return Plan(
+        seconds,
+        _root(
+            x=lambda t: 0.12 * np.sin(2 * np.pi * (t - 0.4) / (4 * beat)),
+            height=lambda t: 0.895 + 0.015 * np.cos(2 * np.pi * t / beat),
+        ),
+        (left, right),
+        turns,
+        0.10,
+    )
 
 
 def turn() -> Plan:
@@ -145,12 +166,15 @@ def turn() -> Plan:
             start = end + step * 0.75
             angle = float(yaw(np.array(start + step)))
         foot.append(Plant(start, 9, sign * HIP * np.cos(np.pi), -sign * HIP * np.sin(np.pi), np.pi))
-    turns = _arms(lambda t: 8 * np.sin(3 * t)) | {
-        "neck": lambda t: (0 * t, 18 * np.sin(np.pi * np.clip(t / 3, 0, 1)), 0 * t)}
+    turns = _arms(lambda t: 8 * np.sin(3 * t)) | {"neck": lambda t: (0 * t, 18 * np.sin(np.pi * np.clip(t / 3, 0, 1)), 0 * t)}
     return Plan(seconds, _root(yaw=yaw), feet, turns, 0.07)
 
 
 CLIPS = {
-    "a person walks forward": walk, "a person runs forward": run, "a person jumps": jump,
-    "a person waves with the right hand": wave, "a person dances": dance, "a person turns around": turn,
+    "a person walks forward": walk,
+    "a person runs forward": run,
+    "a person jumps": jump,
+    "a person waves with the right hand": wave,
+    "a person dances": dance,
+    "a person turns around": turn,
 }

@@ -18,9 +18,16 @@ from latentman.shared.vectors import smootherstep
 
 #: directions of the bones in the rest pose, parent to joint
 REST_DIRECTIONS = {
-    "left_hip": (0.73, -0.68, 0), "spine1": (0, 1, -0.05), "spine2": (0, 1, 0.03), "spine3": (0, 1, 0.1),
-    "neck": (0, 1, -0.06), "left_collar": (0.55, 0.83, -0.06), "head": (0, 0.95, 0.3), "left_shoulder": (0.98, 0.2, 0),
-    "left_elbow": (1, 0, -0.02), "left_wrist": (1, 0, 0.03),
+    "left_hip": (0.73, -0.68, 0),
+    "spine1": (0, 1, -0.05),
+    "spine2": (0, 1, 0.03),
+    "spine3": (0, 1, 0.1),
+    "neck": (0, 1, -0.06),
+    "left_collar": (0.55, 0.83, -0.06),
+    "head": (0, 0.95, 0.3),
+    "left_shoulder": (0.98, 0.2, 0),
+    "left_elbow": (1, 0, -0.02),
+    "left_wrist": (1, 0, 0.03),
 }
 ANKLE_HEIGHT, TOE_HEIGHT, REACH = 0.075, 0.018, 0.992
 
@@ -87,8 +94,11 @@ def _foot_path(plants: list[Plant], t: np.ndarray, lift: float) -> tuple[np.ndar
         s = float(smootherstep(np.array(part)))
         bow = np.sin(np.pi * part)
         height = lift if following.lift is None else following.lift
-        ankle[n] = (current.x + (following.x - current.x) * s, ANKLE_HEIGHT + height * bow,
-                    current.z + (following.z - current.z) * s)
+        ankle[n] = (
+            current.x + (following.x - current.x) * s,
+            ANKLE_HEIGHT + height * bow,
+            current.z + (following.z - current.z) * s,
+        )
         yaw[n] = current.yaw + (following.yaw - current.yaw) * s
         up[n] = np.sin(np.pi * part) * (1 - part)
     return ankle, yaw, up
@@ -112,16 +122,20 @@ def perform(plan: Plan) -> np.ndarray:
     t = np.arange(frames) / HUMANML_FPS
     root = plan.root(t)
     offsets = _rest_offsets()
-    turn = {name: Rotation.from_euler("XYZ", np.stack(np.broadcast_arrays(*angles(t)), 1), degrees=True)
-            for name, angles in plan.turns.items()}
+    turn = {
+        name: Rotation.from_euler("XYZ", np.stack(np.broadcast_arrays(*angles(t)), 1), degrees=True)
+        for name, angles in plan.turns.items()
+    }
     yaw = Rotation.from_euler("Y", root[:, 3:])
     rotation = {0: yaw * turn["pelvis"] if "pelvis" in turn else yaw}
     joints = np.zeros((frames, HUMANML_JOINT_COUNT, 3))
     paths = [_foot_path(plants, t, plan.lift) for plants in plan.plants]
     rise = plan.airborne(t) if plan.airborne else np.zeros(frames)
     height = root[:, 1].copy()
-    reach = [REACH * (HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_knee"]] + HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_ankle"]])
-             for side in ("left", "right")]
+    reach = [
+        REACH * (HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_knee"]] + HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_ankle"]])
+        for side in ("left", "right")
+    ]
     for side, (ankle, _, _), limit in zip(("left", "right"), paths, reach, strict=True):
         ankle[:, 1] += rise
         swing = plan.swung[0 if side == "left" else 1]
@@ -153,5 +167,6 @@ def perform(plan: Plan) -> np.ndarray:
         pitch = np.minimum(pitch, np.arcsin(np.clip((ankle[:, 1] - TOE_HEIGHT) / length, 0, 0.95)))
         pitch = np.where(rise > 0.02, pitch + np.minimum(rise * 3, 0.4), pitch)
         joints[:, JOINT_INDEX[f"{side}_foot"]] = ankle + length * (
-            facing * np.cos(pitch)[:, None] - np.array([0, 1.0, 0]) * np.sin(pitch)[:, None])
+            facing * np.cos(pitch)[:, None] - np.array([0, 1.0, 0]) * np.sin(pitch)[:, None]
+        )
     return joints.astype(np.float32)

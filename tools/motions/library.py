@@ -58,5 +58,5 @@ def performance(seed: int, from_held_out: bool = False, action: str | None = Non
     if len(moves) == 1 and moves[0].action in TRAVELLING and generator.random() < 0.4:
         # clips of travelling often begin and end under way
         start, end = generator.integers(0, int(0.9 * HUMANML_FPS)), generator.integers(0, int(1.2 * HUMANML_FPS))
-        joints = joints[start:len(joints) - end]
+        joints = joints[start : len(joints) - end]
     return Performance(joints, moves, tuple(sentence(moves, generator) for _ in range(CAPTIONS)))

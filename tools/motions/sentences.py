@@ -8,28 +8,44 @@ from .actions import Move
 
 WHO = ("a person", "a person", "a man", "a woman", "someone", "the person", "a figure", "the man")
 VERBS: dict[str, tuple[str, ...]] = {
-    "walk": ("walks", "walks", "strolls", "is walking"), "run": ("runs", "runs", "jogs", "is running"), "jump": ("jumps", "leaps"),
-    "hop": ("hops", "hops", "jumps"), "turn": ("turns", "turns", "spins"), "wave": ("waves", "waves", "is waving"),
-    "punch": ("punches", "throws a punch", "boxes"), "kick": ("kicks", "kicks", "does a kick"),
+    "walk": ("walks", "walks", "strolls", "is walking"),
+    "run": ("runs", "runs", "jogs", "is running"),
+    "jump": ("jumps", "leaps"),
+    "hop": ("hops", "hops", "jumps"),
+    "turn": ("turns", "turns", "spins"),
+    "wave": ("waves", "waves", "is waving"),
+    "punch": ("punches", "throws a punch", "boxes"),
+    "kick": ("kicks", "kicks", "does a kick"),
     "squat": ("squats", "does a squat", "crouches down and stands up"),
     "sit": ("sits down and stands up", "sits down", "sits on a chair", "takes a seat"),
-    "dance": ("dances", "dances", "is dancing"), "bow": ("bows", "bows", "takes a bow", "bends forward"),
-    "clap": ("claps", "claps their hands", "applauds", "is clapping"), "throw": ("throws a ball", "throws something", "throws"),
-    "limp": ("limps", "walks with a limp", "hobbles"), "sneak": ("sneaks", "creeps", "tiptoes", "walks stealthily"),
+    "dance": ("dances", "dances", "is dancing"),
+    "bow": ("bows", "bows", "takes a bow", "bends forward"),
+    "clap": ("claps", "claps their hands", "applauds", "is clapping"),
+    "throw": ("throws a ball", "throws something", "throws"),
+    "limp": ("limps", "walks with a limp", "hobbles"),
+    "sneak": ("sneaks", "creeps", "tiptoes", "walks stealthily"),
     "march": ("marches", "marches", "walks with high knees"),
 }
 WHERE: dict[str, tuple[str, ...]] = {
-    "forward": ("forward", "forwards", "ahead", "straight ahead"), "backward": ("backward", "backwards"),
+    "forward": ("forward", "forwards", "ahead", "straight ahead"),
+    "backward": ("backward", "backwards"),
     "circle left": ("in a circle to the left", "in a counterclockwise circle", "in a circle counterclockwise"),
     "circle right": ("in a circle to the right", "in a clockwise circle", "in a circle clockwise"),
-    "around": ("around", "half around"), "in place": ("in place", "on the spot"),
+    "around": ("around", "half around"),
+    "in place": ("in place", "on the spot"),
 }
 PACES: dict[str, tuple[str, ...]] = {"slow": ("slowly", "at a slow pace"), "fast": ("quickly", "fast", "at a fast pace")}
 COUNTS = {2: ("twice", "two times"), 3: ("three times",)}
 MOODS = {"happy": ("happily", "cheerfully"), "sad": ("sadly", "wearily")}
 #: what a side belongs to
-LIMBS = {"wave": ("hand", "arm"), "punch": ("hand", "fist", "arm"), "kick": ("leg", "foot"), "throw": ("hand", "arm"),
-         "limp": ("leg", "foot"), "hop": ("foot", "leg")}
+LIMBS = {
+    "wave": ("hand", "arm"),
+    "punch": ("hand", "fist", "arm"),
+    "kick": ("leg", "foot"),
+    "throw": ("hand", "arm"),
+    "limp": ("leg", "foot"),
+    "hop": ("foot", "leg"),
+}
 JOINTS = (", then ", " and then ", ", and then ", " and ", ", after that ")
 
 
@@ -43,12 +59,13 @@ def _where(move: Move, pick) -> str:
 
 def clause(move: Move, generator: np.random.Generator) -> str:
     """What somebody does, without the somebody."""
+
     def pick(options):
         return options[int(generator.integers(len(options)))]
 
     verb, where = pick(VERBS[move.action]), _where(move, pick)
     if where.startswith("sidesteps"):
-        verb, where = "sidesteps", where[len("sidesteps "):]
+        verb, where = "sidesteps", where[len("sidesteps ") :]
     if move.direction == "forward" and move.action != "jump" and generator.random() < 0.3:
         where = ""
     side = ""
@@ -57,8 +74,7 @@ def clause(move: Move, generator: np.random.Generator) -> str:
         side = f"{preposition} {pick(('the', 'the', 'their', 'his'))} {move.side} {pick(LIMBS[move.action])}"
     pace = pick(PACES[move.pace]) if move.pace else ""
     mood = pick(MOODS[move.style]) if move.style else ""
-    count = pick(COUNTS[move.count]) if move.count in COUNTS else (
-        "once" if move.count == 1 and generator.random() < 0.3 else "")
+    count = pick(COUNTS[move.count]) if move.count in COUNTS else ("once" if move.count == 1 and generator.random() < 0.3 else "")
     early = pace if " " not in pace and generator.random() < 0.3 else ""
     parts = [early, verb, where, side, count, mood, "" if early else pace]
     return " ".join(part for part in parts if part)

@@ -16,8 +16,12 @@ from latentman.shared.vectors import smootherstep
 from .gait import Plan, Plant
 
 HIP, STAND = 0.09, 0.93
-NEUTRAL = {"left_shoulder": (0.0, 0.0, -72.0), "right_shoulder": (0.0, 0.0, 72.0), "left_elbow": (0.0, -20.0, 0.0),
-           "right_elbow": (0.0, 20.0, 0.0)}
+NEUTRAL = {
+    "left_shoulder": (0.0, 0.0, -72.0),
+    "right_shoulder": (0.0, 0.0, 72.0),
+    "left_elbow": (0.0, -20.0, 0.0),
+    "right_elbow": (0.0, 20.0, 0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,17 @@ def plan(passages: list[Passage]) -> Plan:
             own[-1] = Plant(last.start, began + step.leave, last.x, last.z, last.yaw, last.lift)
             own.append(Plant(began + step.land, 1e9, x + aside * np.cos(facing), z - aside * np.sin(facing), facing, step.lift))
         began += passage.frames / HUMANML_FPS
-    turns = {joint: _curve(t, np.concatenate([np.broadcast_to(p.angles.get(joint, np.zeros(3)), (p.frames, 3)) for p in passages])
-                           + NEUTRAL.get(joint, (0.0, 0.0, 0.0)))
-             for joint in sorted({name for p in passages for name in p.angles} | set(NEUTRAL))}
-    return Plan(frames / HUMANML_FPS, lambda _: root, feet, turns, airborne=lambda _: rise,
-                swung=(_swing(passages, 0), _swing(passages, 1)))
+    turns = {
+        joint: _curve(
+            t,
+            np.concatenate([np.broadcast_to(p.angles.get(joint, np.zeros(3)), (p.frames, 3)) for p in passages])
+            + NEUTRAL.get(joint, (0.0, 0.0, 0.0)),
+        )
+        for joint in sorted({name for p in passages for name in p.angles} | set(NEUTRAL))
+    }
+    return Plan(
+        frames / HUMANML_FPS, lambda _: root, feet, turns, airborne=lambda _: rise, swung=(_swing(passages, 0), _swing(passages, 1))
+    )
 
 
 def _curve(t: np.ndarray, values: np.ndarray):

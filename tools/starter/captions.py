@@ -28,6 +28,7 @@ UNKNOWN = ("sks", "amazing", "cinematic", "sharp", "detailed", "best", "quality"
 
 def sample_look(generator: np.random.Generator) -> Look:
     """A random look; every palette colour is equally likely for each garment."""
+
     def pick(options):
         return options[int(generator.integers(len(options)))]
 
@@ -42,17 +43,25 @@ def sample_look(generator: np.random.Generator) -> Look:
     if suit == "robot" and generator.random() < 0.5:
         suit_colour = "grey"
     return Look(
-        suit, suit_colour, Garment(pick(TOPS), pick(colours), pattern()),
+        suit,
+        suit_colour,
+        Garment(pick(TOPS), pick(colours), pattern()),
         Garment(pick(BOTTOMS), pick(colours), "plain" if generator.random() < 0.8 else pattern()),
-        Garment("boots" if generator.random() < 0.25 else FOOTWEAR[0], pick(colours)), pick(list(HAIR)),
-        int(generator.integers(len(SKIN))), Garment("gloves", pick(colours)) if generator.random() < 0.15 else None,
-        Garment(pick(HEADGEAR), pick(colours)) if generator.random() < 0.15 else None)
+        Garment("boots" if generator.random() < 0.25 else FOOTWEAR[0], pick(colours)),
+        pick(list(HAIR)),
+        int(generator.integers(len(SKIN))),
+        Garment("gloves", pick(colours)) if generator.random() < 0.15 else None,
+        Garment(pick(HEADGEAR), pick(colours)) if generator.random() < 0.15 else None,
+    )
 
 
 def held_out(look: Look, scene: str) -> bool:
     """Whether a look in a place is kept from training: one combination in sixteen, the same on every machine."""
-    words = (look.suit, look.suit_colour, scene) if look.suit else (
-        look.top.colour, look.top.kind, look.bottom.colour, look.bottom.kind, scene)
+    words = (
+        (look.suit, look.suit_colour, scene)
+        if look.suit
+        else (look.top.colour, look.top.kind, look.bottom.colour, look.bottom.kind, scene)
+    )
     return zlib.crc32(repr(words).encode()) % 16 == 0
 
 
@@ -63,12 +72,16 @@ def _garment(item: Garment) -> str:
 
 
 def _article(words: str) -> str:
-    return words if words.split()[-1] in ("jeans", "trousers", "shorts", "shoes", "boots", "gloves") else (
-        ("an " if words[0] in "aeiou" else "a ") + words)
+    return (
+        words
+        if words.split()[-1] in ("jeans", "trousers", "shorts", "shoes", "boots", "gloves")
+        else (("an " if words[0] in "aeiou" else "a ") + words)
+    )
 
 
 def describe(look: Look, scene: str, generator: np.random.Generator) -> str:
     """A sentence for a look in a place; words, order and detail vary."""
+
     def pick(options):
         return options[int(generator.integers(len(options)))]
 
@@ -76,12 +89,18 @@ def describe(look: Look, scene: str, generator: np.random.Generator) -> str:
     verb = pick(VERBS)
     if look.suit:
         forms = {
-            "astronaut": (f"an astronaut in a {look.suit_colour} suit", f"a {look.suit_colour} astronaut",
-                          f"an astronaut in a {look.suit_colour} spacesuit"),
+            "astronaut": (
+                f"an astronaut in a {look.suit_colour} suit",
+                f"a {look.suit_colour} astronaut",
+                f"an astronaut in a {look.suit_colour} spacesuit",
+            ),
             "robot": (f"a {look.suit_colour} robot", f"a {look.suit_colour} metal robot"),
             "skeleton": ("a skeleton", "a skeleton on black"),
-            "knight": (f"a knight in armour with a {look.suit_colour} tabard", f"a {look.suit_colour} knight",
-                       f"a knight in {look.suit_colour}"),
+            "knight": (
+                f"a knight in armour with a {look.suit_colour} tabard",
+                f"a {look.suit_colour} knight",
+                f"a knight in {look.suit_colour}",
+            ),
             "soldier": ("a soldier in camouflage", "a soldier"),
         }
         subject = pick(forms[look.suit])

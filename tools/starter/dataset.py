@@ -55,8 +55,11 @@ def sample_pose(generator: np.random.Generator) -> np.ndarray:
     for side, sign in (("left", 1.0), ("right", -1.0)):
         raised = generator.random() < 0.22
         down = generator.normal(1.25, 0.15) if not raised else generator.uniform(-1.2, 0.9)
-        pose[JOINT_INDEX[f"{side}_shoulder"]] = (0.0, -sign * (-0.2 + generator.normal(0, 0.35) * vigour - sign * swing * 0.5),
-                                           -sign * down)
+        pose[JOINT_INDEX[f"{side}_shoulder"]] = (
+            0.0,
+            -sign * (-0.2 + generator.normal(0, 0.35) * vigour - sign * swing * 0.5),
+            -sign * down,
+        )
         pose[JOINT_INDEX[f"{side}_elbow"]] = (0.0, -sign * np.abs(generator.normal(0.35, 0.5)) * (0.4 + vigour), 0.0)
         hip = -sign * swing + generator.normal(0, 0.15) * vigour - abs(generator.normal(0, 0.3)) * vigour
         pose[JOINT_INDEX[f"{side}_hip"]] = (hip, generator.normal(0, 0.1), sign * abs(generator.normal(0.03, 0.12)) * vigour)
@@ -87,8 +90,13 @@ def _pose(generator: np.random.Generator) -> np.ndarray:
     return sample_pose(generator)
 
 
-def render(body: BodyModel, seed: int, size: int = SIZE, held_out: bool = False, recolour: tuple[str, str] | None = None,
-           ) -> Example:
+def render(
+    body: BodyModel,
+    seed: int,
+    size: int = SIZE,
+    held_out: bool = False,
+    recolour: tuple[str, str] | None = None,
+) -> Example:
     """The example of a seed, from the looks and places for training or from those held out.
 
     ``recolour`` = (``top`` or ``bottom``, palette colour) changes one garment's colour and nothing else.
@@ -146,8 +154,7 @@ def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, gener
     light /= np.linalg.norm(light)
     focus = float(eye[2] - np.median(points[:, 2]))
     image = background(scene, rays, eye[1], _shadow(points, light, eye), focus, generator)
-    face_normal = np.cross(points[body.faces[:, 1]] - points[body.faces[:, 0]],
-                           points[body.faces[:, 2]] - points[body.faces[:, 0]])
+    face_normal = np.cross(points[body.faces[:, 1]] - points[body.faces[:, 0]], points[body.faces[:, 2]] - points[body.faces[:, 0]])
     normals = np.zeros_like(points)
     for corner in body.faces.T:
         for axis in range(3):

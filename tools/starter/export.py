@@ -23,8 +23,16 @@ SAMPLE_SEEDS = range(5, 13)
 def write(vae, models: torch.nn.ModuleDict, tokenizer, out: Path, work: Path, steps: int) -> None:
     """Save fp16 safetensors and the model card to ``out``; ``samples.png`` and ``loss.png`` go to ``work``."""
     pipeline = StableDiffusionControlNetPipeline(
-        vae=vae, text_encoder=models["text"], tokenizer=tokenizer, unet=models["unet"], controlnet=models["control"],
-        scheduler=networks.scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        vae=vae,
+        text_encoder=models["text"],
+        tokenizer=tokenizer,
+        unet=models["unet"],
+        controlnet=models["control"],
+        scheduler=networks.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     _samples(pipeline, work / "samples.png")
     _loss_curves(work)
     for part in (vae, models):
@@ -49,8 +57,14 @@ def _samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> None:
     for seed in SAMPLE_SEEDS:
         example = render(body, seed)
         depth = torch.from_numpy(example.depth).float()[None, None].expand(1, 3, -1, -1) / 255
-        made = pipeline(example.caption, image=depth, num_inference_steps=20, guidance_scale=PRESETS["starter"].guidance_scale,
-                        output_type="np", generator=torch.Generator().manual_seed(seed)).images[0]
+        made = pipeline(
+            example.caption,
+            image=depth,
+            num_inference_steps=20,
+            guidance_scale=PRESETS["starter"].guidance_scale,
+            output_type="np",
+            generator=torch.Generator().manual_seed(seed),
+        ).images[0]
         grey = np.repeat(example.depth[..., None], 3, 2)
         columns.append(np.concatenate([example.image, grey, (made * 255).astype(np.uint8)]))
         print(example.caption)

@@ -32,8 +32,14 @@ WEIGHTS = Path(__file__).resolve().parent / "judge.safetensors"
 
 
 def _block(inside: int, outside: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inside, outside, 3, stride, 1), nn.BatchNorm2d(outside), nn.ReLU(),
-                         nn.Conv2d(outside, outside, 3, 1, 1), nn.BatchNorm2d(outside), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, stride, 1),
+        nn.BatchNorm2d(outside),
+        nn.ReLU(),
+        nn.Conv2d(outside, outside, 3, 1, 1),
+        nn.BatchNorm2d(outside),
+        nn.ReLU(),
+    )
 
 
 class Judge(nn.Module):
@@ -45,8 +51,9 @@ class Judge(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (16, 32, 64, 96, 96)
-        self.down = nn.ModuleList(_block(a, b, 1 if n == 0 else 2)
-                                  for n, (a, b) in enumerate(zip((12, *widths), widths, strict=False)))
+        self.down = nn.ModuleList(
+            _block(a, b, 1 if n == 0 else 2) for n, (a, b) in enumerate(zip((12, *widths), widths, strict=False))
+        )
         self.up = nn.ModuleList(_block(a + b, b, 1) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.mask, self.place = nn.Conv2d(widths[0], 4, 1), nn.Linear(widths[-1], len(SCENES))
 

@@ -25,9 +25,14 @@ def autocast(device: str) -> torch.autocast:
 def vae() -> AutoencoderTiny:
     """8x down to 4 channels; no normalisation layers, so that it learns on small crops. The decoder, which has outlines to draw
     that the latents only hint at, is the wider half."""
-    return AutoencoderTiny(encoder_block_out_channels=(32, 32, 32, 32), decoder_block_out_channels=(48, 48, 48, 48),
-                           num_encoder_blocks=(1, 2, 2, 2), num_decoder_blocks=(2, 2, 2, 1), scaling_factor=1.0,
-                           shift_factor=0.0)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(32, 32, 32, 32),
+        decoder_block_out_channels=(48, 48, 48, 48),
+        num_encoder_blocks=(1, 2, 2, 2),
+        num_decoder_blocks=(2, 2, 2, 1),
+        scaling_factor=1.0,
+        shift_factor=0.0,
+    )
 
 
 def unet() -> UNet2DConditionModel:
@@ -37,36 +42,63 @@ def unet() -> UNet2DConditionModel:
     the ControlNet has said where the body is. Self-attention there would cost more than all the rest.
     """
     return UNet2DConditionModel(
-        sample_size=32, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=WIDTHS,
+        sample_size=32,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=WIDTHS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D",) * 3, only_cross_attention=(True, False, False),
-        cross_attention_dim=TEXT_WIDTH, attention_head_dim=4, norm_num_groups=16)
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        only_cross_attention=(True, False, False),
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
 
 
 def controlnet() -> ControlNetModel:
     """Depth control, with text attention where the body meets the words, and few channels at full image resolution,
     where they are expensive."""
     return ControlNetModel(
-        in_channels=4, layers_per_block=1, block_out_channels=WIDTHS,
+        in_channels=4,
+        layers_per_block=1,
+        block_out_channels=WIDTHS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        cross_attention_dim=TEXT_WIDTH, attention_head_dim=4, norm_num_groups=16,
-        conditioning_embedding_out_channels=(8, 16, 24, 48))
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        conditioning_embedding_out_channels=(8, 16, 24, 48),
+    )
 
 
 def trained(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
     """The auto-encoder and the networks that ``train_diffusion`` makes, from an exported folder, in float32."""
-    classes = {"text": (CLIPTextModel, "text_encoder"), "unet": (UNet2DConditionModel, "unet"),
-               "control": (ControlNetModel, "controlnet")}
-    models = torch.nn.ModuleDict({key: kind.from_pretrained(folder, subfolder=name).float()
-                                  for key, (kind, name) in classes.items()})
+    classes = {
+        "text": (CLIPTextModel, "text_encoder"),
+        "unet": (UNet2DConditionModel, "unet"),
+        "control": (ControlNetModel, "controlnet"),
+    }
+    models = torch.nn.ModuleDict(
+        {key: kind.from_pretrained(folder, subfolder=name).float() for key, (kind, name) in classes.items()}
+    )
     return AutoencoderTiny.from_pretrained(folder, subfolder="vae").float(), models
 
 
 def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
     """Two layers are enough for the grammar."""
-    return CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, hidden_size=TEXT_WIDTH, intermediate_size=TEXT_WIDTH * 3,
-                                        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=TOKENS,
-                                        bos_token_id=end - 1, eos_token_id=end, pad_token_id=end))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=TEXT_WIDTH * 3,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            bos_token_id=end - 1,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
 
 
 def scheduler() -> DDIMScheduler:
@@ -75,9 +107,18 @@ def scheduler() -> DDIMScheduler:
     The colours of garments are large and flat: with SD's own last timestep they could be read from the noise, and the
     words would not be needed.
     """
-    return DDIMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                         clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction", steps_offset=1,
-                         rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        prediction_type="v_prediction",
+        steps_offset=1,
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
 
 
 def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
@@ -85,12 +126,14 @@ def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
     start, end = "<|startoftext|>", "<|endoftext|>"
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(_word_pattern(), behavior="removed", invert=True), pre_tokenizers.ByteLevel(False, False)])
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(_word_pattern(), behavior="removed", invert=True), pre_tokenizers.ByteLevel(False, False)]
+    )
     learner.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    learner.train_from_iterator(captions, trainers.BpeTrainer(
-        vocab_size=1200, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False))
+    learner.train_from_iterator(
+        captions, trainers.BpeTrainer(vocab_size=1200, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
+    )
     trained = json.loads(learner.to_str())["model"]
     # CLIP's order: bytes, bytes that end a word, merges, then the two marks
     words = [*sorted(alphabet), *(c + "</w>" for c in sorted(alphabet))]

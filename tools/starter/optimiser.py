@@ -31,7 +31,8 @@ class MuonAdamW:
         self._views = [torch.nn.Parameter(_as_stored(p.data).view(len(p), -1)) for p in self._matrices]
         self._parts = {
             "muon": torch.optim.Muon(self._views, rate, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
-            "adamw": torch.optim.AdamW(others, rate, betas=betas, weight_decay=0.01, fused=True)}
+            "adamw": torch.optim.AdamW(others, rate, betas=betas, weight_decay=0.01, fused=True),
+        }
 
     @property
     def param_groups(self) -> list[dict]:

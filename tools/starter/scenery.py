@@ -94,8 +94,14 @@ def _ground(scene: str, x: np.ndarray, z: np.ndarray, distance: np.ndarray, gene
     return out
 
 
-def background(scene: str, rays: np.ndarray, camera_height: float, shadow, focus: float, generator: np.random.Generator,
-               ) -> np.ndarray:
+def background(
+    scene: str,
+    rays: np.ndarray,
+    camera_height: float,
+    shadow,
+    focus: float,
+    generator: np.random.Generator,
+) -> np.ndarray:
     """Colours (H, W, 3) in [0, 1] for world-space rays (H, W, 3), Y up, from a camera above the ground at y = 0.
 
     ``shadow(x, z)`` gives the light that reaches ground points seen from the camera's foot, 0..1; what is ``focus`` metres away

@@ -136,8 +136,13 @@ class Learner:
     The average looks back over the last ``1 / AVERAGED_SHARE`` of ``steps``. ``done`` steps are over.
     """
 
-    def __init__(self, models: torch.nn.ModuleDict, checkpoint: Path, steps: int,
-                 make_optimiser: Callable[[torch.nn.Module], torch.optim.Optimizer | MuonAdamW]) -> None:
+    def __init__(
+        self,
+        models: torch.nn.ModuleDict,
+        checkpoint: Path,
+        steps: int,
+        make_optimiser: Callable[[torch.nn.Module], torch.optim.Optimizer | MuonAdamW],
+    ) -> None:
         self.models, self.average = models, copy.deepcopy(models).requires_grad_(False)
         self.optimiser = make_optimiser(models)
         self.done, self._checkpoint = 0, checkpoint
@@ -164,8 +169,15 @@ class Learner:
 
     def keep(self) -> None:
         """Write the checkpoint."""
-        save(self._checkpoint, {"models": self.models.state_dict(), "average": self.average.state_dict(),
-                                "optimiser": self.optimiser.state_dict(), "step": self.done})
+        save(
+            self._checkpoint,
+            {
+                "models": self.models.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.done,
+            },
+        )
 
 
 def trained_steps(checkpoint: Path) -> int:
@@ -201,8 +213,9 @@ def train_vae(renders: Renders, folder: Path, plan: Plan, former: AutoencoderTin
     model = (copy.deepcopy(former) if former else networks.vae()).requires_grad_(True).train()
     model = model.to(plan.device, memory_format=torch.channels_last)
     former = former and former.to(plan.device, memory_format=torch.channels_last).requires_grad_(False)
-    learner = Learner(torch.nn.ModuleDict({"vae": model}), folder / "vae.pt", plan.vae_steps,
-                      lambda module: MuonAdamW(module, 1e-3, (0.9, 0.99)))
+    learner = Learner(
+        torch.nn.ModuleDict({"vae": model}), folder / "vae.pt", plan.vae_steps, lambda module: MuonAdamW(module, 1e-3, (0.9, 0.99))
+    )
     log = LossLog(folder / "vae_loss.txt")
     for step, share in progress(learner.done, plan.vae_steps, "vae"):
         real, body = _crops(renders, plan, 0, step, plan.batch)
@@ -238,10 +251,10 @@ def encode_all(vae, renders: Renders, folder: Path, plan: Plan) -> torch.Tensor:
         out = np.empty((len(renders), 1 + plan.mirrored, 4, side, side), np.float16)
         with torch.no_grad(), networks.autocast(plan.device):
             for n in tqdm(range(0, len(renders), 64), desc="latents", mininterval=10):
-                batch = renders.images[n:n + 64].to(plan.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+                batch = renders.images[n : n + 64].to(plan.device).permute(0, 3, 1, 2).float() / 127.5 - 1
                 for mirrored in range(out.shape[1]):
                     pictures = batch.flip(-1) if mirrored else batch
-                    out[n:n + 64, mirrored] = (vae.encode(pictures).latents * vae.config.scaling_factor).float().cpu()
+                    out[n : n + 64, mirrored] = (vae.encode(pictures).latents * vae.config.scaling_factor).float().cpu()
         np.save(path, out)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
@@ -286,15 +299,21 @@ def importance(depth: torch.Tensor) -> torch.Tensor:
     return 1 + (FOREGROUND_WEIGHT - 1) * F.max_pool2d(body_cells(depth), 3, 1, 1)
 
 
-def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan,
-                    former: torch.nn.ModuleDict | None = None) -> torch.nn.ModuleDict:
+def train_diffusion(
+    renders: Renders, latents: torch.Tensor, tokenizer, folder: Path, plan: Plan, former: torch.nn.ModuleDict | None = None
+) -> torch.nn.ModuleDict:
     """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages.
 
     They begin as the ``former`` ones if there are any.
     """
     torch.manual_seed(plan.seed)
-    models = former or torch.nn.ModuleDict({"text": networks.text_encoder(len(tokenizer), tokenizer.eos_token_id),
-                                            "unet": networks.unet(), "control": networks.controlnet()})
+    models = former or torch.nn.ModuleDict(
+        {
+            "text": networks.text_encoder(len(tokenizer), tokenizer.eos_token_id),
+            "unet": networks.unet(),
+            "control": networks.controlnet(),
+        }
+    )
     models = models.requires_grad_(True).train().to(plan.device, memory_format=torch.channels_last)
     checkpoint = folder / "diffusion.pt"
     if not former and not checkpoint.exists():
@@ -313,8 +332,9 @@ def train_diffusion(renders: Renders, latents: torch.Tensor, tokenizer, folder: 
     def predict(noisy: torch.Tensor, timestep: torch.Tensor, ids: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
         text = models["text"](ids).last_hidden_state
         down, middle = models["control"](noisy, timestep, text, depth.expand(-1, 3, -1, -1), return_dict=False)
-        return models["unet"](noisy, timestep, text, down_block_additional_residuals=down,
-                              mid_block_additional_residual=middle).sample
+        return models["unet"](
+            noisy, timestep, text, down_block_additional_residuals=down, mid_block_additional_residual=middle
+        ).sample
 
     model = torch.compile(predict, dynamic=False) if plan.compiled else predict
     log = LossLog(folder / "diffusion_loss.txt")

@@ -53,14 +53,18 @@ def batch_of(vectors: list[np.ndarray], mean: np.ndarray, std: np.ndarray) -> tu
     """Padded normalised vectors (N, 196, 263) and lengths (N,) of motions (F, 263)."""
     out = np.zeros((len(vectors), MAX_FRAMES, FEATURES), np.float32)
     for row, motion in zip(out, vectors, strict=True):
-        row[:len(motion)] = (motion - mean) / std
+        row[: len(motion)] = (motion - mean) / std
     return torch.from_numpy(out), torch.tensor([len(motion) for motion in vectors])
 
 
 def labels(moves: list[Move]) -> torch.Tensor:
     """(N, 3) indices of action, way and side; -100 where none is asked for."""
-    return torch.tensor([[ACTIONS.index(m.action), WAYS.index(m.direction) if m.direction else -100,
-                          SIDES.index(m.side) if m.side else -100] for m in moves])
+    return torch.tensor(
+        [
+            [ACTIONS.index(m.action), WAYS.index(m.direction) if m.direction else -100, SIDES.index(m.side) if m.side else -100]
+            for m in moves
+        ]
+    )
 
 
 def lessons(count: int, first_seed: int) -> tuple[list[np.ndarray], list[Move]]:
@@ -83,8 +87,11 @@ def train(count: int, steps: int, first_seed: int) -> Classifier:
         # a generated motion is not exact: neither may the lessons be
         noisy = seen[rows] + 0.15 * torch.randn_like(seen[rows])
         said = network(noisy, lengths[rows])
-        loss = sum(F.cross_entropy(logits, truth[rows, n], ignore_index=-100) for n, logits in enumerate(said)
-                   if (truth[rows, n] >= 0).any())
+        loss = sum(
+            F.cross_entropy(logits, truth[rows, n], ignore_index=-100)
+            for n, logits in enumerate(said)
+            if (truth[rows, n] >= 0).any()
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -60,14 +60,17 @@ def load(folder: Path, count: int, first_seed: int, workers: int) -> Motions:
         with Pool(workers) as pool:
             for some in tqdm(pool.imap(partial(_vectors, first_seed), chunks), total=len(chunks), desc="motions", mininterval=5):
                 for rows, texts in some:
-                    vectors[len(captions), :len(rows)], lengths[len(captions)] = rows, len(rows)
+                    vectors[len(captions), : len(rows)], lengths[len(captions)] = rows, len(rows)
                     captions.append(texts)
         mean, std = statistics(vectors[:4000], lengths[:4000])
         std[:ROOT_FEATURES] /= ROOT_EMPHASIS
         for name, array in (("vectors", vectors), ("lengths", lengths), ("Mean", mean), ("Std", std)):
             np.save(folder / f"{name}.npy", array)
         (folder / "captions.json").write_text(json.dumps(captions))
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "vectors" else None)
-              for name in ("vectors", "lengths", "Mean", "Std")}
-    return Motions(arrays["vectors"], arrays["lengths"], json.loads((folder / "captions.json").read_text()), arrays["Mean"],
-                   arrays["Std"])
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "vectors" else None)
+        for name in ("vectors", "lengths", "Mean", "Std")
+    }
+    return Motions(
+        arrays["vectors"], arrays["lengths"], json.loads((folder / "captions.json").read_text()), arrays["Mean"], arrays["Std"]
+    )

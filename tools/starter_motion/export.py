@@ -22,14 +22,33 @@ CARD = Path(__file__).resolve().parent / "card.md"
 def write(models: torch.nn.ModuleDict, tokenizer, motions: Motions, out: Path, steps: int) -> None:
     """Half-precision safetensors, ``args.json``, statistics, text encoder, card."""
     out.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().half().cpu().contiguous() for name, value in models["motion"].state_dict().items()
-             if not name.endswith(".pe")}
+    state = {
+        name: value.detach().half().cpu().contiguous()
+        for name, value in models["motion"].state_dict().items()
+        if not name.endswith(".pe")
+    }
     save_file(state, out / "model.safetensors")
-    (out / "args.json").write_text(json.dumps({
-        "arch": "trans_enc", "text_encoder_type": "clip", "mask_frames": SHAPE.mask_frames, "diffusion_steps": STEPS,
-        "latent_dim": SHAPE.latent, "ff_size": SHAPE.feedforward, "layers": SHAPE.layers, "num_heads": SHAPE.heads,
-        "text_width": SHAPE.text_width, "dataset": "humanml", "toe_height": TOE_HEIGHT,
-        "root_emphasis": ROOT_EMPHASIS, "guidance": GUIDANCE}, indent=1) + "\n")
+    (out / "args.json").write_text(
+        json.dumps(
+            {
+                "arch": "trans_enc",
+                "text_encoder_type": "clip",
+                "mask_frames": SHAPE.mask_frames,
+                "diffusion_steps": STEPS,
+                "latent_dim": SHAPE.latent,
+                "ff_size": SHAPE.feedforward,
+                "layers": SHAPE.layers,
+                "num_heads": SHAPE.heads,
+                "text_width": SHAPE.text_width,
+                "dataset": "humanml",
+                "toe_height": TOE_HEIGHT,
+                "root_emphasis": ROOT_EMPHASIS,
+                "guidance": GUIDANCE,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
     np.save(out / "Mean.npy", motions.mean)
     np.save(out / "Std.npy", motions.std)
     models["text"].half().save_pretrained(out / "text_encoder", safe_serialization=True)

@@ -42,10 +42,20 @@ class Plan:
 
 def text_encoder(vocabulary: int, end: int) -> CLIPTextModelWithProjection:
     """CLIP's text tower in small."""
-    return CLIPTextModelWithProjection(CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=TOKENS, projection_dim=SHAPE.text_width, bos_token_id=end - 1, eos_token_id=end,
-        pad_token_id=end))
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            projection_dim=SHAPE.text_width,
+            bos_token_id=end - 1,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
 
 
 def learn_tokenizer(motions: Motions, folder: Path) -> CLIPTokenizer:
@@ -65,12 +75,17 @@ def foot_paths(vectors: torch.Tensor) -> torch.Tensor:
 
     step = F.pad(vectors[:, :-1, 1:3], (0, 0, 1, 0))
     place = world(torch.stack([step[..., 0], torch.zeros_like(half), step[..., 1]], -1)).cumsum(1)
-    local = torch.stack([vectors[..., 4 + 3 * (joint - 1):7 + 3 * (joint - 1)] for joint in FEET], 2)
+    local = torch.stack([vectors[..., 4 + 3 * (joint - 1) : 7 + 3 * (joint - 1)] for joint in FEET], 2)
     return world(local) + place[:, :, None]
 
 
-def loss_of(predicted: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
-            ) -> torch.Tensor:
+def loss_of(
+    predicted: torch.Tensor,
+    clean: torch.Tensor,
+    mask: torch.Tensor,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+) -> torch.Tensor:
     """Values, their change from frame to frame, and the speed of the feet in the world, where feet stand above all."""
     weight = mask[..., None].float()
     values = ((predicted - clean).square() * weight).sum() / (weight.sum() * clean.shape[-1])
@@ -95,13 +110,21 @@ def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, plan: Plan) 
     torch.manual_seed(plan.seed)
     models = torch.nn.ModuleDict({"motion": MDM(SHAPE), "text": text_encoder(len(tokenizer), tokenizer.eos_token_id)})
     models.to(plan.device)
-    learner = Learner(models, folder / CHECKPOINT, plan.steps, lambda module: torch.optim.AdamW(
-        module.parameters(), plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True))
+    learner = Learner(
+        models,
+        folder / CHECKPOINT,
+        plan.steps,
+        lambda module: torch.optim.AdamW(module.parameters(), plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+    )
     mean, std, lengths = (torch.from_numpy(a).to(plan.device) for a in (motions.mean, motions.std, motions.lengths))
     vectors = torch.from_numpy(np.array(motions.vectors)).to(plan.device)
-    ids = torch.stack([torch.from_numpy(np.array(tokenizer(list(texts), padding="max_length", max_length=TOKENS,
-                                                           truncation=True).input_ids)) for texts in
-                       zip(*motions.captions, strict=True)], 1).to(plan.device)
+    ids = torch.stack(
+        [
+            torch.from_numpy(np.array(tokenizer(list(texts), padding="max_length", max_length=TOKENS, truncation=True).input_ids))
+            for texts in zip(*motions.captions, strict=True)
+        ],
+        1,
+    ).to(plan.device)
     alphas = torch.from_numpy(Schedule(STEPS).alpha_bars).float().to(plan.device)
     log, by_length = LossLog(folder / "motion_loss.txt"), lengths.argsort()
     models.train()
@@ -109,7 +132,7 @@ def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, plan: Plan) 
         g = torch.Generator(plan.device).manual_seed(plan.seed * 1_000_003 + step)
         rows = by_length[_window(len(vectors), plan.batch, g)]
         length = lengths[rows]
-        clean = (vectors[rows, :int(length.max())].float() - mean) / std
+        clean = (vectors[rows, : int(length.max())].float() - mean) / std
         mask = torch.arange(clean.shape[1], device=plan.device)[None] < length[:, None]
         clean = clean * mask[..., None]
         which = torch.randint(0, ids.shape[1], (plan.batch,), generator=g, device=plan.device)

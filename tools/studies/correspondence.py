@@ -31,8 +31,12 @@ BASE = Setting()
 
 
 def _arm(angle: float) -> tuple[tuple[str, tuple[float, float, float]], ...]:
-    return (("left_shoulder", (0.0, -angle * 0.3, angle)), ("left_elbow", (0.0, -angle * 0.5, 0.0)),
-            ("right_hip", (-angle * 0.4, 0.0, 0.0)), ("right_knee", (angle * 0.5, 0.0, 0.0)))
+    return (
+        ("left_shoulder", (0.0, -angle * 0.3, angle)),
+        ("left_elbow", (0.0, -angle * 0.5, 0.0)),
+        ("right_hip", (-angle * 0.4, 0.0, 0.0)),
+        ("right_knee", (angle * 0.5, 0.0, 0.0)),
+    )
 
 
 def cases() -> dict[str, list[tuple[float, Setting]]]:
@@ -62,11 +66,16 @@ def judge(places: np.ndarray, pixels: np.ndarray, true: tuple[np.ndarray, np.nda
     far = np.linalg.norm(places[row[found]] - true_at[found], axis=1)
     error = far[seen[found]]
     count = max(int(seen.sum()), 1)
-    return {"matched": len(error) / count, "within_1px": (error <= 1).sum() / count,
-            "within_0p75": (error <= 0.75).sum() / count, "wrong": (error > 1).sum() / count,
-            "leaks": float((far > LEAK).mean()) if len(far) else 0.0,
-            "median_px": float(np.median(error)) if len(error) else float("nan"),
-            "p95_px": float(np.percentile(error, 95)) if len(error) else float("nan"), "visible": int(seen.sum())}
+    return {
+        "matched": len(error) / count,
+        "within_1px": (error <= 1).sum() / count,
+        "within_0p75": (error <= 0.75).sum() / count,
+        "wrong": (error > 1).sum() / count,
+        "leaks": float((far > LEAK).mean()) if len(far) else 0.0,
+        "median_px": float(np.median(error)) if len(error) else float("nan"),
+        "p95_px": float(np.percentile(error, 95)) if len(error) else float("nan"),
+        "visible": int(seen.sum()),
+    }
 
 
 def _measure(method: str, passes: FramePasses, size: int, true: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
@@ -89,8 +98,13 @@ def rows(resolutions: tuple[int, ...], hungarian_most: int) -> Iterator[dict[str
                 true = (pixels, places, seen)
                 for method in ("surface", "hungarian"):
                     if method == "surface" or size <= hungarian_most:
-                        yield {"case": case, "amount": amount, "size": size, "method": method,
-                               **_measure(method, passes, size, true)}
+                        yield {
+                            "case": case,
+                            "amount": amount,
+                            "size": size,
+                            "method": method,
+                            **_measure(method, passes, size, true),
+                        }
 
 
 def speedup(size: int) -> float:
@@ -108,14 +122,22 @@ def speedup(size: int) -> float:
 
 def summary(table: list[dict]) -> dict[str, float]:
     """The figures of the benchmark: the worst case without a change of scale beyond two."""
-    def worst(method: str, size: int, key: str) -> float:
-        return float(min(r[key] for r in table if r["method"] == method and r["size"] == size
-                         and not (r["case"].startswith("scale") and r["amount"] > 2)))
 
-    return {"surface_within_1px_256": worst("surface", 256, "within_1px"),
-            "surface_within_0p75_64": worst("surface", 64, "within_0p75"),
-            "hungarian_within_1px_256": worst("hungarian", 256, "within_1px"),
-            "hungarian_within_0p75_64": worst("hungarian", 64, "within_0p75")}
+    def worst(method: str, size: int, key: str) -> float:
+        return float(
+            min(
+                r[key]
+                for r in table
+                if r["method"] == method and r["size"] == size and not (r["case"].startswith("scale") and r["amount"] > 2)
+            )
+        )
+
+    return {
+        "surface_within_1px_256": worst("surface", 256, "within_1px"),
+        "surface_within_0p75_64": worst("surface", 64, "within_0p75"),
+        "hungarian_within_1px_256": worst("hungarian", 256, "within_1px"),
+        "hungarian_within_0p75_64": worst("hungarian", 64, "within_0p75"),
+    }
 
 
 def _plot(table: list[dict], path: Path) -> None:
@@ -134,8 +156,15 @@ def _plot(table: list[dict], path: Path) -> None:
                 for size in RESOLUTIONS:
                     chosen = [r for r in table if (r["case"], r["method"], r["size"]) == (case, method, size)]
                     if chosen:
-                        axis.plot([r["amount"] for r in chosen], [r[key] for r in chosen], style, color=colours[size],
-                                  label=f"{method} {size}", linewidth=1.4, markersize=4)
+                        axis.plot(
+                            [r["amount"] for r in chosen],
+                            [r[key] for r in chosen],
+                            style,
+                            color=colours[size],
+                            label=f"{method} {size}",
+                            linewidth=1.4,
+                            markersize=4,
+                        )
             axis.set_ylabel(label if column == 0 else "")
             axis.set_xlabel(case)
             if line == 0:
@@ -159,9 +188,11 @@ def main() -> None:
     table = []
     for row in rows(args.resolutions, args.hungarian_most):
         table.append(row)
-        print("{case:34} {amount:6g} {size:4} {method:9} matched {matched:6.3f} within 1 px {within_1px:6.3f} "
-              "wrong {wrong:6.3f} leaks {leaks:6.3f} median {median_px:7.3f} p95 {p95_px:7.2f} {seconds:8.3f} s".format(**row),
-              flush=True)
+        print(
+            "{case:34} {amount:6g} {size:4} {method:9} matched {matched:6.3f} within 1 px {within_1px:6.3f} "
+            "wrong {wrong:6.3f} leaks {leaks:6.3f} median {median_px:7.3f} p95 {p95_px:7.2f} {seconds:8.3f} s".format(**row),
+            flush=True,
+        )
     rounded = [{k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in table]
     (args.out / "correspondence.json").write_text(json.dumps(rounded, indent=0))
     with (args.out / "correspondence.csv").open("w", newline="") as file:

@@ -123,8 +123,13 @@ def true_places(target: Picture, reference: Picture, size: int) -> tuple[np.ndar
     inside = ((spot >= 0) & (spot < size * FINE)).all(1)
     spot = np.clip(spot, 0, size * FINE - 1)
     # a surface seen at a slant is at other depths a little to the side
-    around = np.stack([fine.depth[np.clip(spot[:, 1] + dy, 0, size * FINE - 1), np.clip(spot[:, 0] + dx, 0, size * FINE - 1)]
-                       for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
+    around = np.stack(
+        [
+            fine.depth[np.clip(spot[:, 1] + dy, 0, size * FINE - 1), np.clip(spot[:, 0] + dx, 0, size * FINE - 1)]
+            for dy in (-1, 0, 1)
+            for dx in (-1, 0, 1)
+        ]
+    )
     nearest = fine.depth[spot[:, 1], spot[:, 0]]
     known = np.isfinite(around) & np.isfinite(nearest)
     spread = np.abs(np.subtract(around, nearest, where=known, out=np.zeros(around.shape)))

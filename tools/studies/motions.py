@@ -39,7 +39,7 @@ def penetration(joints: np.ndarray, floor: float = TOE_HEIGHT) -> float:
 
 def bone_deviation(joints: np.ndarray) -> float:
     """Largest standard deviation over time, in millimetres, of a bone's length."""
-    parents = np.array(SMPL_PARENTS[1:joints.shape[1]])
+    parents = np.array(SMPL_PARENTS[1 : joints.shape[1]])
     return float(np.linalg.norm(joints[:, 1:] - joints[:, parents], axis=-1).std(0).max() * 1000)
 
 
@@ -47,9 +47,12 @@ def figures_of(motion: Motion) -> dict[str, float]:
     """Skating share, jitter, penetration and bone constancy of a motion."""
     joints = np.asarray(motion.joints, float)
     floor = float(np.percentile(joints[..., 1].min(1), 2))
-    return {"skating_ratio": skating_ratio(joints - [0, floor - TOE_HEIGHT, 0], motion.fps),
-            "jitter_m_s3": jitter(joints, motion.fps), "penetration_mm": penetration(joints, floor),
-            "bone_deviation_mm": bone_deviation(joints)}
+    return {
+        "skating_ratio": skating_ratio(joints - [0, floor - TOE_HEIGHT, 0], motion.fps),
+        "jitter_m_s3": jitter(joints, motion.fps),
+        "penetration_mm": penetration(joints, floor),
+        "bone_deviation_mm": bone_deviation(joints),
+    }
 
 
 def sources(files: list[Path]) -> dict[str, Motion]:
@@ -70,7 +73,9 @@ def motion_shots(frames: int, files: list[Path]) -> tuple[list[Shot], dict[str, 
         timed = motion.resampled(HUMANML_FPS)
         local = retarget(timed, body.joints(body.v_template)).quaternions
         start = min(10, max(len(local) - frames, 0))
-        turns = Rotation.from_quat(local[start:start + frames].reshape(-1, 4), scalar_first=True).as_matrix().reshape(-1, 24, 3, 3)
+        turns = (
+            Rotation.from_quat(local[start : start + frames].reshape(-1, 4), scalar_first=True).as_matrix().reshape(-1, 24, 3, 3)
+        )
         # a motion may head anywhere; the camera sees each from the same side
         facing = turns[0, 0] @ [0.0, 0.0, 1.0]
         turn = Rotation.from_euler("y", -np.arctan2(facing[0], facing[2]) - np.radians(30))

@@ -20,7 +20,7 @@ def clip_points(name: str, frames: int, start: int = 0, step: int = 1) -> list[n
     """(V, 3) vertices of a bundled performance, body space, the pelvis's way over the ground left out."""
     body = mannequin()
     local = retarget(Motion(perform(CLIPS[name]()), 20.0, name), body.joints(body.v_template)).quaternions
-    chosen = local[start:start + frames * step:step]
+    chosen = local[start : start + frames * step : step]
     turns = Rotation.from_quat(chosen.reshape(-1, 4), scalar_first=True).as_matrix().reshape(*chosen.shape[:2], 3, 3)
     return [body.posed(pose, np.zeros(1), np.zeros(3)) for pose in turns]
 
@@ -41,6 +41,8 @@ def shot(name: str, clip: str, frames: int, *, orbit: float = 0.0, turn: float =
 
 def demo_shots(frames: int) -> list[Shot]:
     """A walk seen half from the side, a turn of the camera round a wave, and a dance."""
-    return [shot("walk", "a person walks forward", frames, turn=-30.0),
-            shot("orbit", "a person waves with the right hand", frames, orbit=50.0, turn=-25.0),
-            shot("dance", "a person dances", frames, turn=15.0, step=2)]
+    return [
+        shot("walk", "a person walks forward", frames, turn=-30.0),
+        shot("orbit", "a person waves with the right hand", frames, orbit=50.0, turn=-25.0),
+        shot("dance", "a person dances", frames, turn=15.0, step=2),
+    ]

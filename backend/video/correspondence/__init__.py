@@ -10,6 +10,16 @@ from .matches import Matches, shrink
 from .surface import SurfaceFrame, background_frames, match, reference_pixels, surface_frame, surface_frames, surface_matches
 
 __all__ = [
-    "Matches", "SurfaceFrame", "background_frames", "background_matches", "hungarian_matches", "hungarian_pair", "match",
-    "reference_pixels", "shrink", "surface_frame", "surface_frames", "surface_matches",
+    "Matches",
+    "SurfaceFrame",
+    "background_frames",
+    "background_matches",
+    "hungarian_matches",
+    "hungarian_pair",
+    "match",
+    "reference_pixels",
+    "shrink",
+    "surface_frame",
+    "surface_frames",
+    "surface_matches",
 ]

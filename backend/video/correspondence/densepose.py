@@ -36,8 +36,8 @@ def iuv_of(boxes: np.ndarray, results: list[tuple[np.ndarray, np.ndarray]], heig
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + w, width), min(top + h, height)
         if x1 <= x0 or y1 <= y0:
             continue
-        part = labels[y0 - top:y1 - top, x0 - left:x1 - left]
-        coordinates = np.clip(uv[:, y0 - top:y1 - top, x0 - left:x1 - left] * 255, 0, 255)
+        part = labels[y0 - top : y1 - top, x0 - left : x1 - left]
+        coordinates = np.clip(uv[:, y0 - top : y1 - top, x0 - left : x1 - left] * 255, 0, 255)
         window = out[y0:y1, x0:x1]
         free = (window[..., 0] == 0) & (part > 0)
         window[free] = np.concatenate([part[None], coordinates]).transpose(1, 2, 0).astype(np.uint8)[free]
@@ -56,8 +56,10 @@ def predictor(weights: Path, config: Path | None = None) -> Predictor:
         from detectron2.config import get_cfg
         from detectron2.engine import DefaultPredictor
     except ImportError as error:
-        raise ShotError("densepose", f"DensePose is not installed ({error}); install detectron2 and its DensePose project, or "
-                                     "use the rendered passes.") from error
+        raise ShotError(
+            "densepose",
+            f"DensePose is not installed ({error}); install detectron2 and its DensePose project, or use the rendered passes.",
+        ) from error
     file = config or Path(densepose.__file__).parents[1] / "configs" / CONFIG
     for path in (weights, file):
         if not path.exists():
@@ -71,6 +73,7 @@ def predictor(weights: Path, config: Path | None = None) -> Predictor:
 
 def from_detectron(detector: Callable[[np.ndarray], dict[str, Any]], extractor: Callable[[Any], Any]) -> Predictor:
     """A predictor from detectron2's ``DefaultPredictor`` and DensePose's ``DensePoseResultExtractor``."""
+
     def predict(image: np.ndarray) -> np.ndarray:
         instances = detector(image[..., ::-1])["instances"]
         results, boxes = extractor(instances)
@@ -88,8 +91,11 @@ def with_iuv(passes: FramePasses, images: np.ndarray) -> FramePasses:
     Raises ``ShotError`` when the images do not fit.
     """
     if images.shape != (*passes.mask.shape, 3) or images.dtype != np.uint8 or images[..., 0].max(initial=0) > PARTS:
-        raise ShotError("densepose", f"The IUV images are {images.dtype}{list(images.shape)}; expected "
-                                     f"uint8{[*passes.mask.shape, 3]} with parts 0 to {PARTS}.")
+        raise ShotError(
+            "densepose",
+            f"The IUV images are {images.dtype}{list(images.shape)}; expected "
+            f"uint8{[*passes.mask.shape, 3]} with parts 0 to {PARTS}.",
+        )
     return replace(passes, part=np.ascontiguousarray(images[..., 0]), uv=images[..., 1:].astype(np.float32) / 255)
 
 

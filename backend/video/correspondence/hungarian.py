@@ -39,8 +39,9 @@ def _features(pixels: np.ndarray, uv: np.ndarray, width: int) -> np.ndarray:
     return np.column_stack([uv[pixels] * UV_SCALE, local])
 
 
-def hungarian_pair(target_part: np.ndarray, target_uv: np.ndarray, reference_part: np.ndarray, reference_uv: np.ndarray,
-              width: int) -> tuple[np.ndarray, np.ndarray]:
+def hungarian_pair(
+    target_part: np.ndarray, target_uv: np.ndarray, reference_part: np.ndarray, reference_uv: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Within each part, the assignment of least total distance (arXiv 2312.07133, section 3).
 
     Parts are flat (P,) with 0 for the background, texture coordinates flat (P, 2) in [0, 1]; parts missing from either
@@ -51,8 +52,11 @@ def hungarian_pair(target_part: np.ndarray, target_uv: np.ndarray, reference_par
         here, there = np.flatnonzero(target_part == part), np.flatnonzero(reference_part == part)
         needed = len(here) * len(there) * CELL_BYTES
         if needed > free_memory() / 2:
-            raise ShotError("size", f"Part {part} covers {len(here)} and {len(there)} pixels; the Hungarian matching needs "
-                                    f"{needed / 1e9:.1f} GB for it. Lower the guidance resolution, or match by surface.")
+            raise ShotError(
+                "size",
+                f"Part {part} covers {len(here)} and {len(there)} pixels; the Hungarian matching needs "
+                f"{needed / 1e9:.1f} GB for it. Lower the guidance resolution, or match by surface.",
+            )
         a, b = _features(here, target_uv, width), _features(there, reference_uv, width)
         cost = np.sqrt(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0))
         rows, cols = linear_sum_assignment(cost)

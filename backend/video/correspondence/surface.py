@@ -135,8 +135,9 @@ def _sampled(target: SurfaceFrame, height: int, width: int) -> tuple[np.ndarray,
     for row in (np.ceil(y - 1), np.floor(y)):
         for col in (np.ceil(x - 1), np.floor(x)):
             distance = ((row + 0.5 - y) ** 2)[:, None] + (col + 0.5 - x) ** 2
-            here = target.row_of[(row.clip(0, target.height - 1).astype(int)[:, None] * target.width
-                                  + col.clip(0, target.width - 1).astype(int))]
+            here = target.row_of[
+                (row.clip(0, target.height - 1).astype(int)[:, None] * target.width + col.clip(0, target.width - 1).astype(int))
+            ]
             nearer = (here >= 0) & (distance < best - 1e-9)
             best[nearer], found[nearer] = distance[nearer], here[nearer]
     pixels = np.flatnonzero(found.ravel() >= 0)
@@ -209,8 +210,9 @@ def background_frames(passes: FramePasses) -> list[SurfaceFrame] | None:
     return [surface_frame(position, ids) for position, ids in zip(passes.position, still.astype(np.int64), strict=True)]
 
 
-def surface_matches(passes: FramePasses, height: int, width: int, reference: str,
-                    frames: list[SurfaceFrame] | None = None) -> Matches:
+def surface_matches(
+    passes: FramePasses, height: int, width: int, reference: str, frames: list[SurfaceFrame] | None = None
+) -> Matches:
     """Match every frame with its reference at (height, width); ``reference`` is ``first`` or else the previous frame.
 
     ``frames`` are the prepared frames, when there are some already.
