@@ -8,39 +8,22 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..shared import passes_folder
+from ..shared.arguments import add_settings, given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, request_from
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.folders import jobs_folder
 from ..shared.messages import FrameResult, Message
 from ..shared.shot import ShotError, check_passes, check_request
 from ..shared.version import VERSION
-
-if TYPE_CHECKING:
-    from .models.loading import LoadOptions
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto", help="auto is half precision on CUDA"
-    )
-    parser.add_argument("--compile", action="store_true", help="fuse the networks' operations; slow to begin, then quicker")
-    parser.add_argument(
-        "--offload",
-        choices=("auto", "on", "off"),
-        default="auto",
-        help="keep on the GPU only the part that works; auto does so when the model would fill it",
-    )
+from .models.options import LoadOptions
 
 
 def _options(args: argparse.Namespace) -> LoadOptions:
-    from .models.loading import LoadOptions
-
-    return LoadOptions(args.dtype, args.compile, args.offload)
+    return LoadOptions(**given_settings(args, LoadOptions))
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -140,17 +123,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="latentman", description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("serve", help="run the service the add-on talks to")
+    command = commands.add_parser("serve", help="run the service the add-on talks to", allow_abbrev=False)
     command.add_argument("--endpoint", default=DEFAULT_ENDPOINT, help="port 0 picks a free one")
     command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
     command.add_argument("--jobs", type=Path, help="folder of the job store")
-    _add_options(command)
+    add_settings(command, LoadOptions)
     command.set_defaults(run=serve)
-    command = commands.add_parser("generate", help="frames from a folder of saved passes")
+    command = commands.add_parser("generate", help="frames from a folder of saved passes", allow_abbrev=False)
     command.add_argument("passes", type=Path)
     add_shot_arguments(command)
     command.add_argument("--jobs", type=Path, help="folder of the job store")
-    _add_options(command)
+    add_settings(command, LoadOptions)
     command.set_defaults(run=generate)
     evaluation.add_commands(commands)
     exports.add_commands(commands)

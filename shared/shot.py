@@ -181,8 +181,8 @@ class Method(msgspec.Struct, frozen=True):
             "Matching",
             "How corresponding pixels are found for alignment and pixel guidance",
             choices=(
-                Choice("hungarian", "Hungarian", "The paper's, within each body part"),
                 Choice("surface", "Surface", "Exact, from the surface's rest positions"),
+                Choice("hungarian", "Hungarian", "The paper's, within each body part"),
             ),
         ),
     ] = "hungarian"
@@ -209,7 +209,10 @@ METHODS: dict[str, Method] = {
 class Text(msgspec.Struct, frozen=True):
     """What is said to the image model."""
 
-    prompt: Annotated[str, Setting("Prompt", "What the character and the place look like")]
+    prompt: Annotated[
+        str,
+        Setting("Prompt", "What the character and the place look like", example="a man in a red shirt and blue jeans, on a beach"),
+    ]
     negative_prompt: Annotated[str, Setting("Negative", "What should not be seen")] = ""
     background_prompt: Annotated[
         str,
