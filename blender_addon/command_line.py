@@ -9,24 +9,31 @@ import argparse
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bpy
 
 from ..shared import console, messages, motion_request, passes_folder, shot
+from ..shared.arguments import add_setting, add_settings, given_settings
 from ..shared.endpoint import free_port
 from ..shared.motion import MotionError
+from ..shared.scene_options import SceneOptions
+from ..shared.settings import SettingError, settings_of, with_settings
 from . import preferences
 from .generation import Generation
 from .making import MotionMaking
+from .motion.keyframes import KeyOptions
+from .motion.keying import Keying
 from .passes.render import PassRender
-from .passes.subjects import KINDS
 from .state import Session
 from .timing import frame_rate
 
 COMMAND = "latentman"
 START_SECONDS = 120.0
+SIDES = tuple(declared for declared in settings_of(shot.ShotRequest) if declared.name in ("width", "height"))
+ALPHA = next(declared for declared in settings_of(SceneOptions) if declared.name == "character_only")
 
 
 def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object | None:
@@ -82,8 +89,8 @@ def _generate(args: argparse.Namespace) -> int:
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        frames, fps = _frames(args, scene), frame_rate(scene)
-        width, height = args.size
+        options, fps = _scene_options(args), frame_rate(scene)
+        frames, (width, height) = _frames(options, scene), _sides(args)
         request = console.request_from(args, width, height, frames, fps)
         shot.check_request(request)
         console.check_writable(args.out)
@@ -97,9 +104,9 @@ def _generate(args: argparse.Namespace) -> int:
             args.out,
             folder_per_job=False,
             keep_passes=args.save_passes,
-            subjects=args.subjects.upper(),
+            subjects=options.subjects.upper(),
             keep_lent=True,
-            alpha=args.alpha,
+            alpha=options.character_only,
             on_message=out.show,
         )
         _finish(session, generation, interrupted)
@@ -120,9 +127,18 @@ def _generate(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-def _frames(args: argparse.Namespace, scene: bpy.types.Scene) -> tuple[int, ...]:
-    if args.frames:
-        return console.parse_frames(args.frames)
+def _scene_options(args: argparse.Namespace) -> SceneOptions:
+    return SceneOptions(**given_settings(args, SceneOptions))
+
+
+def _sides(args: argparse.Namespace) -> tuple[int, int]:
+    width, height = (getattr(args, side.name, side.default) for side in SIDES)
+    return width, height
+
+
+def _frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ...]:
+    if options.frames:
+        return console.parse_frames(options.frames)
     return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
 
 
@@ -131,17 +147,15 @@ def _passes(args: argparse.Namespace) -> int:
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        width, height = args.size
-        if not (8 <= width <= shot.MAX_SIDE and 8 <= height <= shot.MAX_SIDE):
-            raise shot.ShotError("size", f"{width}x{height} is out of range; sides go from 8 to {shot.MAX_SIDE}.")
+        options, (width, height) = _scene_options(args), _sides(args)
         console.check_writable(args.out)
         job = PassRender(
             bpy.context,
             find_character(scene, args.character),
-            _frames(args, scene),
+            _frames(options, scene),
             width,
             height,
-            subjects=args.subjects.upper(),
+            subjects=options.subjects.upper(),
             motion=args.motion,
             keep_lent=True,
         )
@@ -166,7 +180,7 @@ def _passes(args: argparse.Namespace) -> int:
 
 def _motion(args: argparse.Namespace) -> int:
     out, session, scene = console.Console(args.json), Session(), bpy.context.scene
-    request = console.motion_request_from(args, args.motion_model)
+    request = console.motion_request_from(args)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
@@ -184,7 +198,7 @@ def _motion(args: argparse.Namespace) -> int:
             session.client,
             scene.frame_start,
             frame_rate(scene),
-            scene.latentman.keying.options(),
+            KeyOptions.of(with_settings(scene.latentman.keying.keying(), given_settings(args, Keying))),
             on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
         )
         _finish(session, making, interrupted)
@@ -214,47 +228,53 @@ def _motion(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
+class _Size(argparse.Action):
+    """``--size 512x256`` is ``--width 512 --height 256``."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        sides = values.lower().split("x")
+        if len(sides) != len(SIDES):
+            raise argparse.ArgumentError(self, f"'{values}' is no size; write it like 256x256")
+        try:
+            for side, text in zip(SIDES, sides, strict=True):
+                setattr(namespace, side.name, side.from_text(text))
+        except SettingError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+
+
 def _scene_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--frames", help="like 1-24, 1-24:2 or 3,5,9; the scene's range when left out")
-    parser.add_argument("--size", type=_size, default=(256, 256), metavar="WxH")
+    add_settings(parser, SceneOptions, leave_out=(ALPHA.name,))
+    for side in SIDES:
+        add_setting(parser, side)
+    parser.add_argument("--size", action=_Size, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
     parser.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
-    parser.add_argument(
-        "--subjects",
-        choices=[kind.lower() for kind in KINDS],
-        default="character",
-        help="what is in the picture: the character, all rigged characters, or the whole scene",
-    )
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"'{text}' is no size; write it like 256x256")
-    return int(width), int(height)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     top = argparse.ArgumentParser(prog=COMMAND, description="LatentMan: consistent frames of an animated character.")
     commands = top.add_subparsers(dest="command", required=True)
-    generate = commands.add_parser("generate", help="render passes, generate frames, store them")
+    add_parser = partial(commands.add_parser, allow_abbrev=False)
+    generate = add_parser("generate", help="render passes, generate frames, store them")
     console.add_shot_arguments(generate)
     _scene_arguments(generate)
-    generate.add_argument("--alpha", action="store_true", help="cut the character out: frames with transparency")
+    add_setting(generate, ALPHA, aliases=("--alpha",))
     generate.add_argument("--endpoint", help="address of a running backend; one is started when left out")
     generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `backend generate`")
     generate.set_defaults(run=_generate)
-    passes = commands.add_parser("passes", help="render and store the passes only, for `backend generate` and other programs")
+    passes = add_parser("passes", help="render and store the passes only, for `backend generate` and other programs")
     _scene_arguments(passes)
     passes.add_argument("--out", type=Path, required=True, help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
     passes.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     passes.set_defaults(run=_passes)
-    motion = commands.add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
+    motion = add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
     console.add_motion_arguments(motion)
+    add_settings(motion, Keying, default="the file's own")
     motion.add_argument("--out", type=Path, help="an .npz with the motion's HumanML3D vectors, to import or to keep")
     motion.add_argument("--save", type=Path, metavar="BLEND", help="a copy of this file with the motions keyed on the character")
-    motion.add_argument("--motion-model", default="starter", help="starter, or the folder of an MDM checkpoint")
     motion.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
     motion.add_argument("--endpoint", help="address of a running backend; one is started when left out")
     motion.add_argument("--json", action="store_true", help="one JSON object a line on standard output")

@@ -10,6 +10,7 @@ from . import properties
 from .character.build import character_meshes
 from .operators.generate import PREVIEW_IMAGE
 from .state import session
+from .technique_properties import HERE
 
 CHARACTERS_A_LINE = 7.5
 
@@ -154,7 +155,7 @@ class MotionSettingsPanel(_Box):
         settings = properties.of(context)
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("model", "guidance_scale"):
+        for name in ("model", "guidance_scale", "steps"):
             column.prop(settings.motion, name)
         row = self.layout.row(align=True)
         row.prop(settings, "clip", text="")
@@ -264,6 +265,29 @@ class AdvancedPanel(_Box):
             column.prop(settings, name)
 
 
+class TechniquesPanel(_Box):
+    """What the preset is composed of, and what of it is changed."""
+
+    bl_idname = "LATENTMAN_PT_techniques"
+    bl_label = "Techniques"
+    bl_parent_id = "LATENTMAN_PT_advanced"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        """Every technique: as the preset has it, set here, or off."""
+        settings = properties.of(context)
+        for technique in settings.techniques.all():
+            column = self.layout.column(align=True)
+            row = column.split(factor=0.45, align=True)
+            row.label(text=technique.label, icon="CHECKMARK" if settings.uses(technique.name) else "BLANK1")
+            row.prop(technique.group, "use", text="")
+            if technique.group.use == HERE:
+                column.use_property_split, column.use_property_decorate = True, False
+                for name in technique.settings:
+                    column.prop(technique.group, name)
+        self.layout.prop(settings.techniques, "plugins")
+
+
 class GeneratePanel(_Box):
     """Make it."""
 
@@ -337,6 +361,7 @@ CLASSES = (
     EditMotionPanel,
     LookPanel,
     AdvancedPanel,
+    TechniquesPanel,
     GeneratePanel,
     ResultPanel,
 )

@@ -58,9 +58,7 @@ def request_from(
     """The request that the arguments describe. Raises ``ShotError`` for a folder without a look."""
     given = given_settings(args, ShotRequest, leave_out=FROM_SCENE)
     request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
-    return msgspec.structs.replace(
-        request, method=method_from(args, request.preset), manifest=manifest, look=job_of(args.look)
-    )
+    return msgspec.structs.replace(request, method=method_from(args, request.preset), manifest=manifest, look=job_of(args.look))
 
 
 def job_of(look: str) -> str:

@@ -89,8 +89,7 @@ class Declared:
         if declared.choices:
             known = [choice.value for choice in declared.choices]
             if value not in known:
-                named = ", ".join(filter(None, known))
-                raise SettingError(self.name, f"The {self.words} '{value}' is unknown; use one of {named}.")
+                raise SettingError(self.name, f"The {self.words} '{value}' is unknown; use one of {self.range_text()}.")
         elif self.kind in (int, float):
             number = not isinstance(value, bool) and isinstance(value, int if self.kind is int else (int, float))
             # a whole number may be too large to become a float
@@ -116,19 +115,19 @@ class Declared:
         self.check(value)
         return value
 
-    def range_text(self) -> str:
-        """``0 to 1000``, ``at least 8`` or the like; for texts and switches what they may be, empty where that is anything."""
+    def range_text(self, *, unit: bool = True) -> str:
+        """``0 to 4096 px``, ``at least 8`` or the like for numbers, the values for choices; empty where anything goes."""
         if self.setting.choices:
-            return ", ".join(choice.value or '""' for choice in self.setting.choices)
+            return ", ".join(filter(None, (choice.value for choice in self.setting.choices)))
         if self.kind not in (int, float):
             return ""
         low, high = self.setting.ge, self.setting.le
-        unit = f" {self.setting.unit}" if self.setting.unit else ""
+        behind = f" {self.setting.unit}" if unit and self.setting.unit else ""
         if low is not None and high is not None:
-            return f"{_number(low)} to {_number(high)}{unit}"
+            return f"{_number(low)} to {_number(high)}{behind}"
         if low is not None:
-            return f"at least {_number(low)}{unit}"
-        return f"at most {_number(high)}{unit}" if high is not None else "any number"
+            return f"at least {_number(low)}{behind}"
+        return f"at most {_number(high)}{behind}" if high is not None else "any number"
 
     def value_text(self, value: Any) -> str:
         """A value as people write it: on or off for switches, the label of a choice without a name."""

@@ -22,7 +22,7 @@ from diffusers import (
 )
 
 from ...shared.shot import ShotError
-from .options import LoadOptions
+from .options import LoadOptions as LoadOptions
 from .registry import ModelSource, find
 
 

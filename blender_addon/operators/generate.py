@@ -56,7 +56,7 @@ def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], previ
             session.client,
             folder,
             folder_per_job=True,
-            subjects=settings.subjects,
+            subjects=settings.subjects.upper(),
             range_frames=settings.frames(scene),
             alpha=settings.character_only,
             quick=preview,
