@@ -5,14 +5,43 @@ from __future__ import annotations
 import textwrap
 
 import bpy
+import msgspec
 
+from ..shared.motion_request import MotionRequest
+from ..shared.settings import settings_of
+from ..shared.shot import ShotRequest
 from . import properties
 from .character.build import character_meshes
+from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
 from .state import session
 from .technique_properties import HERE
 
 CHARACTERS_A_LINE = 7.5
+#: the order of what is shown; declared settings that are not named here follow behind
+LOOK = ("prompt", "negative_prompt", "seed", "model", "preset")
+ADVANCED = (
+    "steps",
+    "guidance_scale",
+    "control_scale",
+    "scheduler",
+    "matching",
+    "background_prompt",
+    "keep_background",
+    "character_only",
+    "width",
+    "height",
+    "output",
+)
+MOTION = ("text", "seconds", "seed", "variants")
+MOTION_MODEL = ("model", "guidance_scale", "steps")
+KEYING = ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate")
+FEET = ("plant_speed", "plant_height")
+
+
+def others(struct: type[msgspec.Struct], *shown: str) -> list[str]:
+    """The settings of a struct that have no place of their own in the panel."""
+    return [declared.name for declared in settings_of(struct) if declared.name not in shown]
 
 
 def sentence(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "INFO") -> None:
@@ -155,7 +184,7 @@ class MotionSettingsPanel(_Box):
         settings = properties.of(context)
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("model", "guidance_scale", "steps"):
+        for name in (*MOTION_MODEL, *others(MotionRequest, *MOTION, *MOTION_MODEL)):
             column.prop(settings.motion, name)
         row = self.layout.row(align=True)
         row.prop(settings, "clip", text="")
@@ -175,7 +204,7 @@ class KeyingPanel(_Box):
         keying = properties.of(context).keying
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate"):
+        for name in (*KEYING, *others(Keying, *KEYING, *FEET)):
             column.prop(keying, name)
 
 
@@ -202,8 +231,8 @@ class EditMotionPanel(_Box):
         ):
             grid.operator(f"latentman.{name}", icon=icon)
         row = layout.row(align=True)
-        row.prop(settings.keying, "plant_speed")
-        row.prop(settings.keying, "plant_height")
+        for name in FEET:
+            row.prop(settings.keying, name)
         layout.operator("latentman.find_plants", icon="VIEWZOOM")
         for n, plant in enumerate(settings.plants):
             row = layout.row(align=True)
@@ -232,7 +261,7 @@ class LookPanel(_Box):
         self.layout.prop(settings, "negative_prompt", text="", placeholder="what should not be seen", icon="X")
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("seed", "model", "preset"):
+        for name in LOOK[2:]:
             column.prop(settings, name)
 
 
@@ -249,19 +278,7 @@ class AdvancedPanel(_Box):
         settings = properties.of(context)
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in (
-            "steps",
-            "guidance_scale",
-            "control_scale",
-            "scheduler",
-            "matching",
-            "background_prompt",
-            "keep_background",
-            "character_only",
-            "width",
-            "height",
-            "output",
-        ):
+        for name in (*ADVANCED, *others(ShotRequest, *LOOK, *ADVANCED, *properties.FROM_SCENE)):
             column.prop(settings, name)
 
 

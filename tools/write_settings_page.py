@@ -34,8 +34,11 @@ page again ([CONTRIBUTING.md](../CONTRIBUTING.md) says how to add a setting). A 
 
 @dataclass(frozen=True)
 class Group:
-    """One table with a sentence or two above it. ``option`` gives a setting's argument; ``only`` are the settings to show, all when empty; ``not_in_panel`` those
-    that the panel has not, or has in another form."""
+    """One table with a sentence or two above it.
+
+    ``option`` gives a setting's argument; ``only`` are the settings to show, all when empty; ``not_in_panel`` those that the panel
+    has not, or has in another form.
+    """
 
     title: str
     introduction: str
@@ -73,8 +76,8 @@ def groups() -> list[Group]:
         ),
         Group(
             "Technique: what all frames have in common",
-            "As the preset has it, unless it is set: by an argument, or in the panel under *Advanced*, *Techniques*. The defaults here "
-            "and in the tables of the techniques are those of a technique that the preset does without.",
+            "As the preset has it, unless it is set: by an argument, or in the panel under *Advanced*, *Techniques*. The "
+            "defaults here and in the tables of the techniques are those of a technique that the preset does without.",
             Method,
         ),
         *(_technique(name, part) for name, part in parts_of(Method).items()),
@@ -86,8 +89,8 @@ def groups() -> list[Group]:
         ),
         Group(
             "How motions become keyframes",
-            "For Blender's `motion`, where the file's own settings hold unless others are given; in the box *Motion*, *Keyframes* and "
-            "*Edit and Feet*.",
+            "For Blender's `motion`, where the file's own settings hold unless others are given; in the box *Motion*, *Keyframes* "
+            "and *Edit and Feet*.",
             Keying,
         ),
         Group(

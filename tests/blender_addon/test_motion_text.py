@@ -172,7 +172,7 @@ def test_the_command_line_writes_vectors_and_a_keyed_copy(character, tmp_path):
     bpy.ops.wm.open_mainfile(filepath=str(copy))
     assert {a.name for a in bpy.data.actions if "latentman_text" in a} == {"a person bows (1)", "a person bows (2)"}
     bad = run("a person bows", "--seconds", "60", "--out", str(out))
-    assert bad.returncode == 2 and "choose 0.5 to 40" in bad.stdout
+    assert bad.returncode == 2 and "choose 0.5 to 40" in bad.stderr
     assert run("a person bows").returncode == 2
 
 
