@@ -70,7 +70,8 @@ def groups() -> list[Group]:
         Group("Preset and size", SHOT + " Saved passes bring their own size.", ShotRequest, only=("preset", "width", "height")),
         Group(
             "What of the scene is shown",
-            "For Blender's `generate` and `passes`; in the boxes *Look* and *Generate*, which has the frames as a range.",
+            "For Blender's `generate` and, but for `character_only`, `passes`; in the boxes *Look* and *Generate*, which has the "
+            "frames as a range.",
             SceneOptions,
             not_in_panel=("frames",),
         ),
