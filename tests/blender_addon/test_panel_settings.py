@@ -326,7 +326,7 @@ def test_every_setting_is_drawn(settings, character):
     context = SimpleNamespace(
         scene=bpy.context.scene,
         region=SimpleNamespace(width=300),
-        preferences=bpy.context.preferences,
+        preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
     )
     for panel in panels.CLASSES:
         if panel not in (panels.BackendPanel, panels.RigPanel, panels.ResultPanel):
