@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -58,8 +59,7 @@ class BackendProcess:
             if line.startswith(b"{"):
                 self._lines.put(line)
             else:
-                with suppress(OSError, ValueError):
-                    self._output.write(line)
+                logger.debug("Backend %s printed %r", self.pid, line)
 
     def _watch(self) -> None:
         """Keep its log from growing without end, and write down how it ended."""
@@ -74,6 +74,15 @@ class BackendProcess:
             logger.info("Backend %s was stopped and ended with code %s", self.pid, code)
         else:
             logger.error("Backend %s ended by itself with code %s; its output is in %s", self.pid, code, self.log)
+            self._note_end(code)
+
+    def _note_end(self, code: int) -> None:
+        """Let its output end with how it ended and where its own log is: a killed process says nothing itself."""
+        own = [path.name for path in self.log.parent.glob(f"{logs.BACKEND}-*-{self.pid}.log")]
+        text = f"Backend {self.pid} ended with code {code}; its own log: {', '.join(own) or 'none'}"
+        record = logging.LogRecord(logger.name, logging.INFO, __file__, 0, text, None, None)
+        with suppress(OSError, ValueError):
+            self._output.write((logs.LineFormatter().format(record) + "\n").encode())
 
     def poll_endpoint(self) -> str | None:
         """The address it listens on, once it does."""

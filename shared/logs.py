@@ -227,5 +227,5 @@ def read_tail(path: Path, lines: int, most_bytes: int = 1 << 16) -> str:
         if data.count(b"\n") >= lines:
             break
     # a progress bar overwrites its line: what counts is what stood there last
-    text = data.decode("utf-8", "replace").replace("\0", "").replace("\r\n", "\n")
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")[-lines - 1 :]).strip("\n")
+    text = data.decode("utf-8", "replace").replace("\0", "").replace("\r\n", "\n").strip("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")[-lines:])
