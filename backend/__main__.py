@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 
-from ..shared import passes_folder
+from ..shared import logs, passes_folder
 from ..shared.arguments import add_settings, given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, request_from
 from ..shared.endpoint import DEFAULT_ENDPOINT
@@ -19,7 +19,11 @@ from ..shared.folders import jobs_folder
 from ..shared.messages import FrameResult, Message
 from ..shared.shot import ShotError, check_passes, check_request
 from ..shared.version import VERSION
+from .logs import keep_log, quieten_libraries
+from .missing import explain_missing
 from .models.options import LoadOptions
+
+logger = logs.get_logger(__package__)
 
 
 def _options(args: argparse.Namespace) -> LoadOptions:
@@ -46,8 +50,10 @@ def serve(args: argparse.Namespace) -> int:
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
+    logger.info("Listening at %s; jobs in %s; %s", server.endpoint, args.jobs or jobs_folder(), _options(args))
     print(json.dumps({"event": "listening", "endpoint": server.endpoint, "version": VERSION}), flush=True)
     server.serve()
+    logger.info("Stopped as it was asked to")
     return 0
 
 
@@ -94,27 +100,9 @@ def models(_: argparse.Namespace) -> int:
     return 0
 
 
-def doctor(_: argparse.Namespace) -> int:
-    """Say what this environment can do; 1 when the starter model cannot be loaded."""
-    import diffusers
-    import torch
-    import zmq
-
-    from .models.loading import best_device, load
-
-    print(f"latentman {VERSION}, torch {torch.__version__}, diffusers {diffusers.__version__}, zmq {zmq.__version__}")
-    print(f"device: {best_device()}")
-    try:
-        model = load("starter", torch.device("cpu"))
-    except ShotError as error:
-        print(error)
-        return 1
-    print(f"starter model: loads; sizes in multiples of {model.size_multiple}")
-    return 0
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    from . import doctor
     from .exports import command as exports
     from .jobs import command as jobs
     from .metrics import command as evaluation
@@ -128,22 +116,37 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
     command.add_argument("--jobs", type=Path, help="folder of the job store")
     add_settings(command, LoadOptions)
-    command.set_defaults(run=serve)
+    command.set_defaults(run=serve, uses_models=True)
     command = commands.add_parser("generate", help="frames from a folder of saved passes", allow_abbrev=False)
     command.add_argument("passes", type=Path)
     add_shot_arguments(command)
     command.add_argument("--jobs", type=Path, help="folder of the job store")
     add_settings(command, LoadOptions)
-    command.set_defaults(run=generate)
+    command.set_defaults(run=generate, uses_models=True)
     evaluation.add_commands(commands)
     exports.add_commands(commands)
     motions.add_commands(commands)
     jobs.add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
-    commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
-    args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
-    return int(args.run(args))
+    doctor.add_commands(commands)
+    return _run(parser.parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a command. What ends it unexpectedly goes to the log and the standard error; a package that is missing is a sentence."""
+    uses_models = getattr(args, "uses_models", False)
+    with keep_log(args.command) if uses_models else nullcontext():
+        try:
+            if uses_models:
+                quieten_libraries()
+            return int(args.run(args))
+        except Exception as error:
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing and not missing.startswith("latentman"):
+                print(explain_missing(missing), file=sys.stderr)
+                return 2
+            logger.critical("latentman %s ended unexpectedly", args.command, exc_info=True)
+            return 1
 
 
 if __name__ == "__main__":

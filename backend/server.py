@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from ..shared import keys
+from ..shared import keys, logs
 from ..shared.endpoint import is_loopback
 from ..shared.messages import (
     Accepted,
@@ -45,6 +44,7 @@ from .jobs.store import JobStore
 from .models.loading import LoadOptions, best_device
 from .models.registry import PRESETS
 
+logger = logs.get_logger(__name__)
 RELAY = "inproc://job-messages"
 
 
@@ -236,6 +236,6 @@ class Server:
             try:
                 ticket.work(emit, ticket.stop.is_set)
             except Exception as error:  # the service outlives any job
-                traceback.print_exc()
+                logger.exception("The work %s failed", ticket.name)
                 emit(Failed(job=ticket.name, code="internal", message=f"The generation failed unexpectedly: {error}"), None)
         relay.close()

@@ -77,6 +77,9 @@ class BackendPanel(_Box):
             row.operator("latentman.connect_backend", text="", icon="LINKED")
         if session.error:
             sentence(self.layout, context, session.error, "ERROR")
+        row = self.layout.row(align=True)
+        row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
+        row.operator("latentman.open_log_folder", text="", icon="FILE_FOLDER")
 
 
 class CharacterPanel(_Box):

@@ -38,6 +38,9 @@ class LatentManPreferences(bpy.types.AddonPreferences):
         except EndpointError as error:
             self.layout.label(text=str(error), icon="ERROR")
         self.layout.prop(self, "smpl")
+        row = self.layout.row(align=True)
+        row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
+        row.operator("latentman.open_log_folder", icon="FILE_FOLDER")
 
 
 def of(context: bpy.types.Context) -> LatentManPreferences | None:

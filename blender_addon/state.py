@@ -80,6 +80,8 @@ class Session:
             while self.generation.busy and time.perf_counter() < end:
                 self.generation.step()
             if self.generation.done:
+                if self.generation.connection_lost:
+                    self.generation.error = self._why_lost(self.generation.error)
                 self.error = self.generation.error
                 if self.generation.connection_lost:
                     self.stop()
@@ -102,12 +104,16 @@ class Session:
             self.stop()
             self._redraw()
 
+    def _why_lost(self, reason: str) -> str:
+        """Why the connection broke: of a process that was started here more is known than that it is silent."""
+        return self.process.failure() if self.process and self.process.has_ended() else reason
+
     def _drain(self) -> None:
         assert self.client is not None
         while self.client and not self.client.events.empty():
             event = self.client.events.get()
             if isinstance(event, ConnectionLost):
-                self.error = event.reason
+                self.error = self._why_lost(event.reason)
                 self.stop()
             elif isinstance(event.message, messages.Welcome):
                 self._welcome(event.message)

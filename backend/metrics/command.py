@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from ...shared import passes_folder
 from ...shared.arguments import add_setting, given_settings
@@ -146,6 +145,8 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Measure finished frames against their passes; 2 when the input is wrong."""
+    from PIL import Image
+
     from .consistency import consistency
 
     try:
@@ -193,7 +194,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
     command.add_argument("--out", type=Path, default=Path("build") / "evaluation", help="runs and report")
     command.add_argument("--json", type=Path, help="file for the mean figures of every variant")
-    command.set_defaults(run=evaluate)
+    command.set_defaults(run=evaluate, uses_models=True)
     command = commands.add_parser("measure", help="measure the consistency of finished frames")
     command.add_argument("passes", type=Path)
     command.add_argument("frames", type=Path)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import bpy
 
 from ...shared.endpoint import EndpointError
+from ...shared.folders import log_folder
 from .. import preferences
+from ..diagnostics import write_diagnostics
 from ..state import session
+
+DIAGNOSTICS = "diagnostics.txt"
 
 
 class StartBackend(bpy.types.Operator):
@@ -75,4 +81,51 @@ class StopBackend(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (StartBackend, ConnectBackend, StopBackend)
+class CopyDiagnostics(bpy.types.Operator):
+    """Copy what a bug report needs: versions, backend, preferences, last lines of the logs; no prompts, no user name"""
+
+    bl_idname = "latentman.copy_diagnostics"
+    bl_label = "Copy Diagnostics"
+
+    def execute(self, context):
+        """Copy the text; where there is no clipboard, write it beside the logs."""
+        text = write_diagnostics(context)
+        manager = context.window_manager
+        # Blender in the background has none, and some desktops lose what is put there
+        if not bpy.app.background:
+            manager.clipboard = text
+            if manager.clipboard.replace("\r\n", "\n").strip() == text.strip():
+                self.report({"INFO"}, "The diagnostics are in the clipboard; paste them into the bug report.")
+                return {"FINISHED"}
+        path = log_folder() / DIAGNOSTICS
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            self.report({"ERROR"}, f"There is no clipboard, and {path} cannot be written ({error.strerror}).")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"There is no clipboard; the diagnostics are in {path}")
+        return {"FINISHED"}
+
+
+class OpenLogFolder(bpy.types.Operator):
+    """Show the folder with the logs of Blender's side and of the backend"""
+
+    bl_idname = "latentman.open_log_folder"
+    bl_label = "Open Log Folder"
+
+    def execute(self, context):
+        """Open it in the system's file browser."""
+        folder = log_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.report({"ERROR"}, f"The log folder {folder} cannot be made ({error.strerror}).")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"The logs are in {folder}")
+        if not bpy.app.background:
+            bpy.ops.wm.path_open(filepath=os.fspath(folder))
+        return {"FINISHED"}
+
+
+CLASSES = (StartBackend, ConnectBackend, StopBackend, CopyDiagnostics, OpenLogFolder)
