@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 
 setup(
+    # named, so that this file, which lies in the package's folder, stays out of what is installed
+    script_name="setup.py",
     # the manifest, which Blender reads as it is, is the one place for the version
     version=tomllib.loads((ROOT / "blender_manifest.toml").read_text(encoding="utf-8"))["version"],
     package_dir={"latentman": "."},
