@@ -1,9 +1,14 @@
 """The repository's root is the package ``latentman``; everything else about it stands in ``pyproject.toml``."""
 
-import tomllib
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+try:
+    import tomllib
+except ModuleNotFoundError:
+    sys.exit(f"LatentMan needs Python 3.11 to 3.14; this is {sys.version.split()[0]}. Install it with another Python.")
 
 ROOT = Path(__file__).resolve().parent
 

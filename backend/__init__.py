@@ -6,11 +6,17 @@ that needs torch lives here. ``LatentManPipeline`` and ``LatentManXLPipeline`` a
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 __all__ = ["LatentManPipeline", "LatentManXLPipeline"]
 
-MISSING = "{module} is not installed in this Python; install the backend's packages: pip install 'latentman[backend]'"
+
+def say_missing(error: ModuleNotFoundError) -> str:
+    """One sentence about a library that is not there."""
+    return (
+        f"{error.name} is not installed in {sys.executable}; install the backend's packages there: pip install 'latentman[backend]'"
+    )
 
 
 def __getattr__(name: str) -> Any:
@@ -20,5 +26,5 @@ def __getattr__(name: str) -> Any:
     try:
         from . import latentman_pipeline
     except ModuleNotFoundError as error:
-        raise ImportError(MISSING.format(module=error.name)) from error
+        raise ImportError(say_missing(error)) from error
     return getattr(latentman_pipeline, name)

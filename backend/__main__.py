@@ -19,6 +19,7 @@ from ..shared.folders import jobs_folder
 from ..shared.messages import FrameResult, Message
 from ..shared.shot import ShotError, check_passes, check_request
 from ..shared.version import VERSION
+from . import say_missing
 
 if TYPE_CHECKING:
     from .models.loading import LoadOptions
@@ -160,7 +161,13 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
-    return int(args.run(args))
+    try:
+        return int(args.run(args))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("latentman"):
+            raise
+        print(say_missing(error), file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -178,8 +178,8 @@ def _made(path: Path, data: dict[str, Any]) -> MotionFile:
                 f"{text} ({n})" if len(vectors) > 1 else text,
                 len(row),
                 rate,
-                lambda row=row: Decoded(layouts.humanml_vectors(row), rate),
-            )  # type: ignore[misc]
+                lambda row=row: Decoded(layouts.humanml_vectors(row), rate),  # type: ignore[misc]
+            )
             for n, row in enumerate(vectors, 1)
         ),
     )
