@@ -6,17 +6,11 @@ that needs torch lives here. ``LatentManPipeline`` and ``LatentManXLPipeline`` a
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
+from .missing import explain_missing
+
 __all__ = ["LatentManPipeline", "LatentManXLPipeline"]
-
-
-def say_missing(error: ModuleNotFoundError) -> str:
-    """One sentence about a library that is not there."""
-    return (
-        f"{error.name} is not installed in {sys.executable}; install the backend's packages there: pip install 'latentman[backend]'"
-    )
 
 
 def __getattr__(name: str) -> Any:
@@ -26,5 +20,5 @@ def __getattr__(name: str) -> Any:
     try:
         from . import latentman_pipeline
     except ModuleNotFoundError as error:
-        raise ImportError(say_missing(error)) from error
+        raise ImportError(explain_missing(error.name or "")) from error
     return getattr(latentman_pipeline, name)

@@ -19,7 +19,7 @@ from ..shared.folders import jobs_folder
 from ..shared.messages import FrameResult, Message
 from ..shared.shot import ShotError, check_passes, check_request
 from ..shared.version import VERSION
-from . import say_missing
+from .missing import explain_missing
 
 if TYPE_CHECKING:
     from .models.loading import LoadOptions
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("latentman"):
             raise
-        print(say_missing(error), file=sys.stderr)
+        print(explain_missing(error.name), file=sys.stderr)
         return 2
 
 

@@ -74,6 +74,19 @@ def test_a_copy_serves(copy, tmp_path):
         process.stdout.close()
 
 
+def test_a_python_without_the_packages_is_told_in_a_sentence(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-S", str(LAUNCHER), "serve"],
+        env=clean_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 2 and len(found.stderr.splitlines()) == 1, found.stderr
+    assert found.stderr.startswith(sys.executable) and "is not installed in this Python; install" in found.stderr
+
+
 def test_an_old_python_can_read_it():
     ast.parse(LAUNCHER.read_text(encoding="utf-8"), feature_version=(3, 6))
     # what it imports before it has looked at the version is in every Python's library
