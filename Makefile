@@ -9,7 +9,9 @@ RUN := $(VENV)/bin/python
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist loadfile
 # the files with the fastest tests, for make check
-QUICK := $(addprefix tests/,shared backend/test_launch.py)
+QUICK := tests/shared \
+	$(patsubst %,tests/backend/test_%.py,correspondence exports jobs launch method video) \
+	$(patsubst %,tests/blender_addon/test_%.py,body_files character motion motion_edit motion_files operators passes rigs)
 
 .PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench extension lint clean
 

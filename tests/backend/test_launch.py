@@ -74,6 +74,28 @@ def test_a_copy_serves(copy, tmp_path):
         process.stdout.close()
 
 
+def test_a_clone_has_the_suites_from_any_folder(copy, tmp_path):
+    pytest.importorskip("torch")
+    for launched, said in ((LAUNCHER, "tools.studies.words"), (copy / "backend" / "launch.py", "ShotError")):
+        # not run, so that no suite's shots are made
+        program = (
+            f"import runpy; runpy.run_path({str(launched)!r})['load_package']()\n"
+            "from latentman.backend.metrics import command\n"
+            "try: print(command._studies('words').__name__)\n"
+            "except command.ShotError as error: print(type(error).__name__, error)\n"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=clean_environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert found.stdout.startswith(said), found.stdout + found.stderr
+
+
 def test_a_python_without_the_packages_is_told_in_a_sentence(tmp_path):
     found = subprocess.run(
         [sys.executable, "-S", str(LAUNCHER), "serve"],
