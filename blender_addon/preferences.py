@@ -22,7 +22,7 @@ class LatentManPreferences(bpy.types.AddonPreferences):
     python: StringProperty(
         name="Backend Python",
         subtype="FILE_PATH",
-        description="A Python that has the packages of requirements.txt; empty tries LATENTMAN_PYTHON",
+        description="A Python that has the backend's packages (pip install 'latentman[backend]'); empty tries LATENTMAN_PYTHON",
     )
     endpoint: StringProperty(name="Address", default=DEFAULT_ENDPOINT, description="Where the backend listens, as host:port")
     smpl: StringProperty(

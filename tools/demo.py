@@ -34,6 +34,7 @@ from latentman.blender_addon.sequencer import add_image_strip
 from latentman.blender_addon.state import Session
 from latentman.shared import passes_folder
 from latentman.shared.console import Console
+from latentman.shared.endpoint import DEFAULT_HOST, free_port
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.shot import FramePasses, make_request
 
@@ -190,7 +191,7 @@ def _run(args: argparse.Namespace) -> int:
     seconds["scene"] = time.perf_counter() - started
     mark = time.perf_counter()
     os.environ.setdefault("LATENTMAN_DATA", str(args.out / "jobs"))
-    session.start(sys.executable, f"127.0.0.1:{command_line.free_port()}")
+    session.start(sys.executable, f"{DEFAULT_HOST}:{free_port()}")
     command_line.wait_until(session, lambda: session.connected or bool(session.error), 180)
     if not session.connected:
         print(session.error or "The backend did not answer in time.")
