@@ -7,7 +7,7 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...shared.passes_folder import PassesManifest
+from ...shared.manifest import PassesManifest
 from ...shared.shot import ShotError
 
 #: pairs of the 18 key points, in OpenPose's order of limbs

@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 
 from latentman.backend.jobs.store import JobStore
 from latentman.backend.server import RefusedToBind, check_endpoint
+from latentman.backend.video.source import clip_of
 from latentman.backend.video.watch import Checkpoint
 from tests import samples
 
@@ -27,7 +28,7 @@ def test_equal_requests_are_one_job(tmp_path):
     assert store.open(samples.request(), samples.passes()).name == job.name
     assert store.open(samples.request(seed=5), samples.passes()).name != job.name
     assert store.open(samples.request(), samples.passes(shift=3)).name != job.name
-    assert (job.passes().rest == samples.passes().rest).all()
+    assert (clip_of(job.passes(), range(3)).rest == samples.passes().rest).all()
 
 
 def test_frames_and_latents_survive(tmp_path, rng):
