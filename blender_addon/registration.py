@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import command_line, operators, panels, preferences, properties, state
+from . import command_line, connection, operators, panels, preferences, properties
 
-PARTS = (properties, preferences, operators, panels, command_line, state)
+PARTS = (properties, preferences, operators, panels, command_line, connection)
 
 
 def register() -> None:

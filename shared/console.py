@@ -47,7 +47,7 @@ def request_from(
     args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
 ) -> ShotRequest:
     """The request that the arguments describe. Raises ``ShotError`` for techniques that cannot be read."""
-    request = make_request(args.prompt, frames, fps, **given_settings(args, ShotRequest) | {"width": width, "height": height})
+    request = make_request(frames=frames, fps=fps, **given_settings(args, ShotRequest) | {"width": width, "height": height})
     try:
         method = method_from(args, request.preset)
     except SettingError as error:

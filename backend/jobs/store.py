@@ -122,7 +122,7 @@ class Job:
         own.parent.mkdir(exist_ok=True)
         write_atomically(own, path.read_bytes())
 
-    def readencode_png(self, index: int) -> bytes:
+    def read_png(self, index: int) -> bytes:
         """A frame's file."""
         return self.frame_path(index).read_bytes()
 

@@ -205,8 +205,8 @@ def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
     looks = []
     pipeline = ShotPipeline(starter, request, walk, Watch(keep_look=looks.append))
     whole = dict(pipeline.iter_frames())
-    assert sorted(whole) == list(range(6)) and list(whole)[:2] == pipeline._keys(()), "key frames come first"
-    rest = [n for n in range(6) if n not in pipeline._keys(())]
+    assert sorted(whole) == list(range(6)) and list(whole)[:2] == pipeline._select_keyframes(()), "key frames come first"
+    rest = [n for n in range(6) if n not in pipeline._select_keyframes(())]
     alone = dict(
         ShotPipeline(starter, request, walk, Watch(), look=Look.decoded(looks[0].encoded()), settled=True).iter_frames(
             done=[n for n in range(6) if n != rest[1]]
