@@ -184,7 +184,7 @@ class Server:
     def _pass_on(self, client: bytes, message: SendPasses | FrameTaken | Cancel, arrays: dict[str, np.ndarray]) -> None:
         """To the task that a message names; what comes after its end needs no answer, but for a cancel."""
         task = self._tasks.get(message.ticket)
-        if task is None or task.client != client:
+        if task is None or task.client != client or task.state.ended:
             if isinstance(message, Cancel):
                 self._reply(client, Cancelled(ticket=message.ticket))
         elif isinstance(message, Cancel):
