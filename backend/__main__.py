@@ -44,11 +44,12 @@ def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     import zmq
 
+    from .jobs.runner import ModelCache
     from .server import RefusedToBind, Server
 
     clients = set(args.clients.read_bytes().split()) if args.clients else set()
     try:
-        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, _options(args))
+        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
     except RefusedToBind as error:
         print(error, file=sys.stderr)
         return 2

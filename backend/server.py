@@ -36,8 +36,9 @@ from ..shared.motion import MotionError
 from ..shared.motion_request import check_kept, frame_count
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
+from .jobs.runner import ModelCache
 from .jobs.store import JobStore
-from .models.loading import LoadOptions, best_device
+from .models.loading import best_device
 from .models.registry import PRESETS
 from .tasks.motion import MotionTask
 from .tasks.outbox import Outbox
@@ -81,8 +82,8 @@ def check_endpoint(endpoint: str, extra_clients: set[bytes]) -> None:
 class Server:
     """The backend service. ``serve`` returns after ``stop`` or never."""
 
-    def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], options: LoadOptions | None = None) -> None:
-        """Binds at once; ``endpoint`` then holds the real address, also for port 0."""
+    def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], models: ModelCache | None = None) -> None:
+        """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``models`` loads what the requests name."""
         check_endpoint(endpoint, extra_clients)
         self._device = str(best_device())
         self._context = zmq.Context()
@@ -101,7 +102,7 @@ class Server:
         self._router.curve_publickey, self._router.curve_secretkey = pair.server_public, pair.server_secret
         self._router.bind(endpoint)
         self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._outbox, self._store, self._worker = Outbox(self._context), JobStore(jobs), Worker(options)
+        self._outbox, self._store, self._worker = Outbox(self._context), JobStore(jobs), Worker(models)
         self._tasks: dict[str, Task] = {}
         self._stopping = threading.Event()
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ..jobs.motions import MotionCache
 from ..jobs.runner import ModelCache
-from ..models.loading import LoadOptions
 
 if TYPE_CHECKING:
     from .task import Task
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 class Worker:
     """``models`` and ``motions`` keep what was loaded last."""
 
-    def __init__(self, options: LoadOptions | None = None) -> None:
-        self.models, self.motions = ModelCache(options), MotionCache()
+    def __init__(self, models: ModelCache | None = None) -> None:
+        self.models, self.motions = models or ModelCache(), MotionCache()
         self._waiting: deque[Task] = deque()
         self._changed = threading.Condition()
         self._stopping = False
