@@ -9,15 +9,12 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
-
 from ..shared import logs, passes_folder
 from ..shared.arguments import add_settings, given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, request_from
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.folders import jobs_folder
-from ..shared.messages import FrameResult, Message
-from ..shared.shot import ShotError, check_passes, check_request
+from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
 from .logs import keep_log, quieten_libraries
 from .missing import explain_missing
@@ -34,11 +31,12 @@ def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     import zmq
 
+    from .jobs.runner import ModelCache
     from .server import RefusedToBind, Server
 
     clients = set(args.clients.read_bytes().split()) if args.clients else set()
     try:
-        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, _options(args))
+        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
     except RefusedToBind as error:
         print(error, file=sys.stderr)
         return 2
@@ -59,36 +57,44 @@ def serve(args: argparse.Namespace) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     """Make frames from a folder of saved passes; 0 only if all frames exist afterwards."""
-    from PIL import Image
-
-    from .jobs.runner import ModelCache, run
+    from .failures import explain_failure
+    from .jobs.runner import ModelCache, RunCallbacks, run
     from .jobs.store import JobStore
+    from .video.source import SavedPasses
+    from .video.watch import Interrupted
 
     console = Console(args.json)
     try:
-        passes, manifest = passes_folder.load(args.passes)
-        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps, manifest)
+        passes = passes_folder.PassesFolder(args.passes)
+        manifest = passes.manifest
+        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
         check_request(request)
-        passes = check_passes(request, passes.arrays())
         check_writable(args.out)
-        job = JobStore(args.jobs or jobs_folder()).open(request, passes)
+        job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes))
     except ShotError as error:
         console.say("failed", code=error.code, message=str(error))
         return 2
 
-    def emit(message: Message, arrays: dict[str, np.ndarray] | None) -> None:
-        if isinstance(message, FrameResult) and arrays:
-            Image.fromarray(arrays["image"]).save(args.out / f"{message.frame:04d}.png")
-        console.show(message)  # type: ignore[arg-type]
+    def copy_frame(index: int) -> None:
+        frame = request.frames[index]
+        passes_folder.write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
+        console.frame(frame, index)
 
-    stopped = []
+    stopped: list[int] = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-    finished = run(job, ModelCache(_options(args)), emit, lambda: bool(stopped))
-    missing = [f for f in request.frames if not (args.out / f"{f:04d}.png").exists()]
-    if finished and not missing:
-        (args.out / "report.json").write_text(json.dumps(job.report(), indent=1))
-        return 0
-    return 130 if stopped else 1
+    try:
+        report = run(job, ModelCache(_options(args)), RunCallbacks(console.bar, copy_frame, lambda: bool(stopped)))
+    except Interrupted:
+        return 130
+    except Exception as error:
+        code, sentence = explain_failure(error)
+        console.say("failed", code=code, message=sentence)
+        return 1
+    console.finished(report)
+    if any(not (args.out / f"{frame:04d}.png").exists() for frame in request.frames):
+        return 1
+    passes_folder.write_atomically(args.out / "report.json", json.dumps(report, indent=1).encode())
+    return 0
 
 
 def models(_: argparse.Namespace) -> int:

@@ -118,7 +118,7 @@ class _LatentManMixin:
             found = run.latents() if output_type == "latent" else torch.stack(list(run.pictures()))
         except Interrupted:
             watch.should_stop = lambda: False
-            found = last["latents"] if output_type == "latent" else torch.stack(list(run.decoded(last["latents"])))
+            found = last["latents"] if output_type == "latent" else torch.stack(list(run.decode(last["latents"])))
         self.maybe_free_model_hooks()
         if output_type == "latent":
             return LatentManOutput(frames=found)

@@ -9,7 +9,7 @@ from bpy.props import StringProperty
 
 from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoint
 from .backend_process import PYTHON_ENVIRONMENT
-from .state import default_python
+from .connection import default_python
 
 PACKAGE = __package__.rpartition(".")[0] or __package__
 

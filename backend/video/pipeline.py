@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 
+import msgspec
 import numpy as np
 import torch
 
@@ -15,12 +16,13 @@ from ..models.loading import ImageModel, TextConditions
 from .denoising import Denoising, Room, latent_size
 from .fusion import TextureFusion
 from .keys import choose_keys
-from .lattice import cell_side, sampled
+from .lattice import cell_side, sample_frames
 from .look import Look, Plate
 from .noise import initial_noise, mixed, surface_noise
 from .prediction import guided
 from .propagation import begun
-from .selection import frames_of, request_of
+from .selection import request_of
+from .source import MemoryPasses, PassesSource, clip_of, overview_scale
 from .watch import Interrupted, Watch
 
 __all__ = ["Interrupted", "ShotPipeline", "Watch"]
@@ -41,7 +43,7 @@ class ShotPipeline:
         self,
         model: ImageModel,
         request: ShotRequest,
-        passes: FramePasses,
+        passes: FramePasses | PassesSource,
         watch: Watch,
         noise: torch.Tensor | None = None,
         look: Look | None = None,
@@ -58,12 +60,16 @@ class ShotPipeline:
         model.check_size(request.width, request.height)
         if not request.sampling.guidance_scale:
             request = with_settings(request, dict(guidance_scale=model.own_guidance_scale(request.sampling.scheduler)))
-        self._model, self._request, self._passes, self._watch = model, request, passes, watch
+        self._model, self._request, self._watch = model, request, watch
+        self._source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
         self._method, self._room, self._size = request.resolved_method(), Room(), latent_size(model, request)
-        self._names = {entry.index: entry.name for entry in request.manifest.surfaces} if request.manifest else {}
-        self._given = look.for_shot(passes, self._names).to(model.device, model.dtype) if look else None
+        self._given: Look | None = None
+        if look is not None:
+            everything = range(self._source.frame_count)
+            self._given = look.for_shot(self._source, self._surface_names(everything)).to(model.device, model.dtype)
         self._same_place, self._is_settled, self._noise = same_place, settled, noise
         self._text: dict[bool, TextConditions] = {}
+        self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -80,7 +86,7 @@ class ShotPipeline:
                 yield early.pop(wanted)
                 wanted += 1
 
-    def made(self, done: Collection[int] = (), foreign: Collection[int] = ()) -> Iterator[tuple[int, np.ndarray]]:
+    def iter_frames(self, done: Collection[int] = (), foreign: Collection[int] = ()) -> Iterator[tuple[int, np.ndarray]]:
         """Every frame that is not ``done``, with its index, as soon as it is finished, the key frames first whether they are done
         or not; ``foreign`` frames are done by others and never key frames. Equal frames come out however much is done."""
         for index, picture in self._finished(done, foreign):
@@ -88,18 +94,18 @@ class ShotPipeline:
 
     def latents(self) -> torch.Tensor:
         """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
-        keys, look = self._keys(()), self._given
+        keys, look = self._select_keyframes(()), self._given
         out: dict[int, torch.Tensor] = {}
         if keys:
-            latents, run, fusion = self._joint(keys)
+            latents, run, fusion = self._denoise_jointly(keys)
             out = dict(zip(keys, latents, strict=True))
-            if len(keys) < self._passes.frame_count:
-                look = self._settled(keys, latents, run, fusion)[1]
-        for rows in self._chunks([n for n in range(self._passes.frame_count) if n not in out]):
-            out |= dict(zip(rows, self._propagated(look, rows)[0], strict=True))
-        return torch.stack([out[n] for n in range(self._passes.frame_count)])
+            if len(keys) < self._source.frame_count:
+                look = self._finalise(keys, latents, run, fusion)[1]
+        for rows in self._chunks([n for n in range(self._source.frame_count) if n not in out]):
+            out |= dict(zip(rows, self._propagate(look, rows)[0], strict=True))
+        return torch.stack([out[n] for n in range(self._source.frame_count)])
 
-    def decoded(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
         for n in range(len(latents)):
             started = time.perf_counter()
@@ -114,38 +120,51 @@ class ShotPipeline:
             self._watch.timed("decoding", started)
             yield picture
 
-    def _keys(self, foreign: Collection[int]) -> list[int]:
+    def _select_keyframes(self, foreign: Collection[int]) -> list[int]:
         """The frames to be made together, the one that the others attend to first; none when a look says all."""
-        own = [n for n in range(self._passes.frame_count) if n not in foreign]
+        own = [n for n in range(self._source.frame_count) if n not in foreign]
         settings = self._method.keyframes
         if settings is None or not own:
             return own
         if self._given is None:
-            found = choose_keys(self._passes, own, settings)
+            found = choose_keys(self._source, own, settings)
         else:
-            found = [] if self._is_settled else choose_keys(self._passes, own, settings, self._given.texture)
+            found = [] if self._is_settled else choose_keys(self._source, own, settings, self._given.texture)
         if not found and (self._given is None or not self._same_place):
             # without an anchor from elsewhere a shot needs a frame to attend to
             found = own[:1]
         return own if len(found) == len(own) else found
 
     def _finished(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        keys, look = self._keys(foreign), self._given
+        keys, look = self._select_keyframes(foreign), self._given
         if keys:
-            latents, run, fusion = self._joint(keys)
+            latents, run, fusion = self._denoise_jointly(keys)
             if fusion is None:
-                yield from zip(keys, self._decoded_in_order(latents), strict=True)
+                yield from zip(keys, self._decode_in_order(latents), strict=True)
             else:
-                pictures, look = self._settled(keys, latents, run, fusion)
+                pictures, look = self._finalise(keys, latents, run, fusion)
                 yield from zip(keys, pictures, strict=True)
         if look is not None:
             self._watch.keep_look(look)
-        rest = [n for n in range(self._passes.frame_count) if n not in {*keys, *done, *foreign}]
+        rest = [n for n in range(self._source.frame_count) if n not in {*keys, *done, *foreign}]
         finished = 0
         for rows in self._chunks(rest):
-            yield from zip(rows, self._propagated(look, rows)[1], strict=True)
+            yield from zip(rows, self._propagate(look, rows)[1], strict=True)
             finished += len(rows)
             self._watch.progress("frames", finished, len(rest))
+
+    def _clip(self, rows: Sequence[int]) -> FramePasses:
+        """The passes of some frames, kept until others are asked for: several parts work on the same ones."""
+        wanted = tuple(rows)
+        if self._loaded is None or self._loaded[0] != wanted:
+            self._loaded = None
+            self._loaded = wanted, clip_of(self._source, wanted)
+        return self._loaded[1]
+
+    def _surface_names(self, rows: Sequence[int]) -> dict[int, str]:
+        """Number -> name of the objects in some frames; empty where nothing describes them."""
+        manifest = self._source.manifest(rows)
+        return {entry.index: entry.name for entry in manifest.surfaces} if manifest else {}
 
     def _chunks(self, rows: list[int]) -> Iterator[list[int]]:
         while rows:
@@ -170,13 +189,13 @@ class ShotPipeline:
 
     def _denoising(self, rows: list[int], fusion: TextureFusion | None, look: Look | None, *, once: bool = False) -> Denoising:
         """``once`` leaves out the second pass of classifier-free guidance."""
-        request = request_of(self._request, rows)
+        request = msgspec.structs.replace(request_of(self._request, rows), manifest=self._source.manifest(rows))
         if once and guided(self._model, request):
             request = with_settings(request, dict(guidance_scale=1.0))
         return Denoising(
             self._model,
             request,
-            frames_of(self._passes, rows),
+            self._clip(rows),
             self._conditions(request),
             self._watch,
             self._room,
@@ -188,24 +207,23 @@ class ShotPipeline:
         if self._noise is not None:
             return self._noise[rows]
         shape = (int(self._model.unet.config.in_channels), *self._size)
-        noise = initial_noise(self._passes.frame_count, shape, self._request.sampling.seed, self._method.shared_noise)[rows]
+        noise = initial_noise(self._source.frame_count, shape, self._request.sampling.seed, self._method.shared_noise)[rows]
         share = self._method.surface_noise
         if share:
-            noise = mixed(
-                noise, surface_noise(frames_of(self._passes, rows), shape, self._request.sampling.seed, self._cell_side), share
-            )
+            noise = mixed(noise, surface_noise(self._clip(rows), shape, self._request.sampling.seed, self._cell_side), share)
         return noise
 
     @cached_property
     def _cell_side(self) -> float:
         """The side of the shot's noise cells in metres: whichever frames are made, they are the same."""
-        return cell_side(sampled(self._passes))
+        everything = range(self._source.frame_count)
+        return cell_side(sample_frames(self._source.overview, everything)) / overview_scale(self._source)
 
     def _fusion(self, rows: list[int], look: Look | None, *, learning: bool) -> TextureFusion | None:
         if self._method.fusion is None:
             return None
         return TextureFusion(
-            frames_of(self._passes, rows),
+            self._clip(rows),
             self._size,
             self._method.fusion,
             self._request.sampling.steps,
@@ -214,12 +232,12 @@ class ShotPipeline:
             learning=learning,
         )
 
-    def _decoded_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-        for n, picture in enumerate(self.decoded(latents), 1):
+    def _decode_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+        for n, picture in enumerate(self.decode(latents), 1):
             self._watch.progress("decoding", n, len(latents))
             yield picture
 
-    def _joint(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
+    def _denoise_jointly(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
         """(N, C, h, w) clean latents of frames that go together from noise, and what made them."""
         fusion = self._fusion(rows, self._given, learning=True)
         run = self._denoising(rows, fusion, self._given if self._same_place else None)
@@ -228,7 +246,7 @@ class ShotPipeline:
             return run.go_on(resumed), run, fusion
         return run.run(run.from_noise(self._noise_of(rows)), keep=True), run, fusion
 
-    def _settled(
+    def _finalise(
         self,
         keys: list[int],
         latents: torch.Tensor,
@@ -237,14 +255,15 @@ class ShotPipeline:
     ) -> tuple[list[torch.Tensor], Look]:
         """Finished pictures of the frames that went together, and the look they agree on."""
         assert fusion is not None
-        decoded = list(self._decoded_in_order(latents))
+        decoded = list(self._decode_in_order(latents))
         pictures = fusion.finish(decoded)
-        plate = self._given.plate if self._given is not None and self._same_place else Plate.empty(*self._passes.mask.shape[1:])
-        for key, picture in zip(keys, pictures, strict=True):
-            plate = plate.with_frame(_image(picture), self._passes.surface_index[key] > 0)
-        return pictures, Look(fusion.texture(decoded), run.anchored(), plate, self._names)
+        plate = self._given.plate if self._given is not None and self._same_place else Plate.empty(*self._source.size)
+        for picture, surface in zip(pictures, self._clip(keys).surface_index > 0, strict=True):
+            plate = plate.with_frame(_image(picture), surface)
+        names = self._surface_names(keys) | (self._given.surfaces if self._given is not None else {})
+        return pictures, Look(fusion.texture(decoded), run.anchored(), plate, names)
 
-    def _propagated(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _propagate(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Latents and finished pictures of frames that begin with what the look says of them."""
         keys = self._method.keyframes
         fusion = self._fusion(rows, look, learning=False)
@@ -255,5 +274,5 @@ class ShotPipeline:
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._room.chunk)])
         step = run.steps - max(1, round(keys.strength * run.steps))
         latents = run.run(run.from_clean(clean, self._noise_of(rows), step), step)
-        pictures = list(self.decoded(latents))
+        pictures = list(self.decode(latents))
         return latents, fusion.finish(pictures)
