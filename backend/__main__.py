@@ -1,4 +1,4 @@
-"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | doctor."""
+"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | techniques | doctor."""
 
 from __future__ import annotations
 
@@ -111,6 +111,15 @@ def models(_: argparse.Namespace) -> int:
     return 0
 
 
+def techniques(_: argparse.Namespace) -> int:
+    """List the techniques that frames can be made with, and their settings."""
+    from .video.techniques.listing import describe_techniques
+
+    for line in describe_techniques():
+        print(line)
+    return 0
+
+
 def doctor(_: argparse.Namespace) -> int:
     """Say what this environment can do; 1 when the starter model cannot be loaded."""
     import diffusers
@@ -157,6 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     motions.add_commands(commands)
     jobs.add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
+    commands.add_parser("techniques", help="list techniques, those of other packages too").set_defaults(run=techniques)
     commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
