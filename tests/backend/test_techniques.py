@@ -173,7 +173,7 @@ def test_what_a_technique_sees_does_not_depend_on_the_batches(model, monkeypatch
     def values(chunk):
         monkeypatch.setattr(memory, "CHUNK", chunk)
         recorder = Recorder(["network", "prediction", None])
-        _frames(model, samples.request(5, steps=3, preset="cross_frame"), recorder)
+        _frames(model, samples.request(5, steps=3, preset="per_frame"), recorder)
         losses = [(call[4], call[5]) for call in recorder.calls if call[0] == "loss"]
         clean = [value for hook, value in recorder.values if hook == "loss"]
         return losses, torch.cat(clean), [(hook, value) for hook, value in recorder.values if hook != "loss"]
@@ -290,6 +290,15 @@ def test_noise_is_shared_as_a_technique_has_it(model):
     given = torch.randn(4, 4, 8, 8)
     assert torch.equal(first(samples.request(4, steps=1, method=Method(surface_noise=0.5)), noise=given), given)
     assert torch.equal(first(request, Shift(1.0), noise=given), given + 1)
+
+
+def test_noise_that_a_scheduler_adds_belongs_to_the_shot_s_frames(model, monkeypatch):
+    """Frames that are no key frames come out the same whichever others are made beside them."""
+    method = msgspec.structs.replace(METHODS["surface"], shared_noise=False, keyframes=Keyframes(count=1, strength=0.75))
+    request = samples.request(4, steps=4, method=method, scheduler="lcm", guidance_scale=1.0)
+    together = _latents(model, request)
+    monkeypatch.setattr(memory, "CHUNK", 1)
+    assert torch.allclose(_latents(model, request), together, atol=1e-2)
 
 
 def test_pictures_are_finished_with_and_without_fusion(model):

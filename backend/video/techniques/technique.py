@@ -99,7 +99,8 @@ class Technique:
 
     def gradient_through(self, step: int) -> Literal["prediction", "network"] | None:
         """Whether ``loss`` is called at a step, and what is differentiated: ``network`` goes through the UNet and the ControlNets
-        to the latents, which takes much memory; with ``prediction`` their output is held fixed."""
+        to the latents, which takes much memory; with ``prediction`` their output is held fixed. Frames that are in a batch only to
+        be looked at are held fixed, too."""
         return None
 
     def loss(self, frames: Sequence[int], clean: torch.Tensor, step: int) -> torch.Tensor:
