@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ....shared.shot import FramePasses, Method, ShotRequest
-from ..correspondence import Matches, hungarian_matches, surface_matches
-from ..lattice import SurfaceTexture, cell_side, sampled
+from ..correspondence import Matches, hungarian_matches, surface_frames, surface_matches
+from ..lattice import SurfaceTexture, cell_side
 from ..memory import Room
 from ..selection import joined
 from ..watch import Watch
@@ -116,7 +116,7 @@ class ClipContext:
 
     def cell_side(self) -> float:
         """The side in metres of cells about as large as a pixel, the same for every clip of the shot."""
-        return self.shot_cell_side() if self.shot_cell_side else cell_side(sampled(self.own_passes))
+        return self.shot_cell_side() if self.shot_cell_side else cell_side(surface_frames(self.own_passes))
 
 
 def latent_size(model: ImageModel, request: ShotRequest) -> tuple[int, int]:
