@@ -1,4 +1,4 @@
-"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | doctor."""
+"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | techniques | doctor."""
 
 from __future__ import annotations
 
@@ -106,6 +106,15 @@ def models(_: argparse.Namespace) -> int:
     return 0
 
 
+def techniques(_: argparse.Namespace) -> int:
+    """List the techniques that frames can be made with, and their settings."""
+    from .video.techniques.listing import describe_techniques
+
+    for line in describe_techniques():
+        print(line)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     from . import doctor
@@ -134,6 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     motions.add_commands(commands)
     jobs.add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
+    commands.add_parser("techniques", help="list techniques, those of other packages too").set_defaults(run=techniques)
     doctor.add_commands(commands)
     return _run(parser.parse_args(argv))
 

@@ -13,16 +13,20 @@ import torch
 from ...shared.settings import with_settings
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ..models.loading import ImageModel, TextConditions
-from .denoising import Denoising, Room, latent_size
-from .fusion import TextureFusion
+from .denoising import Denoising
 from .keys import choose_keys
 from .lattice import cell_side, sample_frames
-from .look import Look, Plate
-from .noise import initial_noise, mixed, surface_noise
+from .look import Anchor, Look, Plate
+from .memory import Room
+from .noise import draw_noise, noise_sources
 from .prediction import guided
 from .propagation import begun
 from .selection import request_of
 from .source import MemoryPasses, PassesSource, clip_of, overview_scale
+from .techniques import ClipContext, Technique
+from .techniques.context import latent_size
+from .techniques.fusion import TextureFusion
+from .techniques.registry import build_techniques
 from .watch import Interrupted, Watch
 
 __all__ = ["Interrupted", "ShotPipeline", "Watch"]
@@ -50,12 +54,14 @@ class ShotPipeline:
         *,
         same_place: bool = True,
         settled: bool = False,
+        techniques: Sequence[Technique] = (),
     ) -> None:
         """``noise`` (F, C, h, w) takes the place of the seed's. With ``look`` the frames wear a texture that is there already;
         ``same_place`` says that it was made with the same settings, so that its anchor and its background hold as well,
-        ``settled`` that it is this very shot's, and that no further key frames are wanted.
+        ``settled`` that it is this very shot's, and that no further key frames are wanted. ``techniques`` work after those that the
+        request's method names.
 
-        Raises ``ShotError`` when the model cannot do the request, or the look is of another character.
+        Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
         model.check_size(request.width, request.height)
         if not request.sampling.guidance_scale:
@@ -70,6 +76,8 @@ class ShotPipeline:
         self._same_place, self._is_settled, self._noise = same_place, settled, noise
         self._text: dict[bool, TextConditions] = {}
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
+        self._more_techniques = tuple(techniques)
+        self._techniques()  # what is missing is said before anything is made
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -140,7 +148,7 @@ class ShotPipeline:
         if keys:
             latents, run, fusion = self._denoise_jointly(keys)
             if fusion is None:
-                yield from zip(keys, self._decode_in_order(latents), strict=True)
+                yield from zip(keys, run.finish(self._decode_in_order(latents)), strict=True)
             else:
                 pictures, look = self._finalise(keys, latents, run, fusion)
                 yield from zip(keys, pictures, strict=True)
@@ -187,50 +195,49 @@ class ShotPipeline:
             self._text[twice] = found
         return self._text[twice]
 
-    def _denoising(self, rows: list[int], fusion: TextureFusion | None, look: Look | None, *, once: bool = False) -> Denoising:
-        """``once`` leaves out the second pass of classifier-free guidance."""
+    def _denoising(
+        self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool, once: bool = False
+    ) -> Denoising:
+        """``look`` has what is known of the surface; ``once`` leaves out the second pass of classifier-free guidance."""
         request = msgspec.structs.replace(request_of(self._request, rows), manifest=self._source.manifest(rows))
         if once and guided(self._model, request):
             request = with_settings(request, dict(guidance_scale=1.0))
-        return Denoising(
-            self._model,
-            request,
-            self._clip(rows),
-            self._conditions(request),
-            self._watch,
-            self._room,
-            fusion,
-            look.anchor if look else None,
+        context = ClipContext(
+            model=self._model,
+            request=request,
+            own_passes=self._clip(rows),
+            rows=tuple(rows),
+            given_passes=anchor.passes if anchor else None,
+            texture=look.texture if look else None,
+            joint=joint,
+            noise_given=self._noise is not None,
+            watch=self._watch,
+            room=self._room,
+            shot_cell_side=lambda: self._cell_side,
         )
+        return Denoising(context, self._techniques(), self._conditions(request), anchor)
 
-    def _noise_of(self, rows: list[int]) -> torch.Tensor:
+    def _techniques(self) -> list[Technique]:
+        """For a clip: new ones of the method, and the caller's own."""
+        return [*build_techniques(self._method), *self._more_techniques]
+
+    @cached_property
+    def _noise_sources(self) -> list[int]:
+        """For each frame of the shot the frame whose random numbers it takes."""
+        return noise_sources(self._techniques(), range(self._source.frame_count))
+
+    def _noise_of(self, rows: list[int], run: Denoising) -> torch.Tensor:
         if self._noise is not None:
-            return self._noise[rows]
+            return run.first_noise(self._noise[rows])
         shape = (int(self._model.unet.config.in_channels), *self._size)
-        noise = initial_noise(self._source.frame_count, shape, self._request.sampling.seed, self._method.shared_noise)[rows]
-        share = self._method.surface_noise
-        if share:
-            noise = mixed(noise, surface_noise(self._clip(rows), shape, self._request.sampling.seed, self._cell_side), share)
-        return noise
+        generator = torch.Generator().manual_seed(self._request.sampling.seed)
+        return run.first_noise(draw_noise(self._noise_sources, rows, shape, generator))
 
     @cached_property
     def _cell_side(self) -> float:
         """The side of the shot's noise cells in metres: whichever frames are made, they are the same."""
         everything = range(self._source.frame_count)
         return cell_side(sample_frames(self._source.overview, everything)) / overview_scale(self._source)
-
-    def _fusion(self, rows: list[int], look: Look | None, *, learning: bool) -> TextureFusion | None:
-        if self._method.fusion is None:
-            return None
-        return TextureFusion(
-            self._clip(rows),
-            self._size,
-            self._method.fusion,
-            self._request.sampling.steps,
-            self._model.device,
-            look.texture if look else None,
-            learning=learning,
-        )
 
     def _decode_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         for n, picture in enumerate(self.decode(latents), 1):
@@ -239,12 +246,13 @@ class ShotPipeline:
 
     def _denoise_jointly(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
         """(N, C, h, w) clean latents of frames that go together from noise, and what made them."""
-        fusion = self._fusion(rows, self._given, learning=True)
-        run = self._denoising(rows, fusion, self._given if self._same_place else None)
+        anchor = self._given.anchor if self._given is not None and self._same_place else None
+        run = self._denoising(rows, self._given, anchor, joint=True)
+        fusion = run.find_technique(TextureFusion)
         resumed = self._watch.resume() if run.resumable else None
         if resumed is not None and resumed.latents.shape[0] == len(rows):
             return run.go_on(resumed), run, fusion
-        return run.run(run.from_noise(self._noise_of(rows)), keep=True), run, fusion
+        return run.run(run.from_noise(self._noise_of(rows, run)), keep=True), run, fusion
 
     def _finalise(
         self,
@@ -256,7 +264,7 @@ class ShotPipeline:
         """Finished pictures of the frames that went together, and the look they agree on."""
         assert fusion is not None
         decoded = list(self._decode_in_order(latents))
-        pictures = fusion.finish(decoded)
+        pictures = list(run.finish(decoded))
         plate = self._given.plate if self._given is not None and self._same_place else Plate.empty(*self._source.size)
         for picture, surface in zip(pictures, self._clip(keys).surface_index > 0, strict=True):
             plate = plate.with_frame(_image(picture), surface)
@@ -266,13 +274,14 @@ class ShotPipeline:
     def _propagate(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Latents and finished pictures of frames that begin with what the look says of them."""
         keys = self._method.keyframes
-        fusion = self._fusion(rows, look, learning=False)
-        assert keys is not None and look is not None and fusion is not None
-        run = self._denoising(rows, fusion, look, once=not keys.guided)
+        assert keys is not None and look is not None
+        run = self._denoising(rows, look, look.anchor, joint=False, once=not keys.guided)
+        fusion = run.find_technique(TextureFusion)
+        assert fusion is not None
         with torch.no_grad():
             first = begun(look, fusion.lattice)
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._room.chunk)])
         step = run.steps - max(1, round(keys.strength * run.steps))
-        latents = run.run(run.from_clean(clean, self._noise_of(rows), step), step)
+        latents = run.run(run.from_clean(clean, self._noise_of(rows, run), step), step)
         pictures = list(self.decode(latents))
-        return latents, fusion.finish(pictures)
+        return latents, list(run.finish(pictures))

@@ -22,12 +22,12 @@ from latentman.backend.video.correspondence import surface_frames  # noqa: E402
 from latentman.backend.video.keys import choose_keys  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice, packed, unpacked  # noqa: E402
 from latentman.backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
-from latentman.backend.video.noise import mixed, surface_noise  # noqa: E402
 from latentman.backend.video.pipeline import Interrupted, ShotPipeline, Watch  # noqa: E402
 from latentman.backend.video.propagation import begun  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.selection import frames_of, joined  # noqa: E402
 from latentman.backend.video.source import MemoryPasses  # noqa: E402
+from latentman.backend.video.techniques.surface_noise import draw_surface_noise, mix_noise  # noqa: E402
 from latentman.shared.settings import with_settings  # noqa: E402
 from latentman.shared.shot import METHODS, FramePasses, Fusion, Keyframes, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
@@ -166,10 +166,10 @@ def test_frames_begin_with_the_texture_before_the_known_background():
 @pytest.mark.parametrize("name", ["ddim", "euler", "dpm++", "lcm"])
 def test_noised_latents_are_what_their_clean_prediction_says(name):
     model = load("starter", CPU)
-    sampler = Sampler(model.new_scheduler(10, name), 0, True)
+    sampler = Sampler(model.new_scheduler(10, name), 0)
     clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
-    latents = sampler.noised(clean, noise, 6)
-    assert torch.allclose(sampler.clean(latents, sampler.output_for(latents, clean, 6), 6), clean, atol=1e-4)
+    latents = sampler.add_noise(clean, noise, 6)
+    assert torch.allclose(sampler.predict_clean(latents, sampler.prediction_for(latents, clean, 6), 6), clean, atol=1e-4)
     expected = sampler._scheduler.add_noise(clean, noise, sampler.timesteps[6:7].repeat(2))
     assert torch.allclose(latents, expected, atol=1e-4)
 
@@ -361,16 +361,16 @@ def test_the_plate_prefers_what_was_seen_far_from_the_character():
 def test_noise_on_the_surface_is_white_and_moves_along():
     """The disc's latents of 8x8 pixels overlap those of the frame before wholly, by half, or not at all as it moves."""
     still, shape = samples.passes(1, 256, 0), (64, 32, 32)
-    noise = surface_noise(still, shape, 5, 0.01)[0]
+    noise = draw_surface_noise(still, shape, 5, 0.01)[0]
     assert abs(float(noise.std()) - 1) < 0.02 and abs(float(noise.mean())) < 0.02
     for a, b in ((noise[:, :, 1:], noise[:, :, :-1]), (noise[:, 1:], noise[:, :-1])):
         assert abs(float((a * b).mean())) < 0.02, "neighbours know nothing of each other"
     assert float((noise[0] * noise[1]).mean()) == pytest.approx(0, abs=0.1)
-    assert torch.equal(noise, surface_noise(still, shape, 5, 0.01)[0])
-    assert float((noise * surface_noise(still, shape, 6, 0.01)[0]).mean()) == pytest.approx(0, abs=0.02)
+    assert torch.equal(noise, draw_surface_noise(still, shape, 5, 0.01)[0])
+    assert float((noise * draw_surface_noise(still, shape, 6, 0.01)[0]).mean()) == pytest.approx(0, abs=0.02)
     for shift, overlap in ((8, 1.0), (4, 0.5), (2, 0.75)):
         passes = samples.passes(2, 256, shift)
-        here, there = surface_noise(passes, shape, 5, 0.01)
+        here, there = draw_surface_noise(passes, shape, 5, 0.01)
         whole = torch.from_numpy(passes.mask).float()[:, None]
         inner = [F.avg_pool2d(m[None], 8)[0, 0] > 0.999 for m in whole]
         moved = (shift + 7) // 8
@@ -389,7 +389,7 @@ def test_noise_on_surroundings_follows_the_world():
     world = np.repeat(place, 2, 0).astype(np.float32)
     world[1, ..., 0] += 0.8
     seen = replace(passes, object_index=props, position=world)
-    first, second = surface_noise(seen, (16, 8, 8), 3, 0.1)
+    first, second = draw_surface_noise(seen, (16, 8, 8), 3, 0.1)
     empty = (F.max_pool2d(torch.from_numpy(passes.mask).float()[:, None], 8)[:, 0] == 0).all(0)
     both = empty[:, 1:] & empty[:, :-1]
     assert torch.equal(first[:, :, 1:][:, both], second[:, :, :-1][:, both]), "the camera moved by one latent pixel"
@@ -397,7 +397,7 @@ def test_noise_on_surroundings_follows_the_world():
 
 def test_mixed_noise_keeps_its_variance():
     one, other = torch.randn(2, 1, 64, 64, 64)
-    found = mixed(one, other, 0.9)
+    found = mix_noise(one, other, 0.9)
     assert float(found.std()) == pytest.approx(1, abs=0.02)
     assert float((found * other).mean()) == pytest.approx(0.9**0.5, abs=0.02)
 
