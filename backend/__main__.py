@@ -1,4 +1,4 @@
-"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | doctor."""
+"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | techniques | doctor."""
 
 from __future__ import annotations
 
@@ -8,54 +8,35 @@ import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..shared import logs, passes_folder
+from ..shared.arguments import add_settings, given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, request_from
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.folders import jobs_folder
-from ..shared.messages import FrameResult, Message
-from ..shared.shot import ShotError, check_passes, check_request
+from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
 from .logs import keep_log, quieten_libraries
 from .missing import explain_missing
-
-if TYPE_CHECKING:
-    from .models.loading import LoadOptions
+from .models.options import LoadOptions
 
 logger = logs.get_logger(__package__)
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto", help="auto is half precision on CUDA"
-    )
-    parser.add_argument("--compile", action="store_true", help="fuse the networks' operations; slow to begin, then quicker")
-    parser.add_argument(
-        "--offload",
-        choices=("auto", "on", "off"),
-        default="auto",
-        help="keep on the GPU only the part that works; auto does so when the model would fill it",
-    )
-
-
 def _options(args: argparse.Namespace) -> LoadOptions:
-    from .models.loading import LoadOptions
-
-    return LoadOptions(args.dtype, args.compile, args.offload)
+    return LoadOptions(**given_settings(args, LoadOptions))
 
 
 def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     import zmq
 
+    from .jobs.runner import ModelCache
     from .server import RefusedToBind, Server
 
     clients = set(args.clients.read_bytes().split()) if args.clients else set()
     try:
-        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, _options(args))
+        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
     except RefusedToBind as error:
         print(error, file=sys.stderr)
         return 2
@@ -76,36 +57,44 @@ def serve(args: argparse.Namespace) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     """Make frames from a folder of saved passes; 0 only if all frames exist afterwards."""
-    from PIL import Image
-
-    from .jobs.runner import ModelCache, run
+    from .failures import explain_failure
+    from .jobs.runner import ModelCache, RunCallbacks, run
     from .jobs.store import JobStore
+    from .video.source import SavedPasses
+    from .video.watch import Interrupted
 
     console = Console(args.json)
     try:
-        passes, manifest = passes_folder.load(args.passes)
-        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps, manifest)
+        passes = passes_folder.PassesFolder(args.passes)
+        manifest = passes.manifest
+        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
         check_request(request)
-        passes = check_passes(request, passes.arrays())
         check_writable(args.out)
-        job = JobStore(args.jobs or jobs_folder()).open(request, passes)
+        job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes))
     except ShotError as error:
         console.say("failed", code=error.code, message=str(error))
         return 2
 
-    def emit(message: Message, arrays: dict[str, np.ndarray] | None) -> None:
-        if isinstance(message, FrameResult) and arrays:
-            Image.fromarray(arrays["image"]).save(args.out / f"{message.frame:04d}.png")
-        console.show(message)  # type: ignore[arg-type]
+    def copy_frame(index: int) -> None:
+        frame = request.frames[index]
+        passes_folder.write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
+        console.frame(frame, index)
 
-    stopped = []
+    stopped: list[int] = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-    finished = run(job, ModelCache(_options(args)), emit, lambda: bool(stopped))
-    missing = [f for f in request.frames if not (args.out / f"{f:04d}.png").exists()]
-    if finished and not missing:
-        (args.out / "report.json").write_text(json.dumps(job.report(), indent=1))
-        return 0
-    return 130 if stopped else 1
+    try:
+        report = run(job, ModelCache(_options(args)), RunCallbacks(console.bar, copy_frame, lambda: bool(stopped)))
+    except Interrupted:
+        return 130
+    except Exception as error:
+        code, sentence = explain_failure(error)
+        console.say("failed", code=code, message=sentence)
+        return 1
+    console.finished(report)
+    if any(not (args.out / f"{frame:04d}.png").exists() for frame in request.frames):
+        return 1
+    passes_folder.write_atomically(args.out / "report.json", json.dumps(report, indent=1).encode())
+    return 0
 
 
 def models(_: argparse.Namespace) -> int:
@@ -114,6 +103,15 @@ def models(_: argparse.Namespace) -> int:
 
     for name, source in PRESETS.items():
         print(" | ".join([f"{name:10} {source.base}", *(f"{kind}={control}" for kind, control in source.controls)]))
+    return 0
+
+
+def techniques(_: argparse.Namespace) -> int:
+    """List the techniques that frames can be made with, and their settings."""
+    from .video.techniques.listing import describe_techniques
+
+    for line in describe_techniques():
+        print(line)
     return 0
 
 
@@ -128,23 +126,24 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="latentman", description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("serve", help="run the service the add-on talks to")
+    command = commands.add_parser("serve", help="run the service the add-on talks to", allow_abbrev=False)
     command.add_argument("--endpoint", default=DEFAULT_ENDPOINT, help="port 0 picks a free one")
     command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
     command.add_argument("--jobs", type=Path, help="folder of the job store")
-    _add_options(command)
+    add_settings(command, LoadOptions)
     command.set_defaults(run=serve, uses_models=True)
-    command = commands.add_parser("generate", help="frames from a folder of saved passes")
+    command = commands.add_parser("generate", help="frames from a folder of saved passes", allow_abbrev=False)
     command.add_argument("passes", type=Path)
     add_shot_arguments(command)
     command.add_argument("--jobs", type=Path, help="folder of the job store")
-    _add_options(command)
+    add_settings(command, LoadOptions)
     command.set_defaults(run=generate, uses_models=True)
     evaluation.add_commands(commands)
     exports.add_commands(commands)
     motions.add_commands(commands)
     jobs.add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
+    commands.add_parser("techniques", help="list techniques, those of other packages too").set_defaults(run=techniques)
     doctor.add_commands(commands)
     return _run(parser.parse_args(argv))
 

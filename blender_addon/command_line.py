@@ -8,25 +8,35 @@ from __future__ import annotations
 import argparse
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from ..shared import console, messages, motion_request, passes_folder, shot
+from ..shared import console, messages, motion_request, shot
+from ..shared.arguments import add_setting, add_settings, given_settings
 from ..shared.endpoint import free_port
 from ..shared.motion import MotionError
+from ..shared.overview import needs_overview, overview_size
+from ..shared.scene_options import SceneOptions
+from ..shared.settings import SettingError, settings_of, with_settings
 from . import preferences
-from .generation import Generation
-from .making import MotionMaking
+from .connection import Connection
+from .motion.keyframes import KeyOptions
+from .motion.keying import Keying
 from .passes.render import PassRender
-from .passes.subjects import KINDS
-from .state import Session
+from .tasks.motion import MotionTask
+from .tasks.shot import PassesKeeper, ShotTask
+from .tasks.task import Task
 from .timing import frame_rate
 
 COMMAND = "latentman"
 START_SECONDS = 120.0
+SIDES = tuple(declared for declared in settings_of(shot.ShotRequest) if declared.name in ("width", "height"))
+ALPHA = next(declared for declared in settings_of(SceneOptions) if declared.name == "character_only")
 
 
 def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object | None:
@@ -40,21 +50,21 @@ def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object
     return chosen or (armatures[0] if armatures else None)
 
 
-def wait_until(session: Session, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
+def wait_until(connection: Connection, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
     """Pump until a condition holds; False when the time is over."""
     end = time.monotonic() + seconds
     while not condition():
-        session.pump()
+        connection.pump()
         if time.monotonic() > end:
             return False
         time.sleep(0.01)
     return True
 
 
-def connect(session: Session, endpoint: str | None) -> None:
+def connect(connection: Connection, endpoint: str | None) -> None:
     """Connect to a running backend, or start one on a free port; ``ShotError`` when neither works."""
     if endpoint:
-        session.connect(endpoint)
+        connection.connect(endpoint)
     else:
         python = preferences.backend_python(bpy.context)
         if not python:
@@ -62,67 +72,76 @@ def connect(session: Session, endpoint: str | None) -> None:
                 "backend",
                 "No Python for the backend is known; set LATENTMAN_PYTHON, choose one in the preferences, or give --endpoint.",
             )
-        session.start(python, "127.0.0.1:" + str(free_port()))
-    wait_until(session, lambda: session.connected or bool(session.error), START_SECONDS)
-    if not session.connected:
-        raise shot.ShotError("backend", session.error or "The backend did not answer in time.")
+        connection.start(python, "127.0.0.1:" + str(free_port()))
+    wait_until(connection, lambda: connection.connected or bool(connection.error), START_SECONDS)
+    if not connection.connected:
+        raise shot.ShotError("backend", connection.error or "The backend did not answer in time.")
 
 
-def _finish(session: Session, work: Generation | MotionMaking, interrupted: list[int]) -> None:
+def _finish(connection: Connection, task: Task, interrupted: list[int]) -> None:
     """Pump until the work is done; an interrupt cancels it."""
-    while not work.done:
-        session.pump()
+    while not task.done:
+        connection.pump()
         if interrupted:
-            work.cancel()
+            task.cancel()
         time.sleep(0.002)
 
 
 def _generate(args: argparse.Namespace) -> int:
-    out, session, scene = console.Console(args.json), Session(), bpy.context.scene
+    out, connection, scene = console.Console(args.json), Connection(), bpy.context.scene
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        frames, fps = _frames(args, scene), frame_rate(scene)
-        width, height = args.size
+        options, fps = _scene_options(args), frame_rate(scene)
+        frames, (width, height) = _frames(options, scene), _sides(args)
         request = console.request_from(args, width, height, frames, fps)
         shot.check_request(request)
         console.check_writable(args.out)
         character = find_character(scene, args.character)
-        connect(session, args.endpoint)
-        session.generation = generation = Generation(
+        connect(connection, args.endpoint)
+        task = ShotTask(
             bpy.context,
             character,
             request,
-            session.client,
+            connection.client,
             args.out,
             folder_per_job=False,
             keep_passes=args.save_passes,
-            subjects=args.subjects.upper(),
+            subjects=options.subjects.upper(),
             keep_lent=True,
-            alpha=args.alpha,
+            alpha=options.character_only,
             on_message=out.show,
         )
-        _finish(session, generation, interrupted)
-        if generation.error:
-            out.say("failed", code="generation", message=generation.error)
-        elif generation.succeeded:
-            out.say("done", message=f"{len(generation.frames)} frames in {args.out}", out=str(args.out))
+        _finish(connection, connection.add(task), interrupted)
+        if task.error:
+            out.say("failed", code="generation", message=task.error)
+        elif task.succeeded:
+            out.say("done", message=f"{len(task.frames)} frames in {args.out}", out=str(args.out))
         missing = [frame for frame in frames if not (args.out / f"{frame:04d}.png").exists()]
         if interrupted:
             return 130
-        return 0 if generation.succeeded and not missing else 1
+        return 0 if task.succeeded and not missing else 1
     except shot.ShotError as error:
         out.say("failed", code=error.code, message=str(error))
         return 2
     finally:
-        session.stop()
+        connection.stop()
         # Blender programs install their handler from C, which Python reports as None
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-def _frames(args: argparse.Namespace, scene: bpy.types.Scene) -> tuple[int, ...]:
-    if args.frames:
-        return console.parse_frames(args.frames)
+def _scene_options(args: argparse.Namespace) -> SceneOptions:
+    return SceneOptions(**given_settings(args, SceneOptions))
+
+
+def _sides(args: argparse.Namespace) -> tuple[int, int]:
+    width, height = (getattr(args, side.name, side.default) for side in SIDES)
+    return width, height
+
+
+def _frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ...]:
+    if options.frames:
+        return console.parse_frames(options.frames)
     return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
 
 
@@ -131,28 +150,23 @@ def _passes(args: argparse.Namespace) -> int:
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        width, height = args.size
-        if not (8 <= width <= shot.MAX_SIDE and 8 <= height <= shot.MAX_SIDE):
-            raise shot.ShotError("size", f"{width}x{height} is out of range; sides go from 8 to {shot.MAX_SIDE}.")
+        options, (width, height) = _scene_options(args), _sides(args)
         console.check_writable(args.out)
-        job = PassRender(
+        frames, fps = _frames(options, scene), frame_rate(scene)
+        render = PassRender(
             bpy.context,
             find_character(scene, args.character),
-            _frames(args, scene),
+            frames,
             width,
             height,
-            subjects=args.subjects.upper(),
+            subjects=options.subjects.upper(),
             motion=args.motion,
             keep_lent=True,
         )
-        steps = job.steps()
-        for done in steps:
-            out.bar("rendering passes", done, job.total)
-            if interrupted:
-                steps.close()
-                return 130
-        passes_folder.save(args.out, job.result(), job.manifest(frame_rate(scene)))
-        out.say("done", message=f"{job.total} frames in {args.out}", out=str(args.out))
+        request = shot.make_request("passes", frames, fps, width=width, height=height)
+        if not _write_passes(render, request, args.out, out, interrupted):
+            return 130
+        out.say("done", message=f"{len(frames)} frames in {args.out}", out=str(args.out))
         return 0
     except shot.ShotError as error:
         out.say("failed", code=error.code, message=str(error))
@@ -164,9 +178,38 @@ def _passes(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
+def _write_passes(
+    render: PassRender, request: shot.ShotRequest, folder: Path, out: console.Console, interrupted: list[int]
+) -> bool:
+    """Render a shot's passes into a folder, frame by frame; False when it was interrupted."""
+    try:
+        for done in render.measure():
+            out.bar("measuring", done, len(request.frames))
+            if interrupted:
+                return False
+        rounds = [(render, False)]
+        if needs_overview(request):
+            rounds.insert(0, (render.overview(*overview_size(request.width, request.height)), True))
+        keeper = PassesKeeper(folder, request, render)
+        for one, overview in rounds:
+            waiting = deque(range(len(request.frames)))
+            try:
+                for frame in one.render_slice(lambda waiting=waiting: waiting.popleft() if waiting else None):
+                    keeper.add(frame, overview=overview)
+                    out.bar("rendering overview" if overview else "rendering passes", frame.index + 1, len(request.frames))
+                    if interrupted:
+                        return False
+            finally:
+                one.close()
+        render.check_seen()
+    finally:
+        render.close()
+    return True
+
+
 def _motion(args: argparse.Namespace) -> int:
-    out, session, scene = console.Console(args.json), Session(), bpy.context.scene
-    request = console.motion_request_from(args, args.motion_model)
+    out, connection, scene = console.Console(args.json), Connection(), bpy.context.scene
+    request = console.motion_request_from(args)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
@@ -177,29 +220,29 @@ def _motion(args: argparse.Namespace) -> int:
         for path in (args.out, args.save):
             if path:
                 console.check_writable(path.parent)
-        connect(session, args.endpoint)
-        session.making = making = MotionMaking(
+        connect(connection, args.endpoint)
+        task = MotionTask(
             armature,
             request,
-            session.client,
+            connection.client,
             scene.frame_start,
             frame_rate(scene),
-            scene.latentman.keying.options(),
+            KeyOptions.of(with_settings(scene.latentman.keying.keying(), given_settings(args, Keying))),
             on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
         )
-        _finish(session, making, interrupted)
-        if making.cancelled:
+        _finish(connection, connection.add(task), interrupted)
+        if task.cancelled:
             return 130
-        if not making.succeeded:
-            out.say("failed", code="motion", message=making.error)
-            return 1 if not session.connected else 2
-        for notice in making.notices:
+        if not task.succeeded:
+            out.say("failed", code="motion", message=task.error)
+            return 1 if not connection.connected else 2
+        for notice in task.notices:
             out.say("notice", message=notice)
         if args.out:
-            motion_request.save_made(args.out, making.vectors, request)
+            motion_request.save_made(args.out, task.vectors, request)
         if args.save:
             bpy.ops.wm.save_as_mainfile(filepath=str(args.save), copy=True, check_existing=False)
-        count, frames = making.vectors.shape[:2]
+        count, frames = task.vectors.shape[:2]
         where = " and ".join(str(path) for path in (args.out, args.save) if path)
         out.say("done", message=f"{count} motion{'s' if count > 1 else ''} of {frames} frames in {where}", out=where)
         return 0
@@ -210,51 +253,57 @@ def _motion(args: argparse.Namespace) -> int:
         out.say("failed", code="disk", message=f"The motion could not be written: {error}")
         return 1
     finally:
-        session.stop()
+        connection.stop()
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
+class _Size(argparse.Action):
+    """``--size 512x256`` is ``--width 512 --height 256``."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        sides = values.lower().split("x")
+        if len(sides) != len(SIDES):
+            raise argparse.ArgumentError(self, f"'{values}' is no size; write it like 256x256")
+        try:
+            for side, text in zip(SIDES, sides, strict=True):
+                setattr(namespace, side.name, side.from_text(text))
+        except SettingError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+
+
 def _scene_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--frames", help="like 1-24, 1-24:2 or 3,5,9; the scene's range when left out")
-    parser.add_argument("--size", type=_size, default=(256, 256), metavar="WxH")
+    add_settings(parser, SceneOptions, leave_out=(ALPHA.name,))
+    for side in SIDES:
+        add_setting(parser, side)
+    parser.add_argument("--size", action=_Size, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
     parser.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
-    parser.add_argument(
-        "--subjects",
-        choices=[kind.lower() for kind in KINDS],
-        default="character",
-        help="what is in the picture: the character, all rigged characters, or the whole scene",
-    )
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"'{text}' is no size; write it like 256x256")
-    return int(width), int(height)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     top = argparse.ArgumentParser(prog=COMMAND, description="LatentMan: consistent frames of an animated character.")
     commands = top.add_subparsers(dest="command", required=True)
-    generate = commands.add_parser("generate", help="render passes, generate frames, store them")
+    add_parser = partial(commands.add_parser, allow_abbrev=False)
+    generate = add_parser("generate", help="render passes, generate frames, store them")
     console.add_shot_arguments(generate)
     _scene_arguments(generate)
-    generate.add_argument("--alpha", action="store_true", help="cut the character out: frames with transparency")
+    add_setting(generate, ALPHA, aliases=("--alpha",))
     generate.add_argument("--endpoint", help="address of a running backend; one is started when left out")
     generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `backend generate`")
     generate.set_defaults(run=_generate)
-    passes = commands.add_parser("passes", help="render and store the passes only, for `backend generate` and other programs")
+    passes = add_parser("passes", help="render and store the passes only, for `backend generate` and other programs")
     _scene_arguments(passes)
     passes.add_argument("--out", type=Path, required=True, help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
     passes.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     passes.set_defaults(run=_passes)
-    motion = commands.add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
+    motion = add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
     console.add_motion_arguments(motion)
+    add_settings(motion, Keying, default="the file's own")
     motion.add_argument("--out", type=Path, help="an .npz with the motion's HumanML3D vectors, to import or to keep")
     motion.add_argument("--save", type=Path, metavar="BLEND", help="a copy of this file with the motions keyed on the character")
-    motion.add_argument("--motion-model", default="starter", help="starter, or the folder of an MDM checkpoint")
     motion.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
     motion.add_argument("--endpoint", help="address of a running backend; one is started when left out")
     motion.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
@@ -277,7 +326,7 @@ _registered = None
 
 
 def register() -> None:
-    """Make ``blender --command latentman`` work."""
+    """Make ``blender --command latentman`` task."""
     global _registered
     _registered = bpy.utils.register_cli_command(COMMAND, main)
 

@@ -11,7 +11,7 @@ from ..shared import diagnostics
 from ..shared.redaction import PROMPT_NAMES, find_private
 from ..shared.version import PROTOCOL, VERSION
 from . import preferences
-from .state import session
+from .connection import connection
 
 
 def _describe_graphics() -> str:
@@ -41,7 +41,7 @@ def _blender_section() -> diagnostics.Section:
 
 
 def _backend_section(context: bpy.types.Context) -> diagnostics.Section:
-    process = session.process
+    process = connection.process
     started = "not started by this Blender"
     if process is not None:
         started = f"process {process.pid}, {'alive' if process.running else 'ended'}, output in {process.log}"
@@ -50,9 +50,9 @@ def _backend_section(context: bpy.types.Context) -> diagnostics.Section:
     return diagnostics.Section(
         "Backend",
         (
-            ("state", session.status),
+            ("state", connection.status),
             ("process", started),
-            ("last error", session.error or "none"),
+            ("last error", connection.error or "none"),
             ("Python", preferences.backend_python(context) or "none is known"),
             ("address", preferences.endpoint(context)),
             *((f"preference {name}", value) for name, value in chosen),

@@ -5,13 +5,43 @@ from __future__ import annotations
 import textwrap
 
 import bpy
+import msgspec
 
+from ..shared.motion_request import MotionRequest
+from ..shared.settings import settings_of
+from ..shared.shot import ShotRequest
 from . import properties
 from .character.build import character_meshes
+from .connection import connection
+from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
-from .state import session
+from .technique_properties import HERE
 
 CHARACTERS_A_LINE = 7.5
+#: the order of what is shown; declared settings that are not named here follow behind
+LOOK = ("prompt", "negative_prompt", "seed", "model", "preset")
+ADVANCED = (
+    "steps",
+    "guidance_scale",
+    "control_scale",
+    "scheduler",
+    "matching",
+    "background_prompt",
+    "keep_background",
+    "character_only",
+    "width",
+    "height",
+    "output",
+)
+MOTION = ("text", "seconds", "seed", "variants")
+MOTION_MODEL = ("model", "guidance_scale", "steps")
+KEYING = ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate")
+FEET = ("plant_speed", "plant_height")
+
+
+def others(struct: type[msgspec.Struct], *shown: str) -> list[str]:
+    """The settings of a struct that have no place of their own in the panel."""
+    return [declared.name for declared in settings_of(struct) if declared.name not in shown]
 
 
 def sentence(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "INFO") -> None:
@@ -38,15 +68,15 @@ class BackendPanel(_Box):
     def draw(self, context):
         """Status and start or stop."""
         row = self.layout.row(align=True)
-        running = session.status != "not running"
-        row.label(text=session.status, icon="RADIOBUT_ON" if session.connected else "RADIOBUT_OFF")
+        running = connection.running
+        row.label(text=connection.status, icon="RADIOBUT_ON" if connection.connected else "RADIOBUT_OFF")
         if running:
             row.operator("latentman.stop_backend", icon="CANCEL")
         else:
             row.operator("latentman.start_backend", icon="PLAY")
             row.operator("latentman.connect_backend", text="", icon="LINKED")
-        if session.error:
-            sentence(self.layout, context, session.error, "ERROR")
+        if connection.error:
+            sentence(self.layout, context, connection.error, "ERROR")
         row = self.layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", text="", icon="FILE_FOLDER")
@@ -121,7 +151,7 @@ class MotionPanel(_Box):
         row = layout.row(align=True)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
             row.prop(settings.motion, name, text=label)
-        making = session.making
+        making = connection.motion
         if making and not making.done:
             layout.progress(factor=making.fraction, text=making.stage)
             layout.operator("latentman.cancel", icon="CANCEL")
@@ -157,7 +187,7 @@ class MotionSettingsPanel(_Box):
         settings = properties.of(context)
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("model", "guidance_scale"):
+        for name in (*MOTION_MODEL, *others(MotionRequest, *MOTION, *MOTION_MODEL)):
             column.prop(settings.motion, name)
         row = self.layout.row(align=True)
         row.prop(settings, "clip", text="")
@@ -177,7 +207,7 @@ class KeyingPanel(_Box):
         keying = properties.of(context).keying
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate"):
+        for name in (*KEYING, *others(Keying, *KEYING, *FEET)):
             column.prop(keying, name)
 
 
@@ -204,8 +234,8 @@ class EditMotionPanel(_Box):
         ):
             grid.operator(f"latentman.{name}", icon=icon)
         row = layout.row(align=True)
-        row.prop(settings.keying, "plant_speed")
-        row.prop(settings.keying, "plant_height")
+        for name in FEET:
+            row.prop(settings.keying, name)
         layout.operator("latentman.find_plants", icon="VIEWZOOM")
         for n, plant in enumerate(settings.plants):
             row = layout.row(align=True)
@@ -234,7 +264,7 @@ class LookPanel(_Box):
         self.layout.prop(settings, "negative_prompt", text="", placeholder="what should not be seen", icon="X")
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("seed", "model", "preset"):
+        for name in LOOK[2:]:
             column.prop(settings, name)
 
 
@@ -251,20 +281,31 @@ class AdvancedPanel(_Box):
         settings = properties.of(context)
         column = self.layout.column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in (
-            "steps",
-            "guidance_scale",
-            "control_scale",
-            "scheduler",
-            "matching",
-            "background_prompt",
-            "keep_background",
-            "character_only",
-            "width",
-            "height",
-            "output",
-        ):
+        for name in (*ADVANCED, *others(ShotRequest, *LOOK, *ADVANCED, *properties.FROM_SCENE)):
             column.prop(settings, name)
+
+
+class TechniquesPanel(_Box):
+    """What the preset is composed of, and what of it is changed."""
+
+    bl_idname = "LATENTMAN_PT_techniques"
+    bl_label = "Techniques"
+    bl_parent_id = "LATENTMAN_PT_advanced"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        """Every technique: as the preset has it, set here, or off."""
+        settings = properties.of(context)
+        for technique in settings.techniques.all():
+            column = self.layout.column(align=True)
+            row = column.split(factor=0.45, align=True)
+            row.label(text=technique.label, icon="CHECKMARK" if settings.uses(technique.name) else "BLANK1")
+            row.prop(technique.group, "use", text="")
+            if technique.group.use == HERE:
+                column.use_property_split, column.use_property_decorate = True, False
+                for name in technique.settings:
+                    column.prop(technique.group, name)
+        self.layout.prop(settings.techniques, "plugins")
 
 
 class GeneratePanel(_Box):
@@ -290,9 +331,9 @@ class GeneratePanel(_Box):
         if scene.camera is None:
             sentence(layout, context, "There is no camera in the scene.", "ERROR")
             layout.operator("latentman.add_camera", icon="CAMERA_DATA")
-        if not session.connected:
+        if not connection.connected:
             sentence(layout, context, "The backend is not running; press Start above.")
-        generation = session.generation
+        generation = connection.shot
         if generation and not generation.done:
             text = f"{generation.stage} · frames {len(generation.frames)}/{len(generation.request.frames)}"
             layout.progress(factor=generation.fraction, text=text)
@@ -340,6 +381,7 @@ CLASSES = (
     EditMotionPanel,
     LookPanel,
     AdvancedPanel,
+    TechniquesPanel,
     GeneratePanel,
     ResultPanel,
 )

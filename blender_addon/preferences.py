@@ -9,7 +9,7 @@ from bpy.props import StringProperty
 
 from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoint
 from .backend_process import PYTHON_ENVIRONMENT
-from .state import default_python
+from .connection import default_python
 
 PACKAGE = __package__.rpartition(".")[0] or __package__
 
@@ -22,7 +22,7 @@ class LatentManPreferences(bpy.types.AddonPreferences):
     python: StringProperty(
         name="Backend Python",
         subtype="FILE_PATH",
-        description="A Python that has the packages of requirements.txt; empty tries LATENTMAN_PYTHON",
+        description="A Python that has the backend's packages (pip install 'latentman[backend]'); empty tries LATENTMAN_PYTHON",
     )
     endpoint: StringProperty(name="Address", default=DEFAULT_ENDPOINT, description="Where the backend listens, as host:port")
     smpl: StringProperty(

@@ -19,37 +19,31 @@ from bpy.props import (
 
 from ..shared import motion_request, shot
 from ..shared.motion import MotionError
+from ..shared.scene_options import SceneOptions
+from ..shared.settings import settings_of, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
+from . import technique_properties
 from .character.rig import BONE_MAP
+from .declared_properties import declare, property_of, read, read_all, shortest
+from .motion import readers
 from .motion.feet import PlantSettings
 from .motion.keyframes import KeyOptions
-from .motion.readers import BUNDLED, read
+from .motion.keying import Keying
+from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
 from .timing import frame_rate
 
-PRESET_ITEMS = (
-    (
-        "surface",
-        "Surface",
-        "All frames share one texture on the character's exact surface, which a few key frames settle: the steadiest, and quick",
-    ),
-    ("surface_fast", "Surface, Fast", "As Surface with at most four key frames and fewer steps for the others: for trying out"),
-    ("surface_quality", "Surface, Every Frame", "As Surface, but every frame helps to settle the texture: slower"),
-    ("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
-    ("cross_frame", "Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent"),
-    ("per_frame", "Per frame", "Every frame on its own: flickers, useful for comparison"),
-)
-SUBJECT_ITEMS = (
-    ("CHARACTER", "Character", "The picked character alone; the prompt decides what is around it"),
-    ("CHARACTERS", "All Characters", "Every rigged mesh that the scene renders"),
-    ("SCENE", "Whole Scene", "Characters, props and surroundings: the image model follows the depth of all of them"),
-)
+#: what the scene decides
+FROM_SCENE = ("fps",)
+_PRESET = next(declared for declared in settings_of(shot.ShotRequest) if declared.name == "preset")
+_MATCHING = next(declared for declared in settings_of(shot.Method) if declared.name == "matching")
+
 _clip_items: list[tuple[str, str, str]] = []
 
 
 def _clips(self, context):  # Blender needs the strings kept alive, hence the module's list
     if not _clip_items:
         try:
-            file = read(BUNDLED)
+            file = readers.read(readers.BUNDLED)
             _clip_items.extend(
                 (str(n), text, f"{file.lengths[n]} frames at {HUMANML_FPS:g} fps") for n, text in enumerate(file.texts)
             )
@@ -107,127 +101,37 @@ def fill_bones(armature: bpy.types.Object, mapping: dict[str, str]) -> None:
     armature[BONE_MAP] = json.dumps(mapping)
 
 
+@declare(Keying)
 class LatentManKeying(bpy.types.PropertyGroup):
     """How motions become keyframes."""
 
-    target: EnumProperty(
-        name="Write To",
-        items=(
-            ("ACTION", "New Action", "A new Action takes the place of the one in use, which is kept"),
-            ("NLA", "NLA Strip", "A strip on a new track; the Action in use stays in use"),
-            (
-                "LAYER",
-                "Below My Tweaks",
-                "The base of a stack: keys that you set afterwards are a layer above it, and stay when another motion is imported",
-            ),
-        ),
-    )
-    root: EnumProperty(
-        name="Root",
-        items=(
-            ("BONE", "Pelvis Bone", "The pelvis bone carries the path"),
-            ("OBJECT", "Object", "The armature object carries it"),
-            ("IN_PLACE", "In Place", "The character stays where it begins"),
-        ),
-    )
-    rotation: EnumProperty(
-        name="Rotation",
-        items=(("QUATERNION", "Quaternion", "No gimbal lock"), ("EULER", "Euler XYZ", "Curves that are easy to read")),
-    )
-    foot_lock: EnumProperty(
-        name="Foot Lock",
-        items=(
-            ("off", "Off", "Feet as the motion has them"),
-            ("soft", "Soft", "Most of the sliding is taken away"),
-            ("hard", "Hard", "Planted feet do not move at all"),
-        ),
-    )
-    tolerance: FloatProperty(
-        name="Key Bound",
-        default=0.0,
-        min=0.0,
-        max=100.0,
-        precision=1,
-        description="Leave out keys as long as hands, feet and head stay within so many millimetres; 0 keys every frame",
-    )
-    keep_rate: BoolProperty(
-        name="Keep File's Frames", description="Key the motion's own frames instead of one each frame of the scene"
-    )
-    plant_speed: FloatProperty(
-        name="Speed",
-        default=PlantSettings.speed,
-        min=0.01,
-        max=5.0,
-        description="A foot stands while it is slower than this many metres a second, plus three quarters of the body's own speed",
-    )
-    plant_height: FloatProperty(
-        name="Height",
-        default=PlantSettings.height,
-        min=0.001,
-        max=0.5,
-        unit="LENGTH",
-        description="A foot stands while its toes are lower than this above where they rest",
-    )
+    def keying(self) -> Keying:
+        """The settings as a value."""
+        return Keying(**read_all(self, Keying))
 
     def plant_settings(self) -> PlantSettings:
         """When a foot counts as planted."""
-        return PlantSettings(speed=self.plant_speed, height=self.plant_height)
+        return self.keying().plants()
 
     def options(self) -> KeyOptions:
         """The options that these settings describe."""
-        return KeyOptions(
-            root=self.root,
-            foot_lock=self.foot_lock,
-            euler=self.rotation == "EULER",
-            target=self.target,
-            tolerance=self.tolerance / 1000,
-            keep_rate=self.keep_rate,
-            plants=self.plant_settings(),
-        )
+        return KeyOptions.of(self.keying())
 
 
+@declare(motion_request.MotionRequest)
 class LatentManMotion(bpy.types.PropertyGroup):
     """What motion is asked for."""
 
-    text: StringProperty(
-        name="Text",
-        default="a person walks forward, then waves with the right hand",
-        description="What the person does; | between sentences that follow each other",
-    )
-    seconds: FloatProperty(
-        name="Duration",
-        default=4.0,
-        min=0.5,
-        max=motion_request.MAX_SECONDS,
-        precision=1,
-        unit="TIME_ABSOLUTE",
-        description="Seconds; more than 9.8 are made in passages that go over into each other",
-    )
-    seed: IntProperty(name="Seed", default=1, min=0, description="The same seed and settings give the same motions")
-    variants: IntProperty(name="Variants", default=1, min=1, max=16, description="Takes to choose from, each an Action")
-    guidance_scale: FloatProperty(
-        name="Guidance", default=0.0, min=0.0, max=20.0, description="How strongly the sentence is followed; 0 is the model's own"
-    )
-    model: StringProperty(
-        name="Model",
-        default="starter",
-        description="starter, the folder of an MDM checkpoint, or a name that a package of the backend's adds",
-    )
-
     def request(self, seconds: float) -> motion_request.MotionRequest:
-        """The request that these settings describe."""
-        return motion_request.MotionRequest(
-            self.text,
-            round(seconds, 3),
-            self.seed,
-            self.variants,
-            round(self.guidance_scale, 4),
-            model=self.model.strip() or "starter",
-        )
+        """The request that these settings describe, for so many seconds."""
+        values = read_all(self, motion_request.MotionRequest)
+        return motion_request.MotionRequest(**values | {"seconds": shortest(seconds)})
 
 
+@declare(shot.ShotRequest, leave_out=FROM_SCENE)
+@declare(SceneOptions, leave_out=("frames",))
 class LatentManSettings(bpy.types.PropertyGroup):
-    """The panel's settings, in the order of the work."""
+    """The panel's settings: those of a shot and of the scene as they are declared, and what only the panel has."""
 
     character: PointerProperty(
         name="Character",
@@ -239,66 +143,13 @@ class LatentManSettings(bpy.types.PropertyGroup):
     motion: PointerProperty(type=LatentManMotion)
     keying: PointerProperty(type=LatentManKeying)
     plants: CollectionProperty(type=LatentManPlant)
-    prompt: StringProperty(
-        name="Prompt",
-        default="a man in a red shirt and blue jeans, on a beach",
-        description="What the character and the place look like",
-    )
-    negative_prompt: StringProperty(name="Negative", description="What should not be seen")
-    seed: IntProperty(name="Seed", default=1, min=0, description="The same seed and settings give the same frames")
-    model: StringProperty(
-        name="Model", default="starter", description="starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET"
-    )
-    preset: EnumProperty(name="Preset", items=PRESET_ITEMS, description="How frames are kept consistent")
-    steps: IntProperty(name="Steps", default=20, min=1, max=shot.MAX_STEPS, description="Denoising steps")
-    guidance_scale: FloatProperty(
-        name="Guidance",
-        default=0.0,
-        min=0.0,
-        max=30.0,
-        description="How strongly the prompt is followed; 0 is the model's own, 1 switches guidance off and halves the time",
-    )
-    control_scale: FloatProperty(
-        name="Control", default=1.0, min=0.0, max=2.0, description="How strongly the depth decides where the body is"
-    )
-    background_prompt: StringProperty(
-        name="Background",
-        description="What is around the character, when the prompt shall be the character's alone; needs a third more time",
-    )
+    techniques: PointerProperty(type=LatentManTechniques)
+    matching: property_of(_MATCHING, before=(PRESET_ITEM,))
     keep_background: BoolProperty(
         name="Keep Background",
         default=False,
         description="The same background on every frame; it follows a moving camera when the whole scene is in the picture",
     )
-    character_only: BoolProperty(
-        name="Character Only", default=False, description="Frames are transparent around the character, to lie over other strips"
-    )
-    matching: EnumProperty(
-        name="Matching",
-        items=(
-            ("PRESET", "Preset's Own", ""),
-            ("surface", "Surface", "Exact, from the surface's rest positions"),
-            ("hungarian", "Hungarian", "The paper's, within each body part"),
-        ),
-        description="How corresponding pixels are found",
-    )
-    scheduler: EnumProperty(
-        name="Scheduler",
-        items=tuple(
-            (name.upper() or "MODEL", label, text)
-            for name, label, text in (
-                ("", "Model's Own", "DDIM, or what a few-step model was made with"),
-                ("ddim", "DDIM", "The paper's"),
-                ("dpm++", "DPM++ 2M", "Good pictures in fewer steps"),
-                ("euler", "Euler", ""),
-                ("lcm", "LCM", "For models distilled to few steps"),
-                ("tcd", "TCD", "For models distilled to few steps"),
-            )
-        ),
-    )
-    width: IntProperty(name="Width", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame width")
-    height: IntProperty(name="Height", default=256, min=8, max=shot.MAX_SIDE, subtype="PIXEL", description="Frame height")
-    subjects: EnumProperty(name="Show", items=SUBJECT_ITEMS, description="What the image model sees of the scene")
     only_changed: BoolProperty(
         name="Only Changed Frames",
         default=True,
@@ -324,30 +175,29 @@ class LatentManSettings(bpy.types.PropertyGroup):
             return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
         return tuple(range(self.frame_start, self.frame_end + 1, self.frame_step))
 
-    def request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
-        """The request that these settings describe."""
-        method = own = shot.METHODS[self.preset]
+    def _composed(self) -> shot.Method:
+        """The preset's techniques with what is changed here, but for those of other packages."""
+        method = shot.METHODS[read(self, _PRESET)]
         if self.keep_background:
-            method = msgspec.structs.replace(method, background=shot.Background())
-        if self.matching != "PRESET":
-            method = msgspec.structs.replace(method, matching=self.matching)
-        return shot.make_request(
-            self.prompt,
-            frames,
-            frame_rate(scene),
-            negative_prompt=self.negative_prompt,
-            background_prompt=self.background_prompt.strip(),
-            width=self.width,
-            height=self.height,
-            seed=self.seed,
-            model=self.model.strip() or "starter",
-            preset=self.preset,
-            method=None if method == own else method,
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            control_scale=self.control_scale,
-            scheduler="" if self.scheduler == "MODEL" else self.scheduler.lower(),
-        )
+            method = with_parts(method, {"background": {}})
+        if self.matching != PRESET:
+            method = with_settings(method, {"matching": read(self, _MATCHING)})
+        return self.techniques.apply(method)
+
+    def uses(self, technique: str) -> bool:
+        """Whether a technique works on the next shot; what all frames have in common always does."""
+        return technique == COMMON or getattr(self._composed(), technique) is not None
+
+    def method(self) -> shot.Method | None:
+        """All that is composed; None where that is the preset itself. Raises ``ShotError`` for techniques that cannot be read."""
+        method = self._composed()
+        method = msgspec.structs.replace(method, plugins=method.plugins | self.techniques.others())
+        return None if method == shot.METHODS[read(self, _PRESET)] else method
+
+    def request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
+        """The request that these settings describe. Raises ``ShotError`` for techniques that cannot be read."""
+        values = read_all(self, shot.ShotRequest, FROM_SCENE)
+        return shot.make_request(frames=frames, fps=frame_rate(scene), method=self.method(), **values)
 
     def with_look(self, request: shot.ShotRequest) -> shot.ShotRequest:
         """The request with the look that it is to keep: the character's own, or that of the last shot with these settings."""
@@ -377,7 +227,15 @@ def of(context: bpy.types.Context) -> LatentManSettings:
     return context.scene.latentman
 
 
-CLASSES = (LatentManResult, LatentManPlant, LatentManBone, LatentManMotion, LatentManKeying, LatentManSettings)
+CLASSES = (
+    *technique_properties.CLASSES,
+    LatentManResult,
+    LatentManPlant,
+    LatentManBone,
+    LatentManMotion,
+    LatentManKeying,
+    LatentManSettings,
+)
 
 
 def register() -> None:

@@ -6,10 +6,10 @@ import bpy
 
 from ..shared import logs
 from ..shared.version import VERSION
-from . import command_line, operators, panels, preferences, properties, state
+from . import command_line, connection, operators, panels, preferences, properties
 
 logger = logs.get_logger(__name__)
-PARTS = (properties, preferences, operators, panels, command_line, state)
+PARTS = (properties, preferences, operators, panels, command_line, connection)
 
 
 def register() -> None:

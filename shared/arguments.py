@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from .settings import Declared, SettingError, parts_of, settings_of, with_settings
+from .settings import Declared, SettingError, parts_of, read_plugin, settings_of, summarise, with_parts, with_settings
 from .shot import METHODS, Method
+
+Value = TypeVar("Value")
 
 
 def option_of(name: str) -> str:
@@ -17,114 +19,119 @@ def option_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _reader(declared: Declared) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
+def part_option(part: str, name: str) -> str:
+    """The argument of a technique's setting: ``guidance``, ``rho`` -> ``--guidance-rho``."""
+    return option_of(f"{part}_{name}")
+
+
+def _answer(read: Callable[[str], Value]) -> Callable[[str], Value]:
+    """``read`` with its ``SettingError`` as argparse wants it, so that the sentence is shown."""
+
+    def type_of_argument(text: str) -> Value:
         try:
-            value = declared.kind(text)
-            declared.check(value)
+            return read(text)
         except SettingError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number; choose {declared.range_text()}") from error
-        return value
 
-    return read
+    return type_of_argument
 
 
-def _help(declared: Declared, default: str | None) -> str:
+def _help(declared: Declared, default: str) -> str:
     setting, words = declared.setting, [declared.setting.help]
-    if setting.ge is not None or setting.le is not None:
+    if setting.example:
+        words.append(f'such as "{setting.example}"')
+    if declared.kind in (int, float):
         words.append(declared.range_text())
-    if default is None and not declared.required and declared.default != "":
-        default = f"default {declared.default}"
+    default = default or declared.default_text()
     if default:
-        words.append(default)
+        words.append(f"default {default}")
     # argparse formats help with %
     return "; ".join(words).replace("%", "%%")
 
 
-def add_setting(parser: argparse._ActionsContainer, declared: Declared, *, option: str = "", default: str | None = None) -> None:
-    """One argument. It is absent from the parsed ones unless it was given; ``default`` says in words what holds then."""
-    name = option or option_of(declared.name)
-    values: dict[str, Any] = {"help": _help(declared, default), "default": argparse.SUPPRESS}
-    if declared.required:
-        values["required"] = True
+def _metavar(declared: Declared) -> str:
+    if declared.setting.choices:
+        return "{" + ",".join(choice.value for choice in declared.setting.choices if choice.value) + "}"
+    return declared.setting.unit.upper() or {int: "N", float: "X", str: "TEXT"}[declared.kind]
+
+
+def add_setting(
+    parser: argparse._ActionsContainer,
+    declared: Declared,
+    *,
+    option: str = "",
+    aliases: Collection[str] = (),
+    default: str = "",
+    repeat: bool = False,
+) -> None:
+    """One argument. It is absent from the parsed ones unless it was given; ``default`` says in words what holds then.
+
+    ``option`` takes the place of its usual name, without dashes for an argument known by its position; ``aliases`` are further
+    names; with ``repeat`` it may be given several times and is a list.
+    """
+    names = [option or option_of(declared.name), *aliases]
+    values: dict[str, Any] = {"help": _help(declared, default)}
+    if names[0].startswith("-"):
+        values |= {"default": argparse.SUPPRESS, "required": declared.required and not repeat}
     if declared.kind is bool:
         values["action"] = argparse.BooleanOptionalAction
-    elif declared.setting.choices:
-        values["choices"] = [choice.value for choice in declared.setting.choices]
-        values["metavar"] = "{" + ",".join(filter(None, values["choices"])) + "}"
     else:
-        values["type"] = _reader(declared) if declared.kind is not str else str
-        values["metavar"] = declared.setting.unit.upper() or {int: "N", float: "X", str: "TEXT"}[declared.kind]
-    parser.add_argument(name, **values)
+        values |= {"type": _answer(declared.from_text), "metavar": _metavar(declared)}
+    if repeat:
+        values["action"], values["help"] = "append", values["help"] + "; may be given several times"
+    parser.add_argument(*names, **values)
 
 
-def add_settings(parser: argparse._ActionsContainer, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> None:
-    """An argument for every setting of a struct and of the structs in it."""
+def add_settings(
+    parser: argparse._ActionsContainer, struct: type[msgspec.Struct], leave_out: Collection[str] = (), default: str = ""
+) -> None:
+    """An argument for every setting of a struct and of the structs in it; ``default`` as in ``add_setting``."""
     for declared in settings_of(struct):
         if declared.name not in leave_out:
-            add_setting(parser, declared)
+            add_setting(parser, declared, default=default)
 
 
-def given_settings(args: argparse.Namespace, struct: type[msgspec.Struct]) -> dict[str, Any]:
+def given_settings(args: argparse.Namespace, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
     """The settings of a struct that were given, by name."""
-    found = vars(args)
-    return {declared.name: found[declared.name] for declared in settings_of(struct) if declared.name in found}
+    found, names = vars(args), [declared.name for declared in settings_of(struct)]
+    return {name: found[name] for name in names if name in found and name not in leave_out}
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """A switch for every technique, and an argument for every setting of it; what is not given is the preset's own."""
-    own = "the preset's own when left out"
+    own = "the preset's own"
     group = parser.add_argument_group("techniques", "what the preset composes, to be changed one by one")
     for declared in settings_of(Method):
         add_setting(group, declared, default=own)
     for name, part in parts_of(Method).items():
-        summary = (part.__doc__ or "").split(".")[0].split(":")[0].strip().replace("%", "%%")
-        group.add_argument(option_of(name), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=summary)
+        group.add_argument(
+            option_of(name),
+            action=argparse.BooleanOptionalAction,
+            default=argparse.SUPPRESS,
+            help=f"{summarise(part)}; default {own}".replace("%", "%%"),
+        )
         for declared in settings_of(part):
-            add_setting(group, declared, option=option_of(f"{name}_{declared.name}"), default=own)
+            add_setting(group, declared, option=part_option(name, declared.name), default=own)
     group.add_argument(
         "--plugin",
         action="append",
         default=[],
+        type=_answer(read_plugin),
         metavar="NAME[:SETTING=VALUE,...]",
-        help="a technique of another package, with its settings",
+        help="a technique of another package, with its settings; may be given several times",
     )
 
 
 def method_from(args: argparse.Namespace, preset: str) -> Method | None:
-    """The preset's techniques with what was given changed; None where that is the preset itself.
-
-    Raises ``SettingError`` for a plugin's settings that cannot be read.
-    """
+    """The preset's techniques with what was given changed; None where that is the preset itself."""
     found, own = vars(args), METHODS[preset]
-    method = with_settings(own, given_settings(args, Method))
+    changes: dict[str, dict[str, Any] | None] = {}
     for name, part in parts_of(Method).items():
-        changes = {declared.name: found[key] for declared in settings_of(part) if (key := f"{name}_{declared.name}") in found}
-        value = getattr(method, name)
+        given = {declared.name: found[key] for declared in settings_of(part) if (key := f"{name}_{declared.name}") in found}
         if found.get(name) is False:
-            value = None
-        elif found.get(name) or changes:
-            value = with_settings(value or part(), changes)
-        method = msgspec.structs.replace(method, **{name: value})
-    if args.plugin:
-        method = msgspec.structs.replace(method, plugins={**method.plugins, **dict(map(_plugin, args.plugin))})
+            changes[name] = None
+        elif found.get(name) or given:
+            changes[name] = given
+    method = with_parts(with_settings(own, given_settings(args, Method)), changes)
+    method = msgspec.structs.replace(method, plugins=method.plugins | dict(args.plugin))
     return None if method == own else method
-
-
-def _plugin(text: str) -> tuple[str, dict[str, bool | int | float | str]]:
-    """``name:setting=value,...`` -> the name and the settings, values read as JSON where they are."""
-    name, _, rest = text.partition(":")
-    values: dict[str, bool | int | float | str] = {}
-    for piece in filter(None, rest.split(",")):
-        key, equals, value = piece.partition("=")
-        if not equals:
-            raise SettingError(
-                "plugin", f"'{piece}' is not a setting of the technique '{name}'; write it like {name}:SETTING=VALUE."
-            )
-        try:
-            values[key.strip()] = msgspec.json.decode(value, type=bool | int | float | str)
-        except msgspec.MsgspecError:
-            values[key.strip()] = value
-    return name.strip(), values

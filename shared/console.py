@@ -10,28 +10,37 @@ from typing import Any, TextIO
 
 import msgspec
 
-from .arguments import add_method_arguments, add_settings, given_settings, method_from
+from .arguments import add_method_arguments, add_setting, add_settings, given_settings, method_from
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
-from .settings import SettingError, settings_of, with_settings
+from .settings import settings_of
 from .shot import ShotError, ShotRequest, make_request
+
+#: what a shot's scene or its passes decide
+FROM_SCENE = ("width", "height", "fps")
 
 
 def add_motion_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that become a ``MotionRequest``, but for the model."""
-    parser.add_argument("text", help=next(settings_of(MotionRequest)).setting.help)
-    add_settings(parser, MotionRequest, leave_out=("text", "model"))
+    """The arguments that become a ``MotionRequest``."""
+    for declared in settings_of(MotionRequest):
+        add_setting(
+            parser,
+            declared,
+            option="text" if declared.name == "text" else "",
+            # its name in Blender until there was one name for both
+            aliases=("--motion-model",) if declared.name == "model" else (),
+        )
 
 
-def motion_request_from(args: argparse.Namespace, model: str) -> MotionRequest:
+def motion_request_from(args: argparse.Namespace) -> MotionRequest:
     """The request that the arguments describe."""
-    return with_settings(MotionRequest(args.text, model=model), given_settings(args, MotionRequest))
+    return MotionRequest(**given_settings(args, MotionRequest))
 
 
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``ShotRequest``, and those of output."""
-    add_settings(parser, ShotRequest, leave_out=("width", "height", "fps"))
+    add_settings(parser, ShotRequest, leave_out=FROM_SCENE)
     add_method_arguments(parser)
     parser.add_argument(
         "--look",
@@ -46,13 +55,10 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
 def request_from(
     args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
 ) -> ShotRequest:
-    """The request that the arguments describe. Raises ``ShotError`` for techniques that cannot be read."""
-    request = make_request(args.prompt, frames, fps, **given_settings(args, ShotRequest) | {"width": width, "height": height})
-    try:
-        method = method_from(args, request.preset)
-    except SettingError as error:
-        raise ShotError("method", str(error)) from error
-    return msgspec.structs.replace(request, method=method, manifest=manifest, look=job_of(args.look))
+    """The request that the arguments describe. Raises ``ShotError`` for a folder without a look."""
+    given = given_settings(args, ShotRequest, leave_out=FROM_SCENE)
+    request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
+    return msgspec.structs.replace(request, method=method_from(args, request.preset), manifest=manifest, look=job_of(args.look))
 
 
 def job_of(look: str) -> str:
@@ -132,11 +138,20 @@ class Console:
         """A message of the backend."""
         if isinstance(message, Progress):
             self.bar(message.stage, message.step, message.steps)
-        elif isinstance(message, FrameResult) and self._json:
-            self.say("frame", frame=message.frame, index=message.index)
+        elif isinstance(message, FrameResult):
+            self.frame(message.frame, message.index)
         elif isinstance(message, Failed):
             self.say("failed", code=message.code, message=message.message)
         elif isinstance(message, Finished):
-            for notice in message.report.get("notices", ()):
-                self.say("notice", message=notice)
-            self.say("finished", report=message.report)
+            self.finished(message.report)
+
+    def frame(self, frame: int, index: int) -> None:
+        """A frame is there; programs are told of each."""
+        if self._json:
+            self.say("frame", frame=frame, index=index)
+
+    def finished(self, report: dict[str, Any]) -> None:
+        """A shot is finished."""
+        for notice in report.get("notices", ()):
+            self.say("notice", message=notice)
+        self.say("finished", report=report)

@@ -28,7 +28,9 @@ class MotionRequest(msgspec.Struct, frozen=True):
     text: Annotated[
         str,
         Setting(
-            "Text", 'What the person does, such as "a person waves with the right hand"; | between sentences that follow each other'
+            "Text",
+            "What the person does; | between sentences that follow each other",
+            example="a person walks forward, then waves with the right hand",
         ),
     ]
     seconds: Annotated[

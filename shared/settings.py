@@ -28,7 +28,10 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a setting's values, with the words for people."""
+    """One of a setting's values, with the words for people.
+
+    A .blend file remembers a choice by its place among the others, so new ones go to the end.
+    """
 
     value: str
     label: str
@@ -40,7 +43,8 @@ class Setting:
     """What is known of a setting beyond its type and default.
 
     ``ge`` and ``le`` bound numbers, both included; ``soft_max`` is as far as a slider goes; ``unit`` follows the number in
-    texts. ``choices`` are the values that a text may have.
+    texts. ``choices`` are the values that a text may have. ``example`` is what a text without a default looks like; the panel
+    begins with it.
     """
 
     label: str
@@ -50,6 +54,12 @@ class Setting:
     soft_max: float | None = None
     unit: str = ""
     choices: tuple[Choice, ...] = ()
+    example: str = ""
+
+
+def _number(value: float) -> str:
+    """A bound or a default as people write it: 2147483647, 0.03, 1e-06."""
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -79,26 +89,59 @@ class Declared:
         if declared.choices:
             known = [choice.value for choice in declared.choices]
             if value not in known:
-                named = ", ".join(filter(None, known))
-                raise SettingError(self.name, f"The {self.words} '{value}' is unknown; use one of {named}.")
+                raise SettingError(self.name, f"The {self.words} '{value}' is unknown; use one of {self.range_text()}.")
         elif self.kind in (int, float):
-            whole = not isinstance(value, bool) and isinstance(value, int if self.kind is int else (int, float))
+            number = not isinstance(value, bool) and isinstance(value, int if self.kind is int else (int, float))
+            # a whole number may be too large to become a float
+            finite = number and (isinstance(value, int) or math.isfinite(value))
             low, high = declared.ge, declared.le
-            fits = whole and math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
-            if not fits:
+            if not finite or (low is not None and value < low) or (high is not None and value > high):
                 raise SettingError(self.name, f"The {self.words} {value} is out of range; choose {self.range_text()}.")
         elif not isinstance(value, self.kind):
             raise SettingError(self.name, f"The {self.words} {value!r} is not a {self.kind.__name__}.")
 
-    def range_text(self) -> str:
-        """``0 to 1000``, ``at least 8`` or the like."""
+    def from_text(self, text: str) -> Any:
+        """The value that was typed, without blanks around it; nothing typed is the default, where there is one.
+
+        Raises ``SettingError`` for a value that does not fit.
+        """
+        text = text.strip()
+        if not text and self.kind is str and not self.required and not self.setting.choices:
+            return self.default
+        try:
+            value = self.kind(text)
+        except ValueError:
+            raise SettingError(self.name, f"The {self.words} '{text}' is not a number; choose {self.range_text()}.") from None
+        self.check(value)
+        return value
+
+    def range_text(self, *, unit: bool = True) -> str:
+        """``0 to 4096 px``, ``at least 8`` or the like for numbers, the values for choices; empty where anything goes."""
+        if self.setting.choices:
+            return ", ".join(filter(None, (choice.value for choice in self.setting.choices)))
+        if self.kind not in (int, float):
+            return ""
         low, high = self.setting.ge, self.setting.le
-        unit = f" {self.setting.unit}" if self.setting.unit else ""
+        behind = f" {self.setting.unit}" if unit and self.setting.unit else ""
         if low is not None and high is not None:
-            return f"{low:g} to {high:g}{unit}"
+            return f"{_number(low)} to {_number(high)}{behind}"
         if low is not None:
-            return f"at least {low:g}{unit}"
-        return f"at most {high:g}{unit}" if high is not None else "a number"
+            return f"at least {_number(low)}{behind}"
+        return f"at most {_number(high)}{behind}" if high is not None else "any number"
+
+    def value_text(self, value: Any) -> str:
+        """A value as people write it: on or off for switches, the label of a choice without a name."""
+        if self.kind is bool:
+            return "on" if value else "off"
+        if self.kind in (int, float):
+            return _number(value)
+        if self.setting.choices and not value:
+            return next((choice.label for choice in self.setting.choices if choice.value == value), "")
+        return str(value) or "none"
+
+    def default_text(self) -> str:
+        """The default as people write it, empty where there is none."""
+        return "" if self.required else self.value_text(self.default)
 
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -143,6 +186,12 @@ def parts_of(struct: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
     return {name: part for name, part in found.items() if part is not None}
 
 
+def summarise(struct: type[msgspec.Struct]) -> str:
+    """What a struct is, in the first words of its docstring, on one line and without marks."""
+    first = (struct.__doc__ or "").split(".")[0].split(":")[0]
+    return " ".join(first.replace("``", "").split())
+
+
 def check_settings(value: msgspec.Struct) -> None:
     """Raise ``SettingError`` for the first setting in a struct, and in the parts that it has, whose value does not fit."""
     for declared in settings_of(type(value)):
@@ -165,6 +214,38 @@ def with_settings(value: Struct, changes: Mapping[str, Any]) -> Struct:
     for name, new in changes.items():
         value = _replace(value, paths.get(name, (name,)), new)
     return value
+
+
+def with_parts(value: Struct, changes: Mapping[str, Mapping[str, Any] | None]) -> Struct:
+    """A struct with parts changed by their names: None takes a part out; settings go into the part that is there, or into a new
+    one with its defaults."""
+    known = parts_of(type(value))
+    for name, settings in changes.items():
+        part = None if settings is None else with_settings(getattr(value, name) or known[name](), settings)
+        value = msgspec.structs.replace(value, **{name: part})
+    return value
+
+
+def read_plugin(text: str) -> tuple[str, dict[str, bool | int | float | str]]:
+    """``name:setting=value,...`` -> a technique's name and its settings, values read as JSON where they are.
+
+    Raises ``SettingError`` for anything else.
+    """
+    name, _, rest = (part.strip() for part in text.partition(":"))
+    if not name:
+        raise SettingError("plugin", f"'{text}' names no technique; write it like NAME or NAME:SETTING=VALUE,... .")
+    values: dict[str, bool | int | float | str] = {}
+    for piece in filter(None, rest.split(",")):
+        key, equals, value = (part.strip() for part in piece.partition("="))
+        if not (key and equals):
+            raise SettingError(
+                "plugin", f"'{piece}' is not a setting of the technique '{name}'; write it like {name}:SETTING=VALUE."
+            )
+        try:
+            values[key] = msgspec.json.decode(value, type=bool | int | float | str)
+        except msgspec.MsgspecError:
+            values[key] = value
+    return name, values
 
 
 def _replace(value: Any, path: tuple[str, ...], new: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...shared.passes_folder import PassesManifest
+from ...shared.manifest import PassesManifest
 from ...shared.shot import ShotError
 
 if TYPE_CHECKING:

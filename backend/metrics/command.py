@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shlex
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...shared import passes_folder
+from ...shared.arguments import add_setting, given_settings
 from ...shared.console import check_writable
 from ...shared.motion import MotionError
-from ...shared.shot import ShotError
+from ...shared.settings import settings_of
+from ...shared.shot import Sampling, ShotError, Text
 
 if TYPE_CHECKING:
     from .laboratory import Further
@@ -24,34 +28,38 @@ PROMPTS = (
     "a woman in a green jacket and black trousers, in a forest",
     "an astronaut in a white suit, on the moon",
 )
-QUICK_FRAMES, FRAMES, STEPS = 12, 24, 20
+QUICK_FRAMES, FRAMES = 12, 24
+#: settings of a shot that an evaluation goes through, and those that hold for all of it
+SEVERAL, ONE = ("prompt", "seed"), ("steps", "model")
 
 
-def _suite_shots(frames: int) -> list:
+def _studies(name: str) -> ModuleType:
+    """A module of the project's own tools, which only a clone of the project has; ``ShotError`` where there are none."""
+    clone = Path(__file__).resolve().parents[2]
+    if (clone / "tools" / "studies").is_dir() and str(clone) not in sys.path:
+        # at the end: nothing in the clone shadows what is installed
+        sys.path.append(str(clone))
     try:
-        from tools.studies.shots import demo_shots
+        return importlib.import_module(f"tools.studies.{name}")
     except ImportError as error:
         raise ShotError(
             "suite",
             "The suites' shots are made by the project's own tools; run this in a clone of the project, or "
             "name folders of saved passes.",
         ) from error
-    return demo_shots(frames)
+
+
+def _suite_shots(frames: int) -> list:
+    return _studies("shots").demo_shots(frames)
 
 
 def _text_figures() -> Further:
-    from tools.studies.words import text_figures
-
-    return text_figures
+    return _studies("words").text_figures
 
 
 def _motion_shots(frames: int, files: list[Path]) -> tuple[list, dict[str, dict[str, float]]]:
     try:
-        from tools.studies.motions import motion_shots
-    except ImportError as error:
-        raise ShotError("suite", "The motion suite needs the project's own tools; run this in a clone of the project.") from error
-    try:
-        return motion_shots(frames, files)
+        return _studies("motions").motion_shots(frames, files)
     except MotionError as error:
         raise ShotError("motion", str(error)) from error
 
@@ -92,13 +100,15 @@ def evaluate(args: argparse.Namespace) -> int:
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
-        prompts = tuple(args.prompt or PROMPTS[: min(prompt_count, 2) if args.quick else prompt_count])
-        seeds = tuple(args.seed or (own_seeds[:1] if args.quick else own_seeds))
+        sampling = Sampling(**given_settings(args, Sampling, leave_out=SEVERAL))
+        given = vars(args)
+        prompts = tuple(given.get("prompt") or PROMPTS[: min(prompt_count, 2) if args.quick else prompt_count])
+        seeds = tuple(given.get("seed") or (own_seeds[:1] if args.quick else own_seeds))
         check_writable(args.out)
         laboratory = Laboratory(
             args.out,
-            load(args.model),
-            args.steps,
+            load(sampling.model),
+            sampling.steps,
             lambda text: print(text, file=sys.stderr, flush=True),
             None if args.shots else _text_figures(),
         )
@@ -166,7 +176,9 @@ def measure(args: argparse.Namespace) -> int:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register both."""
-    command = commands.add_parser("evaluate", help="compare presets over shots, prompts and seeds; goes on where it was stopped")
+    command = commands.add_parser(
+        "evaluate", help="compare presets over shots, prompts and seeds; goes on where it was stopped", allow_abbrev=False
+    )
     command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
     command.add_argument(
         "--suite",
@@ -178,11 +190,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--motion", type=Path, action="append", help="a motion file as one more source of the motion suite")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")
-    command.add_argument("--prompt", action="append", help="may be given several times")
-    command.add_argument("--seed", action="append", type=int, help="may be given several times")
+    declared = {one.name: one for struct in (Text, Sampling) for one in settings_of(struct)}
+    for name in SEVERAL:
+        add_setting(command, declared[name], default="the suite's own", repeat=True)
+    for name in ONE:
+        add_setting(command, declared[name])
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
-    command.add_argument("--steps", type=int, default=STEPS)
-    command.add_argument("--model", default="starter")
     command.add_argument("--out", type=Path, default=Path("build") / "evaluation", help="runs and report")
     command.add_argument("--json", type=Path, help="file for the mean figures of every variant")
     command.set_defaults(run=evaluate, uses_models=True)

@@ -22,6 +22,7 @@ from diffusers import (
 )
 
 from ...shared.shot import ShotError
+from .options import LoadOptions as LoadOptions
 from .registry import ModelSource, find
 
 
@@ -41,17 +42,6 @@ class TextConditions:
     embeddings: torch.Tensor
     added: dict[str, torch.Tensor]
     notices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """How models are run: ``dtype`` is ``auto`` (half precision on CUDA), ``float32``, ``float16`` or ``bfloat16``; ``compiled``
-    fuses the networks' operations (minutes the first time); ``offload`` keeps on a GPU only the part that works (``auto``: when
-    the model would fill it)."""
-
-    dtype: str = "auto"
-    compiled: bool = False
-    offload: str = "auto"
 
 
 SCHEDULER_CLASSES: dict[str, Any] = {
@@ -236,7 +226,7 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         if isinstance(part, torch.nn.Module):
             # convolutions are nearly twice as quick in this layout
             part.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    if options.compiled:
+    if options.compile:
         pipeline.unet.compile()
         for network in model.controlnets:
             network.compile()

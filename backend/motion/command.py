@@ -18,10 +18,10 @@ def motion(args: argparse.Namespace) -> int:
     from ..models.loading import best_device
     from .registry import load
 
-    request = motion_request_from(args, args.model)
+    request = motion_request_from(args)
     try:
         frame_count(request)
-        source = load(args.model, best_device(), args.statistics, args.text_encoder)
+        source = load(request.model, best_device(), args.statistics, args.text_encoder)
         with tqdm(desc="motion") as bar:
 
             def step_done(step: int, of: int) -> None:
@@ -46,9 +46,8 @@ def motion(args: argparse.Namespace) -> int:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register it."""
-    command = commands.add_parser("motion", help="a motion from a sentence")
+    command = commands.add_parser("motion", help="a motion from a sentence", allow_abbrev=False)
     add_motion_arguments(command)
-    command.add_argument("--model", default="starter", help="starter, or an MDM checkpoint: its folder or model*.pt in it")
     command.add_argument("--statistics", type=Path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
     command.add_argument("--text-encoder", help="folder or hub id of CLIP ViT-B/32 or DistilBERT")
     command.add_argument("--out", type=Path, required=True, help="an .npz that the add-on imports")

@@ -9,10 +9,12 @@ import numpy as np
 
 from ...shared.motion import Motion, MotionError
 from ...shared.skeleton import SMPL_PARENTS
+from ...shared.vectors import unit
 from ..character.rig import Rig, rig_of
 from ..compat import action_fcurves, curve_holders, fcurves_of, put_in_group
 from . import feet
 from .channels import ROOTS, Channels, channels, unposed
+from .keying import Keying
 from .reduction import reduced, tangents
 from .retarget import RigMotion, retarget
 from .rotations import continuous, forward
@@ -47,6 +49,19 @@ class KeyOptions:
         for value, allowed in ((self.root, ROOTS), (self.foot_lock, FOOT_LOCKS), (self.target, TARGETS)):
             if value not in allowed:
                 raise MotionError(f"'{value}' is unknown; choose one of {', '.join(allowed)}.")
+
+    @classmethod
+    def of(cls, keying: Keying) -> KeyOptions:
+        """The options that the settings of the panel or the command line describe."""
+        return cls(
+            root=keying.root,
+            foot_lock=keying.foot_lock,
+            euler=keying.rotation == "EULER",
+            target=keying.target,
+            tolerance=keying.tolerance / 1000,
+            keep_rate=keying.keep_rate,
+            plants=keying.plants(),
+        )
 
 
 def pose_motion(rig: Rig, motion: Motion, options: KeyOptions) -> tuple[RigMotion, list[feet.Plant]]:
@@ -267,7 +282,7 @@ def read_channels(armature: bpy.types.Object, action: bpy.types.Action, rig: Rig
             angles = sampled(f'pose.bones["{bone}"].rotation_euler', 3, (0, 0, 0))
             values = None if angles is None else from_eulers(angles)
         if values is not None:
-            rotations[bone] = continuous(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))
+            rotations[bone] = continuous(unit(values))
     root = rig.bones[rig.joint_bones["pelvis"]]
     place = sampled(f'pose.bones["{root}"].location', 3, (0, 0, 0))
     path = sampled("location", 3, tuple(armature.location))

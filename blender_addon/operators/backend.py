@@ -9,8 +9,8 @@ import bpy
 from ...shared.endpoint import EndpointError
 from ...shared.folders import log_folder
 from .. import preferences
+from ..connection import connection
 from ..diagnostics import write_diagnostics
-from ..state import session
 
 DIAGNOSTICS = "diagnostics.txt"
 
@@ -25,7 +25,7 @@ class StartBackend(bpy.types.Operator):
     def poll(cls, context):
         """Only while none is running."""
         cls.poll_message_set("A backend is running or starting already")
-        return session.status == "not running"
+        return not connection.running
 
     def execute(self, context):
         """Start the process; the timer connects once it listens."""
@@ -34,7 +34,7 @@ class StartBackend(bpy.types.Operator):
             self.report({"ERROR"}, "No Python for the backend is known; choose one in the extension's preferences.")
             return {"CANCELLED"}
         try:
-            session.start(python, preferences.endpoint(context))
+            connection.start(python, preferences.endpoint(context))
         except (OSError, EndpointError) as error:
             self.report({"ERROR"}, f"The backend cannot be started: {error}")
             return {"CANCELLED"}
@@ -51,12 +51,12 @@ class ConnectBackend(bpy.types.Operator):
     def poll(cls, context):
         """Only while not connected."""
         cls.poll_message_set("A backend is connected already")
-        return session.status == "not running"
+        return not connection.running
 
     def execute(self, context):
         """Connect; the answer arrives through the timer."""
         try:
-            session.connect(preferences.endpoint(context))
+            connection.connect(preferences.endpoint(context))
         except EndpointError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -73,11 +73,11 @@ class StopBackend(bpy.types.Operator):
     def poll(cls, context):
         """Only while there is something to stop."""
         cls.poll_message_set("No backend is running")
-        return session.status != "not running"
+        return connection.running
 
     def execute(self, context):
         """End the connection and the process."""
-        session.stop()
+        connection.stop()
         return {"FINISHED"}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from latentman.blender_addon.backend_process import BackendProcess
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.state import Session
+from latentman.blender_addon.connection import Connection
 from latentman.shared import logs
 from latentman.shared.endpoint import free_port
 from latentman.shared.folders import LOG_ENVIRONMENT
@@ -53,18 +53,20 @@ def _wrong_python(tmp_path, body):
     ],
 )
 def test_a_backend_that_dies_leaves_logs_and_a_sentence(folder, tmp_path, number, said, traced):
-    session = Session()
-    session.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
+    connection = Connection()
+    connection.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
     try:
-        wait_until(session, lambda: session.connected or bool(session.error), 120)
-        assert session.connected, session.error
-        log, pid = session.process.log, session.process.pid
+        wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
+        assert connection.connected, connection.error
+        log, pid = connection.process.log, connection.process.pid
         os.kill(pid, number)
-        wait_until(session, lambda: bool(session.error), 30)
+        wait_until(connection, lambda: bool(connection.error), 30)
     finally:
-        session.stop()
-    assert session.status == "not running"
-    assert session.error.startswith("The backend stopped: it ") and said in session.error and session.error.endswith(str(log))
+        connection.stop()
+    assert connection.status == "not running"
+    assert (
+        connection.error.startswith("The backend stopped: it ") and said in connection.error and connection.error.endswith(str(log))
+    )
     (own,) = folder.glob(f"backend-*-{pid}.log")
     left = log.read_text()
     assert log.parent == folder and f"ended with code -{number.value}; its own log: {own.name}" in left

@@ -8,8 +8,8 @@ import bpy
 import pytest
 
 from latentman.blender_addon import diagnostics, operators, preferences, properties, registration
+from latentman.blender_addon.connection import connection
 from latentman.blender_addon.operators.backend import DIAGNOSTICS
-from latentman.blender_addon.state import session
 from latentman.shared import logs
 from latentman.shared.folders import LOG_ENVIRONMENT
 from latentman.shared.redaction import PROMPT
@@ -34,7 +34,7 @@ def test_the_diagnostics_are_one_text_without_prompts(empty_scene, folder, monke
     settings.prompt = "a purple walrus"
     path = logs.start(logs.BLENDER)
     logs.get_logger("latentman.test").info("no strips for a purple walrus in %s", folder)
-    monkeypatch.setattr(session, "error", "The backend did not start: exit code 3.")
+    monkeypatch.setattr(connection, "error", "The backend did not start: exit code 3.")
     try:
         assert bpy.ops.latentman.copy_diagnostics() == {"FINISHED"}
     finally:
