@@ -41,9 +41,9 @@ def run(blender: list[str], package: Path, out: Path, environment: dict[str, str
             out / "frames" / "0003.png",
             0,
         ),
-        (("motion", "--text", "a person bows", "--out", str(out / "bow.npz"), "--json"), out / "bow.npz", 0),
+        (("motion", "a person bows", "--out", str(out / "bow.npz"), "--json"), out / "bow.npz", 0),
         (
-            ("motion", "--text", "a person bows", "--save", str(out / "bow.blend"), "--json"),
+            ("motion", "a person bows", "--save", str(out / "bow.blend"), "--json"),
             out / "bow.blend",
             0,
         ),

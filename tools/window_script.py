@@ -314,6 +314,9 @@ def work() -> Iterator[None]:
         for name in chosen:
             print(f"part {name}", flush=True)
             yield from PARTS[name]()
+    except Exception:
+        yield from picture("failed")
+        raise
     finally:
         (arguments()[1] / "pulse.txt").write_text(pulse.report())
 
