@@ -145,10 +145,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help="parts of tools/window_script.py; all when left out")
     parser.add_argument("--suite", choices=SUITES, default="trixie", help="the Debian release of the chroot")
+    parser.add_argument("--package", type=Path, help="the extension's zip; the one of `make extension` when left out")
     args = parser.parse_args()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    package = next((ROOT / "build" / "extension").glob("*linux*.zip"))
+    package = args.package.resolve() if args.package else next((ROOT / "build" / "extension").glob("*linux*.zip"))
     program, prefix = os.environ.get("BLENDER"), []
     display = os.environ.get("DISPLAY") if program else None
     processes = []
