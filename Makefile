@@ -5,8 +5,15 @@ VENV := build/venv
 VENV52 := build/venv-blender52
 VENV42 := build/venv-blender42
 RUN := $(VENV)/bin/python
+# tests run in as many processes, each with one of torch's threads; a file's tests stay together
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist loadfile
+# the files with the fastest tests, for make check
+QUICK := tests/shared \
+	$(patsubst %,tests/backend/test_%.py,correspondence exports jobs launch method video) \
+	$(patsubst %,tests/blender_addon/test_%.py,body_files character motion motion_edit motion_files operators passes rigs)
 
-.PHONY: setup setup-blender42 setup-blender52 demo test test-window bench extension lint clean
+.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench extension lint clean
 
 setup: $(VENV)/.ready
 setup-blender52: $(VENV52)/.ready
@@ -36,15 +43,23 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+check: lint
+	OMP_NUM_THREADS=1 $(RUN) -m pytest $(PARALLEL) $(QUICK)
+
+test: export OMP_NUM_THREADS = 1
 test: lint setup-blender42
-	$(RUN) -m pytest
-	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV42)/bin/python -m pytest tests/blender_addon tests/shared
+	$(RUN) -m pytest $(PARALLEL)
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV42)/bin/python -m pytest $(PARALLEL) tests/blender_addon tests/shared
 ifneq ($(PYTHON313),)
 	$(MAKE) setup-blender52
-	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest tests/blender_addon tests/shared
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest $(PARALLEL) tests/blender_addon tests/shared
 else
 	@echo "No Python 3.13 here: the add-on's tests on Blender 5.2 were left out."
 endif
+
+# what takes minutes or gigabytes, such as installing torch into an empty environment
+test-slow: setup
+	$(RUN) -m pytest -m slow
 
 test-window: setup extension
 	$(RUN) -m tools.window_test

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["LatentManPipeline", "LatentManXLPipeline"]
+from .missing import explain_missing
 
-MISSING = "{module} is not installed in this Python; install the backend's packages: pip install 'latentman[backend]'"
+__all__ = ["LatentManPipeline", "LatentManXLPipeline"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,5 +20,5 @@ def __getattr__(name: str) -> Any:
     try:
         from . import latentman_pipeline
     except ModuleNotFoundError as error:
-        raise ImportError(MISSING.format(module=error.name)) from error
+        raise ImportError(explain_missing(error.name or "")) from error
     return getattr(latentman_pipeline, name)

@@ -1,25 +1,26 @@
-"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | doctor."""
+"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | techniques | doctor."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
-
-from ..shared import passes_folder
+from ..shared import logs, passes_folder
 from ..shared.arguments import add_settings, given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, request_from
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.folders import jobs_folder
-from ..shared.messages import FrameResult, Message
-from ..shared.shot import ShotError, check_passes, check_request
+from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
+from .logs import keep_log, quieten_libraries
+from .missing import explain_missing
 from .models.options import LoadOptions
+
+logger = logs.get_logger(__package__)
 
 
 def _options(args: argparse.Namespace) -> LoadOptions:
@@ -30,11 +31,12 @@ def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     import zmq
 
+    from .jobs.runner import ModelCache
     from .server import RefusedToBind, Server
 
     clients = set(args.clients.read_bytes().split()) if args.clients else set()
     try:
-        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, _options(args))
+        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
     except RefusedToBind as error:
         print(error, file=sys.stderr)
         return 2
@@ -46,43 +48,53 @@ def serve(args: argparse.Namespace) -> int:
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
+    logger.info("Listening at %s; jobs in %s; %s", server.endpoint, args.jobs or jobs_folder(), _options(args))
     print(json.dumps({"event": "listening", "endpoint": server.endpoint, "version": VERSION}), flush=True)
     server.serve()
+    logger.info("Stopped as it was asked to")
     return 0
 
 
 def generate(args: argparse.Namespace) -> int:
     """Make frames from a folder of saved passes; 0 only if all frames exist afterwards."""
-    from PIL import Image
-
-    from .jobs.runner import ModelCache, run
+    from .failures import explain_failure
+    from .jobs.runner import ModelCache, RunCallbacks, run
     from .jobs.store import JobStore
+    from .video.source import SavedPasses
+    from .video.watch import Interrupted
 
     console = Console(args.json)
     try:
-        passes, manifest = passes_folder.load(args.passes)
-        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps, manifest)
+        passes = passes_folder.PassesFolder(args.passes)
+        manifest = passes.manifest
+        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
         check_request(request)
-        passes = check_passes(request, passes.arrays())
         check_writable(args.out)
-        job = JobStore(args.jobs or jobs_folder()).open(request, passes)
+        job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes))
     except ShotError as error:
         console.say("failed", code=error.code, message=str(error))
         return 2
 
-    def emit(message: Message, arrays: dict[str, np.ndarray] | None) -> None:
-        if isinstance(message, FrameResult) and arrays:
-            Image.fromarray(arrays["image"]).save(args.out / f"{message.frame:04d}.png")
-        console.show(message)  # type: ignore[arg-type]
+    def copy_frame(index: int) -> None:
+        frame = request.frames[index]
+        passes_folder.write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
+        console.frame(frame, index)
 
-    stopped = []
+    stopped: list[int] = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-    finished = run(job, ModelCache(_options(args)), emit, lambda: bool(stopped))
-    missing = [f for f in request.frames if not (args.out / f"{f:04d}.png").exists()]
-    if finished and not missing:
-        (args.out / "report.json").write_text(json.dumps(job.report(), indent=1))
-        return 0
-    return 130 if stopped else 1
+    try:
+        report = run(job, ModelCache(_options(args)), RunCallbacks(console.bar, copy_frame, lambda: bool(stopped)))
+    except Interrupted:
+        return 130
+    except Exception as error:
+        code, sentence = explain_failure(error)
+        console.say("failed", code=code, message=sentence)
+        return 1
+    console.finished(report)
+    if any(not (args.out / f"{frame:04d}.png").exists() for frame in request.frames):
+        return 1
+    passes_folder.write_atomically(args.out / "report.json", json.dumps(report, indent=1).encode())
+    return 0
 
 
 def models(_: argparse.Namespace) -> int:
@@ -94,27 +106,18 @@ def models(_: argparse.Namespace) -> int:
     return 0
 
 
-def doctor(_: argparse.Namespace) -> int:
-    """Say what this environment can do; 1 when the starter model cannot be loaded."""
-    import diffusers
-    import torch
-    import zmq
+def techniques(_: argparse.Namespace) -> int:
+    """List the techniques that frames can be made with, and their settings."""
+    from .video.techniques.listing import describe_techniques
 
-    from .models.loading import best_device, load
-
-    print(f"latentman {VERSION}, torch {torch.__version__}, diffusers {diffusers.__version__}, zmq {zmq.__version__}")
-    print(f"device: {best_device()}")
-    try:
-        model = load("starter", torch.device("cpu"))
-    except ShotError as error:
-        print(error)
-        return 1
-    print(f"starter model: loads; sizes in multiples of {model.size_multiple}")
+    for line in describe_techniques():
+        print(line)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    from . import doctor
     from .exports import command as exports
     from .jobs import command as jobs
     from .metrics import command as evaluation
@@ -128,22 +131,38 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
     command.add_argument("--jobs", type=Path, help="folder of the job store")
     add_settings(command, LoadOptions)
-    command.set_defaults(run=serve)
+    command.set_defaults(run=serve, uses_models=True)
     command = commands.add_parser("generate", help="frames from a folder of saved passes", allow_abbrev=False)
     command.add_argument("passes", type=Path)
     add_shot_arguments(command)
     command.add_argument("--jobs", type=Path, help="folder of the job store")
     add_settings(command, LoadOptions)
-    command.set_defaults(run=generate)
+    command.set_defaults(run=generate, uses_models=True)
     evaluation.add_commands(commands)
     exports.add_commands(commands)
     motions.add_commands(commands)
     jobs.add_commands(commands)
     commands.add_parser("models", help="list named models").set_defaults(run=models)
-    commands.add_parser("doctor", help="check this environment").set_defaults(run=doctor)
-    args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
-    return int(args.run(args))
+    commands.add_parser("techniques", help="list techniques, those of other packages too").set_defaults(run=techniques)
+    doctor.add_commands(commands)
+    return _run(parser.parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a command. What ends it unexpectedly goes to the log and the standard error; a package that is missing is a sentence."""
+    uses_models = getattr(args, "uses_models", False)
+    with keep_log(args.command) if uses_models else nullcontext():
+        try:
+            if uses_models:
+                quieten_libraries()
+            return int(args.run(args))
+        except Exception as error:
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing and not missing.startswith("latentman"):
+                print(explain_missing(missing), file=sys.stderr)
+                return 2
+            logger.critical("latentman %s ended unexpectedly", args.command, exc_info=True)
+            return 1
 
 
 if __name__ == "__main__":

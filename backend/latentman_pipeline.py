@@ -14,7 +14,7 @@ inversions, several ControlNets, offloading, and attention processors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,10 @@ from PIL import Image
 from ..shared.manifest import PassesManifest
 from ..shared.shot import FramePasses, Method, check_passes, check_request, make_request
 from .models.loading import ImageModel
-from .video.noise import initial_noise
+from .video.noise import draw_noise, noise_sources
 from .video.pipeline import Interrupted, ShotPipeline, Watch
+from .video.techniques import Technique
+from .video.techniques.registry import build_techniques
 
 #: (pipeline, step index, timestep, {"latents": ...}) -> tensors to go on with
 StepCallback = Callable[[Any, int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
@@ -65,14 +67,15 @@ class _LatentManMixin:
         manifest: PassesManifest | None = None,
         output_type: str = "pil",
         callback_on_step_end: StepCallback | None = None,
+        techniques: Sequence[Technique] = (),
     ) -> LatentManOutput:
         """Generate a clip whose frames fit ``passes``.
 
-        ``method`` is a preset's name or a ``Method``. ``generator`` draws the first frame's noise, which all frames share, or
-        with a list each frame's own; ``latents`` (F, C, h, w) standard normal noise takes its place. ``scheduler`` is one of
-        ``shared.shot.SCHEDULERS``. ``controls`` names the ControlNets' kinds in order; kinds other than depth need the
-        passes' ``manifest``. ``output_type`` is ``pil``, ``np`` or ``latent``. The callback may set ``pipe._interrupt``, or
-        return ``latents``, as in diffusers.
+        ``method`` is a preset's name or a ``Method``; ``techniques`` are objects that work after those that it names.
+        ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents``
+        (F, C, h, w) standard normal noise takes its place. ``scheduler`` is a value of ``Sampling.scheduler``. ``controls`` names
+        the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``. ``output_type`` is ``pil``, ``np``
+        or ``latent``. The callback may set ``pipe._interrupt``, or return ``latents``, as in diffusers.
 
         Raises ``ShotError`` for requests that cannot be run.
         """
@@ -112,13 +115,16 @@ class _LatentManMixin:
 
         watch = Watch(after_step=after_step, should_stop=lambda: self._interrupt and bool(last))
         shape = (int(self.unet.config.in_channels), height // model.latent_factor, width // model.latent_factor)
-        noise = latents if latents is not None else self._noise(generator, count, shape, request.resolved_method())
-        run = ShotPipeline(model, request, passes, watch, noise)
+        noise = latents
+        if noise is None:
+            chosen_techniques = [*build_techniques(request.resolved_method()), *techniques]
+            noise = self._draw_noise(generator, noise_sources(chosen_techniques, range(count)), shape)
+        run = ShotPipeline(model, request, passes, watch, noise, techniques=techniques)
         try:
             found = run.latents() if output_type == "latent" else torch.stack(list(run.pictures()))
         except Interrupted:
             watch.should_stop = lambda: False
-            found = last["latents"] if output_type == "latent" else torch.stack(list(run.decoded(last["latents"])))
+            found = last["latents"] if output_type == "latent" else torch.stack(list(run.decode(last["latents"])))
         self.maybe_free_model_hooks()
         if output_type == "latent":
             return LatentManOutput(frames=found)
@@ -128,15 +134,13 @@ class _LatentManMixin:
         return LatentManOutput(frames=[Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures])
 
     @staticmethod
-    def _noise(generator: Any, count: int, shape: tuple[int, int, int], method: Method) -> torch.Tensor | None:
-        if generator is None:
-            seed = int(torch.randint(0, 2**31, (1,)))
-            return initial_noise(count, shape, seed, method.shared_noise)
+    def _draw_noise(generator: Any, sources: list[int], shape: tuple[int, int, int]) -> torch.Tensor:
+        """(F, C, h, w); ``sources`` says whose random numbers each frame takes."""
         if isinstance(generator, (list, tuple)):
             return torch.cat([torch.randn((1, *shape), generator=g, device=g.device).cpu() for g in generator])
-        frames = 1 if method.shared_noise else count
-        drawn = torch.randn((frames, *shape), generator=generator, device=generator.device).cpu()
-        return drawn.repeat(count // frames, 1, 1, 1)
+        if generator is None:
+            generator = torch.Generator().manual_seed(int(torch.randint(0, 2**31, (1,))))
+        return draw_noise(sources, range(len(sources)), shape, generator)
 
 
 class LatentManPipeline(_LatentManMixin, StableDiffusionControlNetPipeline):

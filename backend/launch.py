@@ -31,8 +31,13 @@ def main():
     # the folder of this script must not shadow anybody's modules
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != os.path.dirname(os.path.abspath(__file__))]
     load_package()
-    from latentman.backend.__main__ import main as command_line
+    from latentman.backend.missing import explain_missing
 
+    try:
+        from latentman.backend.__main__ import main as command_line
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"{sys.executable}: {explain_missing(error.name or '')}\n")
+        return 2
     return command_line()
 
 

@@ -1,15 +1,12 @@
-"""The socket: a CURVE-encrypted ROUTER on loopback, one worker thread that runs jobs one after the other.
-
-Only this module's thread touches the ROUTER; the worker hands its messages over through an in-process socket.
-"""
+"""The socket: a CURVE-encrypted ROUTER on loopback. Its thread checks messages and passes them on to tasks, and nothing else:
+no disk, no device, no waiting."""
 
 from __future__ import annotations
 
-import queue
+import errno
 import threading
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +14,20 @@ import numpy as np
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from ..shared import keys
+from ..shared import keys, logs
 from ..shared.endpoint import is_loopback
 from ..shared.messages import (
-    Accepted,
+    AnyMessage,
+    Buffer,
     Cancel,
     Cancelled,
     Failed,
-    FrameResult,
+    FrameTaken,
     Hello,
     MakeMotion,
     Message,
-    Progress,
-    Submit,
+    SendPasses,
+    SubmitShot,
     Welcome,
     WireError,
     decode,
@@ -37,15 +35,25 @@ from ..shared.messages import (
 )
 from ..shared.motion import MotionError
 from ..shared.motion_request import check_kept, frame_count
-from ..shared.shot import ShotError, check_passes, check_request
+from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
-from .jobs.motions import MotionRunner
-from .jobs.runner import Emit, ModelCache, run
+from .jobs.runner import ModelCache
 from .jobs.store import JobStore
-from .models.loading import LoadOptions, best_device
+from .models.loading import best_device
 from .models.registry import PRESETS
+from .tasks.motion import MotionTask
+from .tasks.outbox import Outbox
+from .tasks.shot import ShotTask
+from .tasks.task import Task
+from .tasks.worker import Worker
 
-RELAY = "inproc://job-messages"
+logger = logs.get_logger(__name__)
+
+POLL_MILLISECONDS = 200
+#: how often clients whose passes are awaited are spoken to: that shows whether they are still there
+PING_SECONDS = 5.0
+#: how long a step may take to end when the service is stopped
+STOP_SECONDS = 30.0
 
 
 class RefusedToBind(ValueError):
@@ -63,16 +71,6 @@ class _KnownClients:
         return key in self._allowed
 
 
-@dataclass
-class _Ticket:
-    """Work in the queue: ``work(emit, should_stop)`` ends with a message that is neither progress nor a frame."""
-
-    name: str
-    work: Callable[[Emit, Callable[[], bool]], object]
-    clients: set[bytes]
-    stop: threading.Event = field(default_factory=threading.Event)
-
-
 def check_endpoint(endpoint: str, extra_clients: set[bytes]) -> None:
     """``RefusedToBind`` for an address beyond loopback without a list of client keys."""
     if not is_loopback(endpoint) and not extra_clients:
@@ -85,9 +83,10 @@ def check_endpoint(endpoint: str, extra_clients: set[bytes]) -> None:
 class Server:
     """The backend service. ``serve`` returns after ``stop`` or never."""
 
-    def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], options: LoadOptions | None = None) -> None:
-        """Binds at once; ``endpoint`` then holds the real address, also for port 0."""
+    def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], models: ModelCache | None = None) -> None:
+        """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``models`` loads what the requests name."""
         check_endpoint(endpoint, extra_clients)
+        self._device = str(best_device())
         self._context = zmq.Context()
         pair = keys.load_or_create(zmq.curve_keypair)
         self._authenticator = ThreadAuthenticator(self._context)
@@ -96,17 +95,17 @@ class Server:
         self._router = self._context.socket(zmq.ROUTER)
         self._router.linger = 500
         self._router.sndhwm = 0
+        # sending to a client that is gone is an error, which is how that is noticed
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._router.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+        self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30_000)
         self._router.curve_server = True
         self._router.curve_publickey, self._router.curve_secretkey = pair.server_public, pair.server_secret
         self._router.bind(endpoint)
         self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._relay = self._context.socket(zmq.PULL)
-        self._relay.bind(RELAY)
-        self._store, self._models, self._motions = JobStore(jobs), ModelCache(options), MotionRunner()
-        self._waiting: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
-        self._tickets: dict[str, _Ticket] = {}
+        self._outbox, self._store, self._worker = Outbox(self._context), JobStore(jobs), Worker(models)
+        self._tasks: dict[str, Task] = {}
         self._stopping = threading.Event()
-        self._worker = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def stop(self) -> None:
         """Ask ``serve`` to return; safe from a signal handler."""
@@ -115,127 +114,120 @@ class Server:
     def serve(self) -> None:
         """Answer clients until stopped."""
         self._worker.start()
+        threading.Thread(target=self._store.remove_stale_incoming, name="clean", daemon=True).start()
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
-        poller.register(self._relay, zmq.POLLIN)
+        poller.register(self._outbox.readable, zmq.POLLIN)
+        pinged = time.monotonic()
         try:
             while not self._stopping.is_set():
-                ready = dict(poller.poll(200))
-                if self._relay in ready:
-                    self._forward(self._relay.recv_multipart(copy=False))
+                ready = dict(poller.poll(POLL_MILLISECONDS))
+                for client, parts in self._outbox.take():
+                    self._send(client, parts)
                 if self._router in ready:
-                    client, *parts = self._router.recv_multipart()
-                    self._answer(client, parts)
+                    # passes are large: their buffers are used as they came in
+                    sender, *parts = self._router.recv_multipart(copy=False)
+                    self._answer(sender.bytes, [part.buffer for part in parts])
+                self._tasks = {ticket: task for ticket, task in self._tasks.items() if not task.gone}
+                if time.monotonic() > pinged + PING_SECONDS:
+                    pinged = time.monotonic()
+                    self._ping()
         finally:
-            for ticket in list(self._tickets.values()):
-                ticket.stop.set()
-            self._waiting.put(None)
-            self._worker.join(timeout=30)
+            for task in self._tasks.values():
+                task.cancel()
+            self._worker.stop(STOP_SECONDS)
+            for client, parts in self._outbox.take():
+                self._send(client, parts)
             self._authenticator.stop()
             self._router.close()
-            self._relay.close()
+            self._outbox.close()
 
-    def _forward(self, parts: list[Any]) -> None:
-        """Pass a job's message on to those who wait for it; the first part names the job, the second ends it."""
-        job, last = parts[0].bytes.decode(), bool(parts[1].bytes)
-        ticket = self._tickets.get(job)
-        for client in ticket.clients if ticket else ():
-            self._router.send_multipart([client, *parts[2:]], copy=False)
-        if last:
-            self._tickets.pop(job, None)
+    def _send(self, client: bytes, parts: list[Any]) -> None:
+        try:
+            self._router.send_multipart([client, *parts], copy=False)
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            for task in self._tasks.values():
+                if task.client == client:
+                    logger.info("the client of %s is gone", task.ticket)
+                    task.lose_client()
+
+    def _ping(self) -> None:
+        for task in self._tasks.values():
+            if isinstance(task, ShotTask) and task.awaits_passes:
+                task.ping()
 
     def _reply(self, client: bytes, message: Message) -> None:
-        self._router.send_multipart([client, *encode(message)])
+        self._send(client, encode(message))
 
-    def _answer(self, client: bytes, parts: list[bytes]) -> None:
+    def _answer(self, client: bytes, parts: Sequence[Buffer]) -> None:
+        """Handle one message; whatever is wrong with it, the service goes on."""
         try:
-            message, arrays = decode(parts)
+            self._dispatch(client, *decode(parts))
         except WireError as error:
             self._reply(client, Failed(code=error.code, message=str(error)))
-            return
+        except Exception:
+            logger.exception("a message could not be handled")
+            sentence = "The backend could not handle a message; its log says why."
+            self._reply(client, Failed(code="internal", message=sentence))
+
+    def _dispatch(self, client: bytes, message: AnyMessage, arrays: dict[str, np.ndarray]) -> None:
         if isinstance(message, Hello):
-            self._reply(client, Welcome(version=VERSION, device=str(best_device()), models=tuple(PRESETS)))
-        elif isinstance(message, Submit):
-            self._submit(client, message, arrays)
+            self._reply(client, Welcome(version=VERSION, device=self._device, models=tuple(PRESETS)))
+        elif isinstance(message, SubmitShot):
+            self._submit_shot(client, message)
         elif isinstance(message, MakeMotion):
             self._make_motion(client, message, arrays)
-        elif isinstance(message, Cancel):
-            ticket = self._tickets.get(message.job)
-            if ticket:
-                ticket.stop.set()
-            else:
-                self._reply(client, Cancelled(job=message.job))
+        elif isinstance(message, (SendPasses, FrameTaken, Cancel)):
+            self._pass_on(client, message, arrays)
         else:
             self._reply(client, Failed(code="malformed", message="This message goes from backend to client only."))
 
-    def _submit(self, client: bytes, message: Submit, arrays: dict[str, np.ndarray]) -> None:
+    def _pass_on(self, client: bytes, message: SendPasses | FrameTaken | Cancel, arrays: dict[str, np.ndarray]) -> None:
+        """To the task that a message names; what comes after its end needs no answer, but for a cancel."""
+        task = self._tasks.get(message.ticket)
+        if task is None or task.client != client or task.state.ended:
+            if isinstance(message, Cancel):
+                self._reply(client, Cancelled(ticket=message.ticket))
+        elif isinstance(message, Cancel):
+            task.cancel()
+        elif isinstance(task, ShotTask):
+            if isinstance(message, SendPasses):
+                task.receive_passes(message, arrays)
+            else:
+                task.receive_taken()
+
+    def _submit_shot(self, client: bytes, message: SubmitShot) -> None:
         try:
             check_request(message.request)
-            job = self._store.open(message.request, check_passes(message.request, arrays))
         except ShotError as error:
             self._reply(client, Failed(ticket=message.ticket, code=error.code, message=str(error)))
             return
-        except OSError as error:
-            self._reply(
-                client,
-                Failed(
-                    ticket=message.ticket, code="disk", message=f"The job folder {self._store.root} cannot be written: {error}."
-                ),
-            )
-            return
-        self._reply(client, Accepted(ticket=message.ticket, job=job.name))
-        running = self._tickets.get(job.name)
-        if running:
-            running.clients.add(client)
-            for index in job.finished_frames():
-                self._router.send_multipart(
-                    [
-                        client,
-                        *encode(
-                            FrameResult(job=job.name, index=index, frame=job.request.frames[index]),
-                            {"image": job.read_frame(index)},
-                        ),
-                    ]
-                )
-            return
-        self._enqueue(_Ticket(job.name, lambda emit, stopped: run(job, self._models, emit, stopped), {client}))
+        task = ShotTask(
+            message.ticket,
+            client,
+            self._outbox,
+            message.request,
+            message.header,
+            self._store,
+            transparent=message.cut_out,
+        )
+        self._start(client, task)
 
     def _make_motion(self, client: bytes, message: MakeMotion, arrays: dict[str, np.ndarray]) -> None:
         try:
             frame_count(message.request)
             kept = check_kept(message.request, arrays)
         except MotionError as error:
-            self._reply(client, Failed(ticket=message.ticket, job=message.ticket, code="motion", message=str(error)))
+            self._reply(client, Failed(ticket=message.ticket, code="motion", message=str(error)))
             return
-        self._enqueue(
-            _Ticket(
-                message.ticket,
-                lambda emit, stopped: self._motions.run(message.ticket, message.request, kept, emit, stopped),
-                {client},
-            )
-        )
+        self._start(client, MotionTask(message.ticket, client, self._outbox, message.request, kept))
 
-    def _enqueue(self, ticket: _Ticket) -> None:
-        self._tickets[ticket.name] = ticket
-        self._waiting.put(ticket)
-
-    def _work(self) -> None:
-        relay = self._context.socket(zmq.PUSH)
-        relay.linger = 0
-        relay.connect(RELAY)
-
-        def sender(job: str) -> Emit:
-            def emit(message: Message, arrays: dict[str, np.ndarray] | None) -> None:
-                last = not isinstance(message, Progress | FrameResult)
-                relay.send_multipart([job.encode(), b"1" if last else b"", *encode(message, arrays)])
-
-            return emit
-
-        while (ticket := self._waiting.get()) is not None:
-            emit = sender(ticket.name)
-            try:
-                ticket.work(emit, ticket.stop.is_set)
-            except Exception as error:  # the service outlives any job
-                traceback.print_exc()
-                emit(Failed(job=ticket.name, code="internal", message=f"The generation failed unexpectedly: {error}"), None)
-        relay.close()
+    def _start(self, client: bytes, task: Task) -> None:
+        if task.ticket in self._tasks:
+            sentence = "There is a piece of work of that name already; give each a ticket of its own."
+            self._reply(client, Failed(ticket=task.ticket, code="ticket", message=sentence))
+            return
+        self._tasks[task.ticket] = task
+        task.start(self._worker)

@@ -7,6 +7,8 @@ import sys
 
 import bpy
 
+from ..shared import logs
+from ..shared.version import VERSION
 from . import properties
 from .command_line import main
 from .passes.render import quiet
@@ -15,6 +17,8 @@ from .passes.render import quiet
 def run() -> int:
     """Open the file, run the command."""
     arguments = sys.argv[1:]
+    logs.start(logs.BLENDER)
+    logs.get_logger(__package__).info("latentman %s in Blender %s as a package", VERSION, bpy.app.version_string)
     properties.register()
     if arguments and arguments[0].endswith(".blend"):
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,19 +16,21 @@ from typing import Any
 
 import bpy
 
-from ..shared import console, messages, motion_request, passes_folder, shot
+from ..shared import console, messages, motion_request, shot
 from ..shared.arguments import add_setting, add_settings, given_settings
 from ..shared.endpoint import free_port
 from ..shared.motion import MotionError
+from ..shared.overview import needs_overview, overview_size
 from ..shared.scene_options import SceneOptions
 from ..shared.settings import SettingError, settings_of, with_settings
 from . import preferences
-from .generation import Generation
-from .making import MotionMaking
+from .connection import Connection
 from .motion.keyframes import KeyOptions
 from .motion.keying import Keying
 from .passes.render import PassRender
-from .state import Session
+from .tasks.motion import MotionTask
+from .tasks.shot import PassesKeeper, ShotTask
+from .tasks.task import Task
 from .timing import frame_rate
 
 COMMAND = "latentman"
@@ -47,21 +50,21 @@ def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object
     return chosen or (armatures[0] if armatures else None)
 
 
-def wait_until(session: Session, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
+def wait_until(connection: Connection, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
     """Pump until a condition holds; False when the time is over."""
     end = time.monotonic() + seconds
     while not condition():
-        session.pump()
+        connection.pump()
         if time.monotonic() > end:
             return False
         time.sleep(0.01)
     return True
 
 
-def connect(session: Session, endpoint: str | None) -> None:
+def connect(connection: Connection, endpoint: str | None) -> None:
     """Connect to a running backend, or start one on a free port; ``ShotError`` when neither works."""
     if endpoint:
-        session.connect(endpoint)
+        connection.connect(endpoint)
     else:
         python = preferences.backend_python(bpy.context)
         if not python:
@@ -69,23 +72,23 @@ def connect(session: Session, endpoint: str | None) -> None:
                 "backend",
                 "No Python for the backend is known; set LATENTMAN_PYTHON, choose one in the preferences, or give --endpoint.",
             )
-        session.start(python, "127.0.0.1:" + str(free_port()))
-    wait_until(session, lambda: session.connected or bool(session.error), START_SECONDS)
-    if not session.connected:
-        raise shot.ShotError("backend", session.error or "The backend did not answer in time.")
+        connection.start(python, "127.0.0.1:" + str(free_port()))
+    wait_until(connection, lambda: connection.connected or bool(connection.error), START_SECONDS)
+    if not connection.connected:
+        raise shot.ShotError("backend", connection.error or "The backend did not answer in time.")
 
 
-def _finish(session: Session, work: Generation | MotionMaking, interrupted: list[int]) -> None:
+def _finish(connection: Connection, task: Task, interrupted: list[int]) -> None:
     """Pump until the work is done; an interrupt cancels it."""
-    while not work.done:
-        session.pump()
+    while not task.done:
+        connection.pump()
         if interrupted:
-            work.cancel()
+            task.cancel()
         time.sleep(0.002)
 
 
 def _generate(args: argparse.Namespace) -> int:
-    out, session, scene = console.Console(args.json), Session(), bpy.context.scene
+    out, connection, scene = console.Console(args.json), Connection(), bpy.context.scene
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
@@ -95,12 +98,12 @@ def _generate(args: argparse.Namespace) -> int:
         shot.check_request(request)
         console.check_writable(args.out)
         character = find_character(scene, args.character)
-        connect(session, args.endpoint)
-        session.generation = generation = Generation(
+        connect(connection, args.endpoint)
+        task = ShotTask(
             bpy.context,
             character,
             request,
-            session.client,
+            connection.client,
             args.out,
             folder_per_job=False,
             keep_passes=args.save_passes,
@@ -109,20 +112,20 @@ def _generate(args: argparse.Namespace) -> int:
             alpha=options.character_only,
             on_message=out.show,
         )
-        _finish(session, generation, interrupted)
-        if generation.error:
-            out.say("failed", code="generation", message=generation.error)
-        elif generation.succeeded:
-            out.say("done", message=f"{len(generation.frames)} frames in {args.out}", out=str(args.out))
+        _finish(connection, connection.add(task), interrupted)
+        if task.error:
+            out.say("failed", code="generation", message=task.error)
+        elif task.succeeded:
+            out.say("done", message=f"{len(task.frames)} frames in {args.out}", out=str(args.out))
         missing = [frame for frame in frames if not (args.out / f"{frame:04d}.png").exists()]
         if interrupted:
             return 130
-        return 0 if generation.succeeded and not missing else 1
+        return 0 if task.succeeded and not missing else 1
     except shot.ShotError as error:
         out.say("failed", code=error.code, message=str(error))
         return 2
     finally:
-        session.stop()
+        connection.stop()
         # Blender programs install their handler from C, which Python reports as None
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
@@ -149,24 +152,21 @@ def _passes(args: argparse.Namespace) -> int:
     try:
         options, (width, height) = _scene_options(args), _sides(args)
         console.check_writable(args.out)
-        job = PassRender(
+        frames, fps = _frames(options, scene), frame_rate(scene)
+        render = PassRender(
             bpy.context,
             find_character(scene, args.character),
-            _frames(options, scene),
+            frames,
             width,
             height,
             subjects=options.subjects.upper(),
             motion=args.motion,
             keep_lent=True,
         )
-        steps = job.steps()
-        for done in steps:
-            out.bar("rendering passes", done, job.total)
-            if interrupted:
-                steps.close()
-                return 130
-        passes_folder.save(args.out, job.result(), job.manifest(frame_rate(scene)))
-        out.say("done", message=f"{job.total} frames in {args.out}", out=str(args.out))
+        request = shot.make_request("passes", frames, fps, width=width, height=height)
+        if not _write_passes(render, request, args.out, out, interrupted):
+            return 130
+        out.say("done", message=f"{len(frames)} frames in {args.out}", out=str(args.out))
         return 0
     except shot.ShotError as error:
         out.say("failed", code=error.code, message=str(error))
@@ -178,8 +178,37 @@ def _passes(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
+def _write_passes(
+    render: PassRender, request: shot.ShotRequest, folder: Path, out: console.Console, interrupted: list[int]
+) -> bool:
+    """Render a shot's passes into a folder, frame by frame; False when it was interrupted."""
+    try:
+        for done in render.measure():
+            out.bar("measuring", done, len(request.frames))
+            if interrupted:
+                return False
+        rounds = [(render, False)]
+        if needs_overview(request):
+            rounds.insert(0, (render.overview(*overview_size(request.width, request.height)), True))
+        keeper = PassesKeeper(folder, request, render)
+        for one, overview in rounds:
+            waiting = deque(range(len(request.frames)))
+            try:
+                for frame in one.render_slice(lambda waiting=waiting: waiting.popleft() if waiting else None):
+                    keeper.add(frame, overview=overview)
+                    out.bar("rendering overview" if overview else "rendering passes", frame.index + 1, len(request.frames))
+                    if interrupted:
+                        return False
+            finally:
+                one.close()
+        render.check_seen()
+    finally:
+        render.close()
+    return True
+
+
 def _motion(args: argparse.Namespace) -> int:
-    out, session, scene = console.Console(args.json), Session(), bpy.context.scene
+    out, connection, scene = console.Console(args.json), Connection(), bpy.context.scene
     request = console.motion_request_from(args)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
@@ -191,29 +220,29 @@ def _motion(args: argparse.Namespace) -> int:
         for path in (args.out, args.save):
             if path:
                 console.check_writable(path.parent)
-        connect(session, args.endpoint)
-        session.making = making = MotionMaking(
+        connect(connection, args.endpoint)
+        task = MotionTask(
             armature,
             request,
-            session.client,
+            connection.client,
             scene.frame_start,
             frame_rate(scene),
             KeyOptions.of(with_settings(scene.latentman.keying.keying(), given_settings(args, Keying))),
             on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
         )
-        _finish(session, making, interrupted)
-        if making.cancelled:
+        _finish(connection, connection.add(task), interrupted)
+        if task.cancelled:
             return 130
-        if not making.succeeded:
-            out.say("failed", code="motion", message=making.error)
-            return 1 if not session.connected else 2
-        for notice in making.notices:
+        if not task.succeeded:
+            out.say("failed", code="motion", message=task.error)
+            return 1 if not connection.connected else 2
+        for notice in task.notices:
             out.say("notice", message=notice)
         if args.out:
-            motion_request.save_made(args.out, making.vectors, request)
+            motion_request.save_made(args.out, task.vectors, request)
         if args.save:
             bpy.ops.wm.save_as_mainfile(filepath=str(args.save), copy=True, check_existing=False)
-        count, frames = making.vectors.shape[:2]
+        count, frames = task.vectors.shape[:2]
         where = " and ".join(str(path) for path in (args.out, args.save) if path)
         out.say("done", message=f"{count} motion{'s' if count > 1 else ''} of {frames} frames in {where}", out=where)
         return 0
@@ -224,7 +253,7 @@ def _motion(args: argparse.Namespace) -> int:
         out.say("failed", code="disk", message=f"The motion could not be written: {error}")
         return 1
     finally:
-        session.stop()
+        connection.stop()
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
@@ -297,7 +326,7 @@ _registered = None
 
 
 def register() -> None:
-    """Make ``blender --command latentman`` work."""
+    """Make ``blender --command latentman`` task."""
     global _registered
     _registered = bpy.utils.register_cli_command(COMMAND, main)
 

@@ -12,9 +12,9 @@ from ..shared.settings import settings_of
 from ..shared.shot import ShotRequest
 from . import properties
 from .character.build import character_meshes
+from .connection import connection
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
-from .state import session
 from .technique_properties import HERE
 
 CHARACTERS_A_LINE = 7.5
@@ -68,15 +68,18 @@ class BackendPanel(_Box):
     def draw(self, context):
         """Status and start or stop."""
         row = self.layout.row(align=True)
-        running = session.status != "not running"
-        row.label(text=session.status, icon="RADIOBUT_ON" if session.connected else "RADIOBUT_OFF")
+        running = connection.running
+        row.label(text=connection.status, icon="RADIOBUT_ON" if connection.connected else "RADIOBUT_OFF")
         if running:
             row.operator("latentman.stop_backend", icon="CANCEL")
         else:
             row.operator("latentman.start_backend", icon="PLAY")
             row.operator("latentman.connect_backend", text="", icon="LINKED")
-        if session.error:
-            sentence(self.layout, context, session.error, "ERROR")
+        if connection.error:
+            sentence(self.layout, context, connection.error, "ERROR")
+        row = self.layout.row(align=True)
+        row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
+        row.operator("latentman.open_log_folder", text="", icon="FILE_FOLDER")
 
 
 class CharacterPanel(_Box):
@@ -148,7 +151,7 @@ class MotionPanel(_Box):
         row = layout.row(align=True)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
             row.prop(settings.motion, name, text=label)
-        making = session.making
+        making = connection.motion
         if making and not making.done:
             layout.progress(factor=making.fraction, text=making.stage)
             layout.operator("latentman.cancel", icon="CANCEL")
@@ -328,9 +331,9 @@ class GeneratePanel(_Box):
         if scene.camera is None:
             sentence(layout, context, "There is no camera in the scene.", "ERROR")
             layout.operator("latentman.add_camera", icon="CAMERA_DATA")
-        if not session.connected:
+        if not connection.connected:
             sentence(layout, context, "The backend is not running; press Start above.")
-        generation = session.generation
+        generation = connection.shot
         if generation and not generation.done:
             text = f"{generation.stage} · frames {len(generation.frames)}/{len(generation.request.frames)}"
             layout.progress(factor=generation.fraction, text=text)

@@ -9,7 +9,7 @@ from bpy.props import StringProperty
 
 from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoint
 from .backend_process import PYTHON_ENVIRONMENT
-from .state import default_python
+from .connection import default_python
 
 PACKAGE = __package__.rpartition(".")[0] or __package__
 
@@ -22,7 +22,7 @@ class LatentManPreferences(bpy.types.AddonPreferences):
     python: StringProperty(
         name="Backend Python",
         subtype="FILE_PATH",
-        description="A Python that has the packages of requirements.txt; empty tries LATENTMAN_PYTHON",
+        description="A Python that has the backend's packages (pip install 'latentman[backend]'); empty tries LATENTMAN_PYTHON",
     )
     endpoint: StringProperty(name="Address", default=DEFAULT_ENDPOINT, description="Where the backend listens, as host:port")
     smpl: StringProperty(
@@ -38,6 +38,9 @@ class LatentManPreferences(bpy.types.AddonPreferences):
         except EndpointError as error:
             self.layout.label(text=str(error), icon="ERROR")
         self.layout.prop(self, "smpl")
+        row = self.layout.row(align=True)
+        row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
+        row.operator("latentman.open_log_folder", icon="FILE_FOLDER")
 
 
 def of(context: bpy.types.Context) -> LatentManPreferences | None:

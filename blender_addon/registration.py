@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from . import command_line, operators, panels, preferences, properties, state
+import bpy
 
-PARTS = (properties, preferences, operators, panels, command_line, state)
+from ..shared import logs
+from ..shared.version import VERSION
+from . import command_line, connection, operators, panels, preferences, properties
+
+logger = logs.get_logger(__name__)
+PARTS = (properties, preferences, operators, panels, command_line, connection)
 
 
 def register() -> None:
     """Switch the add-on on; nothing stays behind if a part fails."""
+    logs.start(logs.BLENDER)
+    logger.info("latentman %s in Blender %s", VERSION, bpy.app.version_string)
     done = []
     try:
         for part in PARTS:
             part.register()
             done.append(part)
     except Exception:
+        logger.exception("The extension could not be switched on")
         for part in reversed(done):
             part.unregister()
+        logs.stop()
         raise
 
 
@@ -24,3 +33,4 @@ def unregister() -> None:
     """Switch it off."""
     for part in reversed(PARTS):
         part.unregister()
+    logs.stop()

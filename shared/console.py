@@ -138,11 +138,20 @@ class Console:
         """A message of the backend."""
         if isinstance(message, Progress):
             self.bar(message.stage, message.step, message.steps)
-        elif isinstance(message, FrameResult) and self._json:
-            self.say("frame", frame=message.frame, index=message.index)
+        elif isinstance(message, FrameResult):
+            self.frame(message.frame, message.index)
         elif isinstance(message, Failed):
             self.say("failed", code=message.code, message=message.message)
         elif isinstance(message, Finished):
-            for notice in message.report.get("notices", ()):
-                self.say("notice", message=notice)
-            self.say("finished", report=message.report)
+            self.finished(message.report)
+
+    def frame(self, frame: int, index: int) -> None:
+        """A frame is there; programs are told of each."""
+        if self._json:
+            self.say("frame", frame=frame, index=index)
+
+    def finished(self, report: dict[str, Any]) -> None:
+        """A shot is finished."""
+        for notice in report.get("notices", ()):
+            self.say("notice", message=notice)
+        self.say("finished", report=report)

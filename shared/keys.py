@@ -23,10 +23,15 @@ class Keys:
     client_secret: bytes
 
 
+def find_keys(folder: Path | None = None) -> Path:
+    """The file of the user's keys, whether it exists or not."""
+    return (folder or config_folder()) / "keys" / "curve.txt"
+
+
 def load_or_create(make_pair: Callable[[], tuple[bytes, bytes]], folder: Path | None = None) -> Keys:
     """The user's keys; ``make_pair`` is ``zmq.curve_keypair``. The first of two racing processes wins."""
-    folder = (folder or config_folder()) / "keys"
-    path = folder / "curve.txt"
+    path = find_keys(folder)
+    folder = path.parent
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = folder / f"curve.{os.getpid()}.part"

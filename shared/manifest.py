@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -33,11 +35,14 @@ class PartEntry(msgspec.Struct, frozen=True):
     front: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
+Keypoints = tuple[tuple[float, float, float], ...]
+
+
 class PersonEntry(msgspec.Struct, frozen=True):
     """A character's OpenPose key points: for every frame 18 of (x, y) in pixels and metres from the camera plane."""
 
     character: int
-    keypoints: tuple[tuple[tuple[float, float, float], ...], ...]
+    keypoints: tuple[Keypoints, ...]
 
 
 class PassesManifest(msgspec.Struct, frozen=True):
@@ -53,3 +58,59 @@ class PassesManifest(msgspec.Struct, frozen=True):
     surfaces: tuple[SurfaceEntry, ...] = ()
     parts: tuple[PartEntry, ...] = ()
     people: tuple[PersonEntry, ...] = ()
+
+
+class PassesHeader(msgspec.Struct, frozen=True):
+    """What is known of a shot's passes before any of them is rendered: the depth range in metres, both 0 where it is unknown,
+    and the parts that the characters are divided into."""
+
+    near: float = 0.0
+    far: float = 0.0
+    parts: tuple[PartEntry, ...] = ()
+
+
+class FrameEntry(msgspec.Struct, frozen=True):
+    """What describes one frame's passes: its camera, the surfaces in it, and (character, key points) of the people."""
+
+    camera: CameraEntry | None = None
+    surfaces: tuple[SurfaceEntry, ...] = ()
+    people: tuple[tuple[int, Keypoints], ...] = ()
+
+
+def split_manifest(manifest: PassesManifest | None, count: int) -> tuple[PassesHeader, list[FrameEntry]]:
+    """The header and the ``count`` frames' entries of a manifest; empty ones where there is none."""
+    if manifest is None:
+        return PassesHeader(), [FrameEntry()] * count
+    entries = [
+        FrameEntry(
+            manifest.cameras[n] if manifest.cameras else None,
+            manifest.surfaces,
+            tuple((person.character, person.keypoints[n]) for person in manifest.people),
+        )
+        for n in range(count)
+    ]
+    return PassesHeader(manifest.near, manifest.far, manifest.parts), entries
+
+
+def join_manifest(
+    width: int, height: int, fps: float, frames: tuple[int, ...], header: PassesHeader, entries: Sequence[FrameEntry]
+) -> PassesManifest:
+    """The inverse of ``split_manifest`` for the entries of ``frames``."""
+    surfaces = {surface.index: surface for entry in entries for surface in entry.surfaces}
+    people: dict[int, list[Keypoints]] = {}
+    for entry in entries:
+        for character, keypoints in entry.people:
+            people.setdefault(character, []).append(keypoints)
+    cameras = tuple(entry.camera for entry in entries if entry.camera is not None)
+    return PassesManifest(
+        width,
+        height,
+        fps,
+        frames,
+        header.near,
+        header.far,
+        cameras if len(cameras) == len(entries) else (),
+        tuple(surfaces[index] for index in sorted(surfaces)),
+        header.parts,
+        tuple(PersonEntry(character, tuple(found)) for character, found in sorted(people.items()) if len(found) == len(entries)),
+    )

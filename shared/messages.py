@@ -6,17 +6,22 @@ Every header carries the protocol version. Nothing is ever unpickled.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from .manifest import FrameEntry, PassesHeader
 from .motion_request import MotionRequest
 from .shot import ShotRequest
+from .task import TaskState
 from .version import PROTOCOL, VERSION
 
 ALLOWED_DTYPES = ("uint8", "uint16", "float16", "float32")
 MAX_BYTES = 8 << 30
+#: a message part as it lies in memory
+Buffer = bytes | memoryview
 
 
 class WireError(ValueError):
@@ -45,84 +50,128 @@ class Welcome(Message, frozen=True):
     models: tuple[str, ...]
 
 
-class Submit(Message, frozen=True):
-    """Client: make this shot. The arrays are its passes. ``ticket`` comes back in the answer."""
+class SubmitShot(Message, frozen=True):
+    """Client: make this shot; ``ticket`` names it in every message that follows. Its passes are sent as they are asked for.
+
+    ``cut_out`` asks for frames with transparency around the characters.
+    """
 
     ticket: str
     request: ShotRequest
+    header: PassesHeader = PassesHeader()
+    cut_out: bool = False
+
+
+class PassesWanted(Message, frozen=True):
+    """Backend: send the passes of the frame at ``index`` of the request, or its small copy (``shared.overview``). Only a few are
+    asked for at a time, so that neither side has to hold many."""
+
+    ticket: str
+    index: int
+    overview: bool = False
+
+
+class SendPasses(Message, frozen=True):
+    """Client: the passes that were asked for. The arrays are those of ``FramePasses`` for one frame, (1, H, W, ...)."""
+
+    ticket: str
+    index: int
+    entry: FrameEntry
+    overview: bool = False
 
 
 class MakeMotion(Message, frozen=True):
     """Client: make motions from words. Arrays ``joints`` (F, 22, 3) float32 and ``parts`` (F, 3) uint8 say what of a motion to
-    keep (``motion_request.Kept``); without them everything is new. ``ticket`` names the work in all answers."""
+    keep (``motion_request.Kept``); without them everything is new."""
 
     ticket: str
     request: MotionRequest
 
 
 class MotionMade(Message, frozen=True):
-    """Backend: the motions of ticket ``job``. Array ``vectors`` (N, F, 263) float32, HumanML3D's features, 20 frames a second;
-    ``notices`` are sentences for people."""
+    """Backend: the motions. Array ``vectors`` (N, F, 263) float32, HumanML3D's features, 20 frames a second; ``notices`` are
+    sentences for people."""
 
-    job: str
+    ticket: str
     notices: tuple[str, ...] = ()
 
 
 class Accepted(Message, frozen=True):
-    """Backend: the shot is job ``job``; frames already on disk follow at once."""
+    """Backend: the shot is job ``job`` of the store; frames that are on disk already follow at once."""
 
     ticket: str
     job: str
 
 
 class Cancel(Message, frozen=True):
-    """Client: stop this job; finished frames are kept."""
+    """Client: stop this piece of work, whatever its state; finished frames are kept."""
 
-    job: str
+    ticket: str
 
 
 class Progress(Message, frozen=True):
-    """Backend: where a job stands. ``stage`` is a word for people; ``step`` of ``steps`` counts from 1."""
+    """Backend: where a piece of work stands. ``stage`` is a word for people; ``step`` of ``steps`` counts from 1."""
 
-    job: str
+    ticket: str
+    state: TaskState
     stage: str
     step: int
     steps: int
 
 
 class FrameResult(Message, frozen=True):
-    """Backend: the frame at ``index`` of the request, scene frame ``frame``. Array ``image`` is (H, W, 3) uint8."""
+    """Backend: the frame at ``index`` of the request, scene frame ``frame``. Array ``png`` (bytes,) uint8 is the picture's file."""
 
-    job: str
+    ticket: str
     index: int
     frame: int
 
 
-class Finished(Message, frozen=True):
-    """Backend: every frame of the job has been sent. ``report`` holds settings, timings and figures. Arrays ``texture_1`` and so
-    on (S, S, 4) uint8 are what the frames show of each character, on its texture map; alpha is 0 where none shows it."""
+class FrameTaken(Message, frozen=True):
+    """Client: a frame has been stored; the next one may come."""
 
-    job: str
+    ticket: str
+
+
+class Finished(Message, frozen=True):
+    """Backend: every frame has been sent. ``report`` holds settings, timings and figures. Arrays ``texture_1`` and so on (bytes,)
+    uint8 are PNG files: what the frames show of each character, on its texture map; transparent where none shows it."""
+
+    ticket: str
     report: dict[str, Any]
 
 
 class Cancelled(Message, frozen=True):
-    """Backend: the job stopped because it was asked to."""
+    """Backend: the work stopped because it was asked to."""
 
-    job: str
+    ticket: str
 
 
 class Failed(Message, frozen=True):
-    """Backend: a request was refused or a job broke. ``code`` is for programs, ``message`` one sentence for people."""
+    """Backend: a request was refused or a piece of work broke. ``code`` is for programs, ``message`` one sentence for people;
+    ``ticket`` is empty for a message that names none."""
 
     code: str
     message: str
-    job: str = ""
     ticket: str = ""
 
 
 AnyMessage = (
-    Hello | Welcome | Submit | MakeMotion | MotionMade | Accepted | Cancel | Progress | FrameResult | Finished | Cancelled | Failed
+    Hello
+    | Welcome
+    | SubmitShot
+    | PassesWanted
+    | SendPasses
+    | MakeMotion
+    | MotionMade
+    | Accepted
+    | Cancel
+    | Progress
+    | FrameResult
+    | FrameTaken
+    | Finished
+    | Cancelled
+    | Failed
 )
 
 
@@ -147,14 +196,14 @@ _decoder = msgspec.msgpack.Decoder(_Envelope)
 _version_decoder = msgspec.msgpack.Decoder(_Version)
 
 
-def encode(message: Message, arrays: dict[str, np.ndarray] | None = None) -> list[Any]:
+def encode(message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> list[Any]:
     """The message parts for ``send_multipart``: header, then one contiguous buffer for each array."""
     buffers = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
     specs = tuple(_ArraySpec(name, str(b.dtype), b.shape) for name, b in buffers.items())
     return [_encoder.encode(_Envelope(PROTOCOL, message, specs)), *buffers.values()]  # type: ignore[arg-type]
 
 
-def decode(parts: list[bytes]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
+def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
     """A message and its arrays (read-only views of the parts).
 
     Raises ``WireError`` with the code ``protocol`` for another version and ``malformed`` for anything unreadable.

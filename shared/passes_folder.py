@@ -14,21 +14,13 @@ import numpy as np
 
 from . import exr
 from .depth import metres
-from .manifest import CameraEntry, PartEntry, PassesManifest, PersonEntry, SurfaceEntry
-from .shot import EXTRA_LAYOUT, PASS_LAYOUT, FramePasses, ShotError
+from .manifest import PassesHeader, PassesManifest, split_manifest
+from .overview import shrink_passes
+from .shot import EXTRA_LAYOUT, PASS_LAYOUT, FramePasses, ShotError, join_frames
 
-__all__ = [
-    "CameraEntry",
-    "PartEntry",
-    "PassesManifest",
-    "PersonEntry",
-    "SurfaceEntry",
-    "frame_path",
-    "load",
-    "save",
-    "write_atomically",
-]
 MANIFEST = "passes.json"
+#: beside the frames: their small copies, where they were rendered
+OVERVIEW = "overview"
 #: pass -> its channels, in the order of the array's last axis
 CHANNELS: dict[str, tuple[str, ...]] = {
     "depth": ("control.depth",),
@@ -55,42 +47,87 @@ def frame_path(folder: Path, frame: int) -> Path:
     return folder / f"{frame:04d}.exr"
 
 
-def _frame_channels(arrays: dict[str, np.ndarray], index: int, manifest: PassesManifest) -> dict[str, np.ndarray]:
+def encode_frame(passes: FramePasses, header: PassesHeader) -> bytes:
+    """One frame's passes (1, H, W, ...) as an OpenEXR file."""
     out: dict[str, np.ndarray] = {}
+    arrays = passes.arrays()
     for name, array in arrays.items():
-        pixels = array[index].astype(np.uint32) if array.dtype.kind == "u" else array[index]
+        pixels = array[0].astype(np.uint32) if array.dtype.kind == "u" else array[0]
         planes = pixels[..., None] if pixels.ndim == 2 else pixels
         out |= {channel: planes[..., n] for n, channel in enumerate(CHANNELS[name])}
-    if manifest.far > manifest.near:
-        out["Z"] = metres(arrays["depth"][index], manifest.near, manifest.far)
-    return out
+    if header.far > header.near:
+        out["Z"] = metres(arrays["depth"][0], header.near, header.far)
+    return exr.encode_channels(out)
 
 
-def save(folder: Path, passes: FramePasses, manifest: PassesManifest) -> None:
-    """Write the folder; the manifest comes last, so that its presence means that all is there."""
+def read_frame(path: Path) -> FramePasses:
+    """One frame's passes (1, H, W, ...). Raises ``OSError``, ``ValueError`` or ``KeyError`` for a file that is none of ours."""
+    channels = exr.read_channels(path)
+    found: dict[str, np.ndarray] = {}
+    for name, (dtype, trailing) in (PASS_LAYOUT | EXTRA_LAYOUT).items():
+        if name in EXTRA_LAYOUT and CHANNELS[name][0] not in channels:
+            continue
+        pixels = np.stack([channels[channel] for channel in CHANNELS[name]], -1)
+        found[name] = (pixels if trailing else pixels[..., 0]).astype(dtype)[None]
+    return FramePasses(**found)
+
+
+def save_frame(folder: Path, frame: int, passes: FramePasses, header: PassesHeader) -> None:
+    """Write the passes (1, H, W, ...) of a scene frame."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = passes.arrays()
-    for n, frame in enumerate(manifest.frames):
-        write_atomically(frame_path(folder, frame), exr.encode_channels(_frame_channels(arrays, n, manifest)))
+    write_atomically(frame_path(folder, frame), encode_frame(passes, header))
+
+
+def save_manifest(folder: Path, manifest: PassesManifest) -> None:
+    """Write the manifest; it comes last, so that its presence means that all is there."""
     write_atomically(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
 
 
+def save(folder: Path, passes: FramePasses, manifest: PassesManifest) -> None:
+    """Write a whole shot."""
+    header, _ = split_manifest(manifest, len(manifest.frames))
+    for n, frame in enumerate(manifest.frames):
+        save_frame(folder, frame, passes.select([n]), header)
+    save_manifest(folder, manifest)
+
+
+class PassesFolder:
+    """Saved passes, of which a frame is read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads the manifest; ``ShotError`` when it is missing or damaged."""
+        self.folder = folder
+        try:
+            self.manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=PassesManifest)
+            if not self.manifest.frames:
+                raise ValueError("it lists no frames")
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise _unreadable(folder, error) from error
+
+    def frame(self, index: int) -> FramePasses:
+        """The passes (1, H, W, ...) of the frame at an index of the manifest; ``ShotError`` when they cannot be read."""
+        try:
+            return read_frame(frame_path(self.folder, self.manifest.frames[index]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(self.folder, error) from error
+
+    def overview(self, index: int) -> FramePasses:
+        """The small copy (1, h, w, ...) of a frame: the one that was rendered with the passes, else a shrunken one."""
+        path = frame_path(self.folder / OVERVIEW, self.manifest.frames[index])
+        if not path.exists():
+            return shrink_passes(self.frame(index))
+        try:
+            return read_frame(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(self.folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> ShotError:
+    return ShotError("passes", f"{folder} holds no readable passes ({error}); render them again.")
+
+
 def load(folder: Path) -> tuple[FramePasses, PassesManifest]:
-    """Read a folder; ``ShotError`` says what is missing."""
-    try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=PassesManifest)
-        if not manifest.frames:
-            raise ValueError("it lists no frames")
-        layout = PASS_LAYOUT | EXTRA_LAYOUT
-        found: dict[str, list[np.ndarray]] = {}
-        for frame in manifest.frames:
-            channels = exr.read_channels(frame_path(folder, frame))
-            for name, (dtype, trailing) in layout.items():
-                if name in EXTRA_LAYOUT and CHANNELS[name][0] not in channels:
-                    continue
-                pixels = np.stack([channels[channel] for channel in CHANNELS[name]], -1)
-                found.setdefault(name, []).append(pixels.astype(dtype) if trailing else pixels[..., 0].astype(dtype))
-        arrays = {name: np.stack(frames) for name, frames in found.items() if len(frames) == len(manifest.frames)}
-        return FramePasses(**arrays), manifest
-    except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise ShotError("passes", f"{folder} holds no readable passes ({error}); render them again.") from error
+    """Read a whole shot into memory; ``ShotError`` says what is missing."""
+    found = PassesFolder(folder)
+    clip = join_frames([found.frame(n) for n in range(len(found.manifest.frames))])
+    return clip, found.manifest

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -351,6 +352,10 @@ class FramePasses:
         found = {name: getattr(self, name) for name in (*PASS_LAYOUT, *EXTRA_LAYOUT)}
         return {name: array for name, array in found.items() if array is not None}
 
+    def select(self, rows: Sequence[int]) -> FramePasses:
+        """The passes of the frames ``rows``, in that order."""
+        return FramePasses(**{name: array[list(rows)] for name, array in self.arrays().items()})
+
     @property
     def frame_count(self) -> int:
         """The number of frames F."""
@@ -385,14 +390,21 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or make a new look.")
 
 
-def check_passes(request: ShotRequest, arrays: dict[str, np.ndarray]) -> FramePasses:
-    """The passes of a request, or ``ShotError`` when shapes, types or values do not fit it."""
+def join_frames(clips: Sequence[FramePasses]) -> FramePasses:
+    """One clip after the other; passes that not all of them have are left out."""
+    found = [clip.arrays() for clip in clips]
+    names = [name for name in found[0] if all(name in arrays for arrays in found)]
+    return FramePasses(**{name: np.concatenate([arrays[name] for arrays in found]) for name in names})
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], frames: int, width: int, height: int) -> FramePasses:
+    """Arrays by name as passes (frames, height, width, ...); ``ShotError`` when shapes, types or values are others."""
     for name in PASS_LAYOUT:
         if name not in arrays:
             raise ShotError("passes", f"The pass '{name}' is missing; render the passes again.")
     found = {name: layout for name, layout in (PASS_LAYOUT | EXTRA_LAYOUT).items() if name in arrays}
     for name, (dtype, trailing) in found.items():
-        array, wanted = arrays[name], (len(request.frames), request.height, request.width, *trailing)
+        array, wanted = arrays[name], (frames, height, width, *trailing)
         if array.shape != wanted or array.dtype != np.dtype(dtype):
             raise ShotError(
                 "passes",
@@ -401,3 +413,8 @@ def check_passes(request: ShotRequest, arrays: dict[str, np.ndarray]) -> FramePa
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ShotError("passes", f"The pass '{name}' contains values that are not numbers; render it again.")
     return FramePasses(**{name: arrays[name] for name in found})
+
+
+def check_passes(request: ShotRequest, arrays: Mapping[str, np.ndarray]) -> FramePasses:
+    """The passes of a request, or ``ShotError`` when shapes, types or values do not fit it."""
+    return check_arrays(arrays, len(request.frames), request.width, request.height)

@@ -10,6 +10,7 @@ import pytest
 _home = tempfile.mkdtemp(prefix="latentman-tests-")
 os.environ["LATENTMAN_CONFIG"] = os.path.join(_home, "config")
 os.environ["LATENTMAN_DATA"] = os.path.join(_home, "data")
+os.environ["LATENTMAN_LOGS"] = os.path.join(_home, "logs")
 
 
 @pytest.fixture

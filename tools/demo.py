@@ -23,17 +23,18 @@ from latentman.blender_addon import command_line, properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.character.build import add_character
 from latentman.blender_addon.compat import set_video
-from latentman.blender_addon.generation import Generation
-from latentman.blender_addon.making import MotionMaking
+from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.render import quiet
 from latentman.blender_addon.passes.subjects import bodies_of
 from latentman.blender_addon.sequencer import add_image_strip
-from latentman.blender_addon.state import Session
+from latentman.blender_addon.tasks.motion import MotionTask
+from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared import passes_folder
 from latentman.shared.console import Console
+from latentman.shared.endpoint import DEFAULT_HOST, free_port
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.shot import FramePasses, make_request
 
@@ -57,12 +58,12 @@ def build_scene(clip: int | None, frames: int, fps: int) -> bpy.types.Object:
     return armature
 
 
-def make_motion(session: Session, armature: bpy.types.Object, text: str, frames: int, fps: int, seed: int) -> str:
+def make_motion(connection: Connection, armature: bpy.types.Object, text: str, frames: int, fps: int, seed: int) -> str:
     """Key a motion from words on the armature and frame it; gives an error's sentence, empty when all went well."""
     # a model shows what was asked for over a few seconds; the shot takes their beginning
     request = MotionRequest(text, max(frames / fps, 3.0), seed)
-    session.making = making = MotionMaking(armature, request, session.client, 1, fps, KeyOptions(foot_lock="soft"))
-    command_line.wait_until(session, lambda: making.done, 300)
+    making = connection.add(MotionTask(armature, request, connection.client, 1, fps, KeyOptions(foot_lock="soft")))
+    command_line.wait_until(connection, lambda: making.done, 300)
     if making.succeeded:
         frame_character(bpy.context, bpy.context.scene, bodies_of(armature))
     return making.error if making.done else "The motion did not come in time."
@@ -83,7 +84,7 @@ def side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[
     return out
 
 
-def beside_each_other(made: dict[str, Generation], folder: Path) -> list[Path]:
+def beside_each_other(made: dict[str, ShotTask], folder: Path) -> list[Path]:
     """The same frames of several presets next to each other, under their names."""
     folder.mkdir(parents=True, exist_ok=True)
     out = []
@@ -183,23 +184,23 @@ def _run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     seconds: dict[str, float] = {}
     args.out.mkdir(parents=True, exist_ok=True)
-    console, session = Console(False), Session()
+    console, connection = Console(False), Connection()
     armature = build_scene(args.clip, args.frames, args.fps)
     scene = bpy.context.scene
     scene.latentman.prompt = args.prompt
     seconds["scene"] = time.perf_counter() - started
     mark = time.perf_counter()
     os.environ.setdefault("LATENTMAN_DATA", str(args.out / "jobs"))
-    session.start(sys.executable, f"127.0.0.1:{command_line.free_port()}")
-    command_line.wait_until(session, lambda: session.connected or bool(session.error), 180)
-    if not session.connected:
-        print(session.error or "The backend did not answer in time.")
+    connection.start(sys.executable, f"{DEFAULT_HOST}:{free_port()}")
+    command_line.wait_until(connection, lambda: connection.connected or bool(connection.error), 180)
+    if not connection.connected:
+        print(connection.error or "The backend did not answer in time.")
         return 1
     seconds["backend start"] = time.perf_counter() - mark
     mark = time.perf_counter()
     try:
         if args.clip is None:
-            error = make_motion(session, armature, args.motion, args.frames, args.fps, args.motion_seed)
+            error = make_motion(connection, armature, args.motion, args.frames, args.fps, args.motion_seed)
             if error:
                 print(error)
                 return 1
@@ -214,27 +215,28 @@ def _run(args: argparse.Namespace) -> int:
             preset=args.preset,
             steps=args.steps,
         )
-        made: dict[str, Generation] = {}
+        made: dict[str, ShotTask] = {}
         for preset in (args.preset, *(name for name in args.beside.split(",") if name)):
             own = preset == args.preset
             console.say("preset", message=f"{preset}:")
-            session.generation = generation = Generation(
+            generation = ShotTask(
                 bpy.context,
                 armature,
                 msgspec.structs.replace(request, preset=preset),
-                session.client,
+                connection.client,
                 args.out / ("frames" if own else f"frames_{preset}"),
                 folder_per_job=False,
                 keep_passes=args.out / "passes" if own else None,
                 on_message=console.show,
             )
-            command_line.wait_until(session, lambda generation=generation: generation.done)  # type: ignore[misc]
+            connection.add(generation)
+            command_line.wait_until(connection, lambda generation=generation: generation.done)  # type: ignore[misc]
             if not generation.succeeded:
                 print(generation.error or "The generation did not finish.")
                 return 1
             made[preset] = generation
     finally:
-        session.stop()
+        connection.stop()
     generation = made[args.preset]
     mark = time.perf_counter()
     frames = [generation.frames[n] for n in sorted(generation.frames)]

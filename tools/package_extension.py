@@ -99,7 +99,9 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--platforms", nargs="+", default=list(PLATFORMS), choices=list(PLATFORMS))
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for the zips; older ones in it are removed")
     args = parser.parse_args()
+    out = args.out.resolve()
     wheels = {}
     for platform in args.platforms:
         try:
@@ -108,13 +110,13 @@ def main() -> int:
             print(f"{platform}: the package index lacks a wheel; no zip is built for it", file=sys.stderr)
     if not wheels:
         return 1
-    source = OUT / "source"
+    source = out / "source"
     stage(source, wheels)
-    for old in OUT.glob("*.zip"):
+    for old in out.glob("*.zip"):
         old.unlink()
     blender_tool("validate", str(source))
-    blender_tool("build", "--source-dir", str(source), "--output-dir", str(OUT), "--split-platforms")
-    for made in sorted(OUT.glob("*.zip")):
+    blender_tool("build", "--source-dir", str(source), "--output-dir", str(out), "--split-platforms")
+    for made in sorted(out.glob("*.zip")):
         blender_tool("validate", str(made))
         print(f"{made}: {made.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 
 from latentman.blender_addon.character.mapping import presets
-from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
+from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
 TIPS = {
     "head": (0, 0.18, 0),
@@ -72,7 +72,7 @@ def build(
         follow = [n for n in children if SMPL_JOINTS[n] in names]
         straight = {"pelvis": "spine1", "spine3": "neck"}.get(name)
         end = (
-            place[SMPL_JOINTS.index(straight)]
+            place[JOINT_INDEX[straight]]
             if straight in names
             else place[follow[0]]
             if follow

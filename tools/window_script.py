@@ -86,7 +86,7 @@ def steps() -> Iterator[None]:
     """The animator's way through the panel."""
     yield from wait(2)
     bpy.ops.extensions.package_install_files(filepath=ZIP, repo="user_default", enable_on_install=True)
-    state = sys.modules[KEY + ".blender_addon.state"]
+    connection = sys.modules[KEY + ".blender_addon.connection"].connection
     for item in list(bpy.data.objects):
         bpy.data.objects.remove(item)
     scene = bpy.context.scene
@@ -102,20 +102,20 @@ def steps() -> Iterator[None]:
     across = 0.95 if os.environ.get("LATENTMAN_WINDOW_CONNECT") else 0.70
     region = window_and_view()[2]
     for y in range(region.y + region.height - 30, region.y + region.height - 130, -8):
-        if state.session.status != "not running":
+        if connection.running:
             break
         mouse(region.x + round(region.width * across), y)
         yield from wait(0.4)
-    if state.session.status == "not running":
+    if not connection.running:
         click("latentman.connect_backend" if os.environ.get("LATENTMAN_WINDOW_CONNECT") else "latentman.start_backend")
-    yield from until(lambda: state.session.connected or state.session.error, "the backend")
-    assert state.session.connected, state.session.error
+    yield from until(lambda: connection.connected or connection.error, "the backend")
+    assert connection.connected, connection.error
     click("latentman.add_mannequin")
     yield from picture("2-mannequin")
     scene.latentman.motion.text = "a person bows"
     click("latentman.make_motion")
-    yield from until(lambda: state.session.making.done, "the motion")
-    assert state.session.making.succeeded, state.session.making.error
+    yield from until(lambda: connection.motion.done, "the motion")
+    assert connection.motion.succeeded, connection.motion.error
     assert scene.latentman.character.animation_data.action.name == "a person bows"
     scene.frame_set(20)
     yield from picture("3-from-words")
@@ -140,14 +140,14 @@ def steps() -> Iterator[None]:
     yield from picture("3-motion")
     scene.latentman.steps = 8
     click("latentman.preview_frame")
-    yield from until(lambda: state.session.generation.done, "the preview")
-    assert state.session.generation.succeeded, state.session.generation.error
+    yield from until(lambda: connection.shot.done, "the preview")
+    assert connection.shot.succeeded, connection.shot.error
     yield from picture("4-preview")
     click("latentman.generate")
-    yield from until(lambda: state.session.generation.stage == "denoising", "the first step")
+    yield from until(lambda: connection.shot.stage == "denoising", "the first step")
     yield from picture("5-generating")
-    yield from until(lambda: state.session.generation.done, "the frames")
-    assert state.session.generation.succeeded, state.session.generation.error
+    yield from until(lambda: connection.shot.done, "the frames")
+    assert connection.shot.succeeded, connection.shot.error
     click("latentman.to_sequencer")
     yield from picture("6-result")
     small = min((a for a in window_and_view()[0].screen.areas if a.type != "VIEW_3D"), key=lambda a: -a.width * a.height)
@@ -170,9 +170,9 @@ def tick() -> float | None:
     except BaseException:
         outcome = traceback.format_exc()
     (Path(OUT) / "outcome.txt").write_text(outcome)
-    module = sys.modules.get(KEY + ".blender_addon.state")
+    module = sys.modules.get(KEY + ".blender_addon.connection")
     if module:
-        module.session.stop()
+        module.connection.stop()
     bpy.ops.wm.quit_blender()
     return None
 

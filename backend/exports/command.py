@@ -9,7 +9,6 @@ from functools import wraps
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ...shared import passes_folder
 from ...shared.compositing import cut_out, laid_over
@@ -36,6 +35,8 @@ def _answered(work: Callable[[argparse.Namespace], None]) -> Callable[[argparse.
 @_answered
 def export(args: argparse.Namespace) -> None:
     """Write a folder's passes as pictures."""
+    from PIL import Image
+
     passes, manifest = passes_folder.load(args.passes)
     unknown = [name for name in args.maps.split(",") if name not in MAPS]
     if unknown:
@@ -49,6 +50,8 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _pictures(folder: Path, frames: tuple[int, ...]) -> np.ndarray:
+    from PIL import Image
+
     try:
         return np.stack([np.asarray(Image.open(folder / f"{frame:04d}.png").convert("RGB")) for frame in frames])
     except (OSError, ValueError) as error:
@@ -58,6 +61,8 @@ def _pictures(folder: Path, frames: tuple[int, ...]) -> np.ndarray:
 @_answered
 def composite(args: argparse.Namespace) -> None:
     """Finished frames with the character cut out, or laid over other pictures."""
+    from PIL import Image
+
     passes, manifest = passes_folder.load(args.passes)
     frames = _pictures(args.frames, manifest.frames)
     below = _pictures(args.over, manifest.frames) if args.over else None

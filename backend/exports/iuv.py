@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...shared.passes_folder import PartEntry, PassesManifest
+from ...shared.manifest import PartEntry, PassesManifest
 from ...shared.shot import FramePasses, ShotError
 
 #: joint of the bone -> DensePose parts: one, (back, front), or (right, left)

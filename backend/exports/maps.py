@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...shared.passes_folder import PassesManifest
+from ...shared.manifest import PassesManifest
 from ...shared.shot import FramePasses, ShotError
 from .iuv import iuv_images
 from .skeleton import openpose_images

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import colorsys
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from ...shared.passes_folder import PassesManifest
+from ...shared.manifest import PassesManifest
 from ...shared.shot import ShotError
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw
 
 #: pairs of the 18 key points, in OpenPose's order of limbs
 LIMBS = (
@@ -46,6 +49,8 @@ def _colour(n: int, brightness: float = 1.0) -> tuple[int, int, int]:
 
 def openpose_images(manifest: PassesManifest) -> np.ndarray:
     """(F, H, W, 3) uint8 skeletons on black. Raises ``ShotError`` when no character's skeleton is known."""
+    from PIL import Image, ImageDraw
+
     if not manifest.people:
         raise ShotError("parts", "The passes hold no skeleton; map the bones of the character and render the passes again.")
     scale = FINER * min(manifest.width, manifest.height) / 512

@@ -14,8 +14,7 @@ import msgspec
 
 from ...shared.folders import jobs_folder
 from ...shared.shot import ShotRequest
-
-DAY = 24 * 3600
+from .store import DAY, read_request
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def stored_jobs(root: Path) -> Iterator[StoredJob]:
     """Every job under a store's folder; what else lies there is passed over."""
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         try:
-            request = msgspec.json.decode((folder / "request.json").read_bytes(), type=ShotRequest)
+            request = read_request(folder / "request.json")
             files = [path.stat() for path in folder.rglob("*") if path.is_file()]
         except (OSError, msgspec.MsgspecError):
             continue

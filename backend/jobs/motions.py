@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...shared.messages import Cancelled, Failed, MotionMade, Progress
-from ...shared.motion import MotionError
 from ...shared.motion_request import Kept, MotionRequest
 from ..models.loading import best_device
+from ..motion.generate import MadeMotion
 from ..motion.registry import MotionSource, load
-from .runner import Emit
 
 
-class _Stopped(Exception):
-    """Somebody asked to stop."""
-
-
-class MotionRunner:
-    """Runs one request after the other."""
+class MotionCache:
+    """Keeps the motion source used last."""
 
     def __init__(self) -> None:
         self._name = ""
@@ -29,19 +23,9 @@ class MotionRunner:
             self._source, self._name = load(name, best_device()), name
         return self._source
 
-    def run(self, ticket: str, request: MotionRequest, kept: Kept | None, emit: Emit, should_stop: Callable[[], bool]) -> None:
-        """Make a request's motions; the last message is ``MotionMade``, ``Cancelled`` or ``Failed``."""
+    def make(self, request: MotionRequest, kept: Kept | None, step_done: Callable[[int, int], None]) -> MadeMotion:
+        """Make a request's motions. ``step_done`` is called after every step; what it raises ends the work.
 
-        def step_done(step: int, of: int) -> None:
-            if should_stop():
-                raise _Stopped
-            emit(Progress(job=ticket, stage="making motion", step=step, steps=of), None)
-
-        try:
-            made = self._load(request.model).make(request, kept, step_done)
-        except MotionError as error:
-            emit(Failed(job=ticket, code="motion", message=str(error)), None)
-        except _Stopped:
-            emit(Cancelled(job=ticket), None)
-        else:
-            emit(MotionMade(job=ticket, notices=made.notices), {"vectors": made.vectors})
+        Raises ``MotionError`` for a source that cannot be loaded or asked for this.
+        """
+        return self._load(request.model).make(request, kept, step_done)

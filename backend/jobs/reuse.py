@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from ...shared.shot import FramePasses, ShotRequest
+from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ..video.source import PassesSource
 
 #: depth is relative to the whole shot's range, which moves a little when any frame changes
 DEPTH_TOLERANCE = 0.02
@@ -12,19 +15,29 @@ DEPTH_TOLERANCE = 0.02
 LEFT_OUT = ("depth", "motion")
 
 
-def unchanged(request: ShotRequest, passes: FramePasses, old: ShotRequest, old_passes: FramePasses) -> dict[int, int]:
-    """Index of each frame that is as it was -> its index in the old job."""
-    if passes.mask.shape[1:] != old_passes.mask.shape[1:]:
-        return {}
+def same_frame(new: FramePasses, old: FramePasses) -> bool:
+    """Whether two frames' passes (1, H, W, ...) show the same."""
+    new_arrays, old_arrays = new.arrays(), old.arrays()
+    if set(new_arrays) != set(old_arrays) or np.abs(new.depth - old.depth).max() > DEPTH_TOLERANCE:
+        return False
+    return all(np.array_equal(array, old_arrays[name]) for name, array in new_arrays.items() if name not in LEFT_OUT)
+
+
+def iter_unchanged(
+    request: ShotRequest, source: PassesSource, old: ShotRequest, old_source: PassesSource
+) -> Iterator[tuple[int, int]]:
+    """(index, index in the old job) of each frame that is as it was; one pair of frames is in memory at a time."""
+    if source.size != old_source.size:
+        return
     places = {frame: n for n, frame in enumerate(old.frames)}
-    new_arrays, old_arrays = passes.arrays(), old_passes.arrays()
-    if set(new_arrays) != set(old_arrays):
-        return {}
-    out = {}
     for n, frame in enumerate(request.frames):
         m = places.get(frame)
-        if m is None or np.abs(passes.depth[n] - old_passes.depth[m]).max() > DEPTH_TOLERANCE:
+        if m is None:
             continue
-        if all(np.array_equal(array[n], old_arrays[name][m]) for name, array in new_arrays.items() if name not in LEFT_OUT):
-            out[n] = m
-    return out
+        new_frame = source.frame(n)
+        try:
+            old_frame = old_source.frame(m)
+        except ShotError:  # the earlier job's passes are not there any more
+            continue
+        if same_frame(new_frame, old_frame):
+            yield n, m

@@ -5,24 +5,35 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from ...shared.messages import Cancelled, Failed, Finished, FrameResult, Message, Progress
-from ...shared.shot import FramePasses, ShotError
+from ...shared.shot import ShotError
 from ...shared.version import VERSION
-from ..metrics.consistency import consistency
+from ..metrics.consistency import Consistency
 from ..models.loading import ImageModel, LoadOptions, load
 from ..models.registry import fingerprint
-from ..video.pipeline import Interrupted, ShotPipeline, Watch
-from ..video.texture import gather
-from .reuse import unchanged
+from ..video.pipeline import ShotPipeline, Watch
+from ..video.source import PassesSource
+from ..video.texture import TextureGatherer
+from .reuse import iter_unchanged
 from .store import Job
 
-Emit = Callable[[Message, dict[str, np.ndarray] | None], None]
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "pyzmq")
+
+
+@dataclass(frozen=True)
+class RunCallbacks:
+    """What a running job tells: its progress, and every frame that is on disk, by its index, once. ``should_stop`` is asked
+    between steps."""
+
+    progress: Callable[[str, int, int], None] = lambda stage, step, steps: None
+    frame_stored: Callable[[int], None] = lambda index: None
+    should_stop: Callable[[], bool] = lambda: False
 
 
 class ModelCache:
@@ -42,127 +53,93 @@ class ModelCache:
         return self._model
 
 
-def run(job: Job, models: ModelCache, emit: Emit, should_stop: Callable[[], bool]) -> bool:
-    """Generate a job's frames, emitting each as soon as it is stored; True when the job is finished.
+def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]:
+    """Generate a job's frames, each told of as soon as it is stored, and give its report.
 
-    Everything that goes wrong is emitted as ``Failed``; nothing on disk is lost.
+    Raises ``Interrupted`` when it was asked to stop, and ``ShotError``, ``OSError``, ``MemoryError`` or ``RuntimeError``
+    (``explain_failure`` puts them into words); whatever happens, nothing on disk is lost.
     """
-
-    def send_frame(index: int, image: np.ndarray) -> None:
-        emit(FrameResult(job=job.name, index=index, frame=job.request.frames[index]), {"image": image})
-
-    try:
-        done = job.finished_frames()
-        for index in done:
-            send_frame(index, job.read_frame(index))
-        report = job.report()
-        if report is None or len(done) < len(job.request.frames):
-            report = _generate(job, models, emit, should_stop, set(done), send_frame)
-            job.finish(report)
-        emit(Finished(job=job.name, report=report), job.textures())
-        return True
-    except Interrupted:
-        emit(Cancelled(job=job.name), None)
-    except ShotError as error:
-        emit(Failed(job=job.name, code=error.code, message=str(error)), None)
-    except MemoryError:
-        emit(
-            Failed(job=job.name, code="memory", message="There is not enough memory; use fewer frames or a smaller resolution."),
-            None,
-        )
-    except OSError as error:
-        emit(Failed(job=job.name, code="disk", message=f"The job folder cannot be used: {error}."), None)
-    except RuntimeError as error:
-        memory = "out of memory" in str(error).lower()
-        advice = (
-            "The device ran out of memory; use fewer frames or a smaller resolution."
-            if memory
-            else (f"The generation failed: {str(error).splitlines()[0]}")
-        )
-        emit(Failed(job=job.name, code="memory" if memory else "internal", message=advice), None)
-    return False
+    done = set(job.finished_frames())
+    for index in sorted(done):
+        callbacks.frame_stored(index)
+    report = job.report()
+    if report is None or len(done) < len(job.request.frames):
+        report = _generate(job, models, callbacks, done)
+        job.finish(report)
+    return report
 
 
-def _generate(
-    job: Job,
-    models: ModelCache,
-    emit: Emit,
-    should_stop: Callable[[], bool],
-    done: set[int],
-    send_frame: Callable[[int, np.ndarray], None],
-) -> dict[str, Any]:
+def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
     started = time.perf_counter()
-    emit(Progress(job=job.name, stage="loading the model", step=0, steps=1), None)
+    callbacks.progress("loading the model", 0, 1)
     model = models.get(job.request.sampling.model)
-    passes = job.passes()
-
-    def progress(stage: str, step: int, steps: int) -> None:
-        emit(Progress(job=job.name, stage=stage, step=step, steps=steps), None)
-
-    watch = Watch(progress, should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look)
+    watch = Watch(callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look)
     watch.timed("loading", started)
+    source = job.passes()
+    source.interrupt_with(watch.check)
     parent = job.parent()
-    taken = _take_over(job, parent, passes, done, send_frame) if parent else {}
-    pipeline = _pipeline(job, parent, model, passes, watch)
-    for index, image in pipeline.made(done, taken):
+    taken = _take_over(job, parent, source, done, callbacks) if parent else set()
+    pipeline = _pipeline(job, parent, model, source, watch)
+    for index, image in pipeline.iter_frames(done, taken):
         if index not in done:
             job.write_frame(index, image)
-            send_frame(index, image)
-    measuring = time.perf_counter()
-    images = job.images()
-    figures = consistency(images, passes)
-    watch.timed("measuring", measuring)
-    gathering = time.perf_counter()
-    for character in np.unique(passes.mask[passes.mask > 0]):
-        texture = gather(images, passes, int(character))
-        if texture is not None:
-            job.write_texture(int(character), texture)
-    watch.timed("gathering the texture", gathering)
-    packages = ("torch", "diffusers", "transformers", "numpy", "scipy", "pyzmq")
+            callbacks.frame_stored(index)
+    figures = _measure(job, source, watch)
     return {
         "job": job.name,
         "settings": msgspec.to_builtins(job.request),
         "method": msgspec.to_builtins(job.request.resolved_method()),
         "seconds": {name: round(value, 3) for name, value in watch.seconds.items()},
         "consistency": {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
-        "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in packages}},
+        "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "device": str(model.device),
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
         "notices": list(dict.fromkeys(watch.notices)),
     }
 
 
-def _take_over(
-    job: Job,
-    parent: Job,
-    passes: FramePasses,
-    done: set[int],
-    send_frame: Callable[[int, np.ndarray], None],
-) -> dict[int, int]:
-    """Copy the frames that are as they were in ``parent``, adding them to ``done``; index -> index there."""
+def _measure(job: Job, source: PassesSource, watch: Watch) -> dict[str, float]:
+    """The finished job's figures; stores its textures as well, since both look at every frame once."""
+    started = time.perf_counter()
+    consistency, gatherer = Consistency(), TextureGatherer()
+    for index in range(source.frame_count):
+        watch.check()
+        image, passes = job.read_frame(index), source.frame(index)
+        consistency.add(image, passes)
+        gatherer.add(image, passes)
+        watch.progress("measuring", index + 1, source.frame_count)
+    for character, texture in gatherer.textures().items():
+        job.write_texture(character, texture)
+    watch.timed("measuring", started)
+    return consistency.figures()
+
+
+def _take_over(job: Job, parent: Job, source: PassesSource, done: set[int], callbacks: RunCallbacks) -> set[int]:
+    """Copy the frames that are as they were in ``parent``, adding them to ``done``; the indices of those frames."""
     if not job.same_settings(parent):
-        return {}
-    taken = {}
-    for index, old in unchanged(job.request, passes, parent.request, parent.passes()).items():
+        return set()
+    taken = set()
+    for index, old in iter_unchanged(job.request, source, parent.request, parent.passes()):
         if not parent.frame_path(old).exists():
             continue
-        taken[index] = old
+        taken.add(index)
         if index not in done:
-            send_frame(index, job.take_frame(index, parent.frame_path(old)))
+            job.take_frame(index, parent.frame_path(old))
+            callbacks.frame_stored(index)
             done.add(index)
     return taken
 
 
-def _pipeline(job: Job, parent: Job | None, model: ImageModel, passes: FramePasses, watch: Watch) -> ShotPipeline:
+def _pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, watch: Watch) -> ShotPipeline:
     """The pipeline of a job, with the look that it has settled before it was stopped, or else with the one that it keeps."""
     look = job.look()
     if look is not None:
-        return ShotPipeline(model, job.request, passes, watch, look=look, settled=True)
+        return ShotPipeline(model, job.request, source, watch, look=look, settled=True)
     if parent is not None:
         try:
-            return ShotPipeline(model, job.request, passes, watch, look=parent.look(), same_place=job.same_settings(parent))
+            return ShotPipeline(model, job.request, source, watch, look=parent.look(), same_place=job.same_settings(parent))
         except ShotError as error:
             if error.code != "look" or not job.request.look_optional:
                 raise
             watch.notices.append("The look was made anew: the character's surface is not what it was.")
-    return ShotPipeline(model, job.request, passes, watch)
+    return ShotPipeline(model, job.request, source, watch)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shlex
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from ...shared import passes_folder
 from ...shared.arguments import add_setting, given_settings
@@ -32,31 +33,33 @@ QUICK_FRAMES, FRAMES = 12, 24
 SEVERAL, ONE = ("prompt", "seed"), ("steps", "model")
 
 
-def _suite_shots(frames: int) -> list:
+def _studies(name: str) -> ModuleType:
+    """A module of the project's own tools, which only a clone of the project has; ``ShotError`` where there are none."""
+    clone = Path(__file__).resolve().parents[2]
+    if (clone / "tools" / "studies").is_dir() and str(clone) not in sys.path:
+        # at the end: nothing in the clone shadows what is installed
+        sys.path.append(str(clone))
     try:
-        from tools.studies.shots import demo_shots
+        return importlib.import_module(f"tools.studies.{name}")
     except ImportError as error:
         raise ShotError(
             "suite",
             "The suites' shots are made by the project's own tools; run this in a clone of the project, or "
             "name folders of saved passes.",
         ) from error
-    return demo_shots(frames)
+
+
+def _suite_shots(frames: int) -> list:
+    return _studies("shots").demo_shots(frames)
 
 
 def _text_figures() -> Further:
-    from tools.studies.words import text_figures
-
-    return text_figures
+    return _studies("words").text_figures
 
 
 def _motion_shots(frames: int, files: list[Path]) -> tuple[list, dict[str, dict[str, float]]]:
     try:
-        from tools.studies.motions import motion_shots
-    except ImportError as error:
-        raise ShotError("suite", "The motion suite needs the project's own tools; run this in a clone of the project.") from error
-    try:
-        return motion_shots(frames, files)
+        return _studies("motions").motion_shots(frames, files)
     except MotionError as error:
         raise ShotError("motion", str(error)) from error
 
@@ -146,6 +149,8 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Measure finished frames against their passes; 2 when the input is wrong."""
+    from PIL import Image
+
     from .consistency import consistency
 
     try:
@@ -193,7 +198,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
     command.add_argument("--out", type=Path, default=Path("build") / "evaluation", help="runs and report")
     command.add_argument("--json", type=Path, help="file for the mean figures of every variant")
-    command.set_defaults(run=evaluate)
+    command.set_defaults(run=evaluate, uses_models=True)
     command = commands.add_parser("measure", help="measure the consistency of finished frames")
     command.add_argument("passes", type=Path)
     command.add_argument("frames", type=Path)

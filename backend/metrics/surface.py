@@ -32,30 +32,44 @@ def inner_masks(passes: FramePasses) -> np.ndarray:
     return np.stack([binary_erosion(mask, iterations=EROSION) for mask in passes.mask > 0])
 
 
-def pair_errors(images: Images, passes: FramePasses) -> tuple[float, int, int]:
-    """(sum of squared differences, matched pixels, visible pixels) over consecutive frames, which are looked at one
-    after the other."""
-    error, matched, visible = 0.0, 0, 0
-    before: tuple[np.ndarray, np.ndarray, SurfaceFrame] | None = None
-    for n in range(len(images)):
-        mask = binary_erosion(passes.mask[n] > 0, iterations=EROSION)
-        now = images[n].reshape(-1, 3).astype(np.float64), mask, surface_frame(passes.rest[n], passes.surface_index[n])
-        if before is not None:
-            here, places = match(now[2], before[2], *mask.shape)
+class PairErrors:
+    """Differences of matched surface points over consecutive frames, which are given one after the other.
+
+    ``error`` is the sum of mean squared differences (0..255 scale), ``matched`` and ``visible`` count pixels.
+    """
+
+    def __init__(self) -> None:
+        self.error, self.matched, self.visible = 0.0, 0, 0
+        self._before: tuple[np.ndarray, np.ndarray, SurfaceFrame] | None = None
+
+    def add(self, image: np.ndarray, passes: FramePasses) -> None:
+        """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
+        mask = binary_erosion(passes.mask[0] > 0, iterations=EROSION)
+        now = image.reshape(-1, 3).astype(np.float64), mask, surface_frame(passes.rest[0], passes.surface_index[0])
+        if self._before is not None:
+            colours, inside, surface = self._before
+            here, places = match(now[2], surface, *mask.shape)
             there = reference_pixels(places, *mask.shape)
-            inner = mask.ravel()[here] & before[1].ravel()[there]
-            error += float(((now[0][here[inner]] - before[0][there[inner]]) ** 2).mean(1).sum())
-            matched += int(inner.sum())
-            visible += int(mask.sum())
-        before = now
-    return error, matched, visible
+            inner = mask.ravel()[here] & inside.ravel()[there]
+            self.error += float(((now[0][here[inner]] - colours[there[inner]]) ** 2).mean(1).sum())
+            self.matched += int(inner.sum())
+            self.visible += int(mask.sum())
+        self._before = now
+
+
+def pair_errors(images: Images, passes: FramePasses) -> PairErrors:
+    """Those of a whole clip."""
+    found = PairErrors()
+    for n in range(len(images)):
+        found.add(images[n], passes.select([n]))
+    return found
 
 
 def hmse(images: np.ndarray, passes: FramePasses) -> float:
     """Mean squared difference of matched surface points in consecutive frames (0..255 scale, every matched pixel counts the
     same, the last frame is not compared with the first); after LatentMan's HMSE, in float arithmetic. NaN without matches."""
-    error, matched, _ = pair_errors(images, passes)
-    return error / matched if matched else float("nan")
+    found = pair_errors(images, passes)
+    return found.error / found.matched if found.matched else float("nan")
 
 
 def hmse_compat(images: np.ndarray, passes: FramePasses) -> float:

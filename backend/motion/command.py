@@ -51,4 +51,4 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--statistics", type=Path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
     command.add_argument("--text-encoder", help="folder or hub id of CLIP ViT-B/32 or DistilBERT")
     command.add_argument("--out", type=Path, required=True, help="an .npz that the add-on imports")
-    command.set_defaults(run=motion)
+    command.set_defaults(run=motion, uses_models=True)

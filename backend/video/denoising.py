@@ -1,4 +1,4 @@
-"""Denoising a clip: diffusers' components, with the method's parts composed around each step.
+"""Denoising a clip: the loop of a diffusers pipeline over all frames at once, with techniques plugged in around each step.
 
 All frames of a clip go through each step together, a few at a time, so that memory stays flat however long it is, and no
 seams can show: every frame sees its reference at the same step.
@@ -7,79 +7,59 @@ seams can show: every frame sees its reference at the same step.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import torch
 
-from ...shared.shot import FramePasses, ShotError, ShotRequest
-from ..models.loading import ImageModel, TextConditions
-from .alignment import LatentAlignment
-from .attention import first_frame_attention
+from ...shared.shot import ShotError
+from ..models.loading import TextConditions
 from .controls import control_pictures
-from .correspondence import Matches, background_matches, hungarian_matches, surface_matches
-from .fusion import TextureFusion
-from .guidance import LinearDecoder, PixelGuidance
 from .look import Anchor
-from .prediction import Predictor, soft_region
+from .memory import run_in_batches
+from .noise import noise_sources
+from .prediction import Predictor
 from .sampling import Sampler
-from .selection import frames_of, joined
-from .watch import Checkpoint, Watch
+from .selection import frames_of
+from .techniques import ClipContext, Technique
+from .watch import Checkpoint
 
-#: frames denoised together, at most; memory grows with it, results do not depend on it
-CHUNK = 8
 #: latents this many times larger than those that denoising began with are no picture any more
 DIVERGED = 1000.0
 
-
-@dataclass
-class Room:
-    """How many frames memory has room for; shrinks when it is short."""
-
-    chunk: int = field(default_factory=lambda: CHUNK)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "alloc" in text
+Kind = TypeVar("Kind", bound=Technique)
 
 
 class Denoising:
     """Takes the latents of a clip through the scheduler's steps.
 
-    With ``anchor`` an earlier frame stands in front of the clip: attention and background look at it, and it is not made again.
+    With ``anchor`` an earlier frame stands in front of the clip: techniques may look at it, and it is not made again.
     """
 
     def __init__(
-        self,
-        model: ImageModel,
-        request: ShotRequest,
-        passes: FramePasses,
-        text: TextConditions,
-        watch: Watch,
-        room: Room,
-        fusion: TextureFusion | None = None,
-        anchor: Anchor | None = None,
+        self, context: ClipContext, techniques: Sequence[Technique], text: TextConditions, anchor: Anchor | None = None
     ) -> None:
-        """``request`` and ``passes`` are of the clip alone, ``fusion`` is for its frames."""
-        self._model, self._request, self._watch, self._room = model, request, watch, room
-        self._method, self._fusion, self._anchor = request.resolved_method(), fusion, anchor
-        self._own = 0 if anchor is None else 1
-        self._clip, self._passes = passes, passes if anchor is None else joined(anchor.passes, passes)
+        """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it."""
+        self._context, self._techniques, self._anchor = context, techniques, anchor
+        self._path: list[torch.Tensor] = []
+        model, request, self._given = context.model, context.request, context.given
         self._sampler = Sampler(
             model.new_scheduler(request.sampling.steps, request.sampling.scheduler),
             request.sampling.seed,
-            self._method.shared_noise,
+            [0] * self._given + noise_sources(techniques, context.rows),
         )
-        self._size = latent_size(model, request)
-        self._text = text
-        self._linear: LinearDecoder | None = None
-        self._path: list[torch.Tensor] = []
         self._controls = [
-            torch.from_numpy(picture).to(model.device, model.dtype) for picture in control_pictures(passes, request, model.controls)
+            torch.from_numpy(picture).to(context.device, context.dtype)
+            for picture in control_pictures(context.own_passes, request, model.controls)
         ]
+        controls = self._controls
+        if anchor is not None:
+            controls = [torch.cat([first, own]) for first, own in zip(anchor.controls, controls, strict=True)]
+        self._predictor = Predictor(context, self._sampler, text, controls)
+        for technique in techniques:
+            technique.begin(context)
 
     @property
     def steps(self) -> int:
@@ -91,184 +71,160 @@ class Denoising:
         """Whether latents alone say how to go on."""
         return self._sampler.resumable
 
+    def find_technique(self, kind: type[Kind]) -> Kind | None:
+        """The clip's technique of a kind, if it has one."""
+        return next((technique for technique in self._techniques if isinstance(technique, kind)), None)
+
+    def first_noise(self, noise: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) standard normal noise as the techniques want it."""
+        for technique in self._techniques:
+            noise = _check_shape(technique, noise, technique.first_noise(noise))
+        return noise
+
     def from_noise(self, noise: torch.Tensor) -> torch.Tensor:
         """First latents of standard normal noise."""
-        return self._sampler.begin(noise.to(self._model.device, self._model.dtype))
+        return self._sampler.scale_noise(noise.to(self._context.device, self._context.dtype))
 
     def from_clean(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
         """Clean latents under the noise that there is before a step."""
-        return self._sampler.noised(clean, noise.to(clean), step)
+        return self._sampler.add_noise(clean, noise.to(clean), step)
 
     def anchored(self) -> Anchor:
         """The clip's first frame, for other clips to look at; after ``run`` from the first step."""
         return self._anchor or Anchor(
-            torch.stack(self._path), tuple(control[:1] for control in self._controls), frames_of(self._clip, [0])
+            torch.stack(self._path), tuple(control[:1] for control in self._controls), frames_of(self._context.own_passes, [0])
         )
-
-    def _matches(self, size: tuple[int, int], reference: str) -> Matches:
-        self._watch.check()
-        started = time.perf_counter()
-        self._watch.progress("matching", 0, 1)
-        matching = surface_matches if self._method.matching == "surface" else hungarian_matches
-        found = matching(self._passes, *size, reference)
-        self._watch.timed("matching", started)
-        return found
-
-    def _alignments(self) -> list[LatentAlignment]:
-        out, device, steps = [], self._model.device, self._request.sampling.steps
-        settings = self._method.alignment
-        if settings is not None:
-            out.append(LatentAlignment(self._matches(self._size, settings.reference), steps, settings.until, device))
-        if self._method.background is not None:
-            found = background_matches(self._passes, *self._size)
-            out.append(LatentAlignment(found, steps, self._method.background.until, device))
-        return out
-
-    def _guidance(self) -> PixelGuidance | None:
-        settings = self._method.guidance
-        if settings is None:
-            return None
-        size = self._size
-        if settings.gradient != "linear":
-            short = min(self._request.width, self._request.height)
-            scale = (settings.resolution or short / 2) / short
-            size = (round(self._request.height * scale), round(self._request.width * scale))
-        reference = self._method.alignment.reference if self._method.alignment else "prev_new"
-        return PixelGuidance(self._matches(size, reference), settings, self._request.sampling.steps, self._model.device)
-
-    def _predictor(self) -> Predictor:
-        request, model = self._request, self._model
-        region = None
-        if request.text.background_prompt:
-            region = soft_region(torch.from_numpy(self._passes.mask > 0), self._size).to(model.device, model.dtype)
-        controls = self._controls
-        if self._anchor is not None:
-            controls = [torch.cat([first, own]) for first, own in zip(self._anchor.controls, controls, strict=True)]
-        return Predictor(model, request, self._sampler, self._text, controls, region, anchored=self._method.cross_frame_attention)
 
     def go_on(self, checkpoint: Checkpoint) -> torch.Tensor:
         """``run`` from where a run that was kept stood."""
         latents, path = (
-            torch.from_numpy(array).to(self._model.device, self._model.dtype) for array in (checkpoint.latents, checkpoint.path)
+            torch.from_numpy(array).to(self._context.device, self._context.dtype) for array in (checkpoint.latents, checkpoint.path)
         )
         self._path = list(path)
         return self.run(latents, checkpoint.step, keep=True)
 
+    @torch.no_grad()
     def run(self, latents: torch.Tensor, first: int = 0, *, keep: bool = False) -> torch.Tensor:
-        """(F, C, h, w) clean latents from those before step ``first``; ``keep`` has the watch keep them after every step.
+        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` has the watch keep them after every step.
 
         Raises ``ShotError`` when they diverge or the memory is too small.
         """
-        model, watch, total = self._model, self._watch, self.steps
-        alignments, guidance, predictor = self._alignments(), self._guidance(), self._predictor()
-        limit = DIVERGED * float(self._sampler.begin(torch.ones(1)))
+        model, watch = self._context.model, self._context.watch
         self._sampler.skip_to(first)
         with ExitStack() as stack:
-            if self._method.cross_frame_attention:
-                networks = [model.unet, *model.controlnets]
-                stack.enter_context(first_frame_attention(networks, predictor.groups))
-            for step in range(first, total):
+            for technique in self._techniques:
+                stack.enter_context(technique.attention([model.unet, *model.controlnets], self._predictor.groups))
+            for step in range(first, self.steps):
                 started = time.perf_counter()
-                if self._anchor is not None:
-                    latents = torch.cat([self._anchor.path[step : step + 1], latents[-len(self._clip.mask) :]])
-                for alignment in alignments:
-                    latents = alignment(latents, step)
-                    self._sampler.align(partial(alignment, step=step))
-                if keep:
-                    self._path.append(latents[0])
-                latents = self._step(latents, predictor, guidance, step)
-                if not torch.isfinite(latents).all() or float(latents.abs().max()) > limit:
-                    raise self._diverged(step, guidance)
+                latents = self._denoise_step(latents, step, keep=keep)
+                self._check_divergence(latents, step)
                 if watch.after_step:
-                    latents = torch.cat(
-                        [latents[: self._own], watch.after_step(step, self._sampler.timesteps[step], latents[self._own :])]
-                    )
+                    latents = watch.after_step(step, self._sampler.timesteps[step], latents)
                 watch.timed("denoising", started)
                 if keep:
-                    watch.progress("denoising", step + 1, total)
-                    watch.save(
-                        Checkpoint(
-                            step + 1, latents[self._own :].float().cpu().numpy(), torch.stack(self._path).float().cpu().numpy()
-                        )
-                    )
+                    watch.progress("denoising", step + 1, self.steps)
+                    watch.save(Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._path).float().cpu().numpy()))
                 watch.check()
-        return latents[self._own :]
+        return latents
 
-    def _diverged(self, step: int, guidance: PixelGuidance | None) -> ShotError:
-        if guidance and any(guidance.active(n) for n in range(step + 1)):
-            return ShotError(
-                "diverged",
-                f"The frames diverged at step {step + 1}; lower rho, the step length of the pixel "
-                f"guidance (it is {guidance.rho:g}).",
-            )
-        return ShotError(
+    def _denoise_step(self, own: torch.Tensor, step: int, *, keep: bool) -> torch.Tensor:
+        """The latents (N, C, h, w) after a step; ``keep`` adds the first frame's before it to the anchor's path."""
+        # 1. what the networks and the scheduler are to see
+        for technique in self._techniques:
+            technique.begin_step(step)
+        latents = own if self._anchor is None else torch.cat([self._anchor.path[step : step + 1], own])
+        for technique in self._techniques:
+            latents = _check_shape(technique, latents, technique.before_step(latents, step))
+            self._sampler.change_history(partial(technique.before_step, step=step))
+        if keep:
+            self._path.append(latents[0])
+        # 2. predict the noise, with the gradients that techniques ask for
+        prediction, gradients = self._predict(latents, step)
+        # 3. the clean latents that the prediction stands for, corrected
+        clean = self._sampler.predict_clean(latents, prediction, step)
+        given, predicted = clean[: self._given], clean[self._given :]
+        corrected = predicted
+        for technique in self._techniques:
+            corrected = _check_shape(technique, corrected, technique.correct_clean(corrected, step))
+        if corrected is not predicted:
+            prediction = self._sampler.prediction_for(latents, torch.cat([given, corrected]), step)
+        # 4. the scheduler's step
+        own = self._sampler.step(latents, prediction, step)[self._given :]
+        for technique, gradient in gradients:
+            own = _check_shape(technique, own, technique.follow_gradient(own, gradient[self._given :], step))
+        for technique in self._techniques:
+            own = _check_shape(technique, own, technique.after_step(own, step))
+        return own
+
+    def _predict(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, list[tuple[Technique, torch.Tensor]]]:
+        """The networks' output (F, C, h, w), 0 for given frames, and the gradient of every loss of this step in the latents."""
+        guides = [technique for technique in self._techniques if technique.gradient_through(step)]
+        output = torch.zeros_like(latents)
+        gradients = [torch.zeros_like(latents) for _ in guides]
+
+        def predict_batch(rows: list[int]) -> None:
+            output[rows], found = self._predict_batch(latents, rows, guides, step)
+            for gradient, values in zip(gradients, found, strict=True):
+                gradient[rows] = values
+
+        run_in_batches(predict_batch, range(self._given, len(latents)), self._context.room, self._context.watch)
+        return output, list(zip(guides, gradients, strict=True))
+
+    def _predict_batch(
+        self, latents: torch.Tensor, rows: list[int], guides: Sequence[Technique], step: int
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The networks' output for some frames, and the gradients of the losses of ``guides``."""
+        frames = sorted({*rows, *(frame for technique in self._techniques for frame in technique.reference_frames(step))})
+        for technique in self._techniques:
+            technique.before_prediction(frames, step)
+        through = [technique.gradient_through(step) for technique in guides]
+        current = latents[rows].detach().requires_grad_(bool(guides))
+        with torch.set_grad_enabled("network" in through):
+            output = self._predictor(latents, current, rows, frames, step)
+        # half precision loses small gradients: they are scaled up on the way
+        scale, gradients = loss_scale(self._context.dtype), []
+        for n, technique in enumerate(guides):
+            with torch.enable_grad():
+                prediction = output if through[n] == "network" else output.detach()
+                clean = self._sampler.predict_clean(current, prediction, step)
+                loss = technique.loss(rows, clean, step) * scale
+                (gradient,) = torch.autograd.grad(loss, current, retain_graph=n + 1 < len(guides))
+            gradients.append(gradient / scale)
+        return output.detach(), gradients
+
+    def finish(self, pictures: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
+        """The clip's pictures (3, H, W) as the techniques finish them; one after the other where none does."""
+        for technique in self._techniques:
+            if type(technique).finish_pictures is not Technique.finish_pictures:
+                pictures = technique.finish_pictures(list(pictures))
+        return pictures
+
+    def _check_divergence(self, latents: torch.Tensor, step: int) -> None:
+        limit = DIVERGED * float(self._sampler.scale_noise(torch.ones(1)))
+        if torch.isfinite(latents).all() and float(latents.abs().max()) <= limit:
+            return
+        for technique in self._techniques:
+            advice = technique.advice_on_divergence(step)
+            if advice:
+                raise ShotError("diverged", f"The frames diverged at step {step + 1}; {advice}.")
+        raise ShotError(
             "diverged",
             f"The model gave values that are no picture at step {step + 1}; use another scheduler, a "
             "lower guidance scale, or float32.",
         )
 
-    def _step(self, latents: torch.Tensor, predictor: Predictor, guidance: PixelGuidance | None, step: int) -> torch.Tensor:
-        """One step of every frame, with guidance where it is active."""
-        guide = guidance if guidance and guidance.active(step) else None
-        if guide:
-            guide.begin_step()
-        output, gradient = torch.zeros_like(latents), torch.zeros_like(latents)
-        start = self._own
-        while start < len(latents):
-            self._watch.check()
-            rows = list(range(start, min(start + self._room.chunk, len(latents))))
-            try:
-                output[rows], gradient[rows] = self._chunk_step(latents, rows, predictor, guide, step)
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                if self._room.chunk == 1:
-                    raise ShotError(
-                        "memory",
-                        "There is not enough memory for one frame; use a smaller size, or switch the "
-                        "pixel guidance's gradient to 'decoder' or off.",
-                    ) from error
-                self._room.chunk = max(1, self._room.chunk // 2)
-                self._watch.notices.append(f"Memory was short: {self._room.chunk} frames are denoised together.")
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                continue
-            start += len(rows)
-        if self._fusion and self._fusion.active(step):
-            with torch.no_grad():
-                clean = self._sampler.clean(latents, output, step)
-                own = self._fusion.correct(clean[self._own :], step, self._model.decode, self._model.encode, self._room.chunk)
-                output = self._sampler.output_for(latents, torch.cat([clean[: self._own], own]), step)
-        moved = self._sampler.advance(latents, output, step)
-        return guide.move(moved, gradient) if guide else moved
 
-    def _chunk_step(
-        self, latents: torch.Tensor, rows: list[int], predictor: Predictor, guide: PixelGuidance | None, step: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The network's output for some frames, and the gradient of the guidance's loss, 0 without guidance."""
-        through_network = guide is not None and guide.gradient == "full"
-        current = latents[rows].detach().requires_grad_(guide is not None)
-        with torch.set_grad_enabled(through_network):
-            output = predictor(latents, current, rows, step)
-        if guide is None:
-            return output.detach(), torch.zeros_like(output)
-        with torch.enable_grad():
-            clean = self._sampler.clean(current, output, step)
-            # half precision loses small gradients: they are scaled up on the way
-            scale = guide.loss_scale(self._model.dtype)
-            loss = guide.loss(rows, self._decoder(guide, clean)(clean)) * scale
-            (gradient,) = torch.autograd.grad(loss, current)
-        return output.detach(), gradient / scale
-
-    def _decoder(self, guide: PixelGuidance, clean: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        if guide.gradient != "linear":
-            return self._model.decode
-        if self._linear is None:
-            with torch.no_grad():
-                self._linear = LinearDecoder.fitted(clean.detach(), self._model.decode(clean.detach()))
-        return self._linear
+def loss_scale(dtype: torch.dtype) -> float:
+    """What losses are multiplied by while gradients flow in ``dtype``."""
+    return 256.0 if dtype == torch.float16 else 1.0
 
 
-def latent_size(model: ImageModel, request: ShotRequest) -> tuple[int, int]:
-    """(h, w) of a request's latents."""
-    return request.height // model.latent_factor, request.width // model.latent_factor
+def _check_shape(technique: Technique, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """What a technique made of a tensor. Raises ``ShotError`` when its shape is another."""
+    if not isinstance(after, torch.Tensor) or after.shape != before.shape:
+        found = list(after.shape) if isinstance(after, torch.Tensor) else type(after).__name__
+        raise ShotError(
+            "technique",
+            f"The technique {type(technique).__name__} gave {found} instead of {list(before.shape)}; leave it out, or mend it.",
+        )
+    return after

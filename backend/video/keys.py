@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...shared.shot import FramePasses, Keyframes
+from ...shared.shot import Keyframes
 from .correspondence import SurfaceFrame, surface_frame
-from .lattice import SurfaceTexture, cell_side, packed, sampled, unpacked
-from .selection import frames_of
+from .lattice import SurfaceTexture, cell_side, packed, sample_frames, unpacked
+from .source import PassesSource, overview_scale
 
 #: side of the cells that are to be covered, in the cells of a texture
 COARSE = 4.0
@@ -28,15 +28,18 @@ def _seen(frame: SurfaceFrame, side: float) -> tuple[np.ndarray, np.ndarray]:
     return found, best
 
 
-def choose_keys(passes: FramePasses, among: list[int], settings: Keyframes, known: SurfaceTexture | None = None) -> list[int]:
-    """Up to ``settings.count`` of the frames ``among``, the most telling first.
+def choose_keys(source: PassesSource, among: list[int], settings: Keyframes, known: SurfaceTexture | None = None) -> list[int]:
+    """Up to ``settings.count`` of the frames ``among``, the most telling first; the frames' small copies decide.
 
     Of the surface that the frames show, each key frame shows at least the share ``least_gain`` that neither the key frames before
     it nor the ``known`` texture show, or only much worse. Empty when everything is known. Linear in the number of pixels.
     """
-    side = COARSE * (known.side if known else cell_side(sampled(frames_of(passes, among))))
-    # prepared frames are large: one at a time
-    seen = [_seen(surface_frame(passes.rest[n], passes.surface_index[n]), side) for n in among]
+    # cells of the small copies: a known texture's are as small as pixels of the frames
+    side = COARSE * (known.side * overview_scale(source) if known else cell_side(sample_frames(source.overview, among)))
+    seen = []
+    for n in among:  # prepared frames are large: one at a time
+        passes = source.overview(n)
+        seen.append(_seen(surface_frame(passes.rest[0], passes.surface_index[0]), side))
     cells, index = np.unique(np.concatenate([found for found, _ in seen]), return_inverse=True)
     ends = np.cumsum([0, *(len(found) for found, _ in seen)])
     views = [(index.ravel()[a:b], view) for (a, b), (_, view) in zip(pairwise(ends), seen, strict=True)]

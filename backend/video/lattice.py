@@ -6,7 +6,7 @@ trilinear and linear in the number of pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -45,10 +45,14 @@ def unpacked(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return place, cells >> 3 * _BITS
 
 
-def sampled(passes: FramePasses, count: int = SAMPLED) -> Iterator[SurfaceFrame]:
-    """Up to ``count`` prepared frames, spread over a shot, one after the other."""
-    for n in np.unique(np.linspace(0, passes.frame_count - 1, min(count, passes.frame_count)).round().astype(int)):
-        yield surface_frame(passes.rest[n], passes.surface_index[n])
+def sample_frames(frame_at: Callable[[int], FramePasses], among: Sequence[int], count: int = SAMPLED) -> Iterator[SurfaceFrame]:
+    """Up to ``count`` of the frames ``among``, spread over them and prepared one after the other.
+
+    ``frame_at`` gives a frame's passes (1, H, W, ...).
+    """
+    for n in np.unique(np.linspace(0, len(among) - 1, min(count, len(among))).round().astype(int)):
+        passes = frame_at(among[n])
+        yield surface_frame(passes.rest[0], passes.surface_index[0])
 
 
 def cell_side(frames: Iterable[SurfaceFrame]) -> float:

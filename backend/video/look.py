@@ -13,7 +13,8 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from ...shared.shot import FramePasses, ShotError
-from .lattice import SurfaceTexture, sampled, sight
+from .lattice import SurfaceTexture, sample_frames, sight
+from .source import PassesSource
 
 #: pixels around characters in which a frame's background mixes with them, and beyond which it is free of them
 HALO, CLEAR = 3, 24
@@ -75,7 +76,7 @@ class Look:
     plate: Plate
     surfaces: dict[int, str] = field(default_factory=dict)
 
-    def for_shot(self, passes: FramePasses, surfaces: dict[int, str]) -> Look:
+    def for_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
         """The look with the numbers that its objects have in another shot.
 
         Raises ``ShotError`` when that shot shows another surface.
@@ -84,7 +85,7 @@ class Look:
         texture = self.texture
         if numbers and self.surfaces:
             texture = texture.renumbered({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
-        check_surface(texture, passes)
+        check_surface(texture, source)
         return replace(self, texture=texture, surfaces=surfaces or self.surfaces)
 
     def encoded(self) -> bytes:
@@ -135,14 +136,14 @@ class Look:
         return replace(self, texture=texture, anchor=anchor)
 
 
-def check_surface(texture: SurfaceTexture, passes: FramePasses) -> None:
+def check_surface(texture: SurfaceTexture, source: PassesSource) -> None:
     """Raise ``ShotError`` when the surface in a shot is not the one that a texture was made on.
 
     Where a known surface is near, the same character's pixels lie in known cells; another's cross them here and there.
     """
     near_pixels = inside_pixels = seen_pixels = 0
     vague = texture.coarser(texture.side * NEAR)
-    for frame in sampled(passes):
+    for frame in sample_frames(source.frame, range(source.frame_count)):
         if not len(frame.pixels):
             continue
         exact, rough = sight(frame, texture.side), sight(frame, vague.side)

@@ -2,84 +2,27 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 
-from ...shared.shot import FramePasses
-
-#: odd constants of the SplitMix64 generator (Steele, Lea and Flood 2014)
-_GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-#: cells of what shows no surface, which are pixels, and of what stands in the world, have numbers of their own
-_SCREEN, _WORLD = 1, 2
+from .techniques import Technique
 
 
-def initial_noise(frames: int, shape: tuple[int, int, int], seed: int, shared: bool) -> torch.Tensor:
-    """(F, C, h, w) float32 standard normal noise; ``shared`` repeats one map for every frame."""
-    generator = torch.Generator().manual_seed(seed)
-    if shared:
-        return torch.randn((1, *shape), generator=generator).repeat(frames, 1, 1, 1)
-    return torch.randn((frames, *shape), generator=generator)
+def noise_sources(techniques: Sequence[Technique], frames: Sequence[int]) -> list[int]:
+    """For each of a shot's ``frames`` the frame whose random numbers it takes, as the techniques have it."""
+    found = list(frames)
+    for technique in techniques:
+        found = [technique.noise_source(frame) for frame in found]
+    return found
 
 
-def mixed(noise: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
-    """Two independent standard normal noises as one, of whose variance ``share`` is the other's."""
-    return (1 - share) ** 0.5 * noise + share**0.5 * other
+def draw_noise(
+    sources: Sequence[int], frames: Sequence[int], shape: tuple[int, int, int], generator: torch.Generator
+) -> torch.Tensor:
+    """(N, C, h, w) float32 standard normal noise for ``frames`` on the CPU, frames with the same source alike.
 
-
-def _times_golden(n: int) -> np.uint64:
-    return np.uint64(n * int(_GOLDEN) & (1 << 64) - 1)
-
-
-def _scrambled(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's output function on uint64."""
-    x = (x ^ (x >> np.uint64(30))) * _FIRST
-    x = (x ^ (x >> np.uint64(27))) * _SECOND
-    return x ^ (x >> np.uint64(31))
-
-
-def _normal(cells: np.ndarray, seed: int, channel: int) -> np.ndarray:
-    """(N,) standard normal numbers that belong to cells (N,) uint64: the same for the same cell, seed and channel."""
-    key = _scrambled(cells + _times_golden(seed * 64 + channel + 1))
-    first, second = ((_scrambled(key + _times_golden(n)) >> np.uint64(11)).astype(np.float64) * 2.0**-53 for n in (1, 2))
-    return np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
-
-
-def _cells(passes: FramePasses, frame: int, side: float) -> np.ndarray:
-    """(H, W) uint64: the cell that each pixel's centre lies in."""
-    height, width = passes.mask.shape[1:]
-    index = passes.surface_index[frame].astype(np.uint64)
-    places, kind = passes.rest[frame], np.where(index > 0, 0, _SCREEN).astype(np.uint64)
-    if passes.position is not None:
-        standing = (index > 0) & (passes.mask[frame] == 0)
-        places = np.where(standing[..., None], passes.position[frame], places)
-        kind[standing] = _WORLD
-    lattice = np.floor(places.astype(np.float64) / side).astype(np.int64).astype(np.uint64)
-    lattice[index == 0] = 0
-    lattice[index == 0, :2] = np.moveaxis(np.indices((height, width)), 0, -1)[index == 0].astype(np.uint64)
-    out = _scrambled(kind * np.uint64(1 << 20) + index)
-    for axis in range(3):
-        out = _scrambled(out * _GOLDEN + lattice[..., axis])
-    return out
-
-
-def surface_noise(passes: FramePasses, shape: tuple[int, int, int], seed: int, side: float) -> torch.Tensor:
-    """(F, C, h, w) float32 standard normal noise that moves with the surfaces.
-
-    Rest space is divided into cells of ``side`` metres, each with a number of its own in every channel; a latent pixel has the sum
-    of its cells' numbers, weighted by how many of its pixels lie in each, over the root of the squared weights. What stands in
-    the world is divided by its world position where that is known; what shows no surface keeps its place in the picture. Frames
-    correlate as far as their latent pixels cover the same cells. (After Integral Noise, Chang et al. 2024.)
+    ``sources`` are those of every frame of the shot, so that a frame's noise does not depend on which others are made.
     """
-    channels, height, width = shape
-    full_height, full_width = passes.mask.shape[1:]
-    rows, cols = np.arange(full_height) * height // full_height, np.arange(full_width) * width // full_width
-    latent = (rows[:, None] * width + cols).ravel()
-    out = np.empty((passes.frame_count, channels, height * width), np.float32)
-    for n in range(passes.frame_count):
-        cells, index = np.unique(_cells(passes, n, side).ravel(), return_inverse=True)
-        pairs, counts = np.unique(latent * len(cells) + index.ravel(), return_counts=True)
-        place, cell, count = pairs // len(cells), pairs % len(cells), counts.astype(np.float64)
-        spread = np.sqrt(np.bincount(place, count**2, height * width))
-        for channel in range(channels):
-            out[n, channel] = np.bincount(place, count * _normal(cells, seed, channel)[cell], height * width) / spread
-    return torch.from_numpy(out.reshape(-1, channels, height, width))
+    drawn = torch.randn((max(sources) + 1, *shape), generator=generator, device=generator.device).cpu()
+    return drawn[[sources[frame] for frame in frames]]

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 
+import msgspec
 import numpy as np
 import torch
 
 from ...shared.settings import with_settings
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ..models.loading import ImageModel, TextConditions
-from .denoising import Denoising, Room, latent_size
-from .fusion import TextureFusion
+from .denoising import Denoising
 from .keys import choose_keys
-from .lattice import cell_side, sampled
-from .look import Look, Plate
-from .noise import initial_noise, mixed, surface_noise
+from .lattice import cell_side, sample_frames
+from .look import Anchor, Look, Plate
+from .memory import Room
+from .noise import draw_noise, noise_sources
 from .prediction import guided
 from .propagation import begun
-from .selection import frames_of, request_of
+from .selection import request_of
+from .source import MemoryPasses, PassesSource, clip_of, overview_scale
+from .techniques import ClipContext, Technique
+from .techniques.context import latent_size
+from .techniques.fusion import TextureFusion
+from .techniques.registry import build_techniques
 from .watch import Interrupted, Watch
 
 __all__ = ["Interrupted", "ShotPipeline", "Watch"]
@@ -41,29 +47,37 @@ class ShotPipeline:
         self,
         model: ImageModel,
         request: ShotRequest,
-        passes: FramePasses,
+        passes: FramePasses | PassesSource,
         watch: Watch,
         noise: torch.Tensor | None = None,
         look: Look | None = None,
         *,
         same_place: bool = True,
         settled: bool = False,
+        techniques: Sequence[Technique] = (),
     ) -> None:
         """``noise`` (F, C, h, w) takes the place of the seed's. With ``look`` the frames wear a texture that is there already;
         ``same_place`` says that it was made with the same settings, so that its anchor and its background hold as well,
-        ``settled`` that it is this very shot's, and that no further key frames are wanted.
+        ``settled`` that it is this very shot's, and that no further key frames are wanted. ``techniques`` work after those that the
+        request's method names.
 
-        Raises ``ShotError`` when the model cannot do the request, or the look is of another character.
+        Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
         model.check_size(request.width, request.height)
         if not request.sampling.guidance_scale:
             request = with_settings(request, dict(guidance_scale=model.own_guidance_scale(request.sampling.scheduler)))
-        self._model, self._request, self._passes, self._watch = model, request, passes, watch
+        self._model, self._request, self._watch = model, request, watch
+        self._source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
         self._method, self._room, self._size = request.resolved_method(), Room(), latent_size(model, request)
-        self._names = {entry.index: entry.name for entry in request.manifest.surfaces} if request.manifest else {}
-        self._given = look.for_shot(passes, self._names).to(model.device, model.dtype) if look else None
+        self._given: Look | None = None
+        if look is not None:
+            everything = range(self._source.frame_count)
+            self._given = look.for_shot(self._source, self._surface_names(everything)).to(model.device, model.dtype)
         self._same_place, self._is_settled, self._noise = same_place, settled, noise
         self._text: dict[bool, TextConditions] = {}
+        self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
+        self._more_techniques = tuple(techniques)
+        self._techniques()  # what is missing is said before anything is made
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -80,7 +94,7 @@ class ShotPipeline:
                 yield early.pop(wanted)
                 wanted += 1
 
-    def made(self, done: Collection[int] = (), foreign: Collection[int] = ()) -> Iterator[tuple[int, np.ndarray]]:
+    def iter_frames(self, done: Collection[int] = (), foreign: Collection[int] = ()) -> Iterator[tuple[int, np.ndarray]]:
         """Every frame that is not ``done``, with its index, as soon as it is finished, the key frames first whether they are done
         or not; ``foreign`` frames are done by others and never key frames. Equal frames come out however much is done."""
         for index, picture in self._finished(done, foreign):
@@ -88,18 +102,18 @@ class ShotPipeline:
 
     def latents(self) -> torch.Tensor:
         """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
-        keys, look = self._keys(()), self._given
+        keys, look = self._select_keyframes(()), self._given
         out: dict[int, torch.Tensor] = {}
         if keys:
-            latents, run, fusion = self._joint(keys)
+            latents, run, fusion = self._denoise_jointly(keys)
             out = dict(zip(keys, latents, strict=True))
-            if len(keys) < self._passes.frame_count:
-                look = self._settled(keys, latents, run, fusion)[1]
-        for rows in self._chunks([n for n in range(self._passes.frame_count) if n not in out]):
-            out |= dict(zip(rows, self._propagated(look, rows)[0], strict=True))
-        return torch.stack([out[n] for n in range(self._passes.frame_count)])
+            if len(keys) < self._source.frame_count:
+                look = self._finalise(keys, latents, run, fusion)[1]
+        for rows in self._chunks([n for n in range(self._source.frame_count) if n not in out]):
+            out |= dict(zip(rows, self._propagate(look, rows)[0], strict=True))
+        return torch.stack([out[n] for n in range(self._source.frame_count)])
 
-    def decoded(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
         for n in range(len(latents)):
             started = time.perf_counter()
@@ -114,38 +128,51 @@ class ShotPipeline:
             self._watch.timed("decoding", started)
             yield picture
 
-    def _keys(self, foreign: Collection[int]) -> list[int]:
+    def _select_keyframes(self, foreign: Collection[int]) -> list[int]:
         """The frames to be made together, the one that the others attend to first; none when a look says all."""
-        own = [n for n in range(self._passes.frame_count) if n not in foreign]
+        own = [n for n in range(self._source.frame_count) if n not in foreign]
         settings = self._method.keyframes
         if settings is None or not own:
             return own
         if self._given is None:
-            found = choose_keys(self._passes, own, settings)
+            found = choose_keys(self._source, own, settings)
         else:
-            found = [] if self._is_settled else choose_keys(self._passes, own, settings, self._given.texture)
+            found = [] if self._is_settled else choose_keys(self._source, own, settings, self._given.texture)
         if not found and (self._given is None or not self._same_place):
             # without an anchor from elsewhere a shot needs a frame to attend to
             found = own[:1]
         return own if len(found) == len(own) else found
 
     def _finished(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        keys, look = self._keys(foreign), self._given
+        keys, look = self._select_keyframes(foreign), self._given
         if keys:
-            latents, run, fusion = self._joint(keys)
+            latents, run, fusion = self._denoise_jointly(keys)
             if fusion is None:
-                yield from zip(keys, self._decoded_in_order(latents), strict=True)
+                yield from zip(keys, run.finish(self._decode_in_order(latents)), strict=True)
             else:
-                pictures, look = self._settled(keys, latents, run, fusion)
+                pictures, look = self._finalise(keys, latents, run, fusion)
                 yield from zip(keys, pictures, strict=True)
         if look is not None:
             self._watch.keep_look(look)
-        rest = [n for n in range(self._passes.frame_count) if n not in {*keys, *done, *foreign}]
+        rest = [n for n in range(self._source.frame_count) if n not in {*keys, *done, *foreign}]
         finished = 0
         for rows in self._chunks(rest):
-            yield from zip(rows, self._propagated(look, rows)[1], strict=True)
+            yield from zip(rows, self._propagate(look, rows)[1], strict=True)
             finished += len(rows)
             self._watch.progress("frames", finished, len(rest))
+
+    def _clip(self, rows: Sequence[int]) -> FramePasses:
+        """The passes of some frames, kept until others are asked for: several parts work on the same ones."""
+        wanted = tuple(rows)
+        if self._loaded is None or self._loaded[0] != wanted:
+            self._loaded = None
+            self._loaded = wanted, clip_of(self._source, wanted)
+        return self._loaded[1]
+
+    def _surface_names(self, rows: Sequence[int]) -> dict[int, str]:
+        """Number -> name of the objects in some frames; empty where nothing describes them."""
+        manifest = self._source.manifest(rows)
+        return {entry.index: entry.name for entry in manifest.surfaces} if manifest else {}
 
     def _chunks(self, rows: list[int]) -> Iterator[list[int]]:
         while rows:
@@ -168,67 +195,66 @@ class ShotPipeline:
             self._text[twice] = found
         return self._text[twice]
 
-    def _denoising(self, rows: list[int], fusion: TextureFusion | None, look: Look | None, *, once: bool = False) -> Denoising:
-        """``once`` leaves out the second pass of classifier-free guidance."""
-        request = request_of(self._request, rows)
+    def _denoising(
+        self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool, once: bool = False
+    ) -> Denoising:
+        """``look`` has what is known of the surface; ``once`` leaves out the second pass of classifier-free guidance."""
+        request = msgspec.structs.replace(request_of(self._request, rows), manifest=self._source.manifest(rows))
         if once and guided(self._model, request):
             request = with_settings(request, dict(guidance_scale=1.0))
-        return Denoising(
-            self._model,
-            request,
-            frames_of(self._passes, rows),
-            self._conditions(request),
-            self._watch,
-            self._room,
-            fusion,
-            look.anchor if look else None,
+        context = ClipContext(
+            model=self._model,
+            request=request,
+            own_passes=self._clip(rows),
+            rows=tuple(rows),
+            given_passes=anchor.passes if anchor else None,
+            texture=look.texture if look else None,
+            joint=joint,
+            noise_given=self._noise is not None,
+            watch=self._watch,
+            room=self._room,
+            shot_cell_side=lambda: self._cell_side,
         )
+        return Denoising(context, self._techniques(), self._conditions(request), anchor)
 
-    def _noise_of(self, rows: list[int]) -> torch.Tensor:
+    def _techniques(self) -> list[Technique]:
+        """For a clip: new ones of the method, and the caller's own."""
+        return [*build_techniques(self._method), *self._more_techniques]
+
+    @cached_property
+    def _noise_sources(self) -> list[int]:
+        """For each frame of the shot the frame whose random numbers it takes."""
+        return noise_sources(self._techniques(), range(self._source.frame_count))
+
+    def _noise_of(self, rows: list[int], run: Denoising) -> torch.Tensor:
         if self._noise is not None:
-            return self._noise[rows]
+            return run.first_noise(self._noise[rows])
         shape = (int(self._model.unet.config.in_channels), *self._size)
-        noise = initial_noise(self._passes.frame_count, shape, self._request.sampling.seed, self._method.shared_noise)[rows]
-        share = self._method.surface_noise
-        if share:
-            noise = mixed(
-                noise, surface_noise(frames_of(self._passes, rows), shape, self._request.sampling.seed, self._cell_side), share
-            )
-        return noise
+        generator = torch.Generator().manual_seed(self._request.sampling.seed)
+        return run.first_noise(draw_noise(self._noise_sources, rows, shape, generator))
 
     @cached_property
     def _cell_side(self) -> float:
         """The side of the shot's noise cells in metres: whichever frames are made, they are the same."""
-        return cell_side(sampled(self._passes))
+        everything = range(self._source.frame_count)
+        return cell_side(sample_frames(self._source.overview, everything)) / overview_scale(self._source)
 
-    def _fusion(self, rows: list[int], look: Look | None, *, learning: bool) -> TextureFusion | None:
-        if self._method.fusion is None:
-            return None
-        return TextureFusion(
-            frames_of(self._passes, rows),
-            self._size,
-            self._method.fusion,
-            self._request.sampling.steps,
-            self._model.device,
-            look.texture if look else None,
-            learning=learning,
-        )
-
-    def _decoded_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-        for n, picture in enumerate(self.decoded(latents), 1):
+    def _decode_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+        for n, picture in enumerate(self.decode(latents), 1):
             self._watch.progress("decoding", n, len(latents))
             yield picture
 
-    def _joint(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
+    def _denoise_jointly(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
         """(N, C, h, w) clean latents of frames that go together from noise, and what made them."""
-        fusion = self._fusion(rows, self._given, learning=True)
-        run = self._denoising(rows, fusion, self._given if self._same_place else None)
+        anchor = self._given.anchor if self._given is not None and self._same_place else None
+        run = self._denoising(rows, self._given, anchor, joint=True)
+        fusion = run.find_technique(TextureFusion)
         resumed = self._watch.resume() if run.resumable else None
         if resumed is not None and resumed.latents.shape[0] == len(rows):
             return run.go_on(resumed), run, fusion
-        return run.run(run.from_noise(self._noise_of(rows)), keep=True), run, fusion
+        return run.run(run.from_noise(self._noise_of(rows, run)), keep=True), run, fusion
 
-    def _settled(
+    def _finalise(
         self,
         keys: list[int],
         latents: torch.Tensor,
@@ -237,23 +263,25 @@ class ShotPipeline:
     ) -> tuple[list[torch.Tensor], Look]:
         """Finished pictures of the frames that went together, and the look they agree on."""
         assert fusion is not None
-        decoded = list(self._decoded_in_order(latents))
-        pictures = fusion.finish(decoded)
-        plate = self._given.plate if self._given is not None and self._same_place else Plate.empty(*self._passes.mask.shape[1:])
-        for key, picture in zip(keys, pictures, strict=True):
-            plate = plate.with_frame(_image(picture), self._passes.surface_index[key] > 0)
-        return pictures, Look(fusion.texture(decoded), run.anchored(), plate, self._names)
+        decoded = list(self._decode_in_order(latents))
+        pictures = list(run.finish(decoded))
+        plate = self._given.plate if self._given is not None and self._same_place else Plate.empty(*self._source.size)
+        for picture, surface in zip(pictures, self._clip(keys).surface_index > 0, strict=True):
+            plate = plate.with_frame(_image(picture), surface)
+        names = self._surface_names(keys) | (self._given.surfaces if self._given is not None else {})
+        return pictures, Look(fusion.texture(decoded), run.anchored(), plate, names)
 
-    def _propagated(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _propagate(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Latents and finished pictures of frames that begin with what the look says of them."""
         keys = self._method.keyframes
-        fusion = self._fusion(rows, look, learning=False)
-        assert keys is not None and look is not None and fusion is not None
-        run = self._denoising(rows, fusion, look, once=not keys.guided)
+        assert keys is not None and look is not None
+        run = self._denoising(rows, look, look.anchor, joint=False, once=not keys.guided)
+        fusion = run.find_technique(TextureFusion)
+        assert fusion is not None
         with torch.no_grad():
             first = begun(look, fusion.lattice)
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._room.chunk)])
         step = run.steps - max(1, round(keys.strength * run.steps))
-        latents = run.run(run.from_clean(clean, self._noise_of(rows), step), step)
-        pictures = list(self.decoded(latents))
-        return latents, fusion.finish(pictures)
+        latents = run.run(run.from_clean(clean, self._noise_of(rows, run), step), step)
+        pictures = list(self.decode(latents))
+        return latents, list(run.finish(pictures))

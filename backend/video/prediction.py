@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from ...shared.shot import ShotRequest
 from ..models.loading import ImageModel, TextConditions
 from .sampling import Sampler
+from .techniques import ClipContext
 
 
 def soft_region(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -19,38 +20,33 @@ def soft_region(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 class Predictor:
     """Predicts what the scheduler needs for chosen frames.
 
-    ``text`` holds the unconditional embeddings first when guided, then the prompt's, then, with ``region`` (F, 1, h, w), those
-    of the background, which apply where the region is 0. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
+    ``text`` holds the unconditional embeddings first when guided, then the prompt's, then those of the background's own prompt,
+    where there is one, which apply where no character is. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
     """
 
-    def __init__(
-        self,
-        model: ImageModel,
-        request: ShotRequest,
-        sampler: Sampler,
-        text: TextConditions,
-        controls: list[torch.Tensor],
-        region: torch.Tensor | None,
-        *,
-        anchored: bool,
-    ) -> None:
-        """``anchored`` batches begin with the first frame, to which cross-frame attention looks."""
-        self._model, self._request, self._sampler, self._text = model, request, sampler, text
-        self._controls, self._region, self._anchored = controls, region, anchored
+    def __init__(self, context: ClipContext, sampler: Sampler, text: TextConditions, controls: list[torch.Tensor]) -> None:
+        self._model, self._request = context.model, context.request
+        self._sampler, self._text, self._controls = sampler, text, controls
+        self._region = None
+        if context.request.text.background_prompt:
+            character = torch.from_numpy(context.passes.mask > 0)
+            self._region = soft_region(character, context.latent_size).to(context.device, context.dtype)
         # some few-step models take the guidance scale as an input, and need no second pass
-        self._embedded = model.unet.config.get("time_cond_proj_dim") is not None
-        self.guided = guided(model, request)
-        #: runs of frames in a batch, for cross-frame attention
-        self.groups = int(self.guided) + 1 + int(region is not None)
+        self._embedded = self._model.unet.config.get("time_cond_proj_dim") is not None
+        self.guided = guided(self._model, self._request)
+        #: runs of frames in a batch, for attention
+        self.groups = int(self.guided) + 1 + int(self._region is not None)
 
-    def __call__(self, latents: torch.Tensor, current: torch.Tensor, rows: list[int], step: int) -> torch.Tensor:
-        """(N, C, h, w) for the latents ``current`` of the frames ``rows``; ``latents`` are the whole clip's."""
-        extra = self._anchored and rows[0] != 0
-        controls = [control[[0, *rows] if extra else rows] for control in self._controls]
-        if extra:
-            current = torch.cat([latents[:1], current])
+    def __call__(self, latents: torch.Tensor, current: torch.Tensor, rows: list[int], frames: list[int], step: int) -> torch.Tensor:
+        """(n, C, h, w) for the latents ``current`` of the frames ``rows``; the networks see the ``frames``, which are those and
+        others of the whole clip's ``latents``, ascending."""
+        if frames != rows:
+            others = [frame for frame in frames if frame not in rows]
+            order = [*others, *rows]
+            current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
         count, timestep = len(current), self._sampler.timesteps[step]
-        batch = torch.cat([self._sampler.model_input(current, step)] * self.groups)
+        controls = [control[frames] for control in self._controls]
+        batch = torch.cat([self._sampler.scale_model_input(current, step)] * self.groups)
         words = self._text.embeddings.repeat_interleave(count, 0)
         added = {name: value.repeat_interleave(count, 0) for name, value in self._text.added.items()}
         options = dict(encoder_hidden_states=words, added_cond_kwargs=added or None, return_dict=False)
@@ -83,11 +79,11 @@ class Predictor:
         unconditional = parts.pop(0) if self.guided else None
         wanted = parts[0]
         if self._region is not None:
-            region = self._region[[0, *rows] if extra else rows]
+            region = self._region[frames]
             wanted = region * parts[0] + (1 - region) * parts[1]
         if unconditional is not None:
             wanted = unconditional + self._request.sampling.guidance_scale * (wanted - unconditional)
-        return wanted[1:] if extra else wanted
+        return wanted if frames == rows else wanted[[frames.index(frame) for frame in rows]]
 
 
 def guided(model: ImageModel, request: ShotRequest) -> bool:

@@ -1,9 +1,9 @@
-"""The scheduler as the method needs it: whole clips at a time, clean predictions, and a history that alignment can reach."""
+"""The scheduler as the method needs it: whole clips at a time, clean predictions, and a history that techniques can reach."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 class Sampler:
     """Steps all frames of a clip together with one of diffusers' schedulers (``ImageModel.new_scheduler`` lists them)."""
 
-    def __init__(self, scheduler: Any, seed: int, shared_noise: bool) -> None:
-        self._scheduler, self._seed, self._shared = scheduler, seed, shared_noise
+    def __init__(self, scheduler: Any, seed: int, sources: Sequence[int] | None = None) -> None:
+        """``sources`` says whose random numbers each frame of the clip takes where the scheduler adds noise; by default its own."""
+        self._scheduler, self._seed, self._sources = scheduler, seed, sources
         self._sigmas = isinstance(scheduler, (EulerDiscreteScheduler, DPMSolverMultistepScheduler))
 
     @property
@@ -28,11 +29,11 @@ class Sampler:
         """Whether latents alone say how to go on; multistep solvers also need the steps before."""
         return not isinstance(self._scheduler, DPMSolverMultistepScheduler)
 
-    def begin(self, noise: torch.Tensor) -> torch.Tensor:
+    def scale_noise(self, noise: torch.Tensor) -> torch.Tensor:
         """Standard normal noise as the scheduler's first latents."""
         return noise * self._scheduler.init_noise_sigma
 
-    def noised(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
         """The latents (N, C, h, w) that a step finds when clean ones are under standard normal noise."""
         if isinstance(self._scheduler, EulerDiscreteScheduler):
             return clean + self._scheduler.sigmas[step].to(clean) * noise
@@ -44,14 +45,14 @@ class Sampler:
         if self._sigmas and step < len(self.timesteps):
             self._scheduler._step_index = step
 
-    def model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
+    def scale_model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """What the network is shown for latents (N, C, h, w) at a step."""
         if isinstance(self._scheduler, EulerDiscreteScheduler):
             sigma = self._scheduler.sigmas[step].to(latents.device, latents.dtype)
             return latents / (sigma**2 + 1).sqrt()
         return self._scheduler.scale_model_input(latents, self.timesteps[step])
 
-    def clean(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
+    def predict_clean(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
         """The clean latents that an epsilon, v or sample prediction stands for; differentiable."""
         kind = self._scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
@@ -62,8 +63,8 @@ class Sampler:
             return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt().clamp(min=1e-4)
         return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
 
-    def output_for(self, latents: torch.Tensor, clean: torch.Tensor, step: int) -> torch.Tensor:
-        """The inverse of ``clean``: the network's output that stands for clean latents."""
+    def prediction_for(self, latents: torch.Tensor, clean: torch.Tensor, step: int) -> torch.Tensor:
+        """The inverse of ``predict_clean``: the network's output that stands for clean latents."""
         kind = self._scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             return clean
@@ -82,15 +83,14 @@ class Sampler:
         # Euler's latents carry noise of strength sigma on top of the picture; the others keep unit variance
         return latents * alpha.sqrt() if isinstance(self._scheduler, EulerDiscreteScheduler) else latents, alpha
 
-    def align(self, alignment: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Align what a multistep solver remembers of the steps before, as the latents were."""
+    def change_history(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Change what a multistep solver remembers of the steps before as the latents were changed."""
         kept = getattr(self._scheduler, "model_outputs", None)
         if isinstance(self._scheduler, DPMSolverMultistepScheduler) and kept:
-            self._scheduler.model_outputs = [None if x is None else alignment(x) for x in kept]
+            self._scheduler.model_outputs = [None if x is None else change(x) for x in kept]
 
-    def advance(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
-        """The latents (F, C, h, w) of the next step. Few-step schedulers add noise: the same to every frame where the noise is
-        shared."""
+    def step(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
+        """The latents (F, C, h, w) of the next step. Few-step schedulers add noise, the same to frames that share it."""
         timestep = self.timesteps[step]
         if isinstance(self._scheduler, DDIMScheduler):
             return self._scheduler.step(output, timestep, latents, eta=0.0).prev_sample
@@ -98,7 +98,7 @@ class Sampler:
             return self._scheduler.step(output, timestep, latents).prev_sample
         moved = torch.empty_like(latents)
         for frame in range(len(latents)):
-            entropy = (self._seed, step, 0 if self._shared else frame)
+            entropy = (self._seed, step, frame if self._sources is None else self._sources[frame])
             generator = torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
             # these schedulers count their own calls; a copy has each frame start from the same count
             moved[frame] = (

@@ -31,32 +31,56 @@ def _sight(rest: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(span) & (span < JUMP * usual) & (span > 0), 1 / np.maximum(span, 1e-9), 0.0)
 
 
-def gather(images: Sequence[np.ndarray], passes: FramePasses, character: int = 1, size: int = SIZE) -> np.ndarray | None:
-    """(size, size, 4) uint8: what the frames (F, H, W, 3) uint8 show of a character, on its texture map, row 0 at v = 1.
+class TextureGatherer:
+    """Gathers frames, given one after the other, on the texture map of every character in them."""
 
-    A texel takes the mean of the pixels that see it, in linear light, each weighted by how closely it sees the surface; small
-    holes between them are filled, what no frame shows has alpha 0. None when the character is never seen.
-    """
-    total, weights = np.zeros((size * size, 3)), np.zeros(size * size)
-    for image, mask, uv, rest in zip(images, passes.mask, passes.uv, passes.rest, strict=True):
-        inside = mask == character
-        if not inside.any():
-            continue
-        sight = _sight(rest.astype(np.float64), inside) * binary_erosion(inside)
-        seen = sight > 0
-        column, row = (np.clip((axis * size).astype(int), 0, size - 1) for axis in (uv[seen][:, 0] % 1, 1 - uv[seen][:, 1] % 1))
-        texel, weight = row * size + column, sight[seen] ** 2
-        light = (image[seen] / 255.0) ** 2.2
-        weights += np.bincount(texel, weight, size * size)
-        for channel in range(3):
-            total[:, channel] += np.bincount(texel, weight * light[:, channel], size * size)
-    if not weights.any():
-        return None
-    colour, known = _filled(total.reshape(size, size, 3), weights.reshape(size, size))
-    out = np.zeros((size, size, 4), np.uint8)
-    out[..., :3] = np.round(np.clip(colour, 0, 1) ** (1 / 2.2) * 255)
-    out[..., 3] = known * 255
-    return out
+    def __init__(self, size: int = SIZE) -> None:
+        """``size`` of the map's sides in texels."""
+        self._size = size
+        self._total: dict[int, np.ndarray] = {}
+        self._weights: dict[int, np.ndarray] = {}
+
+    def add(self, image: np.ndarray, passes: FramePasses) -> None:
+        """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
+        size = self._size
+        mask, uv, rest = passes.mask[0], passes.uv[0], passes.rest[0].astype(np.float64)
+        for character in np.unique(mask[mask > 0]).tolist():
+            inside = mask == character
+            sight = _sight(rest, inside) * binary_erosion(inside)
+            seen = sight > 0
+            column, row = (np.clip((axis * size).astype(int), 0, size - 1) for axis in (uv[seen][:, 0] % 1, 1 - uv[seen][:, 1] % 1))
+            texel, weight = row * size + column, sight[seen] ** 2
+            light = (image[seen] / 255.0) ** 2.2
+            total = self._total.setdefault(character, np.zeros((size * size, 3)))
+            weights = self._weights.setdefault(character, np.zeros(size * size))
+            weights += np.bincount(texel, weight, size * size)
+            for channel in range(3):
+                total[:, channel] += np.bincount(texel, weight * light[:, channel], size * size)
+
+    def textures(self) -> dict[int, np.ndarray]:
+        """Character -> (size, size, 4) uint8, row 0 at v = 1, for every character that was seen.
+
+        A texel has the mean of the pixels that see it, in linear light, each weighted by how closely it sees the surface; small
+        holes between them are filled, what no frame shows has alpha 0.
+        """
+        return {character: self._texture(character) for character, weights in self._weights.items() if weights.any()}
+
+    def _texture(self, character: int) -> np.ndarray:
+        size = self._size
+        colour, known = _filled(self._total[character].reshape(size, size, 3), self._weights[character].reshape(size, size))
+        out = np.zeros((size, size, 4), np.uint8)
+        out[..., :3] = np.round(np.clip(colour, 0, 1) ** (1 / 2.2) * 255)
+        out[..., 3] = known * 255
+        return out
+
+
+def gather(images: Sequence[np.ndarray], passes: FramePasses, character: int = 1, size: int = SIZE) -> np.ndarray | None:
+    """(size, size, 4) uint8: what the frames (F, H, W, 3) uint8 show of a character (``TextureGatherer``); None when it is never
+    seen."""
+    gatherer = TextureGatherer(size)
+    for n, image in enumerate(images):
+        gatherer.add(image, passes.select([n]))
+    return gatherer.textures().get(character)
 
 
 def _filled(total: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,10 @@ def _results(path: Path, data: dict[str, Any]) -> MotionFile:
     return MotionFile(path, "MDM's results", tuple(clips))
 
 
+def _decode_vectors(row: np.ndarray, rate: float) -> Decoded:
+    return Decoded(layouts.humanml_vectors(row), rate)
+
+
 def _made(path: Path, data: dict[str, Any]) -> MotionFile:
     """What ``latentman motion`` writes: HumanML3D vectors (N, F, 263) in their own units, one for each variant."""
     try:
@@ -178,7 +183,7 @@ def _made(path: Path, data: dict[str, Any]) -> MotionFile:
                 f"{text} ({n})" if len(vectors) > 1 else text,
                 len(row),
                 rate,
-                lambda row=row: Decoded(layouts.humanml_vectors(row), rate),  # type: ignore[misc]
+                partial(_decode_vectors, row, rate),
             )
             for n, row in enumerate(vectors, 1)
         ),

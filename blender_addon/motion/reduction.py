@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
+from ...shared.vectors import unit
 from .channels import Channels, unposed
 from .rotations import forward
 
@@ -36,17 +37,13 @@ def interpolated(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return p0 * (1 + 2 * s) * (1 - s) ** 2 + m0 * s * (1 - s) ** 2 + p1 * s * s * (3 - 2 * s) + m1 * s * s * (s - 1)
 
 
-def _unit(quaternions: np.ndarray) -> np.ndarray:
-    return quaternions / np.maximum(np.linalg.norm(quaternions, axis=1, keepdims=True), 1e-9)
-
-
 def thinned(values: np.ndarray, bound: float, quaternions: bool) -> np.ndarray:
     """Frames to key so that the curve stays within ``bound``: radians for quaternions, else units of the values."""
     rows = np.unique([0, len(values) - 1])
     while True:
         made = interpolated(values, rows)
         if quaternions:
-            error = 2 * np.arccos(np.clip(np.abs((_unit(made) * values).sum(1)), 0, 1))
+            error = 2 * np.arccos(np.clip(np.abs((unit(made) * values).sum(1)), 0, 1))
         else:
             error = np.linalg.norm(made - values, axis=1)
         error[rows] = 0
@@ -70,7 +67,7 @@ def end_positions(rig: Rig, curves: Channels) -> np.ndarray:
 def thinned_channels(curves: Channels, rows: dict[str, np.ndarray]) -> Channels:
     """The curves as they play with only those keys."""
     return Channels(
-        {bone: _unit(interpolated(values, rows[bone])) for bone, values in curves.rotations.items()},
+        {bone: unit(interpolated(values, rows[bone])) for bone, values in curves.rotations.items()},
         curves.root_bone,
         interpolated(curves.location, rows["location"]),
         curves.path,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import bpy
 
 from ...shared.endpoint import EndpointError
+from ...shared.folders import log_folder
 from .. import preferences
-from ..state import session
+from ..connection import connection
+from ..diagnostics import write_diagnostics
+
+DIAGNOSTICS = "diagnostics.txt"
 
 
 class StartBackend(bpy.types.Operator):
@@ -19,7 +25,7 @@ class StartBackend(bpy.types.Operator):
     def poll(cls, context):
         """Only while none is running."""
         cls.poll_message_set("A backend is running or starting already")
-        return session.status == "not running"
+        return not connection.running
 
     def execute(self, context):
         """Start the process; the timer connects once it listens."""
@@ -28,7 +34,7 @@ class StartBackend(bpy.types.Operator):
             self.report({"ERROR"}, "No Python for the backend is known; choose one in the extension's preferences.")
             return {"CANCELLED"}
         try:
-            session.start(python, preferences.endpoint(context))
+            connection.start(python, preferences.endpoint(context))
         except (OSError, EndpointError) as error:
             self.report({"ERROR"}, f"The backend cannot be started: {error}")
             return {"CANCELLED"}
@@ -45,12 +51,12 @@ class ConnectBackend(bpy.types.Operator):
     def poll(cls, context):
         """Only while not connected."""
         cls.poll_message_set("A backend is connected already")
-        return session.status == "not running"
+        return not connection.running
 
     def execute(self, context):
         """Connect; the answer arrives through the timer."""
         try:
-            session.connect(preferences.endpoint(context))
+            connection.connect(preferences.endpoint(context))
         except EndpointError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -67,12 +73,59 @@ class StopBackend(bpy.types.Operator):
     def poll(cls, context):
         """Only while there is something to stop."""
         cls.poll_message_set("No backend is running")
-        return session.status != "not running"
+        return connection.running
 
     def execute(self, context):
         """End the connection and the process."""
-        session.stop()
+        connection.stop()
         return {"FINISHED"}
 
 
-CLASSES = (StartBackend, ConnectBackend, StopBackend)
+class CopyDiagnostics(bpy.types.Operator):
+    """Copy what a bug report needs: versions, backend, preferences, last lines of the logs; no prompts, no user name"""
+
+    bl_idname = "latentman.copy_diagnostics"
+    bl_label = "Copy Diagnostics"
+
+    def execute(self, context):
+        """Copy the text; where there is no clipboard, write it beside the logs."""
+        text = write_diagnostics(context)
+        manager = context.window_manager
+        # Blender in the background has none, and some desktops lose what is put there
+        if not bpy.app.background:
+            manager.clipboard = text
+            if manager.clipboard.replace("\r\n", "\n").strip() == text.strip():
+                self.report({"INFO"}, "The diagnostics are in the clipboard; paste them into the bug report.")
+                return {"FINISHED"}
+        path = log_folder() / DIAGNOSTICS
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            self.report({"ERROR"}, f"There is no clipboard, and {path} cannot be written ({error.strerror}).")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"There is no clipboard; the diagnostics are in {path}")
+        return {"FINISHED"}
+
+
+class OpenLogFolder(bpy.types.Operator):
+    """Show the folder with the logs of Blender's side and of the backend"""
+
+    bl_idname = "latentman.open_log_folder"
+    bl_label = "Open Log Folder"
+
+    def execute(self, context):
+        """Open it in the system's file browser."""
+        folder = log_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.report({"ERROR"}, f"The log folder {folder} cannot be made ({error.strerror}).")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"The logs are in {folder}")
+        if not bpy.app.background:
+            bpy.ops.wm.path_open(filepath=os.fspath(folder))
+        return {"FINISHED"}
+
+
+CLASSES = (StartBackend, ConnectBackend, StopBackend, CopyDiagnostics, OpenLogFolder)

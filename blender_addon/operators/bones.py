@@ -9,7 +9,7 @@ from bpy.props import FloatProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ...shared.motion import MotionError
-from ...shared.skeleton import SMPL_JOINTS
+from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 from .. import properties
 from ..character import mapping
 from ..character.build import JOINT_DIRECTIONS, fit_skeleton
@@ -139,7 +139,7 @@ class SetHeight(_Map):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         # the head joint lies about a tenth of the body below the crown
-        factor = self.height / (float(rig.joints[SMPL_JOINTS.index("head"), 1]) / 0.9)
+        factor = self.height / (float(rig.joints[JOINT_INDEX["head"], 1]) / 0.9)
         low = armature.location.z + rig.ground
         armature.scale = [value * factor for value in armature.scale]
         armature.location.z = low - rig.ground * factor

@@ -10,25 +10,25 @@ import bpy
 
 from ...shared import console, shot
 from .. import properties
-from ..generation import Generation
-from ..state import Session, session
+from ..connection import Connection, connection
+from ..tasks.shot import ShotTask
 
 PREVIEW_IMAGE = "LatentMan Preview"
 
 
-def is_free(cls, session: Session) -> bool:
+def is_free(cls, connection: Connection) -> bool:
     """Poll: a backend is there and has nothing else to do."""
-    if not session.connected:
+    if not connection.connected:
         cls.poll_message_set("The backend is not running; press Start above")
         return False
-    if session.busy:
+    if connection.busy:
         cls.poll_message_set("A shot or a motion is being made; wait or cancel it")
         return False
     return True
 
 
 def _ready(cls, context) -> bool:
-    if not is_free(cls, session):
+    if not is_free(cls, connection):
         return False
     cls.poll_message_set("Pick a character first")
     return properties.of(context).character is not None
@@ -48,12 +48,11 @@ def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], previ
         shot.check_request(request)
         folder = output_folder(settings)
         console.check_writable(folder)
-        session.error = ""
-        session.generation = Generation(
+        task = ShotTask(
             context,
             settings.character,
             request,
-            session.client,
+            connection.client,
             folder,
             folder_per_job=True,
             subjects=settings.subjects.upper(),
@@ -64,35 +63,36 @@ def _begin(operator: bpy.types.Operator, context, frames: tuple[int, ...], previ
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    session.on_generated = _show_preview if preview else partial(_remember, scene_name=scene.name)
+    task.add_done_callback(_show_preview if preview else partial(_remember, scene_name=scene.name))
+    connection.add(task)
     return {"FINISHED"}
 
 
-def _show_preview(generation: Generation) -> None:
-    if not generation.succeeded:
+def _show_preview(task: ShotTask) -> None:
+    if not task.succeeded:
         return
     old = bpy.data.images.get(PREVIEW_IMAGE)
     if old:
         bpy.data.images.remove(old)
-    image = bpy.data.images.load(str(generation.frames[0]))
+    image = bpy.data.images.load(str(task.frames[0]))
     image.name = PREVIEW_IMAGE
     image.preview_ensure()
 
 
-def _remember(generation: Generation, scene_name: str) -> None:
+def _remember(task: ShotTask, scene_name: str) -> None:
     """Add finished frames, also those of a generation that ended early, to the scene's results."""
     scene = bpy.data.scenes.get(scene_name)
-    if scene is None or not generation.frames:
+    if scene is None or not task.frames:
         return
-    settings, request = scene.latentman, generation.request
+    settings, request = scene.latentman, task.request
     result = settings.results.add()
-    result.name, result.character = request.text.prompt, generation.character
-    result.folder, result.prompt, result.seed = str(generation.folder), request.text.prompt, request.sampling.seed
-    if generation.succeeded:
-        result.job, result.settings = generation.job, properties.settings_digest(request)
-    result.start, result.count = request.frames[0], len(generation.frames)
+    result.name, result.character = request.text.prompt, task.character
+    result.folder, result.prompt, result.seed = str(task.folder), request.text.prompt, request.sampling.seed
+    if task.succeeded:
+        result.job, result.settings = task.job, properties.settings_digest(request)
+    result.start, result.count = request.frames[0], len(task.frames)
     result.step = request.frames[1] - request.frames[0] if len(request.frames) > 1 else 1
-    figures = (generation.report or {}).get("consistency", {})
+    figures = (task.report or {}).get("consistency", {})
     result.hmse = figures.get("hmse") or 0.0
     settings.active_result = len(settings.results) - 1
 
@@ -139,13 +139,11 @@ class CancelGeneration(bpy.types.Operator):
     def poll(cls, context):
         """Only while something runs."""
         cls.poll_message_set("Nothing is being made")
-        return session.busy
+        return connection.busy
 
     def execute(self, context):
         """Ask the backend to stop."""
-        for work in (session.generation, session.making):
-            if work:
-                work.cancel()
+        connection.cancel_tasks()
         return {"FINISHED"}
 
 

@@ -10,27 +10,26 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_FPS
 from .. import properties
 from ..compat import action_fcurves, fcurves_of
-from ..making import Edit, MotionMaking
+from ..connection import connection
 from ..motion import keeping
 from ..motion.keyframes import TEXT, body_motion
-from ..state import session
+from ..tasks.motion import Edit, MotionTask
 from ..timing import frame_rate
 from .generate import is_free
 from .motion import has_armature
 
 
 def _ready(cls, context) -> bool:
-    return is_free(cls, session) and has_armature(cls, context)
+    return is_free(cls, connection) and has_armature(cls, context)
 
 
 def _begin(operator: bpy.types.Operator, context: bpy.types.Context, edit: Edit | None, seconds: float) -> set[str]:
     settings, scene = properties.of(context), context.scene
-    session.error = ""
     try:
-        session.making = MotionMaking(
+        task = MotionTask(
             settings.character,
             settings.motion.request(seconds),
-            session.client,
+            connection.client,
             scene.frame_start,
             frame_rate(scene),
             settings.keying.options(),
@@ -39,6 +38,7 @@ def _begin(operator: bpy.types.Operator, context: bpy.types.Context, edit: Edit 
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
+    connection.add(task)
     return {"FINISHED"}
 
 

@@ -8,10 +8,10 @@ import bpy
 
 from ...shared import shot
 from .. import properties
-from ..generation import LOOK
 from ..look import put_on
 from ..passes.subjects import bodies_of
 from ..sequencer import add_image_strip
+from ..tasks.shot import LOOK
 
 
 def _active(context) -> properties.LatentManResult | None:

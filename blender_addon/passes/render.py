@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
 import numpy as np
 
-from ...shared import passes_folder, shot
+from ...shared import shot
 from ...shared.depth import normalise_depth
+from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
 from . import gpu_raster, reading
 from .camera import Extent, View, check_camera, extent_of, view_of
 from .people import key_points
@@ -53,11 +57,21 @@ def _differs_in_render(body: bpy.types.Object) -> bool:
     )
 
 
-class PassRender:
-    """Renders slice by slice, so that a caller can show progress or stop in between.
+@dataclass(frozen=True)
+class RenderedFrame:
+    """The passes (1, H, W, ...) of the frame at ``index`` of a shot, and what describes them."""
 
-    ``steps`` counts up to ``total``; ``result`` is there afterwards. The depth range is that of all ``range_frames``, so
-    that a single frame looks as it does within its shot.
+    index: int
+    passes: shot.FramePasses
+    entry: FrameEntry
+
+
+class PassRender:
+    """Renders a shot's passes frame by frame, in any order.
+
+    First ``measure`` looks at every frame without rendering it: the depth range is that of the whole shot. Then ``render_slice``
+    renders the frames that are asked for, and ``close`` gives the scene back; in between it is as before as well. ``steps`` does
+    all of that in order and ``result`` gathers the shot in memory.
     """
 
     def __init__(
@@ -74,7 +88,8 @@ class PassRender:
         keep_lent: bool = False,
         quick: bool = False,
     ) -> None:
-        """``keep_lent`` renders all frames in one go: quicker, where nobody sees the scene in between. ``quick`` draws with the
+        """The depth range is that of ``range_frames`` as well, so that a single frame looks as it does within its shot.
+        ``keep_lent`` renders all frames in one go: quicker, where nobody sees the scene in between. ``quick`` draws with the
         graphics driver where it is trusted and shows the same as Cycles.
 
         Raises ``ShotError`` when there is nothing to render.
@@ -83,62 +98,126 @@ class PassRender:
         self._cast: Cast = choose(self._view_layer, character, subjects)
         check_camera(self._scene)
         self._frames, self._size = frames, (width, height)
-        self._only_measured = tuple(f for f in dict.fromkeys(range_frames) if f not in frames)
+        self._measured = tuple(dict.fromkeys((*range_frames, *frames)))
         self._motion, self._keep_lent = motion, keep_lent
         self._people = {n: found for n, armature in enumerate(self._cast.armatures, 1) if (found := key_points(armature))}
         self._whole_frame = self._cast.whole_scene or any(_differs_in_render(s.object) for s in self._cast.subjects if s.character)
         self.drawn = quick and not motion and not self._whole_frame and gpu_raster.can_show(self._cast) and gpu_raster.trusted()
-        # whole frames, of which only the rendered rectangles are ever touched
-        self._arrays: dict[str, np.ndarray] = {}
-        self._boxes: list[tuple[int, int, int, int]] = []
-        self._views: list[View] = []
-        self._key_points: dict[int, list[np.ndarray]] = {n: [] for n in self._people}
         self._instances: dict[int, int] = {}
-        self._finished = False
-        #: planar camera distances in metres that became 1 and the far end of the range
+        self._unwrapped: dict[int, np.ndarray] | None = None
+        self._lent, self._folder = ExitStack(), ExitStack()
+        self._path: Path | None = None
+        self._before: tuple[int, bpy.types.Object] | None = None
+        #: whether any frame that was rendered shows a character
+        self.seen = False
+        # what ``steps`` gathers: whole frames, of which only what is seen is ever touched
+        self._arrays: dict[str, np.ndarray] = {}
+        self._entries: dict[int, FrameEntry] = {}
+        #: planar camera distances in metres that become 1 and the far end of the range, after ``measure``
         self.near, self.far = np.inf, -np.inf
-        #: how many units of work there are
-        self.total = len(frames) + len(self._only_measured)
+        #: how many units of work ``steps`` has
+        self.total = len(self._measured) + len(frames)
 
-    def steps(self) -> Iterator[int]:
-        """Yields how much is done; the scene is as before between steps (``keep_lent`` aside) and at the end."""
+    def overview(self, width: int, height: int) -> PassRender:
+        """One that renders small copies of the same frames, after ``measure``; objects have the same numbers in both."""
+        small = copy.copy(self)
+        small._size, small.drawn, small._people = (width, height), False, {}
+        small._lent, small._folder, small._path, small._before = ExitStack(), ExitStack(), None, None
+        return small
+
+    @property
+    def header(self) -> PassesHeader:
+        """What is known of the passes as a whole, after ``measure``."""
+        return PassesHeader(float(self.near), float(self.far), self._cast.parts)
+
+    def check_seen(self) -> None:
+        """``ShotError`` when the camera has not seen a character in any of the frames that were rendered."""
+        if not self.seen:
+            raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
+
+    def measure(self) -> Iterator[int]:
+        """Find the depth range; yields how many frames have been looked at, and the scene is as before then and at the end."""
         scene, current, camera = self._scene, self._scene.frame_current, self._scene.camera
-        unwrapped = {
-            s.index: unwrap(s.object)
-            for s in self._cast.subjects
-            if s.character and s.object.type == "MESH" and not s.object.data.uv_layers
-        }
+        end = time.perf_counter() + SLICE_SECONDS
         try:
-            for n, frame in enumerate(self._only_measured, 1):
+            for n, frame in enumerate(self._measured, 1):
                 scene.frame_set(frame)
                 self._measure(frame)
-                if n % 8 == 0:
+                if time.perf_counter() > end or n == len(self._measured):
+                    scene.frame_set(current)
                     yield n
-            with tempfile.TemporaryDirectory(prefix="latentman-") as folder, ExitStack() as lent:
-                path = Path(folder) / "pass.exr"
-                end = 0.0
-                for n, frame in enumerate(self._frames, 1):
-                    if time.perf_counter() > end and not (self._keep_lent and n > 1):
-                        lent.close()
-                        self._lend(lent, unwrapped, str(path))
-                        end = time.perf_counter() + SLICE_SECONDS
-                    try:
-                        self._render_one(frame, path)
-                    except gpu_raster.ERRORS:
-                        if not self.drawn:
-                            raise
-                        self.drawn = False  # no graphics context just now: Cycles needs none
-                        lent.close()
-                        self._lend(lent, unwrapped, str(path))
-                        self._render_one(frame, path)
-                    if self._keep_lent or n == len(self._frames) or time.perf_counter() > end:
-                        if not self._keep_lent:
-                            lent.close()
-                            scene.frame_set(current)
-                        yield len(self._only_measured) + n
+                    end = time.perf_counter() + SLICE_SECONDS
         finally:
             scene.frame_set(current)
             scene.camera = camera
+
+    def render_slice(self, wanted: Callable[[], int | None]) -> Iterator[RenderedFrame]:
+        """Render the frames whose indices ``wanted`` gives, until it gives None or the window has waited long enough."""
+        index = wanted()
+        if index is None:
+            return
+        self._borrow()
+        end = time.perf_counter() + SLICE_SECONDS
+        try:
+            while index is not None:
+                yield self._render_one(index)
+                index = wanted() if self._keep_lent or time.perf_counter() < end else None
+        except BaseException:
+            self.close()
+            raise
+        if not self._keep_lent:
+            self._give_back()
+
+    def close(self) -> None:
+        """Give the scene back; more may be rendered afterwards."""
+        self._give_back()
+        self._folder.close()
+        self._path = None
+
+    def steps(self) -> Iterator[int]:
+        """Measures and renders the whole shot for ``result``; yields how much is done of ``total``."""
+        try:
+            yield from self.measure()
+            waiting = deque(range(len(self._frames)))
+            while waiting:
+                for frame in self.render_slice(lambda: waiting.popleft() if waiting else None):
+                    self._gather(frame)
+                    if self._keep_lent:
+                        yield self.total - len(waiting)
+                if not self._keep_lent:
+                    yield self.total - len(waiting)
+        finally:
+            self.close()
+
+    def _gather(self, frame: RenderedFrame) -> None:
+        for name, pixels in frame.passes.arrays().items():
+            if name not in self._arrays:
+                self._arrays[name] = np.zeros((len(self._frames), *pixels.shape[1:]), pixels.dtype)
+            self._arrays[name][frame.index] = pixels[0]
+        self._entries[frame.index] = frame.entry
+
+    def _borrow(self) -> None:
+        """The scene is as rendering needs it from now on."""
+        if self._before is not None:
+            return
+        if self._unwrapped is None:
+            self._unwrapped = {
+                s.index: unwrap(s.object)
+                for s in self._cast.subjects
+                if s.character and s.object.type == "MESH" and not s.object.data.uv_layers
+            }
+        if self._path is None:
+            self._path = Path(self._folder.enter_context(tempfile.TemporaryDirectory(prefix="latentman-"))) / "pass.exr"
+        self._before = self._scene.frame_current, self._scene.camera
+        self._lend(self._lent, self._unwrapped, str(self._path))
+
+    def _give_back(self) -> None:
+        self._lent.close()
+        if self._before is not None:
+            current, camera = self._before
+            self._before = None
+            self._scene.frame_set(current)
+            self._scene.camera = camera
 
     def _lend(self, lent: ExitStack, unwrapped: dict[int, np.ndarray], path: str) -> None:
         if self.drawn:
@@ -168,28 +247,52 @@ class PassRender:
             bpy.ops.render.render(write_still=True, scene=self._scene.name, layer=self._view_layer.name)
         return reading.read(path, right - left, bottom - top)
 
-    def _render_one(self, frame: int, path: Path) -> None:
+    def _render_one(self, index: int) -> RenderedFrame:
         scene = self._scene
-        scene.frame_set(frame)
-        extent, view = self._measure(frame)
+        scene.frame_set(self._frames[index])
         graph = bpy.context.evaluated_depsgraph_get()
-        people = {n: person.at(graph, view) for n, person in self._people.items()}
+        extent, view = self._extent(self._frames[index], graph)
         box = (0, 0, *self._size) if self._whole_frame else extent.box
+        assert self._path is not None and self._unwrapped is not None
+        try:
+            found = self._pixels(graph, view, box, self._path)
+        except gpu_raster.ERRORS:
+            if not self.drawn:
+                raise
+            self.drawn = False  # no graphics context just now: Cycles needs none
+            self._lent.close()
+            self._lend(self._lent, self._unwrapped, str(self._path))
+            scene.frame_set(self._frames[index])
+            graph = bpy.context.evaluated_depsgraph_get()
+            found = self._pixels(graph, view, box, self._path)
+        found = self._numbered(found)
+        found["depth"] = normalise_depth(found["depth"], self.near, self.far)
         left, top, right, bottom = box
-        found = self._numbered(self._pixels(graph, view, box, path))
-        self._views.append(view)
-        for n, points in people.items():
-            self._key_points[n].append(points)
         width, height = self._size
+        arrays: dict[str, np.ndarray] = {}
         for name, pixels in found.items():
-            if name not in self._arrays:
-                self._arrays[name] = np.zeros((len(self._frames), height, width, *pixels.shape[2:]), pixels.dtype)
-            self._arrays[name][len(self._boxes), top:bottom, left:right] = pixels
-        self._boxes.append(box)
+            arrays[name] = np.zeros((1, height, width, *pixels.shape[2:]), pixels.dtype)
+            arrays[name][0, top:bottom, left:right] = pixels
+        passes = shot.FramePasses(**arrays)
+        self.seen = self.seen or bool(passes.mask.any())
+        return RenderedFrame(index, passes, self._entry(passes, graph, view))
 
-    def _measure(self, frame: int) -> tuple[Extent, View]:
-        """Where the characters are at the current frame; widens the depth range."""
-        graph = bpy.context.evaluated_depsgraph_get()
+    def _entry(self, passes: shot.FramePasses, graph: bpy.types.Depsgraph, view: View) -> FrameEntry:
+        camera = CameraEntry(tuple(map(float, view.world_to_camera.ravel())), tuple(map(float, view.projection.ravel())))
+        people = tuple(
+            (n, tuple(tuple(map(float, point)) for point in person.at(graph, view))) for n, person in self._people.items()
+        )
+        names = {s.index: s for s in self._cast.subjects}
+        keys = {number: key for key, number in self._instances.items()}
+        shown = np.unique(passes.surface_index)
+        surfaces = tuple(
+            SurfaceEntry(number, names[keys[number] >> 32].object.name, names[keys[number] >> 32].character)
+            for number in shown[shown > 0].tolist()
+        )
+        return FrameEntry(camera, surfaces, people)
+
+    def _extent(self, frame: int, graph: bpy.types.Depsgraph) -> tuple[Extent, View]:
+        """Where the characters are at the current frame."""
         view = view_of(self._scene, graph, *self._size)
         points = []
         for body in self._cast.bodies:
@@ -200,12 +303,17 @@ class PassRender:
             if not np.isfinite(local).all():
                 raise shot.ShotError(
                     "character",
-                    f"{body.name} has vertices that are not numbers at frame {frame}; look for "
-                    "a broken modifier, driver or shape key.",
+                    f"{body.name} has vertices that are not numbers at frame {frame}; look for a broken modifier, driver "
+                    "or shape key.",
                 )
             world = np.array(seen.matrix_world)
             points.append(local @ world[:3, :3].T + world[:3, 3])
-        extent = extent_of(view, np.concatenate(points), MARGIN)
+        return extent_of(view, np.concatenate(points), MARGIN), view
+
+    def _measure(self, frame: int) -> None:
+        """Widen the depth range to the current frame."""
+        graph = bpy.context.evaluated_depsgraph_get()
+        extent, view = self._extent(frame, graph)
         near, far = extent.near, extent.far
         if self._cast.whole_scene:
             hits = self._ray_depths(graph, view)
@@ -213,7 +321,6 @@ class PassRender:
                 reach = SCENE_REACH * far if np.isfinite(far) else np.inf
                 near, far = min(near, float(hits.min())), max(far, min(float(hits.max()), reach))
         self.near, self.far = min(self.near, near), max(self.far, far)
-        return extent, view
 
     def _ray_depths(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
         """(N,) planar distances of what a coarse grid of rays meets."""
@@ -249,37 +356,11 @@ class PassRender:
         return found
 
     def result(self) -> shot.FramePasses:
-        """All passes; ``ShotError`` when the camera never sees the character."""
-        if "mask" not in self._arrays or not self._arrays["mask"].any():
-            raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
-        if not self._finished:
-            for n, (left, top, right, bottom) in enumerate(self._boxes):
-                window = (n, slice(top, bottom), slice(left, right))
-                depth = self._arrays["depth"][window]
-                depth[...] = normalise_depth(depth, self.near, self.far)
-            self._finished = True
+        """All passes, after ``steps``; ``ShotError`` when the camera never sees the character."""
+        self.check_seen()
         return shot.FramePasses(**self._arrays)
 
-    def manifest(self, fps: float) -> passes_folder.PassesManifest:
-        """What describes the passes beside them on disk; valid after ``result``."""
-        names = {s.index: s for s in self._cast.subjects}
-        return passes_folder.PassesManifest(
-            *self._size,
-            fps,
-            self._frames,
-            float(self.near),
-            float(self.far),
-            cameras=tuple(
-                passes_folder.CameraEntry(tuple(map(float, v.world_to_camera.ravel())), tuple(map(float, v.projection.ravel())))
-                for v in self._views
-            ),
-            surfaces=tuple(
-                passes_folder.SurfaceEntry(number, names[key >> 32].object.name, names[key >> 32].character)
-                for key, number in self._instances.items()
-            ),
-            parts=self._cast.parts,
-            people=tuple(
-                passes_folder.PersonEntry(n, tuple(tuple(tuple(map(float, p)) for p in frame) for frame in frames))
-                for n, frames in self._key_points.items()
-            ),
-        )
+    def manifest(self, fps: float) -> PassesManifest:
+        """What describes the passes of ``result``."""
+        entries = [self._entries[n] for n in range(len(self._frames))]
+        return join_manifest(*self._size, fps, self._frames, self.header, entries)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from ...shared import passes_folder, shot
+from ...shared import shot
+from ...shared.manifest import PartEntry
 from ...shared.motion import MotionError
+from ...shared.vectors import unit
 from ..character.build import character_meshes
 from ..character.rig import rig_of
 
@@ -41,7 +43,7 @@ class Cast:
 
     subjects: tuple[Subject, ...]
     armatures: tuple[bpy.types.Object | None, ...]
-    parts: tuple[passes_folder.PartEntry, ...]
+    parts: tuple[PartEntry, ...]
     whole_scene: bool
 
     @property
@@ -146,8 +148,8 @@ def _bone_order(found: dict[tuple[int, str], int], armatures: list[bpy.types.Obj
 
 def _part_entries(
     numbers: dict[tuple[int, str], int], armatures: list[bpy.types.Object | None], bodies: list[list[bpy.types.Object]]
-) -> tuple[passes_folder.PartEntry, ...]:
-    entries: dict[int, passes_folder.PartEntry] = {}
+) -> tuple[PartEntry, ...]:
+    entries: dict[int, PartEntry] = {}
     rigs = []
     for armature in armatures:
         try:
@@ -157,7 +159,7 @@ def _part_entries(
     for (number, bone), part in sorted(numbers.items(), key=lambda item: item[1]):
         rig, armature = (rigs[number - 1], armatures[number - 1]) if number else (None, None)
         if part in entries or (number and not bone) or not armature:
-            entries.setdefault(part, passes_folder.PartEntry(part, bone))
+            entries.setdefault(part, PartEntry(part, bone))
             continue
         body = bodies[number - 1][0]
         to_body = np.array(body.matrix_world.inverted() @ armature.matrix_world)
@@ -165,10 +167,9 @@ def _part_entries(
         origin = (to_body[:3, :3] @ np.array(armature.data.bones[bone].head_local) + to_body[:3, 3]) * size
         front, joint = np.zeros(3), ""
         if rig:
-            front = to_body[:3, :3] @ rig.to_body[2]
-            front = front / np.linalg.norm(front)
+            front = unit(to_body[:3, :3] @ rig.to_body[2])
             joint = next((j for j, b in rig.joint_bones.items() if rig.bones[b] == bone), "")
-        entries[part] = passes_folder.PartEntry(part, bone, joint, tuple(map(float, origin)), tuple(map(float, front)))
+        entries[part] = PartEntry(part, bone, joint, tuple(map(float, origin)), tuple(map(float, front)))
     return tuple(entries[part] for part in sorted(entries))
 
 

@@ -18,7 +18,7 @@ from latentman.backend.__main__ import main
 from latentman.backend.exports import iuv_images, normal_images, openpose_images
 from latentman.backend.exports.skeleton import LIMBS
 from latentman.shared import passes_folder
-from latentman.shared.passes_folder import CameraEntry, PartEntry, PassesManifest, PersonEntry
+from latentman.shared.manifest import CameraEntry, PartEntry, PassesManifest, PersonEntry
 from latentman.shared.shot import ShotError
 from tests import samples
 

@@ -14,13 +14,14 @@ import torch.nn.functional as F  # noqa: E402
 
 from latentman.backend.metrics.surface import hmse  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
-from latentman.backend.video.fusion import TextureFusion  # noqa: E402
-from latentman.backend.video.guidance import LinearDecoder  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
+from latentman.backend.video.linear_decoder import LinearDecoder  # noqa: E402
 from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
+from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
 from latentman.shared.shot import METHODS, FramePasses, Fusion  # noqa: E402
 from tests import samples  # noqa: E402
+from tests.backend import tiny  # noqa: E402
 from tools.studies.shots import shot  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -110,9 +111,12 @@ def test_corrected_latents_decode_to_one_texture(full_steps):
     passes = samples.passes(4, 64, 8)
     torch.manual_seed(0)
     clean = torch.randn(4, 4, 8, 8) * 0.3
-    fusion = TextureFusion(passes, (8, 8), Fusion(full_steps=full_steps, coarse=1.0, sharpness=0.0), 5, CPU)
+    fusion = TextureFusion(Fusion(full_steps=full_steps, coarse=1.0, sharpness=0.0))
+    context = tiny.context(passes, _upsample, _pool, steps=5)
+    context.room.chunk = 2
+    fusion.begin(context)
     assert all(fusion.active(step) for step in range(5))
-    found = fusion.correct(clean, 1, _upsample, _pool, 2)
+    found = fusion.correct_clean(clean, 1)
     images = [((_upsample(x) / 2 + 0.5).clamp(0, 1) * 255).permute(0, 2, 3, 1).numpy().astype(np.uint8) for x in (clean, found)]
     assert hmse(images[1], passes) < 0.35 * hmse(images[0], passes)
     outside = F.max_pool2d(torch.from_numpy((passes.mask > 0).astype(np.float32))[:, None], 8)[:, 0] == 0
@@ -121,9 +125,11 @@ def test_corrected_latents_decode_to_one_texture(full_steps):
 
 def test_steps_are_chosen_from_the_range():
     passes = samples.passes(2)
-    chosen = TextureFusion(passes, (8, 8), Fusion(start=0.2, until=0.8, full_steps=3, coarse=0.4), 10, CPU)
+    chosen = TextureFusion(Fusion(start=0.2, until=0.8, full_steps=3, coarse=0.4))
+    chosen.begin(tiny.context(passes, steps=10))
     assert [step for step in range(10) if chosen.active(step)] == [2, 3, 5, 7]
-    every = TextureFusion(passes, (8, 8), Fusion(full_steps=0), 4, CPU)
+    every = TextureFusion(Fusion(full_steps=0))
+    every.begin(tiny.context(passes, steps=4))
     assert all(every.active(step) for step in range(4))
 
 
@@ -136,11 +142,11 @@ def test_the_linear_decoder_can_be_undone():
 
 @pytest.mark.parametrize("name", ["ddim", "dpm++", "euler", "lcm", "tcd"])
 def test_clean_predictions_can_be_undone(name):
-    sampler = Sampler(load("starter", CPU).new_scheduler(8, name), 0, True)
+    sampler = Sampler(load("starter", CPU).new_scheduler(8, name), 0)
     latents, output = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     for step in (1, 4, 7):
-        clean = sampler.clean(latents, output, step)
-        assert torch.allclose(sampler.output_for(latents, clean, step), output, rtol=1e-2, atol=1e-2)
+        clean = sampler.predict_clean(latents, output, step)
+        assert torch.allclose(sampler.prediction_for(latents, clean, step), output, rtol=1e-2, atol=1e-2)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -13,9 +14,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from latentman.backend.jobs.store import JobStore
+from latentman.backend.jobs.store import JobStore, read_request
 from latentman.backend.server import RefusedToBind, check_endpoint
+from latentman.backend.video.source import clip_of
 from latentman.backend.video.watch import Checkpoint
+from latentman.shared.manifest import FrameEntry, PassesHeader
+from latentman.shared.overview import shrink_passes
+from latentman.shared.shot import ShotError
 from tests import samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +32,7 @@ def test_equal_requests_are_one_job(tmp_path):
     assert store.open(samples.request(), samples.passes()).name == job.name
     assert store.open(samples.request(seed=5), samples.passes()).name != job.name
     assert store.open(samples.request(), samples.passes(shift=3)).name != job.name
-    assert (job.passes().rest == samples.passes().rest).all()
+    assert (clip_of(job.passes(), range(3)).rest == samples.passes().rest).all()
 
 
 def test_frames_and_latents_survive(tmp_path, rng):
@@ -126,6 +131,92 @@ def test_a_used_address_is_said_in_a_sentence():
 def test_command_line_answers(tmp_path):
     assert _backend("serve", "--endpoint", "tcp://0.0.0.0:0").returncode == 2
     doctor = _backend("doctor")
-    assert doctor.returncode == 0 and "starter model: loads" in doctor.stdout
+    assert doctor.returncode == 0 and "starter model" in doctor.stdout
     missing = _backend("generate", str(tmp_path), "--prompt", "x", "--out", str(tmp_path / "out"), "--json")
     assert missing.returncode == 2 and '"code": "passes"' in missing.stdout
+
+
+def test_large_shots_are_named_by_their_overview_and_told_apart_by_all_their_passes(tmp_path):
+    store, request = JobStore(tmp_path), samples.request(3, 272, preset="surface")
+    passes = samples.passes(3, 272)
+    first = store.open(request, passes)
+    assert store.open(request, passes).name == first.name
+    assert (first.folder / "passes" / "overview" / "0001.exr").exists()
+    # a place that no pixel of the small copies shows
+    other = samples.passes(3, 272)
+    other.uv[2, 1, 1] += 0.5
+    second = store.open(request, other)
+    assert second.name != first.name and store.open(request, other).name == second.name
+    assert (clip_of(second.passes(), range(3)).uv == other.uv).all()
+    assert (clip_of(first.passes(), range(3)).uv == passes.uv).all(), "the first job is as it was"
+    assert not any((tmp_path / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("size", [64, 272])
+def test_passes_that_were_lost_or_damaged_are_mended_by_sending_them_again(tmp_path, size):
+    store, request, passes = JobStore(tmp_path), samples.request(3, size, preset="surface"), samples.passes(3, size)
+    folder = store.open(request, passes).folder / "passes"
+    (folder / "0001.exr").write_bytes(b"half a file")
+    (folder / "0002.exr").unlink()
+    (folder / "0003.json").unlink()
+    (folder / "passes.json").unlink()
+    again = store.open(request, passes)
+    assert again.folder / "passes" == folder and (clip_of(again.passes(), range(3)).rest == passes.rest).all()
+    assert (folder / "passes.json").exists()
+
+
+def test_passes_that_stop_coming_leave_nothing_behind_and_whoever_waits_is_told(tmp_path):
+    store, request, passes = JobStore(tmp_path), samples.request(3), samples.passes(3)
+    intake = store.receive(request, PassesHeader())
+    assert [intake.next_wanted() for _ in range(4)] == [(0, False), (1, False), (2, False), None]
+    intake.add(1, passes.select([1]), FrameEntry())
+    with pytest.raises(ShotError, match="without being asked"):
+        intake.add(1, passes.select([1]), FrameEntry())
+    with pytest.raises(ShotError, match="without being asked"):
+        intake.add(7, passes.select([1]), FrameEntry())
+    intake.fail("The passes stopped coming.")
+    assert intake.job is None and not any((tmp_path / "incoming").iterdir())
+
+    large = samples.request(3, 272, preset="surface")
+    intake = store.receive(large, PassesHeader())
+    wide = samples.passes(3, 272)
+    while intake.job is None:
+        index, overview = intake.next_wanted()
+        intake.add(index, shrink_passes(wide.select([index])), FrameEntry(), overview=overview)
+    source, heard = intake.job.passes(), []
+
+    def wait():
+        try:
+            source.frame(2)
+        except ShotError as error:
+            heard.append(str(error))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while source.take_urgent() != [2]:
+        pass
+    assert intake.next_wanted() == (2, False), "what is waited for comes first"
+    assert intake.next_wanted() == (0, False)
+    intake.fail("The passes stopped coming.")
+    waiting.join(30)
+    assert heard == ["The passes stopped coming."]
+    # sent to their end they make the same job
+    assert store.open(large, wide).name == intake.job.name
+
+
+def test_requests_stored_by_the_first_version_are_read(tmp_path):
+    old = {
+        "prompt": "a man", "width": 64, "height": 64, "frames": [1, 2], "fps": 20.0, "negative_prompt": "dark", "seed": 4,
+        "model": "starter", "preset": "surface", "steps": 7, "guidance_scale": 3.0, "control_scale": 1.0,
+        "method": {"matching": "surface", "fusion": {"full_steps": 2}, "keys": {"count": 3}}, "scheduler": "euler",
+        "background_prompt": "", "manifest": None, "look": "", "look_optional": False,
+    }  # fmt: skip
+    path = tmp_path / "request.json"
+    path.write_bytes(msgspec.json.encode(old))
+    found = read_request(path)
+    assert found.text.prompt == "a man" and found.text.negative_prompt == "dark" and found.frames == (1, 2)
+    assert (found.sampling.steps, found.sampling.seed, found.sampling.scheduler) == (7, 4, "euler")
+    assert found.method.keyframes.count == 3 and found.method.fusion.full_steps == 2
+    path.write_bytes(msgspec.json.encode({"prompt": 4}))
+    with pytest.raises(msgspec.MsgspecError):
+        read_request(path)

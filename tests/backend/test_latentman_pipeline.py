@@ -62,7 +62,7 @@ def test_callbacks_and_interruption_are_diffusers_own(pipe):
 def test_bad_calls_are_one_sentence(pipe):
     with pytest.raises(ShotError, match="prompt is empty"):
         pipe(" ", samples.passes(2))
-    with pytest.raises(ShotError, match="no preset 'x'"):
+    with pytest.raises(ShotError, match="preset 'x' is unknown"):
         pipe("a man", samples.passes(2), method="x")
 
 

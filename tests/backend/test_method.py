@@ -13,12 +13,15 @@ torch = pytest.importorskip("torch")
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline  # noqa: E402
 
 from latentman.backend.models.loading import SCHEDULER_CLASSES, ImageModel, load  # noqa: E402
-from latentman.backend.video import denoising  # noqa: E402
+from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.correspondence import background_matches  # noqa: E402
-from latentman.backend.video.guidance import LinearDecoder, PixelGuidance  # noqa: E402
+from latentman.backend.video.denoising import Denoising, loss_scale  # noqa: E402
+from latentman.backend.video.linear_decoder import LinearDecoder  # noqa: E402
 from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
 from latentman.backend.video.prediction import soft_region  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
+from latentman.backend.video.techniques.background import SharedBackground  # noqa: E402
+from latentman.backend.video.techniques.guidance import PixelGuidance  # noqa: E402
 from latentman.shared.settings import with_settings  # noqa: E402
 from latentman.shared.shot import METHODS, Background, Guidance, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
@@ -38,7 +41,7 @@ def model(tmp_path_factory):
 def _denoising(model, request, passes):
     """All frames of a shot together."""
     pipeline = ShotPipeline(model, request, passes, Watch())
-    return denoising.Denoising(model, request, passes, pipeline._conditions(request), Watch(), denoising.Room())
+    return pipeline._denoising(list(range(passes.frame_count)), None, None, joint=True)
 
 
 def _frames(model, request, passes, watch=None):
@@ -70,10 +73,10 @@ def test_frames_are_those_of_diffusers_own_pipeline(model, name):
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_clean_predictions_are_the_schedulers(model, name, rng):
     scheduler = model.new_scheduler(8, name)
-    sampler = Sampler(model.new_scheduler(8, name), 0, True)
+    sampler = Sampler(model.new_scheduler(8, name), 0)
     latents, output = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     for step in (0, 3, 6):
-        found = sampler.clean(latents, output, step)
+        found = sampler.predict_clean(latents, output, step)
         scheduler._step_index = step
         if name == "dpm++":
             wanted = scheduler.convert_model_output(output, sample=latents)
@@ -86,17 +89,17 @@ def test_clean_predictions_are_the_schedulers(model, name, rng):
 def test_every_scheduler_runs_the_whole_method_in_any_chunk(model, monkeypatch, name):
     passes, request = samples.passes(3), samples.request(3, steps=5, scheduler=name)
     whole = _frames(model, request, passes)
-    monkeypatch.setattr(denoising, "CHUNK", 1)
+    monkeypatch.setattr(memory, "CHUNK", 1)
     assert np.abs(whole.astype(int) - _frames(model, request, passes)).max() <= 2 and whole.std() > 1
     assert set(SCHEDULER_CLASSES) == {*DETERMINISTIC, "lcm", "tcd"}
 
 
 def test_what_a_multistep_solver_remembers_is_aligned(model):
-    sampler = Sampler(model.new_scheduler(6, "dpm++"), 0, True)
-    latents = sampler.begin(torch.randn(2, 4, 8, 8))
-    latents = sampler.advance(latents, torch.randn_like(latents), 0)
+    sampler = Sampler(model.new_scheduler(6, "dpm++"), 0)
+    latents = sampler.scale_noise(torch.randn(2, 4, 8, 8))
+    latents = sampler.step(latents, torch.randn_like(latents), 0)
     kept = sampler._scheduler.model_outputs[-1].clone()
-    sampler.align(lambda x: x.flip(0))
+    sampler.change_history(lambda x: x.flip(0))
     assert torch.equal(sampler._scheduler.model_outputs[-1], kept.flip(0)) and not sampler.resumable
 
 
@@ -122,19 +125,19 @@ def test_the_full_gradient_agrees_with_finite_differences(tmp_path):
     method = Method(cross_frame_attention=False, guidance=Guidance(0.0, 1.0, 1.0))
     request, passes = samples.request(2, 32, steps=4, method=method), samples.passes(2, 32, 2)
     run = _denoising(model, request, passes)
-    guide, predictor = run._guidance(), run._predictor()
-    latents = run._sampler.begin(torch.randn(2, 4, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
-    guide.begin_step()
-    _, gradient = run._chunk_step(latents, [0, 1], predictor, guide, 2)
+    guide, predictor = run.find_technique(PixelGuidance), run._predictor
+    latents = run._sampler.scale_noise(torch.randn(2, 4, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    guide.begin_step(2)
+    _, (gradient,) = run._predict_batch(latents, [0, 1], [guide], 2)
 
     def loss(moved):
         """The reference frame's picture comes from the unmoved latents: it is held fixed."""
-        guide.begin_step()
+        guide.begin_step(2)
         with torch.no_grad():
-            fixed = model.decode(run._sampler.clean(latents, predictor(latents, latents, [0, 1], 2), 2))
-            pictures = model.decode(run._sampler.clean(moved, predictor(moved, moved, [0, 1], 2), 2))
-            guide.loss([0], fixed[:1])
-            return float(guide.loss([1], pictures[1:]))
+            fixed = run._sampler.predict_clean(latents, predictor(latents, latents, [0, 1], [0, 1], 2), 2)
+            clean = run._sampler.predict_clean(moved, predictor(moved, moved, [0, 1], [0, 1], 2), 2)
+            guide.loss([0], fixed[:1], 2)
+            return float(guide.loss([1], clean[1:], 2))
 
     for index in ((1, 0, 1, 1), (1, 2, 2, 0), (1, 3, 3, 3)):
         step = torch.zeros_like(latents)
@@ -151,15 +154,14 @@ def test_cheap_gradients_lower_the_same_loss(model, kind):
         3, steps=4, method=Method(cross_frame_attention=False, shared_noise=False, guidance=Guidance(0.0, 1.0, 1.0, gradient=kind))
     )
     run = _denoising(model, request, samples.passes(3))
-    guide, predictor = run._guidance(), run._predictor()
-    latents = run._sampler.begin(torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2)))
-    guide.begin_step()
-    output, gradient = run._chunk_step(latents, [0, 1, 2], predictor, guide, 2)
+    guide = run.find_technique(PixelGuidance)
+    latents = run._sampler.scale_noise(torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2)))
+    guide.begin_step(2)
+    output, (gradient,) = run._predict_batch(latents, [0, 1, 2], [guide], 2)
 
     def loss(moved):
-        guide.begin_step()
-        clean = run._sampler.clean(moved, output, 2)
-        return float(guide.loss([0, 1, 2], run._decoder(guide, clean)(clean)))
+        guide.begin_step(2)
+        return float(guide.loss([0, 1, 2], run._sampler.predict_clean(moved, output, 2), 2))
 
     assert gradient.abs().max() > 0 and not output.requires_grad
     assert loss(latents - 1e-3 * gradient / gradient.norm()) < loss(latents)
@@ -175,7 +177,7 @@ def test_the_linear_decoder_finds_a_linear_map(rng):
 
 
 def test_half_precision_scales_the_loss():
-    assert PixelGuidance.loss_scale(torch.float16) > 1 and PixelGuidance.loss_scale(torch.bfloat16) == 1
+    assert loss_scale(torch.float16) > 1 and loss_scale(torch.bfloat16) == 1
 
 
 def test_the_background_has_a_prompt_of_its_own(model):
@@ -198,7 +200,7 @@ def test_a_still_background_is_shared(model):
     assert matches.reference == (-1, 0, 0) and len(matches.target_pixels[2]) > 30
     assert (matches.target_pixels[2] == matches.reference_pixels[2]).all()
     latents = ShotPipeline(model, request, passes, Watch()).latents()
-    aligned = _denoising(model, request, passes)._alignments()[0](latents, 0).flatten(2)
+    aligned = _denoising(model, request, passes).find_technique(SharedBackground).before_step(latents, 0).flatten(2)
     here = torch.from_numpy(matches.target_pixels[2])
     assert torch.equal(aligned[2][:, here], aligned[0][:, here])
     free = ShotPipeline(model, samples.request(3, steps=3, preset="per_frame"), passes, Watch()).latents().flatten(2)
@@ -243,18 +245,18 @@ def test_divergence_is_an_error_that_names_the_step(model):
 
 def test_short_memory_means_smaller_chunks(model, monkeypatch):
     passes, request = samples.passes(4), samples.request(4, steps=2)
-    whole, real = _frames(model, request, passes), denoising.Denoising._chunk_step
+    whole, real = _frames(model, request, passes), Denoising._predict_batch
 
     def hungry(self, latents, rows, *rest):
         if len(rows) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, latents, rows, *rest)
 
-    monkeypatch.setattr(denoising.Denoising, "_chunk_step", hungry)
+    monkeypatch.setattr(Denoising, "_predict_batch", hungry)
     watch = Watch()
     assert np.abs(_frames(model, request, passes, watch).astype(int) - whole).max() <= 2
     assert any("1 frames" in notice for notice in watch.notices)
-    monkeypatch.setattr(denoising.Denoising, "_chunk_step", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
+    monkeypatch.setattr(Denoising, "_predict_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
     with pytest.raises(ShotError, match="not enough memory for one frame"):
         _frames(model, request, passes)
 

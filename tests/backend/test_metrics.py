@@ -27,6 +27,7 @@ from latentman.backend.metrics.surface import (  # noqa: E402
 )
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.shared import passes_folder  # noqa: E402
+from latentman.shared.manifest import PassesManifest  # noqa: E402
 from latentman.shared.shot import FramePasses  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
@@ -196,7 +197,7 @@ def test_the_laboratory_goes_on_where_it_was_stopped(model, tmp_path):
 
 def test_the_command_evaluates_saved_shots(model, tmp_path, capsys):
     passes, _ = samples.passes(3, 64, 3), None
-    manifest = passes_folder.PassesManifest(64, 64, 20.0, (1, 2, 3), 2.0, 4.0)
+    manifest = PassesManifest(64, 64, 20.0, (1, 2, 3), 2.0, 4.0)
     passes_folder.save(tmp_path / "disc", passes, manifest)
     figures = tmp_path / "figures.json"
     arguments = [

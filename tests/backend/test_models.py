@@ -19,7 +19,7 @@ from diffusers import (  # noqa: E402
 
 from latentman.backend.models.loading import LoadOptions, load  # noqa: E402
 from latentman.backend.models.registry import PRESETS, STARTER, find, fingerprint  # noqa: E402
-from latentman.backend.video import denoising  # noqa: E402
+from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
 from latentman.shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
 from latentman.shared.shot import FramePasses, ShotError  # noqa: E402
@@ -62,7 +62,7 @@ def test_few_step_models_share_their_noise_between_frames(folders, monkeypatch, 
     made = frames(guidance_scale=1.0)
     assert isinstance(model.new_scheduler(4), scheduler) and made.std() > 1
     assert np.abs(made - made[:1]).max() <= 1
-    monkeypatch.setattr(denoising, "CHUNK", 1)
+    monkeypatch.setattr(memory, "CHUNK", 1)
     assert np.abs(frames(guidance_scale=1.0) - made).max() <= 1
     assert np.abs(frames(guidance_scale=1.0, seed=9) - made).max() > 3
     assert np.abs(frames(guidance_scale=8.0) - made).max() > 0

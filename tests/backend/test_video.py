@@ -9,15 +9,17 @@ torch = pytest.importorskip("torch")
 
 from latentman.backend.metrics.consistency import consistency  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
-from latentman.backend.video import denoising  # noqa: E402
-from latentman.backend.video.alignment import LatentAlignment  # noqa: E402
-from latentman.backend.video.attention import first_frame_attention  # noqa: E402
+from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.correspondence.matches import Matches, centres  # noqa: E402
-from latentman.backend.video.guidance import PixelGuidance  # noqa: E402
-from latentman.backend.video.noise import initial_noise  # noqa: E402
+from latentman.backend.video.noise import draw_noise, noise_sources  # noqa: E402
 from latentman.backend.video.pipeline import Interrupted, ShotPipeline, Watch  # noqa: E402
-from latentman.shared.shot import METHODS, Guidance, ShotError  # noqa: E402
+from latentman.backend.video.techniques.alignment import LatentAlignment, MatchedCopy  # noqa: E402
+from latentman.backend.video.techniques.cross_frame_attention import first_frame_attention  # noqa: E402
+from latentman.backend.video.techniques.guidance import MatchedPixels  # noqa: E402
+from latentman.backend.video.techniques.shared_noise import SharedNoise  # noqa: E402
+from latentman.shared.shot import METHODS, Alignment, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
+from tests.backend import tiny  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +42,16 @@ def _matches():
 
 def test_alignment_chains_through_the_clip():
     latents = torch.arange(3 * 1 * 4, dtype=torch.float32).view(3, 1, 2, 2)
-    align = LatentAlignment(_matches(), steps=10, until=0.4, device=latents.device)
-    out = align(latents, 3).flatten(2)[:, 0]
+    out = MatchedCopy(_matches(), latents.device)(latents).flatten(2)[:, 0]
     assert out[0].tolist() == [0, 1, 2, 3] and out[1].tolist() == [4, 0, 3, 7]
     assert out[2].tolist() == [8, 9, 0, 11], "frame 2 takes what frame 1 had been given"
-    assert align(latents, 4) is latents
+
+
+def test_alignment_works_on_the_first_steps():
+    latents, alignment = torch.randn(3, 4, 8, 8), LatentAlignment(Alignment(until=0.4))
+    alignment.begin(tiny.context(samples.passes(3, 64, 8), steps=10))
+    assert not torch.equal(alignment.before_step(latents, 3), latents)
+    assert alignment.before_step(latents, 4) is latents
 
 
 def test_guidance_gradient_agrees_with_finite_differences(rng):
@@ -53,8 +60,7 @@ def test_guidance_gradient_agrees_with_finite_differences(rng):
     clips = torch.randn(3, 2, 2, 2, dtype=torch.float64)
 
     def loss(x):
-        guide = PixelGuidance(_matches(), Guidance(0, 1, 0.01), 10, x.device)
-        guide.begin_step()
+        guide = MatchedPixels(_matches(), x.device)
         # references are held fixed, so they come from the unperturbed clip
         fixed = ((network(clips).detach() / 2 + 0.5) * 25).flatten(2)
         pictures = network(x)
@@ -88,9 +94,13 @@ def test_cross_frame_attention_of_one_frame_is_ordinary(starter):
 
 
 def test_noise_is_seeded_and_shared_on_request():
-    shared, apart = (initial_noise(3, (4, 8, 8), 7, flag) for flag in (True, False))
+    def draw(techniques, frames=(0, 1, 2)):
+        return draw_noise(noise_sources(techniques, range(3)), frames, (4, 8, 8), torch.Generator().manual_seed(7))
+
+    shared, apart = draw([SharedNoise()]), draw([])
     assert torch.equal(shared[0], shared[2]) and not torch.equal(apart[0], apart[2])
-    assert torch.equal(initial_noise(3, (4, 8, 8), 7, False), apart)
+    assert torch.equal(draw([]), apart) and torch.equal(draw([], [2, 1]), apart[[2, 1]])
+    assert torch.equal(shared[0], torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7))[0])
 
 
 def _frames(starter, request, passes, watch=None):
@@ -100,7 +110,7 @@ def _frames(starter, request, passes, watch=None):
 def test_frames_do_not_depend_on_the_chunk(starter, monkeypatch):
     passes, request = samples.passes(5), samples.request(5, steps=4)
     whole = _frames(starter, request, passes)
-    monkeypatch.setattr(denoising, "CHUNK", 2)
+    monkeypatch.setattr(memory, "CHUNK", 2)
     assert np.abs(whole.astype(int) - _frames(starter, request, passes)).max() <= 2
 
 

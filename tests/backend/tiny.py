@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from diffusers import (
@@ -17,6 +18,8 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from latentman.backend.models.registry import STARTER
+from latentman.backend.video.techniques import ClipContext
+from tests import samples
 
 
 def _vae() -> AutoencoderKL:
@@ -113,3 +116,10 @@ def write_sdxl(root: Path) -> None:
         scheduler=_scheduler(),
         force_zeros_for_empty_prompt=False,
     ).save_pretrained(root)
+
+
+def context(passes, decode=None, encode=None, **changes) -> ClipContext:
+    """A clip of all frames of ``passes`` without a model; ``changes`` are settings of its request."""
+    frames, size = passes.mask.shape[:2]
+    model = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32, latent_factor=8, decode=decode, encode=encode)
+    return ClipContext(model, samples.request(frames, size, **changes), passes, tuple(range(frames)))

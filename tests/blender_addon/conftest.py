@@ -12,11 +12,11 @@ from latentman.blender_addon import properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.character.build import add_character
 from latentman.blender_addon.command_line import wait_until
+from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.keyframes import apply_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.subjects import bodies_of
-from latentman.blender_addon.state import Session
 from latentman.shared.endpoint import free_port
 
 BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
@@ -78,11 +78,11 @@ def shot_scene(empty_scene, character):
 
 
 @pytest.fixture
-def session(tmp_path):
-    """A session with a real backend process that keeps its jobs in ``tmp_path``."""
-    session = Session()
-    session.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
-    wait_until(session, lambda: session.connected or bool(session.error), 120)
-    assert session.connected, session.error
-    yield session
-    session.stop()
+def connection(tmp_path):
+    """A connection to a real backend process that keeps its jobs in ``tmp_path``."""
+    connection = Connection()
+    connection.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
+    wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
+    assert connection.connected, connection.error
+    yield connection
+    connection.stop()

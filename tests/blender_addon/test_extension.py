@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from latentman.shared.version import VERSION
+from tests.checkout import ROOT, clean_environment
+
+#: the Python that has the backend's packages
+BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
 INSTALL = """
 import json, sys, bpy, addon_utils
 result = bpy.ops.extensions.package_install_files(filepath=sys.argv[1], repo="user_default", enable_on_install=True)
@@ -30,21 +37,41 @@ print("FOUND " + json.dumps(found))
 BUNDLED = ("zmq", "msgspec", "pyzmq", "platformdirs")
 
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="builds the Linux zip")
+
+
 @pytest.fixture(scope="module")
-def package():
-    """The zip for this platform, freshly built."""
-    pytest.importorskip("bpy")
-    subprocess.run(
-        [sys.executable, "-m", "tools.package_extension", "--platforms", "linux-x64"],
+def package(tmp_path_factory):
+    """The zip for this platform, freshly built; Blender's own tool has found it valid."""
+    out = tmp_path_factory.mktemp("extension")
+    built = subprocess.run(
+        [sys.executable, "-m", "tools.package_extension", "--platforms", "linux-x64", "--out", str(out)],
         cwd=ROOT,
-        check=True,
         capture_output=True,
+        text=True,
         timeout=600,
+        check=False,
     )
-    return next((ROOT / "build" / "extension").glob("*.zip"))
+    assert built.returncode == 0, built.stdout + built.stderr
+    (made,) = out.glob("*.zip")
+    return made
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="builds the Linux zip")
+def test_the_zip_holds_the_product(package):
+    with zipfile.ZipFile(package) as archive:
+        names = set(archive.namelist())
+        manifest = tomllib.loads(archive.read("blender_manifest.toml").decode())
+    assert manifest["version"] == VERSION and package.name == f"latentman-{VERSION}-linux_x64.zip"
+    assert set(manifest["permissions"]) == {"network", "files"} and all(
+        name.removeprefix("./") in names for name in manifest["wheels"]
+    )
+    product = ("backend", "blender_addon", "shared")
+    files = [path for folder in product for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    wanted = {path.relative_to(ROOT).as_posix() for path in files}
+    wanted |= {"__init__.py", "blender_manifest.toml", "pyproject.toml", "setup.py", "LICENSE", "README.md"}
+    assert {name for name in names if not name.startswith("wheels/") and not name.endswith("/")} == wanted
+
+
 def test_the_zip_installs_and_brings_its_wheels(package, tmp_path):
     # a Python that sees bpy and numpy, but neither pyzmq nor msgspec
     site = Path(next(p for p in sys.path if p.endswith("site-packages")))
@@ -70,3 +97,22 @@ def test_the_zip_installs_and_brings_its_wheels(package, tmp_path):
     assert all(str(tmp_path / "user") in path for path in found["wheels"])
     assert found["mannequin"] == ["FINISHED"] and found["clip"] == ["FINISHED"] and found["poll"] is False
     assert found["left"] == []
+    _check_backend(tmp_path / "user" / "extensions" / "user_default" / "latentman", tmp_path)
+
+
+def _check_backend(extension: Path, home: Path) -> None:
+    """The installed extension's own backend listens, in the Python that has its packages."""
+    process = subprocess.Popen(
+        [BACKEND_PYTHON, str(extension / "backend" / "launch.py"), "serve", "--endpoint", "tcp://127.0.0.1:0"],
+        cwd=home,
+        env=clean_environment(home / "home"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        event = json.loads(process.stdout.readline())
+        assert (event["event"], event["version"]) == ("listening", VERSION)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+        process.stdout.close()

@@ -17,23 +17,24 @@ import pytest
 from latentman.blender_addon import client as client_module
 from latentman.blender_addon.client import BackendClient, ConnectionLost
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.generation import Generation
+from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared import messages
 from latentman.shared.console import check_writable
 from latentman.shared.endpoint import EndpointError, free_port, normalise_endpoint
+from latentman.shared.manifest import FrameEntry
 from latentman.shared.shot import ShotError
 from tests import samples
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _generation(session, character, out, request, **options):
-    session.generation = Generation(bpy.context, character, request, session.client, out, folder_per_job=False, **options)
-    return session.generation
+def _generation(connection, character, out, request, **options):
+    task = ShotTask(bpy.context, character, request, connection.client, out, folder_per_job=False, **options)
+    return connection.add(task)
 
 
-def _run(session, generation, seconds=180):
-    assert wait_until(session, lambda: generation.done, seconds)
+def _run(connection, generation, seconds=180):
+    assert wait_until(connection, lambda: generation.done, seconds)
     return generation
 
 
@@ -45,12 +46,12 @@ def _pixels(path):
     return out
 
 
-def test_frames_come_back_and_are_remembered(session, shot_scene, character, tmp_path):
+def test_frames_come_back_and_are_remembered(connection, shot_scene, character, tmp_path):
     heard = []
     request = samples.request(3)
     first = _run(
-        session,
-        _generation(session, character, tmp_path / "out", request, on_message=heard.append, keep_passes=tmp_path / "passes"),
+        connection,
+        _generation(connection, character, tmp_path / "out", request, on_message=heard.append, keep_passes=tmp_path / "passes"),
     )
     assert first.error == "" and first.succeeded
     assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["0001.png", "0002.png", "0003.png"]
@@ -60,7 +61,7 @@ def test_frames_come_back_and_are_remembered(session, shot_scene, character, tmp
     assert np.std(_pixels(tmp_path / "out" / "0001.png")) > 0.02
 
     heard.clear()
-    again = _run(session, _generation(session, character, tmp_path / "again", request, on_message=heard.append))
+    again = _run(connection, _generation(connection, character, tmp_path / "again", request, on_message=heard.append))
     assert again.succeeded and not [m for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
     assert (_pixels(tmp_path / "again" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
 
@@ -95,69 +96,88 @@ def test_frames_come_back_and_are_remembered(session, shot_scene, character, tmp
     assert (_pixels(tmp_path / "folder" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
 
 
-def test_cancel_takes_effect_within_a_step(session, shot_scene, character, tmp_path):
+def test_cancel_takes_effect_within_a_step(connection, shot_scene, character, tmp_path):
     heard = []
-    generation = _generation(session, character, tmp_path, samples.request(2, steps=400), on_message=heard.append)
+    generation = _generation(connection, character, tmp_path, samples.request(2, steps=400), on_message=heard.append)
 
     def step_count():
         return max((m.step for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"), default=0)
 
-    wait_until(session, lambda: step_count() >= 2, 120)
+    wait_until(connection, lambda: step_count() >= 2, 120)
     generation.cancel()
     reached = step_count()
-    _run(session, generation)
+    _run(connection, generation)
     assert generation.cancelled and not generation.error
     # messages already on their way when cancel was pressed may still arrive
     assert step_count() <= reached + 30 and step_count() < 400
 
 
-def test_a_killed_backend_is_said_and_the_job_goes_on(session, shot_scene, character, tmp_path):
+def test_a_killed_backend_is_said_and_the_job_goes_on(connection, shot_scene, character, tmp_path):
     heard = []
     request = samples.request(2, steps=60)
-    generation = _generation(session, character, tmp_path / "out", request, on_message=heard.append)
+    generation = _generation(connection, character, tmp_path / "out", request, on_message=heard.append)
 
     def steps():
         return [m.step for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
 
-    wait_until(session, lambda: len(steps()) > 5, 120)
-    os.kill(session.process.pid, signal.SIGKILL)
-    _run(session, generation)
-    assert "backend stopped" in generation.error and session.status == "not running"
+    wait_until(connection, lambda: len(steps()) > 5, 120)
+    os.kill(connection.process.pid, signal.SIGKILL)
+    _run(connection, generation)
+    assert "backend stopped" in generation.error and not connection.running
 
-    session.start(os.environ.get("LATENTMAN_PYTHON", sys.executable), f"127.0.0.1:{free_port()}", tmp_path / "jobs")
-    wait_until(session, lambda: session.connected or bool(session.error), 120)
+    connection.start(os.environ.get("LATENTMAN_PYTHON", sys.executable), f"127.0.0.1:{free_port()}", tmp_path / "jobs")
+    wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
     heard.clear()
-    again = _run(session, _generation(session, character, tmp_path / "out", request, on_message=heard.append))
+    again = _run(connection, _generation(connection, character, tmp_path / "out", request, on_message=heard.append))
     assert again.succeeded and steps()[0] > 1
 
 
-def test_a_size_the_model_cannot_do_names_the_nearest(session, shot_scene, character, tmp_path):
-    generation = _run(session, _generation(session, character, tmp_path, samples.request(1, size=100)))
+def test_a_size_the_model_cannot_do_names_the_nearest(connection, shot_scene, character, tmp_path):
+    generation = _run(connection, _generation(connection, character, tmp_path, samples.request(1, size=100)))
     assert "nearest size is 96x96" in generation.error
 
 
-def test_the_backend_refuses_what_does_not_fit(session):
-    request, arrays = samples.request(), samples.passes().arrays()
-    spoiled = dict(arrays, depth=arrays["depth"] * np.float32("nan"))
-    wrong = [
-        (messages.Submit(ticket="a", request=request), spoiled, "passes"),
-        (messages.Submit(ticket="b", request=samples.request(prompt="")), arrays, "prompt"),
-        (messages.Finished(job="x", report={}), {}, "malformed"),
-    ]
-    for message, passes, code in wrong:
-        session.client.send(message, passes)
-        end = time.monotonic() + 30
-        while session.client.events.empty() and time.monotonic() < end:
-            time.sleep(0.01)
-        answer = session.client.events.get(timeout=1).message
+def _answer(connection, seconds=30):
+    end = time.monotonic() + seconds
+    while connection.client.events.empty() and time.monotonic() < end:
+        time.sleep(0.01)
+    return connection.client.events.get(timeout=1).message
+
+
+def test_the_backend_refuses_what_does_not_fit(connection):
+    """Each refusal names the piece of work it is about, and the backend goes on."""
+    request, passes = samples.request(), samples.passes()
+    for message, code in (
+        (messages.SubmitShot(ticket="b", request=samples.request(prompt="")), "prompt"),
+        (messages.SubmitShot(ticket="m", request=samples.request(model="/usr|x/y")), "model"),
+        (messages.Finished(ticket="x", report={}), "malformed"),
+    ):
+        connection.client.send(message)
+        answer = _answer(connection)
         assert isinstance(answer, messages.Failed) and answer.code == code and answer.message.endswith(".")
+        assert answer.ticket == ("" if code == "malformed" else message.ticket)
+    entry = FrameEntry()
+    for ticket, arrays, index in (
+        ("nan", {**passes.select([0]).arrays(), "depth": passes.depth[:1] * np.float32("nan")}, 0),
+        ("short", {"depth": passes.depth[:1]}, 0),
+        ("shape", passes.arrays(), 0),
+        ("unasked", passes.select([0]).arrays(), 99),
+    ):
+        connection.client.send(messages.SubmitShot(ticket=ticket, request=request))
+        assert _answer(connection) == messages.PassesWanted(ticket=ticket, index=0)
+        connection.client.send(messages.SendPasses(ticket=ticket, index=index, entry=entry), arrays)
+        answer = _answer(connection)
+        while not isinstance(answer, messages.Failed):
+            assert isinstance(answer, messages.PassesWanted)
+            answer = _answer(connection)
+        assert (answer.code, answer.ticket) == ("passes", ticket) and answer.message.endswith(".")
 
 
-def test_scene_without_camera_or_prompt(session, empty_scene, character, tmp_path):
+def test_scene_without_camera_or_prompt(connection, empty_scene, character, tmp_path):
     with pytest.raises(ShotError, match="no camera"):
-        _generation(session, character, tmp_path, samples.request())
+        _generation(connection, character, tmp_path, samples.request())
     with pytest.raises(ShotError, match="prompt is empty"):
-        _generation(session, character, tmp_path, samples.request(prompt=" "))
+        _generation(connection, character, tmp_path, samples.request(prompt=" "))
     (tmp_path / "file").write_text("")
     with pytest.raises(ShotError, match="cannot be written"):
         check_writable(tmp_path / "file" / "sub")
@@ -171,13 +191,9 @@ def test_nobody_answers(monkeypatch):
     client.close()
 
 
-def test_a_backend_of_another_version_is_named(session):
-    import latentman.blender_addon.state as state
-
-    session.status = "connecting"
-    session._welcome(messages.Welcome(version="0.0.1", device="cpu", models=()))
-    assert "version 0.0.1" in session.error and session.status == "not running"
-    assert state.session is not session
+def test_a_backend_of_another_version_is_named(connection):
+    connection._welcome(messages.Welcome(version="0.0.1", device="cpu", models=()))
+    assert "version 0.0.1" in connection.error and not connection.running
 
 
 @pytest.mark.parametrize(
@@ -242,13 +258,13 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
 
 
 @pytest.fixture
-def panel(session, shot_scene, character, tmp_path, monkeypatch):
-    """The panel's settings, small and quick, with operators that work on the test's session."""
+def panel(connection, shot_scene, character, tmp_path, monkeypatch):
+    """The panel's settings, small and quick, with operators that work on the test's connection."""
     from latentman.blender_addon import operators, properties
     from latentman.blender_addon.operators import generate
 
     operators.register()
-    monkeypatch.setattr(generate, "session", session)
+    monkeypatch.setattr(generate, "connection", connection)
     settings = properties.of(bpy.context)
     settings.character, settings.output = character, str(tmp_path)
     settings.width = settings.height = 64
@@ -257,20 +273,20 @@ def panel(session, shot_scene, character, tmp_path, monkeypatch):
     operators.unregister()
 
 
-def _generated(session):
+def _generated(connection):
     assert bpy.ops.latentman.generate() == {"FINISHED"}
-    assert wait_until(session, lambda: session.generation.done, 200) and session.generation.succeeded, session.generation.error
-    return session.generation
+    assert wait_until(connection, lambda: connection.shot.done, 200) and connection.shot.succeeded, connection.shot.error
+    return connection.shot
 
 
-def test_the_look_goes_onto_the_character_and_onto_no_other(session, character, panel):
+def test_the_look_goes_onto_the_character_and_onto_no_other(connection, character, panel):
     from latentman.blender_addon.character.body_model import MANNEQUIN, load
     from latentman.blender_addon.character.build import add_character
     from latentman.blender_addon.passes.subjects import bodies_of
 
     panel.steps, panel.preset, panel.frame_end = 1, "cross_frame", 2
     assert not bpy.ops.latentman.as_material.poll()
-    made = _generated(session)
+    made = _generated(connection)
     assert (made.folder / "look" / "texture_1.png").exists()
     (body,) = bodies_of(character)
     before = [slot.material for slot in body.material_slots if slot.material]
@@ -289,11 +305,11 @@ def test_the_look_goes_onto_the_character_and_onto_no_other(session, character, 
         bpy.ops.latentman.as_material()
 
 
-def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(session, character, panel):
+def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(connection, character, panel):
     panel.steps, panel.preset, panel.frame_end = 3, "surface", 4
 
     def make():
-        return _generated(session).report["frames"]
+        return _generated(connection).report["frames"]
 
     def raise_an_arm(frame):
         bone = character.pose.bones["left_shoulder"]
@@ -306,14 +322,14 @@ def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(ses
     assert not bpy.ops.latentman.keep_look.poll() and not bpy.ops.latentman.new_look.poll()
     assert make() == {"made": 4, "kept": 0}
     raise_an_arm(3)
-    assert make() == {"made": 1, "kept": 3} and session.generation.request.look
+    assert make() == {"made": 1, "kept": 3} and connection.shot.request.look
     panel.only_changed = False
-    assert make() == {"made": 4, "kept": 0} and not session.generation.request.look
+    assert make() == {"made": 4, "kept": 0} and not connection.shot.request.look
     assert bpy.ops.latentman.keep_look() == {"FINISHED"}
     kept = panel.results[panel.active_result].job
     assert character.latentman_look == kept and character.latentman_look_prompt == panel.prompt
     panel.prompt = "a robot on a stage"
-    assert make() == {"made": 4, "kept": 0} and session.generation.request.look == kept
+    assert make() == {"made": 4, "kept": 0} and connection.shot.request.look == kept
     panel.preset = "latentman"
     with pytest.raises(RuntimeError, match="cannot keep a look"):
         bpy.ops.latentman.generate()
@@ -321,5 +337,5 @@ def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(ses
     character.latentman_look = "f" * 24
     panel.preset = "surface"
     assert bpy.ops.latentman.generate() == {"FINISHED"}
-    assert wait_until(session, lambda: session.generation.done, 60)
-    assert "does not have the kept look" in session.generation.error
+    assert wait_until(connection, lambda: connection.shot.done, 60)
+    assert "does not have the kept look" in connection.shot.error

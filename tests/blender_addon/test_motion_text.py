@@ -14,13 +14,13 @@ import pytest
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.compat import fcurves_of
-from latentman.blender_addon.making import MotionMaking
 from latentman.blender_addon.motion import keeping
 from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion
 from latentman.blender_addon.motion.layouts import humanml_vectors
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import forward
 from latentman.blender_addon.operators import generate, motion_text
+from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.shared.motion import MotionError
 from latentman.shared.motion_request import Kept, MotionRequest
 from latentman.shared.skeleton import SMPL_PARENTS
@@ -37,26 +37,26 @@ def _operators():
 
 
 @pytest.fixture
-def window(session, character, monkeypatch):
+def window(connection, character, monkeypatch):
     """The panel's settings with a connected backend behind the buttons; quick motions."""
     for module in (motion_text, generate):
-        monkeypatch.setattr(module, "session", session)
+        monkeypatch.setattr(module, "connection", connection)
     settings = properties.of(bpy.context)
     settings.character = character
     settings.motion.text, settings.motion.seconds, settings.motion.seed = "a person bows", 2.0, 4
     return settings
 
 
-def _made(session) -> MotionMaking:
-    assert wait_until(session, lambda: session.making.done, 200) and not session.making.error, session.making.error
-    return session.making
+def _made(connection) -> MotionTask:
+    assert wait_until(connection, lambda: connection.motion.done, 200) and not connection.motion.error, connection.motion.error
+    return connection.motion
 
 
-def test_every_variant_is_an_action_that_knows_where_it_came_from(window, session, character):
+def test_every_variant_is_an_action_that_knows_where_it_came_from(window, connection, character):
     window.motion.variants = 2
     assert bpy.ops.latentman.make_motion() == {"FINISHED"}
-    assert session.busy and not bpy.ops.latentman.make_motion.poll(), "one at a time"
-    actions = _made(session).actions
+    assert connection.busy and not bpy.ops.latentman.make_motion.poll(), "one at a time"
+    actions = _made(connection).actions
     assert [a.name for a in actions] == ["a person bows (1)", "a person bows (2)"]
     assert character.animation_data.action == actions[0], "the first one is in use"
     for action in actions:
@@ -72,7 +72,7 @@ def test_every_variant_is_an_action_that_knows_where_it_came_from(window, sessio
     assert moved.matrix_basis != moved.matrix_basis.inverted()
 
 
-def test_selected_frames_stay_and_the_rest_is_made(window, session, character):
+def test_selected_frames_stay_and_the_rest_is_made(window, connection, character):
     action = apply_motion(character, read(BUNDLED).motion(3).cropped(0, 80), 1, 20.0)
     rig, before, _ = body_motion(character, action)
     kept = set(range(1, 9)) | set(range(73, 81))
@@ -81,7 +81,7 @@ def test_selected_frames_stay_and_the_rest_is_made(window, session, character):
             key.select_control_point = round(key.co.x) in kept
     assert motion_text.selected_frames(action) == kept
     assert bpy.ops.latentman.remake_motion(keep="FRAMES") == {"FINISHED"}
-    made = _made(session).actions[0]
+    made = _made(connection).actions[0]
     assert made != action and character.animation_data.action == made and action.users, "the old one is kept"
     assert tuple(made.frame_range) == tuple(action.frame_range)
     _, after, _ = body_motion(character, made)
@@ -93,12 +93,12 @@ def test_selected_frames_stay_and_the_rest_is_made(window, session, character):
 
 
 @pytest.mark.parametrize("keep", ["LEGS", "PATH"])
-def test_the_upper_body_or_everything_on_a_path_is_made(window, session, character, keep):
+def test_the_upper_body_or_everything_on_a_path_is_made(window, connection, character, keep):
     action = apply_motion(character, read(BUNDLED).motion(0).cropped(0, 50), 1, 20.0)
     rig, before, _ = body_motion(character, action)
     window.motion.text = "a person waves with the right hand"
     assert bpy.ops.latentman.remake_motion(keep=keep) == {"FINISHED"}
-    _, after, _ = body_motion(character, _made(session).actions[0])
+    _, after, _ = body_motion(character, _made(connection).actions[0])
     joints = [forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS) for m in (before, after)]
     off = np.linalg.norm(joints[0] - joints[1], axis=-1)
     assert np.abs(before.pelvis[:, [0, 2]] - after.pelvis[:, [0, 2]]).max() < 1e-3
@@ -106,14 +106,14 @@ def test_the_upper_body_or_everything_on_a_path_is_made(window, session, charact
     assert off[:, [20, 21]].max() > 0.05 and (legs < 1e-3) == (keep == "LEGS")
 
 
-def test_bad_input_is_a_sentence(window, session, character):
+def test_bad_input_is_a_sentence(window, connection, character):
     window.motion.text = "  "
     with pytest.raises(RuntimeError, match="text is empty"):
         bpy.ops.latentman.make_motion()
     window.motion.text, window.motion.model = "a person walks", "/nowhere"
     assert bpy.ops.latentman.make_motion() == {"FINISHED"}
-    assert wait_until(session, lambda: session.making.done, 60)
-    assert "no motion model '/nowhere'" in session.making.error and session.error == session.making.error
+    assert wait_until(connection, lambda: connection.motion.done, 60)
+    assert "no motion model '/nowhere'" in connection.motion.error and connection.error == connection.motion.error
     action = apply_motion(character, read(BUNDLED).motion(0), 1, 20.0)
     for curve in fcurves_of(action):
         for key in curve.keyframe_points:
@@ -122,14 +122,14 @@ def test_bad_input_is_a_sentence(window, session, character):
         bpy.ops.latentman.remake_motion(keep="FRAMES")
 
 
-def test_cancelling_leaves_the_character_alone(window, session, character):
+def test_cancelling_leaves_the_character_alone(window, connection, character):
     window.motion.seconds, window.motion.variants = 30.0, 8
     before = len(bpy.data.actions)
     assert bpy.ops.latentman.make_motion() == {"FINISHED"}
-    assert wait_until(session, lambda: session.making.fraction > 0 or session.making.done, 60)
+    assert wait_until(connection, lambda: connection.motion.fraction > 0 or connection.motion.done, 60)
     assert bpy.ops.latentman.cancel() == {"FINISHED"}
-    assert wait_until(session, lambda: session.making.done, 60)
-    assert session.making.cancelled and len(bpy.data.actions) == before and not session.busy
+    assert wait_until(connection, lambda: connection.motion.done, 60)
+    assert connection.motion.cancelled and len(bpy.data.actions) == before and not connection.busy
 
 
 def test_what_is_made_meets_the_kept_frames(rng):
@@ -176,6 +176,6 @@ def test_the_command_line_writes_vectors_and_a_keyed_copy(character, tmp_path):
     assert run("a person bows").returncode == 2
 
 
-def test_the_request_says_what_is_wrong_before_it_is_sent(session, character):
+def test_the_request_says_what_is_wrong_before_it_is_sent(connection, character):
     with pytest.raises(MotionError, match="out of range"):
-        MotionMaking(character, MotionRequest("a person bows", 0.0), session.client, 1, 20.0, KeyOptions())
+        MotionTask(character, MotionRequest("a person bows", 0.0), connection.client, 1, 20.0, KeyOptions())

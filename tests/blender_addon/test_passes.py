@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 import numpy as np
 import pytest
+from PIL import Image
 
 from latentman.blender_addon.character.build import character_meshes
 from latentman.blender_addon.passes import gpu_raster, reading
@@ -201,12 +202,11 @@ def test_what_cannot_be_rendered_is_one_sentence(empty_scene, character):
 
 def test_strips_take_free_channels(empty_scene, tmp_path):
     from latentman.blender_addon.compat import sequences
-    from latentman.blender_addon.generation import save_png
 
     paths = []
     for n in range(1, 5):
         paths.append(tmp_path / f"{n:04d}.png")
-        save_png(np.full((8, 8, 3), n * 40, np.uint8), paths[-1])
+        Image.fromarray(np.full((8, 8, 3), n * 40, np.uint8)).save(paths[-1])
     first = add_image_strip(empty_scene, paths, 11, "one")
     second = add_image_strip(empty_scene, paths, 12, "two")
     assert (first.frame_final_start, first.frame_final_end) == (11, 15)

@@ -10,6 +10,7 @@ import pytest
 
 from latentman.shared import console, keys, messages, passes_folder
 from latentman.shared.depth import FAR_VALUE, normalise_depth
+from latentman.shared.manifest import PassesManifest
 from latentman.shared.motion import MotionError, checked
 from latentman.shared.shot import ShotError, check_passes, check_request
 from tests import samples
@@ -17,9 +18,9 @@ from tests import samples
 
 def test_messages_carry_arrays_unchanged(rng):
     sent = {"image": rng.integers(0, 255, (4, 5, 3)).astype(np.uint8), "depth": rng.random((2, 3), np.float32)}
-    parts = [bytes(p) for p in messages.encode(messages.FrameResult(job="j", index=1, frame=7), sent)]
+    parts = [bytes(p) for p in messages.encode(messages.FrameResult(ticket="j", index=1, frame=7), sent)]
     message, arrays = messages.decode(parts)
-    assert message == messages.FrameResult(job="j", index=1, frame=7)
+    assert message == messages.FrameResult(ticket="j", index=1, frame=7)
     assert all((arrays[name] == sent[name]).all() for name in sent)
 
 
@@ -131,7 +132,7 @@ def test_keys_are_private_and_stay(tmp_path):
 
 
 def test_saved_passes_come_back(tmp_path):
-    manifest = passes_folder.PassesManifest(64, 64, 20.0, (1, 2, 3), 2.0, 4.0)
+    manifest = PassesManifest(64, 64, 20.0, (1, 2, 3), 2.0, 4.0)
     passes_folder.save(tmp_path, samples.passes(), manifest)
     found, read = passes_folder.load(tmp_path)
     assert read == manifest

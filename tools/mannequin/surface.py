@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from latentman.shared.vectors import unit
+
 from .anatomy import FINGERS, Loft, Proportions, Warp, distance, solids
 from .polycube import Cage, catmull_clark
 
@@ -125,7 +127,7 @@ def vertex_normals(points: np.ndarray, quads: np.ndarray) -> np.ndarray:
     out = np.zeros_like(points)
     for corner in quads.T:
         np.add.at(out, corner, face)
-    return out / np.linalg.norm(out, axis=1, keepdims=True)
+    return unit(out)
 
 
 def neighbour_average(quads: np.ndarray, count: int) -> csr_matrix:

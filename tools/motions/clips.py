@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from latentman.shared.vectors import smoothstep
+
 from .gait import Plan, Plant
 
 HIP, STAND = 0.09, 0.93
@@ -101,7 +103,7 @@ def wave() -> Plan:
     """Standing, the right hand waves."""
 
     def raised(t):
-        return np.clip(t / 0.7, 0, 1) ** 2 * (3 - 2 * np.clip(t / 0.7, 0, 1)) * np.clip((3.9 - t) / 0.6, 0, 1)
+        return smoothstep(t / 0.7) * np.clip((3.9 - t) / 0.6, 0, 1)
 
     both = tuple([Plant(0, 9, x, 0)] for x in (HIP, -HIP))
     turns = _arms(lambda t: 3 * np.sin(1.7 * t)) | {
@@ -154,8 +156,7 @@ def turn() -> Plan:
     seconds, step = 3.4, 0.45
 
     def yaw(t):
-        s = np.clip((t - 0.3) / 2.7, 0, 1)
-        return np.pi * s * s * (3 - 2 * s)
+        return np.pi * smoothstep((t - 0.3) / 2.7)
 
     feet: tuple[list[Plant], list[Plant]] = ([], [])
     for which, (foot, sign) in enumerate(zip(feet, (1.0, -1.0), strict=True)):

@@ -19,6 +19,7 @@ from latentman.blender_addon.motion.retarget import retarget
 from latentman.shared.depth import normalise_depth
 from latentman.shared.motion import Motion
 from latentman.shared.skeleton import JOINT_INDEX
+from latentman.shared.vectors import unit
 from tools.motions.clips import CLIPS
 from tools.motions.gait import perform
 
@@ -150,8 +151,7 @@ def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, gener
     size = raster.triangle.shape[0]
     rows, cols = np.mgrid[0:size, 0:size] + 0.5
     rays = np.stack([(cols - size / 2) / focal, (size / 2 - rows) / focal, -np.ones_like(rows)], -1) @ world_to_camera
-    light = np.array([generator.normal(0.3, 0.5), 1.0, generator.uniform(0.3, 1.0)])
-    light /= np.linalg.norm(light)
+    light = unit(np.array([generator.normal(0.3, 0.5), 1.0, generator.uniform(0.3, 1.0)]))
     focus = float(eye[2] - np.median(points[:, 2]))
     image = background(scene, rays, eye[1], _shadow(points, light, eye), focus, generator)
     face_normal = np.cross(points[body.faces[:, 1]] - points[body.faces[:, 0]], points[body.faces[:, 2]] - points[body.faces[:, 0]])
@@ -159,15 +159,12 @@ def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, gener
     for corner in body.faces.T:
         for axis in range(3):
             normals[:, axis] += np.bincount(corner, face_normal[:, axis], len(points))
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    both = raster.interpolate(np.concatenate([normals, body.v_template], 1)[body.faces])
-    normal = both[:, :3] / np.maximum(np.linalg.norm(both[:, :3], axis=1, keepdims=True), 1e-9)
-    view = -rays[raster.mask]
-    view /= np.linalg.norm(view, axis=1, keepdims=True)
+    both = raster.interpolate(np.concatenate([unit(normals), body.v_template], 1)[body.faces])
+    normal = unit(both[:, :3])
+    view = unit(-rays[raster.mask])
     facing = np.clip((normal * view).sum(1), 0, 1)
     diffuse = np.clip(normal @ light, 0, 1)
-    half = light + view
-    half /= np.linalg.norm(half, axis=1, keepdims=True)
+    half = unit(light + view)
     shine = shininess(look) * np.clip((normal * half).sum(1), 0, 1) ** 24
     ambient = 0.48 + 0.12 * normal[:, 1]
     # a light from behind and above parts dark clothes from dark places

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.shared.depth import normalise_depth
 from latentman.shared.shot import FramePasses
-from latentman.shared.skeleton import SMPL_JOINTS
+from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 from tools.starter.rasteriser import Raster, rasterise
 
 #: the picture from which visibility is read is this many times finer
@@ -41,9 +41,9 @@ class Setting:
         """(V, 3) camera-space vertices, looking along -Z."""
         pose = np.zeros((len(SMPL_JOINTS), 3))
         for name in ("left_shoulder", "right_shoulder"):
-            pose[SMPL_JOINTS.index(name)] = (0, 0, -1.1 if name.startswith("left") else 1.1)
+            pose[JOINT_INDEX[name]] = (0, 0, -1.1 if name.startswith("left") else 1.1)
         for name, turn in self.joints:
-            pose[SMPL_JOINTS.index(name)] += np.radians(turn)
+            pose[JOINT_INDEX[name]] += np.radians(turn)
         points = mannequin().posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3))
         turned = Rotation.from_euler("y", self.yaw + self.orbit, degrees=True).apply(points)
         return turned + [self.side, 0.1, -self.distance]

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ....shared.overview import shrink
+
+__all__ = ["Matches", "centres", "reference_of", "shrink"]
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -27,13 +31,6 @@ class Matches:
 def centres(pixels: np.ndarray, width: int) -> np.ndarray:
     """(N, 2) float32 places of flat pixel indices."""
     return np.stack([pixels % width + 0.5, pixels // width + 0.5], 1).astype(np.float32)
-
-
-def shrink(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(F, H, W, ...) -> (F, height, width, ...) by the nearest pixel: surface values must not be blended."""
-    rows = ((np.arange(height) + 0.5) * array.shape[1] / height).astype(int)
-    cols = ((np.arange(width) + 0.5) * array.shape[2] / width).astype(int)
-    return array[:, rows][:, :, cols]
 
 
 def reference_of(frame: int, reference: str) -> int:

@@ -5,51 +5,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 
-from ...shared.shot import FramePasses, Fusion
-from .correspondence import shrink
-from .guidance import LinearDecoder
-from .lattice import SurfaceLattice, SurfaceTexture
+from ....shared.shot import FramePasses, Fusion
+from ..correspondence import shrink
+from ..lattice import SurfaceLattice, SurfaceTexture
+from ..linear_decoder import LinearDecoder
+from .context import ClipContext
+from .technique import Technique
 
 #: what is coarser than this many pixels is shading, which stays each frame's own in the last step
 BAND_SIGMA = 5.0
 
 
-class TextureFusion:
+class TextureFusion(Technique):
     """Corrects clean predictions so that all frames agree on their surfaces, without back-propagation.
 
-    ``lattice`` is the surface of the frames it is for.
+    What the context's texture knows of the surface stays as it is. The rest is fused, or in clips that are not joint left to each
+    frame, which then depends on no other.
     """
 
-    def __init__(
-        self,
-        passes: FramePasses,
-        latent_size: tuple[int, int],
-        settings: Fusion,
-        steps: int,
-        device: torch.device,
-        held: SurfaceTexture | None = None,
-        *,
-        learning: bool = True,
-    ) -> None:
-        """``latent_size`` is (h, w) of the latents. What ``held`` knows of the surface stays as it is; the rest is fused, or
-        without ``learning`` left to each frame, which then depends on no other."""
-        self._held, self._learning = held, learning
-        self.lattice = SurfaceLattice(passes, device, held.side if held else 0.0)
-        self._settings, self._steps = settings, steps
-        self._range = range(round(settings.start * steps), round(settings.until * steps))
-        count = min(settings.full_steps or len(self._range), len(self._range))
+    settings_type = Fusion
+    settings: Fusion
+    #: the surface of the clip's own frames
+    lattice: SurfaceLattice
+
+    def begin(self, context: ClipContext) -> None:
+        """Lay the surface out in cells, and choose the steps."""
+        super().begin(context)
+        settings, passes = self.settings, context.own_passes
+        self._held = context.texture
+        self.lattice = SurfaceLattice(passes, context.device, self._held.side if self._held else 0.0)
+        steps = context.steps_between(settings.start, settings.until)
+        count = min(settings.full_steps or len(steps), len(steps))
         # the last fusion is a full one, the others are spread evenly before it
-        self._full = {self._range[-1 - n * len(self._range) // count] for n in range(count)} if count else set()
-        self._coarse_steps = {n for n in self._range if n < round(settings.coarse * steps)} - self._full
+        self._full = {steps[-1 - n * len(steps) // count] for n in range(count)} if count else set()
+        self._coarse_steps = {n for n in steps if n < round(settings.coarse * context.steps)} - self._full
         self._coarse: SurfaceLattice | None = None
         if self._coarse_steps:
-            small = FramePasses(**{name: shrink(array, *latent_size) for name, array in passes.arrays().items()})
-            self._coarse = SurfaceLattice(small, device)
+            small = FramePasses(**{name: shrink(array, *context.latent_size) for name, array in passes.arrays().items()})
+            self._coarse = SurfaceLattice(small, context.device)
         self._linear: LinearDecoder | None = None
 
     def active(self, step: int) -> bool:
@@ -58,44 +54,33 @@ class TextureFusion:
 
     def sharpness(self, step: int) -> float:
         """How much the better sight counts: all the same at first, nearly the best alone at the end."""
-        return self._settings.sharpness * (step + 1) / self._steps
+        return self.settings.sharpness * (step + 1) / self.context.steps
 
     def _texture(self, lattice: SurfaceLattice, pictures: list[torch.Tensor], sharpness: float) -> torch.Tensor:
         """(cells, 4) what the frames are to show."""
-        fused = lattice.texture(pictures, sharpness) if self._learning else None
+        fused = lattice.texture(pictures, sharpness) if self.context.joint else None
         if self._held is None:
             return fused if fused is not None else lattice.texture([], 0.0)
         held = lattice.held(self._held if lattice is self.lattice else self._held.coarser(lattice.side))
         return held if fused is None else torch.where(held[:, 3:] > 0, held, fused)
 
-    def correct(
-        self,
-        clean: torch.Tensor,
-        step: int,
-        decode: Callable[[torch.Tensor], torch.Tensor],
-        encode: Callable[[torch.Tensor], torch.Tensor],
-        chunk: int,
-    ) -> torch.Tensor:
-        """Clean latents (F, C, h, w) whose frames show one texture."""
+    def correct_clean(self, clean: torch.Tensor, step: int) -> torch.Tensor:
+        """Clean latents (N, C, h, w) whose frames show one texture."""
+        if not self.active(step):
+            return clean
         if step in self._full or self._coarse is None:
-            return self._through_pictures(clean, step, decode, encode, chunk)
+            return self._fuse_pictures(clean, step)
         if self._linear is None:
             sample = clean[:: max(1, len(clean) // 4)][:4]
-            self._linear = LinearDecoder.fitted(sample, decode(sample))
+            self._linear = LinearDecoder.fitted(sample, self.context.decode(sample))
         pictures = list(self._linear(clean))
         texture = self._texture(self._coarse, pictures, self.sharpness(step))
         change = torch.stack([self._coarse.rendered(texture, n, picture) - picture for n, picture in enumerate(pictures)])
         return clean + self._linear.inverse(change).to(clean.dtype)
 
-    def _through_pictures(
-        self,
-        clean: torch.Tensor,
-        step: int,
-        decode: Callable[[torch.Tensor], torch.Tensor],
-        encode: Callable[[torch.Tensor], torch.Tensor],
-        chunk: int,
-    ) -> torch.Tensor:
+    def _fuse_pictures(self, clean: torch.Tensor, step: int) -> torch.Tensor:
         """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time."""
+        encode, decode, chunk = self.context.encode, self.context.decode, self.context.batch_size
         pictures = [picture.float() for rows in clean.split(chunk) for picture in decode(rows)]
         texture = self._texture(self.lattice, pictures, self.sharpness(step))
         out = torch.empty_like(clean)
@@ -110,20 +95,20 @@ class TextureFusion:
 
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
         """What the finished pictures (3, H, W) show, beside what was held."""
-        fused = self.lattice.freed(self._texture(self.lattice, pictures, self._settings.sharpness))
+        fused = self.lattice.freed(self._texture(self.lattice, pictures, self.settings.sharpness))
         return self._held.joined(fused) if self._held else fused
 
-    def finish(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
+    def finish_pictures(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
         """Finished pictures (3, H, W) with the detail of the shared texture; their own shading stays in the low band."""
-        if not self._settings.finish:
+        if not self.settings.finish:
             return pictures
-        texture = self._texture(self.lattice, pictures, self._settings.sharpness)
+        texture = self._texture(self.lattice, pictures, self.settings.sharpness)
         out = []
         for n, picture in enumerate(pictures):
             mask = self.lattice.mask(n)
             shown = self.lattice.rendered(texture, n, picture)
             own, shared = (_low_band(image.float(), mask) for image in (picture, shown))
-            mixed = shown + self._settings.shading * (own - shared)
+            mixed = shown + self.settings.shading * (own - shared)
             edge = _feather(mask)
             out.append(picture * (1 - edge) + mixed * edge)
         return out

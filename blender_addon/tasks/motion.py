@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import bpy
 import numpy as np
 
-from ..shared import messages, motion_request
-from ..shared.motion import Motion, MotionError
-from ..shared.skeleton import HUMANML_FPS
-from .character.rig import Rig
-from .client import BackendClient
-from .motion import keeping
-from .motion.channels import channels
-from .motion.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, new_action, pose_motion
-from .motion.layouts import humanml_vectors
-from .motion.retarget import RigMotion
+from ...shared import messages, motion_request
+from ...shared.motion import Motion, MotionError
+from ...shared.skeleton import HUMANML_FPS
+from ...shared.task import TaskState
+from ..character.rig import Rig
+from ..client import BackendClient
+from ..motion import keeping
+from ..motion.channels import channels
+from ..motion.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, new_action, pose_motion
+from ..motion.layouts import humanml_vectors
+from ..motion.retarget import RigMotion
+from .task import Task
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Edit:
     keep: keeping.Keep
 
 
-class MotionMaking:
+class MotionTask(Task):
     """Asks the backend for motions and keys each as an Action of its own on the armature; the first variant is in use.
 
     Without an armature only ``vectors`` (N, F, 263) are there in the end.
@@ -50,63 +51,33 @@ class MotionMaking:
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
         """Sends the request; ``MotionError`` for one that cannot be made."""
+        super().__init__(client, "making motion", on_message)
         motion_request.frame_count(request)
-        self.request, self.stage, self.fraction = request, "making motion", 0.0
-        self.error, self.notices = "", ()
+        self.request = request
+        self.notices: tuple[str, ...] = ()
         self.actions: list[bpy.types.Action] = []
         self.vectors: np.ndarray | None = None
-        self.cancelled = False
         self._armature, self._start, self._fps = armature.name if armature else "", start, scene_fps
         self._options, self._edit = options, edit
-        self._client, self._on_message, self.ticket = client, on_message, uuid.uuid4().hex
         self._kept = None
         arrays = None
         if edit:
             self._kept = keeping.kept_of(edit.motion, edit.rig.joints, scene_fps, edit.keep)
             arrays = {"joints": self._kept.joints, "parts": self._kept.parts.astype(np.uint8)}
             motion_request.check_kept(request, arrays)
+        self._submitted = True
         client.send(messages.MakeMotion(ticket=self.ticket, request=request), arrays)
 
-    @property
-    def done(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.succeeded or self.cancelled or bool(self.error)
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the motions are there."""
-        return self.vectors is not None and (bool(self.actions) or not self._armature)
-
-    def cancel(self) -> None:
-        """Ask the backend to stop."""
-        if not self.done:
-            self.stage = "cancelling"
-            self._client.send(messages.Cancel(job=self.ticket))
-
-    def fail(self, sentence: str) -> None:
-        """End with an error."""
-        self.error = self.error or sentence
-
-    def take(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> bool:
-        """Handle a message if it is about this motion; says whether it was."""
-        if getattr(message, "job", "") != self.ticket or self.done:
-            return False
-        if self._on_message:
-            self._on_message(message)
-        if isinstance(message, messages.Progress):
-            self.fraction = message.step / max(message.steps, 1)
-        elif isinstance(message, messages.MotionMade):
-            self.vectors, self.notices = arrays["vectors"], message.notices
-            try:
-                if self._armature:
-                    self._key(arrays["vectors"])
-            except MotionError as error:
-                self.fail(str(error))
-        elif isinstance(message, messages.Cancelled):
-            self.cancelled = True
-        elif isinstance(message, messages.Failed):
-            self.fail(message.message)
-        return True
+    def _handle(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:
+        if not isinstance(message, messages.MotionMade):
+            super()._handle(message, arrays)
+            return
+        self.notices = message.notices
+        if self._armature:
+            self._key(arrays["vectors"])
+        self.vectors = arrays["vectors"]
+        self._hear(message)
+        self._end(TaskState.FINISHED)
 
     def _key(self, vectors: np.ndarray) -> None:
         armature = bpy.data.objects.get(self._armature)

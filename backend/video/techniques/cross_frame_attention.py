@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from .technique import Technique
 
 
 class FirstFrameAttention:
@@ -48,7 +50,7 @@ class FirstFrameAttention:
 
 
 @contextmanager
-def first_frame_attention(models: list[Any], groups: int) -> Iterator[None]:
+def first_frame_attention(models: Sequence[Any], groups: int) -> Iterator[None]:
     """Within the block, the self-attentions of these UNets and ControlNets look at the first frame."""
     before = [dict(model.attn_processors) for model in models]
     try:
@@ -60,3 +62,15 @@ def first_frame_attention(models: list[Any], groups: int) -> Iterator[None]:
     finally:
         for model, processors in zip(models, before, strict=True):
             model.set_attn_processor(processors)
+
+
+class CrossFrameAttention(Technique):
+    """Every frame's self-attention looks at the first frame."""
+
+    def reference_frames(self, step: int) -> tuple[int, ...]:
+        """The first frame."""
+        return (0,)
+
+    def attention(self, networks: Sequence[Any], groups: int) -> AbstractContextManager[None]:
+        """The processors that look at it."""
+        return first_frame_attention(networks, groups)

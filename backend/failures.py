@@ -1,0 +1,29 @@
+"""What went wrong, as a code for programs and a sentence for people."""
+
+from __future__ import annotations
+
+from ..shared import logs
+from ..shared.motion import MotionError
+from ..shared.shot import ShotError
+
+logger = logs.get_logger(__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, the process's own or the device's."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+
+
+def explain_failure(error: Exception) -> tuple[str, str]:
+    """(code, sentence) for an exception that ended a piece of work. What nobody foresaw goes to the log with its traceback."""
+    if isinstance(error, ShotError):
+        return error.code, str(error)
+    if isinstance(error, MotionError):
+        return "motion", str(error)
+    logger.exception("a piece of work failed", exc_info=error)
+    if is_out_of_memory(error):
+        return "memory", "There is not enough memory; use fewer frames or a smaller resolution."
+    if isinstance(error, OSError):
+        return "disk", f"A file or folder cannot be used: {error}."
+    first = str(error).strip().splitlines()
+    return "internal", f"It failed unexpectedly ({type(error).__name__}: {first[0] if first else 'no further words'})."

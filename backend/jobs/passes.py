@@ -1,0 +1,193 @@
+"""A job's passes on disk: frames come in any order while others are already read.
+
+``passes/`` is a folder of saved passes (``shared.passes_folder``). Beside every frame ``0001.exr`` lies ``0001.json``, a
+``StoredFrame``: its entry in the manifest and a digest, which tells whether a frame is still the same without reading it.
+The manifest ``passes.json`` is written when all frames are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, join_manifest
+from ...shared.overview import needs_overview, shrink_passes
+from ...shared.passes_folder import MANIFEST, OVERVIEW, frame_path, read_frame, save_frame, save_manifest, write_atomically
+from ...shared.shot import FramePasses, ShotError, ShotRequest
+
+#: how often those who wait for a frame look whether they should stop
+WAIT_SECONDS = 0.2
+
+
+class StoredFrame(msgspec.Struct, frozen=True):
+    """What lies beside a stored frame: its digest, and its entry in the manifest."""
+
+    digest: str
+    entry: FrameEntry
+
+
+def digest_frame(passes: FramePasses, entry: FrameEntry) -> str:
+    """Another text for other passes (1, H, W, ...) or another entry."""
+    digest = hashlib.blake2b(msgspec.json.encode(entry), digest_size=16)
+    for name, array in passes.arrays().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+class StoredPasses:
+    """The passes of one shot in a folder; a ``PassesSource`` that waits for frames which are still on their way.
+
+    One thread adds frames, others read them.
+    """
+
+    def __init__(self, folder: Path, request: ShotRequest, header: PassesHeader | None = None) -> None:
+        """``header`` None takes what the folder's own manifest says."""
+        self.folder, self._request = folder, request
+        self._header = header
+        self._changed = threading.Condition()
+        self._failure = ""
+        self._streaming = False
+        self._urgent: list[int] = []
+        self._should_stop: Callable[[], None] = lambda: None
+
+    # -- what the method asks -----------------------------------------------------------------------------------------
+
+    @property
+    def frame_count(self) -> int:
+        """The number of frames F."""
+        return len(self._request.frames)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frames."""
+        return self._request.height, self._request.width
+
+    def frame(self, index: int) -> FramePasses:
+        """The passes (1, H, W, ...) of a frame, as soon as they are there. Raises ``ShotError`` when they never will be."""
+        self._wait_for(index)
+        return self._read(self._path(index))
+
+    def overview(self, index: int) -> FramePasses:
+        """The small copy (1, h, w, ...) of a frame."""
+        path = self._path(index, overview=True)
+        if needs_overview(self._request) and path.exists():
+            return self._read(path)
+        return shrink_passes(self.frame(index))
+
+    def manifest(self, rows: Sequence[int]) -> PassesManifest:
+        """What describes the frames ``rows``."""
+        for row in rows:
+            self._wait_for(row)
+        request = self._request
+        frames = tuple(request.frames[n] for n in rows)
+        entries = [self._stored(n).entry for n in rows]
+        return join_manifest(request.width, request.height, request.fps, frames, self.header, entries)
+
+    # -- what is there ------------------------------------------------------------------------------------------------
+
+    @property
+    def header(self) -> PassesHeader:
+        """What is known of the passes as a whole."""
+        if self._header is None:
+            path = self.folder / HEADER
+            self._header = msgspec.json.decode(path.read_bytes(), type=PassesHeader) if path.exists() else PassesHeader()
+        return self._header
+
+    def _path(self, index: int, *, overview: bool = False) -> Path:
+        return frame_path(self.folder / OVERVIEW if overview else self.folder, self._request.frames[index])
+
+    def _stored(self, index: int, *, overview: bool = False) -> StoredFrame:
+        path = self._path(index, overview=overview).with_suffix(".json")
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=StoredFrame)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ShotError("passes", f"{path} cannot be read ({error}); render the passes again.") from error
+
+    def has(self, index: int, *, overview: bool = False) -> bool:
+        """Whether a frame is stored: the file beside it is written last."""
+        return self._path(index, overview=overview).with_suffix(".json").exists()
+
+    def digest(self, index: int, *, overview: bool = False) -> str:
+        """The digest of a stored frame."""
+        return self._stored(index, overview=overview).digest
+
+    def _read(self, path: Path) -> FramePasses:
+        try:
+            return read_frame(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ShotError("passes", f"{path} cannot be read ({error}); render the passes again.") from error
+
+    # -- what comes in ------------------------------------------------------------------------------------------------
+
+    def begin(self, header: PassesHeader) -> None:
+        """Frames will be added, by this process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / HEADER, msgspec.json.encode(header))
+        with self._changed:
+            self._header, self._streaming = header, True
+
+    def add(self, index: int, passes: FramePasses, entry: FrameEntry, *, overview: bool = False) -> str:
+        """Store a frame (1, H, W, ...) unless it is there already; its digest."""
+        digest = digest_frame(passes, entry)
+        if not (self.has(index, overview=overview) and self.digest(index, overview=overview) == digest):
+            folder = self.folder / OVERVIEW if overview else self.folder
+            save_frame(folder, self._request.frames[index], passes, self.header)
+            beside = self._path(index, overview=overview).with_suffix(".json")
+            write_atomically(beside, msgspec.json.encode(StoredFrame(digest, entry)))
+        with self._changed:
+            self._changed.notify_all()
+        return digest
+
+    def complete(self) -> None:
+        """All frames are there: write the manifest."""
+        save_manifest(self.folder, self.manifest(range(self.frame_count)))
+        with self._changed:
+            self._streaming = False
+            self._changed.notify_all()
+
+    def fail(self, sentence: str) -> None:
+        """No more frames will come; those who wait are told why."""
+        with self._changed:
+            self._streaming, self._failure = False, sentence
+            self._changed.notify_all()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all frames are there."""
+        return (self.folder / MANIFEST).exists()
+
+    def take_urgent(self) -> list[int]:
+        """The frames that somebody waits for, the longest first."""
+        with self._changed:
+            return list(self._urgent)
+
+    def interrupt_with(self, check: Callable[[], None]) -> None:
+        """``check`` is called while a frame is waited for; what it raises ends the waiting."""
+        self._should_stop = check
+
+    def _wait_for(self, index: int) -> None:
+        if self.has(index):
+            return
+        with self._changed:
+            self._urgent.append(index)
+        try:
+            while not self.has(index):
+                self._should_stop()
+                with self._changed:
+                    if not self._streaming and not self.has(index):
+                        frame = self._request.frames[index]
+                        raise ShotError("passes", self._failure or f"The passes of frame {frame} are missing; render them again.")
+                    self._changed.wait(WAIT_SECONDS)
+        finally:
+            with self._changed:
+                self._urgent.remove(index)
+
+
+#: the header, beside the frames while the manifest is not there yet
+HEADER = "header.json"

@@ -1,0 +1,34 @@
+"""A motion from words."""
+
+from __future__ import annotations
+
+from ...shared.messages import MotionMade
+from ...shared.motion_request import Kept, MotionRequest
+from ...shared.task import TaskState
+from ..video.watch import Interrupted
+from .outbox import Outbox
+from .task import Task
+from .worker import Worker
+
+
+class MotionTask(Task):
+    """Makes the motions of one request."""
+
+    def __init__(self, ticket: str, client: bytes, outbox: Outbox, request: MotionRequest, kept: Kept | None) -> None:
+        super().__init__(ticket, client, outbox)
+        self._request, self._kept = request, kept
+
+    def start(self, worker: Worker) -> None:
+        """Wait for the worker."""
+        worker.submit(self)
+
+    def run(self, worker: Worker) -> None:
+        """Make them and send them."""
+
+        def step_done(step: int, of: int) -> None:
+            if self._stop.is_set():
+                raise Interrupted
+            self.tell("making motion", step, of)
+
+        made = worker.motions.make(self._request, self._kept, step_done)
+        self.end(TaskState.FINISHED, MotionMade(ticket=self.ticket, notices=made.notices), {"vectors": made.vectors})

@@ -1,0 +1,196 @@
+"""A shot: its passes come in, its frames go out, and in between the worker makes them, all three at the same time.
+
+The task's own thread does everything that touches the disk for it. Neither side ever holds more than a few frames: passes are
+asked for a few at a time, and frames wait on the disk until the client has taken those before.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...shared import logs
+from ...shared.compositing import cut_out
+from ...shared.manifest import PassesHeader
+from ...shared.messages import Accepted, Cancelled, Finished, FrameResult, PassesWanted, SendPasses
+from ...shared.overview import overview_size
+from ...shared.shot import ShotError, ShotRequest, check_arrays
+from ...shared.task import TaskState
+from ..jobs.runner import RunCallbacks, run
+from ..jobs.store import Job, JobStore, PassesIntake
+from ..pictures import encode_png
+from .outbox import Outbox
+from .task import Task
+from .worker import Worker
+
+logger = logs.get_logger(__name__)
+
+#: passes that are asked for before those asked for earlier have come
+PASSES_AHEAD = 2
+#: frames that are sent before the client has taken those sent earlier
+FRAMES_AHEAD = 4
+#: more messages than a client that obeys could send; a task with so many waiting is refused
+MOST_WAITING = 4 * PASSES_AHEAD + FRAMES_AHEAD
+#: how often the task's thread looks whether it should end
+LOOK_SECONDS = 0.25
+GONE = "The passes stopped coming; generate the shot again."
+
+
+class ShotTask(Task):
+    """Takes one shot from its passes to its frames."""
+
+    def __init__(
+        self,
+        ticket: str,
+        client: bytes,
+        outbox: Outbox,
+        request: ShotRequest,
+        header: PassesHeader,
+        store: JobStore,
+        *,
+        transparent: bool = False,
+    ) -> None:
+        """``transparent`` cuts the characters out of the frames that are sent."""
+        super().__init__(ticket, client, outbox)
+        self._request, self._header, self._store, self._transparent = request, header, store, transparent
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._intake: PassesIntake | None = None
+        self._job: Job | None = None
+        self._asked = 0
+        self._due: deque[int] = deque()
+        self._credit = FRAMES_AHEAD
+        self._report: dict[str, Any] | None = None
+        self._working = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether its thread has ended."""
+        return self.state.ended and (self._thread is None or not self._thread.is_alive())
+
+    @property
+    def awaits_passes(self) -> bool:
+        """Whether it cannot go on without its client."""
+        return not self.state.ended and (self._intake is None or not self._intake.complete)
+
+    # -- called by the socket's thread --------------------------------------------------------------------------------
+
+    def start(self, worker: Worker) -> None:
+        """Begin the task's own thread."""
+        self._thread = threading.Thread(target=self._live, args=(worker,), name=f"shot {self.ticket[:8]}", daemon=True)
+        self._thread.start()
+
+    def receive_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
+        """Passes have come in."""
+        if self._inbox.qsize() > MOST_WAITING:
+            self.fail(ShotError("passes", "More passes were sent than were asked for; generate the shot again."))
+            return
+        self._inbox.put(lambda: self._add_passes(message, arrays))
+
+    def receive_taken(self) -> None:
+        """The client has stored a frame."""
+        if self._inbox.qsize() <= MOST_WAITING:
+            self._inbox.put(self._add_credit)
+
+    def lose_client(self) -> None:
+        """Without its client a shot whose passes are not complete cannot go on; another is made to its end."""
+        if self.awaits_passes:
+            self.cancel()
+        super().lose_client()
+
+    # -- the task's own thread ----------------------------------------------------------------------------------------
+
+    def _live(self, worker: Worker) -> None:
+        try:
+            self._machine.advance(TaskState.PREPARING)
+            self._intake = self._store.receive(self._request, self._header)
+            self._ask()
+            while not self.state.ended:
+                try:
+                    self._inbox.get(timeout=LOOK_SECONDS)()
+                except queue.Empty:
+                    pass
+                self._ask()
+                if self._job is None and self._intake.job is not None:
+                    self._begin(self._intake.job, worker)
+                self._deliver()
+                if self.state is TaskState.CANCELLING and not self._working:
+                    self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
+        except Exception as error:
+            self.fail(error)
+        finally:
+            if self._intake is not None and not self._intake.complete:
+                self._intake.fail(GONE)
+
+    def _ask(self) -> None:
+        """Ask for passes, as long as not too many are on their way."""
+        assert self._intake is not None
+        while self._asked < PASSES_AHEAD and (wanted := self._intake.next_wanted()) is not None:
+            index, overview = wanted
+            self._asked += 1
+            self.send(PassesWanted(ticket=self.ticket, index=index, overview=overview))
+
+    def _add_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
+        assert self._intake is not None
+        request = self._request
+        size = overview_size(request.width, request.height) if message.overview else (request.width, request.height)
+        self._intake.add(message.index, check_arrays(arrays, 1, *size), message.entry, overview=message.overview)
+        self._asked -= 1
+
+    def _begin(self, job: Job, worker: Worker) -> None:
+        """The job is known: go on with it, or answer from the disk where it is finished already."""
+        self._job = job
+        self.send(Accepted(ticket=self.ticket, job=job.name))
+        report = job.report()
+        if report is not None and len(job.finished_frames()) == len(job.request.frames):
+            self._due.extend(range(len(job.request.frames)))
+            self._report = report
+            return
+        self._working = True
+        worker.submit(self)
+
+    def _add_credit(self) -> None:
+        self._credit += 1
+
+    def _deliver(self) -> None:
+        """Send the frames that are due, and the end when all are sent."""
+        while self._due and (self._credit > 0 or self._lost):
+            index = self._due.popleft()
+            self._credit -= 1
+            if not self._lost:
+                self._send_frame(index)
+        if self._report is not None and not self._due and self._job is not None:
+            textures = {name: np.frombuffer(data, np.uint8) for name, data in self._job.textures().items()}
+            self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report=self._report), textures)
+
+    def _send_frame(self, index: int) -> None:
+        assert self._job is not None
+        if self._transparent:
+            data = encode_png(cut_out(self._job.read_frame(index), self._job.passes().frame(index).mask[0]))
+        else:
+            data = self._job.read_png(index)
+        message = FrameResult(ticket=self.ticket, index=index, frame=self._request.frames[index])
+        self.send(message, {"png": np.frombuffer(data, np.uint8)})
+
+    # -- the worker's thread ------------------------------------------------------------------------------------------
+
+    def run(self, worker: Worker) -> None:
+        """Make the frames."""
+        assert self._job is not None
+        callbacks = RunCallbacks(self.tell, self._frame_stored, self._stop.is_set)
+        try:
+            report = run(self._job, worker.models, callbacks)
+        finally:
+            self._working = False
+        self._inbox.put(lambda: self._finish(report))
+
+    def _frame_stored(self, index: int) -> None:
+        self._inbox.put(lambda: self._due.append(index))
+
+    def _finish(self, report: dict[str, Any]) -> None:
+        self._report = report

@@ -1,0 +1,103 @@
+"""What a shot and a motion have in common: a ticket, a client, a state, and how they end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...shared.messages import Cancelled, Failed, Message, Progress
+from ...shared.task import StateMachine, TaskState
+from ..failures import explain_failure
+from .outbox import Outbox
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+
+class Task:
+    """A piece of work for one client."""
+
+    def __init__(self, ticket: str, client: bytes, outbox: Outbox) -> None:
+        self.ticket, self._client, self._outbox = ticket, client, outbox
+        self._machine = StateMachine(TaskState.QUEUED)
+        self._stop = threading.Event()
+        self._lost = False
+        self._progress = Progress(ticket=ticket, state=TaskState.QUEUED, stage="waiting", step=0, steps=1)
+
+    @property
+    def state(self) -> TaskState:
+        """Where it stands."""
+        return self._machine.state
+
+    @property
+    def client(self) -> bytes:
+        """Whose it is."""
+        return self._client
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of it is left to do, so that it may be forgotten."""
+        return self.state.ended
+
+    def send(self, message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+        """Tell the client, if it is still there."""
+        if not self._lost:
+            self._outbox.put(self._client, message, arrays)
+
+    def tell(self, stage: str, step: int, steps: int) -> None:
+        """Tell the client where the work stands."""
+        self._progress = Progress(ticket=self.ticket, state=self.state, stage=stage, step=step, steps=steps)
+        self.send(self._progress)
+
+    def ping(self) -> None:
+        """Say again where the work stands: sending shows whether the client is still there."""
+        self.send(self._progress)
+
+    def start(self, worker: Worker) -> None:
+        """Begin to live; does not block."""
+        raise NotImplementedError
+
+    def run(self, worker: Worker) -> None:
+        """Do the work, on the worker's thread, and end. Whatever it raises fails the task."""
+        raise NotImplementedError
+
+    def try_to_run(self, worker: Worker) -> None:
+        """Run, unless it has ended already; never raises."""
+        if not self._machine.advance(TaskState.RUNNING):
+            return
+        try:
+            self.run(worker)
+        except Exception as error:
+            self.fail(error)
+
+    def cancel(self) -> None:
+        """Stop, whatever the state; does not block. Work that is running stops after its current step."""
+        self._stop.set()
+        if self.state is TaskState.RUNNING:
+            self._machine.advance(TaskState.CANCELLING)
+        elif self.state is not TaskState.CANCELLING:
+            self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
+
+    def lose_client(self) -> None:
+        """The client is gone; work whose input is complete goes on, so that its result is there when it is asked for again."""
+        self._lost = True
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, or as cancelled when that is why."""
+        # imported late: torch comes with it, and only work that has begun can be interrupted
+        from ..video.watch import Interrupted
+
+        if isinstance(error, Interrupted):
+            self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
+            return
+        code, sentence = explain_failure(error)
+        self.end(TaskState.FAILED, Failed(ticket=self.ticket, code=code, message=sentence))
+
+    def end(self, state: TaskState, message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+        """End once and for all; of two ends only the first one counts, and only it is told."""
+        if self._machine.advance(state):
+            self._stop.set()
+            self.send(message, arrays)

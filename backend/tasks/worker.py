@@ -1,0 +1,55 @@
+"""The one thread that uses the device: it runs tasks one after the other, in the order in which they are ready."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..jobs.motions import MotionCache
+from ..jobs.runner import ModelCache
+
+if TYPE_CHECKING:
+    from .task import Task
+
+
+class Worker:
+    """``models`` and ``motions`` keep what was loaded last."""
+
+    def __init__(self, models: ModelCache | None = None) -> None:
+        self.models, self.motions = models or ModelCache(), MotionCache()
+        self._waiting: deque[Task] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def submit(self, task: Task) -> None:
+        """Run a task when its turn comes."""
+        with self._changed:
+            ahead = len(self._waiting)
+            self._waiting.append(task)
+            self._changed.notify()
+        if ahead:
+            task.tell(f"waiting for {ahead} before it", 0, 1)
+
+    def stop(self, seconds: float) -> None:
+        """Finish with the running task, which must have been cancelled, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=seconds)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._stopping:
+                    self._changed.wait()
+                if self._stopping:
+                    return
+                task = self._waiting.popleft()
+            task.try_to_run(self)

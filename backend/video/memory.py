@@ -1,0 +1,55 @@
+"""How many frames go through the networks at a time: fewer when memory turns out to be short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from ...shared.shot import ShotError
+from .watch import Watch
+
+#: frames denoised together, at most; memory grows with it, results do not depend on it
+CHUNK = 8
+
+
+@dataclass
+class Room:
+    """How many frames memory has room for; shrinks when it is short."""
+
+    chunk: int = field(default_factory=lambda: CHUNK)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short."""
+    text = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "alloc" in text
+
+
+def run_in_batches(work: Callable[[list[int]], None], frames: Sequence[int], room: Room, watch: Watch) -> None:
+    """Do ``work`` for all frames in order, as many at a time as there is room for, and half as many once memory was short.
+
+    Raises ``ShotError`` when a single frame is too much.
+    """
+    start = 0
+    while start < len(frames):
+        watch.check()
+        batch = list(frames[start : start + room.chunk])
+        try:
+            work(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if room.chunk == 1:
+                raise ShotError(
+                    "memory",
+                    "There is not enough memory for one frame; use a smaller size, or switch the "
+                    "pixel guidance's gradient to 'decoder' or off.",
+                ) from error
+            room.chunk = max(1, room.chunk // 2)
+            watch.notices.append(f"Memory was short: {room.chunk} frames are denoised together.")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        start += len(batch)

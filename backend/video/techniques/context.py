@@ -1,0 +1,124 @@
+"""What a technique may know of the clip that it works on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from ....shared.shot import FramePasses, Method, ShotRequest
+from ..correspondence import Matches, hungarian_matches, surface_frames, surface_matches
+from ..lattice import SurfaceTexture, cell_side
+from ..memory import Room
+from ..selection import joined
+from ..watch import Watch
+
+if TYPE_CHECKING:
+    from ...models.loading import ImageModel
+
+
+@dataclass(frozen=True)
+class ClipContext:
+    """A clip: frames of a shot that go through the denoising steps together.
+
+    ``request`` and ``own_passes`` are of the clip's own N frames, whose numbers in the shot are ``rows``. ``given_passes`` are
+    those of frames in front of them that are there already. ``texture`` is what is known of the surface before the clip is made.
+
+    Frames that are ``joint`` settle together how the shot looks. The others are made in clips of any size, at any time: each must
+    depend on no other but the given ones.
+    """
+
+    model: ImageModel
+    request: ShotRequest
+    own_passes: FramePasses
+    rows: tuple[int, ...]
+    given_passes: FramePasses | None = None
+    texture: SurfaceTexture | None = None
+    joint: bool = True
+    #: the caller chose the first noise, instead of a seed
+    noise_given: bool = False
+    #: progress, notices for the user, and ``check()``, which raises ``Interrupted`` when the user wants to stop
+    watch: Watch = field(default_factory=Watch)
+    room: Room = field(default_factory=Room)
+    #: the side in metres of the shot's noise cells; None takes the clip's own
+    shot_cell_side: Callable[[], float] | None = None
+    _matches: dict[tuple[tuple[int, int], str], Matches] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def method(self) -> Method:
+        """The settings of all techniques."""
+        return self.request.resolved_method()
+
+    @property
+    def given(self) -> int:
+        """How many frames stand in front of the clip's own."""
+        return 0 if self.given_passes is None else self.given_passes.frame_count
+
+    @cached_property
+    def passes(self) -> FramePasses:
+        """The passes of all F frames, the given ones first."""
+        return self.own_passes if self.given_passes is None else joined(self.given_passes, self.own_passes)
+
+    @property
+    def steps(self) -> int:
+        """The number of denoising steps."""
+        return self.request.sampling.steps
+
+    def steps_between(self, start: float, until: float) -> range:
+        """The steps between two shares of the schedule, the last one excluded."""
+        return range(round(start * self.steps), round(until * self.steps))
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(h, w) of the latents."""
+        return latent_size(self.model, self.request)
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents are."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of latents."""
+        return self.model.dtype
+
+    @property
+    def batch_size(self) -> int:
+        """How many frames memory has room for at the moment."""
+        return self.room.chunk
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, C, h, w) clean latents -> (n, 3, H, W) pictures around [-1, 1]; differentiable."""
+        return self.model.decode(latents)
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, 3, H, W) pictures in [-1, 1] -> (n, C, h, w) clean latents."""
+        return self.model.encode(pictures)
+
+    def matches(self, size: tuple[int, int], reference: str) -> Matches:
+        """Which pixels of all F frames and their references show the same surface point, at ``size`` (h, w).
+
+        ``reference`` is ``prev``, ``first`` or ``prev_new``. Found once a clip, however many techniques ask.
+        """
+        if (size, reference) not in self._matches:
+            self.watch.check()
+            started = time.perf_counter()
+            self.watch.progress("matching", 0, 1)
+            match = surface_matches if self.method.matching == "surface" else hungarian_matches
+            self._matches[size, reference] = match(self.passes, *size, reference)
+            self.watch.timed("matching", started)
+        return self._matches[size, reference]
+
+    def cell_side(self) -> float:
+        """The side in metres of cells about as large as a pixel, the same for every clip of the shot."""
+        return self.shot_cell_side() if self.shot_cell_side else cell_side(surface_frames(self.own_passes))
+
+
+def latent_size(model: ImageModel, request: ShotRequest) -> tuple[int, int]:
+    """(h, w) of a request's latents."""
+    return request.height // model.latent_factor, request.width // model.latent_factor

@@ -1,0 +1,92 @@
+"""What Blender's side knows when something fails, as one text."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+import bpy
+
+from ..shared import diagnostics
+from ..shared.redaction import PROMPT_NAMES, find_private
+from ..shared.version import PROTOCOL, VERSION
+from . import preferences
+from .connection import connection
+
+
+def _describe_graphics() -> str:
+    """The GPU that draws the window; background Blender has none."""
+    try:
+        import gpu
+
+        return " ".join((gpu.platform.vendor_get(), gpu.platform.renderer_get(), gpu.platform.version_get()))
+    except (ImportError, SystemError, RuntimeError) as error:
+        return f"not known ({error})"
+
+
+def _blender_section() -> diagnostics.Section:
+    app = bpy.app
+    build = app.build_hash.decode("utf-8", "replace")
+    return diagnostics.Section(
+        "LatentMan in Blender",
+        (
+            ("latentman", f"{VERSION}, protocol {PROTOCOL}"),
+            ("Blender", f"{app.version_string}, build {build}{', in the background' if app.background else ''}"),
+            ("Python", platform.python_version()),
+            ("graphics", _describe_graphics()),
+            *diagnostics.machine_rows(),
+            *diagnostics.folder_rows(),
+        ),
+    )
+
+
+def _backend_section(context: bpy.types.Context) -> diagnostics.Section:
+    process = connection.process
+    started = "not started by this Blender"
+    if process is not None:
+        started = f"process {process.pid}, {'alive' if process.running else 'ended'}, output in {process.log}"
+    found = preferences.of(context)
+    chosen = tuple((name, str(getattr(found, name))) for name in found.__annotations__) if found else ()
+    return diagnostics.Section(
+        "Backend",
+        (
+            ("state", connection.status),
+            ("process", started),
+            ("last error", connection.error or "none"),
+            ("Python", preferences.backend_python(context) or "none is known"),
+            ("address", preferences.endpoint(context)),
+            *((f"preference {name}", value) for name, value in chosen),
+        ),
+    )
+
+
+def _texts(owner: bpy.types.bpy_struct) -> Iterator[str]:
+    """What a person wrote in a group of settings, and in the groups within it."""
+    for declared in owner.bl_rna.properties:
+        value = getattr(owner, declared.identifier, None)
+        if declared.type == "STRING" and declared.identifier in PROMPT_NAMES:
+            yield value
+        elif declared.type == "POINTER" and isinstance(value, bpy.types.PropertyGroup):
+            yield from _texts(value)
+        elif declared.type == "COLLECTION" and declared.identifier != "rna_type":
+            for one in value or ():
+                if isinstance(one, bpy.types.PropertyGroup):
+                    yield from _texts(one)
+
+
+def _prompts() -> tuple[str, ...]:
+    """Every prompt in the file."""
+    scenes = [scene.latentman for scene in bpy.data.scenes if hasattr(scene, "latentman")]
+    worn = [getattr(one, "latentman_look_prompt", "") for one in bpy.data.objects]
+    return tuple(filter(None, [*(text for settings in scenes for text in _texts(settings)), *worn]))
+
+
+def write_diagnostics(context: bpy.types.Context) -> str:
+    """The text for a bug report, without prompts, the home folder's and the user's name."""
+    sections = [
+        _blender_section(),
+        _backend_section(context),
+        diagnostics.environment_section(),
+        *diagnostics.log_sections(),
+    ]
+    return diagnostics.compose(sections, find_private(_prompts()))

@@ -1,0 +1,283 @@
+"""The life of a task: over a real socket, in every state, with clients that vanish and messages that make no sense."""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from PIL import Image  # noqa: E402
+
+from latentman.backend.tasks.shot import FRAMES_AHEAD, PASSES_AHEAD  # noqa: E402
+from latentman.shared import messages  # noqa: E402
+from latentman.shared.messages import (  # noqa: E402
+    Accepted,
+    Cancel,
+    Cancelled,
+    Failed,
+    Finished,
+    FrameResult,
+    Hello,
+    PassesWanted,
+    Progress,
+    SubmitShot,
+    Welcome,
+)
+from latentman.shared.motion_request import MotionRequest  # noqa: E402
+from latentman.shared.overview import needs_overview, overview_size  # noqa: E402
+from latentman.shared.task import StateMachine, TaskState  # noqa: E402
+from tests import samples  # noqa: E402
+from tests.backend.tiny import write_sd  # noqa: E402
+from tests.backend.wire import RunningServer  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A tiny random Stable Diffusion's folder."""
+    root = tmp_path_factory.mktemp("tiny")
+    write_sd(root)
+    return str(root / "whole")
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A running server."""
+    running = RunningServer(tmp_path / "jobs")
+    yield running
+    running.close()
+
+
+def _running(message):
+    return isinstance(message, Progress) and message.stage == "denoising"
+
+
+def _wait_until_denoising(client, ticket):
+    while not _running(client.wait_for(Progress, ticket)[0]):
+        pass
+
+
+def test_a_state_only_moves_forward():
+    machine = StateMachine(TaskState.QUEUED)
+    assert machine.advance(TaskState.PREPARING) and machine.advance(TaskState.RUNNING)
+    assert not machine.advance(TaskState.PREPARING) and machine.state is TaskState.RUNNING
+    assert machine.advance(TaskState.CANCELLING) and not machine.advance(TaskState.RUNNING)
+    assert machine.advance(TaskState.CANCELLED) and not machine.advance(TaskState.FINISHED)
+    assert [state for state in TaskState if state.ended] == [TaskState.CANCELLED, TaskState.FAILED, TaskState.FINISHED]
+
+
+def test_a_shot_over_the_wire_and_once_more_from_disk(server, tiny):
+    client, passes = server.connect(), samples.passes(6)
+    request = samples.request(6, model=tiny, preset="per_frame", steps=1)
+    finished, _ = client.run_shot("a", request, passes, Finished)
+    job = finished.report["job"]
+    assert sorted(client.frames("a")) == list(range(6)) and finished.report["frames"] == {"made": 6, "kept": 0}
+    again = server.connect()
+    finished, textures = again.run_shot("b", request, passes, Finished)
+    assert again.frames("b") == list(range(6)) and finished.report["job"] == job
+    assert not [m for m, _ in again.heard if _running(m)], "nothing is made twice"
+    for (m, ours), (n, theirs) in zip(
+        sorted((m.index, a["png"].tobytes()) for m, a in client.heard if isinstance(m, FrameResult)),
+        sorted((m.index, a["png"].tobytes()) for m, a in again.heard if isinstance(m, FrameResult)),
+        strict=True,
+    ):
+        assert m == n and ours == theirs
+    assert all(Image.open(io.BytesIO(data.tobytes())).mode == "RGBA" for data in textures.values()) and textures
+
+
+def test_characters_are_cut_out_on_request(server, tiny):
+    client, passes = server.connect(), samples.passes(1)
+    client.run_shot("a", samples.request(1, model=tiny, preset="per_frame", steps=1), passes, Finished, cut_out=True)
+    (data,) = (arrays["png"] for message, arrays in client.heard if isinstance(message, FrameResult))
+    alpha = np.asarray(Image.open(io.BytesIO(data.tobytes())))[..., 3]
+    assert (alpha[passes.mask[0] == 0] < 255).all() and alpha[passes.mask[0] > 0].mean() > 200
+
+
+def test_cancel_by_ticket_in_every_state(server, tiny):
+    passes = samples.passes(3)
+    client = server.connect()
+    request = samples.request(3, model=tiny, preset="cross_frame", steps=900)
+    # while it prepares, before anything was accepted
+    client.send(SubmitShot(ticket="early", request=request))
+    client.wait_for(PassesWanted, "early")
+    client.send(Cancel(ticket="early"))
+    client.wait_for(Cancelled, "early", 10)
+    # in one breath with its submission
+    client.send(SubmitShot(ticket="at once", request=request))
+    client.send(Cancel(ticket="at once"))
+    client.wait_for(Cancelled, "at once", 10)
+    # while it runs; and one that is queued behind it is answered at once
+    client.run_shot("running", request, passes, Accepted)
+    _wait_until_denoising(client, "running")
+    queued = msgspec.structs.replace(request, preset="per_frame")
+    client.run_shot("queued", queued, passes, Accepted)
+    client.send(Cancel(ticket="queued"))
+    client.wait_for(Cancelled, "queued", 10)
+    client.send(Cancel(ticket="running"))
+    client.wait_for(Cancelled, "running", 30)
+    # after its end, or never heard of
+    client.send(Cancel(ticket="running"))
+    client.wait_for(Cancelled, "running", 10)
+    client.send(Cancel(ticket="nobody"))
+    client.wait_for(Cancelled, "nobody", 10)
+    assert not [m for m, _ in client.heard if isinstance(m, (Failed, Finished))]
+
+
+def test_who_asked_for_a_job_that_someone_else_cancels_still_gets_it(server, tiny):
+    passes = samples.passes(3)
+    first, second = server.connect(), server.connect()
+    request = samples.request(3, model=tiny, preset="cross_frame", steps=40)
+    accepted, _ = first.run_shot("first", request, passes, Accepted)
+    _wait_until_denoising(first, "first")
+    same, _ = second.run_shot("second", request, passes, Accepted)
+    assert same.job == accepted.job
+    # a ticket is its owner's
+    second.send(Cancel(ticket="first"))
+    second.wait_for(Cancelled, "first", 10)
+    first.send(Cancel(ticket="first"))
+    first.wait_for(Cancelled, "first", 30)
+    finished, _ = second.go_on("second", passes, Finished)
+    assert sorted(second.frames("second")) == [0, 1, 2] and finished.report["job"] == accepted.job
+    # and a submit while a cancel is being obeyed does not join the dying task
+    first.run_shot("again", msgspec.structs.replace(request, preset="per_frame"), passes, Accepted)
+    _wait_until_denoising(first, "again")
+    first.send(Cancel(ticket="again"))
+    first.run_shot("once more", msgspec.structs.replace(request, preset="per_frame"), passes, Finished)
+    assert sorted(first.frames("once more")) == [0, 1, 2]
+
+
+def test_the_socket_answers_while_a_task_reads_the_disk(server):
+    """The model's name stands for a folder of very many files, each of which is looked at."""
+    client = server.connect()
+    client.send(SubmitShot(ticket="slow", request=samples.request(model="/usr|x/y")))
+    client.send(Hello())
+    while True:
+        message, _ = client.receive()
+        assert not isinstance(message, Failed), "the answer was kept waiting"
+        if isinstance(message, Welcome):
+            break
+    client.send(Cancel(ticket="slow"))
+    client.wait_for(Cancelled, "slow", 10)
+
+
+def test_neither_passes_nor_frames_pile_up(server, tiny):
+    client, passes = server.connect(), samples.passes(12)
+    request = samples.request(12, model=tiny, preset="per_frame", steps=1)
+    client.send(SubmitShot(ticket="a", request=request))
+    asked = [client.wait_for(PassesWanted, "a")[0] for _ in range(PASSES_AHEAD)]
+    assert client.hears_nothing(), "no more than a few are asked for"
+    for wanted in asked:
+        client.send_passes(wanted, passes)
+    while not [m for m, _ in client.heard if isinstance(m, Accepted)]:
+        message, _ = client.wait_for((PassesWanted, Accepted), "a")
+        if isinstance(message, PassesWanted):
+            client.send_passes(message, passes)
+    for _ in range(FRAMES_AHEAD):
+        client.wait_for(FrameResult, "a")
+    while not client.hears_nothing(1.5):
+        raise AssertionError("frames were sent that nobody had room for")
+    for _ in range(FRAMES_AHEAD):
+        client.send(messages.FrameTaken(ticket="a"))
+    client.go_on("a", passes, Finished)
+    assert sorted(client.frames("a")) == list(range(12))
+
+
+def test_the_first_frames_are_made_while_later_passes_are_still_rendered(server, tiny):
+    """The passes of the last frame are not sent before the first frames have come back."""
+    size, count = 272, 12
+    passes = samples.passes(count, size, 2)
+    request = samples.request(count, size, model=tiny, preset="surface", steps=2)
+    assert needs_overview(request) and overview_size(size, size) == (256, 256)
+    client = server.connect()
+    client.send(SubmitShot(ticket="a", request=request))
+    held, early = [], 0
+    while early < 2:
+        message, _ = client.wait_for((PassesWanted, FrameResult), "a")
+        if isinstance(message, FrameResult):
+            early += 1
+            client.send(messages.FrameTaken(ticket="a"))
+        elif not message.overview and message.index == count - 1:
+            held.append(message)
+        else:
+            client.send_passes(message, passes)
+    assert held and count - 1 not in client.frames("a")
+    client.send_passes(held[0], passes)
+    finished, _ = client.go_on("a", passes, Finished)
+    assert sorted(client.frames("a")) == list(range(count)) and finished.report["frames"]["made"] == count
+    # an identical one is told by its passes, and answered from disk
+    again = server.connect()
+    repeated, _ = again.run_shot("b", request, passes, Finished)
+    assert repeated.report["job"] == finished.report["job"] and not [m for m, _ in again.heard if _running(m)]
+    # one that differs only where the overview does not look is another job
+    changed = samples.passes(count, size, 2)
+    changed.uv[count - 1, 1, 1] += 0.25
+    other = server.connect()
+    different, _ = other.run_shot("c", request, changed, Finished)
+    assert different.report["job"] != finished.report["job"]
+
+
+def test_a_client_that_vanishes_does_not_hold_up_others(server, tiny):
+    size, count = 272, 10
+    passes = samples.passes(count, size, 2)
+    request = samples.request(count, size, model=tiny, preset="surface", steps=2)
+    gone = server.connect()
+    # the worker waits for passes that never come
+    gone.run_shot("gone", request, passes, Accepted, withhold=range(count))
+    gone.close()
+    server._clients.remove(gone)
+    client = server.connect()
+    finished, _ = client.run_shot("here", samples.request(2, model=tiny, preset="per_frame", steps=1), samples.passes(2), Finished)
+    assert finished.report["frames"]["made"] == 2
+    # the job that was begun is no trap for the next one who asks for it
+    client.run_shot("again", request, passes, Finished)
+    assert sorted(client.frames("again")) == list(range(count))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b""],
+        [b"", b"", b""],
+        [b"\x00" * 40],
+        [messages.encode(Hello())[0][:-3]],
+        [messages.encode(Hello())[0], b"more"],
+        [msgspec.msgpack.encode({"protocol": 99})],
+        [msgspec.msgpack.encode({"protocol": messages.PROTOCOL, "body": {"type": "Cancel"}})],
+        [msgspec.msgpack.encode({"protocol": messages.PROTOCOL, "body": {"type": "SendPasses", "ticket": 5}})],
+    ],
+)
+def test_a_message_that_makes_no_sense_is_answered_and_the_server_goes_on(server, parts):
+    client = server.connect()
+    client.send_raw(parts)
+    answer, _ = client.wait_for(Failed, seconds=20)
+    assert answer.message.endswith(".") and answer.code in ("malformed", "protocol")
+    client.send(Hello())
+    client.wait_for(Welcome, seconds=20)
+    assert server.alive
+
+
+def test_a_ticket_is_used_once(server, tiny):
+    client = server.connect()
+    request = samples.request(2, model=tiny, steps=1)
+    client.send(SubmitShot(ticket="a", request=request))
+    client.wait_for(PassesWanted, "a")
+    client.send(SubmitShot(ticket="a", request=request))
+    assert client.wait_for(Failed, "a")[0].code == "ticket"
+    client.send(messages.MakeMotion(ticket="a", request=MotionRequest("a person walks")))
+    assert client.wait_for(Failed, "a")[0].code == "ticket"
+
+
+def test_motions_are_made_and_cancelled_by_ticket(server):
+    client = server.connect()
+    client.send(messages.MakeMotion(ticket="m", request=MotionRequest("a person waves", 2.0, steps=4)))
+    _, arrays = client.wait_for(messages.MotionMade, "m")
+    assert arrays["vectors"].shape == (1, 40, 263)
+    client.send(messages.MakeMotion(ticket="long", request=MotionRequest("a person waves", 9.0, variants=16)))
+    client.wait_for(Progress, "long")
+    client.send(Cancel(ticket="long"))
+    client.wait_for(Cancelled, "long", 30)
+    client.send(messages.MakeMotion(ticket="bad", request=MotionRequest("a person waves", model="/nowhere")))
+    assert client.wait_for(Failed, "bad")[0].code == "motion"

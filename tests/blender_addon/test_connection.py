@@ -1,0 +1,144 @@
+"""The connection and its tasks: every state, and what nobody foresaw."""
+
+from __future__ import annotations
+
+import logging
+
+import bpy
+import pytest
+
+from latentman.blender_addon import connection as connection_module
+from latentman.blender_addon.client import ConnectionLost, Event
+from latentman.blender_addon.command_line import wait_until
+from latentman.blender_addon.connection import PUMP_SECONDS, Connection, ConnectionState, tick
+from latentman.blender_addon.tasks.shot import ShotTask
+from latentman.blender_addon.tasks.task import Task
+from latentman.shared import messages
+from latentman.shared.task import TaskState
+from tests import samples
+
+
+class _SilentClient:
+    """Takes messages and never answers."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, message, arrays=None):
+        self.sent.append(message)
+
+
+class _Work(Task):
+    def __init__(self, client, error=None):
+        super().__init__(client, "working")
+        self._error, self._submitted = error, True
+
+    @property
+    def busy(self):
+        return not self.done
+
+    def _step(self):
+        super()._step()
+        if self._error:
+            raise self._error
+
+
+def _event(message):
+    return Event(message, {})
+
+
+def test_a_shot_is_cancelled_before_the_backend_hears_of_it(connection, shot_scene, character, tmp_path):
+    shot_scene.frame_set(5)
+    task = connection.add(ShotTask(bpy.context, character, samples.request(4), connection.client, tmp_path, folder_per_job=False))
+    assert connection.busy and task.state is TaskState.PREPARING
+    task.cancel()
+    assert task.cancelled and not connection.busy and shot_scene.frame_current == 5
+
+
+def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connection, shot_scene, character, tmp_path):
+    """Nothing is made of it afterwards, and the scene is as it was."""
+    shot_scene.frame_set(5)
+    task = connection.add(ShotTask(bpy.context, character, samples.request(4), connection.client, tmp_path, folder_per_job=False))
+    assert wait_until(connection, lambda: task._submitted, 60) and not task.job
+    task.cancel()
+    assert task.state is TaskState.CANCELLING and task.stage == "cancelling"
+    assert wait_until(connection, lambda: task.done, 30) and task.cancelled and not task.error
+    assert shot_scene.frame_current == 5 and not connection.busy
+    assert [path for path in (tmp_path / "jobs").glob("*") if path.name != "incoming"] == []
+    after = connection.add(
+        ShotTask(bpy.context, character, samples.request(1), connection.client, tmp_path / "b", folder_per_job=False)
+    )
+    assert wait_until(connection, lambda: after.done, 120) and after.succeeded, after.error
+
+
+def test_every_end_is_told_once_whatever_the_callbacks_do(caplog):
+    heard = []
+
+    def fail(task):
+        raise ZeroDivisionError("a callback")
+
+    task = _Work(_SilentClient())
+    for callback in (fail, heard.append):
+        task.add_done_callback(callback)
+    with caplog.at_level(logging.ERROR):
+        task.receive(_event(messages.Cancelled(ticket=task.ticket)))
+        task.step()
+    assert task.cancelled and heard == [task] and "a callback" in task.error and "a callback failed" in caplog.text
+    task.fail("too late")
+    assert task.cancelled and heard == [task]
+    task.add_done_callback(heard.append)
+    assert heard == [task, task], "who comes late is told at once"
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("nobody foresaw it"), ReferenceError("gone"), OSError("the disk"), KeyError("x")]
+)
+def test_an_exception_ends_a_task_with_a_sentence_and_its_traceback_goes_to_the_log(caplog, error):
+    client = _SilentClient()
+    task = _Work(client, error)
+    with caplog.at_level(logging.ERROR):
+        task.step()
+    assert task.state is TaskState.FAILED and str(error).strip("'") in task.error
+    assert any(record.exc_info for record in caplog.records)
+    assert [type(message) for message in client.sent] == [messages.Cancel], "the backend is told to stop"
+
+
+def test_the_timer_outlives_every_exception(monkeypatch, caplog):
+    def explode():
+        raise ZeroDivisionError("in the timer")
+
+    monkeypatch.setattr(connection_module.connection, "pump", explode)
+    with caplog.at_level(logging.ERROR):
+        assert tick() == PUMP_SECONDS
+    assert "in the timer" in connection_module.connection.error and any(record.exc_info for record in caplog.records)
+    connection_module.connection.error = ""
+
+
+def test_one_task_that_fails_leaves_the_others_at_work(monkeypatch):
+    connection = Connection()
+    broken, whole = _Work(_SilentClient(), ZeroDivisionError()), _Work(_SilentClient())
+    connection.add(broken)
+    connection.add(whole)
+    connection.pump()
+    assert broken.state is TaskState.FAILED and not whole.done and connection.error == broken.error
+
+
+def test_a_lost_backend_ends_every_task_with_the_reason(connection):
+    tasks = [connection.add(_Work(connection.client)) for _ in range(2)]
+    connection.client.events.put(ConnectionLost("The backend stopped."))
+    connection.pump()
+    assert all(task.state is TaskState.FAILED and task.error == "The backend stopped." for task in tasks)
+    assert connection.state is ConnectionState.OFFLINE and connection.error == "The backend stopped."
+
+
+def test_messages_reach_the_task_whose_ticket_they_carry(connection):
+    first, second = (connection.add(_Work(connection.client)) for _ in range(2))
+    progress = messages.Progress(ticket=second.ticket, state=TaskState.RUNNING, stage="denoising", step=1, steps=4)
+    for message in (progress, messages.Cancelled(ticket="nobody's"), messages.Failed(code="x", message="No.", ticket=first.ticket)):
+        connection.client.events.put(_event(message))
+    connection.pump()
+    assert second.stage == "denoising" and second.fraction == 0.25 and second.state is TaskState.RUNNING
+    assert first.state is TaskState.FAILED and first.error == "No." and connection.error == "No."
+    connection.client.events.put(_event(messages.Failed(code="malformed", message="It makes no sense.")))
+    connection.pump()
+    assert connection.error == "It makes no sense." and not second.done
