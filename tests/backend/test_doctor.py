@@ -17,12 +17,9 @@ from latentman.backend.missing import BACKEND, CORE, explain_missing
 ROOT = Path(__file__).resolve().parents[2]
 #: what a Python without the extra ``backend`` has not
 BLOCK = f"""
-import sys
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {sorted(BACKEND)!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Blocker())
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in {sorted(BACKEND)!r} else find(name, *rest)
 """
 
 

@@ -49,7 +49,7 @@ CASES = {
     "shared object": (
         _traced("ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory"),
         1,
-        "cannot be loaded (libcudnn.so.9: cannot open shared object file: No such file or directory); install the backend's packages",
+        "cannot be loaded (libcudnn.so.9: cannot open shared object file: No such file or directory); install the",
     ),
     "DLL": (
         _traced('OSError: [WinError 126] The specified module could not be found. Error loading "C:\\torch\\lib\\c10.dll"'),

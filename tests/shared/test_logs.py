@@ -153,7 +153,12 @@ def test_a_childs_output_is_shortened_while_it_writes(tmp_path):
     again, other = logs.open_output(tmp_path)
     other.close()
     assert path != again, "two in one second"
-    code = "import sys\nfor n in range(3):\n    sys.stderr.write('x' * 60000 + f'\\nline {n}\\n'); sys.stderr.flush(); sys.stdin.readline()"
+    code = """
+import sys
+for n in range(3):
+    print("x" * 60000, f"line {n}", sep="\\n", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+"""
     child = subprocess.Popen([sys.executable, "-c", code], stderr=stream, stdin=subprocess.PIPE)
     for n in range(3):
         end = time.monotonic() + 30
