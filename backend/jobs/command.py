@@ -14,7 +14,9 @@ import msgspec
 
 from ...shared.folders import jobs_folder
 from ...shared.shot import ShotRequest
-from .store import DAY, read_request
+from .requests import read_request
+
+DAY = 24 * 3600
 
 
 @dataclass(frozen=True)
