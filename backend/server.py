@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..shared import keys, logs
 from ..shared.endpoint import is_loopback
 from ..shared.messages import (
     AnyMessage,
+    Buffer,
     Cancel,
     Cancelled,
     Failed,
@@ -123,8 +125,9 @@ class Server:
                 for client, parts in self._outbox.take():
                     self._send(client, parts)
                 if self._router in ready:
-                    client, *parts = self._router.recv_multipart()
-                    self._answer(client, parts)
+                    # passes are large: their buffers are used as they came in
+                    sender, *parts = self._router.recv_multipart(copy=False)
+                    self._answer(sender.bytes, [part.buffer for part in parts])
                 self._tasks = {ticket: task for ticket, task in self._tasks.items() if not task.gone}
                 if time.monotonic() > pinged + PING_SECONDS:
                     pinged = time.monotonic()
@@ -158,7 +161,7 @@ class Server:
     def _reply(self, client: bytes, message: Message) -> None:
         self._send(client, encode(message))
 
-    def _answer(self, client: bytes, parts: list[bytes]) -> None:
+    def _answer(self, client: bytes, parts: Sequence[Buffer]) -> None:
         """Handle one message; whatever is wrong with it, the service goes on."""
         try:
             self._dispatch(client, *decode(parts))

@@ -142,12 +142,14 @@ def encode_channels(channels: dict[str, np.ndarray]) -> bytes:
         )
         + b"\0"
     )
-    lines = np.empty(height, np.dtype([(name, channels[name].dtype, (width,)) for name in names]))
-    for name in names:
-        lines[name] = channels[name]
+    line = np.dtype([(name, channels[name].dtype, (width,)) for name in names])
     chunks = []
     for y in range(0, height, CHUNK_LINES[ZIP]):
-        packed = _packed(lines[y : y + CHUNK_LINES[ZIP]].tobytes())
+        # a few lines at a time: the whole picture once more would double the memory
+        lines = np.empty(min(CHUNK_LINES[ZIP], height - y), line)
+        for name in names:
+            lines[name] = channels[name][y : y + len(lines)]
+        packed = _packed(lines.tobytes())
         chunks.append(struct.pack("<ii", y, len(packed)) + packed)
     sizes = np.array([len(chunk) for chunk in chunks], np.uint64)
     first = len(header) + 8 * len(chunks)

@@ -6,7 +6,7 @@ Every header carries the protocol version. Nothing is ever unpickled.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,8 @@ from .version import PROTOCOL, VERSION
 
 ALLOWED_DTYPES = ("uint8", "uint16", "float16", "float32")
 MAX_BYTES = 8 << 30
+#: a message part as it lies in memory
+Buffer = bytes | memoryview
 
 
 class WireError(ValueError):
@@ -201,7 +203,7 @@ def encode(message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> 
     return [_encoder.encode(_Envelope(PROTOCOL, message, specs)), *buffers.values()]  # type: ignore[arg-type]
 
 
-def decode(parts: list[bytes]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
+def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
     """A message and its arrays (read-only views of the parts).
 
     Raises ``WireError`` with the code ``protocol`` for another version and ``malformed`` for anything unreadable.

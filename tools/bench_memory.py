@@ -20,12 +20,21 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def _status_megabytes(pid: int | str, field: str) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return float("nan")
+
+
 def peak_megabytes(pid: int | str = "self") -> float:
     """The most memory that a process has had resident, in MB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
+    return _status_megabytes(pid, "VmHWM")
+
+
+def resident_megabytes(pid: int | str = "self") -> float:
+    """The memory that a process has resident now, in MB."""
+    return _status_megabytes(pid, "VmRSS")
 
 
 def make_waiting_model(seconds: float) -> Any:
@@ -113,10 +122,16 @@ def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
         wait_until(connection, lambda: connection.connected or bool(connection.error), 60)
         request = make_request("a man", tuple(range(1, frames + 1)), 20.0, width=size, height=size, steps=20)
         passes_before_first_frame = []
+        #: (frames that have come, resident MB of Blender, of the backend), ten times over the shot
+        course: list[tuple[int, float, float]] = []
 
         def hear(message: messages.AnyMessage) -> None:
-            if isinstance(message, messages.FrameResult) and not passes_before_first_frame:
+            if not isinstance(message, messages.FrameResult):
+                return
+            if not passes_before_first_frame:
                 passes_before_first_frame.append(task._sent)
+            if len(task.frames) % max(1, frames // 10) == 0:
+                course.append((len(task.frames), resident_megabytes(), resident_megabytes(backend.pid)))
 
         started = time.perf_counter()
         out = Path(folder) / "frames"
@@ -130,8 +145,9 @@ def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
             "size": size,
             "error": task.error,
             "arrived": len(task.frames),
-            "blender_mb": round(peak_megabytes(), 1),
-            "backend_mb": round(peak_megabytes(backend.pid), 1),
+            "blender_mb": peak_megabytes(),
+            "backend_mb": peak_megabytes(backend.pid),
+            "course": course,
             "passes_to_send": task._to_send,
             "passes_sent_before_first_frame": passes_before_first_frame,
             "seconds": round(time.perf_counter() - started, 1),

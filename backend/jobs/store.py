@@ -35,6 +35,7 @@ from ..models.registry import fingerprint
 from ..pictures import encode_png
 from ..video.look import Look
 from ..video.source import MemoryPasses, PassesSource
+from ..video.techniques.registry import installed_plugins, origin_of
 from ..video.watch import Checkpoint
 from .passes import StoredPasses, digest_frame
 from .requests import DAY, read_request
@@ -223,6 +224,13 @@ class JobStore:
                     shutil.rmtree(folder)
 
 
+def _fingerprint(request: ShotRequest) -> str:
+    """Another text when the model's files or the packages of the method's plugins have changed."""
+    installed = installed_plugins()
+    plugins = [origin_of(installed[name]) for name in sorted(request.resolved_method().plugins) if name in installed]
+    return " ".join([fingerprint(request.sampling.model), *plugins])
+
+
 class PassesIntake:
     """Takes a shot's passes onto the disk, frame by frame, and finds out which job they make.
 
@@ -233,7 +241,7 @@ class PassesIntake:
     def __init__(self, store: JobStore, request: ShotRequest, header: PassesHeader) -> None:
         self._store, self._request, self._header = store, request, header
         Job(store.root / "new", request).parent()
-        self._model = fingerprint(request.sampling.model)
+        self._model = _fingerprint(request)
         self._incoming = store.root / INCOMING / new_ticket()
         self._passes = StoredPasses(self._incoming, request)
         self._passes.begin(header)

@@ -31,7 +31,7 @@ from .worker import Worker
 logger = logs.get_logger(__name__)
 
 #: passes that are asked for before those asked for earlier have come
-PASSES_AHEAD = 3
+PASSES_AHEAD = 2
 #: frames that are sent before the client has taken those sent earlier
 FRAMES_AHEAD = 4
 #: more messages than a client that obeys could send; a task with so many waiting is refused

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from ...shared.manifest import PassesManifest
 from ...shared.overview import overview_size, shrink_passes
 from ...shared.passes_folder import PassesFolder
-from ...shared.shot import FramePasses, join_frames
+from ...shared.shot import FramePasses
 from .selection import manifest_of
 
 
@@ -34,8 +36,17 @@ class PassesSource(Protocol):
 
 
 def clip_of(source: PassesSource, rows: Sequence[int]) -> FramePasses:
-    """The passes (N, H, W, ...) of the frames ``rows`` in memory."""
-    return join_frames([source.frame(n) for n in rows])
+    """The passes (N, H, W, ...) of the frames ``rows`` in memory; passes that not all of them have are left out."""
+    arrays: dict[str, np.ndarray] = {}
+    for n, row in enumerate(rows):
+        # into their places one by one, so that no frame is in memory twice
+        found = source.frame(row).arrays()
+        if n == 0:
+            arrays = {name: np.empty((len(rows), *array.shape[1:]), array.dtype) for name, array in found.items()}
+        arrays = {name: array for name, array in arrays.items() if name in found}
+        for name, array in arrays.items():
+            array[n] = found[name][0]
+    return FramePasses(**arrays)
 
 
 def overview_scale(source: PassesSource) -> float:
