@@ -14,9 +14,7 @@ import msgspec
 
 from ...shared.folders import jobs_folder
 from ...shared.shot import ShotRequest
-from .requests import read_request
-
-DAY = 24 * 3600
+from .requests import DAY, read_request
 
 
 @dataclass(frozen=True)

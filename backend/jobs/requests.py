@@ -1,4 +1,4 @@
-"""Stored requests, also those of version 0.1.0. Needs no torch, so that jobs can be listed where there is none."""
+"""Stored requests, read without anything that comes with torch: the command line lists jobs in any environment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 
 from ...shared.shot import Sampling, ShotRequest, Text
+
+#: seconds
+DAY = 24 * 3600
 
 
 def read_request(path: Path) -> ShotRequest:
@@ -19,10 +22,11 @@ def read_request(path: Path) -> ShotRequest:
     try:
         return msgspec.json.decode(data, type=ShotRequest)
     except msgspec.ValidationError:
-        return _convert_flat(msgspec.json.decode(data, type=dict[str, Any]))
+        old = msgspec.json.decode(data, type=dict[str, Any])
+        return _read_flat(old)
 
 
-def _convert_flat(old: dict[str, Any]) -> ShotRequest:
+def _read_flat(old: dict[str, Any]) -> ShotRequest:
     for group in (Text, Sampling):
         names = [name for name in group.__struct_fields__ if name in old]
         old[group.__name__.lower()] = {name: old.pop(name) for name in names}

@@ -38,11 +38,10 @@ from ..video.source import MemoryPasses, PassesSource
 from ..video.techniques.registry import installed_plugins, origin_of
 from ..video.watch import Checkpoint
 from .passes import StoredPasses, digest_frame
-from .requests import read_request
+from .requests import DAY, read_request
 
 #: below the store: passes of which nobody knows yet which job they make
 INCOMING = "incoming"
-DAY = 24 * 3600
 
 
 @dataclass(frozen=True)
