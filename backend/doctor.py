@@ -97,7 +97,7 @@ def list_rows(found: Findings) -> list[tuple[str, str]]:
     """The findings as names and values for people."""
     versions = "  ".join(f"{name} {found.versions[name] or '(missing)'}" for name in CORE.values())
     backend = "  ".join(f"{name} {found.versions[name] or '(missing)'}" for name in BACKEND.values())
-    optional = [f"{name} ({use}): {'there' if name in found.optional else 'not there'}" for name, use in OPTIONAL.items()]
+    optional = [f"{name} {'yes' if name in found.optional else 'no'}" for name in OPTIONAL]
     return [
         ("latentman", VERSION),
         ("Python", f"{platform.python_version()}  {sys.executable}"),

@@ -26,4 +26,5 @@ def explain_failure(error: Exception) -> tuple[str, str]:
     if isinstance(error, OSError):
         return "disk", f"A file or folder cannot be used: {error}."
     first = str(error).strip().splitlines()
-    return "internal", f"It failed unexpectedly ({type(error).__name__}: {first[0] if first else 'no further words'})."
+    words = first[0].rstrip(".") if first else "no further words"
+    return "internal", f"It failed unexpectedly ({type(error).__name__}: {words}); more is in the backend's log {logs.find_own()}"

@@ -169,7 +169,7 @@ class Server:
             self._reply(client, Failed(code=error.code, message=str(error)))
         except Exception:
             logger.exception("a message could not be handled")
-            sentence = "The backend could not handle a message; its log says why."
+            sentence = f"The backend could not handle a message; why is in its log {logs.find_own()}"
             self._reply(client, Failed(code="internal", message=sentence))
 
     def _dispatch(self, client: bytes, message: AnyMessage, arrays: dict[str, np.ndarray]) -> None:

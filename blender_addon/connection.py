@@ -172,10 +172,12 @@ class Connection:
             )
             return
         self.state, self.device = ConnectionState.CONNECTED, message.device
+        logger.info("Connected to a backend on %s", message.device)
         self._redraw()
 
     def _lose(self, reason: str) -> None:
         """The backend is gone."""
+        logger.error("The backend is lost: %s", reason)
         self._fail_tasks(reason)
         self.stop()
         self.error = reason
@@ -191,7 +193,9 @@ class Connection:
 
     def _remember_end(self, task: Task) -> None:
         self._tasks.pop(task.ticket, None)
+        logger.info("%s %s: %s", type(task).__name__, task.ticket, task.state.value)
         if task.error:
+            logger.error("%s %s: %s", type(task).__name__, task.ticket, task.error)
             self.error = task.error
         self._redraw()
 
@@ -220,7 +224,7 @@ def tick() -> float:
         connection.pump()
     except Exception as error:
         logger.exception("the timer met an error")
-        connection.error = f"Something failed unexpectedly ({type(error).__name__}: {error}); the log says more."
+        connection.error = f"Something failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}"
     return PUMP_SECONDS
 
 

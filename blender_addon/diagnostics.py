@@ -12,6 +12,7 @@ from ..shared.redaction import PROMPT_NAMES, find_private
 from ..shared.version import PROTOCOL, VERSION
 from . import preferences
 from .connection import connection
+from .motion.keyframes import TEXT
 
 
 def _describe_graphics() -> str:
@@ -78,7 +79,8 @@ def _prompts() -> tuple[str, ...]:
     """Every prompt in the file."""
     scenes = [scene.latentman for scene in bpy.data.scenes if hasattr(scene, "latentman")]
     worn = [getattr(one, "latentman_look_prompt", "") for one in bpy.data.objects]
-    return tuple(filter(None, [*(text for settings in scenes for text in _texts(settings)), *worn]))
+    said = [str(action.get(TEXT, "")) for action in bpy.data.actions]
+    return tuple(filter(None, [*(text for settings in scenes for text in _texts(settings)), *worn, *said]))
 
 
 def write_diagnostics(context: bpy.types.Context) -> str:

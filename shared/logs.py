@@ -159,6 +159,12 @@ def stop() -> None:
     logger.setLevel(logging.NOTSET)
 
 
+def find_own() -> Path:
+    """The file that this process's log goes to, or else the folder of all logs: what a sentence names."""
+    own = next((one for one in logging.getLogger(ROOT).handlers if isinstance(one, RunLog)), None)
+    return Path(own.baseFilename) if own else log_folder()
+
+
 def _runs(folder: Path, kind: str) -> list[list[Path]]:
     """The files of each run of a kind, the youngest run first, its current file before the full ones."""
     runs: dict[str, list[Path]] = {}

@@ -107,7 +107,7 @@ def _name_rules(names: tuple[str, ...]) -> list[_Rule]:
 def _known_prompt_rules(prompts: tuple[str, ...]) -> list[_Rule]:
     # as typed, and as it stands in JSON
     texts = {form for text in prompts if len(text.strip()) > 2 for form in (text.strip(), json.dumps(text.strip())[1:-1])}
-    return [_Rule(re.compile(re.escape(text)), PROMPT) for text in sorted(texts, key=len, reverse=True)]
+    return [_Rule(re.compile(rf"(?<!\w){re.escape(text)}(?!\w)"), PROMPT) for text in sorted(texts, key=len, reverse=True)]
 
 
 def redact(text: str, private: Private) -> str:

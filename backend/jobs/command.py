@@ -14,7 +14,7 @@ import msgspec
 
 from ...shared.folders import jobs_folder
 from ...shared.shot import ShotRequest
-from .store import DAY, read_request
+from .requests import DAY, read_request
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from PIL import Image
 from ...shared.manifest import FrameEntry, PassesHeader, split_manifest
 from ...shared.overview import needs_overview
 from ...shared.passes_folder import write_atomically
-from ...shared.shot import FramePasses, Sampling, ShotError, ShotRequest, Text, check_arrays
+from ...shared.shot import FramePasses, ShotError, ShotRequest, check_arrays
 from ...shared.task import new_ticket
 from ...shared.version import VERSION
 from ..models.registry import fingerprint
@@ -38,34 +38,10 @@ from ..video.source import MemoryPasses, PassesSource
 from ..video.techniques.registry import installed_plugins, origin_of
 from ..video.watch import Checkpoint
 from .passes import StoredPasses, digest_frame
+from .requests import DAY, read_request
 
 #: below the store: passes of which nobody knows yet which job they make
 INCOMING = "incoming"
-DAY = 24 * 3600
-
-
-def read_request(path: Path) -> ShotRequest:
-    """A stored request, also one of version 0.1.0, whose settings all stood side by side.
-
-    Raises ``OSError``, or ``msgspec.MsgspecError`` for what is no request.
-    """
-    data = path.read_bytes()
-    try:
-        return msgspec.json.decode(data, type=ShotRequest)
-    except msgspec.ValidationError:
-        old = msgspec.json.decode(data, type=dict[str, Any])
-        return _read_flat(old)
-
-
-def _read_flat(old: dict[str, Any]) -> ShotRequest:
-    for group in (Text, Sampling):
-        names = [name for name in group.__struct_fields__ if name in old]
-        old[group.__name__.lower()] = {name: old.pop(name) for name in names}
-    method = old.get("method")
-    if method and "keys" in method:
-        method["keyframes"] = method.pop("keys")
-    # what was the default then
-    return msgspec.convert({"preset": "latentman"} | old | {"manifest": None}, ShotRequest)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...shared import logs
 from ...shared.messages import Cancelled, Failed, Message, Progress
 from ...shared.task import StateMachine, TaskState
 from ..failures import explain_failure
@@ -15,6 +16,8 @@ from .outbox import Outbox
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+logger = logs.get_logger(__name__)
 
 
 class Task:
@@ -68,6 +71,7 @@ class Task:
         """Run, unless it has ended already; never raises."""
         if not self._machine.advance(TaskState.RUNNING):
             return
+        logger.info("%s %s begins", type(self).__name__, self.ticket)
         try:
             self.run(worker)
         except Exception as error:
@@ -99,5 +103,6 @@ class Task:
     def end(self, state: TaskState, message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         """End once and for all; of two ends only the first one counts, and only it is told."""
         if self._machine.advance(state):
+            logger.info("%s %s: %s", type(self).__name__, self.ticket, state.value)
             self._stop.set()
             self.send(message, arrays)

@@ -87,7 +87,7 @@ class Task:
             self.fail(f"The work stopped: {error}")
         except Exception as error:  # nothing may end the timer that calls this
             logger.exception("a task failed")
-            self.fail(f"The work failed unexpectedly ({type(error).__name__}: {error}); the log says more.")
+            self.fail(f"The work failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}")
 
     def _step(self) -> None:
         while self._inbox and not self.done:
@@ -143,7 +143,9 @@ class Task:
                 callback(self)
             except Exception as error:
                 logger.exception("a callback failed")
-                self.error = self.error or f"The result could not be shown ({type(error).__name__}: {error}); the log says more."
+                self.error = (
+                    self.error or f"The result could not be shown ({type(error).__name__}: {error}); more is in {logs.find_own()}"
+                )
         self._done_callbacks.clear()
 
     def _try_release(self) -> None:

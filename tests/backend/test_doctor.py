@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from latentman.backend.failures import explain_failure
+from latentman.backend.logs import keep_log
 from latentman.backend.missing import BACKEND, CORE, explain_missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,3 +161,14 @@ def test_a_process_that_crashes_leaves_its_log(tmp_path, end, traced):
     written = Path(answer.stdout.strip()).read_text()
     assert all(text in written for text in ("an odd value", "an unexpected key", "a lost frame"))
     assert ("Fatal Python error: Segmentation fault" in written) == traced
+
+
+def test_a_failure_that_nobody_foresaw_names_the_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTMAN_LOGS", str(tmp_path))
+    with keep_log("test") as log:
+        try:
+            raise ZeroDivisionError("no frames.")
+        except ZeroDivisionError as error:
+            code, sentence = explain_failure(error)
+    assert code == "internal" and "(ZeroDivisionError: no frames)" in sentence and sentence.endswith(str(log))
+    assert "Traceback" in log.read_text()

@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from latentman.backend.jobs.store import JobStore, read_request
+from latentman.backend.jobs.requests import read_request
+from latentman.backend.jobs.store import JobStore
 from latentman.backend.server import RefusedToBind, check_endpoint
 from latentman.backend.video.source import clip_of
 from latentman.backend.video.watch import Checkpoint

@@ -318,7 +318,9 @@ def test_the_command_writes_what_the_add_on_reads(tmp_path, clip, capsys):
         assert data["vectors"].shape == (2, 40, 263) and float(data["fps"]) == 20 and str(data["text"]) == "a person waves"
     file = readers.read(out)
     assert file.layout == "motion from text" and [c.text for c in file.clips] == ["a person waves (1)", "a person waves (2)"]
-    assert main([*arguments, "--seconds", "60"]) == 2
+    with pytest.raises(SystemExit) as refused:
+        main([*arguments, "--seconds", "60"])
+    assert refused.value.code == 2
     assert "choose 0.5 to 40" in capsys.readouterr().err
 
 

@@ -14,7 +14,7 @@ from latentman.blender_addon.connection import PUMP_SECONDS, Connection, Connect
 from latentman.blender_addon.passes import render
 from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.blender_addon.tasks.task import REPLACED, Task
-from latentman.shared import messages
+from latentman.shared import logs, messages
 from latentman.shared.task import TaskState
 from tests import samples
 
@@ -175,3 +175,14 @@ def test_messages_reach_the_task_whose_ticket_they_carry(connection):
     connection.client.events.put(_event(messages.Failed(code="malformed", message="It makes no sense.")))
     connection.pump()
     assert connection.error == "It makes no sense." and not second.done
+
+
+def test_what_nobody_foresaw_names_the_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTMAN_LOGS", str(tmp_path))
+    path = logs.start(logs.BLENDER)
+    try:
+        task = _Work(_SilentClient(), ZeroDivisionError("no frames"))
+        task.step()
+    finally:
+        logs.stop()
+    assert task.error.endswith(str(path)) and "ZeroDivisionError: no frames" in path.read_text()

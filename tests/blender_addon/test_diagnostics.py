@@ -62,7 +62,8 @@ def test_every_prompt_of_the_file_is_known(empty_scene):
     settings.prompt, settings.background_prompt = "zebra crossing", "yellow wall"
     cube = bpy.data.objects.new("worn", None)
     cube.latentman_look_prompt = "worn words"
-    assert {"zebra crossing", "yellow wall", "worn words"} <= set(diagnostics._prompts())
+    bpy.data.actions.new("take")["latentman_text"] = "a man waves"
+    assert {"zebra crossing", "yellow wall", "worn words", "a man waves"} <= set(diagnostics._prompts())
 
 
 def test_the_extension_logs_while_it_is_on(empty_scene, folder, monkeypatch):

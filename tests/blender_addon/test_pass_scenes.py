@@ -313,7 +313,7 @@ def test_the_command_renders_a_folder_that_others_can_read(shot_scene, character
     assert (passes.mask[0][rows, cols] > 0).mean() > 0.9
     capsys.readouterr()
     assert command_line.main([*arguments[:4], "4x4", *arguments[5:]]) == 2
-    assert "out of range" in capsys.readouterr().out
+    assert "out of range" in capsys.readouterr().err
 
 
 def test_a_moving_object_and_a_moving_camera_are_followed(shot_scene, character):

@@ -56,6 +56,14 @@ def test_the_environment_chooses_the_level(folder, monkeypatch, value, level):
     assert written == ["DEBUG", "INFO", "WARNING", "ERROR"][["DEBUG", "INFO", "WARNING", "ERROR"].index(level) :]
 
 
+def test_a_sentence_can_name_the_file(folder):
+    assert logs.find_own() == folder
+    path = logs.start(logs.BLENDER)
+    assert logs.find_own() == path
+    logs.stop()
+    assert logs.find_own() == folder
+
+
 def test_an_extensions_modules_log_below_latentman(monkeypatch):
     monkeypatch.setattr(logs, "_PACKAGE", "bl_ext.user_default.latentman")
     assert logs.get_logger("bl_ext.user_default.latentman.blender_addon.state").name == "latentman.blender_addon.state"

@@ -96,9 +96,9 @@ def test_a_request_dump_tells_its_settings_but_no_words():
 
 
 def test_known_prompts_go_wherever_they_stand():
-    private = Private(prompts=('a "red" knight', "ab"))
-    left = redact('no LoRA for a "red" knight; a \\"red\\" knight; ab', private)
-    assert left == f"no LoRA for {PROMPT}; {PROMPT}; ab"
+    private = Private(prompts=('a "red" knight', "ab", "walk"))
+    left = redact('no LoRA for a "red" knight; a \\"red\\" knight; ab; a walk, walking', private)
+    assert left == f"no LoRA for {PROMPT}; {PROMPT}; ab; a {PROMPT}, walking"
 
 
 def test_this_users_names_are_found(monkeypatch):

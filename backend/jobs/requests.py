@@ -1,0 +1,37 @@
+"""Stored requests, read without anything that comes with torch: the command line lists jobs in any environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...shared.shot import Sampling, ShotRequest, Text
+
+#: seconds
+DAY = 24 * 3600
+
+
+def read_request(path: Path) -> ShotRequest:
+    """A stored request, also one of version 0.1.0, whose settings all stood side by side.
+
+    Raises ``OSError``, or ``msgspec.MsgspecError`` for what is no request.
+    """
+    data = path.read_bytes()
+    try:
+        return msgspec.json.decode(data, type=ShotRequest)
+    except msgspec.ValidationError:
+        old = msgspec.json.decode(data, type=dict[str, Any])
+        return _read_flat(old)
+
+
+def _read_flat(old: dict[str, Any]) -> ShotRequest:
+    for group in (Text, Sampling):
+        names = [name for name in group.__struct_fields__ if name in old]
+        old[group.__name__.lower()] = {name: old.pop(name) for name in names}
+    method = old.get("method")
+    if method and "keys" in method:
+        method["keyframes"] = method.pop("keys")
+    # what was the default then
+    return msgspec.convert({"preset": "latentman"} | old | {"manifest": None}, ShotRequest)
