@@ -8,6 +8,8 @@ import bpy
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
 MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
+#: options of a property whose path may begin with ``//``; where they are missing, newer versions show such a path as wrong
+RELATIVE_PATH = {"ANIMATABLE", *(("PATH_SUPPORTS_BLEND_RELATIVE",) if bpy.app.version >= (4, 5, 0) else ())}
 
 
 def action_fcurves(owner: bpy.types.ID, action: bpy.types.Action) -> Any:

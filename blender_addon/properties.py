@@ -24,6 +24,7 @@ from ..shared.settings import settings_of, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import technique_properties
 from .character.rig import BONE_MAP
+from .compat import RELATIVE_PATH
 from .declared_properties import declare, property_of, read, read_all, shortest
 from .motion import readers
 from .motion.feet import PlantSettings
@@ -163,6 +164,7 @@ class LatentManSettings(bpy.types.PropertyGroup):
     output: StringProperty(
         name="Output",
         subtype="DIR_PATH",
+        options=RELATIVE_PATH,
         default="//latentman",
         description="Folder for finished frames; an unsaved file uses the temporary folder",
     )

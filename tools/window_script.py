@@ -111,12 +111,15 @@ def panel() -> Iterator[None]:
     pulse.during = "results"
     assert len(settings().results) == 1
     click("latentman.to_sequencer")
+    # the box has grown
+    yield from scroll(40)
     yield from picture("6-result")
     click("latentman.as_material")
     pulse.during = "Blender compiles the material"
     space = window_and_view()[1].spaces.active
     space.shading.type, space.region_3d.view_perspective, space.overlay.show_overlays = "MATERIAL", "CAMERA", False
-    yield from wait(5)
+    # in software this takes most of a minute, and newer versions draw nothing meanwhile
+    yield from wait(40)
     yield from picture("6-as-material")
     space.shading.type, space.region_3d.view_perspective, space.overlay.show_overlays = "SOLID", "PERSP", True
     pulse.during = "results"

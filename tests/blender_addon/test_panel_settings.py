@@ -404,3 +404,10 @@ def test_one_line_adds_a_setting(tmp_path):
     assert found["panel"] == 0.1 and found["drawn"] == ["churn"]
     assert "--churn X Share of new noise in each step; 0 to 1; default 0" in found["help"]
     assert found["page"] == ["| churn | `--churn` | Churn | 0 to 1 | 0 | – | Share of new noise in each step |"]
+
+
+@pytest.mark.skipif(bpy.app.version < (4, 5, 0), reason="older Blenders know no such option")
+def test_the_output_folder_may_lie_beside_the_file():
+    """Blender 5 shows a path that begins with // in red where the property does not say so."""
+    output = properties.LatentManSettings.bl_rna.properties["output"]
+    assert output.default.startswith("//") and output.is_path_supports_blend_relative
