@@ -133,7 +133,10 @@ class Task:
     def _end(self, state: TaskState) -> None:
         if not self._machine.advance(state):
             return
-        self._release()
+        try:
+            self._release()
+        except Exception:  # what is borrowed may be gone by now; the end is told all the same
+            logger.exception("something borrowed could not be given back")
         for callback in self._done_callbacks:
             try:
                 callback(self)
