@@ -1,11 +1,13 @@
-"""``python -m tools.window_test``: the extension in a real Blender window, with screenshots in ``build/window``.
+"""``python -m tools.window_test [PART ...]``: the extension in a real Blender window, with screenshots in ``build/window``.
 
 ``BLENDER=/path/to/blender`` uses that program on the current display; otherwise a Debian chroot with Blender and a
-virtual display is set up under ``build`` (needs root and debootstrap). Exit code 0 when the whole way worked.
+virtual display is set up under ``build`` (needs root and debootstrap). Then the program's command line is tried
+with the file that the window saved. Exit code 0 when the whole way worked.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -13,8 +15,12 @@ import sys
 import time
 from pathlib import Path
 
+from tools import window_commands
+
 ROOT = Path(__file__).resolve().parents[1]
-OUT, CHROOT = ROOT / "build" / "window", ROOT / "build" / "blender-chroot"
+OUT = ROOT / "build" / "window"
+#: Debian's releases, and what Blender needs there beside itself
+SUITES = {"trixie": (), "sid": ("python3-cattr",)}
 PACKAGES = (
     "blender",
     "python3-numpy",
@@ -26,109 +32,96 @@ PACKAGES = (
     "libegl1",
     "imagemagick",
 )
-DISPLAY, LIMIT_SECONDS = ":97", 900
+DISPLAY, LIMIT_SECONDS = ":97", 3000
 
 
-def prepare_chroot() -> list[str]:
+def chroot_folder(suite: str) -> Path:
+    """Where a release lives."""
+    return ROOT / "build" / ("blender-chroot" if suite == "trixie" else f"blender-chroot-{suite}")
+
+
+def mounts() -> list[Path]:
+    """What the chroot has of this machine, at the same paths: the project, and the Python that runs the backend."""
+    found = [ROOT, Path("/proc"), Path("/dev")]
+    for prefix in (sys.prefix, sys.base_prefix):
+        # a virtual environment may be reached through links
+        folder = Path(prefix).resolve()
+        if not any(folder.is_relative_to(other) for other in (ROOT, Path("/usr"))):
+            found.append(folder)
+    return list(dict.fromkeys(found))
+
+
+def prepare_chroot(suite: str) -> list[str]:
     """Make the chroot once; returns the command that runs something in it with the project mounted at its own path."""
-    if not (CHROOT / "usr/bin/blender").exists():
+    chroot = chroot_folder(suite)
+    if not (chroot / "usr/bin/blender").exists():
         if os.geteuid() != 0 or not shutil.which("debootstrap"):
             raise SystemExit("Set BLENDER to a Blender program, or run as root with debootstrap installed.")
-        subprocess.run(["debootstrap", "--variant=minbase", "trixie", str(CHROOT)], check=True)
-        install = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends " + " ".join(
-            PACKAGES
+        subprocess.run(["debootstrap", "--variant=minbase", suite, str(chroot)], check=True)
+        packages = " ".join(PACKAGES + SUITES[suite])
+        install = (
+            # a mirror's snapshot may have expired lists
+            "apt-get -o Acquire::Check-Valid-Until=false update -q && "
+            f"DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends {packages}"
         )
-        subprocess.run(["chroot", str(CHROOT), "sh", "-c", install], check=True)
-    # the backend's Python stays outside; the window reaches it over loopback
-    for source in (ROOT, Path("/proc"), Path("/dev")):
-        target = CHROOT / source.relative_to("/")
+        subprocess.run(["chroot", str(chroot), "sh", "-c", install], check=True)
+    for source in mounts():
+        target = chroot / source.relative_to("/")
         target.mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(target):
             subprocess.run(["mount", "--bind", str(source), str(target)], check=True)
-    return ["chroot", str(CHROOT)]
+    return ["chroot", str(chroot)]
 
 
-def release_chroot() -> None:
+def release_chroot(suite: str) -> None:
     """Undo the mounts, innermost last."""
-    for source in (ROOT, Path("/dev"), Path("/proc")):
-        subprocess.run(["umount", "-l", str(CHROOT / source.relative_to("/"))], check=False, stderr=subprocess.DEVNULL)
+    for source in reversed(mounts()):
+        target = chroot_folder(suite) / source.relative_to("/")
+        subprocess.run(["umount", "-l", str(target)], check=False, stderr=subprocess.DEVNULL)
 
 
-def start_backend(configuration: Path) -> tuple[subprocess.Popen, str]:
-    """A backend that the window connects to, since a chroot cannot start this environment's Python."""
-    environment = os.environ | {"LATENTMAN_CONFIG": str(configuration), "LATENTMAN_DATA": str(OUT / "data")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "latentman.backend", "serve"], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE
+def make_opener(folder: Path, shown: Path) -> None:
+    """An ``xdg-open`` that writes down what it is asked to show."""
+    folder.mkdir()
+    opener = folder / "xdg-open"
+    opener.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" > "{shown}"\n')
+    opener.chmod(0o755)
+
+
+def make_environment(display: str, parts: list[str]) -> dict[str, str]:
+    """A user's of its own: nothing outside ``OUT`` is read or written."""
+    make_opener(OUT / "bin", OUT / "shown.txt")
+    environment = os.environ | {
+        "DISPLAY": display,
+        "LIBGL_ALWAYS_SOFTWARE": "1",
+        "BLENDER_USER_RESOURCES": str(OUT / "user"),
+        "LATENTMAN_CONFIG": str(OUT / "config"),
+        "LATENTMAN_DATA": str(OUT / "data"),
+        "LATENTMAN_PYTHON": sys.executable,
+        "LATENTMAN_WINDOW_PARTS": " ".join(parts),
+        "HOME": str(OUT),
+        "PATH": f"{OUT / 'bin'}:{os.environ['PATH']}",
+    }
+    environment.pop("PYTHONPATH", None)
+    return environment
+
+
+def open_window(command: list[str], package: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """Start Blender with ``window_script`` in it."""
+    begin = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tools import window_script; window_script.main()"
+    return subprocess.Popen(
+        [
+            *command,
+            "--factory-startup",
+            "--enable-event-simulate",
+            *("--window-geometry", "0", "0", "1280", "900"),
+            *("--python-exit-code", "1", "--python-expr", begin),
+            *("--", str(package), str(OUT)),
+        ],
+        env=environment,
+        stdout=(OUT / "blender.log").open("w"),
+        stderr=subprocess.STDOUT,
     )
-    assert process.stdout is not None
-    return process, process.stdout.readline()
-
-
-def main() -> int:
-    """Command line."""
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
-    package = next((ROOT / "build" / "extension").glob("*linux*.zip"))
-    program, prefix = os.environ.get("BLENDER"), []
-    display = os.environ.get("DISPLAY") if program else None
-    processes = []
-    try:
-        if not program:
-            prefix, program = prepare_chroot(), "/usr/bin/blender"
-        if not display:
-            display = DISPLAY
-            processes.append(subprocess.Popen([*prefix, "Xvfb", display, "-screen", "0", "1280x900x24"], stderr=subprocess.DEVNULL))
-            time.sleep(3)
-        configuration = OUT / "config"
-        environment = os.environ | {
-            "DISPLAY": display,
-            "LIBGL_ALWAYS_SOFTWARE": "1",
-            "BLENDER_USER_RESOURCES": str(OUT / "user"),
-            "LATENTMAN_CONFIG": str(configuration),
-            "LATENTMAN_PYTHON": sys.executable,
-            "HOME": str(OUT),
-        }
-        environment.pop("PYTHONPATH", None)
-        if prefix:
-            backend, line = start_backend(configuration)
-            processes.append(backend)
-            print(line.strip(), flush=True)
-            environment["LATENTMAN_WINDOW_CONNECT"] = "1"
-        blender = subprocess.Popen(
-            [
-                *prefix,
-                program,
-                "--factory-startup",
-                "--enable-event-simulate",
-                "--window-geometry",
-                "0",
-                "0",
-                "1280",
-                "900",
-                "--python",
-                str(ROOT / "tools" / "window_script.py"),
-                "--",
-                str(package),
-                str(OUT),
-            ],
-            env=environment,
-            stdout=(OUT / "blender.log").open("w"),
-            stderr=subprocess.STDOUT,
-        )
-        processes.append(blender)
-        watch(blender, prefix, display)
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        if prefix:
-            release_chroot()
-    outcome = (OUT / "outcome.txt").read_text() if (OUT / "outcome.txt").exists() else "the window ended early"
-    print(outcome)
-    return 0 if outcome == "passed" else 1
 
 
 def watch(blender: subprocess.Popen, prefix: list[str], display: str) -> None:
@@ -145,6 +138,46 @@ def watch(blender: subprocess.Popen, prefix: list[str], display: str) -> None:
             request.rename(OUT / f"{request.stem}.done")
             print(picture, flush=True)
         time.sleep(0.2)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="parts of tools/window_script.py; all when left out")
+    parser.add_argument("--suite", choices=SUITES, default="trixie", help="the Debian release of the chroot")
+    parser.add_argument("--package", type=Path, help="the extension's zip; the one of `make extension` when left out")
+    args = parser.parse_args()
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    package = args.package.resolve() if args.package else next((ROOT / "build" / "extension").glob("*linux*.zip"))
+    program, prefix = os.environ.get("BLENDER"), []
+    display = os.environ.get("DISPLAY") if program else None
+    processes = []
+    try:
+        if not program:
+            prefix, program = prepare_chroot(args.suite), "/usr/bin/blender"
+        if not display:
+            display = DISPLAY
+            processes.append(subprocess.Popen([*prefix, "Xvfb", display, "-screen", "0", "1280x900x24"], stderr=subprocess.DEVNULL))
+            time.sleep(3)
+        environment = make_environment(display, args.parts)
+        blender = open_window([*prefix, program], package, environment)
+        processes.append(blender)
+        watch(blender, prefix, display)
+        outcome = (OUT / "outcome.txt").read_text() if (OUT / "outcome.txt").exists() else "the window ended early"
+        if outcome == "passed" and (OUT / "shot.blend").exists():
+            outcome = window_commands.run([*prefix, program], package, OUT, environment)
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if prefix:
+            release_chroot(args.suite)
+    print(outcome)
+    return 0 if outcome == "passed" else 1
 
 
 if __name__ == "__main__":

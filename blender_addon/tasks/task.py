@@ -14,6 +14,7 @@ from ..client import BackendClient, Event
 
 logger = logs.get_logger(__name__)
 
+REPLACED = "The scene was replaced meanwhile, by an undo or by another file; what is finished is kept. Start it again to go on."
 #: calls when a task has ended, however it did
 DoneCallback = Callable[["Task"], None]
 
@@ -78,7 +79,10 @@ class Task:
             self._step()
         except (ShotError, MotionError) as error:
             self.fail(str(error))
-        except (OSError, ReferenceError) as error:
+        except ReferenceError:
+            logger.exception("a task's scene is gone")
+            self.fail(REPLACED)
+        except OSError as error:
             logger.exception("a task stopped")
             self.fail(f"The work stopped: {error}")
         except Exception as error:  # nothing may end the timer that calls this
@@ -117,7 +121,7 @@ class Task:
             self._machine.advance(TaskState.CANCELLING)
             self.stage = "cancelling"
             self._client.send(messages.Cancel(ticket=self.ticket))
-            self._release()
+            self._try_release()
         else:
             self._end(TaskState.CANCELLED)
 
@@ -133,10 +137,7 @@ class Task:
     def _end(self, state: TaskState) -> None:
         if not self._machine.advance(state):
             return
-        try:
-            self._release()
-        except Exception:  # what is borrowed may be gone by now; the end is told all the same
-            logger.exception("something borrowed could not be given back")
+        self._try_release()
         for callback in self._done_callbacks:
             try:
                 callback(self)
@@ -146,6 +147,13 @@ class Task:
                     self.error or f"The result could not be shown ({type(error).__name__}: {error}); more is in {logs.find_own()}"
                 )
         self._done_callbacks.clear()
+
+    def _try_release(self) -> None:
+        """Whatever goes wrong, the task ends: after an undo there may be nothing to which something could be given back."""
+        try:
+            self._release()
+        except Exception:
+            logger.exception("what a task had borrowed could not be given back")
 
     def _release(self) -> None:
         """Let go of what is borrowed from the scene."""

@@ -1,0 +1,184 @@
+"""Hands and eyes for scripts inside a real Blender window: clicks, keys, waiting, screenshots, and a pulse.
+
+Whatever waits is a generator, which the script's timer moves on, so that the window lives meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import bpy
+
+KEY, TICK, PATIENCE = "bl_ext.user_default.latentman", 0.3, 400.0
+
+
+def arguments() -> tuple[str, Path]:
+    """The extension's zip and the output folder: what follows ``--`` on the command line."""
+    package, out = sys.argv[sys.argv.index("--") + 1 :][:2]
+    return package, Path(out)
+
+
+def connection():
+    """The installed extension's connection."""
+    return sys.modules[KEY + ".blender_addon.connection"].connection
+
+
+def window_and_view():
+    """The window, its 3D viewport, and the sidebar in it."""
+    window = bpy.context.window_manager.windows[0]
+    area = max((a for a in window.screen.areas if a.type == "VIEW_3D"), key=lambda a: a.width * a.height)
+    return window, area, next(r for r in area.regions if r.type == "UI")
+
+
+def click(operator: str, **properties) -> None:
+    """Do what the panel's button does: same context, same invocation, same poll."""
+    window, area, region = window_and_view()
+    module, name = operator.split(".")
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        function = getattr(getattr(bpy.ops, module), name)
+        assert function.poll(), f"{operator} is greyed out"
+        # with an undo step, as a button makes one
+        result = function("EXEC_DEFAULT", True, **properties)
+    assert result == {"FINISHED"}, f"{operator}: {result}"
+
+
+def can_click(operator: str) -> bool:
+    """Whether the panel's button is not greyed out."""
+    window, area, region = window_and_view()
+    module, name = operator.split(".")
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        return getattr(getattr(bpy.ops, module), name).poll()
+
+
+def mouse(x: int, y: int) -> None:
+    """A real left click at window coordinates."""
+    window = window_and_view()[0]
+    window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
+    window.event_simulate("LEFTMOUSE", "PRESS", x=x, y=y)
+    window.event_simulate("LEFTMOUSE", "RELEASE", x=x, y=y)
+
+
+def press_undo() -> None:
+    """A real Ctrl+Z with the mouse over the viewport."""
+    window, area, _ = window_and_view()
+    x, y = area.x + area.width // 3, area.y + area.height // 2
+    window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
+    window.event_simulate("Z", "PRESS", x=x, y=y, ctrl=True)
+    window.event_simulate("Z", "RELEASE", x=x, y=y, ctrl=True)
+
+
+def scan(across: float, reached: Callable[[], bool], begin: int = 30, end: int = 190) -> Iterator[None]:
+    """Click down a column of the sidebar, ``across`` of its width, until a button there has done its work.
+
+    ``begin`` and ``end`` are pixels from its top.
+    """
+    region = window_and_view()[2]
+    for y in range(region.y + region.height - begin, region.y + region.height - end, -8):
+        if reached():
+            return
+        mouse(region.x + round(region.width * across), y)
+        yield from wait(0.4)
+    assert reached(), f"no button at {across} of the sidebar's width answered"
+
+
+def unfold(*names: str) -> None:
+    """Show these sub-panels open and all others closed, as if the user had clicked their headers."""
+    panels = sys.modules[KEY + ".blender_addon.panels"]
+    children = [cls for cls in panels.CLASSES if getattr(cls, "bl_parent_id", None)]
+    for cls in reversed(children):
+        bpy.utils.unregister_class(cls)
+    plain = {cls: cls.bl_idname.removesuffix("_open") for cls in children}
+    # Blender remembers by identifier which panels are folded
+    now = {plain[cls]: plain[cls] + ("_open" if cls.__name__ in names else "") for cls in children}
+    for cls in children:
+        cls.bl_idname = now[plain[cls]]
+        parent = cls.bl_parent_id.removesuffix("_open")
+        cls.bl_parent_id = now.get(parent, parent)
+        cls.bl_options = set() if cls.__name__ in names else {"DEFAULT_CLOSED"}
+        bpy.utils.register_class(cls)
+
+
+def scroll(lines: int) -> Iterator[None]:
+    """Turn the mouse wheel over the sidebar: down, or up for a negative number."""
+    window, _, region = window_and_view()
+    x, y = region.x + region.width // 2, region.y + region.height // 2
+    window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
+    for _ in range(abs(lines)):
+        window.event_simulate("WHEELDOWNMOUSE" if lines > 0 else "WHEELUPMOUSE", "PRESS", x=x, y=y)
+        yield from wait(0.1)
+
+
+def picture(name: str) -> Iterator[None]:
+    """Wait until a screenshot of this state is taken."""
+    out = arguments()[1]
+    for area in window_and_view()[0].screen.areas:
+        area.tag_redraw()
+    yield from wait(1.5)
+    (out / f"{name}.request").touch()
+    yield from until(lambda: (out / f"{name}.done").exists(), f"a screenshot of {name}")
+
+
+def wait(seconds: float) -> Iterator[None]:
+    """Let the window live for a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+
+
+def until(condition: Callable[[], object], what: str) -> Iterator[None]:
+    """Wait for a condition, but not for ever."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited too long for {what}"
+        yield
+
+
+class Pulse:
+    """How long the window stood still: the longest time between two ticks of a quick timer, and between two drawings.
+
+    ``during`` names what is going on; figures are kept for each name and written as text, to be read and not asserted.
+    """
+
+    def __init__(self) -> None:
+        self.during = "start"
+        self.gaps: dict[str, list[float]] = {}
+        self._last = time.monotonic()
+        bpy.app.timers.register(self._beat, first_interval=0.05)
+
+    def _beat(self) -> float:
+        now = time.monotonic()
+        self.gaps.setdefault(self.during, []).append(now - self._last)
+        self._last = now
+        return 0.02
+
+    def report(self) -> str:
+        """A line for each phase: ticks, the three longest gaps in seconds."""
+        lines = []
+        for name, gaps in self.gaps.items():
+            longest = " ".join(f"{gap:.2f}" for gap in sorted(gaps)[:-4:-1])
+            lines.append(f"{name}: {len(gaps)} ticks in {sum(gaps):.0f} s, longest gaps {longest} s")
+        return "\n".join(lines) + "\n"
+
+
+def run(work: Iterator[None]) -> None:
+    """Move the work on, one step a tick; the outcome goes to ``outcome.txt``, and Blender ends."""
+
+    def tick() -> float | None:
+        try:
+            next(work)
+            return TICK
+        except StopIteration:
+            outcome = "passed"
+        except BaseException:
+            outcome = traceback.format_exc()
+        (arguments()[1] / "outcome.txt").write_text(outcome)
+        if KEY + ".blender_addon.connection" in sys.modules:
+            connection().stop()
+        bpy.ops.wm.quit_blender()
+        return None
+
+    bpy.app.timers.register(tick, first_interval=2.0)
