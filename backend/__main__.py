@@ -1,4 +1,4 @@
-"""``latentman``: serve | generate | motion | evaluate | measure | export | densepose | jobs | models | techniques | doctor."""
+"""``latentman``: serve, generate, motion, evaluate, measure, export, composite, densepose, jobs, models, techniques, doctor."""
 
 from __future__ import annotations
 
@@ -70,18 +70,30 @@ def generate(args: argparse.Namespace) -> int:
         request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
         check_request(request)
         check_writable(args.out)
-        job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes))
     except ShotError as error:
         console.say("failed", code=error.code, message=str(error))
         return 2
+
+    stopped: list[int] = []
+    signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
+
+    def check() -> None:
+        if stopped:
+            raise Interrupted
 
     def copy_frame(index: int) -> None:
         frame = request.frames[index]
         passes_folder.write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
         console.frame(frame, index)
 
-    stopped: list[int] = []
-    signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
+    try:
+        job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes), check)
+    except Interrupted:
+        return 130
+    except (ShotError, OSError) as error:
+        code, sentence = explain_failure(error)
+        console.say("failed", code=code, message=sentence)
+        return 2 if isinstance(error, ShotError) else 1
     try:
         report = run(job, ModelCache(_options(args)), RunCallbacks(console.bar, copy_frame, lambda: bool(stopped)))
     except Interrupted:

@@ -14,7 +14,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
-def explain_failure(error: Exception) -> tuple[str, str]:
+def explain_failure(error: BaseException) -> tuple[str, str]:
     """(code, sentence) for an exception that ended a piece of work. What nobody foresaw goes to the log with its traceback."""
     if isinstance(error, ShotError):
         return error.code, str(error)

@@ -37,6 +37,7 @@ from ..shared.motion import MotionError
 from ..shared.motion_request import check_kept, frame_count
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
+from .jobs.requests import remove_stale_incoming
 from .jobs.runner import ModelCache
 from .jobs.store import JobStore
 from .models.loading import best_device
@@ -50,7 +51,7 @@ from .tasks.worker import Worker
 logger = logs.get_logger(__name__)
 
 POLL_MILLISECONDS = 200
-#: how often clients whose passes are awaited are spoken to: that shows whether they are still there
+#: how often the clients of tasks are spoken to: that shows whether they are still there
 PING_SECONDS = 5.0
 #: how long a step may take to end when the service is stopped
 STOP_SECONDS = 30.0
@@ -114,7 +115,7 @@ class Server:
     def serve(self) -> None:
         """Answer clients until stopped."""
         self._worker.start()
-        threading.Thread(target=self._store.remove_stale_incoming, name="clean", daemon=True).start()
+        threading.Thread(target=remove_stale_incoming, args=(self._store.root,), name="clean", daemon=True).start()
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._outbox.readable, zmq.POLLIN)
@@ -155,7 +156,7 @@ class Server:
 
     def _ping(self) -> None:
         for task in self._tasks.values():
-            if isinstance(task, ShotTask) and task.awaits_passes:
+            if not task.state.ended:
                 task.ping()
 
     def _reply(self, client: bytes, message: Message) -> None:

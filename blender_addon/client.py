@@ -78,7 +78,11 @@ class BackendClient:
         self._context.destroy(0)
 
     def _run(self) -> None:
-        pair = keys.load_or_create(zmq.curve_keypair)
+        try:
+            pair = keys.load_or_create(zmq.curve_keypair)
+        except (OSError, ValueError) as error:
+            self.events.put(ConnectionLost(f"The keys for the backend cannot be used: {error}"))
+            return
         socket = self._context.socket(zmq.DEALER)
         socket.linger, socket.sndhwm, socket.rcvhwm = 0, 0, 0
         socket.curve_serverkey = pair.server_public

@@ -18,7 +18,7 @@ import bpy
 
 from ..shared import console, messages, motion_request, shot
 from ..shared.arguments import add_setting, add_settings, given_settings
-from ..shared.endpoint import free_port
+from ..shared.endpoint import EndpointError, free_port
 from ..shared.motion import MotionError
 from ..shared.overview import needs_overview, overview_size
 from ..shared.scene_options import SceneOptions
@@ -64,7 +64,10 @@ def wait_until(connection: Connection, condition: Callable[[], bool], seconds: f
 def connect(connection: Connection, endpoint: str | None) -> None:
     """Connect to a running backend, or start one on a free port; ``ShotError`` when neither works."""
     if endpoint:
-        connection.connect(endpoint)
+        try:
+            connection.connect(endpoint)
+        except EndpointError as error:
+            raise shot.ShotError("backend", str(error)) from error
     else:
         python = preferences.backend_python(bpy.context)
         if not python:
@@ -72,7 +75,12 @@ def connect(connection: Connection, endpoint: str | None) -> None:
                 "backend",
                 "No Python for the backend is known; set LATENTMAN_PYTHON, choose one in the preferences, or give --endpoint.",
             )
-        connection.start(python, "127.0.0.1:" + str(free_port()))
+        try:
+            connection.start(python, "127.0.0.1:" + str(free_port()))
+        except OSError as error:
+            raise shot.ShotError(
+                "backend", f"The backend cannot be started with {python} ({error}); choose another Python."
+            ) from error
     wait_until(connection, lambda: connection.connected or bool(connection.error), START_SECONDS)
     if not connection.connected:
         raise shot.ShotError("backend", connection.error or "The backend did not answer in time.")
@@ -291,9 +299,9 @@ def parser() -> argparse.ArgumentParser:
     _scene_arguments(generate)
     add_setting(generate, ALPHA, aliases=("--alpha",))
     generate.add_argument("--endpoint", help="address of a running backend; one is started when left out")
-    generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `backend generate`")
+    generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `latentman generate`")
     generate.set_defaults(run=_generate)
-    passes = add_parser("passes", help="render and store the passes only, for `backend generate` and other programs")
+    passes = add_parser("passes", help="render and store the passes only, for `latentman generate` and other programs")
     _scene_arguments(passes)
     passes.add_argument("--out", type=Path, required=True, help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
@@ -326,7 +334,7 @@ _registered = None
 
 
 def register() -> None:
-    """Make ``blender --command latentman`` task."""
+    """Make ``blender --command latentman`` work."""
     global _registered
     _registered = bpy.utils.register_cli_command(COMMAND, main)
 

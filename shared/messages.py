@@ -119,6 +119,12 @@ class Progress(Message, frozen=True):
     steps: int
 
 
+class Ping(Message, frozen=True):
+    """Backend: are you still there? Needs no answer."""
+
+    ticket: str
+
+
 class FrameResult(Message, frozen=True):
     """Backend: the frame at ``index`` of the request, scene frame ``frame``. Array ``png`` (bytes,) uint8 is the picture's file."""
 
@@ -167,6 +173,7 @@ AnyMessage = (
     | Accepted
     | Cancel
     | Progress
+    | Ping
     | FrameResult
     | FrameTaken
     | Finished

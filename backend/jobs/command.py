@@ -14,7 +14,7 @@ import msgspec
 
 from ...shared.folders import jobs_folder
 from ...shared.shot import ShotRequest
-from .requests import DAY, read_request
+from .requests import DAY, read_request, remove_stale_incoming
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def command(args: argparse.Namespace) -> int:
             )
         print(f"{len(jobs)} jobs, {sum(job.size for job in jobs) / 1e6:.1f} MB in {root}")
         return 0
+    remove_stale_incoming(root)
     old = removable(jobs, now - args.remove_unused * DAY)
     for job in old:
         try:

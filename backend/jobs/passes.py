@@ -17,8 +17,9 @@ import numpy as np
 
 from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, join_manifest
 from ...shared.overview import needs_overview, shrink_passes
-from ...shared.passes_folder import MANIFEST, OVERVIEW, frame_path, read_frame, save_frame, save_manifest, write_atomically
+from ...shared.passes_folder import OVERVIEW, frame_path, read_frame, save_frame, save_manifest, write_atomically
 from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ..video.source import name_surfaces
 
 #: how often those who wait for a frame look whether they should stop
 WAIT_SECONDS = 0.2
@@ -89,6 +90,14 @@ class StoredPasses:
         entries = [self._stored(n).entry for n in rows]
         return join_manifest(request.width, request.height, request.fps, frames, self.header, entries)
 
+    def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
+        """Number -> name of the objects in the frames ``rows``; their small copies say it before the frames come."""
+        early = needs_overview(self._request)
+        if not early:
+            return name_surfaces(self.manifest(rows))
+        entries = [self._stored(n, overview=True).entry if self.has(n, overview=True) else self._stored(n).entry for n in rows]
+        return {surface.index: surface.name for entry in entries for surface in entry.surfaces}
+
     # -- what is there ------------------------------------------------------------------------------------------------
 
     @property
@@ -157,12 +166,7 @@ class StoredPasses:
             self._streaming, self._failure = False, sentence
             self._changed.notify_all()
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether all frames are there."""
-        return (self.folder / MANIFEST).exists()
-
-    def take_urgent(self) -> list[int]:
+    def urgent(self) -> list[int]:
         """The frames that somebody waits for, the longest first."""
         with self._changed:
             return list(self._urgent)

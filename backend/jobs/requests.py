@@ -1,7 +1,10 @@
-"""Stored requests, read without anything that comes with torch: the command line lists jobs in any environment."""
+"""What can be done with a job store without torch: read its requests, and remove what was never sent to its end."""
 
 from __future__ import annotations
 
+import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from ...shared.shot import Sampling, ShotRequest, Text
 
 #: seconds
 DAY = 24 * 3600
+#: below the store: passes of which nobody knows yet which job they make
+INCOMING = "incoming"
 
 
 def read_request(path: Path) -> ShotRequest:
@@ -35,3 +40,12 @@ def _read_flat(old: dict[str, Any]) -> ShotRequest:
         method["keyframes"] = method.pop("keys")
     # what was the default then
     return msgspec.convert({"preset": "latentman"} | old | {"manifest": None}, ShotRequest)
+
+
+def remove_stale_incoming(root: Path) -> None:
+    """Remove passes in the store ``root`` that were never sent to their end and are older than a day."""
+    oldest = time.time() - DAY
+    for folder in (root / INCOMING).glob("*"):
+        with suppress(OSError):
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder)

@@ -20,8 +20,8 @@ from ..models.registry import fingerprint
 from ..video.pipeline import ShotPipeline, Watch
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
+from .job import Job
 from .reuse import iter_unchanged
-from .store import Job
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "pyzmq")
 

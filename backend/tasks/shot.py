@@ -21,8 +21,10 @@ from ...shared.messages import Accepted, Cancelled, Finished, FrameResult, Passe
 from ...shared.overview import overview_size
 from ...shared.shot import ShotError, ShotRequest, check_arrays
 from ...shared.task import TaskState
+from ..jobs.intake import PassesIntake
+from ..jobs.job import Job
 from ..jobs.runner import RunCallbacks, run
-from ..jobs.store import Job, JobStore, PassesIntake
+from ..jobs.store import JobStore
 from ..pictures import encode_png
 from .outbox import Outbox
 from .task import Task
@@ -34,8 +36,8 @@ logger = logs.get_logger(__name__)
 PASSES_AHEAD = 2
 #: frames that are sent before the client has taken those sent earlier
 FRAMES_AHEAD = 4
-#: more messages than a client that obeys could send; a task with so many waiting is refused
-MOST_WAITING = 4 * PASSES_AHEAD + FRAMES_AHEAD
+#: more passes than a client that obeys could have sent; a task with so many waiting is refused
+MOST_WAITING = 4 * PASSES_AHEAD
 #: how often the task's thread looks whether it should end
 LOOK_SECONDS = 0.25
 GONE = "The passes stopped coming; generate the shot again."
@@ -63,7 +65,9 @@ class ShotTask(Task):
         self._job: Job | None = None
         self._asked = 0
         self._due: deque[int] = deque()
-        self._credit = FRAMES_AHEAD
+        # what the socket's thread changes as well
+        self._lock = threading.Lock()
+        self._credit, self._waiting_passes = FRAMES_AHEAD, 0
         self._report: dict[str, Any] | None = None
         self._working = False
         self._thread: threading.Thread | None = None
@@ -87,15 +91,21 @@ class ShotTask(Task):
 
     def receive_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
         """Passes have come in."""
-        if self._inbox.qsize() > MOST_WAITING:
+        with self._lock:
+            self._waiting_passes += 1
+            too_many = self._waiting_passes > MOST_WAITING
+        if too_many:
             self.fail(ShotError("passes", "More passes were sent than were asked for; generate the shot again."))
             return
         self._inbox.put(lambda: self._add_passes(message, arrays))
 
     def receive_taken(self) -> None:
         """The client has stored a frame."""
-        if self._inbox.qsize() <= MOST_WAITING:
-            self._inbox.put(self._add_credit)
+        with self._lock:
+            empty = self._credit == 0
+            self._credit = min(self._credit + 1, FRAMES_AHEAD)
+        if empty:
+            self._inbox.put(lambda: None)  # the task's thread may be waiting for just this
 
     def lose_client(self) -> None:
         """Without its client a shot whose passes are not complete cannot go on; another is made to its end."""
@@ -109,13 +119,13 @@ class ShotTask(Task):
         try:
             self._machine.advance(TaskState.PREPARING)
             self._intake = self._store.receive(self._request, self._header)
-            self._ask()
             while not self.state.ended:
+                if self.state is not TaskState.CANCELLING:
+                    self._ask()
                 try:
                     self._inbox.get(timeout=LOOK_SECONDS)()
                 except queue.Empty:
                     pass
-                self._ask()
                 if self._job is None and self._intake.job is not None:
                     self._begin(self._intake.job, worker)
                 self._deliver()
@@ -137,6 +147,8 @@ class ShotTask(Task):
 
     def _add_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
         assert self._intake is not None
+        with self._lock:
+            self._waiting_passes -= 1
         request = self._request
         size = overview_size(request.width, request.height) if message.overview else (request.width, request.height)
         self._intake.add(message.index, check_arrays(arrays, 1, *size), message.entry, overview=message.overview)
@@ -152,21 +164,26 @@ class ShotTask(Task):
             self._report = report
             return
         self._working = True
+        self._machine.advance(TaskState.QUEUED)
         worker.submit(self)
-
-    def _add_credit(self) -> None:
-        self._credit += 1
 
     def _deliver(self) -> None:
         """Send the frames that are due, and the end when all are sent."""
-        while self._due and (self._credit > 0 or self._lost):
+        while self._due and (self._lost or self._take_credit()):
             index = self._due.popleft()
-            self._credit -= 1
             if not self._lost:
                 self._send_frame(index)
         if self._report is not None and not self._due and self._job is not None:
             textures = {name: np.frombuffer(data, np.uint8) for name, data in self._job.textures().items()}
             self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report=self._report), textures)
+
+    def _take_credit(self) -> bool:
+        """Use up the room for one frame at the client's; False when it has none."""
+        with self._lock:
+            if self._credit == 0:
+                return False
+            self._credit -= 1
+            return True
 
     def _send_frame(self, index: int) -> None:
         assert self._job is not None

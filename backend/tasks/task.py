@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...shared import logs
-from ...shared.messages import Cancelled, Failed, Message, Progress
+from ...shared.messages import Cancelled, Failed, Message, Ping, Progress
 from ...shared.task import StateMachine, TaskState
 from ..failures import explain_failure
 from .outbox import Outbox
@@ -28,7 +28,6 @@ class Task:
         self._machine = StateMachine(TaskState.QUEUED)
         self._stop = threading.Event()
         self._lost = False
-        self._progress = Progress(ticket=ticket, state=TaskState.QUEUED, stage="waiting", step=0, steps=1)
 
     @property
     def state(self) -> TaskState:
@@ -52,12 +51,11 @@ class Task:
 
     def tell(self, stage: str, step: int, steps: int) -> None:
         """Tell the client where the work stands."""
-        self._progress = Progress(ticket=self.ticket, state=self.state, stage=stage, step=step, steps=steps)
-        self.send(self._progress)
+        self.send(Progress(ticket=self.ticket, state=self.state, stage=stage, step=step, steps=steps))
 
     def ping(self) -> None:
-        """Say again where the work stands: sending shows whether the client is still there."""
-        self.send(self._progress)
+        """Send something that says nothing: that shows whether the client is still there."""
+        self.send(Ping(ticket=self.ticket))
 
     def start(self, worker: Worker) -> None:
         """Begin to live; does not block."""
@@ -74,7 +72,7 @@ class Task:
         logger.info("%s %s begins", type(self).__name__, self.ticket)
         try:
             self.run(worker)
-        except Exception as error:
+        except BaseException as error:  # not even a plugin that exits may end the one worker
             self.fail(error)
 
     def cancel(self) -> None:
@@ -89,7 +87,7 @@ class Task:
         """The client is gone; work whose input is complete goes on, so that its result is there when it is asked for again."""
         self._lost = True
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End with an error, or as cancelled when that is why."""
         # imported late: torch comes with it, and only work that has begun can be interrupted
         from ..video.watch import Interrupted

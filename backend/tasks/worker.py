@@ -20,7 +20,7 @@ class Worker:
         self.models, self.motions = models or ModelCache(), MotionCache()
         self._waiting: deque[Task] = deque()
         self._changed = threading.Condition()
-        self._stopping = False
+        self._stopping = self._busy = False
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
 
     def start(self) -> None:
@@ -30,7 +30,7 @@ class Worker:
     def submit(self, task: Task) -> None:
         """Run a task when its turn comes."""
         with self._changed:
-            ahead = len(self._waiting)
+            ahead = len(self._waiting) + self._busy
             self._waiting.append(task)
             self._changed.notify()
         if ahead:
@@ -52,4 +52,7 @@ class Worker:
                 if self._stopping:
                     return
                 task = self._waiting.popleft()
+                self._busy = True
             task.try_to_run(self)
+            with self._changed:
+                self._busy = False

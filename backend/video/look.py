@@ -143,7 +143,7 @@ def check_surface(texture: SurfaceTexture, source: PassesSource) -> None:
     """
     near_pixels = inside_pixels = seen_pixels = 0
     vague = texture.coarser(texture.side * NEAR)
-    for frame in sample_frames(source.frame, range(source.frame_count)):
+    for frame in sample_frames(source.overview, range(source.frame_count)):
         if not len(frame.pixels):
             continue
         exact, rough = sight(frame, texture.side), sight(frame, vague.side)

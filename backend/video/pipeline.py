@@ -72,7 +72,7 @@ class ShotPipeline:
         self._given: Look | None = None
         if look is not None:
             everything = range(self._source.frame_count)
-            self._given = look.for_shot(self._source, self._surface_names(everything)).to(model.device, model.dtype)
+            self._given = look.for_shot(self._source, self._source.surface_names(everything)).to(model.device, model.dtype)
         self._same_place, self._is_settled, self._noise = same_place, settled, noise
         self._text: dict[bool, TextConditions] = {}
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
@@ -169,11 +169,6 @@ class ShotPipeline:
             self._loaded = wanted, clip_of(self._source, wanted)
         return self._loaded[1]
 
-    def _surface_names(self, rows: Sequence[int]) -> dict[int, str]:
-        """Number -> name of the objects in some frames; empty where nothing describes them."""
-        manifest = self._source.manifest(rows)
-        return {entry.index: entry.name for entry in manifest.surfaces} if manifest else {}
-
     def _chunks(self, rows: list[int]) -> Iterator[list[int]]:
         while rows:
             count = self._room.chunk
@@ -268,7 +263,7 @@ class ShotPipeline:
         plate = self._given.plate if self._given is not None and self._same_place else Plate.empty(*self._source.size)
         for picture, surface in zip(pictures, self._clip(keys).surface_index > 0, strict=True):
             plate = plate.with_frame(_image(picture), surface)
-        names = self._surface_names(keys) | (self._given.surfaces if self._given is not None else {})
+        names = self._source.surface_names(keys) | (self._given.surfaces if self._given is not None else {})
         return pictures, Look(fusion.texture(decoded), run.anchored(), plate, names)
 
     def _propagate(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:

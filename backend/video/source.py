@@ -34,6 +34,15 @@ class PassesSource(Protocol):
     def manifest(self, rows: Sequence[int]) -> PassesManifest | None:
         """What describes the frames ``rows``; None where nothing does."""
 
+    def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
+        """Number -> name of the objects in the frames ``rows``, or in their small copies where those say it earlier; empty where
+        nothing describes them."""
+
+
+def name_surfaces(manifest: PassesManifest | None) -> dict[int, str]:
+    """Number -> name of the objects that a manifest lists."""
+    return {entry.index: entry.name for entry in manifest.surfaces} if manifest else {}
+
 
 def clip_of(source: PassesSource, rows: Sequence[int]) -> FramePasses:
     """The passes (N, H, W, ...) of the frames ``rows`` in memory; passes that not all of them have are left out."""
@@ -84,6 +93,10 @@ class MemoryPasses:
         """What describes the frames ``rows``."""
         return self._manifest and manifest_of(self._manifest, rows)
 
+    def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
+        """Number -> name of the shot's objects."""
+        return name_surfaces(self._manifest)
+
 
 class SavedPasses:
     """The passes in a folder, read when they are asked for."""
@@ -112,3 +125,7 @@ class SavedPasses:
     def manifest(self, rows: Sequence[int]) -> PassesManifest | None:
         """What describes the frames ``rows``."""
         return manifest_of(self._folder.manifest, rows)
+
+    def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
+        """Number -> name of the shot's objects."""
+        return name_surfaces(self._folder.manifest)

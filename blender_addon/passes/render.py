@@ -207,7 +207,8 @@ class PassRender:
                 if s.character and s.object.type == "MESH" and not s.object.data.uv_layers
             }
         if self._path is None:
-            self._path = Path(self._folder.enter_context(tempfile.TemporaryDirectory(prefix="latentman-"))) / "pass.exr"
+            folder = tempfile.TemporaryDirectory(prefix="latentman-", ignore_cleanup_errors=True)
+            self._path = Path(self._folder.enter_context(folder)) / "pass.exr"
         self._before = self._scene.frame_current, self._scene.camera
         self._lend(self._lent, self._unwrapped, str(self._path))
 
@@ -345,7 +346,7 @@ class PassRender:
         keys = index.astype(np.int64) << 32 | instance.view(np.int32).astype(np.int64) & 0xFFFFFFFF
         seen = index > 0
         kinds, where = np.unique(keys[seen], return_inverse=True)
-        numbers = [self._instances.setdefault(int(kind), len(self._instances) + 1) for kind in kinds]
+        numbers = [self._number(int(kind)) for kind in kinds]
         if len(self._instances) > np.iinfo(np.uint16).max:
             raise shot.ShotError("scene", "The scene shows more than 65535 objects; hide some of them from the render.")
         found["object_index"] = np.zeros(index.shape, np.uint16)
@@ -354,6 +355,15 @@ class PassRender:
         found["part"] *= found["mask"] > 0
         found["rest"] *= sizes[index][..., None]
         return found
+
+    def _number(self, kind: int) -> int:
+        """An object's number: its place in the render set, whichever frame is rendered first; further instances of it come behind
+        in the order in which they are seen."""
+        if kind not in self._instances:
+            own = kind >> 32
+            taken = own in self._instances.values()
+            self._instances[kind] = max(len(self._cast.subjects), *self._instances.values(), 0) + 1 if taken else own
+        return self._instances[kind]
 
     def result(self) -> shot.FramePasses:
         """All passes, after ``steps``; ``ShotError`` when the camera never sees the character."""

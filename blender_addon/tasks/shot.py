@@ -172,7 +172,8 @@ class ShotTask(Task):
 
     def _handle(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:
         if isinstance(message, messages.PassesWanted):
-            self._wanted[message.overview].append(message.index)
+            if self.state is not TaskState.CANCELLING:
+                self._wanted[message.overview].append(message.index)
         elif isinstance(message, messages.Accepted):
             self.job = message.job
             if self._folder_per_job:
@@ -207,6 +208,8 @@ class ShotTask(Task):
         self._measuring.close()
         self._wanted[True].clear()
         self._wanted[False].clear()
-        for render in (self._small, self._render):
-            if render is not None:
-                render.close()
+        try:
+            if self._small is not None:
+                self._small.close()
+        finally:
+            self._render.close()

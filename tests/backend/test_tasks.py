@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import msgspec
 import numpy as np
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image  # noqa: E402
 
+from latentman.backend.jobs.store import JobStore  # noqa: E402
 from latentman.backend.tasks.shot import FRAMES_AHEAD, PASSES_AHEAD  # noqa: E402
 from latentman.shared import messages  # noqa: E402
 from latentman.shared.messages import (  # noqa: E402
@@ -281,3 +283,53 @@ def test_motions_are_made_and_cancelled_by_ticket(server):
     client.wait_for(Cancelled, "long", 30)
     client.send(messages.MakeMotion(ticket="bad", request=MotionRequest("a person waves", model="/nowhere")))
     assert client.wait_for(Failed, "bad")[0].code == "motion"
+
+
+def test_a_client_that_vanishes_while_frames_wait_for_it_leaves_no_task(server, tiny, monkeypatch):
+    monkeypatch.setattr("latentman.backend.server.PING_SECONDS", 0.2)
+    passes, request = samples.passes(12), samples.request(12, model=tiny, preset="per_frame", steps=1)
+    gone = server.connect()
+    gone.run_shot("a", request, passes, Accepted)
+    for _ in range(FRAMES_AHEAD):
+        gone.wait_for(FrameResult, "a")
+    gone.close()
+    server._clients.remove(gone)
+    end = time.monotonic() + 60
+    while server.server._tasks:
+        assert time.monotonic() < end, "the task waits for ever"
+        time.sleep(0.05)
+    # what it asked for is there all the same
+    client = server.connect()
+    client.run_shot("b", request, passes, Finished)
+    assert not [m for m, _ in client.heard if _running(m)]
+
+
+def test_a_client_that_is_quicker_than_the_disk_gets_every_frame(tmp_path, tiny):
+    """Very many frames are there already, and each is cut out, which takes a while: no room that the client gives is lost."""
+    count = 60
+    passes, request = samples.passes(count, 64, 0), samples.request(count, model=tiny, preset="per_frame", steps=1)
+    store = JobStore(tmp_path / "jobs")
+    job = store.open(request, passes)
+    for index in range(count - 1):
+        job.write_frame(index, np.full((64, 64, 3), index, np.uint8))
+    server = RunningServer(tmp_path / "jobs")
+    try:
+        client = server.connect()
+        client.run_shot("a", request, passes, Finished, cut_out=True)
+        assert sorted(client.frames("a")) == list(range(count))
+    finally:
+        server.close()
+
+
+def test_after_a_cancel_no_more_passes_are_asked_for(server, tiny):
+    size, count = 272, 10
+    passes, request = samples.passes(count, size, 2), samples.request(count, size, model=tiny, preset="surface", steps=300)
+    client = server.connect()
+    client.run_shot("a", request, passes, Accepted)
+    while not [m for m, _ in client.heard if isinstance(m, Progress) and m.stage == "denoising"]:
+        message, _ = client.wait_for((PassesWanted, Progress), "a")
+        if isinstance(message, PassesWanted):
+            client.send_passes(message, passes)
+    client.send(Cancel(ticket="a"))
+    client.wait_for(Cancelled, "a", 60)
+    assert client.hears_nothing(1.0)

@@ -87,11 +87,11 @@ class WireClient:
         raise AssertionError(f"no {kind} for {ticket or 'anything'}; heard {[m for m, _ in self.heard][-8:]}")
 
     def hears_nothing(self, seconds=0.5) -> bool:
-        """Whether nothing but progress comes for a while."""
+        """Whether nothing but progress and pings comes for a while."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             found = self.receive(left)
-            if found is not None and not isinstance(found[0], messages.Progress):
+            if found is not None and not isinstance(found[0], (messages.Progress, messages.Ping)):
                 return False
         return True
 

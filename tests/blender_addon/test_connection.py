@@ -12,6 +12,7 @@ from latentman.blender_addon.client import ConnectionLost, Event
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import PUMP_SECONDS, Connection, ConnectionState, tick
 from latentman.blender_addon.passes import render
+from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.blender_addon.tasks.task import REPLACED, Task
 from latentman.shared import logs, messages
@@ -186,3 +187,48 @@ def test_what_nobody_foresaw_names_the_log(tmp_path, monkeypatch):
     finally:
         logs.stop()
     assert task.error.endswith(str(path)) and "ZeroDivisionError: no frames" in path.read_text()
+
+
+def test_what_cannot_be_given_back_does_not_lock_the_panel(caplog):
+    class _Stuck(_Work):
+        def _release(self):
+            raise ReferenceError("the scene is gone")
+
+    connection = Connection()
+    task, heard = connection.add(_Stuck(_SilentClient())), []
+    task.add_done_callback(heard.append)
+    with caplog.at_level(logging.ERROR):
+        task.fail("It broke.")
+    assert heard == [task] and not connection.busy and connection.error == "It broke." and "given back" in caplog.text
+
+
+def test_passes_that_are_asked_for_after_a_cancel_are_not_rendered(connection, shot_scene, character, tmp_path):
+    task = connection.add(ShotTask(bpy.context, character, samples.request(4), connection.client, tmp_path, folder_per_job=False))
+    assert wait_until(connection, lambda: task._submitted, 60)
+    task.cancel()
+    task.receive(_event(messages.PassesWanted(ticket=task.ticket, index=0)))
+    task.step()
+    assert not task.busy or task._inbox, "nothing is left to spin on"
+
+
+def test_objects_keep_their_numbers_whichever_frame_is_rendered_first(shot_scene, character):
+    """Two cubes, each seen in one frame only."""
+    for n, x in enumerate((0.0, 3.0)):
+        bpy.ops.mesh.primitive_cube_add(size=0.4, location=(x, -1.5, 0.5))
+        bpy.context.object.name = f"Cube {n}"
+        for frame in (1, 2):
+            bpy.context.object.hide_render = frame != n + 1
+            bpy.context.object.keyframe_insert("hide_render", frame=frame)
+        bpy.context.object.hide_render = False
+    orders = []
+    for order in ([0, 1], [1, 0]):
+        small = PassRender(bpy.context, character, (1, 2), 64, 64, subjects="SCENE")
+        list(small.measure())
+        waiting = list(order)
+        found = {}
+        while waiting:
+            for frame in small.render_slice(lambda waiting=waiting: waiting.pop(0) if waiting else None):
+                found[frame.index] = {(entry.index, entry.name) for entry in frame.entry.surfaces}
+        small.close()
+        orders.append(found)
+    assert orders[0] == orders[1] and all(orders[0].values())

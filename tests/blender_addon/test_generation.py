@@ -140,7 +140,7 @@ def _answer(connection, seconds=30):
     """The next message that is not just progress."""
     while True:
         message = connection.client.events.get(timeout=seconds).message
-        if not isinstance(message, messages.Progress):
+        if not isinstance(message, (messages.Progress, messages.Ping)):
             return message
 
 

@@ -1,0 +1,166 @@
+"""Passes on their way in: stored frame by frame, until they say which job they make."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from ...shared.manifest import FrameEntry, PassesHeader
+from ...shared.overview import needs_overview
+from ...shared.passes_folder import write_atomically
+from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ...shared.task import new_ticket
+from ...shared.version import VERSION
+from ..models.registry import fingerprint
+from ..video.techniques.registry import installed_plugins, origin_of
+from .job import Job
+from .passes import StoredPasses, digest_frame
+from .requests import INCOMING
+
+
+class Store(Protocol):
+    """What passes on their way need of the job store: its folder, what one at a time may do in it, and the names of jobs whose
+    passes are not complete yet."""
+
+    root: Path
+    lock: threading.Lock
+    streaming: set[str]
+
+
+def _fingerprint(request: ShotRequest) -> str:
+    """Another text when the model's files or the packages of the method's plugins have changed."""
+    installed = installed_plugins()
+    plugins = [origin_of(installed[name]) for name in sorted(request.resolved_method().plugins) if name in installed]
+    return " ".join([fingerprint(request.sampling.model), *plugins])
+
+
+class PassesIntake:
+    """Takes a shot's passes onto the disk, frame by frame, and finds out which job they make.
+
+    A job is named by its request, its model's files and its passes. Small frames name it when all are there. Of large ones the
+    overview names it, so that a new job can begin at once; where there is such a job already, all its passes are compared first.
+    """
+
+    def __init__(self, store: Store, request: ShotRequest, header: PassesHeader) -> None:
+        self._store, self._request, self._header = store, request, header
+        Job(store.root / "new", request).parent()
+        self._model = _fingerprint(request)
+        self._incoming = store.root / INCOMING / new_ticket()
+        self._passes = StoredPasses(self._incoming, request)
+        count = len(request.frames)
+        self._overviews: list[str | None] = [None] * (count if needs_overview(request) else 0)
+        self._digests: list[str | None] = [None] * count
+        self._unasked = {True: list(range(len(self._overviews))), False: list(range(count))}
+        self._candidate = ""
+        #: the job, as soon as it is known
+        self.job: Job | None = None
+        try:
+            self._passes.begin(header)
+        except OSError:
+            shutil.rmtree(self._incoming, ignore_errors=True)
+            raise
+
+    @property
+    def complete(self) -> bool:
+        """Whether all passes are there."""
+        return None not in self._digests
+
+    def next_wanted(self) -> tuple[int, bool] | None:
+        """(index, whether its small copy) of what to ask for next, and asks for it only once: small copies first, then the
+        frames that are waited for. None when everything has been asked for, or must wait for what is on its way."""
+        overview = bool(self._overviews)
+        if self._unasked[True]:
+            return self._unasked[True].pop(0), True
+        if (overview and None in self._overviews) or not self._unasked[False]:
+            return None
+        urgent = next((n for n in self._passes.urgent() if n in self._unasked[False]), self._unasked[False][0])
+        self._unasked[False].remove(urgent)
+        return urgent, False
+
+    def add(self, index: int, passes: FramePasses, entry: FrameEntry, *, overview: bool = False) -> None:
+        """Store a frame. Raises ``ShotError`` for one that was not asked for, ``OSError`` when the disk does not take it."""
+        digests = self._overviews if overview else self._digests
+        if not 0 <= index < len(digests) or digests[index] is not None or index in self._unasked[overview]:
+            raise ShotError("passes", f"The passes of frame {index} were sent without being asked for; generate the shot again.")
+        if not overview and self.job is not None and self._passes.has(index):
+            stored = self._passes.digest(index)
+            if stored != digest_frame(passes, entry):
+                raise ShotError("passes", "The scene changed while its passes were rendered; generate the shot again.")
+        digests[index] = self._passes.add(index, passes, entry, overview=overview)
+        if overview and None not in self._overviews:
+            self._open_by_overview()
+        elif self.complete:
+            self._finish()
+
+    def fail(self, sentence: str) -> None:
+        """No more passes will come."""
+        if self.job is not None:
+            self._store.streaming.discard(self.job.name)
+        self._passes.fail(sentence)
+        shutil.rmtree(self._incoming, ignore_errors=True)
+
+    def _name(self, digests: list[str | None], base: str = "") -> str:
+        request = self._request
+        identity = [VERSION, base, request, request.resolved_method(), self._model, self._header, digests]
+        return hashlib.blake2b(msgspec.json.encode(identity), digest_size=12).hexdigest()
+
+    def _open_by_overview(self) -> None:
+        name = self._name(self._overviews)
+        with self._store.lock:
+            if (self._store.root / name).exists():
+                # asked before, perhaps: the full passes will tell
+                self._candidate = name
+                return
+            self._create(name)
+            self._store.streaming.add(name)
+
+    def _create(self, name: str) -> None:
+        folder = self._store.root / name
+        folder.mkdir(parents=True)
+        os.replace(self._incoming, folder / "passes")
+        write_atomically(folder / "model.txt", self._model.encode())
+        write_atomically(folder / "request.json", msgspec.json.encode(self._request))
+        self._passes.folder = folder / "passes"
+        self.job = Job(folder, self._request, self._passes)
+
+    def _finish(self) -> None:
+        """All passes are there."""
+        with self._store.lock:
+            if self.job is None:
+                self._settle_job()
+            assert self.job is not None
+            self._passes.complete()
+            self._store.streaming.discard(self.job.name)
+        # when a job was last asked for says how long it has been of use
+        os.utime(self.job.folder / "request.json")
+
+    def _settle_job(self) -> None:
+        name = self._candidate or self._name(self._digests)
+        folder = self._store.root / name
+        if self._candidate:
+            stored = StoredPasses(folder / "passes", self._request)
+            # of a job whose passes are still on their way nobody knows yet whether they are the same
+            if name in self._store.streaming or any(
+                stored.has(n) and stored.digest(n) != digest for n, digest in enumerate(self._digests)
+            ):
+                name = self._name(self._digests, self._candidate)
+                folder = self._store.root / name
+        if not (folder / "request.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            self._create(name)
+            return
+        # the same passes once more: they mend what is missing or damaged there
+        for path in sorted(self._incoming.rglob("*")):
+            if path.is_file():
+                target = folder / "passes" / path.relative_to(self._incoming)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._passes.folder = folder / "passes"
+        self.job = Job(folder, self._request, self._passes)

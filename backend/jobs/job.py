@@ -1,0 +1,163 @@
+"""One job's folder: its request, passes, look and frames, each written and then renamed."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from ...shared.passes_folder import write_atomically
+from ...shared.shot import ShotError, ShotRequest
+from ..pictures import encode_png
+from ..video.look import Look
+from ..video.watch import Checkpoint
+from .passes import StoredPasses
+from .requests import read_request
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job's folder."""
+
+    folder: Path
+    request: ShotRequest
+    #: where the passes still stream in; None for a job that is only read
+    streaming: StoredPasses | None = None
+
+    @property
+    def name(self) -> str:
+        """The job's id: a digest of the request, the model's files and the passes."""
+        return self.folder.name
+
+    def same_settings(self, other: Job) -> bool:
+        """Whether what decides the look, the model's files included, is the same in both."""
+        return self.request.settings() == other.request.settings() and self._model() == other._model()
+
+    def _model(self) -> str:
+        path = self.folder / "model.txt"
+        return path.read_text() if path.exists() else ""
+
+    def passes(self) -> StoredPasses:
+        """The stored passes, which are read when they are asked for."""
+        return self.streaming or StoredPasses(self.folder / "passes", self.request)
+
+    def frame_path(self, index: int) -> Path:
+        """Where the frame at an index of the request is stored."""
+        return self.folder / "frames" / f"{index:05d}.png"
+
+    def finished_frames(self) -> list[int]:
+        """Indices of the frames on disk."""
+        return [n for n in range(len(self.request.frames)) if self.frame_path(n).exists()]
+
+    def read_frame(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        with Image.open(self.frame_path(index)) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def images(self) -> StoredImages:
+        """All frames, read when they are asked for."""
+        return StoredImages(self)
+
+    def write_frame(self, index: int, image: np.ndarray) -> None:
+        """Store a frame; after this it is never lost."""
+        path = self.frame_path(index)
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, encode_png(image))
+
+    def take_frame(self, index: int, path: Path) -> None:
+        """Store another job's frame as this one's."""
+        own = self.frame_path(index)
+        own.parent.mkdir(exist_ok=True)
+        write_atomically(own, path.read_bytes())
+
+    def read_png(self, index: int) -> bytes:
+        """A frame's file."""
+        return self.frame_path(index).read_bytes()
+
+    def write_texture(self, character: int, texture: np.ndarray) -> None:
+        """Store a character's texture (S, S, 4) uint8."""
+        write_atomically(self.folder / f"texture_{character}.png", encode_png(texture))
+
+    def textures(self) -> dict[str, bytes]:
+        """The stored textures' files by the names they travel under: ``texture_1`` and so on."""
+        return {path.stem: path.read_bytes() for path in sorted(self.folder.glob("texture_*.png"))}
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Remember where denoising stands."""
+        buffer = io.BytesIO()
+        np.savez(buffer, step=checkpoint.step, latents=checkpoint.latents, path=checkpoint.path)
+        write_atomically(self.folder / "latents.npz", buffer.getvalue())
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """What ``save_checkpoint`` stored last, or None."""
+        path = self.folder / "latents.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                return Checkpoint(int(data["step"]), data["latents"], data["path"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def save_look(self, look: Look) -> None:
+        """Store the look; frames can be made from it from now on."""
+        write_atomically(self.folder / "look.npz", look.encoded())
+
+    def look(self) -> Look | None:
+        """The settled look, or None; ``ShotError`` when its file is damaged."""
+        path = self.folder / "look.npz"
+        return Look.decoded(path.read_bytes()) if path.exists() else None
+
+    def parent(self) -> Job | None:
+        """The job whose look this one keeps; None when it makes its own.
+
+        Raises ``ShotError`` when that look is not there, unless it is optional.
+        """
+        request = self.request
+        if not request.look or not request.resolved_method().fusion:
+            return None
+        folder = self.folder.parent / request.look
+        try:
+            if not (folder / "look.npz").exists():
+                raise FileNotFoundError(folder)
+            return Job(folder, read_request(folder / "request.json"))
+        except (OSError, msgspec.MsgspecError) as error:
+            if request.look_optional:
+                return None
+            raise ShotError(
+                "look",
+                f"This backend does not have the kept look {request.look}; generate the shot that it comes "
+                "from again, or make a new look.",
+            ) from error
+
+    def report(self) -> dict[str, Any] | None:
+        """The report of a finished job, or None."""
+        path = self.folder / "report.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def finish(self, report: dict[str, Any]) -> None:
+        """Mark the job as finished."""
+        write_atomically(self.folder / "report.json", json.dumps(report, indent=1).encode())
+        (self.folder / "latents.npz").unlink(missing_ok=True)
+
+
+class StoredImages(Sequence[np.ndarray]):
+    """The finished frames of a job, (H, W, 3) uint8 each, of which one is in memory at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __len__(self) -> int:
+        return len(self._job.request.frames)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._job.read_frame(index)
