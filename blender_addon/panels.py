@@ -367,8 +367,10 @@ class ResultPanel(_Box):
         row = layout.row(align=True)
         row.operator("latentman.to_sequencer", icon="SEQUENCE")
         row.operator("latentman.as_material", icon="MATERIAL")
-        row.operator("latentman.keep_look", text="", icon="LOCKED")
-        row.operator("latentman.open_folder", text="", icon="FILE_FOLDER")
+        # four in a row would cut their labels off
+        row = layout.row(align=True)
+        row.operator("latentman.keep_look", icon="LOCKED")
+        row.operator("latentman.open_folder", icon="FILE_FOLDER")
 
 
 CLASSES = (
