@@ -103,7 +103,7 @@ class Job:
         try:
             with np.load(path, allow_pickle=False) as data:
                 return Checkpoint(int(data["step"]), data["latents"], data["path"])
-        except (OSError, ValueError, KeyError):
+        except Exception:  # zip, numpy and key errors alike: the file is damaged, and the shot begins anew
             return None
 
     def save_look(self, look: Look) -> None:

@@ -7,6 +7,7 @@ own importer, see ``bvh.py``.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class MotionFile:
                 found = chosen.decode()
         except MotionError as error:
             raise MotionError(f"{self.path.name}: {error}") from error
-        except (ValueError, IndexError, TypeError, MemoryError) as error:
+        except (ValueError, IndexError, TypeError, MemoryError, tokenize.TokenError) as error:
             raise MotionError(f"{self.path.name} cannot be read as {self.layout}: {error}.") from error
         return checked(found.joints, fps or found.fps, self.path.name, chosen.text, found.rotations)
 
@@ -93,7 +94,8 @@ def read(path: Path | str, statistics: Path | None = None) -> MotionFile:
         raise MotionError(f"There is no motion file at {path}; check the path.") from None
     except UnsafePickleError as error:
         raise MotionError(f"{path.name} was refused: {error}.") from error
-    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, NotImplementedError, tokenize.TokenError) as error:
+        # numpy reads the headers of .npy files as Python, and lets its tokenizer's errors through
         raise MotionError(f"{path.name} cannot be read: {str(error).rstrip('.') or type(error).__name__}.") from error
     if isinstance(value, dict):
         return _from_dict(path, value)
