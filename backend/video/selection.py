@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from ...shared.manifest import PassesManifest
-from ...shared.shot import FramePasses, ShotRequest
+from ...shared.shot import FramePasses, ShotRequest, join_frames
 
 
 def frames_of(passes: FramePasses, rows: Sequence[int]) -> FramePasses:
     """The passes of the frames ``rows``, in that order."""
-    return FramePasses(**{name: array[list(rows)] for name, array in passes.arrays().items()})
+    return passes.select(rows)
 
 
 def joined(first: FramePasses, second: FramePasses) -> FramePasses:
     """One clip after the other; passes that only one of them has are left out."""
-    others = second.arrays()
-    return FramePasses(**{name: np.concatenate([array, others[name]]) for name, array in first.arrays().items() if name in others})
+    return join_frames([first, second])
 
 
 def request_of(request: ShotRequest, rows: Sequence[int]) -> ShotRequest:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import tokenize
 from collections import OrderedDict
 from importlib import import_module
 from typing import Any
@@ -145,7 +146,7 @@ def load_npy_object(data: bytes) -> Any:
         version = np.lib.format.read_magic(stream)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = read_header[version](stream)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, tokenize.TokenError) as error:
         raise ValueError("the file is not a NumPy .npy file, or is damaged") from error
     if not dtype.hasobject:
         if int(np.prod(shape, dtype=object)) * dtype.itemsize > len(data):
