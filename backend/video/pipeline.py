@@ -17,7 +17,7 @@ from .denoising import Denoising
 from .keys import choose_keys
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
-from .memory import Room
+from .memory import Room, release_free_memory
 from .noise import draw_noise, noise_sources
 from .prediction import guided
 from .propagation import begun
@@ -171,6 +171,7 @@ class ShotPipeline:
 
     def _chunks(self, rows: list[int]) -> Iterator[list[int]]:
         while rows:
+            release_free_memory()
             count = self._room.chunk
             yield rows[:count]
             rows = rows[count:]
