@@ -61,7 +61,7 @@ def generate(args: argparse.Namespace) -> int:
     from .jobs.runner import ModelCache, RunCallbacks, run
     from .jobs.store import JobStore
     from .video.source import SavedPasses
-    from .video.watch import Interrupted
+    from .video.run_context import Interrupted
 
     console = Console(args.json)
     try:

@@ -28,7 +28,7 @@ from ..shared.manifest import PassesManifest
 from ..shared.shot import FramePasses, Method, check_passes, check_request, make_request
 from .models.loading import ImageModel
 from .video.noise import draw_noise, noise_sources
-from .video.pipeline import Interrupted, ShotPipeline, Watch
+from .video.pipeline import Interrupted, ShotPipeline, RunContext
 from .video.techniques import Technique
 from .video.techniques.registry import build_techniques
 
@@ -113,17 +113,17 @@ class _LatentManMixin:
             last["latents"] = current
             return current
 
-        watch = Watch(after_step=after_step, should_stop=lambda: self._interrupt and bool(last))
+        run_context = RunContext(after_step=after_step, should_stop=lambda: self._interrupt and bool(last))
         shape = (int(self.unet.config.in_channels), height // model.latent_factor, width // model.latent_factor)
         noise = latents
         if noise is None:
             chosen_techniques = [*build_techniques(request.resolved_method()), *techniques]
             noise = self._draw_noise(generator, noise_sources(chosen_techniques, range(count)), shape)
-        run = ShotPipeline(model, request, passes, watch, noise, techniques=techniques)
+        run = ShotPipeline(model, request, passes, run_context, noise, techniques=techniques)
         try:
             found = run.latents() if output_type == "latent" else torch.stack(list(run.pictures()))
         except Interrupted:
-            watch.should_stop = lambda: False
+            run_context.should_stop = lambda: False
             found = last["latents"] if output_type == "latent" else torch.stack(list(run.decode(last["latents"])))
         self.maybe_free_model_hooks()
         if output_type == "latent":

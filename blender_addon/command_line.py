@@ -244,8 +244,8 @@ def _motion(args: argparse.Namespace) -> int:
         if not task.succeeded:
             out.say("failed", code="motion", message=task.error)
             return 1 if not connection.connected else 2
-        for notice in task.notices:
-            out.say("notice", message=notice)
+        for warning in task.warnings:
+            out.say("warning", message=warning)
         if args.out:
             motion_request.save_made(args.out, task.vectors, request)
         if args.save:

@@ -160,8 +160,8 @@ class MotionPanel(_Box):
             row.scale_y = 1.2
             row.operator("latentman.make_motion", icon="ARMATURE_DATA")
             row.operator("latentman.import_motion", icon="IMPORT")
-        for notice in making.notices if making else ():
-            sentence(layout, context, notice)
+        for warning in making.warnings if making else ():
+            sentence(layout, context, warning)
         character = settings.character
         if character is None:
             sentence(layout, context, "Pick a character above first.")

@@ -152,6 +152,6 @@ class Console:
 
     def finished(self, report: dict[str, Any]) -> None:
         """A shot is finished."""
-        for notice in report.get("notices", ()):
-            self.say("notice", message=notice)
+        for warning in report.get("warnings", report.get("notices", ())):
+            self.say("warning", message=warning)
         self.say("finished", report=report)

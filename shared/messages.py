@@ -89,11 +89,11 @@ class MakeMotion(Message, frozen=True):
 
 
 class MotionMade(Message, frozen=True):
-    """Backend: the motions. Array ``vectors`` (N, F, 263) float32, HumanML3D's features, 20 frames a second; ``notices`` are
+    """Backend: the motions. Array ``vectors`` (N, F, 263) float32, HumanML3D's features, 20 frames a second; ``warnings`` are
     sentences for people."""
 
     ticket: str
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Accepted(Message, frozen=True):

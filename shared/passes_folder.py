@@ -16,7 +16,7 @@ from . import exr
 from .depth import metres
 from .manifest import PassesHeader, PassesManifest, split_manifest
 from .overview import shrink_passes
-from .shot import EXTRA_LAYOUT, PASS_LAYOUT, FramePasses, ShotError, join_frames
+from .shot import EXTRA_LAYOUT, FORMER_PASS_NAMES, PASS_LAYOUT, FramePasses, ShotError, join_frames
 
 MANIFEST = "passes.json"
 #: beside the frames: their small copies, where they were rendered
@@ -26,12 +26,12 @@ CHANNELS: dict[str, tuple[str, ...]] = {
     "depth": ("control.depth",),
     "mask": ("id.character",),
     "uv": ("uv.U", "uv.V"),
-    "rest": ("rest.X", "rest.Y", "rest.Z"),
+    "rest_position": ("rest_position.X", "rest_position.Y", "rest_position.Z"),
     "part": ("id.part",),
     "object_index": ("id.object",),
     "normal": ("normal.X", "normal.Y", "normal.Z"),
     "position": ("position.X", "position.Y", "position.Z"),
-    "motion": ("motion.X", "motion.Y"),
+    "motion_vectors": ("motion_vectors.X", "motion_vectors.Y"),
 }
 
 
@@ -62,7 +62,7 @@ def encode_frame(passes: FramePasses, header: PassesHeader) -> bytes:
 
 def read_frame(path: Path) -> FramePasses:
     """One frame's passes (1, H, W, ...). Raises ``OSError``, ``ValueError`` or ``KeyError`` for a file that is none of ours."""
-    channels = exr.read_channels(path)
+    channels = {_current_name(channel): values for channel, values in exr.read_channels(path).items()}
     found: dict[str, np.ndarray] = {}
     for name, (dtype, trailing) in (PASS_LAYOUT | EXTRA_LAYOUT).items():
         if name in EXTRA_LAYOUT and CHANNELS[name][0] not in channels:
@@ -70,6 +70,11 @@ def read_frame(path: Path) -> FramePasses:
         pixels = np.stack([channels[channel] for channel in CHANNELS[name]], -1)
         found[name] = (pixels if trailing else pixels[..., 0]).astype(dtype)[None]
     return FramePasses(**found)
+
+
+def _current_name(channel: str) -> str:
+    layer, dot, axis = channel.partition(".")
+    return FORMER_PASS_NAMES.get(layer, layer) + dot + axis
 
 
 def save_frame(folder: Path, frame: int, passes: FramePasses, header: PassesHeader) -> None:

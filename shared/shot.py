@@ -21,7 +21,7 @@ PASS_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
     "depth": ("float32", ()),
     "mask": ("uint8", ()),
     "uv": ("float32", (2,)),
-    "rest": ("float32", (3,)),
+    "rest_position": ("float32", (3,)),
     "part": ("uint8", ()),
 }
 #: passes that may come along: name -> (dtype, trailing dimensions)
@@ -29,8 +29,10 @@ EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
     "object_index": ("uint16", ()),
     "normal": ("float16", (3,)),
     "position": ("float32", (3,)),
-    "motion": ("float32", (2,)),
+    "motion_vectors": ("float32", (2,)),
 }
+#: passes that files of earlier versions call by another name
+FORMER_PASS_NAMES = {"rest": "rest_position", "motion": "motion_vectors"}
 MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
 _FROM, _UNTIL = (
     Setting(label, f"Share of the steps {verb} which it works, 0 to 1", ge=0, le=1)
@@ -329,23 +331,23 @@ class FramePasses:
     """The rendered passes of a shot, (F, H, W, ...) as in ``PASS_LAYOUT``, row 0 at the top.
 
     ``depth`` in [0, 1] with the shot's near = 1 and background 0; ``mask`` the character's number, 0 where there is none;
-    ``uv`` texture coordinates; ``rest`` rest positions in metres, which belong to the surface and not to the moment;
+    ``uv`` texture coordinates; ``rest_position`` in metres where a point lies on the undeformed surface, the same in every frame;
     ``part`` the body part, 0 for the background.
 
     Those of ``EXTRA_LAYOUT`` may be None: ``object_index`` tells objects and instances apart, props included, 0 for the
-    background; ``normal`` world-space unit normals; ``position`` world-space metres; ``motion`` the way in pixels (right,
+    background; ``normal`` world-space unit normals; ``position`` world-space metres; ``motion_vectors`` the way in pixels (right,
     down) from a pixel to where its surface point was one scene frame before.
     """
 
     depth: np.ndarray
     mask: np.ndarray
     uv: np.ndarray
-    rest: np.ndarray
+    rest_position: np.ndarray
     part: np.ndarray
     object_index: np.ndarray | None = None
     normal: np.ndarray | None = None
     position: np.ndarray | None = None
-    motion: np.ndarray | None = None
+    motion_vectors: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The passes that there are, by name."""

@@ -10,14 +10,14 @@ from latentman.shared.shot import FramePasses, ShotRequest, make_request
 def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:
     """A textured disc that moves to the right by ``shift`` pixels a frame: its surface points move along."""
     rows, cols = np.mgrid[0:size, 0:size]
-    out = {name: [] for name in ("depth", "mask", "uv", "rest", "part")}
+    out = {name: [] for name in ("depth", "mask", "uv", "rest_position", "part")}
     for n in range(frames):
         x, y = cols - size // 3 - n * shift, rows - size // 2
         mask = (x**2 + y**2) < (size // 5) ** 2
         surface = np.stack([x, y, np.zeros_like(x)], -1) * 0.01 * mask[..., None]
         out["mask"].append(mask.astype(np.uint8))
         out["depth"].append((mask * 0.7).astype(np.float32))
-        out["rest"].append(surface.astype(np.float32))
+        out["rest_position"].append(surface.astype(np.float32))
         out["uv"].append(((surface[..., :2] / 0.01 / size + 0.5) * mask[..., None]).astype(np.float32))
         out["part"].append((mask * (1 + (x > 0))).astype(np.uint8))
     return FramePasses(**{name: np.stack(arrays) for name, arrays in out.items()})

@@ -18,7 +18,7 @@ import torch
 
 from latentman.backend.metrics.consistency import consistency
 from latentman.backend.models.loading import load
-from latentman.backend.video.pipeline import ShotPipeline, Watch
+from latentman.backend.video.pipeline import ShotPipeline, RunContext
 from latentman.blender_addon import properties
 from latentman.blender_addon.passes.render import PassRender
 from latentman.shared.shot import FramePasses, make_request
@@ -78,7 +78,7 @@ def main() -> int:
             args.prompt, width=256, height=256, frames=tuple(range(args.frames)), fps=20.0, preset=preset, steps=args.steps, seed=3
         )
         started = time.perf_counter()
-        images = np.stack(list(ShotPipeline(model, request, passes, Watch()).frames()))
+        images = np.stack(list(ShotPipeline(model, request, passes, RunContext()).frames()))
         rows[preset] = consistency(images, passes) | {"seconds": time.perf_counter() - started}
     for row in rows.values():
         row["time_ratio"] = row["seconds"] / rows["per_frame"]["seconds"]

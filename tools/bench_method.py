@@ -48,7 +48,7 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
 
     from latentman.backend.metrics.laboratory import VARIANTS, PeakMemory
     from latentman.backend.models.loading import load
-    from latentman.backend.video.pipeline import ShotPipeline, Watch
+    from latentman.backend.video.pipeline import ShotPipeline, RunContext
     from latentman.shared.shot import make_request
 
     from .studies.figures import passes_of
@@ -70,7 +70,7 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
     )
     with PeakMemory(model.device) as memory:
         started = time.perf_counter()
-        for _ in ShotPipeline(model, request, passes, Watch()).frames():
+        for _ in ShotPipeline(model, request, passes, RunContext()).frames():
             pass
         seconds = time.perf_counter() - started
     return {"seconds_per_frame": seconds / frames, "peak_mb": memory.megabytes, "frames": frames, "steps": steps, "size": size}

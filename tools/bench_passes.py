@@ -84,7 +84,7 @@ def measure_passes() -> dict[str, float]:
             mask += int((raster.mask != seen).sum())
             both = raster.mask & seen
             uv.append(np.abs(values[..., :2] - passes.uv[n])[both])
-            rest.append(np.abs(values[..., 2:] - passes.rest[n])[both])
+            rest.append(np.abs(values[..., 2:] - passes.rest_position[n])[both])
             depth.append(np.abs(metres(passes.depth[n], job.near, job.far) - raster.depth)[both])
         figures = {"mask_disagreement": mask / (len(COMPARED) * SIZE * SIZE)}
         figures |= {

@@ -49,7 +49,7 @@ def measure() -> dict[str, float]:
         "ms_per_frame_gpu_512": float(np.median(took[True])),
         "ms_per_frame_cycles_512": float(np.median(took[False])),
         "gpu_mask_disagreement": float((gpu.mask != cycles.mask).mean()),
-        "gpu_rest_error_p99_m": float(np.percentile(np.abs(gpu.rest - cycles.rest)[both], 99)),
+        "gpu_rest_error_p99_m": float(np.percentile(np.abs(gpu.rest_position - cycles.rest_position)[both], 99)),
     }
 
 

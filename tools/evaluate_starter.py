@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from latentman.backend.models.loading import load as load_model
 from latentman.backend.models.registry import PRESETS, STARTER
-from latentman.backend.video.pipeline import ShotPipeline, Watch
+from latentman.backend.video.pipeline import ShotPipeline, RunContext
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.shared.shot import FramePasses, make_request
 
@@ -43,7 +43,7 @@ def region_pixels(example: Example, part: str) -> np.ndarray:
     inside = np.zeros(example.mask.shape, bool)
     if example.look.suit or getattr(example.look, part).pattern == "camouflage":
         return inside
-    inside[example.mask] = regions(example.rest[example.mask], example.look)[part]
+    inside[example.mask] = regions(example.rest_position[example.mask], example.look)[part]
     inside = binary_erosion(inside, iterations=2)
     return inside if inside.sum() >= SMALLEST_REGION else np.zeros_like(inside)
 
@@ -115,7 +115,7 @@ def seconds_24_frames(folder: Path) -> float:
         "a man in a red shirt and blue jeans, on a beach", width=256, height=256, frames=tuple(range(24)), fps=20.0, steps=20
     )
     passes, started = walk_passes(24), time.perf_counter()
-    list(ShotPipeline(model, request, passes, Watch()).frames())
+    list(ShotPipeline(model, request, passes, RunContext()).frames())
     return time.perf_counter() - started
 
 

@@ -65,7 +65,7 @@ def iuv_images(passes: FramePasses, manifest: PassesManifest) -> np.ndarray:
     The parts are DensePose's; their coordinates are the mesh's own, since DensePose's are under another licence. Raises
     ``ShotError`` when the character's bones are not mapped.
     """
-    part = _parts(manifest.parts, passes.part, passes.rest)
+    part = _parts(manifest.parts, passes.part, passes.rest_position)
     out = np.zeros((*part.shape, 3), np.uint8)
     out[..., 0] = part
     for number in np.unique(part[part > 0]):

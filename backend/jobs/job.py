@@ -17,7 +17,7 @@ from ...shared.passes_folder import write_atomically
 from ...shared.shot import ShotError, ShotRequest
 from ..pictures import encode_png
 from ..video.look import Look
-from ..video.watch import Checkpoint
+from ..video.run_context import Checkpoint
 from .passes import StoredPasses
 from .requests import read_request
 

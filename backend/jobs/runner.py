@@ -17,7 +17,7 @@ from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
 from ..models.loading import ImageModel, LoadOptions, load
 from ..models.registry import fingerprint
-from ..video.pipeline import ShotPipeline, Watch
+from ..video.pipeline import ShotPipeline, RunContext
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
 from .job import Job
@@ -73,44 +73,44 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     started = time.perf_counter()
     callbacks.progress("loading the model", 0, 1)
     model = models.get(job.request.sampling.model)
-    watch = Watch(callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look)
-    watch.timed("loading", started)
+    run_context = RunContext(callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look)
+    run_context.record_time("loading", started)
     source = job.passes()
-    source.interrupt_with(watch.check)
+    source.interrupt_with(run_context.check)
     parent = job.parent()
     taken = _take_over(job, parent, source, done, callbacks) if parent else set()
-    pipeline = _pipeline(job, parent, model, source, watch)
+    pipeline = _pipeline(job, parent, model, source, run_context)
     for index, image in pipeline.iter_frames(done, taken):
         if index not in done:
             job.write_frame(index, image)
             callbacks.frame_stored(index)
-    figures = _measure(job, source, watch)
+    figures = _measure(job, source, run_context)
     return {
         "job": job.name,
         "settings": msgspec.to_builtins(job.request),
         "method": msgspec.to_builtins(job.request.resolved_method()),
-        "seconds": {name: round(value, 3) for name, value in watch.seconds.items()},
+        "seconds": {name: round(value, 3) for name, value in run_context.seconds.items()},
         "consistency": {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
         "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "device": str(model.device),
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
-        "notices": list(dict.fromkeys(watch.notices)),
+        "warnings": list(dict.fromkeys(run_context.warnings)),
     }
 
 
-def _measure(job: Job, source: PassesSource, watch: Watch) -> dict[str, float]:
+def _measure(job: Job, source: PassesSource, run_context: RunContext) -> dict[str, float]:
     """The finished job's figures; stores its textures as well, since both look at every frame once."""
     started = time.perf_counter()
     consistency, gatherer = Consistency(), TextureGatherer()
     for index in range(source.frame_count):
-        watch.check()
+        run_context.check()
         image, passes = job.read_frame(index), source.frame(index)
         consistency.add(image, passes)
         gatherer.add(image, passes)
-        watch.progress("measuring", index + 1, source.frame_count)
+        run_context.progress("measuring", index + 1, source.frame_count)
     for character, texture in gatherer.textures().items():
         job.write_texture(character, texture)
-    watch.timed("measuring", started)
+    run_context.record_time("measuring", started)
     return consistency.figures()
 
 
@@ -130,16 +130,16 @@ def _take_over(job: Job, parent: Job, source: PassesSource, done: set[int], call
     return taken
 
 
-def _pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, watch: Watch) -> ShotPipeline:
+def _pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext) -> ShotPipeline:
     """The pipeline of a job, with the look that it has settled before it was stopped, or else with the one that it keeps."""
     look = job.look()
     if look is not None:
-        return ShotPipeline(model, job.request, source, watch, look=look, settled=True)
+        return ShotPipeline(model, job.request, source, run_context, look=look, settled=True)
     if parent is not None:
         try:
-            return ShotPipeline(model, job.request, source, watch, look=parent.look(), same_place=job.same_settings(parent))
+            return ShotPipeline(model, job.request, source, run_context, look=parent.look(), same_place=job.same_settings(parent))
         except ShotError as error:
             if error.code != "look" or not job.request.look_optional:
                 raise
-            watch.notices.append("The look was made anew: the character's surface is not what it was.")
-    return ShotPipeline(model, job.request, source, watch)
+            run_context.warnings.append("The look was made anew: the character's surface is not what it was.")
+    return ShotPipeline(model, job.request, source, run_context)

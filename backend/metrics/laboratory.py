@@ -34,7 +34,7 @@ from ...shared.shot import (
     make_request,
 )
 from ..models.loading import ImageModel
-from ..video.pipeline import ShotPipeline, Watch
+from ..video.pipeline import ShotPipeline, RunContext
 from .baselines import bake, blurred
 from .consistency import background_error
 from .pictures import contour, detail, silhouette_iou
@@ -268,15 +268,15 @@ class Laboratory:
         check_request(request)
         passes = check_passes(request, shot.passes.arrays())
         started = time.perf_counter()
-        watch = Watch()
+        run_context = RunContext()
         with PeakMemory(self._model.device) as memory:
-            images = np.stack(list(ShotPipeline(self._model, request, passes, watch).frames()))
+            images = np.stack(list(ShotPipeline(self._model, request, passes, run_context).frames()))
         seconds = time.perf_counter() - started
         record = {
             "settings": msgspec.to_builtins(request),
             "seconds_per_frame": seconds / len(images),
             "peak_mb": memory.megabytes,
-            "stages": watch.seconds,
+            "stages": run_context.seconds,
         }
         _write(folder, images, record)
         self._say(f"{shot.name:>14} {folder.parent.name:>6} {folder.name:<26} {seconds / len(images):6.2f} s a frame")

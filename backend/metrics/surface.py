@@ -45,7 +45,7 @@ class PairErrors:
     def add(self, image: np.ndarray, passes: FramePasses) -> None:
         """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
         mask = binary_erosion(passes.mask[0] > 0, iterations=EROSION)
-        now = image.reshape(-1, 3).astype(np.float64), mask, surface_frame(passes.rest[0], passes.surface_index[0])
+        now = image.reshape(-1, 3).astype(np.float64), mask, surface_frame(passes.rest_position[0], passes.surface_index[0])
         if self._before is not None:
             colours, inside, surface = self._before
             here, places = match(now[2], surface, *mask.shape)
@@ -86,7 +86,7 @@ def hmse_compat(images: np.ndarray, passes: FramePasses) -> float:
 def warp_error(images: np.ndarray, passes: FramePasses) -> float:
     """Mean squared difference between a frame and the one before moved along Blender's own motion vectors (0..255 scale), where
     both show the same surface within two footprints; needs the ``motion`` pass of a shot with a frame step of 1, else NaN."""
-    if passes.motion is None or len(images) < 2:
+    if passes.motion_vectors is None or len(images) < 2:
         return float("nan")
     masks, frames = inner_masks(passes), images.astype(np.float64)
     height, width = masks.shape[1:]
@@ -94,10 +94,10 @@ def warp_error(images: np.ndarray, passes: FramePasses) -> float:
     sizes = [frame.footprint for frame in surface_frames(passes)]
     for n in range(1, len(frames)):
         rows, cols = np.nonzero(masks[n])
-        place = np.stack([cols, rows], 1) + np.round(passes.motion[n][rows, cols]).astype(int)
+        place = np.stack([cols, rows], 1) + np.round(passes.motion_vectors[n][rows, cols]).astype(int)
         inside = ((place >= 0) & (place < [width, height])).all(1)
         rows, cols, (x, y) = rows[inside], cols[inside], place[inside].T
-        apart = np.linalg.norm(passes.rest[n][rows, cols] - passes.rest[n - 1][y, x], axis=-1)
+        apart = np.linalg.norm(passes.rest_position[n][rows, cols] - passes.rest_position[n - 1][y, x], axis=-1)
         same = (apart < 2 * sizes[n]) & masks[n - 1][y, x]
         total += float(((frames[n][rows, cols] - frames[n - 1][y, x]) ** 2).mean(1)[same].sum())
         count += int(same.sum())
@@ -141,7 +141,7 @@ def cell_colours(images: np.ndarray, passes: FramePasses) -> CellColours | None:
         if not mask.any():
             continue
         low, high = _bands(frames[n], passes.mask[n] > 0)
-        lattice = np.floor(passes.rest[n][mask] / side).astype(np.int64)
+        lattice = np.floor(passes.rest_position[n][mask] / side).astype(np.int64)
         index.append(np.column_stack([lattice, passes.surface_index[n][mask]]))
         rows.append(np.full(int(mask.sum()), n))
         lows.append(low[mask])

@@ -36,12 +36,12 @@ def best_device() -> torch.device:
 @dataclass(frozen=True)
 class TextConditions:
     """Text embeddings, unconditional first when guidance is on: ``embeddings`` (1 or 2, S, D); ``added`` are SDXL's
-    pooled embeddings and time ids, empty otherwise. A background's embeddings come last. ``notices`` are sentences for the
+    pooled embeddings and time ids, empty otherwise. A background's embeddings come last. ``warnings`` are sentences for the
     user."""
 
     embeddings: torch.Tensor
     added: dict[str, torch.Tensor]
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 SCHEDULER_CLASSES: dict[str, Any] = {
@@ -137,15 +137,15 @@ class ImageModel:
             return self._encode_xl(prompt, negative, guided, width, height, background)
         pieces = [self._pieces(text) for text in ([negative] if guided else []) + [prompt] + ([background] if background else [])]
         count = max(len(piece) for piece in pieces)
-        notices = ()
+        warnings = ()
         if count > 1:
-            notices = (f"The prompt is longer than the text encoder takes at once; it was read in {count} pieces.",)
+            warnings = (f"The prompt is longer than the text encoder takes at once; it was read in {count} pieces.",)
         empty = self._pieces("")
         rows = []
         for piece in pieces:
             ids = torch.tensor(piece + empty * (count - len(piece)), device=self.device)
             rows.append(self.pipeline.text_encoder(ids)[0].reshape(1, -1, self.unet.config.cross_attention_dim))
-        return TextConditions(torch.cat(rows).to(self.dtype), {}, notices)
+        return TextConditions(torch.cat(rows).to(self.dtype), {}, warnings)
 
     def _pieces(self, text: str) -> list[list[int]]:
         """Token ids in runs of the text encoder's length, each with its own marks and padding."""
@@ -161,7 +161,7 @@ class ImageModel:
     def _encode_xl(self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str) -> TextConditions:
         tokenizer = self.pipeline.tokenizer
         longest = max(len(tokenizer(text, truncation=False, verbose=False).input_ids) for text in (prompt, background))
-        notices = ("The prompt is longer than the text encoders take; its end is left out.",)
+        warnings = ("The prompt is longer than the text encoders take; its end is left out.",)
         rows, pooled = [], []
         for n, text in enumerate([prompt, background] if background else [prompt]):
             first = guided and n == 0
@@ -179,7 +179,7 @@ class ImageModel:
         return TextConditions(
             embeddings,
             {"text_embeds": torch.cat(pooled), "time_ids": size.repeat(len(embeddings), 1)},
-            notices if longest > tokenizer.model_max_length else (),
+            warnings if longest > tokenizer.model_max_length else (),
         )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -32,8 +32,8 @@ def motion(args: argparse.Namespace) -> int:
     except MotionError as error:
         print(error, file=sys.stderr)
         return 2
-    for notice in made.notices:
-        print(notice)
+    for warning in made.warnings:
+        print(warning)
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_made(args.out, made.vectors, request)

@@ -32,11 +32,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class MadeMotion:
-    """``vectors`` (N, F, 263) float32 in HumanML3D's units at 20 frames a second, one for each variant; ``notices`` are
+    """``vectors`` (N, F, 263) float32 in HumanML3D's units at 20 frames a second, one for each variant; ``warnings`` are
     sentences for the user."""
 
     vectors: np.ndarray
-    notices: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def segments(texts: list[str], frames: int) -> list[Segment]:
@@ -121,8 +121,8 @@ def make(
         raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
     if model.toe_height and kept is None:
         found = settled(found, model.toe_height)
-    notices = ("The text is longer than the model reads; its end was left out.",) if cut else ()
-    return MadeMotion(found.astype(np.float32), notices)
+    warnings = ("The text is longer than the model reads; its end was left out.",) if cut else ()
+    return MadeMotion(found.astype(np.float32), warnings)
 
 
 def pieces(texts: list[str], frames: int, most: int) -> list[Segment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...shared.messages import MotionMade
 from ...shared.motion_request import Kept, MotionRequest
 from ...shared.task import TaskState
-from ..video.watch import Interrupted
+from ..video.run_context import Interrupted
 from .outbox import Outbox
 from .task import Task
 from .worker import Worker
@@ -31,4 +31,4 @@ class MotionTask(Task):
             self.tell("making motion", step, of)
 
         made = worker.motions.make(self._request, self._kept, step_done)
-        self.end(TaskState.FINISHED, MotionMade(ticket=self.ticket, notices=made.notices), {"vectors": made.vectors})
+        self.end(TaskState.FINISHED, MotionMade(ticket=self.ticket, warnings=made.warnings), {"vectors": made.vectors})

@@ -90,7 +90,7 @@ class Task:
     def fail(self, error: BaseException) -> None:
         """End with an error, or as cancelled when that is why."""
         # imported late: torch comes with it, and only work that has begun can be interrupted
-        from ..video.watch import Interrupted
+        from ..video.run_context import Interrupted
 
         if isinstance(error, Interrupted):
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))

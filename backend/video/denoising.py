@@ -24,7 +24,7 @@ from .prediction import Predictor
 from .sampling import Sampler
 from .selection import frames_of
 from .techniques import ClipContext, Technique
-from .watch import Checkpoint
+from .run_context import Checkpoint
 
 #: latents this many times larger than those that denoising began with are no picture any more
 DIVERGED = 1000.0
@@ -105,11 +105,11 @@ class Denoising:
 
     @torch.no_grad()
     def run(self, latents: torch.Tensor, first: int = 0, *, keep: bool = False) -> torch.Tensor:
-        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` has the watch keep them after every step.
+        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` has the run_context keep them after every step.
 
         Raises ``ShotError`` when they diverge or the memory is too small.
         """
-        model, watch = self._context.model, self._context.watch
+        model, run_context = self._context.model, self._context.run_context
         self._sampler.skip_to(first)
         with ExitStack() as stack:
             for technique in self._techniques:
@@ -118,13 +118,13 @@ class Denoising:
                 started = time.perf_counter()
                 latents = self._denoise_step(latents, step, keep=keep)
                 self._check_divergence(latents, step)
-                if watch.after_step:
-                    latents = watch.after_step(step, self._sampler.timesteps[step], latents)
-                watch.timed("denoising", started)
+                if run_context.after_step:
+                    latents = run_context.after_step(step, self._sampler.timesteps[step], latents)
+                run_context.record_time("denoising", started)
                 if keep:
-                    watch.progress("denoising", step + 1, self.steps)
-                    watch.save(Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._path).float().cpu().numpy()))
-                watch.check()
+                    run_context.progress("denoising", step + 1, self.steps)
+                    run_context.save(Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._path).float().cpu().numpy()))
+                run_context.check()
         return latents
 
     def _denoise_step(self, own: torch.Tensor, step: int, *, keep: bool) -> torch.Tensor:
@@ -167,7 +167,7 @@ class Denoising:
             for gradient, values in zip(gradients, found, strict=True):
                 gradient[rows] = values
 
-        run_in_batches(predict_batch, range(self._given, len(latents)), self._context.room, self._context.watch)
+        run_in_batches(predict_batch, range(self._given, len(latents)), self._context.room, self._context.run_context)
         return output, list(zip(guides, gradients, strict=True))
 
     def _predict_batch(

@@ -39,7 +39,7 @@ def choose_keys(source: PassesSource, among: list[int], settings: Keyframes, kno
     seen = []
     for n in among:  # prepared frames are large: one at a time
         passes = source.overview(n)
-        seen.append(_seen(surface_frame(passes.rest[0], passes.surface_index[0]), side))
+        seen.append(_seen(surface_frame(passes.rest_position[0], passes.surface_index[0]), side))
     cells, index = np.unique(np.concatenate([found for found, _ in seen]), return_inverse=True)
     ends = np.cumsum([0, *(len(found) for found, _ in seen)])
     views = [(index.ravel()[a:b], view) for (a, b), (_, view) in zip(pairwise(ends), seen, strict=True)]

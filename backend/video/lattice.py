@@ -52,7 +52,7 @@ def sample_frames(frame_at: Callable[[int], FramePasses], among: Sequence[int], 
     """
     for n in np.unique(np.linspace(0, len(among) - 1, min(count, len(among))).round().astype(int)):
         passes = frame_at(among[n])
-        yield surface_frame(passes.rest[0], passes.surface_index[0])
+        yield surface_frame(passes.rest_position[0], passes.surface_index[0])
 
 
 def cell_side(frames: Iterable[SurfaceFrame]) -> float:

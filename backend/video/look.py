@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from ...shared.shot import FramePasses, ShotError
+from ...shared.shot import FORMER_PASS_NAMES, FramePasses, ShotError
 from .lattice import SurfaceTexture, sample_frames, sight
 from .source import PassesSource
 
@@ -114,7 +114,8 @@ class Look:
                 found = {name: file[name] for name in file.files}
             texture = SurfaceTexture(float(found["side"]), torch.from_numpy(found["cells"]), torch.from_numpy(found["values"]))
             controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
-            passes = FramePasses(**{name.removeprefix("pass_"): array for name, array in found.items() if name.startswith("pass_")})
+            stored = {name.removeprefix("pass_"): array for name, array in found.items() if name.startswith("pass_")}
+            passes = FramePasses(**{FORMER_PASS_NAMES.get(name, name): array for name, array in stored.items()})
             names = dict(zip(found["surface_numbers"].tolist(), found["surface_names"].tolist(), strict=True))
             return cls(
                 texture,

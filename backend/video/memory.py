@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ...shared.shot import ShotError
-from .watch import Watch
+from .run_context import RunContext
 
 #: frames denoised together, at most; memory grows with it, results do not depend on it
 CHUNK = 8
@@ -50,14 +50,14 @@ def release_free_memory() -> None:
         library.malloc_trim(0)
 
 
-def run_in_batches(work: Callable[[list[int]], None], frames: Sequence[int], room: Room, watch: Watch) -> None:
+def run_in_batches(work: Callable[[list[int]], None], frames: Sequence[int], room: Room, run_context: RunContext) -> None:
     """Do ``work`` for all frames in order, as many at a time as there is room for, and half as many once memory was short.
 
     Raises ``ShotError`` when a single frame is too much.
     """
     start = 0
     while start < len(frames):
-        watch.check()
+        run_context.check()
         batch = list(frames[start : start + room.chunk])
         try:
             work(batch)
@@ -71,7 +71,7 @@ def run_in_batches(work: Callable[[list[int]], None], frames: Sequence[int], roo
                     "pixel guidance's gradient to 'decoder' or off.",
                 ) from error
             room.chunk = max(1, room.chunk // 2)
-            watch.notices.append(f"Memory was short: {room.chunk} frames are denoised together.")
+            run_context.warnings.append(f"Memory was short: {room.chunk} frames are denoised together.")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             continue

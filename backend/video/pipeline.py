@@ -27,9 +27,9 @@ from .techniques import ClipContext, Technique
 from .techniques.context import latent_size
 from .techniques.fusion import TextureFusion
 from .techniques.registry import build_techniques
-from .watch import Interrupted, Watch
+from .run_context import Interrupted, RunContext
 
-__all__ = ["Interrupted", "ShotPipeline", "Watch"]
+__all__ = ["Interrupted", "ShotPipeline", "RunContext"]
 
 
 def _image(picture: torch.Tensor) -> np.ndarray:
@@ -48,7 +48,7 @@ class ShotPipeline:
         model: ImageModel,
         request: ShotRequest,
         passes: FramePasses | PassesSource,
-        watch: Watch,
+        run_context: RunContext,
         noise: torch.Tensor | None = None,
         look: Look | None = None,
         *,
@@ -66,7 +66,7 @@ class ShotPipeline:
         model.check_size(request.width, request.height)
         if not request.sampling.guidance_scale:
             request = with_settings(request, dict(guidance_scale=model.own_guidance_scale(request.sampling.scheduler)))
-        self._model, self._request, self._watch = model, request, watch
+        self._model, self._request, self._run_context = model, request, run_context
         self._source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
         self._method, self._room, self._size = request.resolved_method(), Room(), latent_size(model, request)
         self._given: Look | None = None
@@ -117,7 +117,7 @@ class ShotPipeline:
         """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
         for n in range(len(latents)):
             started = time.perf_counter()
-            self._watch.check()
+            self._run_context.check()
             with torch.no_grad():
                 picture = self._model.decode(latents[n : n + 1])[0].float()
             if not torch.isfinite(picture).all():
@@ -125,7 +125,7 @@ class ShotPipeline:
                     "diverged",
                     f"Frame {n + 1} could not be decoded into a picture; use float32 for the auto-encoder, or another seed.",
                 )
-            self._watch.timed("decoding", started)
+            self._run_context.record_time("decoding", started)
             yield picture
 
     def _select_keyframes(self, foreign: Collection[int]) -> list[int]:
@@ -153,13 +153,13 @@ class ShotPipeline:
                 pictures, look = self._finalise(keys, latents, run, fusion)
                 yield from zip(keys, pictures, strict=True)
         if look is not None:
-            self._watch.keep_look(look)
+            self._run_context.keep_look(look)
         rest = [n for n in range(self._source.frame_count) if n not in {*keys, *done, *foreign}]
         finished = 0
         for rows in self._chunks(rest):
             yield from zip(rows, self._propagate(look, rows)[1], strict=True)
             finished += len(rows)
-            self._watch.progress("frames", finished, len(rest))
+            self._run_context.progress("frames", finished, len(rest))
 
     def _clip(self, rows: Sequence[int]) -> FramePasses:
         """The passes of some frames, kept until others are asked for: several parts work on the same ones."""
@@ -187,7 +187,7 @@ class ShotPipeline:
                 request.height,
                 request.text.background_prompt,
             )
-            self._watch.notices.extend(notice for notice in found.notices if notice not in self._watch.notices)
+            self._run_context.warnings.extend(warning for warning in found.warnings if warning not in self._run_context.warnings)
             self._text[twice] = found
         return self._text[twice]
 
@@ -207,7 +207,7 @@ class ShotPipeline:
             texture=look.texture if look else None,
             joint=joint,
             noise_given=self._noise is not None,
-            watch=self._watch,
+            run_context=self._run_context,
             room=self._room,
             shot_cell_side=lambda: self._cell_side,
         )
@@ -237,7 +237,7 @@ class ShotPipeline:
 
     def _decode_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         for n, picture in enumerate(self.decode(latents), 1):
-            self._watch.progress("decoding", n, len(latents))
+            self._run_context.progress("decoding", n, len(latents))
             yield picture
 
     def _denoise_jointly(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
@@ -245,7 +245,7 @@ class ShotPipeline:
         anchor = self._given.anchor if self._given is not None and self._same_place else None
         run = self._denoising(rows, self._given, anchor, joint=True)
         fusion = run.find_technique(TextureFusion)
-        resumed = self._watch.resume() if run.resumable else None
+        resumed = self._run_context.resume() if run.resumable else None
         if resumed is not None and resumed.latents.shape[0] == len(rows):
             return run.go_on(resumed), run, fusion
         return run.run(run.from_noise(self._noise_of(rows, run)), keep=True), run, fusion

@@ -43,7 +43,7 @@ class TextureGatherer:
     def add(self, image: np.ndarray, passes: FramePasses) -> None:
         """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
         size = self._size
-        mask, uv, rest = passes.mask[0], passes.uv[0], passes.rest[0].astype(np.float64)
+        mask, uv, rest = passes.mask[0], passes.uv[0], passes.rest_position[0].astype(np.float64)
         for character in np.unique(mask[mask > 0]).tolist():
             inside = mask == character
             sight = _sight(rest, inside) * binary_erosion(inside)

@@ -132,7 +132,7 @@ def draw(graph: bpy.types.Depsgraph, cast: Cast, view: View, box: tuple[int, int
         "instance": np.zeros(index.shape, np.float32),
         "part": np.where(seen, np.maximum(np.round(second[..., 3]), 1), 0).astype(np.uint8),
         "uv": first[..., :2].copy(),
-        "rest": second[..., :3].copy(),
+        "rest_position": second[..., :3].copy(),
         "normal": unit(third[..., :3]).astype(np.float16),
     }
 

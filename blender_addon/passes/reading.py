@@ -42,11 +42,11 @@ def read(path: Path, width: int, height: int) -> dict[str, np.ndarray]:
         "instance": find(f"{INSTANCE_AOV}.X", f"{INSTANCE_AOV}.V") * seen,
         "part": np.where(seen, np.maximum(np.round(find(f"{PART_AOV}.X", f"{PART_AOV}.V")), 1), 0).astype(np.uint8),
         "uv": vectors(("UV.U", "UV.X"), ("UV.V", "UV.Y")),
-        "rest": vectors(*((f"{REST_AOV}.{a}", f"{REST_AOV}.{b}") for a, b in ("RX", "GY", "BZ"))),
+        "rest_position": vectors(*((f"{REST_AOV}.{a}", f"{REST_AOV}.{b}") for a, b in ("RX", "GY", "BZ"))),
         "normal": vectors(*((f"Normal.{a}",) for a in "XYZ")).astype(np.float16),
     }
     if any(name.endswith("Position.X") for name in channels):
         found["position"] = vectors(*((f"Position.{a}",) for a in "XYZ"))
     if any(name.endswith("Vector.X") for name in channels):
-        found["motion"] = vectors(("Vector.X",), ("Vector.Y",)) * np.float32([1, -1])
+        found["motion_vectors"] = vectors(("Vector.X",), ("Vector.Y",)) * np.float32([1, -1])
     return found

@@ -353,7 +353,7 @@ class PassRender:
         found["object_index"][seen] = np.array(numbers, np.uint16)[where.ravel()]
         found["mask"] = characters[index]
         found["part"] *= found["mask"] > 0
-        found["rest"] *= sizes[index][..., None]
+        found["rest_position"] *= sizes[index][..., None]
         return found
 
     def _number(self, kind: int) -> int:

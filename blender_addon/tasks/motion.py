@@ -54,7 +54,7 @@ class MotionTask(Task):
         super().__init__(client, "making motion", on_message)
         motion_request.frame_count(request)
         self.request = request
-        self.notices: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self.actions: list[bpy.types.Action] = []
         self.vectors: np.ndarray | None = None
         self._armature, self._start, self._fps = armature.name if armature else "", start, scene_fps
@@ -72,7 +72,7 @@ class MotionTask(Task):
         if not isinstance(message, messages.MotionMade):
             super()._handle(message, arrays)
             return
-        self.notices = message.notices
+        self.warnings = message.warnings
         if self._armature:
             self._key(arrays["vectors"])
         self.vectors = arrays["vectors"]

@@ -84,7 +84,7 @@ def test_surface_matches_are_exact_and_know_what_is_not_there():
     here, there = found.target_pixels[1], found.reference_pixels[1]
     assert len(here) == (passes.mask[1] > 0).sum() and (here - there == 3).all()
     np.testing.assert_allclose(found.places[1][:, 0], here % 64 + 0.5 - 3, atol=1e-4)
-    apart = replace(passes, rest=passes.rest + np.float32([0, 1])[:, None, None, None])
+    apart = replace(passes, rest_position=passes.rest_position + np.float32([0, 1])[:, None, None, None])
     assert len(surface_matches(apart, 64, 64, "prev").target_pixels[1]) == 0
     nothing = replace(passes, mask=passes.mask * 0)
     assert len(surface_matches(nothing, 64, 64, "first").target_pixels[1]) == 0

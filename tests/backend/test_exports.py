@@ -81,7 +81,7 @@ def test_parts_take_denseposes_numbers():
     passes, manifest, _ = _shot()
     found = iuv_images(passes, manifest)
     left, right = passes.part == 1, passes.part == 2
-    forward = passes.rest[..., 0]
+    forward = passes.rest_position[..., 0]
     assert set(np.unique(found[left][:, 0])) <= {8, 10} and set(np.unique(found[right][:, 0])) <= {7, 9}
     assert (found[left][:, 0] == np.where(forward[left] > -0.045, 10, 8)).all()
     assert (found[right][:, 0] == np.where(forward[right] > 0.045, 9, 7)).all()

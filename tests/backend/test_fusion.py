@@ -16,7 +16,7 @@ from latentman.backend.metrics.surface import hmse  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
 from latentman.backend.video.linear_decoder import LinearDecoder  # noqa: E402
-from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.pipeline import ShotPipeline, RunContext  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
 from latentman.shared.shot import METHODS, FramePasses, Fusion  # noqa: E402
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 def _painted(passes, colour=lambda x, y: np.stack([0.5 * x, 0.5 * y, x * 0], -1)):
     """(F, 3, H, W) pictures whose colours stick to the surface; the background is -1."""
-    x, y = passes.rest[..., 0] / 0.12, passes.rest[..., 1] / 0.12
+    x, y = passes.rest_position[..., 0] / 0.12, passes.rest_position[..., 1] / 0.12
     picture = np.where(passes.mask[..., None] > 0, colour(x, y), -1.0)
     return torch.from_numpy(picture.astype(np.float32)).permute(0, 3, 1, 2)
 
@@ -59,7 +59,7 @@ def test_frames_that_disagree_are_brought_together():
 def test_the_better_sight_wins_when_sharp():
     """The second frame sees the same disc from twice as near."""
     far, near = samples.passes(1, 64, 0), samples.passes(1, 64, 0)
-    near = replace(near, rest=near.rest * 0.5)
+    near = replace(near, rest_position=near.rest_position * 0.5)
     both = FramePasses(**{name: np.concatenate([far.arrays()[name], near.arrays()[name]]) for name in far.arrays()})
     pictures = torch.stack([torch.full((3, 64, 64), -0.5), torch.full((3, 64, 64), 0.5)])
     lattice = SurfaceLattice(both, CPU)
@@ -75,7 +75,7 @@ def test_objects_and_missing_coordinates_do_not_matter():
         passes,
         uv=passes.uv * 0,
         object_index=np.where(half, 2, passes.mask).astype(np.uint16),
-        rest=np.array([0.001, 0, 0], np.float32) * (np.arange(64) % 20)[None, None, :, None] + np.zeros_like(passes.rest),
+        rest_position=np.array([0.001, 0, 0], np.float32) * (np.arange(64) % 20)[None, None, :, None] + np.zeros_like(passes.rest_position),
     )
     lattice = SurfaceLattice(split, CPU)
     pictures = torch.from_numpy(np.where(half, 1.0, -1.0).astype(np.float32))[:, None].repeat(1, 3, 1, 1)
@@ -156,7 +156,7 @@ def starter():
 
 
 def _frames(model, request, passes):
-    return np.stack(list(ShotPipeline(model, request, passes, Watch()).frames()))
+    return np.stack(list(ShotPipeline(model, request, passes, RunContext()).frames()))
 
 
 def test_the_preset_is_several_times_steadier(starter):

@@ -19,7 +19,7 @@ from latentman.backend.jobs.requests import read_request
 from latentman.backend.jobs.store import JobStore
 from latentman.backend.server import RefusedToBind, check_endpoint
 from latentman.backend.video.source import clip_of
-from latentman.backend.video.watch import Checkpoint
+from latentman.backend.video.run_context import Checkpoint
 from latentman.shared.manifest import FrameEntry, PassesHeader
 from latentman.shared.overview import shrink_passes
 from latentman.shared.shot import ShotError
@@ -34,7 +34,7 @@ def test_equal_requests_are_one_job(tmp_path):
     assert store.open(samples.request(), samples.passes()).name == job.name
     assert store.open(samples.request(seed=5), samples.passes()).name != job.name
     assert store.open(samples.request(), samples.passes(shift=3)).name != job.name
-    assert (clip_of(job.passes(), range(3)).rest == samples.passes().rest).all()
+    assert (clip_of(job.passes(), range(3)).rest_position == samples.passes().rest_position).all()
 
 
 def test_frames_and_latents_survive(tmp_path, rng):
@@ -163,7 +163,7 @@ def test_passes_that_were_lost_or_damaged_are_mended_by_sending_them_again(tmp_p
     (folder / "0003.json").unlink()
     (folder / "passes.json").unlink()
     again = store.open(request, passes)
-    assert again.folder / "passes" == folder and (clip_of(again.passes(), range(3)).rest == passes.rest).all()
+    assert again.folder / "passes" == folder and (clip_of(again.passes(), range(3)).rest_position == passes.rest_position).all()
     assert (folder / "passes.json").exists()
 
 

@@ -22,7 +22,7 @@ from latentman.backend.video.correspondence import surface_frames  # noqa: E402
 from latentman.backend.video.keys import choose_keys  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice, packed, unpacked  # noqa: E402
 from latentman.backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
-from latentman.backend.video.pipeline import Interrupted, ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.pipeline import Interrupted, ShotPipeline, RunContext  # noqa: E402
 from latentman.backend.video.propagation import begun  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.selection import frames_of, joined  # noqa: E402
@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 
 def _painted(passes):
     """(F, 3, H, W) pictures whose colours stick to the surface of ``samples.passes``; the background is -1."""
-    colour = np.stack([passes.rest[..., 0] / 0.12, passes.rest[..., 1] / 0.12, passes.rest[..., 0] * 0], -1) * 0.5
+    colour = np.stack([passes.rest_position[..., 0] / 0.12, passes.rest_position[..., 1] / 0.12, passes.rest_position[..., 0] * 0], -1) * 0.5
     return torch.from_numpy(np.where(passes.mask[..., None] > 0, colour, -1.0).astype(np.float32)).permute(0, 3, 1, 2)
 
 
@@ -86,7 +86,7 @@ def test_a_texture_on_its_own_dresses_frames_it_has_not_seen():
 
 def test_textures_join_coarsen_and_change_their_objects_numbers():
     passes = samples.passes(2, 64, 3)
-    left = replace(passes, mask=passes.mask * (passes.rest[..., 0] < 0).astype(np.uint8))
+    left = replace(passes, mask=passes.mask * (passes.rest_position[..., 0] < 0).astype(np.uint8))
     pictures = _painted(passes)
     half, whole = _texture(left, pictures * 0), _texture(passes, pictures)
     both = half.joined(whole)
@@ -126,7 +126,7 @@ def test_a_look_survives_the_disk_and_damage_is_said():
     look = _look(passes, _painted(passes), {1: "Body"})
     back = Look.decoded(look.encoded())
     assert torch.equal(back.texture.cells, look.texture.cells) and torch.equal(back.texture.values, look.texture.values)
-    assert torch.equal(back.anchor.path, look.anchor.path) and (back.anchor.passes.rest == look.anchor.passes.rest).all()
+    assert torch.equal(back.anchor.path, look.anchor.path) and (back.anchor.passes.rest_position == look.anchor.passes.rest_position).all()
     assert (back.plate.colour == look.plate.colour).all() and back.surfaces == {1: "Body"}
     for data in (b"", b"half", look.encoded()[:2000]):
         with pytest.raises(ShotError, match="cannot be read"):
@@ -143,7 +143,7 @@ def test_a_look_follows_names_and_refuses_another_surface():
     bodies = [shot("a", "a person walks forward", 2, turn=angle).passes for angle in (-30.0, 40.0)]
     texture = _texture(bodies[0], torch.zeros(2, 3, 256, 256))
     check_surface(texture, MemoryPasses(bodies[1]))
-    thinner = replace(bodies[1], rest=bodies[1].rest * np.array([0.9, 1.0, 0.8], np.float32))
+    thinner = replace(bodies[1], rest_position=bodies[1].rest_position * np.array([0.9, 1.0, 0.8], np.float32))
     with pytest.raises(ShotError, match="another character"):
         check_surface(texture, MemoryPasses(thinner))
 
@@ -155,9 +155,9 @@ def test_frames_begin_with_the_texture_before_the_known_background():
     made = _begun(_look(frames_of(passes, [0, 2]), pictures[[0, 2]]), frames_of(passes, [1]))[0]
     assert (made - pictures[1]).abs().max() < 0.1, "what frame 1 uncovers, the others show"
     # only the right half is known: the other takes the nearest colour, never black
-    half = replace(passes, mask=passes.mask * (passes.rest[..., 0] > 0).astype(np.uint8))
+    half = replace(passes, mask=passes.mask * (passes.rest_position[..., 0] > 0).astype(np.uint8))
     made = _begun(_look(half, pictures), frames_of(passes, [1]))[0]
-    left = (passes.mask[1] > 0) & (passes.rest[1, ..., 0] < 0)
+    left = (passes.mask[1] > 0) & (passes.rest_position[1, ..., 0] < 0)
     assert float(made[0][torch.from_numpy(left)].mean()) > -0.2
     nobody = FramePasses(**{name: array * 0 for name, array in passes.arrays().items()})
     assert torch.isfinite(_begun(_look(passes, pictures), frames_of(nobody, [1]))).all()
@@ -203,12 +203,12 @@ def starter():
 def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
     request = samples.request(6, steps=6, method=KEYED)
     looks = []
-    pipeline = ShotPipeline(starter, request, walk, Watch(keep_look=looks.append))
+    pipeline = ShotPipeline(starter, request, walk, RunContext(keep_look=looks.append))
     whole = dict(pipeline.iter_frames())
     assert sorted(whole) == list(range(6)) and list(whole)[:2] == pipeline._select_keyframes(()), "key frames come first"
     rest = [n for n in range(6) if n not in pipeline._select_keyframes(())]
     alone = dict(
-        ShotPipeline(starter, request, walk, Watch(), look=Look.decoded(looks[0].encoded()), settled=True).iter_frames(
+        ShotPipeline(starter, request, walk, RunContext(), look=Look.decoded(looks[0].encoded()), settled=True).iter_frames(
             done=[n for n in range(6) if n != rest[1]]
         )
     )
@@ -221,7 +221,7 @@ def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
 def test_frames_begun_from_the_look_need_no_second_pass(starter, walk):
     looks = []
     request = samples.request(6, steps=6, method=KEYED)
-    keys = list(dict(ShotPipeline(starter, request, walk, Watch(keep_look=looks.append)).iter_frames()))[:2]
+    keys = list(dict(ShotPipeline(starter, request, walk, RunContext(keep_look=looks.append)).iter_frames()))[:2]
 
     def rest(**change):
         passes = [0]
@@ -231,7 +231,7 @@ def test_frames_begun_from_the_look_need_no_second_pass(starter, walk):
 
         hook = starter.unet.register_forward_pre_hook(count)
         made = dict(
-            ShotPipeline(starter, with_settings(request, change), walk, Watch(), look=looks[0], settled=True).iter_frames(done=keys)
+            ShotPipeline(starter, with_settings(request, change), walk, RunContext(), look=looks[0], settled=True).iter_frames(done=keys)
         )
         hook.remove()
         return passes[0], np.stack(list(made.values())).astype(int)
@@ -245,7 +245,7 @@ def test_the_texture_binds_all_frames(starter, walk):
     request = samples.request(6, steps=6, method=KEYED)
     loose = msgspec.structs.replace(KEYED, fusion=None, keyframes=None)
     held, free = (
-        np.stack(list(ShotPipeline(starter, msgspec.structs.replace(request, method=method), walk, Watch()).frames()))
+        np.stack(list(ShotPipeline(starter, msgspec.structs.replace(request, method=method), walk, RunContext()).frames()))
         for method in (KEYED, loose)
     )
     assert hmse(held, walk) < 0.6 * hmse(free, walk)
@@ -317,12 +317,12 @@ def test_looks_that_cannot_be_kept(tmp_path, walk):
     optional = msgspec.structs.replace(request, look_optional=True)
     job, report = _run(store, optional, walk)
     assert report["frames"]["made"] == 6
-    other = replace(walk, rest=walk.rest * np.array([1.6, 0.6, 1.9], np.float32))
+    other = replace(walk, rest_position=walk.rest_position * np.array([1.6, 0.6, 1.9], np.float32))
     kept = samples.request(6, steps=2, method=KEYED, look=job.name)
     with pytest.raises(ShotError, match="another character"):
         _run(store, kept, other)
     _, report = _run(store, msgspec.structs.replace(kept, look_optional=True), other)
-    assert any("made anew" in text for text in report["notices"])
+    assert any("made anew" in text for text in report["warnings"])
     for change, sentence in (
         ({"look": "../../etc"}, "is no look"),
         ({"method": Method(keyframes=Keyframes())}, "need fusion"),
@@ -340,8 +340,8 @@ def test_unchanged_frames_are_found_by_their_passes():
     assert _unchanged(shifted, frames_of(passes, [1, 2, 3, 3]), request, passes) == {0: 1, 1: 2, 2: 3}
     ranged = replace(passes, depth=passes.depth * 0.99)
     assert len(_unchanged(request, ranged, request, passes)) == 4, "the shot's depth range may move a little"
-    moved = replace(passes, rest=passes.rest.copy())
-    moved.rest[2] += 1e-3
+    moved = replace(passes, rest_position=passes.rest_position.copy())
+    moved.rest_position[2] += 1e-3
     assert _unchanged(request, moved, request, passes) == {0: 0, 1: 1, 3: 3}
     assert _unchanged(request, samples.passes(4, 32), request, passes) == {}
 
@@ -406,7 +406,7 @@ def test_mixed_noise_keeps_its_variance():
 def test_few_steps_and_other_schedulers_make_key_frames_too(starter, walk, scheduler):
     method = msgspec.structs.replace(KEYED, surface_noise=0.5)
     request = samples.request(6, steps=4, method=method, scheduler=scheduler, guidance_scale=1.0)
-    frames = np.stack(list(ShotPipeline(starter, request, walk, Watch()).frames()))
+    frames = np.stack(list(ShotPipeline(starter, request, walk, RunContext()).frames()))
     assert frames.shape == (6, 64, 64, 3) and frames.std() > 5
 
 

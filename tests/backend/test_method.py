@@ -17,7 +17,7 @@ from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.correspondence import background_matches  # noqa: E402
 from latentman.backend.video.denoising import Denoising, loss_scale  # noqa: E402
 from latentman.backend.video.linear_decoder import LinearDecoder  # noqa: E402
-from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.pipeline import ShotPipeline, RunContext  # noqa: E402
 from latentman.backend.video.prediction import soft_region  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques.background import SharedBackground  # noqa: E402
@@ -40,12 +40,12 @@ def model(tmp_path_factory):
 
 def _denoising(model, request, passes):
     """All frames of a shot together."""
-    pipeline = ShotPipeline(model, request, passes, Watch())
+    pipeline = ShotPipeline(model, request, passes, RunContext())
     return pipeline._denoising(list(range(passes.frame_count)), None, None, joint=True)
 
 
-def _frames(model, request, passes, watch=None):
-    return np.stack(list(ShotPipeline(model, request, passes, watch or Watch()).frames()))
+def _frames(model, request, passes, run_context=None):
+    return np.stack(list(ShotPipeline(model, request, passes, run_context or RunContext()).frames()))
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
@@ -106,8 +106,8 @@ def test_what_a_multistep_solver_remembers_is_aligned(model):
 @pytest.mark.parametrize("name", ["ddim", "euler"])
 def test_going_on_after_a_stop_gives_the_same_frames(model, name):
     passes, request, saved = samples.passes(2), samples.request(2, steps=5, scheduler=name), {}
-    whole = _frames(model, request, passes, Watch(save=lambda checkpoint: saved.__setitem__(checkpoint.step, checkpoint)))
-    assert (_frames(model, request, passes, Watch(resume=lambda: saved[3])) == whole).all()
+    whole = _frames(model, request, passes, RunContext(save=lambda checkpoint: saved.__setitem__(checkpoint.step, checkpoint)))
+    assert (_frames(model, request, passes, RunContext(resume=lambda: saved[3])) == whole).all()
 
 
 def _double(model) -> ImageModel:
@@ -199,11 +199,11 @@ def test_a_still_background_is_shared(model):
     matches = background_matches(passes, 8, 8)
     assert matches.reference == (-1, 0, 0) and len(matches.target_pixels[2]) > 30
     assert (matches.target_pixels[2] == matches.reference_pixels[2]).all()
-    latents = ShotPipeline(model, request, passes, Watch()).latents()
+    latents = ShotPipeline(model, request, passes, RunContext()).latents()
     aligned = _denoising(model, request, passes).find_technique(SharedBackground).before_step(latents, 0).flatten(2)
     here = torch.from_numpy(matches.target_pixels[2])
     assert torch.equal(aligned[2][:, here], aligned[0][:, here])
-    free = ShotPipeline(model, samples.request(3, steps=3, preset="per_frame"), passes, Watch()).latents().flatten(2)
+    free = ShotPipeline(model, samples.request(3, steps=3, preset="per_frame"), passes, RunContext()).latents().flatten(2)
     held = latents.flatten(2)
     assert (held[2][:, here] - held[0][:, here]).abs().mean() < 0.7 * (free[2][:, here] - free[0][:, here]).abs().mean()
 
@@ -225,20 +225,20 @@ def test_a_moving_camera_carries_the_background_along():
 def test_a_long_prompt_is_read_in_pieces(model):
     short = model.encode_text("a man", "", True, 64, 64)
     long = model.encode_text("a man in a red shirt " * 20, "", True, 64, 64)
-    assert not short.notices and "read in" in long.notices[0]
+    assert not short.warnings and "read in" in long.warnings[0]
     assert long.embeddings.shape[0] == 2 and long.embeddings.shape[1] > 2 * short.embeddings.shape[1]
     theirs, _ = model.pipeline.encode_prompt("a man", "cpu", 1, False)
     assert torch.allclose(short.embeddings[1], theirs[0], atol=1e-5)
-    watch = Watch()
-    _frames(model, samples.request(1, steps=2, prompt="a man in a red shirt " * 20), samples.passes(1), watch)
-    assert "read in" in watch.notices[0]
+    run_context = RunContext()
+    _frames(model, samples.request(1, steps=2, prompt="a man in a red shirt " * 20), samples.passes(1), run_context)
+    assert "read in" in run_context.warnings[0]
 
 
 def test_divergence_is_an_error_that_names_the_step(model):
     method = Method(guidance=Guidance(0.0, 1.0, 1e6))
     with pytest.raises(ShotError, match=r"diverged at step \d.*lower rho"):
         _frames(model, samples.request(2, steps=4, method=method), samples.passes(2))
-    broken = Watch(after_step=lambda step, timestep, latents: latents * float("nan"))
+    broken = RunContext(after_step=lambda step, timestep, latents: latents * float("nan"))
     with pytest.raises(ShotError, match="step 2"):
         _frames(model, samples.request(2, steps=4, preset="cross_frame"), samples.passes(2), broken)
 
@@ -253,9 +253,9 @@ def test_short_memory_means_smaller_chunks(model, monkeypatch):
         return real(self, latents, rows, *rest)
 
     monkeypatch.setattr(Denoising, "_predict_batch", hungry)
-    watch = Watch()
-    assert np.abs(_frames(model, request, passes, watch).astype(int) - whole).max() <= 2
-    assert any("1 frames" in notice for notice in watch.notices)
+    run_context = RunContext()
+    assert np.abs(_frames(model, request, passes, run_context).astype(int) - whole).max() <= 2
+    assert any("1 frames" in warning for warning in run_context.warnings)
     monkeypatch.setattr(Denoising, "_predict_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
     with pytest.raises(ShotError, match="not enough memory for one frame"):
         _frames(model, request, passes)

@@ -45,7 +45,7 @@ def passes():
 
 def _painted(passes, background=30):
     """A checkered texture that sticks to the surface, (F, H, W, 3) uint8."""
-    u, v = (np.floor(passes.rest[..., axis] * 100 / 2 + 0.5).astype(int) for axis in (0, 1))
+    u, v = (np.floor(passes.rest_position[..., axis] * 100 / 2 + 0.5).astype(int) for axis in (0, 1))
     checks = np.where((u + v) % 2 == 0, 90, 160)
     image = np.where(passes.mask > 0, checks, background)
     return np.repeat(image[..., None], 3, -1).astype(np.uint8)
@@ -97,7 +97,7 @@ def test_the_cyclic_figure_counts_the_last_pair(passes):
 def test_warping_along_motion_vectors(passes):
     motion = np.zeros((*passes.mask.shape, 2), np.float32)
     motion[passes.mask > 0] = (-3, 0)
-    moving = replace(passes, motion=motion)
+    moving = replace(passes, motion_vectors=motion)
     images = _brightened(_painted(passes), passes, [0, 10] * 3)
     assert warp_error(images, moving) == pytest.approx(100, rel=1e-6)
     assert np.isnan(warp_error(images, passes))

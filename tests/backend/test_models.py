@@ -20,7 +20,7 @@ from diffusers import (  # noqa: E402
 from latentman.backend.models.loading import LoadOptions, load  # noqa: E402
 from latentman.backend.models.registry import PRESETS, STARTER, find, fingerprint  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
-from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.pipeline import ShotPipeline, RunContext  # noqa: E402
 from latentman.shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
 from latentman.shared.shot import FramePasses, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
@@ -38,7 +38,7 @@ def folders(tmp_path_factory):
 def test_epsilon_models_run_the_whole_method(folders):
     model = load(str(folders / "whole"), torch.device("cpu"))
     assert model.size_multiple == 16
-    frames = np.stack(list(ShotPipeline(model, samples.request(3, steps=5), samples.passes(3), Watch()).frames()))
+    frames = np.stack(list(ShotPipeline(model, samples.request(3, steps=5), samples.passes(3), RunContext()).frames()))
     assert frames.shape == (3, 64, 64, 3) and frames.std() > 1
 
 
@@ -57,7 +57,7 @@ def test_few_step_models_share_their_noise_between_frames(folders, monkeypatch, 
 
     def frames(**changes):
         request = samples.request(3, steps=4, preset="cross_frame", **changes)
-        return np.stack(list(ShotPipeline(model, request, same, Watch()).frames())).astype(int)
+        return np.stack(list(ShotPipeline(model, request, same, RunContext()).frames())).astype(int)
 
     made = frames(guidance_scale=1.0)
     assert isinstance(model.new_scheduler(4), scheduler) and made.std() > 1
@@ -78,7 +78,7 @@ def test_every_model_has_a_guidance_scale_of_its_own(folders):
     assert starter.own_guidance_scale("lcm") == 1
     made = {}
     for scale in (0.0, default, 1.0):
-        run = ShotPipeline(model, samples.request(2, guidance_scale=scale), samples.passes(2), Watch())
+        run = ShotPipeline(model, samples.request(2, guidance_scale=scale), samples.passes(2), RunContext())
         made[scale] = np.stack(list(run.frames()))
     assert (made[0.0] == made[default]).all() and (made[0.0] != made[1.0]).any()
     model.pipeline.scheduler = LCMScheduler.from_config(model.pipeline.scheduler.config)
@@ -105,7 +105,7 @@ def test_base_and_controlnet_may_lie_apart(folders):
     whole = load(str(folders / "whole"), torch.device("cpu"))
     apart = load(f"{folders / 'base'} | {folders / 'control'}", torch.device("cpu"))
     request, passes = samples.request(2, steps=2), samples.passes(2)
-    made = [np.stack(list(ShotPipeline(model, request, passes, Watch()).frames())) for model in (whole, apart)]
+    made = [np.stack(list(ShotPipeline(model, request, passes, RunContext()).frames())) for model in (whole, apart)]
     assert (made[0] == made[1]).all()
 
 
@@ -120,11 +120,11 @@ def test_sdxl_runs_the_whole_method(tmp_path):
     tiny.write_sdxl(tmp_path)
     model = load(str(tmp_path), torch.device("cpu"))
     request = samples.request(2, steps=3, background_prompt="a beach")
-    made = np.stack(list(ShotPipeline(model, request, samples.passes(2), Watch()).frames()))
+    made = np.stack(list(ShotPipeline(model, request, samples.passes(2), RunContext()).frames()))
     assert made.shape == (2, 64, 64, 3) and made.std() > 1
-    plain = np.stack(list(ShotPipeline(model, samples.request(2, steps=3), samples.passes(2), Watch()).frames()))
+    plain = np.stack(list(ShotPipeline(model, samples.request(2, steps=3), samples.passes(2), RunContext()).frames()))
     assert (plain != made).any()
-    assert model.encode_text("word " * 200, "", True, 64, 64).notices
+    assert model.encode_text("word " * 200, "", True, 64, 64).warnings
 
 
 def test_v_prediction_models_run(tmp_path):
@@ -132,7 +132,7 @@ def test_v_prediction_models_run(tmp_path):
     model = load(str(tmp_path / "whole"), torch.device("cpu"))
     for scheduler in ("", "dpm++", "euler"):
         request = samples.request(2, steps=4, scheduler=scheduler)
-        assert np.stack(list(ShotPipeline(model, request, samples.passes(2), Watch()).frames())).std() > 1
+        assert np.stack(list(ShotPipeline(model, request, samples.passes(2), RunContext()).frames())).std() > 1
 
 
 def _shot_with_manifest():
@@ -151,11 +151,11 @@ def test_several_controlnets_at_once(folders):
     model = load(f"{folders / 'base'}|depth={control}|normal={control}|openpose={control}", torch.device("cpu"))
     assert model.controls == ("depth", "normal", "openpose") and len(model.controlnets) == 3
     request = samples.request(2, steps=2, manifest=manifest)
-    three = np.stack(list(ShotPipeline(model, request, passes, Watch()).frames()))
+    three = np.stack(list(ShotPipeline(model, request, passes, RunContext()).frames()))
     one = load(f"{folders / 'base'}|{control}", torch.device("cpu"))
-    assert (three != np.stack(list(ShotPipeline(one, request, passes, Watch()).frames()))).any()
+    assert (three != np.stack(list(ShotPipeline(one, request, passes, RunContext()).frames()))).any()
     with pytest.raises(ShotError, match="render them again"):
-        list(ShotPipeline(model, samples.request(2, steps=2), passes, Watch()).frames())
+        list(ShotPipeline(model, samples.request(2, steps=2), passes, RunContext()).frames())
 
 
 def test_a_controlnet_for_another_model_is_refused(folders, tmp_path):
@@ -182,7 +182,7 @@ def test_loras_and_textual_inversions_change_the_picture(folders, tmp_path):
 
     def frames(name, prompt="a man"):
         model = load(name, torch.device("cpu"))
-        return np.stack(list(ShotPipeline(model, samples.request(1, steps=3, prompt=prompt), samples.passes(1), Watch()).frames()))
+        return np.stack(list(ShotPipeline(model, samples.request(1, steps=3, prompt=prompt), samples.passes(1), RunContext()).frames()))
 
     plain = frames(str(folders / "whole"))
     strong, weak = (frames(f"{folders / 'whole'}|lora={tmp_path / 'lora'}@{s}") for s in (1.0, 0.0))
@@ -203,5 +203,5 @@ def test_missing_weights_name_the_hub_and_the_folder():
 def test_reduced_precision_and_compilation_are_options(folders):
     model = load(str(folders / "whole"), torch.device("cpu"), LoadOptions(dtype="bfloat16"))
     assert model.dtype == torch.bfloat16 and model.unet.dtype == torch.bfloat16
-    made = np.stack(list(ShotPipeline(model, samples.request(2, steps=2), samples.passes(2), Watch()).frames()))
+    made = np.stack(list(ShotPipeline(model, samples.request(2, steps=2), samples.passes(2), RunContext()).frames()))
     assert made.std() > 1

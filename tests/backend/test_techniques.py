@@ -18,7 +18,7 @@ from latentman.backend.__main__ import main  # noqa: E402
 from latentman.backend.latentman_pipeline import LatentManPipeline  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
-from latentman.backend.video.pipeline import ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.pipeline import ShotPipeline, RunContext  # noqa: E402
 from latentman.backend.video.techniques import Technique, context, registry  # noqa: E402
 from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
 from latentman.shared.shot import METHODS, Alignment, Fusion, Guidance, Keyframes, Method, ShotError  # noqa: E402
@@ -42,14 +42,14 @@ def model(folder):
     return load(str(folder), torch.device("cpu"))
 
 
-def _latents(model, request, *techniques, watch=None, noise=None):
+def _latents(model, request, *techniques, run_context=None, noise=None):
     passes = samples.passes(len(request.frames), request.width)
-    return ShotPipeline(model, request, passes, watch or Watch(), noise, techniques=techniques).latents()
+    return ShotPipeline(model, request, passes, run_context or RunContext(), noise, techniques=techniques).latents()
 
 
 def _frames(model, request, *techniques):
     passes = samples.passes(len(request.frames), request.width)
-    return np.stack(list(ShotPipeline(model, request, passes, Watch(), techniques=techniques).frames()))
+    return np.stack(list(ShotPipeline(model, request, passes, RunContext(), techniques=techniques).frames()))
 
 
 class Recorder(Technique):
@@ -161,7 +161,7 @@ def test_frames_with_an_anchor_are_seen_behind_it(model):
     assert keys.joint and keys.given == 0 and keys.texture is None and len(keys.rows) == 1
     assert not others.joint and others.given == 1 and others.texture is not None
     assert {*keys.rows, *others.rows} == {0, 1, 2} and others.passes.frame_count == 3 and others.own_passes.frame_count == 2
-    assert (others.passes.rest[0] == keys.own_passes.rest[0]).all()
+    assert (others.passes.rest_position[0] == keys.own_passes.rest_position[0]).all()
     start = recorder.calls.index(("begin",), 1)
     shapes = {(hook, rest[0][0]) for hook, *rest in recorder.calls[start:] if rest and isinstance(rest[0], tuple)}
     assert shapes == {("first_noise", 2), ("before_step", 3), ("correct_clean", 2), ("after_step", 2), ("finish_pictures", 2)}
@@ -265,7 +265,7 @@ def test_what_a_multistep_solver_remembers_goes_through_before_step(model):
 def test_reference_frames_are_in_every_batch(model):
     """Without attention that looks at them they change nothing."""
     request = samples.request(4, steps=2, preset="per_frame")
-    run = ShotPipeline(model, request, samples.passes(4), Watch())._denoising([0, 1, 2, 3], None, None, joint=True)
+    run = ShotPipeline(model, request, samples.passes(4), RunContext())._denoising([0, 1, 2, 3], None, None, joint=True)
     latents = torch.randn(4, 4, 8, 8)
     with torch.no_grad():
         plain = run._predictor(latents, latents[[1, 2]], [1, 2], [1, 2], 0)
@@ -343,8 +343,8 @@ def test_guidance_goes_with_a_kept_look(model):
     """The given frame has no prediction to be compared with."""
     method = Method(fusion=Fusion(), guidance=Guidance(0.0, 1.0))
     request, passes, looks = samples.request(3, steps=2, method=method), samples.passes(3), []
-    list(ShotPipeline(model, request, passes, Watch(keep_look=looks.append)).frames())
-    again = list(ShotPipeline(model, request, passes, Watch(), look=looks[0]).frames())
+    list(ShotPipeline(model, request, passes, RunContext(keep_look=looks.append)).frames())
+    again = list(ShotPipeline(model, request, passes, RunContext(), look=looks[0]).frames())
     assert len(again) == 3
 
 
@@ -413,7 +413,7 @@ def test_the_example_in_contributing_makes_frames(model, folder, site, capsys):
         ({"power": 1}, f"The technique '{name}' has no setting 'power'; it has strength."),
     ):
         with pytest.raises(ShotError, match=re.escape(sentence)):
-            ShotPipeline(model, request(**{name: values}), samples.passes(3), Watch())
+            ShotPipeline(model, request(**{name: values}), samples.passes(3), RunContext())
 
     # as a diffusers pipeline: by name, and as an object
     pipe, loaded = LatentManPipeline.from_pretrained(folder), sys.modules[module]
@@ -448,7 +448,7 @@ def test_the_example_in_contributing_makes_frames(model, folder, site, capsys):
 )
 def test_missing_and_broken_plugins_are_named_when_they_are_asked_for(model, site, plugins, sentence):
     def pipeline(asked):
-        return ShotPipeline(model, samples.request(1, method=Method(plugins=asked)), samples.passes(1), Watch())
+        return ShotPipeline(model, samples.request(1, method=Method(plugins=asked)), samples.passes(1), RunContext())
 
     with pytest.raises(ShotError, match=re.escape(sentence)) as caught:
         pipeline(plugins)

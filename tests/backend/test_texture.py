@@ -47,7 +47,7 @@ def test_what_no_frame_shows_stays_empty(passes):
 def test_closer_sight_counts_more(passes):
     """Two frames of one pose: the second has every pixel twice as close on the surface, and another colour."""
     twice = type(passes)(**{k: np.concatenate([v[:1], v[:1]]) for k, v in passes.arrays().items()})
-    twice.rest[1] *= 0.5
+    twice.rest_position[1] *= 0.5
     images = np.zeros((*twice.mask.shape, 3), np.uint8)
     images[0], images[1] = 40, 200
     texture = gather(images, twice, 1, SIZE)

@@ -12,7 +12,7 @@ from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.correspondence.matches import Matches, centres  # noqa: E402
 from latentman.backend.video.noise import draw_noise, noise_sources  # noqa: E402
-from latentman.backend.video.pipeline import Interrupted, ShotPipeline, Watch  # noqa: E402
+from latentman.backend.video.pipeline import Interrupted, ShotPipeline, RunContext  # noqa: E402
 from latentman.backend.video.techniques.alignment import LatentAlignment, MatchedCopy  # noqa: E402
 from latentman.backend.video.techniques.cross_frame_attention import first_frame_attention  # noqa: E402
 from latentman.backend.video.techniques.guidance import MatchedPixels  # noqa: E402
@@ -103,8 +103,8 @@ def test_noise_is_seeded_and_shared_on_request():
     assert torch.equal(shared[0], torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7))[0])
 
 
-def _frames(starter, request, passes, watch=None):
-    return np.stack(list(ShotPipeline(starter, request, passes, watch or Watch()).frames()))
+def _frames(starter, request, passes, run_context=None):
+    return np.stack(list(ShotPipeline(starter, request, passes, run_context or RunContext()).frames()))
 
 
 def test_frames_do_not_depend_on_the_chunk(starter, monkeypatch):
@@ -140,13 +140,13 @@ def test_stopping_and_going_on_gives_the_same_frames(starter):
     passes, request = samples.passes(2), samples.request(2, steps=6)
     whole, saved = _frames(starter, request, passes), {}
 
-    watch = Watch(
+    run_context = RunContext(
         save=lambda checkpoint: saved.update(last=checkpoint), should_stop=lambda: "last" in saved and saved["last"].step >= 3
     )
     with pytest.raises(Interrupted):
-        _frames(starter, request, passes, watch)
+        _frames(starter, request, passes, run_context)
     assert saved["last"].step == 3
-    resumed = _frames(starter, request, passes, Watch(resume=lambda: saved["last"]))
+    resumed = _frames(starter, request, passes, RunContext(resume=lambda: saved["last"]))
     assert (resumed == whole).all()
 
 
@@ -159,7 +159,7 @@ def test_unknown_models_and_sizes(starter):
 
 def test_consistency_sees_flicker_and_ignores_motion(rng):
     passes = samples.passes(4, 64, 3)
-    texture = (passes.rest[..., :1] * 100 * 6 + 120).astype(np.uint8)
+    texture = (passes.rest_position[..., :1] * 100 * 6 + 120).astype(np.uint8)
     steady = np.repeat(np.where(passes.mask[..., None] > 0, texture, 30), 3, -1).astype(np.uint8)
     assert consistency(steady, passes)["hmse"] == 0 and consistency(steady, passes)["background_mse"] == 0
     flicker = steady.copy()

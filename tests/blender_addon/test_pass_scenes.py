@@ -120,7 +120,7 @@ def test_rest_positions_are_where_the_rest_pose_is(shot_scene, character, modifi
     _, passes = _render(character, (1,), 96, 96, motion=True)
     assert [m.type for m in body.modifiers] == kinds and not [t for t in bpy.data.node_groups if "LatentMan" in t.name]
     seen, local = _local(passes, body)
-    error = np.linalg.norm(passes.rest[0][seen] - local, axis=-1)
+    error = np.linalg.norm(passes.rest_position[0][seen] - local, axis=-1)
     assert error.max() < 2e-3
     assert len(np.unique(passes.part[0][seen])) > 8
 
@@ -134,7 +134,7 @@ def test_rest_positions_stay_on_the_surface_while_it_moves(shot_scene, character
     basis = np.empty(len(body.data.vertices) * 3, np.float32)
     body.data.shape_keys.key_blocks[0].data.foreach_get("co", basis)
     for n in range(2):
-        distance, _ = _nearest(passes.rest[n][passes.mask[n] > 0], basis.reshape(-1, 3))
+        distance, _ = _nearest(passes.rest_position[n][passes.mask[n] > 0], basis.reshape(-1, 3))
         assert distance.max() < 0.08  # within a face of the undeformed basis
 
 
@@ -145,11 +145,11 @@ def test_motion_vectors_point_to_the_frame_before(shot_scene, character):
         camera.keyframe_insert("location", index=0, frame=frame)
     _, passes = _render(character, (9, 10), 200, 200, motion=True)
     here, before = (np.argwhere(passes.mask[n] > 0) for n in (1, 0))
-    rest = [passes.rest[n][passes.mask[n] > 0] for n in (1, 0)]
+    rest = [passes.rest_position[n][passes.mask[n] > 0] for n in (1, 0)]
     distance, nearest = _nearest(*rest)
     close = distance < 0.012
     way = (before[nearest] - here)[:, ::-1]  # to x right, y down
-    error = np.linalg.norm(passes.motion[1][passes.mask[1] > 0] - way, axis=-1)[close]
+    error = np.linalg.norm(passes.motion_vectors[1][passes.mask[1] > 0] - way, axis=-1)[close]
     assert close.sum() > 200 and np.linalg.norm(way[close], axis=-1).mean() > 0.8
     assert np.median(error) < 0.7 and np.percentile(error, 95) < 1.5
 
@@ -202,9 +202,9 @@ def test_several_characters_props_and_instances(shot_scene, character, body_mode
         if name == "Crate":
             world = np.array(cube.matrix_world.inverted())
             local = scene.position[0][seen] @ world[:3, :3].T + world[:3, 3]
-            assert np.abs(local - scene.rest[0][seen]).max() < 1e-4
+            assert np.abs(local - scene.rest_position[0][seen]).max() < 1e-4
         if name == "Stone":
-            assert np.abs(scene.rest[0][seen]).max() < 0.26
+            assert np.abs(scene.rest_position[0][seen]).max() < 0.26
     assert (scene.mask[0][scene.object_index[0] == 0] == 0).all() and (scene.depth[scene.object_index == 0] == 0).all()
     assert (scene.depth[scene.object_index > 0] >= 0.15 - 1e-6).all()
 
@@ -304,7 +304,7 @@ def test_the_command_renders_a_folder_that_others_can_read(shot_scene, character
     assert command_line.main(arguments) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0002.exr", "0005.exr", "0008.exr", "passes.json"]
     passes, manifest = passes_folder.load(tmp_path)
-    assert manifest.frames == (2, 5, 8) and passes.depth.shape == (3, 48, 64) and passes.motion is not None
+    assert manifest.frames == (2, 5, 8) and passes.depth.shape == (3, 48, 64) and passes.motion_vectors is not None
     assert [entry.joint for entry in manifest.parts if entry.joint][:2] == ["pelvis", "left_hip"]
     points = np.array(manifest.people[0].keypoints)
     assert points.shape == (3, 18, 3)
@@ -429,7 +429,7 @@ def test_what_a_material_cuts_out_is_seen_through(shot_scene, kind):
     attributes, materials = list(body.data.attributes.keys()), len(bpy.data.materials)
     _, passes = _render(body)
     assert list(body.data.attributes.keys()) == attributes and len(bpy.data.materials) == materials
-    rest, seen = passes.rest[0], passes.mask[0] > 0
+    rest, seen = passes.rest_position[0], passes.mask[0] > 0
     front = seen & (np.abs(rest[..., 1]) < 0.1)
     behind = seen & (np.abs(rest[..., 1] - 1) < 1e-4)
     assert seen.sum() > 1000 and (front | behind)[seen].all() and (passes.object_index[0][seen] == 1).all()
@@ -519,7 +519,7 @@ def test_hair_rests_where_its_roots_do(shot_scene, kind):
     assert not any(image.name.startswith("LatentMan") for image in bpy.data.images)
     names = {surface.index: surface.name for surface in job.manifest(20.0).surfaces}
     for n, angle in enumerate((0.0, 1.2)):
-        place, rest = passes.position[n], passes.rest[n]
+        place, rest = passes.position[n], passes.rest_position[n]
         far = np.linalg.norm(place, axis=-1)
         hair = (passes.mask[n] == 1) & (far > 0.55)
         assert hair.sum() > 800

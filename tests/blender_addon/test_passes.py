@@ -69,7 +69,7 @@ def test_training_depth_is_what_the_add_on_sends(shot_scene, character):
 def test_passes_agree_with_an_independent_rasteriser(shot_scene, character):
     frames = (1, 13)
     job, passes = _render(character, frames)
-    assert (passes.rest[0] != passes.rest[1]).any()
+    assert (passes.rest_position[0] != passes.rest_position[1]).any()
     for n, frame in enumerate(frames):
         depth, values = _oracle(character, shot_scene, frame)
         mask = np.isfinite(depth)
@@ -79,7 +79,7 @@ def test_passes_agree_with_an_independent_rasteriser(shot_scene, character):
         near = np.abs(normalise_depth(depth, job.near, job.far) - passes.depth[n])[both] < 1e-3 / (job.far - job.near)
         assert near.mean() > 0.998
         assert np.percentile(np.abs(values[..., :2] - passes.uv[n])[both], 99.5) < 1e-3
-        assert np.percentile(np.abs(values[..., 2:] - passes.rest[n])[both], 99.5) < 1e-3
+        assert np.percentile(np.abs(values[..., 2:] - passes.rest_position[n])[both], 99.5) < 1e-3
 
 
 def test_pass_files_are_read_like_openexr_does(shot_scene, character, monkeypatch):
@@ -106,7 +106,7 @@ def test_pass_files_are_read_like_openexr_does(shot_scene, character, monkeypatc
 def _same_passes(found, expected):
     assert (found.mask == expected.mask).mean() > 0.9995
     both = (found.mask > 0) & (expected.mask > 0)
-    for name in ("uv", "rest", "depth"):
+    for name in ("uv", "rest_position", "depth"):
         assert np.percentile(np.abs(getattr(found, name) - getattr(expected, name))[both], 99) < 1e-4, name
     assert (found.part == expected.part)[both].mean() > 0.999
     assert np.abs(found.normal.astype(float) - expected.normal)[both].mean() < 2e-3
@@ -130,7 +130,7 @@ def test_without_a_graphics_driver_cycles_steps_in(shot_scene, character, monkey
     monkeypatch.setattr(gpu_raster, "trusted", lambda: True)
     monkeypatch.setattr(gpu_raster, "draw", refuse)
     job, found = _render(character, (3,), quick=True)
-    assert not job.drawn and (found.rest == expected.rest).all() and len(job.manifest(20.0).cameras) == 1
+    assert not job.drawn and (found.rest_position == expected.rest_position).all() and len(job.manifest(20.0).cameras) == 1
 
 
 def test_depth_follows_the_shots_range(shot_scene, character):

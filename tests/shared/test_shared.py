@@ -72,7 +72,7 @@ def test_passes_must_fit_the_request():
     for wrong, word in (
         (dict(arrays, uv=arrays["uv"][:1]), "uv"),
         (spoiled, "not numbers"),
-        ({k: v for k, v in arrays.items() if k != "rest"}, "missing"),
+        ({k: v for k, v in arrays.items() if k != "rest_position"}, "missing"),
     ):
         with pytest.raises(ShotError, match=word):
             check_passes(request, wrong)

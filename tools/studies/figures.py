@@ -72,7 +72,7 @@ def passes_of(pictures: list[Picture], size: int) -> FramePasses:
     assert body.uv is not None and body.uv_faces is not None
     corners = np.concatenate([body.uv[body.uv_faces], body.v_template[body.faces]], 2)
     part_of = (body.weights.argmax(1) + 1).astype(np.uint8)
-    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("depth", "mask", "uv", "rest", "part")}
+    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("depth", "mask", "uv", "rest_position", "part")}
     for one in pictures:
         raster = one.raster(size)
         values = np.zeros((size, size, 5), np.float32)
@@ -95,7 +95,7 @@ EDGE = 0.04
 def between_surfaces(passes: FramePasses, frame: int, size: int) -> np.ndarray:
     """(size * size,) bool: centres of (size, size) pixels around which the frame's pass pixels show different pieces of
     surface, so that the passes do not say which of them is at the centre."""
-    rest, mask = passes.rest[frame], passes.mask[frame] > 0
+    rest, mask = passes.rest_position[frame], passes.mask[frame] > 0
     full = len(mask)
     at = (np.arange(size) + 0.5) * full / size
     sides = [np.clip(side, 0, full - 1).astype(int) for side in (np.ceil(at - 1), np.floor(at))]

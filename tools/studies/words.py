@@ -39,7 +39,7 @@ def named_colours(images: np.ndarray, passes: FramePasses, prompt: str) -> float
     """Share of garments, over all frames (F, H, W, 3) uint8, whose mean colour is nearest to the one that the prompt names; NaN
     where it names none or none is seen."""
     wanted, right = asked(prompt), []
-    for image, mask, rest in zip(images, passes.mask, passes.rest, strict=True):
+    for image, mask, rest in zip(images, passes.mask, passes.rest_position, strict=True):
         inside = binary_erosion(mask > 0, iterations=2)
         for part, (low, high) in (("top", TOP), ("bottom", BOTTOM)):
             seen = inside & (rest[..., 1] > low) & (rest[..., 1] < high) & (np.abs(rest[..., 0]) < REACH)

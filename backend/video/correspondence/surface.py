@@ -198,7 +198,7 @@ def reference_pixels(places: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def surface_frames(passes: FramePasses) -> list[SurfaceFrame]:
     """Every frame of a shot, prepared: characters and, where they were rendered, props."""
-    return [surface_frame(rest, ids) for rest, ids in zip(passes.rest, passes.surface_index, strict=True)]
+    return [surface_frame(rest, ids) for rest, ids in zip(passes.rest_position, passes.surface_index, strict=True)]
 
 
 def background_frames(passes: FramePasses) -> list[SurfaceFrame] | None:

@@ -15,7 +15,7 @@ from ..correspondence import Matches, hungarian_matches, surface_frames, surface
 from ..lattice import SurfaceTexture, cell_side
 from ..memory import Room
 from ..selection import joined
-from ..watch import Watch
+from ..run_context import RunContext
 
 if TYPE_CHECKING:
     from ...models.loading import ImageModel
@@ -41,8 +41,8 @@ class ClipContext:
     joint: bool = True
     #: the caller chose the first noise, instead of a seed
     noise_given: bool = False
-    #: progress, notices for the user, and ``check()``, which raises ``Interrupted`` when the user wants to stop
-    watch: Watch = field(default_factory=Watch)
+    #: progress, warnings for the user, and ``check()``, which raises ``Interrupted`` when the user wants to stop
+    run_context: RunContext = field(default_factory=RunContext)
     room: Room = field(default_factory=Room)
     #: the side in metres of the shot's noise cells; None takes the clip's own
     shot_cell_side: Callable[[], float] | None = None
@@ -106,12 +106,12 @@ class ClipContext:
         ``reference`` is ``prev``, ``first`` or ``prev_new``. Found once a clip, however many techniques ask.
         """
         if (size, reference) not in self._matches:
-            self.watch.check()
+            self.run_context.check()
             started = time.perf_counter()
-            self.watch.progress("matching", 0, 1)
+            self.run_context.progress("matching", 0, 1)
             match = surface_matches if self.method.matching == "surface" else hungarian_matches
             self._matches[size, reference] = match(self.passes, *size, reference)
-            self.watch.timed("matching", started)
+            self.run_context.record_time("matching", started)
         return self._matches[size, reference]
 
     def cell_side(self) -> float:

@@ -57,7 +57,7 @@ def _cells(passes: FramePasses, frame: int, side: float) -> np.ndarray:
     """(H, W) uint64: the cell that each pixel's centre lies in."""
     height, width = passes.mask.shape[1:]
     index = passes.surface_index[frame].astype(np.uint64)
-    places, kind = passes.rest[frame], np.where(index > 0, 0, _SCREEN).astype(np.uint64)
+    places, kind = passes.rest_position[frame], np.where(index > 0, 0, _SCREEN).astype(np.uint64)
     if passes.position is not None:
         standing = (index > 0) & (passes.mask[frame] == 0)
         places = np.where(standing[..., None], passes.position[frame], places)

@@ -35,10 +35,10 @@ class Checkpoint:
 
 
 @dataclass
-class Watch:
+class RunContext:
     """Progress, stopping, and what is kept on the way: a checkpoint after every step, and the look once it is settled.
 
-    ``seconds`` and ``notices`` are filled while it runs.
+    ``seconds`` and ``warnings`` are filled while it runs.
     """
 
     progress: Callable[[str, int, int], None] = _ignore_progress
@@ -48,13 +48,13 @@ class Watch:
     after_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     keep_look: Callable[[Look], None] = lambda look: None
     seconds: dict[str, float] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise ``Interrupted`` when the shot should stop."""
         if self.should_stop():
             raise Interrupted
 
-    def timed(self, stage: str, start: float) -> None:
+    def record_time(self, stage: str, start: float) -> None:
         """Add the time since ``start`` to a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
