@@ -61,7 +61,7 @@ def encode_frame(passes: FramePasses, header: PassesHeader) -> bytes:
 
 
 def read_frame(path: Path) -> FramePasses:
-    """One frame's passes (1, H, W, ...). Raises ``OSError``, ``ValueError`` or ``KeyError`` for a file that is none of ours."""
+    """One frame's passes (1, H, W, ...). Raises ``OSError``, ``ValueError`` or ``KeyError`` for a file of another kind."""
     channels = {_current_name(channel): values for channel, values in exr.read_channels(path).items()}
     found: dict[str, np.ndarray] = {}
     for name, (dtype, trailing) in (PASS_LAYOUT | EXTRA_LAYOUT).items():

@@ -208,7 +208,7 @@ def check_settings(value: msgspec.Struct) -> None:
 def with_settings(value: Struct, changes: Mapping[str, Any]) -> Struct:
     """A struct with settings changed by their names, wherever in it they stand.
 
-    Names that no setting has are taken for fields of the struct itself; ``TypeError`` for those that are none.
+    Names that no setting has are taken for fields of the struct itself; ``TypeError`` for any other name.
     """
     paths = {declared.name: declared.path for declared in list_settings(type(value))}
     for name, new in changes.items():

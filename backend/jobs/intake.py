@@ -1,4 +1,4 @@
-"""Passes on their way in: stored frame by frame, until they say which job they make."""
+"""Passes on their way in: stored frame by frame, until it is known which job they belong to."""
 
 from __future__ import annotations
 

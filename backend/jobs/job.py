@@ -111,7 +111,7 @@ class Job:
         write_atomically(self.folder / "look.npz", look.encode())
 
     def look(self) -> Look | None:
-        """The settled look, or None; ``ShotError`` when its file is damaged."""
+        """The finished look, or None; ``ShotError`` when its file is damaged."""
         path = self.folder / "look.npz"
         return Look.decode(path.read_bytes()) if path.exists() else None
 

@@ -25,7 +25,7 @@ from latentman.backend.video.look import Anchor, Look, Plate, check_surface  # n
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.propagation import init_from_texture  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
-from latentman.backend.video.selection import select_frames  # noqa: E402
+from latentman.backend.video.selection import join_clips, select_frames  # noqa: E402
 from latentman.backend.video.source import MemoryPasses  # noqa: E402
 from latentman.backend.video.techniques.surface_noise import draw_surface_noise, mix_noise  # noqa: E402
 from latentman.shared.settings import with_settings  # noqa: E402
@@ -334,7 +334,7 @@ def test_looks_that_cannot_be_kept(tmp_path, walk):
     _, report = _run(store, msgspec.structs.replace(kept, look_optional=True), other)
     assert any("made anew" in text for text in report["warnings"])
     for change, sentence in (
-        ({"look": "../../etc"}, "is no look"),
+        ({"look": "../../etc"}, "is not a look"),
         ({"method": Method(keyframes=Keyframes())}, "need fusion"),
         ({"look": job.name, "preset": "latentman"}, "cannot keep a look"),
         ({"method": msgspec.structs.replace(KEYED, keyframes=Keyframes(0))}, "out of range"),

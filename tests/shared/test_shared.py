@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from latentman.shared import console, messages, passes_folder
+from latentman.shared import console, curve_keys, messages, passes_folder
 from latentman.shared.depth import FAR_VALUE, normalise_depth
 from latentman.shared.manifest import PassesManifest
 from latentman.shared.motion import MotionError, checked
