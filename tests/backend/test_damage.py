@@ -8,15 +8,19 @@ import pytest
 
 pytest.importorskip("torch")
 
-from latentman.backend.jobs.in_use import Claim, is_in_use  # noqa: E402
-from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run  # noqa: E402
-from latentman.backend.jobs.store import JobStore  # noqa: E402
-from latentman.backend.pictures import encode_png, is_intact_png  # noqa: E402
-from latentman.backend.video.run_context import Interrupted  # noqa: E402
-from latentman.shared.shot import Keyframes, Method, make_request  # noqa: E402
-from latentman.shared.shot import Fusion  # noqa: E402
-from tests import samples  # noqa: E402
-from tests.backend.tiny import write_sd  # noqa: E402
+from latentman.backend.jobs.in_use import Claim, is_in_use
+from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run
+from latentman.backend.jobs.store import JobStore
+from latentman.backend.pictures import encode_png, is_intact_png
+from latentman.backend.video.run_context import Interrupted
+from latentman.shared.shot import (
+    Fusion,
+    Keyframes,
+    Method,
+    make_request,
+)
+from tests import samples
+from tests.backend.tiny import write_sd
 
 METHOD = Method(matching="surface", fusion=Fusion(full_steps=1), keyframes=Keyframes(2, 0.5))
 
