@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from latentman.backend.models.loading import load as load_model
 from latentman.backend.models.registry import PRESETS, STARTER
-from latentman.backend.video.pipeline import ShotPipeline, RunContext
+from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.shared.shot import FramePasses, make_request
 
@@ -101,7 +101,7 @@ def walk_passes(frames: int, size: int = 256) -> FramePasses:
     body = load(MANNEQUIN)
     return passes_of(
         [
-            Picture(body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
+            Picture(body.pose_vertices(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
             for pose in clip_poses()[:frames]
         ],
         size,

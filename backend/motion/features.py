@@ -65,7 +65,7 @@ def heading(joints: np.ndarray, across: tuple[tuple[int, int], ...], smoothing: 
     return np.unwrap(np.arctan2(facing[:, 0], facing[:, 2]))
 
 
-def _turned(yaw: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _rotate_about_vertical(yaw: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (F, N, 3) turned by -yaw (F,) about Y: from the world into the heading frame."""
     c, s = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
     x, y, z = np.moveaxis(points, -1, 0)
@@ -100,12 +100,12 @@ def encode(joints: np.ndarray, floor: float | None = None) -> np.ndarray:
     if joints.ndim != 3 or joints.shape[1:] != (HUMANML_JOINT_COUNT, 3) or len(joints) < 2:
         raise MotionError(f"A motion of shape {joints.shape} cannot be encoded; give two frames or more of 22 joints.")
     joints = joints - [0.0, joints[..., 1].min() if floor is None else floor, 0.0]
-    joints = _turned(np.full(len(joints), heading(joints[:1], ACROSS)[0]), joints - joints[0, 0] * [1, 0, 1])
+    joints = _rotate_about_vertical(np.full(len(joints), heading(joints[:1], ACROSS)[0]), joints - joints[0, 0] * [1, 0, 1])
     yaw = heading(joints, ACROSS_SWAPPED, SMOOTHING)
     root = joints[:, 0]
     step = np.diff(joints, axis=0)
-    velocity = _turned(yaw[1:], step[:, :1])[:, 0]
-    local = _turned(yaw, joints - root[:, None] * [1, 0, 1])[:-1]
+    velocity = _rotate_about_vertical(yaw[1:], step[:, :1])[:, 0]
+    local = _rotate_about_vertical(yaw, joints - root[:, None] * [1, 0, 1])[:-1]
     still = (np.square(step[:, FEET]).sum(-1) < STILL).astype(float)
     rows = [
         -np.diff(yaw)[:, None] / 2,
@@ -113,7 +113,7 @@ def encode(joints: np.ndarray, floor: float | None = None) -> np.ndarray:
         root[:-1, 1:2],
         local[:, 1:].reshape(len(step), -1),
         _rotations(joints, yaw)[:-1].reshape(len(step), -1),
-        _turned(yaw[:-1], step).reshape(len(step), -1),
+        _rotate_about_vertical(yaw[:-1], step).reshape(len(step), -1),
         still,
     ]
     return np.concatenate(rows, 1).astype(np.float32)

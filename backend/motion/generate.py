@@ -12,7 +12,7 @@ from ...shared.motion import MotionError
 from ...shared.motion_request import Kept, MotionRequest, frame_count, sentences
 from .checkpoints import MotionModel
 from .diffusion import Pins, Schedule, guided, sample_ddim, sample_ddpm
-from .grounding import settled
+from .grounding import ground_motion
 from .network import MAX_FRAMES
 from .pins import pins_of
 from .text import EncodedText
@@ -120,7 +120,7 @@ def make(
     if not np.isfinite(found).all():
         raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
     if model.toe_height and kept is None:
-        found = settled(found, model.toe_height)
+        found = ground_motion(found, model.toe_height)
     warnings = ("The text is longer than the model reads; its end was left out.",) if cut else ()
     return MadeMotion(found.astype(np.float32), warnings)
 

@@ -341,11 +341,11 @@ def _performance(seed=3, action="walk"):
 
 
 def test_features_and_joints_are_one_motion():
-    from latentman.blender_addon.motion.layouts import humanml_vectors
+    from latentman.blender_addon.motion.layouts import humanml_to_joints
 
     for action in ("walk", "turn", "kick"):
         joints = _performance(action=action).joints.astype(float)
-        found = humanml_vectors(encode(joints, floor=0.0))
+        found = humanml_to_joints(encode(joints, floor=0.0))
         # decoding starts at no turn at all: what differs is one turn about the vertical for the whole clip
         a, b = (j.reshape(-1, 3)[:, [0, 2]] for j in (joints[:-1] - joints[0, 0] * [1, 0, 1], found))
         turn = np.angle(((b[:, 0] + 1j * b[:, 1]) * np.conj(a[:, 0] + 1j * a[:, 1])).sum())
@@ -356,13 +356,13 @@ def test_features_and_joints_are_one_motion():
 
 
 def test_motions_are_taken_out_of_the_ground_and_nothing_else():
-    from latentman.backend.motion.grounding import HEIGHTS, grounded
+    from latentman.backend.motion.grounding import HEIGHTS, lift_above_ground
 
     vectors = encode(_performance(action="wave").joints.astype(float), floor=0.0)
-    assert (grounded(vectors, float(vectors[:, HEIGHTS].min())) == vectors).all()
+    assert (lift_above_ground(vectors, float(vectors[:, HEIGHTS].min())) == vectors).all()
     sunk = vectors.copy()
     sunk[10:20, HEIGHTS] -= 0.02
-    found = grounded(np.stack([vectors, sunk]), 0.018)
+    found = lift_above_ground(np.stack([vectors, sunk]), 0.018)
     assert found[1][:, HEIGHTS].min() >= 0.018 - 1e-6 and np.abs(found[1][40:] - sunk[40:]).max() == 0
     others = np.setdiff1d(np.arange(263), HEIGHTS)
     assert (found[1][:, others] == sunk[:, others]).all()
@@ -370,23 +370,23 @@ def test_motions_are_taken_out_of_the_ground_and_nothing_else():
 
 
 def test_feet_that_stand_do_not_slide_and_travel_stays():
-    from latentman.backend.motion.features import _turned
-    from latentman.backend.motion.grounding import steadied
-    from latentman.blender_addon.motion.feet import skating_ratio
-    from latentman.blender_addon.motion.layouts import humanml_vectors
+    from latentman.backend.motion.features import _rotate_about_vertical
+    from latentman.backend.motion.grounding import remove_foot_sliding
+    from latentman.blender_addon.motion.foot_contacts import compute_skating_ratio
+    from latentman.blender_addon.motion.layouts import humanml_to_joints
 
     def slid(vectors: np.ndarray, by: float) -> np.ndarray:
         out = vectors.copy()
         out[:, 2] += by
-        back = _turned(2 * vectors[:, 0], np.tile(np.array([0.0, 0.0, by]), (len(vectors), 22, 1)))
+        back = _rotate_about_vertical(2 * vectors[:, 0], np.tile(np.array([0.0, 0.0, by]), (len(vectors), 22, 1)))
         out[:, 193:259] += back.reshape(len(vectors), -1)
         return out
 
     walk = encode(_performance(action="walk").joints.astype(float), floor=0.0)
     sliding = slid(walk, 0.04)
-    mended = steadied(sliding, 0.018)
-    before, after, asked = (humanml_vectors(v) for v in (sliding, mended, walk))
-    assert skating_ratio(before, 20.0) > 0.3 and skating_ratio(after, 20.0) < 0.1
+    mended = remove_foot_sliding(sliding, 0.018)
+    before, after, asked = (humanml_to_joints(v) for v in (sliding, mended, walk))
+    assert compute_skating_ratio(before, 20.0) > 0.3 and compute_skating_ratio(after, 20.0) < 0.1
     off_before, off_after = (np.linalg.norm(j[-1, 0] - asked[-1, 0]) for j in (before, after))
     assert off_after < 0.25 * off_before
     # velocities and positions still say the same
@@ -400,10 +400,10 @@ def test_feet_that_stand_do_not_slide_and_travel_stays():
     stand[:, :3] = stand[:, 193:259] = 0.0
     stand[:, 259:] = 1.0
     stand[:, 32] = stand[:, 35] = 0.018
-    assert (steadied(slid(stand, 0.04), 0.018) == slid(stand, 0.04)).all()
+    assert (remove_foot_sliding(slid(stand, 0.04), 0.018) == slid(stand, 0.04)).all()
     leap = slid(stand, 0.1)
     leap[:, [32, 35]] += 0.3
-    assert (steadied(leap, 0.018) == leap).all() and (steadied(walk[:1], 0.018) == walk[:1]).all()
+    assert (remove_foot_sliding(leap, 0.018) == leap).all() and (remove_foot_sliding(walk[:1], 0.018) == walk[:1]).all()
 
 
 @pytest.mark.parametrize(
