@@ -75,9 +75,7 @@ class Keying(msgspec.Struct, frozen=True):
             unit="mm",
         ),
     ] = 0.0
-    keep_rate: Annotated[bool, Setting("Keep File's Frames", "Key the motion's own frames instead of every frame of the scene")] = (
-        False
-    )
+    keep_rate: Annotated[bool, Setting("Keep File's Frames", "Key the motion's own frames, not every frame of the scene")] = False
     # .blend files store these two under their names
     plant_speed: Annotated[
         float,

@@ -33,11 +33,8 @@ def test_sliding_feet_are_locked(character, clip):
     after, _ = pose_motion(rig, motion, KeyOptions(foot_lock="hard"))
     here, there = _joints(rig, before), _joints(rig, after)
     assert foot_contacts.compute_skating_ratio(there, 20) <= foot_contacts.compute_skating_ratio(here, 20) / 5
-    assert (
-        foot_contacts.compute_penetration(after, rig.joints).max()
-        < 0.002
-        < foot_contacts.compute_penetration(before, rig.joints).max()
-    )
+    depth_before, depth_after = (foot_contacts.compute_penetration(m, rig.joints).max() for m in (before, after))
+    assert depth_after < 0.002 < depth_before
     for contact in contacts:
         toe = there[contact.start : contact.end + 1, JOINT_INDEX[f"{contact.side}_foot"]]
         assert np.ptp(toe[:, [0, 2]], axis=0).max() < 0.01
@@ -46,13 +43,9 @@ def test_sliding_feet_are_locked(character, clip):
     lengths = np.linalg.norm(there[:, 1:] - there[:, list(SMPL_PARENTS[1:])], axis=-1)
     assert np.ptp(lengths, axis=0).max() < 1e-9
     softer, _ = pose_motion(rig, motion, KeyOptions(foot_lock="soft"))
-    slide = [
-        np.linalg.norm(
-            np.diff(_joints(rig, m)[plants[0].start : plants[0].end + 1, 10 + (plants[0].side == "right")][:, [0, 2]], axis=0),
-            axis=1,
-        ).sum()
-        for m in (after, softer, before)
-    ]
+    first = contacts[0]
+    rows, toe = slice(first.start, first.end + 1), JOINT_INDEX[f"{first.side}_foot"]
+    slide = [np.linalg.norm(np.diff(_joints(rig, m)[rows, toe][:, [0, 2]], axis=0), axis=1).sum() for m in (after, softer, before)]
     assert slide[0] < slide[1] < slide[2]
 
 
@@ -112,18 +105,18 @@ def test_tweaks_stay_above_another_motion(character, empty_scene):
         posed = character.evaluated_get(bpy.context.evaluated_depsgraph_get())
         return np.array(posed.pose.bones["left_shoulder"].matrix_basis)[:3, :3]
 
-    def turned_by_the_tweak():
+    def rotate_by_the_tweak():
         data = character.animation_data
         whole, data.action = arm(10), None
         plain, data.action = arm(10), tweaks
         return plain, plain.T @ whole
 
-    first_plain, first_tweak = turned_by_the_tweak()
+    first_plain, first_tweak = rotate_by_the_tweak()
     # Blender keys what is needed on top of the base for the pose that was set
     assert np.abs(first_plain @ first_tweak - np.array([[0.866, 0, 0.5], [0, 1, 0], [-0.5, 0, 0.866]])).max() < 1e-2
     apply_motion(character, second, 1, 20.0, KeyOptions(target="LAYER"))
     assert character.animation_data.action == tweaks and tweaks["latentman_layer"]
-    second_plain, second_tweak = turned_by_the_tweak()
+    second_plain, second_tweak = rotate_by_the_tweak()
     assert np.abs(first_plain - second_plain).max() > 0.05 and np.abs(first_tweak - second_tweak).max() < 1e-3
 
 
@@ -196,9 +189,9 @@ def test_ik_keeps_the_motion_and_comes_back(character, empty_scene, clip):
     assert moved[:, list(rig.joint_bones).index("right_ankle")].max() < 0.003
     with pytest.raises(MotionError, match="already"):
         ik.add_ik(bpy.context, character)
-    held = seen()
+    before_removal = seen()
     ik.remove_ik(bpy.context, character)
-    assert np.abs(seen() - held).max() < 1e-3 and set(character.data.bones.keys()) == bones
+    assert np.abs(seen() - before_removal).max() < 1e-3 and set(character.data.bones.keys()) == bones
     with pytest.raises(MotionError, match="no IK"):
         ik.remove_ik(bpy.context, character)
 

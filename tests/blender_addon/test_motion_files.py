@@ -100,9 +100,9 @@ def test_272_vectors_give_joints_and_rotations(rng, tmp_path):
         step = joints[f, 0] - joints[f - 1, 0] if f else np.zeros(3)
         out[f, :2] = (previous @ step)[[0, 2]]
         out[f, 8:74] = ((joints[f] - joints[f, 0] * [1, 0, 1]) @ into[f].T).ravel()
-        turned = local[f, :22].copy()
-        turned[0] = into[f] @ turned[0]
-        out[f, 140:] = turned[:, :2].reshape(-1)
+        rotations = local[f, :22].copy()
+        rotations[0] = into[f] @ rotations[0]
+        out[f, 140:] = rotations[:, :2].reshape(-1)
         previous = into[f]
     np.save(tmp_path / "clip.npy", out)
     found = read(tmp_path / "clip.npy").get_motion(0)

@@ -133,7 +133,7 @@ def test_cancelling_leaves_the_character_alone(window, connection, character):
 
 
 def test_what_is_made_meets_the_kept_frames(rng):
-    """A motion that was turned, moved and bent away comes back where it was kept, and only smoothly changed between."""
+    """A motion that was rotated and shifted comes back to the kept frames, and changes only smoothly between them."""
     joints = read(BUNDLED).get_motion(0).joints[:60]
     parts = np.zeros((60, 3), bool)
     parts[[0, 1, 40, 41]] = True

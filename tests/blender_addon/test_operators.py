@@ -121,7 +121,7 @@ def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
     assert len(bpy.data.actions) >= 10
 
 
-def test_plants_are_listed_and_edited(settings, character):
+def test_foot_contacts_are_listed_and_edited(settings, character):
     bpy.ops.latentman.use_clip()
     assert bpy.ops.latentman.find_plants() == {"FINISHED"}
     count = len(settings.plants)
