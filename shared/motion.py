@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
-from .vectors import unit
+from .vectors import normalise
 
 MAX_FRAMES, MAX_FPS, MAX_METRES = 100_000, 1000.0, 1e5
 
@@ -114,4 +114,4 @@ def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
     sine = np.where(near, 1.0, np.sin(angle))
     a = np.where(near, 1 - t, np.sin((1 - t) * angle) / sine)
     b = np.where(near, t, np.sin(t * angle) / sine)
-    return unit(a * start + b * end)
+    return normalise(a * start + b * end)

@@ -23,10 +23,10 @@ SMOOTHING = 1.0
 def ground_motion(vectors: np.ndarray, toe_height: float) -> np.ndarray:
     """HumanML3D vectors (N, F, 263), in metres, whose lowest joint is nowhere below ``toe_height`` and whose root follows the
     foot that stands."""
-    return np.stack([remove_foot_sliding(row, toe_height) for row in lift_above_ground(vectors, toe_height)])
+    return np.stack([remove_foot_sliding(row, toe_height) for row in lift_to_ground(vectors, toe_height)])
 
 
-def lift_above_ground(vectors: np.ndarray, toe_height: float) -> np.ndarray:
+def lift_to_ground(vectors: np.ndarray, toe_height: float) -> np.ndarray:
     """HumanML3D vectors (..., F, 263) whose lowest joint is nowhere below ``toe_height`` metres; what stands higher is left."""
     lowest = vectors[..., HEIGHTS].min(-1)
     missing = np.maximum(toe_height - lowest, 0.0)

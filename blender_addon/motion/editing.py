@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...shared.motion import MotionError, slerp
-from ...shared.vectors import smootherstep, unit
+from ...shared.vectors import normalise, smootherstep
 from .retarget import RigMotion
 from .rotations import make_continuous
 
@@ -31,7 +31,7 @@ def smooth_motion(motion: RigMotion, frames: float) -> RigMotion:
         out = np.stack([np.convolve(column, kernel, "valid") for column in padded.T], 1)
         return out.reshape(values.shape)
 
-    return RigMotion.from_local(unit(smooth(motion.quaternions)), smooth(motion.pelvis))
+    return RigMotion.from_local(normalise(smooth(motion.quaternions)), smooth(motion.pelvis))
 
 
 def trim_motion(motion: RigMotion, start: int, end: int) -> RigMotion:

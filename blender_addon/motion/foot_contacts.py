@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import smootherstep, unit
+from ...shared.vectors import normalise, smootherstep
 from .retarget import RigMotion
 from .rotations import forward_kinematics, rotation_between
 
@@ -147,10 +147,10 @@ def lock_feet(motion: RigMotion, rest: np.ndarray, contacts: list[FootContact], 
         target = joints[:, ankle] + offsets[side]
         thigh, shin = joints[:, knee] - joints[:, hip], joints[:, ankle] - joints[:, knee]
         new_knee = _solve_knees(root, target, thigh, shin, rotations[:, hip] @ np.array([0, 0, 1.0]))
-        new_thigh = unit(new_knee - root)
-        new_shin = unit(_clamp_to_reach(root, target, thigh, shin) - new_knee)
-        rotations[:, hip] = rotation_between(unit(thigh), new_thigh) @ rotations[:, hip]
-        rotations[:, knee] = rotation_between(unit(shin), new_shin) @ rotations[:, knee]
+        new_thigh = normalise(new_knee - root)
+        new_shin = normalise(_clamp_to_reach(root, target, thigh, shin) - new_knee)
+        rotations[:, hip] = rotation_between(normalise(thigh), new_thigh) @ rotations[:, hip]
+        rotations[:, knee] = rotation_between(normalise(shin), new_shin) @ rotations[:, knee]
     return replace(motion, global_rotations=rotations, pelvis=pelvis)
 
 
@@ -247,12 +247,12 @@ def _solve_knees(root: np.ndarray, target: np.ndarray, thigh: np.ndarray, shin: 
     a, b = np.linalg.norm(thigh, axis=1), np.linalg.norm(shin, axis=1)
     to_end = _clamp_to_reach(root, target, thigh, shin) - root
     length = np.clip(np.linalg.norm(to_end, axis=1), np.abs(a - b) + 1e-6, a + b - 1e-9)
-    axis = unit(to_end)
-    old_axis = unit(thigh + shin)
+    axis = normalise(to_end)
+    old_axis = normalise(thigh + shin)
     bend = thigh - old_axis * (thigh * old_axis).sum(-1, keepdims=True)
     # a straight leg has no bending side of its own; the front of the thigh takes over smoothly
     bend = bend + 0.02 * front
-    bend = unit(bend - axis * (bend * axis).sum(-1, keepdims=True))
+    bend = normalise(bend - axis * (bend * axis).sum(-1, keepdims=True))
     # the law of cosines: how far along the axis the knee lies, and how far beside it
     along = (length**2 + a**2 - b**2) / (2 * length)
     beside = np.sqrt(np.maximum(a**2 - along**2, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..character.rig import Rig
 from .channels import Channels, channels_to_motion
 from .rotations import forward_kinematics
@@ -41,7 +41,7 @@ def simplify_curve(values: np.ndarray, bound: float, quaternions: bool) -> np.nd
     while True:
         interpolated = interpolate_keys(values, rows)
         if quaternions:
-            error = 2 * np.arccos(np.clip(np.abs((unit(interpolated) * values).sum(1)), 0, 1))
+            error = 2 * np.arccos(np.clip(np.abs((normalise(interpolated) * values).sum(1)), 0, 1))
         else:
             error = np.linalg.norm(interpolated - values, axis=1)
         error[rows] = 0
@@ -65,7 +65,7 @@ def compute_end_effectors(rig: Rig, channels: Channels) -> np.ndarray:
 def interpolate_channels(channels: Channels, rows: dict[str, np.ndarray]) -> Channels:
     """Channels as they play with only the keys of ``reduce_keys``."""
     return Channels(
-        {bone: unit(interpolate_keys(values, rows[bone])) for bone, values in channels.rotations.items()},
+        {bone: normalise(interpolate_keys(values, rows[bone])) for bone, values in channels.rotations.items()},
         channels.root_bone,
         interpolate_keys(channels.root_location, rows[ROOT_LOCATION]),
         channels.object_location,

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...shared.motion import Motion
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from .rotations import (
     fit_rotations,
     local_to_global,
@@ -122,7 +122,7 @@ def _compute_rest_correction(rest_joints: np.ndarray) -> np.ndarray:
     for joint, name in enumerate(SMPL_JOINTS):
         if "shoulder" in name or "elbow" in name or "hip" in name or "knee" in name:
             child = JOINT_INDEX[AIMS_AT[name]]
-            own, wanted = (unit(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
+            own, wanted = (normalise(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
             out[joint] = rotation_between(own, wanted)[0]
         elif "wrist" in name or "hand" in name:
             out[joint] = out[SMPL_PARENTS[joint]]
@@ -136,11 +136,11 @@ def _solve_rotations(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
     rest = np.zeros((len(SMPL_JOINTS), 3))
     for joint, parent in enumerate(SMPL_PARENTS):
         if parent >= 0:
-            rest[joint] = unit(rest_joints[joint] - rest_joints[parent])
+            rest[joint] = normalise(rest_joints[joint] - rest_joints[parent])
 
     def observe(child: str) -> np.ndarray:
         """(F, 3) the direction of the bone that ends at a joint."""
-        return unit(joints[:, JOINT_INDEX[child]] - joints[:, SMPL_PARENTS[JOINT_INDEX[child]]])
+        return normalise(joints[:, JOINT_INDEX[child]] - joints[:, SMPL_PARENTS[JOINT_INDEX[child]]])
 
     for joint, name in enumerate(SMPL_JOINTS):
         parent = SMPL_PARENTS[joint]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 
 
 def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -15,7 +15,7 @@ def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     if opposite.any():
         # a half turn has no unique axis: any one perpendicular to the start will do
         helper = np.where(np.abs(start[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
-        axis = np.where(opposite[..., None], unit(np.cross(start, helper)), axis)
+        axis = np.where(opposite[..., None], normalise(np.cross(start, helper)), axis)
     k = skew_symmetric(axis)
     small = np.eye(3) + k + k @ k / np.maximum(1 + cosine, 1e-8)
     half_turn = 2 * axis[..., :, None] * axis[..., None, :] - np.eye(3)
@@ -63,7 +63,7 @@ def matrix_to_quaternion(matrices: np.ndarray) -> np.ndarray:
         -2,
     )
     best = squares.argmax(-1)[..., None, None]
-    return unit(np.take_along_axis(table, best, -2)[..., 0, :])
+    return normalise(np.take_along_axis(table, best, -2)[..., 0, :])
 
 
 def quaternion_to_matrix(quaternions: np.ndarray) -> np.ndarray:
@@ -85,14 +85,14 @@ def quaternion_to_matrix(quaternions: np.ndarray) -> np.ndarray:
 
 def axis_angle_to_matrix(vectors: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations of axis-angle vectors (..., 3): the direction is the axis, the length the angle."""
-    return rotation_about_axis(unit(vectors), np.linalg.norm(vectors, axis=-1))
+    return rotation_about_axis(normalise(vectors), np.linalg.norm(vectors, axis=-1))
 
 
 def rotation_6d_to_matrix(rows: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations of the 6D representation (..., 6): their first two rows, made orthonormal (Zhou et al. 2019)."""
     first, second = rows[..., :3], rows[..., 3:]
-    a = unit(first)
-    b = unit(second - (a * second).sum(-1, keepdims=True) * a)
+    a = normalise(first)
+    b = normalise(second - (a * second).sum(-1, keepdims=True) * a)
     return np.stack([a, b, np.cross(a, b)], -2)
 
 

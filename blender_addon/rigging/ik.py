@@ -14,7 +14,7 @@ import numpy as np
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..character.rig import Rig
 from ..compat import action_fcurves, put_in_group
 from ..motion.channels import motion_to_channels
@@ -156,7 +156,7 @@ def _set_pole_angles(context: bpy.types.Context, armature: bpy.types.Object, rig
         solver = next(c for c in get_pose(armature).bones[names.lower].constraints if c.name == CONSTRAINT)
         assert isinstance(solver, bpy.types.KinematicConstraint)
         a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
-        axes = unit(c - a)
+        axes = normalise(c - a)
         bend = (b - a) - axes * ((b - a) * axes).sum(-1, keepdims=True)
         frame = int(np.linalg.norm(bend, axis=1).argmax())
         scene.frame_set(start + frame)
@@ -208,10 +208,10 @@ def _key_controls(
         names = LimbBones.from_limb(limb)
         a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
         front = motion.global_rotations[:, JOINT_INDEX[upper]] @ FRONT[limb.split("_")[1]]
-        axis = unit(c - a)
+        axis = normalise(c - a)
         bend = (b - a) - axis * ((b - a) * axis).sum(-1, keepdims=True)
         direction = bend + 0.02 * (front - axis * (front * axis).sum(-1, keepdims=True))
-        poles = b + POLE_DISTANCE * unit(direction)
+        poles = b + POLE_DISTANCE * normalise(direction)
         for name, points in ((names.control, c), (names.pole, poles)):
             bone = get_armature(armature).bones[name]
             rest = np.array(bone.matrix_local)[:3, :3]

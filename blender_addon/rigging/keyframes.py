@@ -9,7 +9,7 @@ import numpy as np
 
 from ...shared.motion import Motion, MotionError
 from ...shared.skeleton import SMPL_PARENTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..character.rig import Rig
 from ..compat import action_fcurves, curve_holders, fcurves_of, put_in_group
 from ..motion import foot_contacts
@@ -277,7 +277,7 @@ def read_channels(armature: bpy.types.Object, action: bpy.types.Action, rig: Rig
             angles = sample(f'pose.bones["{bone}"].rotation_euler', 3, (0, 0, 0))
             values = None if angles is None else euler_to_quaternion(angles)
         if values is not None:
-            rotations[bone] = make_continuous(unit(values))
+            rotations[bone] = make_continuous(normalise(values))
     root = rig.bones[rig.joint_bones["pelvis"]]
     root_location = sample(f'pose.bones["{root}"].location', 3, (0, 0, 0))
     object_location = sample("location", 3, (armature.location.x, armature.location.y, armature.location.z))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import SMPL_JOINTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..character.mapping import MappingError, Skeleton, check, guess
 from ..character.rig import Rig, complete_joints
 from ..typed_access import get_armature, get_view_layer
@@ -89,7 +89,7 @@ def read_mapping(armature: bpy.types.Object) -> dict[str, str]:
 
 def _snap_to_axis(vector: np.ndarray) -> np.ndarray:
     """A vector's nearest signed axis when it is close to one; rest poses are seldom rotated by odd angles."""
-    vector = unit(vector)
+    vector = normalise(vector)
     axis = int(np.abs(vector).argmax())
     return np.asarray(np.sign(vector[axis]) * np.eye(3)[axis]) if abs(vector[axis]) > 0.9 else vector
 
