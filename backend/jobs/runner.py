@@ -20,6 +20,7 @@ from ..models.registry import fingerprint
 from ..video.pipeline import RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
+from .in_use import Claim
 from .job import Job
 from .reuse import iter_unchanged
 
@@ -59,14 +60,18 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
     Raises ``Interrupted`` when it was asked to stop, and ``ShotError``, ``OSError``, ``MemoryError`` or ``RuntimeError``
     (``explain_failure`` puts them into words); whatever happens, nothing on disk is lost.
     """
-    done = set(job.list_finished_frames())
-    for index in sorted(done):
-        callbacks.frame_stored(index)
-    report = job.report()
-    if report is None or len(done) < len(job.request.frames):
-        report = _generate(job, models, callbacks, done)
-        job.store_report(report)
-    return report
+    claim = Claim(job.folder.parent, job.name)
+    try:
+        done = set(job.list_finished_frames())
+        for index in sorted(done):
+            callbacks.frame_stored(index)
+        report = job.report()
+        if report is None or len(done) < len(job.request.frames):
+            report = _generate(job, models, callbacks, done)
+            job.store_report(report)
+        return report
+    finally:
+        claim.release()
 
 
 def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
@@ -81,7 +86,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     source.interrupt_with(run_context.check)
     parent = job.parent()
     taken = _copy_unchanged(job, parent, source, done, callbacks) if parent else set()
-    pipeline = _make_pipeline(job, parent, model, source, run_context)
+    pipeline = _make_pipeline(job, parent, model, source, run_context, done)
     for index, image in pipeline.iter_frames(done, taken):
         if index not in done:
             job.write_frame(index, image)
@@ -96,6 +101,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
         "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "device": str(model.device),
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
+        "textures": list(job.textures()),
         "warnings": list(dict.fromkeys(run_context.warnings)),
     }
 
@@ -122,7 +128,7 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
         return set()
     taken = set()
     for index, old in iter_unchanged(job.request, source, parent.request, parent.passes()):
-        if not parent.frame_path(old).exists():
+        if not parent.has_frame(old):
             continue
         taken.add(index)
         if index not in done:
@@ -132,15 +138,21 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
     return taken
 
 
-def _make_pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext) -> ShotPipeline:
-    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps."""
+def _make_pipeline(
+    job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext, done: set[int]
+) -> ShotPipeline:
+    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps.
+
+    Where a key frame is not among the frames ``done``, the look is made again with it: from the look alone it would not be what
+    it was.
+    """
     look = job.look()
-    if look is not None:
+    if look is not None and done.issuperset(look.keyframes):
         return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True)
     if parent is not None:
         try:
             return ShotPipeline(
-                model, job.request, source, run_context, look=parent.look(), same_settings=job.has_same_settings(parent)
+                model, job.request, source, run_context, look=parent.read_look(), same_settings=job.has_same_settings(parent)
             )
         except ShotError as error:
             if error.code != "look" or not job.request.look_optional:
