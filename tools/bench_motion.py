@@ -14,7 +14,7 @@ import numpy as np
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.character.build import add_character
 from latentman.blender_addon.character.rig import Rig, rig_of
-from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import feet
 from latentman.blender_addon.motion.channels import channels
 from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
@@ -148,7 +148,7 @@ def seconds_196_frames(armature: bpy.types.Object) -> float:
         action = apply_motion(armature, motion, 1, FPS)
         bpy.context.view_layer.update()
         best = min(best, time.perf_counter() - started)
-        assert len(fcurves_of(action)) == 3 + 4 * len(SMPL_JOINTS)
+        assert len(get_fcurves(action)) == 3 + 4 * len(SMPL_JOINTS)
     return best
 
 

@@ -16,7 +16,7 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from ...shared.vectors import unit
 from ..character.rig import Rig, rig_of
-from ..compat import action_fcurves, put_in_group
+from ..compat import ensure_fcurves, set_fcurve_group
 from .channels import channels
 from .feet import forward
 from .keyframes import KeyOptions, action_range, body_motion, new_action
@@ -186,14 +186,14 @@ def _middle_offset(
 def _key_controls(
     armature: bpy.types.Object, rig: Rig, motion: RigMotion, joints: np.ndarray, action: bpy.types.Action, start: int
 ) -> None:
-    curves = action_fcurves(armature, action)
+    curves = ensure_fcurves(armature, action)
     frames = np.arange(start, start + len(joints), dtype=np.float32)
     inverse = rig.to_body.T
 
     def key(bone: str, attribute: str, values: np.ndarray) -> None:
         for axis in range(values.shape[1]):
             curve = curves.new(f'pose.bones["{bone}"].{attribute}', index=axis)
-            put_in_group(action, curve, bone)
+            set_fcurve_group(action, curve, bone)
             curve.keyframe_points.add(len(frames))
             curve.keyframe_points.foreach_set("co", np.column_stack([frames, values[:, axis]]).astype(np.float32).ravel())
             curve.update()

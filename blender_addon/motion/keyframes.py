@@ -11,7 +11,7 @@ from ...shared.motion import Motion, MotionError
 from ...shared.skeleton import SMPL_PARENTS
 from ...shared.vectors import unit
 from ..character.rig import Rig, rig_of
-from ..compat import action_fcurves, curve_holders, fcurves_of, put_in_group
+from ..compat import ensure_fcurves, get_fcurve_collections, get_fcurves, set_fcurve_group
 from . import feet
 from .channels import ROOTS, Channels, channels, unposed
 from .keying import Keying
@@ -126,7 +126,7 @@ def new_action(
             tweaks = bpy.data.actions.new(f"{armature.name} tweaks")
             tweaks["latentman_layer"] = True
             tweaks.use_fake_user = True
-        action_fcurves(armature, tweaks)
+        ensure_fcurves(armature, tweaks)
         data.action_blend_type = "COMBINE"
     elif data.action_blend_type == "COMBINE":
         data.action_blend_type = "REPLACE"
@@ -135,14 +135,14 @@ def new_action(
 
 def _back_to_start(armature: bpy.types.Object, action: bpy.types.Action) -> None:
     """An Action that moved the object leaves it where it happens to be; a new one begins where that one began."""
-    for curve in fcurves_of(action):
+    for curve in get_fcurves(action):
         if curve.data_path == "location":
             armature.location[curve.array_index] = curve.evaluate(action.frame_range[0])
 
 
 def clear(action: bpy.types.Action) -> None:
     """Take every curve out of an Action."""
-    for holder in curve_holders(action):
+    for holder in get_fcurve_collections(action):
         for curve in list(holder):
             holder.remove(curve)
 
@@ -175,14 +175,14 @@ def write(
     spacing: float = 1.0,
 ) -> None:
     """Write curves into an Action, grouped by bone; keys that the tolerance makes needless are left out."""
-    target = action_fcurves(armature, action)
+    target = ensure_fcurves(armature, action)
     frames = start + spacing * np.arange(curves.frame_count)
     kept = reduced(rig, curves, options.tolerance) if options.tolerance > 0 else {}
     every = np.arange(curves.frame_count)
 
     def key(path: str, index: int, values: np.ndarray, rows: np.ndarray, group: str) -> None:
         curve = target.new(path, index=index)
-        put_in_group(action, curve, group)
+        set_fcurve_group(action, curve, group)
         curve.keyframe_points.add(len(rows))
         flat = np.column_stack([frames[rows], values[rows]]).astype(np.float32)
         curve.keyframe_points.foreach_set("co", flat.ravel())
@@ -263,7 +263,7 @@ def action_range(action: bpy.types.Action) -> tuple[int, int]:
 
 def read_channels(armature: bpy.types.Object, action: bpy.types.Action, rig: Rig, start: int, end: int) -> Channels:
     """The curves of an Action sampled at whole frames ``start`` to ``end``; what is not keyed is at rest."""
-    found = {(curve.data_path, curve.array_index): curve for curve in fcurves_of(action)}
+    found = {(curve.data_path, curve.array_index): curve for curve in get_fcurves(action)}
     frames = range(start, end + 1)
 
     def sampled(path: str, width: int, rest: tuple[float, ...]) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.keyframes import apply_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
-from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.shared.endpoint import free_port
 
 BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
@@ -73,7 +73,7 @@ def character(empty_scene, body_model):
 def shot_scene(empty_scene, character):
     """A walking mannequin and a camera."""
     apply_motion(character, read(BUNDLED).motion(0), 1, 20.0)
-    frame_character(bpy.context, empty_scene, bodies_of(character))
+    frame_character(bpy.context, empty_scene, get_bodies(character))
     return empty_scene
 
 

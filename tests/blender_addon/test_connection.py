@@ -10,7 +10,7 @@ import pytest
 from latentman.blender_addon import connection as connection_module
 from latentman.blender_addon.client import ConnectionLost, Event
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.connection import PUMP_SECONDS, Connection, ConnectionState, tick
+from latentman.blender_addon.connection import TIMER_SECONDS, Connection, ConnectionState, on_timer
 from latentman.blender_addon.passes import render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.tasks.shot import ShotTask
@@ -141,9 +141,9 @@ def test_the_timer_outlives_every_exception(monkeypatch, caplog):
     def explode():
         raise ZeroDivisionError("in the timer")
 
-    monkeypatch.setattr(connection_module.connection, "pump", explode)
+    monkeypatch.setattr(connection_module.connection, "process_events", explode)
     with caplog.at_level(logging.ERROR):
-        assert tick() == PUMP_SECONDS
+        assert on_timer() == TIMER_SECONDS
     assert "in the timer" in connection_module.connection.error and any(record.exc_info for record in caplog.records)
     connection_module.connection.error = ""
 
@@ -153,14 +153,14 @@ def test_one_task_that_fails_leaves_the_others_at_work(monkeypatch):
     broken, whole = _Work(_SilentClient(), ZeroDivisionError()), _Work(_SilentClient())
     connection.add(broken)
     connection.add(whole)
-    connection.pump()
+    connection.process_events()
     assert broken.state is TaskState.FAILED and not whole.done and connection.error == broken.error
 
 
 def test_a_lost_backend_ends_every_task_with_the_reason(connection):
     tasks = [connection.add(_Work(connection.client)) for _ in range(2)]
     connection.client.events.put(ConnectionLost("The backend stopped."))
-    connection.pump()
+    connection.process_events()
     assert all(task.state is TaskState.FAILED and task.error == "The backend stopped." for task in tasks)
     assert connection.state is ConnectionState.OFFLINE and connection.error == "The backend stopped."
 
@@ -170,11 +170,11 @@ def test_messages_reach_the_task_whose_ticket_they_carry(connection):
     progress = messages.Progress(ticket=second.ticket, state=TaskState.RUNNING, stage="denoising", step=1, steps=4)
     for message in (progress, messages.Cancelled(ticket="nobody's"), messages.Failed(code="x", message="No.", ticket=first.ticket)):
         connection.client.events.put(_event(message))
-    connection.pump()
+    connection.process_events()
     assert second.stage == "denoising" and second.fraction == 0.25 and second.state is TaskState.RUNNING
     assert first.state is TaskState.FAILED and first.error == "No." and connection.error == "No."
     connection.client.events.put(_event(messages.Failed(code="malformed", message="It makes no sense.")))
-    connection.pump()
+    connection.process_events()
     assert connection.error == "It makes no sense." and not second.done
 
 
@@ -189,7 +189,7 @@ def test_what_nobody_foresaw_names_the_log(tmp_path, monkeypatch):
     assert task.error.endswith(str(path)) and "ZeroDivisionError: no frames" in path.read_text()
 
 
-def test_what_cannot_be_given_back_does_not_lock_the_panel(caplog):
+def test_a_scene_that_cannot_be_restored_does_not_block_the_panel(caplog):
     class _Stuck(_Work):
         def _release(self):
             raise ReferenceError("the scene is gone")
@@ -199,7 +199,7 @@ def test_what_cannot_be_given_back_does_not_lock_the_panel(caplog):
     task.add_done_callback(heard.append)
     with caplog.at_level(logging.ERROR):
         task.fail("It broke.")
-    assert heard == [task] and not connection.busy and connection.error == "It broke." and "given back" in caplog.text
+    assert heard == [task] and not connection.busy and connection.error == "It broke." and "could not be restored" in caplog.text
 
 
 def test_passes_that_are_asked_for_after_a_cancel_are_not_rendered(connection, shot_scene, character, tmp_path):
@@ -222,7 +222,7 @@ def test_objects_keep_their_numbers_whichever_frame_is_rendered_first(shot_scene
         bpy.context.object.hide_render = False
     orders = []
     for order in ([0, 1], [1, 0]):
-        small = PassRender(bpy.context, character, (1, 2), 64, 64, subjects="SCENE")
+        small = PassRender(bpy.context, character, (1, 2), 64, 64, scope="SCENE")
         list(small.measure())
         waiting = list(order)
         found = {}

@@ -192,7 +192,7 @@ def test_nobody_answers(monkeypatch):
 
 
 def test_a_backend_of_another_version_is_named(connection):
-    connection._welcome(messages.Welcome(version="0.0.1", device="cpu", models=()))
+    connection._on_welcome(messages.Welcome(version="0.0.1", device="cpu", models=()))
     assert "version 0.0.1" in connection.error and not connection.running
 
 
@@ -265,7 +265,7 @@ def panel(connection, shot_scene, character, tmp_path, monkeypatch):
 
     operators.register()
     monkeypatch.setattr(generate, "connection", connection)
-    settings = properties.of(bpy.context)
+    settings = properties.get_settings(bpy.context)
     settings.character, settings.output = character, str(tmp_path)
     settings.width = settings.height = 64
     settings.use_scene_range, settings.frame_start = False, 1
@@ -275,20 +275,22 @@ def panel(connection, shot_scene, character, tmp_path, monkeypatch):
 
 def _generated(connection):
     assert bpy.ops.latentman.generate() == {"FINISHED"}
-    assert wait_until(connection, lambda: connection.shot.done, 200) and connection.shot.succeeded, connection.shot.error
-    return connection.shot
+    assert wait_until(connection, lambda: connection.shot_task.done, 200) and connection.shot_task.succeeded, (
+        connection.shot_task.error
+    )
+    return connection.shot_task
 
 
 def test_the_look_goes_onto_the_character_and_onto_no_other(connection, character, panel):
     from latentman.blender_addon.character.body_model import MANNEQUIN, load
     from latentman.blender_addon.character.build import add_character
-    from latentman.blender_addon.passes.subjects import bodies_of
+    from latentman.blender_addon.passes.render_set import get_bodies
 
     panel.steps, panel.preset, panel.frame_end = 1, "cross_frame", 2
     assert not bpy.ops.latentman.as_material.poll()
     made = _generated(connection)
     assert (made.folder / "look" / "texture_1.png").exists()
-    (body,) = bodies_of(character)
+    (body,) = get_bodies(character)
     before = [slot.material for slot in body.material_slots if slot.material]
     assert bpy.ops.latentman.as_material() == {"FINISHED"}
     material = body.material_slots[0].material
@@ -322,14 +324,14 @@ def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(con
     assert not bpy.ops.latentman.keep_look.poll() and not bpy.ops.latentman.new_look.poll()
     assert make() == {"made": 4, "kept": 0}
     raise_an_arm(3)
-    assert make() == {"made": 1, "kept": 3} and connection.shot.request.look
+    assert make() == {"made": 1, "kept": 3} and connection.shot_task.request.look
     panel.only_changed = False
-    assert make() == {"made": 4, "kept": 0} and not connection.shot.request.look
+    assert make() == {"made": 4, "kept": 0} and not connection.shot_task.request.look
     assert bpy.ops.latentman.keep_look() == {"FINISHED"}
     kept = panel.results[panel.active_result].job
     assert character.latentman_look == kept and character.latentman_look_prompt == panel.prompt
     panel.prompt = "a robot on a stage"
-    assert make() == {"made": 4, "kept": 0} and connection.shot.request.look == kept
+    assert make() == {"made": 4, "kept": 0} and connection.shot_task.request.look == kept
     panel.preset = "latentman"
     with pytest.raises(RuntimeError, match="cannot keep a look"):
         bpy.ops.latentman.generate()
@@ -337,5 +339,5 @@ def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(con
     character.latentman_look = "f" * 24
     panel.preset = "surface"
     assert bpy.ops.latentman.generate() == {"FINISHED"}
-    assert wait_until(connection, lambda: connection.shot.done, 60)
-    assert "does not have the kept look" in connection.shot.error
+    assert wait_until(connection, lambda: connection.shot_task.done, 60)
+    assert "does not have the kept look" in connection.shot_task.error

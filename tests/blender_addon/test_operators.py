@@ -8,12 +8,12 @@ import pytest
 
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.character.rig import BONE_MAP, rig_of
-from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import bvh
 from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import forward
-from latentman.blender_addon.operators.motion import preview_lines
+from latentman.blender_addon.operators.motion import describe_motion_file
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import SMPL_PARENTS
 from tools import rigs
@@ -29,7 +29,7 @@ def _operators():
 @pytest.fixture
 def settings(character):
     """The scene's settings with the mannequin as the character."""
-    settings = properties.of(bpy.context)
+    settings = properties.get_settings(bpy.context)
     settings.character = character
     return settings
 
@@ -81,16 +81,16 @@ def test_a_bad_bvh_is_one_sentence_and_leaves_nothing(empty_scene, tmp_path, tex
 
 
 def test_importing_says_what_is_inside_and_keys_it(settings, character, tmp_path):
-    assert preview_lines(str(BUNDLED))[1] == "0: a person walks forward · 80 frames at 20 fps"
+    assert describe_motion_file(str(BUNDLED))[1] == "0: a person walks forward · 80 frames at 20 fps"
     settings.keying.rotation, settings.keying.foot_lock = "EULER", "hard"
     assert bpy.ops.latentman.import_motion(filepath=str(BUNDLED), clip=1) == {"FINISHED"}
     action = character.animation_data.action
-    assert action["latentman_text"] == "a person runs forward" and any("euler" in c.data_path for c in fcurves_of(action))
+    assert action["latentman_text"] == "a person runs forward" and any("euler" in c.data_path for c in get_fcurves(action))
     (tmp_path / "bad.npy").write_bytes(b"no")
     with pytest.raises(RuntimeError, match=r"bad\.npy cannot be read"):
         bpy.ops.latentman.import_motion(filepath=str(tmp_path / "bad.npy"))
     assert character.animation_data.action == action
-    assert "cannot be read" in preview_lines(str(tmp_path / "bad.npy"))[0]
+    assert "cannot be read" in describe_motion_file(str(tmp_path / "bad.npy"))[0]
 
 
 def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
@@ -115,13 +115,13 @@ def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
         before = character.animation_data.action
         assert call() == {"FINISHED"}
         after = character.animation_data.action
-        assert after != before and before.name in bpy.data.actions and len(fcurves_of(after)) >= 99
+        assert after != before and before.name in bpy.data.actions and len(get_fcurves(after)) >= 99
     with pytest.raises(RuntimeError, match="no Action 'absent'"):
         bpy.ops.latentman.join_motions(other="absent")
     assert len(bpy.data.actions) >= 10
 
 
-def test_plants_are_listed_and_edited(settings, character):
+def test_foot_contacts_are_listed_and_edited(settings, character):
     bpy.ops.latentman.use_clip()
     assert bpy.ops.latentman.find_plants() == {"FINISHED"}
     count = len(settings.plants)
@@ -129,14 +129,14 @@ def test_plants_are_listed_and_edited(settings, character):
     bpy.ops.latentman.edit_plants(change="ADD")
     bpy.ops.latentman.edit_plants(change="0")
     assert len(settings.plants) == count
-    with pytest.raises(RuntimeError, match="no plant 99"):
+    with pytest.raises(RuntimeError, match="no foot contact 99"):
         bpy.ops.latentman.edit_plants(change="99")
     assert bpy.ops.latentman.lock_feet(mode="hard") == {"FINISHED"}
 
 
 def test_bones_are_guessed_changed_saved_and_loaded(empty_scene, tmp_path):
     armature = rigs.build(rigs.proportions(), rigs.family("Unreal"))
-    properties.of(bpy.context).character = armature
+    properties.get_settings(bpy.context).character = armature
     assert bpy.ops.latentman.guess_bones() == {"FINISHED"}
     slots = {slot.name: slot for slot in armature.latentman_bones}
     assert slots["left_hip"].bone == "thigh_l" and slots["left_hand"].bone == ""
