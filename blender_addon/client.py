@@ -131,6 +131,8 @@ class BackendClient:
             self.events.put(ConnectionLost("The backend does not know this user's key; start the backend as the same user."))
             return True
         if event["event"] == zmq.EVENT_DISCONNECTED and answered:
-            self.events.put(ConnectionLost("The backend stopped; finished frames are kept. Start it and generate again to go on."))
+            self.events.put(
+                ConnectionLost("The backend stopped; finished frames are kept. Start it and generate again to continue.")
+            )
             return True
         return False

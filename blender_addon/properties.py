@@ -83,8 +83,8 @@ class LatentManFootContact(bpy.types.PropertyGroup):
     """A range of frames in which a foot stays on the ground. (.blend files store it under the name ``plants``.)"""
 
     side: EnumProperty(name="Foot", items=(("left", "Left", ""), ("right", "Right", "")))
-    start: IntProperty(name="First", description="The first frame on which the foot stands")
-    end: IntProperty(name="Last", description="The last frame on which the foot stands")
+    start: IntProperty(name="First", description="The first frame in which the foot is on the ground")
+    end: IntProperty(name="Last", description="The last frame in which the foot is on the ground")
 
 
 def _save_bone_map(self: Any, context: bpy.types.Context) -> None:

@@ -197,9 +197,9 @@ def _find_props(
     found = [o for o in _find_rendered(view_layer) if o.type in RENDERABLE and o not in taken]
     for instance in graph.object_instances:
         original = instance.object.original if instance.is_instance and instance.object else None
-        is_renderable = isinstance(original, bpy.types.Object) and original.type in RENDERABLE
-        if is_renderable and original not in taken and original not in found:
-            found.append(original)
+        if original is None or original.type not in RENDERABLE or original in taken or original in found:
+            continue
+        found.append(original)
     return sorted(found, key=lambda o: o.name_full)
 
 

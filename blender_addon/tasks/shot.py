@@ -26,7 +26,7 @@ from .task import Task
 
 #: the folder of a shot's textures, beside its frames
 LOOK_FOLDER = "look"
-#: the stage that people see
+#: the stage that the panel shows meanwhile
 RENDERING = "rendering passes"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -1,4 +1,4 @@
-"""The connection and its tasks: every state, and what nobody foresaw."""
+"""The connection and its tasks: every state, and unexpected exceptions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_shot_is_cancelled_before_the_backend_hears_of_it(connection, shot_sce
 
 
 def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connection, shot_scene, character, tmp_path):
-    """Nothing is made of it afterwards, and the scene is as it was."""
+    """Nothing is generated afterwards, and the scene is as it was."""
     shot_scene.frame_set(5)
     task = connection.add(ShotTask(bpy.context, character, samples.request(4), connection.client, tmp_path, folder_per_job=False))
     assert wait_until(connection, lambda: task._submitted, 60) and not task.job
@@ -73,23 +73,23 @@ def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connectio
     assert wait_until(connection, lambda: after.done, 120) and after.succeeded, after.error
 
 
-def test_every_end_is_told_once_whatever_the_callbacks_do(caplog):
-    heard = []
+def test_done_callbacks_are_called_once_whatever_they_do(caplog):
+    received = []
 
     def fail(task):
         raise ZeroDivisionError("a callback")
 
     task = _Work(_SilentClient())
-    for callback in (fail, heard.append):
+    for callback in (fail, received.append):
         task.add_done_callback(callback)
     with caplog.at_level(logging.ERROR):
         task.receive(_event(messages.Cancelled(ticket=task.ticket)))
         task.step()
-    assert task.cancelled and heard == [task] and "a callback" in task.error and "a callback failed" in caplog.text
+    assert task.cancelled and received == [task] and "a callback" in task.error and "a callback failed" in caplog.text
     task.fail("too late")
-    assert task.cancelled and heard == [task]
-    task.add_done_callback(heard.append)
-    assert heard == [task, task], "who comes late is told at once"
+    assert task.cancelled and received == [task]
+    task.add_done_callback(received.append)
+    assert received == [task, task], "a callback that is added late is called at once"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("nobody foresaw it"), OSError("the disk"), KeyError("x")])
@@ -103,10 +103,10 @@ def test_an_exception_ends_a_task_with_a_sentence_and_its_traceback_goes_to_the_
     assert [type(message) for message in client.sent] == [messages.Cancel], "the backend is told to stop"
 
 
-@pytest.mark.parametrize("then", ["goes on", "is cancelled", "loses its backend"])
+@pytest.mark.parametrize("then", ["continues", "is cancelled", "loses its backend"])
 @pytest.mark.parametrize("stage", ["measuring", "rendering"])
 def test_a_shot_whose_scene_an_undo_has_replaced_ends(shot_scene, character, tmp_path, monkeypatch, stage, then):
-    """Neither Python's references nor the scene that was borrowed are there any more; the panel must not stay busy."""
+    """Neither Python's references nor the overridden scene exist any more; the panel must not stay busy."""
     monkeypatch.setattr(render, "SLICE_SECONDS", 0.0)
     bpy.ops.ed.undo_push(message="before")
     shot_scene.frame_end, character.location.x = 11, 1.0
@@ -195,11 +195,11 @@ def test_a_scene_that_cannot_be_restored_does_not_block_the_panel(caplog):
             raise ReferenceError("the scene is gone")
 
     connection = Connection()
-    task, heard = connection.add(_Stuck(_SilentClient())), []
-    task.add_done_callback(heard.append)
+    task, received = connection.add(_Stuck(_SilentClient())), []
+    task.add_done_callback(received.append)
     with caplog.at_level(logging.ERROR):
         task.fail("It broke.")
-    assert heard == [task] and not connection.busy and connection.error == "It broke." and "could not be restored" in caplog.text
+    assert received == [task] and not connection.busy and connection.error == "It broke." and "could not be restored" in caplog.text
 
 
 def test_passes_that_are_asked_for_after_a_cancel_are_not_rendered(connection, shot_scene, character, tmp_path):

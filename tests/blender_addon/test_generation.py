@@ -46,22 +46,22 @@ def _pixels(path):
 
 
 def test_frames_come_back_and_are_remembered(connection, shot_scene, character, tmp_path):
-    heard = []
+    received = []
     request = samples.request(3)
     first = _run(
         connection,
-        _generation(connection, character, tmp_path / "out", request, on_message=heard.append, keep_passes=tmp_path / "passes"),
+        _generation(connection, character, tmp_path / "out", request, on_message=received.append, keep_passes=tmp_path / "passes"),
     )
     assert first.error == "" and first.succeeded
     assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["0001.png", "0002.png", "0003.png"]
-    steps = [(m.step, m.steps) for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+    steps = [(m.step, m.steps) for m in received if isinstance(m, messages.Progress) and m.stage == "denoising"]
     assert steps == [(1, 2), (2, 2)]
     assert {"hmse", "background_mse"} <= set(first.report["consistency"])
     assert np.std(_pixels(tmp_path / "out" / "0001.png")) > 0.02
 
-    heard.clear()
-    again = _run(connection, _generation(connection, character, tmp_path / "again", request, on_message=heard.append))
-    assert again.succeeded and not [m for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+    received.clear()
+    again = _run(connection, _generation(connection, character, tmp_path / "again", request, on_message=received.append))
+    assert again.succeeded and not [m for m in received if isinstance(m, messages.Progress) and m.stage == "denoising"]
     assert (_pixels(tmp_path / "again" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
 
     backend = subprocess.run(
@@ -96,11 +96,11 @@ def test_frames_come_back_and_are_remembered(connection, shot_scene, character, 
 
 
 def test_cancel_takes_effect_within_a_step(connection, shot_scene, character, tmp_path):
-    heard = []
-    generation = _generation(connection, character, tmp_path, samples.request(2, steps=400), on_message=heard.append)
+    received = []
+    generation = _generation(connection, character, tmp_path, samples.request(2, steps=400), on_message=received.append)
 
     def step_count():
-        return max((m.step for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"), default=0)
+        return max((m.step for m in received if isinstance(m, messages.Progress) and m.stage == "denoising"), default=0)
 
     wait_until(connection, lambda: step_count() >= 2, 120)
     generation.cancel()
@@ -112,12 +112,12 @@ def test_cancel_takes_effect_within_a_step(connection, shot_scene, character, tm
 
 
 def test_a_killed_backend_is_said_and_the_job_goes_on(connection, shot_scene, character, tmp_path):
-    heard = []
+    received = []
     request = samples.request(2, steps=60)
-    generation = _generation(connection, character, tmp_path / "out", request, on_message=heard.append)
+    generation = _generation(connection, character, tmp_path / "out", request, on_message=received.append)
 
     def steps():
-        return [m.step for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+        return [m.step for m in received if isinstance(m, messages.Progress) and m.stage == "denoising"]
 
     wait_until(connection, lambda: len(steps()) > 5, 120)
     os.kill(connection.process.pid, signal.SIGKILL)
@@ -126,8 +126,8 @@ def test_a_killed_backend_is_said_and_the_job_goes_on(connection, shot_scene, ch
 
     connection.start(os.environ.get("LATENTMAN_PYTHON", sys.executable), f"127.0.0.1:{free_port()}", tmp_path / "jobs")
     wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
-    heard.clear()
-    again = _run(connection, _generation(connection, character, tmp_path / "out", request, on_message=heard.append))
+    received.clear()
+    again = _run(connection, _generation(connection, character, tmp_path / "out", request, on_message=received.append))
     assert again.succeeded and steps()[0] > 1
 
 

@@ -34,6 +34,43 @@ def settings(character):
     return settings
 
 
+def test_every_operator_has_a_tooltip():
+    for cls in operators.CLASSES:
+        if issubclass(cls, bpy.types.Operator):
+            name = cls.bl_idname.split(".")[1]
+            description = getattr(bpy.ops.latentman, name).get_rna_type().description
+            assert description == cls.bl_description and not description.endswith(".") and "\n" not in description
+
+
+@pytest.mark.parametrize(
+    ("name", "character_type", "reason"),
+    [
+        ("stop_backend", None, "No backend is running"),
+        ("cancel", None, "Nothing is being generated"),
+        ("generate", "ARMATURE", "The backend is not running; press Start above"),
+        ("make_motion", "ARMATURE", "The backend is not running; press Start above"),
+        ("add_camera", None, "Pick a character first"),
+        ("use_clip", None, "Pick an armature as the character first"),
+        ("guess_bones", "MESH", "Pick an armature as the character first"),
+        ("smooth_motion", "MESH", "Pick an armature as the character first"),
+        ("smooth_motion", "ARMATURE", "The character has no Action; make or import a motion first"),
+        ("step_take", "ARMATURE", "There is no motion yet"),
+        ("fit_skeleton", "ARMATURE", "Only bodies of the SMPL family"),
+        ("to_sequencer", "ARMATURE", "Generate a shot first"),
+        ("as_material", "ARMATURE", "Generate a shot of one character first"),
+        ("new_look", "ARMATURE", "The character keeps no look"),
+    ],
+)
+def test_a_grey_button_says_why(empty_scene, name, character_type, reason):
+    data = {"ARMATURE": bpy.data.armatures, "MESH": bpy.data.meshes}
+    if character_type:
+        character = bpy.data.objects.new("Character", data[character_type].new("Character"))
+        empty_scene.collection.objects.link(character)
+        properties.get_settings(bpy.context).character = character
+    with pytest.raises(RuntimeError, match=reason):
+        getattr(bpy.ops.latentman, name)()
+
+
 def _write_bvh(path, armature, action, unit):
     """A BVH file of an armature's Action, by Blender's exporter, in other units."""
     bpy.context.view_layer.objects.active = armature
