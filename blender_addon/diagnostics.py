@@ -36,8 +36,8 @@ def _make_blender_section() -> diagnostics.Section:
             ("Blender", f"{app.version_string}, build {build}{', in the background' if app.background else ''}"),
             ("Python", platform.python_version()),
             ("graphics", _describe_graphics()),
-            *diagnostics.machine_rows(),
-            *diagnostics.folder_rows(),
+            *diagnostics.list_machine_rows(),
+            *diagnostics.list_folder_rows(),
         ),
     )
 
@@ -89,7 +89,7 @@ def write_diagnostics(context: bpy.types.Context) -> str:
     sections = [
         _make_blender_section(),
         _make_backend_section(context),
-        diagnostics.environment_section(),
-        *diagnostics.log_sections(),
+        diagnostics.make_environment_section(),
+        *diagnostics.make_log_sections(),
     ]
     return diagnostics.compose(sections, find_private(_find_prompts()))

@@ -9,7 +9,7 @@ import bpy
 import msgspec
 
 from ..shared.motion_request import MotionRequest
-from ..shared.settings import settings_of
+from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
 from . import properties
 from .character.build import character_meshes
@@ -48,7 +48,7 @@ FEET = ("plant_speed", "plant_height")
 
 def list_other_settings(struct: type[msgspec.Struct], *shown: str) -> list[str]:
     """The names of a struct's settings without those in ``shown``."""
-    return [declared.name for declared in settings_of(struct) if declared.name not in shown]
+    return [declared.name for declared in list_settings(struct) if declared.name not in shown]
 
 
 def draw_sentence(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: IconItems = "INFO") -> None:

@@ -10,7 +10,7 @@ import bpy
 import msgspec
 from bpy.props import EnumProperty, PointerProperty, StringProperty
 
-from ..shared.settings import SettingError, parts_of, read_plugin, settings_of, summarise, with_parts, with_settings
+from ..shared.settings import SettingError, list_parts, list_settings, read_plugin, summarise, with_parts, with_settings
 from ..shared.shot import METHODS, Method, ShotError
 from .declared_properties import declare, read_values, write_values
 
@@ -32,7 +32,7 @@ def make_title(name: str) -> str:
 def _get_preset_values(name: str, preset: str) -> dict[str, Any]:
     """The settings of a technique in a preset, or its defaults where the preset does not use it."""
     method = METHODS[preset]
-    struct = parts_of(Method).get(name)
+    struct = list_parts(Method).get(name)
     values = msgspec.structs.asdict(method if struct is None else getattr(method, name) or struct())
     return {name: value for name, value in values.items() if name not in SHOWN_ELSEWHERE}
 
@@ -51,7 +51,7 @@ def _make_group(name: str, struct: type[msgspec.Struct], items: tuple[tuple[str,
     return declare(struct, SHOWN_ELSEWHERE)(group)
 
 
-STRUCTS: dict[str, type[msgspec.Struct]] = {COMMON: Method, **parts_of(Method)}
+STRUCTS: dict[str, type[msgspec.Struct]] = {COMMON: Method, **list_parts(Method)}
 GROUPS = {
     # the common settings cannot be left out
     name: _make_group(name, struct, _ITEMS[:2] if name == COMMON else _ITEMS)
@@ -84,7 +84,7 @@ class LatentManTechniques(bpy.types.PropertyGroup):
     def iter_techniques(self) -> Iterator[Technique]:
         """Every built-in technique, and the common settings as one more."""
         for name, struct in STRUCTS.items():
-            names = tuple(declared.name for declared in settings_of(struct) if declared.name not in SHOWN_ELSEWHERE)
+            names = tuple(declared.name for declared in list_settings(struct) if declared.name not in SHOWN_ELSEWHERE)
             yield Technique(name, getattr(self, name), names)
 
     def apply(self, method: Method) -> Method:

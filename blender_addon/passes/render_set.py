@@ -10,7 +10,7 @@ import numpy as np
 from ...shared import shot
 from ...shared.manifest import PartEntry
 from ...shared.motion import MotionError
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..character.build import character_meshes
 from ..character.rig import Rig, rig_of
 from ..typed_access import get_armature, get_curves, get_mesh
@@ -177,7 +177,7 @@ def _make_part_entries(
         origin = (to_body[:3, :3] @ head + to_body[:3, 3]) * _get_metres_per_unit(body)
         front, joint = np.zeros(3), ""
         if rig:
-            front = unit(to_body[:3, :3] @ rig.to_body[2])
+            front = normalise(to_body[:3, :3] @ rig.to_body[2])
             joint = next((j for j, b in rig.joint_bones.items() if rig.bones[b] == bone), "")
         x, y, z = map(float, origin)
         front_x, front_y, front_z = map(float, front)

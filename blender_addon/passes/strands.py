@@ -15,7 +15,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..typed_access import add_node, get_curves, get_input, get_mesh, get_output
 from .nodes import add_math_node
 from .render_set import ROOT_COORDINATE, RenderObject, find_skin
@@ -98,7 +98,7 @@ def _bake_skin(skin: bpy.types.Object, uv: np.ndarray) -> tuple[np.ndarray, np.n
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.zeros_like(points)
     np.add.at(normals, vertices, np.repeat(faces, 3, 0))
-    values = np.concatenate([corners, (unit(normals) * REACH * np.ptp(points, axis=0).max())[vertices].reshape(-1, 3, 3)], 2)
+    values = np.concatenate([corners, (normalise(normals) * REACH * np.ptp(points, axis=0).max())[vertices].reshape(-1, 3, 3)], 2)
     found = rasterise_over_uv(uv[loops].reshape(-1, 3, 2), values)
     return found[..., :3], found[..., 3:]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...shared import messages, passes_folder, shot
 from ...shared.manifest import FrameEntry, join_manifest
-from ...shared.overview import needs_overview, overview_size
+from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.render import PassRender, RenderedFrame
@@ -164,7 +164,7 @@ class ShotTask(Task):
                 self._overview = None
             return self._render
         if self._overview is None:
-            self._overview = self._render.make_overview(*overview_size(self.request.width, self.request.height))
+            self._overview = self._render.make_overview(*compute_overview_size(self.request.width, self.request.height))
         return self._overview
 
     def _count_sent(self) -> None:

@@ -261,10 +261,11 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
 def panel(connection, shot_scene, character, tmp_path, monkeypatch):
     """The panel's settings, small and quick, with operators that work on the test's connection."""
     from latentman.blender_addon import operators, properties
-    from latentman.blender_addon.operators import generate
+    from latentman.blender_addon.operators import generate, polls
 
     operators.register()
-    monkeypatch.setattr(generate, "connection", connection)
+    for module in (generate, polls):
+        monkeypatch.setattr(module, "connection", connection)
     settings = properties.get_settings(bpy.context)
     settings.character, settings.output = character, str(tmp_path)
     settings.width = settings.height = 64

@@ -19,7 +19,7 @@ from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, b
 from latentman.blender_addon.motion.layouts import humanml_vectors
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import forward
-from latentman.blender_addon.operators import generate, motion_text
+from latentman.blender_addon.operators import generate, motion_text, polls
 from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.shared.motion import MotionError
 from latentman.shared.motion_request import Kept, MotionRequest
@@ -39,7 +39,7 @@ def _operators():
 @pytest.fixture
 def window(connection, character, monkeypatch):
     """The panel's settings with a connected backend behind the buttons; quick motions."""
-    for module in (motion_text, generate):
+    for module in (motion_text, generate, polls):
         monkeypatch.setattr(module, "connection", connection)
     settings = properties.get_settings(bpy.context)
     settings.character = character
