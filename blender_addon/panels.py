@@ -91,8 +91,8 @@ class BackendPanel(_SidebarPanel):
             row.operator("latentman.start_backend", icon="PLAY")
             row.operator("latentman.connect_backend", text="", icon="LINKED")
         if connection.error:
-            draw_sentence(get_layout(self), context, connection.error, "ERROR")
-        row = get_layout(self).row(align=True)
+            draw_sentence(layout, context, connection.error, "ERROR")
+        row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", text="", icon="FILE_FOLDER")
 
