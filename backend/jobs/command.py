@@ -87,6 +87,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--remove-unused",
         type=float,
         metavar="DAYS",
-        help="remove jobs not used for so many days; one whose look a younger job keeps stays",
+        help="remove jobs not used for this many days; one whose look a younger job keeps stays",
     )
     parser.set_defaults(run=command)

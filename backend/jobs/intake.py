@@ -1,4 +1,4 @@
-"""Passes on their way in: stored frame by frame, until they say which job they make."""
+"""Passes on their way in: stored frame by frame, until it is known which job they belong to."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Protocol
 
 import msgspec
 
+from ...shared.files import make_private_folder, write_atomically
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.overview import needs_overview
-from ...shared.passes_folder import write_atomically
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ...shared.task import new_ticket
 from ...shared.version import VERSION
@@ -122,12 +122,15 @@ class PassesIntake:
 
     def _create(self, name: str) -> None:
         folder = self._store.root / name
-        folder.mkdir(parents=True)
+        make_private_folder(folder)
         os.replace(self._incoming, folder / "passes")
-        write_atomically(folder / "model.txt", self._model.encode())
-        write_atomically(folder / "request.json", msgspec.json.encode(self._request))
+        self._describe(folder)
         self._passes.folder = folder / "passes"
         self.job = Job(folder, self._request, self._passes)
+
+    def _describe(self, folder: Path) -> None:
+        write_atomically(folder / "model.txt", self._model.encode(), private=True)
+        write_atomically(folder / "request.json", msgspec.json.encode(self._request), private=True)
 
     def _finish(self) -> None:
         """All passes are there."""
@@ -151,15 +154,16 @@ class PassesIntake:
             ):
                 name = self._name(self._digests, self._candidate)
                 folder = self._store.root / name
-        if not (folder / "request.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
             self._create(name)
             return
+        # whoever asks for a job knows its request: what is damaged or missing there is written again
+        self._describe(folder)
         # the same passes once more: they mend what is missing or damaged there
         for path in sorted(self._incoming.rglob("*")):
             if path.is_file():
                 target = folder / "passes" / path.relative_to(self._incoming)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_private_folder(target.parent)
                 os.replace(path, target)
         shutil.rmtree(self._incoming, ignore_errors=True)
         self._passes.folder = folder / "passes"

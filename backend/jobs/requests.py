@@ -21,7 +21,7 @@ INCOMING = "incoming"
 def read_request(path: Path) -> ShotRequest:
     """A stored request, also one of version 0.1.0, whose settings all stood side by side.
 
-    Raises ``OSError``, or ``msgspec.MsgspecError`` for what is no request.
+    Raises ``OSError``, or ``msgspec.MsgspecError`` for what is not a request.
     """
     data = path.read_bytes()
     try:

@@ -133,7 +133,7 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
 
 
 def _make_pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext) -> ShotPipeline:
-    """The pipeline of a job, with the look that it has settled before it was stopped, or else with the one that it keeps."""
+    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps."""
     look = job.look()
     if look is not None:
         return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True)

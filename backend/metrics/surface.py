@@ -23,7 +23,7 @@ EROSION = 2
 BAND_SIGMA = 4.0
 #: side of a surface cell in typical pixel footprints
 CELL = 2.0
-#: a point must have been hidden for so many frames before it counts as reappearing
+#: a point must have been hidden for this many frames before it counts as reappearing
 HIDDEN_FRAMES = 4
 
 

@@ -36,7 +36,7 @@ logger = logs.get_logger(__name__)
 PASSES_AHEAD = 2
 #: frames that are sent before the client has taken those sent earlier
 FRAMES_AHEAD = 4
-#: more passes than a client that obeys could have sent; a task with so many waiting is refused
+#: more passes than a client that obeys could have sent; a task with this many waiting is refused
 MOST_WAITING = 4 * PASSES_AHEAD
 #: how often the task's thread looks whether it should end
 LOOK_SECONDS = 0.25

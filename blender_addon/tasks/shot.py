@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from ...shared import messages, passes_folder, shot
+from ...shared.files import write_atomically
 from ...shared.manifest import FrameEntry, join_manifest
 from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.task import TaskState
@@ -36,7 +37,7 @@ def save_png_file(data: np.ndarray, path: Path) -> None:
     content = data.tobytes()
     if not content.startswith(PNG_SIGNATURE):
         raise shot.ShotError("frames", f"The backend sent something other than an image for {path.name}; generate the shot again.")
-    passes_folder.write_atomically(path, content)
+    write_atomically(path, content)
 
 
 def pop_first(indices: deque[int]) -> int | None:
@@ -204,7 +205,7 @@ class ShotTask(Task):
     def _finish(self, message: messages.Finished, arrays: dict[str, np.ndarray]) -> None:
         self.seconds["backend"] = time.perf_counter() - self._started
         self.report = message.report
-        passes_folder.write_atomically(self.folder / "report.json", msgspec.json.format(msgspec.json.encode(message.report)))
+        write_atomically(self.folder / "report.json", msgspec.json.format(msgspec.json.encode(message.report)))
         for name, texture in arrays.items():
             (self.folder / LOOK_FOLDER).mkdir(exist_ok=True)
             save_png_file(texture, self.folder / LOOK_FOLDER / f"{name}.png")
