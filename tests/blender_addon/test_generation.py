@@ -254,7 +254,7 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
     bad = run("--prompt", " ", "--out", str(tmp_path / "out"))
     assert bad.returncode == 2 and "prompt is empty" in bad.stdout
     wrong = run("--prompt", "x", "--frames", "a-b", "--out", str(tmp_path / "out"))
-    assert wrong.returncode == 2 and "no frame range" in wrong.stdout
+    assert wrong.returncode == 2 and "not a frame range" in wrong.stdout
 
 
 @pytest.fixture
