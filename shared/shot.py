@@ -400,9 +400,7 @@ def _check_manifest(request: ShotRequest, manifest: PassesManifest) -> None:
     count = len(request.frames)
     per_frame = [manifest.frames, *filter(None, [manifest.cameras]), *(person.keypoints for person in manifest.people)]
     if any(len(entries) != count for entries in per_frame) or (manifest.width, manifest.height) != (request.width, request.height):
-        raise ShotError(
-            "passes", "The description of the passes does not fit the frames that are asked for; render the passes again."
-        )
+        raise ShotError("passes", "The description of the passes does not fit the frames; render the passes again.")
 
 
 def join_frames(clips: Sequence[FramePasses]) -> FramePasses:

@@ -59,9 +59,13 @@ class Job:
         """Where the frame at an index of the request is stored."""
         return self.folder / "frames" / f"{index:05d}.png"
 
+    def has_frame(self, index: int) -> bool:
+        """Whether the frame at an index of the request is on disk as a whole picture."""
+        return _is_intact(self.frame_path(index))
+
     def list_finished_frames(self) -> list[int]:
         """Indices of the frames on disk. A file that is not a whole picture is as good as none, and is made again."""
-        return [n for n in range(len(self.request.frames)) if _is_intact(self.frame_path(n))]
+        return [n for n in range(len(self.request.frames)) if self.has_frame(n)]
 
     def read_frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8."""
