@@ -66,7 +66,7 @@ def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connectio
     assert task.state is TaskState.CANCELLING and task.stage == "cancelling"
     assert wait_until(connection, lambda: task.done, 30) and task.cancelled and not task.error
     assert shot_scene.frame_current == 5 and not connection.busy
-    assert [path for path in (tmp_path / "jobs").glob("*") if path.name != "incoming"] == []
+    assert [path for path in (tmp_path / "jobs").glob("*") if path.name not in ("incoming", "in_use")] == []
     after = connection.add(
         ShotTask(bpy.context, character, samples.request(1), connection.client, tmp_path / "b", folder_per_job=False)
     )
