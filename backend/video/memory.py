@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 import torch
 
@@ -29,25 +25,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short."""
     text = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "alloc" in text
-
-
-@cache
-def _c_library() -> Any:
-    """The C library where it can give free memory back (glibc), or else None."""
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    return library if hasattr(library, "malloc_trim") else None
-
-
-def release_free_memory() -> None:
-    """Give the pages that nothing uses back to the system.
-
-    glibc keeps what large tensors leave between small ones that live on: over a long shot that adds up to a fifth of the
-    process, though nothing of it is in use. Mapping large tensors apart would prevent it, too, but makes every step of a network
-    half as slow again.
-    """
-    library = _c_library()
-    if library is not None:
-        library.malloc_trim(0)
 
 
 def run_in_batches(

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import torch
 
+from ...shared.machine import release_free_memory
 from ...shared.settings import with_settings
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ..models.loading import ImageModel, TextConditions
@@ -18,7 +19,7 @@ from .denoising import Denoising
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
-from .memory import BatchBudget, release_free_memory
+from .memory import BatchBudget
 from .noise import draw_noise, list_noise_sources
 from .prediction import uses_guidance
 from .propagation import init_from_texture

@@ -18,6 +18,7 @@ import numpy as np
 
 from ...shared import messages, passes_folder, shot
 from ...shared.files import write_atomically
+from ...shared.machine import release_free_memory
 from ...shared.manifest import FrameEntry, join_manifest
 from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.task import TaskState
@@ -43,6 +44,10 @@ def save_png_file(data: np.ndarray, path: Path) -> None:
 def pop_first(indices: deque[int]) -> int | None:
     """Remove and return the first index, or None when there is none left."""
     return indices.popleft() if indices else None
+
+
+#: frames after which memory that is free goes back to the system
+RELEASE_EVERY = 8
 
 
 class PassesWriter:
@@ -170,6 +175,8 @@ class ShotTask(Task):
 
     def _count_sent(self) -> None:
         self._sent_count += 1
+        if self._sent_count % RELEASE_EVERY == 0:
+            release_free_memory()
         if self.state is not TaskState.RUNNING:
             # once frames are being generated, their progress is shown instead
             self._show_progress(
