@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 
 from ...shared.shot import ShotError
-from ..models.loading import TextConditions
+from ..models.families import TextConditions
 from .controls import control_pictures
 from .look import Anchor
 from .memory import run_in_batches
@@ -123,7 +123,9 @@ class Denoising:
                 run_context.record_time("denoising", started)
                 if keep:
                     run_context.progress("denoising", step + 1, self.steps)
-                    run_context.save(Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._path).float().cpu().numpy()))
+                    run_context.save(
+                        Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._path).float().cpu().numpy())
+                    )
                 run_context.check()
         return latents
 

@@ -12,7 +12,8 @@ import torch
 
 from ...shared.settings import with_settings
 from ...shared.shot import FramePasses, ShotError, ShotRequest
-from ..models.loading import ImageModel, TextConditions
+from ..models.families import TextConditions
+from ..models.loading import ImageModel
 from .denoising import Denoising
 from .keys import choose_keys
 from .lattice import cell_side, sample_frames

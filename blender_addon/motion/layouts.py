@@ -6,6 +6,7 @@ sentence, for arrays that are not what their layout says.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,3 +182,18 @@ def smpl_params(data: dict[str, Any]) -> Decoded:
     length = int(np.ravel(data.get("length", thetas.shape[2]))[0])
     six = thetas.transpose(2, 0, 1)[:length]
     return from_rotations(orthonormal(six[..., :3], six[..., 3:]), root.T[:length], HUMANML_FPS)
+
+
+@dataclass(frozen=True)
+class VectorLayout:
+    """A layout with a fixed number of values a frame: ``decode`` takes an array (F, that number)."""
+
+    name: str
+    fps: float
+    decode: Callable[[np.ndarray], Decoded]
+
+
+#: values a frame -> the layout; HumanML3D's, which needs its statistics from other files, is read apart
+VECTOR_LAYOUTS: dict[int, VectorLayout] = {
+    VECTOR_272: VectorLayout("272-number vectors", VECTOR_272_FPS, vectors_272),
+}

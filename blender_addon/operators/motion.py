@@ -12,10 +12,8 @@ from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
 from ..motion import bvh
 from ..motion.keyframes import apply_motion
-from ..motion.readers import BUNDLED, MotionFile, read
+from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
 from ..timing import frame_rate
-
-EXTENSIONS = ".npy;.npz;.bvh"
 
 
 def has_armature(cls, context) -> bool:
@@ -92,7 +90,7 @@ class ImportMotion(bpy.types.Operator, ImportHelper):
     bl_label = "Import Motion"
     bl_options = {"REGISTER", "UNDO"}
 
-    filter_glob: StringProperty(default="*.npy;*.npz;*.bvh", options={"HIDDEN"})
+    filter_glob: StringProperty(default=";".join(f"*{suffix}" for suffix in SUFFIXES), options={"HIDDEN"})
     clip: IntProperty(name="Clip", min=0, description="Which motion of a file that holds several, counted from 0")
     fps: FloatProperty(
         name="Rate",
@@ -147,7 +145,7 @@ class MotionFileHandler(bpy.types.FileHandler):
     bl_idname = "LATENTMAN_FH_motion"
     bl_label = "LatentMan motion"
     bl_import_operator = "latentman.import_motion"
-    bl_file_extensions = EXTENSIONS
+    bl_file_extensions = ";".join(SUFFIXES)
 
     @classmethod
     def poll_drop(cls, context):
