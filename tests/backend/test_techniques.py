@@ -385,14 +385,13 @@ def site(tmp_path, monkeypatch):
 
 
 def _example() -> tuple[str, dict[str, str]]:
-    """The code and the entry points that CONTRIBUTING shows."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = text[text.index("## Add a technique") :]
-    code, project = (re.search(rf"```{kind}\n(.*?)```", section, re.S)[1] for kind in ("python", "toml"))
+    """The code and the entry points that the page on techniques shows."""
+    text = (ROOT / "docs" / "development" / "add_a_technique.md").read_text(encoding="utf-8")
+    code, project = (re.search(rf"```{kind}\n(.*?)```", text, re.S)[1] for kind in ("python", "toml"))
     return code, tomllib.loads(project)["project"]["entry-points"][registry.GROUP]
 
 
-def test_the_example_in_contributing_makes_frames(model, folder, site, capsys):
+def test_the_example_in_the_guide_makes_frames(model, folder, site, capsys):
     code, entries = _example()
     ((name, value),) = entries.items()
     module, kind = value.split(":")

@@ -374,8 +374,8 @@ os._exit(0)
 
 
 def test_one_line_adds_a_setting(tmp_path):
-    """The very line of CONTRIBUTING, in a copy of the package."""
-    line = re.search(r"```python\n( *churn: .*)\n```", (ROOT / "CONTRIBUTING.md").read_text()).group(1)
+    """The very line of the guide, in a copy of the package."""
+    line = re.search(r"```python\n( *churn: .*)\n```", (ROOT / "docs" / "development" / "add_a_setting.md").read_text()).group(1)
     package = tmp_path / "latentman"
     unneeded = shutil.ignore_patterns("starter*", "data", "__pycache__", "*.safetensors")
     for name in ("shared", "backend", "blender_addon", "tools"):
