@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
-from .vectors import unit
+from .vectors import normalise
 
 MAX_FRAMES, MAX_FPS, MAX_METRES = 100_000, 1000.0, 1e5
 
@@ -71,7 +71,7 @@ def slerp(start: np.ndarray, end: np.ndarray, part: np.ndarray) -> np.ndarray:
     sine = np.where(near, 1.0, np.sin(angle))
     a = np.where(near, 1 - part, np.sin((1 - part) * angle) / sine)
     b = np.where(near, part, np.sin(part * angle) / sine)
-    return unit(a * start + b * end)
+    return normalise(a * start + b * end)
 
 
 def checked(joints: np.ndarray, fps: float, source: str, text: str = "", rotations: np.ndarray | None = None) -> Motion:
@@ -90,7 +90,7 @@ def checked(joints: np.ndarray, fps: float, source: str, text: str = "", rotatio
             frame = int(np.flatnonzero(~np.isfinite(array).all((1, 2)))[0])
             raise MotionError(f"{source} contains joints that are not numbers (first in frame {frame}); it cannot be used.")
     if np.abs(joints).max() > MAX_METRES:
-        raise MotionError(f"{source} has joints {np.abs(joints).max():.3g} m away, which is no motion of a person.")
+        raise MotionError(f"{source} has joints {np.abs(joints).max():.3g} m away, which is not the motion of a person.")
     if not 0 < fps <= MAX_FPS:
         raise MotionError(f"{source} gives a frame rate of {fps:g}; enter the right one, between 1 and {MAX_FPS:g}.")
     return Motion(

@@ -18,7 +18,7 @@ import torch
 
 from latentman.backend.metrics.consistency import consistency
 from latentman.backend.models.loading import load
-from latentman.backend.video.pipeline import ShotPipeline, RunContext
+from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.blender_addon import properties
 from latentman.blender_addon.passes.render import PassRender
 from latentman.shared.shot import FramePasses, make_request

@@ -73,7 +73,7 @@ def make_waiting_model(seconds: float) -> Any:
     class WaitingModel(ImageModel):
         family = StableDiffusion()
 
-        def own_guidance_scale(self, scheduler=""):
+        def get_default_guidance_scale(self, scheduler=""):
             return 1.0
 
         def encode_text(self, *_, **__):

@@ -48,7 +48,7 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
 
     from latentman.backend.metrics.laboratory import VARIANTS, PeakMemory
     from latentman.backend.models.loading import load
-    from latentman.backend.video.pipeline import ShotPipeline, RunContext
+    from latentman.backend.video.pipeline import RunContext, ShotPipeline
     from latentman.shared.shot import make_request
 
     from .studies.figures import passes_of

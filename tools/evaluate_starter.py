@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from latentman.backend.models.loading import load as load_model
 from latentman.backend.models.registry import PRESETS, STARTER
-from latentman.backend.video.pipeline import ShotPipeline, RunContext
+from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.shared.shot import FramePasses, make_request
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...shared import passes_folder
-from ...shared.compositing import cut_out, laid_over
+from ...shared.compositing import composite_over, cut_out
 from ...shared.console import check_writable
 from ...shared.shot import ShotError
 from .maps import MAPS
@@ -75,7 +75,7 @@ def composite(args: argparse.Namespace) -> None:
             )
     check_writable(args.out)
     for n, frame in enumerate(manifest.frames):
-        made = cut_out(frames[n], passes.mask[n]) if below is None else laid_over(frames[n], passes.mask[n], below[n])
+        made = cut_out(frames[n], passes.mask[n]) if below is None else composite_over(frames[n], passes.mask[n], below[n])
         Image.fromarray(made).save(args.out / f"{frame:04d}.png")
     print(f"{len(manifest.frames)} pictures in {args.out}")
 
@@ -83,7 +83,7 @@ def composite(args: argparse.Namespace) -> None:
 @_answered
 def densepose(args: argparse.Namespace) -> None:
     """Passes whose parts and coordinates come from DensePose, run on RGB renders of the same frames."""
-    from ..video.correspondence.densepose import predictor, with_iuv
+    from ..video.correspondence.densepose import make_predictor, replace_parts_by_iuv
 
     passes, manifest = passes_folder.load(args.passes)
     renders = _pictures(args.renders, manifest.frames)
@@ -92,10 +92,10 @@ def densepose(args: argparse.Namespace) -> None:
     else:
         if args.weights is None:
             raise ShotError("densepose", "Give the DensePose checkpoint with --weights, or IUV pictures with --iuv.")
-        predict = predictor(args.weights, args.config)
+        predict = make_predictor(args.weights, args.config)
         images = np.stack([predict(picture) for picture in renders])
     check_writable(args.out)
-    passes_folder.save(args.out, with_iuv(passes, images), manifest)
+    passes_folder.save(args.out, replace_parts_by_iuv(passes, images), manifest)
     print(f"{len(manifest.frames)} frames in {args.out}")
 
 

@@ -33,7 +33,7 @@ LIMBS = (
     (0, 15),
     (15, 17),
 )
-#: the share of its colour that a limb has
+#: the fraction of its colour that a limb has
 LIMB_BRIGHTNESS = 0.6
 #: width of a limb and radius of a point, for a picture 512 pixels high
 THICKNESS, RADIUS = 4.0, 4.0

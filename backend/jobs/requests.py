@@ -21,17 +21,17 @@ INCOMING = "incoming"
 def read_request(path: Path) -> ShotRequest:
     """A stored request, also one of version 0.1.0, whose settings all stood side by side.
 
-    Raises ``OSError``, or ``msgspec.MsgspecError`` for what is no request.
+    Raises ``OSError``, or ``msgspec.MsgspecError`` for what is not a request.
     """
     data = path.read_bytes()
     try:
         return msgspec.json.decode(data, type=ShotRequest)
     except msgspec.ValidationError:
         old = msgspec.json.decode(data, type=dict[str, Any])
-        return _read_flat(old)
+        return _read_former_request(old)
 
 
-def _read_flat(old: dict[str, Any]) -> ShotRequest:
+def _read_former_request(old: dict[str, Any]) -> ShotRequest:
     for group in (Text, Sampling):
         names = [name for name in group.__struct_fields__ if name in old]
         old[group.__name__.lower()] = {name: old.pop(name) for name in names}

@@ -2,7 +2,7 @@
 
 ``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
 ``latents.npz`` while denoising,
-``frames/<index>.png``, ``look.npz`` once the look is settled, ``texture_<character>.png`` and, when all is done,
+``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png`` and, when all is done,
 ``report.json``.
 """
 
@@ -46,7 +46,7 @@ class JobStore:
         header, entries = split_manifest(source.manifest(range(source.frame_count)), source.frame_count)
         intake = self.receive(request, header)
         try:
-            while (wanted := intake.next_wanted()) is not None:
+            while (wanted := intake.choose_next()) is not None:
                 check()
                 index, overview = wanted
                 found = source.overview(index) if overview else source.frame(index)

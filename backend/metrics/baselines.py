@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ...shared.shot import FramePasses
-from ..video.correspondence import match, surface_frames
+from ..video.correspondence import match, prepare_surface_frames
 
 BLUR = 3.0
 
@@ -21,7 +21,7 @@ def bake(images: np.ndarray, passes: FramePasses) -> np.ndarray:
 
     The mean runs over the exact places of a point in every other frame, read bilinearly, so that it is not quantised.
     """
-    frames, out = surface_frames(passes), images.copy()
+    frames, out = prepare_surface_frames(passes), images.copy()
     height, width = images.shape[1:3]
     for n, target in enumerate(frames):
         total, count = np.zeros((height * width, 3)), np.zeros(height * width)

@@ -34,7 +34,7 @@ from ...shared.shot import (
     make_request,
 )
 from ..models.loading import ImageModel
-from ..video.pipeline import ShotPipeline, RunContext
+from ..video.pipeline import RunContext, ShotPipeline
 from .baselines import bake, blurred
 from .consistency import background_error
 from .pictures import contour, detail, silhouette_iou

@@ -39,7 +39,7 @@ def detail(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> fl
 def silhouette_iou(images: np.ndarray, passes: FramePasses) -> float:
     """How well colours alone tell the character from its surroundings where the depth puts it: mean over frames of the
     intersection over union of the mask and of the pixels that a colour histogram of the whole clip takes for the character,
-    within ``RING`` pixels of it. 1 is a sharp figure in place; noise scores about the share that the mask takes."""
+    within ``RING`` pixels of it. 1 is a sharp figure in place; noise scores about the fraction that the mask takes."""
     bins = (images.astype(np.int64) * BINS // 256 * np.array([BINS * BINS, BINS, 1])).sum(-1)
     masks = passes.mask > 0
     rings = np.stack([binary_dilation(mask, iterations=RING) for mask in masks])

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ...shared.shot import FramePasses
-from ..video.correspondence import surface_matches
+from ..video.correspondence import match_surfaces
 from .laboratory import COLUMNS, Shot, _read, means
 
 #: frames in a contact sheet, and the height of a picture in it
@@ -79,7 +79,7 @@ def write_tables(rows: list[dict], out: Path) -> None:
 def flicker_maps(images: np.ndarray, passes: FramePasses) -> np.ndarray:
     """(F, H, W, 3) uint8: how much each surface point differs from the frame before; grey where it is not matched."""
     height, width = images.shape[1:3]
-    matches = surface_matches(passes, height, width, "prev")
+    matches = match_surfaces(passes, height, width, "prev")
     out = np.full(images.shape, 40, np.uint8)
     for n in range(1, len(images)):
         here, there = matches.target_pixels[n], matches.reference_pixels[n]

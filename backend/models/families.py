@@ -101,7 +101,7 @@ class StableDiffusion(Family):
         texts = ([negative] if guided else []) + [prompt] + ([background] if background else [])
         pieces = [self._split(model, text) for text in texts]
         count = max(len(piece) for piece in pieces)
-        warnings = ()
+        warnings: tuple[str, ...] = ()
         if count > 1:
             warnings = (f"The prompt is longer than the text encoder takes at once; it was read in {count} pieces.",)
         empty = self._split(model, "")
@@ -117,11 +117,11 @@ class StableDiffusion(Family):
         tokenizer = model.pipeline.tokenizer
         convert = getattr(model.pipeline, "maybe_convert_prompt", None)
         text = convert(text, tokenizer) if convert else text
-        length = tokenizer.model_max_length - 2
+        limit = tokenizer.model_max_length - 2
         ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        runs = [ids[n : n + length] for n in range(0, len(ids), length)] or [[]]
+        runs = [ids[n : n + limit] for n in range(0, len(ids), limit)] or [[]]
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return [[tokenizer.bos_token_id, *run, tokenizer.eos_token_id, *([pad] * (length - len(run)))] for run in runs]
+        return [[tokenizer.bos_token_id, *run, tokenizer.eos_token_id, *([pad] * (limit - len(run)))] for run in runs]
 
 
 class StableDiffusionXL(Family):

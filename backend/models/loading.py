@@ -23,10 +23,10 @@ from diffusers import (
 from ...shared.shot import ShotError
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .options import LoadOptions as LoadOptions
-from .registry import ModelSource, find
+from .registry import ModelSource, find_model
 
 
-def best_device() -> torch.device:
+def choose_device() -> torch.device:
     """CUDA where there is one, else Apple's GPU, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -57,7 +57,7 @@ class ImageModel:
     controls: tuple[str, ...] = ("depth",)
     source: ModelSource | None = None
 
-    def own_guidance_scale(self, scheduler: str = "") -> float:
+    def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
         else diffusers' default."""
         if self._scheduler_name(scheduler) in ("lcm", "tcd"):
@@ -107,7 +107,7 @@ class ImageModel:
                 f"{near[0]}x{near[1]} (multiples of {n}).",
             )
 
-    def new_scheduler(self, steps: int, name: str = "") -> Any:
+    def make_scheduler(self, steps: int, name: str = "") -> Any:
         """A scheduler with the model's own betas and prediction type, set to a number of steps.
 
         Without a name it is DDIM, or LCM or TCD where the model was distilled with them.
@@ -142,7 +142,7 @@ class ImageModel:
         return (latents * vae.config.scaling_factor).to(self.dtype)
 
 
-def _dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
+def _choose_dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
     if options.dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[options.dtype]
@@ -150,11 +150,11 @@ def _dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
 
 def load(name: str, device: torch.device | None = None, options: LoadOptions | None = None) -> ImageModel:
     """Load a model. ``ShotError`` when it is missing, incomplete, or made of parts that do not fit each other."""
-    device, options = device or best_device(), options or LoadOptions()
-    dtype = _dtype(options, device)
-    source = find(name)
+    device, options = device or choose_device(), options or LoadOptions()
+    dtype = _choose_dtype(options, device)
+    source = find_model(name)
     try:
-        pipeline = _pipeline(source, dtype)
+        pipeline = _load_pipeline(source, dtype)
         _add_weights(pipeline, source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -173,7 +173,7 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             # convolutions are nearly twice as quick in this layout
-            part.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+            part.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:
         pipeline.unet.compile()
         for network in model.controlnets:
@@ -224,7 +224,7 @@ def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> None:
         pipeline.load_textual_inversion(path)
 
 
-def _pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline:
+def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline:
     options: dict[str, Any] = {"dtype": dtype}
     if not source.controls:
         return DiffusionPipeline.from_pretrained(source.base, **options)

@@ -1,8 +1,8 @@
 """Names of image models and where their parts come from.
 
 A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single
-``.safetensors`` file. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one for depth),
-``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion.
+``.safetensors`` file. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one for
+depth), ``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ PRESETS: dict[str, ModelSource] = {
 }
 
 
-def _strength(text: str) -> tuple[str, float]:
+def _read_strength(text: str) -> tuple[str, float]:
     path, at, strength = text.rpartition("@")
     if not at:
         return text, 1.0
     try:
         return path, float(strength)
     except ValueError:
-        raise ShotError("model", f"'{strength}' is no strength of a LoRA; write it like lora=PATH@0.8.") from None
+        raise ShotError("model", f"'{strength}' is not the strength of a LoRA; write it like lora=PATH@0.8.") from None
 
 
-def find(name: str) -> ModelSource:
+def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
     first, *parts = (part.strip() for part in name.split("|"))
     if first in PRESETS:
@@ -72,18 +72,18 @@ def find(name: str) -> ModelSource:
         elif kind in CONTROLS:
             controls.append((kind, value))
         elif kind == "lora":
-            loras.append(_strength(value))
+            loras.append(_read_strength(value))
         elif kind == "embedding":
             embeddings.append(value)
         else:
-            raise ShotError("model", f"'{kind}=' is no part of a model; use {'=, '.join(CONTROLS)}=, lora= or embedding=.")
+            raise ShotError("model", f"'{kind}=' is not a part of a model; use {'=, '.join(CONTROLS)}=, lora= or embedding=.")
     return replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings))
 
 
 def fingerprint(name: str) -> str:
     """Another text whenever what a model name stands for has changed: its parts, or the path, size or time of writing of one of
     their files on this machine. ``ShotError`` when it cannot be a model."""
-    source = find(name)
+    source = find_model(name)
     digest = hashlib.blake2b(repr(source).encode(), digest_size=12)
     parts = (source.base, *(control for _, control in source.controls), *(lora for lora, _ in source.loras), *source.embeddings)
     for path in map(Path, parts):

@@ -1,4 +1,4 @@
-"""Pictures from latents without the auto-encoder."""
+"""Latents to pictures without the auto-encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 class LinearDecoder:
-    """A picture of the latents' own size by one linear map of the channels: what the auto-encoder's decoder does on average.
+    """A picture of the latents' own size by one linear map of the channels: the decoder's average effect.
 
     Its gradient costs next to nothing; colours are right, details are missing.
     """
@@ -17,7 +17,7 @@ class LinearDecoder:
         self._weight = weight
 
     @classmethod
-    def fitted(cls, latents: torch.Tensor, pictures: torch.Tensor) -> LinearDecoder:
+    def fit(cls, latents: torch.Tensor, pictures: torch.Tensor) -> LinearDecoder:
         """Least squares from latents (N, C, h, w) to what the decoder makes of them, (N, 3, H, W)."""
         small = F.interpolate(pictures.float(), latents.shape[2:], mode="area")
         values = latents.float().permute(0, 2, 3, 1).flatten(0, 2)

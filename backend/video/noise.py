@@ -9,8 +9,8 @@ import torch
 from .techniques import Technique
 
 
-def noise_sources(techniques: Sequence[Technique], frames: Sequence[int]) -> list[int]:
-    """For each of a shot's ``frames`` the frame whose random numbers it takes, as the techniques have it."""
+def list_noise_sources(techniques: Sequence[Technique], frames: Sequence[int]) -> list[int]:
+    """For each of a shot's ``frames`` the frame whose random numbers it takes, as the techniques decide."""
     found = list(frames)
     for technique in techniques:
         found = [technique.noise_source(frame) for frame in found]

@@ -285,7 +285,7 @@ def test_an_outline_is_within_two_pixels_of_the_bodys_edge():
 def test_the_judge_sees_a_mirrored_picture_as_the_picture_mirrored():
     from tools.starter import judge as judging
 
-    pictures = judging.fitted(torch.from_numpy(np.stack([render(load(MANNEQUIN), seed).image for seed in (21, 22)])))
+    pictures = judging.fit(torch.from_numpy(np.stack([render(load(MANNEQUIN), seed).image for seed in (21, 22)])))
     found = judging.silhouettes(judging.load(), pictures)
     assert found.any() and torch.equal(judging.silhouettes(judging.load(), pictures.flip(-1)), found.flip(-1))
 

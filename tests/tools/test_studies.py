@@ -29,7 +29,9 @@ def test_named_colours_are_seen_where_they_are():
     passes = shot("still", "a person waves with the right hand", 2).passes
     images = np.full((*passes.mask.shape, 3), 120, np.uint8)
     for (low, high), name in ((TOP, "red"), (BOTTOM, "blue")):
-        images[(passes.mask > 0) & (passes.rest_position[..., 1] > low) & (passes.rest_position[..., 1] < high)] = np.array(PALETTE[name]) * 200
+        images[(passes.mask > 0) & (passes.rest_position[..., 1] > low) & (passes.rest_position[..., 1] < high)] = (
+            np.array(PALETTE[name]) * 200
+        )
     assert named_colours(images, passes, "a man in a red shirt and blue jeans") == 1.0
     assert named_colours(images, passes, "a man in a red shirt and green jeans") == 0.5
     assert named_colours(images, passes, "a man in a green shirt and black jeans") == 0.0

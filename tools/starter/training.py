@@ -288,7 +288,7 @@ def window(depth: torch.Tensor, chance: torch.Tensor, *pictures: torch.Tensor) -
     def cut(picture: torch.Tensor) -> torch.Tensor:
         scale = picture.shape[3] // side
         columns = left[:, None] * scale + torch.arange(side // 2 * scale, device=depth.device)
-        return picture.gather(3, columns[:, None, None].expand(-1, *picture.shape[1:3], -1))
+        return picture.gather_texture(3, columns[:, None, None].expand(-1, *picture.shape[1:3], -1))
 
     return [cut(picture) for picture in pictures]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentman.backend.video.correspondence import hungarian_matches, surface_matches
+from latentman.backend.video.correspondence import match_hungarian, match_surfaces
 from latentman.shared.shot import FramePasses
 
 from .figures import Setting, between_surfaces, passes_of, picture, true_places
@@ -80,7 +80,7 @@ def judge(places: np.ndarray, pixels: np.ndarray, true: tuple[np.ndarray, np.nda
 
 def _measure(method: str, passes: FramePasses, size: int, true: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
     started = time.perf_counter()
-    found = (hungarian_matches if method == "hungarian" else surface_matches)(passes, size, size, "prev")
+    found = (match_hungarian if method == "hungarian" else match_surfaces)(passes, size, size, "prev")
     seconds = time.perf_counter() - started
     return judge(found.places[1], found.target_pixels[1], true) | {"seconds": seconds}
 
@@ -113,7 +113,7 @@ def speedup(size: int) -> float:
     one, two = picture(Setting(zoom=2.6)), picture(Setting(joints=_arm(15), yaw=15, zoom=2.6))
     passes = passes_of([one, two], size)
     took = {}
-    for name, matching in (("warm", surface_matches), ("surface", surface_matches), ("hungarian", hungarian_matches)):
+    for name, matching in (("warm", match_surfaces), ("surface", match_surfaces), ("hungarian", match_hungarian)):
         started = time.perf_counter()
         matching(passes, size, size, "prev")
         took[name] = time.perf_counter() - started

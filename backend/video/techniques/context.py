@@ -1,4 +1,4 @@
-"""What a technique may know of the clip that it works on."""
+"""What a technique knows about the clip that it works on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from ....shared.shot import FramePasses, Method, ShotRequest
-from ..correspondence import Matches, hungarian_matches, surface_frames, surface_matches
+from ..correspondence import Matches, match_hungarian, match_surfaces, prepare_surface_frames
 from ..lattice import SurfaceTexture, cell_side
-from ..memory import Room
-from ..selection import joined
+from ..memory import BatchBudget
 from ..run_context import RunContext
+from ..selection import join_clips
 
 if TYPE_CHECKING:
     from ...models.loading import ImageModel
@@ -26,9 +26,9 @@ class ClipContext:
     """A clip: frames of a shot that go through the denoising steps together.
 
     ``request`` and ``own_passes`` are of the clip's own N frames, whose numbers in the shot are ``rows``. ``given_passes`` are
-    those of frames in front of them that are there already. ``texture`` is what is known of the surface before the clip is made.
+    those of finished frames in front of them. ``texture`` is what is known of the surface before the clip is made.
 
-    Frames that are ``joint`` settle together how the shot looks. The others are made in clips of any size, at any time: each must
+    Frames that are ``joint`` decide jointly how the shot looks. The others are made in clips of any size, at any time: each must
     depend on no other but the given ones.
     """
 
@@ -43,7 +43,7 @@ class ClipContext:
     noise_given: bool = False
     #: progress, warnings for the user, and ``check()``, which raises ``Interrupted`` when the user wants to stop
     run_context: RunContext = field(default_factory=RunContext)
-    room: Room = field(default_factory=Room)
+    batch_budget: BatchBudget = field(default_factory=BatchBudget)
     #: the side in metres of the shot's noise cells; None takes the clip's own
     shot_cell_side: Callable[[], float] | None = None
     _matches: dict[tuple[tuple[int, int], str], Matches] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -61,7 +61,7 @@ class ClipContext:
     @cached_property
     def passes(self) -> FramePasses:
         """The passes of all F frames, the given ones first."""
-        return self.own_passes if self.given_passes is None else joined(self.given_passes, self.own_passes)
+        return self.own_passes if self.given_passes is None else join_clips(self.given_passes, self.own_passes)
 
     @property
     def steps(self) -> int:
@@ -69,7 +69,7 @@ class ClipContext:
         return self.request.sampling.steps
 
     def steps_between(self, start: float, until: float) -> range:
-        """The steps between two shares of the schedule, the last one excluded."""
+        """The steps between two fractions of the schedule, the last one excluded."""
         return range(round(start * self.steps), round(until * self.steps))
 
     @property
@@ -89,8 +89,8 @@ class ClipContext:
 
     @property
     def batch_size(self) -> int:
-        """How many frames memory has room for at the moment."""
-        return self.room.chunk
+        """How many frames fit into a batch at the moment."""
+        return self.batch_budget.frames
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, C, h, w) clean latents -> (n, 3, H, W) pictures around [-1, 1]; differentiable."""
@@ -109,14 +109,14 @@ class ClipContext:
             self.run_context.check()
             started = time.perf_counter()
             self.run_context.progress("matching", 0, 1)
-            match = surface_matches if self.method.matching == "surface" else hungarian_matches
+            match = match_surfaces if self.method.matching == "surface" else match_hungarian
             self._matches[size, reference] = match(self.passes, *size, reference)
             self.run_context.record_time("matching", started)
         return self._matches[size, reference]
 
     def cell_side(self) -> float:
         """The side in metres of cells about as large as a pixel, the same for every clip of the shot."""
-        return self.shot_cell_side() if self.shot_cell_side else cell_side(surface_frames(self.own_passes))
+        return self.shot_cell_side() if self.shot_cell_side else cell_side(prepare_surface_frames(self.own_passes))
 
 
 def latent_size(model: ImageModel, request: ShotRequest) -> tuple[int, int]:
