@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -139,6 +141,19 @@ def test_a_look_survives_the_disk_and_damage_is_said():
     for data in (b"", b"half", look.encode()[:2000]):
         with pytest.raises(ShotError, match="cannot be read"):
             Look.decode(data)
+
+
+def test_a_look_stored_under_former_names_can_be_read():
+    look = _look(samples.passes(2), _paint(samples.passes(2)), {1: "Body"})
+    with np.load(io.BytesIO(look.encode())) as file:
+        arrays = {name: file[name] for name in file.files}
+    for new, old in {"trajectory": "path", "pass_rest_position": "pass_rest"}.items():
+        arrays[old] = arrays.pop(new)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    back = Look.decode(buffer.getvalue())
+    assert torch.equal(back.anchor.trajectory, look.anchor.trajectory)
+    assert (back.anchor.passes.rest_position == look.anchor.passes.rest_position).all()
 
 
 def test_a_look_follows_names_and_refuses_another_surface():
