@@ -29,6 +29,8 @@ class AttributeTexts(griffe.Extension):
 
 def _find_comment(attr: griffe.Attribute) -> str:
     """The ``#:`` comment above an attribute."""
+    if isinstance(attr.filepath, list):  # a namespace package has no text
+        return ""
     lines, at = attr.lines_collection[attr.filepath], (attr.lineno or 1) - 2
     found: list[str] = []
     while at >= 0 and lines[at].strip().startswith("#:"):
