@@ -69,7 +69,7 @@ bench: setup
 
 # the documentation as a site in build/site; the tests build it, too
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 	@echo "The site is in build/site: open build/site/index.html"
 
 extension: setup
