@@ -32,7 +32,7 @@ from latentman.blender_addon.motion import layouts  # noqa: E402
 from latentman.blender_addon.motion.readers import read  # noqa: E402
 from latentman.shared import passes_folder  # noqa: E402
 from latentman.shared.manifest import PassesManifest  # noqa: E402
-from latentman.shared.shot import FramePasses  # noqa: E402
+from latentman.shared.shot import FramePasses, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 from tests.checkout import ROOT, copy_checkout  # noqa: E402
@@ -40,9 +40,14 @@ from tests.checkout import ROOT, copy_checkout  # noqa: E402
 PAGES = ROOT / "docs" / "development"
 
 
+def codes_of(page: str) -> list[str]:
+    """The Python examples of a page."""
+    return re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(encoding="utf-8"), re.S)
+
+
 def code_of(page: str) -> str:
     """The first Python example of a page."""
-    return re.search(r"```python\n(.*?)```", (PAGES / page).read_text(encoding="utf-8"), re.S)[1]
+    return codes_of(page)[0]
 
 
 def run_in(module, code: str) -> None:
@@ -72,7 +77,7 @@ def test_the_map_names_the_files_that_import_bpy():
 
 def test_paths_in_the_pages_exist():
     pages = [ROOT / "CONTRIBUTING.md", *PAGES.glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
-    of_examples = {"backend/video/techniques/steady_colours.py"}
+    of_examples = {"backend/video/techniques/colour_matching.py"}
     for page in pages:
         for path in re.findall(r"`((?:shared|backend|blender_addon|tools|tests|docs)/[\w./]*)`", page.read_text(encoding="utf-8")):
             assert path in of_examples or (ROOT / path).exists(), f"{page.name} names {path}"
@@ -98,14 +103,13 @@ def test_a_motion_format(tmp_path, rng, monkeypatch):
 @pytest.fixture
 def with_outline(monkeypatch):
     """The kind of the page, for one test."""
-    monkeypatch.setattr(maps, "MAPS", maps.MAPS)
     before = dict(maps.MAPS)
     run_in(maps, code_of("add_a_controlnet_kind.md"))
     # as a fresh start of Python has it
     monkeypatch.setattr(registry, "CONTROLS", tuple(maps.MAPS))
     yield
-    maps.MAPS.pop("outline")
-    assert before == maps.MAPS
+    maps.MAPS.clear()
+    maps.MAPS.update(before)
 
 
 def test_a_controlnet_kind(tmp_path, with_outline):
@@ -161,10 +165,11 @@ def write_union(root: Path) -> None:
 
 def test_a_model_family(tmp_path, monkeypatch):
     write_union(tmp_path)
+    known = [family for family in families.FAMILIES if type(family).__name__ != "StableDiffusionXLUnion"]
+    monkeypatch.setattr(families, "FAMILIES", known)
     name = f"{tmp_path / 'whole'}|depth={tmp_path / 'union'}"
-    with pytest.raises(Exception, match="ControlNetUnionModel for a kind of model that is not supported"):
+    with pytest.raises(ShotError, match="ControlNetUnionModel for a kind of model that is not supported"):
         load(name, torch.device("cpu"))
-    monkeypatch.setattr(families, "FAMILIES", list(families.FAMILIES))
     space: dict = {}
     exec(compile(code_of("add_a_model_family.md"), "<example>", "exec"), space)
     passes = samples.passes(2)
@@ -179,6 +184,77 @@ def test_a_model_family(tmp_path, monkeypatch):
         near_latents, far_latents = (ShotPipeline(model, request, clip, RunContext()).latents() for clip in (passes, far))
         assert (near_latents - far_latents).abs().max() > 0.02 * near_latents.std(), "the picture follows the depth"
     assert (made[0] == made[1]).all()
+
+
+def copy_package(target: Path) -> Path:
+    """The package in a folder of its own, to be changed."""
+    return copy_checkout(
+        target / "latentman", "shared", "backend", "blender_addon", "tools", "__init__.py", "blender_manifest.toml"
+    )
+
+
+def run_copy(package: Path, code: str) -> dict:
+    """What a fresh process prints behind FOUND, with a copy of the package."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=package.parent,
+        env={**os.environ, "PYTHONPATH": f"{package.parent}{os.pathsep}{package}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "FOUND" in done.stdout, done.stdout + done.stderr
+    return json.loads(done.stdout.partition("FOUND")[2].splitlines()[0])
+
+
+def insert(file: Path, before: str, code: str) -> None:
+    """Put lines before the one that begins with a text, unless somebody has done so while trying the page out."""
+    text = file.read_text(encoding="utf-8")
+    if code not in text:
+        at = text.index(before)
+        file.write_text(text[:at] + code + text[at:], encoding="utf-8")
+
+
+#: what a fresh process knows of a technique, once it is built in
+TRY_TECHNIQUE = """
+import argparse, json
+
+import torch
+from latentman.backend.video.techniques.registry import build_techniques
+from latentman.shared import arguments, shot
+from tools.write_settings_page import page
+
+parser = argparse.ArgumentParser()
+arguments.add_method_arguments(parser)
+method = arguments.read_method(parser.parse_args(["--colour-matching-strength", "1"]), "per_frame")
+shot.check_request(shot.make_request("x", (1,), 24.0, method=method))
+(technique,) = build_techniques(method)
+technique.context = type("Clip", (), {"joint": True})
+clean = technique.correct_clean(torch.arange(16.0).view(2, 2, 2, 2), 0)
+found = {
+    "name": type(technique).__name__,
+    "means": clean.mean((2, 3)).tolist(),
+    "page": [line for line in page().splitlines() if "--colour-matching-strength" in line],
+}
+print("FOUND" + json.dumps(found), flush=True)
+"""
+
+
+def test_a_built_in_technique(tmp_path):
+    package = copy_package(tmp_path)
+    example, struct, field, imports, line = codes_of("add_a_technique.md")
+    shot_module, techniques = package / "shared" / "shot.py", package / "backend" / "video" / "techniques"
+    insert(shot_module, "class Method(", f"{struct}\n\n")
+    insert(shot_module, "    plugins: dict", field)
+    body = example[example.index("class SteadyColours") :].replace("SteadyColours", "LatentColourMatching")
+    body = body.replace("settings_type = Settings", "settings_type = ColourMatching")
+    (techniques / "colour_matching.py").write_text(f"{imports}\n\n{body}", encoding="utf-8")
+    insert(techniques / "registry.py", "from .cross_frame", "from .colour_matching import LatentColourMatching\n")
+    insert(techniques / "registry.py", "}\n\n\ndef build_techniques", line)
+    found = run_copy(package, TRY_TECHNIQUE)
+    assert found["name"] == "LatentColourMatching" and found["means"][0] == found["means"][1] == [1.5, 5.5]
+    assert len(found["page"]) == 1 and "How much of the first frame's colours all take" in found["page"][0]
 
 
 #: what a fresh process knows of a preset, once it is declared
@@ -216,26 +292,10 @@ os._exit(0)
 def test_a_preset(tmp_path):
     from latentman.shared.shot import PRESETS
 
-    package = copy_checkout(
-        tmp_path / "latentman", "shared", "backend", "blender_addon", "tools", "__init__.py", "blender_manifest.toml"
-    )
-    module = package / "shared" / "shot.py"
-    text = module.read_text(encoding="utf-8")
-    dictionary, end = text.index("PRESETS: dict[str, Preset] = {"), "\n}\n"
-    at = text.index(end, dictionary) + 1
-    module.write_text(text[:at] + code_of("add_a_preset.md") + text[at:], encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", TRY_PRESET],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{package}"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "FOUND" in done.stdout, done.stdout + done.stderr
-    found = json.loads(done.stdout.partition("FOUND")[2].splitlines()[0])
+    package = copy_package(tmp_path)
+    insert(package / "shared" / "shot.py", "}\nMETHODS", code_of("add_a_preset.md"))
+    found = run_copy(package, TRY_PRESET)
     assert found["argument"] == found["from_panel"] == "surface_crisp" and found["sharpness"] == 100
     assert found["panel"] == ["surface_crisp", "Surface, Crisp"]
-    assert found["others"] == list(PRESETS)
+    assert found["others"] == [name for name in PRESETS if name != "surface_crisp"]
     assert len(found["page"]) == 1 and "sharpness 100" in found["page"][0]
