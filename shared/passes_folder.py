@@ -6,7 +6,6 @@ depth in metres (1e10 for the background) where the depth range is known. Row 0 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ import numpy as np
 
 from . import exr
 from .depth import compute_metric_depth
+from .files import write_atomically
 from .manifest import PassesHeader, PassesManifest, split_manifest
 from .overview import shrink_passes
 from .shot import EXTRA_LAYOUT, FORMER_PASS_NAMES, PASS_LAYOUT, FramePasses, ShotError, join_frames
@@ -33,13 +33,6 @@ CHANNELS: dict[str, tuple[str, ...]] = {
     "position": ("position.X", "position.Y", "position.Z"),
     "motion_vectors": ("motion_vectors.X", "motion_vectors.Y"),
 }
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside, then rename, so that a reader never sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def frame_path(folder: Path, frame: int) -> Path:

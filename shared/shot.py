@@ -33,7 +33,7 @@ EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 #: passes that files of earlier versions call by another name
 FORMER_PASS_NAMES = {"rest": "rest_position", "motion": "motion_vectors"}
-MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
+MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS = 10_000, 4096, 1000, 64
 _FROM, _UNTIL = (
     Setting(label, f"Fraction of the steps {verb} which it works, 0 to 1", ge=0, le=1)
     for label, verb in (("From", "from"), ("Until", "up to"))
@@ -393,7 +393,11 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError(error.name, str(error)) from error
     if not 1 <= len(request.frames) <= MAX_FRAMES:
         raise ShotError("frames", f"The shot has {len(request.frames)} frames; it needs 1 to {MAX_FRAMES}.")
+    if request.manifest is not None:
+        _check_manifest(request, request.manifest)
     method = request.resolved_method()
+    if len(method.plugins) > MAX_PLUGINS:
+        raise ShotError("method", f"The method names {len(method.plugins)} plugins; use at most {MAX_PLUGINS}.")
     try:
         check_settings(method)
     except SettingError as error:
@@ -404,6 +408,13 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("look", f"'{request.look[:40]}' is not a look; it is the name of a finished job, 24 digits and letters.")
     if request.look and not method.fusion and not request.look_optional:
         raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or make a new look.")
+
+
+def _check_manifest(request: ShotRequest, manifest: PassesManifest) -> None:
+    count = len(request.frames)
+    per_frame = [manifest.frames, *filter(None, [manifest.cameras]), *(person.keypoints for person in manifest.people)]
+    if any(len(entries) != count for entries in per_frame) or (manifest.width, manifest.height) != (request.width, request.height):
+        raise ShotError("passes", "The description of the passes does not fit the frames; render the passes again.")
 
 
 def join_frames(clips: Sequence[FramePasses]) -> FramePasses:

@@ -55,5 +55,7 @@ class JobStore:
         except BaseException:
             intake.fail("The passes could not be read to their end.")
             raise
+        finally:
+            intake.release()
         assert intake.job is not None
         return intake.job

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...shared.passes_folder import write_atomically
+from ...shared.files import write_atomically
 from ...shared.shot import (
     METHODS,
     Alignment,

@@ -134,8 +134,10 @@ class ShotTask(Task):
         except Exception as error:
             self.fail(error)
         finally:
-            if self._intake is not None and not self._intake.complete:
-                self._intake.fail(GONE)
+            if self._intake is not None:
+                if not self._intake.complete:
+                    self._intake.fail(GONE)
+                self._intake.release()
 
     def _request_passes(self) -> None:
         """Ask for passes, as long as not too many are on their way."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-
 from contextlib import nullcontext
 from dataclasses import replace
 
