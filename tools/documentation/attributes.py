@@ -41,7 +41,7 @@ def _find_comment(attr: griffe.Attribute) -> str:
 
 def _describe_setting(attr: griffe.Attribute) -> str:
     """Help, label and range of a declared setting, as far as they are written out."""
-    if "Setting(" not in str(attr.annotation):
+    if not str(attr.annotation).startswith("Annotated["):
         return ""
     for node in ast.walk(ast.parse(str(attr.annotation), mode="eval")):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Setting":
@@ -53,4 +53,4 @@ def _describe_setting(attr: griffe.Attribute) -> str:
             if bounds:
                 words.append(f"{' to '.join(bounds) if len(bounds) == 2 else 'At least ' + bounds[0]}{unit}.")
             return " ".join([*words, f"In the panel: *{label}*."])
-    return ""
+    return "A declared setting; the page of settings has its range."
