@@ -188,15 +188,16 @@ def test_a_model_family(tmp_path, monkeypatch):
 
 def copy_package(target: Path) -> Path:
     """The package in a folder of its own, to be changed."""
-    return copy_checkout(
-        target / "latentman", "shared", "backend", "blender_addon", "tools", "__init__.py", "blender_manifest.toml"
-    )
+    names = ("shared", "backend", "blender_addon", "tools", "__init__.py", "blender_manifest.toml")
+    package = copy_checkout(target / "latentman", *names)
+    (package / "docs").mkdir()
+    return package
 
 
-def run_copy(package: Path, code: str) -> dict:
-    """What a fresh process prints behind FOUND, with a copy of the package."""
+def run_copy(package: Path, *arguments: str) -> str:
+    """What a fresh Python prints that finds a copy of the package, its tools and nothing of this checkout."""
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *arguments],
         cwd=package.parent,
         env={**os.environ, "PYTHONPATH": f"{package.parent}{os.pathsep}{package}"},
         capture_output=True,
@@ -204,8 +205,15 @@ def run_copy(package: Path, code: str) -> dict:
         timeout=120,
         check=False,
     )
-    assert "FOUND" in done.stdout, done.stdout + done.stderr
-    return json.loads(done.stdout.partition("FOUND")[2].splitlines()[0])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def find_on_settings_page(package: Path, text: str) -> list[str]:
+    """The lines with a text on the page of settings that the copy of the package writes."""
+    run_copy(package, "-m", "tools.write_settings_page")
+    page = (package / "docs" / "settings.md").read_text(encoding="utf-8")
+    return [line for line in page.splitlines() if text in line]
 
 
 def insert(file: Path, before: str, code: str) -> None:
@@ -223,7 +231,6 @@ import argparse, json
 import torch
 from latentman.backend.video.techniques.registry import build_techniques
 from latentman.shared import arguments, shot
-from tools.write_settings_page import page
 
 parser = argparse.ArgumentParser()
 arguments.add_method_arguments(parser)
@@ -235,7 +242,6 @@ clean = technique.correct_clean(torch.arange(16.0).view(2, 2, 2, 2), 0)
 found = {
     "name": type(technique).__name__,
     "means": clean.mean((2, 3)).tolist(),
-    "page": [line for line in page().splitlines() if "--colour-matching-strength" in line],
 }
 print("FOUND" + json.dumps(found), flush=True)
 """
@@ -243,7 +249,7 @@ print("FOUND" + json.dumps(found), flush=True)
 
 def test_a_built_in_technique(tmp_path):
     package = copy_package(tmp_path)
-    example, struct, field, imports, line = codes_of("add_a_technique.md")
+    example, struct, field, imports, entry = codes_of("add_a_technique.md")
     shot_module, techniques = package / "shared" / "shot.py", package / "backend" / "video" / "techniques"
     insert(shot_module, "class Method(", f"{struct}\n\n")
     insert(shot_module, "    plugins: dict", field)
@@ -251,10 +257,11 @@ def test_a_built_in_technique(tmp_path):
     body = body.replace("settings_type = Settings", "settings_type = ColourMatching")
     (techniques / "colour_matching.py").write_text(f"{imports}\n\n{body}", encoding="utf-8")
     insert(techniques / "registry.py", "from .cross_frame", "from .colour_matching import LatentColourMatching\n")
-    insert(techniques / "registry.py", "}\n\n\ndef build_techniques", line)
-    found = run_copy(package, TRY_TECHNIQUE)
+    insert(techniques / "registry.py", "}\n\n\ndef build_techniques", entry)
+    found = json.loads(run_copy(package, "-c", TRY_TECHNIQUE).partition("FOUND")[2].splitlines()[0])
     assert found["name"] == "LatentColourMatching" and found["means"][0] == found["means"][1] == [1.5, 5.5]
-    assert len(found["page"]) == 1 and "How much of the first frame's colours all take" in found["page"][0]
+    (line,) = find_on_settings_page(package, "--colour-matching-strength")
+    assert "How much of the first frame's colours all take" in line
 
 
 #: what a fresh process knows of a preset, once it is declared
@@ -264,7 +271,6 @@ import json
 import bpy
 from latentman.blender_addon import command_line, properties
 from latentman.shared import shot
-from tools.write_settings_page import page
 
 NAME = "surface_crisp"
 properties.register()
@@ -279,7 +285,6 @@ found = {
     "sharpness": request.resolved_method().fusion.sharpness,
     "panel": [(item.identifier, item.name) for item in own][-1],
     "from_panel": scene.latentman.request(scene, (1,)).preset,
-    "page": [line for line in page().splitlines() if line.startswith(f"| {NAME} |")],
     "others": [name for name in shot.METHODS if name != NAME],
 }
 properties.unregister()
@@ -294,8 +299,9 @@ def test_a_preset(tmp_path):
 
     package = copy_package(tmp_path)
     insert(package / "shared" / "shot.py", "}\nMETHODS", code_of("add_a_preset.md"))
-    found = run_copy(package, TRY_PRESET)
+    found = json.loads(run_copy(package, "-c", TRY_PRESET).partition("FOUND")[2].splitlines()[0])
     assert found["argument"] == found["from_panel"] == "surface_crisp" and found["sharpness"] == 100
     assert found["panel"] == ["surface_crisp", "Surface, Crisp"]
     assert found["others"] == [name for name in PRESETS if name != "surface_crisp"]
-    assert len(found["page"]) == 1 and "sharpness 100" in found["page"][0]
+    (line,) = find_on_settings_page(package, "| surface_crisp |")
+    assert "sharpness 100" in line

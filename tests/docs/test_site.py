@@ -94,7 +94,7 @@ def test_docstrings_settings_and_comments_are_on_the_api_pages(site):
     assert "Generate a clip whose frames fit passes." in text("pipeline.html")
     assert "How much of a frame's own light stays. 0 to 10. In the panel: Shading." in text("shot.html")
     assert "per-frame arrays of a shot: name -&gt; (dtype, trailing dimensions" in text("shot.html")
-    assert "Mean squared difference of matched surface points" in text("metrics.html")
+    assert "matched surface points" in text("metrics.html")
     assert "The latents (F, C, h, w) that the networks and the scheduler are to see" in text("techniques.html")
     assert "Annotated" not in text("shot.html")
 
