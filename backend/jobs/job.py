@@ -166,8 +166,11 @@ class Job:
             report = json.loads((self.folder / "report.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
-        intact = all(_is_intact(path) for path in self.folder.glob("texture_*.png"))
-        return report if isinstance(report, dict) and intact else None
+        if not isinstance(report, dict):
+            return None
+        # reports of earlier versions do not list the textures
+        listed = [self.folder / f"{name}.png" for name in report.get("textures", ())]
+        return report if all(map(_is_intact, [*listed, *self.folder.glob("texture_*.png")])) else None
 
     def store_report(self, report: dict[str, Any]) -> None:
         """Mark the job as finished."""

@@ -70,12 +70,16 @@ class Plate:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known."""
+    """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known.
+
+    ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again.
+    """
 
     texture: SurfaceTexture
     anchor: Anchor
     plate: Plate
     surfaces: dict[int, str] = field(default_factory=dict)
+    keyframes: tuple[int, ...] = ()
 
     def adapt_to_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
         """The look with its objects numbered as in another shot.
@@ -98,6 +102,7 @@ class Look:
             "trajectory": self.anchor.trajectory.float().cpu().numpy(),
             "plate": self.plate.colour,
             "plate_distance": self.plate.distance,
+            "keyframes": np.array(self.keyframes, np.int64),
             "surface_numbers": np.array(list(self.surfaces), np.int64),
             "surface_names": np.array(list(self.surfaces.values()), str),
         }
@@ -125,6 +130,7 @@ class Look:
                 Anchor(torch.from_numpy(trajectory), controls, passes),
                 Plate(found["plate"], found["plate_distance"]),
                 names,
+                tuple(found["keyframes"].tolist()) if "keyframes" in found else (),
             )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error
