@@ -15,6 +15,8 @@ from ..motion.keyframes import apply_motion
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
 from ..timing import frame_rate
 
+FILE_FILTER = ";".join(f"*{suffix}" for suffix in SUFFIXES)
+
 
 def has_armature(cls, context) -> bool:
     """Poll: the character is an armature."""
@@ -90,7 +92,7 @@ class ImportMotion(bpy.types.Operator, ImportHelper):
     bl_label = "Import Motion"
     bl_options = {"REGISTER", "UNDO"}
 
-    filter_glob: StringProperty(default=";".join(f"*{suffix}" for suffix in SUFFIXES), options={"HIDDEN"})
+    filter_glob: StringProperty(default=FILE_FILTER, options={"HIDDEN"})
     clip: IntProperty(name="Clip", min=0, description="Which motion of a file that holds several, counted from 0")
     fps: FloatProperty(
         name="Rate",
