@@ -266,31 +266,36 @@ def test_a_built_in_technique(tmp_path):
 
 #: what a fresh process knows of a preset, once it is declared
 TRY_PRESET = """
-import json
+import argparse, json, os, traceback
 
 import bpy
-from latentman.blender_addon import command_line, properties
-from latentman.shared import shot
+from latentman.blender_addon import properties
+from latentman.shared import arguments, shot
 
 NAME = "surface_crisp"
-properties.register()
-scene = bpy.context.scene
-args = command_line.parser().parse_args(["generate", "--prompt", "x", "--out", "x", "--preset", NAME])
-request = shot.make_request("x", (1,), 24.0, preset=NAME)
-shot.check_request(request)
-scene.latentman.preset = NAME
-own = scene.latentman.bl_rna.properties["preset"].enum_items
-found = {
-    "argument": args.preset,
-    "sharpness": request.resolved_method().fusion.sharpness,
-    "panel": [(item.identifier, item.name) for item in own][-1],
-    "from_panel": scene.latentman.request(scene, (1,)).preset,
-    "others": [name for name in shot.METHODS if name != NAME],
-}
-properties.unregister()
-print("FOUND" + json.dumps(found), flush=True)
-import os
-os._exit(0)
+try:
+    properties.register()
+    settings = bpy.context.scene.latentman
+    # what both command lines are made of
+    parser = argparse.ArgumentParser()
+    arguments.add_settings(parser, shot.ShotRequest)
+    args = parser.parse_args(["--prompt", "x", "--fps", "24", "--preset", NAME])
+    request = shot.make_request("x", (1,), 24.0, preset=NAME)
+    shot.check_request(request)
+    settings.preset = NAME
+    found = {
+        "argument": args.preset,
+        "sharpness": request.resolved_method().fusion.sharpness,
+        "panel": [(item.identifier, item.name) for item in settings.bl_rna.properties["preset"].enum_items][-1],
+        "chosen": settings.preset,
+        "others": [name for name in shot.METHODS if name != NAME],
+    }
+    print("FOUND" + json.dumps(found), flush=True)
+    os._exit(0)
+except BaseException:
+    # an interpreter with the add-on registered does not end by itself
+    traceback.print_exc()
+    os._exit(1)
 """
 
 
@@ -300,7 +305,7 @@ def test_a_preset(tmp_path):
     package = copy_package(tmp_path)
     insert(package / "shared" / "shot.py", "}\nMETHODS", code_of("add_a_preset.md"))
     found = json.loads(run_copy(package, "-c", TRY_PRESET).partition("FOUND")[2].splitlines()[0])
-    assert found["argument"] == found["from_panel"] == "surface_crisp" and found["sharpness"] == 100
+    assert found["argument"] == found["chosen"] == "surface_crisp" and found["sharpness"] == 100
     assert found["panel"] == ["surface_crisp", "Surface, Crisp"]
     assert found["others"] == [name for name in PRESETS if name != "surface_crisp"]
     (line,) = find_on_settings_page(package, "| surface_crisp |")
