@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
+from ...shared.npy import read_npz
 from ...shared.shot import FORMER_PASS_NAMES, FramePasses, ShotError
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
@@ -116,8 +117,8 @@ class Look:
     def decode(cls, data: bytes) -> Look:
         """The inverse of ``encode``. Raises ``ShotError`` when the data are damaged."""
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+            # torch wants arrays of its own that may be written to
+            found = {name: array.copy() for name, array in read_npz(data).items()}
             texture = SurfaceTexture(float(found["side"]), torch.from_numpy(found["cells"]), torch.from_numpy(found["values"]))
             controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
             # earlier versions called it the path
