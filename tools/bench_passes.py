@@ -11,8 +11,8 @@ import bpy
 import numpy as np
 
 from latentman.blender_addon import properties
-from latentman.blender_addon.character.build import character_meshes
 from latentman.blender_addon.passes.render import PassRender
+from latentman.blender_addon.rigging.characters import find_character_meshes
 from latentman.shared.depth import compute_metric_depth
 from tools.starter.rasteriser import rasterise
 
@@ -30,7 +30,7 @@ def _camera_mesh(armature: bpy.types.Object, frame: int) -> tuple[np.ndarray, np
     """Camera-space points (V, 3), triangles (T, 3), corner values (T, 3, 5) of UV and rest position, focal length in pixels."""
     scene = bpy.context.scene
     scene.frame_set(frame)
-    (body,) = character_meshes(armature)
+    (body,) = find_character_meshes(armature)
     seen = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
     mesh = seen.data
     mesh.calc_loop_triangles()

@@ -101,7 +101,7 @@ def walk_passes(frames: int, size: int = 256) -> FramePasses:
     body = load(MANNEQUIN)
     return passes_of(
         [
-            Picture(body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
+            Picture(body.pose_vertices(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
             for pose in clip_poses()[:frames]
         ],
         size,

@@ -17,11 +17,11 @@ from tqdm import tqdm
 from latentman.backend.motion.checkpoints import load_checkpoint
 from latentman.backend.motion.diffusion import Schedule, guided, sample_ddpm
 from latentman.backend.motion.features import encode
-from latentman.backend.motion.grounding import settled
+from latentman.backend.motion.grounding import ground_motion
 from latentman.backend.motion.registry import STARTER
 from latentman.backend.motion.text import TextEncoder
-from latentman.blender_addon.motion.feet import skating_ratio
-from latentman.blender_addon.motion.layouts import humanml_vectors
+from latentman.blender_addon.motion.foot_contacts import compute_skating_ratio
+from latentman.blender_addon.motion.layouts import humanml_to_joints
 from latentman.shared.skeleton import HUMANML_FPS
 from tools.motions.actions import every_move
 from tools.motions.actions import held_out as hidden
@@ -61,7 +61,8 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
         denoise = guided(model.network, text[start : start + batch], guidance or model.guidance, lengths=own)
         made = sample_ddpm(denoise, Schedule(model.diffusion_steps), noise, generator)
         out += [
-            settled(row[None, :n].numpy() * model.std + model.mean, model.toe_height)[0] for row, n in zip(made, own, strict=True)
+            ground_motion(row[None, :n].numpy() * model.std + model.mean, model.toe_height)[0]
+            for row, n in zip(made, own, strict=True)
         ]
     return out
 
@@ -77,10 +78,10 @@ def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int
         right = classifier.right(judge, vectors, moves)
         figures["action_accuracy" + suffix] = float(right[:, 0].mean())
         figures["side_accuracy" + suffix] = float(np.nanmean(right[:, 1:]))
-    joints = [[humanml_vectors(v) for v in vectors] for vectors in (made, real)]
+    joints = [[humanml_to_joints(v) for v in vectors] for vectors in (made, real)]
     skating, shaking, below = (
         [float(np.mean([measure(j) for j in some])) for some in joints]
-        for measure in (lambda j: skating_ratio(j, HUMANML_FPS), jitter, penetration)
+        for measure in (lambda j: compute_skating_ratio(j, HUMANML_FPS), jitter, penetration)
     )
     figures["skating_ratio_over_data"] = (skating[0] + SLACK_SKATING) / (skating[1] + SLACK_SKATING)
     figures["jitter_over_data"] = shaking[0] / shaking[1]

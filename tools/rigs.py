@@ -7,7 +7,7 @@ import math
 import bpy
 import numpy as np
 
-from latentman.blender_addon.character.mapping import presets
+from latentman.blender_addon.character.mapping import get_presets
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
 TIPS = {
@@ -96,4 +96,4 @@ def build(
 
 def family(name: str) -> dict[str, str]:
     """The bone names of a preset."""
-    return presets()[name]
+    return get_presets()[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
@@ -60,21 +59,6 @@ def frames_of(model, request, passes) -> np.ndarray:
     return np.stack(list(ShotPipeline(model, request, passes, RunContext()).frames())).astype(int)
 
 
-def test_the_map_names_the_files_that_import_bpy():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    sentence = re.search(r"In `character/` and `motion/` only these import bpy:(.*?)\. Everything", text, re.S)[1]
-    named = set(re.findall(r"`(\w+/\w+\.py)`", sentence))
-    found = set()
-    for folder in ("character", "motion"):
-        for file in (ROOT / "blender_addon" / folder).glob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-                names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-                if {name.split(".")[0] for name in names} & {"bpy", "bpy_extras", "mathutils"}:
-                    found.add(f"{folder}/{file.name}")
-    assert named == found
-
-
 def test_paths_in_the_pages_exist():
     pages = [ROOT / "CONTRIBUTING.md", *PAGES.glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
     of_examples = {"backend/video/techniques/colour_matching.py"}
@@ -91,7 +75,7 @@ def test_a_motion_format(tmp_path, rng, monkeypatch):
     np.save(tmp_path / "clip.npy", vectors)
     file = read(tmp_path / "clip.npy")
     assert file.describe() == ["69-number vectors", "0: clip · 40 frames at 30 fps"]
-    motion = file.motion(0)
+    motion = file.get_motion(0)
     assert motion.fps == 30 and motion.joints.shape == (40, 22, 3)
     assert np.abs(motion.joints[:, 0] - vectors[:, :3]).max() < 1e-9
     # the angle of a quaternion is the length of its axis-angle vector

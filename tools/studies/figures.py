@@ -44,7 +44,7 @@ class Setting:
             pose[JOINT_INDEX[name]] = (0, 0, -1.1 if name.startswith("left") else 1.1)
         for name, turn in self.joints:
             pose[JOINT_INDEX[name]] += np.radians(turn)
-        points = mannequin().posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3))
+        points = mannequin().pose_vertices(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3))
         turned = Rotation.from_euler("y", self.yaw + self.orbit, degrees=True).apply(points)
         return turned + [self.side, 0.1, -self.distance]
 

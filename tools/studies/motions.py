@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from latentman.backend.metrics.laboratory import Shot
 from latentman.backend.motion.registry import load
-from latentman.blender_addon.motion.feet import skating_ratio
-from latentman.blender_addon.motion.layouts import humanml_vectors
+from latentman.blender_addon.motion.foot_contacts import compute_skating_ratio
+from latentman.blender_addon.motion.layouts import humanml_to_joints
 from latentman.blender_addon.motion.readers import read
 from latentman.blender_addon.motion.retarget import retarget
 from latentman.shared.motion import Motion
@@ -48,7 +48,7 @@ def figures_of(motion: Motion) -> dict[str, float]:
     joints = np.asarray(motion.joints, float)
     floor = float(np.percentile(joints[..., 1].min(1), 2))
     return {
-        "skating_ratio": skating_ratio(joints - [0, floor - TOE_HEIGHT, 0], motion.fps),
+        "skating_ratio": compute_skating_ratio(joints - [0, floor - TOE_HEIGHT, 0], motion.fps),
         "jitter_m_s3": jitter(joints, motion.fps),
         "penetration_mm": penetration(joints, floor),
         "bone_deviation_mm": bone_deviation(joints),
@@ -59,9 +59,9 @@ def sources(files: list[Path]) -> dict[str, Motion]:
     """A performance, the starter model's answer to the same words, and whatever files are named."""
     out = {"performance": Motion(perform(CLIPS[ASKED]()), HUMANML_FPS, "performance", ASKED)}
     made = load("starter", torch.device("cpu")).make(MotionRequest(ASKED, 4.0, 1), None, lambda step, of: None)
-    out["starter"] = Motion(humanml_vectors(made.vectors[0]), HUMANML_FPS, "starter", ASKED)
+    out["starter"] = Motion(humanml_to_joints(made.vectors[0]), HUMANML_FPS, "starter", ASKED)
     for path in files:
-        out[path.stem] = read(path).motion(0)
+        out[path.stem] = read(path).get_motion(0)
     return out
 
 
@@ -70,8 +70,8 @@ def motion_shots(frames: int, files: list[Path]) -> tuple[list[Shot], dict[str, 
     body, shots, figures = mannequin(), [], {}
     for name, motion in sources(files).items():
         figures[name] = figures_of(motion)
-        timed = motion.resampled(HUMANML_FPS)
-        local = retarget(timed, body.joints(body.v_template)).quaternions
+        timed = motion.resample(HUMANML_FPS)
+        local = retarget(timed, body.regress_joints(body.v_template)).quaternions
         start = min(10, max(len(local) - frames, 0))
         turns = (
             Rotation.from_quat(local[start : start + frames].reshape(-1, 4), scalar_first=True).as_matrix().reshape(-1, 24, 3, 3)
@@ -79,6 +79,8 @@ def motion_shots(frames: int, files: list[Path]) -> tuple[list[Shot], dict[str, 
         # a motion may head anywhere; the camera sees each from the same side
         facing = turns[0, 0] @ [0.0, 0.0, 1.0]
         turn = Rotation.from_euler("y", -np.arctan2(facing[0], facing[2]) - np.radians(30))
-        pictures = [Picture(turn.apply(body.posed(pose, np.zeros(1), np.zeros(3))) + [0, 0.05, -4.0], 1.9) for pose in turns]
+        pictures = [
+            Picture(turn.apply(body.pose_vertices(pose, np.zeros(1), np.zeros(3))) + [0, 0.05, -4.0], 1.9) for pose in turns
+        ]
         shots.append(Shot(name, passes_of(pictures, SIZE)))
     return shots, figures

@@ -19,10 +19,10 @@ SIZE = 256
 def clip_points(name: str, frames: int, start: int = 0, step: int = 1) -> list[np.ndarray]:
     """(V, 3) vertices of a bundled performance, body space, the pelvis's way over the ground left out."""
     body = mannequin()
-    local = retarget(Motion(perform(CLIPS[name]()), 20.0, name), body.joints(body.v_template)).quaternions
+    local = retarget(Motion(perform(CLIPS[name]()), 20.0, name), body.regress_joints(body.v_template)).quaternions
     chosen = local[start : start + frames * step : step]
     turns = Rotation.from_quat(chosen.reshape(-1, 4), scalar_first=True).as_matrix().reshape(*chosen.shape[:2], 3, 3)
-    return [body.posed(pose, np.zeros(1), np.zeros(3)) for pose in turns]
+    return [body.pose_vertices(pose, np.zeros(1), np.zeros(3)) for pose in turns]
 
 
 def clip_pictures(clip: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0, step: int = 1) -> list[Picture]:
