@@ -1,5 +1,5 @@
-"""Everything that talks to Blender.
+"""Everything that uses Blender's API.
 
-Operators, panels and the command line come in from the edges; the pure middle (body models, motion, retargeting) takes
-and gives numpy arrays. The only place that knows the backend is ``client``, over a socket.
+Operators, panels and the command line are the interfaces to people. Body models, motion and retargeting in the middle work on
+numpy arrays. Only ``client`` communicates with the backend, over a socket.
 """

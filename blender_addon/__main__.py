@@ -11,18 +11,18 @@ from ..shared import logs
 from ..shared.version import VERSION
 from . import properties
 from .command_line import main
-from .passes.render import quiet
+from .passes.render import silence_stdout
 
 
 def run() -> int:
-    """Open the file, run the command."""
+    """Open the .blend file, if one is given, and run the command; returns the exit code."""
     arguments = sys.argv[1:]
     logs.start(logs.BLENDER)
     logs.get_logger(__package__).info("latentman %s in Blender %s as a package", VERSION, bpy.app.version_string)
     properties.register()
     if arguments and arguments[0].endswith(".blend"):
         try:
-            with quiet():
+            with silence_stdout():
                 bpy.ops.wm.open_mainfile(filepath=arguments.pop(0))
         except RuntimeError as error:
             properties.unregister()
@@ -31,7 +31,7 @@ def run() -> int:
     try:
         return main(arguments)
     finally:
-        # Blender must not meet our classes when it frees its memory at exit
+        # our classes must be gone when Blender frees its memory at exit, or it crashes
         properties.unregister()
 
 
@@ -39,5 +39,5 @@ if __name__ == "__main__":
     code = run()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Blender 4.2 as a package crashes while the interpreter takes itself apart; everything is written by now
+    # Blender 4.2 as a package crashes while the interpreter shuts down; everything is written by now
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Starts and ends the backend as a process of its own."""
+"""Starts and stops the backend as a separate process."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from pathlib import Path
 from ..shared import logs
 from .failures import describe
 
-#: runs the backend from this very copy of the package, in whatever Python has its dependencies
+#: the program that runs the backend from this copy of the package, in the Python that has its dependencies
 LAUNCHER = Path(__file__).resolve().parents[1] / "backend" / "launch.py"
-#: names the Python that has the backend's packages, when the preferences do not
+#: the environment variable with the Python that has the backend's packages; the preferences come first
 PYTHON_ENVIRONMENT = "LATENTMAN_PYTHON"
+#: how often a long log is shortened, and how many of its last lines explain a failure
 TRIM_SECONDS, READ_LINES = 5.0, 400
 logger = logs.get_logger(__name__)
 
 
 class BackendProcess:
-    """A running (or starting, or ended) backend.
+    """A backend's process: starting, running or ended.
 
-    Whatever it writes beside its answers goes to ``log``, which outlives it and this Blender.
+    What it writes to standard error goes to the file ``log``, which is kept after the end of the process and of Blender.
     """
 
     def __init__(self, python: str, endpoint: str, jobs: Path | None = None) -> None:
-        """Starts it; ``OSError`` when the Python cannot be run."""
+        """Start the process. Raises ``OSError`` when the Python cannot be run."""
         folder = logs.prepare_folder(logs.BACKEND_OUTPUT)
         self.log, self._output = logs.open_output(folder or Path(tempfile.gettempdir()))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
@@ -47,13 +48,13 @@ class BackendProcess:
             self.log.unlink(missing_ok=True)
             raise
         logger.info("Backend %s is started with %s; its output goes to %s", self.pid, python, self.log)
-        self._listened = self._told_to_stop = False
+        self._has_listened = self._is_stopping = False
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._read, self._watch)]
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._read_lines, self._wait_for_end)]
         for thread in self._threads:
             thread.start()
 
-    def _read(self) -> None:
+    def _read_lines(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith(b"{"):
@@ -61,8 +62,8 @@ class BackendProcess:
             else:
                 logger.debug("Backend %s printed %r", self.pid, line)
 
-    def _watch(self) -> None:
-        """Keep its log from growing without end, and write down how it ended."""
+    def _wait_for_end(self) -> None:
+        """Shorten the log when it grows too long, and log how the process ended."""
         while True:
             try:
                 code = self._process.wait(TRIM_SECONDS)
@@ -70,14 +71,14 @@ class BackendProcess:
             except subprocess.TimeoutExpired:
                 with suppress(OSError, ValueError):
                     logs.shorten(self.log, self._output)
-        if self._told_to_stop:
+        if self._is_stopping:
             logger.info("Backend %s was stopped and ended with code %s", self.pid, code)
         else:
             logger.error("Backend %s ended by itself with code %s; its output is in %s", self.pid, code, self.log)
-            self._note_end(code)
+            self._write_end(code)
 
-    def _note_end(self, code: int) -> None:
-        """Let its output end with how it ended and where its own log is: a killed process says nothing itself."""
+    def _write_end(self, code: int) -> None:
+        """Write the return code and the name of the backend's own log behind its output: a killed process cannot do that itself."""
         own = [path.name for path in self.log.parent.glob(f"{logs.BACKEND}-*-{self.pid}.log")]
         text = f"Backend {self.pid} ended with code {code}; its own log: {', '.join(own) or 'none'}"
         record = logging.LogRecord(logger.name, logging.INFO, __file__, 0, text, None, None)
@@ -85,20 +86,20 @@ class BackendProcess:
             self._output.write((logs.LineFormatter().format(record) + "\n").encode())
 
     def poll_endpoint(self) -> str | None:
-        """The address it listens on, once it does."""
+        """The address that the backend listens on, once it does."""
         while not self._lines.empty():
             try:
                 event = json.loads(self._lines.get())
             except ValueError:
                 continue
             if event.get("event") == "listening":
-                self._listened = True
+                self._has_listened = True
                 return str(event["endpoint"])
         return None
 
     @property
     def running(self) -> bool:
-        """Whether the process is alive."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     @property
@@ -107,22 +108,22 @@ class BackendProcess:
         return self._process.pid
 
     def has_ended(self, seconds: float = 1.0) -> bool:
-        """Whether it is gone; waits a moment, because its connection breaks before the system has its return code."""
+        """Whether the process has ended; waits a moment, because the connection breaks before the system has the return code."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
         return True
 
-    def failure(self) -> str:
-        """One sentence about why it ended, and where its log is."""
+    def explain_failure(self) -> str:
+        """One sentence that says why the process ended and where its log is."""
         code = self._process.returncode if self.has_ended() else None
-        return describe(logs.read_tail(self.log, READ_LINES), code, self._listened, self.log)
+        return describe(logs.read_tail(self.log, READ_LINES), code, self._has_listened, self.log)
 
     def stop(self) -> None:
-        """End it: politely, then firmly. Its log stays if there is anything in it."""
+        """Terminate the process, or kill it when it does not react. An empty log is removed."""
         if self.running:
-            self._told_to_stop = True
+            self._is_stopping = True
             self._process.terminate()
             try:
                 self._process.wait(timeout=10)

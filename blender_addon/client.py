@@ -1,6 +1,6 @@
-"""The socket to the backend: a thread owns it, typed events come out of a queue, the main thread drains that.
+"""The socket to the backend: a thread owns it and puts typed events into a queue, which the main thread empties.
 
-Nothing here touches bpy.
+Nothing here uses bpy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Event:
 
 @dataclass(frozen=True)
 class ConnectionLost:
-    """The backend is gone, or never answered; ``reason`` is a sentence for the user."""
+    """The connection broke, or the backend never answered; ``reason`` is a sentence for the user."""
 
     reason: str
 
@@ -42,37 +42,37 @@ class BackendClient:
     """A connection to one backend. Every method may be called from the main thread; none blocks."""
 
     def __init__(self, endpoint: str) -> None:
-        """Starts connecting; ``ConnectionLost`` follows if nobody answers in time."""
+        """Start to connect; ``ConnectionLost`` arrives as an event if no backend answers in time."""
         self.endpoint = normalise_endpoint(endpoint)
         self.events: queue.SimpleQueue[Event | ConnectionLost] = queue.SimpleQueue()
         self._context = zmq.Context()
-        address = f"inproc://orders-{id(self)}"
+        address = f"inproc://outgoing-{id(self)}"
         self._sender = self._context.socket(zmq.PAIR)
         self._sender.sndhwm = 0
         self._sender.bind(address)
-        self._orders = self._context.socket(zmq.PAIR)
-        self._orders.connect(address)
-        self._ended = False
+        self._outgoing = self._context.socket(zmq.PAIR)
+        self._outgoing.connect(address)
+        self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="latentman-client", daemon=True)
         self._thread.start()
         self.send(messages.Hello())
 
     def send(self, message: messages.Message, arrays: dict[str, np.ndarray] | None = None) -> None:
         """Queue a message; ``ConnectionLost`` arrives as an event if it cannot be delivered."""
-        if not self._ended:
-            self._order(messages.encode(message, arrays))
+        if not self._is_closed:
+            self._enqueue(messages.encode(message, arrays))
 
-    def _order(self, parts: list[Any]) -> None:
-        # a thread that has ended after a lost connection takes no more orders; waiting for it would hang the window
+    def _enqueue(self, parts: list[Any]) -> None:
+        # after a lost connection the thread has ended and receives nothing; waiting for it would block the window
         with suppress(zmq.Again):
             self._sender.send_multipart(parts, zmq.DONTWAIT, copy=False)
 
     def close(self) -> None:
-        """End the connection and its thread; calling it twice does no harm."""
-        if self._ended:
+        """Close the connection and end its thread; a second call does nothing."""
+        if self._is_closed:
             return
-        self._ended = True
-        self._order([b""])
+        self._is_closed = True
+        self._enqueue([b""])
         self._thread.join(timeout=5)
         self._sender.close(0)
         self._context.destroy(0)
@@ -88,10 +88,10 @@ class BackendClient:
         socket.curve_serverkey = pair.server_public
         socket.curve_publickey, socket.curve_secretkey = pair.client_public, pair.client_secret
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
-        orders = self._orders
+        outgoing = self._outgoing
         socket.connect(self.endpoint)
         poller = zmq.Poller()
-        for one in (socket, monitor, orders):
+        for one in (socket, monitor, outgoing):
             poller.register(one, zmq.POLLIN)
         answered, deadline = False, time.monotonic() + CONNECT_SECONDS
         try:
@@ -100,10 +100,10 @@ class BackendClient:
                 if socket in ready:
                     answered = True
                     self._receive(socket.recv_multipart())
-                if monitor in ready and self._lost(recv_monitor_message(monitor), answered):
+                if monitor in ready and self._check_event(recv_monitor_message(monitor), answered):
                     return
-                if orders in ready:
-                    parts = orders.recv_multipart()
+                if outgoing in ready:
+                    parts = outgoing.recv_multipart()
                     if parts == [b""]:
                         return
                     socket.send_multipart(parts, copy=False)
@@ -116,7 +116,7 @@ class BackendClient:
                     return
         finally:
             socket.disable_monitor()
-            for one in (socket, monitor, orders):
+            for one in (socket, monitor, outgoing):
                 one.close(0)
 
     def _receive(self, parts: list[bytes]) -> None:
@@ -125,11 +125,14 @@ class BackendClient:
         except messages.WireError as error:
             self.events.put(Event(messages.Failed(code=error.code, message=str(error)), {}))
 
-    def _lost(self, event: Mapping[str, Any], answered: bool) -> bool:
+    def _check_event(self, event: Mapping[str, Any], answered: bool) -> bool:
+        """Report a connection that broke or was refused; returns whether it did."""
         if event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self.events.put(ConnectionLost("The backend does not know this user's key; start it as the same user."))
+            self.events.put(ConnectionLost("The backend does not know this user's key; start the backend as the same user."))
             return True
         if event["event"] == zmq.EVENT_DISCONNECTED and answered:
-            self.events.put(ConnectionLost("The backend stopped; finished frames are kept. Start it and generate again to go on."))
+            self.events.put(
+                ConnectionLost("The backend stopped; finished frames are kept. Start it and generate again to continue.")
+            )
             return True
         return False

@@ -1,6 +1,6 @@
 """``blender -b shot.blend --command latentman generate ...`` and ``python -m latentman.blender_addon ...``.
 
-Exit codes: 0 everything asked for exists, 1 making it failed, 2 the input is wrong, 130 interrupted.
+Exit codes: 0 everything that was requested exists, 1 generating it failed, 2 the input is wrong, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from . import preferences
 from .connection import Connection
 from .motion.keying import Keying
 from .passes.render import PassRender
+from .properties import get_scene_settings
 from .rigging.keyframes import KeyOptions
 from .tasks.motion import MotionTask
-from .tasks.shot import PassesKeeper, ShotTask
+from .tasks.shot import PassesWriter, ShotTask, pop_first
 from .tasks.task import Task
 from .timing import frame_rate
+from .typed_access import get_scene
 
 COMMAND = "latentman"
 START_SECONDS = 120.0
@@ -40,21 +42,21 @@ ALPHA = next(declared for declared in list_settings(SceneOptions) if declared.na
 
 
 def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object | None:
-    """The object of a name, the panel's character, or the only armature; ``ShotError`` when the name is unknown."""
+    """The object with a name, or the panel's character, or the first armature. Raises ``ShotError`` when the name is unknown."""
     if name:
         if name not in scene.objects:
             raise shot.ShotError("character", f"There is no object '{name}' in the scene.")
         return scene.objects[name]
-    chosen = scene.latentman.character if hasattr(scene, "latentman") else None
+    picked: bpy.types.Object | None = get_scene_settings(scene).character if hasattr(scene, "latentman") else None
     armatures = [o for o in scene.objects if o.type == "ARMATURE"]
-    return chosen or (armatures[0] if armatures else None)
+    return picked or (armatures[0] if armatures else None)
 
 
 def wait_until(connection: Connection, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
-    """Pump until a condition holds; False when the time is over."""
+    """Process events until a condition holds; returns False when the time runs out before that."""
     end = time.monotonic() + seconds
     while not condition():
-        connection.pump()
+        connection.process_events()
         if time.monotonic() > end:
             return False
         time.sleep(0.01)
@@ -62,14 +64,14 @@ def wait_until(connection: Connection, condition: Callable[[], bool], seconds: f
 
 
 def connect(connection: Connection, endpoint: str | None) -> None:
-    """Connect to a running backend, or start one on a free port; ``ShotError`` when neither works."""
+    """Connect to a running backend, or start one on a free port. Raises ``ShotError`` when that fails."""
     if endpoint:
         try:
             connection.connect(endpoint)
         except EndpointError as error:
             raise shot.ShotError("backend", str(error)) from error
     else:
-        python = preferences.backend_python(bpy.context)
+        python = preferences.get_backend_python(bpy.context)
         if not python:
             raise shot.ShotError(
                 "backend",
@@ -86,22 +88,22 @@ def connect(connection: Connection, endpoint: str | None) -> None:
         raise shot.ShotError("backend", connection.error or "The backend did not answer in time.")
 
 
-def _finish(connection: Connection, task: Task, interrupted: list[int]) -> None:
-    """Pump until the work is done; an interrupt cancels it."""
+def _wait_for_task(connection: Connection, task: Task, interrupted: list[int]) -> None:
+    """Process events until the task has ended; an interrupt cancels it."""
     while not task.done:
-        connection.pump()
+        connection.process_events()
         if interrupted:
             task.cancel()
         time.sleep(0.002)
 
 
 def _generate(args: argparse.Namespace) -> int:
-    out, connection, scene = console.Console(args.json), Connection(), bpy.context.scene
+    out, connection, scene = console.Console(args.json), Connection(), get_scene(bpy.context)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        options, fps = _scene_options(args), frame_rate(scene)
-        frames, (width, height) = _frames(options, scene), _sides(args)
+        options, fps = _read_scene_options(args), frame_rate(scene)
+        frames, (width, height) = _read_frames(options, scene), _read_size(args)
         request = console.read_request_arguments(args, width, height, frames, fps)
         shot.check_request(request)
         console.check_writable(args.out)
@@ -111,16 +113,16 @@ def _generate(args: argparse.Namespace) -> int:
             bpy.context,
             character,
             request,
-            connection.client,
+            connection.get_client(),
             args.out,
             folder_per_job=False,
             keep_passes=args.save_passes,
-            subjects=options.subjects.upper(),
-            keep_lent=True,
+            scope=options.subjects.upper(),
+            keep_overrides=True,
             alpha=options.character_only,
             on_message=out.show,
         )
-        _finish(connection, connection.add(task), interrupted)
+        _wait_for_task(connection, connection.add(task), interrupted)
         if task.error:
             out.say("failed", code="generation", message=task.error)
         elif task.succeeded:
@@ -138,38 +140,38 @@ def _generate(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-def _scene_options(args: argparse.Namespace) -> SceneOptions:
+def _read_scene_options(args: argparse.Namespace) -> SceneOptions:
     return SceneOptions(**given_settings(args, SceneOptions))
 
 
-def _sides(args: argparse.Namespace) -> tuple[int, int]:
+def _read_size(args: argparse.Namespace) -> tuple[int, int]:
     width, height = (getattr(args, side.name, side.default) for side in SIDES)
     return width, height
 
 
-def _frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ...]:
+def _read_frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ...]:
     if options.frames:
         return console.parse_frames(options.frames)
     return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
 
 
 def _passes(args: argparse.Namespace) -> int:
-    out, scene = console.Console(args.json), bpy.context.scene
+    out, scene = console.Console(args.json), get_scene(bpy.context)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        options, (width, height) = _scene_options(args), _sides(args)
+        options, (width, height) = _read_scene_options(args), _read_size(args)
         console.check_writable(args.out)
-        frames, fps = _frames(options, scene), frame_rate(scene)
+        frames, fps = _read_frames(options, scene), frame_rate(scene)
         render = PassRender(
             bpy.context,
             find_character(scene, args.character),
             frames,
             width,
             height,
-            subjects=options.subjects.upper(),
-            motion=args.motion,
-            keep_lent=True,
+            scope=options.subjects.upper(),
+            motion_vectors=args.motion,
+            keep_overrides=True,
         )
         request = shot.make_request("passes", frames, fps, width=width, height=height)
         if not _write_passes(render, request, args.out, out, interrupted):
@@ -195,15 +197,15 @@ def _write_passes(
             out.bar("measuring", done, len(request.frames))
             if interrupted:
                 return False
-        rounds = [(render, False)]
+        renders = [(render, False)]
         if needs_overview(request):
-            rounds.insert(0, (render.overview(*compute_overview_size(request.width, request.height)), True))
-        keeper = PassesKeeper(folder, request, render)
-        for one, overview in rounds:
-            waiting = deque(range(len(request.frames)))
+            renders.insert(0, (render.make_overview(*compute_overview_size(request.width, request.height)), True))
+        writer = PassesWriter(folder, request, render)
+        for one, overview in renders:
+            indices = deque(range(len(request.frames)))
             try:
-                for frame in one.render_slice(lambda waiting=waiting: waiting.popleft() if waiting else None):
-                    keeper.add(frame, overview=overview)
+                for frame in one.render_slice(partial(pop_first, indices)):
+                    writer.add(frame, overview=overview)
                     out.bar("rendering overview" if overview else "rendering passes", frame.index + 1, len(request.frames))
                     if interrupted:
                         return False
@@ -216,7 +218,7 @@ def _write_passes(
 
 
 def _motion(args: argparse.Namespace) -> int:
-    out, connection, scene = console.Console(args.json), Connection(), bpy.context.scene
+    out, connection, scene = console.Console(args.json), Connection(), get_scene(bpy.context)
     request = console.read_motion_arguments(args)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
@@ -224,7 +226,7 @@ def _motion(args: argparse.Namespace) -> int:
         motion_request.frame_count(request)
         armature = find_character(scene, args.character) if args.save else None
         if args.save and (armature is None or armature.type != "ARMATURE"):
-            raise shot.ShotError("character", "There is no armature in the scene to key; open a file with one, or give --out only.")
+            raise shot.ShotError("character", "There is no armature in the scene to key; open a file with one, or use only --out.")
         for path in (args.out, args.save):
             if path:
                 console.check_writable(path.parent)
@@ -232,16 +234,16 @@ def _motion(args: argparse.Namespace) -> int:
         task = MotionTask(
             armature,
             request,
-            connection.client,
+            connection.get_client(),
             scene.frame_start,
             frame_rate(scene),
-            KeyOptions.from_keying(with_settings(scene.latentman.keying.keying(), given_settings(args, Keying))),
+            KeyOptions.from_keying(with_settings(get_scene_settings(scene).keying.to_keying(), given_settings(args, Keying))),
             on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
         )
-        _finish(connection, connection.add(task), interrupted)
+        _wait_for_task(connection, connection.add(task), interrupted)
         if task.cancelled:
             return 130
-        if not task.succeeded:
+        if not task.succeeded or task.vectors is None:
             out.say("failed", code="motion", message=task.error)
             return 1 if not connection.connected else 2
         for warning in task.warnings:
@@ -265,7 +267,7 @@ def _motion(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-class _Size(argparse.Action):
+class _SizeAction(argparse.Action):
     """``--size 512x256`` is ``--width 512 --height 256``."""
 
     def __call__(
@@ -273,7 +275,7 @@ class _Size(argparse.Action):
     ) -> None:
         sides = values.lower().split("x")
         if len(sides) != len(SIDES):
-            raise argparse.ArgumentError(self, f"'{values}' is no size; write it like 256x256")
+            raise argparse.ArgumentError(self, f"'{values}' is not a size; write it like 256x256")
         try:
             for side, text in zip(SIDES, sides, strict=True):
                 setattr(namespace, side.name, side.from_text(text))
@@ -281,40 +283,40 @@ class _Size(argparse.Action):
             raise argparse.ArgumentError(self, str(error)) from error
 
 
-def _scene_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, SceneOptions, leave_out=(ALPHA.name,))
     for side in SIDES:
         add_setting(parser, side)
-    parser.add_argument("--size", action=_Size, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
-    parser.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
+    parser.add_argument("--size", action=_SizeAction, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
+    parser.add_argument("--character", help="object name; by default the panel's character or the first armature")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command's arguments."""
     top = argparse.ArgumentParser(prog=COMMAND, description="LatentMan: consistent frames of an animated character.")
     commands = top.add_subparsers(dest="command", required=True)
     add_parser = partial(commands.add_parser, allow_abbrev=False)
     generate = add_parser("generate", help="render passes, generate frames, store them")
     console.add_shot_arguments(generate)
-    _scene_arguments(generate)
+    _add_scene_arguments(generate)
     add_setting(generate, ALPHA, aliases=("--alpha",))
-    generate.add_argument("--endpoint", help="address of a running backend; one is started when left out")
+    generate.add_argument("--endpoint", help="address of a running backend; by default one is started")
     generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `latentman generate`")
     generate.set_defaults(run=_generate)
     passes = add_parser("passes", help="render and store the passes only, for `latentman generate` and other programs")
-    _scene_arguments(passes)
+    _add_scene_arguments(passes)
     passes.add_argument("--out", type=Path, required=True, help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
-    passes.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    passes.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     passes.set_defaults(run=_passes)
     motion = add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
     console.add_motion_arguments(motion)
     add_settings(motion, Keying, default="the file's own")
-    motion.add_argument("--out", type=Path, help="an .npz with the motion's HumanML3D vectors, to import or to keep")
+    motion.add_argument("--out", type=Path, help="an .npz file with the motion's HumanML3D vectors, which can be imported later")
     motion.add_argument("--save", type=Path, metavar="BLEND", help="a copy of this file with the motions keyed on the character")
-    motion.add_argument("--character", help="object name; the panel's choice or the first armature when left out")
-    motion.add_argument("--endpoint", help="address of a running backend; one is started when left out")
-    motion.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    motion.add_argument("--character", help="object name; by default the panel's character or the first armature")
+    motion.add_argument("--endpoint", help="address of a running backend; by default one is started")
+    motion.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     motion.set_defaults(run=_motion)
     return top
 
@@ -322,26 +324,28 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run a command; returns the exit code."""
     try:
-        args: Any = parser().parse_args(argv)
+        args: Any = make_parser().parse_args(argv)
         if args.command == "motion" and not (args.out or args.save):
-            parser().error("motion needs --out, --save, or both")
+            make_parser().error("motion needs --out, --save, or both")
     except SystemExit as stop:
         return int(stop.code or 0)
     return int(args.run(args))
 
 
-_registered = None
+#: Blender's handle of the command
+_handle: Any = None
 
 
 def register() -> None:
     """Make ``blender --command latentman`` work."""
-    global _registered
-    _registered = bpy.utils.register_cli_command(COMMAND, main)
+    global _handle
+    register_command: Any = bpy.utils.register_cli_command  # the stubs say that it returns None
+    _handle = register_command(COMMAND, main)
 
 
 def unregister() -> None:
-    """Take the command away again."""
-    global _registered
-    if _registered is not None:
-        bpy.utils.unregister_cli_command(_registered)
-        _registered = None
+    """Remove the command."""
+    global _handle
+    if _handle is not None:
+        bpy.utils.unregister_cli_command(_handle)
+        _handle = None

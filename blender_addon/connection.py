@@ -1,6 +1,6 @@
-"""What the running session holds beside the scene: the backend's process, the connection to it, and the tasks at work.
+"""The state of the running session that is not in the scene: the backend's process, the connection to it, and the running tasks.
 
-``pump`` moves it all on; the window calls it from a timer, tests and the command line from a loop.
+``process_events`` advances all of it; the window calls it from a timer, tests and the command line from a loop.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from .tasks.task import Task
 
 logger = logs.get_logger(__name__)
 
-PUMP_SECONDS, BUDGET_SECONDS = 0.1, 0.06
+#: how often the window's timer calls ``process_events``, and how long one call may take
+TIMER_SECONDS, BUDGET_SECONDS = 0.1, 0.06
 STOPPED = "The backend was stopped; what is finished is kept."
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 class ConnectionState(enum.Enum):
-    """Whether there is a backend; the value is a word for people."""
+    """Whether there is a backend; the value is what the panel shows."""
 
     OFFLINE = "not running"
     STARTING = "starting"
@@ -40,40 +41,46 @@ class ConnectionState(enum.Enum):
 
 
 class Connection:
-    """The way to one backend, and the tasks that it does for this Blender. It alone hands messages on."""
+    """The connection to one backend and the tasks that it runs for this Blender, to which it dispatches messages."""
 
     def __init__(self) -> None:
         self.state = ConnectionState.OFFLINE
         #: the backend's device, once connected
         self.device = ""
-        #: the last thing that went wrong, a sentence for the user
+        #: the last error, a sentence for the user
         self.error = ""
         self.process: BackendProcess | None = None
         self.client: BackendClient | None = None
-        #: the latest of each kind, also after its end
-        self.shot: ShotTask | None = None
-        self.motion: MotionTask | None = None
+        #: the latest tasks, also after their end
+        self.shot_task: ShotTask | None = None
+        self.motion_task: MotionTask | None = None
         self._tasks: dict[str, Task] = {}
 
     @property
     def connected(self) -> bool:
-        """Whether a backend of this version has answered."""
+        """Whether a backend of the same version has answered."""
         return self.state is ConnectionState.CONNECTED
 
     @property
     def running(self) -> bool:
-        """Whether there is a backend, or one is on its way."""
+        """Whether there is a backend, or one is starting or being connected to."""
         return self.state is not ConnectionState.OFFLINE
 
     @property
     def status(self) -> str:
-        """The state in words."""
+        """The state as the panel shows it."""
         return f"{self.state.value} · {self.device}" if self.connected and self.device else self.state.value
 
     @property
     def busy(self) -> bool:
-        """Whether a shot or a motion is being made."""
+        """Whether a shot or a motion is being generated."""
         return bool(self._tasks)
+
+    def get_client(self) -> BackendClient:
+        """The client of the connected backend; raises ``RuntimeError`` where there is none."""
+        if self.client is None:
+            raise RuntimeError("There is no connection to a backend.")
+        return self.client
 
     def start(self, python: str, endpoint: str, jobs: Path | None = None) -> None:
         """Start a backend and connect to it once it listens; raises ``OSError`` or ``EndpointError``."""
@@ -87,14 +94,14 @@ class Connection:
             raise
 
     def connect(self, endpoint: str) -> None:
-        """Connect to a backend that runs already; raises ``EndpointError``."""
+        """Connect to a backend that is already running; raises ``EndpointError``."""
         client = BackendClient(endpoint)
         if self.client:
             self.client.close()
         self.error, self.client, self.state = "", client, ConnectionState.CONNECTING
 
     def stop(self) -> None:
-        """Leave the backend, and end it if this session started it."""
+        """Disconnect from the backend, and end its process if this session started it."""
         self._fail_tasks(STOPPED)
         if self.client:
             self.client.close()
@@ -103,36 +110,37 @@ class Connection:
         self.client, self.process, self.state, self.device = None, None, ConnectionState.OFFLINE, ""
 
     def add(self, task: AnyTask) -> AnyTask:
-        """Take care of a task from now on."""
+        """Run a task from now on; returns the task."""
         self._tasks[task.ticket] = task
         if isinstance(task, ShotTask):
-            self.shot = task
+            self.shot_task = task
         elif isinstance(task, MotionTask):
-            self.motion = task
+            self.motion_task = task
         self.error = ""
-        task.add_done_callback(self._remember_end)
+        task.add_done_callback(self._on_task_end)
         return task
 
     def cancel_tasks(self) -> None:
-        """Stop whatever is being made."""
+        """Cancel all running tasks."""
         for task in list(self._tasks.values()):
             task.cancel()
 
-    def pump(self) -> None:
-        """Do what is waiting, within the time budget; must run on the main thread."""
-        self._watch_process()
+    def process_events(self) -> None:
+        """Handle what has arrived and advance the tasks, within the time budget; must run on the main thread."""
+        self._check_process()
         end = time.perf_counter() + BUDGET_SECONDS
-        self._dispatch()
+        self._dispatch_events()
         worked = False
         for task in list(self._tasks.values()):
             while task.busy and time.perf_counter() < end:
                 task.step()
                 worked = True
-                self._dispatch()
+                self._dispatch_events()
         if worked:
             self._redraw()
 
-    def _watch_process(self) -> None:
+    def _check_process(self) -> None:
+        """Connect to the process once it listens, and report when it ended before that."""
         if self.process is None:
             return
         if self.client is None:
@@ -140,34 +148,34 @@ class Connection:
             if address:
                 self.connect(address)
         if not self.process.running and self.state in (ConnectionState.STARTING, ConnectionState.CONNECTING):
-            self._lose(self.process.failure())
+            self._on_connection_lost(self.process.explain_failure())
 
-    def _dispatch(self) -> None:
-        """Hand every message on to whom it is for."""
+    def _dispatch_events(self) -> None:
+        """Pass every message that has arrived to the task that it belongs to."""
         while self.client and not self.client.events.empty():
             event = self.client.events.get()
             if isinstance(event, ConnectionLost):
-                self._lose(self._why_lost(event.reason))
+                self._on_connection_lost(self._explain_loss(event.reason))
             else:
-                self._hand_on(event)
+                self._dispatch_event(event)
 
-    def _hand_on(self, event: Event) -> None:
+    def _dispatch_event(self, event: Event) -> None:
         message = event.message
         task = self._tasks.get(getattr(message, "ticket", ""))
         if task is not None:
             task.receive(event)
         elif isinstance(message, messages.Welcome):
-            self._welcome(message)
+            self._on_welcome(message)
         elif isinstance(message, messages.Failed) and not message.ticket:
             self.error = message.message
             logger.error("the backend refused a message: %s", message.message)
             if message.code == "protocol":
-                self._lose(message.message)
+                self._on_connection_lost(message.message)
             self._redraw()
 
-    def _welcome(self, message: messages.Welcome) -> None:
+    def _on_welcome(self, message: messages.Welcome) -> None:
         if message.version != version.VERSION:
-            self._lose(
+            self._on_connection_lost(
                 f"The backend is version {message.version}, the extension {version.VERSION}; update them to the same version."
             )
             return
@@ -175,23 +183,23 @@ class Connection:
         logger.info("Connected to a backend on %s", message.device)
         self._redraw()
 
-    def _lose(self, reason: str) -> None:
-        """The backend is gone."""
-        logger.error("The backend is lost: %s", reason)
+    def _on_connection_lost(self, reason: str) -> None:
+        """End every task with the reason, and disconnect."""
+        logger.error("The connection to the backend is lost: %s", reason)
         self._fail_tasks(reason)
         self.stop()
         self.error = reason
         self._redraw()
 
-    def _why_lost(self, reason: str) -> str:
-        """Of a process that was started here more is known than that it is silent."""
-        return self.process.failure() if self.process and self.process.has_ended() else reason
+    def _explain_loss(self, reason: str) -> str:
+        """The reason, or what is known about the end of a process that this session started."""
+        return self.process.explain_failure() if self.process and self.process.has_ended() else reason
 
     def _fail_tasks(self, reason: str) -> None:
         for task in list(self._tasks.values()):
             task.fail(reason)
 
-    def _remember_end(self, task: Task) -> None:
+    def _on_task_end(self, task: Task) -> None:
         self._tasks.pop(task.ticket, None)
         logger.info("%s %s: %s", type(task).__name__, task.ticket, task.state.value)
         if task.error:
@@ -201,7 +209,7 @@ class Connection:
 
     @staticmethod
     def _redraw() -> None:
-        """Draw the panels again, and not the viewports beside them, which takes far longer."""
+        """Redraw the panels, but not the viewports beside them, which would take far longer."""
         for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
             for area in window.screen.areas:
                 if area.type in ("VIEW_3D", "SEQUENCE_EDITOR"):
@@ -213,31 +221,31 @@ class Connection:
 connection = Connection()
 
 
-def default_python() -> str:
-    """The Python to offer first: this one, if it is no Blender program."""
+def find_default_python() -> str:
+    """The Python that runs this module, or "" if it is Blender's program."""
     return sys.executable if "blender" not in Path(sys.executable).name.lower() else ""
 
 
-def tick() -> float:
-    """The window's timer; Blender drops a timer that raises, so nothing may."""
+def on_timer() -> float:
+    """Process events from the window's timer. No exception may leave it, as Blender would remove the timer."""
     try:
-        connection.pump()
+        connection.process_events()
     except Exception as error:
-        logger.exception("the timer met an error")
+        logger.exception("The timer met an unexpected error")
         connection.error = f"Something failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}"
-    return PUMP_SECONDS
+    return TIMER_SECONDS
 
 
 def register() -> None:
-    """Start the timer; background Blender has none and calls ``pump`` itself. No backend outlives its Blender."""
+    """Start the timer, which background Blender does without, and end the backend when Blender exits."""
     atexit.register(connection.stop)
-    if not bpy.app.background and not bpy.app.timers.is_registered(tick):
-        bpy.app.timers.register(tick, first_interval=PUMP_SECONDS, persistent=True)
+    if not bpy.app.background and not bpy.app.timers.is_registered(on_timer):
+        bpy.app.timers.register(on_timer, first_interval=TIMER_SECONDS, persistent=True)
 
 
 def unregister() -> None:
-    """Stop the timer and everything that runs."""
-    if bpy.app.timers.is_registered(tick):
-        bpy.app.timers.unregister(tick)
+    """Stop the timer, the tasks and the backend."""
+    if bpy.app.timers.is_registered(on_timer):
+        bpy.app.timers.unregister(on_timer)
     atexit.unregister(connection.stop)
     connection.stop()

@@ -1,7 +1,7 @@
-"""Blender's properties from settings as ``shared`` declares them, and their values back.
+"""Converts settings, as ``shared`` declares them, into Blender's properties, and reads and writes their values.
 
     @declare(MotionRequest)
-    class LatentManMotion(bpy.types.PropertyGroup): ...
+    class LatentManMotion(DeclaredProperties, bpy.types.PropertyGroup): ...
 
 gives the group one property for each setting, with its label, tooltip, range, choices and default.
 """
@@ -9,7 +9,7 @@ gives the group one property for each setting, with its label, tooltip, range, c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import bpy
 import msgspec
@@ -20,28 +20,36 @@ from ..shared.settings import Declared, list_settings
 
 #: (identifier, label, tooltip), as Blender has them
 Item = tuple[str, str, str]
-#: what a choice without a name is called here, since Blender's identifiers cannot be empty
+#: the identifier of the choice whose value is empty, since Blender's identifiers cannot be empty
 UNNAMED = "MODEL"
-#: units that Blender writes behind a number and converts
-_UNITS = {"s": {"unit": "TIME_ABSOLUTE"}, "m": {"unit": "LENGTH"}, "px": {"subtype": "PIXEL"}}
+#: the property options for units that Blender shows behind a number and converts
+_UNITS: dict[str, dict[str, Any]] = {"s": {"unit": "TIME_ABSOLUTE"}, "m": {"unit": "LENGTH"}, "px": {"subtype": "PIXEL"}}
 
 Group = TypeVar("Group", bound=type)
 
 
-def property_of(declared: Declared, before: tuple[Item, ...] = ()) -> Any:
-    """The property of a setting; ``before`` are items ahead of its choices, the first of which is then the default."""
+class DeclaredProperties:
+    """Mixin for groups that ``declare`` extends: their settings are attributes which a type checker cannot see."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> Any:
+    """The property of a setting. ``leading_items`` are put before its choices, and the first of them becomes the default."""
     setting = declared.setting
-    texts = {"name": setting.label, "description": setting.help}
+    texts: dict[str, Any] = {"name": setting.label, "description": setting.help}
     if setting.choices:
-        items = before + tuple((choice.value or UNNAMED, choice.label, choice.help) for choice in setting.choices)
-        return EnumProperty(**texts, items=items, default=items[0][0] if before else declared.default or UNNAMED)
+        items = leading_items + tuple((choice.value or UNNAMED, choice.label, choice.help) for choice in setting.choices)
+        return EnumProperty(**texts, items=items, default=items[0][0] if leading_items else declared.default or UNNAMED)
     default = setting.example if declared.required else declared.default
     if declared.kind is bool:
         return BoolProperty(**texts, default=default)
     if declared.kind is str:
         return StringProperty(**texts, default=default)
-    given = {"min": setting.ge, "max": setting.le, "soft_max": setting.soft_max}
-    numbers = {name: declared.kind(bound) for name, bound in given.items() if bound is not None}
+    bounds = {"min": setting.ge, "max": setting.le, "soft_max": setting.soft_max}
+    numbers: dict[str, Any] = {name: declared.kind(bound) for name, bound in bounds.items() if bound is not None}
     numbers |= _UNITS.get(setting.unit, {})
     if declared.kind is int:
         return IntProperty(**texts, default=default, **numbers)
@@ -51,40 +59,40 @@ def property_of(declared: Declared, before: tuple[Item, ...] = ()) -> Any:
 
 
 def declare(struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> Callable[[Group], Group]:
-    """A class decorator that gives a ``PropertyGroup`` a property for every setting of a struct and of the structs in it."""
+    """A class decorator that adds a property to a ``PropertyGroup`` for every setting of a struct and of the structs in it."""
 
-    def add(group: Group) -> Group:
+    def add_properties(group: Group) -> Group:
         for declared in list_settings(struct):
             if declared.name not in leave_out:
-                group.__annotations__[declared.name] = property_of(declared)
+                group.__annotations__[declared.name] = make_property(declared)
         return group
 
-    return add
+    return add_properties
 
 
-def shortest(value: float) -> float:
-    """The number that was typed: Blender keeps 0.1 in single precision and gives 0.10000000149 back."""
+def shorten_float(value: float) -> float:
+    """The shortest decimal with the same single precision value: Blender stores 0.1 and returns 0.10000000149."""
     return float(str(np.float32(value)))
 
 
-def read(group: bpy.types.PropertyGroup, declared: Declared) -> Any:
-    """The value of a setting, as a request or the command line has it."""
+def read_value(group: bpy.types.PropertyGroup, declared: Declared) -> Any:
+    """The value of a setting, as it appears in a request and on the command line."""
     value = getattr(group, declared.name)
     if declared.setting.choices:
-        # Blender gives no name for what a newer version of the extension has stored
+        # Blender returns "" for a choice that a newer version of the extension has stored
         return "" if value == UNNAMED else value or declared.default
     if declared.kind is float:
-        return shortest(value)
+        return shorten_float(value)
     return declared.from_text(value) if declared.kind is str else value
 
 
-def read_all(group: bpy.types.PropertyGroup, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
+def read_values(group: bpy.types.PropertyGroup, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
     """The values of all settings of a struct, by name."""
-    return {declared.name: read(group, declared) for declared in list_settings(struct) if declared.name not in leave_out}
+    return {declared.name: read_value(group, declared) for declared in list_settings(struct) if declared.name not in leave_out}
 
 
-def write_all(group: bpy.types.PropertyGroup, struct: type[msgspec.Struct], values: Mapping[str, Any]) -> None:
-    """Put the settings of a struct that are in ``values`` into a group."""
+def write_values(group: bpy.types.PropertyGroup, struct: type[msgspec.Struct], values: Mapping[str, Any]) -> None:
+    """Set the properties of those settings of a struct that are in ``values``."""
     for declared in list_settings(struct):
         if declared.name in values:
             value = values[declared.name]

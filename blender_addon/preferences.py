@@ -1,72 +1,76 @@
-"""The user's own settings: which Python runs the backend, and where it listens."""
+"""The extension's preferences: which Python runs the backend, where it listens, and the user's SMPL file."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import bpy
 from bpy.props import StringProperty
 
 from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoint
 from .backend_process import PYTHON_ENVIRONMENT
-from .connection import default_python
+from .connection import find_default_python
+from .typed_access import get_layout
 
 PACKAGE = __package__.rpartition(".")[0] or __package__
 
 
 class LatentManPreferences(bpy.types.AddonPreferences):
-    """Preferences of the extension."""
+    """What the user sets once for all files."""
 
     bl_idname = PACKAGE
 
     python: StringProperty(
         name="Backend Python",
         subtype="FILE_PATH",
-        description="A Python that has the backend's packages (pip install 'latentman[backend]'); empty tries LATENTMAN_PYTHON",
+        description="A Python that has the backend's packages (pip install 'latentman[backend]'); if empty, LATENTMAN_PYTHON",
     )
     endpoint: StringProperty(name="Address", default=DEFAULT_ENDPOINT, description="Where the backend listens, as host:port")
     smpl: StringProperty(
         name="SMPL Model", subtype="FILE_PATH", description="Your own SMPL .pkl or .npz file, offered by Load SMPL"
     )
 
-    def draw(self, context):
-        """The preferences' layout."""
-        self.layout.prop(self, "python")
-        self.layout.prop(self, "endpoint")
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw the preferences, and what is wrong with the address."""
+        layout = get_layout(self)
+        layout.prop(self, "python")
+        layout.prop(self, "endpoint")
         try:
             normalise_endpoint(self.endpoint)
         except EndpointError as error:
-            self.layout.label(text=str(error), icon="ERROR")
-        self.layout.prop(self, "smpl")
-        row = self.layout.row(align=True)
+            layout.label(text=str(error), icon="ERROR")
+        layout.prop(self, "smpl")
+        row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", icon="FILE_FOLDER")
 
 
-def of(context: bpy.types.Context) -> LatentManPreferences | None:
+def get_preferences(context: bpy.types.Context) -> LatentManPreferences | None:
     """The preferences, or None where the add-on runs without being installed."""
-    addon = context.preferences.addons.get(PACKAGE)
-    return addon.preferences if addon else None
+    addon = context.preferences.addons.get(PACKAGE) if context.preferences else None
+    found: Any = addon.preferences if addon else None
+    return found
 
 
-def backend_python(context: bpy.types.Context) -> str:
+def get_backend_python(context: bpy.types.Context) -> str:
     """The Python that runs the backend, empty when none is known."""
-    preferences = of(context)
+    preferences = get_preferences(context)
     chosen = preferences.python if preferences else ""
-    return bpy.path.abspath(chosen) or os.environ.get(PYTHON_ENVIRONMENT, "") or default_python()
+    return bpy.path.abspath(chosen) or os.environ.get(PYTHON_ENVIRONMENT, "") or find_default_python()
 
 
-def endpoint(context: bpy.types.Context) -> str:
+def get_endpoint(context: bpy.types.Context) -> str:
     """The backend's address."""
-    preferences = of(context)
+    preferences = get_preferences(context)
     return preferences.endpoint if preferences else DEFAULT_ENDPOINT
 
 
 def register() -> None:
-    """Add the preferences."""
+    """Register the preferences."""
     bpy.utils.register_class(LatentManPreferences)
 
 
 def unregister() -> None:
-    """Take them away again."""
+    """Unregister the preferences."""
     bpy.utils.unregister_class(LatentManPreferences)

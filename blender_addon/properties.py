@@ -1,9 +1,10 @@
-"""What a scene remembers: the character, the look, the range, the results."""
+"""What a scene stores: the character, the settings of motion, look and range, and the results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING, Any
 
 import bpy
 import msgspec
@@ -24,7 +25,7 @@ from ..shared.settings import list_settings, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import technique_properties
 from .compat import RELATIVE_PATH
-from .declared_properties import declare, property_of, read, read_all, shortest
+from .declared_properties import DeclaredProperties, declare, make_property, read_value, read_values, shorten_float
 from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.keying import Keying
@@ -32,8 +33,12 @@ from .rigging.keyframes import KeyOptions
 from .rigging.rigs import BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
 from .timing import frame_rate
+from .typed_access import get_scene
 
-#: what the scene decides
+if TYPE_CHECKING:
+    from bpy.types import bpy_prop_collection_idprop
+
+#: the settings of a shot that the scene decides, so that the panel does not show them
 FROM_SCENE = ("fps",)
 _PRESET = next(declared for declared in list_settings(shot.ShotRequest) if declared.name == "preset")
 _MATCHING = next(declared for declared in list_settings(shot.Method) if declared.name == "matching")
@@ -41,7 +46,8 @@ _MATCHING = next(declared for declared in list_settings(shot.Method) if declared
 _clip_items: list[tuple[str, str, str]] = []
 
 
-def _clips(self, context):  # Blender needs the strings kept alive, hence the module's list
+def _list_clips(self: Any, context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
+    # Blender keeps no reference to the strings, so the module's list does
     if not _clip_items:
         try:
             file = readers.read(readers.BUNDLED)
@@ -53,17 +59,17 @@ def _clips(self, context):  # Blender needs the strings kept alive, hence the mo
     return _clip_items
 
 
-def is_character(self, candidate: bpy.types.Object) -> bool:
-    """What the character picker offers."""
+def is_character(self: Any, candidate: bpy.types.Object) -> bool:
+    """Whether the character picker offers an object."""
     return candidate.type in ("ARMATURE", "MESH")
 
 
 class LatentManResult(bpy.types.PropertyGroup):
-    """A generated shot: where its frames are and how they were made."""
+    """A generated shot: where its frames are and with which settings they were generated."""
 
     folder: StringProperty(name="Folder", subtype="DIR_PATH")
     job: StringProperty(name="Job")
-    settings: StringProperty(name="Settings", description="A digest of all that decides the look")
+    settings: StringProperty(name="Settings", description="A digest of everything that decides the look")
     character: StringProperty(name="Character")
     prompt: StringProperty(name="Prompt")
     seed: IntProperty(name="Seed")
@@ -73,79 +79,87 @@ class LatentManResult(bpy.types.PropertyGroup):
     hmse: FloatProperty(name="Flicker", description="Mean squared difference of matched surface points in consecutive frames")
 
 
-class LatentManPlant(bpy.types.PropertyGroup):
-    """A range of frames in which a foot is on the ground; the class keeps its name because .blend files store it."""
+class LatentManFootContact(bpy.types.PropertyGroup):
+    """A range of frames in which a foot stays on the ground. (.blend files store it under the name ``plants``.)"""
 
     side: EnumProperty(name="Foot", items=(("left", "Left", ""), ("right", "Right", "")))
-    start: IntProperty(name="First", description="The first frame on which the foot is on the ground")
-    end: IntProperty(name="Last", description="The last frame on which the foot is on the ground")
+    start: IntProperty(name="First", description="The first frame in which the foot is on the ground")
+    end: IntProperty(name="Last", description="The last frame in which the foot is on the ground")
 
 
-def _bone_changed(self, context) -> None:
-    owner = self.id_data
-    owner[BONE_MAP] = json.dumps({slot.name: slot.bone for slot in owner.latentman_bones if slot.bone})
+def _save_bone_map(self: Any, context: bpy.types.Context) -> None:
+    armature = self.id_data
+    armature[BONE_MAP] = json.dumps({slot.name: slot.bone for slot in get_bone_slots(armature) if slot.bone})
 
 
 class LatentManBone(bpy.types.PropertyGroup):
-    """A joint (the item's name) and the bone that turns there."""
+    """A joint (the item's name) and the bone that rotates about it."""
 
-    bone: StringProperty(name="Bone", update=_bone_changed)
+    bone: StringProperty(name="Bone", update=_save_bone_map)
 
 
-def fill_bones(armature: bpy.types.Object, mapping: dict[str, str]) -> None:
-    """Show a bone map in the character's list and save it on the armature."""
-    armature.latentman_bones.clear()
+def get_bone_slots(armature: bpy.types.Object) -> bpy_prop_collection_idprop[LatentManBone]:
+    """The bone of every joint in the character's list; empty until a bone map is guessed or loaded."""
+    owner: Any = armature
+    slots: bpy_prop_collection_idprop[LatentManBone] = owner.latentman_bones
+    return slots
+
+
+def set_bone_map(armature: bpy.types.Object, mapping: dict[str, str]) -> None:
+    """Show a bone map (joint -> bone) in the character's list, and store it on the armature."""
+    slots = get_bone_slots(armature)
+    slots.clear()
     for joint in SMPL_JOINTS:
-        armature.latentman_bones.add().name = joint
-    for slot in armature.latentman_bones:
+        slots.add().name = joint
+    for slot in slots:
         slot.bone = mapping.get(slot.name, "")
     armature[BONE_MAP] = json.dumps(mapping)
 
 
 @declare(Keying)
-class LatentManKeying(bpy.types.PropertyGroup):
+class LatentManKeying(DeclaredProperties, bpy.types.PropertyGroup):
     """How motions become keyframes."""
 
-    def keying(self) -> Keying:
-        """The settings as a value."""
-        return Keying(**read_all(self, Keying))
+    def to_keying(self) -> Keying:
+        """The properties as a struct."""
+        return Keying(**read_values(self, Keying))
 
-    def contact_settings(self) -> ContactSettings:
-        """When a foot counts as in contact with the ground."""
-        return self.keying().get_contact_settings()
+    def make_contact_settings(self) -> ContactSettings:
+        """When a foot counts as being in contact with the ground."""
+        return self.to_keying().get_contact_settings()
 
-    def options(self) -> KeyOptions:
-        """The options that these settings describe."""
-        return KeyOptions.from_keying(self.keying())
+    def make_key_options(self) -> KeyOptions:
+        """The properties as options of the functions that write keyframes."""
+        return KeyOptions.from_keying(self.to_keying())
 
 
 @declare(motion_request.MotionRequest)
-class LatentManMotion(bpy.types.PropertyGroup):
-    """What motion is asked for."""
+class LatentManMotion(DeclaredProperties, bpy.types.PropertyGroup):
+    """Which motion is generated."""
 
-    def request(self, seconds: float) -> motion_request.MotionRequest:
-        """The request that these settings describe, for so many seconds."""
-        values = read_all(self, motion_request.MotionRequest)
-        return motion_request.MotionRequest(**values | {"seconds": shortest(seconds)})
+    def make_request(self, seconds: float) -> motion_request.MotionRequest:
+        """The request for a motion with these settings and the given length in seconds."""
+        values = read_values(self, motion_request.MotionRequest)
+        return motion_request.MotionRequest(**values | {"seconds": shorten_float(seconds)})
 
 
 @declare(shot.ShotRequest, leave_out=FROM_SCENE)
 @declare(SceneOptions, leave_out=("frames",))
-class LatentManSettings(bpy.types.PropertyGroup):
-    """The panel's settings: those of a shot and of the scene as they are declared, and what only the panel has."""
+class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
+    """The panel's settings: the declared settings of a shot and of the scene, and what only the panel has."""
 
     character: PointerProperty(
         name="Character",
         type=bpy.types.Object,
         poll=is_character,
-        description="The armature or mesh that is dressed by the image model",
+        description="The armature or mesh whose look the image model generates",
     )
-    clip: EnumProperty(name="Clip", items=_clips, description="A motion that comes with the extension")
+    clip: EnumProperty(name="Clip", items=_list_clips, description="A motion that comes with the extension")
     motion: PointerProperty(type=LatentManMotion)
     keying: PointerProperty(type=LatentManKeying)
-    plants: CollectionProperty(type=LatentManPlant)
+    plants: CollectionProperty(type=LatentManFootContact)
     techniques: PointerProperty(type=LatentManTechniques)
-    matching: property_of(_MATCHING, before=(PRESET_ITEM,))
+    matching: make_property(_MATCHING, leading_items=(PRESET_ITEM,))
     keep_background: BoolProperty(
         name="Keep Background",
         default=False,
@@ -154,13 +168,13 @@ class LatentManSettings(bpy.types.PropertyGroup):
     only_changed: BoolProperty(
         name="Only Changed Frames",
         default=True,
-        description="When the same settings were generated before, keep the frames whose pose, camera and "
-        "surroundings are as they were, and make the others to match them",
+        description="When a shot with the same settings was generated before, keep the frames whose pose, camera and "
+        "surroundings have not changed, and generate the others to match them",
     )
     use_scene_range: BoolProperty(name="Scene Range", default=True, description="Generate the scene's frame range")
     frame_start: IntProperty(name="Start", default=1, description="First frame to generate")
     frame_end: IntProperty(name="End", default=24, description="Last frame to generate")
-    frame_step: IntProperty(name="Step", default=1, min=1, description="Generate every so many frames")
+    frame_step: IntProperty(name="Step", default=1, min=1, description="Generate every n-th frame")
     output: StringProperty(
         name="Output",
         subtype="DIR_PATH",
@@ -171,42 +185,70 @@ class LatentManSettings(bpy.types.PropertyGroup):
     results: CollectionProperty(type=LatentManResult)
     active_result: IntProperty(name="Active Result")
 
-    def frames(self, scene: bpy.types.Scene) -> tuple[int, ...]:
+    def find_armature(self) -> bpy.types.Object | None:
+        """The character, if it is an armature."""
+        character: bpy.types.Object | None = self.character
+        return character if character is not None and character.type == "ARMATURE" else None
+
+    def find_action(self) -> bpy.types.Action | None:
+        """The Action in use on the character."""
+        character: bpy.types.Object | None = self.character
+        return character.animation_data.action if character is not None and character.animation_data else None
+
+    def find_active_result(self) -> LatentManResult | None:
+        """The result that is selected in the list."""
+        if 0 <= self.active_result < len(self.results):
+            result: LatentManResult = self.results[self.active_result]
+            return result
+        return None
+
+    def get_frames(self, scene: bpy.types.Scene) -> tuple[int, ...]:
         """The scene frames to generate."""
         if self.use_scene_range:
             return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
         return tuple(range(self.frame_start, self.frame_end + 1, self.frame_step))
 
-    def _composed(self) -> shot.Method:
-        """The preset's techniques with what is changed here, but for those of other packages."""
-        method = shot.METHODS[read(self, _PRESET)]
+    def read_scene_options(self) -> SceneOptions:
+        """What of the scene is shown; the frames are those of ``get_frames``."""
+        return SceneOptions(**read_values(self, SceneOptions, ("frames",)))
+
+    def _compose_method(self) -> shot.Method:
+        """The preset's techniques with the panel's changes, without techniques from other packages."""
+        method = shot.METHODS[read_value(self, _PRESET)]
         if self.keep_background:
             method = with_parts(method, {"background": {}})
         if self.matching != PRESET:
-            method = with_settings(method, {"matching": read(self, _MATCHING)})
-        return self.techniques.apply(method)
+            method = with_settings(method, {"matching": read_value(self, _MATCHING)})
+        techniques: LatentManTechniques = self.techniques
+        return techniques.apply(method)
 
-    def uses(self, technique: str) -> bool:
-        """Whether a technique works on the next shot; what all frames have in common always does."""
-        return technique == COMMON or getattr(self._composed(), technique) is not None
+    def has_technique(self, technique: str) -> bool:
+        """Whether the next shot uses a technique; it always uses the common settings."""
+        return technique == COMMON or getattr(self._compose_method(), technique) is not None
 
-    def method(self) -> shot.Method | None:
-        """All that is composed; None where that is the preset itself. Raises ``ShotError`` for techniques that cannot be read."""
-        method = self._composed()
-        method = msgspec.structs.replace(method, plugins=method.plugins | self.techniques.others())
-        return None if method == shot.METHODS[read(self, _PRESET)] else method
+    def make_method(self) -> shot.Method | None:
+        """The method with all of the panel's changes, or None where it is the preset itself.
 
-    def request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
-        """The request that these settings describe. Raises ``ShotError`` for techniques that cannot be read."""
-        values = read_all(self, shot.ShotRequest, FROM_SCENE)
-        return shot.make_request(frames=frames, fps=frame_rate(scene), method=self.method(), **values)
+        Raises ``ShotError`` for techniques of other packages that cannot be parsed.
+        """
+        method = self._compose_method()
+        method = msgspec.structs.replace(method, plugins=method.plugins | self.techniques.read_plugins())
+        return None if method == shot.METHODS[read_value(self, _PRESET)] else method
 
-    def with_look(self, request: shot.ShotRequest) -> shot.ShotRequest:
-        """The request with the look that it is to keep: the character's own, or that of the last shot with these settings."""
-        kept = self.character.latentman_look if self.character else ""
+    def make_request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
+        """The request for a shot with these settings. Raises ``ShotError`` like ``make_method``."""
+        values = read_values(self, shot.ShotRequest, FROM_SCENE)
+        return shot.make_request(frames=frames, fps=frame_rate(scene), method=self.make_method(), **values)
+
+    def add_look(self, request: shot.ShotRequest) -> shot.ShotRequest:
+        """The request with the look that it reuses, if any.
+
+        That is the character's kept look, or the look of the last shot with the same settings.
+        """
+        kept = get_kept_look(self.character)[0] if self.character else ""
         if kept:
             return msgspec.structs.replace(request, look=kept)
-        digest = settings_digest(request)
+        digest = compute_settings_digest(request)
         for result in reversed(self.results):
             if (
                 self.only_changed
@@ -219,20 +261,39 @@ class LatentManSettings(bpy.types.PropertyGroup):
         return request
 
 
-def settings_digest(request: shot.ShotRequest) -> str:
-    """Equal for requests that can share a look."""
+def compute_settings_digest(request: shot.ShotRequest) -> str:
+    """A digest that is equal for requests which can share a look."""
     return hashlib.blake2b(msgspec.json.encode(request.settings()), digest_size=12).hexdigest()
 
 
-def of(context: bpy.types.Context) -> LatentManSettings:
-    """The scene's settings."""
-    return context.scene.latentman
+def get_scene_settings(scene: bpy.types.Scene) -> LatentManSettings:
+    """A scene's settings."""
+    owner: Any = scene
+    settings: LatentManSettings = owner.latentman
+    return settings
+
+
+def get_settings(context: bpy.types.Context) -> LatentManSettings:
+    """The settings of the context's scene."""
+    return get_scene_settings(get_scene(context))
+
+
+def get_kept_look(character: bpy.types.Object) -> tuple[str, str]:
+    """The job whose look a character keeps, and that job's prompt; both are empty when it keeps none."""
+    owner: Any = character
+    return owner.latentman_look, owner.latentman_look_prompt
+
+
+def set_kept_look(character: bpy.types.Object, job: str, prompt: str) -> None:
+    """Make a character keep the look of a job; empty texts make it keep none."""
+    owner: Any = character
+    owner.latentman_look, owner.latentman_look_prompt = job, prompt
 
 
 CLASSES = (
     *technique_properties.CLASSES,
     LatentManResult,
-    LatentManPlant,
+    LatentManFootContact,
     LatentManBone,
     LatentManMotion,
     LatentManKeying,
@@ -241,20 +302,28 @@ CLASSES = (
 
 
 def register() -> None:
-    """Add the classes and the scene's property."""
+    """Register the classes, and add their properties to scenes and objects."""
     for cls in CLASSES:
         bpy.utils.register_class(cls)
-    bpy.types.Scene.latentman = PointerProperty(type=LatentManSettings)
-    bpy.types.Object.latentman_bones = CollectionProperty(type=LatentManBone)
-    bpy.types.Object.latentman_look = StringProperty(name="Kept Look", description="The shot whose look this character keeps")
-    bpy.types.Object.latentman_look_prompt = StringProperty(name="Kept Look's Prompt")
+    # the stubs know neither the names nor that a property is a value
+    scene_type: Any = bpy.types.Scene
+    object_type: Any = bpy.types.Object
+    make_pointer: Any = PointerProperty
+    make_collection: Any = CollectionProperty
+    make_string: Any = StringProperty
+    scene_type.latentman = make_pointer(type=LatentManSettings)
+    object_type.latentman_bones = make_collection(type=LatentManBone)
+    object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
+    object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
 
 
 def unregister() -> None:
-    """Take them away again."""
-    del bpy.types.Object.latentman_look_prompt
-    del bpy.types.Object.latentman_look
-    del bpy.types.Object.latentman_bones
-    del bpy.types.Scene.latentman
+    """Remove the properties from scenes and objects, and unregister the classes."""
+    scene_type: Any = bpy.types.Scene
+    object_type: Any = bpy.types.Object
+    del object_type.latentman_look_prompt
+    del object_type.latentman_look
+    del object_type.latentman_bones
+    del scene_type.latentman
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

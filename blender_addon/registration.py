@@ -13,7 +13,7 @@ PARTS = (properties, preferences, operators, panels, command_line, connection)
 
 
 def register() -> None:
-    """Switch the add-on on; nothing stays behind if a part fails."""
+    """Register every part; when one fails, those before it are unregistered and its exception is raised."""
     logs.start(logs.BLENDER)
     logger.info("latentman %s in Blender %s", VERSION, bpy.app.version_string)
     done = []
@@ -30,7 +30,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Switch it off."""
+    """Unregister every part and close the log."""
     for part in reversed(PARTS):
         part.unregister()
     logs.stop()

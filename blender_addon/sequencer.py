@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bpy
 
 from ..shared import shot
-from .compat import sequences
+from .compat import get_strips
 
 
-def add_image_strip(scene: bpy.types.Scene, images: list[Path], start: int, name: str, step: int = 1):
-    """An image strip of one picture a scene frame from ``start`` on, on the first free channel.
+def add_image_strip(scene: bpy.types.Scene, images: list[Path], start: int, name: str, step: int = 1) -> Any:
+    """Add an image strip that begins at the scene frame ``start``, on the first free channel, and return it.
 
-    ``step`` is how many scene frames each picture stands for. Raises ``ShotError`` when there are no pictures.
+    Each image is shown for ``step`` scene frames. Raises ``ShotError`` when there are no images.
     """
     if not images:
         raise shot.ShotError("frames", "There are no finished frames yet; generate the shot first.")
-    strips = sequences(scene)
+    strips = get_strips(scene)
     length = len(images) * step
     used = {s.channel for s in strips if s.frame_final_start < start + length and s.frame_final_end > start}
     channel = next(n for n in range(1, 129) if n not in used)

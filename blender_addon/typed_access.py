@@ -1,15 +1,23 @@
-"""Blender's data under the type that they have: its API says "or None" and "one of fourteen kinds" where the caller knows better.
+"""Blender's data with the types that they really have: its API declares "or None", "one of fourteen types" or a bare base class
+where the caller knows better.
 
 Each function raises ``TypeError`` when the caller was wrong.
 """
 
 from __future__ import annotations
 
+from typing import Any, Literal, TypeAlias, TypeVar
+
 import bpy
+
+#: what an operator's ``execute`` and ``invoke`` return
+OperatorResult: TypeAlias = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
+
+NodeType = TypeVar("NodeType", bound=bpy.types.Node)
 
 
 def get_scene(context: bpy.types.Context) -> bpy.types.Scene:
-    """The context's scene; there always is one but while a file is being loaded."""
+    """The context's scene; it is missing only while a file is being loaded."""
     if context.scene is None:
         raise TypeError("The context has no scene.")
     return context.scene
@@ -20,6 +28,13 @@ def get_view_layer(context: bpy.types.Context) -> bpy.types.ViewLayer:
     if context.view_layer is None:
         raise TypeError("The context has no view layer.")
     return context.view_layer
+
+
+def get_layout(owner: bpy.types.Panel | bpy.types.Operator | bpy.types.AddonPreferences) -> bpy.types.UILayout:
+    """The layout that a ``draw`` method fills."""
+    if owner.layout is None:
+        raise TypeError("There is no layout outside of draw.")
+    return owner.layout
 
 
 def get_mesh(found: bpy.types.Object) -> bpy.types.Mesh:
@@ -44,17 +59,67 @@ def get_pose(found: bpy.types.Object) -> bpy.types.Pose:
 
 
 def get_camera(found: bpy.types.Object) -> bpy.types.Camera:
-    """The lens and the like of a camera object."""
+    """The camera settings (lens, sensor, depth of field) of a camera object."""
     if not isinstance(found.data, bpy.types.Camera):
         raise TypeError(f"{found.name} is not a camera.")
     return found.data
 
 
+def get_curves(found: bpy.types.Object) -> bpy.types.Curves:
+    """The hair curves of a curves object."""
+    if not isinstance(found.data, bpy.types.Curves):
+        raise TypeError(f"{found.name} is not a curves object.")
+    return found.data
+
+
 def get_node_tree(material: bpy.types.Material) -> bpy.types.ShaderNodeTree:
-    """The nodes of a material that uses some."""
+    """The nodes of a material with ``use_nodes``."""
     if material.node_tree is None:
         raise TypeError(f"{material.name} has no nodes.")
     return material.node_tree
+
+
+def get_node(socket: bpy.types.NodeSocket) -> bpy.types.Node:
+    """The node that a socket belongs to."""
+    if socket.node is None:
+        raise TypeError(f"The socket {socket.name} belongs to no node.")
+    return socket.node
+
+
+def add_node(tree: bpy.types.NodeTree, node_type: type[NodeType]) -> NodeType:
+    """Add a node of a class like ``bpy.types.ShaderNodeMath`` to a tree."""
+    node = tree.nodes.new(node_type.__name__)
+    if not isinstance(node, node_type):
+        raise TypeError(f"Blender made a {type(node).__name__} instead of a {node_type.__name__}.")
+    return node
+
+
+def get_input(node: bpy.types.Node, key: int | str) -> bpy.types.NodeSocket:
+    """An input of a node by its number or name; ``KeyError`` or ``IndexError`` when there is none."""
+    return node.inputs[key]
+
+
+def get_output(node: bpy.types.Node, key: int | str) -> bpy.types.NodeSocket:
+    """An output of a node by its number or name; ``KeyError`` or ``IndexError`` when there is none."""
+    return node.outputs[key]
+
+
+def get_socket_value(socket: bpy.types.NodeSocket) -> Any:
+    """The value that a socket has when nothing is linked to it."""
+    typed: Any = socket
+    return typed.default_value
+
+
+def set_socket_value(socket: bpy.types.NodeSocket, value: Any) -> None:
+    """Set the value that a socket has when nothing is linked to it."""
+    typed: Any = socket
+    typed.default_value = value
+
+
+def get_attribute_data(mesh: bpy.types.Mesh, name: str) -> Any:
+    """The values of a mesh's attribute, with ``foreach_get`` and ``foreach_set``; ``KeyError`` when there is no such attribute."""
+    attribute: Any = mesh.attributes[name]
+    return attribute.data
 
 
 def get_animation_data(found: bpy.types.Object) -> bpy.types.AnimData:

@@ -39,7 +39,7 @@ def render_shot(clip: int, frames: int) -> FramePasses:
     try:
         armature = build_scene(clip, frames, 20)
         job = PassRender(bpy.context, armature, tuple(range(1, frames + 1)), 256, 256)
-        list(job.steps())
+        list(job.render_all())
         return job.result()
     finally:
         properties.unregister()

@@ -139,7 +139,7 @@ def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
         started = time.perf_counter()
         out = Path(folder) / "frames"
         task = ShotTask(
-            bpy.context, armature, request, connection.client, out, folder_per_job=False, keep_lent=True, on_message=hear
+            bpy.context, armature, request, connection.client, out, folder_per_job=False, keep_overrides=True, on_message=hear
         )
         connection.add(task)
         wait_until(connection, lambda: task.done)

@@ -13,7 +13,7 @@ import numpy as np
 
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.character.rig import Rig
-from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import foot_contacts
 from latentman.blender_addon.motion.channels import motion_to_channels
 from latentman.blender_addon.motion.readers import BUNDLED, read
@@ -158,7 +158,7 @@ def seconds_196_frames(armature: bpy.types.Object) -> float:
         action = apply_motion(armature, motion, 1, FPS)
         bpy.context.view_layer.update()
         best = min(best, time.perf_counter() - started)
-        assert len(fcurves_of(action)) == 3 + 4 * len(SMPL_JOINTS)
+        assert len(get_fcurves(action)) == 3 + 4 * len(SMPL_JOINTS)
     return best
 
 

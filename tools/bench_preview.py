@@ -17,7 +17,7 @@ from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes import gpu_raster
 from latentman.blender_addon.passes.render import PassRender
-from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion
 
@@ -26,21 +26,21 @@ SIZE, FRAMES, ROUNDS = 512, tuple(range(1, 13)), 3
 
 def measure() -> dict[str, float]:
     """``ms_per_frame_gpu_512`` and ``ms_per_frame_cycles_512``, medians, and the largest difference between them."""
-    if not gpu_raster.trusted():
+    if not gpu_raster.is_trusted():
         return {}
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.render.fps, scene.frame_end = 20, len(FRAMES)
     armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
     apply_motion(armature, read(BUNDLED).get_motion(0), 1, 20.0)
-    frame_character(bpy.context, scene, bodies_of(armature))
+    frame_character(bpy.context, scene, get_bodies(armature))
     took: dict[bool, list[float]] = {False: [], True: []}
     results = {}
     for _ in range(ROUNDS):
         for quick in took:
-            job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_lent=True, quick=quick)
+            job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_overrides=True, quick=quick)
             started = time.perf_counter()
-            list(job.steps())
+            list(job.render_all())
             results[quick] = job.result()
             took[quick].append((time.perf_counter() - started) / len(FRAMES) * 1000)
     gpu, cycles = results[True], results[False]

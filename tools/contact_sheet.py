@@ -13,7 +13,7 @@ from PIL import Image
 
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.passes.render import quiet
+from latentman.blender_addon.passes.render import silence_stdout
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
 
@@ -99,7 +99,7 @@ def rows(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> lis
                 scene.frame_set(int(frame))
                 _follow(scene, armature, pelvis)
                 scene.render.filepath = f"{folder}/{clip}_{frame}.png"
-                with quiet():
+                with silence_stdout():
                     bpy.ops.render.render(write_still=True)
                 tiles.append(np.asarray(Image.open(scene.render.filepath).convert("RGB")))
             out.append(np.concatenate(tiles, 1))

@@ -21,12 +21,12 @@ from PIL import Image, ImageDraw
 
 from latentman.blender_addon import command_line, properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.compat import set_video
+from latentman.blender_addon.compat import set_video_format
 from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
-from latentman.blender_addon.passes.render import quiet
-from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.passes.render import silence_stdout
+from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.sequencer import add_image_strip
@@ -53,7 +53,7 @@ def build_scene(clip: int | None, frames: int, fps: int) -> bpy.types.Object:
     lamp.rotation_euler, lamp.data.energy = (0.7, 0.2, 0.4), 3.0
     scene.collection.objects.link(lamp)
     scene.render.resolution_x = scene.render.resolution_y = 256
-    frame_character(context, scene, bodies_of(armature))
+    frame_character(context, scene, get_bodies(armature))
     scene.latentman.character = armature
     return armature
 
@@ -65,7 +65,7 @@ def make_motion(connection: Connection, armature: bpy.types.Object, text: str, f
     making = connection.add(MotionTask(armature, request, connection.client, 1, fps, KeyOptions(foot_lock="soft")))
     command_line.wait_until(connection, lambda: making.done, 300)
     if making.succeeded:
-        frame_character(bpy.context, bpy.context.scene, bodies_of(armature))
+        frame_character(bpy.context, bpy.context.scene, get_bodies(armature))
     return making.error if making.done else "The motion did not come in time."
 
 
@@ -118,11 +118,11 @@ def write_video(frames: list[Path], fps: int, path: Path) -> None:
         scene.render.fps, scene.frame_start, scene.frame_end = fps, 1, len(frames)
         scene.view_settings.view_transform = "Standard"
         add_image_strip(scene, frames, 1, "video")
-        set_video(scene.render.image_settings)
+        set_video_format(scene.render.image_settings)
         scene.render.ffmpeg.format, scene.render.ffmpeg.codec = "MPEG4", "H264"
         scene.render.ffmpeg.constant_rate_factor = "HIGH"
         scene.render.filepath = str(path)
-        with quiet():
+        with silence_stdout():
             bpy.ops.render.render(animation=True, scene=scene.name)
     finally:
         bpy.data.scenes.remove(scene)

@@ -71,8 +71,8 @@ def panel() -> Iterator[None]:
     scene.latentman.motion.text = "a person bows"
     pulse.during = "making a motion"
     click("latentman.make_motion")
-    yield from until(lambda: connection().motion.done, "the motion")
-    assert connection().motion.succeeded, connection().motion.error
+    yield from until(lambda: connection().motion_task.done, "the motion")
+    assert connection().motion_task.succeeded, connection().motion_task.error
     assert scene.latentman.character.animation_data.action.name == "a person bows"
     scene.frame_set(20)
     yield from picture("3-from-words")
@@ -98,16 +98,16 @@ def panel() -> Iterator[None]:
     settings().prompt = PROMPT
     pulse.during = "preview"
     click("latentman.preview_frame")
-    yield from until(lambda: connection().shot.done, "the preview")
-    assert connection().shot.succeeded, connection().shot.error
+    yield from until(lambda: connection().shot_task.done, "the preview")
+    assert connection().shot_task.succeeded, connection().shot_task.error
     yield from scroll(40)
     yield from picture("4-preview")
     pulse.during = "generating"
     click("latentman.generate")
-    yield from until(lambda: connection().shot.stage == "denoising", "the first step")
+    yield from until(lambda: connection().shot_task.stage == "denoising", "the first step")
     yield from picture("5-generating")
-    yield from until(lambda: connection().shot.done, "the frames")
-    assert connection().shot.succeeded, connection().shot.error
+    yield from until(lambda: connection().shot_task.done, "the frames")
+    assert connection().shot_task.succeeded, connection().shot_task.error
     pulse.during = "results"
     assert len(settings().results) == 1
     click("latentman.to_sequencer")
@@ -203,7 +203,7 @@ def cancel() -> Iterator[None]:
         _needs(frames, seed=100 + n, steps=20)
         pulse.during = f"until cancelled in {name}"
         click("latentman.generate")
-        shot = connection().shot
+        shot = connection().shot_task
         yield from until(lambda shot=shot, reached=reached: shot.done or reached(shot), name)
         yield from picture(f"10-working-{name}")
         assert not shot.done, f"{name} were over before Cancel: {shot.error}"
@@ -222,8 +222,8 @@ def _generates(during: str, seed: int) -> Iterator[None]:
     _needs(2, seed)
     pulse.during = during
     click("latentman.generate")
-    yield from until(lambda: connection().shot.done, f"frames {during}")
-    assert connection().shot.succeeded, f"{during}: {connection().shot.error}"
+    yield from until(lambda: connection().shot_task.done, f"frames {during}")
+    assert connection().shot_task.succeeded, f"{during}: {connection().shot_task.error}"
     _is_free()
 
 
@@ -244,7 +244,7 @@ def undo() -> Iterator[None]:
             click("latentman.smooth_motion")
             pulse.during = f"undo by {name} in {stage}"
             click("latentman.generate")
-            shot = connection().shot
+            shot = connection().shot_task
             if stage != "measuring":
                 yield from until(lambda shot=shot, stage=stage: shot.done or (shot.stage == stage and shot.fraction > 0), stage)
             assert not shot.done, f"{stage} was over before the undo: {shot.error}"
@@ -278,7 +278,7 @@ def killed() -> Iterator[None]:
     _needs(4, seed=300, steps=20)
     pulse.during = "until the backend is killed"
     click("latentman.generate")
-    shot = connection().shot
+    shot = connection().shot_task
     yield from until(lambda: shot.done or (shot.stage == "denoising" and shot.fraction > 0.1), "denoising")
     assert not shot.done, shot.error
     os.kill(connection().process.pid, signal.SIGKILL)

@@ -1,6 +1,7 @@
-"""What the buttons do, one file for each box of the panel.
+"""What the buttons do, one file per box of the panel.
 
-Every operator has a ``poll`` that says why not, a tooltip, and reports what went wrong in a sentence.
+``polls`` says what a button needs and why it is grey; ``dialogs`` are those before it runs. Every operator has a tooltip
+(``bl_description``) and reports what went wrong in one sentence.
 """
 
 from __future__ import annotations
@@ -20,4 +21,14 @@ CLASSES = (
     *results.CLASSES,
 )
 
-register, unregister = bpy.utils.register_classes_factory(CLASSES)
+
+def register() -> None:
+    """Register the operators."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Unregister the operators."""
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

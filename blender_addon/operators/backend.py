@@ -1,4 +1,4 @@
-"""Backend: start, connect, stop."""
+"""The box *Backend*: start, connect and stop it, and what a bug report needs."""
 
 from __future__ import annotations
 
@@ -11,88 +11,85 @@ from ...shared.folders import log_folder
 from .. import preferences
 from ..connection import connection
 from ..diagnostics import write_diagnostics
+from ..typed_access import OperatorResult
+from .polls import Poll
 
 DIAGNOSTICS = "diagnostics.txt"
 
 
-class StartBackend(bpy.types.Operator):
-    """Start the diffusion backend on this machine and connect to it"""
-
+class StartBackend(Poll, bpy.types.Operator):
     bl_idname = "latentman.start_backend"
     bl_label = "Start"
+    bl_description = "Start the diffusion backend on this machine and connect to it"
 
     @classmethod
-    def poll(cls, context):
-        """Only while none is running."""
-        cls.poll_message_set("A backend is running or starting already")
-        return not connection.running
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse while there is a backend."""
+        return not connection.running or cls.refuse("A backend is running or starting already")
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the process; the timer connects once it listens."""
-        python = preferences.backend_python(context)
+        python = preferences.get_backend_python(context)
         if not python:
             self.report({"ERROR"}, "No Python for the backend is known; choose one in the extension's preferences.")
             return {"CANCELLED"}
         try:
-            connection.start(python, preferences.endpoint(context))
+            connection.start(python, preferences.get_endpoint(context))
         except (OSError, EndpointError) as error:
             self.report({"ERROR"}, f"The backend cannot be started: {error}")
             return {"CANCELLED"}
         return {"FINISHED"}
 
 
-class ConnectBackend(bpy.types.Operator):
-    """Connect to a backend that is running already"""
-
+class ConnectBackend(Poll, bpy.types.Operator):
     bl_idname = "latentman.connect_backend"
     bl_label = "Connect"
+    bl_description = "Connect to a backend that is already running"
 
     @classmethod
-    def poll(cls, context):
-        """Only while not connected."""
-        cls.poll_message_set("A backend is connected already")
-        return not connection.running
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse while there is a backend."""
+        return not connection.running or cls.refuse("A backend is connected already")
 
-    def execute(self, context):
-        """Connect; the answer arrives through the timer."""
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Begin to connect; the timer receives the answer."""
         try:
-            connection.connect(preferences.endpoint(context))
+            connection.connect(preferences.get_endpoint(context))
         except EndpointError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
 
-class StopBackend(bpy.types.Operator):
-    """Disconnect from the backend, and end it if it was started here; finished frames are kept"""
-
+class StopBackend(Poll, bpy.types.Operator):
     bl_idname = "latentman.stop_backend"
     bl_label = "Stop"
+    bl_description = "Disconnect from the backend, and end it if it was started here; finished frames are kept"
 
     @classmethod
-    def poll(cls, context):
-        """Only while there is something to stop."""
-        cls.poll_message_set("No backend is running")
-        return connection.running
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse where there is no backend."""
+        return connection.running or cls.refuse("No backend is running")
 
-    def execute(self, context):
-        """End the connection and the process."""
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Close the connection and end the process."""
         connection.stop()
         return {"FINISHED"}
 
 
 class CopyDiagnostics(bpy.types.Operator):
-    """Copy what a bug report needs: versions, backend, preferences, last lines of the logs; no prompts, no user name"""
-
     bl_idname = "latentman.copy_diagnostics"
     bl_label = "Copy Diagnostics"
+    bl_description = (
+        "Copy what a bug report needs: versions, backend, preferences and the last lines of the logs, without prompts and user name"
+    )
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Copy the text; where there is no clipboard, write it beside the logs."""
         text = write_diagnostics(context)
         manager = context.window_manager
-        # Blender in the background has none, and some desktops lose what is put there
-        if not bpy.app.background:
+        # Blender in the background has no clipboard, and some desktops lose what is put there
+        if manager is not None and not bpy.app.background:
             manager.clipboard = text
             if manager.clipboard.replace("\r\n", "\n").strip() == text.strip():
                 self.report({"INFO"}, "The diagnostics are in the clipboard; paste them into the bug report.")
@@ -109,18 +106,17 @@ class CopyDiagnostics(bpy.types.Operator):
 
 
 class OpenLogFolder(bpy.types.Operator):
-    """Show the folder with the logs of Blender's side and of the backend"""
-
     bl_idname = "latentman.open_log_folder"
     bl_label = "Open Log Folder"
+    bl_description = "Show the folder with the logs of the extension and of the backend"
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Open it in the system's file browser."""
         folder = log_folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self.report({"ERROR"}, f"The log folder {folder} cannot be made ({error.strerror}).")
+            self.report({"ERROR"}, f"The log folder {folder} cannot be created ({error.strerror}).")
             return {"CANCELLED"}
         self.report({"INFO"}, f"The logs are in {folder}")
         if not bpy.app.background:

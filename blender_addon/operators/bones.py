@@ -1,4 +1,4 @@
-"""Which bone is which: the character's bone map, and its body's shape."""
+"""The box *Body and Bones*: the character's bone map and its body's shape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import bpy
 from bpy.props import FloatProperty, StringProperty
-from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS
@@ -14,56 +13,46 @@ from .. import properties
 from ..character import mapping
 from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
 from ..rigging.rigs import guess_mapping, read_mapping, read_rig
-from .motion import has_armature
+from ..typed_access import OperatorResult, get_armature, get_view_layer
+from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
+from .polls import NeedsArmature
 
 
-class _Map(bpy.types.Operator):
+class _UndoableOperator(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an armature."""
-        return has_armature(cls, context)
 
-
-class GuessBones(_Map):
-    """Find out which bone is which, from their names or from the rig's shape"""
-
+class GuessBones(NeedsArmature, _UndoableOperator):
     bl_idname = "latentman.guess_bones"
     bl_label = "Guess Bones"
+    bl_description = "Map bones to joints, by their names or by the rig's shape"
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Fill the bone list."""
-        armature = properties.of(context).character
+        armature = properties.get_settings(context).character
         try:
-            how, found = guess_mapping(armature)
+            method, found = guess_mapping(armature)
         except MotionError as error:
-            properties.fill_bones(armature, {})
+            properties.set_bone_map(armature, {})
             self.report({"ERROR"}, str(error))
             return {"FINISHED"}
-        properties.fill_bones(armature, found)
-        self.report({"INFO"}, f"{len(found)} of {len(SMPL_JOINTS)} joints mapped, by {how}")
+        properties.set_bone_map(armature, found)
+        self.report({"INFO"}, f"{len(found)} of {len(SMPL_JOINTS)} joints mapped, by {method}")
         return {"FINISHED"}
 
 
-class SaveBones(bpy.types.Operator, ExportHelper):
-    """Save the bone map as JSON, for other characters with the same rig"""
-
+class SaveBones(NeedsArmature, bpy.types.Operator, ExportDialog):
     bl_idname = "latentman.save_bones"
     bl_label = "Save Bone Map"
+    bl_description = "Save the bone map as JSON, for other characters with the same rig"
 
     filename_ext = ".json"
     filter_glob: StringProperty(default="*.json", options={"HIDDEN"})
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an armature."""
-        return has_armature(cls, context)
-
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Write the file."""
         try:
-            text = mapping.dump(read_mapping(properties.of(context).character))
+            text = mapping.dump(read_mapping(properties.get_settings(context).character))
             Path(self.filepath).write_text(text, encoding="utf-8")
         except (MotionError, OSError) as error:
             self.report({"ERROR"}, str(error))
@@ -71,79 +60,72 @@ class SaveBones(bpy.types.Operator, ExportHelper):
         return {"FINISHED"}
 
 
-class LoadBones(bpy.types.Operator, ImportHelper):
-    """Load a bone map that was saved as JSON"""
-
+class LoadBones(NeedsArmature, bpy.types.Operator, ImportDialog):
     bl_idname = "latentman.load_bones"
     bl_label = "Load Bone Map"
+    bl_description = "Load a bone map from a JSON file"
     bl_options = {"REGISTER", "UNDO"}
 
     filter_glob: StringProperty(default="*.json", options={"HIDDEN"})
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an armature."""
-        return has_armature(cls, context)
-
-    def execute(self, context):
-        """Read, check against the rig, fill the list."""
-        armature = properties.of(context).character
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Read the file, check it against the rig, fill the list."""
+        armature = properties.get_settings(context).character
         try:
             found = mapping.parse(Path(self.filepath).read_text(encoding="utf-8"))
-            mapping.check(found, tuple(bone.name for bone in armature.data.bones))
+            mapping.check(found, tuple(bone.name for bone in get_armature(armature).bones))
         except (mapping.MappingError, OSError, UnicodeDecodeError) as error:
             self.report({"ERROR"}, f"{Path(self.filepath).name}: {error}")
             return {"CANCELLED"}
-        properties.fill_bones(armature, found)
+        properties.set_bone_map(armature, found)
         return {"FINISHED"}
 
 
-class FitSkeleton(_Map):
-    """Move the bones to the joints of the body as its shape keys make it, and its feet to the ground"""
-
+class FitSkeleton(NeedsArmature, _UndoableOperator):
     bl_idname = "latentman.fit_skeleton"
     bl_label = "Fit Skeleton"
+    bl_description = "Move the bones to the joints of the body with its current shape keys, and its feet to the ground"
 
     @classmethod
-    def poll(cls, context):
-        """Needs a body that was built from a body model."""
-        if not has_armature(cls, context):
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse for bodies that were not built from a body model."""
+        if not super().poll(context):
             return False
-        cls.poll_message_set("Only bodies of the SMPL family know where their joints go")
-        return JOINT_DIRECTIONS in properties.of(context).character
+        if JOINT_DIRECTIONS not in properties.get_settings(context).character:
+            return cls.refuse("Only bodies of the SMPL family know where their joints belong")
+        return True
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Move the bones."""
-        fit_skeleton(context, properties.of(context).character)
+        fit_skeleton(context, properties.get_settings(context).character)
         return {"FINISHED"}
 
 
-class SetHeight(_Map):
-    """Scale the character to a height"""
-
+class SetHeight(NeedsArmature, _UndoableOperator):
     bl_idname = "latentman.set_height"
     bl_label = "Set Height"
+    bl_description = "Scale the character to a given height"
 
     height: FloatProperty(name="Height", default=1.75, min=0.1, max=100.0, unit="LENGTH")
 
-    def invoke(self, context, event):
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Ask for the height."""
-        return context.window_manager.invoke_props_dialog(self)
+        return show_settings_dialog(self, context)
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Scale the armature about the ground under it."""
-        armature = properties.of(context).character
+        armature = properties.get_settings(context).character
         try:
             rig = read_rig(armature)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        # the head joint lies about a tenth of the body below the crown
+        # the head joint is about a tenth of the body's height below the crown
         factor = self.height / (float(rig.joints[JOINT_INDEX["head"], 1]) / 0.9)
-        low = armature.location.z + rig.ground
+        ground = armature.location.z + rig.ground
         armature.scale = [value * factor for value in armature.scale]
-        armature.location.z = low - rig.ground * factor
-        context.view_layer.update()
+        armature.location.z = ground - rig.ground * factor
+        get_view_layer(context).update()
         return {"FINISHED"}
 
 

@@ -1,4 +1,4 @@
-"""Motion in: clips and files become keyframes in a new Action."""
+"""The box *Motion*: bundled clips and motion files become keyframes in a new Action."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import bpy
 from bpy.props import FloatProperty, IntProperty, StringProperty
-from bpy_extras.io_utils import ImportHelper
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
@@ -14,24 +13,19 @@ from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
 from ..rigging import bvh
 from ..rigging.keyframes import apply_motion
 from ..timing import frame_rate
+from ..typed_access import OperatorResult, get_layout, get_scene
+from .dialogs import ImportDialog
+from .polls import NeedsArmature
 
 FILE_FILTER = ";".join(f"*{suffix}" for suffix in SUFFIXES)
 
 
-def has_armature(cls, context) -> bool:
-    """Poll: the character is an armature."""
-    character = properties.of(context).character
-    cls.poll_message_set("Pick an armature as the character first, or add the mannequin")
-    return character is not None and character.type == "ARMATURE"
-
-
-def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion: Motion) -> set[str]:
-    """Write a motion onto the character as the scene's settings say, and report."""
-    scene = context.scene
+def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion: Motion) -> OperatorResult:
+    """Key a motion on the character with the scene's settings, and report the new Action."""
+    scene, settings = get_scene(context), properties.get_settings(context)
     try:
-        action = apply_motion(
-            properties.of(context).character, motion, scene.frame_start, frame_rate(scene), properties.of(context).keying.options()
-        )
+        options = settings.keying.make_key_options()
+        action = apply_motion(settings.character, motion, scene.frame_start, frame_rate(scene), options)
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
@@ -39,95 +33,85 @@ def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion:
     return {"FINISHED"}
 
 
-class UseClip(bpy.types.Operator):
-    """Key the chosen bundled motion on the character, from the first frame of the scene on"""
-
+class UseClip(NeedsArmature, bpy.types.Operator):
     bl_idname = "latentman.use_clip"
     bl_label = "Use Clip"
+    bl_description = "Key the chosen bundled motion on the character, starting at the scene's first frame"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an armature."""
-        return has_armature(cls, context)
-
-    def execute(self, context):
-        """Write a new Action; earlier ones are kept."""
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Key a new Action; earlier ones are kept."""
         try:
-            motion = read(BUNDLED).get_motion(int(properties.of(context).clip or 0))
+            motion = read(BUNDLED).get_motion(int(properties.get_settings(context).clip or 0))
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return key_motion(self, context, motion)
 
 
-#: what the file dialog shows about the file under the cursor: (path, change time) -> lines
-_preview: dict[tuple[str, float], list[str]] = {}
+#: what the file dialog shows about the chosen file: (path, change time) -> lines
+_descriptions: dict[tuple[str, float], list[str]] = {}
 
 
-def preview_lines(path: str) -> list[str]:
-    """What is inside a motion file, or why it cannot be used; read once for each version of the file."""
+def describe_motion_file(path: str) -> list[str]:
+    """The contents of a motion file, or why it cannot be used, in lines; a file is read again only after it has changed."""
     file = Path(path)
     if not path or not file.is_file():
         return []
     key = (path, file.stat().st_mtime)
-    if key not in _preview:
-        _preview.clear()
+    if key not in _descriptions:
+        _descriptions.clear()
         try:
             if file.suffix.lower() == ".bvh":
-                frames, rate = bvh.header(file)
-                _preview[key] = ["BVH", f"{frames} frames at {rate:g} fps"]
+                frames, rate = bvh.read_header(file)
+                _descriptions[key] = ["BVH", f"{frames} frames at {rate:g} fps"]
             else:
-                _preview[key] = read(file).describe()
+                _descriptions[key] = read(file).describe()
         except MotionError as error:
-            _preview[key] = [str(error)]
-    return _preview[key]
+            _descriptions[key] = [str(error)]
+    return _descriptions[key]
 
 
-class ImportMotion(bpy.types.Operator, ImportHelper):
-    """Import a motion file as keyframes on the character: MDM, HumanML3D, MoMask and others (.npy), AMASS and HY-Motion
-    (.npz), BVH"""
-
+class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
     bl_idname = "latentman.import_motion"
     bl_label = "Import Motion"
+    bl_description = (
+        "Import a motion file as keyframes on the character: MDM, HumanML3D, MoMask and others (.npy), "
+        "AMASS and HY-Motion (.npz), BVH"
+    )
     bl_options = {"REGISTER", "UNDO"}
 
     filter_glob: StringProperty(default=FILE_FILTER, options={"HIDDEN"})
-    clip: IntProperty(name="Clip", min=0, description="Which motion of a file that holds several, counted from 0")
+    clip: IntProperty(name="Clip", min=0, description="Which motion of a file with several, counted from 0")
     fps: FloatProperty(
         name="Rate",
         default=0.0,
         min=0.0,
         max=MAX_FPS,
-        description="Frames a second in the file, where the file is wrong; 0 takes the file's own",
+        description="Frames per second of the motion, where the file's own value is wrong; 0 uses the file's value",
     )
     statistics: StringProperty(
         name="Mean and Std",
         subtype="DIR_PATH",
-        description="Folder of HumanML3D's Mean.npy and Std.npy, for normalised vectors; the file's own folder when empty",
+        description="Folder of HumanML3D's Mean.npy and Std.npy, for normalised vectors; if empty, the file's own folder",
     )
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an armature."""
-        return has_armature(cls, context)
-
-    def invoke(self, context, event):
-        """The file dialog; a dropped file only asks for its settings."""
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Open the file dialog; for a dropped file only its settings are asked for."""
         return self.invoke_popup(context)
 
-    def draw(self, context):
-        """Settings, and what is in the file."""
-        column = self.layout.column()
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw the settings and the file's description."""
+        column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in ("clip", "fps", "statistics"):
             column.prop(self, name)
-        box = self.layout.box().column(align=True)
-        for n, line in enumerate(preview_lines(self.filepath)[:12] or ["Choose a file to see what is in it"]):
+        box = get_layout(self).box().column(align=True)
+        for n, line in enumerate(describe_motion_file(self.filepath)[:12] or ["Choose a file to see what is in it"]):
             box.label(text=line, icon="INFO" if n == 0 else "BLANK1")
 
-    def execute(self, context):
-        """Write a new Action; earlier ones are kept."""
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Key a new Action; earlier ones are kept."""
         try:
             if self.filepath.lower().endswith(".bvh"):
                 motion = bvh.read(context, self.filepath, self.fps)
@@ -142,7 +126,7 @@ class ImportMotion(bpy.types.Operator, ImportHelper):
 
 
 class MotionFileHandler(bpy.types.FileHandler):
-    """Motion files dropped into the 3D viewport"""
+    """Imports motion files that are dropped into the 3D viewport."""
 
     bl_idname = "LATENTMAN_FH_motion"
     bl_label = "LatentMan motion"
@@ -150,9 +134,10 @@ class MotionFileHandler(bpy.types.FileHandler):
     bl_file_extensions = ";".join(SUFFIXES)
 
     @classmethod
-    def poll_drop(cls, context):
-        """Only where there is a body to move."""
-        return context.area is not None and context.area.type == "VIEW_3D" and has_armature(ImportMotion, context)
+    def poll_drop(cls, context: bpy.types.Context) -> bool:
+        """Accept files only where the character can be animated."""
+        in_viewport = context.area is not None and context.area.type == "VIEW_3D"
+        return in_viewport and properties.get_settings(context).find_armature() is not None
 
 
 CLASSES = (UseClip, ImportMotion, MotionFileHandler)

@@ -1,8 +1,9 @@
-"""Motion as the animator edits it: feet, smoothing, cycles, trimming, joining, fewer keys, IK. Each makes a new Action."""
+"""The box *Edit and Feet*: foot contacts, smoothing, loops, trimming, joining, fewer keys, IK. Every edit makes a new Action."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import bpy
 import numpy as np
@@ -12,7 +13,7 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import SMPL_PARENTS
 from .. import properties
 from ..character.rig import Rig
-from ..compat import fcurves_of
+from ..compat import get_fcurves
 from ..motion import editing, foot_contacts
 from ..motion.channels import motion_to_channels
 from ..motion.retarget import RigMotion
@@ -29,86 +30,76 @@ from ..rigging.keyframes import (
     write_foot_contacts,
 )
 from ..timing import frame_rate
+from ..typed_access import OperatorResult, get_scene
+from .dialogs import show_settings_dialog
+from .polls import NeedsAction
 
 
-def _action(context: bpy.types.Context) -> bpy.types.Action | None:
-    character = properties.of(context).character
-    data = character.animation_data if character else None
-    return data.action if data else None
+def _get_action(context: bpy.types.Context) -> bpy.types.Action:
+    """The Action in use on the character, which ``poll`` has checked."""
+    action = properties.get_settings(context).find_action()
+    assert action is not None
+    return action
 
 
-def _has_action(cls, context) -> bool:
-    cls.poll_message_set("The character has no Action; use a clip or import a motion first")
-    character = properties.of(context).character
-    return character is not None and character.type == "ARMATURE" and _action(context) is not None
-
-
-class _Edit(bpy.types.Operator):
-    """Reads the Action in use, changes the motion, writes a new Action."""
+class _EditOperator(NeedsAction, bpy.types.Operator):
+    """Reads the Action in use, edits the motion, and keys it as a new Action."""
 
     bl_options = {"REGISTER", "UNDO"}
+    #: what the new Action's name ends with
     suffix = ""
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an Action on the character."""
-        return _has_action(cls, context)
-
-    def change(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
-        """The changed motion and the frame it starts at; raises ``MotionError``."""
+    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+        """The edited motion and the frame at which it starts; raises ``MotionError``."""
         raise NotImplementedError
 
-    def key_options(self) -> KeyOptions:
+    def make_key_options(self) -> KeyOptions:
         """How the new keys are written."""
         return KeyOptions()
 
-    def execute(self, context):
-        """Change and key."""
-        character, source = properties.of(context).character, _action(context)
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Edit the motion and key it."""
+        character, source = properties.get_settings(context).character, _get_action(context)
         try:
             rig, motion, start = read_body_motion(character, source)
-            changed, start = self.change(context, rig, motion, start)
-            root = "OBJECT" if any(c.data_path == "location" for c in fcurves_of(source)) else "BONE"
-            options = self.key_options()
+            edited, start = self.edit(context, rig, motion, start)
+            root = "OBJECT" if any(c.data_path == "location" for c in get_fcurves(source)) else "BONE"
+            options = self.make_key_options()
             action = create_action(
-                character, motion_to_channels(rig, changed, root), start, f"{source.name} {self.suffix}", options, rig
+                character, motion_to_channels(rig, edited, root), start, f"{source.name} {self.suffix}", options, rig
             )
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         for key in (TEXT, SOURCE, RATE):
-            if key in source:
-                action[key] = source[key]
-        joints = forward_kinematics(changed.local_rotations, rig.joints, changed.pelvis, SMPL_PARENTS)
-        write_foot_contacts(action, foot_contacts.find_foot_contacts(joints, rig.joints, frame_rate(context.scene)), start)
-        curves = fcurves_of(action)
-        keys = np.mean([len(curve.keyframe_points) for curve in curves])
-        self.report({"INFO"}, f"'{action.name}': {len(changed.pelvis)} frames, {keys:.0f} keys a curve")
+            value = source.get(key)
+            if value is not None:
+                action[key] = value
+        joints = forward_kinematics(edited.local_rotations, rig.joints, edited.pelvis, SMPL_PARENTS)
+        write_foot_contacts(action, foot_contacts.find_foot_contacts(joints, rig.joints, frame_rate(get_scene(context))), start)
+        key_count = np.mean([len(curve.keyframe_points) for curve in get_fcurves(action)])
+        self.report({"INFO"}, f"'{action.name}': {len(edited.pelvis)} frames, {key_count:.0f} keys per curve")
         return {"FINISHED"}
 
 
-class FindFootContacts(bpy.types.Operator):
-    """List where the feet of the Action in use are on the ground, for editing"""
-
+class FindFootContacts(NeedsAction, bpy.types.Operator):
     bl_idname = "latentman.find_plants"
     bl_label = "Find Foot Contacts"
+    bl_description = "List the frames in which the feet of the Action in use are on the ground, for editing"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an Action on the character."""
-        return _has_action(cls, context)
-
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Fill the list."""
-        settings, source = properties.of(context), _action(context)
+        settings, source = properties.get_settings(context), _get_action(context)
         try:
             rig, motion, start = read_body_motion(settings.character, source)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-        found = foot_contacts.find_foot_contacts(joints, rig.joints, frame_rate(context.scene), settings.keying.contact_settings())
+        found = foot_contacts.find_foot_contacts(
+            joints, rig.joints, frame_rate(get_scene(context)), settings.keying.make_contact_settings()
+        )
         write_foot_contacts(source, found, start)
         settings.plants.clear()
         for contact in read_foot_contacts(source):
@@ -119,20 +110,19 @@ class FindFootContacts(bpy.types.Operator):
 
 
 class EditFootContacts(bpy.types.Operator):
-    """Add a foot contact at the current frame, or remove one"""
-
     bl_idname = "latentman.edit_plants"
     bl_label = "Edit Foot Contacts"
+    bl_description = "Add a foot contact at the current frame, or remove one"
     bl_options = {"REGISTER", "UNDO"}
 
     change: StringProperty(name="Change", default="ADD", description="ADD, or the number of the foot contact to remove")
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Change the list."""
-        settings = properties.of(context)
+        settings, frame = properties.get_settings(context), get_scene(context).frame_current
         if self.change == "ADD":
             item = settings.plants.add()
-            item.start, item.end = context.scene.frame_current, context.scene.frame_current + 8
+            item.start, item.end = frame, frame + 8
         elif self.change.isdigit() and int(self.change) < len(settings.plants):
             settings.plants.remove(int(self.change))
         else:
@@ -141,127 +131,134 @@ class EditFootContacts(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class LockFeet(_Edit):
-    """Lock the feet to the listed foot contacts, or to those that are found when the list is empty"""
-
+class LockFeet(_EditOperator):
     bl_idname = "latentman.lock_feet"
     bl_label = "Lock Feet"
+    bl_description = "Keep the feet in place at the listed foot contacts, or at those that are found when the list is empty"
     suffix = "locked"
 
     mode: EnumProperty(
         name="Lock",
         default="hard",
-        items=(("soft", "Soft", "Remove four fifths of the sliding"), ("hard", "Hard", "Feet on the ground do not move at all")),
+        items=(
+            ("soft", "Soft", "Remove four fifths of the sliding"),
+            ("hard", "Hard", "Feet in contact with the ground do not move at all"),
+        ),
     )
 
-    def change(self, context, rig, motion, start):
-        """Lock."""
-        settings, rate = properties.of(context), frame_rate(context.scene)
-        contacts = [foot_contacts.FootContact(p.side, p.start - start, p.end - start) for p in settings.plants]
+    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+        """Lock the feet."""
+        settings, rate = properties.get_settings(context), frame_rate(get_scene(context))
+        contacts = [foot_contacts.FootContact(one.side, one.start - start, one.end - start) for one in settings.plants]
         if not contacts:
             joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-            contacts = foot_contacts.find_foot_contacts(joints, rig.joints, rate, settings.keying.contact_settings())
+            contacts = foot_contacts.find_foot_contacts(joints, rig.joints, rate, settings.keying.make_contact_settings())
         contacts.sort(key=lambda contact: contact.start)
         return foot_contacts.lock_feet(motion, rig.joints, contacts, rate, self.mode), start
 
 
-class SmoothMotion(_Edit):
-    """Take small jitter out of the motion"""
-
+class SmoothMotion(_EditOperator):
     bl_idname = "latentman.smooth_motion"
     bl_label = "Smooth"
+    bl_description = "Remove small jitter from the motion"
     suffix = "smooth"
 
-    frames: FloatProperty(name="Frames", default=1.5, min=0.1, max=20.0, description="How far the smoothing reaches")
+    frames: FloatProperty(
+        name="Frames", default=1.5, min=0.1, max=20.0, description="Width of the smoothing filter: its standard deviation in frames"
+    )
 
-    def change(self, context, rig, motion, start):
-        """Smooth."""
+    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+        """Smooth the motion."""
         return editing.smooth_motion(motion, self.frames), start
 
 
-class LoopMotion(_Edit):
-    """Bring the end of the motion into its beginning, so that it can be repeated without a seam"""
-
+class LoopMotion(_EditOperator):
     bl_idname = "latentman.loop_motion"
     bl_label = "Make Loop"
+    bl_description = "Blend the end of the motion into its beginning, so that it repeats without a visible seam"
     suffix = "loop"
 
-    blend: IntProperty(name="Blend", default=12, min=2, max=500, description="Frames over which the end turns into the start")
+    blend: IntProperty(name="Blend", default=12, min=2, max=500, description="Frames over which the end blends into the beginning")
 
-    def change(self, context, rig, motion, start):
-        """Loop."""
+    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+        """Make the motion loop."""
         return editing.loop_motion(motion, self.blend), start
 
 
-class TrimMotion(_Edit):
-    """Keep a range of frames, by default the scene's"""
-
+class TrimMotion(_EditOperator):
     bl_idname = "latentman.trim_motion"
     bl_label = "Trim"
+    bl_description = "Keep a range of frames, by default the scene's"
     suffix = "trimmed"
 
     first: IntProperty(name="First")
     last: IntProperty(name="Last")
 
-    def invoke(self, context, event):
-        """Start from the scene's range."""
-        self.first, self.last = context.scene.frame_start, context.scene.frame_end
-        return context.window_manager.invoke_props_dialog(self)
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Ask for the range, starting from the scene's."""
+        scene = get_scene(context)
+        self.first, self.last = scene.frame_start, scene.frame_end
+        return show_settings_dialog(self, context)
 
-    def change(self, context, rig, motion, start):
-        """Trim."""
+    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+        """Trim the motion."""
         last = min(self.last, start + len(motion.pelvis) - 1)
         return editing.trim_motion(motion, max(self.first, start) - start, last - start), max(self.first, start)
 
 
-def _other_actions(self, context, text) -> list[str]:
-    return [action.name for action in bpy.data.actions if action is not _action(context)]
+def _list_other_actions(self: Any, context: bpy.types.Context, text: str) -> list[str]:
+    current = properties.get_settings(context).find_action()
+    return [action.name for action in bpy.data.actions if action is not current]
 
 
-class JoinMotions(_Edit):
-    """Continue the Action in use with another one, where it stands and the way it faces"""
-
+class JoinMotions(_EditOperator):
     bl_idname = "latentman.join_motions"
     bl_label = "Join"
+    bl_description = "Continue the Action in use with another one, from where it ends and in the direction it faces"
     suffix = "joined"
 
-    other: StringProperty(name="Then", search=_other_actions, description="The Action that follows")
-    overlap: IntProperty(name="Overlap", default=10, min=1, max=500, description="Frames in which one turns into the other")
+    other: StringProperty(name="Then", search=_list_other_actions, description="The Action that follows")
+    overlap: IntProperty(name="Overlap", default=10, min=1, max=500, description="Frames over which one blends into the other")
 
-    def invoke(self, context, event):
-        """Ask which one."""
-        return context.window_manager.invoke_props_dialog(self)
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Ask for the other Action."""
+        return show_settings_dialog(self, context)
 
-    def change(self, context, rig, motion, start):
-        """Join."""
+    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+        """Join the motions."""
         other = bpy.data.actions.get(self.other)
         if other is None:
             raise MotionError(f"There is no Action '{self.other}'; choose one that follows.")
-        _, second, _ = read_body_motion(properties.of(context).character, other)
+        _, second, _ = read_body_motion(properties.get_settings(context).character, other)
         return editing.join_motions(motion, second, self.overlap), start
 
 
-class ReduceKeys(_Edit):
-    """Keep only the keys that are needed for hands, feet and head to stay within a bound"""
-
+class ReduceKeys(_EditOperator):
     bl_idname = "latentman.reduce_keys"
     bl_label = "Reduce Keys"
+    bl_description = "Keep only the keys that are needed for hands, feet and head to stay within an error bound"
     suffix = "reduced"
 
-    tolerance: FloatProperty(name="Bound", default=5.0, min=0.1, max=100.0, description="Millimetres at hands, feet and head")
+    tolerance: FloatProperty(
+        name="Bound", default=5.0, min=0.1, max=100.0, description="Largest error of hands, feet and head in millimetres"
+    )
 
-    def key_options(self):
-        """With the bound."""
+    def make_key_options(self) -> KeyOptions:
+        """Key with the error bound."""
         return KeyOptions(tolerance=self.tolerance / 1000)
 
-    def change(self, context, rig, motion, start):
-        """Nothing; the keys do it."""
+    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+        """Leave the motion as it is; keying it reduces the keys."""
         return motion, start
 
 
-def _rig_change(operator: bpy.types.Operator, context: bpy.types.Context, change: Callable) -> set[str]:
+def _convert_ik(
+    operator: bpy.types.Operator,
+    context: bpy.types.Context,
+    convert: Callable[[bpy.types.Context, bpy.types.Object], bpy.types.Action],
+) -> OperatorResult:
     try:
-        action = change(context, properties.of(context).character)
+        action = convert(context, properties.get_settings(context).character)
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
@@ -269,38 +266,26 @@ def _rig_change(operator: bpy.types.Operator, context: bpy.types.Context, change
     return {"FINISHED"}
 
 
-class AddIk(bpy.types.Operator):
-    """Give hands and feet IK controls with pole targets, keyed like the Action in use"""
-
+class AddIk(NeedsAction, bpy.types.Operator):
     bl_idname = "latentman.add_ik"
     bl_label = "FK to IK"
+    bl_description = "Add IK controls with pole targets for hands and feet, keyed like the Action in use"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an Action on the character."""
-        return _has_action(cls, context)
-
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Build and key the controls."""
-        return _rig_change(self, context, ik.add_ik)
+        return _convert_ik(self, context, ik.add_ik)
 
 
-class RemoveIk(bpy.types.Operator):
-    """Bake what the IK controls do into a new Action and remove them"""
-
+class RemoveIk(NeedsAction, bpy.types.Operator):
     bl_idname = "latentman.remove_ik"
     bl_label = "IK to FK"
+    bl_description = "Bake the effect of the IK controls into a new Action and remove them"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context):
-        """Needs an Action on the character."""
-        return _has_action(cls, context)
-
-    def execute(self, context):
-        """Bake."""
-        return _rig_change(self, context, ik.remove_ik)
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Bake and remove the controls."""
+        return _convert_ik(self, context, ik.remove_ik)
 
 
 CLASSES = (

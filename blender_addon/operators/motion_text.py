@@ -1,4 +1,4 @@
-"""Motion from words: make new ones, keep parts and make the rest, flip through the takes."""
+"""The box *Motion*: generate motions from a sentence, keep parts and generate the rest, step through the takes."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from bpy.props import EnumProperty, IntProperty
 from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_FPS
 from .. import properties
-from ..compat import action_fcurves, fcurves_of
+from ..compat import ensure_fcurves, get_fcurves
 from ..connection import connection
 from ..motion import inpainting
 from ..rigging.keyframes import TEXT, read_body_motion
-from ..tasks.motion import Edit, MotionTask
+from ..tasks.motion import MotionEdit, MotionTask
 from ..timing import frame_rate
-from .generate import is_free
-from .motion import has_armature
+from ..typed_access import OperatorResult, get_scene
+from .polls import NeedsAction, NeedsArmature, NeedsIdleConnection
 
 
-def _ready(cls, context) -> bool:
-    return is_free(cls, connection) and has_armature(cls, context)
-
-
-def _begin(operator: bpy.types.Operator, context: bpy.types.Context, edit: Edit | None, seconds: float) -> set[str]:
-    settings, scene = properties.of(context), context.scene
+def _start_task(
+    operator: bpy.types.Operator, context: bpy.types.Context, edit: MotionEdit | None, seconds: float
+) -> OperatorResult:
+    settings, scene = properties.get_settings(context), get_scene(context)
     try:
         task = MotionTask(
             settings.character,
-            settings.motion.request(seconds),
-            connection.client,
+            settings.motion.make_request(seconds),
+            connection.get_client(),
             scene.frame_start,
             frame_rate(scene),
-            settings.keying.options(),
+            settings.keying.make_key_options(),
             edit,
         )
     except MotionError as error:
@@ -42,56 +40,42 @@ def _begin(operator: bpy.types.Operator, context: bpy.types.Context, edit: Edit 
     return {"FINISHED"}
 
 
-class MakeMotion(bpy.types.Operator):
-    """Make motions from the sentence; each becomes an Action of its own"""
-
+class MakeMotion(NeedsIdleConnection, NeedsArmature, bpy.types.Operator):
     bl_idname = "latentman.make_motion"
     bl_label = "Make Motion"
+    bl_description = "Generate motions from the sentence; each becomes a new Action"
 
-    @classmethod
-    def poll(cls, context):
-        """Needs a backend and an armature."""
-        return _ready(cls, context)
-
-    def execute(self, context):
-        """Begin; the timer does the rest."""
-        return _begin(self, context, None, properties.of(context).motion.seconds)
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Start the task; the timer does the rest."""
+        return _start_task(self, context, None, properties.get_settings(context).motion.seconds)
 
 
-def selected_frames(action: bpy.types.Action) -> set[int]:
-    """The frames of selected keyframes."""
-    return {round(key.co.x) for curve in fcurves_of(action) for key in curve.keyframe_points if key.select_control_point}
+def find_selected_frames(action: bpy.types.Action) -> set[int]:
+    """The frames at which keyframes of an Action are selected."""
+    return {round(key.co.x) for curve in get_fcurves(action) for key in curve.keyframe_points if key.select_control_point}
 
 
-class RemakeMotion(bpy.types.Operator):
-    """Keep a part of the Action in use and make the rest from the sentence; the result is a new Action"""
-
+class RemakeMotion(NeedsIdleConnection, NeedsAction, bpy.types.Operator):
     bl_idname = "latentman.remake_motion"
     bl_label = "Keep and Make the Rest"
+    bl_description = "Keep a part of the Action in use and generate the rest from the sentence; the result is a new Action"
 
     keep: EnumProperty(
         name="Keep",
         default="FRAMES",
         items=(
-            ("FRAMES", "Selected Frames", "Poses of frames with selected keyframes stay; the frames between are made"),
-            ("LEGS", "Legs and Path", "Only the upper body is made"),
-            ("PATH", "Path", "The pelvis goes where it went; the body is made"),
+            ("FRAMES", "Selected Frames", "Frames with selected keyframes keep their poses; those between are generated"),
+            ("LEGS", "Legs and Path", "Only the upper body is generated"),
+            ("PATH", "Path", "The pelvis keeps its path; the body is generated"),
         ),
     )
 
-    @classmethod
-    def poll(cls, context):
-        """Needs a backend and an Action."""
-        if not _ready(cls, context):
-            return False
-        data = properties.of(context).character.animation_data
-        cls.poll_message_set("The character has no Action; make or import a motion first")
-        return data is not None and data.action is not None
-
-    def execute(self, context):
-        """Read the Action, begin."""
-        settings, scene = properties.of(context), context.scene
-        action, fps = settings.character.animation_data.action, frame_rate(scene)
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Read the Action and start the task."""
+        settings, fps = properties.get_settings(context), frame_rate(get_scene(context))
+        action = settings.find_action()
+        if action is None:
+            return {"CANCELLED"}
         try:
             rig, motion, start = read_body_motion(settings.character, action)
         except MotionError as error:
@@ -99,42 +83,40 @@ class RemakeMotion(bpy.types.Operator):
             return {"CANCELLED"}
         count = len(motion.pelvis)
         kept = np.zeros(count, bool)
-        kept[[frame - start for frame in selected_frames(action) if 0 <= frame - start < count]] = True
+        kept[[frame - start for frame in find_selected_frames(action) if 0 <= frame - start < count]] = True
         seconds = (round((count - 1) / fps * HUMANML_FPS) + 1) / HUMANML_FPS
-        return _begin(self, context, Edit(rig, motion, start, action.name, inpainting.KeepSelection(self.keep, kept)), seconds)
+        return _start_task(
+            self, context, MotionEdit(rig, motion, start, action.name, inpainting.KeepSelection(self.keep, kept)), seconds
+        )
 
 
-def takes() -> list[bpy.types.Action]:
-    """The Actions that came from motions, in the order of their names."""
-    return sorted((action for action in bpy.data.actions if TEXT in action), key=lambda action: action.name)
+def list_takes() -> list[bpy.types.Action]:
+    """The Actions that were keyed from motions, sorted by name."""
+    return sorted((action for action in bpy.data.actions if action.get(TEXT) is not None), key=lambda action: action.name)
 
 
-class StepTake(bpy.types.Operator):
-    """Put another take on the character"""
-
+class StepTake(NeedsArmature, bpy.types.Operator):
     bl_idname = "latentman.step_take"
     bl_label = "Next Take"
+    bl_description = "Make the character use another take"
     bl_options = {"REGISTER", "UNDO"}
 
     step: IntProperty(name="Step", default=1, description="1 for the next take, -1 for the one before")
 
     @classmethod
-    def poll(cls, context):
-        """Needs a take."""
-        if not has_armature(cls, context):
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse where no motion has been keyed yet."""
+        if not super().poll(context):
             return False
-        cls.poll_message_set("There is no motion yet; make or import one")
-        return bool(takes())
+        return bool(list_takes()) or cls.refuse("There is no motion yet; make or import one")
 
-    def execute(self, context):
-        """Flip."""
-        armature = properties.of(context).character
-        found = takes()
-        data = armature.animation_data or armature.animation_data_create()
-        at = found.index(data.action) + self.step if data.action in found else 0
-        action = found[at % len(found)]
-        action_fcurves(armature, action)
-        self.report({"INFO"}, f"'{action.name}', {at % len(found) + 1} of {len(found)}")
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Make the character use the next Action, or the previous one."""
+        settings, takes = properties.get_settings(context), list_takes()
+        current = settings.find_action()
+        number = (takes.index(current) + self.step if current in takes else 0) % len(takes)
+        ensure_fcurves(settings.character, takes[number])
+        self.report({"INFO"}, f"'{takes[number].name}', {number + 1} of {len(takes)}")
         return {"FINISHED"}
 
 

@@ -1,4 +1,4 @@
-"""Results: into the sequencer, or opened as a folder."""
+"""The box *Results*: into the sequencer, as a material, kept as the character's look, or opened as a folder."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import bpy
 
 from ...shared import shot
 from .. import properties
-from ..look import put_on
-from ..passes.subjects import bodies_of
+from ..look import apply_look
+from ..passes.render_set import get_bodies
 from ..sequencer import add_image_strip
-from ..tasks.shot import LOOK
+from ..tasks.shot import LOOK_FOLDER
+from ..typed_access import OperatorResult, get_scene
+from .polls import NeedsResult, Poll
 
 
-def _active(context) -> properties.LatentManResult | None:
-    settings = properties.of(context)
-    if 0 <= settings.active_result < len(settings.results):
-        return settings.results[settings.active_result]
-    return None
+def _get_result(context: bpy.types.Context) -> properties.LatentManResult:
+    """The active result, which ``poll`` has checked."""
+    result = properties.get_settings(context).find_active_result()
+    assert result is not None
+    return result
 
 
-def _own_character(operator: bpy.types.Operator, context) -> bpy.types.Object | None:
-    """The picked character, if the active result shows it; else None, and the operator says so."""
-    result, character = _active(context), properties.of(context).character
+def _get_matching_character(operator: bpy.types.Operator, context: bpy.types.Context) -> bpy.types.Object | None:
+    """The picked character if the active result shows it; otherwise None, and the operator reports that."""
+    result = _get_result(context)
+    character: bpy.types.Object | None = properties.get_settings(context).character
     if character is None or character.name != result.character:
         operator.report(
             {"ERROR"}, f"This look belongs to '{result.character}', whose surface it follows; pick that character first."
@@ -32,120 +35,102 @@ def _own_character(operator: bpy.types.Operator, context) -> bpy.types.Object | 
     return character
 
 
-class ResultToSequencer(bpy.types.Operator):
-    """Add the result's frames to the sequencer as an image strip, where the shot begins"""
-
+class ResultToSequencer(NeedsResult, bpy.types.Operator):
     bl_idname = "latentman.to_sequencer"
     bl_label = "To Sequencer"
+    bl_description = "Add the result's frames to the sequencer as an image strip, where the shot begins"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context):
-        """Needs a result."""
-        cls.poll_message_set("Generate a shot first")
-        return _active(context) is not None
-
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Add the strip on the first free channel."""
-        result = _active(context)
+        result = _get_result(context)
         images = sorted(p for p in Path(result.folder).glob("*.png") if p.stem.lstrip("-").isdigit())
         try:
-            add_image_strip(context.scene, images, result.start, result.prompt[:60], result.step)
+            add_image_strip(get_scene(context), images, result.start, result.prompt[:60], result.step)
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
 
-class ResultAsMaterial(bpy.types.Operator):
-    """Put the look of the result's frames on its character as a material, to be seen in the viewport and rendered"""
-
+class ResultAsMaterial(Poll, bpy.types.Operator):
     bl_idname = "latentman.as_material"
     bl_label = "As Material"
+    bl_description = "Put the look of the result on its character as a material, for the viewport and for renders"
     bl_options = {"REGISTER", "UNDO"}
 
     @classmethod
-    def poll(cls, context):
-        """Needs a result of one character."""
-        result = _active(context)
-        cls.poll_message_set("Generate a shot of one character first")
-        return result is not None and bool(result.character)
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse without a result of one character."""
+        result = properties.get_settings(context).find_active_result()
+        has_look = result is not None and bool(result.character)
+        return has_look or cls.refuse("Generate a shot of one character first")
 
-    def execute(self, context):
-        """Load the texture, make the material."""
-        result, character = _active(context), _own_character(self, context)
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Load the texture and make the material."""
+        result, character = _get_result(context), _get_matching_character(self, context)
         if character is None:
             return {"CANCELLED"}
-        path = Path(result.folder) / LOOK / "texture_1.png"
+        path = Path(result.folder) / LOOK_FOLDER / "texture_1.png"
         try:
             if not path.is_file():
-                raise shot.ShotError("texture", f"{path} is not there; generate the shot again.")
-            put_on(bodies_of(character), path, f"Look: {result.prompt[:50]}")
+                raise shot.ShotError("texture", f"{path} is missing; generate the shot again.")
+            apply_look(get_bodies(character), path, f"Look: {result.prompt[:50]}")
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
 
-class KeepLook(bpy.types.Operator):
-    """Dress the character as in this result from now on: in other shots, with other motions and other cameras"""
-
+class KeepLook(Poll, bpy.types.Operator):
     bl_idname = "latentman.keep_look"
     bl_label = "Keep Look"
+    bl_description = "Give the character the look of this result from now on: in other shots, with other motions and other cameras"
     bl_options = {"REGISTER", "UNDO"}
 
     @classmethod
-    def poll(cls, context):
-        """Needs a finished result of one character."""
-        result = _active(context)
-        cls.poll_message_set("Generate a shot of one character with the preset Surface first")
-        return result is not None and bool(result.job and result.character)
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse without a finished result of one character."""
+        result = properties.get_settings(context).find_active_result()
+        has_look = result is not None and bool(result.job and result.character)
+        return has_look or cls.refuse("Generate a shot of one character with the preset Surface first")
 
-    def execute(self, context):
-        """Write it on the character, so that it goes with it into other scenes and files."""
-        result, character = _active(context), _own_character(self, context)
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Store it on the character, so that it follows the character into other scenes and files."""
+        result, character = _get_result(context), _get_matching_character(self, context)
         if character is None:
             return {"CANCELLED"}
-        character.latentman_look, character.latentman_look_prompt = result.job, result.prompt
+        properties.set_kept_look(character, result.job, result.prompt)
         return {"FINISHED"}
 
 
-class NewLook(bpy.types.Operator):
-    """Let the prompt decide again what the character looks like"""
-
+class NewLook(Poll, bpy.types.Operator):
     bl_idname = "latentman.new_look"
     bl_label = "New Look"
+    bl_description = "Let the prompt decide again how the character looks"
     bl_options = {"REGISTER", "UNDO"}
 
     @classmethod
-    def poll(cls, context):
-        """Only where a look is kept."""
-        character = properties.of(context).character
-        cls.poll_message_set("The character keeps no look")
-        return character is not None and bool(character.latentman_look)
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse where no look is kept."""
+        character = properties.get_settings(context).character
+        has_look = character is not None and bool(properties.get_kept_look(character)[0])
+        return has_look or cls.refuse("The character keeps no look")
 
-    def execute(self, context):
-        """Forget it."""
-        character = properties.of(context).character
-        character.latentman_look = character.latentman_look_prompt = ""
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Remove the look from the character."""
+        properties.set_kept_look(properties.get_settings(context).character, "", "")
         return {"FINISHED"}
 
 
-class OpenResultFolder(bpy.types.Operator):
-    """Open the folder with the result's frames"""
-
+class OpenResultFolder(NeedsResult, bpy.types.Operator):
     bl_idname = "latentman.open_folder"
     bl_label = "Open Folder"
+    bl_description = "Open the folder of the result's frames"
 
-    @classmethod
-    def poll(cls, context):
-        """Needs a result."""
-        cls.poll_message_set("Generate a shot first")
-        return _active(context) is not None
-
-    def execute(self, context):
-        """Hand the folder to the desktop."""
-        folder = _active(context).folder
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Open the folder in the system's file browser."""
+        folder = _get_result(context).folder
         if not Path(folder).is_dir():
             self.report({"ERROR"}, f"The folder {folder} is gone; generate the shot again.")
             return {"CANCELLED"}

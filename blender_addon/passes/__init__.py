@@ -1,6 +1,7 @@
-"""A shot's passes: depth, mask, UV, rest position, part, object, normal, position and motion, by Cycles at one sample a pixel.
+"""The passes of a shot: depth, mask, UV, rest position, body part, object, normal, position and motion vectors, rendered by
+Cycles at one sample per pixel.
 
-``subjects`` says what is in the picture, ``camera`` how it is seen, ``surfaces`` and ``scene_setup`` lend meshes and scene
-what the render needs and give back what was there, ``render`` runs the frames, ``reading`` reads them, ``people`` follows
-the characters' skeletons. In goes a scene, out come ``FramePasses`` and their manifest.
+``render_set`` says which objects are rendered, ``camera`` how they are seen. ``surfaces`` and ``scene_setup`` temporarily override
+meshes and scene settings and restore them afterwards. ``render`` renders the frames, ``reading`` reads their EXR files, and
+``people`` finds the characters' key points. The input is a scene; the output are ``FramePasses`` and their manifest.
 """

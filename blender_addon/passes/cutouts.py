@@ -1,143 +1,159 @@
-"""Surfaces that their materials cut out with a picture, such as hair cards, lashes and leaves.
+"""Surfaces whose materials cut them out with an image's alpha, such as hair cards, lashes and leaves.
 
-Passes render with one material, which therefore reads these pictures itself; a face's attribute says which one is its own.
+Passes are rendered with one material for all surfaces, which therefore samples these images itself; a face attribute says which
+cut-out applies to a face.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import bpy
 import numpy as np
 
-from .nodes import computed
+from ..typed_access import add_node, get_input, get_mesh, get_node, get_output, get_socket_value, set_socket_value
+from .nodes import add_math_node
 
-#: of the face attribute that holds the number of its cut-out, from 1
+#: the face attribute that holds the number of a face's cut-out, from 1
 CUT_ATTRIBUTE = "latentman_cut"
-#: less opaque than this is a hole
-HALF = 0.5
-#: nodes that only shape a single value on its way
-_PASSED = ("REROUTE", "CLAMP", "MATH")
-_SOURCES = ("FILE", "GENERATED", "TILED")
+#: what is less opaque than this is a hole
+OPACITY_THRESHOLD = 0.5
+#: nodes that only modify a single value on its way
+_PASS_THROUGH = ("REROUTE", "CLAMP", "MATH")
+_IMAGE_SOURCES = ("FILE", "GENERATED", "TILED")
+
+#: location, rotation and scale of a Mapping node
+Mapping = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
 class CutOut:
-    """A picture that says where a surface is: where its ``output`` (``Alpha`` or ``Color``) is white, or black when ``inverted``.
+    """An image that masks a surface, which exists where ``output`` (``Alpha`` or ``Color``) is white, or black if ``inverted``.
 
-    ``uv`` names the texture coordinates, "" for the active ones; ``mapping`` holds location, rotation and scale of those.
+    ``uv`` names the UV map, "" for the active one; ``mapping`` transforms its coordinates.
     """
 
     image: bpy.types.Image
     output: str
     inverted: bool
     uv: str
-    mapping: tuple[tuple[float, ...], ...] | None
-    interpolation: str
-    extension: str
+    mapping: Mapping | None
+    interpolation: Literal["Linear", "Closest", "Cubic", "Smart"]
+    extension: Literal["REPEAT", "EXTEND", "CLIP", "MIRROR"]
 
 
-def _source(socket: bpy.types.NodeSocket) -> bpy.types.NodeSocket | None:
-    """The output that a value comes from, past nodes that only shape it; None where it is set by hand."""
-    while socket.is_linked:
+def _trace_source(socket: bpy.types.NodeSocket) -> bpy.types.NodeSocket | None:
+    """The output that a value comes from, past nodes that only modify it; None where nothing is linked."""
+    while socket.is_linked and socket.links:
         found = socket.links[0].from_socket
-        if found.node.type not in _PASSED:
+        if found is None or get_node(found).type not in _PASS_THROUGH:
             return found
-        onward = [entry for entry in found.node.inputs if entry.is_linked]
-        if len(onward) != 1:
+        linked = [entry for entry in get_node(found).inputs if entry.is_linked]
+        if len(linked) != 1:
             return None
-        socket = onward[0]
+        socket = linked[0]
     return None
 
 
-def _placed(node: bpy.types.ShaderNodeTexImage) -> tuple[str, tuple[tuple[float, ...], ...] | None] | None:
-    """The name of an image texture's coordinates, and how they are moved; None for those that are no UV map's."""
-    found, mapping = _source(node.inputs["Vector"]), None
-    if found is not None and found.node.type == "MAPPING":
-        entries = [found.node.inputs[name] for name in ("Location", "Rotation", "Scale")]
-        if found.node.vector_type != "POINT" or any(entry.is_linked for entry in entries):
+def _read_coordinates(texture: bpy.types.ShaderNodeTexImage) -> tuple[str, Mapping | None] | None:
+    """The UV map and the mapping of an image texture; None when its coordinates do not come from a UV map."""
+    found, mapping = _trace_source(get_input(texture, "Vector")), None
+    if found is not None and isinstance(node := get_node(found), bpy.types.ShaderNodeMapping):
+        entries = [get_input(node, name) for name in ("Location", "Rotation", "Scale")]
+        if node.vector_type != "POINT" or any(entry.is_linked for entry in entries):
             return None
-        mapping = tuple(tuple(entry.default_value) for entry in entries)
-        found = _source(found.node.inputs["Vector"])
+        mapping = tuple(tuple(get_socket_value(entry)) for entry in entries)
+        found = _trace_source(get_input(node, "Vector"))
     if found is None:
         return ("", mapping) if mapping is None else None
-    if found.node.type == "UVMAP":
-        return found.node.uv_map, mapping
-    return ("", mapping) if found.node.type == "TEX_COORD" and found.name == "UV" else None
+    node = get_node(found)
+    if isinstance(node, bpy.types.ShaderNodeUVMap):
+        return node.uv_map, mapping
+    return ("", mapping) if node.type == "TEX_COORD" and found.name == "UV" else None
 
 
-def _of_value(socket: bpy.types.NodeSocket, inverted: bool) -> CutOut | None:
-    found = _source(socket)
-    if found is None or found.node.type != "TEX_IMAGE" or found.node.image is None or found.node.image.source not in _SOURCES:
+def _read_cut_out(socket: bpy.types.NodeSocket, inverted: bool) -> CutOut | None:
+    """The cut-out that controls a value, or None when it is not an image that the passes' material can sample."""
+    found = _trace_source(socket)
+    texture = get_node(found) if found is not None else None
+    if found is None or not isinstance(texture, bpy.types.ShaderNodeTexImage):
         return None
-    node, placed = found.node, _placed(found.node)
-    if placed is None or node.projection != "FLAT" or (found.name == "Alpha" and node.image.alpha_mode == "NONE"):
+    image = texture.image
+    if image is None or image.source not in _IMAGE_SOURCES:
         return None
-    return CutOut(node.image, found.name, inverted, *placed, node.interpolation, node.extension)
+    coordinates = _read_coordinates(texture)
+    if coordinates is None or texture.projection != "FLAT" or (found.name == "Alpha" and image.alpha_mode == "NONE"):
+        return None
+    return CutOut(image, found.name, inverted, *coordinates, texture.interpolation, texture.extension)
 
 
-def cut_out_of(material: bpy.types.Material | None) -> CutOut | None:
-    """How a material cuts its surface out: a picture in the alpha of a Principled BSDF, or between it and a Transparent BSDF.
+def find_cut_out(material: bpy.types.Material | None) -> CutOut | None:
+    """How a material cuts its surface out: an image as the alpha of a Principled BSDF, or between it and a Transparent BSDF.
 
-    None where it does not, or in a way that is not understood; such a surface counts as whole.
+    None where it does not, or in a way that is not supported; such a surface counts as whole.
     """
     tree = material.node_tree if material else None
     output = tree.get_output_node("CYCLES") if tree else None
-    shader = _source(output.inputs["Surface"]) if output else None
-    if shader is None:
+    source = _trace_source(output.inputs["Surface"]) if output else None
+    if source is None:
         return None
-    if shader.node.type == "BSDF_PRINCIPLED":
-        return _of_value(shader.node.inputs["Alpha"], False)
-    if shader.node.type == "MIX_SHADER":
-        sides = [_source(entry) for entry in shader.node.inputs[1:3]]
-        clear = [side is not None and side.node.type == "BSDF_TRANSPARENT" for side in sides]
-        if clear.count(True) == 1:
-            # the factor is the share of the second shader
-            return _of_value(shader.node.inputs[0], clear[1])
+    shader = get_node(source)
+    if shader.type == "BSDF_PRINCIPLED":
+        return _read_cut_out(get_input(shader, "Alpha"), False)
+    if shader.type == "MIX_SHADER":
+        sides = [_trace_source(entry) for entry in list(shader.inputs)[1:3]]
+        transparent = [side is not None and get_node(side).type == "BSDF_TRANSPARENT" for side in sides]
+        if transparent.count(True) == 1:
+            # the factor is the fraction of the second shader
+            return _read_cut_out(get_input(shader, 0), transparent[1])
     return None
 
 
-def cut_outs_of(bodies: Iterable[bpy.types.Object]) -> tuple[list[CutOut], dict[str, np.ndarray]]:
-    """The cut-outs on meshes, and by the object's full name the number of each face's (F,) float32, 0 for none.
+def find_cut_outs(bodies: Iterable[bpy.types.Object]) -> tuple[list[CutOut], dict[str, np.ndarray]]:
+    """The cut-outs of meshes, and by the object's full name the number of each face's cut-out (F,) float32, 0 for none.
 
     Meshes without any are left out.
     """
-    found: dict[CutOut, int] = {}
+    numbers: dict[CutOut, int] = {}
     faces = {}
     for body in bodies:
         if body.type != "MESH":
             continue
-        own = [cut_out_of(slot.material) for slot in body.material_slots]
-        numbers = np.array([0 if one is None else found.setdefault(one, len(found) + 1) for one in own] or [0], np.float32)
-        if numbers.any():
-            slots = np.empty(len(body.data.polygons), np.int32)
-            body.data.polygons.foreach_get("material_index", slots)
-            faces[body.name_full] = numbers[np.minimum(slots, len(numbers) - 1)]
-    return list(found), faces
+        mesh = get_mesh(body)
+        cut_outs = [find_cut_out(slot.material) for slot in body.material_slots]
+        by_slot = np.array([0 if one is None else numbers.setdefault(one, len(numbers) + 1) for one in cut_outs] or [0], np.float32)
+        if by_slot.any():
+            slots = np.empty(len(mesh.polygons), np.int32)
+            mesh.polygons.foreach_get("material_index", slots)
+            faces[body.name_full] = by_slot[np.minimum(slots, len(by_slot) - 1)]
+    return list(numbers), faces
 
 
-def opacity(tree: bpy.types.NodeTree, cuts: list[CutOut]) -> bpy.types.NodeSocket:
-    """Adds nodes that give 1 where a surface is and 0 in its holes."""
-    number = tree.nodes.new("ShaderNodeAttribute")
+def add_opacity_nodes(tree: bpy.types.NodeTree, cuts: list[CutOut]) -> bpy.types.NodeSocket:
+    """Add nodes that compute 1 where a surface exists and 0 in its holes, and return their output; ``cuts`` is not empty."""
+    number = add_node(tree, bpy.types.ShaderNodeAttribute)
     number.attribute_name = CUT_ATTRIBUTE
 
-    there: bpy.types.NodeSocket | None = None
+    opacity: bpy.types.NodeSocket | None = None
     for n, cut in enumerate(cuts, 1):
-        place, texture = tree.nodes.new("ShaderNodeUVMap"), tree.nodes.new("ShaderNodeTexImage")
-        place.uv_map, texture.image = cut.uv, cut.image
+        uv_map, texture = add_node(tree, bpy.types.ShaderNodeUVMap), add_node(tree, bpy.types.ShaderNodeTexImage)
+        uv_map.uv_map, texture.image = cut.uv, cut.image
         texture.interpolation, texture.extension = cut.interpolation, cut.extension
-        at = place.outputs[0]
+        coordinates = get_output(uv_map, 0)
         if cut.mapping:
-            mapping = tree.nodes.new("ShaderNodeMapping")
+            mapping = add_node(tree, bpy.types.ShaderNodeMapping)
             for name, value in zip(("Location", "Rotation", "Scale"), cut.mapping, strict=True):
-                mapping.inputs[name].default_value = value
-            tree.links.new(at, mapping.inputs["Vector"])
-            at = mapping.outputs[0]
-        tree.links.new(at, texture.inputs["Vector"])
-        hole = computed(tree, "GREATER_THAN" if cut.inverted else "LESS_THAN", texture.outputs[cut.output], HALF)
-        mine = computed(tree, "COMPARE", number.outputs["Fac"], float(n), 0.5)
-        left = computed(tree, "SUBTRACT", 1.0, computed(tree, "MULTIPLY", hole, mine))
-        there = left if there is None else computed(tree, "MULTIPLY", there, left)
-    assert there is not None
-    return there
+                set_socket_value(get_input(mapping, name), value)
+            tree.links.new(coordinates, get_input(mapping, "Vector"))
+            coordinates = get_output(mapping, 0)
+        tree.links.new(coordinates, get_input(texture, "Vector"))
+        is_hole = add_math_node(
+            tree, "GREATER_THAN" if cut.inverted else "LESS_THAN", get_output(texture, cut.output), OPACITY_THRESHOLD
+        )
+        applies = add_math_node(tree, "COMPARE", get_output(number, "Fac"), float(n), 0.5)
+        remaining = add_math_node(tree, "SUBTRACT", 1.0, add_math_node(tree, "MULTIPLY", is_hole, applies))
+        opacity = remaining if opacity is None else add_math_node(tree, "MULTIPLY", opacity, remaining)
+    assert opacity is not None
+    return opacity

@@ -1,4 +1,4 @@
-"""The characters' skeletons as other tools draw them: OpenPose's 18 key points, from the rig."""
+"""OpenPose's 18 key points of every character, from its rig."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX
 from ..character.rig import Rig
 from ..rigging.rigs import read_rig
+from ..typed_access import get_pose
 from .camera import View
 
 #: the key points that are joints, in OpenPose's order (COCO, 18 points); nose, eyes and ears sit on the head
@@ -32,48 +33,48 @@ FACE = {0: (0.0, 0.45, 0.95), 14: (-0.28, 0.75, 0.8), 15: (0.28, 0.75, 0.8), 16:
 
 
 class KeyPoints:
-    """Finds an armature's key points at the current frame."""
+    """Computes an armature's key points at the current frame."""
 
     def __init__(self, armature: bpy.types.Object) -> None:
-        """Raises ``MotionError`` when the armature is no humanoid."""
+        """Raises ``MotionError`` when the armature is not a humanoid."""
         self._armature, self._rig = armature, read_rig(armature)
-        self._rest = _armature_points(self._rig)
-        # each point hangs on the bone of its joint, or of the nearest joint above that has one
+        rest_joints = _get_rest_joints(self._rig)
+        # each point moves with the bone of its joint, or of the nearest ancestor that has one
         self._points: list[tuple[int, int, np.ndarray]] = []
         for number, joint in LIMBS.items():
-            self._points.append((number, self._bone(joint), self._rest[JOINT_INDEX[joint]]))
-        head = self._rest[JOINT_INDEX["head"]]
-        unit = float(np.linalg.norm(head - self._rest[JOINT_INDEX["neck"]])) or 0.1
+            self._points.append((number, self._find_bone(joint), rest_joints[JOINT_INDEX[joint]]))
+        head = rest_joints[JOINT_INDEX["head"]]
+        unit = float(np.linalg.norm(head - rest_joints[JOINT_INDEX["neck"]])) or 0.1
         for number, offset in FACE.items():
             place = head + unit * (np.array(offset) @ self._rig.to_body)
-            self._points.append((number, self._bone("head"), place))
+            self._points.append((number, self._find_bone("head"), place))
 
-    def _bone(self, joint: str) -> int:
+    def _find_bone(self, joint: str) -> int:
         for candidate in (joint, "neck", "spine3", "spine2", "spine1", "pelvis"):
             if candidate in self._rig.joint_bones:
                 return self._rig.joint_bones[candidate]
         return 0
 
-    def at(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
-        """(18, 3): x and y in pixels, metres from the camera plane; the neck lies between the shoulders."""
+    def compute(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
+        """(18, 3): x and y in pixels, and metres from the camera plane; the neck is the middle of the shoulders."""
         armature = self._armature.evaluated_get(graph)
         world = np.array(armature.matrix_world)
         out = np.empty((COUNT, 3))
         for number, bone, rest in self._points:
-            pose = np.array(armature.pose.bones[self._rig.bones[bone]].matrix)
+            pose = np.array(get_pose(armature).bones[self._rig.bones[bone]].matrix)
             local = self._rig.rest[bone].T @ (rest - self._rig.heads[bone])
             out[number] = world[:3, :3] @ (pose[:3, :3] @ local + pose[:3, 3]) + world[:3, 3]
         out[NECK] = (out[2] + out[5]) / 2
-        return np.column_stack([view.pixels(out), view.depth(out)])
+        return np.column_stack([view.project(out), view.compute_depth(out)])
 
 
-def _armature_points(rig: Rig) -> np.ndarray:
-    """(24, 3) the rig's rest joints in armature space."""
+def _get_rest_joints(rig: Rig) -> np.ndarray:
+    """(24, 3) the joints of the rig's rest pose in armature space."""
     return (rig.joints + np.array([0, rig.ground, 0])) / rig.scale @ rig.to_body
 
 
-def key_points(armature: bpy.types.Object | None) -> KeyPoints | None:
-    """An armature's key points, or None when it is no humanoid."""
+def find_key_points(armature: bpy.types.Object | None) -> KeyPoints | None:
+    """An armature's key points, or None when there is none or it is not a humanoid."""
     try:
         return KeyPoints(armature) if armature else None
     except MotionError:

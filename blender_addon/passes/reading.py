@@ -1,4 +1,4 @@
-"""One frame's multilayer EXR, as Cycles writes it, as arrays."""
+"""Reads one frame's multilayer EXR, as Cycles writes it, into arrays."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from ...shared import exr
-from .scene_setup import INSTANCE_AOV, PART_AOV, REST_AOV
+from .scene_setup import INSTANCE_AOV, PART_AOV, REST_POSITION_AOV
 
 BACKGROUND = np.float32(1e10)
 
 
-def read(path: Path, width: int, height: int) -> dict[str, np.ndarray]:
-    """The passes (height, width, ...) of a file of that size, row 0 at the top.
+def read_passes(path: Path, width: int, height: int) -> dict[str, np.ndarray]:
+    """The passes (height, width, ...) in a file of that size, row 0 at the top.
 
     ``depth`` float32 metres, 1e10 for the background; ``index`` int32 pass index, 0 for the background; ``instance``
-    float32; ``part`` uint8; ``uv`` and ``rest`` float32; ``normal`` float16; and, where the file has them, ``position`` and
-    ``motion`` float32. Raises ``ValueError`` when a pass is missing or the size is another.
+    float32; ``part`` uint8; ``uv`` and ``rest_position`` float32; ``normal`` float16; and, where the file has them, ``position``
+    and ``motion_vectors`` float32. Raises ``ValueError`` when a pass is missing or the size differs.
     """
     channels = exr.read_channels(path)
 
@@ -42,11 +42,11 @@ def read(path: Path, width: int, height: int) -> dict[str, np.ndarray]:
         "instance": find(f"{INSTANCE_AOV}.X", f"{INSTANCE_AOV}.V") * seen,
         "part": np.where(seen, np.maximum(np.round(find(f"{PART_AOV}.X", f"{PART_AOV}.V")), 1), 0).astype(np.uint8),
         "uv": vectors(("UV.U", "UV.X"), ("UV.V", "UV.Y")),
-        "rest_position": vectors(*((f"{REST_AOV}.{a}", f"{REST_AOV}.{b}") for a, b in ("RX", "GY", "BZ"))),
+        "rest_position": vectors(*((f"{REST_POSITION_AOV}.{a}", f"{REST_POSITION_AOV}.{b}") for a, b in ("RX", "GY", "BZ"))),
         "normal": vectors(*((f"Normal.{a}",) for a in "XYZ")).astype(np.float16),
     }
     if any(name.endswith("Position.X") for name in channels):
         found["position"] = vectors(*((f"Position.{a}",) for a in "XYZ"))
     if any(name.endswith("Vector.X") for name in channels):
-        found["motion_vectors"] = vectors(("Vector.X",), ("Vector.Y",)) * np.float32([1, -1])
+        found["motion_vectors"] = vectors(("Vector.X",), ("Vector.Y",)) * np.array([1, -1], np.float32)
     return found

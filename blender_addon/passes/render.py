@@ -1,4 +1,4 @@
-"""Renders a shot's passes, frame after frame, and gathers them."""
+"""Renders a shot's passes frame by frame."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +18,27 @@ import numpy as np
 from ...shared import shot
 from ...shared.depth import normalise_depth
 from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ..typed_access import get_mesh, get_scene, get_view_layer
 from . import gpu_raster, reading
-from .camera import Extent, View, check_camera, extent_of, view_of
-from .people import key_points
-from .scene_setup import pass_scene, set_window
-from .subjects import Cast, choose
-from .surfaces import lend, unwrap
+from .camera import Extent, View, find_extent, get_render_camera, get_view
+from .people import find_key_points
+from .render_set import RenderSet, make_render_set
+from .scene_setup import override_scene_temporarily, set_render_region
+from .surfaces import override_mesh_temporarily, unwrap
 
-#: how long the scene may be lent at a time while the user works in the window
+#: how long the scene may be overridden at a time while the user works in the window
 SLICE_SECONDS = 0.25
-#: pixels that are rendered around what the viewport's mesh covers
+#: pixels that are rendered around those that the viewport's mesh covers
 MARGIN = 4
-#: a scene's depth range ends at this many times the farthest distance of the characters
+#: the depth range of a whole scene ends at this many times the farthest distance of the characters
 SCENE_REACH = 3.0
+#: rays per side of the grid that measures the depth of the surroundings
 RAYS = 24
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Within the block nothing reaches standard output: Blender writes its render log there, between our own lines."""
+def silence_stdout() -> Iterator[None]:
+    """Within the block nothing reaches standard output, where Blender would write its render log between our own lines."""
     saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, 1)
@@ -47,8 +49,8 @@ def quiet() -> Iterator[None]:
         os.close(sink)
 
 
-def _differs_in_render(body: bpy.types.Object) -> bool:
-    """Whether the rendered mesh may reach farther than the viewport's."""
+def _may_differ_in_render(body: bpy.types.Object) -> bool:
+    """Whether the rendered mesh may cover more pixels than the viewport's."""
     if body.type != "MESH" or len(body.particle_systems):
         return True
     return any(
@@ -69,9 +71,9 @@ class RenderedFrame:
 class PassRender:
     """Renders a shot's passes frame by frame, in any order.
 
-    First ``measure`` looks at every frame without rendering it: the depth range is that of the whole shot. Then ``render_slice``
-    renders the frames that are asked for, and ``close`` gives the scene back; in between it is as before as well. ``steps`` does
-    all of that in order and ``result`` gathers the shot in memory.
+    First ``measure`` evaluates every frame without rendering it, because the depth range is that of the whole shot. Then
+    ``render_slice`` renders the frames that are requested, and ``close`` frees everything. Between these calls the scene is as the
+    user left it. ``render_all`` does all of that in order and keeps the shot in memory for ``result``.
     """
 
     def __init__(
@@ -82,68 +84,76 @@ class PassRender:
         width: int,
         height: int,
         *,
-        subjects: str = "CHARACTER",
+        scope: str = "CHARACTER",
         range_frames: tuple[int, ...] = (),
-        motion: bool = False,
-        keep_lent: bool = False,
+        motion_vectors: bool = False,
+        keep_overrides: bool = False,
         quick: bool = False,
     ) -> None:
-        """The depth range is that of ``range_frames`` as well, so that a single frame looks as it does within its shot.
-        ``keep_lent`` renders all frames in one go: quicker, where nobody sees the scene in between. ``quick`` draws with the
-        graphics driver where it is trusted and shows the same as Cycles.
+        """``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
+        as it does within its shot. ``keep_overrides`` leaves the scene overridden until ``close``: quicker, where nobody sees the
+        scene in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles.
 
         Raises ``ShotError`` when there is nothing to render.
         """
-        self._scene, self._view_layer = context.scene, context.view_layer
-        self._cast: Cast = choose(self._view_layer, character, subjects)
-        check_camera(self._scene)
+        self._scene, self._view_layer = get_scene(context), get_view_layer(context)
+        self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
+        get_render_camera(self._scene)
         self._frames, self._size = frames, (width, height)
-        self._measured = tuple(dict.fromkeys((*range_frames, *frames)))
-        self._motion, self._keep_lent = motion, keep_lent
-        self._people = {n: found for n, armature in enumerate(self._cast.armatures, 1) if (found := key_points(armature))}
-        self._whole_frame = self._cast.whole_scene or any(_differs_in_render(s.object) for s in self._cast.subjects if s.character)
-        self.drawn = quick and not motion and not self._whole_frame and gpu_raster.can_show(self._cast) and gpu_raster.trusted()
-        self._instances: dict[int, int] = {}
-        self._unwrapped: dict[int, np.ndarray] | None = None
-        self._lent, self._folder = ExitStack(), ExitStack()
+        self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
+        self._motion_vectors, self._keep_overrides = motion_vectors, keep_overrides
+        objects, armatures = self._render_set.objects, self._render_set.armatures
+        self._people = {n: found for n, armature in enumerate(armatures, 1) if (found := find_key_points(armature))}
+        self._full_frame = self._render_set.whole_scene or any(
+            _may_differ_in_render(one.object) for one in objects if one.character
+        )
+        can_draw = quick and not motion_vectors and not self._full_frame and gpu_raster.can_draw(self._render_set)
+        #: whether the graphics driver draws the passes instead of Cycles
+        self.uses_gpu = can_draw and gpu_raster.is_trusted()
+        #: object numbers by pass index and instance, packed into one integer
+        self._object_numbers: dict[int, int] = {}
+        #: by pass index the texture coordinates of meshes without any, made before the first frame is rendered
+        self._generated_uvs: dict[int, np.ndarray] | None = None
+        self._overrides, self._folder = ExitStack(), ExitStack()
         self._path: Path | None = None
-        self._before: tuple[int, bpy.types.Object] | None = None
+        #: the scene's frame and camera while it is overridden
+        self._saved_state: tuple[int, bpy.types.Object | None] | None = None
         #: whether any frame that was rendered shows a character
-        self.seen = False
-        # what ``steps`` gathers: whole frames, of which only what is seen is ever touched
+        self.has_seen_character = False
+        # what ``render_all`` keeps: whole frames, which take memory only where something is seen
         self._arrays: dict[str, np.ndarray] = {}
         self._entries: dict[int, FrameEntry] = {}
         #: planar camera distances in metres that become 1 and the far end of the range, after ``measure``
         self.near, self.far = np.inf, -np.inf
-        #: how many units of work ``steps`` has
-        self.total = len(self._measured) + len(frames)
+        #: how many units of work ``render_all`` has
+        self.total = len(self._measured_frames) + len(frames)
 
-    def overview(self, width: int, height: int) -> PassRender:
-        """One that renders small copies of the same frames, after ``measure``; objects have the same numbers in both."""
+    def make_overview(self, width: int, height: int) -> PassRender:
+        """A render of small copies of the same frames, after ``measure``; objects have the same numbers in both."""
         small = copy.copy(self)
-        small._size, small.drawn, small._people = (width, height), False, {}
-        small._lent, small._folder, small._path, small._before = ExitStack(), ExitStack(), None, None
+        small._size, small.uses_gpu, small._people = (width, height), False, {}
+        small._overrides, small._folder, small._path, small._saved_state = ExitStack(), ExitStack(), None, None
         return small
 
     @property
     def header(self) -> PassesHeader:
-        """What is known of the passes as a whole, after ``measure``."""
-        return PassesHeader(float(self.near), float(self.far), self._cast.parts)
+        """The depth range and the body parts, after ``measure``."""
+        return PassesHeader(float(self.near), float(self.far), self._render_set.parts)
 
     def check_seen(self) -> None:
-        """``ShotError`` when the camera has not seen a character in any of the frames that were rendered."""
-        if not self.seen:
+        """Raise ``ShotError`` when none of the frames that were rendered shows a character."""
+        if not self.has_seen_character:
             raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
 
-    def measure(self) -> Iterator[int]:
-        """Find the depth range; yields how many frames have been looked at, and the scene is as before then and at the end."""
+    def measure(self) -> Generator[int, None, None]:
+        """Find the depth range; yields how many frames are measured, with the scene restored then and at the end."""
         scene, current, camera = self._scene, self._scene.frame_current, self._scene.camera
         end = time.perf_counter() + SLICE_SECONDS
         try:
-            for n, frame in enumerate(self._measured, 1):
+            for n, frame in enumerate(self._measured_frames, 1):
                 scene.frame_set(frame)
-                self._measure(frame)
-                if time.perf_counter() > end or n == len(self._measured):
+                self._widen_depth_range(frame)
+                if time.perf_counter() > end or n == len(self._measured_frames):
                     scene.frame_set(current)
                     yield n
                     end = time.perf_counter() + SLICE_SECONDS
@@ -151,122 +161,125 @@ class PassRender:
             scene.frame_set(current)
             scene.camera = camera
 
-    def render_slice(self, wanted: Callable[[], int | None]) -> Iterator[RenderedFrame]:
-        """Render the frames whose indices ``wanted`` gives, until it gives None or the window has waited long enough."""
-        index = wanted()
+    def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
+        """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""
+        index = next_index()
         if index is None:
             return
-        self._borrow()
+        self._begin_overrides()
         end = time.perf_counter() + SLICE_SECONDS
         try:
             while index is not None:
                 yield self._render_one(index)
-                index = wanted() if self._keep_lent or time.perf_counter() < end else None
+                index = next_index() if self._keep_overrides or time.perf_counter() < end else None
         except BaseException:
             self.close()
             raise
-        if not self._keep_lent:
-            self._give_back()
+        if not self._keep_overrides:
+            self._end_overrides()
 
     def close(self) -> None:
-        """Give the scene back; more may be rendered afterwards."""
-        self._give_back()
+        """Restore the scene and remove temporary files; more may be rendered afterwards."""
+        self._end_overrides()
         self._folder.close()
         self._path = None
 
-    def steps(self) -> Iterator[int]:
-        """Measures and renders the whole shot for ``result``; yields how much is done of ``total``."""
+    def render_all(self) -> Generator[int, None, None]:
+        """Measure and render the whole shot for ``result``; yields how much of ``total`` is done."""
         try:
             yield from self.measure()
             waiting = deque(range(len(self._frames)))
             while waiting:
                 for frame in self.render_slice(lambda: waiting.popleft() if waiting else None):
-                    self._gather(frame)
-                    if self._keep_lent:
+                    self._store(frame)
+                    if self._keep_overrides:
                         yield self.total - len(waiting)
-                if not self._keep_lent:
+                if not self._keep_overrides:
                     yield self.total - len(waiting)
         finally:
             self.close()
 
-    def _gather(self, frame: RenderedFrame) -> None:
+    def _store(self, frame: RenderedFrame) -> None:
         for name, pixels in frame.passes.arrays().items():
             if name not in self._arrays:
                 self._arrays[name] = np.zeros((len(self._frames), *pixels.shape[1:]), pixels.dtype)
             self._arrays[name][frame.index] = pixels[0]
         self._entries[frame.index] = frame.entry
 
-    def _borrow(self) -> None:
-        """The scene is as rendering needs it from now on."""
-        if self._before is not None:
+    def _begin_overrides(self) -> None:
+        """Prepare the scene for rendering, unless it is prepared already."""
+        if self._saved_state is not None:
             return
-        if self._unwrapped is None:
-            self._unwrapped = {
-                s.index: unwrap(s.object)
-                for s in self._cast.subjects
-                if s.character and s.object.type == "MESH" and not s.object.data.uv_layers
+        if self._generated_uvs is None:
+            self._generated_uvs = {
+                one.index: unwrap(one.object)
+                for one in self._render_set.objects
+                if one.character and one.object.type == "MESH" and not get_mesh(one.object).uv_layers
             }
         if self._path is None:
             folder = tempfile.TemporaryDirectory(prefix="latentman-", ignore_cleanup_errors=True)
             self._path = Path(self._folder.enter_context(folder)) / "pass.exr"
-        self._before = self._scene.frame_current, self._scene.camera
-        self._lend(self._lent, self._unwrapped, str(self._path))
+        self._saved_state = self._scene.frame_current, self._scene.camera
+        self._enter_overrides(self._generated_uvs, str(self._path))
 
-    def _give_back(self) -> None:
-        self._lent.close()
-        if self._before is not None:
-            current, camera = self._before
-            self._before = None
+    def _end_overrides(self) -> None:
+        """Restore the scene as it was before ``_begin_overrides``."""
+        self._overrides.close()
+        if self._saved_state is not None:
+            current, camera = self._saved_state
+            self._saved_state = None
             self._scene.frame_set(current)
             self._scene.camera = camera
 
-    def _lend(self, lent: ExitStack, unwrapped: dict[int, np.ndarray], path: str) -> None:
-        if self.drawn:
-            for subject in self._cast.subjects:
-                lent.enter_context(lend(subject, unwrapped.get(subject.index)))
+    def _enter_overrides(self, generated_uvs: dict[int, np.ndarray], path: str) -> None:
+        if self.uses_gpu:
+            for one in self._render_set.objects:
+                self._overrides.enter_context(override_mesh_temporarily(one, generated_uvs.get(one.index)))
             return
-        lent.enter_context(
-            pass_scene(
+        self._overrides.enter_context(
+            override_scene_temporarily(
                 self._scene,
                 self._view_layer,
-                self._cast,
-                unwrapped,
+                self._render_set,
+                generated_uvs,
                 *self._size,
                 path,
-                position=self._cast.whole_scene or self._motion,
-                motion=self._motion,
+                position=self._render_set.whole_scene or self._motion_vectors,
+                motion_vectors=self._motion_vectors,
             )
         )
 
-    def _pixels(self, graph: bpy.types.Depsgraph, view: View, box: tuple[int, int, int, int], path: Path) -> dict[str, np.ndarray]:
-        """The passes within a rectangle of the current frame."""
+    def _render_box(
+        self, graph: bpy.types.Depsgraph, view: View, box: tuple[int, int, int, int], path: Path
+    ) -> dict[str, np.ndarray]:
+        """Render the passes within a rectangle (left, top, right, bottom) of the current frame."""
         left, top, right, bottom = box
-        if self.drawn:
-            return gpu_raster.draw(graph, self._cast, view, box)
-        set_window(self._scene, box, *self._size)
-        with quiet():
+        if self.uses_gpu:
+            return gpu_raster.draw(graph, self._render_set, view, box)
+        set_render_region(self._scene, box, *self._size)
+        with silence_stdout():
             bpy.ops.render.render(write_still=True, scene=self._scene.name, layer=self._view_layer.name)
-        return reading.read(path, right - left, bottom - top)
+        return reading.read_passes(path, right - left, bottom - top)
 
     def _render_one(self, index: int) -> RenderedFrame:
         scene = self._scene
         scene.frame_set(self._frames[index])
         graph = bpy.context.evaluated_depsgraph_get()
-        extent, view = self._extent(self._frames[index], graph)
-        box = (0, 0, *self._size) if self._whole_frame else extent.box
-        assert self._path is not None and self._unwrapped is not None
+        extent, view = self._find_extent(self._frames[index], graph)
+        box = (0, 0, *self._size) if self._full_frame else extent.box
+        assert self._path is not None and self._generated_uvs is not None
         try:
-            found = self._pixels(graph, view, box, self._path)
+            found = self._render_box(graph, view, box, self._path)
         except gpu_raster.ERRORS:
-            if not self.drawn:
+            if not self.uses_gpu:
                 raise
-            self.drawn = False  # no graphics context just now: Cycles needs none
-            self._lent.close()
-            self._lend(self._lent, self._unwrapped, str(self._path))
+            self.uses_gpu = False  # there is no graphics context at the moment; Cycles needs none
+            self._overrides.close()
+            self._enter_overrides(self._generated_uvs, str(self._path))
             scene.frame_set(self._frames[index])
             graph = bpy.context.evaluated_depsgraph_get()
-            found = self._pixels(graph, view, box, self._path)
-        found = self._numbered(found)
+            found = self._render_box(graph, view, box, self._path)
+        found = self._number_objects(found)
         found["depth"] = normalise_depth(found["depth"], self.near, self.far)
         left, top, right, bottom = box
         width, height = self._size
@@ -275,30 +288,31 @@ class PassRender:
             arrays[name] = np.zeros((1, height, width, *pixels.shape[2:]), pixels.dtype)
             arrays[name][0, top:bottom, left:right] = pixels
         passes = shot.FramePasses(**arrays)
-        self.seen = self.seen or bool(passes.mask.any())
-        return RenderedFrame(index, passes, self._entry(passes, graph, view))
+        self.has_seen_character = self.has_seen_character or bool(passes.mask.any())
+        return RenderedFrame(index, passes, self._make_entry(passes, graph, view))
 
-    def _entry(self, passes: shot.FramePasses, graph: bpy.types.Depsgraph, view: View) -> FrameEntry:
+    def _make_entry(self, passes: shot.FramePasses, graph: bpy.types.Depsgraph, view: View) -> FrameEntry:
         camera = CameraEntry(tuple(map(float, view.world_to_camera.ravel())), tuple(map(float, view.projection.ravel())))
         people = tuple(
-            (n, tuple(tuple(map(float, point)) for point in person.at(graph, view))) for n, person in self._people.items()
+            (n, tuple((float(x), float(y), float(depth)) for x, y, depth in person.compute(graph, view)))
+            for n, person in self._people.items()
         )
-        names = {s.index: s for s in self._cast.subjects}
-        keys = {number: key for key, number in self._instances.items()}
+        objects = {one.index: one for one in self._render_set.objects}
+        keys = {number: key for key, number in self._object_numbers.items()}
         shown = np.unique(passes.surface_index)
         surfaces = tuple(
-            SurfaceEntry(number, names[keys[number] >> 32].object.name, names[keys[number] >> 32].character)
+            SurfaceEntry(number, objects[keys[number] >> 32].object.name, objects[keys[number] >> 32].character)
             for number in shown[shown > 0].tolist()
         )
         return FrameEntry(camera, surfaces, people)
 
-    def _extent(self, frame: int, graph: bpy.types.Depsgraph) -> tuple[Extent, View]:
-        """Where the characters are at the current frame."""
-        view = view_of(self._scene, graph, *self._size)
+    def _find_extent(self, frame: int, graph: bpy.types.Depsgraph) -> tuple[Extent, View]:
+        """The characters' extent in the view of the current frame; ``frame`` is its number, for error messages."""
+        view = get_view(self._scene, graph, *self._size)
         points = []
-        for body in self._cast.bodies:
-            seen = body.evaluated_get(graph)
-            mesh = seen.data
+        for body in self._render_set.bodies:
+            evaluated = body.evaluated_get(graph)
+            mesh = get_mesh(evaluated)
             local = np.empty((len(mesh.vertices), 3), np.float32)
             mesh.vertices.foreach_get("co", local.ravel())
             if not np.isfinite(local).all():
@@ -307,24 +321,24 @@ class PassRender:
                     f"{body.name} has vertices that are not numbers at frame {frame}; look for a broken modifier, driver "
                     "or shape key.",
                 )
-            world = np.array(seen.matrix_world)
+            world = np.array(evaluated.matrix_world)
             points.append(local @ world[:3, :3].T + world[:3, 3])
-        return extent_of(view, np.concatenate(points), MARGIN), view
+        return find_extent(view, np.concatenate(points), MARGIN), view
 
-    def _measure(self, frame: int) -> None:
-        """Widen the depth range to the current frame."""
+    def _widen_depth_range(self, frame: int) -> None:
+        """Widen the depth range so that it includes the current frame."""
         graph = bpy.context.evaluated_depsgraph_get()
-        extent, view = self._extent(frame, graph)
+        extent, view = self._find_extent(frame, graph)
         near, far = extent.near, extent.far
-        if self._cast.whole_scene:
-            hits = self._ray_depths(graph, view)
+        if self._render_set.whole_scene:
+            hits = self._cast_rays(graph, view)
             if len(hits):
                 reach = SCENE_REACH * far if np.isfinite(far) else np.inf
                 near, far = min(near, float(hits.min())), max(far, min(float(hits.max()), reach))
         self.near, self.far = min(self.near, near), max(self.far, far)
 
-    def _ray_depths(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
-        """(N,) planar distances of what a coarse grid of rays meets."""
+    def _cast_rays(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
+        """(N,) planar distances of the points that a coarse grid of rays hits."""
         grid = (np.arange(RAYS) + 0.5) / RAYS * 2 - 1
         x, y = (axis.ravel() for axis in np.meshgrid(grid, grid))
         from_clip = np.linalg.inv(view.projection @ view.world_to_camera)
@@ -332,45 +346,47 @@ class PassRender:
         start, stop = (end[:, :3] / end[:, 3:] for end in ends)
         found = []
         for origin, target in zip(start, stop, strict=True):
-            hit, place, *_ = self._scene.ray_cast(graph, origin, target - origin, distance=float(np.linalg.norm(target - origin)))
+            ray = target - origin
+            hit, point, *_ = self._scene.ray_cast(graph, origin, ray, distance=float(np.linalg.norm(ray)))
             if hit:
-                found.append(tuple(place))
-        return view.depth(np.array(found).reshape(-1, 3))
+                found.append(np.array(point))
+        return view.compute_depth(np.array(found).reshape(-1, 3))
 
-    def _numbered(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A read frame with pass indices and instances turned into characters and object numbers."""
+    def _number_objects(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Replace a frame's pass indices and instances by characters and object numbers."""
         index, instance = found.pop("index"), found.pop("instance")
-        characters = np.array([0, *(s.character for s in self._cast.subjects)], np.uint8)
-        sizes = np.array([1.0, *(s.size for s in self._cast.subjects)], np.float32)
-        # one number for both: the random value of an instance is the same on every frame
+        characters = np.array([0, *(one.character for one in self._render_set.objects)], np.uint8)
+        metres_per_unit = np.array([1.0, *(one.metres_per_unit for one in self._render_set.objects)], np.float32)
+        # one integer for both; the random value of an instance is the same on every frame
         keys = index.astype(np.int64) << 32 | instance.view(np.int32).astype(np.int64) & 0xFFFFFFFF
         seen = index > 0
-        kinds, where = np.unique(keys[seen], return_inverse=True)
-        numbers = [self._number(int(kind)) for kind in kinds]
-        if len(self._instances) > np.iinfo(np.uint16).max:
+        unique_keys, inverse = np.unique(keys[seen], return_inverse=True)
+        numbers = [self._get_object_number(int(key)) for key in unique_keys]
+        if len(self._object_numbers) > np.iinfo(np.uint16).max:
             raise shot.ShotError("scene", "The scene shows more than 65535 objects; hide some of them from the render.")
         found["object_index"] = np.zeros(index.shape, np.uint16)
-        found["object_index"][seen] = np.array(numbers, np.uint16)[where.ravel()]
+        found["object_index"][seen] = np.array(numbers, np.uint16)[inverse.ravel()]
         found["mask"] = characters[index]
         found["part"] *= found["mask"] > 0
-        found["rest_position"] *= sizes[index][..., None]
+        found["rest_position"] *= metres_per_unit[index][..., None]
         return found
 
-    def _number(self, kind: int) -> int:
-        """An object's number: its place in the render set, whichever frame is rendered first; further instances of it come behind
-        in the order in which they are seen."""
-        if kind not in self._instances:
-            own = kind >> 32
-            taken = own in self._instances.values()
-            self._instances[kind] = max(len(self._cast.subjects), *self._instances.values(), 0) + 1 if taken else own
-        return self._instances[kind]
+    def _get_object_number(self, key: int) -> int:
+        """An object's number: its place in the render set, whichever frame is rendered first. Further instances of it are numbered
+        behind the render set, in the order in which they are seen."""
+        numbers = self._object_numbers
+        if key not in numbers:
+            pass_index = key >> 32
+            is_taken = pass_index in numbers.values()
+            numbers[key] = max(len(self._render_set.objects), *numbers.values(), 0) + 1 if is_taken else pass_index
+        return numbers[key]
 
     def result(self) -> shot.FramePasses:
-        """All passes, after ``steps``; ``ShotError`` when the camera never sees the character."""
+        """All passes, after ``render_all``. Raises ``ShotError`` when the camera never sees a character."""
         self.check_seen()
         return shot.FramePasses(**self._arrays)
 
     def manifest(self, fps: float) -> PassesManifest:
-        """What describes the passes of ``result``."""
+        """The manifest of the passes of ``result``."""
         entries = [self._entries[n] for n in range(len(self._frames))]
         return join_manifest(*self._size, fps, self._frames, self.header, entries)

@@ -1,4 +1,4 @@
-"""Lends a scene the settings that exact passes need, and puts everything back afterwards, whatever happens."""
+"""Temporary overrides of a scene: the settings that exact passes need, all of them restored afterwards, whatever happens."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import bpy
 import numpy as np
 
 from ..compat import MEDIA_TYPES, set_multilayer_exr
-from .cutouts import CutOut, cut_outs_of, opacity
-from .strands import Strands, grown, placed
-from .subjects import RENDERABLE, Cast
-from .surfaces import OWN_ATTRIBUTE, PART_ATTRIBUTE, REST_ATTRIBUTE, lend
+from ..typed_access import add_node, get_camera, get_input, get_node_tree, get_output
+from .cutouts import CutOut, add_opacity_nodes, find_cut_outs
+from .nodes import add_math_node
+from .render_set import RENDERABLE, RenderSet
+from .strands import Strands, add_strand_nodes, bake_strands_temporarily
+from .surfaces import HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, override_mesh_temporarily
 
-REST_AOV, PART_AOV, INSTANCE_AOV = "LatentManRest", "LatentManPart", "LatentManInstance"
-#: object types that can carry instances of others
+REST_POSITION_AOV, PART_AOV, INSTANCE_AOV = "LatentManRest", "LatentManPart", "LatentManInstance"
+#: object types that can instance other objects
 INSTANCERS = ("EMPTY",)
 
 
 @contextmanager
-def settings(owner: Any, **values: Any) -> Iterator[None]:
-    """Within the block ``owner`` has these attributes; those it lacks in this Blender version are left out."""
+def override_temporarily(owner: Any, **values: Any) -> Iterator[None]:
+    """Within the block the attributes of ``owner`` have these values; those that this Blender version lacks are left out."""
     before = {name: getattr(owner, name) for name in values if hasattr(owner, name)}
     # arrays that Blender returns follow the property, so they are copied
     before = {name: tuple(v) if hasattr(v, "__len__") and not isinstance(v, str) else v for name, v in before.items()}
@@ -36,7 +38,7 @@ def settings(owner: Any, **values: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _image_format(scene: bpy.types.Scene) -> Iterator[None]:
+def _override_image_format(scene: bpy.types.Scene) -> Iterator[None]:
     image = scene.render.image_settings
     names = ["file_format", "color_mode", "color_depth", "exr_codec", "quality", "compression"]
     if MEDIA_TYPES:
@@ -56,9 +58,9 @@ def _image_format(scene: bpy.types.Scene) -> Iterator[None]:
 
 
 @contextmanager
-def _aov(view_layer: bpy.types.ViewLayer, name: str, kind: str) -> Iterator[None]:
+def _add_aov_temporarily(view_layer: bpy.types.ViewLayer, name: str, aov_type: Any) -> Iterator[None]:
     aov = view_layer.aovs.add()
-    aov.name, aov.type = name, kind
+    aov.name, aov.type = name, aov_type
     try:
         yield
     finally:
@@ -66,68 +68,76 @@ def _aov(view_layer: bpy.types.ViewLayer, name: str, kind: str) -> Iterator[None
 
 
 @contextmanager
-def _pass_material(cuts: list[CutOut], hair: list[Strands]) -> Iterator[bpy.types.Material]:
-    """A material that writes rest position, part and instance into their AOVs, and has the holes of ``cuts``.
+def _make_pass_material(cuts: list[CutOut], strands: list[Strands]) -> Iterator[bpy.types.Material]:
+    """A material that writes rest position, part and instance into their AOVs and has the holes of ``cuts``; it exists within the
+    block.
 
-    Surfaces without a rest attribute of their own are rigid, and take the position in their object's space. The
-    surface is matte: a light of its own would cost most of the render's time, and one that gives nothing back is left out.
+    Surfaces without rest positions of their own are rigid, and use the position in their object's space. The surface is matte:
+    emission would cost most of the render's time, and a surface that reflects nothing is left out of the render.
     """
     material = bpy.data.materials.new("LatentMan Passes")
     try:
         material.use_nodes = True
-        tree = material.node_tree
+        tree = get_node_tree(material)
         tree.nodes.clear()
-
-        def node(kind: str) -> bpy.types.Node:
-            return tree.nodes.new(kind)
-
-        def attribute(name: str) -> bpy.types.Node:
-            made = node("ShaderNodeAttribute")
-            made.attribute_name = name
-            return made
-
-        surface, matte = node("ShaderNodeOutputMaterial"), node("ShaderNodeBsdfDiffuse")
-        there = opacity(tree, cuts) if cuts else None
-        if there is None:
-            tree.links.new(matte.outputs[0], surface.inputs["Surface"])
-        else:
-            seen_through, between = node("ShaderNodeBsdfTransparent"), node("ShaderNodeMixShader")
-            for source, entry in zip((there, seen_through.outputs[0], matte.outputs[0]), between.inputs, strict=True):
-                tree.links.new(source, entry)
-            tree.links.new(between.outputs[0], surface.inputs["Surface"])
-        place, mix, scaled = node("ShaderNodeTexCoord"), node("ShaderNodeVectorMath"), node("ShaderNodeVectorMath")
-        rest, own, part = attribute(REST_ATTRIBUTE), attribute(OWN_ATTRIBUTE), attribute(PART_ATTRIBUTE)
-        # own is 1 or 0: rest attribute, or object space where there is none (the attribute reads 0 there)
-        other = node("ShaderNodeMath")
-        other.operation, other.inputs[0].default_value = "SUBTRACT", 1.0
-        tree.links.new(own.outputs["Fac"], other.inputs[1])
-        scaled.operation, mix.operation = "SCALE", "ADD"
-        tree.links.new(place.outputs["Object"], scaled.inputs[0])
-        tree.links.new(other.outputs[0], scaled.inputs["Scale"])
-        tree.links.new(rest.outputs["Vector"], mix.inputs[0])
-        tree.links.new(scaled.outputs[0], mix.inputs[1])
-        position = placed(tree, mix.outputs[0], hair) if hair else mix.outputs[0]
-        for aov, source, entry in (
-            (REST_AOV, position, "Color"),
-            (PART_AOV, part.outputs["Fac"], "Value"),
-            (INSTANCE_AOV, node("ShaderNodeObjectInfo").outputs["Random"], "Value"),
-        ):
-            target = node("ShaderNodeOutputAOV")
-            target.aov_name = aov
-            if there is not None:
-                # what lies behind a hole is added to what the hole wrote, which must be nothing
-                kept = node("ShaderNodeVectorMath")
-                kept.operation = "SCALE"
-                tree.links.new(source, kept.inputs[0])
-                tree.links.new(there, kept.inputs["Scale"])
-                source = kept.outputs[0]
-            tree.links.new(source, target.inputs[entry])
+        opacity = add_opacity_nodes(tree, cuts) if cuts else None
+        _add_surface_nodes(tree, opacity)
+        position = _add_rest_position_nodes(tree)
+        if strands:
+            position = add_strand_nodes(tree, position, strands)
+        part = _add_attribute_node(tree, PART_ATTRIBUTE)
+        instance = add_node(tree, bpy.types.ShaderNodeObjectInfo)
+        _add_aov_output(tree, REST_POSITION_AOV, position, "Color", opacity)
+        _add_aov_output(tree, PART_AOV, get_output(part, "Fac"), "Value", opacity)
+        _add_aov_output(tree, INSTANCE_AOV, get_output(instance, "Random"), "Value", opacity)
         yield material
     finally:
         bpy.data.materials.remove(material)
 
 
-def _layer_collections(view_layer: bpy.types.ViewLayer) -> Iterator[bpy.types.LayerCollection]:
+def _add_attribute_node(tree: bpy.types.NodeTree, name: str) -> bpy.types.ShaderNodeAttribute:
+    node = add_node(tree, bpy.types.ShaderNodeAttribute)
+    node.attribute_name = name
+    return node
+
+
+def _add_surface_nodes(tree: bpy.types.NodeTree, opacity: bpy.types.NodeSocket | None) -> None:
+    """Add a matte surface that is transparent where ``opacity`` is 0."""
+    output, matte = add_node(tree, bpy.types.ShaderNodeOutputMaterial), add_node(tree, bpy.types.ShaderNodeBsdfDiffuse)
+    if opacity is None:
+        tree.links.new(get_output(matte, 0), get_input(output, "Surface"))
+        return
+    transparent, mix = add_node(tree, bpy.types.ShaderNodeBsdfTransparent), add_node(tree, bpy.types.ShaderNodeMixShader)
+    for n, source in enumerate((opacity, get_output(transparent, 0), get_output(matte, 0))):
+        tree.links.new(source, get_input(mix, n))
+    tree.links.new(get_output(mix, 0), get_input(output, "Surface"))
+
+
+def _add_rest_position_nodes(tree: bpy.types.NodeTree) -> bpy.types.NodeSocket:
+    """Add nodes that compute a mesh's rest position (a vector), and return their output."""
+    coordinates = add_node(tree, bpy.types.ShaderNodeTexCoord)
+    rest_position = _add_attribute_node(tree, REST_POSITION_ATTRIBUTE)
+    has_rest_position = _add_attribute_node(tree, HAS_REST_POSITION_ATTRIBUTE)
+    # the rest position attribute, or object space where there is none (both attributes read 0 there)
+    is_rigid = add_math_node(tree, "SUBTRACT", 1.0, get_output(has_rest_position, "Fac"))
+    vector_math = bpy.types.ShaderNodeVectorMath
+    in_object = add_math_node(tree, "SCALE", get_output(coordinates, "Object"), is_rigid, node_type=vector_math)
+    return add_math_node(tree, "ADD", get_output(rest_position, "Vector"), in_object, node_type=vector_math)
+
+
+def _add_aov_output(
+    tree: bpy.types.NodeTree, aov: str, source: bpy.types.NodeSocket, entry: str, opacity: bpy.types.NodeSocket | None
+) -> None:
+    """Write ``source`` into an AOV, and nothing where ``opacity`` is 0."""
+    output = add_node(tree, bpy.types.ShaderNodeOutputAOV)
+    output.aov_name = aov
+    if opacity is not None:
+        # what lies behind a hole is added to what the hole wrote, which must be 0
+        source = add_math_node(tree, "SCALE", source, opacity, node_type=bpy.types.ShaderNodeVectorMath)
+    tree.links.new(source, get_input(output, entry))
+
+
+def _iter_layer_collections(view_layer: bpy.types.ViewLayer) -> Iterator[bpy.types.LayerCollection]:
     stack = [view_layer.layer_collection]
     while stack:
         layer = stack.pop()
@@ -136,106 +146,99 @@ def _layer_collections(view_layer: bpy.types.ViewLayer) -> Iterator[bpy.types.La
 
 
 @contextmanager
-def _show_only(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, cast: Cast) -> Iterator[None]:
-    """Only the cast is rendered, each object with its own pass index."""
-    index = {subject.object: subject.index for subject in cast.subjects}
+def _show_only(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, render_set: RenderSet) -> Iterator[None]:
+    """Within the block only the render set is rendered, each object with its own pass index."""
+    indices = {one.object: one.index for one in render_set.objects}
     with ExitStack() as stack:
-        for layer in _layer_collections(view_layer):
+        for layer in _iter_layer_collections(view_layer):
             if layer.holdout or layer.indirect_only:
-                stack.enter_context(settings(layer, holdout=False, indirect_only=False))
-        for other in {*scene.objects, *index}:
-            if other in index:
-                stack.enter_context(
-                    settings(other, pass_index=index[other], is_holdout=False, is_shadow_catcher=False, visible_camera=True)
-                )
-            elif other.type in RENDERABLE or (other.type in INSTANCERS and not cast.whole_scene):
-                stack.enter_context(settings(other, hide_render=True))
+                stack.enter_context(override_temporarily(layer, holdout=False, indirect_only=False))
+        for other in {*scene.objects, *indices}:
+            if other in indices:
+                values = dict(pass_index=indices[other], is_holdout=False, is_shadow_catcher=False, visible_camera=True)
+                stack.enter_context(override_temporarily(other, **values))
+            elif other.type in RENDERABLE or (other.type in INSTANCERS and not render_set.whole_scene):
+                stack.enter_context(override_temporarily(other, hide_render=True))
         yield
 
 
 @contextmanager
-def pass_scene(
-    scene: bpy.types.Scene,
-    view_layer: bpy.types.ViewLayer,
-    cast: Cast,
-    unwrapped: dict[int, np.ndarray],
-    width: int,
-    height: int,
-    path: str,
-    *,
-    position: bool = False,
-    motion: bool = False,
-) -> Iterator[None]:
-    """Within the block the scene renders the cast's passes to ``path``; everything is as before afterwards.
+def _override_timeline_and_world(scene: bpy.types.Scene) -> Iterator[None]:
+    """Restore the frame range and the camera, which markers may switch while frames are rendered; passes need no world."""
+    with override_temporarily(
+        scene,
+        frame_start=scene.frame_start,
+        frame_end=scene.frame_end,
+        frame_step=scene.frame_step,
+        camera=scene.camera,
+        world=None,
+    ):
+        yield
 
-    ``unwrapped`` holds texture coordinates by the index of the subjects that have none. ``position`` and ``motion`` add
-    those passes; motion makes Blender evaluate three moments for every frame.
-    """
-    render = scene.render
-    cuts, cut_faces = cut_outs_of(subject.object for subject in cast.subjects)
+
+@contextmanager
+def _override_render_settings(scene: bpy.types.Scene, width: int, height: int, path: str) -> Iterator[None]:
+    """Cycles at a size, to a file, without anything that changes pixels after they were rendered."""
+    with override_temporarily(
+        scene.render,
+        engine="CYCLES",
+        resolution_x=width,
+        resolution_y=height,
+        resolution_percentage=100,
+        pixel_aspect_x=1.0,
+        pixel_aspect_y=1.0,
+        film_transparent=True,
+        filepath=path,
+        use_file_extension=True,
+        use_persistent_data=True,
+        use_motion_blur=False,
+        use_border=False,
+        use_crop_to_border=False,
+        border_min_x=0.0,
+        border_max_x=1.0,
+        border_min_y=0.0,
+        border_max_y=1.0,
+        use_compositing=False,
+        use_sequencer=False,
+        use_overwrite=True,
+        use_multiview=False,
+        use_simplify=False,
+        use_freestyle=False,
+        use_single_layer=True,
+    ):
+        yield
+
+
+@contextmanager
+def _override_cycles_settings(scene: bpy.types.Scene) -> Iterator[None]:
+    """One sample at the centre of every pixel, without bounces, seen through up to 64 transparent surfaces."""
+    owner: Any = scene  # Cycles registers its settings itself, so that the stubs do not know them
+    with override_temporarily(
+        owner.cycles,
+        samples=1,
+        use_adaptive_sampling=False,
+        use_denoising=False,
+        max_bounces=0,
+        transparent_max_bounces=64,
+        time_limit=0.0,
+        device="CPU",
+        filter_width=0.01,
+        seed=0,
+        use_auto_tile=False,
+        film_transparent_glass=False,
+        shading_system=False,
+    ):
+        yield
+
+
+@contextmanager
+def _override_passes(
+    view_layer: bpy.types.ViewLayer, material: bpy.types.Material, *, position: bool, motion_vectors: bool
+) -> Iterator[None]:
+    """The passes of the view layer and their AOVs, with ``material`` on every surface."""
     with ExitStack() as stack:
-        enter = stack.enter_context
-        hair = [found for subject in cast.subjects if (found := enter(grown(subject, unwrapped.get(subject.index))))]
-        material = enter(_pass_material(cuts, hair))
-        enter(
-            settings(
-                scene,
-                frame_start=scene.frame_start,
-                frame_end=scene.frame_end,
-                frame_step=scene.frame_step,
-                camera=scene.camera,
-                world=None,
-            )
-        )
-        enter(
-            settings(
-                render,
-                engine="CYCLES",
-                resolution_x=width,
-                resolution_y=height,
-                resolution_percentage=100,
-                pixel_aspect_x=1.0,
-                pixel_aspect_y=1.0,
-                film_transparent=True,
-                filepath=path,
-                use_file_extension=True,
-                use_persistent_data=True,
-                use_motion_blur=False,
-                use_border=False,
-                use_crop_to_border=False,
-                border_min_x=0.0,
-                border_max_x=1.0,
-                border_min_y=0.0,
-                border_max_y=1.0,
-                use_compositing=False,
-                use_sequencer=False,
-                use_overwrite=True,
-                use_multiview=False,
-                use_simplify=False,
-                use_freestyle=False,
-                use_single_layer=True,
-            )
-        )
-        enter(
-            settings(
-                scene.cycles,
-                samples=1,
-                use_adaptive_sampling=False,
-                use_denoising=False,
-                max_bounces=0,
-                transparent_max_bounces=64,
-                time_limit=0.0,
-                device="CPU",
-                filter_width=0.01,
-                seed=0,
-                use_auto_tile=False,
-                film_transparent_glass=False,
-                shading_system=False,
-            )
-        )
-        enter(_image_format(scene))
-        enter(
-            settings(
+        stack.enter_context(
+            override_temporarily(
                 view_layer,
                 use=True,
                 use_pass_z=True,
@@ -244,7 +247,7 @@ def pass_scene(
                 use_pass_combined=True,
                 use_pass_normal=True,
                 use_pass_position=position,
-                use_pass_vector=motion,
+                use_pass_vector=motion_vectors,
                 use_pass_mist=False,
                 use_pass_material_index=False,
                 samples=0,
@@ -252,23 +255,61 @@ def pass_scene(
                 material_override=material,
             )
         )
-        for name, kind in ((REST_AOV, "COLOR"), (PART_AOV, "VALUE"), (INSTANCE_AOV, "VALUE")):
-            enter(_aov(view_layer, name, kind))
-        for camera in {o.data for o in scene.objects if o.type == "CAMERA"}:
-            enter(settings(camera.dof, use_dof=False))
-        enter(_show_only(scene, view_layer, cast))
-        for subject in cast.subjects:
-            enter(lend(subject, unwrapped.get(subject.index), cut_faces.get(subject.object.name_full)))
+        for name, aov_type in ((REST_POSITION_AOV, "COLOR"), (PART_AOV, "VALUE"), (INSTANCE_AOV, "VALUE")):
+            stack.enter_context(_add_aov_temporarily(view_layer, name, aov_type))
         yield
 
 
-def set_window(scene: bpy.types.Scene, box: tuple[int, int, int, int], width: int, height: int) -> None:
-    """Render only a rectangle (left, top, right, bottom) of pixels; ``pass_scene`` takes the setting back."""
+@contextmanager
+def _switch_off_depth_of_field(scene: bpy.types.Scene) -> Iterator[None]:
+    with ExitStack() as stack:
+        for camera in {get_camera(o) for o in scene.objects if o.type == "CAMERA"}:
+            stack.enter_context(override_temporarily(camera.dof, use_dof=False))
+        yield
+
+
+@contextmanager
+def override_scene_temporarily(
+    scene: bpy.types.Scene,
+    view_layer: bpy.types.ViewLayer,
+    render_set: RenderSet,
+    generated_uvs: dict[int, np.ndarray],
+    width: int,
+    height: int,
+    path: str,
+    *,
+    position: bool = False,
+    motion_vectors: bool = False,
+) -> Iterator[None]:
+    """Within the block, rendering the scene writes the render set's passes to ``path``; afterwards everything is as before.
+
+    ``generated_uvs`` holds ``unwrap``'s texture coordinates by the pass index of the objects that have none of their own.
+    ``position`` and ``motion_vectors`` add those passes; motion vectors make Blender evaluate three moments for every frame.
+    """
+    cuts, cut_faces = find_cut_outs(one.object for one in render_set.objects)
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        baked = [enter(bake_strands_temporarily(one, generated_uvs.get(one.index))) for one in render_set.objects]
+        material = enter(_make_pass_material(cuts, [strands for strands in baked if strands is not None]))
+        enter(_override_timeline_and_world(scene))
+        enter(_override_render_settings(scene, width, height, path))
+        enter(_override_cycles_settings(scene))
+        enter(_override_image_format(scene))
+        enter(_override_passes(view_layer, material, position=position, motion_vectors=motion_vectors))
+        enter(_switch_off_depth_of_field(scene))
+        enter(_show_only(scene, view_layer, render_set))
+        for one in render_set.objects:
+            enter(override_mesh_temporarily(one, generated_uvs.get(one.index), cut_faces.get(one.object.name_full)))
+        yield
+
+
+def set_render_region(scene: bpy.types.Scene, box: tuple[int, int, int, int], width: int, height: int) -> None:
+    """Render only a rectangle (left, top, right, bottom) of pixels; ``override_scene_temporarily`` restores the setting."""
     render = scene.render
     whole = box == (0, 0, width, height)
     render.use_border = render.use_crop_to_border = not whole
     if not whole:
         left, top, right, bottom = box
-        # Blender cuts the fraction off; a quarter of a pixel keeps rounding from taking a whole one
+        # Blender truncates; a quarter of a pixel keeps a rounding error from costing a whole one
         render.border_min_x, render.border_max_x = (left + 0.25) / width, (right + 0.25) / width
         render.border_min_y, render.border_max_y = (height - bottom + 0.25) / height, (height - top + 0.25) / height

@@ -1,7 +1,8 @@
-"""Where hair is at rest: a strand's point is placed by its root on the skin at rest, and by how far along the strand it lies.
+"""Rest positions of hair: a strand's point is placed by the rest position of its root on the skin, and by how far along the strand
+it lies.
 
 Renderers give strands none of the mesh's attributes, only the texture coordinates of their roots. So the skin's rest positions
-and normals go into pictures over those coordinates, which the passes' material reads.
+and normals are baked into images over those coordinates, which the passes' material samples.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 import numpy as np
 
 from ...shared.vectors import normalise
-from .nodes import computed
-from .subjects import ROOT_COORDINATE, Subject, skin_of
-from .surfaces import rest_points, triangle_corners
+from ..typed_access import add_node, get_curves, get_input, get_mesh, get_output
+from .nodes import add_math_node
+from .render_set import ROOT_COORDINATE, RenderObject, find_skin
+from .surfaces import get_rest_points, get_triangle_corners
 
-#: side of the pictures; a pixel is a few millimetres of skin
+#: side length of the baked images; a pixel is a few millimetres of skin
 SIDE = 512
-#: how far from the skin the tip of every strand is put, in heights of the body
+#: how far from the skin the tip of every strand is placed, as a fraction of the body's height
 REACH = 0.05
-#: rounds in which pixels beside the skin's take their neighbours' values
+#: rounds in which pixels beside the skin's copy their neighbours' values
 SPREAD = 4
 
 
@@ -30,79 +33,80 @@ SPREAD = 4
 class Strands:
     """The hair that is rendered with the pass index ``index``.
 
-    ``roots`` is a picture of the skin's rest positions, ``along`` of what to add to them at a strand's tip. Coordinates are the
-    curves' ``own``, or else the mesh's.
+    The image ``roots`` holds the skin's rest positions, ``tip_offsets`` what to add to them at a strand's tip. They are sampled at
+    the curves' own root coordinates (``is_curves``), or else at the mesh's UV coordinates.
     """
 
     index: int
     roots: bpy.types.Image
-    along: bpy.types.Image
-    own: bool
+    tip_offsets: bpy.types.Image
+    is_curves: bool
 
 
-def _layer(item: bpy.types.Object, skin: bpy.types.Object, lent: np.ndarray | None) -> np.ndarray | None:
-    """(L, 2) the texture coordinates that say where strands have their roots."""
-    layers = skin.data.uv_layers
-    if item.type == "CURVES":
-        layer = layers.get(item.data.surface_uv_map)
+def _find_root_coordinates(hair: bpy.types.Object, skin: bpy.types.Object, generated_uv: np.ndarray | None) -> np.ndarray | None:
+    """(L, 2) float32 the skin's texture coordinates in which strands store where their roots are, or None when it has none."""
+    mesh = get_mesh(skin)
+    if hair.type == "CURVES":
+        layer = mesh.uv_layers.get(get_curves(hair).surface_uv_map)
     else:
-        layer = next((layer for layer in layers if layer.active_render), None)
+        layer = next((layer for layer in mesh.uv_layers if layer.active_render), None)
     if layer is None:
-        return lent.reshape(-1, 2) if lent is not None and item is skin else None
-    found = np.empty(len(skin.data.loops) * 2, np.float32)
-    layer.data.foreach_get("uv", found)
-    return found.reshape(-1, 2)
+        return generated_uv.reshape(-1, 2) if generated_uv is not None and hair is skin else None
+    coordinates = np.empty(len(mesh.loops) * 2, np.float32)
+    layer.data.foreach_get("uv", coordinates)
+    return coordinates.reshape(-1, 2)
 
 
-def spread_over(uv: np.ndarray, values: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """(side, side, C) the values (T, 3, C) at the corners of triangles, linear between them, in a picture over their texture
-    coordinates (T, 3, 2), row 0 at v = 0; pixels near a triangle take a neighbour's, all others are 0."""
+def rasterise_over_uv(uv: np.ndarray, values: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """Triangles with the values (T, 3, C) at their corners, drawn at their texture coordinates (T, 3, 2) into an image
+    (side, side, C) float32, row 0 at v = 0. Values are interpolated linearly; pixels near a triangle copy it, all others are 0."""
     out, seen = np.zeros((side, side, values.shape[2]), np.float32), np.zeros((side, side), bool)
     span = np.ptp(uv, axis=1).max(1) * side if len(uv) else np.empty(0)
     steps = np.clip(np.ceil(span * 1.5).astype(int) + 1, 2, 2 * side)
-    # triangles of like size are sampled together
+    # triangles of similar size are sampled together
     sizes = 2 ** np.ceil(np.log2(steps)).astype(int) if len(steps) else steps
     for size in np.unique(sizes):
         a, b = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
         inside = a + b <= 1 + 1e-9
-        shares = np.stack([1 - a[inside] - b[inside], a[inside], b[inside]], 1)
+        weights = np.stack([1 - a[inside] - b[inside], a[inside], b[inside]], 1)
         chosen = np.flatnonzero(sizes == size)
-        for some in np.array_split(chosen, -(-len(chosen) * len(shares) // 1_000_000)):
-            place = np.einsum("sk,tkc->tsc", shares, uv[some]).reshape(-1, 2) * side
+        for some in np.array_split(chosen, -(-len(chosen) * len(weights) // 1_000_000)):
+            place = np.einsum("sk,tkc->tsc", weights, uv[some]).reshape(-1, 2) * side
             col, row = np.clip(place.astype(int), 0, side - 1).T
-            out[row, col] = np.einsum("sk,tkc->tsc", shares, values[some]).reshape(-1, values.shape[2])
+            out[row, col] = np.einsum("sk,tkc->tsc", weights, values[some]).reshape(-1, values.shape[2])
             seen[row, col] = True
     first, last, whole = slice(None, -1), slice(1, None), slice(None)
     for _ in range(SPREAD):
-        for to, beside in (
+        for target, neighbour in (
             ((last, whole), (first, whole)),
             ((first, whole), (last, whole)),
             ((whole, last), (whole, first)),
             ((whole, first), (whole, last)),
         ):
-            new = seen[beside] & ~seen[to]
-            out[to][new] = out[beside][new]
-            seen[to] |= new
+            new = seen[neighbour] & ~seen[target]
+            out[target][new] = out[neighbour][new]
+            seen[target] |= new
     return out
 
 
-def _pictures(skin: bpy.types.Object, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rest positions (S, S, 3), and what takes a strand's tip off the skin (S, S, 3), in the skin's units."""
-    mesh = skin.data
-    vertices, loops = triangle_corners(mesh)
-    points = rest_points(mesh).reshape(-1, 3)
+def _bake_skin(skin: bpy.types.Object, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images of the rest positions (S, S, 3) and of the offsets from a strand's root to its tip (S, S, 3), in the skin's units."""
+    mesh = get_mesh(skin)
+    vertices, loops = get_triangle_corners(mesh)
+    points = get_rest_points(mesh).reshape(-1, 3)
     corners = points[vertices].reshape(-1, 3, 3)
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.zeros_like(points)
     np.add.at(normals, vertices, np.repeat(faces, 3, 0))
     values = np.concatenate([corners, (normalise(normals) * REACH * np.ptp(points, axis=0).max())[vertices].reshape(-1, 3, 3)], 2)
-    found = spread_over(uv[loops].reshape(-1, 3, 2), values)
+    found = rasterise_over_uv(uv[loops].reshape(-1, 3, 2), values)
     return found[..., :3], found[..., 3:]
 
 
 @contextmanager
-def _image(name: str, pixels: np.ndarray) -> Iterator[bpy.types.Image]:
-    image = bpy.data.images.new(name, pixels.shape[1], pixels.shape[0], alpha=True, float_buffer=True, is_data=True)
+def _make_image(name: str, pixels: np.ndarray) -> Iterator[bpy.types.Image]:
+    """A float image of pixels (H, W, 3) that exists within the block."""
+    image: Any = bpy.data.images.new(name, pixels.shape[1], pixels.shape[0], alpha=True, float_buffer=True, is_data=True)
     try:
         image.pixels.foreach_set(np.concatenate([pixels, np.ones_like(pixels[..., :1])], 2).ravel())
         image.update()
@@ -112,39 +116,45 @@ def _image(name: str, pixels: np.ndarray) -> Iterator[bpy.types.Image]:
 
 
 @contextmanager
-def grown(subject: Subject, lent: np.ndarray | None) -> Iterator[Strands | None]:
-    """Within the block there are pictures of a subject's skin; None for one without strands, or whose roots are not known.
-    ``lent`` is ``unwrap``'s answer for a mesh without texture coordinates."""
-    item = subject.object
-    skin = skin_of(item)
-    uv = _layer(item, skin, lent) if skin else None
+def bake_strands_temporarily(render_object: RenderObject, generated_uv: np.ndarray | None) -> Iterator[Strands | None]:
+    """An object's strands, whose images exist within the block; None for one without strands, or whose roots are not known.
+
+    ``generated_uv`` are ``unwrap``'s texture coordinates for a mesh without any.
+    """
+    hair = render_object.object
+    skin = find_skin(hair)
+    uv = _find_root_coordinates(hair, skin, generated_uv) if skin else None
     if skin is None or uv is None:
         yield None
         return
-    roots, along = _pictures(skin, uv)
-    with _image("LatentMan Roots", roots) as first, _image("LatentMan Along", along) as second:
-        yield Strands(subject.index, first, second, item.type == "CURVES")
+    roots, offsets = _bake_skin(skin, uv)
+    with _make_image("LatentMan Roots", roots) as root_image, _make_image("LatentMan Tip Offsets", offsets) as offset_image:
+        yield Strands(render_object.index, root_image, offset_image, hair.type == "CURVES")
 
 
-def placed(tree: bpy.types.NodeTree, surface: bpy.types.NodeSocket, strands: list[Strands]) -> bpy.types.NodeSocket:
-    """Adds nodes that give the rest position: ``surface`` (a vector) but for strands, which have their own."""
-    hair, thing, active = (tree.nodes.new(f"ShaderNode{kind}") for kind in ("HairInfo", "ObjectInfo", "UVMap"))
-    root = tree.nodes.new("ShaderNodeAttribute")
+def add_strand_nodes(tree: bpy.types.NodeTree, surface: bpy.types.NodeSocket, strands: list[Strands]) -> bpy.types.NodeSocket:
+    """Add nodes that compute the rest position, and return their output: ``surface`` (a vector) everywhere but on strands, which
+    have their own."""
+    hair_info, object_info = add_node(tree, bpy.types.ShaderNodeHairInfo), add_node(tree, bpy.types.ShaderNodeObjectInfo)
+    active_uv, root = add_node(tree, bpy.types.ShaderNodeUVMap), add_node(tree, bpy.types.ShaderNodeAttribute)
     root.attribute_name = ROOT_COORDINATE
+
+    def add_vector_math(operation: str, *values: bpy.types.NodeSocket | float) -> bpy.types.NodeSocket:
+        return add_math_node(tree, operation, *values, node_type=bpy.types.ShaderNodeVectorMath)
 
     out = surface
     for one in strands:
-        at = root.outputs["Vector"] if one.own else active.outputs[0]
+        coordinates = get_output(root, "Vector") if one.is_curves else get_output(active_uv, 0)
         colours = []
-        for image in (one.roots, one.along):
-            texture = tree.nodes.new("ShaderNodeTexImage")
+        for image in (one.roots, one.tip_offsets):
+            texture = add_node(tree, bpy.types.ShaderNodeTexImage)
             texture.image, texture.interpolation, texture.extension = image, "Closest", "EXTEND"
-            tree.links.new(at, texture.inputs["Vector"])
-            colours.append(texture.outputs["Color"])
-        offset = computed(tree, "SCALE", colours[1], hair.outputs["Intercept"], kind="VectorMath")
-        point = computed(tree, "ADD", colours[0], offset, kind="VectorMath")
-        same = computed(tree, "COMPARE", thing.outputs["Object Index"], float(one.index), 0.5)
-        mine = computed(tree, "MULTIPLY", same, hair.outputs["Is Strand"])
-        kept = computed(tree, "SCALE", out, computed(tree, "SUBTRACT", 1.0, mine), kind="VectorMath")
-        out = computed(tree, "ADD", kept, computed(tree, "SCALE", point, mine, kind="VectorMath"), kind="VectorMath")
+            tree.links.new(coordinates, get_input(texture, "Vector"))
+            colours.append(get_output(texture, "Color"))
+        offset = add_vector_math("SCALE", colours[1], get_output(hair_info, "Intercept"))
+        point = add_vector_math("ADD", colours[0], offset)
+        has_index = add_math_node(tree, "COMPARE", get_output(object_info, "Object Index"), float(one.index), 0.5)
+        applies = add_math_node(tree, "MULTIPLY", has_index, get_output(hair_info, "Is Strand"))
+        others = add_vector_math("SCALE", out, add_math_node(tree, "SUBTRACT", 1.0, applies))
+        out = add_vector_math("ADD", others, add_vector_math("SCALE", point, applies))
     return out

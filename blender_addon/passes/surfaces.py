@@ -1,20 +1,24 @@
-"""Lends meshes what the passes read from them: rest positions, parts, and texture coordinates where they have none."""
+"""Temporary attributes of meshes that the passes read: rest positions, body parts, and texture coordinates where there are none."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
 import bpy
 import numpy as np
 
+from ..typed_access import add_node, get_attribute_data, get_input, get_mesh, get_output, set_socket_value
 from .cutouts import CUT_ATTRIBUTE
-from .subjects import Subject
+from .render_set import RenderObject
 
-REST_ATTRIBUTE, PART_ATTRIBUTE, OWN_ATTRIBUTE = "latentman_rest", "latentman_part", "latentman_own"
+REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE = "latentman_rest", "latentman_part"
+#: 1 where a surface has the rest position attribute; an attribute that is missing reads 0
+HAS_REST_POSITION_ATTRIBUTE = "latentman_own"
 UV_LAYER, STORE = "LatentManUV", "LatentMan Rest Position"
-#: modifiers that make new surface, where a vertex's attribute would stand for several points, or be lost
+#: modifiers that generate surface, on which a vertex's attribute would be lost or be repeated at several points
 GENERATORS = frozenset(
     ("ARRAY", "BOOLEAN", "BUILD", "MIRROR", "NODES", "OCEAN", "REMESH", "SCREW", "SKIN", "SOLIDIFY", "WIREFRAME")
 )
@@ -44,16 +48,16 @@ DEFORMERS = frozenset(
 )
 
 
-def rest_points(mesh: bpy.types.Mesh) -> np.ndarray:
-    """(V * 3,) float32 undeformed vertex positions: the basis where there are shape keys."""
-    source = mesh.shape_keys.key_blocks[0].data if mesh.shape_keys else mesh.vertices
+def get_rest_points(mesh: bpy.types.Mesh) -> np.ndarray:
+    """(V * 3,) float32 undeformed vertex positions: those of the basis where there are shape keys."""
+    source: Any = mesh.shape_keys.key_blocks[0].data if mesh.shape_keys else mesh.vertices
     points = np.empty(len(mesh.vertices) * 3, np.float32)
     source.foreach_get("co", points)
     return points
 
 
-def triangle_corners(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """(T * 3,) int32 the vertices, and the loops, at the corners of a mesh's triangles."""
+def get_triangle_corners(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices (T * 3,) int32 and the loops (T * 3,) int32 at the corners of a mesh's triangles."""
     mesh.calc_loop_triangles()
     vertices, loops = (np.empty(len(mesh.loop_triangles) * 3, np.int32) for _ in range(2))
     mesh.loop_triangles.foreach_get("vertices", vertices)
@@ -61,44 +65,45 @@ def triangle_corners(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
     return vertices, loops
 
 
-def store_index(body: bpy.types.Object) -> int | None:
-    """Where in the modifier stack rest positions must be stored anew: after what makes surface, before what moves it.
+def find_store_index(body: bpy.types.Object) -> int | None:
+    """Where in the modifier stack rest positions must be stored again: after what generates surface, before what deforms it.
 
-    None where the mesh's own vertices are enough.
+    None where the attribute of the mesh itself is enough.
     """
-    kinds = [m.type for m in body.modifiers]
-    first = next((n for n, kind in enumerate(kinds) if kind in DEFORMERS), len(kinds))
-    return first if any(kind in GENERATORS for kind in kinds[:first]) else None
+    types = [m.type for m in body.modifiers]
+    first = next((n for n, one in enumerate(types) if one in DEFORMERS), len(types))
+    return first if any(one in GENERATORS for one in types[:first]) else None
 
 
 @contextmanager
-def _store_nodes() -> Iterator[bpy.types.NodeTree]:
-    """Geometry nodes that keep each point's position in the rest attribute."""
+def _make_store_nodes() -> Iterator[bpy.types.NodeTree]:
+    """Geometry nodes that store each point's position in the rest position attribute; they exist within the block."""
     tree = bpy.data.node_groups.new(STORE, "GeometryNodeTree")
     try:
-        tree.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
-        tree.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
-        entry, leave = tree.nodes.new("NodeGroupInput"), tree.nodes.new("NodeGroupOutput")
-        position = tree.nodes.new("GeometryNodeInputPosition")
-        rest, own = (tree.nodes.new("GeometryNodeStoreNamedAttribute") for _ in range(2))
-        rest.data_type, own.data_type = "FLOAT_VECTOR", "FLOAT"
-        for node, name in ((rest, REST_ATTRIBUTE), (own, OWN_ATTRIBUTE)):
+        interface: Any = tree.interface
+        interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
+        interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+        group_input, group_output = add_node(tree, bpy.types.NodeGroupInput), add_node(tree, bpy.types.NodeGroupOutput)
+        position = add_node(tree, bpy.types.GeometryNodeInputPosition)
+        store_position, store_flag = (add_node(tree, bpy.types.GeometryNodeStoreNamedAttribute) for _ in range(2))
+        store_position.data_type, store_flag.data_type = "FLOAT_VECTOR", "FLOAT"
+        for node, name in ((store_position, REST_POSITION_ATTRIBUTE), (store_flag, HAS_REST_POSITION_ATTRIBUTE)):
             node.domain = "POINT"
-            node.inputs["Name"].default_value = name
-        own.inputs["Value"].default_value = 1.0
-        tree.links.new(position.outputs[0], rest.inputs["Value"])
-        tree.links.new(entry.outputs[0], rest.inputs["Geometry"])
-        tree.links.new(rest.outputs["Geometry"], own.inputs["Geometry"])
-        tree.links.new(own.outputs["Geometry"], leave.inputs[0])
+            set_socket_value(get_input(node, "Name"), name)
+        set_socket_value(get_input(store_flag, "Value"), 1.0)
+        tree.links.new(get_output(position, 0), get_input(store_position, "Value"))
+        tree.links.new(get_output(group_input, 0), get_input(store_position, "Geometry"))
+        tree.links.new(get_output(store_position, "Geometry"), get_input(store_flag, "Geometry"))
+        tree.links.new(get_output(store_flag, "Geometry"), get_input(group_output, 0))
         yield tree
     finally:
         bpy.data.node_groups.remove(tree)
 
 
 @contextmanager
-def _store_modifier(body: bpy.types.Object, index: int) -> Iterator[None]:
-    with _store_nodes() as tree:
-        modifier = body.modifiers.new(STORE, "NODES")
+def _add_store_modifier(body: bpy.types.Object, index: int) -> Iterator[None]:
+    with _make_store_nodes() as tree:
+        modifier: Any = body.modifiers.new(STORE, "NODES")
         name = modifier.name
         try:
             modifier.node_group = tree
@@ -109,17 +114,18 @@ def _store_modifier(body: bpy.types.Object, index: int) -> Iterator[None]:
 
 
 def unwrap(body: bpy.types.Object) -> np.ndarray:
-    """(L * 2,) float32 texture coordinates for a mesh without any, made on a copy in a scene of its own, so that neither
-    the mesh nor the mode that the user works in is touched."""
+    """(L * 2,) float32 texture coordinates for a mesh without any, made on a copy in a separate scene, so that neither
+    the mesh nor the mode that the user works in changes."""
     scene = bpy.data.scenes.new("LatentMan Unwrap")
-    copy = bpy.data.objects.new("LatentMan Unwrap", body.data.copy())
+    mesh = get_mesh(body).copy()
+    copy = bpy.data.objects.new("LatentMan Unwrap", mesh)
     try:
         copy.shape_key_clear()
         scene.collection.objects.link(copy)
         layer = scene.view_layers[0]
         layer.objects.active = copy
         copy.select_set(True, view_layer=layer)
-        where = dict(
+        override: dict[str, Any] = dict(
             scene=scene,
             view_layer=layer,
             active_object=copy,
@@ -127,59 +133,67 @@ def unwrap(body: bpy.types.Object) -> np.ndarray:
             selected_objects=[copy],
             selected_editable_objects=[copy],
         )
-        with bpy.context.temp_override(**where):
+        with bpy.context.temp_override(**override):
             bpy.ops.object.mode_set(mode="EDIT")
-        with bpy.context.temp_override(**where, edit_object=copy, mode="EDIT_MESH"):
+        with bpy.context.temp_override(**override, edit_object=copy, mode="EDIT_MESH"):
             bpy.ops.mesh.reveal()
             bpy.ops.mesh.select_all(action="SELECT")
             bpy.ops.uv.smart_project(angle_limit=math.radians(66), island_margin=0.004)
-        with bpy.context.temp_override(**where):
+        with bpy.context.temp_override(**override):
             bpy.ops.object.mode_set(mode="OBJECT")
-        found = np.zeros(len(copy.data.loops) * 2, np.float32)
-        if copy.data.uv_layers:
-            copy.data.uv_layers[0].data.foreach_get("uv", found)
-        return found
+        coordinates = np.zeros(len(mesh.loops) * 2, np.float32)
+        if mesh.uv_layers:
+            mesh.uv_layers[0].data.foreach_get("uv", coordinates)
+        return coordinates
     finally:
-        mesh = copy.data
         bpy.data.objects.remove(copy)
         bpy.data.meshes.remove(mesh)
         bpy.data.scenes.remove(scene)
 
 
-def _set(mesh: bpy.types.Mesh, name: str, kind: str, domain: str, field: str, values: np.ndarray) -> None:
-    if name in mesh.attributes:  # left by an interrupted Blender
+def _write_attribute(
+    mesh: bpy.types.Mesh,
+    name: str,
+    data_type: Literal["FLOAT_VECTOR", "FLOAT"],
+    domain: Literal["POINT", "FACE"],
+    values: np.ndarray,
+) -> None:
+    if name in mesh.attributes:  # a crashed Blender left it in the file
         mesh.attributes.remove(mesh.attributes[name])
-    mesh.attributes.new(name, kind, domain).data.foreach_set(field, values)
+    mesh.attributes.new(name, data_type, domain)
+    get_attribute_data(mesh, name).foreach_set("vector" if data_type == "FLOAT_VECTOR" else "value", values)
 
 
 @contextmanager
-def lend(subject: Subject, uv: np.ndarray | None, cuts: np.ndarray | None = None) -> Iterator[None]:
-    """Within the block a subject's mesh carries the attributes; ``uv`` is ``unwrap``'s answer for a mesh without any, ``cuts`` (F,)
-    float32 the number of each face's cut-out."""
-    body = subject.object
+def override_mesh_temporarily(render_object: RenderObject, uv: np.ndarray | None, cuts: np.ndarray | None = None) -> Iterator[None]:
+    """Within the block, an object's mesh has the attributes that the passes read; objects of other types stay as they are.
+
+    ``uv`` are ``unwrap``'s texture coordinates for a mesh without any, ``cuts`` (F,) float32 is the number of each face's cut-out.
+    """
+    body = render_object.object
     if body.type != "MESH":
         yield
         return
-    mesh, index = body.data, store_index(body)
+    mesh, index = get_mesh(body), find_store_index(body)
     active = mesh.attributes.active_index
     try:
-        _set(mesh, REST_ATTRIBUTE, "FLOAT_VECTOR", "POINT", "vector", rest_points(mesh))
-        _set(mesh, OWN_ATTRIBUTE, "FLOAT", "POINT", "value", np.ones(len(mesh.vertices), np.float32))
-        if subject.face_parts is not None:
-            _set(mesh, PART_ATTRIBUTE, "FLOAT", "FACE", "value", subject.face_parts)
+        _write_attribute(mesh, REST_POSITION_ATTRIBUTE, "FLOAT_VECTOR", "POINT", get_rest_points(mesh))
+        _write_attribute(mesh, HAS_REST_POSITION_ATTRIBUTE, "FLOAT", "POINT", np.ones(len(mesh.vertices), np.float32))
+        if render_object.face_parts is not None:
+            _write_attribute(mesh, PART_ATTRIBUTE, "FLOAT", "FACE", render_object.face_parts)
         if cuts is not None:
-            _set(mesh, CUT_ATTRIBUTE, "FLOAT", "FACE", "value", cuts)
+            _write_attribute(mesh, CUT_ATTRIBUTE, "FLOAT", "FACE", cuts)
         if uv is not None:
             mesh.uv_layers.new(name=UV_LAYER).data.foreach_set("uv", uv)
         if index is None:
             yield
         else:
-            with _store_modifier(body, index):
+            with _add_store_modifier(body, index):
                 yield
     finally:
         if uv is not None and UV_LAYER in mesh.uv_layers:
             mesh.uv_layers.remove(mesh.uv_layers[UV_LAYER])
-        for name in (REST_ATTRIBUTE, PART_ATTRIBUTE, OWN_ATTRIBUTE, CUT_ATTRIBUTE):
+        for name in (REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, HAS_REST_POSITION_ATTRIBUTE, CUT_ATTRIBUTE):
             if name in mesh.attributes:
                 mesh.attributes.remove(mesh.attributes[name])
         mesh.attributes.active_index = active

@@ -16,7 +16,7 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from ...shared.vectors import normalise
 from ..character.rig import Rig
-from ..compat import action_fcurves, put_in_group
+from ..compat import ensure_fcurves, set_fcurve_group
 from ..motion.channels import motion_to_channels
 from ..motion.retarget import RigMotion
 from ..motion.rotations import forward_kinematics, make_continuous, matrix_to_quaternion
@@ -192,14 +192,14 @@ def _measure_middle_offset(
 def _key_controls(
     armature: bpy.types.Object, rig: Rig, motion: RigMotion, joints: np.ndarray, action: bpy.types.Action, start: int
 ) -> None:
-    curves = action_fcurves(armature, action)
+    curves = ensure_fcurves(armature, action)
     frames = np.arange(start, start + len(joints), dtype=np.float32)
     inverse = rig.to_body.T
 
     def key(bone: str, attribute: str, values: np.ndarray) -> None:
         for axis in range(values.shape[1]):
             curve = curves.new(f'pose.bones["{bone}"].{attribute}', index=axis)
-            put_in_group(action, curve, bone)
+            set_fcurve_group(action, curve, bone)
             curve.keyframe_points.add(len(frames))
             curve.keyframe_points.foreach_set("co", np.column_stack([frames, values[:, axis]]).astype(np.float32).ravel())
             curve.update()

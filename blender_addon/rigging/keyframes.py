@@ -11,7 +11,7 @@ from ...shared.motion import Motion, MotionError
 from ...shared.skeleton import SMPL_PARENTS
 from ...shared.vectors import normalise
 from ..character.rig import Rig
-from ..compat import action_fcurves, curve_holders, fcurves_of, put_in_group
+from ..compat import ensure_fcurves, get_fcurve_collections, get_fcurves, set_fcurve_group
 from ..motion import foot_contacts
 from ..motion.channels import ROOT_MODES, Channels, channels_to_motion, motion_to_channels
 from ..motion.foot_contacts import ContactSettings, FootContact
@@ -134,7 +134,7 @@ def create_action(
             tweaks = bpy.data.actions.new(f"{armature.name} tweaks")
             tweaks[LAYER] = True
             tweaks.use_fake_user = True
-        action_fcurves(armature, tweaks)
+        ensure_fcurves(armature, tweaks)
         data.action_blend_type = "COMBINE"
     elif data.action_blend_type == "COMBINE":
         data.action_blend_type = "REPLACE"
@@ -143,14 +143,14 @@ def create_action(
 
 def _restore_start_location(armature: bpy.types.Object, action: bpy.types.Action) -> None:
     """Move the object to where an Action begins: a new Action should start there, not where the current frame leaves it."""
-    for curve in fcurves_of(action):
+    for curve in get_fcurves(action):
         if curve.data_path == "location":
             armature.location[curve.array_index] = curve.evaluate(action.frame_range[0])
 
 
 def clear_action(action: bpy.types.Action) -> None:
     """Remove every F-curve of an Action."""
-    for holder in curve_holders(action):
+    for holder in get_fcurve_collections(action):
         for curve in list(holder):
             holder.remove(curve)
 
@@ -184,14 +184,14 @@ def write_channels(
     spacing: float = 1.0,
 ) -> None:
     """Write channels into an Action as F-curves, grouped by bone; keys that the tolerance does not need are left out."""
-    target = action_fcurves(armature, action)
+    target = ensure_fcurves(armature, action)
     frames = start + spacing * np.arange(channels.frame_count)
     kept = reduce_keys(rig, channels, options.tolerance) if options.tolerance > 0 else {}
     every = np.arange(channels.frame_count)
 
     def key(path: str, index: int, values: np.ndarray, rows: np.ndarray, group: str) -> None:
         curve = target.new(path, index=index)
-        put_in_group(action, curve, group)
+        set_fcurve_group(action, curve, group)
         curve.keyframe_points.add(len(rows))
         flat = np.column_stack([frames[rows], values[rows]]).astype(np.float32)
         curve.keyframe_points.foreach_set("co", flat.ravel())
@@ -258,7 +258,7 @@ def get_action_range(action: bpy.types.Action) -> tuple[int, int]:
 
 def read_channels(armature: bpy.types.Object, action: bpy.types.Action, rig: Rig, start: int, end: int) -> Channels:
     """The channels of an Action, sampled at whole frames ``start`` to ``end``; what is not keyed is at rest."""
-    found = {(curve.data_path, curve.array_index): curve for curve in fcurves_of(action)}
+    found = {(curve.data_path, curve.array_index): curve for curve in get_fcurves(action)}
     frames = range(start, end + 1)
 
     def sample(path: str, width: int, rest: tuple[float, ...]) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""One motion from words, from the request to the Actions: the same code for the panel, the command line and the demo."""
+"""The task of a motion from text, from the request to the Actions: the same code for the panel, the command line and the demo."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .task import Task
 
 
 @dataclass(frozen=True)
-class Edit:
+class MotionEdit:
     """An existing motion of which parts are kept: ``motion`` starts at frame ``start`` of the Action ``name``."""
 
     rig: Rig
@@ -34,9 +34,9 @@ class Edit:
 
 
 class MotionTask(Task):
-    """Asks the backend for motions and keys each as an Action of its own on the armature; the first variant is in use.
+    """Requests motions and keys each as a new Action on the armature, which then uses the first one.
 
-    Without an armature only ``vectors`` (N, F, 263) are there in the end.
+    The result is ``vectors`` (N, F, 263) float32, HumanML3D's vectors of N motions; without an armature nothing is keyed.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class MotionTask(Task):
         start: int,
         scene_fps: float,
         options: KeyOptions,
-        edit: Edit | None = None,
+        edit: MotionEdit | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
-        """Sends the request; ``MotionError`` for one that cannot be made."""
-        super().__init__(client, "making motion", on_message)
+        """Send the request. Raises ``MotionError`` for one that is not possible."""
+        super().__init__(client, "generating motion", on_message)
         motion_request.frame_count(request)
         self.request = request
         self.warnings: tuple[str, ...] = ()
         self.actions: list[bpy.types.Action] = []
         self.vectors: np.ndarray | None = None
-        self._armature, self._start, self._fps = armature.name if armature else "", start, scene_fps
+        self._armature_name, self._start, self._fps = armature.name if armature else "", start, scene_fps
         self._options, self._edit = options, edit
         self._kept = None
         arrays = None
@@ -73,45 +73,46 @@ class MotionTask(Task):
             super()._handle(message, arrays)
             return
         self.warnings = message.warnings
-        if self._armature:
-            self._key(arrays["vectors"])
+        if self._armature_name:
+            self._key_motions(arrays["vectors"])
         self.vectors = arrays["vectors"]
-        self._hear(message)
+        self._notify(message)
         self._end(TaskState.FINISHED)
 
-    def _key(self, vectors: np.ndarray) -> None:
-        armature = bpy.data.objects.get(self._armature)
+    def _key_motions(self, vectors: np.ndarray) -> None:
+        armature = bpy.data.objects.get(self._armature_name)
         if armature is None:
-            raise MotionError(f"The character '{self._armature}' is gone; the motion was not keyed.")
-        made = []
-        # the last one keyed is the one in use
+            raise MotionError(f"The character '{self._armature_name}' no longer exists; the motion was not keyed.")
+        actions = []
+        # the armature uses the Action that is keyed last
         for n, row in reversed(list(enumerate(vectors, 1))):
             name = self.request.text if len(vectors) == 1 else f"{self.request.text} ({n})"
             motion = Motion(humanml_to_joints(row), HUMANML_FPS, f"text, model {self.request.model}", name)
             action = (
-                self._merged(armature, motion)
+                self._key_merged(armature, motion)
                 if self._edit
                 else apply_motion(armature, motion, self._start, self._fps, self._options)
             )
             action[TEXT], action[SEED], action[SOURCE] = self.request.text, self.request.seed, motion.source
-            made.append(action)
-        self.actions = made[::-1]
+            actions.append(action)
+        self.actions = actions[::-1]
 
-    def _merged(self, armature: bpy.types.Object, motion: Motion) -> bpy.types.Action:
+    def _key_merged(self, armature: bpy.types.Object, motion: Motion) -> bpy.types.Action:
+        """Key the edited motion with its kept parts, and the generated motion for the rest."""
         edit = self._edit
         assert edit is not None and self._kept is not None
         count = len(edit.motion.pelvis)
         joints = inpainting.align_to_kept(np.asarray(motion.joints), self._kept)
-        timed = Motion(
+        resampled = Motion(
             inpainting.sample_joints(joints, np.linspace(0, len(joints) - 1, count)), self._fps, motion.source, motion.text
         )
         posed, _ = pose_motion(
-            edit.rig, timed, KeyOptions(foot_lock=self._options.foot_lock, contact_settings=self._options.contact_settings)
+            edit.rig, resampled, KeyOptions(foot_lock=self._options.foot_lock, contact_settings=self._options.contact_settings)
         )
-        whole = inpainting.restore_kept(edit.motion, posed, self._fps, edit.keep)
+        merged = inpainting.restore_kept(edit.motion, posed, self._fps, edit.keep)
         action = create_action(
             armature,
-            motion_to_channels(edit.rig, whole, self._options.root),
+            motion_to_channels(edit.rig, merged, self._options.root),
             edit.start,
             f"{edit.name} remade",
             self._options,

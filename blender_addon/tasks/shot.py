@@ -1,6 +1,6 @@
-"""One shot from its passes to pictures on disk: the same code for the panel, the command line and the demo.
+"""The task of a shot, from its passes to images on disk: the same code for the panel, the command line and the demo.
 
-Passes are rendered as the backend asks for them and forgotten once they are sent, while it makes the first frames already.
+Passes are rendered when the backend requests them and are freed once they are sent; meanwhile it generates the first frames.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,34 @@ from ..passes.render import PassRender, RenderedFrame
 from .task import Task
 
 #: the folder of a shot's textures, beside its frames
-LOOK = "look"
+LOOK_FOLDER = "look"
+#: the stage that the panel shows meanwhile
 RENDERING = "rendering passes"
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def save_png_file(data: np.ndarray, path: Path) -> None:
-    """Write the bytes of a PNG file (N,) uint8: whole or not at all. Raises ``ShotError`` for what is none."""
+    """Write the bytes of a PNG file (N,) uint8, completely or not at all. Raises ``ShotError`` when they are not a PNG file."""
     content = data.tobytes()
-    if not content.startswith(PNG):
-        raise shot.ShotError("frames", f"The backend sent something else than a picture for {path.name}; generate the shot again.")
+    if not content.startswith(PNG_SIGNATURE):
+        raise shot.ShotError("frames", f"The backend sent something other than an image for {path.name}; generate the shot again.")
     write_atomically(path, content)
 
 
-class PassesKeeper:
-    """Writes rendered passes into a folder as they come."""
+def pop_first(indices: deque[int]) -> int | None:
+    """Remove and return the first index, or None when there is none left."""
+    return indices.popleft() if indices else None
+
+
+class PassesWriter:
+    """Writes rendered passes into a folder, frame by frame."""
 
     def __init__(self, folder: Path, request: shot.ShotRequest, render: PassRender) -> None:
         self._folder, self._request, self._render = folder, request, render
         self._entries: dict[int, FrameEntry] = {}
 
     def add(self, frame: RenderedFrame, *, overview: bool = False) -> None:
-        """Write a frame; with the last one the manifest."""
+        """Write a frame, and after the last one the manifest."""
         request = self._request
         folder = self._folder / passes_folder.OVERVIEW if overview else self._folder
         passes_folder.save_frame(folder, request.frames[frame.index], frame.passes, self._render.header)
@@ -72,26 +79,27 @@ class ShotTask(Task):
         *,
         folder_per_job: bool,
         keep_passes: Path | None = None,
-        subjects: str = "CHARACTER",
+        scope: str = "CHARACTER",
         range_frames: tuple[int, ...] = (),
-        keep_lent: bool = False,
+        keep_overrides: bool = False,
         alpha: bool = False,
         quick: bool = False,
-        on_message: Callable[[Any], None] | None = None,
+        on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
-        """``subjects``, ``range_frames``, ``keep_lent`` and ``quick`` as for ``PassRender``; ``alpha`` cuts the characters out.
+        """``scope``, ``range_frames``, ``keep_overrides`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
+        transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job.
 
-        Raises ``ShotError`` for settings that cannot be run and for scenes that cannot be rendered.
+        Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
         super().__init__(client, RENDERING, on_message)
         shot.check_request(request)
         self.request, self.folder = request, out
-        #: whose look it is, when it is one character's
-        self.character = character.name if character is not None and subjects == "CHARACTER" else ""
+        #: the name of the character that the shot shows, "" for several
+        self.character = character.name if character is not None and scope == "CHARACTER" else ""
         self.report: dict[str, Any] | None = None
         self.frames: dict[int, Path] = {}
         self.seconds: dict[str, float] = {}
-        #: the backend's name for this shot, once it knows it
+        #: the backend's identifier of this shot, once it has accepted it
         self.job = ""
         self._folder_per_job, self._alpha = folder_per_job, alpha
         self._render = PassRender(
@@ -100,48 +108,49 @@ class ShotTask(Task):
             request.frames,
             request.width,
             request.height,
-            subjects=subjects,
+            scope=scope,
             range_frames=range_frames,
-            keep_lent=keep_lent,
+            keep_overrides=keep_overrides,
             quick=quick,
         )
-        self._small: PassRender | None = None
-        self._keeper = PassesKeeper(keep_passes, request, self._render) if keep_passes else None
-        self._measuring = self._render.measure()
-        self._wanted: dict[bool, deque[int]] = {True: deque(), False: deque()}
-        self._sent = 0
-        self._to_send = len(request.frames) * (2 if needs_overview(request) else 1)
+        self._overview: PassRender | None = None
+        self._writer = PassesWriter(keep_passes, request, self._render) if keep_passes else None
+        self._measurement = self._render.measure()
+        #: indices of the frames that the backend has requested, by whether it is the small copy
+        self._requested: dict[bool, deque[int]] = {True: deque(), False: deque()}
+        self._sent_count = 0
+        self._send_total = len(request.frames) * (2 if needs_overview(request) else 1)
         self._started = time.perf_counter()
 
     @property
     def busy(self) -> bool:
         """Whether ``step`` has something to do right now."""
-        return not self.done and (not self._submitted or bool(self._inbox) or any(self._wanted.values()))
+        return not self.done and (not self._submitted or bool(self._inbox) or any(self._requested.values()))
 
     def _step(self) -> None:
         if not self._submitted:
-            if next(self._measuring, None) is None:
+            if next(self._measurement, None) is None:
                 self._submit()
             return
         super()._step()
         if not self.done and self.state is not TaskState.CANCELLING:
-            self._render_wanted()
+            self._render_requested()
 
     def _submit(self) -> None:
         self._submitted = True
         header = self._render.header
         self._client.send(messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self._alpha))
 
-    def _render_wanted(self) -> None:
-        """Render some of the passes that the backend has asked for, small copies first, and send them."""
+    def _render_requested(self) -> None:
+        """Render some of the passes that the backend has requested, small copies first, and send them."""
         for overview in (True, False):
-            waiting = self._wanted[overview]
-            if not waiting:
+            indices = self._requested[overview]
+            if not indices:
                 continue
-            render = self._renderer(overview)
-            for frame in render.render_slice(lambda waiting=waiting: waiting.popleft() if waiting else None):
-                if self._keeper:
-                    self._keeper.add(frame, overview=overview)
+            render = self._get_render(overview)
+            for frame in render.render_slice(partial(pop_first, indices)):
+                if self._writer:
+                    self._writer.add(frame, overview=overview)
                 self._client.send(
                     messages.SendPasses(ticket=self.ticket, index=frame.index, entry=frame.entry, overview=overview),
                     frame.passes.arrays(),
@@ -149,24 +158,26 @@ class ShotTask(Task):
                 self._count_sent()
             return
 
-    def _renderer(self, overview: bool) -> PassRender:
+    def _get_render(self, overview: bool) -> PassRender:
         if not overview:
-            if self._small is not None:
-                self._small.close()
-                self._small = None
+            if self._overview is not None:
+                self._overview.close()
+                self._overview = None
             return self._render
-        if self._small is None:
-            self._small = self._render.overview(*compute_overview_size(self.request.width, self.request.height))
-        return self._small
+        if self._overview is None:
+            self._overview = self._render.make_overview(*compute_overview_size(self.request.width, self.request.height))
+        return self._overview
 
     def _count_sent(self) -> None:
-        self._sent += 1
+        self._sent_count += 1
         if self.state is not TaskState.RUNNING:
-            # once frames are being made, that is what people want to see
+            # once frames are being generated, their progress is shown instead
             self._show_progress(
-                messages.Progress(ticket=self.ticket, state=self.state, stage=RENDERING, step=self._sent, steps=self._to_send)
+                messages.Progress(
+                    ticket=self.ticket, state=self.state, stage=RENDERING, step=self._sent_count, steps=self._send_total
+                )
             )
-        if self._sent == self._to_send:
+        if self._sent_count == self._send_total:
             self._render.check_seen()
             self._render.close()
             self.seconds["passes"] = time.perf_counter() - self._started
@@ -174,7 +185,7 @@ class ShotTask(Task):
     def _handle(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:
         if isinstance(message, messages.PassesWanted):
             if self.state is not TaskState.CANCELLING:
-                self._wanted[message.overview].append(message.index)
+                self._requested[message.overview].append(message.index)
         elif isinstance(message, messages.Accepted):
             self.job = message.job
             if self._folder_per_job:
@@ -185,7 +196,7 @@ class ShotTask(Task):
             save_png_file(arrays["png"], path)
             self.frames[message.index] = path
             self._client.send(messages.FrameTaken(ticket=self.ticket))
-            self._hear(message)
+            self._notify(message)
         elif isinstance(message, messages.Finished):
             self._finish(message, arrays)
         else:
@@ -196,9 +207,9 @@ class ShotTask(Task):
         self.report = message.report
         write_atomically(self.folder / "report.json", msgspec.json.format(msgspec.json.encode(message.report)))
         for name, texture in arrays.items():
-            (self.folder / LOOK).mkdir(exist_ok=True)
-            save_png_file(texture, self.folder / LOOK / f"{name}.png")
-        self._hear(message)
+            (self.folder / LOOK_FOLDER).mkdir(exist_ok=True)
+            save_png_file(texture, self.folder / LOOK_FOLDER / f"{name}.png")
+        self._notify(message)
         missing = len(self.request.frames) - len(self.frames)
         if missing:
             self.fail(f"{missing} frames did not arrive; generate the shot again.")
@@ -206,11 +217,11 @@ class ShotTask(Task):
             self._end(TaskState.FINISHED)
 
     def _release(self) -> None:
-        self._measuring.close()
-        self._wanted[True].clear()
-        self._wanted[False].clear()
+        self._measurement.close()
+        self._requested[True].clear()
+        self._requested[False].clear()
         try:
-            if self._small is not None:
-                self._small.close()
+            if self._overview is not None:
+                self._overview.close()
         finally:
             self._render.close()

@@ -1,4 +1,4 @@
-"""What a shot and a motion have in common on Blender's side."""
+"""What the tasks for shots and motions have in common on Blender's side."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..client import BackendClient, Event
 
 logger = logs.get_logger(__name__)
 
-REPLACED = "The scene was replaced meanwhile, by an undo or by another file; what is finished is kept. Start it again to go on."
-#: calls when a task has ended, however it did
+REPLACED = "The scene was replaced meanwhile, by an undo or by another file; what is finished is kept. Start again to continue."
+#: is called with a task that has ended, whether it finished, failed or was cancelled
 DoneCallback = Callable[["Task"], None]
 
 
 class Task:
-    """A piece of work that a backend does for this Blender. Everything here happens on the main thread.
+    """Work that a backend does for this Blender. All methods must be called on the main thread.
 
-    ``stage`` and ``fraction`` are for people. ``on_message`` hears of progress and results as they come.
+    ``stage`` and ``fraction`` describe the progress for people. ``on_message`` is called with every progress and result.
     """
 
     def __init__(self, client: BackendClient, stage: str, on_message: Callable[[messages.AnyMessage], None] | None = None) -> None:
@@ -37,22 +37,22 @@ class Task:
 
     @property
     def state(self) -> TaskState:
-        """Where it stands."""
+        """The current state."""
         return self._machine.state
 
     @property
     def done(self) -> bool:
-        """Whether nothing more will happen: finished, failed or cancelled."""
+        """Whether the task has ended: it finished, failed or was cancelled."""
         return self.state.ended
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything that was asked for is there."""
+        """Whether everything that was requested exists."""
         return self.state is TaskState.FINISHED
 
     @property
     def cancelled(self) -> bool:
-        """Whether it ended because it was asked to."""
+        """Whether it ended because it was cancelled."""
         return self.state is TaskState.CANCELLED
 
     @property
@@ -68,11 +68,11 @@ class Task:
             self._done_callbacks.append(callback)
 
     def receive(self, event: Event) -> None:
-        """A message of the backend's about this task; ``step`` will handle it."""
+        """Queue a message from the backend about this task; ``step`` handles it."""
         self._inbox.append(event)
 
     def step(self) -> None:
-        """Do a little of the work. Whatever goes wrong ends the task with a sentence."""
+        """Do a small part of the work. Any exception ends the task with a sentence for the user."""
         if self.done:
             return
         try:
@@ -80,12 +80,12 @@ class Task:
         except (ShotError, MotionError) as error:
             self.fail(str(error))
         except ReferenceError:
-            logger.exception("a task's scene is gone")
+            logger.exception("a task's scene no longer exists")
             self.fail(REPLACED)
         except OSError as error:
             logger.exception("a task stopped")
             self.fail(f"The work stopped: {error}")
-        except Exception as error:  # nothing may end the timer that calls this
+        except Exception as error:  # no exception may reach the timer that calls this
             logger.exception("a task failed")
             self.fail(f"The work failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}")
 
@@ -95,7 +95,7 @@ class Task:
             self._handle(event.message, event.arrays)
 
     def _handle(self, message: messages.AnyMessage, arrays: dict[str, Any]) -> None:
-        """What the kinds have in common; each handles its own messages first."""
+        """Handle the messages that all tasks have; subclasses handle their own first."""
         if isinstance(message, messages.Progress):
             if self.state is not TaskState.CANCELLING:
                 self._machine.advance(message.state)
@@ -107,14 +107,14 @@ class Task:
 
     def _show_progress(self, message: messages.Progress) -> None:
         self.stage, self.fraction = message.stage, message.step / max(message.steps, 1)
-        self._hear(message)
+        self._notify(message)
 
-    def _hear(self, message: messages.AnyMessage) -> None:
+    def _notify(self, message: messages.AnyMessage) -> None:
         if self._on_message:
             self._on_message(message)
 
     def cancel(self) -> None:
-        """Stop, whatever the state; what is finished is kept."""
+        """Stop the task in any state; what is finished is kept."""
         if self.done or self.state is TaskState.CANCELLING:
             return
         if self._submitted:
@@ -126,7 +126,7 @@ class Task:
             self._end(TaskState.CANCELLED)
 
     def fail(self, sentence: str) -> None:
-        """End with an error; the backend is told to stop as well."""
+        """End with an error, and tell the backend to stop."""
         if self.done:
             return
         self.error = sentence
@@ -149,11 +149,11 @@ class Task:
         self._done_callbacks.clear()
 
     def _try_release(self) -> None:
-        """Whatever goes wrong, the task ends: after an undo there may be nothing to which something could be given back."""
+        """Release the scene; errors are only logged, as after an undo the scene that should be restored may no longer exist."""
         try:
             self._release()
         except Exception:
-            logger.exception("what a task had borrowed could not be given back")
+            logger.exception("the scene that a task had overridden could not be restored")
 
     def _release(self) -> None:
-        """Let go of what is borrowed from the scene."""
+        """Restore whatever the task has overridden in the scene."""

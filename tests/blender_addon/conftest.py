@@ -14,7 +14,7 @@ from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
-from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.shared.endpoint import free_port
@@ -73,7 +73,7 @@ def character(empty_scene, body_model):
 def shot_scene(empty_scene, character):
     """A walking mannequin and a camera."""
     apply_motion(character, read(BUNDLED).get_motion(0), 1, 20.0)
-    frame_character(bpy.context, empty_scene, bodies_of(character))
+    frame_character(bpy.context, empty_scene, get_bodies(character))
     return empty_scene
 
 

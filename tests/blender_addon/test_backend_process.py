@@ -84,7 +84,7 @@ def test_a_backend_that_is_stopped_leaves_no_empty_file(folder, tmp_path):
 def test_a_python_without_the_packages_is_named(folder, tmp_path):
     process = BackendProcess(_wrong_python(tmp_path, f'exec {os.path.realpath(sys.executable)} -S "$@"'), "tcp://127.0.0.1:1")
     _wait_for_end(process)
-    sentence = process.failure()
+    sentence = process.explain_failure()
     process.stop()
     assert sentence.startswith("The backend did not start: its Python has no ") and "pip install 'latentman[backend]'" in sentence
     assert sentence.endswith(str(process.log)) and process.log.exists() and process.log.parent == folder
@@ -97,7 +97,7 @@ def test_a_used_address_is_named(folder):
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         process = BackendProcess(BACKEND_PYTHON, address)
         _wait_for_end(process)
-    sentence = process.failure()
+    sentence = process.explain_failure()
     process.stop()
     assert f"another program uses the address {address}" in sentence and sentence.endswith(str(process.log))
 
@@ -108,7 +108,7 @@ def test_what_it_writes_is_kept_and_how_it_ended_is_logged(folder, tmp_path):
         body = 'echo hello; echo \'{"event": "listening", "endpoint": "tcp://127.0.0.1:7"}\'; echo \'ValueError: x\' >&2; exit 3'
         process = BackendProcess(_wrong_python(tmp_path, body), "tcp://127.0.0.1:1")
         _wait_for_end(process)
-        sentence = process.failure()
+        sentence = process.explain_failure()
         process.stop()
     finally:
         logs.stop()
@@ -122,7 +122,7 @@ def test_a_log_folder_that_cannot_be_written_stops_no_backend(tmp_path, monkeypa
     monkeypatch.setenv(LOG_ENVIRONMENT, str(tmp_path / "file" / "logs"))
     process = BackendProcess(_wrong_python(tmp_path, "echo broken >&2; exit 1"), "tcp://127.0.0.1:1")
     _wait_for_end(process)
-    sentence = process.failure()
+    sentence = process.explain_failure()
     process.stop()
     assert sentence.startswith("The backend did not start: broken. ") and sentence.endswith(str(process.log))
     assert process.log.read_text().startswith("broken\n") and "cannot be written" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""The connection and its tasks: every state, and what nobody foresaw."""
+"""The connection and its tasks: every state, and unexpected exceptions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from latentman.blender_addon import connection as connection_module
 from latentman.blender_addon.client import ConnectionLost, Event
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.connection import PUMP_SECONDS, Connection, ConnectionState, tick
+from latentman.blender_addon.connection import TIMER_SECONDS, Connection, ConnectionState, on_timer
 from latentman.blender_addon.passes import render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.tasks.shot import ShotTask
@@ -58,7 +58,7 @@ def test_a_shot_is_cancelled_before_the_backend_hears_of_it(connection, shot_sce
 
 
 def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connection, shot_scene, character, tmp_path):
-    """Nothing is made of it afterwards, and the scene is as it was."""
+    """Nothing is generated afterwards, and the scene is as it was."""
     shot_scene.frame_set(5)
     task = connection.add(ShotTask(bpy.context, character, samples.request(4), connection.client, tmp_path, folder_per_job=False))
     assert wait_until(connection, lambda: task._submitted, 60) and not task.job
@@ -66,30 +66,30 @@ def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connectio
     assert task.state is TaskState.CANCELLING and task.stage == "cancelling"
     assert wait_until(connection, lambda: task.done, 30) and task.cancelled and not task.error
     assert shot_scene.frame_current == 5 and not connection.busy
-    assert [path for path in (tmp_path / "jobs").glob("*") if path.name != "incoming"] == []
+    assert [path for path in (tmp_path / "jobs").glob("*") if path.name not in ("incoming", "in_use")] == []
     after = connection.add(
         ShotTask(bpy.context, character, samples.request(1), connection.client, tmp_path / "b", folder_per_job=False)
     )
     assert wait_until(connection, lambda: after.done, 120) and after.succeeded, after.error
 
 
-def test_every_end_is_told_once_whatever_the_callbacks_do(caplog):
-    heard = []
+def test_done_callbacks_are_called_once_whatever_they_do(caplog):
+    received = []
 
     def fail(task):
         raise ZeroDivisionError("a callback")
 
     task = _Work(_SilentClient())
-    for callback in (fail, heard.append):
+    for callback in (fail, received.append):
         task.add_done_callback(callback)
     with caplog.at_level(logging.ERROR):
         task.receive(_event(messages.Cancelled(ticket=task.ticket)))
         task.step()
-    assert task.cancelled and heard == [task] and "a callback" in task.error and "a callback failed" in caplog.text
+    assert task.cancelled and received == [task] and "a callback" in task.error and "a callback failed" in caplog.text
     task.fail("too late")
-    assert task.cancelled and heard == [task]
-    task.add_done_callback(heard.append)
-    assert heard == [task, task], "who comes late is told at once"
+    assert task.cancelled and received == [task]
+    task.add_done_callback(received.append)
+    assert received == [task, task], "a callback that is added late is called at once"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("nobody foresaw it"), OSError("the disk"), KeyError("x")])
@@ -103,10 +103,10 @@ def test_an_exception_ends_a_task_with_a_sentence_and_its_traceback_goes_to_the_
     assert [type(message) for message in client.sent] == [messages.Cancel], "the backend is told to stop"
 
 
-@pytest.mark.parametrize("then", ["goes on", "is cancelled", "loses its backend"])
+@pytest.mark.parametrize("then", ["continues", "is cancelled", "loses its backend"])
 @pytest.mark.parametrize("stage", ["measuring", "rendering"])
 def test_a_shot_whose_scene_an_undo_has_replaced_ends(shot_scene, character, tmp_path, monkeypatch, stage, then):
-    """Neither Python's references nor the scene that was borrowed are there any more; the panel must not stay busy."""
+    """Neither Python's references nor the overridden scene exist any more; the panel must not stay busy."""
     monkeypatch.setattr(render, "SLICE_SECONDS", 0.0)
     bpy.ops.ed.undo_push(message="before")
     shot_scene.frame_end, character.location.x = 11, 1.0
@@ -141,9 +141,9 @@ def test_the_timer_outlives_every_exception(monkeypatch, caplog):
     def explode():
         raise ZeroDivisionError("in the timer")
 
-    monkeypatch.setattr(connection_module.connection, "pump", explode)
+    monkeypatch.setattr(connection_module.connection, "process_events", explode)
     with caplog.at_level(logging.ERROR):
-        assert tick() == PUMP_SECONDS
+        assert on_timer() == TIMER_SECONDS
     assert "in the timer" in connection_module.connection.error and any(record.exc_info for record in caplog.records)
     connection_module.connection.error = ""
 
@@ -153,14 +153,14 @@ def test_one_task_that_fails_leaves_the_others_at_work(monkeypatch):
     broken, whole = _Work(_SilentClient(), ZeroDivisionError()), _Work(_SilentClient())
     connection.add(broken)
     connection.add(whole)
-    connection.pump()
+    connection.process_events()
     assert broken.state is TaskState.FAILED and not whole.done and connection.error == broken.error
 
 
 def test_a_lost_backend_ends_every_task_with_the_reason(connection):
     tasks = [connection.add(_Work(connection.client)) for _ in range(2)]
     connection.client.events.put(ConnectionLost("The backend stopped."))
-    connection.pump()
+    connection.process_events()
     assert all(task.state is TaskState.FAILED and task.error == "The backend stopped." for task in tasks)
     assert connection.state is ConnectionState.OFFLINE and connection.error == "The backend stopped."
 
@@ -170,11 +170,11 @@ def test_messages_reach_the_task_whose_ticket_they_carry(connection):
     progress = messages.Progress(ticket=second.ticket, state=TaskState.RUNNING, stage="denoising", step=1, steps=4)
     for message in (progress, messages.Cancelled(ticket="nobody's"), messages.Failed(code="x", message="No.", ticket=first.ticket)):
         connection.client.events.put(_event(message))
-    connection.pump()
+    connection.process_events()
     assert second.stage == "denoising" and second.fraction == 0.25 and second.state is TaskState.RUNNING
     assert first.state is TaskState.FAILED and first.error == "No." and connection.error == "No."
     connection.client.events.put(_event(messages.Failed(code="malformed", message="It makes no sense.")))
-    connection.pump()
+    connection.process_events()
     assert connection.error == "It makes no sense." and not second.done
 
 
@@ -189,17 +189,17 @@ def test_what_nobody_foresaw_names_the_log(tmp_path, monkeypatch):
     assert task.error.endswith(str(path)) and "ZeroDivisionError: no frames" in path.read_text()
 
 
-def test_what_cannot_be_given_back_does_not_lock_the_panel(caplog):
+def test_a_scene_that_cannot_be_restored_does_not_block_the_panel(caplog):
     class _Stuck(_Work):
         def _release(self):
             raise ReferenceError("the scene is gone")
 
     connection = Connection()
-    task, heard = connection.add(_Stuck(_SilentClient())), []
-    task.add_done_callback(heard.append)
+    task, received = connection.add(_Stuck(_SilentClient())), []
+    task.add_done_callback(received.append)
     with caplog.at_level(logging.ERROR):
         task.fail("It broke.")
-    assert heard == [task] and not connection.busy and connection.error == "It broke." and "given back" in caplog.text
+    assert received == [task] and not connection.busy and connection.error == "It broke." and "could not be restored" in caplog.text
 
 
 def test_passes_that_are_asked_for_after_a_cancel_are_not_rendered(connection, shot_scene, character, tmp_path):
@@ -222,7 +222,7 @@ def test_objects_keep_their_numbers_whichever_frame_is_rendered_first(shot_scene
         bpy.context.object.hide_render = False
     orders = []
     for order in ([0, 1], [1, 0]):
-        small = PassRender(bpy.context, character, (1, 2), 64, 64, subjects="SCENE")
+        small = PassRender(bpy.context, character, (1, 2), 64, 64, scope="SCENE")
         list(small.measure())
         waiting = list(order)
         found = {}

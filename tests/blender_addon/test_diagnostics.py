@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_diagnostics_are_one_text_without_prompts(empty_scene, folder, monkeypatch):
-    settings = properties.of(bpy.context)
+    settings = properties.get_settings(bpy.context)
     settings.prompt = "a purple walrus"
     path = logs.start(logs.BLENDER)
     logs.get_logger("latentman.test").info("no strips for a purple walrus in %s", folder)
@@ -58,12 +58,12 @@ def test_the_log_folder_is_made_before_it_is_shown(empty_scene, folder):
 
 
 def test_every_prompt_of_the_file_is_known(empty_scene):
-    settings = properties.of(bpy.context)
+    settings = properties.get_settings(bpy.context)
     settings.prompt, settings.background_prompt = "zebra crossing", "yellow wall"
-    cube = bpy.data.objects.new("worn", None)
-    cube.latentman_look_prompt = "worn words"
+    cube = bpy.data.objects.new("dressed", None)
+    cube.latentman_look_prompt = "a blue coat"
     bpy.data.actions.new("take")["latentman_text"] = "a man waves"
-    assert {"zebra crossing", "yellow wall", "worn words", "a man waves"} <= set(diagnostics._prompts())
+    assert {"zebra crossing", "yellow wall", "a blue coat", "a man waves"} <= set(diagnostics._find_prompts())
 
 
 def test_the_extension_logs_while_it_is_on(empty_scene, folder, monkeypatch):

@@ -88,7 +88,7 @@ CASES = {
         -6,
         "memory ran out",
     ),
-    "disk": (_traced("OSError: [Errno 28] No space left on device"), 1, "the disk is full; make room"),
+    "disk": (_traced("OSError: [Errno 28] No space left on device"), 1, "the disk is full; free some space"),
     "driver": (
         _traced("RuntimeError: The NVIDIA driver on your system is too old (found version 11040)."),
         1,
@@ -140,7 +140,7 @@ CASES = {
         "The keys are damaged",
     ),
     "silent": ("", 3, "exit code 3"),
-    "unknown": ("\n \n", None, "nothing is known"),
+    "unknown": ("\n \n", None, "the reason is unknown"),
     "long": ("x" * 5000, 1, "x" * 197 + "..."),
     "zero": ("", 0, "exit code 0"),
 }

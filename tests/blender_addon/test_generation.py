@@ -46,22 +46,22 @@ def _pixels(path):
 
 
 def test_frames_come_back_and_are_remembered(connection, shot_scene, character, tmp_path):
-    heard = []
+    received = []
     request = samples.request(3)
     first = _run(
         connection,
-        _generation(connection, character, tmp_path / "out", request, on_message=heard.append, keep_passes=tmp_path / "passes"),
+        _generation(connection, character, tmp_path / "out", request, on_message=received.append, keep_passes=tmp_path / "passes"),
     )
     assert first.error == "" and first.succeeded
     assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["0001.png", "0002.png", "0003.png"]
-    steps = [(m.step, m.steps) for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+    steps = [(m.step, m.steps) for m in received if isinstance(m, messages.Progress) and m.stage == "denoising"]
     assert steps == [(1, 2), (2, 2)]
     assert {"hmse", "background_mse"} <= set(first.report["consistency"])
     assert np.std(_pixels(tmp_path / "out" / "0001.png")) > 0.02
 
-    heard.clear()
-    again = _run(connection, _generation(connection, character, tmp_path / "again", request, on_message=heard.append))
-    assert again.succeeded and not [m for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+    received.clear()
+    again = _run(connection, _generation(connection, character, tmp_path / "again", request, on_message=received.append))
+    assert again.succeeded and not [m for m in received if isinstance(m, messages.Progress) and m.stage == "denoising"]
     assert (_pixels(tmp_path / "again" / "0002.png") == _pixels(tmp_path / "out" / "0002.png")).all()
 
     backend = subprocess.run(
@@ -96,11 +96,11 @@ def test_frames_come_back_and_are_remembered(connection, shot_scene, character, 
 
 
 def test_cancel_takes_effect_within_a_step(connection, shot_scene, character, tmp_path):
-    heard = []
-    generation = _generation(connection, character, tmp_path, samples.request(2, steps=400), on_message=heard.append)
+    received = []
+    generation = _generation(connection, character, tmp_path, samples.request(2, steps=400), on_message=received.append)
 
     def step_count():
-        return max((m.step for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"), default=0)
+        return max((m.step for m in received if isinstance(m, messages.Progress) and m.stage == "denoising"), default=0)
 
     wait_until(connection, lambda: step_count() >= 2, 120)
     generation.cancel()
@@ -112,12 +112,12 @@ def test_cancel_takes_effect_within_a_step(connection, shot_scene, character, tm
 
 
 def test_a_killed_backend_is_said_and_the_job_goes_on(connection, shot_scene, character, tmp_path):
-    heard = []
+    received = []
     request = samples.request(2, steps=60)
-    generation = _generation(connection, character, tmp_path / "out", request, on_message=heard.append)
+    generation = _generation(connection, character, tmp_path / "out", request, on_message=received.append)
 
     def steps():
-        return [m.step for m in heard if isinstance(m, messages.Progress) and m.stage == "denoising"]
+        return [m.step for m in received if isinstance(m, messages.Progress) and m.stage == "denoising"]
 
     wait_until(connection, lambda: len(steps()) > 5, 120)
     os.kill(connection.process.pid, signal.SIGKILL)
@@ -126,8 +126,8 @@ def test_a_killed_backend_is_said_and_the_job_goes_on(connection, shot_scene, ch
 
     connection.start(os.environ.get("LATENTMAN_PYTHON", sys.executable), f"127.0.0.1:{free_port()}", tmp_path / "jobs")
     wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
-    heard.clear()
-    again = _run(connection, _generation(connection, character, tmp_path / "out", request, on_message=heard.append))
+    received.clear()
+    again = _run(connection, _generation(connection, character, tmp_path / "out", request, on_message=received.append))
     assert again.succeeded and steps()[0] > 1
 
 
@@ -192,7 +192,7 @@ def test_nobody_answers(monkeypatch):
 
 
 def test_a_backend_of_another_version_is_named(connection):
-    connection._welcome(messages.Welcome(version="0.0.1", device="cpu", models=()))
+    connection._on_welcome(messages.Welcome(version="0.0.1", device="cpu", models=()))
     assert "version 0.0.1" in connection.error and not connection.running
 
 
@@ -254,18 +254,19 @@ def test_command_line_exit_codes(shot_scene, tmp_path):
     bad = run("--prompt", " ", "--out", str(tmp_path / "out"))
     assert bad.returncode == 2 and "prompt is empty" in bad.stdout
     wrong = run("--prompt", "x", "--frames", "a-b", "--out", str(tmp_path / "out"))
-    assert wrong.returncode == 2 and "no frame range" in wrong.stdout
+    assert wrong.returncode == 2 and "not a frame range" in wrong.stdout
 
 
 @pytest.fixture
 def panel(connection, shot_scene, character, tmp_path, monkeypatch):
     """The panel's settings, small and quick, with operators that work on the test's connection."""
     from latentman.blender_addon import operators, properties
-    from latentman.blender_addon.operators import generate
+    from latentman.blender_addon.operators import generate, polls
 
     operators.register()
-    monkeypatch.setattr(generate, "connection", connection)
-    settings = properties.of(bpy.context)
+    for module in (generate, polls):
+        monkeypatch.setattr(module, "connection", connection)
+    settings = properties.get_settings(bpy.context)
     settings.character, settings.output = character, str(tmp_path)
     settings.width = settings.height = 64
     settings.use_scene_range, settings.frame_start = False, 1
@@ -275,20 +276,22 @@ def panel(connection, shot_scene, character, tmp_path, monkeypatch):
 
 def _generated(connection):
     assert bpy.ops.latentman.generate() == {"FINISHED"}
-    assert wait_until(connection, lambda: connection.shot.done, 200) and connection.shot.succeeded, connection.shot.error
-    return connection.shot
+    assert wait_until(connection, lambda: connection.shot_task.done, 200) and connection.shot_task.succeeded, (
+        connection.shot_task.error
+    )
+    return connection.shot_task
 
 
 def test_the_look_goes_onto_the_character_and_onto_no_other(connection, character, panel):
     from latentman.blender_addon.character.body_model import MANNEQUIN, load
-    from latentman.blender_addon.passes.subjects import bodies_of
+    from latentman.blender_addon.passes.render_set import get_bodies
     from latentman.blender_addon.rigging.characters import add_character
 
     panel.steps, panel.preset, panel.frame_end = 1, "cross_frame", 2
     assert not bpy.ops.latentman.as_material.poll()
     made = _generated(connection)
     assert (made.folder / "look" / "texture_1.png").exists()
-    (body,) = bodies_of(character)
+    (body,) = get_bodies(character)
     before = [slot.material for slot in body.material_slots if slot.material]
     assert bpy.ops.latentman.as_material() == {"FINISHED"}
     material = body.material_slots[0].material
@@ -322,14 +325,14 @@ def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(con
     assert not bpy.ops.latentman.keep_look.poll() and not bpy.ops.latentman.new_look.poll()
     assert make() == {"made": 4, "kept": 0}
     raise_an_arm(3)
-    assert make() == {"made": 1, "kept": 3} and connection.shot.request.look
+    assert make() == {"made": 1, "kept": 3} and connection.shot_task.request.look
     panel.only_changed = False
-    assert make() == {"made": 4, "kept": 0} and not connection.shot.request.look
+    assert make() == {"made": 4, "kept": 0} and not connection.shot_task.request.look
     assert bpy.ops.latentman.keep_look() == {"FINISHED"}
     kept = panel.results[panel.active_result].job
     assert character.latentman_look == kept and character.latentman_look_prompt == panel.prompt
     panel.prompt = "a robot on a stage"
-    assert make() == {"made": 4, "kept": 0} and connection.shot.request.look == kept
+    assert make() == {"made": 4, "kept": 0} and connection.shot_task.request.look == kept
     panel.preset = "latentman"
     with pytest.raises(RuntimeError, match="cannot keep a look"):
         bpy.ops.latentman.generate()
@@ -337,5 +340,5 @@ def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(con
     character.latentman_look = "f" * 24
     panel.preset = "surface"
     assert bpy.ops.latentman.generate() == {"FINISHED"}
-    assert wait_until(connection, lambda: connection.shot.done, 60)
-    assert "does not have the kept look" in connection.shot.error
+    assert wait_until(connection, lambda: connection.shot_task.done, 60)
+    assert "does not have the kept look" in connection.shot_task.error

@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 import pytest
 
-from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import editing, foot_contacts
 from latentman.blender_addon.motion.channels import motion_to_channels
 from latentman.blender_addon.motion.readers import BUNDLED, read
@@ -87,7 +87,7 @@ def test_blender_evaluates_what_was_written(character):
         assert np.abs(again.pelvis - posed.pelvis).max() < 1e-4
     still = apply_motion(character, motion, 5, 20.0, KeyOptions(root="IN_PLACE"))
     assert np.ptp(read_body_motion(character, still)[1].pelvis[:, [0, 2]], axis=0).max() < 1e-5
-    assert any(curve.group and curve.group.name == "left_knee" for curve in fcurves_of(still))
+    assert any(curve.group and curve.group.name == "left_knee" for curve in get_fcurves(still))
     double = apply_motion(character, motion, 1, 40.0, KeyOptions(keep_rate=True))
     assert double.frame_range[1] == pytest.approx(1 + 2 * (motion.frame_count - 1))
 
@@ -180,7 +180,7 @@ def test_ik_keeps_the_motion_and_comes_back(character, empty_scene, clip):
     action = ik.add_ik(bpy.context, character)
     assert "IK_left_leg" in character.pose.bones and np.linalg.norm(seen() - before, axis=-1).max() < 0.003
     # the control moves the foot
-    curve = next(c for c in fcurves_of(action) if c.data_path == 'pose.bones["IK_left_leg"].location' and c.array_index == 1)
+    curve = next(c for c in get_fcurves(action) if c.data_path == 'pose.bones["IK_left_leg"].location' and c.array_index == 1)
     for point in curve.keyframe_points:
         point.co.y += 0.05
     curve.update()

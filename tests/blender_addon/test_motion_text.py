@@ -13,12 +13,12 @@ import pytest
 
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import inpainting
 from latentman.blender_addon.motion.layouts import humanml_to_joints
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import forward_kinematics
-from latentman.blender_addon.operators import generate, motion_text
+from latentman.blender_addon.operators import generate, motion_text, polls
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, read_body_motion
 from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.shared.motion import MotionError
@@ -39,17 +39,19 @@ def _operators():
 @pytest.fixture
 def window(connection, character, monkeypatch):
     """The panel's settings with a connected backend behind the buttons; quick motions."""
-    for module in (motion_text, generate):
+    for module in (motion_text, generate, polls):
         monkeypatch.setattr(module, "connection", connection)
-    settings = properties.of(bpy.context)
+    settings = properties.get_settings(bpy.context)
     settings.character = character
     settings.motion.text, settings.motion.seconds, settings.motion.seed = "a person bows", 2.0, 4
     return settings
 
 
 def _made(connection) -> MotionTask:
-    assert wait_until(connection, lambda: connection.motion.done, 200) and not connection.motion.error, connection.motion.error
-    return connection.motion
+    assert wait_until(connection, lambda: connection.motion_task.done, 200) and not connection.motion_task.error, (
+        connection.motion_task.error
+    )
+    return connection.motion_task
 
 
 def test_every_variant_is_an_action_that_knows_where_it_came_from(window, connection, character):
@@ -63,7 +65,7 @@ def test_every_variant_is_an_action_that_knows_where_it_came_from(window, connec
         assert action["latentman_text"] == "a person bows" and action["latentman_seed"] == 4
         assert "starter" in action["latentman_source"] and action["latentman_fps"] == 20
         assert tuple(action.frame_range) == (1, 40)
-    poses = [np.array([curve.evaluate(20) for curve in fcurves_of(action)]) for action in actions]
+    poses = [np.array([curve.evaluate(20) for curve in get_fcurves(action)]) for action in actions]
     assert np.abs(poses[0] - poses[1]).max() > 1e-3
     assert bpy.ops.latentman.step_take() == {"FINISHED"} and character.animation_data.action == actions[1]
     assert bpy.ops.latentman.step_take() == {"FINISHED"} and character.animation_data.action == actions[0]
@@ -76,10 +78,10 @@ def test_selected_frames_stay_and_the_rest_is_made(window, connection, character
     action = apply_motion(character, read(BUNDLED).get_motion(3).crop(0, 80), 1, 20.0)
     rig, before, _ = read_body_motion(character, action)
     kept = set(range(1, 9)) | set(range(73, 81))
-    for curve in fcurves_of(action):
+    for curve in get_fcurves(action):
         for key in curve.keyframe_points:
             key.select_control_point = round(key.co.x) in kept
-    assert motion_text.selected_frames(action) == kept
+    assert motion_text.find_selected_frames(action) == kept
     assert bpy.ops.latentman.remake_motion(keep="FRAMES") == {"FINISHED"}
     made = _made(connection).actions[0]
     assert made != action and character.animation_data.action == made and action.users, "the old one is kept"
@@ -112,10 +114,10 @@ def test_bad_input_is_a_sentence(window, connection, character):
         bpy.ops.latentman.make_motion()
     window.motion.text, window.motion.model = "a person walks", "/nowhere"
     assert bpy.ops.latentman.make_motion() == {"FINISHED"}
-    assert wait_until(connection, lambda: connection.motion.done, 60)
-    assert "no motion model '/nowhere'" in connection.motion.error and connection.error == connection.motion.error
+    assert wait_until(connection, lambda: connection.motion_task.done, 60)
+    assert "no motion model '/nowhere'" in connection.motion_task.error and connection.error == connection.motion_task.error
     action = apply_motion(character, read(BUNDLED).get_motion(0), 1, 20.0)
-    for curve in fcurves_of(action):
+    for curve in get_fcurves(action):
         for key in curve.keyframe_points:
             key.select_control_point = False
     with pytest.raises(RuntimeError, match="No keyframe is selected"):
@@ -126,10 +128,10 @@ def test_cancelling_leaves_the_character_alone(window, connection, character):
     window.motion.seconds, window.motion.variants = 30.0, 8
     before = len(bpy.data.actions)
     assert bpy.ops.latentman.make_motion() == {"FINISHED"}
-    assert wait_until(connection, lambda: connection.motion.fraction > 0 or connection.motion.done, 60)
+    assert wait_until(connection, lambda: connection.motion_task.fraction > 0 or connection.motion_task.done, 60)
     assert bpy.ops.latentman.cancel() == {"FINISHED"}
-    assert wait_until(connection, lambda: connection.motion.done, 60)
-    assert connection.motion.cancelled and len(bpy.data.actions) == before and not connection.busy
+    assert wait_until(connection, lambda: connection.motion_task.done, 60)
+    assert connection.motion_task.cancelled and len(bpy.data.actions) == before and not connection.busy
 
 
 def test_what_is_made_meets_the_kept_frames(rng):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon import operators, properties
-from latentman.blender_addon.compat import fcurves_of
+from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import forward_kinematics
-from latentman.blender_addon.operators.motion import preview_lines
+from latentman.blender_addon.operators.motion import describe_motion_file
 from latentman.blender_addon.rigging import bvh
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import BONE_MAP, read_rig
@@ -29,9 +29,46 @@ def _operators():
 @pytest.fixture
 def settings(character):
     """The scene's settings with the mannequin as the character."""
-    settings = properties.of(bpy.context)
+    settings = properties.get_settings(bpy.context)
     settings.character = character
     return settings
+
+
+def test_every_operator_has_a_tooltip():
+    for cls in operators.CLASSES:
+        if issubclass(cls, bpy.types.Operator):
+            name = cls.bl_idname.split(".")[1]
+            description = getattr(bpy.ops.latentman, name).get_rna_type().description
+            assert description == cls.bl_description and not description.endswith(".") and "\n" not in description
+
+
+@pytest.mark.parametrize(
+    ("name", "character_type", "reason"),
+    [
+        ("stop_backend", None, "No backend is running"),
+        ("cancel", None, "Nothing is being generated"),
+        ("generate", "ARMATURE", "The backend is not running; press Start above"),
+        ("make_motion", "ARMATURE", "The backend is not running; press Start above"),
+        ("add_camera", None, "Pick a character first"),
+        ("use_clip", None, "Pick an armature as the character first"),
+        ("guess_bones", "MESH", "Pick an armature as the character first"),
+        ("smooth_motion", "MESH", "Pick an armature as the character first"),
+        ("smooth_motion", "ARMATURE", "The character has no Action; make or import a motion first"),
+        ("step_take", "ARMATURE", "There is no motion yet"),
+        ("fit_skeleton", "ARMATURE", "Only bodies of the SMPL family"),
+        ("to_sequencer", "ARMATURE", "Generate a shot first"),
+        ("as_material", "ARMATURE", "Generate a shot of one character first"),
+        ("new_look", "ARMATURE", "The character keeps no look"),
+    ],
+)
+def test_a_grey_button_says_why(empty_scene, name, character_type, reason):
+    data = {"ARMATURE": bpy.data.armatures, "MESH": bpy.data.meshes}
+    if character_type:
+        character = bpy.data.objects.new("Character", data[character_type].new("Character"))
+        empty_scene.collection.objects.link(character)
+        properties.get_settings(bpy.context).character = character
+    with pytest.raises(RuntimeError, match=reason):
+        getattr(bpy.ops.latentman, name)()
 
 
 def _write_bvh(path, armature, action, unit):
@@ -81,16 +118,16 @@ def test_a_bad_bvh_is_one_sentence_and_leaves_nothing(empty_scene, tmp_path, tex
 
 
 def test_importing_says_what_is_inside_and_keys_it(settings, character, tmp_path):
-    assert preview_lines(str(BUNDLED))[1] == "0: a person walks forward · 80 frames at 20 fps"
+    assert describe_motion_file(str(BUNDLED))[1] == "0: a person walks forward · 80 frames at 20 fps"
     settings.keying.rotation, settings.keying.foot_lock = "EULER", "hard"
     assert bpy.ops.latentman.import_motion(filepath=str(BUNDLED), clip=1) == {"FINISHED"}
     action = character.animation_data.action
-    assert action["latentman_text"] == "a person runs forward" and any("euler" in c.data_path for c in fcurves_of(action))
+    assert action["latentman_text"] == "a person runs forward" and any("euler" in c.data_path for c in get_fcurves(action))
     (tmp_path / "bad.npy").write_bytes(b"no")
     with pytest.raises(RuntimeError, match=r"bad\.npy cannot be read"):
         bpy.ops.latentman.import_motion(filepath=str(tmp_path / "bad.npy"))
     assert character.animation_data.action == action
-    assert "cannot be read" in preview_lines(str(tmp_path / "bad.npy"))[0]
+    assert "cannot be read" in describe_motion_file(str(tmp_path / "bad.npy"))[0]
 
 
 def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
@@ -115,7 +152,7 @@ def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
         before = character.animation_data.action
         assert call() == {"FINISHED"}
         after = character.animation_data.action
-        assert after != before and before.name in bpy.data.actions and len(fcurves_of(after)) >= 99
+        assert after != before and before.name in bpy.data.actions and len(get_fcurves(after)) >= 99
     with pytest.raises(RuntimeError, match="no Action 'absent'"):
         bpy.ops.latentman.join_motions(other="absent")
     assert len(bpy.data.actions) >= 10
@@ -136,7 +173,7 @@ def test_foot_contacts_are_listed_and_edited(settings, character):
 
 def test_bones_are_guessed_changed_saved_and_loaded(empty_scene, tmp_path):
     armature = rigs.build(rigs.proportions(), rigs.family("Unreal"))
-    properties.of(bpy.context).character = armature
+    properties.get_settings(bpy.context).character = armature
     assert bpy.ops.latentman.guess_bones() == {"FINISHED"}
     slots = {slot.name: slot for slot in armature.latentman_bones}
     assert slots["left_hip"].bone == "thigh_l" and slots["left_hand"].bone == ""

@@ -17,10 +17,18 @@ import msgspec
 import pytest
 
 from latentman.blender_addon import command_line, panels, properties
-from latentman.blender_addon.declared_properties import UNNAMED, declare, property_of, read, read_all, shortest, write_all
+from latentman.blender_addon.declared_properties import (
+    UNNAMED,
+    declare,
+    make_property,
+    read_value,
+    read_values,
+    shorten_float,
+    write_values,
+)
 from latentman.blender_addon.motion.keying import Keying
 from latentman.blender_addon.rigging.keyframes import KeyOptions
-from latentman.blender_addon.technique_properties import COMMON, ELSEWHERE, GROUPS, HERE, OFF, PRESET
+from latentman.blender_addon.technique_properties import COMMON, CUSTOM, GROUPS, OFF, PRESET, SHOWN_ELSEWHERE
 from latentman.shared import console
 from latentman.shared.arguments import get_option, given_settings, part_option
 from latentman.shared.motion_request import MotionRequest
@@ -38,7 +46,7 @@ PLACES = [
     ("motion", MotionRequest, ()),
     ("keying", Keying, ()),
     *((f"techniques.{name}", part, ()) for name, part in list_parts(Method).items()),
-    (f"techniques.{COMMON}", Method, ELSEWHERE),
+    (f"techniques.{COMMON}", Method, SHOWN_ELSEWHERE),
 ]
 
 
@@ -57,8 +65,8 @@ def group_at(settings, place: str):
 
 def shot_request(*arguments: str) -> ShotRequest:
     """What the command line makes of arguments."""
-    args = command_line.parser().parse_args(["generate", "--out", "x", *arguments])
-    return console.read_request_arguments(args, *command_line._sides(args), FRAMES, 20.0)
+    args = command_line.make_parser().parse_args(["generate", "--out", "x", *arguments])
+    return console.read_request_arguments(args, *command_line._read_size(args), FRAMES, 20.0)
 
 
 @pytest.mark.parametrize(("place", "struct", "left_out"), PLACES)
@@ -70,7 +78,7 @@ def test_every_setting_has_a_property_with_its_words_range_and_default(settings,
         found = group.bl_rna.properties[one.name]
         assert (found.name, found.description) == (one.setting.label, one.setting.help)
         default = one.setting.example if one.required else one.default
-        assert read(group, one) == default
+        assert read_value(group, one) == default
         if one.setting.choices:
             items = [(item.identifier, item.name, item.description) for item in found.enum_items]
             assert items == [(choice.value or UNNAMED, choice.label, choice.help) for choice in one.setting.choices]
@@ -78,7 +86,9 @@ def test_every_setting_has_a_property_with_its_words_range_and_default(settings,
         elif one.kind in (int, float):
             ends = (found.default, found.hard_min, found.hard_max, found.soft_max)
             top = one.setting.le if one.setting.soft_max is None else one.setting.soft_max
-            assert tuple(map(shortest, ends)) == tuple(shortest(value) for value in (default, one.setting.ge, one.setting.le, top))
+            assert tuple(map(shorten_float, ends)) == tuple(
+                shorten_float(value) for value in (default, one.setting.ge, one.setting.le, top)
+            )
         else:
             assert found.default == default
 
@@ -86,16 +96,16 @@ def test_every_setting_has_a_property_with_its_words_range_and_default(settings,
 def test_defaults_are_the_same_in_request_arguments_and_panel(settings, empty_scene):
     prompt = settings.prompt
     declared = ShotRequest(text=msgspec.structs.replace(properties.shot.Text(prompt)), frames=FRAMES, fps=20.0)
-    assert settings.request(empty_scene, FRAMES) == declared == shot_request("--prompt", prompt)
-    args = command_line.parser().parse_args(["motion", settings.motion.text, "--out", "x"])
-    assert settings.motion.request(settings.motion.seconds) == MotionRequest(settings.motion.text)
+    assert settings.make_request(empty_scene, FRAMES) == declared == shot_request("--prompt", prompt)
+    args = command_line.make_parser().parse_args(["motion", settings.motion.text, "--out", "x"])
+    assert settings.motion.make_request(settings.motion.seconds) == MotionRequest(settings.motion.text)
     assert console.read_motion_arguments(args) == MotionRequest(settings.motion.text)
-    assert settings.keying.keying() == Keying() and not given_settings(args, Keying)
-    assert settings.keying.options() == KeyOptions() == KeyOptions.from_keying(Keying())
-    args = command_line.parser().parse_args(["generate", "--prompt", "x", "--out", "x"])
-    assert command_line._scene_options(args) == SceneOptions()
-    assert read_all(settings, SceneOptions, ("frames",)) | {"frames": ""} == msgspec.structs.asdict(SceneOptions())
-    assert settings.method() is None
+    assert settings.keying.to_keying() == Keying() and not given_settings(args, Keying)
+    assert settings.keying.make_key_options() == KeyOptions() == KeyOptions.from_keying(Keying())
+    args = command_line.make_parser().parse_args(["generate", "--prompt", "x", "--out", "x"])
+    assert command_line._read_scene_options(args) == SceneOptions()
+    assert read_values(settings, SceneOptions, ("frames",)) | {"frames": ""} == msgspec.structs.asdict(SceneOptions())
+    assert settings.make_method() is None
 
 
 def test_the_same_settings_make_the_same_request(settings, empty_scene):
@@ -104,15 +114,15 @@ def test_the_same_settings_make_the_same_request(settings, empty_scene):
     settings.seed, settings.steps, settings.guidance_scale, settings.control_scale = 2**31 - 1, 31, 7.1, 0.85
     settings.scheduler, settings.preset, settings.width, settings.height = "dpm++", "latentman", 512, 384
     settings.model, settings.matching, settings.keep_background = "", "surface", True
-    settings.techniques.guidance.use = HERE
+    settings.techniques.guidance.use = CUSTOM
     settings.techniques.guidance.rho, settings.techniques.guidance.gradient = 0.03, "linear"
     settings.techniques.alignment.use = OFF
-    settings.techniques.keyframes.use = HERE
+    settings.techniques.keyframes.use = CUSTOM
     settings.techniques.keyframes.strength = 1e-6
-    settings.techniques.common.use = HERE
+    settings.techniques.common.use = CUSTOM
     settings.techniques.common.surface_noise, settings.techniques.common.shared_noise = 0.1, False
     settings.techniques.plugins = "glow:a=1,b=x; other"
-    assert settings.request(empty_scene, FRAMES) == shot_request(
+    assert settings.make_request(empty_scene, FRAMES) == shot_request(
         *("--prompt", "a knight", "--negative-prompt", "fog", "--background-prompt", "a wood", "--seed", "2147483647"),
         *("--steps", "31", "--guidance-scale", "7.1", "--control-scale", "0.85", "--scheduler", "dpm++"),
         *("--preset", "latentman", "--size", "512x384", "--matching", "surface", "--background"),
@@ -123,36 +133,36 @@ def test_the_same_settings_make_the_same_request(settings, empty_scene):
     motion = settings.motion
     motion.text, motion.seconds, motion.seed, motion.variants = "a person bows", 3.7, 5, 40
     motion.guidance_scale, motion.steps, motion.model = 2.3, 12, " mine "
-    args = command_line.parser().parse_args(
+    args = command_line.make_parser().parse_args(
         ["motion", "a person bows", "--out", "x", "--seconds", "3.7", "--seed", "5", "--variants", "40"]
         + ["--guidance-scale", "2.3", "--steps", "12", "--model", "mine"]
     )
-    assert motion.request(motion.seconds) == console.read_motion_arguments(args)
+    assert motion.make_request(motion.seconds) == console.read_motion_arguments(args)
 
 
 @pytest.mark.parametrize("value", [0.1, 0.03, 1e-6, 7.12345, 1000.0, 0.0, 123456.0])
 def test_decimals_survive_single_precision(value, settings):
     settings.techniques.guidance.rho = value
-    assert read_all(settings.techniques.guidance, Guidance)["rho"] == value
+    assert read_values(settings.techniques.guidance, Guidance)["rho"] == value
 
 
 def test_techniques_are_the_presets_own_set_here_or_off(settings):
     techniques = settings.techniques
-    assert settings.uses("fusion") and settings.uses(COMMON) and not settings.uses("guidance")
+    assert settings.has_technique("fusion") and settings.has_technique(COMMON) and not settings.has_technique("guidance")
     # setting it here begins with what the preset has
-    techniques.background.use = HERE
-    assert techniques.background.until == 1.0 != Background().until and settings.method() is None
-    techniques.guidance.use = HERE
-    assert settings.method().guidance == Guidance() and settings.uses("guidance")
+    techniques.background.use = CUSTOM
+    assert techniques.background.until == 1.0 != Background().until and settings.make_method() is None
+    techniques.guidance.use = CUSTOM
+    assert settings.make_method().guidance == Guidance() and settings.has_technique("guidance")
     techniques.keyframes.use = OFF
-    assert settings.method().keyframes is None
+    assert settings.make_method().keyframes is None
     settings.preset = "latentman"
-    techniques.alignment.use = HERE
+    techniques.alignment.use = CUSTOM
     techniques.alignment.until = 0.7
-    assert settings.method().alignment == Alignment(until=0.7)
-    for technique in techniques.all():
+    assert settings.make_method().alignment == Alignment(until=0.7)
+    for technique in techniques.iter_techniques():
         technique.group.use = PRESET
-    assert settings.method() is None
+    assert settings.make_method() is None
     # what all frames have in common cannot be left out
     with pytest.raises(TypeError):
         techniques.common.use = OFF
@@ -166,18 +176,18 @@ def test_matching_and_background_have_places_of_their_own(settings):
     settings.preset = "latentman"
     assert [item.identifier for item in settings.bl_rna.properties["matching"].enum_items] == ["PRESET", "surface", "hungarian"]
     settings.matching, settings.keep_background = "hungarian", True
-    assert settings.method() == msgspec.structs.replace(METHODS["latentman"], background=Background())
+    assert settings.make_method() == msgspec.structs.replace(METHODS["latentman"], background=Background())
     # ticking it takes nothing away from a preset that shares more
     settings.preset, settings.matching = "surface", "PRESET"
-    assert settings.method() is None
+    assert settings.make_method() is None
     settings.techniques.background.use = OFF
-    assert settings.method().background is None and not settings.uses("background")
+    assert settings.make_method().background is None and not settings.has_technique("background")
 
 
 def test_unreadable_techniques_of_others_are_a_sentence(settings, empty_scene):
     settings.techniques.plugins = "glow:a"
     with pytest.raises(ShotError, match="write it like glow:SETTING=VALUE"):
-        settings.request(empty_scene, FRAMES)
+        settings.make_request(empty_scene, FRAMES)
 
 
 def test_files_of_earlier_versions_mean_what_they_meant(empty_scene):
@@ -187,15 +197,15 @@ def test_files_of_earlier_versions_mean_what_they_meant(empty_scene):
     scene = loaded.scenes[0]
     scene.render.fps = 20
     settings = scene.latentman
-    assert settings.request(scene, FRAMES) == shot_request(
+    assert settings.make_request(scene, FRAMES) == shot_request(
         *("--prompt", "old prompt", "--negative-prompt", "neg", "--background-prompt", "bg", "--seed", "7", "--model", "sd15"),
         *("--preset", "latentman", "--steps", "33", "--guidance-scale", "4.1", "--control-scale", "0.7"),
         *("--scheduler", "euler", "--width", "512", "--height", "384", "--matching", "surface", "--background"),
     )
-    assert settings.motion.request(settings.motion.seconds) == MotionRequest("old text", 5.5, 9, 3, 2.5, model="x")
-    assert settings.keying.keying() == Keying("LAYER", "IN_PLACE", "EULER", "hard", 12.5, True, 0.3, 0.05)
+    assert settings.motion.make_request(settings.motion.seconds) == MotionRequest("old text", 5.5, 9, 3, 2.5, model="x")
+    assert settings.keying.to_keying() == Keying("LAYER", "IN_PLACE", "EULER", "hard", 12.5, True, 0.3, 0.05)
     assert (settings.subjects, settings.character_only, settings.only_changed) == ("scene", True, False)
-    assert settings.frames(scene) == (3, 5, 7, 9) and settings.output == "//x"
+    assert settings.get_frames(scene) == (3, 5, 7, 9) and settings.output == "//x"
     bpy.data.scenes.remove(scene)
 
 
@@ -208,7 +218,7 @@ def test_a_choice_that_this_version_does_not_know_is_the_default():
     class Stored:
         kind = ""
 
-    assert read(Stored(), next(list_settings(Kind))) == "b"
+    assert read_value(Stored(), next(list_settings(Kind))) == "b"
 
 
 def test_a_group_is_declared_read_and_written():
@@ -228,7 +238,7 @@ def test_a_group_is_declared_read_and_written():
         """For this test."""
 
     kind = next(one for one in list_settings(Things) if one.name == "kind")
-    LatentManTestThings.__annotations__["extra"] = property_of(kind, before=(("NO", "No", ""),))
+    LatentManTestThings.__annotations__["extra"] = make_property(kind, leading_items=(("NO", "No", ""),))
     bpy.utils.register_class(LatentManTestThings)
     bpy.types.Scene.latentman_test = bpy.props.PointerProperty(type=LatentManTestThings)
     try:
@@ -239,27 +249,27 @@ def test_a_group_is_declared_read_and_written():
         assert (found["long"].soft_max, found["long"].hard_max) == (5, 10)
         assert group.extra == "NO"
         values = {"share": 0.3, "long": 0.7, "wide": 32, "late": 0.2, "on": False, "kind": "x"}
-        write_all(group, Things, values)
-        assert read_all(group, Things, ("left",)) == values
-        write_all(group, Things, {"kind": ""})
-        assert group.kind == UNNAMED and read_all(group, Things, ("left",)) == values | {"kind": ""}
+        write_values(group, Things, values)
+        assert read_values(group, Things, ("left",)) == values
+        write_values(group, Things, {"kind": ""})
+        assert group.kind == UNNAMED and read_values(group, Things, ("left",)) == values | {"kind": ""}
     finally:
         del bpy.types.Scene.latentman_test
         bpy.utils.unregister_class(LatentManTestThings)
 
 
 def test_the_commands_arguments(capsys):
-    parser = command_line.parser()
+    parser = command_line.make_parser()
     args = parser.parse_args(["generate", "--prompt", "x", "--out", "x", "--alpha", "--subjects", "scene", "--frames", "3,5"])
-    assert command_line._scene_options(args) == SceneOptions("scene", True, "3,5")
-    assert command_line._sides(args) == (256, 256)
+    assert command_line._read_scene_options(args) == SceneOptions("scene", True, "3,5")
+    assert command_line._read_size(args) == (256, 256)
     args = parser.parse_args(["passes", "--out", "x", "--width", "64", "--height", "48"])
-    assert command_line._sides(args) == (64, 48)
+    assert command_line._read_size(args) == (64, 48)
     args = parser.parse_args(["motion", "a", "--foot-lock", "hard", "--tolerance", "2.5"])
     assert given_settings(args, Keying) == {"foot_lock": "hard", "tolerance": 2.5}
     for arguments, sentence in (
         (("passes", "--out", "x", "--size", "4x64"), "The width 4 is out of range; choose 8 to 4096 px."),
-        (("passes", "--out", "x", "--size", "64"), "'64' is no size; write it like 256x256"),
+        (("passes", "--out", "x", "--size", "64"), "'64' is not a size; write it like 256x256"),
         (("passes", "--out", "x", "--subjects", "crowd"), "use one of character, characters, scene."),
         (("motion", "a", "--seconds", "60"), "The seconds 60.0 is out of range; choose 0.5 to 40 s."),
         (("motion", "a", "--foot", "hard"), "unrecognized arguments: --foot hard"),
@@ -280,7 +290,7 @@ def test_the_commands_arguments(capsys):
 def test_the_page_tells_the_arguments_and_labels_that_there_are():
     from tools.write_settings_page import NONE, groups, row
 
-    actions = command_line.parser()._subparsers._group_actions[0].choices
+    actions = command_line.make_parser()._subparsers._group_actions[0].choices
     options = {name for command in actions.values() for action in command._actions for name in action.option_strings}
     options |= {"TEXT", "--dtype", "--compile", "--offload"}
     labels = {}
@@ -320,8 +330,8 @@ class Drawn:
 
 def test_every_setting_is_drawn(settings, character):
     settings.character = character
-    for technique in settings.techniques.all():
-        technique.group.use = HERE
+    for technique in settings.techniques.iter_techniques():
+        technique.group.use = CUSTOM
     drawn = Drawn()
     context = SimpleNamespace(
         scene=bpy.context.scene,
@@ -352,7 +362,7 @@ from tools.write_settings_page import page
 
 properties.register()
 scene = bpy.context.scene
-args = command_line.parser().parse_args(["generate", "--prompt", "x", "--out", "x", "--churn", "0.25"])
+args = command_line.make_parser().parse_args(["generate", "--prompt", "x", "--out", "x", "--churn", "0.25"])
 found = {"argument": console.read_request_arguments(args, 64, 64, (1,), 24.0).sampling.churn, "default": shot.Sampling().churn}
 try:
     shot.check_request(shot.make_request("x", (1,), 24.0, churn=2.0))
@@ -361,9 +371,9 @@ except shot.ShotError as error:
 own = scene.latentman.bl_rna.properties["churn"]
 found["property"] = [own.name, own.description, own.hard_min, own.hard_max, own.default]
 scene.latentman.churn = 0.1
-found["panel"] = scene.latentman.request(scene, (1,)).sampling.churn
-found["drawn"] = panels.others(shot.ShotRequest, *panels.LOOK, *panels.ADVANCED, *properties.FROM_SCENE)
-command = command_line.parser()._subparsers._group_actions[0].choices["generate"]
+found["panel"] = scene.latentman.make_request(scene, (1,)).sampling.churn
+found["drawn"] = panels.list_other_settings(shot.ShotRequest, *panels.LOOK, *panels.ADVANCED, *properties.FROM_SCENE)
+command = command_line.make_parser()._subparsers._group_actions[0].choices["generate"]
 found["help"] = " ".join(command.format_help().split())
 found["page"] = [line for line in page().splitlines() if line.startswith("| churn ")]
 properties.unregister()

@@ -22,7 +22,7 @@ SIZE = 128
 
 def _render(character, frames, size=SIZE, height=None, **options):
     job = PassRender(bpy.context, character, frames, size, height or size, **options)
-    assert list(job.steps())[-1] == job.total
+    assert list(job.render_all())[-1] == job.total
     return job, job.result()
 
 
@@ -95,10 +95,10 @@ def test_pass_files_are_read_like_openexr_does(shot_scene, character, monkeypatc
         (path.parent / "half.exr").write_bytes(path.read_bytes()[:20000])
         with pytest.raises(ValueError, match="cannot be read"):
             exr.read_channels(path.parent / "half.exr")
-        return read(path, *where)
+        return read_passes(path, *where)
 
-    read = reading.read
-    monkeypatch.setattr(reading, "read", both)
+    read_passes = reading.read_passes
+    monkeypatch.setattr(reading, "read_passes", both)
     _render(character, (5,), 96)
     assert len(compared) > 10 and all(compared)
 
@@ -113,12 +113,12 @@ def _same_passes(found, expected):
 
 
 def test_the_graphics_driver_shows_what_cycles_shows(shot_scene, character):
-    if not gpu_raster.trusted():
+    if not gpu_raster.is_trusted():
         pytest.skip("no graphics context that can be trusted; before 5.0 Blender has none without a window")
     shot_scene.camera.rotation_euler.y += 0.2
     _, expected = _render(character, (3, 18), SIZE, 96)
     job, found = _render(character, (3, 18), SIZE, 96, quick=True)
-    assert job.drawn
+    assert job.uses_gpu
     _same_passes(found, expected)
 
 
@@ -127,10 +127,10 @@ def test_without_a_graphics_driver_cycles_steps_in(shot_scene, character, monkey
         raise SystemError("GPU functions for drawing are not available")
 
     _, expected = _render(character, (3,))
-    monkeypatch.setattr(gpu_raster, "trusted", lambda: True)
+    monkeypatch.setattr(gpu_raster, "is_trusted", lambda: True)
     monkeypatch.setattr(gpu_raster, "draw", refuse)
     job, found = _render(character, (3,), quick=True)
-    assert not job.drawn and (found.rest_position == expected.rest_position).all() and len(job.manifest(20.0).cameras) == 1
+    assert not job.uses_gpu and (found.rest_position == expected.rest_position).all() and len(job.manifest(20.0).cameras) == 1
 
 
 def test_depth_follows_the_shots_range(shot_scene, character):
@@ -176,14 +176,14 @@ def test_the_scene_is_as_before(shot_scene, character, monkeypatch):
     _render(character, (2, 3), 32)
     assert _snapshot(shot_scene, layer, objects) == before
     stopped = PassRender(bpy.context, character, (2, 3, 4), 32, 32)
-    steps = stopped.steps()
+    steps = stopped.render_all()
     next(steps)
     assert _snapshot(shot_scene, layer, objects) | {"frame": 0, "scene": 0} == before | {"frame": 0, "scene": 0}
     steps.close()
     assert _snapshot(shot_scene, layer, objects) == before
-    monkeypatch.setattr("latentman.blender_addon.passes.reading.read", lambda *_: 1 / 0)
+    monkeypatch.setattr("latentman.blender_addon.passes.reading.read_passes", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(PassRender(bpy.context, character, (2,), 32, 32).steps())
+        list(PassRender(bpy.context, character, (2,), 32, 32).render_all())
     assert _snapshot(shot_scene, layer, objects) == before
 
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_rendered_is_one_sentence(empty_scene, character):
 
 
 def test_strips_take_free_channels(empty_scene, tmp_path):
-    from latentman.blender_addon.compat import sequences
+    from latentman.blender_addon.compat import get_strips
 
     paths = []
     for n in range(1, 5):
@@ -210,7 +210,7 @@ def test_strips_take_free_channels(empty_scene, tmp_path):
     first = add_image_strip(empty_scene, paths, 11, "one")
     second = add_image_strip(empty_scene, paths, 12, "two")
     assert (first.frame_final_start, first.frame_final_end) == (11, 15)
-    assert first.channel != second.channel and len(sequences(empty_scene)) == 2
+    assert first.channel != second.channel and len(get_strips(empty_scene)) == 2
     assert [e.filename for e in first.elements] == [p.name for p in paths]
     image = bpy.data.images.load(str(paths[1]))
     assert image.pixels[0] == pytest.approx(80 / 255, abs=1e-3)

@@ -32,7 +32,7 @@ def jitter(joints: np.ndarray, fps: float = HUMANML_FPS) -> float:
     return float(np.linalg.norm(np.diff(joints, 3, axis=0), axis=-1).mean() * fps**3)
 
 
-def penetration(joints: np.ndarray, floor: float = TOE_HEIGHT) -> float:
+def compute_penetration(joints: np.ndarray, floor: float = TOE_HEIGHT) -> float:
     """Mean over frames in millimetres of how far the lowest joint is below where toes stand."""
     return float(np.clip(floor - joints[..., 1].min(1), 0, None).mean() * 1000)
 
@@ -50,7 +50,7 @@ def figures_of(motion: Motion) -> dict[str, float]:
     return {
         "skating_ratio": compute_skating_ratio(joints - [0, floor - TOE_HEIGHT, 0], motion.fps),
         "jitter_m_s3": jitter(joints, motion.fps),
-        "penetration_mm": penetration(joints, floor),
+        "penetration_mm": compute_penetration(joints, floor),
         "bone_deviation_mm": bone_deviation(joints),
     }
 

@@ -1,0 +1,34 @@
+"""Dialogs: mixins of operators that choose a file, and the dialog of an operator's settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import bpy
+from bpy_extras.io_utils import ExportHelper, ImportHelper
+
+from ..typed_access import OperatorResult
+
+if TYPE_CHECKING:
+    # the stubs declare methods of ImportHelper and ExportHelper that contradict those of Operator
+
+    class _FileDialog:
+        filepath: str
+
+        def invoke_popup(self, context: bpy.types.Context, confirm_text: str = "") -> OperatorResult: ...
+
+    class ImportDialog(_FileDialog):
+        """Mixin of an operator that reads a file: it opens a file dialog and puts the chosen path into ``filepath``."""
+
+    class ExportDialog(_FileDialog):
+        """Mixin of an operator that writes a file: it opens a file dialog and puts the chosen path into ``filepath``."""
+
+else:
+    ImportDialog, ExportDialog = ImportHelper, ExportHelper
+
+
+def show_settings_dialog(operator: bpy.types.Operator, context: bpy.types.Context) -> OperatorResult:
+    """Show a dialog with an operator's properties; the operator is executed when the user confirms."""
+    if context.window_manager is None:
+        return {"CANCELLED"}
+    return context.window_manager.invoke_props_dialog(operator)

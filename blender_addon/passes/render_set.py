@@ -1,0 +1,259 @@
+"""Which objects are rendered, and which body parts their surfaces are divided into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+
+from ...shared import shot
+from ...shared.manifest import PartEntry
+from ...shared.motion import MotionError
+from ...shared.vectors import normalise
+from ..character.rig import Rig
+from ..rigging.characters import find_character_meshes
+from ..rigging.rigs import read_rig
+from ..typed_access import get_armature, get_curves, get_mesh
+
+RENDERABLE = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "CURVES", "POINTCLOUD", "GREASEPENCIL", "GPENCIL")
+#: the numbers of parts and of characters are stored in a byte
+MAX_PARTS = MAX_CHARACTERS = 255
+#: what of a scene is rendered: the picked character, all rigged meshes, or everything
+SCOPES = ("CHARACTER", "CHARACTERS", "SCENE")
+#: the attribute of hair curves that holds their roots' texture coordinates on the mesh; Blender writes it
+ROOT_COORDINATE = "surface_uv_coordinate"
+
+#: (character's number, bone) of a body part
+PartKey = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class RenderObject:
+    """An object that is rendered: ``index`` is its pass index, ``character`` its character's number, 0 for a prop.
+
+    ``metres_per_unit`` converts lengths in the space of its rest positions; ``face_parts`` (F,) float32 holds the part of each
+    face of a mesh.
+    """
+
+    object: bpy.types.Object
+    index: int
+    character: int
+    metres_per_unit: float
+    face_parts: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class RenderSet:
+    """All objects that are rendered. ``armatures`` are the characters' own, by number from 1, None for a mesh without one."""
+
+    objects: tuple[RenderObject, ...]
+    armatures: tuple[bpy.types.Object | None, ...]
+    parts: tuple[PartEntry, ...]
+    whole_scene: bool
+
+    @property
+    def bodies(self) -> list[bpy.types.Object]:
+        """The characters' meshes."""
+        return [one.object for one in self.objects if one.character and one.object.type == "MESH"]
+
+
+def find_skin(found: bpy.types.Object) -> bpy.types.Object | None:
+    """The mesh on which an object's strands grow, if it has any."""
+    if found.type == "CURVES":
+        curves = get_curves(found)
+        skin = curves.surface
+        return skin if skin and skin.type == "MESH" and ROOT_COORDINATE in curves.attributes else None
+    has_hair = found.type == "MESH" and any(system.settings.type == "HAIR" for system in found.particle_systems)
+    return found if has_hair else None
+
+
+def _find_rendered(view_layer: bpy.types.ViewLayer) -> set[bpy.types.Object]:
+    """The objects that a render of the view layer would show."""
+    out: set[bpy.types.Object] = set()
+    stack = [view_layer.layer_collection]
+    while stack:
+        layer = stack.pop()
+        if layer.exclude or layer.collection.hide_render:
+            continue
+        out.update(o for o in layer.collection.objects if not o.hide_render)
+        stack += layer.children
+    return out
+
+
+def get_bodies(character: bpy.types.Object | None) -> list[bpy.types.Object]:
+    """A character's meshes. Raises ``ShotError`` when there is no character or it has no mesh."""
+    if character is None:
+        raise shot.ShotError("character", "There is no character; add the mannequin or pick an armature or a mesh.")
+    bodies = [character] if character.type == "MESH" else find_character_meshes(character)
+    if not bodies:
+        raise shot.ShotError("character", f"{character.name} does not deform a mesh; pick the armature of a rigged mesh.")
+    return bodies
+
+
+def _find_armature(body: bpy.types.Object) -> bpy.types.Object | None:
+    modifiers = (m for m in body.modifiers if isinstance(m, bpy.types.ArmatureModifier))
+    return next((m.object for m in modifiers if m.object), None)
+
+
+def _find_characters(
+    view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None, scope: str
+) -> list[tuple[bpy.types.Object | None, list[bpy.types.Object]]]:
+    """(armature, rendered meshes) of every character in the scope, the picked one first."""
+    rendered = _find_rendered(view_layer)
+    picked = get_bodies(character)
+    visible = [body for body in picked if body in rendered]
+    if not visible:
+        raise shot.ShotError("character", f"{picked[0].name} is hidden for rendering; switch on its camera icon in the outliner.")
+    armature = character if character is not None and character.type == "ARMATURE" else None
+    found = [(armature, visible)]
+    if scope != "CHARACTER":
+        for other in view_layer.objects:
+            if other.type == "ARMATURE" and other != armature:
+                bodies = [b for b in find_character_meshes(other) if b in rendered and b not in visible]
+                if bodies:
+                    found.append((other, bodies))
+    return found[:MAX_CHARACTERS]
+
+
+def _find_dominant_bones(body: bpy.types.Object, armature: bpy.types.Object | None) -> np.ndarray:
+    """(F,) the index of the bone's vertex group with the largest weight at each face's first corner, -1 where there is none."""
+    mesh = get_mesh(body)
+    bones = {bone.name for bone in get_armature(armature).bones} if armature else set()
+    usable = {g.index for g in body.vertex_groups if g.name in bones}
+    best = np.full(len(mesh.vertices), -1)
+    for vertex in mesh.vertices:
+        groups = [g for g in vertex.groups if g.group in usable and g.weight > 0]
+        if groups:
+            best[vertex.index] = max(groups, key=lambda g: g.weight).group
+    first = np.empty(len(mesh.polygons), np.int32)
+    mesh.polygons.foreach_get("loop_start", first)
+    corner = np.empty(len(mesh.loops), np.int32)
+    mesh.loops.foreach_get("vertex_index", corner)
+    return best[corner[first]] if len(first) else np.empty(0, int)
+
+
+def _number_parts(face_counts: dict[PartKey, int], armatures: list[bpy.types.Object | None]) -> dict[PartKey, int]:
+    """The part number of every (character, bone); when there are too many, the rarest are merged into their parents' parts."""
+    merged_into = {key: key for key in face_counts}
+    counts = dict(face_counts)
+    while len(counts) > MAX_PARTS:
+        rarest = min(counts, key=lambda key: counts[key])
+        number, bone = rarest
+        armature = armatures[number - 1]
+        parent = get_armature(armature).bones[bone].parent if armature and bone else None
+        target = (number, parent.name) if parent else next(key for key in counts if key != rarest)
+        counts[target] = counts.get(target, 0) + counts.pop(rarest)
+        merged_into = {key: target if value == rarest else value for key, value in merged_into.items()}
+        merged_into.setdefault(target, target)
+
+    def rank(key: PartKey) -> tuple[int, int]:
+        armature = armatures[key[0] - 1] if key[0] else None
+        return key[0], get_armature(armature).bones.find(key[1]) if armature else -1
+
+    numbers = {key: n for n, key in enumerate(sorted(counts, key=rank), 1)}
+    return {key: numbers[value] for key, value in merged_into.items()}
+
+
+def _find_rig(armature: bpy.types.Object | None) -> Rig | None:
+    try:
+        return read_rig(armature) if armature else None
+    except MotionError:  # not a humanoid: its parts have no joints
+        return None
+
+
+def _make_part_entries(
+    numbers: dict[PartKey, int], armatures: list[bpy.types.Object | None], bodies: list[list[bpy.types.Object]]
+) -> tuple[PartEntry, ...]:
+    entries: dict[int, PartEntry] = {}
+    rigs = [_find_rig(armature) for armature in armatures]
+    for (number, bone), part in sorted(numbers.items(), key=lambda item: item[1]):
+        rig, armature = (rigs[number - 1], armatures[number - 1]) if number else (None, None)
+        if part in entries or (number and not bone) or not armature:
+            entries.setdefault(part, PartEntry(part, bone))
+            continue
+        body = bodies[number - 1][0]
+        to_body = np.array(body.matrix_world.inverted() @ armature.matrix_world)
+        head = np.array(get_armature(armature).bones[bone].head_local)
+        origin = (to_body[:3, :3] @ head + to_body[:3, 3]) * _get_metres_per_unit(body)
+        front, joint = np.zeros(3), ""
+        if rig:
+            front = normalise(to_body[:3, :3] @ rig.to_body[2])
+            joint = next((j for j, b in rig.joint_bones.items() if rig.bones[b] == bone), "")
+        x, y, z = map(float, origin)
+        front_x, front_y, front_z = map(float, front)
+        entries[part] = PartEntry(part, bone, joint, (x, y, z), (front_x, front_y, front_z))
+    return tuple(entries[part] for part in sorted(entries))
+
+
+def _get_metres_per_unit(found: bpy.types.Object) -> float:
+    """Metres in one unit of an object's space."""
+    return float(np.cbrt(abs(np.linalg.det(np.array(found.matrix_world)[:3, :3])))) or 1.0
+
+
+def _find_props(
+    graph: bpy.types.Depsgraph, view_layer: bpy.types.ViewLayer, taken: set[bpy.types.Object]
+) -> list[bpy.types.Object]:
+    """Everything else that a render would show, and the objects of which it shows instances."""
+    found = [o for o in _find_rendered(view_layer) if o.type in RENDERABLE and o not in taken]
+    for instance in graph.object_instances:
+        original = instance.object.original if instance.is_instance and instance.object else None
+        if original is None or original.type not in RENDERABLE or original in taken or original in found:
+            continue
+        found.append(original)
+    return sorted(found, key=lambda o: o.name_full)
+
+
+def _check_bodies(bodies: list[bpy.types.Object]) -> None:
+    for body in bodies:
+        if body.mode == "EDIT":
+            raise shot.ShotError("character", f"{body.name} is in Edit Mode; leave it first (Tab).")
+        if not len(get_mesh(body).polygons) and not body.modifiers:
+            raise shot.ShotError("character", f"{body.name} has no faces; pick a mesh with a surface.")
+
+
+def make_render_set(view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None, scope: str) -> RenderSet:
+    """The objects that a shot renders. ``scope`` is ``CHARACTER`` (the picked one), ``CHARACTERS`` (all rigged ones) or ``SCENE``.
+
+    Raises ``ShotError`` when there is nothing that can be rendered.
+    """
+    if scope not in SCOPES:
+        raise shot.ShotError("subjects", f"'{scope}' is unknown; choose one of {', '.join(SCOPES).lower()}.")
+    view_layer.update()
+    characters = _find_characters(view_layer, character, scope)
+    armatures = [armature or _find_armature(bodies[0]) for armature, bodies in characters]
+    for _, bodies in characters:
+        _check_bodies(bodies)
+    face_counts: dict[PartKey, int] = {}
+    face_keys: list[tuple[bpy.types.Object, int, list[PartKey]]] = []
+    for number, ((_, bodies), armature) in enumerate(zip(characters, armatures, strict=True), 1):
+        for body in bodies:
+            names = {-1: "", **{g.index: g.name for g in body.vertex_groups}}
+            faces = [(number, names[int(group)]) for group in _find_dominant_bones(body, armature)]
+            for key in faces or [(number, "")]:
+                face_counts[key] = face_counts.get(key, 0) + 1
+            face_keys.append((body, number, faces))
+    numbers = _number_parts(face_counts, armatures)
+    objects = [
+        RenderObject(body, n, number, _get_metres_per_unit(body), np.array([numbers[key] for key in faces], np.float32))
+        for n, (body, number, faces) in enumerate(face_keys, 1)
+    ]
+    objects += _make_hair_objects(view_layer, {body: number for body, number, _ in face_keys}, len(objects) + 1)
+    if scope == "SCENE":
+        graph = bpy.context.evaluated_depsgraph_get()
+        for prop in _find_props(graph, view_layer, {one.object for one in objects}):
+            objects.append(RenderObject(prop, len(objects) + 1, 0, _get_metres_per_unit(prop), None))
+    parts = _make_part_entries(numbers, armatures, [bodies for _, bodies in characters])
+    return RenderSet(tuple(objects), tuple(armatures), parts, scope == "SCENE")
+
+
+def _make_hair_objects(
+    view_layer: bpy.types.ViewLayer, characters: dict[bpy.types.Object, int], first_index: int
+) -> list[RenderObject]:
+    """The rendered hair curves that grow on ``characters``' bodies, which are given with their characters' numbers."""
+    skins = {o: find_skin(o) for o in _find_rendered(view_layer) if o.type == "CURVES"}
+    grown = sorted(((o, skin) for o, skin in skins.items() if skin in characters and skin), key=lambda pair: pair[0].name_full)
+    return [
+        RenderObject(curves, n, characters[skin], _get_metres_per_unit(skin), None)
+        for n, (curves, skin) in enumerate(grown, first_index)
+    ]
