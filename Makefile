@@ -13,7 +13,7 @@ QUICK := tests/shared \
 	$(patsubst %,tests/backend/test_%.py,correspondence exports jobs launch method video) \
 	$(patsubst %,tests/blender_addon/test_%.py,body_files character motion motion_edit motion_files operators passes rigs)
 
-.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench extension lint clean
+.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs extension lint clean
 
 setup: $(VENV)/.ready
 setup-blender52: $(VENV52)/.ready
@@ -67,8 +67,13 @@ test-window: setup extension
 bench: setup
 	$(RUN) -m tools.bench
 
+# the documentation as a site in build/site; the tests build it, too
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo "The site is in build/site: open build/site/index.html"
+
 extension: setup
 	$(RUN) -m tools.package_extension
 
 clean:
-	rm -rf build/lib build/demo build/bench build/window build/extension
+	rm -rf build/lib build/site build/documented build/demo build/bench build/window build/extension

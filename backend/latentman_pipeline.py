@@ -1,10 +1,11 @@
 """LatentMan as diffusers pipelines, for use outside Blender.
 
     import torch
-    from .latentman_pipeline import LatentManPipeline
-    from ..shared.passes_folder import load
+    from pathlib import Path
+    from latentman.backend import LatentManPipeline
+    from latentman.shared.passes_folder import load
 
-    passes, manifest = load("passes")
+    passes, manifest = load(Path("passes"))
     pipe = LatentManPipeline.from_pretrained("backend/models/starter")
     frames = pipe("a man in a red shirt, on a beach", passes, generator=torch.Generator().manual_seed(3)).frames
 

@@ -199,16 +199,46 @@ class Method(msgspec.Struct, frozen=True):
     plugins: dict[str, dict[str, bool | int | float | str]] = {}
 
 
-METHODS: dict[str, Method] = {
-    "surface": Method(matching="surface", background=Background(1.0), fusion=Fusion(), keyframes=Keyframes()),
-    "surface_fast": Method(
-        matching="surface", background=Background(1.0), fusion=Fusion(full_steps=2), keyframes=Keyframes(4, 0.1)
+@dataclass(frozen=True)
+class Preset:
+    """A choice of techniques under a name. ``label`` and ``help`` are what the panel and ``docs/settings.md`` say of it."""
+
+    label: str
+    help: str
+    method: Method
+
+
+#: in the panel's order; new ones go to the end, since .blend files remember a choice by its place
+PRESETS: dict[str, Preset] = {
+    "surface": Preset(
+        "Surface",
+        "All frames share one texture on the character's exact surface, made from a few key frames: the steadiest, and quick",
+        Method(matching="surface", background=Background(1.0), fusion=Fusion(), keyframes=Keyframes()),
     ),
-    "surface_quality": Method(matching="surface", background=Background(1.0), fusion=Fusion()),
-    "latentman": Method(alignment=Alignment(), guidance=Guidance()),
-    "cross_frame": Method(),
-    "per_frame": Method(shared_noise=False, cross_frame_attention=False),
+    "surface_fast": Preset(
+        "Surface, Fast",
+        "As Surface with at most four key frames and fewer steps for the others: for trying out",
+        Method(matching="surface", background=Background(1.0), fusion=Fusion(full_steps=2), keyframes=Keyframes(4, 0.1)),
+    ),
+    "surface_quality": Preset(
+        "Surface, Every Frame",
+        "As Surface, but the texture is made from every frame: slower",
+        Method(matching="surface", background=Background(1.0), fusion=Fusion()),
+    ),
+    "latentman": Preset(
+        "LatentMan",
+        "Cross-frame attention, latent alignment and pixel guidance, as in the paper",
+        Method(alignment=Alignment(), guidance=Guidance()),
+    ),
+    "cross_frame": Preset("Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent", Method()),
+    "per_frame": Preset(
+        "Per frame",
+        "Every frame on its own: flickers, useful for comparison",
+        Method(shared_noise=False, cross_frame_attention=False),
+    ),
 }
+METHODS: dict[str, Method] = {name: preset.method for name, preset in PRESETS.items()}
+_PRESET_CHOICES = tuple(Choice(name, preset.label, preset.help) for name, preset in PRESETS.items())
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -282,23 +312,7 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "Preset",
             "How frames are kept consistent",
-            choices=(
-                Choice(
-                    "surface",
-                    "Surface",
-                    "All frames share one texture on the character's exact surface, made from a few key frames: "
-                    "the steadiest, and quick",
-                ),
-                Choice(
-                    "surface_fast",
-                    "Surface, Fast",
-                    "As Surface with at most four key frames and fewer steps for the others: for trying out",
-                ),
-                Choice("surface_quality", "Surface, Every Frame", "As Surface, but the texture is made from every frame: slower"),
-                Choice("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
-                Choice("cross_frame", "Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent"),
-                Choice("per_frame", "Per frame", "Every frame on its own: flickers, useful for comparison"),
-            ),
+            choices=_PRESET_CHOICES,
         ),
     ] = "surface"
     method: Method | None = None

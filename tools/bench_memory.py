@@ -43,7 +43,8 @@ def make_waiting_model(seconds: float) -> Any:
     import torch.nn.functional as F
     from diffusers import DDIMScheduler
 
-    from latentman.backend.models.loading import ImageModel, TextConditions
+    from latentman.backend.models.families import StableDiffusion, TextConditions
+    from latentman.backend.models.loading import ImageModel
 
     class Config(dict):
         __getattr__ = dict.__getitem__
@@ -70,6 +71,8 @@ def make_waiting_model(seconds: float) -> Any:
             return SimpleNamespace(latents=torch.cat([small, small[:, :1]], 1))
 
     class WaitingModel(ImageModel):
+        family = StableDiffusion()
+
         def get_default_guidance_scale(self, scheduler=""):
             return 1.0
 

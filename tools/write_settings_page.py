@@ -27,7 +27,7 @@ INTRODUCTION = """# Settings
 
 Every setting with its argument on the command line, its label in the panel, its range and its default. A setting is declared once,
 as a field of a struct; checks, arguments, panel and this page come from there, and `python -m tools.write_settings_page` writes the
-page again ([CONTRIBUTING.md](../CONTRIBUTING.md) says how to add a setting). A switch `--[no-]x` is on with `--x` and off with
+page again ([how to add a setting](development/add_a_setting.md)). A switch `--[no-]x` is on with `--x` and off with
 `--no-x`.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ from diffusers import (
     EulerDiscreteScheduler,
     LCMScheduler,
     MultiControlNetModel,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionXLControlNetPipeline,
     TCDScheduler,
 )
 
 from ...shared.shot import ShotError
+from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .options import LoadOptions as LoadOptions
 from .registry import ModelSource, find_model
 
@@ -31,17 +31,6 @@ def choose_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-@dataclass(frozen=True)
-class TextConditions:
-    """Text embeddings, unconditional first when guidance is on: ``embeddings`` (1 or 2, S, D); ``added`` are SDXL's
-    pooled embeddings and time ids, empty otherwise. A background's embeddings come last. ``warnings`` are sentences for the
-    user."""
-
-    embeddings: torch.Tensor
-    added: dict[str, torch.Tensor]
-    warnings: tuple[str, ...] = ()
 
 
 SCHEDULER_CLASSES: dict[str, Any] = {
@@ -76,6 +65,11 @@ class ImageModel:
         if self.source is not None and self.source.guidance_scale:
             return self.source.guidance_scale
         return float(inspect.signature(self.pipeline.__call__).parameters["guidance_scale"].default)
+
+    @cached_property
+    def family(self) -> Family:
+        """What is special about this kind of model."""
+        return family_of_pipeline(self.pipeline)
 
     @property
     def unet(self) -> Any:
@@ -133,54 +127,7 @@ class ImageModel:
     ) -> TextConditions:
         """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
         prompt behind when there is one."""
-        if isinstance(self.pipeline, StableDiffusionXLControlNetPipeline):
-            return self._encode_xl(prompt, negative, guided, width, height, background)
-        pieces = [self._pieces(text) for text in ([negative] if guided else []) + [prompt] + ([background] if background else [])]
-        count = max(len(piece) for piece in pieces)
-        warnings: tuple[str, ...] = ()
-        if count > 1:
-            warnings = (f"The prompt is longer than the text encoder takes at once; it was read in {count} pieces.",)
-        empty = self._pieces("")
-        rows = []
-        for piece in pieces:
-            ids = torch.tensor(piece + empty * (count - len(piece)), device=self.device)
-            rows.append(self.pipeline.text_encoder(ids)[0].reshape(1, -1, self.unet.config.cross_attention_dim))
-        return TextConditions(torch.cat(rows).to(self.dtype), {}, warnings)
-
-    def _pieces(self, text: str) -> list[list[int]]:
-        """Token ids in runs of the text encoder's length, each with its own marks and padding."""
-        tokenizer = self.pipeline.tokenizer
-        convert = getattr(self.pipeline, "maybe_convert_prompt", None)
-        text = convert(text, tokenizer) if convert else text
-        limit = tokenizer.model_max_length - 2
-        ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        runs = [ids[n : n + limit] for n in range(0, len(ids), limit)] or [[]]
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return [[tokenizer.bos_token_id, *run, tokenizer.eos_token_id, *([pad] * (limit - len(run)))] for run in runs]
-
-    def _encode_xl(self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str) -> TextConditions:
-        tokenizer = self.pipeline.tokenizer
-        longest = max(len(tokenizer(text, truncation=False, verbose=False).input_ids) for text in (prompt, background))
-        warnings = ("The prompt is longer than the text encoders take; its end is left out.",)
-        rows, pooled = [], []
-        for n, text in enumerate([prompt, background] if background else [prompt]):
-            first = guided and n == 0
-            positive, unconditional, pool, no_pool = self.pipeline.encode_prompt(
-                prompt=text,
-                negative_prompt=negative,
-                device=self.device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=first,
-            )
-            rows += [unconditional, positive] if first else [positive]
-            pooled += [no_pool, pool] if first else [pool]
-        embeddings = torch.cat(rows)
-        size = torch.tensor([[height, width, 0, 0, height, width]], device=self.device, dtype=embeddings.dtype)
-        return TextConditions(
-            embeddings,
-            {"text_embeds": torch.cat(pooled), "time_ids": size.repeat(len(embeddings), 1)},
-            warnings if longest > tokenizer.model_max_length else (),
-        )
+        return self.family.encode_text(self, prompt, negative, guided, width, height, background)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
@@ -216,6 +163,7 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         raise ShotError("model", f"The model '{name}' cannot be loaded: {first.rstrip('.')}.{hint}") from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
+    family_of_pipeline(pipeline)  # a kind that is not known is refused before anything is asked of it
     model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source)
     _check_fit(model)
     # SDXL's auto-encoder overflows in half precision
@@ -280,17 +228,18 @@ def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline
     options: dict[str, Any] = {"dtype": dtype}
     if not source.controls:
         return DiffusionPipeline.from_pretrained(source.base, **options)
-    networks = [
-        (ControlNetModel.from_single_file if control.endswith(".safetensors") else ControlNetModel.from_pretrained)(
-            control, **options
-        )
-        for _, control in source.controls
-    ]
-    options["controlnet"] = networks if len(networks) > 1 else networks[0]
-    xl = networks[0].config.get("addition_embed_type") == "text_time"
-    cls = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
-    if not xl:
-        options["safety_checker"] = None
+    loaded = [_load_controlnet(control, options) for _, control in source.controls]
+    family, networks = loaded[0][0], [network for _, network in loaded]
+    options |= {"controlnet": networks if len(networks) > 1 else networks[0]} | dict(family.pipeline_options)
     if Path(source.base).suffix == ".safetensors":
-        return cls.from_single_file(source.base, **options)
-    return cls.from_pretrained(source.base, **options)
+        return family.pipeline_class.from_single_file(source.base, **options)
+    return family.pipeline_class.from_pretrained(source.base, **options)
+
+
+def _load_controlnet(control: str, options: dict[str, Any]) -> tuple[Family, Any]:
+    """A ControlNet, and the family that it is made for."""
+    if control.endswith(".safetensors"):
+        network = ControlNetModel.from_single_file(control, **options)
+        return family_of_controlnet({**network.config, "_class_name": type(network).__name__}), network
+    family = family_of_controlnet(ControlNetModel.load_config(control))
+    return family, family.controlnet_class.from_pretrained(control, **options)

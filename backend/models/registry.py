@@ -1,8 +1,8 @@
 """Names of image models and where their parts come from.
 
 A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single
-``.safetensors`` file. A part is ``depth=``, ``normal=`` or ``openpose=`` with a ControlNet (a plain name is one for depth),
-``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion.
+``.safetensors`` file. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one for
+depth), ``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...shared.shot import ShotError
+from ..exports.maps import MAPS
 
 STARTER = Path(__file__).resolve().parent / "starter"
-
-
-CONTROLS = ("depth", "normal", "openpose")
+#: the kinds of ControlNets: one for each picture that can be made of the passes
+CONTROLS = tuple(MAPS)
 
 
 @dataclass(frozen=True)

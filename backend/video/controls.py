@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ..exports.maps import MAPS
 
 
 def make_control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str, ...]) -> list[np.ndarray]:
-    """(F, 3, H, W) float32 pictures in [0, 1], one for each of ``kinds``: ``depth``, ``normal`` or ``openpose``.
+    """(F, 3, H, W) float32 pictures in [0, 1], one for each of ``kinds``, which are names of ``MAPS``.
 
     Raises ``ShotError`` when the passes lack what a kind needs.
     """
-    from ..exports import MAPS
-
     out = []
     for kind in kinds:
         if kind == "depth":

@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 
 from ...shared.shot import ShotError
-from ..models.loading import TextConditions
+from ..models.families import TextConditions
 from .controls import make_control_pictures
 from .look import Anchor
 from .memory import run_in_batches

@@ -14,7 +14,8 @@ import torch
 from ...shared.machine import release_free_memory
 from ...shared.settings import with_settings
 from ...shared.shot import FramePasses, ShotError, ShotRequest
-from ..models.loading import ImageModel, TextConditions
+from ..models.families import TextConditions
+from ..models.loading import ImageModel
 from .denoising import Denoising
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from ...shared.shot import ShotRequest
-from ..models.loading import ImageModel, TextConditions
+from ..models.families import TextConditions
+from ..models.loading import ImageModel
 from .sampling import Sampler
 from .techniques import ClipContext
 
@@ -57,15 +58,8 @@ class Predictor:
                 scales, embedding_dim=self._model.unet.config.time_cond_proj_dim
             ).to(batch.device, batch.dtype)
         pictures = [torch.cat([control] * self.groups) for control in controls]
-        several = len(pictures) > 1
-        down, middle = self._model.controlnet(
-            batch,
-            timestep,
-            controlnet_cond=pictures if several else pictures[0],
-            conditioning_scale=[self._request.sampling.control_scale] * len(pictures)
-            if several
-            else self._request.sampling.control_scale,
-            **options,
+        down, middle = self._model.family.predict_controls(
+            self._model, batch, timestep, pictures, self._request.sampling.control_scale, options
         )
         output = self._model.unet(
             batch,

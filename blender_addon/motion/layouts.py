@@ -6,6 +6,7 @@ arrays that do not have the shape of their layout.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,3 +203,18 @@ def decode_smpl_params(data: dict[str, Any]) -> DecodedMotion:
     length = int(np.ravel(data.get("length", thetas.shape[2]))[0])
     rows = thetas.transpose(2, 0, 1)[:length]
     return pose_average_body(rotation_6d_to_matrix(rows), root.T[:length], HUMANML_FPS)
+
+
+@dataclass(frozen=True)
+class VectorLayout:
+    """A layout with a fixed number of values a frame: ``decode`` takes an array (F, that number)."""
+
+    name: str
+    fps: float
+    decode: Callable[[np.ndarray], DecodedMotion]
+
+
+#: values a frame -> the layout; HumanML3D's, which needs its statistics from other files, is read apart
+VECTOR_LAYOUTS: dict[int, VectorLayout] = {
+    VECTOR_272: VectorLayout("272-number vectors", VECTOR_272_FPS, decode_vectors_272),
+}

@@ -25,6 +25,8 @@ from .layouts import DecodedMotion
 
 BUNDLED = Path(__file__).resolve().parent / "data" / "results.npy"
 MAX_BYTES = 1 << 30
+#: endings of the files that the import dialog offers and that can be dropped into the viewport
+SUFFIXES = (".npy", ".npz", ".bvh")
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,11 @@ def _open_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:
         array = array[0]
     if array.dtype.kind not in "fiu":
         raise MotionError(f"{path.name} does not contain numbers; choose a results.npy of MDM or an array of joints.")
-    if array.ndim == 3 and array.shape[0] == 1 and array.shape[2] in (layouts.VECTOR_263, layouts.VECTOR_272):
+    if (
+        array.ndim == 3
+        and array.shape[0] == 1
+        and (array.shape[2] == layouts.VECTOR_263 or array.shape[2] in layouts.VECTOR_LAYOUTS)
+    ):
         array = array[0]
     if array.ndim == 2 and array.shape[1] == layouts.VECTOR_263:
         return MotionFile(
@@ -205,12 +211,9 @@ def _open_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:
             "HumanML3D vectors",
             (Clip(path.stem, len(array), HUMANML_FPS, lambda: DecodedMotion(_decode_humanml(array, statistics), HUMANML_FPS)),),
         )
-    if array.ndim == 2 and array.shape[1] == layouts.VECTOR_272:
-        return MotionFile(
-            path,
-            "272-number vectors",
-            (Clip(path.stem, len(array), layouts.VECTOR_272_FPS, lambda: layouts.decode_vectors_272(array)),),
-        )
+    if array.ndim == 2 and array.shape[1] in layouts.VECTOR_LAYOUTS:
+        layout = layouts.VECTOR_LAYOUTS[array.shape[1]]
+        return MotionFile(path, layout.name, (Clip(path.stem, len(array), layout.fps, lambda: layout.decode(array)),))
     if array.ndim == 2 and array.shape[1] == HUMANML_JOINT_COUNT * 3:
         array = array.reshape(len(array), HUMANML_JOINT_COUNT, 3)
     if array.ndim == 4 and array.shape[3] == 3:

@@ -9,7 +9,7 @@ from bpy.props import FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
-from ..motion.readers import BUNDLED, MotionFile, read
+from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
 from ..rigging import bvh
 from ..rigging.keyframes import apply_motion
 from ..timing import frame_rate
@@ -17,7 +17,7 @@ from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
 
-EXTENSIONS = ".npy;.npz;.bvh"
+FILE_FILTER = ";".join(f"*{suffix}" for suffix in SUFFIXES)
 
 
 def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion: Motion) -> OperatorResult:
@@ -81,7 +81,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
     )
     bl_options = {"REGISTER", "UNDO"}
 
-    filter_glob: StringProperty(default="*.npy;*.npz;*.bvh", options={"HIDDEN"})
+    filter_glob: StringProperty(default=FILE_FILTER, options={"HIDDEN"})
     clip: IntProperty(name="Clip", min=0, description="Which motion of a file with several, counted from 0")
     fps: FloatProperty(
         name="Rate",
@@ -131,7 +131,7 @@ class MotionFileHandler(bpy.types.FileHandler):
     bl_idname = "LATENTMAN_FH_motion"
     bl_label = "LatentMan motion"
     bl_import_operator = "latentman.import_motion"
-    bl_file_extensions = EXTENSIONS
+    bl_file_extensions = ";".join(SUFFIXES)
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:

@@ -21,7 +21,8 @@ from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.techniques import Technique, context, registry  # noqa: E402
 from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
-from latentman.shared.shot import METHODS, Alignment, Fusion, Guidance, Keyframes, Method, ShotError  # noqa: E402
+from latentman.shared.settings import list_parts  # noqa: E402
+from latentman.shared.shot import METHODS, Fusion, Guidance, Keyframes, Method, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 
@@ -349,12 +350,11 @@ def test_guidance_goes_with_a_kept_look(model):
 
 
 def test_built_in_techniques_come_in_the_registry_s_order():
-    method = Method(
-        True, 0.5, True, alignment=Alignment(), background=METHODS["surface"].background, guidance=Guidance(), fusion=Fusion()
-    )
-    built = registry.build_techniques(method)
+    parts = {name: part() for name, part in list_parts(Method).items() if name in registry.BUILT_IN}
+    built = registry.build_techniques(Method(True, 0.5, True, **parts))
     assert [type(technique) for technique in built] == list(registry.BUILT_IN.values())
-    assert built[1].settings == 0.5 and isinstance(built[-1], TextureFusion) and built[-1].settings == Fusion()
+    assert built[1].settings == 0.5
+    assert [technique.settings for technique in built if isinstance(technique, TextureFusion)] == [Fusion()]
     assert registry.build_techniques(METHODS["per_frame"]) == []
 
 
@@ -385,14 +385,13 @@ def site(tmp_path, monkeypatch):
 
 
 def _example() -> tuple[str, dict[str, str]]:
-    """The code and the entry points that CONTRIBUTING shows."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = text[text.index("## Add a technique") :]
-    code, project = (re.search(rf"```{kind}\n(.*?)```", section, re.S)[1] for kind in ("python", "toml"))
+    """The code and the entry points that the page on techniques shows."""
+    text = (ROOT / "docs" / "development" / "add_a_technique.md").read_text(encoding="utf-8")
+    code, project = (re.search(rf"```{kind}\n(.*?)```", text, re.S)[1] for kind in ("python", "toml"))
     return code, tomllib.loads(project)["project"]["entry-points"][registry.GROUP]
 
 
-def test_the_example_in_contributing_makes_frames(model, folder, site, capsys):
+def test_the_example_in_the_guide_makes_frames(model, folder, site, capsys):
     code, entries = _example()
     ((name, value),) = entries.items()
     module, kind = value.split(":")

@@ -1,0 +1,1 @@
+"""The pages under ``docs/`` and the site that is made of them."""
