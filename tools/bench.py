@@ -16,9 +16,10 @@ import bpy
 import numpy as np
 import torch
 
-from latentman.backend.metrics.consistency import consistency
+from latentman.backend.metrics.consistency import measure_consistency
 from latentman.backend.models.loading import load
-from latentman.backend.video.pipeline import ShotPipeline, RunContext
+from latentman.backend.video.pipeline import ShotPipeline
+from latentman.backend.video.run_context import RunContext
 from latentman.blender_addon import properties
 from latentman.blender_addon.passes.render import PassRender
 from latentman.shared.shot import FramePasses, make_request
@@ -79,7 +80,7 @@ def main() -> int:
         )
         started = time.perf_counter()
         images = np.stack(list(ShotPipeline(model, request, passes, RunContext()).frames()))
-        rows[preset] = consistency(images, passes) | {"seconds": time.perf_counter() - started}
+        rows[preset] = measure_consistency(images, passes) | {"seconds": time.perf_counter() - started}
     for row in rows.values():
         row["time_ratio"] = row["seconds"] / rows["per_frame"]["seconds"]
     (args.out / "presets.json").write_text(json.dumps(rows, indent=1))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES, STEPS, SIZE = 8, 8, 256
-#: row -> the laboratory's variant
+#: row -> the variant of the method
 ROWS = {
     "controlnet": "per_frame",
     "cross_frame_attention": "cross_frame",
@@ -46,16 +46,17 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
     """Seconds a frame and peak memory of one run in this process, loading aside."""
     import torch
 
-    from latentman.backend.metrics.laboratory import VARIANTS, PeakMemory
+    from latentman.backend.metrics.peak_memory import PeakMemory
+    from latentman.backend.metrics.variants import VARIANTS
     from latentman.backend.models.loading import load
-    from latentman.backend.video.pipeline import ShotPipeline, RunContext
+    from latentman.backend.video.pipeline import ShotPipeline
+    from latentman.backend.video.run_context import RunContext
+    from latentman.blender_addon.reference_shots.shots import make_clip_views
+    from latentman.blender_addon.reference_shots.views import render_passes
     from latentman.shared.shot import make_request
 
-    from .studies.figures import passes_of
-    from .studies.shots import clip_pictures
-
-    pictures = clip_pictures("a person walks forward", 48, turn=-30.0)
-    passes = passes_of([pictures[n % len(pictures)] for n in range(frames)], size)
+    views = make_clip_views("a person walks forward", 48, turn=-30.0)
+    passes = render_passes([views[n % len(views)] for n in range(frames)], size)
     model = load("starter", torch.device("cpu"))
 
     request = make_request(

@@ -13,8 +13,8 @@ import numpy as np
 from latentman.blender_addon import properties
 from latentman.blender_addon.character.build import character_meshes
 from latentman.blender_addon.passes.render import PassRender
+from latentman.blender_addon.reference_shots.rasteriser import rasterise
 from latentman.shared.depth import metres
-from tools.starter.rasteriser import rasterise
 
 from .demo import build_scene
 

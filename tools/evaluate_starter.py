@@ -20,17 +20,19 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
+from latentman.backend.metrics.named_colours import PALETTE
 from latentman.backend.models.loading import load as load_model
 from latentman.backend.models.registry import PRESETS, STARTER
-from latentman.backend.video.pipeline import ShotPipeline, RunContext
+from latentman.backend.video.pipeline import ShotPipeline
+from latentman.backend.video.run_context import RunContext
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
+from latentman.blender_addon.reference_shots.views import View, render_passes
 from latentman.shared.shot import FramePasses, make_request
 
 from .starter import judge as judging
 from .starter.dataset import Example, clip_poses, render
 from .starter.scenery import SCENES
-from .starter.wardrobe import PALETTE, regions
-from .studies.figures import Picture, passes_of
+from .starter.wardrobe import regions
 
 #: training uses seeds from 10,000,000 on
 HELD_OUT_SEED = 2_000_000
@@ -99,9 +101,9 @@ def vae_psnr(vae, pictures: np.ndarray) -> float:
 def walk_passes(frames: int, size: int = 256) -> FramePasses:
     """Passes of the bundled walk on the spot, from the training's rasteriser."""
     body = load(MANNEQUIN)
-    return passes_of(
+    return render_passes(
         [
-            Picture(body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
+            View(body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
             for pose in clip_poses()[:frames]
         ],
         size,

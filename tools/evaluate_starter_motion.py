@@ -22,6 +22,7 @@ from latentman.backend.motion.registry import STARTER
 from latentman.backend.motion.text import TextEncoder
 from latentman.blender_addon.motion.feet import skating_ratio
 from latentman.blender_addon.motion.layouts import humanml_vectors
+from latentman.blender_addon.reference_shots.motion_metrics import compute_jitter, compute_penetration
 from latentman.shared.skeleton import HUMANML_FPS
 from tools.motions.actions import every_move
 from tools.motions.actions import held_out as hidden
@@ -29,7 +30,6 @@ from tools.motions.library import Performance, performance
 
 from .evaluate_starter import fill_card
 from .starter_motion import classifier
-from .studies.motions import jitter, penetration
 
 HELD_OUT_SEED, LESSON_SEED = 2_000_000, 1_000_000
 #: a millimetre and one percent, so that figures near nothing stay comparable
@@ -80,7 +80,7 @@ def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int
     joints = [[humanml_vectors(v) for v in vectors] for vectors in (made, real)]
     skating, shaking, below = (
         [float(np.mean([measure(j) for j in some])) for some in joints]
-        for measure in (lambda j: skating_ratio(j, HUMANML_FPS), jitter, penetration)
+        for measure in (lambda j: skating_ratio(j, HUMANML_FPS), compute_jitter, compute_penetration)
     )
     figures["skating_ratio_over_data"] = (skating[0] + SLACK_SKATING) / (skating[1] + SLACK_SKATING)
     figures["jitter_over_data"] = shaking[0] / shaking[1]

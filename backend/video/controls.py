@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ..maps import MAPS
 
 
 def control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str, ...]) -> list[np.ndarray]:
@@ -12,8 +13,6 @@ def control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str
 
     Raises ``ShotError`` when the passes lack what a kind needs.
     """
-    from ..exports import MAPS
-
     out = []
     for kind in kinds:
         if kind == "depth":

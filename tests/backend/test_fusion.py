@@ -16,13 +16,13 @@ from latentman.backend.metrics.surface import hmse  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
 from latentman.backend.video.linear_decoder import LinearDecoder  # noqa: E402
-from latentman.backend.video.pipeline import ShotPipeline, RunContext  # noqa: E402
+from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
+from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
 from latentman.shared.shot import METHODS, FramePasses, Fusion  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
-from tools.studies.shots import shot  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -75,7 +75,8 @@ def test_objects_and_missing_coordinates_do_not_matter():
         passes,
         uv=passes.uv * 0,
         object_index=np.where(half, 2, passes.mask).astype(np.uint16),
-        rest_position=np.array([0.001, 0, 0], np.float32) * (np.arange(64) % 20)[None, None, :, None] + np.zeros_like(passes.rest_position),
+        rest_position=np.array([0.001, 0, 0], np.float32) * (np.arange(64) % 20)[None, None, :, None]
+        + np.zeros_like(passes.rest_position),
     )
     lattice = SurfaceLattice(split, CPU)
     pictures = torch.from_numpy(np.where(half, 1.0, -1.0).astype(np.float32))[:, None].repeat(1, 3, 1, 1)
@@ -160,7 +161,7 @@ def _frames(model, request, passes):
 
 
 def test_the_preset_is_several_times_steadier(starter):
-    walk = shot("walk", "a person walks forward", 4, turn=-30.0, step=2)
+    walk = render_clip("a person walks forward", 4, turn=-30.0, step=2)
     made = {
         name: _frames(
             starter, walk.request("a man in a red shirt and blue jeans, on a beach", 1, METHODS[name], 8, "starter"), walk.passes

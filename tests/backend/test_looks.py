@@ -22,23 +22,26 @@ from latentman.backend.video.correspondence import surface_frames  # noqa: E402
 from latentman.backend.video.keys import choose_keys  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice, packed, unpacked  # noqa: E402
 from latentman.backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
-from latentman.backend.video.pipeline import Interrupted, ShotPipeline, RunContext  # noqa: E402
+from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.propagation import begun  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.selection import frames_of, joined  # noqa: E402
 from latentman.backend.video.source import MemoryPasses  # noqa: E402
 from latentman.backend.video.techniques.surface_noise import draw_surface_noise, mix_noise  # noqa: E402
+from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
 from latentman.shared.settings import with_settings  # noqa: E402
 from latentman.shared.shot import METHODS, FramePasses, Fusion, Keyframes, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
-from tools.studies.shots import shot  # noqa: E402
 
 CPU = torch.device("cpu")
 
 
 def _painted(passes):
     """(F, 3, H, W) pictures whose colours stick to the surface of ``samples.passes``; the background is -1."""
-    colour = np.stack([passes.rest_position[..., 0] / 0.12, passes.rest_position[..., 1] / 0.12, passes.rest_position[..., 0] * 0], -1) * 0.5
+    colour = (
+        np.stack([passes.rest_position[..., 0] / 0.12, passes.rest_position[..., 1] / 0.12, passes.rest_position[..., 0] * 0], -1)
+        * 0.5
+    )
     return torch.from_numpy(np.where(passes.mask[..., None] > 0, colour, -1.0).astype(np.float32)).permute(0, 3, 1, 2)
 
 
@@ -103,7 +106,7 @@ def test_textures_join_coarsen_and_change_their_objects_numbers():
 
 def test_key_frames_cover_the_surface_with_few():
     """The orbit's frames see other sides; a clip that stands still needs one frame."""
-    passes = shot("orbit", "a person waves with the right hand", 12, orbit=180.0).passes
+    passes = render_clip("a person waves with the right hand", 12, orbit=180.0)
     everything = list(range(12))
     keys = choose_keys(MemoryPasses(passes), everything, Keyframes(count=4, least_gain=0.01))
     assert len(keys) == 4 and len(set(keys)) == 4 and max(keys) - min(keys) >= 6
@@ -126,7 +129,10 @@ def test_a_look_survives_the_disk_and_damage_is_said():
     look = _look(passes, _painted(passes), {1: "Body"})
     back = Look.decoded(look.encoded())
     assert torch.equal(back.texture.cells, look.texture.cells) and torch.equal(back.texture.values, look.texture.values)
-    assert torch.equal(back.anchor.path, look.anchor.path) and (back.anchor.passes.rest_position == look.anchor.passes.rest_position).all()
+    assert (
+        torch.equal(back.anchor.path, look.anchor.path)
+        and (back.anchor.passes.rest_position == look.anchor.passes.rest_position).all()
+    )
     assert (back.plate.colour == look.plate.colour).all() and back.surfaces == {1: "Body"}
     for data in (b"", b"half", look.encoded()[:2000]):
         with pytest.raises(ShotError, match="cannot be read"):
@@ -140,7 +146,7 @@ def test_a_look_follows_names_and_refuses_another_surface():
     assert (unpacked(look.for_shot(MemoryPasses(moved), {3: "Body"}).texture.cells.numpy())[1] == 3).all()
     with pytest.raises(ShotError, match="another character"):
         look.for_shot(MemoryPasses(moved), {3: "Somebody Else"})
-    bodies = [shot("a", "a person walks forward", 2, turn=angle).passes for angle in (-30.0, 40.0)]
+    bodies = [render_clip("a person walks forward", 2, turn=angle) for angle in (-30.0, 40.0)]
     texture = _texture(bodies[0], torch.zeros(2, 3, 256, 256))
     check_surface(texture, MemoryPasses(bodies[1]))
     thinner = replace(bodies[1], rest_position=bodies[1].rest_position * np.array([0.9, 1.0, 0.8], np.float32))
@@ -181,7 +187,7 @@ KEYED = Method(
 
 def _turning():
     """Six 64-pixel frames of the mannequin, half of it seen from either side."""
-    return shot("t", "a person waves with the right hand", 6, orbit=120.0, turn=-60.0).passes
+    return render_clip("a person waves with the right hand", 6, orbit=120.0, turn=-60.0)
 
 
 def _small(passes, size=64):
@@ -231,7 +237,9 @@ def test_frames_begun_from_the_look_need_no_second_pass(starter, walk):
 
         hook = starter.unet.register_forward_pre_hook(count)
         made = dict(
-            ShotPipeline(starter, with_settings(request, change), walk, RunContext(), look=looks[0], settled=True).iter_frames(done=keys)
+            ShotPipeline(starter, with_settings(request, change), walk, RunContext(), look=looks[0], settled=True).iter_frames(
+                done=keys
+            )
         )
         hook.remove()
         return passes[0], np.stack(list(made.values())).astype(int)

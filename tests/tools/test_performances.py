@@ -120,14 +120,18 @@ def test_motion_sources_are_compared(tmp_path, capsys):
 
     from latentman.backend.__main__ import main
     from latentman.blender_addon.motion.readers import BUNDLED
-    from tools.studies.motions import bone_deviation, jitter, penetration
+    from latentman.blender_addon.reference_shots.motion_metrics import (
+        compute_bone_deviation,
+        compute_jitter,
+        compute_penetration,
+    )
 
     t = np.arange(60) / 20
     line = np.zeros((60, 22, 3)) + np.arange(22)[None, :, None] * 0.1
     line[..., 0] += (t**3)[:, None]
-    assert jitter(line) == pytest.approx(6.0, rel=1e-6) and bone_deviation(line) == pytest.approx(0, abs=1e-9)
+    assert compute_jitter(line) == pytest.approx(6.0, rel=1e-6) and compute_bone_deviation(line) == pytest.approx(0, abs=1e-9)
     line[..., 1] += 0.008 - line[..., 1].min()
-    assert penetration(line) == pytest.approx(10.0)
+    assert compute_penetration(line) == pytest.approx(10.0)
     out = tmp_path / "motions.json"
     assert (
         main(

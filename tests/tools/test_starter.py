@@ -10,16 +10,16 @@ torch = pytest.importorskip("torch")
 
 from latentman.backend.models.registry import STARTER  # noqa: E402
 from latentman.blender_addon.character.body_model import MANNEQUIN, load  # noqa: E402
+from latentman.blender_addon.reference_shots.rasteriser import rasterise  # noqa: E402
 from tests.oracles.rasteriser import rasterise as oracle  # noqa: E402
 from tools.motions.clips import CLIPS  # noqa: E402
 from tools.motions.gait import perform  # noqa: E402
 from tools.starter import captions, dataset  # noqa: E402
 from tools.starter.dataset import render  # noqa: E402
-from tools.starter.rasteriser import rasterise  # noqa: E402
 from tools.starter.scenery import SCENES  # noqa: E402
 
 
-def test_the_training_rasteriser_agrees_with_another():
+def test_the_reference_rasteriser_agrees_with_another():
     body = load(MANNEQUIN)
     points = body.v_template + [0.1, 0.0, -3.0]
     ours = rasterise(points, body.faces, 90.0, 96, 96)

@@ -6,8 +6,10 @@ import zlib
 
 import numpy as np
 
+from latentman.backend.metrics.named_colours import BOTTOMS, PALETTE, TOPS
+
 from .scenery import SCENES
-from .wardrobe import BOTTOMS, FOOTWEAR, HAIR, HEADGEAR, PALETTE, PATTERNS, SKIN, SUITS, TOPS, Garment, Look
+from .wardrobe import FOOTWEAR, HAIR, HEADGEAR, PATTERNS, SKIN, SUITS, Garment, Look
 
 PEOPLE = ("man", "woman", "person", "girl", "boy", "dancer", "character")
 PLACE_WORDS: dict[str, tuple[str, ...]] = {

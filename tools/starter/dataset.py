@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.blender_addon.motion.retarget import retarget
+from latentman.blender_addon.reference_shots.rasteriser import rasterise
 from latentman.shared.depth import normalise_depth
 from latentman.shared.motion import Motion
 from latentman.shared.skeleton import JOINT_INDEX
@@ -24,7 +25,6 @@ from tools.motions.clips import CLIPS
 from tools.motions.gait import perform
 
 from . import captions
-from .rasteriser import rasterise
 from .scenery import BRIGHTNESS, SCENES, background
 from .wardrobe import Look, albedo, shininess
 

@@ -9,19 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PALETTE: dict[str, tuple[float, float, float]] = {
-    "red": (0.78, 0.10, 0.10),
-    "blue": (0.12, 0.25, 0.78),
-    "green": (0.12, 0.55, 0.18),
-    "yellow": (0.93, 0.80, 0.12),
-    "orange": (0.93, 0.48, 0.08),
-    "purple": (0.45, 0.15, 0.62),
-    "pink": (0.93, 0.50, 0.68),
-    "white": (0.93, 0.93, 0.93),
-    "black": (0.07, 0.07, 0.08),
-    "grey": (0.48, 0.48, 0.50),
-    "brown": (0.42, 0.25, 0.12),
-}
+from latentman.backend.metrics.named_colours import PALETTE, WAIST
+
 SKIN = ((0.93, 0.75, 0.63), (0.80, 0.58, 0.44), (0.58, 0.38, 0.26), (0.36, 0.23, 0.16))
 HAIR = {
     "black": (0.06, 0.05, 0.05),
@@ -30,14 +19,12 @@ HAIR = {
     "red": (0.60, 0.22, 0.08),
     "grey": (0.60, 0.60, 0.60),
 }
-TOPS = ("T-shirt", "shirt", "jacket", "sweater", "vest")
-BOTTOMS = ("jeans", "trousers", "shorts", "skirt")
 PATTERNS = ("plain", "striped", "checked", "dotted", "camouflage")
 FOOTWEAR = ("shoes", "boots")
 HEADGEAR = ("helmet", "cap")
 SUITS = ("astronaut", "robot", "skeleton", "knight", "soldier")
 
-WRIST, SHOULDER_SEAM, NECK, WAIST = 0.69, 0.185, 0.515, 0.055
+WRIST, SHOULDER_SEAM, NECK = 0.69, 0.185, 0.515
 
 
 @dataclass(frozen=True)

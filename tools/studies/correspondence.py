@@ -18,16 +18,17 @@ from pathlib import Path
 import numpy as np
 
 from latentman.backend.video.correspondence import hungarian_matches, surface_matches
+from latentman.blender_addon.reference_shots.views import render_passes
 from latentman.shared.shot import FramePasses
 
-from .figures import Setting, between_surfaces, passes_of, picture, true_places
+from .correspondence_truth import Pose, find_ambiguous_pixels, find_true_places
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSES_SIZE = 512
 RESOLUTIONS = (32, 64, 128, 256, 512)
 #: the assignment takes minutes beyond this
 HUNGARIAN_MOST = 256
-BASE = Setting()
+BASE = Pose()
 
 
 def _arm(angle: float) -> tuple[tuple[str, tuple[float, float, float]], ...]:
@@ -39,15 +40,15 @@ def _arm(angle: float) -> tuple[tuple[str, tuple[float, float, float]], ...]:
     )
 
 
-def cases() -> dict[str, list[tuple[float, Setting]]]:
+def cases() -> dict[str, list[tuple[float, Pose]]]:
     """Case -> (how much, the second picture's setting)."""
     across = (("right_shoulder", (0.0, 70.0, 20.0)), ("right_elbow", (0.0, 60.0, 0.0)))
     return {
-        "motion (degrees)": [(a, Setting(joints=_arm(a))) for a in (5, 15, 30, 60, 90)],
-        "rotation (degrees)": [(a, Setting(yaw=a)) for a in (5, 15, 30, 60, 90)],
-        "scale (factor)": [(s, Setting(distance=4.2 * s)) for s in (1.1, 1.25, 1.5, 2.0, 3.0)],
-        "occlusion (arm before the body)": [(y, Setting(joints=across, yaw=y)) for y in (0, 10, 20, 40)],
-        "camera (degrees of orbit)": [(a, Setting(orbit=a, side=a / 100, zoom=1.9 + a / 200)) for a in (5, 15, 30, 60)],
+        "motion (degrees)": [(a, Pose(joints=_arm(a))) for a in (5, 15, 30, 60, 90)],
+        "rotation (degrees)": [(a, Pose(yaw=a)) for a in (5, 15, 30, 60, 90)],
+        "scale (factor)": [(s, Pose(distance=4.2 * s)) for s in (1.1, 1.25, 1.5, 2.0, 3.0)],
+        "occlusion (arm before the body)": [(y, Pose(joints=across, yaw=y)) for y in (0, 10, 20, 40)],
+        "camera (degrees of orbit)": [(a, Pose(orbit=a, side=a / 100, focal=1.9 + a / 200)) for a in (5, 15, 30, 60)],
     }
 
 
@@ -87,14 +88,14 @@ def _measure(method: str, passes: FramePasses, size: int, true: tuple[np.ndarray
 
 def rows(resolutions: tuple[int, ...], hungarian_most: int) -> Iterator[dict[str, object]]:
     """One row for each case, amount, resolution and method."""
-    first = picture(BASE)
+    first = BASE.make_view()
     for case, steps in cases().items():
-        for amount, setting in steps:
-            second = picture(setting)
-            passes = passes_of([first, second], PASSES_SIZE)
+        for amount, pose in steps:
+            second = pose.make_view()
+            passes = render_passes([first, second], PASSES_SIZE)
             for size in resolutions:
-                pixels, places, seen = true_places(second, first, size)
-                seen &= ~between_surfaces(passes, 1, size)[pixels]
+                pixels, places, seen = find_true_places(second, first, size)
+                seen &= ~find_ambiguous_pixels(passes, 1, size)[pixels]
                 true = (pixels, places, seen)
                 for method in ("surface", "hungarian"):
                     if method == "surface" or size <= hungarian_most:
@@ -110,8 +111,8 @@ def rows(resolutions: tuple[int, ...], hungarian_most: int) -> Iterator[dict[str
 def speedup(size: int) -> float:
     """How many times quicker the surface matching is than the Hungarian one in this run, for a figure that fills the height
     of a (size, size) picture, with one part for each bone."""
-    one, two = picture(Setting(zoom=2.6)), picture(Setting(joints=_arm(15), yaw=15, zoom=2.6))
-    passes = passes_of([one, two], size)
+    one, two = Pose(focal=2.6).make_view(), Pose(joints=_arm(15), yaw=15, focal=2.6).make_view()
+    passes = render_passes([one, two], size)
     took = {}
     for name, matching in (("warm", surface_matches), ("surface", surface_matches), ("hungarian", hungarian_matches)):
         started = time.perf_counter()
