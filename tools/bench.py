@@ -28,7 +28,7 @@ from .bench_method import measure_method
 from .bench_motion import measure as measure_motion
 from .bench_passes import measure_passes
 from .demo import build_scene
-from .studies.correspondence import rows, speedup, summary
+from .studies.correspondence import measure_cases, measure_speedup, summarise
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("per_frame", "cross_frame", "latentman", "surface")
@@ -48,8 +48,8 @@ def render_shot(clip: int, frames: int) -> FramePasses:
 
 def measure_matching() -> dict[str, float]:
     """The worst shares of right matches over all cases of the study, and how much quicker the surface matching is."""
-    figures = summary(list(rows((64, 256), hungarian_most=256)))
-    return figures | {f"speedup_{size}": speedup(size) for size in (256, 384)}
+    figures = summarise(list(measure_cases((64, 256), hungarian_max_size=256)))
+    return figures | {f"speedup_{size}": measure_speedup(size) for size in (256, 384)}
 
 
 def main() -> int:

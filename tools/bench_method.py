@@ -30,7 +30,7 @@ ROWS = {
 SHOT = (24, 20)
 
 
-def plan() -> list[tuple[str, str, int, int, int]]:
+def list_runs() -> list[tuple[str, str, int, int, int]]:
     """(row, variant, frames, steps, size) of every run."""
     base = [(row, variant, FRAMES, STEPS, SIZE) for row, variant in ROWS.items()]
     growth = [
@@ -42,7 +42,7 @@ def plan() -> list[tuple[str, str, int, int, int]]:
     return growth + base + [(f"pwg_full_{size}_pixels", "latentman", FRAMES, 4, size) for size in (192, 384)]
 
 
-def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
+def run_variant(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
     """Seconds a frame and peak memory of one run in this process, loading aside."""
     import torch
 
@@ -80,7 +80,7 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
 def measure_method() -> dict[str, dict[str, float]]:
     """Row -> figures; ``time_ratio`` is to the plain ControlNet's row of the same frames, steps and size, where there is one."""
     out: dict[str, dict[str, float]] = {}
-    for row, *what in plan():
+    for row, *what in list_runs():
         made = subprocess.run(
             [sys.executable, "-m", "tools.bench_method", *map(str, what)], cwd=ROOT, capture_output=True, text=True, check=True
         )
@@ -102,4 +102,4 @@ if __name__ == "__main__":
     parser.add_argument("variant")
     for name in ("frames", "steps", "size"):
         parser.add_argument(name, type=int)
-    print(json.dumps(run(**vars(parser.parse_args()))))
+    print(json.dumps(run_variant(**vars(parser.parse_args()))))

@@ -22,6 +22,7 @@ from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.reduction import reduced
 from latentman.blender_addon.motion.retarget import RigMotion, retarget
 from latentman.blender_addon.motion.rotations import forward, from_axis_angle, to_quaternions
+from latentman.blender_addon.typed_access import get_mesh, get_pose, get_scene, get_view_layer
 from latentman.shared.motion import Motion, checked
 from latentman.shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from latentman.shared.vectors import unit
@@ -37,16 +38,16 @@ HINGES = (
 )
 
 
-def random_motion(seed: int, frames: int = FRAMES) -> np.ndarray:
+def make_random_rotations(seed: int, frames: int = FRAMES) -> np.ndarray:
     """(F, 24, 3, 3) smooth local rotations of a living body: joints wander, knees and elbows bend the way they can."""
     generator = np.random.default_rng(seed)
     t = np.arange(frames) / FPS
     vectors = np.zeros((frames, len(SMPL_JOINTS), 3))
     for joint, name in enumerate(SMPL_JOINTS):
         size = 0.7 if any(part in name for part in ("hip", "shoulder")) else 0.25
-        for axis in range(3):
+        for component in range(3):
             for _ in range(3):
-                vectors[:, joint, axis] += generator.normal(0, size / 2) * np.sin(
+                vectors[:, joint, component] += generator.normal(0, size / 2) * np.sin(
                     2 * np.pi * generator.uniform(0.1, 0.9) * t + generator.uniform(0, 6.28)
                 )
         if "knee" in name or "elbow" in name:
@@ -58,7 +59,7 @@ def random_motion(seed: int, frames: int = FRAMES) -> np.ndarray:
     return from_axis_angle(vectors)
 
 
-def plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
+def compute_plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
     """Degrees between the seen bend axis and the posed hinge, wherever a limb is bent more than 20 degrees."""
     out = []
     for upper, middle, end, axis in HINGES:
@@ -70,7 +71,7 @@ def plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
     return np.concatenate(out)
 
 
-def retargeting(rig: Rig) -> dict[str, float]:
+def measure_retargeting(rig: Rig) -> dict[str, float]:
     """Joint and plane errors on the same skeleton, and end effectors on a body of other proportions."""
     rest, same, scaled, planes = rig.joints, [], [], []
     taller = rest.copy()
@@ -86,13 +87,13 @@ def retargeting(rig: Rig) -> dict[str, float]:
             parent = SMPL_PARENTS[joint]
             taller[joint] = taller[parent] + factor * (rest[joint] - rest[parent])
     for seed in range(6):
-        local = random_motion(seed)
+        local = make_random_rotations(seed)
         pelvis = rest[0] + np.cumsum(np.random.default_rng(seed).normal(0, 0.01, (FRAMES, 3)), 0)
         truth = forward(local, rest, pelvis, SMPL_PARENTS)
         motion = checked(truth[:, :HUMANML_JOINT_COUNT], FPS, "random")
         found = retarget(motion, rest)
         same.append(np.linalg.norm(forward(found.local, rest, found.pelvis, SMPL_PARENTS) - truth, axis=-1)[:, :22].mean())
-        planes.append(plane_error(truth, found))
+        planes.append(compute_plane_error(truth, found))
         other = retarget(motion, taller)
         wanted = forward(local, taller, other.pelvis, SMPL_PARENTS)
         apart = np.linalg.norm(forward(other.local, taller, other.pelvis, SMPL_PARENTS) - wanted, axis=-1)
@@ -100,7 +101,7 @@ def retargeting(rig: Rig) -> dict[str, float]:
     file = read(BUNDLED)
     for clip in range(len(file.clips)):
         motion = file.motion(clip)
-        planes.append(plane_error(motion.joints, retarget(motion, rest)))
+        planes.append(compute_plane_error(motion.joints, retarget(motion, rest)))
     return {
         "joint_error_mm": float(np.mean(same)) * 1000,
         "joint_error_scaled_mm": float(np.mean(scaled)) * 1000,
@@ -108,26 +109,26 @@ def retargeting(rig: Rig) -> dict[str, float]:
     }
 
 
-def sliding(motion: Motion) -> Motion:
+def add_sliding(motion: Motion) -> Motion:
     """The motion with a body that drifts and sways over the ground and sinks two centimetres into it."""
     t = np.arange(motion.frame_count) / motion.fps
     drift = np.stack([0.25 * np.sin(2.2 * t), 0 * t - 0.02, 0.6 * t + 0.15 * np.cos(3 * t)], 1)
     return replace(motion, joints=motion.joints + drift[:, None])
 
 
-def locking(rig: Rig) -> dict[str, float]:
+def measure_foot_locking(rig: Rig) -> dict[str, float]:
     """Skating that is left of what there was, and the deepest sole, over the bundled clips on ice."""
     file, ratios, depth = read(BUNDLED), [], 0.0
     for clip in range(len(file.clips)):
-        motion = sliding(file.motion(clip))
+        motion = add_sliding(file.motion(clip))
         before, after = (pose_motion(rig, motion, KeyOptions(foot_lock=mode))[0] for mode in ("off", "hard"))
-        share = [feet.skating_ratio(forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS), FPS) for m in (after, before)]
-        ratios.append(share[0] / share[1])
+        ratio = [feet.skating_ratio(forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS), FPS) for m in (after, before)]
+        ratios.append(ratio[0] / ratio[1])
         depth = max(depth, float(feet.penetration(after, rig.joints).max()))
     return {"skating_after_over_before": float(np.mean(ratios)), "penetration_mm": depth * 1000}
 
 
-def keys_per_bone(rig: Rig) -> float:
+def measure_keys_per_bone(rig: Rig) -> float:
     """Mean number of keys that each curve of a 196-frame performance needs at 5 mm."""
     file = read(BUNDLED)
     counts = []
@@ -139,20 +140,22 @@ def keys_per_bone(rig: Rig) -> float:
     return float(np.mean(counts))
 
 
-def seconds_196_frames(armature: bpy.types.Object) -> float:
+def measure_seconds_196_frames(armature: bpy.types.Object) -> float:
     """Arrays of 196 frames to an Action that Blender has evaluated; the best of five."""
-    joints = forward(random_motion(1), rig_of(armature).joints, np.zeros((FRAMES, 3)) + rig_of(armature).joints[0], SMPL_PARENTS)
+    joints = forward(
+        make_random_rotations(1), rig_of(armature).joints, np.zeros((FRAMES, 3)) + rig_of(armature).joints[0], SMPL_PARENTS
+    )
     motion, best = checked(joints[:, :HUMANML_JOINT_COUNT], FPS, "random"), np.inf
     for _ in range(5):
         started = time.perf_counter()
         action = apply_motion(armature, motion, 1, FPS)
-        bpy.context.view_layer.update()
+        get_view_layer(bpy.context).update()
         best = min(best, time.perf_counter() - started)
         assert len(fcurves_of(action)) == 3 + 4 * len(SMPL_JOINTS)
     return best
 
 
-def skinning_error() -> float:
+def measure_skinning_error() -> float:
     """Metres between smplx's vertices and Blender's, for the mannequin without its pose correctives, over random poses."""
     import torch
     from smplx.lbs import lbs
@@ -165,9 +168,9 @@ def skinning_error() -> float:
     for _ in range(3):
         pose = generator.normal(0, 0.4, (24, 3))
         for name, turn in zip(SMPL_JOINTS, to_quaternions(from_axis_angle(pose)), strict=True):
-            armature.pose.bones[name].rotation_quaternion = turn
-        bpy.context.view_layer.update()
-        data = mesh.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+            get_pose(armature).bones[name].rotation_quaternion = turn
+        get_view_layer(bpy.context).update()
+        data = get_mesh(mesh.evaluated_get(bpy.context.evaluated_depsgraph_get()))
         seen = np.empty((len(data.vertices), 3), np.float32)
         data.vertices.foreach_get("co", seen.ravel())
 
@@ -193,12 +196,12 @@ def skinning_error() -> float:
 def measure() -> dict[str, float]:
     """Every figure of ``motion.json``."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    bpy.context.scene.render.fps = int(FPS)
+    get_scene(bpy.context).render.fps = int(FPS)
     armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
     rig = rig_of(armature)
     return (
-        retargeting(rig)
-        | {"seconds_196_frames": seconds_196_frames(armature)}
-        | locking(rig)
-        | {"keys_per_bone_5mm": keys_per_bone(rig), "smplx_vertex_error_m": skinning_error()}
+        measure_retargeting(rig)
+        | {"seconds_196_frames": measure_seconds_196_frames(armature)}
+        | measure_foot_locking(rig)
+        | {"keys_per_bone_5mm": measure_keys_per_bone(rig), "smplx_vertex_error_m": measure_skinning_error()}
     )

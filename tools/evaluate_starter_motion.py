@@ -24,9 +24,8 @@ from latentman.blender_addon.motion.feet import skating_ratio
 from latentman.blender_addon.motion.layouts import humanml_vectors
 from latentman.blender_addon.reference_shots.motion_metrics import compute_jitter, compute_penetration
 from latentman.shared.skeleton import HUMANML_FPS
-from tools.motions.actions import every_move
-from tools.motions.actions import held_out as hidden
-from tools.motions.library import Performance, performance
+from tools.motions.actions import is_held_out, list_moves
+from tools.motions.library import Performance, make_performance
 
 from .evaluate_starter import fill_card
 from .starter_motion import classifier
@@ -36,14 +35,14 @@ HELD_OUT_SEED, LESSON_SEED = 2_000_000, 1_000_000
 SLACK_MM, SLACK_SKATING = 1.0, 0.01
 
 
-def held_out(count: int) -> list[Performance]:
+def make_held_out_performances(count: int) -> list[Performance]:
     """Performances of one move each, all actions equally often: moves that training never saw, or, of actions with so few that
     none could be held out, seeds and so wordings and timings that it did not see."""
     out = []
     for n in range(count):
         action = classifier.ACTIONS[n % len(classifier.ACTIONS)]
-        possible = any(hidden((move,)) for move in every_move(action))
-        out.append(performance(HELD_OUT_SEED + n, from_held_out=possible, action=action))
+        possible = any(is_held_out((move,)) for move in list_moves(action))
+        out.append(make_performance(HELD_OUT_SEED + n, from_held_out=possible, action=action))
     return out
 
 
@@ -68,13 +67,13 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
 
 def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int) -> dict[str, float]:
     """All figures."""
-    asked = held_out(count)
+    asked = make_held_out_performances(count)
     judge = classifier.train(lessons, steps, LESSON_SEED)
     moves = [p.moves[0] for p in asked]
     made, real = generate(folder, asked, guidance), [encode(p.joints, floor=0.0) for p in asked]
     figures: dict[str, float] = {}
     for suffix, vectors in (("", made), ("_of_data", real)):
-        right = classifier.right(judge, vectors, moves)
+        right = classifier.score(judge, vectors, moves)
         figures["action_accuracy" + suffix] = float(right[:, 0].mean())
         figures["side_accuracy" + suffix] = float(np.nanmean(right[:, 1:]))
     joints = [[humanml_vectors(v) for v in vectors] for vectors in (made, real)]
@@ -90,7 +89,7 @@ def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int
     return figures
 
 
-def card_table(figures: dict[str, float]) -> str:
+def format_card(figures: dict[str, float]) -> str:
     """The figures as the model card shows them."""
     rows = [
         ("the asked action is seen", "{action_accuracy:.0%}", "{action_accuracy_of_data:.0%}"),
@@ -125,7 +124,7 @@ def main() -> None:
     args.json.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
     if args.card:
-        fill_card(args.model / "README.md", card_table(figures))
+        fill_card(args.model / "README.md", format_card(figures))
 
 
 if __name__ == "__main__":

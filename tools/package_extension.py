@@ -89,9 +89,10 @@ def stage(folder: Path, wheels: dict[str, list[Path]]) -> None:
     (folder / "blender_manifest.toml").write_text(manifest)
 
 
-def blender_tool(*arguments: str) -> None:
+def run_blender_tool(*arguments: str) -> None:
     """Blender's own extension command, from the installed package."""
-    script = Path(bpy.utils.system_resource("SCRIPTS")) / "addons_core" / "bl_pkg" / "cli" / "blender_ext.py"
+    scripts: str = bpy.utils.system_resource("SCRIPTS")  # type: ignore[attr-defined]  # the stubs lack it
+    script = Path(scripts) / "addons_core" / "bl_pkg" / "cli" / "blender_ext.py"
     subprocess.run([sys.executable, str(script), *arguments], check=True)
 
 
@@ -114,10 +115,10 @@ def main() -> int:
     stage(source, wheels)
     for old in out.glob("*.zip"):
         old.unlink()
-    blender_tool("validate", str(source))
-    blender_tool("build", "--source-dir", str(source), "--output-dir", str(out), "--split-platforms")
+    run_blender_tool("validate", str(source))
+    run_blender_tool("build", "--source-dir", str(source), "--output-dir", str(out), "--split-platforms")
     for made in sorted(out.glob("*.zip")):
-        blender_tool("validate", str(made))
+        run_blender_tool("validate", str(made))
         print(f"{made}: {made.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderTiny
 from transformers import CLIPTokenizer
 
 from latentman.backend.models.registry import STARTER
@@ -45,7 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
-    plan = training.Plan(
+    config = training.TrainingConfig(
         args.device,
         args.vae_steps,
         args.steps,
@@ -59,22 +60,23 @@ def main() -> None:
     if args.start and not (args.start / "model_index.json").exists():
         parser.error(f"--start {args.start} holds no exported model: name a folder with a model_index.json, such as {STARTER}")
     if args.export_only:
-        plan = replace(plan, vae_steps=0, steps=0)
-    tokenizer, former = training.learn_tokenizer(args.work), (None, None)
+        config = replace(config, vae_steps=0, steps=0)
+    tokenizer = training.learn_tokenizer(args.work)
+    initial: tuple[AutoencoderTiny | None, torch.nn.ModuleDict | None] = (None, None)
     if args.start:
         if CLIPTokenizer.from_pretrained(args.start, subfolder="tokenizer").get_vocab() != tokenizer.get_vocab():
             parser.error(f"--start {args.start} has another vocabulary than today's grammar: begin from nothing")
-        former = networks.trained(args.start)
+        initial = networks.load_networks(args.start)
     data = args.work / "data"
-    dataset.write(data, args.images, args.seed * 10_000_000, args.workers)
+    dataset.write_renders(data, args.images, args.seed * 10_000_000, args.workers)
     torch.set_num_threads(args.workers)
     renders = dataset.load_renders(data, args.device)
-    vae = training.train_vae(renders, args.work, plan, former[0])
-    latents = training.encode_all(vae, renders, args.work, plan)
-    models = training.train_diffusion(renders, latents, tokenizer, args.work, plan, former[1])
+    vae = training.train_vae(renders, args.work, config, initial[0])
+    latents = training.encode_all(vae, renders, args.work, config)
+    models = training.train_diffusion(renders, latents, tokenizer, args.work, config, initial[1])
     if args.judge_steps:
         judge.save(judge.train(renders, vae, args.judge_steps, args.device))
-    export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work / "diffusion.pt"))
+    export.export_pipeline(vae, models, tokenizer, args.out, args.work, training.read_step_count(args.work / "diffusion.pt"))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

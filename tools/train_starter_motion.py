@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .starter.training import trained_steps
+from .starter.training import read_step_count
 from .starter_motion import dataset, export, training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,9 +35,12 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = training.learn_tokenizer(motions, args.work)
     models = training.train(
-        motions, tokenizer, args.work, training.Plan(args.device, args.steps, args.batch, args.seed, seconds=60 * args.minutes)
+        motions,
+        tokenizer,
+        args.work,
+        training.TrainingConfig(args.device, args.steps, args.batch, args.seed, seconds=60 * args.minutes),
     )
-    export.write(models, tokenizer, motions, args.out, trained_steps(args.work / training.CHECKPOINT))
+    export.export_model(models, tokenizer, motions, args.out, read_step_count(args.work / training.CHECKPOINT))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

@@ -26,7 +26,7 @@ from latentman.backend.video.correspondence.surface import surface_frame
 from latentman.blender_addon.reference_shots.views import render_passes
 from latentman.shared.shot import ShotError
 from tests import samples
-from tools.studies.correspondence import judge
+from tools.studies.correspondence import score_matching
 from tools.studies.correspondence_truth import Pose, find_ambiguous_pixels, find_true_places
 
 
@@ -108,7 +108,7 @@ def test_surface_matches_against_the_true_surface(pose):
         pixels, places, seen = find_true_places(second, first, size)
         seen &= ~find_ambiguous_pixels(passes, 1, size)[pixels]
         found = surface_matches(passes, size, size, "prev")
-        figures = judge(found.places[1], found.target_pixels[1], (pixels, places, seen))
+        figures = score_matching(found.places[1], found.target_pixels[1], (pixels, places, seen))
         assert figures["within_1px" if limit == 1 else "within_0p75"] >= 0.985, (size, figures)
         assert figures["leaks"] < 0.02 and figures["median_px"] < 0.05
 

@@ -18,7 +18,7 @@ from latentman.blender_addon.motion.reduction import end_positions, reduced, thi
 from latentman.blender_addon.motion.rotations import forward
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from tools.bench_motion import sliding
+from tools.bench_motion import add_sliding
 
 
 def _joints(rig, motion):
@@ -27,7 +27,7 @@ def _joints(rig, motion):
 
 @pytest.mark.parametrize("clip", range(6))
 def test_sliding_feet_are_pinned(character, clip):
-    rig, motion = rig_of(character), sliding(read(BUNDLED).motion(clip))
+    rig, motion = rig_of(character), add_sliding(read(BUNDLED).motion(clip))
     before, plants = pose_motion(rig, motion, KeyOptions())
     after, _ = pose_motion(rig, motion, KeyOptions(foot_lock="hard"))
     here, there = _joints(rig, before), _joints(rig, after)

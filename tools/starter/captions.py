@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from .scenery import SCENES
 from .wardrobe import FOOTWEAR, HAIR, HEADGEAR, PATTERNS, SKIN, SUITS, Garment, Look
 
 PEOPLE = ("man", "woman", "person", "girl", "boy", "dancer", "character")
-PLACE_WORDS: dict[str, tuple[str, ...]] = {
+PLACE_PHRASES: dict[str, tuple[str, ...]] = {
     "studio": ("in a studio", "against a grey backdrop", "in a photo studio"),
     "beach": ("on a beach", "by the sea", "at the beach"),
     "forest": ("in a forest", "in the woods", "among trees"),
@@ -25,13 +26,13 @@ PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "meadow": ("in a meadow", "on green grass", "on a grass field"),
 }
 VERBS = ("", "", "", "walking", "standing", "dancing", "running", "jumping", "waving")
-UNKNOWN = ("sks", "amazing", "cinematic", "sharp", "detailed", "best", "quality", "xyz", "nice", "8k", "render", "photo")
+FILLER_WORDS = ("sks", "amazing", "cinematic", "sharp", "detailed", "best", "quality", "xyz", "nice", "8k", "render", "photo")
 
 
 def sample_look(generator: np.random.Generator) -> Look:
     """A random look; every palette colour is equally likely for each garment."""
 
-    def pick(options):
+    def pick(options: Sequence[str]) -> str:
         return options[int(generator.integers(len(options)))]
 
     def pattern() -> str:
@@ -57,7 +58,7 @@ def sample_look(generator: np.random.Generator) -> Look:
     )
 
 
-def held_out(look: Look, scene: str) -> bool:
+def is_held_out(look: Look, scene: str) -> bool:
     """Whether a look in a place is kept from training: one combination in sixteen, the same on every machine."""
     words = (
         (look.suit, look.suit_colour, scene)
@@ -67,13 +68,13 @@ def held_out(look: Look, scene: str) -> bool:
     return zlib.crc32(repr(words).encode()) % 16 == 0
 
 
-def _garment(item: Garment) -> str:
+def _describe_garment(item: Garment) -> str:
     words = [item.colour] if item.pattern != "camouflage" else []
     words += [item.pattern] if item.pattern != "plain" else []
     return " ".join([*words, item.kind])
 
 
-def _article(words: str) -> str:
+def _add_article(words: str) -> str:
     return (
         words
         if words.split()[-1] in ("jeans", "trousers", "shorts", "shoes", "boots", "gloves")
@@ -84,10 +85,10 @@ def _article(words: str) -> str:
 def describe(look: Look, scene: str, generator: np.random.Generator) -> str:
     """A sentence for a look in a place; words, order and detail vary."""
 
-    def pick(options):
+    def pick(options: Sequence[str]) -> str:
         return options[int(generator.integers(len(options)))]
 
-    place = pick(PLACE_WORDS[scene])
+    place = pick(PLACE_PHRASES[scene])
     verb = pick(VERBS)
     if look.suit:
         forms = {
@@ -108,10 +109,10 @@ def describe(look: Look, scene: str, generator: np.random.Generator) -> str:
         subject = pick(forms[look.suit])
     else:
         who = pick(PEOPLE)
-        clothes = [_article(_garment(look.top)), _article(_garment(look.bottom))]
+        clothes = [_add_article(_describe_garment(look.top)), _add_article(_describe_garment(look.bottom))]
         if generator.random() < (0.8 if look.footwear.kind == "boots" else 0.35):
-            clothes.append(_article(_garment(look.footwear)))
-        clothes += [_article(_garment(item)) for item in (look.gloves, look.headgear) if item]
+            clothes.append(_add_article(_describe_garment(look.footwear)))
+        clothes += [_add_article(_describe_garment(item)) for item in (look.gloves, look.headgear) if item]
         if generator.random() < 0.25:
             clothes = clothes[::-1]
         worn = " and ".join([", ".join(clothes[:-1]), clothes[-1]])
@@ -122,8 +123,8 @@ def describe(look: Look, scene: str, generator: np.random.Generator) -> str:
     if generator.random() < 0.15:
         sentence = f"{parts[1]}, {parts[0]}"
     if generator.random() < 0.2:
-        sentence += f", {pick(UNKNOWN)} {pick(UNKNOWN)}"
+        sentence += f", {pick(FILLER_WORDS)} {pick(FILLER_WORDS)}"
     return sentence
 
 
-assert set(PLACE_WORDS) == set(SCENES)
+assert set(PLACE_PHRASES) == set(SCENES)

@@ -20,18 +20,18 @@ from . import networks
 from .dataset import Renders
 from .optimiser import MuonAdamW
 from .scenery import SCENES
-from .training import noised, window
+from .training import add_latent_noise, crop_around_body
 
 SIDE, RATE = 256, 2e-3
 #: of so many renders it also sees what the auto-encoder makes of their latents, these off by up to so much of their spread
-SOFTENED, LATENT_NOISE = 4000, 0.3
+RECONSTRUCTED_COUNT, LATENT_NOISE = 4000, 0.3
 #: this share of its batches is cut to half the width, around the body: half the work, and what is left out is background; not
 #: in the last share of its steps, so that its normalisation is that of whole pictures
-WINDOWED, LAST_SHARE = 0.75, 0.15
+CROPPED_FRACTION, LAST_FRACTION = 0.75, 0.15
 WEIGHTS = Path(__file__).resolve().parent / "judge.safetensors"
 
 
-def _block(inside: int, outside: int, stride: int) -> nn.Sequential:
+def _make_block(inside: int, outside: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inside, outside, 3, stride, 1),
         nn.BatchNorm2d(outside),
@@ -52,9 +52,9 @@ class Judge(nn.Module):
         super().__init__()
         widths = (16, 32, 64, 96, 96)
         self.down = nn.ModuleList(
-            _block(a, b, 1 if n == 0 else 2) for n, (a, b) in enumerate(zip((12, *widths), widths, strict=False))
+            _make_block(a, b, 1 if n == 0 else 2) for n, (a, b) in enumerate(zip((12, *widths), widths, strict=False))
         )
-        self.up = nn.ModuleList(_block(a + b, b, 1) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(_make_block(a + b, b, 1) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.mask, self.place = nn.Conv2d(widths[0], 4, 1), nn.Linear(widths[-1], len(SCENES))
 
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,24 +69,24 @@ class Judge(nn.Module):
         return F.pixel_shuffle(self.mask(x), 2)[:, 0], place
 
 
-def fitted(pictures: torch.Tensor) -> torch.Tensor:
+def resize_pictures(pictures: torch.Tensor) -> torch.Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, SIDE, SIDE) in [0, 1]."""
     return F.interpolate(pictures.permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
 
 
-def fitted_masks(masks: torch.Tensor) -> torch.Tensor:
+def resize_masks(masks: torch.Tensor) -> torch.Tensor:
     """(N, H, W) bool -> (N, SIDE, SIDE) bool."""
     return F.interpolate(masks[:, None].float(), (SIDE, SIDE), mode="area")[:, 0] > 0.5
 
 
 @torch.no_grad()
-def through(vae: AutoencoderTiny, pictures: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
+def reconstruct(vae: AutoencoderTiny, pictures: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
     """(N, H, W, 3) uint8 pictures as the auto-encoder gives them back, its latents off by up to ``noise`` of their spread."""
     out = []
     for some in pictures.split(16):
         x = (some.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with networks.autocast(x.device.type):
-            made = vae.decode(noised(vae, vae.encode(x).latents, noise)).sample.float()
+            made = vae.decode(add_latent_noise(vae, vae.encode(x).latents, noise)).sample.float()
         out.append(((made.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
     return torch.cat(out)
 
@@ -94,23 +94,23 @@ def through(vae: AutoencoderTiny, pictures: torch.Tensor, noise: float = 0.0) ->
 def train(renders: Renders, vae: AutoencoderTiny, steps: int, device: str, batch: int = 24, seed: int = 0) -> Judge:
     """A judge taught by renders, on the CPU and ready to judge; ``vae`` is on ``device``, as the renders are."""
     torch.manual_seed(seed)
-    judge = Judge().to(device, memory_format=torch.channels_last)
+    judge = networks.move_to(Judge(), device)
     scenes = renders.scenes.long().to(device)
-    softened = through(vae, renders.images[:SOFTENED], LATENT_NOISE)
+    reconstructed = reconstruct(vae, renders.images[:RECONSTRUCTED_COUNT], LATENT_NOISE)
     optimiser = MuonAdamW(judge, RATE, (0.9, 0.99))
     for step in tqdm(range(steps), desc="judge", mininterval=10):
         left = 1 - step / steps
         for group in optimiser.param_groups:
             group["lr"] = RATE * left + 1e-5
         rows, soft = torch.randint(0, len(renders), (batch,), device=device), batch // 2
-        rows[:soft] %= len(softened)
+        rows[:soft] %= len(reconstructed)
         images, depths = renders.rows(rows)
-        images = torch.cat([softened[rows[:soft]], images[soft:]])
+        images = torch.cat([reconstructed[rows[:soft]], images[soft:]])
         if step % 2:
             images, depths = images.flip(2), depths.flip(2)
-        seen, truth = fitted(images), fitted_masks(depths > 0).float()
-        if float(torch.rand(())) < WINDOWED and left > LAST_SHARE:
-            seen, truth = window(truth[:, None], torch.rand(batch, device=device), seen, truth[:, None])
+        seen, truth = resize_pictures(images), resize_masks(depths > 0).float()
+        if float(torch.rand(())) < CROPPED_FRACTION and left > LAST_FRACTION:
+            seen, truth = crop_around_body(truth[:, None], torch.rand(batch, device=device), seen, truth[:, None])
             truth = truth[:, 0]
         # every picture is blurred by its own amount: the image model's pictures are softer than renders
         small = F.interpolate(F.avg_pool2d(seen, 4), seen.shape[2:], mode="bilinear")
@@ -127,7 +127,8 @@ def train(renders: Renders, vae: AutoencoderTiny, steps: int, device: str, batch
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return judge.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    judge = judge.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stubs lack it
+    return judge.eval().requires_grad_(False)
 
 
 def save(judge: Judge, path: Path = WEIGHTS) -> None:
@@ -143,17 +144,17 @@ def load(path: Path = WEIGHTS) -> Judge:
     return judge.eval().requires_grad_(False)
 
 
-def silhouettes(judge: Judge, pictures: torch.Tensor) -> torch.Tensor:
-    """(N, SIDE, SIDE) bool: where the character is seen in ``fitted`` pictures and their mirror images, taken together."""
+def predict_silhouettes(judge: Judge, pictures: torch.Tensor) -> torch.Tensor:
+    """(N, SIDE, SIDE) bool: where the character is seen in ``resize_pictures`` pictures and their mirror images, taken together."""
     return judge(pictures)[0] + judge(pictures.flip(-1))[0].flip(-1) > 0
 
 
 def silhouette_iou(judge: Judge, pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """(N,) intersection over union of the character that is seen with the masks it was asked to fill."""
-    found, asked = silhouettes(judge, fitted(torch.from_numpy(pictures))), fitted_masks(torch.from_numpy(masks))
+    found, asked = predict_silhouettes(judge, resize_pictures(torch.from_numpy(pictures))), resize_masks(torch.from_numpy(masks))
     return ((found & asked).sum((1, 2)) / (found | asked).sum((1, 2)).clamp(min=1)).numpy()
 
 
-def places(judge: Judge, pictures: np.ndarray) -> np.ndarray:
+def predict_places(judge: Judge, pictures: np.ndarray) -> np.ndarray:
     """(N,) index in ``SCENES`` of the place that is seen."""
-    return judge(fitted(torch.from_numpy(pictures)))[1].argmax(1).numpy()
+    return judge(resize_pictures(torch.from_numpy(pictures)))[1].argmax(1).numpy()

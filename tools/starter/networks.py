@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderTiny, ControlNetModel, DDIMScheduler, UNet2DConditionModel
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 TOKENS = 40
@@ -22,7 +23,16 @@ def autocast(device: str) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=quicker)
 
 
-def vae() -> AutoencoderTiny:
+ModuleType = TypeVar("ModuleType", bound=torch.nn.Module)
+
+
+def move_to(module: ModuleType, device: str) -> ModuleType:
+    """Move a module to a device, with its weights in ``channels_last``."""
+    # torch's stubs lack this overload
+    return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def make_vae() -> AutoencoderTiny:
     """8x down to 4 channels; no normalisation layers, so that it learns on small crops. The decoder, which has outlines to draw
     that the latents only hint at, is the wider half."""
     return AutoencoderTiny(
@@ -35,7 +45,7 @@ def vae() -> AutoencoderTiny:
     )
 
 
-def unet() -> UNet2DConditionModel:
+def make_unet() -> UNet2DConditionModel:
     """Full attention at 16x16 and 8x8; on the way up at 32x32 attention to the words alone.
 
     A character is a dozen latent pixels high: its garments are told apart only at 32x32, and only on the way up, where
@@ -56,7 +66,7 @@ def unet() -> UNet2DConditionModel:
     )
 
 
-def controlnet() -> ControlNetModel:
+def make_controlnet() -> ControlNetModel:
     """Depth control, with text attention where the body meets the words, and few channels at full image resolution,
     where they are expensive."""
     return ControlNetModel(
@@ -71,7 +81,7 @@ def controlnet() -> ControlNetModel:
     )
 
 
-def trained(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
+def load_networks(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
     """The auto-encoder and the networks that ``train_diffusion`` makes, from an exported folder, in float32."""
     classes = {
         "text": (CLIPTextModel, "text_encoder"),
@@ -84,7 +94,7 @@ def trained(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
     return AutoencoderTiny.from_pretrained(folder, subfolder="vae").float(), models
 
 
-def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
+def make_text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
     """Two layers are enough for the grammar."""
     return CLIPTextModel(
         CLIPTextConfig(
@@ -101,7 +111,7 @@ def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
     )
 
 
-def scheduler() -> DDIMScheduler:
+def make_scheduler() -> DDIMScheduler:
     """Stable Diffusion's betas with nothing of the picture left at the last timestep (Lin et al. 2024), predicting v.
 
     The colours of garments are large and flat: with SD's own last timestep they could be read from the noise, and the
@@ -121,13 +131,13 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
+def learn_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
     """Learn a vocabulary from the captions and save it in CLIP's layout; unknown words fall apart into letters."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(_word_pattern(), behavior="removed", invert=True), pre_tokenizers.ByteLevel(False, False)]
+        [pre_tokenizers.Split(_get_word_pattern(), behavior="removed", invert=True), pre_tokenizers.ByteLevel(False, False)]
     )
     learner.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -147,7 +157,5 @@ def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
     return made
 
 
-def _word_pattern():
-    from tokenizers import Regex
-
+def _get_word_pattern() -> Regex:
     return Regex(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")

@@ -52,12 +52,12 @@ class Look:
     headgear: Garment | None = None
 
 
-def _pattern(base: np.ndarray, rest: np.ndarray, pattern: str) -> np.ndarray:
+def _apply_pattern(base: np.ndarray, rest: np.ndarray, pattern: str) -> np.ndarray:
     """Base colour (3,) -> colours (N, 3)."""
     x, y, z = rest.T
     other = base * 0.35 if base.mean() > 0.6 else base * 0.35 + 0.6
     if pattern == "camouflage":
-        return _camouflage(rest)
+        return _make_camouflage(rest)
     if pattern == "striped":
         # stripes run round trunk and limbs alike: across the arms they follow x
         along = np.where((np.abs(x) > 0.2) & (y > 0.3), np.abs(x), y)
@@ -72,7 +72,7 @@ def _pattern(base: np.ndarray, rest: np.ndarray, pattern: str) -> np.ndarray:
     return np.where(use[:, None], other, base)
 
 
-def _camouflage(rest: np.ndarray) -> np.ndarray:
+def _make_camouflage(rest: np.ndarray) -> np.ndarray:
     colours = np.array([[0.25, 0.30, 0.16], [0.42, 0.42, 0.26], [0.16, 0.16, 0.10], [0.33, 0.24, 0.14]])
     x, y, z = rest.T * 21.0
     a = np.sin(x + 1.7 * np.sin(y * 0.9)) + np.sin(1.3 * y + 1.9 * np.sin(z))
@@ -80,26 +80,26 @@ def _camouflage(rest: np.ndarray) -> np.ndarray:
     return colours[(a > 0).astype(int) * 2 + (b > 0).astype(int)]
 
 
-def _seams(rest: np.ndarray, pitch: float, width: float) -> np.ndarray:
+def _find_seams(rest: np.ndarray, pitch: float, width: float) -> np.ndarray:
     along = np.where((np.abs(rest[:, 0]) > 0.2) & (rest[:, 1] > 0.3), np.abs(rest[:, 0]), rest[:, 1])
     return (along / pitch) % 1.0 < width / pitch
 
 
-def _suit(rest: np.ndarray, look: Look) -> np.ndarray:
+def _colour_suit(rest: np.ndarray, look: Look) -> np.ndarray:
     x, y, z = rest.T
     arm = (np.abs(x) > 0.2) & (y > 0.3)
     head, face = y > NECK + 0.03, (y > 0.585) & (z > 0.035)
     base = np.array(PALETTE[look.suit_colour])
     out = np.broadcast_to(base, rest.shape).copy()
     if look.suit == "astronaut":
-        out[_seams(rest, 0.16, 0.016)] *= 0.55
+        out[_find_seams(rest, 0.16, 0.016)] *= 0.55
         chest = (np.abs(x) < 0.09) & (y > 0.24) & (y < 0.40) & (z > 0.04)
         out[chest] = (0.25, 0.27, 0.32)
         out[face] = (0.75, 0.52, 0.12)
         out[(y < -0.84) | (np.abs(x) > WRIST)] *= 0.6
     elif look.suit == "robot":
         out *= 0.95
-        out[_seams(rest, 0.11, 0.022)] = (0.10, 0.11, 0.13)
+        out[_find_seams(rest, 0.11, 0.022)] = (0.10, 0.11, 0.13)
         out[face] = (0.08, 0.09, 0.10)
         out[face & (np.abs(y - 0.68) < 0.02)] = (0.15, 0.9, 0.95)
         out[(np.abs(x) < 0.05) & (np.abs(y - 0.33) < 0.05) & (z > 0)] = (0.15, 0.9, 0.95)
@@ -114,19 +114,19 @@ def _suit(rest: np.ndarray, look: Look) -> np.ndarray:
         out[bone | (np.abs(x) > WRIST) | (y < -0.86)] = (0.92, 0.91, 0.85)
     elif look.suit == "knight":
         out[:] = (0.62, 0.64, 0.68)
-        out[_seams(rest, 0.085, 0.014)] = (0.22, 0.23, 0.26)
+        out[_find_seams(rest, 0.085, 0.014)] = (0.22, 0.23, 0.26)
         tabard = (np.abs(x) < 0.13) & (y > -0.16) & (y < 0.43)
         out[tabard] = base
         out[face & (np.abs(y - 0.69) < 0.016)] = (0.04, 0.04, 0.05)
     else:
-        out = _camouflage(rest)
+        out = _make_camouflage(rest)
         out[(np.abs(x) > WRIST) | (head & face)] = SKIN[look.skin]
         out[y < -0.76] = (0.09, 0.08, 0.07)
         out[(y > 0.69) | (head & ~face)] = (0.23, 0.27, 0.14)
     return out
 
 
-def _upper(rest: np.ndarray, kind: str) -> np.ndarray:
+def _find_top(rest: np.ndarray, kind: str) -> np.ndarray:
     x, y, _ = rest.T
     arm, reach = (np.abs(x) > SHOULDER_SEAM) & (y > 0.3), np.abs(x)
     sleeve = {"T-shirt": 0.345, "vest": 0.0}.get(kind, WRIST)
@@ -134,30 +134,30 @@ def _upper(rest: np.ndarray, kind: str) -> np.ndarray:
     return ((y >= low) & (y < NECK) & ~arm) | (arm & (reach < sleeve))
 
 
-def _lower(rest: np.ndarray, kind: str) -> np.ndarray:
+def _find_bottom(rest: np.ndarray, kind: str) -> np.ndarray:
     x, y, _ = rest.T
     hem = {"shorts": -0.42, "skirt": -0.36}.get(kind, -0.84)
     return (y < WAIST) & (y > hem) & ~((np.abs(x) > SHOULDER_SEAM) & (y > 0.3))
 
 
-def regions(rest: np.ndarray, look: Look) -> dict[str, np.ndarray]:
+def find_garments(rest: np.ndarray, look: Look) -> dict[str, np.ndarray]:
     """Where the ``top`` and the ``bottom`` of an ordinary person show: (N,) bool at rest positions (N, 3)."""
-    upper = _upper(rest, look.top.kind)
+    upper = _find_top(rest, look.top.kind)
     boots = rest[:, 1] < (-0.62 if look.footwear.kind == "boots" else -0.855)
-    return {"top": upper, "bottom": _lower(rest, look.bottom.kind) & ~upper & ~boots}
+    return {"top": upper, "bottom": _find_bottom(rest, look.bottom.kind) & ~upper & ~boots}
 
 
-def albedo(rest: np.ndarray, look: Look) -> np.ndarray:
+def compute_albedo(rest: np.ndarray, look: Look) -> np.ndarray:
     """Surface colour (N, 3) in [0, 1] (display values) at rest positions (N, 3)."""
     if look.suit:
-        return _suit(rest, look)
+        return _colour_suit(rest, look)
     x, y, z = rest.T
     out = np.broadcast_to(np.array(SKIN[look.skin]), rest.shape).copy()
     top = np.array(PALETTE[look.top.colour])
     bottom = np.array(PALETTE[look.bottom.colour])
-    lower, upper = _lower(rest, look.bottom.kind), _upper(rest, look.top.kind)
-    out[lower] = _pattern(bottom, rest, look.bottom.pattern)[lower]
-    out[upper] = _pattern(top, rest, look.top.pattern)[upper]
+    lower, upper = _find_bottom(rest, look.bottom.kind), _find_top(rest, look.top.kind)
+    out[lower] = _apply_pattern(bottom, rest, look.bottom.pattern)[lower]
+    out[upper] = _apply_pattern(top, rest, look.top.pattern)[upper]
     if look.top.kind == "jacket":
         opening = (np.abs(x) < 0.035) & (z > 0) & upper
         out[opening] = (0.85, 0.85, 0.85) if top.mean() < 0.5 else (0.15, 0.15, 0.16)
@@ -177,6 +177,6 @@ def albedo(rest: np.ndarray, look: Look) -> np.ndarray:
     return out
 
 
-def shininess(look: Look) -> float:
+def get_shininess(look: Look) -> float:
     """Strength of the highlight, 0..1."""
     return {"robot": 0.5, "knight": 0.6, "astronaut": 0.2}.get(look.suit or "", 0.06)

@@ -14,9 +14,11 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from latentman.backend.pictures import write_png
 from latentman.backend.video.correspondence import hungarian_matches, surface_matches
 from latentman.blender_addon.reference_shots.views import render_passes
 from latentman.shared.shot import FramePasses
@@ -27,11 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PASSES_SIZE = 512
 RESOLUTIONS = (32, 64, 128, 256, 512)
 #: the assignment takes minutes beyond this
-HUNGARIAN_MOST = 256
+HUNGARIAN_MAX_SIZE = 256
 BASE = Pose()
 
 
-def _arm(angle: float) -> tuple[tuple[str, tuple[float, float, float]], ...]:
+def _bend_limbs(angle: float) -> tuple[tuple[str, tuple[float, float, float]], ...]:
     return (
         ("left_shoulder", (0.0, -angle * 0.3, angle)),
         ("left_elbow", (0.0, -angle * 0.5, 0.0)),
@@ -40,11 +42,11 @@ def _arm(angle: float) -> tuple[tuple[str, tuple[float, float, float]], ...]:
     )
 
 
-def cases() -> dict[str, list[tuple[float, Pose]]]:
+def make_cases() -> dict[str, list[tuple[float, Pose]]]:
     """Case -> (how much, the second picture's setting)."""
     across = (("right_shoulder", (0.0, 70.0, 20.0)), ("right_elbow", (0.0, 60.0, 0.0)))
     return {
-        "motion (degrees)": [(a, Pose(joints=_arm(a))) for a in (5, 15, 30, 60, 90)],
+        "motion (degrees)": [(a, Pose(joints=_bend_limbs(a))) for a in (5, 15, 30, 60, 90)],
         "rotation (degrees)": [(a, Pose(yaw=a)) for a in (5, 15, 30, 60, 90)],
         "scale (factor)": [(s, Pose(distance=4.2 * s)) for s in (1.1, 1.25, 1.5, 2.0, 3.0)],
         "occlusion (arm before the body)": [(y, Pose(joints=across, yaw=y)) for y in (0, 10, 20, 40)],
@@ -53,10 +55,10 @@ def cases() -> dict[str, list[tuple[float, Pose]]]:
 
 
 #: a match that is off by more than this shows another place of the body
-LEAK = 3.0
+LEAK_DISTANCE = 3.0
 
 
-def judge(places: np.ndarray, pixels: np.ndarray, true: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
+def score_matching(places: np.ndarray, pixels: np.ndarray, true: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
     """A matching against the truth. ``leaks`` is a share of all matches; the other shares are of the mutually visible
     pixels."""
     true_pixels, true_at, seen = true
@@ -72,7 +74,7 @@ def judge(places: np.ndarray, pixels: np.ndarray, true: tuple[np.ndarray, np.nda
         "within_1px": (error <= 1).sum() / count,
         "within_0p75": (error <= 0.75).sum() / count,
         "wrong": (error > 1).sum() / count,
-        "leaks": float((far > LEAK).mean()) if len(far) else 0.0,
+        "leaks": float((far > LEAK_DISTANCE).mean()) if len(far) else 0.0,
         "median_px": float(np.median(error)) if len(error) else float("nan"),
         "p95_px": float(np.percentile(error, 95)) if len(error) else float("nan"),
         "visible": int(seen.sum()),
@@ -83,13 +85,13 @@ def _measure(method: str, passes: FramePasses, size: int, true: tuple[np.ndarray
     started = time.perf_counter()
     found = (hungarian_matches if method == "hungarian" else surface_matches)(passes, size, size, "prev")
     seconds = time.perf_counter() - started
-    return judge(found.places[1], found.target_pixels[1], true) | {"seconds": seconds}
+    return score_matching(found.places[1], found.target_pixels[1], true) | {"seconds": seconds}
 
 
-def rows(resolutions: tuple[int, ...], hungarian_most: int) -> Iterator[dict[str, object]]:
+def measure_cases(resolutions: tuple[int, ...], hungarian_max_size: int) -> Iterator[dict[str, Any]]:
     """One row for each case, amount, resolution and method."""
     first = BASE.make_view()
-    for case, steps in cases().items():
+    for case, steps in make_cases().items():
         for amount, pose in steps:
             second = pose.make_view()
             passes = render_passes([first, second], PASSES_SIZE)
@@ -98,7 +100,7 @@ def rows(resolutions: tuple[int, ...], hungarian_most: int) -> Iterator[dict[str
                 seen &= ~find_ambiguous_pixels(passes, 1, size)[pixels]
                 true = (pixels, places, seen)
                 for method in ("surface", "hungarian"):
-                    if method == "surface" or size <= hungarian_most:
+                    if method == "surface" or size <= hungarian_max_size:
                         yield {
                             "case": case,
                             "amount": amount,
@@ -108,10 +110,10 @@ def rows(resolutions: tuple[int, ...], hungarian_most: int) -> Iterator[dict[str
                         }
 
 
-def speedup(size: int) -> float:
+def measure_speedup(size: int) -> float:
     """How many times quicker the surface matching is than the Hungarian one in this run, for a figure that fills the height
     of a (size, size) picture, with one part for each bone."""
-    one, two = Pose(focal=2.6).make_view(), Pose(joints=_arm(15), yaw=15, focal=2.6).make_view()
+    one, two = Pose(focal=2.6).make_view(), Pose(joints=_bend_limbs(15), yaw=15, focal=2.6).make_view()
     passes = render_passes([one, two], size)
     took = {}
     for name, matching in (("warm", surface_matches), ("surface", surface_matches), ("hungarian", hungarian_matches)):
@@ -121,7 +123,7 @@ def speedup(size: int) -> float:
     return took["hungarian"] / took["surface"]
 
 
-def summary(table: list[dict]) -> dict[str, float]:
+def summarise(table: list[dict]) -> dict[str, float]:
     """The figures of the benchmark: the worst case without a change of scale beyond two."""
 
     def worst(method: str, size: int, key: str) -> float:
@@ -142,13 +144,12 @@ def summary(table: list[dict]) -> dict[str, float]:
 
 
 def _plot(table: list[dict], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["case"] for row in table))
-    figure, axes = pyplot.subplots(2, len(names), figsize=(4 * len(names), 7), squeeze=False)
+    figure = Figure(figsize=(4 * len(names), 7), dpi=80)
+    axes = figure.subplots(2, len(names), squeeze=False)
     colours = {32: "#bbbbbb", 64: "#7aa6c2", 128: "#4c78a8", 256: "#1f4e79", 512: "#0b2239"}
     for column, case in enumerate(names):
         for line, key, label in ((0, "within_1px", "matched within 1 px"), (1, "p95_px", "95th percentile, px")):
@@ -175,7 +176,9 @@ def _plot(table: list[dict], path: Path) -> None:
             axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize=7, loc="lower left")
     figure.tight_layout()
-    figure.savefig(path, dpi=80)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    write_png(path, np.asarray(canvas.buffer_rgba()))
 
 
 def main() -> None:
@@ -183,11 +186,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "correspondence")
     parser.add_argument("--resolutions", type=lambda text: tuple(int(n) for n in text.split(",")), default=RESOLUTIONS)
-    parser.add_argument("--hungarian-most", type=int, default=HUNGARIAN_MOST, help="largest side for the Hungarian matching")
+    parser.add_argument("--hungarian-most", type=int, default=HUNGARIAN_MAX_SIZE, help="largest side for the Hungarian matching")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     table = []
-    for row in rows(args.resolutions, args.hungarian_most):
+    for row in measure_cases(args.resolutions, args.hungarian_most):
         table.append(row)
         print(
             "{case:34} {amount:6g} {size:4} {method:9} matched {matched:6.3f} within 1 px {within_1px:6.3f} "

@@ -7,6 +7,8 @@ of points on the body. The queries are thrown away.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,12 +18,12 @@ from latentman.blender_addon.character.body_model import MANNEQUIN, load
 
 from . import captions, networks
 from .scenery import SCENES
-from .wardrobe import albedo
+from .wardrobe import compute_albedo
 
 POINTS, SENTENCES = 64, 24_000
 
 
-class Reader(torch.nn.Module):
+class TextProbe(torch.nn.Module):
     """(N, T, D) text states -> (N, POINTS, 3) colours and (N, scenes) logits."""
 
     def __init__(self) -> None:
@@ -37,7 +39,7 @@ class Reader(torch.nn.Module):
         return self.colour(seen[:, 1:]), self.place(seen[:, 0])
 
 
-def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+def sample_sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Captions for training, the colours (N, POINTS, 3) of body points in them, and the index (N,) of their place."""
     generator = np.random.default_rng((seed, 2))
     vertices = load(MANNEQUIN).v_template
@@ -46,18 +48,20 @@ def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]
     colours, places = np.empty((count, POINTS, 3), np.float32), np.empty(count, np.int64)
     while len(texts) < count:
         look, place = captions.sample_look(generator), int(generator.integers(len(SCENES)))
-        if captions.held_out(look, SCENES[place]):
+        if captions.is_held_out(look, SCENES[place]):
             continue
-        colours[len(texts)], places[len(texts)] = albedo(rest, look), place
+        colours[len(texts)], places[len(texts)] = compute_albedo(rest, look), place
         texts.append(captions.describe(look, SCENES[place], generator))
     return texts, colours, places
 
 
-def teach(encoder: torch.nn.Module, tokenize, device: str, steps: int, seed: int) -> float:
+def pretrain_text_encoder(
+    encoder: torch.nn.Module, tokenize: Callable[[list[str]], torch.Tensor], device: str, steps: int, seed: int
+) -> float:
     """Train ``encoder`` in place; gives the mean absolute error of the colours at the end."""
-    texts, colours, places = sentences(SENTENCES, seed)
+    texts, colours, places = sample_sentences(SENTENCES, seed)
     ids, truth, place = tokenize(texts), torch.from_numpy(colours), torch.from_numpy(places)
-    reader = Reader().to(device)
+    reader = TextProbe().to(device)
     parameters = [*encoder.parameters(), *reader.parameters()]
     optimiser = torch.optim.AdamW(parameters, 2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     progress = tqdm(range(steps), desc="words", mininterval=10)
