@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..shared import logs, passes_folder
 from ..shared.arguments import add_settings, given_settings
-from ..shared.console import Console, add_shot_arguments, check_writable, request_from
+from ..shared.console import Console, add_shot_arguments, check_writable, read_request_arguments
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.folders import jobs_folder
 from ..shared.shot import ShotError, check_request
@@ -60,14 +60,14 @@ def generate(args: argparse.Namespace) -> int:
     from .failures import explain_failure
     from .jobs.runner import ModelCache, RunCallbacks, run
     from .jobs.store import JobStore
-    from .video.source import SavedPasses
     from .video.run_context import Interrupted
+    from .video.source import SavedPasses
 
     console = Console(args.json)
     try:
         passes = passes_folder.PassesFolder(args.passes)
         manifest = passes.manifest
-        request = request_from(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
+        request = read_request_arguments(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
         check_request(request)
         check_writable(args.out)
     except ShotError as error:

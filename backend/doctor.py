@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..shared import diagnostics, machine
+from ..shared.curve_keys import find_keys
 from ..shared.folders import jobs_folder
-from ..shared.keys import find_keys
 from ..shared.redaction import find_private
 from ..shared.shot import ShotError
 from ..shared.version import VERSION
@@ -46,9 +46,9 @@ def describe_device() -> str:
     """The device that models run on, with its memory. Needs torch."""
     import torch
 
-    from .models.loading import best_device
+    from .models.loading import choose_device
 
-    device = best_device()
+    device = choose_device()
     if device.type == "cuda":
         free, size = torch.cuda.mem_get_info(device)
         name = torch.cuda.get_device_name(device)
@@ -101,13 +101,13 @@ def list_rows(found: Findings) -> list[tuple[str, str]]:
     return [
         ("latentman", VERSION),
         ("Python", f"{platform.python_version()}  {sys.executable}"),
-        *diagnostics.machine_rows(),
+        *diagnostics.list_machine_rows(),
         ("packages", versions),
         ("backend packages", backend),
         ("optional packages", "  ".join(optional)),
         ("device", found.device or "not known"),
         ("starter model", found.starter or "does not load"),
-        *diagnostics.folder_rows(),
+        *diagnostics.list_folder_rows(),
         ("keys", "there" if found.keys else "made when the backend first starts"),
     ]
 
@@ -124,7 +124,7 @@ def list_values(found: Findings) -> dict[str, Any]:
         "memory": memory[1] if memory else None,
         "disk_free": machine.measure_disk(jobs_folder()),
         "jobs": str(jobs_folder()),
-        "folders": dict(diagnostics.folder_rows()),
+        "folders": dict(diagnostics.list_folder_rows()),
         **asdict(found),
         "ok": not found.problems,
     }
@@ -134,8 +134,8 @@ def write_report(found: Findings, include_private: bool) -> str:
     """The text for a bug report."""
     sections = [
         diagnostics.Section("LatentMan backend", tuple(list_rows(found)), found.problems),
-        diagnostics.environment_section(),
-        *diagnostics.log_sections(),
+        diagnostics.make_environment_section(),
+        *diagnostics.make_log_sections(),
     ]
     return diagnostics.compose(sections, None if include_private else find_private())
 

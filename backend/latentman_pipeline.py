@@ -27,8 +27,8 @@ from PIL import Image
 from ..shared.manifest import PassesManifest
 from ..shared.shot import FramePasses, Method, check_passes, check_request, make_request
 from .models.loading import ImageModel
-from .video.noise import draw_noise, noise_sources
-from .video.pipeline import Interrupted, ShotPipeline, RunContext
+from .video.noise import draw_noise, list_noise_sources
+from .video.pipeline import Interrupted, RunContext, ShotPipeline
 from .video.techniques import Technique
 from .video.techniques.registry import build_techniques
 
@@ -45,6 +45,11 @@ class LatentManOutput(BaseOutput):
 
 class _LatentManMixin:
     """What both pipelines add to diffusers' own."""
+
+    unet: Any
+    vae: Any
+    _execution_device: torch.device
+    maybe_free_model_hooks: Callable[[], None]
 
     def interrupt_now(self) -> None:
         """Stop the running call after its current step; it returns the frames that it is at as they are."""
@@ -118,7 +123,7 @@ class _LatentManMixin:
         noise = latents
         if noise is None:
             chosen_techniques = [*build_techniques(request.resolved_method()), *techniques]
-            noise = self._draw_noise(generator, noise_sources(chosen_techniques, range(count)), shape)
+            noise = self._draw_noise(generator, list_noise_sources(chosen_techniques, range(count)), shape)
         run = ShotPipeline(model, request, passes, run_context, noise, techniques=techniques)
         try:
             found = run.latents() if output_type == "latent" else torch.stack(list(run.pictures()))

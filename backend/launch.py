@@ -12,15 +12,16 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def load_package():
+def load_package() -> None:
     """Make the folder that this file is in importable as ``latentman``."""
     spec = importlib.util.spec_from_file_location("latentman", os.path.join(ROOT, "__init__.py"), submodule_search_locations=[ROOT])
+    assert spec and spec.loader
     package = importlib.util.module_from_spec(spec)
     sys.modules["latentman"] = package
     spec.loader.exec_module(package)
 
 
-def main():
+def main() -> int:
     """Check the Python, then hand over to the command line; returns the exit code."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         sys.stderr.write(

@@ -67,7 +67,7 @@ def keep_log(command: str) -> Iterator[Path | None]:
     console.setFormatter(logs.LineFormatter() if kept_output else logging.Formatter("%(message)s"))
     if kept_output:
         faulthandler.enable(sys.stderr)
-    root.setLevel(logs.chosen_level())
+    root.setLevel(logs.choose_level())
     root.addHandler(handler)
     root.addHandler(console)
     captured.addHandler(handler)

@@ -14,7 +14,7 @@ import numpy as np
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from ..shared import keys, logs
+from ..shared import curve_keys, logs
 from ..shared.endpoint import is_loopback
 from ..shared.messages import (
     AnyMessage,
@@ -40,7 +40,7 @@ from ..shared.version import VERSION
 from .jobs.requests import remove_stale_incoming
 from .jobs.runner import ModelCache
 from .jobs.store import JobStore
-from .models.loading import best_device
+from .models.loading import choose_device
 from .models.registry import PRESETS
 from .tasks.motion import MotionTask
 from .tasks.outbox import Outbox
@@ -87,9 +87,9 @@ class Server:
     def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], models: ModelCache | None = None) -> None:
         """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``models`` loads what the requests name."""
         check_endpoint(endpoint, extra_clients)
-        self._device = str(best_device())
+        self._device = str(choose_device())
         self._context = zmq.Context()
-        pair = keys.load_or_create(zmq.curve_keypair)
+        pair = curve_keys.load_or_create(zmq.curve_keypair)
         self._authenticator = ThreadAuthenticator(self._context)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(credentials_provider=_KnownClients({pair.client_public, *extra_clients}))
@@ -152,7 +152,7 @@ class Server:
             for task in self._tasks.values():
                 if task.client == client:
                     logger.info("the client of %s is gone", task.ticket)
-                    task.lose_client()
+                    task.forget_client()
 
     def _ping(self) -> None:
         for task in self._tasks.values():

@@ -17,7 +17,7 @@ import numpy as np
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from ..shared import keys, messages
+from ..shared import curve_keys, messages
 from ..shared.endpoint import normalise_endpoint
 
 CONNECT_SECONDS = 10.0
@@ -79,7 +79,7 @@ class BackendClient:
 
     def _run(self) -> None:
         try:
-            pair = keys.load_or_create(zmq.curve_keypair)
+            pair = curve_keys.load_or_create(zmq.curve_keypair)
         except (OSError, ValueError) as error:
             self.events.put(ConnectionLost(f"The keys for the backend cannot be used: {error}"))
             return

@@ -20,9 +20,9 @@ from ..shared import console, messages, motion_request, shot
 from ..shared.arguments import add_setting, add_settings, given_settings
 from ..shared.endpoint import EndpointError, free_port
 from ..shared.motion import MotionError
-from ..shared.overview import needs_overview, overview_size
+from ..shared.overview import compute_overview_size, needs_overview
 from ..shared.scene_options import SceneOptions
-from ..shared.settings import SettingError, settings_of, with_settings
+from ..shared.settings import SettingError, list_settings, with_settings
 from . import preferences
 from .connection import Connection
 from .motion.keyframes import KeyOptions
@@ -35,8 +35,8 @@ from .timing import frame_rate
 
 COMMAND = "latentman"
 START_SECONDS = 120.0
-SIDES = tuple(declared for declared in settings_of(shot.ShotRequest) if declared.name in ("width", "height"))
-ALPHA = next(declared for declared in settings_of(SceneOptions) if declared.name == "character_only")
+SIDES = tuple(declared for declared in list_settings(shot.ShotRequest) if declared.name in ("width", "height"))
+ALPHA = next(declared for declared in list_settings(SceneOptions) if declared.name == "character_only")
 
 
 def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object | None:
@@ -102,7 +102,7 @@ def _generate(args: argparse.Namespace) -> int:
     try:
         options, fps = _scene_options(args), frame_rate(scene)
         frames, (width, height) = _frames(options, scene), _sides(args)
-        request = console.request_from(args, width, height, frames, fps)
+        request = console.read_request_arguments(args, width, height, frames, fps)
         shot.check_request(request)
         console.check_writable(args.out)
         character = find_character(scene, args.character)
@@ -197,7 +197,7 @@ def _write_passes(
                 return False
         rounds = [(render, False)]
         if needs_overview(request):
-            rounds.insert(0, (render.overview(*overview_size(request.width, request.height)), True))
+            rounds.insert(0, (render.overview(*compute_overview_size(request.width, request.height)), True))
         keeper = PassesKeeper(folder, request, render)
         for one, overview in rounds:
             waiting = deque(range(len(request.frames)))
@@ -217,7 +217,7 @@ def _write_passes(
 
 def _motion(args: argparse.Namespace) -> int:
     out, connection, scene = console.Console(args.json), Connection(), bpy.context.scene
-    request = console.motion_request_from(args)
+    request = console.read_motion_arguments(args)
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:

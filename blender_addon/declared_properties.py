@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from ..shared.settings import Declared, settings_of
+from ..shared.settings import Declared, list_settings
 
 #: (identifier, label, tooltip), as Blender has them
 Item = tuple[str, str, str]
@@ -54,7 +54,7 @@ def declare(struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> Ca
     """A class decorator that gives a ``PropertyGroup`` a property for every setting of a struct and of the structs in it."""
 
     def add(group: Group) -> Group:
-        for declared in settings_of(struct):
+        for declared in list_settings(struct):
             if declared.name not in leave_out:
                 group.__annotations__[declared.name] = property_of(declared)
         return group
@@ -80,12 +80,12 @@ def read(group: bpy.types.PropertyGroup, declared: Declared) -> Any:
 
 def read_all(group: bpy.types.PropertyGroup, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
     """The values of all settings of a struct, by name."""
-    return {declared.name: read(group, declared) for declared in settings_of(struct) if declared.name not in leave_out}
+    return {declared.name: read(group, declared) for declared in list_settings(struct) if declared.name not in leave_out}
 
 
 def write_all(group: bpy.types.PropertyGroup, struct: type[msgspec.Struct], values: Mapping[str, Any]) -> None:
     """Put the settings of a struct that are in ``values`` into a group."""
-    for declared in settings_of(struct):
+    for declared in list_settings(struct):
         if declared.name in values:
             value = values[declared.name]
             setattr(group, declared.name, value or UNNAMED if declared.setting.choices else value)

@@ -35,8 +35,8 @@ def _blender_section() -> diagnostics.Section:
             ("Blender", f"{app.version_string}, build {build}{', in the background' if app.background else ''}"),
             ("Python", platform.python_version()),
             ("graphics", _describe_graphics()),
-            *diagnostics.machine_rows(),
-            *diagnostics.folder_rows(),
+            *diagnostics.list_machine_rows(),
+            *diagnostics.list_folder_rows(),
         ),
     )
 
@@ -88,7 +88,7 @@ def write_diagnostics(context: bpy.types.Context) -> str:
     sections = [
         _blender_section(),
         _backend_section(context),
-        diagnostics.environment_section(),
-        *diagnostics.log_sections(),
+        diagnostics.make_environment_section(),
+        *diagnostics.make_log_sections(),
     ]
     return diagnostics.compose(sections, find_private(_prompts()))

@@ -13,7 +13,7 @@ UNSEEN = (0.5, 0.5, 0.5, 1.0)
 
 
 def material_of(path: Path, name: str) -> bpy.types.Material:
-    """A material whose base colour is a texture (``gather`` in the backend), neutral grey where that is empty."""
+    """A material whose base colour is a texture (``gather_texture`` in the backend), neutral grey where that is empty."""
     image = bpy.data.images.load(str(path), check_existing=True)
     image.reload()
     image.alpha_mode = "STRAIGHT"

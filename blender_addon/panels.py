@@ -8,7 +8,7 @@ import bpy
 import msgspec
 
 from ..shared.motion_request import MotionRequest
-from ..shared.settings import settings_of
+from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
 from . import properties
 from .character.build import character_meshes
@@ -41,7 +41,7 @@ FEET = ("plant_speed", "plant_height")
 
 def others(struct: type[msgspec.Struct], *shown: str) -> list[str]:
     """The settings of a struct that have no place of their own in the panel."""
-    return [declared.name for declared in settings_of(struct) if declared.name not in shown]
+    return [declared.name for declared in list_settings(struct) if declared.name not in shown]
 
 
 def sentence(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "INFO") -> None:

@@ -20,7 +20,7 @@ from bpy.props import (
 from ..shared import motion_request, shot
 from ..shared.motion import MotionError
 from ..shared.scene_options import SceneOptions
-from ..shared.settings import settings_of, with_parts, with_settings
+from ..shared.settings import list_settings, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import technique_properties
 from .character.rig import BONE_MAP
@@ -35,8 +35,8 @@ from .timing import frame_rate
 
 #: what the scene decides
 FROM_SCENE = ("fps",)
-_PRESET = next(declared for declared in settings_of(shot.ShotRequest) if declared.name == "preset")
-_MATCHING = next(declared for declared in settings_of(shot.Method) if declared.name == "matching")
+_PRESET = next(declared for declared in list_settings(shot.ShotRequest) if declared.name == "preset")
+_MATCHING = next(declared for declared in list_settings(shot.Method) if declared.name == "matching")
 
 _clip_items: list[tuple[str, str, str]] = []
 

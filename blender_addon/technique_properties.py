@@ -10,7 +10,7 @@ import bpy
 import msgspec
 from bpy.props import EnumProperty, PointerProperty, StringProperty
 
-from ..shared.settings import SettingError, parts_of, read_plugin, settings_of, summarise, with_parts, with_settings
+from ..shared.settings import SettingError, list_parts, list_settings, read_plugin, summarise, with_parts, with_settings
 from ..shared.shot import METHODS, Method, ShotError
 from .declared_properties import declare, read_all, write_all
 
@@ -31,7 +31,7 @@ def title_of(name: str) -> str:
 def _values(name: str, preset: str) -> dict[str, Any]:
     """The settings of a technique as a preset has them; its defaults where the preset does without."""
     method = METHODS[preset]
-    struct = parts_of(Method).get(name)
+    struct = list_parts(Method).get(name)
     values = msgspec.structs.asdict(method if struct is None else getattr(method, name) or struct())
     return {name: value for name, value in values.items() if name not in ELSEWHERE}
 
@@ -50,7 +50,7 @@ def _group(name: str, struct: type[msgspec.Struct], items: tuple[tuple[str, str,
     )
 
 
-STRUCTS: dict[str, type[msgspec.Struct]] = {COMMON: Method, **parts_of(Method)}
+STRUCTS: dict[str, type[msgspec.Struct]] = {COMMON: Method, **list_parts(Method)}
 GROUPS = {
     # what is common to all frames cannot be left out
     name: _group(name, struct, _ITEMS[:2] if name == COMMON else _ITEMS)
@@ -83,7 +83,7 @@ class LatentManTechniques(bpy.types.PropertyGroup):
     def all(self) -> Iterator[Technique]:
         """Every technique."""
         for name, struct in STRUCTS.items():
-            names = tuple(declared.name for declared in settings_of(struct) if declared.name not in ELSEWHERE)
+            names = tuple(declared.name for declared in list_settings(struct) if declared.name not in ELSEWHERE)
             yield Technique(name, getattr(self, name), names)
 
     def apply(self, method: Method) -> Method:

@@ -8,20 +8,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .settings import Declared, SettingError, parts_of, read_plugin, settings_of, summarise, with_parts, with_settings
+from .settings import Declared, SettingError, list_parts, list_settings, read_plugin, summarise, with_parts, with_settings
 from .shot import METHODS, Method
 
 Value = TypeVar("Value")
 
 
-def option_of(name: str) -> str:
+def get_option(name: str) -> str:
     """``guidance_scale`` -> ``--guidance-scale``."""
     return "--" + name.replace("_", "-")
 
 
 def part_option(part: str, name: str) -> str:
     """The argument of a technique's setting: ``guidance``, ``rho`` -> ``--guidance-rho``."""
-    return option_of(f"{part}_{name}")
+    return get_option(f"{part}_{name}")
 
 
 def _answer(read: Callable[[str], Value]) -> Callable[[str], Value]:
@@ -69,7 +69,7 @@ def add_setting(
     ``option`` takes the place of its usual name, without dashes for an argument known by its position; ``aliases`` are further
     names; with ``repeat`` it may be given several times and is a list.
     """
-    names = [option or option_of(declared.name), *aliases]
+    names = [option or get_option(declared.name), *aliases]
     values: dict[str, Any] = {"help": _help(declared, default)}
     if names[0].startswith("-"):
         values |= {"default": argparse.SUPPRESS, "required": declared.required and not repeat}
@@ -86,14 +86,14 @@ def add_settings(
     parser: argparse._ActionsContainer, struct: type[msgspec.Struct], leave_out: Collection[str] = (), default: str = ""
 ) -> None:
     """An argument for every setting of a struct and of the structs in it; ``default`` as in ``add_setting``."""
-    for declared in settings_of(struct):
+    for declared in list_settings(struct):
         if declared.name not in leave_out:
             add_setting(parser, declared, default=default)
 
 
 def given_settings(args: argparse.Namespace, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
     """The settings of a struct that were given, by name."""
-    found, names = vars(args), [declared.name for declared in settings_of(struct)]
+    found, names = vars(args), [declared.name for declared in list_settings(struct)]
     return {name: found[name] for name in names if name in found and name not in leave_out}
 
 
@@ -101,16 +101,16 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """A switch for every technique, and an argument for every setting of it; what is not given is the preset's own."""
     own = "the preset's own"
     group = parser.add_argument_group("techniques", "what the preset composes, to be changed one by one")
-    for declared in settings_of(Method):
+    for declared in list_settings(Method):
         add_setting(group, declared, default=own)
-    for name, part in parts_of(Method).items():
+    for name, part in list_parts(Method).items():
         group.add_argument(
-            option_of(name),
+            get_option(name),
             action=argparse.BooleanOptionalAction,
             default=argparse.SUPPRESS,
             help=f"{summarise(part)}; default {own}".replace("%", "%%"),
         )
-        for declared in settings_of(part):
+        for declared in list_settings(part):
             add_setting(group, declared, option=part_option(name, declared.name), default=own)
     group.add_argument(
         "--plugin",
@@ -122,12 +122,12 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def method_from(args: argparse.Namespace, preset: str) -> Method | None:
+def read_method(args: argparse.Namespace, preset: str) -> Method | None:
     """The preset's techniques with what was given changed; None where that is the preset itself."""
     found, own = vars(args), METHODS[preset]
     changes: dict[str, dict[str, Any] | None] = {}
-    for name, part in parts_of(Method).items():
-        given = {declared.name: found[key] for declared in settings_of(part) if (key := f"{name}_{declared.name}") in found}
+    for name, part in list_parts(Method).items():
+        given = {declared.name: found[key] for declared in list_settings(part) if (key := f"{name}_{declared.name}") in found}
         if found.get(name) is False:
             changes[name] = None
         elif found.get(name) or given:

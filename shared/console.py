@@ -10,11 +10,11 @@ from typing import Any, TextIO
 
 import msgspec
 
-from .arguments import add_method_arguments, add_setting, add_settings, given_settings, method_from
+from .arguments import add_method_arguments, add_setting, add_settings, given_settings, read_method
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
-from .settings import settings_of
+from .settings import list_settings
 from .shot import ShotError, ShotRequest, make_request
 
 #: what a shot's scene or its passes decide
@@ -23,7 +23,7 @@ FROM_SCENE = ("width", "height", "fps")
 
 def add_motion_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``MotionRequest``."""
-    for declared in settings_of(MotionRequest):
+    for declared in list_settings(MotionRequest):
         add_setting(
             parser,
             declared,
@@ -33,7 +33,7 @@ def add_motion_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def motion_request_from(args: argparse.Namespace) -> MotionRequest:
+def read_motion_arguments(args: argparse.Namespace) -> MotionRequest:
     """The request that the arguments describe."""
     return MotionRequest(**given_settings(args, MotionRequest))
 
@@ -52,16 +52,16 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
 
 
-def request_from(
+def read_request_arguments(
     args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
 ) -> ShotRequest:
     """The request that the arguments describe. Raises ``ShotError`` for a folder without a look."""
     given = given_settings(args, ShotRequest, leave_out=FROM_SCENE)
     request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
-    return msgspec.structs.replace(request, method=method_from(args, request.preset), manifest=manifest, look=job_of(args.look))
+    return msgspec.structs.replace(request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look))
 
 
-def job_of(look: str) -> str:
+def find_job(look: str) -> str:
     """The job that made the look: ``look`` itself, or what the report in a folder of frames says. Raises ``ShotError``."""
     folder = Path(look)
     if not look or not folder.is_dir():

@@ -21,7 +21,7 @@ def normalise_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     return np.where(depth < 1e9, value, 0.0).astype(np.float32)
 
 
-def metres(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+def compute_metric_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     """The inverse of ``normalise_depth``: float32 metres, 1e10 for the background."""
     distance = near + (1.0 - np.asarray(depth, np.float64)) / (1.0 - FAR_VALUE) * (far - near)
     return np.where(depth > 0, distance, 1e10).astype(np.float32)

@@ -42,12 +42,12 @@ def compose(sections: Iterable[Section], private: Private | None) -> str:
     return redact(text, private) if private else text
 
 
-def environment_section(environment: Mapping[str, str] = os.environ) -> Section:
+def make_environment_section(environment: Mapping[str, str] = os.environ) -> Section:
     """The variables that change what the programs do."""
     return Section("Environment", tuple((name, environment[name]) for name in sorted(environment) if name.startswith(ENVIRONMENT)))
 
 
-def folder_rows() -> tuple[tuple[str, str], ...]:
+def list_folder_rows() -> tuple[tuple[str, str], ...]:
     """Where the user's files are, and whether they can be written."""
     folders = {"configuration": config_folder(), "data": data_folder(), "logs": log_folder()}
     return tuple(
@@ -55,7 +55,7 @@ def folder_rows() -> tuple[tuple[str, str], ...]:
     )
 
 
-def machine_rows(jobs: Path | None = None) -> tuple[tuple[str, str], ...]:
+def list_machine_rows(jobs: Path | None = None) -> tuple[tuple[str, str], ...]:
     """Platform, memory and the disk that jobs go to."""
     jobs = jobs or jobs_folder()
     return (
@@ -65,7 +65,7 @@ def machine_rows(jobs: Path | None = None) -> tuple[tuple[str, str], ...]:
     )
 
 
-def log_sections(folder: Path | None = None, lines: int = LOG_LINES) -> list[Section]:
+def make_log_sections(folder: Path | None = None, lines: int = LOG_LINES) -> list[Section]:
     """The last lines of the last runs of both programs."""
     sections: list[Section] = []
     for kind in logs.KINDS:

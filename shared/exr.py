@@ -22,24 +22,24 @@ ZIP = 3
 PIXEL_TYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 
 
-def _text(data: bytes, at: int) -> tuple[str, int]:
+def _read_text(data: bytes, at: int) -> tuple[str, int]:
     end = data.index(b"\0", at)
     return data[at:end].decode("latin1"), end + 1
 
 
-def _attributes(data: bytes) -> tuple[dict[str, bytes], int]:
+def _read_attributes(data: bytes) -> tuple[dict[str, bytes], int]:
     """The header's attributes as raw bytes, and where the header ends."""
     out, at = {}, 8
     while data[at] != 0:
-        name, at = _text(data, at)
-        _, at = _text(data, at)
+        name, at = _read_text(data, at)
+        _, at = _read_text(data, at)
         (size,) = struct.unpack_from("<i", data, at)
         out[name] = data[at + 4 : at + 4 + size]
         at += 4 + size
     return out, at + 1
 
 
-def _unpacked(packed: bytes, size: int) -> bytes:
+def _unpack(packed: bytes, size: int) -> bytes:
     """Undo EXR's ZIP: inflate, sum up the differences of bytes, interleave the two halves."""
     if len(packed) == size:  # stored as it is where packing would not have made it smaller
         return packed
@@ -52,7 +52,7 @@ def _unpacked(packed: bytes, size: int) -> bytes:
     return out.tobytes()
 
 
-def _packed(raw: bytes) -> bytes:
+def _pack(raw: bytes) -> bytes:
     data = np.frombuffer(raw, np.uint8)
     ordered = np.concatenate([data[::2], data[1::2]])
     coded = ordered.copy()
@@ -62,7 +62,7 @@ def _packed(raw: bytes) -> bytes:
     return packed if len(packed) < len(raw) else raw
 
 
-def _pixels(data: bytes, start: int, channels: list[tuple], top: int, height: int, compression: int) -> dict[str, np.ndarray]:
+def _read_pixels(data: bytes, start: int, channels: list[tuple], top: int, height: int, compression: int) -> dict[str, np.ndarray]:
     if compression == 0:
         line = np.dtype([("y", "<i4"), ("size", "<i4"), *channels])
         offsets = np.frombuffer(data, "<u8", height, start)
@@ -82,7 +82,7 @@ def _pixels(data: bytes, start: int, channels: list[tuple], top: int, height: in
         packed = data[int(offset) + 8 : int(offset) + 8 + size]
         if first < 0 or count <= 0 or len(packed) != size:
             raise ValueError("its lines are incomplete")
-        out[first : first + count] = np.frombuffer(_unpacked(packed, count * line.itemsize), line, count)
+        out[first : first + count] = np.frombuffer(_unpack(packed, count * line.itemsize), line, count)
     return {name: out[name] for name, *_ in channels}
 
 
@@ -96,7 +96,7 @@ def read_channels(path: Path) -> dict[str, np.ndarray]:
         magic, version = struct.unpack_from("<ii", data)
         if magic != MAGIC or version & UNUSUAL:
             raise ValueError("it is no plain single-part file")
-        attributes, start = _attributes(data)
+        attributes, start = _read_attributes(data)
         compression = attributes["compression"][0]
         if compression not in CHUNK_LINES:
             raise ValueError("it is compressed in another way than ZIP")
@@ -105,11 +105,11 @@ def read_channels(path: Path) -> dict[str, np.ndarray]:
         channels: list[tuple] = []
         at = 0
         while attributes["channels"][at] != 0:
-            name, at = _text(attributes["channels"], at)
+            name, at = _read_text(attributes["channels"], at)
             (kind,) = struct.unpack_from("<i", attributes["channels"], at)
             channels.append((name, PIXEL_TYPES[kind], (width,)))
             at += 16
-        return _pixels(data, start, channels, top, height, compression)
+        return _read_pixels(data, start, channels, top, height, compression)
     except (struct.error, KeyError, IndexError, ValueError, zlib.error) as error:
         raise ValueError(f"{path.name} cannot be read as a pass file: {error}") from error
 
@@ -149,7 +149,7 @@ def encode_channels(channels: dict[str, np.ndarray]) -> bytes:
         lines = np.empty(min(CHUNK_LINES[ZIP], height - y), line)
         for name in names:
             lines[name] = channels[name][y : y + len(lines)]
-        packed = _packed(lines.tobytes())
+        packed = _pack(lines.tobytes())
         chunks.append(struct.pack("<ii", y, len(packed)) + packed)
     sizes = np.array([len(chunk) for chunk in chunks], np.uint64)
     first = len(header) + 8 * len(chunks)

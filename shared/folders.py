@@ -14,18 +14,18 @@ CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, LOG_ENVIRONMENT = "LATENTMAN_CONFIG", "LAT
 _NAME = "latentman"
 
 
-def _folder(environment: str, usual: str) -> Path:
+def _find_folder(environment: str, usual: str) -> Path:
     return Path(os.environ.get(environment) or usual)
 
 
 def config_folder() -> Path:
     """``$LATENTMAN_CONFIG``, else the platform's folder for settings; the keys lie in it."""
-    return _folder(CONFIG_ENVIRONMENT, platformdirs.user_config_dir(_NAME, appauthor=False, roaming=True))
+    return _find_folder(CONFIG_ENVIRONMENT, platformdirs.user_config_dir(_NAME, appauthor=False, roaming=True))
 
 
 def data_folder() -> Path:
     """``$LATENTMAN_DATA``, else the platform's folder for data."""
-    return _folder(DATA_ENVIRONMENT, platformdirs.user_data_dir(_NAME, appauthor=False))
+    return _find_folder(DATA_ENVIRONMENT, platformdirs.user_data_dir(_NAME, appauthor=False))
 
 
 def jobs_folder() -> Path:
@@ -35,4 +35,4 @@ def jobs_folder() -> Path:
 
 def log_folder() -> Path:
     """``$LATENTMAN_LOGS``, else the platform's folder for logs."""
-    return _folder(LOG_ENVIRONMENT, platformdirs.user_log_dir(_NAME, appauthor=False))
+    return _find_folder(LOG_ENVIRONMENT, platformdirs.user_log_dir(_NAME, appauthor=False))

@@ -37,7 +37,7 @@ def get_logger(module: str) -> logging.Logger:
     return logging.getLogger(ROOT + module.removeprefix(_PACKAGE) if module.startswith(_PACKAGE) else module)
 
 
-def chosen_level() -> int:
+def choose_level() -> int:
     """``$LATENTMAN_LOG_LEVEL`` as logging's number; INFO when it is unset or no level."""
     name = os.environ.get(LEVEL_ENVIRONMENT, "").strip().upper()
     return logging.getLevelNamesMapping().get(name, logging.INFO) or logging.INFO
@@ -144,7 +144,7 @@ def start(kind: str) -> Path | None:
     """Let this package's loggers write into a file of this run; its path, or None when it cannot be written."""
     stop()
     logger = logging.getLogger(ROOT)
-    logger.setLevel(chosen_level())
+    logger.setLevel(choose_level())
     log = open_run_log(kind)
     logger.addHandler(log or logging.NullHandler())
     return Path(log.baseFilename) if log else None

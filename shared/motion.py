@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
-from .vectors import unit
+from .vectors import normalise
 
 MAX_FRAMES, MAX_FPS, MAX_METRES = 100_000, 1000.0, 1e5
 
@@ -71,7 +71,7 @@ def slerp(start: np.ndarray, end: np.ndarray, part: np.ndarray) -> np.ndarray:
     sine = np.where(near, 1.0, np.sin(angle))
     a = np.where(near, 1 - part, np.sin((1 - part) * angle) / sine)
     b = np.where(near, part, np.sin(part * angle) / sine)
-    return unit(a * start + b * end)
+    return normalise(a * start + b * end)
 
 
 def checked(joints: np.ndarray, fps: float, source: str, text: str = "", rotations: np.ndarray | None = None) -> Motion:

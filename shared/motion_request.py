@@ -77,22 +77,24 @@ def save_made(path: Path, vectors: np.ndarray, request: MotionRequest) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def sentences(request: MotionRequest) -> list[str]:
+def split_sentences(request: MotionRequest) -> list[str]:
     """The sentences in their order."""
     return [part.strip() for part in request.text.split(NEXT) if part.strip()]
 
 
 def frame_count(request: MotionRequest) -> int:
     """The frames of a request; ``MotionError`` for what no motion model makes."""
-    if not sentences(request):
+    if not split_sentences(request):
         raise MotionError("The text is empty; describe what the person does.")
     try:
         check_settings(request)
     except SettingError as error:
         raise MotionError(str(error)) from error
     frames = round(request.seconds * HUMANML_FPS)
-    if frames < MIN_FRAMES * len(sentences(request)):
-        raise MotionError(f"{len(sentences(request))} sentences do not fit into {request.seconds:g} seconds; give them more time.")
+    if frames < MIN_FRAMES * len(split_sentences(request)):
+        raise MotionError(
+            f"{len(split_sentences(request))} sentences do not fit into {request.seconds:g} seconds; give them more time."
+        )
     return frames
 
 

@@ -14,7 +14,7 @@ from .shot import FramePasses, ShotRequest
 OVERVIEW_SIDE = 256
 
 
-def overview_size(width: int, height: int) -> tuple[int, int]:
+def compute_overview_size(width: int, height: int) -> tuple[int, int]:
     """(width, height) of the small copies; the frames' own size where that is small already."""
     longer = max(width, height)
     if longer <= OVERVIEW_SIDE:
@@ -24,7 +24,7 @@ def overview_size(width: int, height: int) -> tuple[int, int]:
 
 def needs_overview(request: ShotRequest) -> bool:
     """Whether a shot's sender renders an overview before the passes: large frames, of which a few are key frames."""
-    small = overview_size(request.width, request.height) == (request.width, request.height)
+    small = compute_overview_size(request.width, request.height) == (request.width, request.height)
     return not small and request.resolved_method().keyframes is not None and len(request.frames) > 1
 
 
@@ -38,7 +38,7 @@ def shrink(array: np.ndarray, height: int, width: int) -> np.ndarray:
 def shrink_passes(passes: FramePasses) -> FramePasses:
     """The small copies of frames (F, H, W, ...)."""
     height, width = passes.mask.shape[1:]
-    small_width, small_height = overview_size(width, height)
+    small_width, small_height = compute_overview_size(width, height)
     if (small_width, small_height) == (width, height):
         return passes
     return FramePasses(**{name: shrink(array, small_height, small_width) for name, array in passes.arrays().items()})

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from . import exr
-from .depth import metres
+from .depth import compute_metric_depth
 from .manifest import PassesHeader, PassesManifest, split_manifest
 from .overview import shrink_passes
 from .shot import EXTRA_LAYOUT, FORMER_PASS_NAMES, PASS_LAYOUT, FramePasses, ShotError, join_frames
@@ -56,7 +56,7 @@ def encode_frame(passes: FramePasses, header: PassesHeader) -> bytes:
         planes = pixels[..., None] if pixels.ndim == 2 else pixels
         out |= {channel: planes[..., n] for n, channel in enumerate(CHANNELS[name])}
     if header.far > header.near:
-        out["Z"] = metres(arrays["depth"][0], header.near, header.far)
+        out["Z"] = compute_metric_depth(arrays["depth"][0], header.near, header.far)
     return exr.encode_channels(out)
 
 

@@ -39,11 +39,11 @@ def find_private(prompts: tuple[str, ...] = ()) -> Private:
     except (OSError, KeyError, ImportError):
         user = ""
     homes = {str(Path.home()), os.path.expanduser("~"), os.environ.get("USERPROFILE", "")}
-    names = {user, os.environ.get("USER", ""), os.environ.get("USERNAME", ""), *(_last(home) for home in homes)}
+    names = {user, os.environ.get("USER", ""), os.environ.get("USERNAME", ""), *(_last_part(home) for home in homes)}
     return Private(tuple(sorted(homes - {""})), tuple(sorted(names - {""})), prompts)
 
 
-def _last(path: str) -> str:
+def _last_part(path: str) -> str:
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 

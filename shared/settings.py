@@ -57,7 +57,7 @@ class Setting:
     example: str = ""
 
 
-def _number(value: float) -> str:
+def _write_number(value: float) -> str:
     """A bound or a default as people write it: 2147483647, 0.03, 1e-06."""
     return str(int(value)) if value == int(value) else f"{value:g}"
 
@@ -124,17 +124,17 @@ class Declared:
         low, high = self.setting.ge, self.setting.le
         behind = f" {self.setting.unit}" if unit and self.setting.unit else ""
         if low is not None and high is not None:
-            return f"{_number(low)} to {_number(high)}{behind}"
+            return f"{_write_number(low)} to {_write_number(high)}{behind}"
         if low is not None:
-            return f"at least {_number(low)}{behind}"
-        return f"at most {_number(high)}{behind}" if high is not None else "any number"
+            return f"at least {_write_number(low)}{behind}"
+        return f"at most {_write_number(high)}{behind}" if high is not None else "any number"
 
     def value_text(self, value: Any) -> str:
         """A value as people write it: on or off for switches, the label of a choice without a name."""
         if self.kind is bool:
             return "on" if value else "off"
         if self.kind in (int, float):
-            return _number(value)
+            return _write_number(value)
         if self.setting.choices and not value:
             return next((choice.label for choice in self.setting.choices if choice.value == value), "")
         return str(value) or "none"
@@ -167,7 +167,7 @@ def _optional_struct(hint: Any) -> type[msgspec.Struct] | None:
     return structs[0] if len(structs) == 1 else None
 
 
-def settings_of(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[Declared]:
+def list_settings(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[Declared]:
     """Every declared setting of a struct and of the structs in it, in order; parts that may be left out are not entered."""
     hints = typing.get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
@@ -176,10 +176,10 @@ def settings_of(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Ite
             required = field.default is msgspec.NODEFAULT
             yield Declared((*path, field.name), hint, None if required else field.default, required, setting)
         elif _is_struct(hint):
-            yield from settings_of(hint, (*path, field.name))
+            yield from list_settings(hint, (*path, field.name))
 
 
-def parts_of(struct: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
+def list_parts(struct: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
     """The parts of a struct that may be left out (``Struct | None``), by field."""
     hints = typing.get_type_hints(struct, include_extras=True)
     found = {field.name: _optional_struct(hints[field.name]) for field in msgspec.structs.fields(struct)}
@@ -194,12 +194,12 @@ def summarise(struct: type[msgspec.Struct]) -> str:
 
 def check_settings(value: msgspec.Struct) -> None:
     """Raise ``SettingError`` for the first setting in a struct, and in the parts that it has, whose value does not fit."""
-    for declared in settings_of(type(value)):
+    for declared in list_settings(type(value)):
         owner: Any = value
         for name in declared.path[:-1]:
             owner = getattr(owner, name)
         declared.check(getattr(owner, declared.name))
-    for name in parts_of(type(value)):
+    for name in list_parts(type(value)):
         part = getattr(value, name)
         if part is not None:
             check_settings(part)
@@ -210,7 +210,7 @@ def with_settings(value: Struct, changes: Mapping[str, Any]) -> Struct:
 
     Names that no setting has are taken for fields of the struct itself; ``TypeError`` for those that are none.
     """
-    paths = {declared.name: declared.path for declared in settings_of(type(value))}
+    paths = {declared.name: declared.path for declared in list_settings(type(value))}
     for name, new in changes.items():
         value = _replace(value, paths.get(name, (name,)), new)
     return value
@@ -219,7 +219,7 @@ def with_settings(value: Struct, changes: Mapping[str, Any]) -> Struct:
 def with_parts(value: Struct, changes: Mapping[str, Mapping[str, Any] | None]) -> Struct:
     """A struct with parts changed by their names: None takes a part out; settings go into the part that is there, or into a new
     one with its defaults."""
-    known = parts_of(type(value))
+    known = list_parts(type(value))
     for name, settings in changes.items():
         part = None if settings is None else with_settings(getattr(value, name) or known[name](), settings)
         value = msgspec.structs.replace(value, **{name: part})

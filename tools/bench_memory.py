@@ -70,7 +70,7 @@ def make_waiting_model(seconds: float) -> Any:
             return SimpleNamespace(latents=torch.cat([small, small[:, :1]], 1))
 
     class WaitingModel(ImageModel):
-        def own_guidance_scale(self, scheduler: str = "") -> float:
+        def get_default_guidance_scale(self, scheduler: str = "") -> float:
             return 1.0
 
         def encode_text(self, *_: Any, **__: Any) -> TextConditions:

@@ -25,7 +25,7 @@ from latentman.blender_addon.motion.rotations import forward, from_axis_angle, t
 from latentman.blender_addon.typed_access import get_mesh, get_pose, get_scene, get_view_layer
 from latentman.shared.motion import Motion, checked
 from latentman.shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
-from latentman.shared.vectors import unit
+from latentman.shared.vectors import normalise
 
 FRAMES, FPS = 196, 20.0
 ENDS = ("left_wrist", "right_wrist", "left_foot", "right_foot", "head")
@@ -64,10 +64,10 @@ def compute_plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
     out = []
     for upper, middle, end, axis in HINGES:
         a, b, c = (joints[:, JOINT_INDEX[name]] for name in (upper, middle, end))
-        bend = np.cross(unit(b - a), unit(c - b))
+        bend = np.cross(normalise(b - a), normalise(c - b))
         hinge = motion.turned[:, JOINT_INDEX[upper]] @ np.array(axis, float)
         bent = np.linalg.norm(bend, axis=1) > np.sin(np.radians(20))
-        out.append(np.degrees(np.arccos(np.clip((unit(bend) * hinge).sum(1)[bent], -1, 1))))
+        out.append(np.degrees(np.arccos(np.clip((normalise(bend) * hinge).sum(1)[bent], -1, 1))))
     return np.concatenate(out)
 
 

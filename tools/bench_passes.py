@@ -15,7 +15,7 @@ from latentman.blender_addon.character.build import character_meshes
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.reference_shots.rasteriser import rasterise
 from latentman.blender_addon.typed_access import get_camera, get_mesh, get_scene
-from latentman.shared.depth import metres
+from latentman.shared.depth import compute_metric_depth
 
 from .demo import build_scene
 
@@ -90,7 +90,7 @@ def measure_passes() -> dict[str, float]:
             both = raster.mask & seen
             uv.append(np.abs(values[..., :2] - passes.uv[n])[both])
             rest.append(np.abs(values[..., 2:] - passes.rest_position[n])[both])
-            depth.append(np.abs(metres(passes.depth[n], job.near, job.far) - raster.depth)[both])
+            depth.append(np.abs(compute_metric_depth(passes.depth[n], job.near, job.far) - raster.depth)[both])
         figures = {"mask_disagreement": mask / (len(COMPARED) * SIZE * SIZE)}
         figures |= {
             f"{name}_p99{unit}": float(np.percentile(np.concatenate(found).ravel(), 99))

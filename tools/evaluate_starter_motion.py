@@ -15,9 +15,9 @@ import torch
 from tqdm import tqdm
 
 from latentman.backend.motion.checkpoints import load_checkpoint
-from latentman.backend.motion.diffusion import Schedule, guided, sample_ddpm
+from latentman.backend.motion.diffusion import Schedule, make_guided_denoiser, sample_ddpm
 from latentman.backend.motion.features import encode
-from latentman.backend.motion.grounding import settled
+from latentman.backend.motion.grounding import ground_motion
 from latentman.backend.motion.registry import STARTER
 from latentman.backend.motion.text import TextEncoder
 from latentman.blender_addon.motion.feet import skating_ratio
@@ -57,10 +57,11 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
     for start in tqdm(range(0, len(asked), batch), desc="motions"):
         own = lengths[start : start + batch]
         noise = torch.randn((len(own), int(own.max()), 263), generator=generator)
-        denoise = guided(model.network, text[start : start + batch], guidance or model.guidance, lengths=own)
+        denoise = make_guided_denoiser(model.network, text[start : start + batch], guidance or model.guidance, lengths=own)
         made = sample_ddpm(denoise, Schedule(model.diffusion_steps), noise, generator)
         out += [
-            settled(row[None, :n].numpy() * model.std + model.mean, model.toe_height)[0] for row, n in zip(made, own, strict=True)
+            ground_motion(row[None, :n].numpy() * model.std + model.mean, model.toe_height)[0]
+            for row, n in zip(made, own, strict=True)
         ]
     return out
 

@@ -14,10 +14,10 @@ import msgspec
 
 from latentman.backend.models.options import LoadOptions
 from latentman.blender_addon.motion.keying import Keying
-from latentman.shared.arguments import option_of, part_option
+from latentman.shared.arguments import get_option, part_option
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
-from latentman.shared.settings import Declared, parts_of, settings_of, summarise
+from latentman.shared.settings import Declared, list_parts, list_settings, summarise
 from latentman.shared.shot import METHODS, Method, Sampling, ShotRequest, Text
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
@@ -43,13 +43,13 @@ class Group:
     title: str
     introduction: str
     struct: type[msgspec.Struct]
-    option: Callable[[str], str] = option_of
+    option: Callable[[str], str] = get_option
     only: Collection[str] = ()
     not_in_panel: Collection[str] = ()
 
     def settings(self) -> list[Declared]:
         """The settings in the table."""
-        return [declared for declared in settings_of(self.struct) if not self.only or declared.name in self.only]
+        return [declared for declared in list_settings(self.struct) if not self.only or declared.name in self.only]
 
 
 SHOT = "For `latentman generate` and Blender's `generate`; in the box *Look*."
@@ -57,7 +57,7 @@ SHOT = "For `latentman generate` and Blender's `generate`; in the box *Look*."
 
 def _make_technique_group(name: str, part: type[msgspec.Struct]) -> Group:
     switch = (
-        f"`{option_of(name)}` switches it on, as each argument below does, and `{option_of(name).replace('--', '--no-', 1)}` off."
+        f"`{get_option(name)}` switches it on, as each argument below does, and `{get_option(name).replace('--', '--no-', 1)}` off."
     )
     return Group(f"Technique: {name.replace('_', ' ')}", f"{summarise(part)}. {switch}", part, partial(part_option, name))
 
@@ -81,7 +81,7 @@ def list_groups() -> list[Group]:
             "defaults here and in the tables of the techniques are those of a technique that the preset does without.",
             Method,
         ),
-        *(_make_technique_group(name, part) for name, part in parts_of(Method).items()),
+        *(_make_technique_group(name, part) for name, part in list_parts(Method).items()),
         Group(
             "Motion from words",
             "For `latentman motion` and Blender's `motion`; in the box *Motion*.",
@@ -98,13 +98,13 @@ def list_groups() -> list[Group]:
             "How models are run",
             "For `latentman serve` and `latentman generate`.",
             LoadOptions,
-            not_in_panel=[declared.name for declared in settings_of(LoadOptions)],
+            not_in_panel=[declared.name for declared in list_settings(LoadOptions)],
         ),
     ]
 
 
 def _get_motion_option(name: str) -> str:
-    return "TEXT" if name == "text" else option_of(name)
+    return "TEXT" if name == "text" else get_option(name)
 
 
 def make_row(group: Group, declared: Declared) -> list[str]:
@@ -134,13 +134,13 @@ def _describe_composition(method: Method) -> str:
     """What a preset composes, with what differs from a technique's defaults."""
     out = [
         declared.words if value is True else f"{declared.words} {declared.value_text(value)}"
-        for declared in settings_of(Method)
+        for declared in list_settings(Method)
         if (value := getattr(method, declared.name))
     ]
-    for name, struct in parts_of(Method).items():
+    for name, struct in list_parts(Method).items():
         part = getattr(method, name)
         if part is not None:
-            own = [(declared, getattr(part, declared.name)) for declared in settings_of(struct)]
+            own = [(declared, getattr(part, declared.name)) for declared in list_settings(struct)]
             changed = [f"{one.words} {one.value_text(value)}" for one, value in own if value != one.default]
             out.append(name.replace("_", " ") + (f" ({', '.join(changed)})" if changed else ""))
     return ", ".join(out)
@@ -148,7 +148,7 @@ def _describe_composition(method: Method) -> str:
 
 def format_page() -> str:
     """The whole page."""
-    preset = next(declared for declared in settings_of(ShotRequest) if declared.name == "preset")
+    preset = next(declared for declared in list_settings(ShotRequest) if declared.name == "preset")
     parts = [INTRODUCTION]
     for group in list_groups():
         rows = [make_row(group, declared) for declared in group.settings()]

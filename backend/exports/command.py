@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...shared import passes_folder
-from ...shared.compositing import cut_out, laid_over
+from ...shared.compositing import composite_over, cut_out
 from ...shared.console import check_writable
 from ...shared.shot import ShotError
 from ..maps import MAPS
@@ -74,7 +74,7 @@ def composite(args: argparse.Namespace) -> None:
             )
     check_writable(args.out)
     made = (
-        cut_out(image, passes.mask[n]) if below is None else laid_over(image, passes.mask[n], below[n])
+        cut_out(image, passes.mask[n]) if below is None else composite_over(image, passes.mask[n], below[n])
         for n, image in enumerate(frames)
     )
     write_frames(args.out, manifest.frames, made)
@@ -84,7 +84,7 @@ def composite(args: argparse.Namespace) -> None:
 @_return_exit_code
 def densepose(args: argparse.Namespace) -> None:
     """Replace the passes' parts and coordinates by DensePose's, run on RGB renders of the same frames."""
-    from ..video.correspondence.densepose import predictor, with_iuv
+    from ..video.correspondence.densepose import make_predictor, replace_parts_by_iuv
 
     passes, manifest = passes_folder.load(args.passes)
     renders = _read_frames(args.renders, manifest.frames)
@@ -93,10 +93,10 @@ def densepose(args: argparse.Namespace) -> None:
     else:
         if args.weights is None:
             raise ShotError("densepose", "Give the DensePose checkpoint with --weights, or IUV pictures with --iuv.")
-        predict = predictor(args.weights, args.config)
+        predict = make_predictor(args.weights, args.config)
         images = np.stack([predict(picture) for picture in renders])
     check_writable(args.out)
-    passes_folder.save(args.out, with_iuv(passes, images), manifest)
+    passes_folder.save(args.out, replace_parts_by_iuv(passes, images), manifest)
     print(f"{len(manifest.frames)} frames in {args.out}")
 
 

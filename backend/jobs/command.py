@@ -28,7 +28,7 @@ class StoredJob:
     finished: bool
 
 
-def stored_jobs(root: Path) -> Iterator[StoredJob]:
+def list_jobs(root: Path) -> Iterator[StoredJob]:
     """Every job under a store's folder; what else lies there is passed over."""
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         try:
@@ -45,7 +45,7 @@ def stored_jobs(root: Path) -> Iterator[StoredJob]:
         )
 
 
-def removable(jobs: list[StoredJob], before: float) -> list[StoredJob]:
+def select_removable(jobs: list[StoredJob], before: float) -> list[StoredJob]:
     """The jobs that were last used ``before`` that time and whose look no later job keeps."""
     looks = {job.request.look for job in jobs if job.used >= before}
     return [job for job in jobs if job.used < before and job.folder.name not in looks]
@@ -57,7 +57,7 @@ def command(args: argparse.Namespace) -> int:
     if args.remove_unused is not None and not args.remove_unused >= 0:
         print("The number of days must be 0 or more.", file=sys.stderr)
         return 2
-    jobs, now = sorted(stored_jobs(root), key=lambda job: job.used), time.time()
+    jobs, now = sorted(list_jobs(root), key=lambda job: job.used), time.time()
     if args.remove_unused is None:
         for job in jobs:
             state = "finished" if job.finished else "unfinished"
@@ -68,7 +68,7 @@ def command(args: argparse.Namespace) -> int:
         print(f"{len(jobs)} jobs, {sum(job.size for job in jobs) / 1e6:.1f} MB in {root}")
         return 0
     remove_stale_incoming(root)
-    old = removable(jobs, now - args.remove_unused * DAY)
+    old = select_removable(jobs, now - args.remove_unused * DAY)
     for job in old:
         try:
             shutil.rmtree(job.folder)

@@ -33,7 +33,7 @@ class Store(Protocol):
     streaming: set[str]
 
 
-def _fingerprint(request: ShotRequest) -> str:
+def _fingerprint_model(request: ShotRequest) -> str:
     """Another text when the model's files or the packages of the method's plugins have changed."""
     installed = installed_plugins()
     plugins = [origin_of(installed[name]) for name in sorted(request.resolved_method().plugins) if name in installed]
@@ -50,7 +50,7 @@ class PassesIntake:
     def __init__(self, store: Store, request: ShotRequest, header: PassesHeader) -> None:
         self._store, self._request, self._header = store, request, header
         Job(store.root / "new", request).parent()
-        self._model = _fingerprint(request)
+        self._model = _fingerprint_model(request)
         self._incoming = store.root / INCOMING / new_ticket()
         self._passes = StoredPasses(self._incoming, request)
         count = len(request.frames)
@@ -71,7 +71,7 @@ class PassesIntake:
         """Whether all passes are there."""
         return None not in self._digests
 
-    def next_wanted(self) -> tuple[int, bool] | None:
+    def choose_next(self) -> tuple[int, bool] | None:
         """(index, whether its small copy) of what to ask for next, and asks for it only once: small copies first, then the
         frames that are waited for. None when everything has been asked for, or must wait for what is on its way."""
         overview = bool(self._overviews)
@@ -133,14 +133,14 @@ class PassesIntake:
         """All passes are there."""
         with self._store.lock:
             if self.job is None:
-                self._settle_job()
+                self._open_job()
             assert self.job is not None
             self._passes.complete()
             self._store.streaming.discard(self.job.name)
         # when a job was last asked for says how long it has been of use
         os.utime(self.job.folder / "request.json")
 
-    def _settle_job(self) -> None:
+    def _open_job(self) -> None:
         name = self._candidate or self._name(self._digests)
         folder = self._store.root / name
         if self._candidate:

@@ -36,11 +36,11 @@ class Job:
         """The job's id: a digest of the request, the model's files and the passes."""
         return self.folder.name
 
-    def same_settings(self, other: Job) -> bool:
+    def has_same_settings(self, other: Job) -> bool:
         """Whether what decides the look, the model's files included, is the same in both."""
-        return self.request.settings() == other.request.settings() and self._model() == other._model()
+        return self.request.settings() == other.request.settings() and self._find_model() == other._find_model()
 
-    def _model(self) -> str:
+    def _find_model(self) -> str:
         path = self.folder / "model.txt"
         return path.read_text() if path.exists() else ""
 
@@ -52,7 +52,7 @@ class Job:
         """Where the frame at an index of the request is stored."""
         return self.folder / "frames" / f"{index:05d}.png"
 
-    def finished_frames(self) -> list[int]:
+    def list_finished_frames(self) -> list[int]:
         """Indices of the frames on disk."""
         return [n for n in range(len(self.request.frames)) if self.frame_path(n).exists()]
 
@@ -71,7 +71,7 @@ class Job:
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, encode_png(image))
 
-    def take_frame(self, index: int, path: Path) -> None:
+    def copy_frame_from(self, index: int, path: Path) -> None:
         """Store another job's frame as this one's."""
         own = self.frame_path(index)
         own.parent.mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ class Job:
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Remember where denoising stands."""
         buffer = io.BytesIO()
-        np.savez(buffer, step=checkpoint.step, latents=checkpoint.latents, path=checkpoint.path)
+        np.savez(buffer, step=checkpoint.step, latents=checkpoint.latents, trajectory=checkpoint.trajectory)
         write_atomically(self.folder / "latents.npz", buffer.getvalue())
 
     def load_checkpoint(self) -> Checkpoint | None:
@@ -102,18 +102,18 @@ class Job:
             return None
         try:
             with np.load(path, allow_pickle=False) as data:
-                return Checkpoint(int(data["step"]), data["latents"], data["path"])
+                return Checkpoint(int(data["step"]), data["latents"], data["trajectory"])
         except Exception:  # zip, numpy and key errors alike: the file is damaged, and the shot begins anew
             return None
 
     def save_look(self, look: Look) -> None:
         """Store the look; frames can be made from it from now on."""
-        write_atomically(self.folder / "look.npz", look.encoded())
+        write_atomically(self.folder / "look.npz", look.encode())
 
     def look(self) -> Look | None:
         """The settled look, or None; ``ShotError`` when its file is damaged."""
         path = self.folder / "look.npz"
-        return Look.decoded(path.read_bytes()) if path.exists() else None
+        return Look.decode(path.read_bytes()) if path.exists() else None
 
     def parent(self) -> Job | None:
         """The job whose look this one keeps; None when it makes its own.
@@ -142,7 +142,7 @@ class Job:
         path = self.folder / "report.json"
         return json.loads(path.read_text()) if path.exists() else None
 
-    def finish(self, report: dict[str, Any]) -> None:
+    def store_report(self, report: dict[str, Any]) -> None:
         """Mark the job as finished."""
         write_atomically(self.folder / "report.json", json.dumps(report, indent=1).encode())
         (self.folder / "latents.npz").unlink(missing_ok=True)

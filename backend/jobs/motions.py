@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...shared.motion_request import Kept, MotionRequest
-from ..models.loading import best_device
+from ..models.loading import choose_device
 from ..motion.generate import MadeMotion
 from ..motion.registry import MotionSource, load
 
@@ -20,7 +20,7 @@ class MotionCache:
     def _load(self, name: str) -> MotionSource:
         if self._source is None or self._name != name:
             self._source = None  # two models at once need not fit
-            self._source, self._name = load(name, best_device()), name
+            self._source, self._name = load(name, choose_device()), name
         return self._source
 
     def make(self, request: MotionRequest, kept: Kept | None, step_done: Callable[[int, int], None]) -> MadeMotion:

@@ -28,10 +28,10 @@ def read_request(path: Path) -> ShotRequest:
         return msgspec.json.decode(data, type=ShotRequest)
     except msgspec.ValidationError:
         old = msgspec.json.decode(data, type=dict[str, Any])
-        return _read_flat(old)
+        return _read_former_request(old)
 
 
-def _read_flat(old: dict[str, Any]) -> ShotRequest:
+def _read_former_request(old: dict[str, Any]) -> ShotRequest:
     for group in (Text, Sampling):
         names = [name for name in group.__struct_fields__ if name in old]
         old[group.__name__.lower()] = {name: old.pop(name) for name in names}

@@ -15,7 +15,7 @@ DEPTH_TOLERANCE = 0.02
 LEFT_OUT = ("depth", "motion_vectors")
 
 
-def same_frame(new: FramePasses, old: FramePasses) -> bool:
+def is_same_frame(new: FramePasses, old: FramePasses) -> bool:
     """Whether two frames' passes (1, H, W, ...) show the same."""
     new_arrays, old_arrays = new.arrays(), old.arrays()
     if set(new_arrays) != set(old_arrays) or np.abs(new.depth - old.depth).max() > DEPTH_TOLERANCE:
@@ -39,5 +39,5 @@ def iter_unchanged(
             old_frame = old_source.frame(m)
         except ShotError:  # the earlier job's passes are not there any more
             continue
-        if same_frame(new_frame, old_frame):
+        if is_same_frame(new_frame, old_frame):
             yield n, m

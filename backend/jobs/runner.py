@@ -17,7 +17,7 @@ from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
 from ..models.loading import ImageModel, LoadOptions, load
 from ..models.registry import fingerprint
-from ..video.pipeline import ShotPipeline, RunContext
+from ..video.pipeline import RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
 from .job import Job
@@ -59,13 +59,13 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
     Raises ``Interrupted`` when it was asked to stop, and ``ShotError``, ``OSError``, ``MemoryError`` or ``RuntimeError``
     (``explain_failure`` puts them into words); whatever happens, nothing on disk is lost.
     """
-    done = set(job.finished_frames())
+    done = set(job.list_finished_frames())
     for index in sorted(done):
         callbacks.frame_stored(index)
     report = job.report()
     if report is None or len(done) < len(job.request.frames):
         report = _generate(job, models, callbacks, done)
-        job.finish(report)
+        job.store_report(report)
     return report
 
 
@@ -73,13 +73,15 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     started = time.perf_counter()
     callbacks.progress("loading the model", 0, 1)
     model = models.get(job.request.sampling.model)
-    run_context = RunContext(callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look)
+    run_context = RunContext(
+        callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look
+    )
     run_context.record_time("loading", started)
     source = job.passes()
     source.interrupt_with(run_context.check)
     parent = job.parent()
-    taken = _take_over(job, parent, source, done, callbacks) if parent else set()
-    pipeline = _pipeline(job, parent, model, source, run_context)
+    taken = _copy_unchanged(job, parent, source, done, callbacks) if parent else set()
+    pipeline = _make_pipeline(job, parent, model, source, run_context)
     for index, image in pipeline.iter_frames(done, taken):
         if index not in done:
             job.write_frame(index, image)
@@ -114,9 +116,9 @@ def _measure(job: Job, source: PassesSource, run_context: RunContext) -> dict[st
     return consistency.figures()
 
 
-def _take_over(job: Job, parent: Job, source: PassesSource, done: set[int], callbacks: RunCallbacks) -> set[int]:
+def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int], callbacks: RunCallbacks) -> set[int]:
     """Copy the frames that are as they were in ``parent``, adding them to ``done``; the indices of those frames."""
-    if not job.same_settings(parent):
+    if not job.has_same_settings(parent):
         return set()
     taken = set()
     for index, old in iter_unchanged(job.request, source, parent.request, parent.passes()):
@@ -124,20 +126,22 @@ def _take_over(job: Job, parent: Job, source: PassesSource, done: set[int], call
             continue
         taken.add(index)
         if index not in done:
-            job.take_frame(index, parent.frame_path(old))
+            job.copy_frame_from(index, parent.frame_path(old))
             callbacks.frame_stored(index)
             done.add(index)
     return taken
 
 
-def _pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext) -> ShotPipeline:
+def _make_pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext) -> ShotPipeline:
     """The pipeline of a job, with the look that it has settled before it was stopped, or else with the one that it keeps."""
     look = job.look()
     if look is not None:
-        return ShotPipeline(model, job.request, source, run_context, look=look, settled=True)
+        return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True)
     if parent is not None:
         try:
-            return ShotPipeline(model, job.request, source, run_context, look=parent.look(), same_place=job.same_settings(parent))
+            return ShotPipeline(
+                model, job.request, source, run_context, look=parent.look(), same_settings=job.has_same_settings(parent)
+            )
         except ShotError as error:
             if error.code != "look" or not job.request.look_optional:
                 raise

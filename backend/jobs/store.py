@@ -46,7 +46,7 @@ class JobStore:
         header, entries = split_manifest(source.manifest(range(source.frame_count)), source.frame_count)
         intake = self.receive(request, header)
         try:
-            while (wanted := intake.next_wanted()) is not None:
+            while (wanted := intake.choose_next()) is not None:
                 check()
                 index, overview = wanted
                 found = source.overview(index) if overview else source.frame(index)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ...shared.shot import FramePasses
-from ..video.correspondence import match, surface_frames
+from ..video.correspondence import match, prepare_surface_frames
 
 #: standard deviation of the blur in pixels
 BLUR = 3.0
@@ -23,7 +23,7 @@ def bake_texture(images: np.ndarray, passes: FramePasses) -> np.ndarray:
 
     A point is looked up in the other frames at its exact place, with bilinear sampling, so that the mean is not quantised.
     """
-    frames, out = surface_frames(passes), images.copy()
+    frames, out = prepare_surface_frames(passes), images.copy()
     height, width = images.shape[1:3]
     for n, target in enumerate(frames):
         total, count = np.zeros((height * width, 3)), np.zeros(height * width)

@@ -15,7 +15,7 @@ import numpy as np
 from ...shared import passes_folder
 from ...shared.arguments import add_setting, given_settings
 from ...shared.console import check_writable
-from ...shared.settings import settings_of
+from ...shared.settings import list_settings
 from ...shared.shot import Method, Sampling, ShotError, Text
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--motion", type=Path, action="append", help="a motion file as one more source of the motion suite")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")
-    declared = {one.name: one for struct in (Text, Sampling) for one in settings_of(struct)}
+    declared = {one.name: one for struct in (Text, Sampling) for one in list_settings(struct)}
     for name in LIST_SETTINGS:
         add_setting(command, declared[name], default="the suite's own", repeat=True)
     for name in SINGLE_SETTINGS:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from ...shared.shot import FramePasses
 from ..pictures import write_png
-from ..video.correspondence import surface_matches
+from ..video.correspondence import match_surfaces
 from .evaluator import COLUMNS, Row, Shot, compute_means, read_run
 
 #: frames in a contact sheet, the height of a picture in it, and the width of the labels beside them, in pixels
@@ -81,7 +81,7 @@ def write_tables(rows: list[Row], out: Path) -> None:
 def make_flicker_maps(images: np.ndarray, passes: FramePasses) -> np.ndarray:
     """(F, H, W, 3) uint8: how much each surface point changed since the previous frame; grey where it is not matched."""
     height, width = images.shape[1:3]
-    matches = surface_matches(passes, height, width, "prev")
+    matches = match_surfaces(passes, height, width, "prev")
     out = np.full(images.shape, 40, np.uint8)
     for n in range(1, len(images)):
         here, there = matches.target_pixels[n], matches.reference_pixels[n]

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from ...shared.shot import FramePasses
-from ..video.correspondence import SurfaceFrame, match, reference_pixels, surface_frame, surface_frames
+from ..video.correspondence import SurfaceFrame, find_reference_pixels, match, prepare_surface_frame, prepare_surface_frames
 
 #: frames (H, W, 3) uint8, as one array or one after the other
 Images = np.ndarray | Sequence[np.ndarray]
@@ -50,11 +50,11 @@ class PairErrors:
     def add(self, image: np.ndarray, passes: FramePasses) -> None:
         """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
         mask = binary_erosion(passes.mask[0] > 0, iterations=EROSION)
-        now = image.reshape(-1, 3).astype(np.float64), mask, surface_frame(passes.rest_position[0], passes.surface_index[0])
+        now = image.reshape(-1, 3).astype(np.float64), mask, prepare_surface_frame(passes.rest_position[0], passes.surface_index[0])
         if self._previous is not None:
             colours, inside, surface = self._previous
             here, places = match(now[2], surface, *mask.shape)
-            there = reference_pixels(places, *mask.shape)
+            there = find_reference_pixels(places, *mask.shape)
             inner = mask.ravel()[here] & inside.ravel()[there]
             self.error += float(((now[0][here[inner]] - colours[there[inner]]) ** 2).mean(1).sum())
             self.matched += int(inner.sum())
@@ -101,7 +101,7 @@ def warp_error(images: np.ndarray, passes: FramePasses) -> float:
     masks, frames = erode_masks(passes), images.astype(np.float64)
     height, width = masks.shape[1:]
     total, count = 0.0, 0
-    sizes = [frame.footprint for frame in surface_frames(passes)]
+    sizes = [frame.footprint for frame in prepare_surface_frames(passes)]
     for n in range(1, len(frames)):
         rows, cols = np.nonzero(masks[n])
         place = np.stack([cols, rows], 1) + np.round(passes.motion_vectors[n][rows, cols]).astype(int)
@@ -142,7 +142,7 @@ def _split_bands(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.nd
 def compute_cell_colours(images: np.ndarray, passes: FramePasses) -> CellColours | None:
     """The colours of every surface cell in every frame (F, H, W, 3) uint8; None when no surface is visible."""
     masks, frames = erode_masks(passes), images.astype(np.float64)
-    sizes = [frame.footprint for frame in surface_frames(passes) if len(frame.pixels)]
+    sizes = [frame.footprint for frame in prepare_surface_frames(passes) if len(frame.pixels)]
     if not masks.any() or not sizes:
         return None
     side = CELL * float(np.median(sizes))

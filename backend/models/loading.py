@@ -23,10 +23,10 @@ from diffusers import (
 
 from ...shared.shot import ShotError
 from .options import LoadOptions as LoadOptions
-from .registry import ModelSource, find
+from .registry import ModelSource, find_model
 
 
-def best_device() -> torch.device:
+def choose_device() -> torch.device:
     """CUDA where there is one, else Apple's GPU, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -68,7 +68,7 @@ class ImageModel:
     controls: tuple[str, ...] = ("depth",)
     source: ModelSource | None = None
 
-    def own_guidance_scale(self, scheduler: str = "") -> float:
+    def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
         else diffusers' default."""
         if self._scheduler_name(scheduler) in ("lcm", "tcd"):
@@ -113,7 +113,7 @@ class ImageModel:
                 f"{near[0]}x{near[1]} (multiples of {n}).",
             )
 
-    def new_scheduler(self, steps: int, name: str = "") -> Any:
+    def make_scheduler(self, steps: int, name: str = "") -> Any:
         """A scheduler with the model's own betas and prediction type, set to a number of steps.
 
         Without a name it is DDIM, or LCM or TCD where the model was distilled with them.
@@ -137,7 +137,7 @@ class ImageModel:
             return self._encode_xl(prompt, negative, guided, width, height, background)
         pieces = [self._pieces(text) for text in ([negative] if guided else []) + [prompt] + ([background] if background else [])]
         count = max(len(piece) for piece in pieces)
-        warnings = ()
+        warnings: tuple[str, ...] = ()
         if count > 1:
             warnings = (f"The prompt is longer than the text encoder takes at once; it was read in {count} pieces.",)
         empty = self._pieces("")
@@ -152,11 +152,11 @@ class ImageModel:
         tokenizer = self.pipeline.tokenizer
         convert = getattr(self.pipeline, "maybe_convert_prompt", None)
         text = convert(text, tokenizer) if convert else text
-        room = tokenizer.model_max_length - 2
+        limit = tokenizer.model_max_length - 2
         ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        runs = [ids[n : n + room] for n in range(0, len(ids), room)] or [[]]
+        runs = [ids[n : n + limit] for n in range(0, len(ids), limit)] or [[]]
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return [[tokenizer.bos_token_id, *run, tokenizer.eos_token_id, *([pad] * (room - len(run)))] for run in runs]
+        return [[tokenizer.bos_token_id, *run, tokenizer.eos_token_id, *([pad] * (limit - len(run)))] for run in runs]
 
     def _encode_xl(self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str) -> TextConditions:
         tokenizer = self.pipeline.tokenizer
@@ -195,7 +195,7 @@ class ImageModel:
         return (latents * vae.config.scaling_factor).to(self.dtype)
 
 
-def _dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
+def _choose_dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
     if options.dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[options.dtype]
@@ -203,11 +203,11 @@ def _dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
 
 def load(name: str, device: torch.device | None = None, options: LoadOptions | None = None) -> ImageModel:
     """Load a model. ``ShotError`` when it is missing, incomplete, or made of parts that do not fit each other."""
-    device, options = device or best_device(), options or LoadOptions()
-    dtype = _dtype(options, device)
-    source = find(name)
+    device, options = device or choose_device(), options or LoadOptions()
+    dtype = _choose_dtype(options, device)
+    source = find_model(name)
     try:
-        pipeline = _pipeline(source, dtype)
+        pipeline = _load_pipeline(source, dtype)
         _add_weights(pipeline, source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -225,7 +225,7 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             # convolutions are nearly twice as quick in this layout
-            part.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+            part.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:
         pipeline.unet.compile()
         for network in model.controlnets:
@@ -276,7 +276,7 @@ def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> None:
         pipeline.load_textual_inversion(path)
 
 
-def _pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline:
+def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline:
     options: dict[str, Any] = {"dtype": dtype}
     if not source.controls:
         return DiffusionPipeline.from_pretrained(source.base, **options)

@@ -41,7 +41,7 @@ PRESETS: dict[str, ModelSource] = {
 }
 
 
-def _strength(text: str) -> tuple[str, float]:
+def _read_strength(text: str) -> tuple[str, float]:
     path, at, strength = text.rpartition("@")
     if not at:
         return text, 1.0
@@ -51,7 +51,7 @@ def _strength(text: str) -> tuple[str, float]:
         raise ShotError("model", f"'{strength}' is no strength of a LoRA; write it like lora=PATH@0.8.") from None
 
 
-def find(name: str) -> ModelSource:
+def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
     first, *parts = (part.strip() for part in name.split("|"))
     if first in PRESETS:
@@ -72,7 +72,7 @@ def find(name: str) -> ModelSource:
         elif kind in CONTROLS:
             controls.append((kind, value))
         elif kind == "lora":
-            loras.append(_strength(value))
+            loras.append(_read_strength(value))
         elif kind == "embedding":
             embeddings.append(value)
         else:
@@ -83,7 +83,7 @@ def find(name: str) -> ModelSource:
 def fingerprint(name: str) -> str:
     """Another text whenever what a model name stands for has changed: its parts, or the path, size or time of writing of one of
     their files on this machine. ``ShotError`` when it cannot be a model."""
-    source = find(name)
+    source = find_model(name)
     digest = hashlib.blake2b(repr(source).encode(), digest_size=12)
     parts = (source.base, *(control for _, control in source.controls), *(lora for lora, _ in source.loras), *source.embeddings)
     for path in map(Path, parts):

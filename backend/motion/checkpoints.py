@@ -56,7 +56,7 @@ class MotionModel:
     folder: Path
 
 
-def _state(path: Path) -> dict[str, torch.Tensor]:
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
     try:
         data = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError, KeyError) as error:
@@ -82,7 +82,7 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
         if not files:
             raise MotionError(f"{path} holds no .pt or .safetensors file; choose the folder of an MDM checkpoint.")
         path = files[-1]
-    arguments = DEFAULTS | _arguments(path.with_name("args.json"))
+    arguments = DEFAULTS | _read_arguments(path.with_name("args.json"))
     if arguments["dataset"] != "humanml":
         raise MotionError(f"The checkpoint was trained on '{arguments['dataset']}'; only HumanML3D's layout is understood.")
     if arguments["multi_target_cond"]:
@@ -92,7 +92,7 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
     kind = arguments["text_encoder_type"]
     if kind not in TEXT_WIDTHS:
         raise MotionError(f"The text encoder '{kind}' is unknown; clip and bert are supported.")
-    state = _state(path)
+    state = _read_state(path)
     shape = Architecture(
         latent=int(arguments["latent_dim"]),
         layers=int(arguments["layers"]),
@@ -120,7 +120,7 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
         raise MotionError(
             f"{path.name} has parameters of other sizes than args.json says: {str(error).splitlines()[-1].strip()}"
         ) from error
-    mean, std = _statistics(statistics or path.parent, float(arguments["root_emphasis"]))
+    mean, std = _read_statistics(statistics or path.parent, float(arguments["root_emphasis"]))
     return MotionModel(
         network.eval().requires_grad_(False),
         int(arguments["diffusion_steps"]),
@@ -133,7 +133,7 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
     )
 
 
-def _arguments(path: Path) -> dict[str, Any]:
+def _read_arguments(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -141,7 +141,7 @@ def _arguments(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _statistics(folder: Path, emphasis: float) -> tuple[np.ndarray, np.ndarray]:
+def _read_statistics(folder: Path, emphasis: float) -> tuple[np.ndarray, np.ndarray]:
     try:
         mean, std = (np.load(folder / f"{name}.npy", allow_pickle=False).astype(np.float32) for name in ("Mean", "Std"))
     except (OSError, ValueError) as error:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...shared.console import add_motion_arguments, motion_request_from
+from ...shared.console import add_motion_arguments, read_motion_arguments
 from ...shared.motion import MotionError
 from ...shared.motion_request import frame_count, save_made
 
@@ -15,13 +15,13 @@ def motion(args: argparse.Namespace) -> int:
     """Make motions from a sentence; 2 when the input is wrong, 1 when the file cannot be written."""
     from tqdm import tqdm
 
-    from ..models.loading import best_device
+    from ..models.loading import choose_device
     from .registry import load
 
-    request = motion_request_from(args)
+    request = read_motion_arguments(args)
     try:
         frame_count(request)
-        source = load(request.model, best_device(), args.statistics, args.text_encoder)
+        source = load(request.model, choose_device(), args.statistics, args.text_encoder)
         with tqdm(desc="motion") as bar:
 
             def step_done(step: int, of: int) -> None:

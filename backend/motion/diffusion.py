@@ -15,14 +15,14 @@ MAX_BETA = 0.999
 
 
 @dataclass(frozen=True)
-class Pins:
+class InpaintingMask:
     """Feature values that must come out as given: ``values`` (B, T, F) where ``mask`` (B, T, F) is True."""
 
     values: torch.Tensor
     mask: torch.Tensor
 
 
-def cosine_betas(steps: int) -> np.ndarray:
+def make_cosine_betas(steps: int) -> np.ndarray:
     """(steps,) float64: alpha-bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2), betas at most 0.999 (Nichol and Dhariwal 2021)."""
 
     def alpha_bar(t: float) -> float:
@@ -35,7 +35,7 @@ class Schedule:
     """The constants of a chain of ``steps`` noise levels; index 0 is the least noisy."""
 
     def __init__(self, steps: int) -> None:
-        self.betas = cosine_betas(steps)
+        self.betas = make_cosine_betas(steps)
         self.alpha_bars = np.cumprod(1 - self.betas)
         before = np.append(1.0, self.alpha_bars[:-1])
         self.clean_weight = self.betas * np.sqrt(before) / (1 - self.alpha_bars)
@@ -54,25 +54,25 @@ def sample_ddpm(
     schedule: Schedule,
     noise: torch.Tensor,
     generator: torch.Generator,
-    pins: Pins | None = None,
-    should_stop: Callable[[int], None] = lambda step: None,
+    mask: InpaintingMask | None = None,
+    step_done: Callable[[int], None] = lambda step: None,
 ) -> torch.Tensor:
     """(B, T, F) clean motion from noise by the whole chain with its fixed small variance.
 
-    ``pins`` replace what they pin in every prediction of the clean motion (MDM's editing). ``should_stop`` is called with each
+    ``mask`` holds values that replace every prediction of the clean motion (MDM's editing). ``step_done`` is called with each
     finished step's number and may raise.
     """
     x = noise
     for done, n in enumerate(reversed(range(len(schedule))), 1):
-        clean = _pinned(denoise(x, torch.full((len(x),), n, device=x.device)), pins)
+        clean = _inpaint(denoise(x, torch.full((len(x),), n, device=x.device)), mask)
         mean = float(schedule.clean_weight[n]) * clean + float(schedule.noisy_weight[n]) * x
         if n == 0:
             x = mean
         else:
             fresh = torch.randn(x.shape, generator=generator).to(x)
             x = mean + math.exp(0.5 * float(schedule.log_variance[n])) * fresh
-        should_stop(done)
-    return _pinned(x, pins)
+        step_done(done)
+    return _inpaint(x, mask)
 
 
 @torch.no_grad()
@@ -81,27 +81,29 @@ def sample_ddim(
     schedule: Schedule,
     noise: torch.Tensor,
     steps: int,
-    pins: Pins | None = None,
-    should_stop: Callable[[int], None] = lambda step: None,
+    mask: InpaintingMask | None = None,
+    step_done: Callable[[int], None] = lambda step: None,
 ) -> torch.Tensor:
     """(B, T, F) clean motion in ``steps`` deterministic steps (Song et al. 2021), spread evenly over the chain."""
     levels = np.unique(np.linspace(0, len(schedule) - 1, steps).round().astype(int))[::-1]
     x = noise
     for done, n in enumerate(levels, 1):
-        clean = _pinned(denoise(x, torch.full((len(x),), int(n), device=x.device)), pins)
+        clean = _inpaint(denoise(x, torch.full((len(x),), int(n), device=x.device)), mask)
         now = float(schedule.alpha_bars[n])
         then = float(schedule.alpha_bars[levels[done]]) if done < len(levels) else 1.0
         direction = (x - math.sqrt(now) * clean) / math.sqrt(max(1 - now, 1e-12))
         x = math.sqrt(then) * clean + math.sqrt(1 - then) * direction
-        should_stop(done)
-    return _pinned(x, pins)
+        step_done(done)
+    return _inpaint(x, mask)
 
 
-def _pinned(clean: torch.Tensor, pins: Pins | None) -> torch.Tensor:
-    return clean if pins is None else torch.where(pins.mask, pins.values, clean)
+def _inpaint(clean: torch.Tensor, mask: InpaintingMask | None) -> torch.Tensor:
+    return clean if mask is None else torch.where(mask.mask, mask.values, clean)
 
 
-def guided(network: Callable[..., torch.Tensor], text: torch.Tensor, scale: float, **options: torch.Tensor | None) -> Denoiser:
+def make_guided_denoiser(
+    network: Callable[..., torch.Tensor], text: torch.Tensor, scale: float, **options: torch.Tensor | None
+) -> Denoiser:
     """Classifier-free guidance on the clean prediction: unconditional + scale * (conditional - unconditional).
 
     The unconditional pass has zeros for its text.

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_JOINT_COUNT
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 
 #: joints of each chain from the root outwards, in the order HumanML3D solves them
 CHAINS = ((0, 2, 5, 8, 11), (0, 1, 4, 7, 10), (0, 3, 6, 9, 12, 15), (9, 14, 17, 19, 21), (9, 13, 16, 18, 20))
@@ -58,14 +58,14 @@ FEET, STILL = (7, 10, 8, 11), 0.002
 
 def heading(joints: np.ndarray, across: tuple[tuple[int, int], ...], smoothing: float = 0.0) -> np.ndarray:
     """(F,) yaw in radians, 0 along +Z and positive to the left, of joints (F, 22, 3); ``smoothing`` in frames."""
-    sideways = unit(sum(joints[:, left] - joints[:, right] for left, right in across))
+    sideways = normalise(sum(joints[:, left] - joints[:, right] for left, right in across))
     facing = np.cross(sideways, [0.0, 1.0, 0.0])
     if smoothing:
         facing = gaussian_filter1d(facing, smoothing, axis=0, mode="nearest")
     return np.unwrap(np.arctan2(facing[:, 0], facing[:, 2]))
 
 
-def _turned(yaw: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _rotate_about_y(yaw: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (F, N, 3) turned by -yaw (F,) about Y: from the world into the heading frame."""
     c, s = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
     x, y, z = np.moveaxis(points, -1, 0)
@@ -80,10 +80,10 @@ def _rotations(joints: np.ndarray, yaw: np.ndarray) -> np.ndarray:
     for chain in CHAINS:
         whole = root
         for parent, child in pairwise(chain):
-            bone = unit(joints[:, child] - joints[:, parent])
+            bone = normalise(joints[:, child] - joints[:, parent])
             axis, cosine = np.cross(REST[child], bone), bone @ REST[child]
-            swing = Rotation.from_quat(unit(np.concatenate([axis, 1 + cosine[:, None] + 1e-9], 1)))
-            local = whole.inv() * swing
+            rotation = Rotation.from_quat(normalise(np.concatenate([axis, 1 + cosine[:, None] + 1e-9], 1)))
+            local = whole.inv() * rotation
             out[:, child] = local.as_matrix()
             whole = whole * local
     return np.swapaxes(out[:, 1:, :, :2], -1, -2).reshape(len(joints), -1, 6)
@@ -100,12 +100,12 @@ def encode(joints: np.ndarray, floor: float | None = None) -> np.ndarray:
     if joints.ndim != 3 or joints.shape[1:] != (HUMANML_JOINT_COUNT, 3) or len(joints) < 2:
         raise MotionError(f"A motion of shape {joints.shape} cannot be encoded; give two frames or more of 22 joints.")
     joints = joints - [0.0, joints[..., 1].min() if floor is None else floor, 0.0]
-    joints = _turned(np.full(len(joints), heading(joints[:1], ACROSS)[0]), joints - joints[0, 0] * [1, 0, 1])
+    joints = _rotate_about_y(np.full(len(joints), heading(joints[:1], ACROSS)[0]), joints - joints[0, 0] * [1, 0, 1])
     yaw = heading(joints, ACROSS_SWAPPED, SMOOTHING)
     root = joints[:, 0]
     step = np.diff(joints, axis=0)
-    velocity = _turned(yaw[1:], step[:, :1])[:, 0]
-    local = _turned(yaw, joints - root[:, None] * [1, 0, 1])[:-1]
+    velocity = _rotate_about_y(yaw[1:], step[:, :1])[:, 0]
+    local = _rotate_about_y(yaw, joints - root[:, None] * [1, 0, 1])[:-1]
     still = (np.square(step[:, FEET]).sum(-1) < STILL).astype(float)
     rows = [
         -np.diff(yaw)[:, None] / 2,
@@ -113,7 +113,7 @@ def encode(joints: np.ndarray, floor: float | None = None) -> np.ndarray:
         root[:-1, 1:2],
         local[:, 1:].reshape(len(step), -1),
         _rotations(joints, yaw)[:-1].reshape(len(step), -1),
-        _turned(yaw[:-1], step).reshape(len(step), -1),
+        _rotate_about_y(yaw[:-1], step).reshape(len(step), -1),
         still,
     ]
     return np.concatenate(rows, 1).astype(np.float32)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from ...shared.motion import MotionError
-from ...shared.motion_request import Kept, MotionRequest, frame_count, sentences
+from ...shared.motion_request import Kept, MotionRequest, frame_count, split_sentences
 from .checkpoints import MotionModel
-from .diffusion import Pins, Schedule, guided, sample_ddim, sample_ddpm
-from .grounding import settled
+from .diffusion import InpaintingMask, Schedule, make_guided_denoiser, sample_ddim, sample_ddpm
+from .grounding import ground_motion
+from .inpainting import make_inpainting_mask
 from .network import MAX_FRAMES
-from .pins import pins_of
 from .text import EncodedText
 
 #: frames of a segment that repeat the end of the one before it
@@ -39,7 +39,7 @@ class MadeMotion:
     warnings: tuple[str, ...]
 
 
-def segments(texts: list[str], frames: int) -> list[Segment]:
+def split_segments(texts: list[str], frames: int) -> list[Segment]:
     """The passes that make ``frames``: one sentence each, none longer than a model was trained for."""
     out: list[Segment] = []
     ends = np.linspace(0, frames, len(texts) + 1).round().astype(int)
@@ -70,7 +70,7 @@ def make(
     Models that were trained without masking are run on 196 frames and cut, as in training. Models that
     say where toes stand have their motions put on the ground (``grounding``), unless parts are kept. Raises ``MotionError``.
     """
-    passes = segments(sentences(request), frame_count(request))
+    passes = split_segments(split_sentences(request), frame_count(request))
     if kept is not None and len(passes) > 1:
         raise MotionError("Parts of a motion can be kept with one sentence and at most 9.8 seconds.")
     if kept is not None and model.network.shape.predicted:
@@ -79,8 +79,8 @@ def make(
     chain = request.steps or model.diffusion_steps
     made, cut = np.empty((request.variants, 0, model.network.shape.features), np.float32), False
     if model.network.shape.predicted:
-        passes = pieces(sentences(request), frame_count(request), model.network.shape.predicted)
-        made = np.tile(standing(model), (request.variants, 1, 1))
+        passes = split_pieces(split_sentences(request), frame_count(request), model.network.shape.predicted)
+        made = np.tile(make_standing_pose(model), (request.variants, 1, 1))
     for n, segment in enumerate(passes):
         text = encode_text(segment.text)
         cut |= text.cut
@@ -94,16 +94,16 @@ def make(
                 model.network.shape.predicted,
                 None,
                 generator,
-                lambda step, n=n: step_done(n * chain + step, len(passes) * chain),  # type: ignore[misc]
+                _offset_progress(step_done, n * chain, len(passes) * chain),
                 made[:, -model.network.shape.context :],
             )
             made = np.concatenate([made, new[:, : segment.frames]], 1)
             continue
         frames = segment.frames + segment.overlap
         length = frames if model.network.shape.mask_frames else MAX_FRAMES
-        pins = pins_of(kept, model, request.variants, length) if kept is not None else None
+        mask = make_inpainting_mask(kept, model, request.variants, length) if kept is not None else None
         if segment.overlap:
-            pins = _continued(made[:, -segment.overlap :], length)
+            mask = _continue_from(made[:, -segment.overlap :], length)
         new = _sample(
             model,
             request,
@@ -111,21 +111,26 @@ def make(
             device,
             frames,
             length,
-            pins,
+            mask,
             generator,
-            lambda step, n=n: step_done(n * chain + step, len(passes) * chain),
-        )  # type: ignore[misc]
+            _offset_progress(step_done, n * chain, len(passes) * chain),
+        )
         made = np.concatenate([made, new[:, segment.overlap :]], 1)
     found = made[:, model.network.shape.context :] * model.std + model.mean
     if not np.isfinite(found).all():
         raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
     if model.toe_height and kept is None:
-        found = settled(found, model.toe_height)
+        found = ground_motion(found, model.toe_height)
     warnings = ("The text is longer than the model reads; its end was left out.",) if cut else ()
     return MadeMotion(found.astype(np.float32), warnings)
 
 
-def pieces(texts: list[str], frames: int, most: int) -> list[Segment]:
+def _offset_progress(step_done: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
+    """Progress of one of several chains of steps: ``before`` steps were made by the others, ``total`` are to be made."""
+    return lambda step: step_done(before + step, total)
+
+
+def split_pieces(texts: list[str], frames: int, most: int) -> list[Segment]:
     """The passes of an autoregressive model: up to ``most`` new frames each, the sentences sharing the time equally."""
     ends = np.linspace(0, frames, len(texts) + 1).round().astype(int)
     return [
@@ -135,7 +140,7 @@ def pieces(texts: list[str], frames: int, most: int) -> list[Segment]:
     ]
 
 
-def standing(model: MotionModel) -> np.ndarray:
+def make_standing_pose(model: MotionModel) -> np.ndarray:
     """(context, 263) normalised: a person who stands still in the mean pose, from which an autoregressive model begins."""
     still = model.mean.copy()
     # turn and velocity of the root, velocities of the joints; the feet are on the ground
@@ -143,12 +148,12 @@ def standing(model: MotionModel) -> np.ndarray:
     return np.tile((still - model.mean) / model.std, (model.network.shape.context, 1)).astype(np.float32)
 
 
-def _continued(before: np.ndarray, length: int) -> Pins:
+def _continue_from(before: np.ndarray, length: int) -> InpaintingMask:
     values = np.zeros((len(before), length, before.shape[2]), np.float32)
     values[:, : before.shape[1]] = before
     mask = np.zeros(values.shape, bool)
     mask[:, : before.shape[1]] = True
-    return Pins(torch.from_numpy(values), torch.from_numpy(mask))
+    return InpaintingMask(torch.from_numpy(values), torch.from_numpy(mask))
 
 
 def _sample(
@@ -158,7 +163,7 @@ def _sample(
     device: torch.device,
     frames: int,
     length: int,
-    pins: Pins | None,
+    mask: InpaintingMask | None,
     generator: torch.Generator,
     step_done: Callable[[int], None],
     prefix: np.ndarray | None = None,
@@ -168,8 +173,8 @@ def _sample(
     vectors = text.vectors.to(device).expand(request.variants, -1, -1)
     padding = text.padding.to(device).expand(request.variants, -1) if text.padding is not None else None
     lengths = torch.full((request.variants,), frames, device=device)
-    pins = None if pins is None else Pins(pins.values.to(device), pins.mask.to(device))
-    denoise = guided(
+    mask = None if mask is None else InpaintingMask(mask.values.to(device), mask.mask.to(device))
+    denoise = make_guided_denoiser(
         model.network.to(device),
         vectors,
         request.guidance_scale or model.guidance,
@@ -179,7 +184,7 @@ def _sample(
     )
     schedule = Schedule(model.diffusion_steps)
     if request.steps:
-        made = sample_ddim(denoise, schedule, noise, request.steps, pins, step_done)
+        made = sample_ddim(denoise, schedule, noise, request.steps, mask, step_done)
     else:
-        made = sample_ddpm(denoise, schedule, noise, generator, pins, step_done)
+        made = sample_ddpm(denoise, schedule, noise, generator, mask, step_done)
     return made[:, :frames].float().cpu().numpy()

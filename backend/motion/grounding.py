@@ -20,13 +20,13 @@ CARRIED = 0.015
 SMOOTHING = 1.0
 
 
-def settled(vectors: np.ndarray, toe_height: float) -> np.ndarray:
+def ground_motion(vectors: np.ndarray, toe_height: float) -> np.ndarray:
     """HumanML3D vectors (N, F, 263), in metres, whose lowest joint is nowhere below ``toe_height`` and whose root follows the
     foot that stands."""
-    return np.stack([steadied(row, toe_height) for row in grounded(vectors, toe_height)])
+    return np.stack([remove_foot_sliding(row, toe_height) for row in lift_to_ground(vectors, toe_height)])
 
 
-def grounded(vectors: np.ndarray, toe_height: float) -> np.ndarray:
+def lift_to_ground(vectors: np.ndarray, toe_height: float) -> np.ndarray:
     """HumanML3D vectors (..., F, 263) whose lowest joint is nowhere below ``toe_height`` metres; what stands higher is left."""
     lowest = vectors[..., HEIGHTS].min(-1)
     missing = np.maximum(toe_height - lowest, 0.0)
@@ -37,7 +37,7 @@ def grounded(vectors: np.ndarray, toe_height: float) -> np.ndarray:
     return out
 
 
-def steadied(vectors: np.ndarray, toe_height: float) -> np.ndarray:
+def remove_foot_sliding(vectors: np.ndarray, toe_height: float) -> np.ndarray:
     """HumanML3D vectors (F, 263) without what their root slides past the foot that stands.
 
     Between the frames in which a foot stands the slide is interpolated, so that leaps keep their length; a motion in which

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,6 +42,8 @@ class Architecture:
 
 class PositionalEncoding(nn.Module):
     """Sinusoidal positions; the buffer is recomputed, never loaded."""
+
+    pe: torch.Tensor
 
     def __init__(self, width: int, length: int = 5000) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class MDM(nn.Module):
         self.shape = shape
         self.input_process = _PoseIn(shape.features, shape.latent)
         self.sequence_pos_encoder = PositionalEncoding(shape.latent)
-        options = dict(
+        options: dict[str, Any] = dict(
             d_model=shape.latent, nhead=shape.heads, dim_feedforward=shape.feedforward, dropout=shape.dropout, activation="gelu"
         )
         if shape.decoder:

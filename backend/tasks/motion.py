@@ -28,7 +28,7 @@ class MotionTask(Task):
         def step_done(step: int, of: int) -> None:
             if self._stop.is_set():
                 raise Interrupted
-            self.tell("making motion", step, of)
+            self.report_progress("making motion", step, of)
 
         made = worker.motions.make(self._request, self._kept, step_done)
         self.end(TaskState.FINISHED, MotionMade(ticket=self.ticket, warnings=made.warnings), {"vectors": made.vectors})

@@ -18,7 +18,7 @@ from ...shared import logs
 from ...shared.compositing import cut_out
 from ...shared.manifest import PassesHeader
 from ...shared.messages import Accepted, Cancelled, Finished, FrameResult, PassesWanted, SendPasses
-from ...shared.overview import overview_size
+from ...shared.overview import compute_overview_size
 from ...shared.shot import ShotError, ShotRequest, check_arrays
 from ...shared.task import TaskState
 from ..jobs.intake import PassesIntake
@@ -86,7 +86,7 @@ class ShotTask(Task):
 
     def start(self, worker: Worker) -> None:
         """Begin the task's own thread."""
-        self._thread = threading.Thread(target=self._live, args=(worker,), name=f"shot {self.ticket[:8]}", daemon=True)
+        self._thread = threading.Thread(target=self._run_thread, args=(worker,), name=f"shot {self.ticket[:8]}", daemon=True)
         self._thread.start()
 
     def receive_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
@@ -107,28 +107,28 @@ class ShotTask(Task):
         if empty:
             self._inbox.put(lambda: None)  # the task's thread may be waiting for just this
 
-    def lose_client(self) -> None:
+    def forget_client(self) -> None:
         """Without its client a shot whose passes are not complete cannot go on; another is made to its end."""
         if self.awaits_passes:
             self.cancel()
-        super().lose_client()
+        super().forget_client()
 
     # -- the task's own thread ----------------------------------------------------------------------------------------
 
-    def _live(self, worker: Worker) -> None:
+    def _run_thread(self, worker: Worker) -> None:
         try:
             self._machine.advance(TaskState.PREPARING)
             self._intake = self._store.receive(self._request, self._header)
             while not self.state.ended:
                 if self.state is not TaskState.CANCELLING:
-                    self._ask()
+                    self._request_passes()
                 try:
                     self._inbox.get(timeout=LOOK_SECONDS)()
                 except queue.Empty:
                     pass
                 if self._job is None and self._intake.job is not None:
-                    self._begin(self._intake.job, worker)
-                self._deliver()
+                    self._start_job(self._intake.job, worker)
+                self._send_frames()
                 if self.state is TaskState.CANCELLING and not self._working:
                     self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
         except Exception as error:
@@ -137,10 +137,10 @@ class ShotTask(Task):
             if self._intake is not None and not self._intake.complete:
                 self._intake.fail(GONE)
 
-    def _ask(self) -> None:
+    def _request_passes(self) -> None:
         """Ask for passes, as long as not too many are on their way."""
         assert self._intake is not None
-        while self._asked < PASSES_AHEAD and (wanted := self._intake.next_wanted()) is not None:
+        while self._asked < PASSES_AHEAD and (wanted := self._intake.choose_next()) is not None:
             index, overview = wanted
             self._asked += 1
             self.send(PassesWanted(ticket=self.ticket, index=index, overview=overview))
@@ -150,16 +150,16 @@ class ShotTask(Task):
         with self._lock:
             self._waiting_passes -= 1
         request = self._request
-        size = overview_size(request.width, request.height) if message.overview else (request.width, request.height)
+        size = compute_overview_size(request.width, request.height) if message.overview else (request.width, request.height)
         self._intake.add(message.index, check_arrays(arrays, 1, *size), message.entry, overview=message.overview)
         self._asked -= 1
 
-    def _begin(self, job: Job, worker: Worker) -> None:
+    def _start_job(self, job: Job, worker: Worker) -> None:
         """The job is known: go on with it, or answer from the disk where it is finished already."""
         self._job = job
         self.send(Accepted(ticket=self.ticket, job=job.name))
         report = job.report()
-        if report is not None and len(job.finished_frames()) == len(job.request.frames):
+        if report is not None and len(job.list_finished_frames()) == len(job.request.frames):
             self._due.extend(range(len(job.request.frames)))
             self._report = report
             return
@@ -167,9 +167,9 @@ class ShotTask(Task):
         self._machine.advance(TaskState.QUEUED)
         worker.submit(self)
 
-    def _deliver(self) -> None:
+    def _send_frames(self) -> None:
         """Send the frames that are due, and the end when all are sent."""
-        while self._due and (self._lost or self._take_credit()):
+        while self._due and (self._lost or self._wait_for_credit()):
             index = self._due.popleft()
             if not self._lost:
                 self._send_frame(index)
@@ -177,7 +177,7 @@ class ShotTask(Task):
             textures = {name: np.frombuffer(data, np.uint8) for name, data in self._job.textures().items()}
             self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report=self._report), textures)
 
-    def _take_credit(self) -> bool:
+    def _wait_for_credit(self) -> bool:
         """Use up the room for one frame at the client's; False when it has none."""
         with self._lock:
             if self._credit == 0:
@@ -199,7 +199,7 @@ class ShotTask(Task):
     def run(self, worker: Worker) -> None:
         """Make the frames."""
         assert self._job is not None
-        callbacks = RunCallbacks(self.tell, self._frame_stored, self._stop.is_set)
+        callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set)
         try:
             report = run(self._job, worker.models, callbacks)
         finally:

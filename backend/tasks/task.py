@@ -49,7 +49,7 @@ class Task:
         if not self._lost:
             self._outbox.put(self._client, message, arrays)
 
-    def tell(self, stage: str, step: int, steps: int) -> None:
+    def report_progress(self, stage: str, step: int, steps: int) -> None:
         """Tell the client where the work stands."""
         self.send(Progress(ticket=self.ticket, state=self.state, stage=stage, step=step, steps=steps))
 
@@ -65,7 +65,7 @@ class Task:
         """Do the work, on the worker's thread, and end. Whatever it raises fails the task."""
         raise NotImplementedError
 
-    def try_to_run(self, worker: Worker) -> None:
+    def run_safely(self, worker: Worker) -> None:
         """Run, unless it has ended already; never raises."""
         if not self._machine.advance(TaskState.RUNNING):
             return
@@ -83,7 +83,7 @@ class Task:
         elif self.state is not TaskState.CANCELLING:
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
 
-    def lose_client(self) -> None:
+    def forget_client(self) -> None:
         """The client is gone; work whose input is complete goes on, so that its result is there when it is asked for again."""
         self._lost = True
 

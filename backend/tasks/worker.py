@@ -21,7 +21,7 @@ class Worker:
         self._waiting: deque[Task] = deque()
         self._changed = threading.Condition()
         self._stopping = self._busy = False
-        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._thread = threading.Thread(target=self._run_tasks, name="worker", daemon=True)
 
     def start(self) -> None:
         """Begin to work."""
@@ -34,7 +34,7 @@ class Worker:
             self._waiting.append(task)
             self._changed.notify()
         if ahead:
-            task.tell(f"waiting for {ahead} before it", 0, 1)
+            task.report_progress(f"waiting for {ahead} before it", 0, 1)
 
     def stop(self, seconds: float) -> None:
         """Finish with the running task, which must have been cancelled, and end."""
@@ -44,7 +44,7 @@ class Worker:
         if self._thread.is_alive():
             self._thread.join(timeout=seconds)
 
-    def _work(self) -> None:
+    def _run_tasks(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting and not self._stopping:
@@ -53,6 +53,6 @@ class Worker:
                     return
                 task = self._waiting.popleft()
                 self._busy = True
-            task.try_to_run(self)
+            task.run_safely(self)
             with self._changed:
                 self._busy = False

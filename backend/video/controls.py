@@ -8,7 +8,7 @@ from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ..maps import MAPS
 
 
-def control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str, ...]) -> list[np.ndarray]:
+def make_control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str, ...]) -> list[np.ndarray]:
     """(F, 3, H, W) float32 pictures in [0, 1], one for each of ``kinds``: ``depth``, ``normal`` or ``openpose``.
 
     Raises ``ShotError`` when the passes lack what a kind needs.

@@ -16,15 +16,15 @@ import torch
 
 from ...shared.shot import ShotError
 from ..models.loading import TextConditions
-from .controls import control_pictures
+from .controls import make_control_pictures
 from .look import Anchor
 from .memory import run_in_batches
-from .noise import noise_sources
+from .noise import list_noise_sources
 from .prediction import Predictor
-from .sampling import Sampler
-from .selection import frames_of
-from .techniques import ClipContext, Technique
 from .run_context import Checkpoint
+from .sampling import Sampler
+from .selection import select_frames
+from .techniques import ClipContext, Technique
 
 #: latents this many times larger than those that denoising began with are no picture any more
 DIVERGED = 1000.0
@@ -43,16 +43,16 @@ class Denoising:
     ) -> None:
         """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it."""
         self._context, self._techniques, self._anchor = context, techniques, anchor
-        self._path: list[torch.Tensor] = []
+        self._trajectory: list[torch.Tensor] = []
         model, request, self._given = context.model, context.request, context.given
         self._sampler = Sampler(
-            model.new_scheduler(request.sampling.steps, request.sampling.scheduler),
+            model.make_scheduler(request.sampling.steps, request.sampling.scheduler),
             request.sampling.seed,
-            [0] * self._given + noise_sources(techniques, context.rows),
+            [0] * self._given + list_noise_sources(techniques, context.rows),
         )
         self._controls = [
             torch.from_numpy(picture).to(context.device, context.dtype)
-            for picture in control_pictures(context.own_passes, request, model.controls)
+            for picture in make_control_pictures(context.own_passes, request, model.controls)
         ]
         controls = self._controls
         if anchor is not None:
@@ -81,31 +81,34 @@ class Denoising:
             noise = _check_shape(technique, noise, technique.first_noise(noise))
         return noise
 
-    def from_noise(self, noise: torch.Tensor) -> torch.Tensor:
+    def scale_first_noise(self, noise: torch.Tensor) -> torch.Tensor:
         """First latents of standard normal noise."""
         return self._sampler.scale_noise(noise.to(self._context.device, self._context.dtype))
 
-    def from_clean(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
         """Clean latents under the noise that there is before a step."""
         return self._sampler.add_noise(clean, noise.to(clean), step)
 
-    def anchored(self) -> Anchor:
+    def make_anchor(self) -> Anchor:
         """The clip's first frame, for other clips to look at; after ``run`` from the first step."""
         return self._anchor or Anchor(
-            torch.stack(self._path), tuple(control[:1] for control in self._controls), frames_of(self._context.own_passes, [0])
+            torch.stack(self._trajectory),
+            tuple(control[:1] for control in self._controls),
+            select_frames(self._context.own_passes, [0]),
         )
 
-    def go_on(self, checkpoint: Checkpoint) -> torch.Tensor:
+    def resume(self, checkpoint: Checkpoint) -> torch.Tensor:
         """``run`` from where a run that was kept stood."""
-        latents, path = (
-            torch.from_numpy(array).to(self._context.device, self._context.dtype) for array in (checkpoint.latents, checkpoint.path)
+        latents, trajectory = (
+            torch.from_numpy(array).to(self._context.device, self._context.dtype)
+            for array in (checkpoint.latents, checkpoint.trajectory)
         )
-        self._path = list(path)
+        self._trajectory = list(trajectory)
         return self.run(latents, checkpoint.step, keep=True)
 
     @torch.no_grad()
     def run(self, latents: torch.Tensor, first: int = 0, *, keep: bool = False) -> torch.Tensor:
-        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` has the run_context keep them after every step.
+        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` stores a checkpoint after every step.
 
         Raises ``ShotError`` when they diverge or the memory is too small.
         """
@@ -123,21 +126,23 @@ class Denoising:
                 run_context.record_time("denoising", started)
                 if keep:
                     run_context.progress("denoising", step + 1, self.steps)
-                    run_context.save(Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._path).float().cpu().numpy()))
+                    run_context.save(
+                        Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._trajectory).float().cpu().numpy())
+                    )
                 run_context.check()
         return latents
 
     def _denoise_step(self, own: torch.Tensor, step: int, *, keep: bool) -> torch.Tensor:
-        """The latents (N, C, h, w) after a step; ``keep`` adds the first frame's before it to the anchor's path."""
+        """The latents (N, C, h, w) after a step; ``keep`` adds the first frame's before it to the anchor's trajectory."""
         # 1. what the networks and the scheduler are to see
         for technique in self._techniques:
             technique.begin_step(step)
-        latents = own if self._anchor is None else torch.cat([self._anchor.path[step : step + 1], own])
+        latents = own if self._anchor is None else torch.cat([self._anchor.trajectory[step : step + 1], own])
         for technique in self._techniques:
             latents = _check_shape(technique, latents, technique.before_step(latents, step))
             self._sampler.change_history(partial(technique.before_step, step=step))
         if keep:
-            self._path.append(latents[0])
+            self._trajectory.append(latents[0])
         # 2. predict the noise, with the gradients that techniques ask for
         prediction, gradients = self._predict(latents, step)
         # 3. the clean latents that the prediction stands for, corrected
@@ -167,7 +172,7 @@ class Denoising:
             for gradient, values in zip(gradients, found, strict=True):
                 gradient[rows] = values
 
-        run_in_batches(predict_batch, range(self._given, len(latents)), self._context.room, self._context.run_context)
+        run_in_batches(predict_batch, range(self._given, len(latents)), self._context.batch_budget, self._context.run_context)
         return output, list(zip(guides, gradients, strict=True))
 
     def _predict_batch(

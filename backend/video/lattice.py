@@ -15,16 +15,16 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from ...shared.shot import FramePasses
-from .correspondence import SurfaceFrame, surface_frame, surface_frames
+from .correspondence import SurfaceFrame, prepare_surface_frame, prepare_surface_frames
 
 #: side of a cell in typical pixel footprints
 CELL = 1.0
 #: pixels from the silhouette over which a pixel's say grows from nothing: there it mixes two surfaces
 FEATHER = 3.0
 #: cells that all frames together saw less than this are left as they are
-LEAST_WEIGHT = 1e-3
+MIN_WEIGHT = 1e-3
 #: a look along the surface, or from far, still has this share of a say
-LEAST_SIGHT = 0.02
+MIN_VISIBILITY = 0.02
 #: frames that speak for a whole shot
 SAMPLED = 8
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
@@ -32,14 +32,14 @@ _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 _BITS, _ID_BITS = 18, 9
 
 
-def packed(cell: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def pack_cells(cell: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """One integer for each lattice place (..., 3) of an object; places up to 131,072 cells from the origin along an axis."""
     x, y, z = (np.clip(cell[..., axis] + (1 << _BITS - 1), 0, (1 << _BITS) - 1) for axis in range(3))
     return (((ids & (1 << _ID_BITS) - 1) << _BITS | x) << _BITS | y) << _BITS | z
 
 
-def unpacked(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of ``packed``: places (..., 3) and objects (...)."""
+def unpack_cells(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of ``pack_cells``: places (..., 3) and objects (...)."""
     low = (1 << _BITS) - 1
     place = np.stack([cells >> shift & low for shift in (2 * _BITS, _BITS, 0)], -1) - (1 << _BITS - 1)
     return place, cells >> 3 * _BITS
@@ -52,7 +52,7 @@ def sample_frames(frame_at: Callable[[int], FramePasses], among: Sequence[int], 
     """
     for n in np.unique(np.linspace(0, len(among) - 1, min(count, len(among))).round().astype(int)):
         passes = frame_at(among[n])
-        yield surface_frame(passes.rest_position[0], passes.surface_index[0])
+        yield prepare_surface_frame(passes.rest_position[0], passes.surface_index[0])
 
 
 def cell_side(frames: Iterable[SurfaceFrame]) -> float:
@@ -62,7 +62,7 @@ def cell_side(frames: Iterable[SurfaceFrame]) -> float:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Visibility:
     """What a frame sees of the lattice: flat ``pixels`` (N,), the packed ``corners`` (N, 8) they lie between, their trilinear
     ``weights`` (N, 8) float32, and ``quality`` (N,) float32: how well a pixel sees its point, 1 where it covers one cell's face."""
 
@@ -72,7 +72,7 @@ class Sight:
     quality: np.ndarray
 
 
-def sight(frame: SurfaceFrame, side: float) -> Sight:
+def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
     """The lattice of cells of ``side`` metres as a frame sees it."""
     place = frame.key / side
     low = np.floor(place).astype(np.int64)
@@ -81,18 +81,18 @@ def sight(frame: SurfaceFrame, side: float) -> Sight:
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
     surface = (frame.row_of >= 0).reshape(frame.height, frame.width)
     inside = distance_transform_edt(surface).ravel()[frame.pixels] if len(frame.pixels) else np.empty(0)
-    feather = np.clip((inside - 0.5) / FEATHER, LEAST_SIGHT, 1)
+    feather = np.clip((inside - 0.5) / FEATHER, MIN_VISIBILITY, 1)
     # a pixel that covers little surface sees it from near and from the front
-    quality = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), LEAST_SIGHT) * feather**2
-    return Sight(
+    quality = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), MIN_VISIBILITY) * feather**2
+    return Visibility(
         frame.pixels,
-        packed(low[:, None] + _CORNERS[None], frame.ids[:, None]),
+        pack_cells(low[:, None] + _CORNERS[None], frame.ids[:, None]),
         share.astype(np.float32),
         quality.astype(np.float32),
     )
 
 
-def _painted(
+def _paint(
     picture: torch.Tensor,
     pixels: torch.Tensor,
     values: torch.Tensor,
@@ -100,7 +100,7 @@ def _painted(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A picture (3, H, W) whose ``pixels`` show the values (N, 8, 4) of their corners, and which of them do."""
     seen = (values * weights[..., None]).sum(1)
-    known = seen[:, 3] > LEAST_WEIGHT * weights.sum(1)
+    known = seen[:, 3] > MIN_WEIGHT * weights.sum(1)
     out = picture.float().flatten(1).clone()
     out[:, pixels[known]] = (seen[:, :3] / seen[:, 3:].clamp(min=1e-9))[known].T
     return out.view_as(picture), known
@@ -122,32 +122,32 @@ class SurfaceTexture:
         at = torch.searchsorted(self.cells, cells).clamp(max=len(self.cells) - 1)
         return torch.where(self.cells[at] == cells, at, torch.full_like(at, -1))
 
-    def values_of(self, cells: torch.Tensor) -> torch.Tensor:
+    def get_values(self, cells: torch.Tensor) -> torch.Tensor:
         """(..., 4) the values of cells (...), 0 where the texture knows nothing."""
         rows = self.rows(cells)
         found = self.values[rows.clamp(min=0)] if len(self.cells) else torch.zeros((*cells.shape, 4), device=cells.device)
         return found * (rows >= 0)[..., None]
 
-    def joined(self, other: SurfaceTexture) -> SurfaceTexture:
+    def merge(self, other: SurfaceTexture) -> SurfaceTexture:
         """This texture, and the other's where this one knows nothing; both of one cell size."""
         new = self.rows(other.cells) < 0
         cells, order = torch.cat([self.cells, other.cells[new]]).sort()
         return replace(self, cells=cells, values=torch.cat([self.values, other.values[new]])[order])
 
-    def coarser(self, side: float) -> SurfaceTexture:
+    def coarsen(self, side: float) -> SurfaceTexture:
         """In larger cells of ``side`` metres."""
-        place, ids = unpacked(self.cells.cpu().numpy())
-        large = packed(np.floor((place + 0.5) * self.side / side).astype(np.int64), ids)
+        place, ids = unpack_cells(self.cells.cpu().numpy())
+        large = pack_cells(np.floor((place + 0.5) * self.side / side).astype(np.int64), ids)
         cells, index = np.unique(large, return_inverse=True)
         values = torch.zeros((len(cells), 4), device=self.values.device)
         values.index_add_(0, torch.from_numpy(index.ravel()).to(self.values.device), self.values)
         return SurfaceTexture(side, torch.from_numpy(cells).to(self.cells.device), values)
 
-    def renumbered(self, numbers: dict[int, int]) -> SurfaceTexture:
+    def renumber(self, numbers: dict[int, int]) -> SurfaceTexture:
         """With the objects' numbers changed; objects that are not in ``numbers`` are left out."""
-        place, ids = unpacked(self.cells.cpu().numpy())
+        place, ids = unpack_cells(self.cells.cpu().numpy())
         known = np.isin(ids, list(numbers))
-        fresh = packed(place[known], np.array([numbers[n] for n in ids[known].tolist()], np.int64))
+        fresh = pack_cells(place[known], np.array([numbers[n] for n in ids[known].tolist()], np.int64))
         order = np.argsort(fresh)
         values = self.values[torch.from_numpy(np.flatnonzero(known)[order]).to(self.values.device)]
         return SurfaceTexture(self.side, torch.from_numpy(fresh[order]).to(self.cells.device), values)
@@ -159,20 +159,20 @@ class SurfaceLattice:
     def __init__(self, passes: FramePasses, device: torch.device, side: float = 0.0) -> None:
         """``side`` of the cells in metres, 0 for what suits the clip."""
         self._shape, self._device = passes.mask.shape[1:], device
-        prepared = surface_frames(passes)
+        prepared = prepare_surface_frames(passes)
         self.side = side or cell_side(prepared)
-        sights = [sight(frame, self.side) for frame in prepared]
-        found, index = np.unique(np.concatenate([one.corners for one in sights]).ravel(), return_inverse=True)
+        visibilities = [compute_visibility(frame, self.side) for frame in prepared]
+        found, index = np.unique(np.concatenate([one.corners for one in visibilities]).ravel(), return_inverse=True)
         self._cells = torch.from_numpy(found).to(device)
-        counts = np.cumsum([0, *(len(one.pixels) for one in sights)])
+        counts = np.cumsum([0, *(len(one.pixels) for one in visibilities)])
         index = index.reshape(-1, 8)
         self._index = [torch.from_numpy(index[a:b]).to(device) for a, b in pairwise(counts)]
-        self._weight = [torch.from_numpy(one.weights).to(device) for one in sights]
-        self._quality = [torch.from_numpy(one.quality).to(device) for one in sights]
-        self._pixels = [torch.from_numpy(one.pixels).to(device) for one in sights]
+        self._weight = [torch.from_numpy(one.weights).to(device) for one in visibilities]
+        self._quality = [torch.from_numpy(one.quality).to(device) for one in visibilities]
+        self._pixels = [torch.from_numpy(one.pixels).to(device) for one in visibilities]
         # the best sight of each cell, to which others are compared
         best = torch.zeros(len(found), device=device)
-        for n in range(len(sights)):
+        for n in range(len(visibilities)):
             spread = (self._quality[n][:, None] * (self._weight[n] > 0.05)).flatten()
             best.scatter_reduce_(0, self._index[n].flatten(), spread, "amax")
         self._best = best.clamp(min=1e-9)
@@ -182,7 +182,7 @@ class SurfaceLattice:
         """The number of frames."""
         return len(self._pixels)
 
-    def _say(self, frame: int, sharpness: float) -> torch.Tensor:
+    def _compute_blend_weights(self, frame: int, sharpness: float) -> torch.Tensor:
         """(N, 8) how much each pixel's colour counts in its cells; the better sight counts more the greater ``sharpness``."""
         relative = (self._quality[frame][:, None] / self._best[self._index[frame]]).clamp(1e-4, 1)
         return self._weight[frame] * relative**sharpness
@@ -192,27 +192,27 @@ class SurfaceLattice:
         total = torch.zeros((len(self._cells), 4), device=self._device)
         for n, picture in enumerate(pictures):
             colour = picture.flatten(1)[:, self._pixels[n]].T.float()
-            say = self._say(n, sharpness).flatten()
-            values = torch.cat([colour, torch.ones_like(colour[:, :1])], 1).repeat_interleave(8, 0) * say[:, None]
+            blend_weight = self._compute_blend_weights(n, sharpness).flatten()
+            values = torch.cat([colour, torch.ones_like(colour[:, :1])], 1).repeat_interleave(8, 0) * blend_weight[:, None]
             total.index_add_(0, self._index[n].flatten(), values)
         return total
 
-    def held(self, texture: SurfaceTexture) -> torch.Tensor:
+    def known_texture(self, texture: SurfaceTexture) -> torch.Tensor:
         """(cells, 4) what a texture with cells of this size says of these cells, 0 where it knows nothing."""
-        return texture.values_of(self._cells)
+        return texture.get_values(self._cells)
 
-    def freed(self, texture: torch.Tensor) -> SurfaceTexture:
+    def extract_texture(self, texture: torch.Tensor) -> SurfaceTexture:
         """Colours of this lattice (cells, 4) on their own."""
-        known = texture[:, 3] > LEAST_WEIGHT
+        known = texture[:, 3] > MIN_WEIGHT
         return SurfaceTexture(self.side, self._cells[known], texture[known])
 
-    def rendered(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> torch.Tensor:
+    def render(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> torch.Tensor:
         """(3, H, W): a frame's picture with its surfaces showing the texture (cells, 4)."""
-        return self.painted(texture, frame, picture)[0]
+        return self.paint(texture, frame, picture)[0]
 
-    def painted(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As ``rendered``, and (H, W) bool which of the frame's surface the texture knows."""
-        shown, known = _painted(picture, self._pixels[frame], texture[self._index[frame]], self._weight[frame])
+    def paint(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``render``, and (H, W) bool which of the frame's surface the texture knows."""
+        shown, known = _paint(picture, self._pixels[frame], texture[self._index[frame]], self._weight[frame])
         where = torch.zeros(self._shape[0] * self._shape[1], dtype=torch.bool, device=self._device)
         where[self._pixels[frame][known]] = True
         return shown, where.view(self._shape)

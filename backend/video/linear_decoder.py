@@ -17,7 +17,7 @@ class LinearDecoder:
         self._weight = weight
 
     @classmethod
-    def fitted(cls, latents: torch.Tensor, pictures: torch.Tensor) -> LinearDecoder:
+    def fit(cls, latents: torch.Tensor, pictures: torch.Tensor) -> LinearDecoder:
         """Least squares from latents (N, C, h, w) to what the decoder makes of them, (N, 3, H, W)."""
         small = F.interpolate(pictures.float(), latents.shape[2:], mode="area")
         values = latents.float().permute(0, 2, 3, 1).flatten(0, 2)

@@ -13,7 +13,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from ...shared.shot import FORMER_PASS_NAMES, FramePasses, ShotError
-from .lattice import SurfaceTexture, sample_frames, sight
+from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
 
 #: pixels around characters in which a frame's background mixes with them, and beyond which it is free of them
@@ -29,7 +29,7 @@ class Anchor:
     """The frame whose keys and values cross-frame attention uses: its latents before each step (S, C, h, w) float32, its
     ControlNets' pictures (1, 3, H, W) each, and its passes."""
 
-    path: torch.Tensor
+    trajectory: torch.Tensor
     controls: tuple[torch.Tensor, ...]
     passes: FramePasses
 
@@ -52,14 +52,14 @@ class Plate:
         """(H, W) bool."""
         return self.distance > 0
 
-    def with_frame(self, image: np.ndarray, surface: np.ndarray) -> Plate:
+    def add_frame(self, image: np.ndarray, surface: np.ndarray) -> Plate:
         """With what a frame (H, W, 3) uint8 shows better beside its surfaces (H, W) bool: what is near one is in its shade."""
         away = distance_transform_edt(~surface) if surface.any() else np.full(surface.shape, CLEAR)
         away = np.where(away > HALO, np.minimum(away, CLEAR), 0).astype(np.float32)
         better = away > self.distance
         return Plate(np.where(better[..., None], image, self.colour), np.where(better, away, self.distance))
 
-    def filled(self) -> np.ndarray:
+    def fill_unknown(self) -> np.ndarray:
         """(H, W, 3) uint8, unknown places as the nearest known one."""
         if self.known.all() or not self.known.any():
             return self.colour
@@ -76,7 +76,7 @@ class Look:
     plate: Plate
     surfaces: dict[int, str] = field(default_factory=dict)
 
-    def for_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
+    def adapt_to_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
         """The look with the numbers that its objects have in another shot.
 
         Raises ``ShotError`` when that shot shows another surface.
@@ -84,17 +84,17 @@ class Look:
         numbers = {name: index for index, name in surfaces.items()}
         texture = self.texture
         if numbers and self.surfaces:
-            texture = texture.renumbered({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
+            texture = texture.renumber({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
         check_surface(texture, source)
         return replace(self, texture=texture, surfaces=surfaces or self.surfaces)
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         """As an ``npz`` file without pickles."""
         arrays = {
             "side": np.array(self.texture.side),
             "cells": self.texture.cells.cpu().numpy(),
             "values": self.texture.values.cpu().numpy(),
-            "path": self.anchor.path.float().cpu().numpy(),
+            "trajectory": self.anchor.trajectory.float().cpu().numpy(),
             "plate": self.plate.colour,
             "plate_distance": self.plate.distance,
             "surface_numbers": np.array(list(self.surfaces), np.int64),
@@ -107,19 +107,21 @@ class Look:
         return buffer.getvalue()
 
     @classmethod
-    def decoded(cls, data: bytes) -> Look:
-        """The inverse of ``encoded``. Raises ``ShotError`` when the data are damaged."""
+    def decode(cls, data: bytes) -> Look:
+        """The inverse of ``encode``. Raises ``ShotError`` when the data are damaged."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
             texture = SurfaceTexture(float(found["side"]), torch.from_numpy(found["cells"]), torch.from_numpy(found["values"]))
             controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
+            # earlier versions called it the path
+            trajectory = found["trajectory" if "trajectory" in found else "path"]
             stored = {name.removeprefix("pass_"): array for name, array in found.items() if name.startswith("pass_")}
             passes = FramePasses(**{FORMER_PASS_NAMES.get(name, name): array for name, array in stored.items()})
             names = dict(zip(found["surface_numbers"].tolist(), found["surface_names"].tolist(), strict=True))
             return cls(
                 texture,
-                Anchor(torch.from_numpy(found["path"]), controls, passes),
+                Anchor(torch.from_numpy(trajectory), controls, passes),
                 Plate(found["plate"], found["plate_distance"]),
                 names,
             )
@@ -130,7 +132,7 @@ class Look:
         """On a device; what enters the networks in their type."""
         anchor = replace(
             self.anchor,
-            path=self.anchor.path.to(device, dtype),
+            trajectory=self.anchor.trajectory.to(device, dtype),
             controls=tuple(control.to(device, dtype) for control in self.anchor.controls),
         )
         texture = replace(self.texture, cells=self.texture.cells.to(device), values=self.texture.values.to(device))
@@ -143,11 +145,11 @@ def check_surface(texture: SurfaceTexture, source: PassesSource) -> None:
     Where a known surface is near, the same character's pixels lie in known cells; another's cross them here and there.
     """
     near_pixels = inside_pixels = seen_pixels = 0
-    vague = texture.coarser(texture.side * NEAR)
+    vague = texture.coarsen(texture.side * NEAR)
     for frame in sample_frames(source.overview, range(source.frame_count)):
         if not len(frame.pixels):
             continue
-        exact, rough = sight(frame, texture.side), sight(frame, vague.side)
+        exact, rough = compute_visibility(frame, texture.side), compute_visibility(frame, vague.side)
         near = (vague.rows(torch.from_numpy(rough.corners)) >= 0).any(1)
         inside = (texture.rows(torch.from_numpy(exact.corners)) >= 0).any(1)
         seen_pixels += len(frame.pixels)

@@ -15,14 +15,14 @@ from ...shared.shot import ShotError
 from .run_context import RunContext
 
 #: frames denoised together, at most; memory grows with it, results do not depend on it
-CHUNK = 8
+MAX_BATCH_FRAMES = 8
 
 
 @dataclass
-class Room:
+class BatchBudget:
     """How many frames memory has room for; shrinks when it is short."""
 
-    chunk: int = field(default_factory=lambda: CHUNK)
+    frames: int = field(default_factory=lambda: MAX_BATCH_FRAMES)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -50,7 +50,9 @@ def release_free_memory() -> None:
         library.malloc_trim(0)
 
 
-def run_in_batches(work: Callable[[list[int]], None], frames: Sequence[int], room: Room, run_context: RunContext) -> None:
+def run_in_batches(
+    work: Callable[[list[int]], None], frames: Sequence[int], batch_budget: BatchBudget, run_context: RunContext
+) -> None:
     """Do ``work`` for all frames in order, as many at a time as there is room for, and half as many once memory was short.
 
     Raises ``ShotError`` when a single frame is too much.
@@ -58,20 +60,20 @@ def run_in_batches(work: Callable[[list[int]], None], frames: Sequence[int], roo
     start = 0
     while start < len(frames):
         run_context.check()
-        batch = list(frames[start : start + room.chunk])
+        batch = list(frames[start : start + batch_budget.frames])
         try:
             work(batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if room.chunk == 1:
+            if batch_budget.frames == 1:
                 raise ShotError(
                     "memory",
                     "There is not enough memory for one frame; use a smaller size, or switch the "
                     "pixel guidance's gradient to 'decoder' or off.",
                 ) from error
-            room.chunk = max(1, room.chunk // 2)
-            run_context.warnings.append(f"Memory was short: {room.chunk} frames are denoised together.")
+            batch_budget.frames = max(1, batch_budget.frames // 2)
+            run_context.warnings.append(f"Memory was short: {batch_budget.frames} frames are denoised together.")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             continue

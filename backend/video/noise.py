@@ -9,7 +9,7 @@ import torch
 from .techniques import Technique
 
 
-def noise_sources(techniques: Sequence[Technique], frames: Sequence[int]) -> list[int]:
+def list_noise_sources(techniques: Sequence[Technique], frames: Sequence[int]) -> list[int]:
     """For each of a shot's ``frames`` the frame whose random numbers it takes, as the techniques have it."""
     found = list(frames)
     for technique in techniques:

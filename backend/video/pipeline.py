@@ -14,25 +14,25 @@ from ...shared.settings import with_settings
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ..models.loading import ImageModel, TextConditions
 from .denoising import Denoising
-from .keys import choose_keys
+from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
-from .memory import Room, release_free_memory
-from .noise import draw_noise, noise_sources
-from .prediction import guided
-from .propagation import begun
-from .selection import request_of
-from .source import MemoryPasses, PassesSource, clip_of, overview_scale
+from .memory import BatchBudget, release_free_memory
+from .noise import draw_noise, list_noise_sources
+from .prediction import uses_guidance
+from .propagation import init_from_texture
+from .run_context import Interrupted, RunContext
+from .selection import select_request
+from .source import MemoryPasses, PassesSource, compute_overview_scale, load_clip
 from .techniques import ClipContext, Technique
 from .techniques.context import latent_size
 from .techniques.fusion import TextureFusion
 from .techniques.registry import build_techniques
-from .run_context import Interrupted, RunContext
 
-__all__ = ["Interrupted", "ShotPipeline", "RunContext"]
+__all__ = ["Interrupted", "RunContext", "ShotPipeline"]
 
 
-def _image(picture: torch.Tensor) -> np.ndarray:
+def _convert_to_image(picture: torch.Tensor) -> np.ndarray:
     return ((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
@@ -52,43 +52,43 @@ class ShotPipeline:
         noise: torch.Tensor | None = None,
         look: Look | None = None,
         *,
-        same_place: bool = True,
-        settled: bool = False,
+        same_settings: bool = True,
+        finalized: bool = False,
         techniques: Sequence[Technique] = (),
     ) -> None:
-        """``noise`` (F, C, h, w) takes the place of the seed's. With ``look`` the frames wear a texture that is there already;
-        ``same_place`` says that it was made with the same settings, so that its anchor and its background hold as well,
-        ``settled`` that it is this very shot's, and that no further key frames are wanted. ``techniques`` work after those that the
-        request's method names.
+        """``noise`` (F, C, h, w) replaces the noise drawn from the seed. ``look`` is an existing look whose texture the frames keep;
+        ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
+        ``finalized`` that it belongs to this very shot, so that no more key frames are needed. ``techniques`` run after those of
+        the request's method.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
         model.check_size(request.width, request.height)
         if not request.sampling.guidance_scale:
-            request = with_settings(request, dict(guidance_scale=model.own_guidance_scale(request.sampling.scheduler)))
+            request = with_settings(request, dict(guidance_scale=model.get_default_guidance_scale(request.sampling.scheduler)))
         self._model, self._request, self._run_context = model, request, run_context
         self._source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
-        self._method, self._room, self._size = request.resolved_method(), Room(), latent_size(model, request)
+        self._method, self._batch_budget, self._size = request.resolved_method(), BatchBudget(), latent_size(model, request)
         self._given: Look | None = None
         if look is not None:
             everything = range(self._source.frame_count)
-            self._given = look.for_shot(self._source, self._source.surface_names(everything)).to(model.device, model.dtype)
-        self._same_place, self._is_settled, self._noise = same_place, settled, noise
+            self._given = look.adapt_to_shot(self._source, self._source.surface_names(everything)).to(model.device, model.dtype)
+        self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
         self._text: dict[bool, TextConditions] = {}
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
-        self._techniques()  # what is missing is said before anything is made
+        self._make_techniques()  # what is missing is said before anything is made
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
         for picture in self.pictures():
-            yield _image(picture)
+            yield _convert_to_image(picture)
 
     def pictures(self) -> Iterator[torch.Tensor]:
         """The finished frames in order, (3, H, W) float32 around [-1, 1]."""
         early: dict[int, torch.Tensor] = {}
         wanted = 0
-        for index, picture in self._finished((), ()):
+        for index, picture in self._iter_pictures((), ()):
             early[index] = picture
             while wanted in early:
                 yield early.pop(wanted)
@@ -97,19 +97,19 @@ class ShotPipeline:
     def iter_frames(self, done: Collection[int] = (), foreign: Collection[int] = ()) -> Iterator[tuple[int, np.ndarray]]:
         """Every frame that is not ``done``, with its index, as soon as it is finished, the key frames first whether they are done
         or not; ``foreign`` frames are done by others and never key frames. Equal frames come out however much is done."""
-        for index, picture in self._finished(done, foreign):
-            yield index, _image(picture)
+        for index, picture in self._iter_pictures(done, foreign):
+            yield index, _convert_to_image(picture)
 
     def latents(self) -> torch.Tensor:
         """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
-        keys, look = self._select_keyframes(()), self._given
+        keyframes, look = self._select_keyframes(()), self._given
         out: dict[int, torch.Tensor] = {}
-        if keys:
-            latents, run, fusion = self._denoise_jointly(keys)
-            out = dict(zip(keys, latents, strict=True))
-            if len(keys) < self._source.frame_count:
-                look = self._finalise(keys, latents, run, fusion)[1]
-        for rows in self._chunks([n for n in range(self._source.frame_count) if n not in out]):
+        if keyframes:
+            latents, run, fusion = self._denoise_jointly(keyframes)
+            out = dict(zip(keyframes, latents, strict=True))
+            if len(keyframes) < self._source.frame_count:
+                look = self._finalize(keyframes, latents, run, fusion)[1]
+        for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in out]):
             out |= dict(zip(rows, self._propagate(look, rows)[0], strict=True))
         return torch.stack([out[n] for n in range(self._source.frame_count)])
 
@@ -135,49 +135,49 @@ class ShotPipeline:
         if settings is None or not own:
             return own
         if self._given is None:
-            found = choose_keys(self._source, own, settings)
+            found = select_keyframes(self._source, own, settings)
         else:
-            found = [] if self._is_settled else choose_keys(self._source, own, settings, self._given.texture)
-        if not found and (self._given is None or not self._same_place):
+            found = [] if self._is_finalized else select_keyframes(self._source, own, settings, self._given.texture)
+        if not found and (self._given is None or not self._same_settings):
             # without an anchor from elsewhere a shot needs a frame to attend to
             found = own[:1]
         return own if len(found) == len(own) else found
 
-    def _finished(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        keys, look = self._select_keyframes(foreign), self._given
-        if keys:
-            latents, run, fusion = self._denoise_jointly(keys)
+    def _iter_pictures(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
+        keyframes, look = self._select_keyframes(foreign), self._given
+        if keyframes:
+            latents, run, fusion = self._denoise_jointly(keyframes)
             if fusion is None:
-                yield from zip(keys, run.finish(self._decode_in_order(latents)), strict=True)
+                yield from zip(keyframes, run.finish(self._decode_in_order(latents)), strict=True)
             else:
-                pictures, look = self._finalise(keys, latents, run, fusion)
-                yield from zip(keys, pictures, strict=True)
+                pictures, look = self._finalize(keyframes, latents, run, fusion)
+                yield from zip(keyframes, pictures, strict=True)
         if look is not None:
             self._run_context.keep_look(look)
-        rest = [n for n in range(self._source.frame_count) if n not in {*keys, *done, *foreign}]
+        rest = [n for n in range(self._source.frame_count) if n not in {*keyframes, *done, *foreign}]
         finished = 0
-        for rows in self._chunks(rest):
+        for rows in self._iter_batches(rest):
             yield from zip(rows, self._propagate(look, rows)[1], strict=True)
             finished += len(rows)
             self._run_context.progress("frames", finished, len(rest))
 
-    def _clip(self, rows: Sequence[int]) -> FramePasses:
+    def _load_clip(self, rows: Sequence[int]) -> FramePasses:
         """The passes of some frames, kept until others are asked for: several parts work on the same ones."""
         wanted = tuple(rows)
         if self._loaded is None or self._loaded[0] != wanted:
             self._loaded = None
-            self._loaded = wanted, clip_of(self._source, wanted)
+            self._loaded = wanted, load_clip(self._source, wanted)
         return self._loaded[1]
 
-    def _chunks(self, rows: list[int]) -> Iterator[list[int]]:
+    def _iter_batches(self, rows: list[int]) -> Iterator[list[int]]:
         while rows:
             release_free_memory()
-            count = self._room.chunk
+            count = self._batch_budget.frames
             yield rows[:count]
             rows = rows[count:]
 
-    def _conditions(self, request: ShotRequest) -> TextConditions:
-        twice = guided(self._model, request)
+    def _get_conditions(self, request: ShotRequest) -> TextConditions:
+        twice = uses_guidance(self._model, request)
         if twice not in self._text:
             found = self._model.encode_text(
                 request.text.prompt,
@@ -191,38 +191,38 @@ class ShotPipeline:
             self._text[twice] = found
         return self._text[twice]
 
-    def _denoising(
+    def _make_denoising(
         self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool, once: bool = False
     ) -> Denoising:
         """``look`` has what is known of the surface; ``once`` leaves out the second pass of classifier-free guidance."""
-        request = msgspec.structs.replace(request_of(self._request, rows), manifest=self._source.manifest(rows))
-        if once and guided(self._model, request):
+        request = msgspec.structs.replace(select_request(self._request, rows), manifest=self._source.manifest(rows))
+        if once and uses_guidance(self._model, request):
             request = with_settings(request, dict(guidance_scale=1.0))
         context = ClipContext(
             model=self._model,
             request=request,
-            own_passes=self._clip(rows),
+            own_passes=self._load_clip(rows),
             rows=tuple(rows),
             given_passes=anchor.passes if anchor else None,
             texture=look.texture if look else None,
             joint=joint,
             noise_given=self._noise is not None,
             run_context=self._run_context,
-            room=self._room,
+            batch_budget=self._batch_budget,
             shot_cell_side=lambda: self._cell_side,
         )
-        return Denoising(context, self._techniques(), self._conditions(request), anchor)
+        return Denoising(context, self._make_techniques(), self._get_conditions(request), anchor)
 
-    def _techniques(self) -> list[Technique]:
+    def _make_techniques(self) -> list[Technique]:
         """For a clip: new ones of the method, and the caller's own."""
         return [*build_techniques(self._method), *self._more_techniques]
 
     @cached_property
     def _noise_sources(self) -> list[int]:
         """For each frame of the shot the frame whose random numbers it takes."""
-        return noise_sources(self._techniques(), range(self._source.frame_count))
+        return list_noise_sources(self._make_techniques(), range(self._source.frame_count))
 
-    def _noise_of(self, rows: list[int], run: Denoising) -> torch.Tensor:
+    def _make_noise(self, rows: list[int], run: Denoising) -> torch.Tensor:
         if self._noise is not None:
             return run.first_noise(self._noise[rows])
         shape = (int(self._model.unet.config.in_channels), *self._size)
@@ -233,7 +233,7 @@ class ShotPipeline:
     def _cell_side(self) -> float:
         """The side of the shot's noise cells in metres: whichever frames are made, they are the same."""
         everything = range(self._source.frame_count)
-        return cell_side(sample_frames(self._source.overview, everything)) / overview_scale(self._source)
+        return cell_side(sample_frames(self._source.overview, everything)) / compute_overview_scale(self._source)
 
     def _decode_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         for n, picture in enumerate(self.decode(latents), 1):
@@ -242,17 +242,17 @@ class ShotPipeline:
 
     def _denoise_jointly(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
         """(N, C, h, w) clean latents of frames that go together from noise, and what made them."""
-        anchor = self._given.anchor if self._given is not None and self._same_place else None
-        run = self._denoising(rows, self._given, anchor, joint=True)
+        anchor = self._given.anchor if self._given is not None and self._same_settings else None
+        run = self._make_denoising(rows, self._given, anchor, joint=True)
         fusion = run.find_technique(TextureFusion)
         resumed = self._run_context.resume() if run.resumable else None
         if resumed is not None and resumed.latents.shape[0] == len(rows):
-            return run.go_on(resumed), run, fusion
-        return run.run(run.from_noise(self._noise_of(rows, run)), keep=True), run, fusion
+            return run.resume(resumed), run, fusion
+        return run.run(run.scale_first_noise(self._make_noise(rows, run)), keep=True), run, fusion
 
-    def _finalise(
+    def _finalize(
         self,
-        keys: list[int],
+        keyframes: list[int],
         latents: torch.Tensor,
         run: Denoising,
         fusion: TextureFusion | None,
@@ -261,23 +261,23 @@ class ShotPipeline:
         assert fusion is not None
         decoded = list(self._decode_in_order(latents))
         pictures = list(run.finish(decoded))
-        plate = self._given.plate if self._given is not None and self._same_place else Plate.empty(*self._source.size)
-        for picture, surface in zip(pictures, self._clip(keys).surface_index > 0, strict=True):
-            plate = plate.with_frame(_image(picture), surface)
-        names = self._source.surface_names(keys) | (self._given.surfaces if self._given is not None else {})
-        return pictures, Look(fusion.texture(decoded), run.anchored(), plate, names)
+        plate = self._given.plate if self._given is not None and self._same_settings else Plate.empty(*self._source.size)
+        for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
+            plate = plate.add_frame(_convert_to_image(picture), surface)
+        names = self._source.surface_names(keyframes) | (self._given.surfaces if self._given is not None else {})
+        return pictures, Look(fusion.texture(decoded), run.make_anchor(), plate, names)
 
     def _propagate(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Latents and finished pictures of frames that begin with what the look says of them."""
-        keys = self._method.keyframes
-        assert keys is not None and look is not None
-        run = self._denoising(rows, look, look.anchor, joint=False, once=not keys.guided)
+        settings = self._method.keyframes
+        assert settings is not None and look is not None
+        run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided)
         fusion = run.find_technique(TextureFusion)
         assert fusion is not None
         with torch.no_grad():
-            first = begun(look, fusion.lattice)
-            clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._room.chunk)])
-        step = run.steps - max(1, round(keys.strength * run.steps))
-        latents = run.run(run.from_clean(clean, self._noise_of(rows, run), step), step)
+            first = init_from_texture(look, fusion.lattice)
+            clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
+        step = run.steps - max(1, round(settings.strength * run.steps))
+        latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
         pictures = list(self.decode(latents))
         return latents, list(run.finish(pictures))

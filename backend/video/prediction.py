@@ -11,10 +11,10 @@ from .sampling import Sampler
 from .techniques import ClipContext
 
 
-def soft_region(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def soften_region(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """(F, 1, h, w) in [0, 1]: the share of each latent pixel that characters take, its edge softened by a latent pixel."""
-    shares = F.interpolate(mask[:, None].float(), size, mode="area")
-    return F.avg_pool2d(F.pad(shares, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    fractions = F.interpolate(mask[:, None].float(), size, mode="area")
+    return F.avg_pool2d(F.pad(fractions, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
 class Predictor:
@@ -30,10 +30,10 @@ class Predictor:
         self._region = None
         if context.request.text.background_prompt:
             character = torch.from_numpy(context.passes.mask > 0)
-            self._region = soft_region(character, context.latent_size).to(context.device, context.dtype)
+            self._region = soften_region(character, context.latent_size).to(context.device, context.dtype)
         # some few-step models take the guidance scale as an input, and need no second pass
         self._embedded = self._model.unet.config.get("time_cond_proj_dim") is not None
-        self.guided = guided(self._model, self._request)
+        self.guided = uses_guidance(self._model, self._request)
         #: runs of frames in a batch, for attention
         self.groups = int(self.guided) + 1 + int(self._region is not None)
 
@@ -86,6 +86,6 @@ class Predictor:
         return wanted if frames == rows else wanted[[frames.index(frame) for frame in rows]]
 
 
-def guided(model: ImageModel, request: ShotRequest) -> bool:
+def uses_guidance(model: ImageModel, request: ShotRequest) -> bool:
     """Whether classifier-free guidance needs a second pass."""
     return request.sampling.guidance_scale > 1.0 and model.unet.config.get("time_cond_proj_dim") is None

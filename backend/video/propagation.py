@@ -9,14 +9,14 @@ from .lattice import SurfaceLattice
 from .look import Look
 
 
-def begun(look: Look, lattice: SurfaceLattice) -> torch.Tensor:
+def init_from_texture(look: Look, lattice: SurfaceLattice) -> torch.Tensor:
     """(F, 3, H, W) float32 pictures in [-1, 1] of what a look says about a lattice's frames; places on the surface that it does not
     know take the nearest colour in the frame. The lattice's cells are as large as the look's."""
-    texture = lattice.held(look.texture)
-    plate = torch.from_numpy(look.plate.filled()).to(texture.device).permute(2, 0, 1).float() / 127.5 - 1
+    texture = lattice.known_texture(look.texture)
+    plate = torch.from_numpy(look.plate.fill_unknown()).to(texture.device).permute(2, 0, 1).float() / 127.5 - 1
     out = []
     for frame in range(lattice.frame_count):
-        picture, known = lattice.painted(texture, frame, plate)
+        picture, known = lattice.paint(texture, frame, plate)
         there = known.cpu().numpy()
         missing = (lattice.mask(frame)[0].cpu().numpy() > 0) & ~there
         if missing.any():

@@ -1,4 +1,4 @@
-"""What a running shot tells those who wait for it, and asks them."""
+"""What a running shot is given: callbacks for its progress and its checkpoints, and a place for times and warnings."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where denoising stood after ``step`` steps: the ``latents`` (F, C, h, w) of the frames that go together, and the first
-    frame's before each of those steps, ``path`` (step, C, h, w)."""
+    """Where denoising stood after ``step`` steps: the ``latents`` (F, C, h, w) of the frames that are denoised jointly, and the
+    first frame's latents before each of those steps, its ``trajectory`` (step, C, h, w)."""
 
     step: int
     latents: np.ndarray
-    path: np.ndarray
+    trajectory: np.ndarray
 
 
 @dataclass
 class RunContext:
-    """Progress, stopping, and what is kept on the way: a checkpoint after every step, and the look once it is settled.
-
-    ``seconds`` and ``warnings`` are filled while it runs.
+    """Callbacks of a running shot: its progress, whether it should stop, a checkpoint after every step, and the look as soon as
+    it is final. ``seconds`` (of each stage) and ``warnings`` (sentences for the user) are filled while it runs.
     """
 
     progress: Callable[[str, int, int], None] = _ignore_progress

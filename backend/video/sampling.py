@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 
 
 class Sampler:
-    """Steps all frames of a clip together with one of diffusers' schedulers (``ImageModel.new_scheduler`` lists them)."""
+    """Steps all frames of a clip together with one of diffusers' schedulers (``ImageModel.make_scheduler`` lists them)."""
 
     def __init__(self, scheduler: Any, seed: int, sources: Sequence[int] | None = None) -> None:
         """``sources`` says whose random numbers each frame of the clip takes where the scheduler adds noise; by default its own."""

@@ -10,25 +10,25 @@ from ...shared.manifest import PassesManifest
 from ...shared.shot import FramePasses, ShotRequest, join_frames
 
 
-def frames_of(passes: FramePasses, rows: Sequence[int]) -> FramePasses:
+def select_frames(passes: FramePasses, rows: Sequence[int]) -> FramePasses:
     """The passes of the frames ``rows``, in that order."""
     return passes.select(rows)
 
 
-def joined(first: FramePasses, second: FramePasses) -> FramePasses:
+def join_clips(first: FramePasses, second: FramePasses) -> FramePasses:
     """One clip after the other; passes that only one of them has are left out."""
     return join_frames([first, second])
 
 
-def request_of(request: ShotRequest, rows: Sequence[int]) -> ShotRequest:
+def select_request(request: ShotRequest, rows: Sequence[int]) -> ShotRequest:
     """The request for the frames ``rows`` alone."""
     manifest = request.manifest
     return msgspec.structs.replace(
-        request, frames=tuple(request.frames[n] for n in rows), manifest=manifest and manifest_of(manifest, rows)
+        request, frames=tuple(request.frames[n] for n in rows), manifest=manifest and select_manifest(manifest, rows)
     )
 
 
-def manifest_of(manifest: PassesManifest, rows: Sequence[int]) -> PassesManifest:
+def select_manifest(manifest: PassesManifest, rows: Sequence[int]) -> PassesManifest:
     """The description of the frames ``rows`` alone."""
     return msgspec.structs.replace(
         manifest,

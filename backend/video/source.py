@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from ...shared.manifest import PassesManifest
-from ...shared.overview import overview_size, shrink_passes
+from ...shared.overview import compute_overview_size, shrink_passes
 from ...shared.passes_folder import PassesFolder
 from ...shared.shot import FramePasses
-from .selection import manifest_of
+from .selection import select_manifest
 
 
 class PassesSource(Protocol):
@@ -44,7 +44,7 @@ def name_surfaces(manifest: PassesManifest | None) -> dict[int, str]:
     return {entry.index: entry.name for entry in manifest.surfaces} if manifest else {}
 
 
-def clip_of(source: PassesSource, rows: Sequence[int]) -> FramePasses:
+def load_clip(source: PassesSource, rows: Sequence[int]) -> FramePasses:
     """The passes (N, H, W, ...) of the frames ``rows`` in memory; passes that not all of them have are left out."""
     arrays: dict[str, np.ndarray] = {}
     for n, row in enumerate(rows):
@@ -58,10 +58,10 @@ def clip_of(source: PassesSource, rows: Sequence[int]) -> FramePasses:
     return FramePasses(**arrays)
 
 
-def overview_scale(source: PassesSource) -> float:
+def compute_overview_scale(source: PassesSource) -> float:
     """How many pixels of a frame a pixel of its small copy stands for, along each side; 1 for small frames."""
     height, width = source.size
-    return max(height, width) / max(overview_size(width, height))
+    return max(height, width) / max(compute_overview_size(width, height))
 
 
 class MemoryPasses:
@@ -91,7 +91,7 @@ class MemoryPasses:
 
     def manifest(self, rows: Sequence[int]) -> PassesManifest | None:
         """What describes the frames ``rows``."""
-        return self._manifest and manifest_of(self._manifest, rows)
+        return self._manifest and select_manifest(self._manifest, rows)
 
     def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
         """Number -> name of the shot's objects."""
@@ -124,7 +124,7 @@ class SavedPasses:
 
     def manifest(self, rows: Sequence[int]) -> PassesManifest | None:
         """What describes the frames ``rows``."""
-        return manifest_of(self._folder.manifest, rows)
+        return select_manifest(self._folder.manifest, rows)
 
     def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
         """Number -> name of the shot's objects."""

@@ -14,7 +14,7 @@ SIZE, HOLE_LEVELS = 512, 3
 JUMP = 4.0
 
 
-def _sight(rest: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _compute_visibility(rest: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """(H, W) how closely a pixel sees its surface: pixels a metre, 0 at edges and folds."""
     spans = []
     for axis in (0, 1):
@@ -46,10 +46,10 @@ class TextureGatherer:
         mask, uv, rest = passes.mask[0], passes.uv[0], passes.rest_position[0].astype(np.float64)
         for character in np.unique(mask[mask > 0]).tolist():
             inside = mask == character
-            sight = _sight(rest, inside) * binary_erosion(inside)
-            seen = sight > 0
+            visibility = _compute_visibility(rest, inside) * binary_erosion(inside)
+            seen = visibility > 0
             column, row = (np.clip((axis * size).astype(int), 0, size - 1) for axis in (uv[seen][:, 0] % 1, 1 - uv[seen][:, 1] % 1))
-            texel, weight = row * size + column, sight[seen] ** 2
+            texel, weight = row * size + column, visibility[seen] ** 2
             light = (image[seen] / 255.0) ** 2.2
             total = self._total.setdefault(character, np.zeros((size * size, 3)))
             weights = self._weights.setdefault(character, np.zeros(size * size))
@@ -67,14 +67,14 @@ class TextureGatherer:
 
     def _texture(self, character: int) -> np.ndarray:
         size = self._size
-        colour, known = _filled(self._total[character].reshape(size, size, 3), self._weights[character].reshape(size, size))
+        colour, known = _fill_holes(self._total[character].reshape(size, size, 3), self._weights[character].reshape(size, size))
         out = np.zeros((size, size, 4), np.uint8)
         out[..., :3] = np.round(np.clip(colour, 0, 1) ** (1 / 2.2) * 255)
         out[..., 3] = known * 255
         return out
 
 
-def gather(images: Sequence[np.ndarray], passes: FramePasses, character: int = 1, size: int = SIZE) -> np.ndarray | None:
+def gather_texture(images: Sequence[np.ndarray], passes: FramePasses, character: int = 1, size: int = SIZE) -> np.ndarray | None:
     """(size, size, 4) uint8: what the frames (F, H, W, 3) uint8 show of a character (``TextureGatherer``); None when it is never
     seen."""
     gatherer = TextureGatherer(size)
@@ -83,7 +83,7 @@ def gather(images: Sequence[np.ndarray], passes: FramePasses, character: int = 1
     return gatherer.textures().get(character)
 
 
-def _filled(total: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fill_holes(total: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means (S, S, 3), holes of up to ``2 ** HOLE_LEVELS`` texels taken from coarser means; and where there is one."""
     sums, counts = [total], [weights]
     for _ in range(HOLE_LEVELS):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import SMPL_JOINTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from .build import REST_JOINTS, character_meshes, shaped_points
 from .mapping import MappingError, Skeleton, check, guess
 
@@ -114,7 +114,7 @@ def mapping_of(armature: bpy.types.Object) -> dict[str, str]:
 
 def _snapped(vector: np.ndarray) -> np.ndarray:
     """A vector's nearest signed axis, when it is near one; rest poses are seldom turned by odd angles."""
-    vector = unit(vector)
+    vector = normalise(vector)
     axis = int(np.abs(vector).argmax())
     return np.sign(vector[axis]) * np.eye(3)[axis] if abs(vector[axis]) > 0.9 else vector
 

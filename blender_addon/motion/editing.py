@@ -6,7 +6,7 @@ import numpy as np
 
 from ...shared.motion import MotionError, slerp
 from ...shared.skeleton import SMPL_PARENTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from .retarget import RigMotion
 from .rotations import chain, continuous, to_matrices
 
@@ -38,7 +38,7 @@ def smoothed(motion: RigMotion, frames: float) -> RigMotion:
         out = np.stack([np.convolve(column, kernel, "valid") for column in padded.T], 1)
         return out.reshape(values.shape)
 
-    return from_local(unit(run(motion.quaternions)), run(motion.pelvis))
+    return from_local(normalise(run(motion.quaternions)), run(motion.pelvis))
 
 
 def trimmed(motion: RigMotion, start: int, end: int) -> RigMotion:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import smootherstep, unit
+from ...shared.vectors import normalise, smootherstep
 from .retarget import RigMotion
 from .rotations import forward, swing
 
@@ -172,10 +172,10 @@ def lock(motion: RigMotion, rest: np.ndarray, plants: list[Plant], fps: float, m
         target = joints[:, ankle] + offsets[side]
         thigh, shin = joints[:, knee] - joints[:, hip], joints[:, ankle] - joints[:, knee]
         new_knee = _bend(root, target, thigh, shin, turned[:, hip] @ np.array([0, 0, 1.0]))
-        new_thigh = unit(new_knee - root)
-        new_shin = unit(_reached(root, target, thigh, shin) - new_knee)
-        turned[:, hip] = swing(unit(thigh), new_thigh) @ turned[:, hip]
-        turned[:, knee] = swing(unit(shin), new_shin) @ turned[:, knee]
+        new_thigh = normalise(new_knee - root)
+        new_shin = normalise(_reached(root, target, thigh, shin) - new_knee)
+        turned[:, hip] = swing(normalise(thigh), new_thigh) @ turned[:, hip]
+        turned[:, knee] = swing(normalise(shin), new_shin) @ turned[:, knee]
     return replace(motion, turned=turned, pelvis=pelvis)
 
 
@@ -238,12 +238,12 @@ def _bend(root: np.ndarray, target: np.ndarray, thigh: np.ndarray, shin: np.ndar
     end = _reached(root, target, thigh, shin)
     way = end - root
     length = np.clip(np.linalg.norm(way, axis=1), np.abs(a - b) + 1e-6, a + b - 1e-9)
-    along = unit(way)
-    old = unit(thigh + shin)
+    along = normalise(way)
+    old = normalise(thigh + shin)
     out = thigh - old * (thigh * old).sum(-1, keepdims=True)
     # a straight leg has no bending side of its own; the front of the thigh takes over smoothly
     out = out + 0.02 * front
-    out = unit(out - along * (out * along).sum(-1, keepdims=True))
+    out = normalise(out - along * (out * along).sum(-1, keepdims=True))
     share = (length**2 + a**2 - b**2) / (2 * length)
     side = np.sqrt(np.maximum(a**2 - share**2, 0))
     return root + along * share[:, None] + out * side[:, None]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..character.rig import Rig, rig_of
 from ..compat import action_fcurves, put_in_group
 from .channels import channels
@@ -150,7 +150,7 @@ def _settle_poles(context: bpy.types.Context, armature: bpy.types.Object, rig: R
         names = LimbBones.of(limb)
         solver = next(c for c in armature.pose.bones[names.lower].constraints if c.name == MARK)
         a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
-        along = unit(c - a)
+        along = normalise(c - a)
         bend = (b - a) - along * ((b - a) * along).sum(-1, keepdims=True)
         frame = int(np.linalg.norm(bend, axis=1).argmax())
         scene.frame_set(start + frame)
@@ -202,10 +202,10 @@ def _key_controls(
         names = LimbBones.of(limb)
         a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
         front = motion.turned[:, JOINT_INDEX[upper]] @ FRONT[limb.split("_")[1]]
-        along = unit(c - a)
+        along = normalise(c - a)
         bend = (b - a) - along * ((b - a) * along).sum(-1, keepdims=True)
         side = bend + 0.02 * (front - along * (front * along).sum(-1, keepdims=True))
-        poles = b + POLE_AWAY * unit(side)
+        poles = b + POLE_AWAY * normalise(side)
         for name, points in ((names.control, c), (names.pole, poles)):
             bone = armature.data.bones[name]
             rest = np.array(bone.matrix_local)[:3, :3]

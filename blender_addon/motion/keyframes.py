@@ -9,7 +9,7 @@ import numpy as np
 
 from ...shared.motion import Motion, MotionError
 from ...shared.skeleton import SMPL_PARENTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..character.rig import Rig, rig_of
 from ..compat import action_fcurves, curve_holders, fcurves_of, put_in_group
 from . import feet
@@ -282,7 +282,7 @@ def read_channels(armature: bpy.types.Object, action: bpy.types.Action, rig: Rig
             angles = sampled(f'pose.bones["{bone}"].rotation_euler', 3, (0, 0, 0))
             values = None if angles is None else from_eulers(angles)
         if values is not None:
-            rotations[bone] = continuous(unit(values))
+            rotations[bone] = continuous(normalise(values))
     root = rig.bones[rig.joint_bones["pelvis"]]
     place = sampled(f'pose.bones["{root}"].location', 3, (0, 0, 0))
     path = sampled("location", 3, tuple(armature.location))

@@ -36,7 +36,7 @@ class Decoded:
 def from_rotations(local: np.ndarray, pelvis: np.ndarray, fps: float, grounded: bool = False) -> Decoded:
     """Joints of an average body for local rotations (F, 22..24, 3, 3) and pelvis positions (F, 3).
 
-    ``grounded``: the body of the file is unknown, so its lowest toes are set where an average body's stand.
+    ``lift_to_ground``: the body of the file is unknown, so its lowest toes are set where an average body's stand.
     """
     full = np.broadcast_to(np.eye(3), (len(local), BODY_JOINTS, 3, 3)).copy()
     full[:, : local.shape[1]] = local[:, :BODY_JOINTS]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from .channels import Channels, unposed
 from .rotations import forward
 
@@ -43,7 +43,7 @@ def thinned(values: np.ndarray, bound: float, quaternions: bool) -> np.ndarray:
     while True:
         made = interpolated(values, rows)
         if quaternions:
-            error = 2 * np.arccos(np.clip(np.abs((unit(made) * values).sum(1)), 0, 1))
+            error = 2 * np.arccos(np.clip(np.abs((normalise(made) * values).sum(1)), 0, 1))
         else:
             error = np.linalg.norm(made - values, axis=1)
         error[rows] = 0
@@ -67,7 +67,7 @@ def end_positions(rig: Rig, curves: Channels) -> np.ndarray:
 def thinned_channels(curves: Channels, rows: dict[str, np.ndarray]) -> Channels:
     """The curves as they play with only those keys."""
     return Channels(
-        {bone: unit(interpolated(values, rows[bone])) for bone, values in curves.rotations.items()},
+        {bone: normalise(interpolated(values, rows[bone])) for bone, values in curves.rotations.items()},
         curves.root_bone,
         interpolated(curves.location, rows["location"]),
         curves.path,

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...shared.motion import Motion
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from .rotations import about, chain, continuous, kabsch, swing, to_matrices, to_quaternions
 
 #: joints whose rotation is seen through several children
@@ -106,7 +106,7 @@ def _rest_correction(rest_joints: np.ndarray) -> np.ndarray:
     for joint, name in enumerate(SMPL_JOINTS):
         if "shoulder" in name or "elbow" in name or "hip" in name or "knee" in name:
             child = JOINT_INDEX[SWINGS[name]]
-            here, there = (unit(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
+            here, there = (normalise(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
             out[joint] = swing(here, there)[0]
         elif "wrist" in name or "hand" in name:
             out[joint] = out[SMPL_PARENTS[joint]]
@@ -120,10 +120,10 @@ def _from_positions(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
     rest = np.zeros((len(SMPL_JOINTS), 3))
     for joint, parent in enumerate(SMPL_PARENTS):
         if parent >= 0:
-            rest[joint] = unit(rest_joints[joint] - rest_joints[parent])
+            rest[joint] = normalise(rest_joints[joint] - rest_joints[parent])
 
     def seen(child: str) -> np.ndarray:
-        return unit(joints[:, JOINT_INDEX[child]] - joints[:, SMPL_PARENTS[JOINT_INDEX[child]]])
+        return normalise(joints[:, JOINT_INDEX[child]] - joints[:, SMPL_PARENTS[JOINT_INDEX[child]]])
 
     for joint, name in enumerate(SMPL_JOINTS):
         parent = SMPL_PARENTS[joint]

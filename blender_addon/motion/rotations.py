@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 
 
 def swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -15,7 +15,7 @@ def swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     if opposite.any():
         # any axis at right angles to the bone does for half a turn
         helper = np.where(np.abs(start[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
-        axis = np.where(opposite[..., None], unit(np.cross(start, helper)), axis)
+        axis = np.where(opposite[..., None], normalise(np.cross(start, helper)), axis)
     k = skew(axis)
     small = np.eye(3) + k + k @ k / np.maximum(1 + cosine, 1e-8)
     half_turn = 2 * axis[..., :, None] * axis[..., None, :] - np.eye(3)
@@ -63,7 +63,7 @@ def to_quaternions(matrices: np.ndarray) -> np.ndarray:
         -2,
     )
     best = squares.argmax(-1)[..., None, None]
-    return unit(np.take_along_axis(table, best, -2)[..., 0, :])
+    return normalise(np.take_along_axis(table, best, -2)[..., 0, :])
 
 
 def to_matrices(quaternions: np.ndarray) -> np.ndarray:
@@ -85,13 +85,13 @@ def to_matrices(quaternions: np.ndarray) -> np.ndarray:
 
 def from_axis_angle(vectors: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations of axis-angle vectors (..., 3) in radians."""
-    return about(unit(vectors), np.linalg.norm(vectors, axis=-1))
+    return about(normalise(vectors), np.linalg.norm(vectors, axis=-1))
 
 
 def orthonormal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations whose first two **rows** are two vectors (..., 3) made orthonormal (Zhou et al. 2019)."""
-    a = unit(first)
-    b = unit(second - (a * second).sum(-1, keepdims=True) * a)
+    a = normalise(first)
+    b = normalise(second - (a * second).sum(-1, keepdims=True) * a)
     return np.stack([a, b, np.cross(a, b)], -2)
 
 

@@ -13,7 +13,7 @@ import gpu
 import numpy as np
 from gpu_extras.batch import batch_for_shader
 
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from .camera import View
 from .cutouts import cut_outs_of
 from .reading import BACKGROUND
@@ -133,7 +133,7 @@ def draw(graph: bpy.types.Depsgraph, cast: Cast, view: View, box: tuple[int, int
         "part": np.where(seen, np.maximum(np.round(second[..., 3]), 1), 0).astype(np.uint8),
         "uv": first[..., :2].copy(),
         "rest_position": second[..., :3].copy(),
-        "normal": unit(third[..., :3]).astype(np.float16),
+        "normal": normalise(third[..., :3]).astype(np.float16),
     }
 
 
@@ -164,7 +164,7 @@ def _corners(
     to_world = np.array(body.matrix_world)
     world = points.astype(np.float64) @ to_world[:3, :3].T + to_world[:3, 3]
     clip = np.concatenate([world, np.ones((len(world), 1))], 1) @ (view.projection @ view.world_to_camera).T
-    turned = unit(normals @ np.linalg.inv(to_world[:3, :3]))
+    turned = normalise(normals @ np.linalg.inv(to_world[:3, :3]))
     column = np.ones((count * 3, 1))
     return {
         "clip": _zoomed(clip, box, view)[vertices],

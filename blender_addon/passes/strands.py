@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from .nodes import computed
 from .subjects import ROOT_COORDINATE, Subject, skin_of
 from .surfaces import rest_points, triangle_corners
@@ -95,7 +95,7 @@ def _pictures(skin: bpy.types.Object, uv: np.ndarray) -> tuple[np.ndarray, np.nd
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.zeros_like(points)
     np.add.at(normals, vertices, np.repeat(faces, 3, 0))
-    values = np.concatenate([corners, (unit(normals) * REACH * np.ptp(points, axis=0).max())[vertices].reshape(-1, 3, 3)], 2)
+    values = np.concatenate([corners, (normalise(normals) * REACH * np.ptp(points, axis=0).max())[vertices].reshape(-1, 3, 3)], 2)
     found = spread_over(uv[loops].reshape(-1, 3, 2), values)
     return found[..., :3], found[..., 3:]
 

@@ -10,7 +10,7 @@ import numpy as np
 from ...shared import shot
 from ...shared.manifest import PartEntry
 from ...shared.motion import MotionError
-from ...shared.vectors import unit
+from ...shared.vectors import normalise
 from ..character.build import character_meshes
 from ..character.rig import rig_of
 
@@ -167,7 +167,7 @@ def _part_entries(
         origin = (to_body[:3, :3] @ np.array(armature.data.bones[bone].head_local) + to_body[:3, 3]) * size
         front, joint = np.zeros(3), ""
         if rig:
-            front = unit(to_body[:3, :3] @ rig.to_body[2])
+            front = normalise(to_body[:3, :3] @ rig.to_body[2])
             joint = next((j for j, b in rig.joint_bones.items() if rig.bones[b] == bone), "")
         entries[part] = PartEntry(part, bone, joint, tuple(map(float, origin)), tuple(map(float, front)))
     return tuple(entries[part] for part in sorted(entries))

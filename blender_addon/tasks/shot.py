@@ -17,7 +17,7 @@ import numpy as np
 
 from ...shared import messages, passes_folder, shot
 from ...shared.manifest import FrameEntry, join_manifest
-from ...shared.overview import needs_overview, overview_size
+from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.render import PassRender, RenderedFrame
@@ -155,7 +155,7 @@ class ShotTask(Task):
                 self._small = None
             return self._render
         if self._small is None:
-            self._small = self._render.overview(*overview_size(self.request.width, self.request.height))
+            self._small = self._render.overview(*compute_overview_size(self.request.width, self.request.height))
         return self._small
 
     def _count_sent(self) -> None:

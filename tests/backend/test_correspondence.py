@@ -14,15 +14,15 @@ pytest.importorskip("scipy")
 from scipy.io import savemat
 
 from latentman.backend.video.correspondence import (
-    background_frames,
-    hungarian_matches,
-    hungarian_pair,
     match,
+    match_hungarian,
+    match_pair,
+    match_surfaces,
+    prepare_background_frames,
     shrink,
-    surface_matches,
 )
-from latentman.backend.video.correspondence.densepose import from_detectron, load_map, predictor, with_iuv
-from latentman.backend.video.correspondence.surface import surface_frame
+from latentman.backend.video.correspondence.densepose import adapt_detectron, load_map, make_predictor, replace_parts_by_iuv
+from latentman.backend.video.correspondence.surface import prepare_surface_frame
 from latentman.blender_addon.reference_shots.views import render_passes
 from latentman.shared.shot import ShotError
 from tests import samples
@@ -36,7 +36,7 @@ def test_hungarian_is_the_cheapest_assignment(rng):
     here, there = parts.copy(), parts.copy()
     here[[0, 1, 4, 5, 10]], there[[2, 3, 6, 7, 11, 15]] = (1, 1, 1, 1, 2), (1, 1, 1, 1, 2, 3)
     uv_a, uv_b = rng.random((16, 2)), rng.random((16, 2))
-    a, b = hungarian_pair(here, uv_a, there, uv_b, width)
+    a, b = match_pair(here, uv_a, there, uv_b, width)
     found = dict(zip(a.tolist(), b.tolist(), strict=True))
     assert found[10] == 11 and 15 not in found.values()
 
@@ -58,7 +58,7 @@ def test_hungarian_is_the_cheapest_assignment(rng):
 def test_matching_follows_a_moving_surface():
     passes = samples.passes(3, 64, 4)
     for reference in ("prev", "first", "prev_new"):
-        found = hungarian_matches(passes, 64, 64, reference)
+        found = match_hungarian(passes, 64, 64, reference)
         assert found.reference == ((-1, 0, 0) if reference == "first" else (-1, 0, 1))
         for frame in (1, 2):
             shift = 4 * (frame - found.reference[frame])
@@ -68,9 +68,9 @@ def test_matching_follows_a_moving_surface():
 
 def test_too_large_a_part_is_refused(monkeypatch):
     parts = np.ones(70 * 70, np.uint8)
-    monkeypatch.setattr("latentman.backend.video.correspondence.hungarian.free_memory", lambda: 1 << 28)
+    monkeypatch.setattr("latentman.backend.video.correspondence.hungarian.measure_free_memory", lambda: 1 << 28)
     with pytest.raises(ShotError, match=r"needs 0.6 GB for it. Lower the guidance resolution"):
-        hungarian_pair(parts, np.zeros((4900, 2)), parts, np.zeros((4900, 2)), 70)
+        match_pair(parts, np.zeros((4900, 2)), parts, np.zeros((4900, 2)), 70)
 
 
 def test_shrinking_takes_real_values(rng):
@@ -81,14 +81,14 @@ def test_shrinking_takes_real_values(rng):
 
 def test_surface_matches_are_exact_and_know_what_is_not_there():
     passes = samples.passes(2, 64, 3)
-    found = surface_matches(passes, 64, 64, "prev")
+    found = match_surfaces(passes, 64, 64, "prev")
     here, there = found.target_pixels[1], found.reference_pixels[1]
     assert len(here) == (passes.mask[1] > 0).sum() and (here - there == 3).all()
     np.testing.assert_allclose(found.places[1][:, 0], here % 64 + 0.5 - 3, atol=1e-4)
     apart = replace(passes, rest_position=passes.rest_position + np.float32([0, 1])[:, None, None, None])
-    assert len(surface_matches(apart, 64, 64, "prev").target_pixels[1]) == 0
+    assert len(match_surfaces(apart, 64, 64, "prev").target_pixels[1]) == 0
     nothing = replace(passes, mask=passes.mask * 0)
-    assert len(surface_matches(nothing, 64, 64, "first").target_pixels[1]) == 0
+    assert len(match_surfaces(nothing, 64, 64, "first").target_pixels[1]) == 0
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_surface_matches_against_the_true_surface(pose):
     for size, limit in ((256, 1.0), (64, 0.75)):
         pixels, places, seen = find_true_places(second, first, size)
         seen &= ~find_ambiguous_pixels(passes, 1, size)[pixels]
-        found = surface_matches(passes, size, size, "prev")
+        found = match_surfaces(passes, size, size, "prev")
         figures = score_matching(found.places[1], found.target_pixels[1], (pixels, places, seen))
         assert figures["within_1px" if limit == 1 else "within_0p75"] >= 0.985, (size, figures)
         assert figures["leaks"] < 0.02 and figures["median_px"] < 0.05
@@ -124,7 +124,7 @@ def _sheet(front: bool, size: int = 32, thickness: float = 0.002):
 
 
 def test_the_sides_of_a_thin_part_are_told_apart():
-    front, back = surface_frame(*_sheet(True)), surface_frame(*_sheet(False))
+    front, back = prepare_surface_frame(*_sheet(True)), prepare_surface_frame(*_sheet(False))
     assert len(match(front, front, 32, 32)[0]) == 24 * 24
     assert len(match(back, front, 32, 32)[0]) == 0
 
@@ -132,9 +132,9 @@ def test_the_sides_of_a_thin_part_are_told_apart():
 def test_touching_objects_are_told_apart():
     key, ids = _sheet(True)
     other = ids * 2
-    assert len(match(surface_frame(key, ids), surface_frame(key, other), 32, 32)[0]) == 0
+    assert len(match(prepare_surface_frame(key, ids), prepare_surface_frame(key, other), 32, 32)[0]) == 0
     mixed = np.where(np.arange(32) < 16, ids, other)
-    pixels, places = match(surface_frame(key, mixed), surface_frame(key, mixed), 32, 32)
+    pixels, places = match(prepare_surface_frame(key, mixed), prepare_surface_frame(key, mixed), 32, 32)
     np.testing.assert_allclose(places, np.stack([pixels % 32, pixels // 32], 1) + 0.5, atol=1e-4)
 
 
@@ -142,7 +142,7 @@ def test_sub_pixel_places_are_kept():
     """A surface that moves by 0.4 pixels: the places say so, though the pixels stay."""
     key, ids = _sheet(True)
     moved = key + [0.004, 0, 0]  # the camera moved: each pixel sees a point 0.4 pixels farther to the right
-    pixels, places = match(surface_frame(moved, ids), surface_frame(key, ids), 32, 32)
+    pixels, places = match(prepare_surface_frame(moved, ids), prepare_surface_frame(key, ids), 32, 32)
     inner = (pixels % 32 < 27) & (pixels % 32 > 4)
     np.testing.assert_allclose(places[inner, 0] - (pixels[inner] % 32 + 0.5), 0.4, atol=1e-3)
 
@@ -152,8 +152,8 @@ def test_static_background_is_matched_by_world_position():
     passes = samples.passes(2, 32, 0)
     position = np.stack([key, key + [0.03, 0, 0]]).astype(np.float32)  # three pixels of camera movement
     wall = replace(passes, mask=passes.mask * 0, position=position, object_index=np.stack([ids, ids]).astype(np.uint16))
-    assert background_frames(passes) is None
-    frames = background_frames(wall)
+    assert prepare_background_frames(passes) is None
+    frames = prepare_background_frames(wall)
     pixels, places = match(frames[1], frames[0], 32, 32)
     inner = pixels % 32 < 24
     np.testing.assert_allclose(places[inner, 0] - (pixels[inner] % 32 + 0.5), 3.0, atol=1e-3)
@@ -185,31 +185,31 @@ def test_densepose_results_become_iuv_images(rng):
         given.append(image)
         return {"instances": "found"}
 
-    predict = from_detectron(detector, lambda instances: (result, boxes) if instances == "found" else None)
+    predict = adapt_detectron(detector, lambda instances: (result, boxes) if instances == "found" else None)
     image = rng.integers(0, 255, (9, 8, 3)).astype(np.uint8)
     iuv = predict(image)
     assert (given[0] == image[..., ::-1]).all()  # detectron2's models take BGR
     assert iuv.shape == (9, 8, 3) and (iuv[3:7, 4:6, 0] == 7).all()
     np.testing.assert_array_equal(iuv[3, 4, 1:], (uv[:, 1, 1] * 255).astype(np.uint8))
     assert iuv[8, 7, 0] == 2 and iuv[0, 0, 0] == 0  # the second box is cut at the border and lies behind the first
-    nobody = from_detectron(detector, lambda instances: (None, None))
+    nobody = adapt_detectron(detector, lambda instances: (None, None))
     assert not nobody(image).any()
 
 
 def test_densepose_passes_are_matched_like_any_others():
     passes = samples.passes(2, 64, 4)
     iuv = np.concatenate([passes.part[..., None], np.round(passes.uv * 255).astype(np.uint8)], -1)
-    swapped = with_iuv(passes, iuv)
+    swapped = replace_parts_by_iuv(passes, iuv)
     assert (swapped.part == passes.part).all() and np.abs(swapped.uv - passes.uv).max() < 0.003
-    found = hungarian_matches(swapped, 32, 32, "prev")
+    found = match_hungarian(swapped, 32, 32, "prev")
     assert (found.target_pixels[1] - found.reference_pixels[1] == 2).mean() > 0.9
     with pytest.raises(ShotError, match="expected uint8"):
-        with_iuv(passes, iuv[:1])
+        replace_parts_by_iuv(passes, iuv[:1])
 
 
 def test_missing_densepose_is_one_sentence(tmp_path):
     with pytest.raises(ShotError, match="install detectron2"):
-        predictor(tmp_path / "model.pkl")
+        make_predictor(tmp_path / "model.pkl")
 
 
 def test_the_users_map_turns_coordinates_into_vertices(tmp_path, rng):

@@ -27,7 +27,7 @@ from tests.backend import tiny  # noqa: E402
 CPU = torch.device("cpu")
 
 
-def _painted(passes, colour=lambda x, y: np.stack([0.5 * x, 0.5 * y, x * 0], -1)):
+def _paint(passes, colour=lambda x, y: np.stack([0.5 * x, 0.5 * y, x * 0], -1)):
     """(F, 3, H, W) pictures whose colours stick to the surface; the background is -1."""
     x, y = passes.rest_position[..., 0] / 0.12, passes.rest_position[..., 1] / 0.12
     picture = np.where(passes.mask[..., None] > 0, colour(x, y), -1.0)
@@ -36,23 +36,23 @@ def _painted(passes, colour=lambda x, y: np.stack([0.5 * x, 0.5 * y, x * 0], -1)
 
 def test_a_texture_comes_back_as_it_was():
     passes = samples.passes(4, 64, 3)
-    pictures, lattice = _painted(passes), SurfaceLattice(passes, CPU)
+    pictures, lattice = _paint(passes), SurfaceLattice(passes, CPU)
     texture = lattice.texture(pictures, 3.0)
     for n in range(4):
-        back = lattice.rendered(texture, n, pictures[n])
+        back = lattice.render(texture, n, pictures[n])
         assert (back - pictures[n]).abs().max() < 0.06
         assert torch.equal(back[:, passes.mask[n] == 0], pictures[n][:, passes.mask[n] == 0])
 
 
 def test_frames_that_disagree_are_brought_together():
     passes = samples.passes(4, 64, 3)
-    pictures = _painted(passes)
+    pictures = _paint(passes)
     off = pictures + torch.tensor([0.2, -0.2, 0.2, -0.2]).view(4, 1, 1, 1) * torch.from_numpy(passes.mask > 0)[:, None]
     lattice = SurfaceLattice(passes, CPU)
     texture = lattice.texture(off, 0.0)
     inner = F.avg_pool2d(torch.from_numpy((passes.mask > 0).astype(np.float32))[:, None], 9, 1, 4)[:, 0] > 0.99
     for n in range(4):
-        back = lattice.rendered(texture, n, off[n])
+        back = lattice.render(texture, n, off[n])
         assert (back - pictures[n])[:, inner[n]].abs().max() < 0.08
 
 
@@ -64,7 +64,7 @@ def test_the_better_sight_wins_when_sharp():
     pictures = torch.stack([torch.full((3, 64, 64), -0.5), torch.full((3, 64, 64), 0.5)])
     lattice = SurfaceLattice(both, CPU)
     middle = (slice(None), 32, 64 // 3)
-    mean, sharp = (lattice.rendered(lattice.texture(pictures, k), 0, pictures[0])[middle].mean() for k in (0.0, 8.0))
+    mean, sharp = (lattice.render(lattice.texture(pictures, k), 0, pictures[0])[middle].mean() for k in (0.0, 8.0))
     assert sharp > 0.45 and float(mean) < float(sharp)
 
 
@@ -80,7 +80,7 @@ def test_objects_and_missing_coordinates_do_not_matter():
     )
     lattice = SurfaceLattice(split, CPU)
     pictures = torch.from_numpy(np.where(half, 1.0, -1.0).astype(np.float32))[:, None].repeat(1, 3, 1, 1)
-    back = lattice.rendered(lattice.texture(pictures, 0.0), 0, pictures[0])
+    back = lattice.render(lattice.texture(pictures, 0.0), 0, pictures[0])
     assert torch.allclose(back, pictures[0], atol=1e-5), "objects with the same rest positions have textures of their own"
 
 
@@ -90,12 +90,12 @@ def test_frames_without_a_character_are_left_alone():
     for array in arrays.values():
         array[1] = 0
     shown = FramePasses(**arrays)
-    lattice, pictures = SurfaceLattice(shown, CPU), _painted(passes)
+    lattice, pictures = SurfaceLattice(shown, CPU), _paint(passes)
     texture = lattice.texture(pictures, 2.0)
-    assert torch.equal(lattice.rendered(texture, 1, pictures[1]), pictures[1])
+    assert torch.equal(lattice.render(texture, 1, pictures[1]), pictures[1])
     nobody = FramePasses(**{name: array * 0 for name, array in arrays.items()})
     empty = SurfaceLattice(nobody, CPU)
-    assert torch.equal(empty.rendered(empty.texture(pictures, 2.0), 0, pictures[0]), pictures[0])
+    assert torch.equal(empty.render(empty.texture(pictures, 2.0), 0, pictures[0]), pictures[0])
 
 
 def _upsample(latents):
@@ -114,9 +114,9 @@ def test_corrected_latents_decode_to_one_texture(full_steps):
     clean = torch.randn(4, 4, 8, 8) * 0.3
     fusion = TextureFusion(Fusion(full_steps=full_steps, coarse=1.0, sharpness=0.0))
     context = tiny.context(passes, _upsample, _pool, steps=5)
-    context.room.chunk = 2
+    context.batch_budget.frames = 2
     fusion.begin(context)
-    assert all(fusion.active(step) for step in range(5))
+    assert all(fusion.is_active(step) for step in range(5))
     found = fusion.correct_clean(clean, 1)
     images = [((_upsample(x) / 2 + 0.5).clamp(0, 1) * 255).permute(0, 2, 3, 1).numpy().astype(np.uint8) for x in (clean, found)]
     assert hmse(images[1], passes) < 0.35 * hmse(images[0], passes)
@@ -128,10 +128,10 @@ def test_steps_are_chosen_from_the_range():
     passes = samples.passes(2)
     chosen = TextureFusion(Fusion(start=0.2, until=0.8, full_steps=3, coarse=0.4))
     chosen.begin(tiny.context(passes, steps=10))
-    assert [step for step in range(10) if chosen.active(step)] == [2, 3, 5, 7]
+    assert [step for step in range(10) if chosen.is_active(step)] == [2, 3, 5, 7]
     every = TextureFusion(Fusion(full_steps=0))
     every.begin(tiny.context(passes, steps=4))
-    assert all(every.active(step) for step in range(4))
+    assert all(every.is_active(step) for step in range(4))
 
 
 def test_the_linear_decoder_can_be_undone():
@@ -143,7 +143,7 @@ def test_the_linear_decoder_can_be_undone():
 
 @pytest.mark.parametrize("name", ["ddim", "dpm++", "euler", "lcm", "tcd"])
 def test_clean_predictions_can_be_undone(name):
-    sampler = Sampler(load("starter", CPU).new_scheduler(8, name), 0)
+    sampler = Sampler(load("starter", CPU).make_scheduler(8, name), 0)
     latents, output = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     for step in (1, 4, 7):
         clean = sampler.predict_clean(latents, output, step)

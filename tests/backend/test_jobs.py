@@ -18,8 +18,8 @@ pytest.importorskip("torch")
 from latentman.backend.jobs.requests import read_request
 from latentman.backend.jobs.store import JobStore
 from latentman.backend.server import RefusedToBind, check_endpoint
-from latentman.backend.video.source import clip_of
 from latentman.backend.video.run_context import Checkpoint
+from latentman.backend.video.source import load_clip
 from latentman.shared.manifest import FrameEntry, PassesHeader
 from latentman.shared.overview import shrink_passes
 from latentman.shared.shot import ShotError
@@ -34,22 +34,22 @@ def test_equal_requests_are_one_job(tmp_path):
     assert store.open(samples.request(), samples.passes()).name == job.name
     assert store.open(samples.request(seed=5), samples.passes()).name != job.name
     assert store.open(samples.request(), samples.passes(shift=3)).name != job.name
-    assert (clip_of(job.passes(), range(3)).rest_position == samples.passes().rest_position).all()
+    assert (load_clip(job.passes(), range(3)).rest_position == samples.passes().rest_position).all()
 
 
 def test_frames_and_latents_survive(tmp_path, rng):
     job = JobStore(tmp_path).open(samples.request(), samples.passes())
     image = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
-    assert job.finished_frames() == [] and job.load_checkpoint() is None
+    assert job.list_finished_frames() == [] and job.load_checkpoint() is None
     job.write_frame(1, image)
     job.save_checkpoint(Checkpoint(4, np.ones((3, 4, 8, 8), np.float32), np.ones((4, 4, 8, 8), np.float32)))
     again = JobStore(tmp_path).open(samples.request(), samples.passes())
-    assert again.finished_frames() == [1] and (again.read_frame(1) == image).all()
+    assert again.list_finished_frames() == [1] and (again.read_frame(1) == image).all()
     found = again.load_checkpoint()
-    assert found.step == 4 and found.latents.shape == (3, 4, 8, 8) and found.path.shape == (4, 4, 8, 8)
+    assert found.step == 4 and found.latents.shape == (3, 4, 8, 8) and found.trajectory.shape == (4, 4, 8, 8)
     (job.folder / "latents.npz").write_bytes(b"half")
     assert again.load_checkpoint() is None
-    job.finish({"a": 1})
+    job.store_report({"a": 1})
     assert again.report() == {"a": 1} and not (job.folder / "latents.npz").exists()
 
 
@@ -71,12 +71,12 @@ def test_a_model_whose_files_changed_is_another_job(tmp_path):
     (before.folder / "look.npz").write_bytes(b"")
     wearing = msgspec.structs.replace(request, look=before.name)
     assert store.open(request, samples.passes()).name == before.name
-    assert store.open(wearing, samples.passes()).same_settings(before)
+    assert store.open(wearing, samples.passes()).has_same_settings(before)
     (folder / "model_index.json").write_text('{"trained": "further"}')
     assert store.open(request, samples.passes()).name != before.name
     # the look may still be worn, but frames are not taken over
     after = store.open(wearing, samples.passes())
-    assert after.parent().name == before.name and not after.same_settings(before)
+    assert after.parent().name == before.name and not after.has_same_settings(before)
 
 
 def test_unused_jobs_are_removed_and_looks_that_are_kept_stay(tmp_path, capsys):
@@ -149,8 +149,8 @@ def test_large_shots_are_named_by_their_overview_and_told_apart_by_all_their_pas
     other.uv[2, 1, 1] += 0.5
     second = store.open(request, other)
     assert second.name != first.name and store.open(request, other).name == second.name
-    assert (clip_of(second.passes(), range(3)).uv == other.uv).all()
-    assert (clip_of(first.passes(), range(3)).uv == passes.uv).all(), "the first job is as it was"
+    assert (load_clip(second.passes(), range(3)).uv == other.uv).all()
+    assert (load_clip(first.passes(), range(3)).uv == passes.uv).all(), "the first job is as it was"
     assert not any((tmp_path / "incoming").iterdir())
 
 
@@ -163,14 +163,14 @@ def test_passes_that_were_lost_or_damaged_are_mended_by_sending_them_again(tmp_p
     (folder / "0003.json").unlink()
     (folder / "passes.json").unlink()
     again = store.open(request, passes)
-    assert again.folder / "passes" == folder and (clip_of(again.passes(), range(3)).rest_position == passes.rest_position).all()
+    assert again.folder / "passes" == folder and (load_clip(again.passes(), range(3)).rest_position == passes.rest_position).all()
     assert (folder / "passes.json").exists()
 
 
 def test_passes_that_stop_coming_leave_nothing_behind_and_whoever_waits_is_told(tmp_path):
     store, request, passes = JobStore(tmp_path), samples.request(3), samples.passes(3)
     intake = store.receive(request, PassesHeader())
-    assert [intake.next_wanted() for _ in range(4)] == [(0, False), (1, False), (2, False), None]
+    assert [intake.choose_next() for _ in range(4)] == [(0, False), (1, False), (2, False), None]
     intake.add(1, passes.select([1]), FrameEntry())
     with pytest.raises(ShotError, match="without being asked"):
         intake.add(1, passes.select([1]), FrameEntry())
@@ -183,7 +183,7 @@ def test_passes_that_stop_coming_leave_nothing_behind_and_whoever_waits_is_told(
     intake = store.receive(large, PassesHeader())
     wide = samples.passes(3, 272)
     while intake.job is None:
-        index, overview = intake.next_wanted()
+        index, overview = intake.choose_next()
         intake.add(index, shrink_passes(wide.select([index])), FrameEntry(), overview=overview)
     source, heard = intake.job.passes(), []
 
@@ -198,8 +198,8 @@ def test_passes_that_stop_coming_leave_nothing_behind_and_whoever_waits_is_told(
     end = time.monotonic() + 60
     while source.urgent() != [2]:
         assert time.monotonic() < end
-    assert intake.next_wanted() == (2, False), "what is waited for comes first"
-    assert intake.next_wanted() == (0, False)
+    assert intake.choose_next() == (2, False), "what is waited for comes first"
+    assert intake.choose_next() == (0, False)
     intake.fail("The passes stopped coming.")
     waiting.join(30)
     assert heard == ["The passes stopped coming."]

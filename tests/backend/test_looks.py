@@ -18,14 +18,14 @@ from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run  # noqa:
 from latentman.backend.jobs.store import JobStore  # noqa: E402
 from latentman.backend.metrics.surface import hmse  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
-from latentman.backend.video.correspondence import surface_frames  # noqa: E402
-from latentman.backend.video.keys import choose_keys  # noqa: E402
-from latentman.backend.video.lattice import SurfaceLattice, packed, unpacked  # noqa: E402
+from latentman.backend.video.correspondence import prepare_surface_frames  # noqa: E402
+from latentman.backend.video.keyframe_selection import select_keyframes  # noqa: E402
+from latentman.backend.video.lattice import SurfaceLattice, pack_cells, unpack_cells  # noqa: E402
 from latentman.backend.video.look import Anchor, Look, Plate, check_surface  # noqa: E402
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline  # noqa: E402
-from latentman.backend.video.propagation import begun  # noqa: E402
+from latentman.backend.video.propagation import init_from_texture  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
-from latentman.backend.video.selection import frames_of, joined  # noqa: E402
+from latentman.backend.video.selection import select_frames  # noqa: E402
 from latentman.backend.video.source import MemoryPasses  # noqa: E402
 from latentman.backend.video.techniques.surface_noise import draw_surface_noise, mix_noise  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
@@ -36,7 +36,7 @@ from tests import samples  # noqa: E402
 CPU = torch.device("cpu")
 
 
-def _painted(passes):
+def _paint(passes):
     """(F, 3, H, W) pictures whose colours stick to the surface of ``samples.passes``; the background is -1."""
     colour = (
         np.stack([passes.rest_position[..., 0] / 0.12, passes.rest_position[..., 1] / 0.12, passes.rest_position[..., 0] * 0], -1)
@@ -47,21 +47,21 @@ def _painted(passes):
 
 def _texture(passes, pictures):
     lattice = SurfaceLattice(passes, CPU)
-    return lattice.freed(lattice.texture(pictures, 1.0))
+    return lattice.extract_texture(lattice.texture(pictures, 1.0))
 
 
 def _begun(look: Look, passes: FramePasses) -> torch.Tensor:
-    return begun(look, SurfaceLattice(passes, CPU, look.texture.side))
+    return init_from_texture(look, SurfaceLattice(passes, CPU, look.texture.side))
 
 
 def _look(passes, pictures, surfaces=None):
     plate = Plate.empty(*passes.mask.shape[1:])
     for picture, mask in zip(pictures, passes.mask, strict=True):
         image = ((picture / 2 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        plate = plate.with_frame(image, mask > 0)
+        plate = plate.add_frame(image, mask > 0)
     return Look(
         _texture(passes, pictures),
-        Anchor(torch.randn(4, 4, 8, 8), (torch.rand(1, 3, 64, 64),), frames_of(passes, [0])),
+        Anchor(torch.randn(4, 4, 8, 8), (torch.rand(1, 3, 64, 64),), select_frames(passes, [0])),
         plate,
         surfaces or {},
     )
@@ -69,83 +69,85 @@ def _look(passes, pictures, surfaces=None):
 
 def test_cells_are_numbered_both_ways(rng):
     places, ids = rng.integers(-(1 << 17), 1 << 17, (500, 3)), rng.integers(0, 512, 500)
-    back, objects = unpacked(packed(places, ids))
+    back, objects = unpack_cells(pack_cells(places, ids))
     assert (back == places).all() and (objects == ids).all()
-    assert len(np.unique(packed(places, ids))) == len(np.unique(np.column_stack([places, ids]), axis=0))
+    assert len(np.unique(pack_cells(places, ids))) == len(np.unique(np.column_stack([places, ids]), axis=0))
 
 
 def test_a_texture_on_its_own_dresses_frames_it_has_not_seen():
     passes = samples.passes(4, 64, 3)
-    pictures = _painted(passes)
-    texture = _texture(frames_of(passes, [0, 1]), pictures[:2])
+    pictures = _paint(passes)
+    texture = _texture(select_frames(passes, [0, 1]), pictures[:2])
     for n in (2, 3):
         blank = torch.full((3, 64, 64), -1.0)
-        lattice = SurfaceLattice(frames_of(passes, [n]), CPU, texture.side)
-        shown, known = lattice.painted(lattice.held(texture), 0, blank)
+        lattice = SurfaceLattice(select_frames(passes, [n]), CPU, texture.side)
+        shown, known = lattice.paint(lattice.known_texture(texture), 0, blank)
         assert (known.numpy() == (passes.mask[n] > 0)).all() and (shown - pictures[n]).abs().max() < 0.06
     lattice = SurfaceLattice(passes, CPU, texture.side)
-    assert torch.equal(lattice.held(texture)[:, 3] > 0, lattice.texture(pictures, 1.0)[:, 3] > 1e-3)
+    assert torch.equal(lattice.known_texture(texture)[:, 3] > 0, lattice.texture(pictures, 1.0)[:, 3] > 1e-3)
 
 
 def test_textures_join_coarsen_and_change_their_objects_numbers():
     passes = samples.passes(2, 64, 3)
     left = replace(passes, mask=passes.mask * (passes.rest_position[..., 0] < 0).astype(np.uint8))
-    pictures = _painted(passes)
+    pictures = _paint(passes)
     half, whole = _texture(left, pictures * 0), _texture(passes, pictures)
-    both = half.joined(whole)
+    both = half.merge(whole)
     assert half.side == whole.side and len(both.cells) == len(whole.cells) and (both.cells.diff() > 0).all()
-    assert torch.equal(both.values_of(half.cells), half.values), "what was known first stays"
-    assert torch.equal(both.values_of(whole.cells[half.rows(whole.cells) < 0]), whole.values[half.rows(whole.cells) < 0])
-    coarse = whole.coarser(whole.side * 4)
+    assert torch.equal(both.get_values(half.cells), half.values), "what was known first stays"
+    assert torch.equal(both.get_values(whole.cells[half.rows(whole.cells) < 0]), whole.values[half.rows(whole.cells) < 0])
+    coarse = whole.coarsen(whole.side * 4)
     assert len(coarse.cells) < len(whole.cells) / 8
     assert torch.allclose(coarse.values.sum(0), whole.values.sum(0), rtol=1e-4, atol=1e-3), "nothing is lost"
-    other = whole.renumbered({1: 7})
-    assert (unpacked(other.cells.numpy())[1] == 7).all() and torch.equal(other.renumbered({7: 1}).values, whole.values)
-    assert len(whole.renumbered({2: 1}).cells) == 0
+    other = whole.renumber({1: 7})
+    assert (unpack_cells(other.cells.numpy())[1] == 7).all() and torch.equal(other.renumber({7: 1}).values, whole.values)
+    assert len(whole.renumber({2: 1}).cells) == 0
 
 
 def test_key_frames_cover_the_surface_with_few():
     """The orbit's frames see other sides; a clip that stands still needs one frame."""
     passes = render_clip("a person waves with the right hand", 12, orbit=180.0)
     everything = list(range(12))
-    keys = choose_keys(MemoryPasses(passes), everything, Keyframes(count=4, least_gain=0.01))
+    keys = select_keyframes(MemoryPasses(passes), everything, Keyframes(count=4, least_gain=0.01))
     assert len(keys) == 4 and len(set(keys)) == 4 and max(keys) - min(keys) >= 6
-    seen = [set(np.unique(packed(np.floor(f.key / 0.03).astype(np.int64), f.ids)).tolist()) for f in surface_frames(passes)]
+    seen = [
+        set(np.unique(pack_cells(np.floor(f.key / 0.03).astype(np.int64), f.ids)).tolist()) for f in prepare_surface_frames(passes)
+    ]
 
     def covered(rows):
         return len(set().union(*(seen[n] for n in rows)))
 
     assert covered(keys) > 0.9 * covered(everything) and covered(keys) > covered([0, 1, 2, 3])
-    assert len(choose_keys(MemoryPasses(passes), everything, Keyframes(count=4, least_gain=0.2))) < 4
-    assert choose_keys(MemoryPasses(passes), [3, 7], Keyframes(count=4)) in ([3, 7], [7, 3])
+    assert len(select_keyframes(MemoryPasses(passes), everything, Keyframes(count=4, least_gain=0.2))) < 4
+    assert select_keyframes(MemoryPasses(passes), [3, 7], Keyframes(count=4)) in ([3, 7], [7, 3])
     still = samples.passes(6, 64, 0)
-    assert choose_keys(MemoryPasses(still), list(range(6)), Keyframes()) == [0]
-    texture = _texture(still, _painted(still))
-    assert choose_keys(MemoryPasses(still), list(range(6)), Keyframes(), texture) == [], "a known surface needs no key frame"
+    assert select_keyframes(MemoryPasses(still), list(range(6)), Keyframes()) == [0]
+    texture = _texture(still, _paint(still))
+    assert select_keyframes(MemoryPasses(still), list(range(6)), Keyframes(), texture) == [], "a known surface needs no key frame"
 
 
 def test_a_look_survives_the_disk_and_damage_is_said():
     passes = samples.passes(2)
-    look = _look(passes, _painted(passes), {1: "Body"})
-    back = Look.decoded(look.encoded())
+    look = _look(passes, _paint(passes), {1: "Body"})
+    back = Look.decode(look.encode())
     assert torch.equal(back.texture.cells, look.texture.cells) and torch.equal(back.texture.values, look.texture.values)
     assert (
-        torch.equal(back.anchor.path, look.anchor.path)
+        torch.equal(back.anchor.trajectory, look.anchor.trajectory)
         and (back.anchor.passes.rest_position == look.anchor.passes.rest_position).all()
     )
     assert (back.plate.colour == look.plate.colour).all() and back.surfaces == {1: "Body"}
-    for data in (b"", b"half", look.encoded()[:2000]):
+    for data in (b"", b"half", look.encode()[:2000]):
         with pytest.raises(ShotError, match="cannot be read"):
-            Look.decoded(data)
+            Look.decode(data)
 
 
 def test_a_look_follows_names_and_refuses_another_surface():
     passes = samples.passes(2)
-    look = _look(passes, _painted(passes), {1: "Body"})
+    look = _look(passes, _paint(passes), {1: "Body"})
     moved = replace(passes, mask=passes.mask * 3)
-    assert (unpacked(look.for_shot(MemoryPasses(moved), {3: "Body"}).texture.cells.numpy())[1] == 3).all()
+    assert (unpack_cells(look.adapt_to_shot(MemoryPasses(moved), {3: "Body"}).texture.cells.numpy())[1] == 3).all()
     with pytest.raises(ShotError, match="another character"):
-        look.for_shot(MemoryPasses(moved), {3: "Somebody Else"})
+        look.adapt_to_shot(MemoryPasses(moved), {3: "Somebody Else"})
     bodies = [render_clip("a person walks forward", 2, turn=angle) for angle in (-30.0, 40.0)]
     texture = _texture(bodies[0], torch.zeros(2, 3, 256, 256))
     check_surface(texture, MemoryPasses(bodies[1]))
@@ -156,23 +158,23 @@ def test_a_look_follows_names_and_refuses_another_surface():
 
 def test_frames_begin_with_the_texture_before_the_known_background():
     passes = samples.passes(3, 64, 12)
-    pictures = _painted(passes)
+    pictures = _paint(passes)
     pictures[:, 2] += torch.linspace(0, 1, 64)[None, :, None] * torch.from_numpy(passes.mask == 0)
-    made = _begun(_look(frames_of(passes, [0, 2]), pictures[[0, 2]]), frames_of(passes, [1]))[0]
+    made = _begun(_look(select_frames(passes, [0, 2]), pictures[[0, 2]]), select_frames(passes, [1]))[0]
     assert (made - pictures[1]).abs().max() < 0.1, "what frame 1 uncovers, the others show"
     # only the right half is known: the other takes the nearest colour, never black
     half = replace(passes, mask=passes.mask * (passes.rest_position[..., 0] > 0).astype(np.uint8))
-    made = _begun(_look(half, pictures), frames_of(passes, [1]))[0]
+    made = _begun(_look(half, pictures), select_frames(passes, [1]))[0]
     left = (passes.mask[1] > 0) & (passes.rest_position[1, ..., 0] < 0)
     assert float(made[0][torch.from_numpy(left)].mean()) > -0.2
     nobody = FramePasses(**{name: array * 0 for name, array in passes.arrays().items()})
-    assert torch.isfinite(_begun(_look(passes, pictures), frames_of(nobody, [1]))).all()
+    assert torch.isfinite(_begun(_look(passes, pictures), select_frames(nobody, [1]))).all()
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "dpm++", "lcm"])
 def test_noised_latents_are_what_their_clean_prediction_says(name):
     model = load("starter", CPU)
-    sampler = Sampler(model.new_scheduler(10, name), 0)
+    sampler = Sampler(model.make_scheduler(10, name), 0)
     clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     latents = sampler.add_noise(clean, noise, 6)
     assert torch.allclose(sampler.predict_clean(latents, sampler.prediction_for(latents, clean, 6), 6), clean, atol=1e-4)
@@ -214,7 +216,7 @@ def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
     assert sorted(whole) == list(range(6)) and list(whole)[:2] == pipeline._select_keyframes(()), "key frames come first"
     rest = [n for n in range(6) if n not in pipeline._select_keyframes(())]
     alone = dict(
-        ShotPipeline(starter, request, walk, RunContext(), look=Look.decoded(looks[0].encoded()), settled=True).iter_frames(
+        ShotPipeline(starter, request, walk, RunContext(), look=Look.decode(looks[0].encode()), finalized=True).iter_frames(
             done=[n for n in range(6) if n != rest[1]]
         )
     )
@@ -237,7 +239,7 @@ def test_frames_begun_from_the_look_need_no_second_pass(starter, walk):
 
         hook = starter.unet.register_forward_pre_hook(count)
         made = dict(
-            ShotPipeline(starter, with_settings(request, change), walk, RunContext(), look=looks[0], settled=True).iter_frames(
+            ShotPipeline(starter, with_settings(request, change), walk, RunContext(), look=looks[0], finalized=True).iter_frames(
                 done=keys
             )
         )
@@ -286,7 +288,7 @@ def test_only_changed_frames_are_made_again(tmp_path, walk):
     neighbours = np.stack([images[3], images[4]])
     inside = hmse(np.stack([first.read_frame(n) for n in range(6)]), walk)
     # one pair differs from the mean over all frames by more than a little
-    assert hmse(neighbours, frames_of(tweaked, [3, 4])) <= 1.25 * max(inside, 1.0), "a re-made frame fits its old neighbour"
+    assert hmse(neighbours, select_frames(tweaked, [3, 4])) <= 1.25 * max(inside, 1.0), "a re-made frame fits its old neighbour"
     # the look lives on: a third job can begin with the second
     assert (second.folder / "look.npz").exists()
     _, report = _run(store, msgspec.structs.replace(request, look=second.name), walk)
@@ -297,10 +299,10 @@ def test_the_costume_goes_into_another_shot(tmp_path, walk):
     store, request = JobStore(tmp_path), samples.request(6, steps=5, method=KEYED)
     first, _ = _run(store, request, walk)
     other = with_settings(request, dict(prompt="a woman in a green dress, in a forest", seed=9, frames=(1, 2, 3)))
-    turned = frames_of(walk, [5, 3, 1])
+    turned = select_frames(walk, [5, 3, 1])
     dressed, _ = _run(store, msgspec.structs.replace(other, look=first.name), turned)
     plain, _ = _run(store, other, turned)
-    same = joined(frames_of(walk, [3]), frames_of(turned, [1]))
+    same = join_clips(select_frames(walk, [3]), select_frames(turned, [1]))
     kept, own = (hmse(np.stack([first.read_frame(3), job.read_frame(1)]), same) for job in (dressed, plain))
     assert kept < 0.5 * own
 
@@ -345,7 +347,7 @@ def test_unchanged_frames_are_found_by_their_passes():
     passes, request = samples.passes(4), samples.request(4)
     assert _unchanged(request, passes, request, passes) == {0: 0, 1: 1, 2: 2, 3: 3}
     shifted = msgspec.structs.replace(request, frames=(2, 3, 4, 5))
-    assert _unchanged(shifted, frames_of(passes, [1, 2, 3, 3]), request, passes) == {0: 1, 1: 2, 2: 3}
+    assert _unchanged(shifted, select_frames(passes, [1, 2, 3, 3]), request, passes) == {0: 1, 1: 2, 2: 3}
     ranged = replace(passes, depth=passes.depth * 0.99)
     assert len(_unchanged(request, ranged, request, passes)) == 4, "the shot's depth range may move a little"
     moved = replace(passes, rest_position=passes.rest_position.copy())
@@ -360,10 +362,10 @@ def test_the_plate_prefers_what_was_seen_far_from_the_character():
     images = np.stack([np.full((40, 40, 3), 50, np.uint8), np.full((40, 40, 3), 200, np.uint8)])
     plate = Plate.empty(40, 40)
     for image, mask in zip(images, surface, strict=True):
-        plate = plate.with_frame(image, mask)
+        plate = plate.add_frame(image, mask)
     assert plate.known.all() and (plate.colour[:, 5:18] == 200).all() and (plate.colour[:, 28:36] == 50).all()
-    one = Plate.empty(40, 40).with_frame(images[0], surface[0])
-    assert not one.known[:, 8:16].any() and (one.filled() == 50).all()
+    one = Plate.empty(40, 40).add_frame(images[0], surface[0])
+    assert not one.known[:, 8:16].any() and (one.fill_unknown() == 50).all()
 
 
 def test_noise_on_the_surface_is_white_and_moves_along():
@@ -425,7 +427,7 @@ def test_single_frames_and_frames_without_a_character(starter, walk, tmp_path, f
         array[list(empty)] = 0
     request, store = samples.request(frames, steps=4, method=KEYED), JobStore(tmp_path)
     job, _ = _run(store, request, FramePasses(**arrays))
-    assert job.finished_frames() == list(range(frames))
+    assert job.list_finished_frames() == list(range(frames))
     (job.folder / "report.json").unlink()
     job.frame_path(frames - 1).unlink()
     _, report = _run(store, request, FramePasses(**arrays))

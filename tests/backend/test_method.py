@@ -14,11 +14,11 @@ from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline  # noqa: 
 
 from latentman.backend.models.loading import SCHEDULER_CLASSES, ImageModel, load  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
-from latentman.backend.video.correspondence import background_matches  # noqa: E402
+from latentman.backend.video.correspondence import match_background  # noqa: E402
 from latentman.backend.video.denoising import Denoising, loss_scale  # noqa: E402
 from latentman.backend.video.linear_decoder import LinearDecoder  # noqa: E402
-from latentman.backend.video.pipeline import ShotPipeline, RunContext  # noqa: E402
-from latentman.backend.video.prediction import soft_region  # noqa: E402
+from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
+from latentman.backend.video.prediction import soften_region  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques.background import SharedBackground  # noqa: E402
 from latentman.backend.video.techniques.guidance import PixelGuidance  # noqa: E402
@@ -38,10 +38,10 @@ def model(tmp_path_factory):
     return load(str(root / "whole"), torch.device("cpu"))
 
 
-def _denoising(model, request, passes):
+def _make_denoising(model, request, passes):
     """All frames of a shot together."""
     pipeline = ShotPipeline(model, request, passes, RunContext())
-    return pipeline._denoising(list(range(passes.frame_count)), None, None, joint=True)
+    return pipeline._make_denoising(list(range(passes.frame_count)), None, None, joint=True)
 
 
 def _frames(model, request, passes, run_context=None):
@@ -54,7 +54,7 @@ def test_frames_are_those_of_diffusers_own_pipeline(model, name):
     request, passes = samples.request(1, steps=6, preset="per_frame", scheduler=name, negative_prompt="dark"), samples.passes(1)
     ours = _frames(model, request, passes)[0]
     theirs = StableDiffusionControlNetPipeline(**model.pipeline.components, requires_safety_checker=False)
-    theirs.scheduler = model.new_scheduler(6, name)
+    theirs.scheduler = model.make_scheduler(6, name)
     theirs.set_progress_bar_config(disable=True)
     depth = torch.from_numpy(passes.depth)[:, None].expand(-1, 3, -1, -1)
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(request.sampling.seed))
@@ -72,8 +72,8 @@ def test_frames_are_those_of_diffusers_own_pipeline(model, name):
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_clean_predictions_are_the_schedulers(model, name, rng):
-    scheduler = model.new_scheduler(8, name)
-    sampler = Sampler(model.new_scheduler(8, name), 0)
+    scheduler = model.make_scheduler(8, name)
+    sampler = Sampler(model.make_scheduler(8, name), 0)
     latents, output = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     for step in (0, 3, 6):
         found = sampler.predict_clean(latents, output, step)
@@ -89,13 +89,13 @@ def test_clean_predictions_are_the_schedulers(model, name, rng):
 def test_every_scheduler_runs_the_whole_method_in_any_chunk(model, monkeypatch, name):
     passes, request = samples.passes(3), samples.request(3, steps=5, scheduler=name)
     whole = _frames(model, request, passes)
-    monkeypatch.setattr(memory, "CHUNK", 1)
+    monkeypatch.setattr(memory, "MAX_BATCH_FRAMES", 1)
     assert np.abs(whole.astype(int) - _frames(model, request, passes)).max() <= 2 and whole.std() > 1
     assert set(SCHEDULER_CLASSES) == {*DETERMINISTIC, "lcm", "tcd"}
 
 
 def test_what_a_multistep_solver_remembers_is_aligned(model):
-    sampler = Sampler(model.new_scheduler(6, "dpm++"), 0)
+    sampler = Sampler(model.make_scheduler(6, "dpm++"), 0)
     latents = sampler.scale_noise(torch.randn(2, 4, 8, 8))
     latents = sampler.step(latents, torch.randn_like(latents), 0)
     kept = sampler._scheduler.model_outputs[-1].clone()
@@ -124,7 +124,7 @@ def test_the_full_gradient_agrees_with_finite_differences(tmp_path):
     model = _double(load(str(tmp_path / "whole"), torch.device("cpu")))
     method = Method(cross_frame_attention=False, guidance=Guidance(0.0, 1.0, 1.0))
     request, passes = samples.request(2, 32, steps=4, method=method), samples.passes(2, 32, 2)
-    run = _denoising(model, request, passes)
+    run = _make_denoising(model, request, passes)
     guide, predictor = run.find_technique(PixelGuidance), run._predictor
     latents = run._sampler.scale_noise(torch.randn(2, 4, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
     guide.begin_step(2)
@@ -153,7 +153,7 @@ def test_cheap_gradients_lower_the_same_loss(model, kind):
     request = samples.request(
         3, steps=4, method=Method(cross_frame_attention=False, shared_noise=False, guidance=Guidance(0.0, 1.0, 1.0, gradient=kind))
     )
-    run = _denoising(model, request, samples.passes(3))
+    run = _make_denoising(model, request, samples.passes(3))
     guide = run.find_technique(PixelGuidance)
     latents = run._sampler.scale_noise(torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2)))
     guide.begin_step(2)
@@ -172,7 +172,7 @@ def test_the_linear_decoder_finds_a_linear_map(rng):
     latents = torch.randn(2, 4, 8, 8)
     exact = LinearDecoder(weight)(latents)
     pictures = torch.nn.functional.interpolate(exact, scale_factor=8)
-    found = LinearDecoder.fitted(latents, pictures)
+    found = LinearDecoder.fit(latents, pictures)
     assert torch.allclose(found(latents), exact, atol=2e-2)
 
 
@@ -188,7 +188,7 @@ def test_the_background_has_a_prompt_of_its_own(model):
     assert np.abs(both.astype(int) - plain).max() <= 1
     other = _frames(model, with_settings(request, dict(background_prompt="under the stars at night")), passes)
     assert (other != plain).any()
-    region = soft_region(torch.from_numpy(passes.mask > 0), (8, 8))
+    region = soften_region(torch.from_numpy(passes.mask > 0), (8, 8))
     assert region.shape == (2, 1, 8, 8) and float(region.max()) <= 1 and float(region.min()) == 0 and 0 < float(region.mean()) < 0.5
 
 
@@ -196,11 +196,11 @@ def test_a_still_background_is_shared(model):
     passes = samples.passes(3, 64, 4)
     method = msgspec.structs.replace(METHODS["per_frame"], background=Background(until=1.0))
     request = samples.request(3, steps=3, method=method)
-    matches = background_matches(passes, 8, 8)
+    matches = match_background(passes, 8, 8)
     assert matches.reference == (-1, 0, 0) and len(matches.target_pixels[2]) > 30
     assert (matches.target_pixels[2] == matches.reference_pixels[2]).all()
     latents = ShotPipeline(model, request, passes, RunContext()).latents()
-    aligned = _denoising(model, request, passes).find_technique(SharedBackground).before_step(latents, 0).flatten(2)
+    aligned = _make_denoising(model, request, passes).find_technique(SharedBackground).before_step(latents, 0).flatten(2)
     here = torch.from_numpy(matches.target_pixels[2])
     assert torch.equal(aligned[2][:, here], aligned[0][:, here])
     free = ShotPipeline(model, samples.request(3, steps=3, preset="per_frame"), passes, RunContext()).latents().flatten(2)
@@ -216,7 +216,7 @@ def test_a_moving_camera_carries_the_background_along():
     index = np.full((2, 64, 64), 2, np.uint16)
     index[passes.mask > 0] = 1
     shot = replace(passes, position=wall.astype(np.float32), object_index=index)
-    found = background_matches(shot, 64, 64)
+    found = match_background(shot, 64, 64)
     cols_here, cols_there = found.target_pixels[1] % 64, found.reference_pixels[1] % 64
     inner = (cols_here > 2) & (cols_here < 58)
     assert len(cols_here) > 2000 and (cols_there - cols_here == 4)[inner].mean() > 0.99
@@ -277,4 +277,4 @@ def test_unknown_options_are_named(change, sentence):
 
 
 def test_ddim_is_the_default(model):
-    assert isinstance(model.new_scheduler(4), DDIMScheduler)
+    assert isinstance(model.make_scheduler(4), DDIMScheduler)

@@ -51,7 +51,7 @@ def passes():
     return samples.passes(FRAMES, 64, 3)
 
 
-def _painted(passes, background=30):
+def _paint(passes, background=30):
     """A checkered texture that sticks to the surface, (F, H, W, 3) uint8."""
     u, v = (np.floor(passes.rest_position[..., axis] * 100 / 2 + 0.5).astype(int) for axis in (0, 1))
     checks = np.where((u + v) % 2 == 0, 90, 160)
@@ -67,7 +67,7 @@ def _brightened(images, passes, amounts):
 
 
 def test_a_texture_that_sticks_does_not_flicker(passes):
-    images = _painted(passes)
+    images = _paint(passes)
     colours = compute_cell_colours(images, passes)
     assert hmse(images, passes) == 0 and background_error(images, passes) == 0
     assert surface_variance(colours, "low", None) < 1 and surface_variance(colours, "high", 1) < 1 and shading_std(colours) < 1
@@ -75,9 +75,9 @@ def test_a_texture_that_sticks_does_not_flicker(passes):
 
 def test_alternating_brightness_is_measured_in_floats(passes):
     """Steps of 20 are 400 squared, not 400 modulo 256: the uint8 trap."""
-    images = _brightened(_painted(passes), passes, [0, 20] * 3)
+    images = _brightened(_paint(passes), passes, [0, 20] * 3)
     assert hmse(images, passes) == pytest.approx(400, rel=1e-6)
-    big = _brightened(_painted(passes), passes, [-60, 60] * 3)
+    big = _brightened(_paint(passes), passes, [-60, 60] * 3)
     assert hmse(big, passes) == pytest.approx(120**2, rel=1e-6)
     colours = compute_cell_colours(images, passes)
     # at each point half the frames are 10 above and half 10 below the mean: a low-band variance of 100
@@ -97,7 +97,7 @@ def test_texture_that_swims_is_seen_in_the_high_band(passes):
 
 
 def test_the_cyclic_figure_counts_the_last_pair(passes):
-    images = _brightened(_painted(passes), passes, [0, 0, 0, 0, 0, 30])
+    images = _brightened(_paint(passes), passes, [0, 0, 0, 0, 0, 30])
     assert hmse(images, passes) == pytest.approx(900 / 5, rel=0.02)
     assert hmse_compat(images, passes) == pytest.approx(2 * 900 / 6, rel=0.02)
 
@@ -106,7 +106,7 @@ def test_warping_along_motion_vectors(passes):
     motion = np.zeros((*passes.mask.shape, 2), np.float32)
     motion[passes.mask > 0] = (-3, 0)
     moving = replace(passes, motion_vectors=motion)
-    images = _brightened(_painted(passes), passes, [0, 10] * 3)
+    images = _brightened(_paint(passes), passes, [0, 10] * 3)
     assert warp_error(images, moving) == pytest.approx(100, rel=1e-6)
     assert np.isnan(warp_error(images, passes))
 
@@ -117,7 +117,7 @@ def test_only_what_was_hidden_long_enough_reappears():
     for array in hidden.values():
         array[2:7] = 0  # five frames without the character
     shot = FramePasses(**hidden)
-    images = _painted(passes)
+    images = _paint(passes)
     assert reappearance(compute_cell_colours(images, shot)) == pytest.approx(0, abs=1)
     images = _brightened(images, passes, [0] * 7 + [25])
     assert reappearance(compute_cell_colours(images, shot)) == pytest.approx(625, rel=0.02)
@@ -125,14 +125,14 @@ def test_only_what_was_hidden_long_enough_reappears():
 
 
 def test_a_blur_has_less_detail_and_wins_nothing_else(passes, rng):
-    noisy = (_painted(passes).astype(int) + rng.integers(-40, 40, (FRAMES, 64, 64, 1))).clip(0, 255).astype(np.uint8)
+    noisy = (_paint(passes).astype(int) + rng.integers(-40, 40, (FRAMES, 64, 64, 1))).clip(0, 255).astype(np.uint8)
     blurred = blur(noisy)
     assert detail(noisy, noisy, passes) == pytest.approx(1) and detail(blurred, noisy, passes) < 0.4
     assert hmse(blurred, passes) < hmse(noisy, passes), "flicker alone would like the blur better"
 
 
 def test_a_bake_is_steady_and_dead(passes):
-    lively = _brightened(_painted(passes), passes, [0, 10, 20, 30, 20, 10])
+    lively = _brightened(_paint(passes), passes, [0, 10, 20, 30, 20, 10])
     baked = bake_texture(lively, passes)
     assert hmse(baked, passes) < 1 < 50 < hmse(lively, passes)
     assert shading_std(compute_cell_colours(baked, passes)) < 1.5 < 8 < shading_std(compute_cell_colours(lively, passes))
@@ -145,7 +145,7 @@ def test_bilinear_reading():
 
 
 def test_the_silhouette_is_where_the_depth_says(passes, rng):
-    images = _painted(passes)
+    images = _paint(passes)
     away = np.roll(images, 18, 1)
     noise = rng.integers(0, 255, images.shape).astype(np.uint8)
     found = {name: segment_characters(clip, passes) for name, clip in (("in place", images), ("away", away), ("noise", noise))}
@@ -153,7 +153,7 @@ def test_the_silhouette_is_where_the_depth_says(passes, rng):
     assert silhouette_iou(found["away"], passes) < 0.7 and silhouette_iou(found["noise"], passes) < 0.6
     assert boundary_f_measure(found["in place"], passes) > 0.95
     assert boundary_f_measure(found["away"], passes) < 0.6 and boundary_f_measure(found["noise"], passes) < 0.6
-    flat = _painted(passes)
+    flat = _paint(passes)
     flat[passes.mask > 0] = 120  # the checks themselves have edges
     assert boundary_contrast(flat, passes) > 5 and boundary_contrast(np.roll(flat, 18, 1), passes) < 2
     assert boundary_contrast(noise, passes) == pytest.approx(1, abs=0.1)
@@ -176,7 +176,7 @@ def test_the_boundary_f_measure_is_the_harmonic_mean_of_precision_and_recall():
 
 def test_nothing_to_compare_is_not_a_number(passes):
     empty = FramePasses(**{name: np.zeros_like(array) for name, array in passes.arrays().items()})
-    images = _painted(passes)
+    images = _paint(passes)
     assert np.isnan(hmse(images, empty)) and compute_cell_colours(images, empty) is None
     assert all(np.isnan(f(None)) for f in (shading_std, reappearance))
     nothing = segment_characters(images, empty)
@@ -203,7 +203,7 @@ def test_peak_memory_sees_an_allocation():
 
 
 def test_flicker_maps_are_dark_where_nothing_changes(passes):
-    images = _brightened(_painted(passes), passes, [0, 0, 60, 60, 60, 60])
+    images = _brightened(_paint(passes), passes, [0, 0, 60, 60, 60, 60])
     found = make_flicker_maps(images, passes)
     assert (found[1][passes.mask[1] > 0] == 0).all() and (found[2][passes.mask[2] > 0] == 255).mean() > 0.9
 

@@ -18,9 +18,9 @@ from diffusers import (  # noqa: E402
 )
 
 from latentman.backend.models.loading import LoadOptions, load  # noqa: E402
-from latentman.backend.models.registry import PRESETS, STARTER, find, fingerprint  # noqa: E402
+from latentman.backend.models.registry import PRESETS, STARTER, find_model, fingerprint  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
-from latentman.backend.video.pipeline import ShotPipeline, RunContext  # noqa: E402
+from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
 from latentman.shared.shot import FramePasses, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
@@ -60,9 +60,9 @@ def test_few_step_models_share_their_noise_between_frames(folders, monkeypatch, 
         return np.stack(list(ShotPipeline(model, request, same, RunContext()).frames())).astype(int)
 
     made = frames(guidance_scale=1.0)
-    assert isinstance(model.new_scheduler(4), scheduler) and made.std() > 1
+    assert isinstance(model.make_scheduler(4), scheduler) and made.std() > 1
     assert np.abs(made - made[:1]).max() <= 1
-    monkeypatch.setattr(memory, "CHUNK", 1)
+    monkeypatch.setattr(memory, "MAX_BATCH_FRAMES", 1)
     assert np.abs(frames(guidance_scale=1.0) - made).max() <= 1
     assert np.abs(frames(guidance_scale=1.0, seed=9) - made).max() > 3
     assert np.abs(frames(guidance_scale=8.0) - made).max() > 0
@@ -73,16 +73,16 @@ def test_every_model_has_a_guidance_scale_of_its_own(folders):
     model = load(str(folders / "whole"), torch.device("cpu"))
     default = inspect.signature(StableDiffusionControlNetPipeline.__call__).parameters["guidance_scale"].default
     starter = load("starter", torch.device("cpu"))
-    assert starter.own_guidance_scale() == PRESETS["starter"].guidance_scale != default
-    assert find(str(STARTER)) == find("starter") and model.own_guidance_scale() == default
-    assert starter.own_guidance_scale("lcm") == 1
+    assert starter.get_default_guidance_scale() == PRESETS["starter"].guidance_scale != default
+    assert find_model(str(STARTER)) == find_model("starter") and model.get_default_guidance_scale() == default
+    assert starter.get_default_guidance_scale("lcm") == 1
     made = {}
     for scale in (0.0, default, 1.0):
         run = ShotPipeline(model, samples.request(2, guidance_scale=scale), samples.passes(2), RunContext())
         made[scale] = np.stack(list(run.frames()))
     assert (made[0.0] == made[default]).all() and (made[0.0] != made[1.0]).any()
     model.pipeline.scheduler = LCMScheduler.from_config(model.pipeline.scheduler.config)
-    assert model.own_guidance_scale() == 1
+    assert model.get_default_guidance_scale() == 1
 
 
 def test_a_fingerprint_changes_with_the_files_of_a_model(tmp_path):
@@ -182,7 +182,9 @@ def test_loras_and_textual_inversions_change_the_picture(folders, tmp_path):
 
     def frames(name, prompt="a man"):
         model = load(name, torch.device("cpu"))
-        return np.stack(list(ShotPipeline(model, samples.request(1, steps=3, prompt=prompt), samples.passes(1), RunContext()).frames()))
+        return np.stack(
+            list(ShotPipeline(model, samples.request(1, steps=3, prompt=prompt), samples.passes(1), RunContext()).frames())
+        )
 
     plain = frames(str(folders / "whole"))
     strong, weak = (frames(f"{folders / 'whole'}|lora={tmp_path / 'lora'}@{s}") for s in (1.0, 0.0))

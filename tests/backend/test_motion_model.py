@@ -22,9 +22,16 @@ from transformers import (  # noqa: E402
 from latentman.backend.__main__ import main  # noqa: E402
 from latentman.backend.models.registry import STARTER  # noqa: E402
 from latentman.backend.motion.checkpoints import load_checkpoint  # noqa: E402
-from latentman.backend.motion.diffusion import Pins, Schedule, cosine_betas, guided, sample_ddim, sample_ddpm  # noqa: E402
+from latentman.backend.motion.diffusion import (  # noqa: E402
+    InpaintingMask,
+    Schedule,
+    make_cosine_betas,
+    make_guided_denoiser,
+    sample_ddim,
+    sample_ddpm,
+)
 from latentman.backend.motion.features import encode  # noqa: E402
-from latentman.backend.motion.generate import OVERLAP, make, segments, standing  # noqa: E402
+from latentman.backend.motion.generate import OVERLAP, make, make_standing_pose, split_segments  # noqa: E402
 from latentman.backend.motion.network import MDM, Architecture  # noqa: E402
 from latentman.backend.motion.text import EncodedText, TextEncoder  # noqa: E402
 from latentman.blender_addon.motion import readers  # noqa: E402
@@ -88,7 +95,7 @@ def test_the_chain_has_the_known_constants(steps, first, log_first):
         assert schedule.log_variance[0] == pytest.approx(log_first, abs=1e-4)
     if steps == 50:
         assert schedule.alpha_bars[-1] == pytest.approx(9.712e-7, rel=1e-3)
-    assert np.allclose(cosine_betas(steps), schedule.betas)
+    assert np.allclose(make_cosine_betas(steps), schedule.betas)
 
 
 def test_a_whole_chain_by_hand():
@@ -146,8 +153,8 @@ def test_pins_are_kept_and_the_rest_is_free():
         return torch.zeros_like(x)
 
     for found in (
-        sample_ddpm(denoise, Schedule(5), torch.randn(1, 6, 3), torch.Generator(), Pins(values, mask)),
-        sample_ddim(denoise, Schedule(5), torch.randn(1, 6, 3), 5, Pins(values, mask)),
+        sample_ddpm(denoise, Schedule(5), torch.randn(1, 6, 3), torch.Generator(), InpaintingMask(values, mask)),
+        sample_ddim(denoise, Schedule(5), torch.randn(1, 6, 3), 5, InpaintingMask(values, mask)),
     ):
         assert (found[mask] == 7).all() and (found[~mask] == 0).all()
     assert seen[-1][0, 0].mean() > 3, "the network sees the pinned frames while it fills the others"
@@ -158,8 +165,8 @@ def test_guidance_moves_away_from_no_text():
         return x + text.sum()
 
     x, text = torch.zeros(1, 2, 3), torch.ones(1, 1, 4)
-    assert float(guided(network, text, 2.5)(x, torch.zeros(1)).mean()) == pytest.approx(10)
-    assert float(guided(network, text, 1.0)(x, torch.zeros(1)).mean()) == pytest.approx(4)
+    assert float(make_guided_denoiser(network, text, 2.5)(x, torch.zeros(1)).mean()) == pytest.approx(10)
+    assert float(make_guided_denoiser(network, text, 1.0)(x, torch.zeros(1)).mean()) == pytest.approx(4)
 
 
 @pytest.mark.parametrize("wrapped", [lambda s: s, lambda s: {"model": s, "model_avg": s}, lambda s: {"model_avg": s}])
@@ -356,13 +363,13 @@ def test_features_and_joints_are_one_motion():
 
 
 def test_motions_are_taken_out_of_the_ground_and_nothing_else():
-    from latentman.backend.motion.grounding import HEIGHTS, grounded
+    from latentman.backend.motion.grounding import HEIGHTS, lift_to_ground
 
     vectors = encode(_performance(action="wave").joints.astype(float), floor=0.0)
-    assert (grounded(vectors, float(vectors[:, HEIGHTS].min())) == vectors).all()
+    assert (lift_to_ground(vectors, float(vectors[:, HEIGHTS].min())) == vectors).all()
     sunk = vectors.copy()
     sunk[10:20, HEIGHTS] -= 0.02
-    found = grounded(np.stack([vectors, sunk]), 0.018)
+    found = lift_to_ground(np.stack([vectors, sunk]), 0.018)
     assert found[1][:, HEIGHTS].min() >= 0.018 - 1e-6 and np.abs(found[1][40:] - sunk[40:]).max() == 0
     others = np.setdiff1d(np.arange(263), HEIGHTS)
     assert (found[1][:, others] == sunk[:, others]).all()
@@ -370,21 +377,21 @@ def test_motions_are_taken_out_of_the_ground_and_nothing_else():
 
 
 def test_feet_that_stand_do_not_slide_and_travel_stays():
-    from latentman.backend.motion.features import _turned
-    from latentman.backend.motion.grounding import steadied
+    from latentman.backend.motion.features import _rotate_about_y
+    from latentman.backend.motion.grounding import remove_foot_sliding
     from latentman.blender_addon.motion.feet import skating_ratio
     from latentman.blender_addon.motion.layouts import humanml_vectors
 
     def slid(vectors: np.ndarray, by: float) -> np.ndarray:
         out = vectors.copy()
         out[:, 2] += by
-        back = _turned(2 * vectors[:, 0], np.tile(np.array([0.0, 0.0, by]), (len(vectors), 22, 1)))
+        back = _rotate_about_y(2 * vectors[:, 0], np.tile(np.array([0.0, 0.0, by]), (len(vectors), 22, 1)))
         out[:, 193:259] += back.reshape(len(vectors), -1)
         return out
 
     walk = encode(_performance(action="walk").joints.astype(float), floor=0.0)
     sliding = slid(walk, 0.04)
-    mended = steadied(sliding, 0.018)
+    mended = remove_foot_sliding(sliding, 0.018)
     before, after, asked = (humanml_vectors(v) for v in (sliding, mended, walk))
     assert skating_ratio(before, 20.0) > 0.3 and skating_ratio(after, 20.0) < 0.1
     off_before, off_after = (np.linalg.norm(j[-1, 0] - asked[-1, 0]) for j in (before, after))
@@ -400,17 +407,17 @@ def test_feet_that_stand_do_not_slide_and_travel_stays():
     stand[:, :3] = stand[:, 193:259] = 0.0
     stand[:, 259:] = 1.0
     stand[:, 32] = stand[:, 35] = 0.018
-    assert (steadied(slid(stand, 0.04), 0.018) == slid(stand, 0.04)).all()
+    assert (remove_foot_sliding(slid(stand, 0.04), 0.018) == slid(stand, 0.04)).all()
     leap = slid(stand, 0.1)
     leap[:, [32, 35]] += 0.3
-    assert (steadied(leap, 0.018) == leap).all() and (steadied(walk[:1], 0.018) == walk[:1]).all()
+    assert (remove_foot_sliding(leap, 0.018) == leap).all() and (remove_foot_sliding(walk[:1], 0.018) == walk[:1]).all()
 
 
 @pytest.mark.parametrize(
     "texts, frames", [(["a"], 80), (["a"], 196), (["a"], 197), (["a", "b"], 160), (["a"], 800), (["a", "b", "c"], 700)]
 )
 def test_long_motions_are_passages_that_fit(texts, frames):
-    found = segments(texts, frames)
+    found = split_segments(texts, frames)
     assert sum(s.frames for s in found) == frames and [t for t in dict.fromkeys(s.text for s in found)] == texts
     assert all(s.frames + s.overlap <= 196 for s in found) and all(s.overlap == (OVERLAP if n else 0) for n, s in enumerate(found))
 
@@ -471,7 +478,7 @@ def test_autoregressive_motions_are_as_long_as_asked(tmp_path):
     assert heard == ["one"] * 4 + ["three"] * 4, "130 frames each are three pieces of 40 and one of 10"
     again = make(model, MotionRequest("one | two", 13.0, 4, 2), text, cpu).vectors
     assert np.array_equal(made.vectors[:, :130], again[:, :130]), "the past does not depend on what comes"
-    start = standing(model) * model.std + model.mean
+    start = make_standing_pose(model) * model.std + model.mean
     assert start.shape == (20, 263) and np.abs(start[:, :3]).max() < 1e-6 and np.allclose(start[:, 259:], 1, atol=1e-5)
     with pytest.raises(MotionError, match="cannot keep"):
         make(model, MotionRequest("one", 3.0), text, cpu, Kept(np.zeros((60, 22, 3), np.float32), np.ones((60, 3), bool)))
@@ -479,7 +486,7 @@ def test_autoregressive_motions_are_as_long_as_asked(tmp_path):
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_what_is_kept_comes_out_as_it_was(tmp_path, part):
-    from latentman.backend.motion.pins import feature_is_change, feature_parts
+    from latentman.backend.motion.inpainting import is_change_feature, list_feature_parts
 
     _write(tmp_path)
     model = load_checkpoint(tmp_path)
@@ -488,9 +495,9 @@ def test_what_is_kept_comes_out_as_it_was(tmp_path, part):
     parts[10:40, part] = True
     made = make(model, MotionRequest("x", 3.0), _any_text, torch.device("cpu"), Kept(joints, parts)).vectors[0]
     true = encode(np.concatenate([joints, joints[-1:]]), floor=float(joints[..., 1].min()))
-    own = feature_parts() == part
+    own = list_feature_parts() == part
     assert own.any() and np.abs(made[10:39, own] - true[10:39, own]).max() < 1e-4
-    assert np.abs(made[39, own & ~feature_is_change()] - true[39, own & ~feature_is_change()]).max(initial=0) < 1e-4
+    assert np.abs(made[39, own & ~is_change_feature()] - true[39, own & ~is_change_feature()]).max(initial=0) < 1e-4
     assert np.abs(made[10:39, ~own] - true[10:39, ~own]).max() > 0.05 and np.abs(made[50, own] - true[50, own]).max() > 0.01
 
 

@@ -30,7 +30,7 @@ from latentman.shared.messages import (  # noqa: E402
     Welcome,
 )
 from latentman.shared.motion_request import MotionRequest  # noqa: E402
-from latentman.shared.overview import needs_overview, overview_size  # noqa: E402
+from latentman.shared.overview import compute_overview_size, needs_overview  # noqa: E402
 from latentman.shared.task import StateMachine, TaskState  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend.tiny import write_sd  # noqa: E402
@@ -192,7 +192,7 @@ def test_the_first_frames_are_made_while_later_passes_are_still_rendered(server,
     size, count = 272, 12
     passes = samples.passes(count, size, 2)
     request = samples.request(count, size, model=tiny, preset="surface", steps=2)
-    assert needs_overview(request) and overview_size(size, size) == (256, 256)
+    assert needs_overview(request) and compute_overview_size(size, size) == (256, 256)
     client = server.connect()
     client.send(SubmitShot(ticket="a", request=request))
     held, early = [], 0

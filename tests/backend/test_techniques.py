@@ -18,7 +18,7 @@ from latentman.backend.__main__ import main  # noqa: E402
 from latentman.backend.latentman_pipeline import LatentManPipeline  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
-from latentman.backend.video.pipeline import ShotPipeline, RunContext  # noqa: E402
+from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.techniques import Technique, context, registry  # noqa: E402
 from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
 from latentman.shared.shot import METHODS, Alignment, Fusion, Guidance, Keyframes, Method, ShotError  # noqa: E402
@@ -118,7 +118,7 @@ class Recorder(Technique):
 
 
 def test_every_hook_is_called_as_promised(model, monkeypatch):
-    monkeypatch.setattr(memory, "CHUNK", 2)
+    monkeypatch.setattr(memory, "MAX_BATCH_FRAMES", 2)
     recorder = Recorder(["network", "prediction"])
     method = Method(shared_noise=False, cross_frame_attention=False)
     whole = _frames(model, samples.request(3, steps=3, method=method))
@@ -170,8 +170,8 @@ def test_frames_with_an_anchor_are_seen_behind_it(model):
 
 
 def test_what_a_technique_sees_does_not_depend_on_the_batches(model, monkeypatch):
-    def values(chunk):
-        monkeypatch.setattr(memory, "CHUNK", chunk)
+    def values(batch):
+        monkeypatch.setattr(memory, "MAX_BATCH_FRAMES", batch)
         recorder = Recorder(["network", "prediction", None])
         _frames(model, samples.request(5, steps=3, preset="per_frame"), recorder)
         losses = [(call[4], call[5]) for call in recorder.calls if call[0] == "loss"]
@@ -183,10 +183,10 @@ def test_what_a_technique_sees_does_not_depend_on_the_batches(model, monkeypatch
 
     whole_losses, whole_clean, whole = values(8)
     assert whole_losses == [([0, 1, 2, 3, 4], 0), ([0, 1, 2, 3, 4], 1)]
-    for chunk in (1, 2):
-        losses, clean, others = values(chunk)
+    for batch in (1, 2):
+        losses, clean, others = values(batch)
         assert [(row, step) for rows, step in losses for row in rows] == [(row, step) for step in (0, 1) for row in range(5)]
-        assert all(len(rows) <= chunk for rows, _ in losses)
+        assert all(len(rows) <= batch for rows, _ in losses)
         assert close(clean, whole_clean)
         assert [hook for hook, _ in others] == [hook for hook, _ in whole]
         for (hook, a), (_, b) in zip(others, whole, strict=True):
@@ -265,7 +265,7 @@ def test_what_a_multistep_solver_remembers_goes_through_before_step(model):
 def test_reference_frames_are_in_every_batch(model):
     """Without attention that looks at them they change nothing."""
     request = samples.request(4, steps=2, preset="per_frame")
-    run = ShotPipeline(model, request, samples.passes(4), RunContext())._denoising([0, 1, 2, 3], None, None, joint=True)
+    run = ShotPipeline(model, request, samples.passes(4), RunContext())._make_denoising([0, 1, 2, 3], None, None, joint=True)
     latents = torch.randn(4, 4, 8, 8)
     with torch.no_grad():
         plain = run._predictor(latents, latents[[1, 2]], [1, 2], [1, 2], 0)
@@ -297,7 +297,7 @@ def test_noise_that_a_scheduler_adds_belongs_to_the_shot_s_frames(model, monkeyp
     method = msgspec.structs.replace(METHODS["surface"], shared_noise=False, keyframes=Keyframes(count=1, strength=0.75))
     request = samples.request(4, steps=4, method=method, scheduler="lcm", guidance_scale=1.0)
     together = _latents(model, request)
-    monkeypatch.setattr(memory, "CHUNK", 1)
+    monkeypatch.setattr(memory, "MAX_BATCH_FRAMES", 1)
     assert torch.allclose(_latents(model, request), together, atol=1e-2)
 
 
@@ -311,8 +311,8 @@ def test_pictures_are_finished_with_and_without_fusion(model):
 
 
 def test_matches_are_found_once(monkeypatch):
-    asked, match = [], context.hungarian_matches
-    monkeypatch.setattr(context, "hungarian_matches", lambda *args: (asked.append(args[1:]), match(*args))[1])
+    asked, match = [], context.match_hungarian
+    monkeypatch.setattr(context, "match_hungarian", lambda *args: (asked.append(args[1:]), match(*args))[1])
     clip = tiny.context(samples.passes(2), preset="latentman")
     assert clip.matches((8, 8), "prev") is clip.matches((8, 8), "prev")
     clip.matches((8, 8), "first")

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 from latentman.backend.metrics.consistency import measure_consistency  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
-from latentman.backend.video.correspondence.matches import Matches, centres  # noqa: E402
-from latentman.backend.video.noise import draw_noise, noise_sources  # noqa: E402
+from latentman.backend.video.correspondence.matches import Matches, get_pixel_centres  # noqa: E402
+from latentman.backend.video.noise import draw_noise, list_noise_sources  # noqa: E402
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.techniques.alignment import LatentAlignment, MatchedCopy  # noqa: E402
 from latentman.backend.video.techniques.cross_frame_attention import first_frame_attention  # noqa: E402
@@ -34,7 +34,7 @@ def _matches():
         (-1, 0, 1),
         (np.array([], int), np.array([1, 2]), np.array([2])),
         sources,
-        tuple(centres(pixels, 2) for pixels in sources),
+        tuple(get_pixel_centres(pixels, 2) for pixels in sources),
         2,
         2,
     )
@@ -95,7 +95,7 @@ def test_cross_frame_attention_of_one_frame_is_ordinary(starter):
 
 def test_noise_is_seeded_and_shared_on_request():
     def draw(techniques, frames=(0, 1, 2)):
-        return draw_noise(noise_sources(techniques, range(3)), frames, (4, 8, 8), torch.Generator().manual_seed(7))
+        return draw_noise(list_noise_sources(techniques, range(3)), frames, (4, 8, 8), torch.Generator().manual_seed(7))
 
     shared, apart = draw([SharedNoise()]), draw([])
     assert torch.equal(shared[0], shared[2]) and not torch.equal(apart[0], apart[2])
@@ -110,7 +110,7 @@ def _frames(starter, request, passes, run_context=None):
 def test_frames_do_not_depend_on_the_chunk(starter, monkeypatch):
     passes, request = samples.passes(5), samples.request(5, steps=4)
     whole = _frames(starter, request, passes)
-    monkeypatch.setattr(memory, "CHUNK", 2)
+    monkeypatch.setattr(memory, "MAX_BATCH_FRAMES", 2)
     assert np.abs(whole.astype(int) - _frames(starter, request, passes)).max() <= 2
 
 

@@ -8,7 +8,7 @@ import time
 import zmq
 
 from latentman.backend.server import Server
-from latentman.shared import keys, messages
+from latentman.shared import curve_keys, messages
 from latentman.shared.manifest import FrameEntry
 from latentman.shared.overview import shrink_passes
 
@@ -45,7 +45,7 @@ class WireClient:
     """Sends messages and waits for answers; what is not waited for is kept in ``heard``."""
 
     def __init__(self, endpoint) -> None:
-        pair = keys.load_or_create(zmq.curve_keypair)
+        pair = curve_keys.load_or_create(zmq.curve_keypair)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0

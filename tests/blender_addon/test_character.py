@@ -17,9 +17,9 @@ from latentman.shared.skeleton import SMPL_JOINTS
 
 def _rotations(rng, count=24, angle=1.0):
     from latentman.blender_addon.motion.rotations import about
-    from latentman.shared.vectors import unit
+    from latentman.shared.vectors import normalise
 
-    return about(unit(rng.normal(size=(count, 3))), rng.uniform(0, angle, count))
+    return about(normalise(rng.normal(size=(count, 3))), rng.uniform(0, angle, count))
 
 
 def test_mannequin_is_closed_and_of_human_size(body_model):
@@ -71,9 +71,9 @@ def test_skinning_agrees_with_smplx(body_model, tmp_path, rng):
     for _ in range(3):
         axis_angle, betas, place = rng.normal(0, 0.4, (24, 3)), rng.normal(0, 1, 10), rng.normal(0, 1, 3)
         from latentman.blender_addon.motion.rotations import about
-        from latentman.shared.vectors import unit
+        from latentman.shared.vectors import normalise
 
-        matrices = about(unit(axis_angle), np.linalg.norm(axis_angle, axis=1))
+        matrices = about(normalise(axis_angle), np.linalg.norm(axis_angle, axis=1))
         ours = body_model.posed(matrices, betas, place)
         theirs = reference(
             betas=torch.tensor(betas)[None],

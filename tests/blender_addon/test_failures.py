@@ -30,7 +30,7 @@ CASES = {
         2,
         "its Python has no diffusers; install",
     ),
-    "own module": (_traced("ModuleNotFoundError: No module named 'latentman.shared.keys'"), 1, "its files are incomplete"),
+    "own module": (_traced("ModuleNotFoundError: No module named 'latentman.shared.curve_keys'"), 1, "its files are incomplete"),
     "survived module": (
         _traced("ModuleNotFoundError: No module named 'triton'")
         + "A matching Triton is not available.\n"

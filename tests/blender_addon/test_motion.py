@@ -15,7 +15,7 @@ from latentman.blender_addon.motion.retarget import retarget
 from latentman.blender_addon.motion.rotations import about, swing, to_quaternions
 from latentman.shared.motion import MotionError, checked
 from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
-from latentman.shared.vectors import unit
+from latentman.shared.vectors import normalise
 
 HUMANML = Path(__file__).resolve().parents[3] / "shared" / "data" / "humanml3d"
 
@@ -35,7 +35,7 @@ def _forward(rest, matrices, pelvis):
 
 def _matrices(quaternions):
     w, x, y, z = np.moveaxis(quaternions, -1, 0)
-    axis = unit(np.stack([x, y, z], -1))
+    axis = normalise(np.stack([x, y, z], -1))
     return about(axis, 2 * np.arctan2(np.sqrt(x * x + y * y + z * z), w))
 
 
@@ -55,7 +55,7 @@ def test_bundled_clips_walk_on_planted_feet():
 
 def test_retargeting_returns_random_poses(body_model, rng):
     rest = body_model.joints(body_model.v_template)
-    wanted = about(unit(rng.normal(size=(40, 24, 3))), rng.uniform(0, 0.6, (40, 24)))
+    wanted = about(normalise(rng.normal(size=(40, 24, 3))), rng.uniform(0, 0.6, (40, 24)))
     pelvis = rng.normal(0, 1, (40, 3))
     joints = _forward(rest, wanted, pelvis)
     # the chest's children carry the twist that positions alone would hide
@@ -78,10 +78,10 @@ def test_knees_and_elbows_bend_in_the_seen_plane(body_model):
             ("right_shoulder", "right_elbow", "right_wrist", (0, 1, 0)),
         ):
             a, b, c = (motion.joints[:, JOINT_INDEX[n]] for n in (upper, lower, end))
-            bend = np.cross(unit(b - a), unit(c - b))
+            bend = np.cross(normalise(b - a), normalise(c - b))
             bent = np.linalg.norm(bend, axis=1) > np.sin(np.radians(25))
             hinge = globals_[:, JOINT_INDEX[upper]] @ np.array(axis, float)
-            cosine = (unit(bend) * hinge).sum(1)[bent]
+            cosine = (normalise(bend) * hinge).sum(1)[bent]
             assert (cosine > np.cos(np.radians(8))).mean() > 0.95 if bent.any() else True
 
 
@@ -93,10 +93,10 @@ def test_quaternions_do_not_flip(body_model):
 
 
 def test_rotations_agree_with_each_other(rng):
-    a, b = unit(rng.normal(size=(50, 3))), unit(rng.normal(size=(50, 3)))
+    a, b = normalise(rng.normal(size=(50, 3))), normalise(rng.normal(size=(50, 3)))
     b[0] = -a[0]
     assert np.allclose(np.einsum("nij,nj->ni", swing(a, b), a), b, atol=1e-6)
-    axis, angle = unit(rng.normal(size=(50, 3))), rng.uniform(0, np.pi, 50)
+    axis, angle = normalise(rng.normal(size=(50, 3))), rng.uniform(0, np.pi, 50)
     quaternions = to_quaternions(about(axis, angle))
     expected = np.concatenate([np.cos(angle / 2)[:, None], axis * np.sin(angle / 2)[:, None]], 1)
     assert np.allclose(np.abs((quaternions * expected).sum(1)), 1, atol=1e-9)
@@ -179,7 +179,7 @@ def test_a_real_motion_is_retargeted(body_model):
     found = retarget(motion, rest)
     again = _forward(rest, _matrices(found.quaternions), found.pelvis)
     directions = [
-        unit(
+        normalise(
             x[:, [JOINT_INDEX["left_knee"], JOINT_INDEX["left_elbow"], JOINT_INDEX["right_wrist"]]]
             - x[:, [JOINT_INDEX["left_hip"], JOINT_INDEX["left_shoulder"], JOINT_INDEX["right_elbow"]]]
         )

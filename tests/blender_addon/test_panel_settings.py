@@ -22,10 +22,10 @@ from latentman.blender_addon.motion.keyframes import KeyOptions
 from latentman.blender_addon.motion.keying import Keying
 from latentman.blender_addon.technique_properties import COMMON, ELSEWHERE, GROUPS, HERE, OFF, PRESET
 from latentman.shared import console
-from latentman.shared.arguments import given_settings, option_of, part_option
+from latentman.shared.arguments import get_option, given_settings, part_option
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
-from latentman.shared.settings import Choice, Setting, parts_of, settings_of
+from latentman.shared.settings import Choice, Setting, list_parts, list_settings
 from latentman.shared.shot import METHODS, Alignment, Background, Guidance, Method, ShotError, ShotRequest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ PLACES = [
     ("", SceneOptions, ("frames",)),
     ("motion", MotionRequest, ()),
     ("keying", Keying, ()),
-    *((f"techniques.{name}", part, ()) for name, part in parts_of(Method).items()),
+    *((f"techniques.{name}", part, ()) for name, part in list_parts(Method).items()),
     (f"techniques.{COMMON}", Method, ELSEWHERE),
 ]
 
@@ -58,13 +58,13 @@ def group_at(settings, place: str):
 def shot_request(*arguments: str) -> ShotRequest:
     """What the command line makes of arguments."""
     args = command_line.parser().parse_args(["generate", "--out", "x", *arguments])
-    return console.request_from(args, *command_line._sides(args), FRAMES, 20.0)
+    return console.read_request_arguments(args, *command_line._sides(args), FRAMES, 20.0)
 
 
 @pytest.mark.parametrize(("place", "struct", "left_out"), PLACES)
 def test_every_setting_has_a_property_with_its_words_range_and_default(settings, place, struct, left_out):
     group = group_at(settings, place)
-    for one in settings_of(struct):
+    for one in list_settings(struct):
         if one.name in left_out:
             continue
         found = group.bl_rna.properties[one.name]
@@ -89,7 +89,7 @@ def test_defaults_are_the_same_in_request_arguments_and_panel(settings, empty_sc
     assert settings.request(empty_scene, FRAMES) == declared == shot_request("--prompt", prompt)
     args = command_line.parser().parse_args(["motion", settings.motion.text, "--out", "x"])
     assert settings.motion.request(settings.motion.seconds) == MotionRequest(settings.motion.text)
-    assert console.motion_request_from(args) == MotionRequest(settings.motion.text)
+    assert console.read_motion_arguments(args) == MotionRequest(settings.motion.text)
     assert settings.keying.keying() == Keying() and not given_settings(args, Keying)
     assert settings.keying.options() == KeyOptions() == KeyOptions.of(Keying())
     args = command_line.parser().parse_args(["generate", "--prompt", "x", "--out", "x"])
@@ -127,7 +127,7 @@ def test_the_same_settings_make_the_same_request(settings, empty_scene):
         ["motion", "a person bows", "--out", "x", "--seconds", "3.7", "--seed", "5", "--variants", "40"]
         + ["--guidance-scale", "2.3", "--steps", "12", "--model", "mine"]
     )
-    assert motion.request(motion.seconds) == console.motion_request_from(args)
+    assert motion.request(motion.seconds) == console.read_motion_arguments(args)
 
 
 @pytest.mark.parametrize("value", [0.1, 0.03, 1e-6, 7.12345, 1000.0, 0.0, 123456.0])
@@ -157,8 +157,8 @@ def test_techniques_are_the_presets_own_set_here_or_off(settings):
     with pytest.raises(TypeError):
         techniques.common.use = OFF
     for name, group in GROUPS.items():
-        struct = {COMMON: Method, **parts_of(Method)}[name]
-        assert "use" not in {one.name for one in settings_of(struct)}
+        struct = {COMMON: Method, **list_parts(Method)}[name]
+        assert "use" not in {one.name for one in list_settings(struct)}
         assert issubclass(group, bpy.types.PropertyGroup)
 
 
@@ -208,7 +208,7 @@ def test_a_choice_that_this_version_does_not_know_is_the_default():
     class Stored:
         kind = ""
 
-    assert read(Stored(), next(settings_of(Kind))) == "b"
+    assert read(Stored(), next(list_settings(Kind))) == "b"
 
 
 def test_a_group_is_declared_read_and_written():
@@ -227,7 +227,7 @@ def test_a_group_is_declared_read_and_written():
     class LatentManTestThings(bpy.types.PropertyGroup):
         """For this test."""
 
-    kind = next(one for one in settings_of(Things) if one.name == "kind")
+    kind = next(one for one in list_settings(Things) if one.name == "kind")
     LatentManTestThings.__annotations__["extra"] = property_of(kind, before=(("NO", "No", ""),))
     bpy.utils.register_class(LatentManTestThings)
     bpy.types.Scene.latentman_test = bpy.props.PointerProperty(type=LatentManTestThings)
@@ -273,7 +273,7 @@ def test_the_commands_arguments(capsys):
         for struct in {"generate": (ShotRequest, SceneOptions), "passes": (SceneOptions,), "motion": (MotionRequest, Keying)}[
             command
         ]:
-            for one in settings_of(struct):
+            for one in list_settings(struct):
                 assert one.setting.help in text or one.name == "fps" or (command, one.name) == ("passes", "character_only")
 
 
@@ -287,7 +287,7 @@ def test_the_page_tells_the_arguments_and_labels_that_there_are():
     for place, struct, left_out in PLACES:
         group = group_at(bpy.context.scene.latentman, place)
         labels |= {
-            (struct, one.name): group.bl_rna.properties[one.name].name for one in settings_of(struct) if one.name not in left_out
+            (struct, one.name): group.bl_rna.properties[one.name].name for one in list_settings(struct) if one.name not in left_out
         }
     labels[Method, "matching"] = bpy.context.scene.latentman.bl_rna.properties["matching"].name
     seen = set()
@@ -295,13 +295,13 @@ def test_the_page_tells_the_arguments_and_labels_that_there_are():
         for one in table.settings():
             cells = make_row(table, one)
             assert cells[1].strip("`").replace("[no-]", "") in options
-            owners = [struct for struct, name in labels if name == one.name and one in settings_of(struct)]
+            owners = [struct for struct, name in labels if name == one.name and one in list_settings(struct)]
             owners = owners or [struct for struct, name in labels if name == one.name and one.path[-1:] == (name,)]
             if cells[2] != NONE:
                 assert any(labels[struct, one.name] == cells[2] for struct in owners), one.name
                 seen |= {(struct, one.name) for struct in owners}
     assert seen == set(labels), "a property is missing on the page"
-    assert option_of("a_b") == "--a-b" and part_option("a", "b_c") == "--a-b-c"
+    assert get_option("a_b") == "--a-b" and part_option("a", "b_c") == "--a-b-c"
 
 
 class Drawn:
@@ -333,7 +333,7 @@ def test_every_setting_is_drawn(settings, character):
             panel.draw(SimpleNamespace(layout=drawn), context)
     for place, struct, left_out in PLACES:
         group = type(group_at(settings, place)).__name__
-        assert {one.name for one in settings_of(struct) if one.name not in left_out} <= {
+        assert {one.name for one in list_settings(struct) if one.name not in left_out} <= {
             name for owner, name in drawn.names if owner == group
         }
     settings.techniques.fusion.use = PRESET

@@ -319,7 +319,7 @@ def test_the_command_renders_a_folder_that_others_can_read(shot_scene, character
 def test_a_moving_object_and_a_moving_camera_are_followed(shot_scene, character):
     """A crate that slides and turns, before a wall that stands still, seen by a camera that moves."""
     pytest.importorskip("scipy")
-    from latentman.backend.video.correspondence import background_matches, surface_matches
+    from latentman.backend.video.correspondence import match_background, match_surfaces
 
     crate = _add(shot_scene, "Crate", bpy.ops.mesh.primitive_cube_add, size=0.6, location=(-0.7, 0.3, 0.3))
     wall = _add(shot_scene, "Wall", bpy.ops.mesh.primitive_plane_add, size=30, location=(0, 4, 0), rotation=(math.pi / 2, 0, 0))
@@ -342,7 +342,7 @@ def test_a_moving_object_and_a_moving_camera_are_followed(shot_scene, character)
         )
         return (clip[:, :2] / clip[:, 3:] * [0.5, -0.5] + 0.5) * size
 
-    found = surface_matches(passes, size, size, "prev")
+    found = match_surfaces(passes, size, size, "prev")
     here = passes.object_index[1].ravel()[found.target_pixels[1]] == number["Crate"]
     assert here.sum() > 150
     shot_scene.frame_set(2)
@@ -352,7 +352,7 @@ def test_a_moving_object_and_a_moving_camera_are_followed(shot_scene, character)
     then = np.c_[world, np.ones(len(world))] @ (np.array(crate.matrix_world) @ to_crate).T
     error = np.linalg.norm(projected(0, then[:, :3]) - found.places[1][here], axis=1)
     assert np.percentile(error, 95) < 0.5
-    still = background_matches(passes, size, size)
+    still = match_background(passes, size, size)
     on_wall = passes.object_index[1].ravel()[still.target_pixels[1]] == number["Wall"]
     assert on_wall.sum() > 5000
     world = passes.position[1].reshape(-1, 3)[still.target_pixels[1][on_wall]]

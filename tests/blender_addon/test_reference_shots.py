@@ -14,7 +14,7 @@ from latentman.blender_addon.reference_shots.__main__ import main
 from latentman.blender_addon.reference_shots.shots import SHOTS, SIZE, make_clip_views, make_motion_views, read_bundled_motions
 from latentman.blender_addon.reference_shots.views import render_views
 from latentman.shared import passes_folder
-from latentman.shared.depth import metres
+from latentman.shared.depth import compute_metric_depth
 
 
 def test_the_shots_are_written_as_saved_passes(tmp_path):
@@ -28,7 +28,7 @@ def test_the_shots_are_written_as_saved_passes(tmp_path):
             np.testing.assert_array_equal(passes.arrays()[key], array)
         # the character fills a good part of the picture, and is four metres away
         assert 0.05 < (passes.mask > 0).mean() < 0.4
-        assert 3 < np.median(metres(passes.depth, manifest.near, manifest.far)[passes.mask > 0]) < 5
+        assert 3 < np.median(compute_metric_depth(passes.depth, manifest.near, manifest.far)[passes.mask > 0]) < 5
 
 
 def test_the_camera_orbits_and_the_walk_moves_in_place():

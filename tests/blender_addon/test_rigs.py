@@ -13,7 +13,7 @@ from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import from_axis_angle, to_quaternions
 from latentman.shared.motion import MotionError, checked
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from latentman.shared.vectors import unit
+from latentman.shared.vectors import normalise
 from tools import rigs
 
 LIMBS = (
@@ -53,8 +53,8 @@ def test_every_family_is_recognised_and_follows(empty_scene, family, named):
     for frame in (0, 10, 30):
         seen = _seen(armature, rig, 1 + frame)
         for a, b in LIMBS[:4]:
-            wanted = unit(motion.joints[frame, JOINT_INDEX[b]] - motion.joints[frame, JOINT_INDEX[a]])
-            assert unit(seen[b] - seen[a]) @ wanted > 0.9999
+            wanted = normalise(motion.joints[frame, JOINT_INDEX[b]] - motion.joints[frame, JOINT_INDEX[a]])
+            assert normalise(seen[b] - seen[a]) @ wanted > 0.9999
         assert -0.02 < min(point[1] for point in seen.values()) < 0.25
 
 
@@ -91,12 +91,12 @@ def test_rotations_survive_another_rest_pose(empty_scene, rng):
     for joint, parent in enumerate(SMPL_PARENTS):
         whole[:, joint] = turns[:, joint] if parent < 0 else whole[:, parent] @ turns[:, joint]
     elbow, wrist = JOINT_INDEX["left_elbow"], JOINT_INDEX["left_wrist"]
-    rest_wrist, t_wrist = (unit(points[wrist] - points[elbow]) for points in (rig.joints, rest))
+    rest_wrist, t_wrist = (normalise(points[wrist] - points[elbow]) for points in (rig.joints, rest))
     turned = found.turned[:, elbow]
     assert np.allclose(turned @ rest_wrist, whole[:, elbow] @ t_wrist, atol=1e-3)
     # twist: the axis at right angles to the lowered arm and the front is what was up in the T-pose
     up = np.cross([0.0, 0, 1.0], rest_wrist)
-    assert (np.einsum("fi,fi->f", turned @ unit(up), whole[:, elbow] @ np.array([0, 1.0, 0])) > 0.99).all()
+    assert (np.einsum("fi,fi->f", turned @ normalise(up), whole[:, elbow] @ np.array([0, 1.0, 0])) > 0.99).all()
     assert np.abs(found.turned[:, JOINT_INDEX["pelvis"]] - whole[:, 0]).max() < 1e-5
 
 
@@ -148,8 +148,8 @@ def test_controls_below_constrained_bones_are_settled(empty_scene):
     apply_motion(armature, motion, 1, 20.0)
     for frame in (0, 17, 41):
         seen = _seen(armature, rig, 1 + frame)
-        wanted = unit(motion.joints[frame, JOINT_INDEX["left_elbow"]] - motion.joints[frame, JOINT_INDEX["left_shoulder"]])
-        assert unit(seen["left_elbow"] - seen["left_shoulder"]) @ wanted > 0.9999
+        wanted = normalise(motion.joints[frame, JOINT_INDEX["left_elbow"]] - motion.joints[frame, JOINT_INDEX["left_shoulder"]])
+        assert normalise(seen["left_elbow"] - seen["left_shoulder"]) @ wanted > 0.9999
     assert armature.pose.bones["LeftArm"]["IK_FK"] == 1.0
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from latentman.backend.models.options import LoadOptions
 from latentman.shared import console
-from latentman.shared.arguments import add_setting, add_settings, given_settings, method_from, option_of, part_option
+from latentman.shared.arguments import add_setting, add_settings, get_option, given_settings, part_option, read_method
 from latentman.shared.motion_request import MotionRequest
-from latentman.shared.settings import Choice, Setting, parts_of, settings_of
+from latentman.shared.settings import Choice, Setting, list_parts, list_settings
 from latentman.shared.shot import METHODS, Alignment, Guidance, Method, Sampling, ShotError, ShotRequest, make_request
 
 SHOT = ("--prompt", "x", "--out", "out")
@@ -28,7 +28,7 @@ def shot_parser() -> argparse.ArgumentParser:
 
 def request(*arguments: str) -> ShotRequest:
     """The request that arguments describe."""
-    return console.request_from(shot_parser().parse_args([*SHOT, *arguments]), 256, 256, (1, 2), 24.0)
+    return console.read_request_arguments(shot_parser().parse_args([*SHOT, *arguments]), 256, 256, (1, 2), 24.0)
 
 
 def method(*arguments: str, preset: str = "latentman") -> Method:
@@ -48,7 +48,7 @@ def test_nothing_given_is_the_request_as_it_is_declared():
     assert request() == make_request("x", (1, 2), 24.0)
     parser = argparse.ArgumentParser()
     console.add_motion_arguments(parser)
-    assert console.motion_request_from(parser.parse_args(["a person bows"])) == MotionRequest("a person bows")
+    assert console.read_motion_arguments(parser.parse_args(["a person bows"])) == MotionRequest("a person bows")
     parser = argparse.ArgumentParser()
     add_settings(parser, LoadOptions)
     assert LoadOptions(**given_settings(parser.parse_args([]), LoadOptions)) == LoadOptions()
@@ -62,7 +62,7 @@ def test_what_is_given_arrives():
     parser = argparse.ArgumentParser()
     console.add_motion_arguments(parser)
     for option in ("--model", "--motion-model"):
-        assert console.motion_request_from(parser.parse_args(["a", option, "m", "--steps", "5"])) == MotionRequest(
+        assert console.read_motion_arguments(parser.parse_args(["a", option, "m", "--steps", "5"])) == MotionRequest(
             "a", steps=5, model="m"
         )
 
@@ -124,11 +124,11 @@ def flat(text: str) -> str:
 def test_help_says_range_and_default_of_every_setting():
     text = flat(shot_parser().format_help())
     assert "Denoising steps; 1 to 1000; default 20" in text and "default Model's Own" in text
-    options = {option_of(one.name): one for one in settings_of(ShotRequest) if one.name not in console.FROM_SCENE}
-    options |= {option_of(one.name): one for one in settings_of(Method)}
-    for name, part in parts_of(Method).items():
-        assert f"{option_of(name)}, --no-{name}" in text
-        options |= {part_option(name, one.name): one for one in settings_of(part)}
+    options = {get_option(one.name): one for one in list_settings(ShotRequest) if one.name not in console.FROM_SCENE}
+    options |= {get_option(one.name): one for one in list_settings(Method)}
+    for name, part in list_parts(Method).items():
+        assert f"{get_option(name)}, --no-{name}" in text
+        options |= {part_option(name, one.name): one for one in list_settings(part)}
     for option, one in options.items():
         assert re.search(re.escape(option) + r"(,| )", text), option
         assert one.setting.help in text
@@ -161,7 +161,7 @@ def test_no_two_arguments_share_a_place():
 
 def test_settings_may_be_repeated_and_have_other_names():
     parser = argparse.ArgumentParser()
-    seed = next(one for one in settings_of(Sampling) if one.name == "seed")
+    seed = next(one for one in list_settings(Sampling) if one.name == "seed")
     add_setting(parser, seed, aliases=("--start",), default="ours", repeat=True)
     assert parser.parse_args(["--seed", "1", "--start", "2"]).seed == [1, 2]
     assert not hasattr(parser.parse_args([]), "seed")
@@ -171,9 +171,9 @@ def test_settings_may_be_repeated_and_have_other_names():
 def test_an_unreadable_look_is_refused(tmp_path):
     args = shot_parser().parse_args([*SHOT, "--look", str(tmp_path)])
     with pytest.raises(ShotError, match="no report"):
-        console.request_from(args, 256, 256, (1,), 24.0)
+        console.read_request_arguments(args, 256, 256, (1,), 24.0)
 
 
 def test_the_preset_alone_needs_no_method():
     args = shot_parser().parse_args(list(SHOT))
-    assert all(method_from(args, name) is None for name in METHODS)
+    assert all(read_method(args, name) is None for name in METHODS)

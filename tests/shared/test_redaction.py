@@ -10,7 +10,7 @@ import pytest
 from latentman.shared import diagnostics
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.redaction import PROMPT, PROMPT_NAMES, Private, find_private, redact
-from latentman.shared.settings import settings_of
+from latentman.shared.settings import list_settings
 from latentman.shared.shot import Text
 from tests import samples
 
@@ -84,7 +84,7 @@ def test_other_words_stay(text):
 
 
 def test_every_text_that_a_person_writes_is_known():
-    free = [d.name for kind in (Text, MotionRequest) for d in settings_of(kind) if d.kind is str and not d.setting.choices]
+    free = [d.name for kind in (Text, MotionRequest) for d in list_settings(kind) if d.kind is str and not d.setting.choices]
     assert set(free) - {"model"} <= set(PROMPT_NAMES) and len(free) >= 4
 
 
@@ -112,8 +112,8 @@ def test_this_users_names_are_found(monkeypatch):
 def test_a_report_is_one_text_and_private_only_when_asked_for(tmp_path):
     (tmp_path / "backend-20260101-000000-1.log").write_text("could not open /home/jane/a.png\n")
     sections = [
-        diagnostics.environment_section({"LATENTMAN_DATA": "/home/jane/data", "LATENTMAN_TOKEN": "abc", "OTHER": "x"}),
-        *diagnostics.log_sections(tmp_path),
+        diagnostics.make_environment_section({"LATENTMAN_DATA": "/home/jane/data", "LATENTMAN_TOKEN": "abc", "OTHER": "x"}),
+        *diagnostics.make_log_sections(tmp_path),
     ]
     open_text = diagnostics.compose(sections, None)
     assert "/home/jane/a.png" in open_text and "/home/jane/data" in open_text and "OTHER" not in open_text

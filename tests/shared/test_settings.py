@@ -17,16 +17,16 @@ from latentman.shared.settings import (
     Setting,
     SettingError,
     check_settings,
-    parts_of,
+    list_parts,
+    list_settings,
     read_plugin,
-    settings_of,
     summarise,
     with_parts,
     with_settings,
 )
 from latentman.shared.shot import METHODS, Background, Fusion, Method, ShotRequest, make_request
 
-STRUCTS = (ShotRequest, Method, *parts_of(Method).values(), MotionRequest, SceneOptions, Keying)
+STRUCTS = (ShotRequest, Method, *list_parts(Method).values(), MotionRequest, SceneOptions, Keying)
 
 
 class Colour(msgspec.Struct, frozen=True):
@@ -52,14 +52,14 @@ class Paint(msgspec.Struct, frozen=True):
 
 def declared(name: str, struct: type[msgspec.Struct] = Paint) -> Declared:
     """A setting by its name."""
-    return next(one for one in settings_of(struct) if one.name == name)
+    return next(one for one in list_settings(struct) if one.name == name)
 
 
 def test_settings_are_found_in_order_with_the_fields_that_lead_to_them():
-    found = {one.path: (one.kind, one.required) for one in settings_of(Paint)}
+    found = {one.path: (one.kind, one.required) for one in list_settings(Paint)}
     assert list(found) == [("name",), ("colour", "share"), ("coats",), ("glossy",), ("brush",), ("weight",)]
     assert found["name",] == (str, True) and found["coats",] == (int, False)
-    assert parts_of(Paint) == {"varnish": Colour}
+    assert list_parts(Paint) == {"varnish": Colour}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_texts_become_values():
 
 
 def test_defaults_as_people_write_them():
-    assert [one.default_text() for one in settings_of(Paint)] == ["", "0.5", "2", "off", "By Hand", "1e-06"]
+    assert [one.default_text() for one in list_settings(Paint)] == ["", "0.5", "2", "off", "By Hand", "1e-06"]
     assert declared("negative_prompt", ShotRequest).default_text() == "none"
 
 
@@ -146,14 +146,14 @@ def test_techniques_of_others_are_read_from_text():
 
 def test_summaries_are_one_line_without_marks():
     assert summarise(Colour) == "A colour"
-    for part in parts_of(Method).values():
+    for part in list_parts(Method).values():
         text = summarise(part)
         assert text and "`" not in text and "\n" not in text
 
 
 @pytest.mark.parametrize("struct", STRUCTS)
 def test_every_declaration_is_complete(struct):
-    found = list(settings_of(struct))
+    found = list(list_settings(struct))
     assert len({one.name for one in found}) == len(found), "a name leads to one setting"
     for one in found:
         setting = one.setting

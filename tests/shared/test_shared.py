@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from latentman.shared import console, keys, messages, passes_folder
+from latentman.shared import console, messages, passes_folder
 from latentman.shared.depth import FAR_VALUE, normalise_depth
 from latentman.shared.manifest import PassesManifest
 from latentman.shared.motion import MotionError, checked
@@ -122,13 +122,13 @@ def test_wrong_frame_ranges(text):
 def test_keys_are_private_and_stay(tmp_path):
     import zmq
 
-    made = keys.load_or_create(zmq.curve_keypair, tmp_path)
+    made = curve_keys.load_or_create(zmq.curve_keypair, tmp_path)
     path = tmp_path / "keys" / "curve.txt"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert keys.load_or_create(zmq.curve_keypair, tmp_path) == made
+    assert curve_keys.load_or_create(zmq.curve_keypair, tmp_path) == made
     path.write_text("broken")
     with pytest.raises(ValueError, match="damaged"):
-        keys.load_or_create(zmq.curve_keypair, tmp_path)
+        curve_keys.load_or_create(zmq.curve_keypair, tmp_path)
 
 
 def test_saved_passes_come_back(tmp_path):
@@ -144,11 +144,11 @@ def test_saved_passes_come_back(tmp_path):
 
 def test_looks_are_named_by_folder_or_job(tmp_path):
     (tmp_path / "report.json").write_text('{"job": "0123456789abcdef01234567"}')
-    assert console.job_of(str(tmp_path)) == console.job_of("0123456789abcdef01234567") == "0123456789abcdef01234567"
-    assert console.job_of("") == ""
+    assert console.find_job(str(tmp_path)) == console.find_job("0123456789abcdef01234567") == "0123456789abcdef01234567"
+    assert console.find_job("") == ""
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(ShotError, match="no report of a finished shot"):
-        console.job_of(str(tmp_path))
+        console.find_job(str(tmp_path))
 
 
 def test_unwritable_folder_is_one_sentence(tmp_path):

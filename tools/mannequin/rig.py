@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, children
-from latentman.shared.vectors import smoothstep, unit
+from latentman.shared.vectors import normalise, smoothstep
 
 from .surface import Skin, make_neighbour_average
 
@@ -86,7 +86,7 @@ def compute_skin_weights(skin: Skin, joints: np.ndarray) -> np.ndarray:
             normal = np.array([0.0, -1.0, 0.35])
         else:
             normal = outgoing
-        signed = (skin.points - joints[joint]) @ unit(normal)
+        signed = (skin.points - joints[joint]) @ normalise(normal)
         own = smoothstep(0.5 + signed / (2 * BLEND[part]))
         beyond[:, joint] = beyond[:, parent] * own * _find_reachable(skin, name)
     weights = beyond.copy()
@@ -160,7 +160,7 @@ def fit_pose_correctives(points: np.ndarray, joints: np.ndarray, weights: np.nda
         rows = np.flatnonzero((fraction > 0.01) & (fraction < 0.99))
         axis = generator.normal(size=(CORRECTIVE_SAMPLES, 3))
         angle = generator.uniform(0.2, np.radians(100), size=(CORRECTIVE_SAMPLES, 1))
-        rotation = Rotation.from_rotvec(unit(axis) * angle)
+        rotation = Rotation.from_rotvec(normalise(axis) * angle)
         matrices = rotation.as_matrix()
         p, s = points[rows], fraction[rows][None, :, None]
         moved = np.einsum("nij,vj->nvi", matrices, p - joints[joint]) + joints[joint]

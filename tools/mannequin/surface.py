@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from latentman.shared.vectors import unit
+from latentman.shared.vectors import normalise
 
 from .anatomy import FINGERS, Loft, Proportions, Warp, compute_distance, make_solids
 from .polycube import Cage, subdivide_catmull_clark
@@ -127,7 +127,7 @@ def compute_vertex_normals(points: np.ndarray, quads: np.ndarray) -> np.ndarray:
     out = np.zeros_like(points)
     for corner in quads.T:
         np.add.at(out, corner, face)
-    return unit(out)
+    return normalise(out)
 
 
 def make_neighbour_average(quads: np.ndarray, count: int) -> csr_matrix:

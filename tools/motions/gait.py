@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from latentman.blender_addon.reference_shots.motion_metrics import TOE_HEIGHT
 from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, HUMANML_FPS, HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
-from latentman.shared.vectors import smootherstep, unit
+from latentman.shared.vectors import normalise, smootherstep
 
 #: directions of the bones in the rest pose, parent to joint
 REST_DIRECTIONS = {
@@ -79,7 +79,7 @@ def _compute_rest_offsets() -> np.ndarray:
     for name, direction in REST_DIRECTIONS.items():
         for side, mirror in (("left", 1.0), ("right", -1.0)):
             joint = JOINT_INDEX[name.replace("left", side)]
-            out[joint] = unit(np.array(direction)) * [mirror if "left" in name else 1.0, 1, 1] * HUMANML_BONE_LENGTHS[joint]
+            out[joint] = normalise(np.array(direction)) * [mirror if "left" in name else 1.0, 1, 1] * HUMANML_BONE_LENGTHS[joint]
     return out
 
 
@@ -115,7 +115,7 @@ def _compute_knee(hip: np.ndarray, ankle: np.ndarray, forward: np.ndarray, thigh
     axis /= distance[:, None]
     along = (thigh**2 - shin**2 + distance**2) / (2 * distance)
     out = np.sqrt(np.clip(thigh**2 - along**2, 0, None))
-    bend = unit(forward - axis * (forward * axis).sum(1, keepdims=True))
+    bend = normalise(forward - axis * (forward * axis).sum(1, keepdims=True))
     return hip + axis * along[:, None] + bend * out[:, None]
 
 

@@ -21,7 +21,7 @@ from latentman.blender_addon.reference_shots.rasteriser import Raster, rasterise
 from latentman.shared.depth import normalise_depth
 from latentman.shared.motion import Motion
 from latentman.shared.skeleton import JOINT_INDEX
-from latentman.shared.vectors import unit
+from latentman.shared.vectors import normalise
 from tools.motions.clips import CLIPS
 from tools.motions.gait import perform
 
@@ -162,7 +162,7 @@ def _shade(
     size = raster.triangle.shape[0]
     rows, cols = np.mgrid[0:size, 0:size] + 0.5
     rays = np.stack([(cols - size / 2) / focal, (size / 2 - rows) / focal, -np.ones_like(rows)], -1) @ world_to_camera
-    light = unit(np.array([generator.normal(0.3, 0.5), 1.0, generator.uniform(0.3, 1.0)]))
+    light = normalise(np.array([generator.normal(0.3, 0.5), 1.0, generator.uniform(0.3, 1.0)]))
     focus = float(eye[2] - np.median(points[:, 2]))
     image = render_background(scene, rays, eye[1], _make_shadow_map(points, light, eye), focus, generator)
     face_normal = np.cross(points[body.faces[:, 1]] - points[body.faces[:, 0]], points[body.faces[:, 2]] - points[body.faces[:, 0]])
@@ -170,12 +170,12 @@ def _shade(
     for corner in body.faces.T:
         for axis in range(3):
             normals[:, axis] += np.bincount(corner, face_normal[:, axis], len(points))
-    both = raster.interpolate(np.concatenate([unit(normals), body.v_template], 1)[body.faces])
-    normal = unit(both[:, :3])
-    view = unit(-rays[raster.mask])
+    both = raster.interpolate(np.concatenate([normalise(normals), body.v_template], 1)[body.faces])
+    normal = normalise(both[:, :3])
+    view = normalise(-rays[raster.mask])
     facing = np.clip((normal * view).sum(1), 0, 1)
     diffuse = np.clip(normal @ light, 0, 1)
-    half = unit(light + view)
+    half = normalise(light + view)
     shine = get_shininess(look) * np.clip((normal * half).sum(1), 0, 1) ** 24
     ambient = 0.48 + 0.12 * normal[:, 1]
     # a light from behind and above parts dark clothes from dark places

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from latentman.backend.pictures import write_png
-from latentman.backend.video.correspondence import hungarian_matches, surface_matches
+from latentman.backend.video.correspondence import match_hungarian, match_surfaces
 from latentman.blender_addon.reference_shots.views import render_passes
 from latentman.shared.shot import FramePasses
 
@@ -83,7 +83,7 @@ def score_matching(places: np.ndarray, pixels: np.ndarray, true: tuple[np.ndarra
 
 def _measure(method: str, passes: FramePasses, size: int, true: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
     started = time.perf_counter()
-    found = (hungarian_matches if method == "hungarian" else surface_matches)(passes, size, size, "prev")
+    found = (match_hungarian if method == "hungarian" else match_surfaces)(passes, size, size, "prev")
     seconds = time.perf_counter() - started
     return score_matching(found.places[1], found.target_pixels[1], true) | {"seconds": seconds}
 
@@ -116,7 +116,7 @@ def measure_speedup(size: int) -> float:
     one, two = Pose(focal=2.6).make_view(), Pose(joints=_bend_limbs(15), yaw=15, focal=2.6).make_view()
     passes = render_passes([one, two], size)
     took = {}
-    for name, matching in (("warm", surface_matches), ("surface", surface_matches), ("hungarian", hungarian_matches)):
+    for name, matching in (("warm", match_surfaces), ("surface", match_surfaces), ("hungarian", match_hungarian)):
         started = time.perf_counter()
         matching(passes, size, size, "prev")
         took[name] = time.perf_counter() - started

@@ -4,22 +4,30 @@
 positions, ``densepose`` the paper's own source of parts and coordinates. In go ``FramePasses``, out come ``Matches``.
 """
 
-from .background import background_matches
-from .hungarian import hungarian_matches, hungarian_pair
+from .background import match_background
+from .hungarian import match_hungarian, match_pair
 from .matches import Matches, shrink
-from .surface import SurfaceFrame, background_frames, match, reference_pixels, surface_frame, surface_frames, surface_matches
+from .surface import (
+    SurfaceFrame,
+    find_reference_pixels,
+    match,
+    match_surfaces,
+    prepare_background_frames,
+    prepare_surface_frame,
+    prepare_surface_frames,
+)
 
 __all__ = [
     "Matches",
     "SurfaceFrame",
-    "background_frames",
-    "background_matches",
-    "hungarian_matches",
-    "hungarian_pair",
+    "find_reference_pixels",
     "match",
-    "reference_pixels",
+    "match_background",
+    "match_hungarian",
+    "match_pair",
+    "match_surfaces",
+    "prepare_background_frames",
+    "prepare_surface_frame",
+    "prepare_surface_frames",
     "shrink",
-    "surface_frame",
-    "surface_frames",
-    "surface_matches",
 ]

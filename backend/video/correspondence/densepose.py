@@ -24,7 +24,7 @@ CONFIG = "densepose_rcnn_R_50_FPN_s1x.yaml"
 Predictor = Callable[[np.ndarray], np.ndarray]
 
 
-def iuv_of(boxes: np.ndarray, results: list[tuple[np.ndarray, np.ndarray]], height: int, width: int) -> np.ndarray:
+def make_iuv(boxes: np.ndarray, results: list[tuple[np.ndarray, np.ndarray]], height: int, width: int) -> np.ndarray:
     """(H, W, 3) uint8 IUV image of detections.
 
     ``boxes`` (N, 4) are x, y, width, height in pixels; each result is labels (h, w) of parts 0..24 and coordinates
@@ -44,7 +44,7 @@ def iuv_of(boxes: np.ndarray, results: list[tuple[np.ndarray, np.ndarray]], heig
     return out
 
 
-def predictor(weights: Path, config: Path | None = None) -> Predictor:
+def make_predictor(weights: Path, config: Path | None = None) -> Predictor:
     """The user's DensePose; ``ShotError`` when detectron2 or its files are missing.
 
     ``weights`` is a released DensePose checkpoint (``model_final_*.pkl``), ``config`` its configuration file.
@@ -68,10 +68,10 @@ def predictor(weights: Path, config: Path | None = None) -> Predictor:
     add_densepose_config(settings)
     settings.merge_from_file(str(file))
     settings.MODEL.WEIGHTS = str(weights)
-    return from_detectron(DefaultPredictor(settings), DensePoseResultExtractor())
+    return adapt_detectron(DefaultPredictor(settings), DensePoseResultExtractor())
 
 
-def from_detectron(detector: Callable[[np.ndarray], dict[str, Any]], extractor: Callable[[Any], Any]) -> Predictor:
+def adapt_detectron(detector: Callable[[np.ndarray], dict[str, Any]], extractor: Callable[[Any], Any]) -> Predictor:
     """A predictor from detectron2's ``DefaultPredictor`` and DensePose's ``DensePoseResultExtractor``."""
 
     def predict(image: np.ndarray) -> np.ndarray:
@@ -80,12 +80,12 @@ def from_detectron(detector: Callable[[np.ndarray], dict[str, Any]], extractor: 
         if results is None or boxes is None:
             return np.zeros(image.shape, np.uint8)
         found = [(r.labels.cpu().numpy(), r.uv.cpu().numpy()) for r in results]
-        return iuv_of(boxes.cpu().numpy(), found, *image.shape[:2])
+        return make_iuv(boxes.cpu().numpy(), found, *image.shape[:2])
 
     return predict
 
 
-def with_iuv(passes: FramePasses, images: np.ndarray) -> FramePasses:
+def replace_parts_by_iuv(passes: FramePasses, images: np.ndarray) -> FramePasses:
     """The passes with parts and texture coordinates from IUV images (F, H, W, 3) uint8; everything else stays.
 
     Raises ``ShotError`` when the images do not fit.

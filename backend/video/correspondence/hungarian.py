@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ....shared.shot import FramePasses, ShotError
-from .matches import Matches, centres, reference_of, shrink
+from .matches import Matches, find_reference, get_pixel_centres, shrink
 
 #: scale of the texture coordinates and of the local distance, as in an 8-bit IUV image
 UV_SCALE, DISTANCE_SCALE = 255.0, 63.75
@@ -18,7 +18,7 @@ CELL_BYTES = 24
 ASSUMED_MEMORY = 4 << 30
 
 
-def free_memory() -> int:
+def measure_free_memory() -> int:
     """Bytes of memory that are free right now."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
@@ -31,7 +31,7 @@ def free_memory() -> int:
             return ASSUMED_MEMORY
 
 
-def _features(pixels: np.ndarray, uv: np.ndarray, width: int) -> np.ndarray:
+def _make_features(pixels: np.ndarray, uv: np.ndarray, width: int) -> np.ndarray:
     """(N, 3): texture coordinates and the L1 distance from the centre of the part's bounding box."""
     rows, cols = pixels // width, pixels % width
     local = np.abs(rows - (rows.min() + rows.max()) / 2) + np.abs(cols - (cols.min() + cols.max()) / 2)
@@ -39,7 +39,7 @@ def _features(pixels: np.ndarray, uv: np.ndarray, width: int) -> np.ndarray:
     return np.column_stack([uv[pixels] * UV_SCALE, local])
 
 
-def hungarian_pair(
+def match_pair(
     target_part: np.ndarray, target_uv: np.ndarray, reference_part: np.ndarray, reference_uv: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Within each part, the assignment of least total distance (arXiv 2312.07133, section 3).
@@ -51,13 +51,13 @@ def hungarian_pair(
     for part in np.intersect1d(target_part[target_part > 0], reference_part[reference_part > 0]):
         here, there = np.flatnonzero(target_part == part), np.flatnonzero(reference_part == part)
         needed = len(here) * len(there) * CELL_BYTES
-        if needed > free_memory() / 2:
+        if needed > measure_free_memory() / 2:
             raise ShotError(
                 "size",
                 f"Part {part} covers {len(here)} and {len(there)} pixels; the Hungarian matching needs "
                 f"{needed / 1e9:.1f} GB for it. Lower the guidance resolution, or match by surface.",
             )
-        a, b = _features(here, target_uv, width), _features(there, reference_uv, width)
+        a, b = _make_features(here, target_uv, width), _make_features(there, reference_uv, width)
         cost = np.sqrt(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0))
         rows, cols = linear_sum_assignment(cost)
         found.append((here[rows], there[cols]))
@@ -67,7 +67,7 @@ def hungarian_pair(
     return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
 
 
-def _within_parts(passes: FramePasses) -> np.ndarray:
+def _stretch_to_parts(passes: FramePasses) -> np.ndarray:
     """Texture coordinates (F, H, W, 2) stretched so that every part spans [0, 1] over the shot, as in an IUV image.
 
     Without it a part that is small in the atlas would be matched by its place in the frame rather than on the surface.
@@ -81,21 +81,23 @@ def _within_parts(passes: FramePasses) -> np.ndarray:
     return out
 
 
-def hungarian_matches(passes: FramePasses, height: int, width: int, reference: str) -> Matches:
+def match_hungarian(passes: FramePasses, height: int, width: int, reference: str) -> Matches:
     """Match every frame with its reference at (height, width).
 
     ``reference``: ``first`` frame, ``prev`` frame, or ``prev_new``, the previous frame whose texture coordinates have
     themselves been replaced by what they were matched with.
     """
     parts = shrink(passes.part, height, width).reshape(passes.frame_count, -1)
-    uvs = shrink(_within_parts(passes), height, width).reshape(passes.frame_count, -1, 2)
-    references = [reference_of(frame, reference) for frame in range(passes.frame_count)]
+    uvs = shrink(_stretch_to_parts(passes), height, width).reshape(passes.frame_count, -1, 2)
+    references = [find_reference(frame, reference) for frame in range(passes.frame_count)]
     targets, sources = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for frame in range(1, passes.frame_count):
         other = references[frame]
-        here, there = hungarian_pair(parts[frame], uvs[frame], parts[other], uvs[other], width)
+        here, there = match_pair(parts[frame], uvs[frame], parts[other], uvs[other], width)
         if reference == "prev_new":
             uvs[frame][here] = uvs[other][there]
         targets.append(here)
         sources.append(there)
-    return Matches(tuple(references), tuple(targets), tuple(sources), tuple(centres(s, width) for s in sources), height, width)
+    return Matches(
+        tuple(references), tuple(targets), tuple(sources), tuple(get_pixel_centres(s, width) for s in sources), height, width
+    )

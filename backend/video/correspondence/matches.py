@@ -8,7 +8,7 @@ import numpy as np
 
 from ....shared.overview import shrink
 
-__all__ = ["Matches", "centres", "reference_of", "shrink"]
+__all__ = ["Matches", "find_reference", "get_pixel_centres", "shrink"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Matches:
     width: int
 
 
-def centres(pixels: np.ndarray, width: int) -> np.ndarray:
+def get_pixel_centres(pixels: np.ndarray, width: int) -> np.ndarray:
     """(N, 2) float32 places of flat pixel indices."""
     return np.stack([pixels % width + 0.5, pixels // width + 0.5], 1).astype(np.float32)
 
 
-def reference_of(frame: int, reference: str) -> int:
+def find_reference(frame: int, reference: str) -> int:
     """The number of a frame's reference, -1 for the first frame."""
     if frame == 0:
         return -1

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ....shared.shot import FramePasses
-from .matches import Matches, reference_of
+from .matches import Matches, find_reference
 
 #: a neighbour farther away than this many typical footprints belongs to another piece of surface
 BREAK = 8.0
@@ -60,7 +60,7 @@ class SurfaceFrame:
         return cKDTree(np.column_stack([self.key, self.ids * OBJECT_GAP]), balanced_tree=False)
 
 
-def _slopes(key: np.ndarray, ids: np.ndarray, axis: int) -> tuple[np.ndarray, float]:
+def _compute_slopes(key: np.ndarray, ids: np.ndarray, axis: int) -> tuple[np.ndarray, float]:
     """Change of (H, W, 3) keys a pixel along an axis, and its typical size.
 
     The mean of both sides where the surface goes on smoothly, else the smaller one; 0 where neither side belongs to the
@@ -84,7 +84,7 @@ def _slopes(key: np.ndarray, ids: np.ndarray, axis: int) -> tuple[np.ndarray, fl
     return of_forward[..., None] * forward + of_backward[..., None] * backward, typical
 
 
-def surface_frame(key: np.ndarray, ids: np.ndarray) -> SurfaceFrame:
+def prepare_surface_frame(key: np.ndarray, ids: np.ndarray) -> SurfaceFrame:
     """Prepare one frame: ``key`` (H, W, 3) rest positions in metres (or world positions of what stands still), ``ids``
     (H, W) the surface's number, 0 where there is none."""
     height, width = ids.shape
@@ -98,7 +98,7 @@ def surface_frame(key: np.ndarray, ids: np.ndarray) -> SurfaceFrame:
     rows, cols = np.flatnonzero(ids.any(1)), np.flatnonzero(ids.any(0))
     window = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
     part, seen = np.asarray(key[window], np.float64), np.flatnonzero(ids[window])
-    (across, a), (down, b) = (_slopes(part, ids[window], axis) for axis in (1, 0))
+    (across, a), (down, b) = (_compute_slopes(part, ids[window], axis) for axis in (1, 0))
     across, down, flat = (values.reshape(-1, 3)[seen] for values in (across, down, part))
     normal = np.cross(across, down)
     size = np.sqrt((normal**2).sum(1, keepdims=True))
@@ -107,7 +107,7 @@ def surface_frame(key: np.ndarray, ids: np.ndarray) -> SurfaceFrame:
     return SurfaceFrame(pixels, row_of, flat, across, down, normal, numbers, (a + b) / 2 or 1e-3, height, width)
 
 
-def _offsets(difference: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+def _compute_offsets(difference: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
     """(N, 2) the pixels to the right and down by which a surface must be followed to come closest to a difference (N, 3)."""
     aa, ad, dd = (across**2).sum(1), (across * down).sum(1), (down**2).sum(1)
     pa, pd = (difference * across).sum(1), (difference * down).sum(1)
@@ -118,15 +118,15 @@ def _offsets(difference: np.ndarray, across: np.ndarray, down: np.ndarray) -> np
     return np.stack([(pa * dd - pd * ad) / determinant, (pd * aa - pa * ad) / determinant], 1)
 
 
-def _placed(point: np.ndarray, reference: SurfaceFrame, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _place(point: np.ndarray, reference: SurfaceFrame, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, 3) as seen from reference pixels: offsets (N, 2) in pixels, and distances (N,) from the tangent planes."""
     difference = point - reference.key[near]
     across, down = reference.across[near], reference.down[near]
-    offset = _offsets(difference, across, down)
+    offset = _compute_offsets(difference, across, down)
     return offset, np.linalg.norm(difference - offset[:, :1] * across - offset[:, 1:] * down, axis=1)
 
 
-def _sampled(target: SurfaceFrame, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sample(target: SurfaceFrame, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The (height, width) pixels that show a surface: flat indices (N,), rows in the frame's arrays (N,), and how far their
     centres lie from the frame's pixels (N, 2), in the frame's pixels. Of the pixels around a centre the nearest is taken."""
     y = (np.arange(height) + 0.5) * target.height / height
@@ -153,12 +153,12 @@ def match(target: SurfaceFrame, reference: SurfaceFrame, height: int, width: int
     Returns flat target pixels (N,) int64 at (height, width), and (N, 2) float32 places in the reference in the same pixels,
     x to the right and y down, the first pixel's centre at 0.5. Points that the reference does not show are left out.
     """
-    pixels, found, shift = _sampled(target, height, width)
+    pixels, found, shift = _sample(target, height, width)
     if not len(pixels) or not len(reference.pixels):
         return np.empty(0, np.int64), np.empty((0, 2), np.float32)
     point = target.key[found] + shift[:, :1] * target.across[found] + shift[:, 1:] * target.down[found]
     _, near = reference.tree.query(np.column_stack([point, target.ids[found] * OBJECT_GAP]), workers=-1)
-    offset, lift = _placed(point, reference, near)
+    offset, lift = _place(point, reference, near)
     for _ in range(ROUNDS):
         moving = np.flatnonzero(np.abs(offset).max(1) > 0.5)
         if not len(moving):
@@ -170,7 +170,7 @@ def match(target: SurfaceFrame, reference: SurfaceFrame, height: int, width: int
         moved = reference.row_of[y * reference.width + x]
         there = (moved >= 0) & (reference.ids[moved] == target.ids[found[moving]])
         moving, moved = moving[there], moved[there]
-        closer, higher = _placed(point[moving], reference, moved)
+        closer, higher = _place(point[moving], reference, moved)
         better = np.abs(closer).max(1) < np.abs(offset[moving]).max(1) - 1e-6
         better &= higher <= lift[moving] + reference.footprint
         if not better.any():
@@ -189,40 +189,40 @@ def match(target: SurfaceFrame, reference: SurfaceFrame, height: int, width: int
     return pixels[seen], np.stack([x, y], 1)[seen].astype(np.float32)
 
 
-def reference_pixels(places: np.ndarray, height: int, width: int) -> np.ndarray:
+def find_reference_pixels(places: np.ndarray, height: int, width: int) -> np.ndarray:
     """(N,) flat indices of the pixels that hold the places (N, 2)."""
     cols = np.clip(places[:, 0].astype(np.int64), 0, width - 1)
     rows = np.clip(places[:, 1].astype(np.int64), 0, height - 1)
     return rows * width + cols
 
 
-def surface_frames(passes: FramePasses) -> list[SurfaceFrame]:
+def prepare_surface_frames(passes: FramePasses) -> list[SurfaceFrame]:
     """Every frame of a shot, prepared: characters and, where they were rendered, props."""
-    return [surface_frame(rest, ids) for rest, ids in zip(passes.rest_position, passes.surface_index, strict=True)]
+    return [prepare_surface_frame(rest, ids) for rest, ids in zip(passes.rest_position, passes.surface_index, strict=True)]
 
 
-def background_frames(passes: FramePasses) -> list[SurfaceFrame] | None:
+def prepare_background_frames(passes: FramePasses) -> list[SurfaceFrame] | None:
     """Every frame's surfaces that are no characters, keyed by world position, so that what stands still is matched under a
     moving camera; None where the passes have no world positions."""
     if passes.position is None:
         return None
     still = (passes.surface_index > 0) & (passes.mask == 0)
-    return [surface_frame(position, ids) for position, ids in zip(passes.position, still.astype(np.int64), strict=True)]
+    return [prepare_surface_frame(position, ids) for position, ids in zip(passes.position, still.astype(np.int64), strict=True)]
 
 
-def surface_matches(
+def match_surfaces(
     passes: FramePasses, height: int, width: int, reference: str, frames: list[SurfaceFrame] | None = None
 ) -> Matches:
     """Match every frame with its reference at (height, width); ``reference`` is ``first`` or else the previous frame.
 
     ``frames`` are the prepared frames, when there are some already.
     """
-    frames = frames if frames is not None else surface_frames(passes)
-    others = tuple(reference_of(frame, reference) for frame in range(len(frames)))
+    frames = frames if frames is not None else prepare_surface_frames(passes)
+    others = tuple(find_reference(frame, reference) for frame in range(len(frames)))
     targets, places = [np.empty(0, np.int64)], [np.empty((0, 2), np.float32)]
     for frame in range(1, len(frames)):
         pixels, found = match(frames[frame], frames[others[frame]], height, width)
         targets.append(pixels)
         places.append(found)
-    sources = tuple(reference_pixels(place, height, width) for place in places)
+    sources = tuple(find_reference_pixels(place, height, width) for place in places)
     return Matches(others, tuple(targets), sources, tuple(places), height, width)

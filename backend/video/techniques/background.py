@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ....shared.shot import Background
-from ..correspondence import background_matches
+from ..correspondence import match_background
 from .alignment import MatchedCopy
 from .context import ClipContext
 from .technique import Technique
@@ -21,7 +21,7 @@ class SharedBackground(Technique):
         """Match every frame's background with the first frame's."""
         super().begin(context)
         self._steps = context.steps_between(0.0, self.settings.until)
-        self._copy = MatchedCopy(background_matches(context.passes, *context.latent_size), context.device)
+        self._copy = MatchedCopy(match_background(context.passes, *context.latent_size), context.device)
 
     def before_step(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """Copy along the matches."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from ....shared.shot import FramePasses, Method, ShotRequest
-from ..correspondence import Matches, hungarian_matches, surface_frames, surface_matches
+from ..correspondence import Matches, match_hungarian, match_surfaces, prepare_surface_frames
 from ..lattice import SurfaceTexture, cell_side
-from ..memory import Room
-from ..selection import joined
+from ..memory import BatchBudget
 from ..run_context import RunContext
+from ..selection import join_clips
 
 if TYPE_CHECKING:
     from ...models.loading import ImageModel
@@ -43,7 +43,7 @@ class ClipContext:
     noise_given: bool = False
     #: progress, warnings for the user, and ``check()``, which raises ``Interrupted`` when the user wants to stop
     run_context: RunContext = field(default_factory=RunContext)
-    room: Room = field(default_factory=Room)
+    batch_budget: BatchBudget = field(default_factory=BatchBudget)
     #: the side in metres of the shot's noise cells; None takes the clip's own
     shot_cell_side: Callable[[], float] | None = None
     _matches: dict[tuple[tuple[int, int], str], Matches] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -61,7 +61,7 @@ class ClipContext:
     @cached_property
     def passes(self) -> FramePasses:
         """The passes of all F frames, the given ones first."""
-        return self.own_passes if self.given_passes is None else joined(self.given_passes, self.own_passes)
+        return self.own_passes if self.given_passes is None else join_clips(self.given_passes, self.own_passes)
 
     @property
     def steps(self) -> int:
@@ -90,7 +90,7 @@ class ClipContext:
     @property
     def batch_size(self) -> int:
         """How many frames memory has room for at the moment."""
-        return self.room.chunk
+        return self.batch_budget.frames
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, C, h, w) clean latents -> (n, 3, H, W) pictures around [-1, 1]; differentiable."""
@@ -109,14 +109,14 @@ class ClipContext:
             self.run_context.check()
             started = time.perf_counter()
             self.run_context.progress("matching", 0, 1)
-            match = surface_matches if self.method.matching == "surface" else hungarian_matches
+            match = match_surfaces if self.method.matching == "surface" else match_hungarian
             self._matches[size, reference] = match(self.passes, *size, reference)
             self.run_context.record_time("matching", started)
         return self._matches[size, reference]
 
     def cell_side(self) -> float:
         """The side in metres of cells about as large as a pixel, the same for every clip of the shot."""
-        return self.shot_cell_side() if self.shot_cell_side else cell_side(surface_frames(self.own_passes))
+        return self.shot_cell_side() if self.shot_cell_side else cell_side(prepare_surface_frames(self.own_passes))
 
 
 def latent_size(model: ImageModel, request: ShotRequest) -> tuple[int, int]:

@@ -35,8 +35,8 @@ class TextureFusion(Technique):
         """Lay the surface out in cells, and choose the steps."""
         super().begin(context)
         settings, passes = self.settings, context.own_passes
-        self._held = context.texture
-        self.lattice = SurfaceLattice(passes, context.device, self._held.side if self._held else 0.0)
+        self._known_texture = context.texture
+        self.lattice = SurfaceLattice(passes, context.device, self._known_texture.side if self._known_texture else 0.0)
         steps = context.steps_between(settings.start, settings.until)
         count = min(settings.full_steps or len(steps), len(steps))
         # the last fusion is a full one, the others are spread evenly before it
@@ -48,55 +48,55 @@ class TextureFusion(Technique):
             self._coarse = SurfaceLattice(small, context.device)
         self._linear: LinearDecoder | None = None
 
-    def active(self, step: int) -> bool:
+    def is_active(self, step: int) -> bool:
         """Whether a step is fused."""
         return step in self._full or step in self._coarse_steps
 
-    def sharpness(self, step: int) -> float:
+    def get_sharpness(self, step: int) -> float:
         """How much the better sight counts: all the same at first, nearly the best alone at the end."""
         return self.settings.sharpness * (step + 1) / self.context.steps
 
     def _texture(self, lattice: SurfaceLattice, pictures: list[torch.Tensor], sharpness: float) -> torch.Tensor:
         """(cells, 4) what the frames are to show."""
         fused = lattice.texture(pictures, sharpness) if self.context.joint else None
-        if self._held is None:
+        if self._known_texture is None:
             return fused if fused is not None else lattice.texture([], 0.0)
-        held = lattice.held(self._held if lattice is self.lattice else self._held.coarser(lattice.side))
-        return held if fused is None else torch.where(held[:, 3:] > 0, held, fused)
+        known = lattice.known_texture(self._known_texture if lattice is self.lattice else self._known_texture.coarsen(lattice.side))
+        return known if fused is None else torch.where(known[:, 3:] > 0, known, fused)
 
     def correct_clean(self, clean: torch.Tensor, step: int) -> torch.Tensor:
         """Clean latents (N, C, h, w) whose frames show one texture."""
-        if not self.active(step):
+        if not self.is_active(step):
             return clean
         if step in self._full or self._coarse is None:
             return self._fuse_pictures(clean, step)
         if self._linear is None:
             sample = clean[:: max(1, len(clean) // 4)][:4]
-            self._linear = LinearDecoder.fitted(sample, self.context.decode(sample))
+            self._linear = LinearDecoder.fit(sample, self.context.decode(sample))
         pictures = list(self._linear(clean))
-        texture = self._texture(self._coarse, pictures, self.sharpness(step))
-        change = torch.stack([self._coarse.rendered(texture, n, picture) - picture for n, picture in enumerate(pictures)])
+        texture = self._texture(self._coarse, pictures, self.get_sharpness(step))
+        change = torch.stack([self._coarse.render(texture, n, picture) - picture for n, picture in enumerate(pictures)])
         return clean + self._linear.inverse(change).to(clean.dtype)
 
     def _fuse_pictures(self, clean: torch.Tensor, step: int) -> torch.Tensor:
         """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time."""
-        encode, decode, chunk = self.context.encode, self.context.decode, self.context.batch_size
-        pictures = [picture.float() for rows in clean.split(chunk) for picture in decode(rows)]
-        texture = self._texture(self.lattice, pictures, self.sharpness(step))
+        encode, decode, batch_size = self.context.encode, self.context.decode, self.context.batch_size
+        pictures = [picture.float() for rows in clean.split(batch_size) for picture in decode(rows)]
+        texture = self._texture(self.lattice, pictures, self.get_sharpness(step))
         out = torch.empty_like(clean)
-        for start in range(0, len(clean), chunk):
-            rows = range(start, min(start + chunk, len(clean)))
+        for start in range(0, len(clean), batch_size):
+            rows = range(start, min(start + batch_size, len(clean)))
             before = torch.stack([pictures[n] for n in rows])
-            after = torch.stack([self.lattice.rendered(texture, n, pictures[n]) for n in rows])
-            share = F.interpolate(torch.stack([self.lattice.mask(n) for n in rows]), clean.shape[2:], mode="area")
+            after = torch.stack([self.lattice.render(texture, n, pictures[n]) for n in rows])
+            covered = F.interpolate(torch.stack([self.lattice.mask(n) for n in rows]), clean.shape[2:], mode="area")
             change = encode(after.to(clean.dtype)) - encode(before.to(clean.dtype))
-            out[start : start + len(rows)] = clean[start : start + len(rows)] + change * (share > 0).to(clean.dtype)
+            out[start : start + len(rows)] = clean[start : start + len(rows)] + change * (covered > 0).to(clean.dtype)
         return out
 
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
         """What the finished pictures (3, H, W) show, beside what was held."""
-        fused = self.lattice.freed(self._texture(self.lattice, pictures, self.settings.sharpness))
-        return self._held.joined(fused) if self._held else fused
+        fused = self.lattice.extract_texture(self._texture(self.lattice, pictures, self.settings.sharpness))
+        return self._known_texture.merge(fused) if self._known_texture else fused
 
     def finish_pictures(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
         """Finished pictures (3, H, W) with the detail of the shared texture; their own shading stays in the low band."""
@@ -106,15 +106,15 @@ class TextureFusion(Technique):
         out = []
         for n, picture in enumerate(pictures):
             mask = self.lattice.mask(n)
-            shown = self.lattice.rendered(texture, n, picture)
-            own, shared = (_low_band(image.float(), mask) for image in (picture, shown))
+            shown = self.lattice.render(texture, n, picture)
+            own, shared = (_blur_inside(image.float(), mask) for image in (picture, shown))
             mixed = shown + self.settings.shading * (own - shared)
             edge = _feather(mask)
             out.append(picture * (1 - edge) + mixed * edge)
         return out
 
 
-def _kernel(sigma: float, device: torch.device) -> torch.Tensor:
+def _make_gaussian(sigma: float, device: torch.device) -> torch.Tensor:
     reach = int(3 * sigma)
     x = torch.arange(-reach, reach + 1, device=device, dtype=torch.float32)
     weight = torch.exp(-(x**2) / (2 * sigma**2))
@@ -123,12 +123,12 @@ def _kernel(sigma: float, device: torch.device) -> torch.Tensor:
 
 def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur of (C, H, W), zero outside."""
-    kernel = _kernel(sigma, image.device)
+    kernel = _make_gaussian(sigma, image.device)
     rows = F.conv2d(image[:, None], kernel[None, None, None], padding=(0, len(kernel) // 2))
     return F.conv2d(rows, kernel[None, None, :, None], padding=(len(kernel) // 2, 0))[:, 0]
 
 
-def _low_band(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _blur_inside(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The coarse part of an image (3, H, W), averaged inside the mask only."""
     return _blur(image * mask, BAND_SIGMA) / _blur(mask, BAND_SIGMA).clamp(min=1e-4)
 

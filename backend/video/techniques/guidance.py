@@ -19,7 +19,7 @@ from .technique import Technique
 PIXEL_SCALE = 25.0
 
 
-def _corners(places: np.ndarray, height: int, width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _find_corners(places: np.ndarray, height: int, width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The four pixels around each place (N, 2) as flat indices (4, N), and their bilinear weights (4, N)."""
     x, y = places[:, 0] - 0.5, places[:, 1] - 0.5
     left, top = np.floor(x), np.floor(y)
@@ -40,7 +40,7 @@ class MatchedPixels:
     def __init__(self, matches: Matches, device: torch.device) -> None:
         self._matches = matches
         self._pixels = [torch.from_numpy(here).to(device) for here in matches.target_pixels]
-        self._corners = [_corners(places, matches.height, matches.width, device) for places in matches.places]
+        self._corners = [_find_corners(places, matches.height, matches.width, device) for places in matches.places]
         self._pictures: dict[int, torch.Tensor] = {}
 
     def forget(self) -> None:
@@ -107,7 +107,7 @@ class PixelGuidance(Technique):
             return self.context.decode(clean)
         if self._linear is None:
             with torch.no_grad():
-                self._linear = LinearDecoder.fitted(clean.detach(), self.context.decode(clean.detach()))
+                self._linear = LinearDecoder.fit(clean.detach(), self.context.decode(clean.detach()))
         return self._linear(clean)
 
     def follow_gradient(self, latents: torch.Tensor, gradient: torch.Tensor, step: int) -> torch.Tensor:

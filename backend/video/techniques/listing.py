@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ....shared.settings import Declared, settings_of
+from ....shared.settings import Declared, list_settings
 from ....shared.shot import Method, ShotError
 from ....shared.version import VERSION
 from .registry import BUILT_IN, installed_plugins, load_plugin, origin_of
@@ -14,39 +14,39 @@ from .registry import BUILT_IN, installed_plugins, load_plugin, origin_of
 
 def describe_techniques() -> Iterator[str]:
     """A line for every technique, with its name, where it comes from and what it does, and one below it for each setting."""
-    switches = {declared.name: declared for declared in settings_of(Method)}
+    switches = {declared.name: declared for declared in list_settings(Method)}
     for name, kind in BUILT_IN.items():
-        yield _headline(name, f"latentman {VERSION}", kind)
+        yield _describe(name, f"latentman {VERSION}", kind)
         if kind.settings_type is None:
-            yield _setting(switches[name])
+            yield _describe_setting(switches[name])
         else:
-            yield from _settings(kind.settings_type)
+            yield from _describe_settings(kind.settings_type)
     for name, entry in installed_plugins().items():
         try:
             plugin = load_plugin(name)
         except ShotError as error:
             yield f"{name}  [{origin_of(entry)}]  {error}"
             continue
-        yield _headline(name, origin_of(entry), plugin)
+        yield _describe(name, origin_of(entry), plugin)
         if plugin.settings_type is not None:
-            yield from _settings(plugin.settings_type)
+            yield from _describe_settings(plugin.settings_type)
 
 
-def _headline(name: str, origin: str, kind: type) -> str:
+def _describe(name: str, origin: str, kind: type) -> str:
     summary = (kind.__doc__ or "").strip().split("\n\n")[0]
     return f"{name}  [{origin}]  {' '.join(summary.split())}".rstrip()
 
 
-def _settings(struct: type[msgspec.Struct]) -> Iterator[str]:
-    declared = {setting.name: setting for setting in settings_of(struct) if len(setting.path) == 1}
+def _describe_settings(struct: type[msgspec.Struct]) -> Iterator[str]:
+    declared = {setting.name: setting for setting in list_settings(struct) if len(setting.path) == 1}
     for field in msgspec.structs.fields(struct):
         if field.name in declared:
-            yield _setting(declared[field.name])
+            yield _describe_setting(declared[field.name])
         else:
             yield f"    {field.name}"
 
 
-def _setting(declared: Declared) -> str:
+def _describe_setting(declared: Declared) -> str:
     setting, words = declared.setting, []
     if setting.choices:
         words.append(" | ".join(repr(choice.value) for choice in setting.choices))

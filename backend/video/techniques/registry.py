@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ....shared.settings import SettingError, check_settings, settings_of
+from ....shared.settings import SettingError, check_settings, list_settings
 from ....shared.shot import Method, ShotError
 from .alignment import LatentAlignment
 from .background import SharedBackground
@@ -66,13 +66,13 @@ def load_plugin(name: str) -> type[Technique]:
     try:
         kind = found[name].load()
     except (Exception, SystemExit) as error:  # what a package does while it is imported is beyond us
-        raise _broken(name, error) from error
+        raise _make_error(name, error) from error
     if not (isinstance(kind, type) and issubclass(kind, Technique)):
-        raise _broken(name, f"{found[name].value} is not a class derived from Technique")
+        raise _make_error(name, f"{found[name].value} is not a class derived from Technique")
     if kind.settings_type is not None and not (
         isinstance(kind.settings_type, type) and issubclass(kind.settings_type, msgspec.Struct)
     ):
-        raise _broken(name, "its settings_type is not a msgspec.Struct")
+        raise _make_error(name, "its settings_type is not a msgspec.Struct")
     return kind
 
 
@@ -81,7 +81,7 @@ def origin_of(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
-def _broken(name: str, reason: BaseException | str) -> ShotError:
+def _make_error(name: str, reason: BaseException | str) -> ShotError:
     if isinstance(reason, BaseException):
         lines = str(reason).strip().splitlines()
         reason = f"{type(reason).__name__}: {lines[0]}" if lines else type(reason).__name__
@@ -99,7 +99,7 @@ def _build_plugin(name: str, values: Mapping[str, Any]) -> Technique:
     except ShotError:
         raise
     except Exception as error:
-        raise _broken(name, error) from error
+        raise _make_error(name, error) from error
 
 
 def convert_settings(name: str, struct: type[msgspec.Struct] | None, values: Mapping[str, Any]) -> msgspec.Struct | None:
@@ -112,7 +112,7 @@ def convert_settings(name: str, struct: type[msgspec.Struct] | None, values: Map
     if struct is None:
         return None
     try:
-        for declared in settings_of(struct):
+        for declared in list_settings(struct):
             # before msgspec sees them: these sentences are better
             if len(declared.path) == 1 and declared.name in values:
                 declared.check(values[declared.name])

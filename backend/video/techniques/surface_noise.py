@@ -30,12 +30,12 @@ class SurfaceNoise(Technique):
         return mix_noise(noise, own, self.settings)
 
 
-def mix_noise(noise: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
-    """Two independent standard normal noises as one, of whose variance ``share`` is the other's."""
-    return (1 - share) ** 0.5 * noise + share**0.5 * other
+def mix_noise(noise: torch.Tensor, other: torch.Tensor, fraction: float) -> torch.Tensor:
+    """Two independent standard normal noises as one, of whose variance ``fraction`` is the other's."""
+    return (1 - fraction) ** 0.5 * noise + fraction**0.5 * other
 
 
-def _times_golden(n: int) -> np.uint64:
+def _multiply_by_golden_ratio(n: int) -> np.uint64:
     return np.uint64(n * int(_GOLDEN) & (1 << 64) - 1)
 
 
@@ -46,14 +46,14 @@ def _scramble(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _normal(cells: np.ndarray, seed: int, channel: int) -> np.ndarray:
+def _draw_normal(cells: np.ndarray, seed: int, channel: int) -> np.ndarray:
     """(N,) standard normal numbers that belong to cells (N,) uint64: the same for the same cell, seed and channel."""
-    key = _scramble(cells + _times_golden(seed * 64 + channel + 1))
-    first, second = ((_scramble(key + _times_golden(n)) >> np.uint64(11)).astype(np.float64) * 2.0**-53 for n in (1, 2))
+    key = _scramble(cells + _multiply_by_golden_ratio(seed * 64 + channel + 1))
+    first, second = ((_scramble(key + _multiply_by_golden_ratio(n)) >> np.uint64(11)).astype(np.float64) * 2.0**-53 for n in (1, 2))
     return np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
 
 
-def _cells(passes: FramePasses, frame: int, side: float) -> np.ndarray:
+def _list_cells(passes: FramePasses, frame: int, side: float) -> np.ndarray:
     """(H, W) uint64: the cell that each pixel's centre lies in."""
     height, width = passes.mask.shape[1:]
     index = passes.surface_index[frame].astype(np.uint64)
@@ -85,10 +85,10 @@ def draw_surface_noise(passes: FramePasses, shape: tuple[int, int, int], seed: i
     latent = (rows[:, None] * width + cols).ravel()
     out = np.empty((passes.frame_count, channels, height * width), np.float32)
     for n in range(passes.frame_count):
-        cells, index = np.unique(_cells(passes, n, side).ravel(), return_inverse=True)
+        cells, index = np.unique(_list_cells(passes, n, side).ravel(), return_inverse=True)
         pairs, counts = np.unique(latent * len(cells) + index.ravel(), return_counts=True)
         place, cell, count = pairs // len(cells), pairs % len(cells), counts.astype(np.float64)
         spread = np.sqrt(np.bincount(place, count**2, height * width))
         for channel in range(channels):
-            out[n, channel] = np.bincount(place, count * _normal(cells, seed, channel)[cell], height * width) / spread
+            out[n, channel] = np.bincount(place, count * _draw_normal(cells, seed, channel)[cell], height * width) / spread
     return torch.from_numpy(out.reshape(-1, channels, height, width))

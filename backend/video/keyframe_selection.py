@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 
 from ...shared.shot import Keyframes
-from .correspondence import SurfaceFrame, surface_frame
-from .lattice import SurfaceTexture, cell_side, packed, sample_frames, unpacked
-from .source import PassesSource, overview_scale
+from .correspondence import SurfaceFrame, prepare_surface_frame
+from .lattice import SurfaceTexture, cell_side, pack_cells, sample_frames, unpack_cells
+from .source import PassesSource, compute_overview_scale
 
 #: side of the cells that are to be covered, in the cells of a texture
 COARSE = 4.0
@@ -17,29 +17,29 @@ COARSE = 4.0
 GOOD_SIGHT = 0.5
 
 
-def _seen(frame: SurfaceFrame, side: float) -> tuple[np.ndarray, np.ndarray]:
+def _list_seen_cells(frame: SurfaceFrame, side: float) -> tuple[np.ndarray, np.ndarray]:
     """The coarse cells that a frame sees, packed, and how well it sees each, up to ``GOOD_SIGHT``."""
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
     usual = (side / COARSE) ** 2
     view = np.where(area > 0, np.clip(usual / np.maximum(area, usual * 1e-3), 0, GOOD_SIGHT), 0)
-    found, index = np.unique(packed(np.floor(frame.key / side).astype(np.int64), frame.ids), return_inverse=True)
+    found, index = np.unique(pack_cells(np.floor(frame.key / side).astype(np.int64), frame.ids), return_inverse=True)
     best = np.zeros(len(found))
     np.maximum.at(best, index.ravel(), view)
     return found, best
 
 
-def choose_keys(source: PassesSource, among: list[int], settings: Keyframes, known: SurfaceTexture | None = None) -> list[int]:
+def select_keyframes(source: PassesSource, among: list[int], settings: Keyframes, known: SurfaceTexture | None = None) -> list[int]:
     """Up to ``settings.count`` of the frames ``among``, the most telling first; the frames' small copies decide.
 
     Of the surface that the frames show, each key frame shows at least the share ``least_gain`` that neither the key frames before
     it nor the ``known`` texture show, or only much worse. Empty when everything is known. Linear in the number of pixels.
     """
     # cells of the small copies: a known texture's are as small as pixels of the frames
-    side = COARSE * (known.side * overview_scale(source) if known else cell_side(sample_frames(source.overview, among)))
+    side = COARSE * (known.side * compute_overview_scale(source) if known else cell_side(sample_frames(source.overview, among)))
     seen = []
     for n in among:  # prepared frames are large: one at a time
         passes = source.overview(n)
-        seen.append(_seen(surface_frame(passes.rest_position[0], passes.surface_index[0]), side))
+        seen.append(_list_seen_cells(prepare_surface_frame(passes.rest_position[0], passes.surface_index[0]), side))
     cells, index = np.unique(np.concatenate([found for found, _ in seen]), return_inverse=True)
     ends = np.cumsum([0, *(len(found) for found, _ in seen)])
     views = [(index.ravel()[a:b], view) for (a, b), (_, view) in zip(pairwise(ends), seen, strict=True)]
@@ -47,16 +47,16 @@ def choose_keys(source: PassesSource, among: list[int], settings: Keyframes, kno
     for where, view in views:
         best[where] = np.maximum(best[where], view)
     if known is not None:
-        place, ids = unpacked(known.cells.cpu().numpy())
-        large = packed(np.floor((place + 0.5) * known.side / side).astype(np.int64), ids)
+        place, ids = unpack_cells(known.cells.cpu().numpy())
+        large = pack_cells(np.floor((place + 0.5) * known.side / side).astype(np.int64), ids)
         covered[np.isin(cells, large)] = GOOD_SIGHT
-    keys: list[int] = []
-    while len(keys) < min(settings.count, len(among)):
+    keyframes: list[int] = []
+    while len(keyframes) < min(settings.count, len(among)):
         gains = [float(np.clip(view - covered[where], 0, None).sum()) for where, view in views]
         first = int(np.argmax(gains))
         if gains[first] <= settings.least_gain * float(best.sum()):
             break
-        keys.append(first)
+        keyframes.append(first)
         where, view = views[first]
         covered[where] = np.maximum(covered[where], view)
-    return [among[n] for n in keys]
+    return [among[n] for n in keyframes]

@@ -14,7 +14,7 @@ from .folders import config_folder
 
 
 @dataclass(frozen=True)
-class Keys:
+class CurveKeys:
     """Z85-encoded CURVE keys of both ends."""
 
     server_public: bytes
@@ -28,7 +28,7 @@ def find_keys(folder: Path | None = None) -> Path:
     return (folder or config_folder()) / "keys" / "curve.txt"
 
 
-def load_or_create(make_pair: Callable[[], tuple[bytes, bytes]], folder: Path | None = None) -> Keys:
+def load_or_create(make_pair: Callable[[], tuple[bytes, bytes]], folder: Path | None = None) -> CurveKeys:
     """The user's keys; ``make_pair`` is ``zmq.curve_keypair``. The first of two racing processes wins."""
     path = find_keys(folder)
     folder = path.parent
@@ -48,4 +48,4 @@ def load_or_create(make_pair: Callable[[], tuple[bytes, bytes]], folder: Path | 
     lines = path.read_bytes().split()
     if len(lines) != 4 or any(len(line) != 40 for line in lines):
         raise ValueError(f"The keys in {path} are damaged; delete the file to make new ones, then restart the backend.")
-    return Keys(*lines)
+    return CurveKeys(*lines)

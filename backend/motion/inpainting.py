@@ -8,7 +8,7 @@ import torch
 from ...shared.motion_request import LOWER, ROOT, UPPER, Kept
 from ...shared.skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
 from .checkpoints import MotionModel
-from .diffusion import Pins
+from .diffusion import InpaintingMask
 from .features import encode
 
 LEGS = tuple(
@@ -16,7 +16,7 @@ LEGS = tuple(
 )
 
 
-def feature_parts() -> np.ndarray:
+def list_feature_parts() -> np.ndarray:
     """(263,) which part of the body a feature belongs to: ``ROOT``, ``LOWER`` or ``UPPER``."""
     of_joint = np.array([ROOT if n == 0 else LOWER if n in LEGS else UPPER for n in range(HUMANML_JOINT_COUNT)])
     return np.concatenate(
@@ -24,24 +24,24 @@ def feature_parts() -> np.ndarray:
     )
 
 
-def feature_is_change() -> np.ndarray:
+def is_change_feature() -> np.ndarray:
     """(263,) True for features that tell how a frame goes over into the next one."""
     out = np.zeros(263, bool)
     out[[0, 1, 2]] = out[193:] = True
     return out
 
 
-def pins_of(kept: Kept, model: MotionModel, variants: int, length: int) -> Pins:
+def make_inpainting_mask(kept: Kept, model: MotionModel, variants: int, length: int) -> InpaintingMask:
     """Normalised values (N, T, 263) and where they hold; T is the length the network is run on, at least the frames kept."""
     whole = np.concatenate([kept.joints, kept.joints[-1:]])
     rows = encode(whole, floor=float(whole[..., 1].min()) - model.toe_height)
-    frames, parts = len(rows), feature_parts()
+    frames, parts = len(rows), list_feature_parts()
     mask = kept.parts[:, parts]
     # a change is known only where the next frame is kept, too
-    onward = np.concatenate([kept.parts[1:], np.zeros((1, 3), bool)])[:, parts]
-    mask &= onward | ~feature_is_change()
+    moves_on = np.concatenate([kept.parts[1:], np.zeros((1, 3), bool)])[:, parts]
+    mask &= moves_on | ~is_change_feature()
     values = np.zeros((length, rows.shape[1]), np.float32)
     values[:frames] = (rows - model.mean) / model.std
     held = np.zeros(values.shape, bool)
     held[:frames] = mask
-    return Pins(torch.from_numpy(values).expand(variants, -1, -1), torch.from_numpy(held).expand(variants, -1, -1))
+    return InpaintingMask(torch.from_numpy(values).expand(variants, -1, -1), torch.from_numpy(held).expand(variants, -1, -1))
