@@ -1,7 +1,7 @@
-"""``python -m tools.bench``: the figures of motion, passes, correspondences and the method's cost, and the presets side by side
-on one shot; ``build/bench/*.json``, printed.
+"""``python -m tools.bench``: measures motion, passes, correspondences and the method's cost, and compares the presets on one shot.
 
-Speed is a ratio to another row of the same session, so that figures from different machines compare.
+The figures are printed and written to ``build/bench/*.json``. Speed is a ratio to another row of the same session, so that figures
+from different machines can be compared.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PRESETS = ("per_frame", "cross_frame", "latentman", "surface")
 
 
 def render_shot(clip: int, frames: int) -> FramePasses:
-    """The passes of a bundled clip at 256x256."""
+    """Render the passes of a bundled clip in Blender, at 256x256."""
     properties.register()
     try:
         armature = build_scene(clip, frames, 20)
@@ -47,13 +47,13 @@ def render_shot(clip: int, frames: int) -> FramePasses:
 
 
 def measure_matching() -> dict[str, float]:
-    """The worst shares of right matches over all cases of the study, and how much quicker the surface matching is."""
+    """The worst fractions of correct matches over all cases of the study, and how much quicker the surface matching is."""
     figures = summarise(list(measure_cases((64, 256), hungarian_max_size=256)))
     return figures | {f"speedup_{size}": measure_speedup(size) for size in (256, 384)}
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
     parser.add_argument("--clip", type=int, default=0)

@@ -2,7 +2,7 @@
 
 A walking mannequin is rendered by real Blender, streamed to a real backend process over ZeroMQ and made into frames by a model
 that only waits, so that what is measured is everything but the networks. Each length has processes of its own, whose peak of
-resident memory the kernel counts.
+resident memory is counted by the kernel.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def _read_status(pid: int | str, field: str) -> float:
 
 
 def read_peak_megabytes(pid: int | str = "self") -> float:
-    """The most memory that a process has had resident, in MB."""
+    """The peak resident memory of a process, in MB."""
     return _read_status(pid, "VmHWM")
 
 
 def read_resident_megabytes(pid: int | str = "self") -> float:
-    """The memory that a process has resident now, in MB."""
+    """The present resident memory of a process, in MB."""
     return _read_status(pid, "VmRSS")
 
 
@@ -161,7 +161,7 @@ def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=[24, 1000])
     parser.add_argument("--size", type=int, default=1024)

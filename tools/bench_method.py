@@ -1,6 +1,6 @@
-"""What each part of the method costs, and how the cost grows with frames, steps and resolution.
+"""What each technique of the method costs, and how the cost grows with frames, steps and resolution.
 
-Every row runs in a process of its own, so that its peak memory is its own.
+Every row runs in a process of its own, so that its peak memory can be measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROWS = {
     "surface_fast": "surface_fast",
     "surface_quality": "surface_quality",
 }
-#: frames and steps of a usual shot: key frames pay once there are more frames than keys
+#: frames and steps of a usual shot: keyframes save time once a shot has many more frames
 SHOT = (24, 20)
 
 
@@ -43,7 +43,7 @@ def list_runs() -> list[tuple[str, str, int, int, int]]:
 
 
 def run_variant(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
-    """Seconds a frame and peak memory of one run in this process, loading aside."""
+    """Seconds per frame and peak memory in MB of one run in this process, without the loading of the model."""
     import torch
 
     from latentman.backend.metrics.peak_memory import PeakMemory
@@ -78,14 +78,14 @@ def run_variant(variant: str, frames: int, steps: int, size: int) -> dict[str, f
 
 
 def measure_method() -> dict[str, dict[str, float]]:
-    """Row -> figures; ``time_ratio`` is to the plain ControlNet's row of the same frames, steps and size, where there is one."""
+    """Row -> figures; ``time_ratio`` is against the plain ControlNet at the same frames, steps and size, if that is a row."""
     out: dict[str, dict[str, float]] = {}
     for row, *what in list_runs():
         made = subprocess.run(
             [sys.executable, "-m", "tools.bench_method", *map(str, what)], cwd=ROOT, capture_output=True, text=True, check=True
         )
         out[row] = json.loads(made.stdout.strip().splitlines()[-1])
-        print(f"{row:>28} {out[row]['seconds_per_frame']:8.3f} s a frame {out[row]['peak_mb']:8.0f} MB", flush=True)
+        print(f"{row:>28} {out[row]['seconds_per_frame']:8.3f} s per frame {out[row]['peak_mb']:8.0f} MB", flush=True)
     for figures in out.values():
         same = [
             f

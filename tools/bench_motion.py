@@ -1,6 +1,6 @@
 """The motion figures of ``make bench``: retargeting, foot locking, key reduction and skinning against ground truth.
 
-Writes ``build/bench/motion.json``. Ground truth are random SMPL motions and the bundled clips.
+Writes ``build/bench/motion.json``. The ground truth is random SMPL motions and the bundled clips.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HINGES = (
 
 
 def make_random_rotations(seed: int, frames: int = FRAMES) -> np.ndarray:
-    """(F, 24, 3, 3) smooth local rotations of a living body: joints wander, knees and elbows bend the way they can."""
+    """(F, 24, 3, 3) smooth random local rotations; knees and elbows only bend the way they can."""
     generator = np.random.default_rng(seed)
     t = np.arange(frames) / FPS
     vectors = np.zeros((frames, len(SMPL_JOINTS), 3))
@@ -60,7 +60,7 @@ def make_random_rotations(seed: int, frames: int = FRAMES) -> np.ndarray:
 
 
 def compute_plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
-    """Degrees between the seen bend axis and the posed hinge, wherever a limb is bent more than 20 degrees."""
+    """(N,) degrees between a limb's observed bend axis and its posed hinge, where it bends by more than 20 degrees."""
     out = []
     for upper, middle, end, axis in HINGES:
         a, b, c = (joints[:, JOINT_INDEX[name]] for name in (upper, middle, end))
@@ -72,7 +72,7 @@ def compute_plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
 
 
 def measure_retargeting(rig: Rig) -> dict[str, float]:
-    """Joint and plane errors on the same skeleton, and end effectors on a body of other proportions."""
+    """Measure joint and bending-plane errors on the same skeleton, and end effectors on a body of other proportions."""
     rest, same, scaled, planes = rig.joints, [], [], []
     taller = rest.copy()
     for joint, name in enumerate(SMPL_JOINTS):
@@ -110,14 +110,14 @@ def measure_retargeting(rig: Rig) -> dict[str, float]:
 
 
 def add_sliding(motion: Motion) -> Motion:
-    """The motion with a body that drifts and sways over the ground and sinks two centimetres into it."""
+    """Make a motion drift and sway over the ground and sink two centimetres into it."""
     t = np.arange(motion.frame_count) / motion.fps
     drift = np.stack([0.25 * np.sin(2.2 * t), 0 * t - 0.02, 0.6 * t + 0.15 * np.cos(3 * t)], 1)
     return replace(motion, joints=motion.joints + drift[:, None])
 
 
 def measure_foot_locking(rig: Rig) -> dict[str, float]:
-    """Skating that is left of what there was, and the deepest sole, over the bundled clips on ice."""
+    """Measure how much foot sliding is left after locking, and how deep soles sink, over the bundled clips with added sliding."""
     file, ratios, depth = read(BUNDLED), [], 0.0
     for clip in range(len(file.clips)):
         motion = add_sliding(file.motion(clip))
@@ -129,7 +129,7 @@ def measure_foot_locking(rig: Rig) -> dict[str, float]:
 
 
 def measure_keys_per_bone(rig: Rig) -> float:
-    """Mean number of keys that each curve of a 196-frame performance needs at 5 mm."""
+    """Mean number of keys that each curve of 196 frames needs to stay within 5 mm."""
     file = read(BUNDLED)
     counts = []
     for clip in range(len(file.clips)):
@@ -141,7 +141,7 @@ def measure_keys_per_bone(rig: Rig) -> float:
 
 
 def measure_seconds_196_frames(armature: bpy.types.Object) -> float:
-    """Arrays of 196 frames to an Action that Blender has evaluated; the best of five."""
+    """Seconds from arrays of 196 frames to an Action that Blender has evaluated; the best of five."""
     joints = forward(
         make_random_rotations(1), rig_of(armature).joints, np.zeros((FRAMES, 3)) + rig_of(armature).joints[0], SMPL_PARENTS
     )
@@ -156,7 +156,7 @@ def measure_seconds_196_frames(armature: bpy.types.Object) -> float:
 
 
 def measure_skinning_error() -> float:
-    """Metres between smplx's vertices and Blender's, for the mannequin without its pose correctives, over random poses."""
+    """Largest distance in metres between smplx's vertices and Blender's, over random poses without pose correctives."""
     import torch
     from smplx.lbs import lbs
 
@@ -194,7 +194,7 @@ def measure_skinning_error() -> float:
 
 
 def measure() -> dict[str, float]:
-    """Every figure of ``motion.json``."""
+    """Measure every figure of ``motion.json``."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     get_scene(bpy.context).render.fps = int(FPS)
     armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")

@@ -53,7 +53,7 @@ def _get_camera_mesh(armature: bpy.types.Object, frame: int) -> tuple[np.ndarray
 
 
 def _measure_preview() -> dict[str, float]:
-    """The graphics driver's way beside Cycles, where Blender 5's environment is there."""
+    """Compare the graphics driver with Cycles, if there is an environment with Blender 5."""
     if not BLENDER5.exists():
         return {}
     done = subprocess.run([BLENDER5, "-m", "tools.bench_preview"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -61,8 +61,8 @@ def _measure_preview() -> dict[str, float]:
 
 
 def measure_passes() -> dict[str, float]:
-    """The figures: ``mask_disagreement`` a fraction of all pixels, ``uv_error_p99``, ``rest_error_p99_m``, ``depth_error_p99_m``,
-    and milliseconds a frame, the middle one of 24."""
+    """Measure ``mask_disagreement`` as a fraction of all pixels, ``uv_error_p99``, ``rest_error_p99_m``, ``depth_error_p99_m``,
+    and milliseconds per frame, the median."""
     properties.register()
     try:
         armature = build_scene(0, len(FRAMES), 20)

@@ -1,6 +1,6 @@
-"""``python -m tools.bench_preview``, in Blender 5 or later: a frame's passes by the graphics driver and by Cycles, as JSON.
+"""``python -m tools.bench_preview``, in Blender 5 or later: compares passes drawn by the graphics driver with those of Cycles.
 
-The driver's way is what the preview takes; without a window only Blender 5 and later can draw at all.
+The preview uses the driver; without a window only Blender 5 and later can draw at all. Prints JSON.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def render_rows(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str)
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "motions.png")
     args = parser.parse_args()

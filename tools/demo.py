@@ -1,6 +1,6 @@
-"""``python -m tools.demo``: the whole loop in one go, in real Blender, through a real backend process.
+"""``python -m tools.demo``: the whole workflow in one go, in real Blender, with a real backend process.
 
-Text -> motion -> character -> passes -> frames -> sequencer; everything it makes lies in ``build/demo``.
+Text -> motion -> character -> passes -> frames -> sequencer; all of its files go to ``build/demo``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def build_scene(clip: int | None, frames: int, fps: int) -> bpy.types.Object:
-    """An empty file with the mannequin, a bundled clip on it if one is named, a light and a camera; returns the armature."""
+    """Make an empty file with the mannequin, in a bundled clip if one is given, a light and a camera; returns the armature."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     context, scene = bpy.context, get_scene(bpy.context)
     scene.render.fps, scene.frame_start, scene.frame_end = fps, 1, frames
@@ -64,9 +64,9 @@ def build_scene(clip: int | None, frames: int, fps: int) -> bpy.types.Object:
 
 
 def make_motion(connection: Connection, armature: bpy.types.Object, text: str, frames: int, fps: int, seed: int) -> str:
-    """Key a motion from words on the armature and frame it; gives an error's sentence, empty when all went well."""
+    """Generate a motion from text, key it on the armature and frame it; returns an error's sentence, empty if all went well."""
     assert connection.client is not None, "the backend is connected"
-    # a model shows what was asked for over a few seconds; the shot takes their beginning
+    # a model shows what was asked for over a few seconds; the shot shows the first of them
     request = MotionRequest(text, max(frames / fps, 3.0), seed)
     making = connection.add(MotionTask(armature, request, connection.client, 1, fps, KeyOptions(foot_lock="soft")))
     command_line.wait_until(connection, lambda: making.done, 300)
@@ -78,6 +78,11 @@ def make_motion(connection: Connection, armature: bpy.types.Object, text: str, f
 def _double(image: np.ndarray) -> np.ndarray:
     """An image (H, W, 3) with every pixel twice as large."""
     return image.repeat(2, 0).repeat(2, 1)
+
+
+def wait_for(connection: Connection, task: ShotTask) -> None:
+    """Wait until a task is done."""
+    command_line.wait_until(connection, lambda: task.done)
 
 
 def write_side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[Path]:
@@ -118,7 +123,7 @@ def write_overview(frames: list[Path], path: Path, columns: int = 6) -> None:
 
 
 def write_video(frames: list[Path], fps: int, path: Path) -> None:
-    """H.264 in MP4 through Blender's own sequencer."""
+    """Encode pictures as H.264 in MP4 with Blender's own sequencer."""
     scene = bpy.data.scenes.new("Video")
     try:
         with Image.open(frames[0]) as first:
@@ -139,7 +144,7 @@ def write_video(frames: list[Path], fps: int, path: Path) -> None:
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """``report.json`` and a page that shows it with the pictures."""
+    """Write ``report.json`` and a page that shows it with the pictures."""
     (folder / "report.json").write_text(json.dumps(report, indent=1))
 
     def table(values: dict[str, Any]) -> str:
@@ -165,7 +170,7 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """Command line; 0 when every frame was made."""
+    """Run the command line; returns 0 when every frame was made."""
     properties.register()
     try:
         return _run(_arguments())
@@ -242,7 +247,7 @@ def _run(args: argparse.Namespace) -> int:
                 on_message=console.show,
             )
             connection.add(generation)
-            command_line.wait_until(connection, lambda generation=generation: generation.done)  # type: ignore[misc]
+            wait_for(connection, generation)
             if not generation.succeeded:
                 print(generation.error or "The generation did not finish.")
                 return 1

@@ -1,8 +1,8 @@
-"""``python -m tools.evaluate_starter --json FILE``: the starter image model's figures, on looks held out from training.
+"""``python -m tools.evaluate_starter --json FILE``: measures the starter image model on outfits held out from training.
 
-Every figure about generated pictures has its twin for the renders themselves (``..._of_renders``): what the measurement
-gives when nothing is wrong; and one for renders that only went through the auto-encoder (``..._of_decoded``): what the best
-denoiser could reach.
+Every figure about generated pictures is also given for the renders themselves (``..._of_renders``), which shows what the
+measurement gives when nothing is wrong, and for renders that only went through the auto-encoder (``..._of_decoded``), which shows
+what the best denoiser could reach.
 """
 
 from __future__ import annotations
@@ -41,36 +41,36 @@ MIN_PIXELS = 60
 
 
 def find_garment_pixels(example: Example, part: str) -> np.ndarray:
-    """(S, S) bool: the inner pixels of a garment; empty when the character wears a suit or the part hardly shows."""
+    """(S, S) bool: the inner pixels of a garment; none when the character wears a suit or the garment is hardly visible."""
     inside = np.zeros(example.mask.shape, bool)
-    if example.look.suit or getattr(example.look, part).pattern == "camouflage":
+    if example.outfit.suit or getattr(example.outfit, part).pattern == "camouflage":
         return inside
-    inside[example.mask] = find_garments(example.rest_position[example.mask], example.look)[part]
+    inside[example.mask] = find_garments(example.rest_position[example.mask], example.outfit)[part]
     inside = binary_erosion(inside, iterations=2)
     return inside if inside.sum() >= MIN_PIXELS else np.zeros_like(inside)
 
 
 def render_palette(body: BodyModel, example: Example, seed: int, part: str, pixels: np.ndarray) -> np.ndarray:
-    """(colours, 3) the mean colour of a garment's pixels had it each colour of the palette, in that picture's light."""
+    """(colours, 3) the mean colour that a garment's pixels would have in each colour of the palette, in that picture's light."""
     return np.stack([render(body, seed, held_out=True, recolour=(part, name)).image[pixels].mean(0) for name in PALETTE])
 
 
 def score_garment_colours(examples: list[Example], seeds: list[int], *sets: np.ndarray) -> np.ndarray:
-    """(sets, garments) bool: in a set's picture the nearest palette colour to what is seen is the one that was asked for."""
+    """(sets, garments) bool: whether a garment's colour in a set's picture is nearest to the palette colour that was asked for."""
     body, names, right = load(MANNEQUIN), list(PALETTE), []
     for example, seed, *pictures in zip(examples, seeds, *sets, strict=True):
         for part in PARTS:
             pixels = find_garment_pixels(example, part)
             if pixels.any():
                 options = render_palette(body, example, seed, part, pixels)
-                wanted = names.index(getattr(example.look, part).colour)
+                wanted = names.index(getattr(example.outfit, part).colour)
                 right.append([np.square(options - picture[pixels].mean(0)).sum(1).argmin() == wanted for picture in pictures])
     return np.array(right).T
 
 
 @torch.no_grad()
 def generate(pipeline: StableDiffusionControlNetPipeline, examples: list[Example], guidance: float) -> np.ndarray:
-    """(N, S, S, 3) uint8: the model's pictures for the examples' captions and depth, 20 steps."""
+    """(N, S, S, 3) uint8: the model's pictures for the examples' captions and depth, in 20 steps."""
     out = []
     for start in tqdm(range(0, len(examples), 8), desc="pictures"):
         batch = examples[start : start + 8]
@@ -99,7 +99,7 @@ def compute_vae_psnr(vae: AutoencoderTiny, pictures: np.ndarray) -> float:
 
 
 def render_walk(frames: int, size: int = 256) -> FramePasses:
-    """Passes of the bundled walk on the spot, from the training's rasteriser."""
+    """Render the passes of the bundled walk in place with the reference rasteriser."""
     body = load(MANNEQUIN)
     return render_passes(
         [
@@ -111,7 +111,7 @@ def render_walk(frames: int, size: int = 256) -> FramePasses:
 
 
 def measure_seconds_24_frames(folder: Path) -> float:
-    """How long the ``latentman`` preset takes for 24 frames of 256x256 in 20 steps, the model already loaded."""
+    """Seconds that the ``latentman`` preset takes for 24 frames of 256x256 in 20 steps, without the loading of the model."""
     model = load_model(str(folder), torch.device("cpu"))
     request = make_request(
         "a man in a red shirt and blue jeans, on a beach", width=256, height=256, frames=tuple(range(24)), fps=20.0, steps=20
@@ -132,7 +132,7 @@ def format_card(figures: dict[str, float]) -> str:
         ("size on disk", "megabytes", "{:.1f} MB"),
     ]
     lines = [
-        f"| {figures['examples']:.0f} held-out looks | figure | renders through the VAE | renders themselves |",
+        f"| {figures['examples']:.0f} held-out outfits | figure | renders through the VAE | renders themselves |",
         "|---|---|---|---|",
     ]
     for text, key, form in rows:
@@ -149,7 +149,7 @@ def fill_card(card: Path, table: str) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("build/bench/starter.json"), help="where the figures go")
     parser.add_argument("--model", type=Path, default=STARTER, help="the starter's folder")

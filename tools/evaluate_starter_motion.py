@@ -1,7 +1,7 @@
-"""``python -m tools.evaluate_starter_motion --json FILE``: the starter motion model's figures, on moves held out from training.
+"""``python -m tools.evaluate_starter_motion --json FILE``: measures the starter motion model on moves held out from training.
 
-Every accuracy has its twin for performances of the same moves (``..._of_data``): what the measurement gives when nothing is
-wrong. The physical figures are ratios of means over all motions: 1 is as good as the performances the model learnt from.
+Every accuracy is also given for performances of the same moves (``..._of_data``), which shows what the measurement gives when
+nothing is wrong. The physical figures are ratios of means over all motions: 1 is as good as the performances the model learnt from.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ from .evaluate_starter import fill_card
 from .starter_motion import classifier
 
 HELD_OUT_SEED, LESSON_SEED = 2_000_000, 1_000_000
-#: a millimetre and one percent, so that figures near nothing stay comparable
+#: a millimetre and one percent, so that ratios of figures near 0 stay meaningful
 SLACK_MM, SLACK_SKATING = 1.0, 0.01
 
 
 def make_held_out_performances(count: int) -> list[Performance]:
-    """Performances of one move each, all actions equally often: moves that training never saw, or, of actions with so few that
-    none could be held out, seeds and so wordings and timings that it did not see."""
+    """Performances of one move each, all actions equally often.
+
+    The moves are those that training never saw. Actions with too few moves to hold any out are performed from seeds, and so with
+    wordings and timings, that it did not see."""
     out = []
     for n in range(count):
         action = classifier.ACTIONS[n % len(classifier.ACTIONS)]
@@ -67,7 +69,7 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
 
 
 def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int) -> dict[str, float]:
-    """All figures."""
+    """Measure every figure of a model's folder."""
     asked = make_held_out_performances(count)
     judge = classifier.train(lessons, steps, LESSON_SEED)
     moves = [p.moves[0] for p in asked]
@@ -110,7 +112,7 @@ def format_card(figures: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("build/bench/starter_motion.json"), help="where the figures go")
     parser.add_argument("--model", type=Path, default=STARTER, help="the model's folder")

@@ -90,14 +90,14 @@ def stage(folder: Path, wheels: dict[str, list[Path]]) -> None:
 
 
 def run_blender_tool(*arguments: str) -> None:
-    """Blender's own extension command, from the installed package."""
+    """Run Blender's own extension command, from the installed package."""
     scripts: str = bpy.utils.system_resource("SCRIPTS")  # type: ignore[attr-defined]  # the stubs lack it
     script = Path(scripts) / "addons_core" / "bl_pkg" / "cli" / "blender_ext.py"
     subprocess.run([sys.executable, str(script), *arguments], check=True)
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--platforms", nargs="+", default=list(PLATFORMS), choices=list(PLATFORMS))
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the zips; older ones in it are removed")

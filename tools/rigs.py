@@ -50,7 +50,7 @@ def build_rig(
 ) -> bpy.types.Object:
     """An armature with a bone for each named joint, from joint to joint, rolled at random.
 
-    ``centimetres`` and ``y_up`` give the object the scale and turn that imported files have.
+    ``centimetres`` and ``y_up`` give the object the scale and rotation that imported files have.
     """
     rng = np.random.default_rng(seed)
     data = bpy.data.armatures.new("Rig")

@@ -1,4 +1,4 @@
-"""``python -m tools.train_starter_motion``: makes the starter motion model from nothing; goes on where it was stopped."""
+"""``python -m tools.train_starter_motion``: trains the starter motion model from scratch; continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_SEED = 20_000_000
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "starter_motion", help="motions and checkpoints")
     parser.add_argument("--out", type=Path, default=STARTER)
@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("--motions", type=int, default=8000)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--minutes", type=float, default=0.0, help="end training after so long, the learning rate fallen by then")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="end training after this time, with the learning rate decayed by then"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()

@@ -146,7 +146,7 @@ def wait_until(condition: Callable[[], object], what: str) -> Iterator[None]:
 
 
 class StallMonitor:
-    """How long the window stood still: the longest time between two ticks of a quick timer, and between two drawings.
+    """How long the window stood still: the longest times between two ticks of a quick timer.
 
     ``phase`` names what is going on; figures are kept for each name and written as text, to be read and not asserted.
     """

@@ -1,4 +1,4 @@
-"""Runs inside a real Blender window: goes through the panel by clicks, in the order of the work, then into trouble.
+"""Runs inside a real Blender window: goes through the panel by clicks, first as an animator works, then through failures.
 
 Each state is announced by writing ``<out>/<name>.request``; whoever watches takes a screenshot and writes
 ``<name>.done``. Started by ``tools.window_test``; ``LATENTMAN_WINDOW_PARTS`` names the parts to go through.
@@ -181,7 +181,7 @@ def use_folded_panels() -> Iterator[None]:
 
 
 def copy_diagnostics() -> Iterator[None]:
-    """The two buttons for bug reports, by real clicks where Blender finds them."""
+    """Use the two buttons for bug reports, by real clicks."""
     manager, out = get_window_manager(), get_arguments()[1]
     get_settings().prompt = PROMPT
     manager.clipboard = ""
@@ -203,7 +203,7 @@ def copy_diagnostics() -> Iterator[None]:
 
 
 def _set_up_shot(frames: int, seed: int, steps: int = 8) -> None:
-    """A shot that nobody has made yet."""
+    """Set up a shot that has not been made yet."""
     scene = get_current_scene()
     if scene.camera is None:
         click("latentman.use_clip")
@@ -276,7 +276,7 @@ def undo_during_shots() -> Iterator[None]:
                 yield from wait_seconds(0.7)
             (out / "undo.txt").write_text("\n".join([*outcomes, f"{name} in {stage}: at work"]) + "\n")
             if stage == "rendering passes":
-                # rendering goes on for a while, then it is enough
+                # let it render for a while, then cancel
                 yield from wait_for_shot(shot, lambda shot: shot.fraction > 0.7 or shot.stage != "rendering passes", "more passes")
                 if not shot.done:
                     click("latentman.cancel")
@@ -353,5 +353,5 @@ def run_parts() -> Iterator[None]:
 
 
 def main() -> None:
-    """Begin once the window is there."""
+    """Start the parts once the window is open."""
     run(run_parts())

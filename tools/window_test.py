@@ -2,7 +2,7 @@
 
 ``BLENDER=/path/to/blender`` uses that program on the current display; otherwise a Debian chroot with Blender and a
 virtual display is set up under ``build`` (needs root and debootstrap). Then the program's command line is tried
-with the file that the window saved. Exit code 0 when the whole way worked.
+with the file that the window saved. Exit code 0 when everything worked.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ DISPLAY, LIMIT_SECONDS = ":97", 3000
 
 
 def get_chroot_folder(suite: str) -> Path:
-    """Where a release lives."""
+    """The folder of a Debian release's chroot."""
     return ROOT / "build" / ("blender-chroot" if suite == "trixie" else f"blender-chroot-{suite}")
 
 
 def list_mounts() -> list[Path]:
-    """What the chroot has of this machine, at the same paths: the project, and the Python that runs the backend."""
+    """What is mounted into the chroot at the same paths: the project, and the Python that runs the backend."""
     found = [ROOT, Path("/proc"), Path("/dev")]
     for prefix in (sys.prefix, sys.base_prefix):
         # a virtual environment may be reached through links
@@ -89,7 +89,7 @@ def make_opener(folder: Path, shown: Path) -> None:
 
 
 def make_environment(display: str, parts: list[str]) -> dict[str, str]:
-    """A user's of its own: nothing outside ``OUT`` is read or written."""
+    """The environment of a separate user: nothing outside ``OUT`` is read or written."""
     make_opener(OUT / "bin", OUT / "shown.txt")
     environment = os.environ | {
         "DISPLAY": display,
@@ -141,7 +141,7 @@ def take_screenshots(blender: subprocess.Popen, prefix: list[str], display: str)
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help="parts of tools/window_script.py; all when left out")
     parser.add_argument("--suite", choices=SUITES, default="trixie", help="the Debian release of the chroot")

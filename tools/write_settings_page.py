@@ -37,7 +37,7 @@ class Group:
     """One table with a sentence or two above it.
 
     ``option`` gives a setting's argument; ``only`` are the settings to show, all when empty; ``not_in_panel`` those that the panel
-    has not, or has in another form.
+    does not have, or has in another form.
     """
 
     title: str
@@ -165,7 +165,7 @@ def format_page() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write or compare; 1 when the page is not what it should be."""
+    """Write the page, or compare it; returns 1 when it is stale."""
     parser = argparse.ArgumentParser(prog="python -m tools.write_settings_page", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when the page is stale")
     args = parser.parse_args(argv)

@@ -64,7 +64,7 @@ def test_a_light_from_behind_parts_the_outline_from_the_dark():
     body, found = load(MANNEQUIN), []
     for seed in range(800, 1400):
         example = render(body, seed, 96)
-        if example.look.suit == "skeleton" and example.scene in ("night", "moon"):
+        if example.outfit.suit == "skeleton" and example.scene in ("night", "moon"):
             inner = binary_erosion(example.mask, iterations=2)
             found.append(np.median(example.image[example.mask & ~inner]) - np.median(example.image[inner]))
     assert len(found) > 3 and np.mean(found) > 8
@@ -73,15 +73,15 @@ def test_a_light_from_behind_parts_the_outline_from_the_dark():
 def test_captions_name_what_is_worn():
     generator = np.random.default_rng(2)
     for _ in range(60):
-        look = captions.sample_look(generator)
-        text = captions.describe(look, "beach", generator)
+        outfit = captions.sample_outfit(generator)
+        text = captions.describe(outfit, "beach", generator)
         assert any(place in text for place in captions.PLACE_PHRASES["beach"])
         words = (
-            [look.suit]
-            if look.suit
+            [outfit.suit]
+            if outfit.suit
             else [
                 word
-                for item in (look.top, look.bottom)
+                for item in (outfit.top, outfit.bottom)
                 for word in (item.kind, item.colour if item.pattern != "camouflage" else item.pattern)
             ]
         )
@@ -179,7 +179,7 @@ def test_held_out_looks_are_never_trained_on():
     for seed in range(40):
         for held_out in (False, True):
             example = render(body, seed, 32, held_out)
-            assert captions.is_held_out(example.look, example.scene) == held_out
+            assert captions.is_held_out(example.outfit, example.scene) == held_out
 
 
 def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
@@ -195,7 +195,7 @@ def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
     assert score_garment_colours(examples, seeds, np.stack([e.image for e in examples])).mean() > 0.9
     swapped = []
     for example, seed in zip(examples, seeds, strict=True):
-        other = "blue" if example.look.top.colour != "blue" else "red"
+        other = "blue" if example.outfit.top.colour != "blue" else "red"
         swapped.append(render(body, seed, held_out=True, recolour=("top", other)).image)
     changed = [e for e in examples if find_garment_pixels(e, "top").any()]
     assert changed and score_garment_colours(examples, seeds, np.stack(swapped)).mean() < 0.7

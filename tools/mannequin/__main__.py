@@ -52,7 +52,7 @@ def triangulate(quads: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     args = parser.parse_args()

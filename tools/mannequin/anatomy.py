@@ -84,7 +84,7 @@ class Warp:
         self._reached = np.concatenate([[0.0], np.cumsum(np.diff(self._reach) * [p.shoulders, p.arms, 1.0])])
 
     def point(self, xyz: tuple[float, float, float]) -> np.ndarray:
-        """Where a template joint or centre line point goes; (3,) float64."""
+        """Where a point of the template's joints or centre lines goes; (3,) float64."""
         x, y, z = xyz
         if y < 1.0:
             new_x = x * (1.0 + (self._p.hips - 1.0) * min(1.0, y / 0.885))

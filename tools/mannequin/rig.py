@@ -1,4 +1,4 @@
-"""What makes the surface a character: skin weights, joint regressor, shape directions and pose correctives."""
+"""What makes the surface a character: skin weights, joint regressor and pose correctives."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def _find_reachable(skin: Skin, name: str) -> np.ndarray:
 def compute_skin_weights(skin: Skin, joints: np.ndarray) -> np.ndarray:
     """(V, 24) rows that sum to 1 with at most four influences.
 
-    Each joint owns what lies beyond a plane through it, with a smooth zone around the plane; what its children own is
-    taken away again.
+    Each joint moves what lies beyond a plane through it, with a smooth transition around the plane, except for what its children
+    move.
     """
     kids = children(SMPL_PARENTS)
     beyond = np.ones((len(skin.points), len(SMPL_JOINTS)))

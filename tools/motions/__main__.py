@@ -31,7 +31,7 @@ def make_results(clips: list[np.ndarray], texts: list[str]) -> np.ndarray:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Actions in random variety: each makes a segment of a timeline from a move."""
+"""The actions of performances: each makes a segment of a timeline from a move, with random variation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GAITS = ("walk", "run", "limp", "sneak", "march")
 DIRECTIONS = ("forward", "backward", "left", "right", "circle left", "circle right")
 PACE_FACTORS = {"slow": 0.72, "": 1.0, "fast": 1.38}
 SIDES = ("left", "right")
-#: directions, whether a side is named, and how often it may be asked for
+#: action -> its directions, whether it has a side, and how many repetitions can be asked for at most
 MOVE_CHOICES: dict[str, tuple[tuple[str, ...], bool, int]] = {
     "walk": (DIRECTIONS, False, 0),
     "run": (("forward", "backward", "circle left", "circle right"), False, 0),
@@ -42,7 +42,7 @@ STYLES = ("", "happy", "sad")
 
 @dataclass(frozen=True)
 class Move:
-    """What is asked for: fields that do not matter to the action are empty or 0."""
+    """What a performer is asked to do. Fields that do not apply to the action are empty or 0."""
 
     action: str
     direction: str = ""
@@ -95,7 +95,7 @@ def _count_frames(seconds: float) -> int:
 def _add_steps(
     segment: Segment, period: float, stance: float, until: float, step_height: float, first: int, start: float = 0.05
 ) -> None:
-    """Alternate steps until both feet have landed where the body stands after ``until``."""
+    """Add alternating steps until both feet have landed where the body stands after ``until`` seconds."""
     swing, n, landed = (1 - stance) * period, 0, {0: False, 1: False}
     while not all(landed.values()):
         lift_off = start + n * period / 2

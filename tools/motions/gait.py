@@ -1,4 +1,4 @@
-"""From a plan (where feet stand, where the pelvis goes, how the trunk and arms turn) to HumanML3D joint positions.
+"""Turns a plan (where feet stand, where the pelvis goes, how the trunk and arms turn) into HumanML3D joint positions.
 
 Metres, Y up, facing +Z, left = +X, 20 frames per second. Feet on the ground do not move: the legs are solved after everything
 else, and the pelvis comes down where a leg would be too short.
@@ -120,7 +120,7 @@ def _compute_knee(hip: np.ndarray, ankle: np.ndarray, forward: np.ndarray, thigh
 
 
 def perform(plan: MotionPlan) -> np.ndarray:
-    """(F, 22, 3) float32 joints of a plan."""
+    """Compute the (F, 22, 3) float32 joints of a plan, in metres."""
     frames = round(plan.seconds * HUMANML_FPS)
     t = np.arange(frames) / HUMANML_FPS
     root = plan.root(t)

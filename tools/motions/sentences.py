@@ -1,4 +1,4 @@
-"""Sentences for moves, in the words people use for them."""
+"""Captions of moves, in the words that people use for them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DIRECTION_PHRASES: dict[str, tuple[str, ...]] = {
 PACE_PHRASES: dict[str, tuple[str, ...]] = {"slow": ("slowly", "at a slow pace"), "fast": ("quickly", "fast", "at a fast pace")}
 COUNT_PHRASES = {2: ("twice", "two times"), 3: ("three times",)}
 STYLE_PHRASES = {"happy": ("happily", "cheerfully"), "sad": ("sadly", "wearily")}
-#: what a side belongs to
+#: the limb whose side is named
 LIMBS = {
     "wave": ("hand", "arm"),
     "punch": ("hand", "fist", "arm"),

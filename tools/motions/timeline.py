@@ -1,4 +1,4 @@
-"""Joins segments of movement one after another: each starts and ends standing, and says how the body travels meanwhile.
+"""Joins segments of movement one after another. Each starts and ends standing and holds how the body travels in between.
 
 Everything is sampled at HumanML3D's 20 frames per second. Metres and seconds; velocities are in the heading frame: x to the
 left, z ahead, yaw positive to the left.

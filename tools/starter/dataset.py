@@ -1,4 +1,4 @@
-"""Captioned pictures of the mannequin with the depth the add-on would send, written as memory-mapped shards."""
+"""Captioned pictures of the mannequin with the depth the add-on would send, stored as memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tools.motions.gait import perform
 
 from . import captions
 from .scenery import BRIGHTNESS, SCENES, render_background
-from .wardrobe import Look, compute_albedo, get_shininess
+from .wardrobe import Outfit, compute_albedo, get_shininess
 
 SIZE, RIM = 256, 0.35
-#: sentences for each picture, and pictures a worker makes before it reports
+#: captions of each picture, and pictures that a worker renders before it reports
 CAPTIONS, CHUNK = 4, 64
 ARRAYS = ("images", "depths", "scenes")
 
@@ -38,14 +38,14 @@ ARRAYS = ("images", "depths", "scenes")
 @dataclass(frozen=True)
 class Example:
     """One picture: ``image`` (S, S, 3) uint8, ``depth`` (S, S) uint8 of [0, 1], ``mask`` (S, S) bool, ``rest_position`` (S, S, 3)
-    float32 rest positions in metres, its words and the truth behind them."""
+    float32 rest positions in metres, its caption, and the outfit and scene that it shows."""
 
     image: np.ndarray
     depth: np.ndarray
     mask: np.ndarray
     rest_position: np.ndarray
     caption: str
-    look: Look
+    outfit: Outfit
     scene: str
 
 
@@ -99,20 +99,20 @@ def render(
     held_out: bool = False,
     recolour: tuple[str, str] | None = None,
 ) -> Example:
-    """The example of a seed, from the looks and places for training or from those held out.
+    """Render the example of a seed, with an outfit and a place for training or with ones that are held out.
 
     ``recolour`` = (``top`` or ``bottom``, palette colour) changes one garment's colour and nothing else.
     """
     generator = np.random.default_rng(seed)
     while True:
-        look = captions.sample_look(generator)
+        outfit = captions.sample_outfit(generator)
         scene = SCENES[int(generator.integers(len(SCENES)))]
-        if captions.is_held_out(look, scene) == held_out:
+        if captions.is_held_out(outfit, scene) == held_out:
             break
-    caption = captions.describe(look, scene, generator)
+    caption = captions.describe(outfit, scene, generator)
     if recolour:
         part, colour = recolour
-        look = replace(look, **{part: replace(getattr(look, part), colour=colour)})
+        outfit = replace(outfit, **{part: replace(getattr(outfit, part), colour=colour)})
     betas = generator.normal(0, 0.9, body.shapedirs.shape[2])
     rotations = Rotation.from_rotvec(_sample_any_pose(generator)).as_matrix()
     yaw = generator.vonmises(0, 0.7) if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
@@ -134,14 +134,14 @@ def render(
     seen = (points - eye) @ world_to_camera.T
     raster = rasterise(seen, body.faces, focal, size, size)
     mask = raster.mask
-    image = _shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator)
+    image = _shade(body, points, raster, outfit, scene, focal, world_to_camera, eye, generator)
     rest = np.zeros((size, size, 3), np.float32)
     rest[mask] = raster.interpolate(body.v_template[body.faces])
-    return Example(image, _normalise_shot_depth(raster.depth, generator), mask, rest, caption, look, scene)
+    return Example(image, _normalise_shot_depth(raster.depth, generator), mask, rest, caption, outfit, scene)
 
 
 def _normalise_shot_depth(depth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Shot-wide depth: the frame's own range lies somewhere inside the shot's."""
+    """Depth as in a shot: the frame's own range lies somewhere inside the shot's."""
     seen = depth[np.isfinite(depth)]
     near = seen.min() - abs(generator.normal(0, 0.25))
     far = seen.max() + abs(generator.normal(0, 0.25))
@@ -152,7 +152,7 @@ def _shade(
     body: BodyModel,
     points: np.ndarray,
     raster: Raster,
-    look: Look,
+    outfit: Outfit,
     scene: str,
     focal: float,
     world_to_camera: np.ndarray,
@@ -176,18 +176,18 @@ def _shade(
     facing = np.clip((normal * view).sum(1), 0, 1)
     diffuse = np.clip(normal @ light, 0, 1)
     half = normalise(light + view)
-    shine = get_shininess(look) * np.clip((normal * half).sum(1), 0, 1) ** 24
+    shine = get_shininess(outfit) * np.clip((normal * half).sum(1), 0, 1) ** 24
     ambient = 0.48 + 0.12 * normal[:, 1]
-    # a light from behind and above parts dark clothes from dark places
+    # a light from behind and above separates dark clothes from dark places
     rim = RIM * (1 - facing) ** 2.5 * (0.65 + 0.35 * normal[:, 1])
     level = BRIGHTNESS.get(scene, 1.0)
-    shaded = compute_albedo(both[:, 3:], look) * (ambient + 0.58 * diffuse)[:, None] * level + (shine * level + rim)[:, None]
+    shaded = compute_albedo(both[:, 3:], outfit) * (ambient + 0.58 * diffuse)[:, None] * level + (shine * level + rim)[:, None]
     image[raster.mask] = shaded
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _make_shadow_map(points: np.ndarray, light: np.ndarray, eye: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Light that reaches the ground, as a function of ground points relative to the camera's foot."""
+    """A function from ground points, relative to the point below the camera, to the light that reaches them."""
     fallen = points[:, [0, 2]] - light[[0, 2]] * (points[:, 1:2] / light[1])
     low = fallen.min(0) - 0.4
     cells = np.ceil((fallen.max(0) + 0.4 - low) / 0.03).astype(int)
@@ -210,7 +210,7 @@ def _make_shadow_map(points: np.ndarray, light: np.ndarray, eye: np.ndarray) -> 
 class Renders:
     """The training pictures: ``images`` (N, S, S, 3) and ``depths`` (N, S, S), uint8 tensors on the training's device (mapped
     from disk on the CPU), ``scenes`` (N,) uint8 indices of the places in ``SCENES``, and every picture's ``captions``, which
-    say the same in other words."""
+    describe it in different words."""
 
     images: torch.Tensor
     depths: torch.Tensor
@@ -235,7 +235,7 @@ _body: BodyModel | None = None
 
 
 def _render_into(folder: Path, first_seed: int, rows: range) -> list[list[str]]:
-    """Render some rows of the memory maps; gives their captions."""
+    """Render some rows of the memory maps; returns their captions."""
     global _body
     _body = _body or load(MANNEQUIN)
     images, depths, scenes = (np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ARRAYS)
@@ -244,7 +244,7 @@ def _render_into(folder: Path, first_seed: int, rows: range) -> list[list[str]]:
         example = render(_body, first_seed + row)
         images[row], depths[row], scenes[row] = example.image, example.depth, SCENES.index(example.scene)
         other = np.random.default_rng((first_seed + row, 1))
-        out.append([example.caption, *(captions.describe(example.look, example.scene, other) for _ in range(CAPTIONS - 1))])
+        out.append([example.caption, *(captions.describe(example.outfit, example.scene, other) for _ in range(CAPTIONS - 1))])
     return out
 
 
@@ -252,7 +252,7 @@ def write_renders(folder: Path, count: int, first_seed: int, workers: int) -> No
     """Write ``images.npy`` (N, S, S, 3), ``depths.npy`` (N, S, S) and ``scenes.npy`` (N,), all uint8, and ``captions.json``,
     ``CAPTIONS`` for each.
 
-    A finished folder is left alone.
+    A complete folder is not written again.
     """
     if (folder / "captions.json").exists():
         return

@@ -1,4 +1,4 @@
-"""Writes the trained networks as a diffusers pipeline folder, with the pictures of the training beside it."""
+"""Writes the trained networks as a diffusers pipeline folder, and plots of the training beside it."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def export_pipeline(
     pipeline.save_pretrained(out, safe_serialization=True)
     for config in out.glob("*/config.json"):
         values = json.loads(config.read_text())
-        # transformers loads in the type its config names, diffusers in float32: one pipeline needs one type
+        # transformers loads weights in the type that the config names, diffusers in float32; a pipeline needs one type
         if "dtype" in values:
             values["dtype"] = "float32"
-        # where the networks of a training that went on came from is the card's to say
+        # the model card says where the networks of a continued training came from
         values.pop("_name_or_path", None)
         config.write_text(json.dumps(values, indent=2) + "\n")
     (out / "README.md").write_text(CARD.read_text().format(steps=steps))
@@ -55,7 +55,7 @@ def export_pipeline(
 
 @torch.no_grad()
 def _write_samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> None:
-    """Truth, depth and the model's picture for looks it has not seen."""
+    """Write renders, their depth and the model's pictures for outfits that it has not seen."""
     body, columns = load(MANNEQUIN), []
     pipeline.set_progress_bar_config(disable=True)
     for seed in SAMPLE_SEEDS:
@@ -76,14 +76,14 @@ def _write_samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> N
 
 
 def _plot_losses(work: Path) -> None:
-    """A plain line plot of the logs there are, on a logarithmic scale."""
+    """Plot the losses of the logs that exist, on a logarithmic scale."""
     width, height = 640, 240
     logs = {name: work / f"{name}_loss.txt" for name in ("vae", "diffusion")}
     logs = {name: log for name, log in logs.items() if log.exists() and log.stat().st_size}
     picture = Image.new("RGB", (width, max(len(logs), 1) * height), "white")
     draw = ImageDraw.Draw(picture)
     for row, (name, log) in enumerate(logs.items()):
-        # a run that was stopped goes over the steps after its checkpoint again: the later line counts
+        # a run that was stopped repeats the steps after its checkpoint: the later line counts
         steps, losses = np.array(sorted(dict(np.loadtxt(log, ndmin=2).tolist()).items())).T
         level = np.log10(losses)
         x = 10 + (width - 20) * steps / max(steps.max(), 1)

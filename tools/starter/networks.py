@@ -17,7 +17,7 @@ WIDTHS = (64, 128, 192)
 
 
 def autocast(device: str) -> torch.autocast:
-    """bfloat16 where it is the quicker: on GPUs and on processors with matrix units; on others float32 is by a quarter."""
+    """bfloat16 where it is quicker: on GPUs and on processors with matrix units. On others float32 is quicker by a quarter."""
     kind = torch.device(device).type
     quicker = kind != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return torch.autocast(kind, torch.bfloat16, enabled=quicker)
@@ -33,8 +33,8 @@ def move_to(module: ModuleType, device: str) -> ModuleType:
 
 
 def make_vae() -> AutoencoderTiny:
-    """8x down to 4 channels; no normalisation layers, so that it learns on small crops. The decoder, which has outlines to draw
-    that the latents only hint at, is the wider half."""
+    """An auto-encoder with 4 channels at an eighth of the size; without normalisation layers, so that it can be trained on small
+    crops. The decoder is the wider half, because it has to draw outlines that the latents only hint at."""
     return AutoencoderTiny(
         encoder_block_out_channels=(32, 32, 32, 32),
         decoder_block_out_channels=(48, 48, 48, 48),
@@ -46,9 +46,9 @@ def make_vae() -> AutoencoderTiny:
 
 
 def make_unet() -> UNet2DConditionModel:
-    """Full attention at 16x16 and 8x8; on the way up at 32x32 attention to the words alone.
+    """A UNet with full attention at 16x16 and 8x8, and cross-attention alone at 32x32 on the way up.
 
-    A character is a dozen latent pixels high: its garments are told apart only at 32x32, and only on the way up, where
+    A character is a dozen latent pixels high: its garments can only be told apart at 32x32, and only on the way up, where
     the ControlNet has said where the body is. Self-attention there would cost more than all the rest.
     """
     return UNet2DConditionModel(
@@ -67,8 +67,8 @@ def make_unet() -> UNet2DConditionModel:
 
 
 def make_controlnet() -> ControlNetModel:
-    """Depth control, with text attention where the body meets the words, and few channels at full image resolution,
-    where they are expensive."""
+    """A ControlNet for depth, with cross-attention where the body is matched with the words, and few channels at full image
+    resolution, where they are expensive."""
     return ControlNetModel(
         in_channels=4,
         layers_per_block=1,
@@ -82,7 +82,7 @@ def make_controlnet() -> ControlNetModel:
 
 
 def load_networks(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
-    """The auto-encoder and the networks that ``train_diffusion`` makes, from an exported folder, in float32."""
+    """Load the auto-encoder and the networks that ``train_diffusion`` trains from an exported folder, in float32."""
     classes = {
         "text": (CLIPTextModel, "text_encoder"),
         "unet": (UNet2DConditionModel, "unet"),
@@ -95,7 +95,7 @@ def load_networks(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
 
 
 def make_text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
-    """Two layers are enough for the grammar."""
+    """CLIP's text model with two layers, which are enough for the grammar of the captions."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary,
@@ -132,7 +132,7 @@ def make_scheduler() -> DDIMScheduler:
 
 
 def learn_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
-    """Learn a vocabulary from the captions and save it in CLIP's layout; unknown words fall apart into letters."""
+    """Learn a vocabulary from the captions and save it in CLIP's layout; unknown words are split into letters."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = normalizers.Lowercase()
@@ -145,7 +145,7 @@ def learn_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
         captions, trainers.BpeTrainer(vocab_size=1200, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
     )
     trained = json.loads(learner.to_str())["model"]
-    # CLIP's order: bytes, bytes that end a word, merges, then the two marks
+    # CLIP's order: bytes, bytes that end a word, merges, then the two special tokens
     words = [*sorted(alphabet), *(c + "</w>" for c in sorted(alphabet))]
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in trained["merges"]]
     words += [merge.replace(" ", "") for merge in merges]

@@ -1,4 +1,4 @@
-"""Backgrounds: a sky and a ground that fit the camera, as functions of the viewing ray, out of focus behind the character."""
+"""Backgrounds: a sky and a ground in the camera's perspective, computed from viewing rays and out of focus behind the character."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = {
     "moon": ((0.01, 0.01, 0.02), (0.0, 0.0, 0.01), (0.55, 0.55, 0.56), (0.46, 0.46, 0.48)),
     "meadow": ((0.78, 0.89, 0.97), (0.35, 0.62, 0.93), (0.30, 0.55, 0.16), (0.36, 0.60, 0.22)),
 }
-#: how far a point of the sky is blurred, its standard deviation as a share of the picture's side
+#: how far a point of the sky is blurred, its standard deviation as a fraction of the picture's side
 APERTURE = (0.009, 0.02)
 BRIGHTNESS = {"night": 0.55, "stage": 0.95, "forest": 0.85}
 
@@ -106,8 +106,8 @@ def render_background(
 ) -> np.ndarray:
     """Colours (H, W, 3) in [0, 1] for world-space rays (H, W, 3), Y up, from a camera above the ground at y = 0.
 
-    ``shadow(x, z)`` gives the light that reaches ground points seen from the camera's foot, 0..1; what is ``focus`` metres away
-    is sharp.
+    ``shadow(x, z)`` gives the light, 0..1, that reaches ground points relative to the point below the camera. What is ``focus``
+    metres away is sharp.
     """
     shape, rays = rays.shape, rays.reshape(-1, 3)
     flat = np.hypot(rays[:, 0], rays[:, 2])
@@ -120,7 +120,7 @@ def render_background(
     distance = camera_height / -height[down]
     x, z = (rays[down, axis] / flat[down] * distance for axis in (0, 2))
     out[down] = _render_ground(scene, x, z, distance, generator) * shadow(x, z)[:, None]
-    # the circle of confusion of a thin lens, as a share of the sky's
+    # the circle of confusion of a thin lens, as a fraction of the sky's
     blur[down] = np.minimum(np.abs(1 - focus / distance), 1)
     sharp, blur = np.clip(out, 0, 1).reshape(shape), blur.reshape(*shape[:2], 1)
     widest = generator.uniform(*APERTURE) * shape[0]

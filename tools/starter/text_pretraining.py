@@ -1,8 +1,8 @@
-"""The text encoder's first lesson: which colours a sentence puts where on the body, and which place it names.
+"""Pretraining of the text encoder: which colours a sentence puts where on the body, and which place it names.
 
-A denoiser teaches words slowly, one noisy picture at a time. Here the encoder answers directly, from sentences alone and
-in about a minute: learned queries attend to its states, as the denoiser's cross-attention will, and must name the colour
-of points on the body. The queries are thrown away.
+A denoiser teaches words slowly, one noisy picture at a time. Here the encoder is trained on sentences alone, in about a minute:
+learned queries attend to its states, as the denoiser's cross-attention will, and must predict the colours of points on the body.
+The queries are thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TextProbe(torch.nn.Module):
         self.colour, self.place = torch.nn.Linear(width, 3), torch.nn.Linear(width, len(SCENES))
 
     def forward(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the sentences say."""
+        """The colours and the place that the sentences describe."""
         seen = self.attention(self.queries.expand(len(states), -1, -1), states, states, need_weights=False)[0]
         return self.colour(seen[:, 1:]), self.place(seen[:, 0])
 
@@ -47,18 +47,18 @@ def sample_sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.n
     texts: list[str] = []
     colours, places = np.empty((count, POINTS, 3), np.float32), np.empty(count, np.int64)
     while len(texts) < count:
-        look, place = captions.sample_look(generator), int(generator.integers(len(SCENES)))
-        if captions.is_held_out(look, SCENES[place]):
+        outfit, place = captions.sample_outfit(generator), int(generator.integers(len(SCENES)))
+        if captions.is_held_out(outfit, SCENES[place]):
             continue
-        colours[len(texts)], places[len(texts)] = compute_albedo(rest, look), place
-        texts.append(captions.describe(look, SCENES[place], generator))
+        colours[len(texts)], places[len(texts)] = compute_albedo(rest, outfit), place
+        texts.append(captions.describe(outfit, SCENES[place], generator))
     return texts, colours, places
 
 
 def pretrain_text_encoder(
     encoder: torch.nn.Module, tokenize: Callable[[list[str]], torch.Tensor], device: str, steps: int, seed: int
 ) -> float:
-    """Train ``encoder`` in place; gives the mean absolute error of the colours at the end."""
+    """Train ``encoder`` in place; returns the mean absolute error of the colours at the end."""
     texts, colours, places = sample_sentences(SENTENCES, seed)
     ids, truth, place = tokenize(texts), torch.from_numpy(colours), torch.from_numpy(places)
     reader = TextProbe().to(device)

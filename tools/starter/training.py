@@ -1,7 +1,7 @@
 """The training stages: the auto-encoder on crops, the text encoder alone, then text encoder, UNet and ControlNet together.
 
-All but the second, which takes a minute, continue from their checkpoints. The first and the last may begin with the networks of
-an earlier training instead of with nothing.
+All but the second, which takes a minute, continue from their checkpoints. The first and the last may start from the networks of an
+earlier training.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from .optimiser import MuonAdamW
 from .scenery import SCENES
 
 CROP, FOREGROUND_WEIGHT, DROPPED_CAPTIONS = 64, 8.0, 0.12
-#: up to so much noise, against their own spread, is in the latents that the auto-encoder learns with: a denoiser's are never
-#: exact, and what an outline needs must outlast that
+#: the auto-encoder is trained with noise of up to this standard deviation, against the latents' own, in its latents: those of a
+#: denoiser are never exact, and outlines must survive that
 LATENT_NOISE = 0.3
-#: what the auto-encoder's error within two pixels of the character's outline weighs beside the rest
+#: weight of the auto-encoder's error within two pixels of the character's outline, against 1 elsewhere
 OUTLINE_WEIGHT = 4.0
-#: what a latent's distance from the earlier auto-encoder's weighs, where there is one: on the outline, where more is to be
-#: learnt, and elsewhere, so that the denoiser finds what it knows
+#: weight of a latent's distance from the initial auto-encoder's, if there is one: on the outline, where there is more to learn, and
+#: elsewhere, so that the denoiser still knows the latents
 LATENT_WEIGHT_AT_OUTLINE, LATENT_WEIGHT = 0.01, 0.1
-#: the average looks back over the last twelfth of the steps
+#: the moving average looks back over the last twelfth of the steps
 AVERAGING_DIVISOR = 12.0
-#: the last share of the diffusion stage sees whole pictures and its timesteps as they are; before, this share of the steps
-#: sees windows around the body, and this share of the timesteps is the noisiest
+#: the last fraction of the diffusion stage sees whole pictures and evenly drawn timesteps; before that, this fraction of the steps
+#: sees windows around the body, and this fraction of the timesteps is drawn from the noisiest
 LAST_FRACTION, CROPPED_FRACTION, NOISIEST_FRACTION = 0.25, 0.8, 0.35
-#: busy places come so many times oftener: against them an outline is learnt last
+#: busy places are drawn this many times more often: outlines in front of them are learnt last
 SCENE_WEIGHTS = {"forest": 2.5, "meadow": 1.5, "city": 1.5, "night": 1.5, "moon": 1.5}
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how to train; the diffusion stage ends after ``seconds`` if they are not 0, and sees every picture's mirror
-    image too if ``mirrored``."""
+    """How and how long to train. The diffusion stage ends after ``seconds`` unless that is 0, and is also shown every picture's
+    mirror image if ``mirrored``."""
 
     device: str
     vae_steps: int
@@ -63,7 +63,7 @@ class TrainingConfig:
     checkpoint_every: int = 200
 
     def make_generator(self, stage: int, step: int) -> torch.Generator:
-        """The random numbers of one step: a run that was stopped goes on with those it would have had."""
+        """The generator of one step, so that a run that was stopped continues with the same random numbers."""
         return torch.Generator(self.device).manual_seed((self.seed * 10 + stage) * 1_000_003 + step)
 
 
@@ -82,7 +82,7 @@ class LossLog:
         self._mean: torch.Tensor | None = None
 
     def add(self, step: int, loss: torch.Tensor) -> None:
-        """Note the loss of a step."""
+        """Add the loss of a step."""
         loss = loss.detach()
         self._mean = loss if self._mean is None else torch.lerp(self._mean, loss, 0.02)
         if step % 10 == 0:
@@ -91,8 +91,8 @@ class LossLog:
 
 
 def iter_steps(start: int, end: int, name: str, seconds: float = 0.0) -> Iterator[tuple[int, float]]:
-    """Steps with a bar, and the share (0..1) of the training that is over: by count, or by the clock where ``seconds`` run out
-    before."""
+    """Iterate over steps with a progress bar, and the fraction (0..1) of the training that is over: by count, or by the clock where
+    ``seconds`` run out first."""
     began = time.monotonic()
     for step in tqdm(range(start, end), initial=start, total=end, desc=name, mininterval=10):
         fraction = step / end
@@ -134,9 +134,10 @@ def _compute_gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Learner:
-    """Networks, the moving average of their parameters that is shipped, and their optimiser; goes on from its checkpoint.
+    """Networks in training, the moving average of their parameters that is shipped, and their optimiser; continues from its
+    checkpoint.
 
-    The average looks back over the last ``1 / AVERAGED_SHARE`` of ``steps``. ``done`` steps are over.
+    The average looks back over the last ``1 / AVERAGING_DIVISOR`` of ``steps``. ``done`` is the number of steps that were taken.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Learner:
             self.done = int(state["step"])
 
     def take_step(self, loss: torch.Tensor, rate: float) -> None:
-        """One step down the gradient of ``loss``."""
+        """Take one optimiser step on ``loss`` with a learning rate."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
@@ -184,12 +185,12 @@ class Learner:
 
 
 def read_step_count(checkpoint: Path) -> int:
-    """How far a learner's checkpoint has come."""
+    """The number of steps that a learner's checkpoint has taken."""
     return int(torch.load(checkpoint, weights_only=True, mmap=True)["step"])
 
 
 def _compute_picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Values and edges."""
+    """The difference of pictures: of their values and of their edges."""
     edges = sum(F.l1_loss(a, b) for a, b in zip(_compute_gradients(made), _compute_gradients(real), strict=True))
     return F.l1_loss(made, real) + 2 * F.mse_loss(made, real) + edges
 
@@ -197,7 +198,7 @@ def _compute_picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tenso
 def add_latent_noise(
     vae: AutoencoderTiny, latents: torch.Tensor, most: float, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Unscaled latents (N, C, H, W) that are off by noise, each by an amount of its own of at most ``most`` of their spread."""
+    """Add noise to unscaled latents (N, C, H, W), to each with a random standard deviation of at most ``most`` times theirs."""
     amount = torch.rand(len(latents), 1, 1, 1, generator=generator, device=latents.device)
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
     return latents + most / vae.config.scaling_factor * amount * noise
@@ -209,10 +210,9 @@ def find_outline(body: torch.Tensor) -> torch.Tensor:
 
 
 def train_vae(renders: Renders, folder: Path, config: TrainingConfig, initial: AutoencoderTiny | None = None) -> AutoencoderTiny:
-    """The trained auto-encoder, its ``scaling_factor`` set so that latents have unit variance; until then the noise in them counts
-    against a spread of 1.
+    """Train the auto-encoder; its ``scaling_factor`` is set at the end, so that latents have unit variance.
 
-    With a ``initial`` one it begins there, keeps its ``scaling_factor`` and stays near its latents.
+    With an ``initial`` one the training starts there, keeps its ``scaling_factor`` and stays near its latents.
     """
     torch.manual_seed(config.seed)
     model = (copy.deepcopy(initial) if initial else networks.make_vae()).requires_grad_(True).train()
@@ -256,7 +256,8 @@ def train_vae(renders: Renders, folder: Path, config: TrainingConfig, initial: A
 
 
 def encode_all(vae: AutoencoderTiny, renders: Renders, folder: Path, config: TrainingConfig) -> torch.Tensor:
-    """(N, 1 or 2, 4, 32, 32) float16 scaled latents of every picture and, if planned, of its mirror image, made once."""
+    """(N, 1 or 2, 4, 32, 32) float16 scaled latents of every picture and, if configured, of its mirror image; computed once and
+    kept in ``folder``."""
     path = folder / "latents.npy"
     if not path.exists():
         side = renders.images.shape[1] // 8
@@ -272,12 +273,12 @@ def encode_all(vae: AutoencoderTiny, renders: Renders, folder: Path, config: Tra
 
 
 def learn_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer of the grammar, the same for every set of renders."""
+    """Learn the tokenizer from the captions' grammar; it is the same for every set of renders."""
     return networks.learn_tokenizer(text_pretraining.sample_sentences(text_pretraining.SENTENCES, 0)[0], folder / "tokenizer")
 
 
 def tokenize_captions(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """(N, TOKENS) int64."""
+    """(N, TOKENS) int64 ids of the tokens of texts."""
     return tokenizer(texts, padding="max_length", max_length=networks.TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
@@ -288,9 +289,9 @@ def find_body_cells(depth: torch.Tensor) -> torch.Tensor:
 
 def crop_around_body(depth: torch.Tensor, chance: torch.Tensor, *pictures: torch.Tensor) -> list[torch.Tensor]:
     """Cut ``pictures``, (N, C, H, W) each, to half the width about the body's middle, where ``depth`` (N, 1, S, S) is not 0;
-    ``chance`` (N,) in 0..1 moves it. The cut lies between latent pixels, so that pictures of any scale are cut alike.
+    ``chance`` (N,) in 0..1 moves the window. It lies between latent pixels, so that pictures of any scale are cut alike.
 
-    Half the work, and what is left out is background.
+    This halves the work, and only background is left out.
     """
     side = depth.shape[-1] // 8
     across = find_body_cells(depth)[:, 0].sum(1)
@@ -306,8 +307,8 @@ def crop_around_body(depth: torch.Tensor, chance: torch.Tensor, *pictures: torch
 
 
 def weigh_pixels(depth: torch.Tensor) -> torch.Tensor:
-    """What the error of each latent pixel weighs, (N, 1, S, S), for depth (N, 1, 8 S, 8 S): ``FOREGROUND_WEIGHT`` on the body
-    and one pixel around it, since an outline has two sides; 1 elsewhere."""
+    """The weight of each latent pixel's error, (N, 1, S, S), for depth (N, 1, 8 S, 8 S): ``FOREGROUND_WEIGHT`` on the body and one
+    pixel around it, since an outline has two sides; 1 elsewhere."""
     return 1 + (FOREGROUND_WEIGHT - 1) * F.max_pool2d(find_body_cells(depth), 3, 1, 1)
 
 
@@ -319,9 +320,9 @@ def train_diffusion(
     config: TrainingConfig,
     initial: torch.nn.ModuleDict | None = None,
 ) -> torch.nn.ModuleDict:
-    """Text encoder, UNet and ControlNet (keys ``text``, ``unet``, ``control``) as exponential moving averages.
+    """Train text encoder, UNet and ControlNet; returns their moving averages under ``text``, ``unet`` and ``control``.
 
-    They begin as the ``initial`` ones if there are any.
+    The training starts from the ``initial`` networks if there are any.
     """
     torch.manual_seed(config.seed)
     models = initial or torch.nn.ModuleDict(
@@ -339,7 +340,7 @@ def train_diffusion(
         )
     learner = Learner(models, checkpoint, config.steps, lambda module: MuonAdamW(module, config.rate, (0.9, 0.99)))
     if config.device == "cpu":
-        # with so few words the gradient of the CPU's fused attention would take a fifth of a step
+        # with few words, the gradient of the CPU's fused attention would take a fifth of a step's time
         for name in ("unet", "control"):
             network: Any = models[name]
             network.set_attn_processor(AttnProcessor())
@@ -380,7 +381,7 @@ def train_diffusion(
         prompt = ids[rows, (chance(count) * ids.shape[1]).long().clamp(max=ids.shape[1] - 1)]
         prompt = torch.where(chance(count, 1) < DROPPED_CAPTIONS, empty, prompt)
         noise = torch.randn(clean.shape, generator=generator, device=config.device)
-        # noisy steps more often: only there must the words decide, later the picture shows its colours itself
+        # noisy steps are drawn more often: only there do the words decide; later the picture itself shows its colours
         noisiest = chance(count) < (NOISIEST_FRACTION if early else 0.0)
         timestep = torch.where(noisiest, 1000 - 300 * chance(count), 1000 * chance(count) ** 0.65).long().clamp(max=999)
         noisy = noise_schedule.add_noise(clean, noise, timestep)

@@ -38,7 +38,7 @@ class Garment:
 
 
 @dataclass(frozen=True)
-class Look:
+class Outfit:
     """What a character wears. ``suit`` replaces the garments and is None for an ordinary person."""
 
     suit: str | None
@@ -85,25 +85,25 @@ def _find_seams(rest: np.ndarray, pitch: float, width: float) -> np.ndarray:
     return (along / pitch) % 1.0 < width / pitch
 
 
-def _colour_suit(rest: np.ndarray, look: Look) -> np.ndarray:
+def _colour_suit(rest: np.ndarray, outfit: Outfit) -> np.ndarray:
     x, y, z = rest.T
     arm = (np.abs(x) > 0.2) & (y > 0.3)
     head, face = y > NECK + 0.03, (y > 0.585) & (z > 0.035)
-    base = np.array(PALETTE[look.suit_colour])
+    base = np.array(PALETTE[outfit.suit_colour])
     out = np.broadcast_to(base, rest.shape).copy()
-    if look.suit == "astronaut":
+    if outfit.suit == "astronaut":
         out[_find_seams(rest, 0.16, 0.016)] *= 0.55
         chest = (np.abs(x) < 0.09) & (y > 0.24) & (y < 0.40) & (z > 0.04)
         out[chest] = (0.25, 0.27, 0.32)
         out[face] = (0.75, 0.52, 0.12)
         out[(y < -0.84) | (np.abs(x) > WRIST)] *= 0.6
-    elif look.suit == "robot":
+    elif outfit.suit == "robot":
         out *= 0.95
         out[_find_seams(rest, 0.11, 0.022)] = (0.10, 0.11, 0.13)
         out[face] = (0.08, 0.09, 0.10)
         out[face & (np.abs(y - 0.68) < 0.02)] = (0.15, 0.9, 0.95)
         out[(np.abs(x) < 0.05) & (np.abs(y - 0.33) < 0.05) & (z > 0)] = (0.15, 0.9, 0.95)
-    elif look.suit == "skeleton":
+    elif outfit.suit == "skeleton":
         out[:] = (0.05, 0.05, 0.06)
         bone = (np.abs(x) < 0.022) & (y > -0.02) & (y < NECK)
         bone |= (np.abs(x) < 0.12) & (y > 0.16) & (y < 0.44) & ((y / 0.055) % 1.0 < 0.45)
@@ -112,7 +112,7 @@ def _colour_suit(rest: np.ndarray, look: Look) -> np.ndarray:
         bone |= (np.abs(x) < 0.13) & (np.abs(y - 0.0) < 0.04)
         bone |= head & ~((np.abs(np.abs(x) - 0.032) < 0.018) & (np.abs(y - 0.69) < 0.02) & (z > 0))
         out[bone | (np.abs(x) > WRIST) | (y < -0.86)] = (0.92, 0.91, 0.85)
-    elif look.suit == "knight":
+    elif outfit.suit == "knight":
         out[:] = (0.62, 0.64, 0.68)
         out[_find_seams(rest, 0.085, 0.014)] = (0.22, 0.23, 0.26)
         tabard = (np.abs(x) < 0.13) & (y > -0.16) & (y < 0.43)
@@ -120,7 +120,7 @@ def _colour_suit(rest: np.ndarray, look: Look) -> np.ndarray:
         out[face & (np.abs(y - 0.69) < 0.016)] = (0.04, 0.04, 0.05)
     else:
         out = _make_camouflage(rest)
-        out[(np.abs(x) > WRIST) | (head & face)] = SKIN[look.skin]
+        out[(np.abs(x) > WRIST) | (head & face)] = SKIN[outfit.skin]
         out[y < -0.76] = (0.09, 0.08, 0.07)
         out[(y > 0.69) | (head & ~face)] = (0.23, 0.27, 0.14)
     return out
@@ -140,43 +140,43 @@ def _find_bottom(rest: np.ndarray, kind: str) -> np.ndarray:
     return (y < WAIST) & (y > hem) & ~((np.abs(x) > SHOULDER_SEAM) & (y > 0.3))
 
 
-def find_garments(rest: np.ndarray, look: Look) -> dict[str, np.ndarray]:
+def find_garments(rest: np.ndarray, outfit: Outfit) -> dict[str, np.ndarray]:
     """Where the ``top`` and the ``bottom`` of an ordinary person show: (N,) bool at rest positions (N, 3)."""
-    upper = _find_top(rest, look.top.kind)
-    boots = rest[:, 1] < (-0.62 if look.footwear.kind == "boots" else -0.855)
-    return {"top": upper, "bottom": _find_bottom(rest, look.bottom.kind) & ~upper & ~boots}
+    upper = _find_top(rest, outfit.top.kind)
+    boots = rest[:, 1] < (-0.62 if outfit.footwear.kind == "boots" else -0.855)
+    return {"top": upper, "bottom": _find_bottom(rest, outfit.bottom.kind) & ~upper & ~boots}
 
 
-def compute_albedo(rest: np.ndarray, look: Look) -> np.ndarray:
+def compute_albedo(rest: np.ndarray, outfit: Outfit) -> np.ndarray:
     """Surface colour (N, 3) in [0, 1] (display values) at rest positions (N, 3)."""
-    if look.suit:
-        return _colour_suit(rest, look)
+    if outfit.suit:
+        return _colour_suit(rest, outfit)
     x, y, z = rest.T
-    out = np.broadcast_to(np.array(SKIN[look.skin]), rest.shape).copy()
-    top = np.array(PALETTE[look.top.colour])
-    bottom = np.array(PALETTE[look.bottom.colour])
-    lower, upper = _find_bottom(rest, look.bottom.kind), _find_top(rest, look.top.kind)
-    out[lower] = _apply_pattern(bottom, rest, look.bottom.pattern)[lower]
-    out[upper] = _apply_pattern(top, rest, look.top.pattern)[upper]
-    if look.top.kind == "jacket":
+    out = np.broadcast_to(np.array(SKIN[outfit.skin]), rest.shape).copy()
+    top = np.array(PALETTE[outfit.top.colour])
+    bottom = np.array(PALETTE[outfit.bottom.colour])
+    lower, upper = _find_bottom(rest, outfit.bottom.kind), _find_top(rest, outfit.top.kind)
+    out[lower] = _apply_pattern(bottom, rest, outfit.bottom.pattern)[lower]
+    out[upper] = _apply_pattern(top, rest, outfit.top.pattern)[upper]
+    if outfit.top.kind == "jacket":
         opening = (np.abs(x) < 0.035) & (z > 0) & upper
         out[opening] = (0.85, 0.85, 0.85) if top.mean() < 0.5 else (0.15, 0.15, 0.16)
-    out[y < (-0.62 if look.footwear.kind == "boots" else -0.855)] = PALETTE[look.footwear.colour]
-    if look.gloves:
-        out[np.abs(x) > WRIST] = PALETTE[look.gloves.colour]
+    out[y < (-0.62 if outfit.footwear.kind == "boots" else -0.855)] = PALETTE[outfit.footwear.colour]
+    if outfit.gloves:
+        out[np.abs(x) > WRIST] = PALETTE[outfit.gloves.colour]
     hairy = (y > 0.735) | ((y > 0.60) & (z < 0.012) & (np.abs(x) < 0.2))
-    out[hairy] = HAIR[look.hair]
+    out[hairy] = HAIR[outfit.hair]
     eyes = (np.abs(np.abs(x) - 0.03) < 0.011) & (np.abs(y - 0.695) < 0.008) & (z > 0.05)
     mouth = (np.abs(x) < 0.022) & (np.abs(y - 0.632) < 0.006) & (z > 0.05)
     out[eyes] = (0.08, 0.06, 0.05)
     out[mouth] *= (0.8, 0.45, 0.45)
-    if look.headgear:
-        whole = look.headgear.kind == "helmet"
+    if outfit.headgear:
+        whole = outfit.headgear.kind == "helmet"
         cover = (y > (0.715 if whole else 0.735)) | (whole & (y > 0.59) & (z < 0.03) & (np.abs(x) < 0.2))
-        out[cover] = PALETTE[look.headgear.colour]
+        out[cover] = PALETTE[outfit.headgear.colour]
     return out
 
 
-def get_shininess(look: Look) -> float:
+def get_shininess(outfit: Outfit) -> float:
     """Strength of the highlight, 0..1."""
-    return {"robot": 0.5, "knight": 0.6, "astronaut": 0.2}.get(look.suit or "", 0.06)
+    return {"robot": 0.5, "knight": 0.6, "astronaut": 0.2}.get(outfit.suit or "", 0.06)

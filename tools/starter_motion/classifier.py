@@ -1,6 +1,6 @@
-"""A small network that looks at feature vectors and says what is done, which way and with which side.
+"""A small network that classifies the action, the direction and the side of a motion's feature vectors.
 
-It learns from performances alone, never from the motion model's motions.
+It is trained on performances alone, never on the motion model's motions.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ DIRECTION_CLASSES = tuple(dict.fromkeys([*DIRECTIONS, *(way for ways, _, _ in MO
 
 
 class Classifier(nn.Module):
-    """(N, T, 263) normalised vectors and their (N,) lengths -> logits of action, way and side.
+    """(N, T, 263) normalised vectors and their (N,) lengths -> logits of action, direction and side.
 
-    ``mean`` and ``std`` (263,) are of the lessons, so that a verdict does not depend on any model's statistics.
+    ``mean`` and ``std`` (263,) are those of its training data, so that its results do not depend on the statistics of
+    the model that it measures.
     """
 
     def __init__(self, mean: np.ndarray, std: np.ndarray, width: int = 96) -> None:
@@ -38,7 +39,7 @@ class Classifier(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(2 * width, n) for n in (len(ACTIONS), len(DIRECTION_CLASSES), len(SIDES)))
 
     def forward(self, vectors: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
-        """See the class."""
+        """Compute what the class describes."""
         x = vectors.transpose(1, 2)
         for layer in self.layers:
             x = F.relu(layer(x))
@@ -58,7 +59,7 @@ def pad_batch(vectors: list[np.ndarray], mean: np.ndarray, std: np.ndarray) -> t
 
 
 def make_labels(moves: list[Move]) -> torch.Tensor:
-    """(N, 3) indices of action, way and side; -100 where none is asked for."""
+    """(N, 3) indices of action, direction and side; -100 where none is asked for."""
     return torch.tensor(
         [
             [
@@ -72,13 +73,13 @@ def make_labels(moves: list[Move]) -> torch.Tensor:
 
 
 def make_examples(count: int, first_seed: int) -> tuple[list[np.ndarray], list[Move]]:
-    """Vectors and moves of performances of one action each, all actions equally often."""
+    """Make training data: vectors and moves of performances of one action each, all actions equally often."""
     made = [make_performance(first_seed + n, action=ACTIONS[n % len(ACTIONS)]) for n in range(count)]
     return [encode(p.joints, floor=0.0) for p in made], [p.moves[0] for p in made]
 
 
 def train(count: int, steps: int, first_seed: int) -> Classifier:
-    """A classifier taught by ``count`` performances."""
+    """Train a classifier on ``count`` performances."""
     torch.manual_seed(0)
     vectors, moves = make_examples(count, first_seed)
     network = Classifier(*compute_statistics(vectors, np.array([len(v) for v in vectors])))
@@ -88,7 +89,7 @@ def train(count: int, steps: int, first_seed: int) -> Classifier:
     for step in tqdm(range(steps), desc="classifier", mininterval=10):
         optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps) + 1e-5
         rows = torch.randint(0, len(seen), (48,))
-        # a generated motion is not exact: neither may the lessons be
+        # generated motions are not exact, so the training data is noisy as well
         noisy = seen[rows] + 0.15 * torch.randn_like(seen[rows])
         said = network(noisy, lengths[rows])
         losses = [
@@ -104,7 +105,7 @@ def train(count: int, steps: int, first_seed: int) -> Classifier:
 
 
 def score(network: Classifier, vectors: list[np.ndarray], moves: list[Move]) -> np.ndarray:
-    """(N, 3) 1.0 where action, way and side are seen as asked, NaN where none was asked for."""
+    """(N, 3) 1.0 where action, direction and side are recognised as asked for, 0.0 where not, NaN where none was asked for."""
     said = network(*pad_batch(vectors, network.mean, network.std))
     truth = make_labels(moves)
     found = torch.stack([logits.argmax(1) == truth[:, n] for n, logits in enumerate(said)], 1).float()

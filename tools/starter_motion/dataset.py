@@ -43,7 +43,8 @@ def _make_vectors(first_seed: int, rows: range) -> list[tuple[np.ndarray, tuple[
 
 
 def compute_statistics(vectors: Sequence[np.ndarray] | np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(263,) mean and deviation of the frames that are there, the deviation averaged over each group."""
+    """(263,) mean and standard deviation of vectors (N, T, 263) over the first ``lengths`` (N,) frames, the deviation averaged over
+    each group."""
     rows = np.concatenate([v[:n].astype(np.float32) for v, n in zip(vectors, lengths, strict=True)])
     mean, std = rows.mean(0), rows.std(0)
     for start, end in GROUPS:
@@ -52,7 +53,7 @@ def compute_statistics(vectors: Sequence[np.ndarray] | np.ndarray, lengths: np.n
 
 
 def load(folder: Path, count: int, first_seed: int, workers: int) -> Motions:
-    """The motions of ``count`` seeds, made once and kept in ``folder``."""
+    """Load the motions of ``count`` seeds, which are made once and kept in ``folder``."""
     if not (folder / "captions.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         vectors, lengths = np.zeros((count, MAX_FRAMES, FEATURES), np.float16), np.zeros(count, np.int64)

@@ -15,13 +15,13 @@ from latentman.blender_addon.reference_shots.motion_metrics import TOE_HEIGHT
 from .dataset import ROOT_EMPHASIS, Motions
 from .training import ARCHITECTURE, STEPS
 
-#: what the feet stand best with at which the words are still followed
+#: the guidance scale with the steadiest feet at which the words are still followed
 GUIDANCE = 1.5
 CARD = Path(__file__).resolve().parent / "card.md"
 
 
 def export_model(models: torch.nn.ModuleDict, tokenizer: CLIPTokenizer, motions: Motions, out: Path, steps: int) -> None:
-    """Half-precision safetensors, ``args.json``, statistics, text encoder, card."""
+    """Write half-precision safetensors, ``args.json``, statistics, the text encoder and the model card."""
     out.mkdir(parents=True, exist_ok=True)
     state = {
         name: value.detach().half().cpu().contiguous()

@@ -17,19 +17,19 @@ from tools.starter.training import Learner, LossLog, decay_cosine, iter_steps
 
 from .dataset import Motions
 
-#: no dropout: the performances are without end
+#: no dropout, because there is no end of different performances
 ARCHITECTURE = Architecture(latent=192, feedforward=512, layers=5, heads=4, text_width=192, mask_frames=True, dropout=0.0)
 STEPS, TOKENS, DROPPED_CAPTIONS, CHECKPOINT = 50, 48, 0.1, "motion.pt"
 #: ankles and toes
 FEET = (7, 8, 10, 11)
 VELOCITY_WEIGHT, FOOT_CONTACT_WEIGHT = 2.0, 30.0
-#: share of the motions, in the order of their lengths, that a batch is drawn from: short ones need not be padded far
+#: fraction of the motions, in the order of their lengths, that a batch is drawn from, so that short ones need little padding
 LENGTH_WINDOW = 0.25
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how to train; it ends after ``seconds`` if they are not 0."""
+    """How and how long to train; the training ends after ``seconds`` unless that is 0."""
 
     device: str
     steps: int
@@ -41,7 +41,7 @@ class TrainingConfig:
 
 
 def make_text_encoder(vocabulary: int, end: int) -> CLIPTextModelWithProjection:
-    """CLIP's text tower in small."""
+    """A small text model with CLIP's architecture."""
     return CLIPTextModelWithProjection(
         CLIPTextConfig(
             vocab_size=vocabulary,
@@ -59,7 +59,7 @@ def make_text_encoder(vocabulary: int, end: int) -> CLIPTextModelWithProjection:
 
 
 def learn_tokenizer(motions: Motions, folder: Path) -> CLIPTokenizer:
-    """The tokenizer of the captions."""
+    """Learn the tokenizer from the captions."""
     return networks.learn_tokenizer([text for texts in motions.captions for text in texts], folder / "tokenizer")
 
 
@@ -86,7 +86,8 @@ def compute_loss(
     mean: torch.Tensor,
     std: torch.Tensor,
 ) -> torch.Tensor:
-    """Values, their change from frame to frame, and the speed of the feet in the world, where feet stand above all."""
+    """The loss of predicted motions (B, T, 263): of values, of their change from frame to frame, and of the velocity of the feet in
+    the world, above all where feet stand."""
     weight = mask[..., None].float()
     values = ((predicted - clean).square() * weight).sum() / (weight.sum() * clean.shape[-1])
     pairs = weight[:, 1:] * weight[:, :-1]
@@ -98,7 +99,7 @@ def compute_loss(
 
 
 def _sample_rows(count: int, batch: int, generator: torch.Generator) -> torch.Tensor:
-    """(batch,) places near each other, mirrored at the ends so that all are drawn equally often."""
+    """(batch,) indices near each other, mirrored at the ends so that all are drawn equally often."""
     centre, aside = (torch.rand(n, generator=generator, device=generator.device) for n in (1, batch))
     place = (centre + LENGTH_WINDOW * (aside - 0.5)).abs()
     place = torch.where(place > 1, 2 - place, place)
@@ -106,7 +107,7 @@ def _sample_rows(count: int, batch: int, generator: torch.Generator) -> torch.Te
 
 
 def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, config: TrainingConfig) -> torch.nn.ModuleDict:
-    """``motion`` and ``text`` as exponential moving averages; goes on from its checkpoint."""
+    """Train the networks ``motion`` and ``text``; returns their moving averages. Continues from its checkpoint."""
     torch.manual_seed(config.seed)
     models = torch.nn.ModuleDict({"motion": MDM(ARCHITECTURE), "text": make_text_encoder(len(tokenizer), tokenizer.eos_token_id)})
     models.to(config.device)
@@ -136,7 +137,7 @@ def train(motions: Motions, tokenizer: CLIPTokenizer, folder: Path, config: Trai
         mask = torch.arange(clean.shape[1], device=config.device)[None] < length[:, None]
         clean = clean * mask[..., None]
         which = torch.randint(0, ids.shape[1], (config.batch,), generator=g, device=config.device)
-        # the noisier, the oftener: there the sentence decides, further down the motion itself says what it is
+        # noisier steps are drawn more often: there the sentence decides, later the motion itself shows what it is
         level = (STEPS * torch.rand(config.batch, generator=g, device=config.device).sqrt()).long().clamp(max=STEPS - 1)
         noise = torch.randn(clean.shape, generator=g, device=config.device)
         alpha = alphas[level][:, None, None]

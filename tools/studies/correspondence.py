@@ -1,9 +1,9 @@
-"""``python -m tools.studies.correspondence``: how exact the matchings are, against the true surface points.
+"""``python -m tools.studies.correspondence``: how exact the matchings are against the true surface points.
 
-Every case changes one thing more and more between two pictures of the mannequin. For each matching and resolution: the share
-of mutually visible pixels that is matched within a pixel, the share that is wrong by more, the error's median and 95th
-percentile in pixels, and the time. Pixels whose centre falls between two pieces of surface in the passes are left out: which
-of them is there the passes do not say. Writes ``correspondence.json``, ``correspondence.csv`` and plots.
+Every case changes one thing more and more between two views of the mannequin. Measured for each matching and resolution: the
+fraction of mutually visible pixels that is matched within a pixel, the fraction that is wrong by more, the error's median and 95th
+percentile in pixels, and the time. Pixels whose centre falls between two pieces of surface are left out, because the passes do not
+say which of them is there. Writes ``correspondence.json``, ``correspondence.csv`` and plots.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .correspondence_truth import Pose, find_ambiguous_pixels, find_true_places
 ROOT = Path(__file__).resolve().parents[2]
 PASSES_SIZE = 512
 RESOLUTIONS = (32, 64, 128, 256, 512)
-#: the assignment takes minutes beyond this
+#: largest side for the Hungarian matching, which takes minutes beyond it
 HUNGARIAN_MAX_SIZE = 256
 BASE = Pose()
 
@@ -43,7 +43,7 @@ def _bend_limbs(angle: float) -> tuple[tuple[str, tuple[float, float, float]], .
 
 
 def make_cases() -> dict[str, list[tuple[float, Pose]]]:
-    """Case -> (how much, the second picture's setting)."""
+    """Case -> pairs of an amount and the second view's pose."""
     across = (("right_shoulder", (0.0, 70.0, 20.0)), ("right_elbow", (0.0, 60.0, 0.0)))
     return {
         "motion (degrees)": [(a, Pose(joints=_bend_limbs(a))) for a in (5, 15, 30, 60, 90)],
@@ -54,12 +54,12 @@ def make_cases() -> dict[str, list[tuple[float, Pose]]]:
     }
 
 
-#: a match that is off by more than this shows another place of the body
+#: a match that is off by more than this many pixels shows another place of the body
 LEAK_DISTANCE = 3.0
 
 
 def score_matching(places: np.ndarray, pixels: np.ndarray, true: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
-    """A matching against the truth. ``leaks`` is a share of all matches; the other shares are of the mutually visible
+    """Score a matching against the truth. ``leaks`` is a fraction of all matches; the other fractions are of the mutually visible
     pixels."""
     true_pixels, true_at, seen = true
     at = np.full(max(int(true_pixels.max(initial=0)), int(pixels.max(initial=0))) + 1, -1)
@@ -111,7 +111,7 @@ def measure_cases(resolutions: tuple[int, ...], hungarian_max_size: int) -> Iter
 
 
 def measure_speedup(size: int) -> float:
-    """How many times quicker the surface matching is than the Hungarian one in this run, for a figure that fills the height
+    """How many times quicker the surface matching is than the Hungarian one in this run, for a body that fills the height
     of a (size, size) picture, with one part for each bone."""
     one, two = Pose(focal=2.6).make_view(), Pose(joints=_bend_limbs(15), yaw=15, focal=2.6).make_view()
     passes = render_passes([one, two], size)
@@ -124,7 +124,7 @@ def measure_speedup(size: int) -> float:
 
 
 def summarise(table: list[dict]) -> dict[str, float]:
-    """The figures of the benchmark: the worst case without a change of scale beyond two."""
+    """The figures of ``tools.bench``: the worst of all cases but changes of scale beyond two."""
 
     def worst(method: str, size: int, key: str) -> float:
         return float(
@@ -182,7 +182,7 @@ def _plot(table: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "correspondence")
     parser.add_argument("--resolutions", type=lambda text: tuple(int(n) for n in text.split(",")), default=RESOLUTIONS)
