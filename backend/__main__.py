@@ -13,6 +13,7 @@ from ..shared import logs, passes_folder
 from ..shared.arguments import add_settings, given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, read_request_arguments
 from ..shared.endpoint import DEFAULT_ENDPOINT
+from ..shared.files import write_atomically
 from ..shared.folders import jobs_folder
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
@@ -32,7 +33,7 @@ def serve(args: argparse.Namespace) -> int:
     import zmq
 
     from .jobs.runner import ModelCache
-    from .server import RefusedToBind, Server
+    from .server import RefusedToBind, Server, allow_many_connections
 
     clients = set(args.clients.read_bytes().split()) if args.clients else set()
     try:
@@ -46,6 +47,7 @@ def serve(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
+    allow_many_connections()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
     logger.info("Listening at %s; jobs in %s; %s", server.endpoint, args.jobs or jobs_folder(), _options(args))
@@ -83,7 +85,7 @@ def generate(args: argparse.Namespace) -> int:
 
     def copy_frame(index: int) -> None:
         frame = request.frames[index]
-        passes_folder.write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
+        write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
         console.frame(frame, index)
 
     try:
@@ -105,7 +107,7 @@ def generate(args: argparse.Namespace) -> int:
     console.finished(report)
     if any(not (args.out / f"{frame:04d}.png").exists() for frame in request.frames):
         return 1
-    passes_folder.write_atomically(args.out / "report.json", json.dumps(report, indent=1).encode())
+    write_atomically(args.out / "report.json", json.dumps(report, indent=1).encode())
     return 0
 
 

@@ -14,6 +14,7 @@ BACKEND = {
     "smplx": "smplx",
     "PIL": "pillow",
     "tqdm": "tqdm",
+    "filelock": "filelock",
 }
 #: what every part needs
 CORE = {"numpy": "numpy", "msgspec": "msgspec", "zmq": "pyzmq", "platformdirs": "platformdirs"}

@@ -17,6 +17,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from ..shared import curve_keys, logs
 from ..shared.endpoint import is_loopback
 from ..shared.messages import (
+    MAX_PART_BYTES,
     AnyMessage,
     Buffer,
     Cancel,
@@ -51,6 +52,8 @@ from .tasks.worker import Worker
 logger = logs.get_logger(__name__)
 
 POLL_MILLISECONDS = 200
+#: how long a peer may take to show that it knows a key; one that does not is dropped, and its file descriptor freed
+HANDSHAKE_MILLISECONDS = 3000
 #: how often the clients of tasks are spoken to: that shows whether they are still there
 PING_SECONDS = 5.0
 #: how long a step may take to end when the service is stopped
@@ -59,6 +62,19 @@ STOP_SECONDS = 30.0
 
 class RefusedToBind(ValueError):
     """The address would open the backend to others; the message says what to do."""
+
+
+def allow_many_connections() -> None:
+    """Use as many file descriptors as the system allows, so that idle connections of strangers do not use them up before they
+    are dropped."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65_536 if hard == resource.RLIM_INFINITY else hard
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _KnownClients:
@@ -100,6 +116,9 @@ class Server:
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.setsockopt(zmq.HEARTBEAT_IVL, 5000)
         self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30_000)
+        # both hold before a peer has shown that it knows a key
+        self._router.setsockopt(zmq.MAXMSGSIZE, MAX_PART_BYTES)
+        self._router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MILLISECONDS)
         self._router.curve_server = True
         self._router.curve_publickey, self._router.curve_secretkey = pair.server_public, pair.server_secret
         self._router.bind(endpoint)
@@ -148,7 +167,9 @@ class Server:
             self._router.send_multipart([client, *parts], copy=False)
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
-                raise
+                # a message that cannot be sent is that client's loss, not everybody's
+                logger.exception("a message could not be sent")
+                return
             for task in self._tasks.values():
                 if task.client == client:
                     logger.info("the client of %s is gone", task.ticket)

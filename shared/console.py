@@ -87,7 +87,7 @@ def parse_frames(text: str) -> tuple[int, ...]:
             end = int(last) if dash else start
             frames += range(start, end + 1, int(step or 1))
     except ValueError:
-        raise ShotError("frames", f"'{text}' is no frame range; write it like 1-24, 1-24:2 or 3,5,9.") from None
+        raise ShotError("frames", f"'{text}' is not a frame range; write it like 1-24, 1-24:2 or 3,5,9.") from None
     if not frames:
         raise ShotError("frames", f"The frame range '{text}' is empty.")
     return tuple(frames)

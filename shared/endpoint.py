@@ -22,7 +22,7 @@ def normalise_endpoint(text: str) -> str:
     if not colon:
         host, port = (DEFAULT_HOST, value) if value.isdigit() else (value, str(DEFAULT_PORT))
     if not port.isdigit() or not 0 < int(port) < 65536 or not host or "/" in host or " " in host:
-        raise EndpointError(f"'{text}' is no address of a backend; write it like {DEFAULT_HOST}:{DEFAULT_PORT}.")
+        raise EndpointError(f"'{text}' is not the address of a backend; write it like {DEFAULT_HOST}:{DEFAULT_PORT}.")
     return f"tcp://{DEFAULT_HOST if host == 'localhost' else host}:{port}"
 
 

@@ -95,7 +95,7 @@ def read_channels(path: Path) -> dict[str, np.ndarray]:
     try:
         magic, version = struct.unpack_from("<ii", data)
         if magic != MAGIC or version & UNUSUAL:
-            raise ValueError("it is no plain single-part file")
+            raise ValueError("it is not a plain single-part file")
         attributes, start = _read_attributes(data)
         compression = attributes["compression"][0]
         if compression not in CHUNK_LINES:

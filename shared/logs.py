@@ -70,7 +70,7 @@ class RunLog(RotatingFileHandler):
             pass  # on Windows whoever reads it holds it; a file that grows is better than a line that is lost
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say it once instead of at every line."""
+        """Warn once instead of at every line."""
         _warn(Path(self.baseFilename).parent, sys.exc_info()[1])
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -19,7 +19,13 @@ from .task import TaskState
 from .version import PROTOCOL, VERSION
 
 ALLOWED_DTYPES = ("uint8", "uint16", "float16", "float32")
-MAX_BYTES = 8 << 30
+MAX_BYTES, MAX_ARRAYS, MAX_DIMENSIONS = 8 << 30, 64, 5
+#: an array goes over the wire in parts of so many bytes, so that no peer has to be allowed larger ones, known or not
+PART_BYTES = 16 << 20
+#: the largest message part there is; the sockets refuse larger ones before they are received
+MAX_PART_BYTES = PART_BYTES
+#: a name that the two sides give to a piece of work, to an array
+Name = Annotated[str, msgspec.Meta(max_length=64)]
 #: a message part as it lies in memory
 Buffer = bytes | memoryview
 
@@ -56,7 +62,7 @@ class SubmitShot(Message, frozen=True):
     ``cut_out`` asks for frames with transparency around the characters.
     """
 
-    ticket: str
+    ticket: Name
     request: ShotRequest
     header: PassesHeader = PassesHeader()
     cut_out: bool = False
@@ -66,7 +72,7 @@ class PassesWanted(Message, frozen=True):
     """Backend: send the passes of the frame at ``index`` of the request, or its small copy (``shared.overview``). Only a few are
     asked for at a time, so that neither side has to hold many."""
 
-    ticket: str
+    ticket: Name
     index: int
     overview: bool = False
 
@@ -74,7 +80,7 @@ class PassesWanted(Message, frozen=True):
 class SendPasses(Message, frozen=True):
     """Client: the passes that were asked for. The arrays are those of ``FramePasses`` for one frame, (1, H, W, ...)."""
 
-    ticket: str
+    ticket: Name
     index: int
     entry: FrameEntry
     overview: bool = False
@@ -84,7 +90,7 @@ class MakeMotion(Message, frozen=True):
     """Client: make motions from words. Arrays ``joints`` (F, 22, 3) float32 and ``parts`` (F, 3) uint8 say what of a motion to
     keep (``motion_request.Kept``); without them everything is new."""
 
-    ticket: str
+    ticket: Name
     request: MotionRequest
 
 
@@ -92,27 +98,27 @@ class MotionMade(Message, frozen=True):
     """Backend: the motions. Array ``vectors`` (N, F, 263) float32, HumanML3D's features, 20 frames a second; ``warnings`` are
     sentences for people."""
 
-    ticket: str
+    ticket: Name
     warnings: tuple[str, ...] = ()
 
 
 class Accepted(Message, frozen=True):
     """Backend: the shot is job ``job`` of the store; frames that are on disk already follow at once."""
 
-    ticket: str
+    ticket: Name
     job: str
 
 
 class Cancel(Message, frozen=True):
     """Client: stop this piece of work, whatever its state; finished frames are kept."""
 
-    ticket: str
+    ticket: Name
 
 
 class Progress(Message, frozen=True):
     """Backend: where a piece of work stands. ``stage`` is a word for people; ``step`` of ``steps`` counts from 1."""
 
-    ticket: str
+    ticket: Name
     state: TaskState
     stage: str
     step: int
@@ -122,13 +128,13 @@ class Progress(Message, frozen=True):
 class Ping(Message, frozen=True):
     """Backend: are you still there? Needs no answer."""
 
-    ticket: str
+    ticket: Name
 
 
 class FrameResult(Message, frozen=True):
     """Backend: the frame at ``index`` of the request, scene frame ``frame``. Array ``png`` (bytes,) uint8 is the picture's file."""
 
-    ticket: str
+    ticket: Name
     index: int
     frame: int
 
@@ -136,21 +142,21 @@ class FrameResult(Message, frozen=True):
 class FrameTaken(Message, frozen=True):
     """Client: a frame has been stored; the next one may come."""
 
-    ticket: str
+    ticket: Name
 
 
 class Finished(Message, frozen=True):
     """Backend: every frame has been sent. ``report`` holds settings, timings and figures. Arrays ``texture_1`` and so on (bytes,)
     uint8 are PNG files: what the frames show of each character, on its texture map; transparent where none shows it."""
 
-    ticket: str
+    ticket: Name
     report: dict[str, Any]
 
 
 class Cancelled(Message, frozen=True):
     """Backend: the work stopped because it was asked to."""
 
-    ticket: str
+    ticket: Name
 
 
 class Failed(Message, frozen=True):
@@ -159,7 +165,7 @@ class Failed(Message, frozen=True):
 
     code: str
     message: str
-    ticket: str = ""
+    ticket: Name = ""
 
 
 AnyMessage = (
@@ -183,15 +189,25 @@ AnyMessage = (
 
 
 class _ArraySpec(msgspec.Struct, frozen=True):
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+    name: Name
+    dtype: Name
+    shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)], ...], msgspec.Meta(max_length=MAX_DIMENSIONS)]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def parts(self) -> int:
+        """How many message parts carry it; an empty array has one, too."""
+        return max(1, -(-self.size // PART_BYTES))
 
 
 class _Envelope(msgspec.Struct, frozen=True):
     protocol: int
     body: AnyMessage
-    arrays: tuple[_ArraySpec, ...] = ()
+    arrays: Annotated[tuple[_ArraySpec, ...], msgspec.Meta(max_length=MAX_ARRAYS)] = ()
 
 
 class _Version(msgspec.Struct):
@@ -204,20 +220,28 @@ _version_decoder = msgspec.msgpack.Decoder(_Version)
 
 
 def encode(message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> list[Any]:
-    """The message parts for ``send_multipart``: header, then one contiguous buffer for each array."""
-    buffers = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
-    specs = tuple(_ArraySpec(name, str(b.dtype), b.shape) for name, b in buffers.items())
-    return [_encoder.encode(_Envelope(PROTOCOL, message, specs)), *buffers.values()]  # type: ignore[arg-type]
+    """The message parts for ``send_multipart``: header, then every array's bytes in parts of at most ``PART_BYTES``."""
+    found = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
+    specs = tuple(_ArraySpec(name, str(array.dtype), array.shape) for name, array in found.items())
+    parts: list[Any] = [_encoder.encode(_Envelope(PROTOCOL, message, specs))]  # type: ignore[arg-type]
+    for array in found.values():
+        if array.nbytes <= PART_BYTES:
+            parts.append(array)
+        else:
+            data = array.reshape(-1).view(np.uint8)
+            parts += [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
+    return parts
 
 
 def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
-    """A message and its arrays (read-only views of the parts).
+    """A message and its arrays, read-only; those of one part are views of it.
 
-    Raises ``WireError`` with the code ``protocol`` for another version and ``malformed`` for anything unreadable.
+    Nothing that a message claims is used before it has been compared with the bytes that came. Raises ``WireError`` with the
+    code ``protocol`` for another version and ``malformed`` for anything unreadable.
     """
     try:
         version = _version_decoder.decode(parts[0]).protocol
-    except (msgspec.MsgspecError, IndexError) as error:
+    except (msgspec.MsgspecError, ValueError, IndexError, RecursionError) as error:
         raise WireError("malformed", "The message has no readable header.") from error
     if version != PROTOCOL:
         raise WireError(
@@ -227,16 +251,24 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
         )
     try:
         envelope = _decoder.decode(parts[0])
-    except msgspec.MsgspecError as error:
-        raise WireError("malformed", f"The message does not fit the protocol: {error}.") from error
-    if len(parts) != 1 + len(envelope.arrays):
-        raise WireError("malformed", f"The message announces {len(envelope.arrays)} arrays but carries {len(parts) - 1}.")
-    arrays: dict[str, np.ndarray] = {}
-    for spec, part in zip(envelope.arrays, parts[1:], strict=True):
-        if spec.dtype not in ALLOWED_DTYPES or any(n < 0 for n in spec.shape) or len(spec.shape) > 5:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise WireError("malformed", f"The message does not fit the protocol: {str(error)[:200]}.") from error
+    for spec in envelope.arrays:
+        if spec.dtype not in ALLOWED_DTYPES or spec.size > MAX_BYTES:
             raise WireError("malformed", f"The array '{spec.name}' has a layout that is not allowed.")
-        size = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
-        if size != len(part) or size > MAX_BYTES:
-            raise WireError("malformed", f"The array '{spec.name}' has {len(part)} bytes, its shape needs {size}.")
-        arrays[spec.name] = np.frombuffer(part, spec.dtype).reshape(spec.shape)
+    wanted = sum(spec.parts for spec in envelope.arrays)
+    if len(parts) != 1 + wanted:
+        raise WireError("malformed", f"The message announces {wanted} parts of arrays but carries {len(parts) - 1}.")
+    arrays: dict[str, np.ndarray] = {}
+    start = 1
+    for spec in envelope.arrays:
+        own, start = parts[start : start + spec.parts], start + spec.parts
+        size = sum(len(part) for part in own)
+        if size != spec.size:
+            raise WireError("malformed", f"The array '{spec.name}' has {size} bytes, its shape needs {spec.size}.")
+        data = own[0] if len(own) == 1 else b"".join(own)
+        try:
+            arrays[spec.name] = np.frombuffer(data, spec.dtype).reshape(spec.shape)
+        except ValueError as error:  # an empty array with sides whose product overflows
+            raise WireError("malformed", f"The array '{spec.name}' has a layout that is not allowed.") from error
     return envelope.body, arrays

@@ -90,7 +90,7 @@ def checked(joints: np.ndarray, fps: float, source: str, text: str = "", rotatio
             frame = int(np.flatnonzero(~np.isfinite(array).all((1, 2)))[0])
             raise MotionError(f"{source} contains joints that are not numbers (first in frame {frame}); it cannot be used.")
     if np.abs(joints).max() > MAX_METRES:
-        raise MotionError(f"{source} has joints {np.abs(joints).max():.3g} m away, which is no motion of a person.")
+        raise MotionError(f"{source} has joints {np.abs(joints).max():.3g} m away, which is not the motion of a person.")
     if not 0 < fps <= MAX_FPS:
         raise MotionError(f"{source} gives a frame rate of {fps:g}; enter the right one, between 1 and {MAX_FPS:g}.")
     return Motion(

@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from .files import write_atomically
 from .motion import MotionError
-from .passes_folder import write_atomically
 from .settings import Setting, SettingError, check_settings
 from .skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, HUMANML_MAX_FRAMES
 

@@ -6,7 +6,6 @@ depth in metres (1e10 for the background) where the depth range is known. Row 0 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ import numpy as np
 
 from . import exr
 from .depth import compute_metric_depth
+from .files import write_atomically
 from .manifest import PassesHeader, PassesManifest, split_manifest
 from .overview import shrink_passes
 from .shot import EXTRA_LAYOUT, FORMER_PASS_NAMES, PASS_LAYOUT, FramePasses, ShotError, join_frames
@@ -35,13 +35,6 @@ CHANNELS: dict[str, tuple[str, ...]] = {
 }
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside, then rename, so that a reader never sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
 def frame_path(folder: Path, frame: int) -> Path:
     """The file of a scene frame."""
     return folder / f"{frame:04d}.exr"
@@ -61,7 +54,7 @@ def encode_frame(passes: FramePasses, header: PassesHeader) -> bytes:
 
 
 def read_frame(path: Path) -> FramePasses:
-    """One frame's passes (1, H, W, ...). Raises ``OSError``, ``ValueError`` or ``KeyError`` for a file that is none of ours."""
+    """One frame's passes (1, H, W, ...). Raises ``OSError``, ``ValueError`` or ``KeyError`` for a file of another kind."""
     channels = {_current_name(channel): values for channel, values in exr.read_channels(path).items()}
     found: dict[str, np.ndarray] = {}
     for name, (dtype, trailing) in (PASS_LAYOUT | EXTRA_LAYOUT).items():

@@ -1,4 +1,4 @@
-"""What of a scene is shown, and in which frames: settings of the panel and of Blender's command line that are no part of a
+"""What of a scene is shown, and in which frames: settings of the panel and of Blender's command line that do not belong to a
 request, since they change its passes or what is done with its frames."""
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ from typing import Annotated, Any, TypeVar, Union
 
 import msgspec
 
+#: characters that a text setting may have
+MAX_TEXT = 20_000
+
 
 class SettingError(ValueError):
     """A value cannot be used; ``name`` is the setting's, the message one sentence for the user."""
@@ -99,6 +102,14 @@ class Declared:
                 raise SettingError(self.name, f"The {self.words} {value} is out of range; choose {self.range_text()}.")
         elif not isinstance(value, self.kind):
             raise SettingError(self.name, f"The {self.words} {value!r} is not a {self.kind.__name__}.")
+        elif isinstance(value, str):
+            self._check_text(value)
+
+    def _check_text(self, value: str) -> None:
+        if len(value) > MAX_TEXT:
+            raise SettingError(self.name, f"The {self.words} has {len(value)} characters; use at most {MAX_TEXT}.")
+        if "\0" in value or (not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)):
+            raise SettingError(self.name, f"The {self.words} contains characters that no text has; type it again.")
 
     def from_text(self, text: str) -> Any:
         """The value that was typed, without blanks around it; nothing typed is the default, where there is one.
@@ -208,7 +219,7 @@ def check_settings(value: msgspec.Struct) -> None:
 def with_settings(value: Struct, changes: Mapping[str, Any]) -> Struct:
     """A struct with settings changed by their names, wherever in it they stand.
 
-    Names that no setting has are taken for fields of the struct itself; ``TypeError`` for those that are none.
+    Names that no setting has are taken for fields of the struct itself; ``TypeError`` for any other name.
     """
     paths = {declared.name: declared.path for declared in list_settings(type(value))}
     for name, new in changes.items():

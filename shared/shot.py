@@ -33,9 +33,9 @@ EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 #: passes that files of earlier versions call by another name
 FORMER_PASS_NAMES = {"rest": "rest_position", "motion": "motion_vectors"}
-MAX_FRAMES, MAX_SIDE, MAX_STEPS = 10_000, 4096, 1000
+MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS = 10_000, 4096, 1000, 64
 _FROM, _UNTIL = (
-    Setting(label, f"Share of the steps {verb} which it works, 0 to 1", ge=0, le=1)
+    Setting(label, f"Fraction of the steps {verb} which it works, 0 to 1", ge=0, le=1)
     for label, verb in (("From", "from"), ("Until", "up to"))
 )
 
@@ -49,7 +49,7 @@ class ShotError(ValueError):
 
 
 class Alignment(msgspec.Struct, frozen=True):
-    """Spatial Latent Alignment: on the first ``until`` share of the steps, against ``reference`` frames."""
+    """Spatial Latent Alignment: on the first ``until`` fraction of the steps, against ``reference`` frames."""
 
     until: Annotated[float, _UNTIL] = 0.4
     reference: Annotated[
@@ -67,7 +67,7 @@ class Alignment(msgspec.Struct, frozen=True):
 
 
 class Guidance(msgspec.Struct, frozen=True):
-    """Pixel-Wise Guidance on the steps between two shares of the schedule.
+    """Pixel-Wise Guidance on the steps between two fractions of the schedule.
 
     ``rho`` is the step length, ``resolution`` the side in pixels on which pictures are compared, 0 for half the frame.
     """
@@ -93,7 +93,7 @@ class Guidance(msgspec.Struct, frozen=True):
 
 
 class Background(msgspec.Struct, frozen=True):
-    """The background shared over frames: on the first ``until`` share of the steps its latents are those of the first frame,
+    """The background shared over frames: on the first ``until`` fraction of the steps its latents are those of the first frame,
     at the same pixel or, where surroundings were rendered, at the same place of the world."""
 
     until: Annotated[float, _UNTIL] = 0.8
@@ -118,7 +118,7 @@ class Fusion(msgspec.Struct, frozen=True):
         float,
         Setting(
             "Coarse Until",
-            "Share of the steps up to which the others are fused in the colours of the latents themselves, which costs "
+            "Fraction of the steps up to which the others are fused in the colours of the latents themselves, which costs "
             "nothing and keeps no detail",
             ge=0,
             le=1,
@@ -138,17 +138,19 @@ class Fusion(msgspec.Struct, frozen=True):
 
 
 class Keyframes(msgspec.Struct, frozen=True):
-    """Key frames are made together; every other frame begins with their texture, under the noise of the last ``strength`` share
+    """Key frames are made together; every other frame begins with their texture, under the noise of the last ``strength`` fraction
     of the steps, and keeps to it."""
 
     count: Annotated[
-        int, Setting("Count", "Up to so many frames, which between them show the surface, are made together", ge=1, le=MAX_FRAMES)
+        int, Setting("Count", "Most frames that are denoised jointly; between them they show the surface", ge=1, le=MAX_FRAMES)
     ] = 8
-    strength: Annotated[float, Setting("Strength", "Share of the steps that the other frames go through", ge=1e-6, le=1)] = 0.2
+    strength: Annotated[
+        float, Setting("Denoising Strength", "Fraction of the steps that the other frames go through", ge=1e-6, le=1)
+    ] = 0.2
     least_gain: Annotated[
         float,
         Setting(
-            "Least Gain", "A key frame shows at least this share of the surface that the key frames before it do not", ge=0, le=1
+            "Least Gain", "A key frame shows at least this fraction of the surface that the key frames before it do not", ge=0, le=1
         ),
     ] = 0.03
     guided: Annotated[
@@ -170,7 +172,7 @@ class Method(msgspec.Struct, frozen=True):
         float,
         Setting(
             "Surface Noise",
-            "Share of the first noise's variance that sticks to surfaces and to the place; with 0 the shared noise alone decides",
+            "Fraction of the first noise's variance that moves with surfaces and background; 0 is the shared noise alone",
             ge=0,
             le=1,
         ),
@@ -284,7 +286,7 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
                 Choice(
                     "surface",
                     "Surface",
-                    "All frames share one texture on the character's exact surface, which a few key frames settle: "
+                    "All frames share one texture on the character's exact surface, made from a few key frames: "
                     "the steadiest, and quick",
                 ),
                 Choice(
@@ -292,9 +294,7 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
                     "Surface, Fast",
                     "As Surface with at most four key frames and fewer steps for the others: for trying out",
                 ),
-                Choice(
-                    "surface_quality", "Surface, Every Frame", "As Surface, but every frame helps to settle the texture: slower"
-                ),
+                Choice("surface_quality", "Surface, Every Frame", "As Surface, but the texture is made from every frame: slower"),
                 Choice("latentman", "LatentMan", "Cross-frame attention, latent alignment and pixel guidance, as in the paper"),
                 Choice("cross_frame", "Cross-frame", "Shared noise and cross-frame attention only: quicker, less consistent"),
                 Choice("per_frame", "Per frame", "Every frame on its own: flickers, useful for comparison"),
@@ -379,7 +379,11 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError(error.name, str(error)) from error
     if not 1 <= len(request.frames) <= MAX_FRAMES:
         raise ShotError("frames", f"The shot has {len(request.frames)} frames; it needs 1 to {MAX_FRAMES}.")
+    if request.manifest is not None:
+        _check_manifest(request, request.manifest)
     method = request.resolved_method()
+    if len(method.plugins) > MAX_PLUGINS:
+        raise ShotError("method", f"The method names {len(method.plugins)} plugins; use at most {MAX_PLUGINS}.")
     try:
         check_settings(method)
     except SettingError as error:
@@ -387,9 +391,16 @@ def check_request(request: ShotRequest) -> None:
     if method.keyframes and (not method.fusion or method.alignment or method.guidance):
         raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
     if request.look and not re.fullmatch("[0-9a-f]{24}", request.look):
-        raise ShotError("look", f"'{request.look[:40]}' is no look; it is the name of a finished job, 24 digits and letters.")
+        raise ShotError("look", f"'{request.look[:40]}' is not a look; it is the name of a finished job, 24 digits and letters.")
     if request.look and not method.fusion and not request.look_optional:
         raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or make a new look.")
+
+
+def _check_manifest(request: ShotRequest, manifest: PassesManifest) -> None:
+    count = len(request.frames)
+    per_frame = [manifest.frames, *filter(None, [manifest.cameras]), *(person.keypoints for person in manifest.people)]
+    if any(len(entries) != count for entries in per_frame) or (manifest.width, manifest.height) != (request.width, request.height):
+        raise ShotError("passes", "The description of the passes does not fit the frames; render the passes again.")
 
 
 def join_frames(clips: Sequence[FramePasses]) -> FramePasses:

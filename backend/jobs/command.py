@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import msgspec
 
+from ...shared.files import make_private_folder
 from ...shared.folders import jobs_folder
 from ...shared.shot import ShotRequest
-from .requests import DAY, read_request, remove_stale_incoming
+from ...shared.task import new_ticket
+from .in_use import is_in_use
+from .requests import DAY, INCOMING, read_request, remove_stale_incoming
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,30 @@ def command(args: argparse.Namespace) -> int:
         print(f"{len(jobs)} jobs, {sum(job.size for job in jobs) / 1e6:.1f} MB in {root}")
         return 0
     remove_stale_incoming(root)
-    old = select_removable(jobs, now - args.remove_unused * DAY)
+    old = [job for job in select_removable(jobs, now - args.remove_unused * DAY) if not is_in_use(root, job.folder.name)]
+    if len(old) == len(jobs) > 0 and args.remove_unused > 0 and not args.yes:
+        print(
+            f"All {len(jobs)} jobs look unused for {args.remove_unused:g} days, the last one since "
+            f"{(now - jobs[-1].used) / DAY:.0f}; if this machine's clock is right, say so with --yes.",
+            file=sys.stderr,
+        )
+        return 2
     for job in old:
         try:
-            shutil.rmtree(job.folder)
+            remove_folder(root, job.folder)
         except OSError as error:
             print(f"{job.folder} could not be removed ({error.strerror}); check who owns it.", file=sys.stderr)
             return 1
     print(f"{len(old)} of {len(jobs)} jobs removed, {sum(job.size for job in old) / 1e6:.1f} MB")
     return 0
+
+
+def remove_folder(root: Path, folder: Path) -> None:
+    """Remove a job at once, so that nobody finds half of it: it is moved away first."""
+    away = root / INCOMING / new_ticket()
+    make_private_folder(away.parent)
+    os.replace(folder, away)
+    shutil.rmtree(away)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -87,6 +106,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--remove-unused",
         type=float,
         metavar="DAYS",
-        help="remove jobs not used for so many days; one whose look a younger job keeps stays",
+        help="remove jobs not used for this many days; one whose look a younger job keeps stays",
     )
+    parser.add_argument("--yes", action="store_true", help="remove them even if those are all the jobs that there are")
     parser.set_defaults(run=command)

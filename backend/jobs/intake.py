@@ -1,4 +1,4 @@
-"""Passes on their way in: stored frame by frame, until they say which job they make."""
+"""Passes on their way in: stored frame by frame, until it is known which job they belong to."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Protocol
 
 import msgspec
 
+from ...shared.files import make_private_folder, write_atomically
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.overview import needs_overview
-from ...shared.passes_folder import write_atomically
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ...shared.task import new_ticket
 from ...shared.version import VERSION
 from ..models.registry import fingerprint
 from ..video.techniques.registry import installed_plugins, origin_of
+from .in_use import Claim
 from .job import Job
 from .passes import StoredPasses, digest_frame
 from .requests import INCOMING
@@ -53,6 +54,7 @@ class PassesIntake:
         self._model = _fingerprint_model(request)
         self._incoming = store.root / INCOMING / new_ticket()
         self._passes = StoredPasses(self._incoming, request)
+        self._claims = [Claim(store.root, self._incoming.name)]
         count = len(request.frames)
         self._overviews: list[str | None] = [None] * (count if needs_overview(request) else 0)
         self._digests: list[str | None] = [None] * count
@@ -64,6 +66,7 @@ class PassesIntake:
             self._passes.begin(header)
         except OSError:
             shutil.rmtree(self._incoming, ignore_errors=True)
+            self.release()
             raise
 
     @property
@@ -98,6 +101,11 @@ class PassesIntake:
         elif self.complete:
             self._finish()
 
+    def release(self) -> None:
+        """Nobody works on the passes or on their job any more: from now on the job may be removed as an unused one."""
+        for claim in self._claims:
+            claim.release()
+
     def fail(self, sentence: str) -> None:
         """No more passes will come."""
         if self.job is not None:
@@ -122,12 +130,16 @@ class PassesIntake:
 
     def _create(self, name: str) -> None:
         folder = self._store.root / name
-        folder.mkdir(parents=True)
+        self._claims.append(Claim(self._store.root, name))
+        make_private_folder(folder)
         os.replace(self._incoming, folder / "passes")
-        write_atomically(folder / "model.txt", self._model.encode())
-        write_atomically(folder / "request.json", msgspec.json.encode(self._request))
+        self._describe(folder)
         self._passes.folder = folder / "passes"
         self.job = Job(folder, self._request, self._passes)
+
+    def _describe(self, folder: Path) -> None:
+        write_atomically(folder / "model.txt", self._model.encode(), private=True)
+        write_atomically(folder / "request.json", msgspec.json.encode(self._request), private=True)
 
     def _finish(self) -> None:
         """All passes are there."""
@@ -151,15 +163,17 @@ class PassesIntake:
             ):
                 name = self._name(self._digests, self._candidate)
                 folder = self._store.root / name
-        if not (folder / "request.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
             self._create(name)
             return
+        self._claims.append(Claim(self._store.root, name))
+        # whoever asks for a job knows its request: what is damaged or missing there is written again
+        self._describe(folder)
         # the same passes once more: they mend what is missing or damaged there
         for path in sorted(self._incoming.rglob("*")):
             if path.is_file():
                 target = folder / "passes" / path.relative_to(self._incoming)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_private_folder(target.parent)
                 os.replace(path, target)
         shutil.rmtree(self._incoming, ignore_errors=True)
         self._passes.folder = folder / "passes"

@@ -13,13 +13,16 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from ...shared.passes_folder import write_atomically
+from ...shared import logs
+from ...shared.files import write_atomically
 from ...shared.shot import ShotError, ShotRequest
-from ..pictures import encode_png
+from ..pictures import encode_png, is_intact_png
 from ..video.look import Look
 from ..video.run_context import Checkpoint
 from .passes import StoredPasses
 from .requests import read_request
+
+logger = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,11 @@ class Job:
 
     def _find_model(self) -> str:
         path = self.folder / "model.txt"
-        return path.read_text() if path.exists() else ""
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def _write(self, path: Path, data: bytes) -> None:
+        # prompts and pictures are their owner's business
+        write_atomically(path, data, private=True)
 
     def passes(self) -> StoredPasses:
         """The stored passes, which are read when they are asked for."""
@@ -52,9 +59,13 @@ class Job:
         """Where the frame at an index of the request is stored."""
         return self.folder / "frames" / f"{index:05d}.png"
 
+    def has_frame(self, index: int) -> bool:
+        """Whether the frame at an index of the request is on disk as a whole picture."""
+        return _is_intact(self.frame_path(index))
+
     def list_finished_frames(self) -> list[int]:
-        """Indices of the frames on disk."""
-        return [n for n in range(len(self.request.frames)) if self.frame_path(n).exists()]
+        """Indices of the frames on disk. A file that is not a whole picture is as good as none, and is made again."""
+        return [n for n in range(len(self.request.frames)) if self.has_frame(n)]
 
     def read_frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8."""
@@ -68,14 +79,14 @@ class Job:
     def write_frame(self, index: int, image: np.ndarray) -> None:
         """Store a frame; after this it is never lost."""
         path = self.frame_path(index)
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, encode_png(image))
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        self._write(path, encode_png(image))
 
     def copy_frame_from(self, index: int, path: Path) -> None:
         """Store another job's frame as this one's."""
         own = self.frame_path(index)
-        own.parent.mkdir(exist_ok=True)
-        write_atomically(own, path.read_bytes())
+        own.parent.mkdir(exist_ok=True, mode=0o700)
+        self._write(own, path.read_bytes())
 
     def read_png(self, index: int) -> bytes:
         """A frame's file."""
@@ -83,7 +94,7 @@ class Job:
 
     def write_texture(self, character: int, texture: np.ndarray) -> None:
         """Store a character's texture (S, S, 4) uint8."""
-        write_atomically(self.folder / f"texture_{character}.png", encode_png(texture))
+        self._write(self.folder / f"texture_{character}.png", encode_png(texture))
 
     def textures(self) -> dict[str, bytes]:
         """The stored textures' files by the names they travel under: ``texture_1`` and so on."""
@@ -93,7 +104,7 @@ class Job:
         """Remember where denoising stands."""
         buffer = io.BytesIO()
         np.savez(buffer, step=checkpoint.step, latents=checkpoint.latents, trajectory=checkpoint.trajectory)
-        write_atomically(self.folder / "latents.npz", buffer.getvalue())
+        self._write(self.folder / "latents.npz", buffer.getvalue())
 
     def load_checkpoint(self) -> Checkpoint | None:
         """What ``save_checkpoint`` stored last, or None."""
@@ -108,12 +119,23 @@ class Job:
 
     def save_look(self, look: Look) -> None:
         """Store the look; frames can be made from it from now on."""
-        write_atomically(self.folder / "look.npz", look.encode())
+        self._write(self.folder / "look.npz", look.encode())
 
     def look(self) -> Look | None:
-        """The settled look, or None; ``ShotError`` when its file is damaged."""
+        """The finished look; None where there is none, or where its file is damaged, so that it is made again."""
+        try:
+            return self.read_look()
+        except ShotError:
+            logger.warning("the look of %s is damaged; it is made again", self.folder)
+            return None
+
+    def read_look(self) -> Look | None:
+        """The finished look, or None; ``ShotError`` when its file is damaged."""
         path = self.folder / "look.npz"
-        return Look.decode(path.read_bytes()) if path.exists() else None
+        try:
+            return Look.decode(path.read_bytes()) if path.exists() else None
+        except OSError as error:
+            raise ShotError("look", f"{path} cannot be read ({error}); generate its shot again.") from error
 
     def parent(self) -> Job | None:
         """The job whose look this one keeps; None when it makes its own.
@@ -138,14 +160,26 @@ class Job:
             ) from error
 
     def report(self) -> dict[str, Any] | None:
-        """The report of a finished job, or None."""
-        path = self.folder / "report.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        """The report of a finished job; None where there is none, or where it or a texture is damaged, so that both are made
+        again."""
+        try:
+            report = json.loads((self.folder / "report.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        intact = all(_is_intact(path) for path in self.folder.glob("texture_*.png"))
+        return report if isinstance(report, dict) and intact else None
 
     def store_report(self, report: dict[str, Any]) -> None:
         """Mark the job as finished."""
-        write_atomically(self.folder / "report.json", json.dumps(report, indent=1).encode())
+        self._write(self.folder / "report.json", json.dumps(report, indent=1).encode())
         (self.folder / "latents.npz").unlink(missing_ok=True)
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        return is_intact_png(path.read_bytes())
+    except OSError:
+        return False
 
 
 class StoredImages(Sequence[np.ndarray]):

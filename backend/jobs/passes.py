@@ -15,9 +15,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ...shared.files import make_private_folder, write_atomically
 from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, join_manifest
 from ...shared.overview import needs_overview, shrink_passes
-from ...shared.passes_folder import OVERVIEW, frame_path, read_frame, save_frame, save_manifest, write_atomically
+from ...shared.passes_folder import OVERVIEW, frame_path, read_frame, save_frame, save_manifest
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ..video.source import name_surfaces
 
@@ -39,6 +40,15 @@ def digest_frame(passes: FramePasses, entry: FrameEntry) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _read_header(path: Path) -> PassesHeader:
+    if not path.exists():
+        return PassesHeader()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=PassesHeader)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ShotError("passes", f"{path} cannot be read ({error}); render the passes again.") from error
 
 
 class StoredPasses:
@@ -105,7 +115,7 @@ class StoredPasses:
         """What is known of the passes as a whole."""
         if self._header is None:
             path = self.folder / HEADER
-            self._header = msgspec.json.decode(path.read_bytes(), type=PassesHeader) if path.exists() else PassesHeader()
+            self._header = _read_header(path)
         return self._header
 
     def _path(self, index: int, *, overview: bool = False) -> Path:
@@ -115,12 +125,16 @@ class StoredPasses:
         path = self._path(index, overview=overview).with_suffix(".json")
         try:
             return msgspec.json.decode(path.read_bytes(), type=StoredFrame)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ShotError("passes", f"{path} cannot be read ({error}); render the passes again.") from error
 
     def has(self, index: int, *, overview: bool = False) -> bool:
-        """Whether a frame is stored: the file beside it is written last."""
-        return self._path(index, overview=overview).with_suffix(".json").exists()
+        """Whether a frame is stored: the file beside it is written last. One that cannot be read is as good as none."""
+        try:
+            self._stored(index, overview=overview)
+        except ShotError:
+            return False
+        return True
 
     def digest(self, index: int, *, overview: bool = False) -> str:
         """The digest of a stored frame."""
@@ -136,8 +150,8 @@ class StoredPasses:
 
     def begin(self, header: PassesHeader) -> None:
         """Frames will be added, by this process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / HEADER, msgspec.json.encode(header))
+        make_private_folder(self.folder)
+        write_atomically(self.folder / HEADER, msgspec.json.encode(header), private=True)
         with self._changed:
             self._header, self._streaming = header, True
 
@@ -148,7 +162,7 @@ class StoredPasses:
             folder = self.folder / OVERVIEW if overview else self.folder
             save_frame(folder, self._request.frames[index], passes, self.header)
             beside = self._path(index, overview=overview).with_suffix(".json")
-            write_atomically(beside, msgspec.json.encode(StoredFrame(digest, entry)))
+            write_atomically(beside, msgspec.json.encode(StoredFrame(digest, entry)), private=True)
         with self._changed:
             self._changed.notify_all()
         return digest

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from ...shared.files import UNFINISHED
 from ...shared.shot import Sampling, ShotRequest, Text
+from .in_use import is_in_use
 
 #: seconds
 DAY = 24 * 3600
@@ -21,7 +23,7 @@ INCOMING = "incoming"
 def read_request(path: Path) -> ShotRequest:
     """A stored request, also one of version 0.1.0, whose settings all stood side by side.
 
-    Raises ``OSError``, or ``msgspec.MsgspecError`` for what is no request.
+    Raises ``OSError``, or ``msgspec.MsgspecError`` for what is not a request.
     """
     data = path.read_bytes()
     try:
@@ -43,9 +45,14 @@ def _read_former_request(old: dict[str, Any]) -> ShotRequest:
 
 
 def remove_stale_incoming(root: Path) -> None:
-    """Remove passes in the store ``root`` that were never sent to their end and are older than a day."""
+    """Remove what was begun in the store ``root`` more than a day ago and never came to its end: passes that stopped coming, and
+    files whose writer was killed. What somebody works on stays."""
     oldest = time.time() - DAY
     for folder in (root / INCOMING).glob("*"):
         with suppress(OSError):
-            if folder.stat().st_mtime < oldest:
+            if folder.stat().st_mtime < oldest and not is_in_use(root, folder.name):
                 shutil.rmtree(folder)
+    for path in root.rglob(f"*{UNFINISHED}"):
+        with suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()

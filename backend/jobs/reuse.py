@@ -11,7 +11,7 @@ from ..video.source import PassesSource
 
 #: depth is relative to the whole shot's range, which moves a little when any frame changes
 DEPTH_TOLERANCE = 0.02
-#: where a pixel was before is no part of how it looks
+#: where a pixel was before does not change how it looks
 LEFT_OUT = ("depth", "motion_vectors")
 
 

@@ -20,6 +20,7 @@ from ..models.registry import fingerprint
 from ..video.pipeline import RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
+from .in_use import Claim
 from .job import Job
 from .reuse import iter_unchanged
 
@@ -59,14 +60,18 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
     Raises ``Interrupted`` when it was asked to stop, and ``ShotError``, ``OSError``, ``MemoryError`` or ``RuntimeError``
     (``explain_failure`` puts them into words); whatever happens, nothing on disk is lost.
     """
-    done = set(job.list_finished_frames())
-    for index in sorted(done):
-        callbacks.frame_stored(index)
-    report = job.report()
-    if report is None or len(done) < len(job.request.frames):
-        report = _generate(job, models, callbacks, done)
-        job.store_report(report)
-    return report
+    claim = Claim(job.folder.parent, job.name)
+    try:
+        done = set(job.list_finished_frames())
+        for index in sorted(done):
+            callbacks.frame_stored(index)
+        report = job.report()
+        if report is None or len(done) < len(job.request.frames):
+            report = _generate(job, models, callbacks, done)
+            job.store_report(report)
+        return report
+    finally:
+        claim.release()
 
 
 def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
         return set()
     taken = set()
     for index, old in iter_unchanged(job.request, source, parent.request, parent.passes()):
-        if not parent.frame_path(old).exists():
+        if not parent.has_frame(old):
             continue
         taken.add(index)
         if index not in done:
@@ -133,14 +138,14 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
 
 
 def _make_pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext) -> ShotPipeline:
-    """The pipeline of a job, with the look that it has settled before it was stopped, or else with the one that it keeps."""
+    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps."""
     look = job.look()
     if look is not None:
         return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True)
     if parent is not None:
         try:
             return ShotPipeline(
-                model, job.request, source, run_context, look=parent.look(), same_settings=job.has_same_settings(parent)
+                model, job.request, source, run_context, look=parent.read_look(), same_settings=job.has_same_settings(parent)
             )
         except ShotError as error:
             if error.code != "look" or not job.request.look_optional:

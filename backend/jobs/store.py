@@ -2,7 +2,7 @@
 
 ``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
 ``latents.npz`` while denoising,
-``frames/<index>.png``, ``look.npz`` once the look is settled, ``texture_<character>.png`` and, when all is done,
+``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png`` and, when all is done,
 ``report.json``.
 """
 
@@ -55,5 +55,7 @@ class JobStore:
         except BaseException:
             intake.fail("The passes could not be read to their end.")
             raise
+        finally:
+            intake.release()
         assert intake.job is not None
         return intake.job

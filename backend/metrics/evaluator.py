@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...shared.passes_folder import write_atomically
+from ...shared.files import write_atomically
 from ...shared.shot import FramePasses, Method, ShotRequest, check_passes, check_request, make_request
 from ..models.loading import ImageModel
 from ..pictures import read_frames, write_frames

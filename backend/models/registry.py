@@ -48,7 +48,7 @@ def _read_strength(text: str) -> tuple[str, float]:
     try:
         return path, float(strength)
     except ValueError:
-        raise ShotError("model", f"'{strength}' is no strength of a LoRA; write it like lora=PATH@0.8.") from None
+        raise ShotError("model", f"'{strength}' is not the strength of a LoRA; write it like lora=PATH@0.8.") from None
 
 
 def find_model(name: str) -> ModelSource:
@@ -76,7 +76,7 @@ def find_model(name: str) -> ModelSource:
         elif kind == "embedding":
             embeddings.append(value)
         else:
-            raise ShotError("model", f"'{kind}=' is no part of a model; use {'=, '.join(CONTROLS)}=, lora= or embedding=.")
+            raise ShotError("model", f"'{kind}=' is not a part of a model; use {'=, '.join(CONTROLS)}=, lora= or embedding=.")
     return replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings))
 
 

@@ -118,7 +118,7 @@ def make(
         made = np.concatenate([made, new[:, segment.overlap :]], 1)
     found = made[:, model.network.shape.context :] * model.std + model.mean
     if not np.isfinite(found).all():
-        raise MotionError("The model gave values that are no motion; check that checkpoint and statistics belong together.")
+        raise MotionError("The model gave values that are not a motion; check that checkpoint and statistics belong together.")
     if model.toe_height and kept is None:
         found = ground_motion(found, model.toe_height)
     warnings = ("The text is longer than the model reads; its end was left out.",) if cut else ()

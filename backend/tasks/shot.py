@@ -36,7 +36,7 @@ logger = logs.get_logger(__name__)
 PASSES_AHEAD = 2
 #: frames that are sent before the client has taken those sent earlier
 FRAMES_AHEAD = 4
-#: more passes than a client that obeys could have sent; a task with so many waiting is refused
+#: more passes than a client that obeys could have sent; a task with this many waiting is refused
 MOST_WAITING = 4 * PASSES_AHEAD
 #: how often the task's thread looks whether it should end
 LOOK_SECONDS = 0.25
@@ -134,8 +134,10 @@ class ShotTask(Task):
         except Exception as error:
             self.fail(error)
         finally:
-            if self._intake is not None and not self._intake.complete:
-                self._intake.fail(GONE)
+            if self._intake is not None:
+                if not self._intake.complete:
+                    self._intake.fail(GONE)
+                self._intake.release()
 
     def _request_passes(self) -> None:
         """Ask for passes, as long as not too many are on their way."""

@@ -1,6 +1,7 @@
 """The method: passes and a request in, consistent frames out.
 
-``denoising`` takes a clip through the steps of diffusers' components; ``techniques`` are what ties its frames together, plugged
-in around each step. ``correspondence`` finds which pixels show the same surface, ``lattice`` holds colours on the surface.
-``pipeline`` makes a shot of clips: ``keys`` first, which settle a ``look``, then by ``propagation`` the frames that begin with it.
+``denoising`` runs a clip through the steps of diffusers' components; ``techniques`` are plugged in around each step and keep its
+frames consistent. ``correspondence`` finds which pixels show the same surface, ``lattice`` stores colours on the surface.
+``pipeline`` makes a shot: the key frames (``keyframe_selection``) are denoised jointly and give the ``look``, from which
+``propagation`` starts every other frame.
 """

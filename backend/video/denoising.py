@@ -35,7 +35,7 @@ Kind = TypeVar("Kind", bound=Technique)
 class Denoising:
     """Takes the latents of a clip through the scheduler's steps.
 
-    With ``anchor`` an earlier frame stands in front of the clip: techniques may look at it, and it is not made again.
+    With an ``anchor``, that frame is put in front of the clip: techniques may attend to it, and it is not denoised again.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Denoising:
 
     @property
     def resumable(self) -> bool:
-        """Whether latents alone say how to go on."""
+        """Whether denoising can be resumed from latents alone."""
         return self._sampler.resumable
 
     def find_technique(self, kind: type[Kind]) -> Kind | None:
@@ -76,17 +76,17 @@ class Denoising:
         return next((technique for technique in self._techniques if isinstance(technique, kind)), None)
 
     def first_noise(self, noise: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) standard normal noise as the techniques want it."""
+        """(N, C, h, w) standard normal noise as the techniques change it."""
         for technique in self._techniques:
             noise = _check_shape(technique, noise, technique.first_noise(noise))
         return noise
 
     def scale_first_noise(self, noise: torch.Tensor) -> torch.Tensor:
-        """First latents of standard normal noise."""
+        """The initial latents of standard normal noise."""
         return self._sampler.scale_noise(noise.to(self._context.device, self._context.dtype))
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
-        """Clean latents under the noise that there is before a step."""
+        """Clean latents with the amount of noise that precedes a step."""
         return self._sampler.add_noise(clean, noise.to(clean), step)
 
     def make_anchor(self) -> Anchor:
@@ -98,7 +98,7 @@ class Denoising:
         )
 
     def resume(self, checkpoint: Checkpoint) -> torch.Tensor:
-        """``run`` from where a run that was kept stood."""
+        """``run`` from a checkpoint on."""
         latents, trajectory = (
             torch.from_numpy(array).to(self._context.device, self._context.dtype)
             for array in (checkpoint.latents, checkpoint.trajectory)
@@ -214,7 +214,7 @@ class Denoising:
                 raise ShotError("diverged", f"The frames diverged at step {step + 1}; {advice}.")
         raise ShotError(
             "diverged",
-            f"The model gave values that are no picture at step {step + 1}; use another scheduler, a "
+            f"The model gave values that are not a picture at step {step + 1}; use another scheduler, a "
             "lower guidance scale, or float32.",
         )
 

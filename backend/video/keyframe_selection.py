@@ -1,4 +1,4 @@
-"""Key frames: the few frames that together show the surface, which the others take their look from."""
+"""Which frames become key frames: a few that between them show the whole surface."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .correspondence import SurfaceFrame, prepare_surface_frame
 from .lattice import SurfaceTexture, cell_side, pack_cells, sample_frames, unpack_cells
 from .source import PassesSource, compute_overview_scale
 
-#: side of the cells that are to be covered, in the cells of a texture
+#: side of the cells to cover, in cells of a texture
 COARSE = 4.0
-#: a pixel that sees its point at least so well, 1 being the usual, covers it wholly
-GOOD_SIGHT = 0.5
+#: a pixel with at least this visibility (1 is typical) covers its cell completely
+GOOD_VISIBILITY = 0.5
 
 
 def _list_seen_cells(frame: SurfaceFrame, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """The coarse cells that a frame sees, packed, and how well it sees each, up to ``GOOD_SIGHT``."""
+    """The packed coarse cells that a frame sees, and how well it sees each, up to ``GOOD_VISIBILITY``."""
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
     usual = (side / COARSE) ** 2
-    view = np.where(area > 0, np.clip(usual / np.maximum(area, usual * 1e-3), 0, GOOD_SIGHT), 0)
+    view = np.where(area > 0, np.clip(usual / np.maximum(area, usual * 1e-3), 0, GOOD_VISIBILITY), 0)
     found, index = np.unique(pack_cells(np.floor(frame.key / side).astype(np.int64), frame.ids), return_inverse=True)
     best = np.zeros(len(found))
     np.maximum.at(best, index.ravel(), view)
@@ -29,10 +29,10 @@ def _list_seen_cells(frame: SurfaceFrame, side: float) -> tuple[np.ndarray, np.n
 
 
 def select_keyframes(source: PassesSource, among: list[int], settings: Keyframes, known: SurfaceTexture | None = None) -> list[int]:
-    """Up to ``settings.count`` of the frames ``among``, the most telling first; the frames' small copies decide.
+    """Up to ``settings.count`` of the frames ``among``, the most informative first; the frames' small copies decide.
 
-    Of the surface that the frames show, each key frame shows at least the share ``least_gain`` that neither the key frames before
-    it nor the ``known`` texture show, or only much worse. Empty when everything is known. Linear in the number of pixels.
+    Of the surface that the frames show, each key frame shows at least the fraction ``least_gain`` that the key frames before it
+    and the ``known`` texture do not show, or show much worse. Empty when everything is known. Linear in the number of pixels.
     """
     # cells of the small copies: a known texture's are as small as pixels of the frames
     side = COARSE * (known.side * compute_overview_scale(source) if known else cell_side(sample_frames(source.overview, among)))
@@ -49,7 +49,7 @@ def select_keyframes(source: PassesSource, among: list[int], settings: Keyframes
     if known is not None:
         place, ids = unpack_cells(known.cells.cpu().numpy())
         large = pack_cells(np.floor((place + 0.5) * known.side / side).astype(np.int64), ids)
-        covered[np.isin(cells, large)] = GOOD_SIGHT
+        covered[np.isin(cells, large)] = GOOD_VISIBILITY
     keyframes: list[int] = []
     while len(keyframes) < min(settings.count, len(among)):
         gains = [float(np.clip(view - covered[where], 0, None).sum()) for where, view in views]

@@ -19,21 +19,21 @@ from .correspondence import SurfaceFrame, prepare_surface_frame, prepare_surface
 
 #: side of a cell in typical pixel footprints
 CELL = 1.0
-#: pixels from the silhouette over which a pixel's say grows from nothing: there it mixes two surfaces
+#: pixels from the silhouette over which the blend weight grows from nothing: there a pixel mixes two surfaces
 FEATHER = 3.0
-#: cells that all frames together saw less than this are left as they are
+#: cells whose total weight over all frames is below this are left unchanged
 MIN_WEIGHT = 1e-3
-#: a look along the surface, or from far, still has this share of a say
+#: the least visibility of a pixel, at grazing angles or from far away
 MIN_VISIBILITY = 0.02
-#: frames that speak for a whole shot
+#: frames that represent a whole shot
 SAMPLED = 8
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
-#: bits of a place along an axis and of an object's number in a cell's packed number
+#: bits of a cell's coordinate along an axis, and of an object's number, in a packed cell
 _BITS, _ID_BITS = 18, 9
 
 
 def pack_cells(cell: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """One integer for each lattice place (..., 3) of an object; places up to 131,072 cells from the origin along an axis."""
+    """One integer for each cell (..., 3) of an object; coordinates up to 131,072 cells from the origin along an axis."""
     x, y, z = (np.clip(cell[..., axis] + (1 << _BITS - 1), 0, (1 << _BITS) - 1) for axis in range(3))
     return (((ids & (1 << _ID_BITS) - 1) << _BITS | x) << _BITS | y) << _BITS | z
 
@@ -63,8 +63,9 @@ def cell_side(frames: Iterable[SurfaceFrame]) -> float:
 
 @dataclass(frozen=True)
 class Visibility:
-    """What a frame sees of the lattice: flat ``pixels`` (N,), the packed ``corners`` (N, 8) they lie between, their trilinear
-    ``weights`` (N, 8) float32, and ``quality`` (N,) float32: how well a pixel sees its point, 1 where it covers one cell's face."""
+    """Which cells the pixels of a frame see: flat ``pixels`` (N,), the packed ``corners`` (N, 8) around each, their trilinear
+    ``weights`` (N, 8) float32, and ``quality`` (N,) float32: how well a pixel sees its point, 1 where it covers
+    the face of one cell."""
 
     pixels: np.ndarray
     corners: np.ndarray
@@ -73,21 +74,21 @@ class Visibility:
 
 
 def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
-    """The lattice of cells of ``side`` metres as a frame sees it."""
+    """The visibility of cells of ``side`` metres in a frame."""
     place = frame.key / side
     low = np.floor(place).astype(np.int64)
-    part = place - low
-    share = np.where(_CORNERS[None] == 1, part[:, None], 1 - part[:, None]).prod(-1)
+    fraction = place - low
+    trilinear = np.where(_CORNERS[None] == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
     surface = (frame.row_of >= 0).reshape(frame.height, frame.width)
     inside = distance_transform_edt(surface).ravel()[frame.pixels] if len(frame.pixels) else np.empty(0)
     feather = np.clip((inside - 0.5) / FEATHER, MIN_VISIBILITY, 1)
-    # a pixel that covers little surface sees it from near and from the front
+    # the less surface a pixel covers, the nearer and the more frontal the view
     quality = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), MIN_VISIBILITY) * feather**2
     return Visibility(
         frame.pixels,
         pack_cells(low[:, None] + _CORNERS[None], frame.ids[:, None]),
-        share.astype(np.float32),
+        trilinear.astype(np.float32),
         quality.astype(np.float32),
     )
 
@@ -98,7 +99,7 @@ def _paint(
     values: torch.Tensor,
     weights: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A picture (3, H, W) whose ``pixels`` show the values (N, 8, 4) of their corners, and which of them do."""
+    """A picture (3, H, W) with ``pixels`` interpolated from their corners' values (N, 8, 4), and which of them have values."""
     seen = (values * weights[..., None]).sum(1)
     known = seen[:, 3] > MIN_WEIGHT * weights.sum(1)
     out = picture.float().flatten(1).clone()
@@ -108,7 +109,7 @@ def _paint(
 
 @dataclass(frozen=True)
 class SurfaceTexture:
-    """Colours on the surface, free of any frame: ``cells`` (C,) int64, packed and sorted, of ``side`` metres, and ``values``
+    """Colours on the surface, independent of frames: ``cells`` (C,) int64, packed and sorted, of ``side`` metres, and ``values``
     (C, 4) float32: colours in [-1, 1] times their weight, and the weight."""
 
     side: float
@@ -116,26 +117,26 @@ class SurfaceTexture:
     values: torch.Tensor
 
     def rows(self, cells: torch.Tensor) -> torch.Tensor:
-        """Where cells (...) are in the texture; -1 for those it does not know."""
+        """Indices of cells (...) in the texture; -1 for cells that it does not have."""
         if not len(self.cells):
             return torch.full_like(cells, -1)
         at = torch.searchsorted(self.cells, cells).clamp(max=len(self.cells) - 1)
         return torch.where(self.cells[at] == cells, at, torch.full_like(at, -1))
 
     def get_values(self, cells: torch.Tensor) -> torch.Tensor:
-        """(..., 4) the values of cells (...), 0 where the texture knows nothing."""
+        """(..., 4) the values of cells (...), 0 where the texture has none."""
         rows = self.rows(cells)
         found = self.values[rows.clamp(min=0)] if len(self.cells) else torch.zeros((*cells.shape, 4), device=cells.device)
         return found * (rows >= 0)[..., None]
 
     def merge(self, other: SurfaceTexture) -> SurfaceTexture:
-        """This texture, and the other's where this one knows nothing; both of one cell size."""
+        """This texture, completed by the other's cells where this one has none; both have cells of the same size."""
         new = self.rows(other.cells) < 0
         cells, order = torch.cat([self.cells, other.cells[new]]).sort()
         return replace(self, cells=cells, values=torch.cat([self.values, other.values[new]])[order])
 
     def coarsen(self, side: float) -> SurfaceTexture:
-        """In larger cells of ``side`` metres."""
+        """The same texture in larger cells of ``side`` metres."""
         place, ids = unpack_cells(self.cells.cpu().numpy())
         large = pack_cells(np.floor((place + 0.5) * self.side / side).astype(np.int64), ids)
         cells, index = np.unique(large, return_inverse=True)
@@ -144,7 +145,7 @@ class SurfaceTexture:
         return SurfaceTexture(side, torch.from_numpy(cells).to(self.cells.device), values)
 
     def renumber(self, numbers: dict[int, int]) -> SurfaceTexture:
-        """With the objects' numbers changed; objects that are not in ``numbers`` are left out."""
+        """The same texture with other object numbers; objects that are not in ``numbers`` are left out."""
         place, ids = unpack_cells(self.cells.cpu().numpy())
         known = np.isin(ids, list(numbers))
         fresh = pack_cells(place[known], np.array([numbers[n] for n in ids[known].tolist()], np.int64))
@@ -157,7 +158,7 @@ class SurfaceLattice:
     """The cells that a clip's pixels lie between, and how well each pixel sees its point."""
 
     def __init__(self, passes: FramePasses, device: torch.device, side: float = 0.0) -> None:
-        """``side`` of the cells in metres, 0 for what suits the clip."""
+        """``side`` is the side of the cells in metres; 0 chooses one that suits the clip."""
         self._shape, self._device = passes.mask.shape[1:], device
         prepared = prepare_surface_frames(passes)
         self.side = side or cell_side(prepared)
@@ -170,7 +171,7 @@ class SurfaceLattice:
         self._weight = [torch.from_numpy(one.weights).to(device) for one in visibilities]
         self._quality = [torch.from_numpy(one.quality).to(device) for one in visibilities]
         self._pixels = [torch.from_numpy(one.pixels).to(device) for one in visibilities]
-        # the best sight of each cell, to which others are compared
+        # the best visibility of each cell, which the others are compared with
         best = torch.zeros(len(found), device=device)
         for n in range(len(visibilities)):
             spread = (self._quality[n][:, None] * (self._weight[n] > 0.05)).flatten()
@@ -183,12 +184,12 @@ class SurfaceLattice:
         return len(self._pixels)
 
     def _compute_blend_weights(self, frame: int, sharpness: float) -> torch.Tensor:
-        """(N, 8) how much each pixel's colour counts in its cells; the better sight counts more the greater ``sharpness``."""
+        """(N, 8) how much each pixel's colour counts in its cells; a greater ``sharpness`` favours the pixel that sees best."""
         relative = (self._quality[frame][:, None] / self._best[self._index[frame]]).clamp(1e-4, 1)
         return self._weight[frame] * relative**sharpness
 
     def texture(self, pictures: Iterable[torch.Tensor], sharpness: float) -> torch.Tensor:
-        """(cells, 4) weighted colours and weights of what the frames' pictures (3, H, W) show."""
+        """(cells, 4) sums of weighted colours, and of weights, over the frames' pictures (3, H, W)."""
         total = torch.zeros((len(self._cells), 4), device=self._device)
         for n, picture in enumerate(pictures):
             colour = picture.flatten(1)[:, self._pixels[n]].T.float()
@@ -198,20 +199,20 @@ class SurfaceLattice:
         return total
 
     def known_texture(self, texture: SurfaceTexture) -> torch.Tensor:
-        """(cells, 4) what a texture with cells of this size says of these cells, 0 where it knows nothing."""
+        """(cells, 4) the values of these cells in a texture with cells of the same size; 0 where it has none."""
         return texture.get_values(self._cells)
 
     def extract_texture(self, texture: torch.Tensor) -> SurfaceTexture:
-        """Colours of this lattice (cells, 4) on their own."""
+        """Colours (cells, 4) of this lattice as a texture that no longer needs it."""
         known = texture[:, 3] > MIN_WEIGHT
         return SurfaceTexture(self.side, self._cells[known], texture[known])
 
     def render(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> torch.Tensor:
-        """(3, H, W): a frame's picture with its surfaces showing the texture (cells, 4)."""
+        """(3, H, W): a frame's picture with the texture (cells, 4) rendered on its surfaces."""
         return self.paint(texture, frame, picture)[0]
 
     def paint(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As ``render``, and (H, W) bool which of the frame's surface the texture knows."""
+        """As ``render``, and (H, W) bool where the texture has colours."""
         shown, known = _paint(picture, self._pixels[frame], texture[self._index[frame]], self._weight[frame])
         where = torch.zeros(self._shape[0] * self._shape[1], dtype=torch.bool, device=self._device)
         where[self._pixels[frame][known]] = True

@@ -1,4 +1,4 @@
-"""Pictures from latents without the auto-encoder."""
+"""Latents to pictures without the auto-encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 class LinearDecoder:
-    """A picture of the latents' own size by one linear map of the channels: what the auto-encoder's decoder does on average.
+    """A picture of the latents' own size by one linear map of the channels: the decoder's average effect.
 
     Its gradient costs next to nothing; colours are right, details are missing.
     """

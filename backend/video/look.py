@@ -1,4 +1,4 @@
-"""The look of a shot, apart from its frames: the texture on the surface, the frame that the others attend to, and the place.
+"""The look of a shot: the texture on the surface, the anchor frame that others attend to, and the background plate.
 
 With it frames can be made one by one, later, and by others, and still belong to the shot.
 """
@@ -16,11 +16,11 @@ from ...shared.shot import FORMER_PASS_NAMES, FramePasses, ShotError
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
 
-#: pixels around characters in which a frame's background mixes with them, and beyond which it is free of them
+#: pixels around a character within which the background mixes with it, and beyond which it is not affected at all
 HALO, CLEAR = 3, 24
-#: of the pixels that are near known cells at least this share must lie in some, or the surface is another one
+#: at least this fraction of the pixels near known cells must lie in one, or the surface is a different one
 SAME_SURFACE = 0.5
-#: what counts as near, in cells; fewer near pixels than this say nothing
+#: what counts as near, in cells; with fewer near pixels than this nothing is concluded
 NEAR, FEW = 4, 200
 
 
@@ -36,7 +36,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Plate:
-    """The background as far as it is known: ``colour`` (H, W, 3) uint8 and ``distance`` (H, W) float32, how many pixels from any
+    """The background plate: ``colour`` (H, W, 3) uint8 and ``distance`` (H, W) float32, how many pixels from any
     surface each was seen, up to ``CLEAR``; 0 where it is unknown."""
 
     colour: np.ndarray
@@ -53,14 +53,15 @@ class Plate:
         return self.distance > 0
 
     def add_frame(self, image: np.ndarray, surface: np.ndarray) -> Plate:
-        """With what a frame (H, W, 3) uint8 shows better beside its surfaces (H, W) bool: what is near one is in its shade."""
+        """The plate with pixels of a frame (H, W, 3) uint8 where they are farther from its surfaces (H, W) bool than before: near
+        a surface the background lies in its shadow."""
         away = distance_transform_edt(~surface) if surface.any() else np.full(surface.shape, CLEAR)
         away = np.where(away > HALO, np.minimum(away, CLEAR), 0).astype(np.float32)
         better = away > self.distance
         return Plate(np.where(better[..., None], image, self.colour), np.where(better, away, self.distance))
 
     def fill_unknown(self) -> np.ndarray:
-        """(H, W, 3) uint8, unknown places as the nearest known one."""
+        """(H, W, 3) uint8; unknown pixels take the nearest known colour."""
         if self.known.all() or not self.known.any():
             return self.colour
         rows, cols = distance_transform_edt(~self.known, return_distances=False, return_indices=True)
@@ -69,7 +70,7 @@ class Plate:
 
 @dataclass(frozen=True)
 class Look:
-    """What makes frames belong together. ``surfaces`` names the objects that the texture's numbers stand for, where known."""
+    """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known."""
 
     texture: SurfaceTexture
     anchor: Anchor
@@ -77,7 +78,7 @@ class Look:
     surfaces: dict[int, str] = field(default_factory=dict)
 
     def adapt_to_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
-        """The look with the numbers that its objects have in another shot.
+        """The look with its objects numbered as in another shot.
 
         Raises ``ShotError`` when that shot shows another surface.
         """
@@ -142,7 +143,8 @@ class Look:
 def check_surface(texture: SurfaceTexture, source: PassesSource) -> None:
     """Raise ``ShotError`` when the surface in a shot is not the one that a texture was made on.
 
-    Where a known surface is near, the same character's pixels lie in known cells; another's cross them here and there.
+    Pixels of the same character that are near a known surface lie in known cells; those of another character cross them only
+    here and there.
     """
     near_pixels = inside_pixels = seen_pixels = 0
     vague = texture.coarsen(texture.side * NEAR)

@@ -1,4 +1,4 @@
-"""How many frames go through the networks at a time: fewer when memory turns out to be short."""
+"""The batch budget: how many frames go through the networks at a time, fewer when memory turns out to be short."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 from ...shared.shot import ShotError
 from .run_context import RunContext
 
-#: frames denoised together, at most; memory grows with it, results do not depend on it
+#: most frames in a batch; memory grows with it, results do not depend on it
 MAX_BATCH_FRAMES = 8
 
 
 @dataclass
 class BatchBudget:
-    """How many frames memory has room for; shrinks when it is short."""
+    """How many ``frames`` fit into one batch; shrinks when memory is short."""
 
     frames: int = field(default_factory=lambda: MAX_BATCH_FRAMES)
 
@@ -53,7 +53,7 @@ def release_free_memory() -> None:
 def run_in_batches(
     work: Callable[[list[int]], None], frames: Sequence[int], batch_budget: BatchBudget, run_context: RunContext
 ) -> None:
-    """Do ``work`` for all frames in order, as many at a time as there is room for, and half as many once memory was short.
+    """Do ``work`` for all frames in order, as many at a time as the budget allows, and half as many once memory was short.
 
     Raises ``ShotError`` when a single frame is too much.
     """

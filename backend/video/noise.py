@@ -10,7 +10,7 @@ from .techniques import Technique
 
 
 def list_noise_sources(techniques: Sequence[Technique], frames: Sequence[int]) -> list[int]:
-    """For each of a shot's ``frames`` the frame whose random numbers it takes, as the techniques have it."""
+    """For each of a shot's ``frames`` the frame whose random numbers it takes, as the techniques decide."""
     found = list(frames)
     for technique in techniques:
         found = [technique.noise_source(frame) for frame in found]

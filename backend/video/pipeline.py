@@ -1,4 +1,4 @@
-"""A whole shot: key frames together, then every other frame from the look that they have settled."""
+"""A whole shot: key frames are denoised jointly, then every other frame is made from the look that results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ShotPipeline:
     """Generates a shot's frames with a loaded model (LatentMan, arXiv 2312.07133, and what goes beyond it).
 
     Methods without key frames send the whole clip through every step together. With key frames only those go together; what
-    they settle on is the ``Look``, from which the others are made a few at a time, each independent of the rest.
+    they agree on is the ``Look``, from which the others are made a few at a time, each independent of the rest.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ShotPipeline:
         finalized: bool = False,
         techniques: Sequence[Technique] = (),
     ) -> None:
-        """``noise`` (F, C, h, w) replaces the noise drawn from the seed. ``look`` is an existing look whose texture the frames keep;
+        """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
         ``finalized`` that it belongs to this very shot, so that no more key frames are needed. ``techniques`` run after those of
         the request's method.
@@ -77,7 +77,7 @@ class ShotPipeline:
         self._text: dict[bool, TextConditions] = {}
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
-        self._make_techniques()  # what is missing is said before anything is made
+        self._make_techniques()  # raises for a missing technique before anything is made
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -129,7 +129,7 @@ class ShotPipeline:
             yield picture
 
     def _select_keyframes(self, foreign: Collection[int]) -> list[int]:
-        """The frames to be made together, the one that the others attend to first; none when a look says all."""
+        """The frames to denoise jointly, the one that the others attend to first; none when the look shows everything."""
         own = [n for n in range(self._source.frame_count) if n not in foreign]
         settings = self._method.keyframes
         if settings is None or not own:
@@ -139,7 +139,7 @@ class ShotPipeline:
         else:
             found = [] if self._is_finalized else select_keyframes(self._source, own, settings, self._given.texture)
         if not found and (self._given is None or not self._same_settings):
-            # without an anchor from elsewhere a shot needs a frame to attend to
+            # without an anchor from another job a shot needs a frame to attend to
             found = own[:1]
         return own if len(found) == len(own) else found
 
@@ -162,7 +162,7 @@ class ShotPipeline:
             self._run_context.progress("frames", finished, len(rest))
 
     def _load_clip(self, rows: Sequence[int]) -> FramePasses:
-        """The passes of some frames, kept until others are asked for: several parts work on the same ones."""
+        """The passes of some frames, cached until other frames are asked for, as several parts work on the same ones."""
         wanted = tuple(rows)
         if self._loaded is None or self._loaded[0] != wanted:
             self._loaded = None
@@ -194,7 +194,7 @@ class ShotPipeline:
     def _make_denoising(
         self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool, once: bool = False
     ) -> Denoising:
-        """``look`` has what is known of the surface; ``once`` leaves out the second pass of classifier-free guidance."""
+        """``look`` holds the known texture; ``once`` leaves out the second pass of classifier-free guidance."""
         request = msgspec.structs.replace(select_request(self._request, rows), manifest=self._source.manifest(rows))
         if once and uses_guidance(self._model, request):
             request = with_settings(request, dict(guidance_scale=1.0))
@@ -241,7 +241,7 @@ class ShotPipeline:
             yield picture
 
     def _denoise_jointly(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
-        """(N, C, h, w) clean latents of frames that go together from noise, and what made them."""
+        """(N, C, h, w) clean latents of frames denoised jointly from noise, with the run and its fusion."""
         anchor = self._given.anchor if self._given is not None and self._same_settings else None
         run = self._make_denoising(rows, self._given, anchor, joint=True)
         fusion = run.find_technique(TextureFusion)
@@ -257,7 +257,7 @@ class ShotPipeline:
         run: Denoising,
         fusion: TextureFusion | None,
     ) -> tuple[list[torch.Tensor], Look]:
-        """Finished pictures of the frames that went together, and the look they agree on."""
+        """Finished pictures of the jointly denoised frames, and the look that they agree on."""
         assert fusion is not None
         decoded = list(self._decode_in_order(latents))
         pictures = list(run.finish(decoded))
@@ -268,7 +268,7 @@ class ShotPipeline:
         return pictures, Look(fusion.texture(decoded), run.make_anchor(), plate, names)
 
     def _propagate(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Latents and finished pictures of frames that begin with what the look says of them."""
+        """Latents and finished pictures of frames that are denoised from the look's texture."""
         settings = self._method.keyframes
         assert settings is not None and look is not None
         run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided)

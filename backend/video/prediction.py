@@ -12,7 +12,7 @@ from .techniques import ClipContext
 
 
 def soften_region(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(F, 1, h, w) in [0, 1]: the share of each latent pixel that characters take, its edge softened by a latent pixel."""
+    """(F, 1, h, w) in [0, 1]: the fraction of each latent pixel that characters take, its edge softened by a latent pixel."""
     fractions = F.interpolate(mask[:, None].float(), size, mode="area")
     return F.avg_pool2d(F.pad(fractions, (1, 1, 1, 1), mode="replicate"), 3, 1)
 

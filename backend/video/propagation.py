@@ -1,4 +1,4 @@
-"""Frames that begin with a look: the texture rendered on the character, before the background as it is known."""
+"""Initial pictures of the frames that are made from a look: its texture on the character in front of its background plate."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .look import Look
 
 
 def init_from_texture(look: Look, lattice: SurfaceLattice) -> torch.Tensor:
-    """(F, 3, H, W) float32 pictures in [-1, 1] of what a look says about a lattice's frames; places on the surface that it does not
-    know take the nearest colour in the frame. The lattice's cells are as large as the look's."""
+    """(F, 3, H, W) float32 pictures in [-1, 1] of a lattice's frames, rendered from a look; points of the surface without
+    a colour take the nearest one in the frame. The lattice's cells have the size of the look's."""
     texture = lattice.known_texture(look.texture)
     plate = torch.from_numpy(look.plate.fill_unknown()).to(texture.device).permute(2, 0, 1).float() / 127.5 - 1
     out = []

@@ -1,4 +1,4 @@
-"""The scheduler as the method needs it: whole clips at a time, clean predictions, and a history that techniques can reach."""
+"""A diffusers scheduler that steps whole clips, gives clean predictions, and lets techniques change its history."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sampler:
 
     @property
     def resumable(self) -> bool:
-        """Whether latents alone say how to go on; multistep solvers also need the steps before."""
+        """Whether latents alone are enough to resume; multistep solvers also need the steps before."""
         return not isinstance(self._scheduler, DPMSolverMultistepScheduler)
 
     def scale_noise(self, noise: torch.Tensor) -> torch.Tensor:
@@ -34,37 +34,37 @@ class Sampler:
         return noise * self._scheduler.init_noise_sigma
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
-        """The latents (N, C, h, w) that a step finds when clean ones are under standard normal noise."""
+        """Clean latents (N, C, h, w) with standard normal noise of a step's level."""
         if isinstance(self._scheduler, EulerDiscreteScheduler):
             return clean + self._scheduler.sigmas[step].to(clean) * noise
         _, alpha = self._unit(clean, step)
         return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
 
     def skip_to(self, step: int) -> None:
-        """Go on at a step without those before it."""
+        """Continue at a step without running those before it."""
         if self._sigmas and step < len(self.timesteps):
             self._scheduler._step_index = step
 
     def scale_model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
-        """What the network is shown for latents (N, C, h, w) at a step."""
+        """The network's input for latents (N, C, h, w) at a step."""
         if isinstance(self._scheduler, EulerDiscreteScheduler):
             sigma = self._scheduler.sigmas[step].to(latents.device, latents.dtype)
             return latents / (sigma**2 + 1).sqrt()
         return self._scheduler.scale_model_input(latents, self.timesteps[step])
 
     def predict_clean(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
-        """The clean latents that an epsilon, v or sample prediction stands for; differentiable."""
+        """The clean latents of an epsilon, v or sample prediction; differentiable."""
         kind = self._scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             return output
         latents, alpha = self._unit(latents, step)
         if kind == "epsilon":
-            # nothing of the picture is left where alpha is 0: an epsilon model cannot say anything there
+            # where alpha is 0 nothing of the picture is left, and an epsilon model cannot predict it
             return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt().clamp(min=1e-4)
         return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
 
     def prediction_for(self, latents: torch.Tensor, clean: torch.Tensor, step: int) -> torch.Tensor:
-        """The inverse of ``predict_clean``: the network's output that stands for clean latents."""
+        """The inverse of ``predict_clean``: the network's output that would mean these clean latents."""
         kind = self._scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             return clean
@@ -75,7 +75,7 @@ class Sampler:
         return (alpha.sqrt() * latents - clean) / spread
 
     def _unit(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents of unit variance, and the share of the picture's variance in them."""
+        """Latents of unit variance, and the fraction of the picture's variance in them."""
         if not self._sigmas:
             return latents, self._scheduler.alphas_cumprod.to(latents.device, latents.dtype)[self.timesteps[step]]
         sigma = self._scheduler.sigmas[step].to(latents.device, torch.float32)
@@ -84,7 +84,7 @@ class Sampler:
         return latents * alpha.sqrt() if isinstance(self._scheduler, EulerDiscreteScheduler) else latents, alpha
 
     def change_history(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Change what a multistep solver remembers of the steps before as the latents were changed."""
+        """Apply a change of the latents to the earlier predictions that a multistep solver keeps."""
         kept = getattr(self._scheduler, "model_outputs", None)
         if isinstance(self._scheduler, DPMSolverMultistepScheduler) and kept:
             self._scheduler.model_outputs = [None if x is None else change(x) for x in kept]

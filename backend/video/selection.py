@@ -1,4 +1,4 @@
-"""Some frames of a shot as a shot of their own."""
+"""Selecting frames of a shot."""
 
 from __future__ import annotations
 

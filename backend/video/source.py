@@ -1,4 +1,4 @@
-"""Where a shot's passes come from while its frames are made: memory, a saved folder, or a job that they still stream into."""
+"""Sources of a shot's passes: memory, a saved folder, or a job whose passes are still arriving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames gathered on the character's texture map: the look as one image, to be put on the character in Blender."""
+"""Projects frames onto the character's texture map: the look as one image, to be used as a material in Blender."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scipy.ndimage import binary_erosion
 from ...shared.shot import FramePasses
 
 SIZE, HOLE_LEVELS = 512, 3
-#: a neighbour on the surface this many times farther away than usual is another part of it
+#: a neighbouring pixel this many times farther away on the surface than usual lies on another part of it
 JUMP = 4.0
 
 
 def _compute_visibility(rest: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(H, W) how closely a pixel sees its surface: pixels a metre, 0 at edges and folds."""
+    """(H, W) the resolution at which a pixel sees its surface, in pixels a metre; 0 at edges and folds."""
     spans = []
     for axis in (0, 1):
         step = np.linalg.norm(np.diff(rest, axis=axis), axis=-1)

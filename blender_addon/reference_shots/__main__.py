@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from ...shared import passes_folder
+from ...shared.files import write_atomically
 from ...shared.manifest import PassesManifest
 from ...shared.motion import Motion, MotionError
 from ...shared.skeleton import HUMANML_FPS
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     except MotionError as error:
         print(error, file=sys.stderr)
         return 2
-    passes_folder.write_atomically(args.out / "shots.json", json.dumps(metrics).encode())
+    write_atomically(args.out / "shots.json", json.dumps(metrics).encode())
     return 0
 
 

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from ...shared import messages, passes_folder, shot
+from ...shared.files import write_atomically
 from ...shared.manifest import FrameEntry, join_manifest
 from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.task import TaskState
@@ -34,7 +35,7 @@ def save_png_file(data: np.ndarray, path: Path) -> None:
     content = data.tobytes()
     if not content.startswith(PNG):
         raise shot.ShotError("frames", f"The backend sent something else than a picture for {path.name}; generate the shot again.")
-    passes_folder.write_atomically(path, content)
+    write_atomically(path, content)
 
 
 class PassesKeeper:
@@ -193,7 +194,7 @@ class ShotTask(Task):
     def _finish(self, message: messages.Finished, arrays: dict[str, np.ndarray]) -> None:
         self.seconds["backend"] = time.perf_counter() - self._started
         self.report = message.report
-        passes_folder.write_atomically(self.folder / "report.json", msgspec.json.format(msgspec.json.encode(message.report)))
+        write_atomically(self.folder / "report.json", msgspec.json.format(msgspec.json.encode(message.report)))
         for name, texture in arrays.items():
             (self.folder / LOOK).mkdir(exist_ok=True)
             save_png_file(texture, self.folder / LOOK / f"{name}.png")

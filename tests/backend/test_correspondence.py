@@ -230,5 +230,5 @@ def test_the_users_map_turns_coordinates_into_vertices(tmp_path, rng):
     )
     assert found.tolist() == [[104, 106, -1]]
     path.write_bytes(b"no such file")
-    with pytest.raises(ShotError, match="is no UV_Processed"):
+    with pytest.raises(ShotError, match="is not UV_Processed"):
         load_map(path)

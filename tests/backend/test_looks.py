@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from latentman.backend.video.look import Anchor, Look, Plate, check_surface  # n
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.propagation import init_from_texture  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
-from latentman.backend.video.selection import select_frames  # noqa: E402
+from latentman.backend.video.selection import join_clips, select_frames  # noqa: E402
 from latentman.backend.video.source import MemoryPasses  # noqa: E402
 from latentman.backend.video.techniques.surface_noise import draw_surface_noise, mix_noise  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
@@ -139,6 +140,19 @@ def test_a_look_survives_the_disk_and_damage_is_said():
     for data in (b"", b"half", look.encode()[:2000]):
         with pytest.raises(ShotError, match="cannot be read"):
             Look.decode(data)
+
+
+def test_a_look_stored_under_former_names_can_be_read():
+    look = _look(samples.passes(2), _paint(samples.passes(2)), {1: "Body"})
+    with np.load(io.BytesIO(look.encode())) as file:
+        arrays = {name: file[name] for name in file.files}
+    for new, old in {"trajectory": "path", "pass_rest_position": "pass_rest"}.items():
+        arrays[old] = arrays.pop(new)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    back = Look.decode(buffer.getvalue())
+    assert torch.equal(back.anchor.trajectory, look.anchor.trajectory)
+    assert (back.anchor.passes.rest_position == look.anchor.passes.rest_position).all()
 
 
 def test_a_look_follows_names_and_refuses_another_surface():
@@ -334,7 +348,7 @@ def test_looks_that_cannot_be_kept(tmp_path, walk):
     _, report = _run(store, msgspec.structs.replace(kept, look_optional=True), other)
     assert any("made anew" in text for text in report["warnings"])
     for change, sentence in (
-        ({"look": "../../etc"}, "is no look"),
+        ({"look": "../../etc"}, "is not a look"),
         ({"method": Method(keyframes=Keyframes())}, "need fusion"),
         ({"look": job.name, "preset": "latentman"}, "cannot keep a look"),
         ({"method": msgspec.structs.replace(KEYED, keyframes=Keyframes(0))}, "out of range"),

@@ -193,7 +193,7 @@ def test_loras_and_textual_inversions_change_the_picture(folders, tmp_path):
     assert (known != frames(str(folders / "whole"), "<hero>")).any()
     with pytest.raises(ShotError, match="cannot be loaded"):
         load(f"{folders / 'whole'}|lora={tmp_path / 'absent'}", torch.device("cpu"))
-    with pytest.raises(ShotError, match="no strength"):
+    with pytest.raises(ShotError, match="not the strength"):
         load(f"{folders / 'whole'}|lora=x@much", torch.device("cpu"))
 
 

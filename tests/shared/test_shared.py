@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from latentman.shared import console, messages, passes_folder
+from latentman.shared import console, curve_keys, exr, messages, passes_folder
 from latentman.shared.depth import FAR_VALUE, normalise_depth
 from latentman.shared.manifest import PassesManifest
 from latentman.shared.motion import MotionError, checked
@@ -140,6 +140,17 @@ def test_saved_passes_come_back(tmp_path):
     (tmp_path / "0002.exr").unlink()
     with pytest.raises(ShotError, match="render them again"):
         passes_folder.load(tmp_path)
+
+
+def test_passes_saved_under_former_channel_names_can_be_read(tmp_path):
+    passes = samples.passes(1)
+    passes_folder.save(tmp_path, passes, PassesManifest(64, 64, 20.0, (1,), 2.0, 4.0))
+    path = tmp_path / "0001.exr"
+    channels = exr.read_channels(path)
+    assert "rest_position.X" in channels
+    path.write_bytes(exr.encode_channels({name.replace("rest_position", "rest"): values for name, values in channels.items()}))
+    found, _ = passes_folder.load(tmp_path)
+    assert (found.rest_position == passes.rest_position).all()
 
 
 def test_looks_are_named_by_folder_or_job(tmp_path):

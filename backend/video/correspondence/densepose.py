@@ -130,7 +130,7 @@ def load_map(path: Path) -> SurfaceMap:
         if faces.min() < 0 or faces.max() >= len(uv) or len(vertex) != len(uv) or len(parts) != len(faces):
             raise ValueError("its arrays do not fit each other")
     except (OSError, KeyError, ValueError, NotImplementedError, MatReadError) as error:
-        raise ShotError("densepose", f"{path} is no UV_Processed.mat: {error}.") from error
+        raise ShotError("densepose", f"{path} is not UV_Processed.mat: {error}.") from error
     trees = {}
     for part in range(1, PARTS + 1):
         used = np.unique(faces[parts == part])

@@ -202,7 +202,7 @@ def prepare_surface_frames(passes: FramePasses) -> list[SurfaceFrame]:
 
 
 def prepare_background_frames(passes: FramePasses) -> list[SurfaceFrame] | None:
-    """Every frame's surfaces that are no characters, keyed by world position, so that what stands still is matched under a
+    """Every frame's surfaces that are not characters, keyed by world position, so that what stands still is matched under a
     moving camera; None where the passes have no world positions."""
     if passes.position is None:
         return None

@@ -1,4 +1,4 @@
-"""What a technique may know of the clip that it works on."""
+"""What a technique knows about the clip that it works on."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ClipContext:
     """A clip: frames of a shot that go through the denoising steps together.
 
     ``request`` and ``own_passes`` are of the clip's own N frames, whose numbers in the shot are ``rows``. ``given_passes`` are
-    those of frames in front of them that are there already. ``texture`` is what is known of the surface before the clip is made.
+    those of finished frames in front of them. ``texture`` is what is known of the surface before the clip is made.
 
-    Frames that are ``joint`` settle together how the shot looks. The others are made in clips of any size, at any time: each must
+    Frames that are ``joint`` decide jointly how the shot looks. The others are made in clips of any size, at any time: each must
     depend on no other but the given ones.
     """
 
@@ -69,7 +69,7 @@ class ClipContext:
         return self.request.sampling.steps
 
     def steps_between(self, start: float, until: float) -> range:
-        """The steps between two shares of the schedule, the last one excluded."""
+        """The steps between two fractions of the schedule, the last one excluded."""
         return range(round(start * self.steps), round(until * self.steps))
 
     @property
@@ -89,7 +89,7 @@ class ClipContext:
 
     @property
     def batch_size(self) -> int:
-        """How many frames memory has room for at the moment."""
+        """How many frames fit into a batch at the moment."""
         return self.batch_budget.frames
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -53,11 +53,11 @@ class TextureFusion(Technique):
         return step in self._full or step in self._coarse_steps
 
     def get_sharpness(self, step: int) -> float:
-        """How much the better sight counts: all the same at first, nearly the best alone at the end."""
+        """How much the better view of a point counts: all views alike at first, nearly the best alone at the end."""
         return self.settings.sharpness * (step + 1) / self.context.steps
 
     def _texture(self, lattice: SurfaceLattice, pictures: list[torch.Tensor], sharpness: float) -> torch.Tensor:
-        """(cells, 4) what the frames are to show."""
+        """(cells, 4) the texture that the frames are to show."""
         fused = lattice.texture(pictures, sharpness) if self.context.joint else None
         if self._known_texture is None:
             return fused if fused is not None else lattice.texture([], 0.0)
@@ -94,7 +94,7 @@ class TextureFusion(Technique):
         return out
 
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
-        """What the finished pictures (3, H, W) show, beside what was held."""
+        """What the finished pictures (3, H, W) show, together with the texture that was given."""
         fused = self.lattice.extract_texture(self._texture(self.lattice, pictures, self.settings.sharpness))
         return self._known_texture.merge(fused) if self._known_texture else fused
 

@@ -15,9 +15,9 @@ _SCREEN, _WORLD = 1, 2
 
 
 class SurfaceNoise(Technique):
-    """A share of the first noise's variance moves with the surfaces."""
+    """A fraction of the first noise's variance moves with the surfaces."""
 
-    #: the share
+    #: the fraction
     settings: float
 
     def first_noise(self, noise: torch.Tensor) -> torch.Tensor:

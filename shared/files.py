@@ -1,0 +1,66 @@
+"""Writing files so that a reader sees all of a file or none of it, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+
+#: the end of the names of files that are being written
+UNFINISHED = ".part"
+#: on Windows a file that somebody reads cannot be replaced: how often, and after how many seconds, that is tried again
+_ATTEMPTS, _PAUSE = 20, 0.05
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, with those above it, that nobody but its owner can look into; one that exists keeps its permissions."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder written to the disk, where the system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _replace(source: Path, target: Path) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if os.name != "nt" or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE)
+
+
+def write_atomically(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file beside ``path`` under a name of its own, have it written to the disk, and rename it.
+
+    ``private`` files can be read by their owner only. Nothing is left behind when it raises ``OSError``.
+    """
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(unfinished, flags, 0o600 if private else 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _replace(unfinished, path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is one that somebody is writing, or that was left behind when its writer was killed."""
+    return path.name.endswith(UNFINISHED)
