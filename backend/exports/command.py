@@ -16,6 +16,8 @@ from ...shared.console import check_writable
 from ...shared.shot import ShotError
 from ..maps import MAPS
 
+# Pillow and SciPy are imported by the commands that need them, so that the others work without them
+
 
 def _return_exit_code(work: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
     """Decorate a command: it returns 0, or prints one sentence and returns 2 when the input is wrong."""

@@ -18,6 +18,7 @@ from ...shared.console import check_writable
 from ...shared.settings import list_settings
 from ...shared.shot import Method, Sampling, ShotError, Text
 
+# torch takes seconds to import: only the commands below need it
 if TYPE_CHECKING:
     from .evaluator import Row, Shot
 

@@ -353,7 +353,7 @@ from tools.write_settings_page import format_page
 properties.register()
 scene = bpy.context.scene
 args = command_line.parser().parse_args(["generate", "--prompt", "x", "--out", "x", "--churn", "0.25"])
-found = {"argument": console.request_from(args, 64, 64, (1,), 24.0).sampling.churn, "default": shot.Sampling().churn}
+found = {"argument": console.read_request_arguments(args, 64, 64, (1,), 24.0).sampling.churn, "default": shot.Sampling().churn}
 try:
     shot.check_request(shot.make_request("x", (1,), 24.0, churn=2.0))
 except shot.ShotError as error:
