@@ -25,9 +25,9 @@ from ..shared.scene_options import SceneOptions
 from ..shared.settings import SettingError, list_settings, with_settings
 from . import preferences
 from .connection import Connection
-from .motion.keyframes import KeyOptions
 from .motion.keying import Keying
 from .passes.render import PassRender
+from .rigging.keyframes import KeyOptions
 from .tasks.motion import MotionTask
 from .tasks.shot import PassesKeeper, ShotTask
 from .tasks.task import Task
@@ -235,7 +235,7 @@ def _motion(args: argparse.Namespace) -> int:
             connection.client,
             scene.frame_start,
             frame_rate(scene),
-            KeyOptions.of(with_settings(scene.latentman.keying.keying(), given_settings(args, Keying))),
+            KeyOptions.from_keying(with_settings(scene.latentman.keying.keying(), given_settings(args, Keying))),
             on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
         )
         _finish(connection, connection.add(task), interrupted)

@@ -12,7 +12,7 @@ from ..shared.redaction import PROMPT_NAMES, find_private
 from ..shared.version import PROTOCOL, VERSION
 from . import preferences
 from .connection import connection
-from .motion.keyframes import TEXT
+from .rigging.keyframes import TEXT
 
 
 def _describe_graphics() -> str:

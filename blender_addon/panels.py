@@ -11,10 +11,10 @@ from ..shared.motion_request import MotionRequest
 from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
 from . import properties
-from .character.build import character_meshes
 from .connection import connection
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
+from .rigging.characters import find_character_meshes
 from .technique_properties import HERE
 
 CHARACTERS_A_LINE = 7.5
@@ -116,7 +116,7 @@ class RigPanel(_Box):
         row = layout.row(align=True)
         row.operator("latentman.set_height", icon="FULLSCREEN_ENTER")
         row.operator("latentman.fit_skeleton", icon="BONE_DATA")
-        body = next((o for o in character_meshes(armature) if o.data.shape_keys), None)
+        body = next((o for o in find_character_meshes(armature) if o.data.shape_keys), None)
         column = layout.column(align=True)
         for key in body.data.shape_keys.key_blocks if body else ():
             if key.name.startswith("Shape"):

@@ -23,13 +23,13 @@ from ..shared.scene_options import SceneOptions
 from ..shared.settings import list_settings, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import technique_properties
-from .character.rig import BONE_MAP
 from .compat import RELATIVE_PATH
 from .declared_properties import declare, property_of, read, read_all, shortest
 from .motion import readers
-from .motion.feet import PlantSettings
-from .motion.keyframes import KeyOptions
+from .motion.foot_contacts import ContactSettings
 from .motion.keying import Keying
+from .rigging.keyframes import KeyOptions
+from .rigging.rigs import BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
 from .timing import frame_rate
 
@@ -74,11 +74,11 @@ class LatentManResult(bpy.types.PropertyGroup):
 
 
 class LatentManPlant(bpy.types.PropertyGroup):
-    """A range of frames in which a foot stands."""
+    """A range of frames in which a foot is on the ground; the class keeps its name because .blend files store it."""
 
     side: EnumProperty(name="Foot", items=(("left", "Left", ""), ("right", "Right", "")))
-    start: IntProperty(name="First", description="The first frame on which the foot stands")
-    end: IntProperty(name="Last", description="The last frame on which the foot stands")
+    start: IntProperty(name="First", description="The first frame on which the foot is on the ground")
+    end: IntProperty(name="Last", description="The last frame on which the foot is on the ground")
 
 
 def _bone_changed(self, context) -> None:
@@ -110,13 +110,13 @@ class LatentManKeying(bpy.types.PropertyGroup):
         """The settings as a value."""
         return Keying(**read_all(self, Keying))
 
-    def plant_settings(self) -> PlantSettings:
-        """When a foot counts as planted."""
-        return self.keying().plants()
+    def contact_settings(self) -> ContactSettings:
+        """When a foot counts as in contact with the ground."""
+        return self.keying().get_contact_settings()
 
     def options(self) -> KeyOptions:
         """The options that these settings describe."""
-        return KeyOptions.of(self.keying())
+        return KeyOptions.from_keying(self.keying())
 
 
 @declare(motion_request.MotionRequest)

@@ -55,3 +55,25 @@ def get_node_tree(material: bpy.types.Material) -> bpy.types.ShaderNodeTree:
     if material.node_tree is None:
         raise TypeError(f"{material.name} has no nodes.")
     return material.node_tree
+
+
+def get_animation_data(found: bpy.types.Object) -> bpy.types.AnimData:
+    """The Action, the NLA tracks and the drivers of an object that is animated."""
+    if found.animation_data is None:
+        raise TypeError(f"{found.name} is not animated.")
+    return found.animation_data
+
+
+def get_shape_keys(found: bpy.types.Object) -> bpy.types.Key | None:
+    """The shape keys of a mesh object; None for a mesh without any."""
+    keys = get_mesh(found).shape_keys
+    if not isinstance(keys, bpy.types.Key):
+        return None
+    return keys
+
+
+def get_collection(context: bpy.types.Context) -> bpy.types.Collection:
+    """The collection that new objects go into."""
+    if context.collection is None:
+        raise TypeError("The context has no collection.")
+    return context.collection

@@ -13,12 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import read_file
+
 MAGIC, VERSION = 20000630, 2
 #: version bits of tiled, deep and multi-part files
 UNUSUAL = 0x200 | 0x800 | 0x1000
 #: compression number -> scan lines in a chunk: none, ZIPS and ZIP
 CHUNK_LINES = {0: 1, 2: 1, 3: 16}
 ZIP = 3
+#: no pass has longer sides, nor a file more channels
+MAX_SIDE, MAX_CHANNELS = 16_384, 256
+#: a file may unpack to this many times its size, and to ``FREE`` bytes more: surfaces that fill little of a frame pack well
+RATIO, FREE = 64, 200 << 20
 PIXEL_TYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 
 
@@ -43,7 +49,11 @@ def _unpack(packed: bytes, size: int) -> bytes:
     """Undo EXR's ZIP: inflate, sum up the differences of bytes, interleave the two halves."""
     if len(packed) == size:  # stored as it is where packing would not have made it smaller
         return packed
-    coded = np.frombuffer(zlib.decompress(packed), np.uint8).copy()
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(packed, size)
+    if len(inflated) != size or inflater.decompress(inflater.unconsumed_tail, 1):
+        raise ValueError("its lines have another size than they should")
+    coded = np.frombuffer(inflated, np.uint8).copy()
     coded[1:] -= 128
     ordered = np.cumsum(coded, dtype=np.uint8)
     out = np.empty(size, np.uint8)
@@ -74,14 +84,19 @@ def _read_pixels(data: bytes, start: int, channels: list[tuple], top: int, heigh
         return {name: lines[name] for name, *_ in channels}
     line = np.dtype(channels)
     per_chunk = CHUNK_LINES[compression]
+    offsets = np.frombuffer(data, "<u8", -(-height // per_chunk), start)
+    if height * line.itemsize > FREE + RATIO * len(data):
+        raise ValueError("it claims to unpack to far more than its size")
     out = np.empty(height, line)
-    for offset in np.frombuffer(data, "<u8", -(-height // per_chunk), start):
-        y, size = struct.unpack_from("<ii", data, int(offset))
+    seen = set()
+    for offset in offsets.tolist():
+        y, size = struct.unpack_from("<ii", data, offset)
         first = y - top
         count = min(per_chunk, height - first)
-        packed = data[int(offset) + 8 : int(offset) + 8 + size]
-        if first < 0 or count <= 0 or len(packed) != size:
+        packed = data[offset + 8 : offset + 8 + size]
+        if first < 0 or first % per_chunk or count <= 0 or len(packed) != size or first in seen:
             raise ValueError("its lines are incomplete")
+        seen.add(first)
         out[first : first + count] = np.frombuffer(_unpack(packed, count * line.itemsize), line, count)
     return {name: out[name] for name, *_ in channels}
 
@@ -89,9 +104,10 @@ def _read_pixels(data: bytes, start: int, channels: list[tuple], top: int, heigh
 def read_channels(path: Path) -> dict[str, np.ndarray]:
     """Every channel (H, W) of a scan line EXR by its full name, row 0 at the top; float32, float16 or uint32.
 
-    Raises ``ValueError`` for files that are tiled, deep, of several parts, or compressed in other ways than ZIP.
+    Raises ``ValueError`` for files that are tiled, deep, of several parts, compressed in other ways than ZIP, or that claim to be
+    larger than their size allows, and ``OSError``.
     """
-    data = path.read_bytes()
+    data = read_file(path)
     try:
         magic, version = struct.unpack_from("<ii", data)
         if magic != MAGIC or version & UNUSUAL:
@@ -102,15 +118,19 @@ def read_channels(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("it is compressed in another way than ZIP")
         left, top, right, bottom = struct.unpack("<4i", attributes["dataWindow"])
         width, height = right - left + 1, bottom - top + 1
+        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+            raise ValueError(f"it claims a size of {width}x{height} pixels")
         channels: list[tuple] = []
         at = 0
         while attributes["channels"][at] != 0:
             name, at = _read_text(attributes["channels"], at)
             (kind,) = struct.unpack_from("<i", attributes["channels"], at)
             channels.append((name, PIXEL_TYPES[kind], (width,)))
+            if len(channels) > MAX_CHANNELS:
+                raise ValueError("it has too many channels")
             at += 16
         return _read_pixels(data, start, channels, top, height, compression)
-    except (struct.error, KeyError, IndexError, ValueError, zlib.error) as error:
+    except (struct.error, KeyError, IndexError, ValueError, OverflowError, TypeError, MemoryError, zlib.error) as error:
         raise ValueError(f"{path.name} cannot be read as a pass file: {error}") from error
 
 

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
 
+#: no file that is read at once is larger
+MAX_BYTES = 4 << 30
 #: the end of the names of files that are being written
 UNFINISHED = ".part"
 #: on Windows a file that somebody reads cannot be replaced: how often, and after how many seconds, that is tried again
 _ATTEMPTS, _PAUSE = 20, 0.05
+
+
+def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file. Raises ``OSError``, also for pipes and devices, which would block or never end, and for files
+    of more than ``most`` bytes."""
+    # without blocking: opening a pipe would wait for its other end
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if found.st_size > most:
+            raise OSError(
+                errno.EFBIG, f"it has {found.st_size / 1e6:.0f} MB, more than the {most / 1e6:.0f} MB expected", str(path)
+            )
+        return stream.read(found.st_size)
 
 
 def make_private_folder(folder: Path) -> None:

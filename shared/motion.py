@@ -1,4 +1,4 @@
-"""The one typed motion that every reader gives and the retargeter takes."""
+"""The one typed motion that every reader returns and retargeting takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_FRAMES, MAX_FPS, MAX_METRES = 100_000, 1000.0, 1e5
 
 
 class MotionError(ValueError):
-    """A motion is unusable; the message is one sentence for the user."""
+    """A motion cannot be used; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Motion:
     """A body's movement over time.
 
     ``joints`` (F, J, 3) float64 metres, Y up, facing +Z at the start, left = +X, the first J joints of SMPL; ``fps``
-    frames a second; ``source`` the file it came from; ``text`` the prompt, empty when unknown. ``rotations`` (F, 24, 4)
-    are the local rotations of the SMPL joints as quaternions (w, x, y, z), for sources that know them, else None.
+    frames per second; ``source`` the file it came from; ``text`` the prompt, empty when unknown. ``rotations`` (F, 24, 4)
+    float64 are the local rotations of the SMPL joints as unit quaternions (w, x, y, z), for sources that have them, else
+    None. ``from_joints`` validates; the constructor does not.
     """
 
     joints: np.ndarray
@@ -30,6 +31,43 @@ class Motion:
     source: str
     text: str = ""
     rotations: np.ndarray | None = None
+
+    @classmethod
+    def from_joints(
+        cls, joints: np.ndarray, fps: float, source: str, text: str = "", rotations: np.ndarray | None = None
+    ) -> Motion:
+        """A validated motion of joints (F, 22, 3) and rotations (F, 24, 4) or None, converted to float64.
+
+        Raises ``MotionError`` for other shapes, values that are not finite or not plausible, and rates out of range.
+        """
+        if joints.ndim != 3 or joints.shape[2] != 3:
+            raise MotionError(f"{source} has the shape {joints.shape}, expected (frames, {HUMANML_JOINT_COUNT}, 3).")
+        if joints.shape[1] != HUMANML_JOINT_COUNT:
+            raise MotionError(f"{source} has {joints.shape[1]} joints, expected the {HUMANML_JOINT_COUNT} of HumanML3D.")
+        if not 0 < len(joints) <= MAX_FRAMES:
+            count = "no frames" if len(joints) == 0 else f"{len(joints)} frames, more than the limit of {MAX_FRAMES}"
+            raise MotionError(f"{source} has {count}; generate or export it again.")
+        if rotations is not None and rotations.shape != (len(joints), len(SMPL_JOINTS), 4):
+            raise MotionError(
+                f"{source} has rotations of the shape {rotations.shape}, which do not fit its joints; export it again."
+            )
+        for array in (joints, rotations):
+            if array is not None and not np.isfinite(array).all():
+                frame = int(np.flatnonzero(~np.isfinite(array).all((1, 2)))[0])
+                raise MotionError(f"{source} contains joints that are not numbers (first in frame {frame}); export it again.")
+        if np.abs(joints).max() > MAX_METRES:
+            raise MotionError(
+                f"{source} has joints {np.abs(joints).max():.3g} m away, farther than a person moves; export it in metres."
+            )
+        if not 0 < fps <= MAX_FPS:
+            raise MotionError(f"{source} has a frame rate of {fps:g}; enter the right one, between 1 and {MAX_FPS:g}.")
+        return cls(
+            np.asarray(joints, np.float64),
+            float(fps),
+            source,
+            text,
+            None if rotations is None else np.asarray(rotations, np.float64),
+        )
 
     @property
     def frame_count(self) -> int:
@@ -41,58 +79,39 @@ class Motion:
         """The time from the first frame to the last."""
         return (self.frame_count - 1) / self.fps
 
-    def cropped(self, start: int, end: int) -> Motion:
+    def crop(self, start: int, end: int) -> Motion:
         """Frames ``start`` up to, not including, ``end``."""
-        turns = None if self.rotations is None else self.rotations[start:end]
-        return replace(self, joints=self.joints[start:end], rotations=turns)
+        rotations = None if self.rotations is None else self.rotations[start:end]
+        return replace(self, joints=self.joints[start:end], rotations=rotations)
 
-    def resampled(self, fps: float) -> Motion:
-        """The same motion at another rate, the last frame kept: positions linearly, rotations by slerp."""
+    def resample(self, fps: float) -> Motion:
+        """The same motion at another rate, with the same last frame: positions linearly, rotations by slerp.
+
+        Raises ``MotionError`` for a rate out of range or one that needs too many frames.
+        """
         if not 0 < fps <= MAX_FPS:
-            raise MotionError(f"A frame rate of {fps:g} makes no sense; give one between 1 and {MAX_FPS:g}.")
+            raise MotionError(f"A frame rate of {fps:g} cannot be used; choose one between 1 and {MAX_FPS:g}.")
         count = max(1, round(self.seconds * fps) + 1)
         if count > MAX_FRAMES:
-            raise MotionError(f"{self.source} would have {count} frames at {fps:g} fps; at most {MAX_FRAMES} are handled.")
+            raise MotionError(
+                f"{self.source} would have {count} frames at {fps:g} fps; the limit is {MAX_FRAMES}, so choose a lower rate."
+            )
         at = np.linspace(0, self.frame_count - 1, count)
         low = np.minimum(at.astype(int), max(self.frame_count - 2, 0))
         high = np.minimum(low + 1, self.frame_count - 1)
-        part = (at - low)[:, None, None]
-        turns = None if self.rotations is None else slerp(self.rotations[low], self.rotations[high], part)
-        return replace(self, joints=self.joints[low] * (1 - part) + self.joints[high] * part, fps=float(fps), rotations=turns)
+        t = (at - low)[:, None, None]
+        rotations = None if self.rotations is None else slerp(self.rotations[low], self.rotations[high], t)
+        return replace(self, joints=self.joints[low] * (1 - t) + self.joints[high] * t, fps=float(fps), rotations=rotations)
 
 
-def slerp(start: np.ndarray, end: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Unit quaternions (..., 4) a ``part`` (..., 1) of the shorter way from ``start`` to ``end``."""
+def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Unit quaternions (..., 4) from ``start`` at ``t`` (..., 1) = 0 to ``end`` at 1, along the shorter arc."""
     cosine = (start * end).sum(-1, keepdims=True)
     end, cosine = np.where(cosine < 0, -end, end), np.abs(cosine).clip(0, 1)
     angle = np.arccos(cosine)
     # nearly equal rotations: the chord is as good as the arc
     near = angle < 1e-4
     sine = np.where(near, 1.0, np.sin(angle))
-    a = np.where(near, 1 - part, np.sin((1 - part) * angle) / sine)
-    b = np.where(near, part, np.sin(part * angle) / sine)
+    a = np.where(near, 1 - t, np.sin((1 - t) * angle) / sine)
+    b = np.where(near, t, np.sin(t * angle) / sine)
     return normalise(a * start + b * end)
-
-
-def checked(joints: np.ndarray, fps: float, source: str, text: str = "", rotations: np.ndarray | None = None) -> Motion:
-    """A ``Motion`` of finite (F, 22, 3) joints; ``MotionError`` says what is wrong with anything else."""
-    if joints.ndim != 3 or joints.shape[2] != 3:
-        raise MotionError(f"{source} has the shape {joints.shape}, expected (frames, {HUMANML_JOINT_COUNT}, 3).")
-    if joints.shape[1] != HUMANML_JOINT_COUNT:
-        raise MotionError(f"{source} has {joints.shape[1]} joints, expected the {HUMANML_JOINT_COUNT} of HumanML3D.")
-    if not 0 < len(joints) <= MAX_FRAMES:
-        what = "no frames" if len(joints) == 0 else f"{len(joints)} frames, more than the {MAX_FRAMES} that are handled"
-        raise MotionError(f"{source} has {what}; generate or export it again.")
-    if rotations is not None and rotations.shape != (len(joints), len(SMPL_JOINTS), 4):
-        raise MotionError(f"{source} has rotations of the shape {rotations.shape}, which do not fit its joints.")
-    for array in (joints, rotations):
-        if array is not None and not np.isfinite(array).all():
-            frame = int(np.flatnonzero(~np.isfinite(array).all((1, 2)))[0])
-            raise MotionError(f"{source} contains joints that are not numbers (first in frame {frame}); it cannot be used.")
-    if np.abs(joints).max() > MAX_METRES:
-        raise MotionError(f"{source} has joints {np.abs(joints).max():.3g} m away, which is not the motion of a person.")
-    if not 0 < fps <= MAX_FPS:
-        raise MotionError(f"{source} gives a frame rate of {fps:g}; enter the right one, between 1 and {MAX_FPS:g}.")
-    return Motion(
-        np.asarray(joints, np.float64), float(fps), source, text, None if rotations is None else np.asarray(rotations, np.float64)
-    )

@@ -121,7 +121,7 @@ HUMANML_BONE_LENGTHS: tuple[float, ...] = (
 )
 
 
-def children(parents: tuple[int, ...]) -> list[list[int]]:
+def get_children(parents: tuple[int, ...]) -> list[list[int]]:
     """The children of each joint, in index order."""
     out: list[list[int]] = [[] for _ in parents]
     for joint, parent in enumerate(parents):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentman.blender_addon.character.joints import joint_names
+from latentman.blender_addon.character.joints import get_joint_names
 from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
 COUNTS = {"smpl": 24, "smplh": 52, "smplx": 55}
@@ -48,7 +48,7 @@ def arrays(kind: str = "smpl", betas: int = 10, vertices: int = 420, seed: int =
 
 
 def _skeleton(count: int) -> tuple[np.ndarray, list[int]]:
-    names = joint_names(count)
+    names = get_joint_names(count)
     joints, parents = [], []
     for n, name in enumerate(names):
         if n < 22 or count == 24:

@@ -12,18 +12,19 @@ import bpy
 import numpy as np
 
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.character.build import add_character
-from latentman.blender_addon.character.rig import Rig, rig_of
+from latentman.blender_addon.character.rig import Rig
 from latentman.blender_addon.compat import fcurves_of
-from latentman.blender_addon.motion import feet
-from latentman.blender_addon.motion.channels import channels
-from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
+from latentman.blender_addon.motion import foot_contacts
+from latentman.blender_addon.motion.channels import motion_to_channels
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.motion.reduction import reduced
+from latentman.blender_addon.motion.reduction import reduce_keys
 from latentman.blender_addon.motion.retarget import RigMotion, retarget
-from latentman.blender_addon.motion.rotations import forward, from_axis_angle, to_quaternions
+from latentman.blender_addon.motion.rotations import axis_angle_to_matrix, forward_kinematics, matrix_to_quaternion
+from latentman.blender_addon.rigging.characters import add_character
+from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion
+from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.blender_addon.typed_access import get_mesh, get_pose, get_scene, get_view_layer
-from latentman.shared.motion import Motion, checked
+from latentman.shared.motion import Motion
 from latentman.shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from latentman.shared.vectors import normalise
 
@@ -56,7 +57,7 @@ def make_random_rotations(seed: int, frames: int = FRAMES) -> np.ndarray:
             vectors[:, joint] = bend[:, None] * axis
         if "hand" in name:
             vectors[:, joint] = 0
-    return from_axis_angle(vectors)
+    return axis_angle_to_matrix(vectors)
 
 
 def compute_plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
@@ -65,7 +66,7 @@ def compute_plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
     for upper, middle, end, axis in HINGES:
         a, b, c = (joints[:, JOINT_INDEX[name]] for name in (upper, middle, end))
         bend = np.cross(normalise(b - a), normalise(c - b))
-        hinge = motion.turned[:, JOINT_INDEX[upper]] @ np.array(axis, float)
+        hinge = motion.global_rotations[:, JOINT_INDEX[upper]] @ np.array(axis, float)
         bent = np.linalg.norm(bend, axis=1) > np.sin(np.radians(20))
         out.append(np.degrees(np.arccos(np.clip((normalise(bend) * hinge).sum(1)[bent], -1, 1))))
     return np.concatenate(out)
@@ -89,18 +90,22 @@ def measure_retargeting(rig: Rig) -> dict[str, float]:
     for seed in range(6):
         local = make_random_rotations(seed)
         pelvis = rest[0] + np.cumsum(np.random.default_rng(seed).normal(0, 0.01, (FRAMES, 3)), 0)
-        truth = forward(local, rest, pelvis, SMPL_PARENTS)
-        motion = checked(truth[:, :HUMANML_JOINT_COUNT], FPS, "random")
+        truth = forward_kinematics(local, rest, pelvis, SMPL_PARENTS)
+        motion = Motion.from_joints(truth[:, :HUMANML_JOINT_COUNT], FPS, "random")
         found = retarget(motion, rest)
-        same.append(np.linalg.norm(forward(found.local, rest, found.pelvis, SMPL_PARENTS) - truth, axis=-1)[:, :22].mean())
+        same.append(
+            np.linalg.norm(forward_kinematics(found.local_rotations, rest, found.pelvis, SMPL_PARENTS) - truth, axis=-1)[
+                :, :22
+            ].mean()
+        )
         planes.append(compute_plane_error(truth, found))
         other = retarget(motion, taller)
-        wanted = forward(local, taller, other.pelvis, SMPL_PARENTS)
-        apart = np.linalg.norm(forward(other.local, taller, other.pelvis, SMPL_PARENTS) - wanted, axis=-1)
+        wanted = forward_kinematics(local, taller, other.pelvis, SMPL_PARENTS)
+        apart = np.linalg.norm(forward_kinematics(other.local_rotations, taller, other.pelvis, SMPL_PARENTS) - wanted, axis=-1)
         scaled.append(apart[:, [JOINT_INDEX[name] for name in ENDS]].mean())
     file = read(BUNDLED)
     for clip in range(len(file.clips)):
-        motion = file.motion(clip)
+        motion = file.get_motion(clip)
         planes.append(compute_plane_error(motion.joints, retarget(motion, rest)))
     return {
         "joint_error_mm": float(np.mean(same)) * 1000,
@@ -120,11 +125,14 @@ def measure_foot_locking(rig: Rig) -> dict[str, float]:
     """Measure how much foot sliding is left after locking, and how deep soles sink, over the bundled clips with added sliding."""
     file, ratios, depth = read(BUNDLED), [], 0.0
     for clip in range(len(file.clips)):
-        motion = add_sliding(file.motion(clip))
+        motion = add_sliding(file.get_motion(clip))
         before, after = (pose_motion(rig, motion, KeyOptions(foot_lock=mode))[0] for mode in ("off", "hard"))
-        ratio = [feet.skating_ratio(forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS), FPS) for m in (after, before)]
+        ratio = [
+            foot_contacts.compute_skating_ratio(forward_kinematics(m.local_rotations, rig.joints, m.pelvis, SMPL_PARENTS), FPS)
+            for m in (after, before)
+        ]
         ratios.append(ratio[0] / ratio[1])
-        depth = max(depth, float(feet.penetration(after, rig.joints).max()))
+        depth = max(depth, float(foot_contacts.compute_penetration(after, rig.joints).max()))
     return {"skating_after_over_before": float(np.mean(ratios)), "penetration_mm": depth * 1000}
 
 
@@ -133,19 +141,19 @@ def measure_keys_per_bone(rig: Rig) -> float:
     file = read(BUNDLED)
     counts = []
     for clip in range(len(file.clips)):
-        motion = file.motion(clip)
-        long = motion.resampled(FPS * (FRAMES - 1) / (motion.frame_count - 1))
+        motion = file.get_motion(clip)
+        long = motion.resample(FPS * (FRAMES - 1) / (motion.frame_count - 1))
         posed, _ = pose_motion(rig, long, KeyOptions())
-        counts.append(np.mean([len(rows) for rows in reduced(rig, channels(rig, posed), 0.005).values()]))
+        counts.append(np.mean([len(rows) for rows in reduce_keys(rig, motion_to_channels(rig, posed), 0.005).values()]))
     return float(np.mean(counts))
 
 
 def measure_seconds_196_frames(armature: bpy.types.Object) -> float:
     """Seconds from arrays of 196 frames to an Action that Blender has evaluated; the best of five."""
-    joints = forward(
-        make_random_rotations(1), rig_of(armature).joints, np.zeros((FRAMES, 3)) + rig_of(armature).joints[0], SMPL_PARENTS
+    joints = forward_kinematics(
+        make_random_rotations(1), read_rig(armature).joints, np.zeros((FRAMES, 3)) + read_rig(armature).joints[0], SMPL_PARENTS
     )
-    motion, best = checked(joints[:, :HUMANML_JOINT_COUNT], FPS, "random"), np.inf
+    motion, best = Motion.from_joints(joints[:, :HUMANML_JOINT_COUNT], FPS, "random"), np.inf
     for _ in range(5):
         started = time.perf_counter()
         action = apply_motion(armature, motion, 1, FPS)
@@ -167,7 +175,7 @@ def measure_skinning_error() -> float:
     worst, generator = 0.0, np.random.default_rng(0)
     for _ in range(3):
         pose = generator.normal(0, 0.4, (24, 3))
-        for name, turn in zip(SMPL_JOINTS, to_quaternions(from_axis_angle(pose)), strict=True):
+        for name, turn in zip(SMPL_JOINTS, matrix_to_quaternion(axis_angle_to_matrix(pose)), strict=True):
             get_pose(armature).bones[name].rotation_quaternion = turn
         get_view_layer(bpy.context).update()
         data = get_mesh(mesh.evaluated_get(bpy.context.evaluated_depsgraph_get()))
@@ -198,7 +206,7 @@ def measure() -> dict[str, float]:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     get_scene(bpy.context).render.fps = int(FPS)
     armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
-    rig = rig_of(armature)
+    rig = read_rig(armature)
     return (
         measure_retargeting(rig)
         | {"seconds_196_frames": measure_seconds_196_frames(armature)}

@@ -11,9 +11,9 @@ import bpy
 import numpy as np
 
 from latentman.blender_addon import properties
-from latentman.blender_addon.character.build import character_meshes
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.reference_shots.rasteriser import rasterise
+from latentman.blender_addon.rigging.characters import find_character_meshes
 from latentman.blender_addon.typed_access import get_camera, get_mesh, get_scene
 from latentman.shared.depth import compute_metric_depth
 
@@ -31,7 +31,7 @@ def _get_camera_mesh(armature: bpy.types.Object, frame: int) -> tuple[np.ndarray
     """Camera-space points (V, 3), triangles (T, 3), corner values (T, 3, 5) of UV and rest position, focal length in pixels."""
     scene = get_scene(bpy.context)
     scene.frame_set(frame)
-    (body,) = character_meshes(armature)
+    (body,) = find_character_meshes(armature)
     seen = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
     mesh = get_mesh(seen)
     mesh.calc_loop_triangles()

@@ -13,13 +13,13 @@ import numpy as np
 
 from latentman.blender_addon import properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.character.build import add_character
-from latentman.blender_addon.motion.keyframes import apply_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes import gpu_raster
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.rigging.characters import add_character
+from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.blender_addon.typed_access import get_scene
 
 SIZE, FRAMES, ROUNDS = 512, tuple(range(1, 13)), 3
@@ -33,7 +33,7 @@ def measure_preview() -> dict[str, float]:
     scene = get_scene(bpy.context)
     scene.render.fps, scene.frame_end = 20, len(FRAMES)
     armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
-    apply_motion(armature, read(BUNDLED).motion(0), 1, 20.0)
+    apply_motion(armature, read(BUNDLED).get_motion(0), 1, 20.0)
     frame_character(bpy.context, scene, bodies_of(armature))
     took: dict[bool, list[float]] = {False: [], True: []}
     results = {}

@@ -13,10 +13,10 @@ import numpy as np
 
 from latentman.backend.pictures import read_png, write_png
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.character.build import add_character
-from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.passes.render import quiet
+from latentman.blender_addon.rigging.characters import add_character
+from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.typed_access import get_armature, get_mesh, get_node_tree, get_pose, get_scene
 
 from . import rigs
@@ -116,7 +116,7 @@ def render_rows(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str)
     file, out = read(BUNDLED), []
     with tempfile.TemporaryDirectory() as folder:
         for clip in range(len(file.clips)):
-            action = apply_motion(armature, file.motion(clip), 1, 20.0, KeyOptions(foot_lock="soft"))
+            action = apply_motion(armature, file.get_motion(clip), 1, 20.0, KeyOptions(foot_lock="soft"))
             last = int(action.frame_range[1])
             tiles: list[np.ndarray] = []
             for frame in np.linspace(1, last, FRAMES + 2)[1:-1].round().astype(int):

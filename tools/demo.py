@@ -23,14 +23,14 @@ from PIL import Image, ImageDraw
 from latentman.backend.pictures import read_png, write_png
 from latentman.blender_addon import command_line, properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.character.build import add_character
 from latentman.blender_addon.compat import set_video
 from latentman.blender_addon.connection import Connection
-from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.render import quiet
 from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.rigging.characters import add_character
+from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.sequencer import add_image_strip
 from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.blender_addon.tasks.shot import ShotTask
@@ -51,7 +51,7 @@ def build_scene(clip: int | None, frames: int, fps: int) -> bpy.types.Object:
     scene.render.fps, scene.frame_start, scene.frame_end = fps, 1, frames
     armature = add_character(context, load(MANNEQUIN), "Mannequin")
     if clip is not None:
-        apply_motion(armature, read(BUNDLED).motion(clip), 1, fps)
+        apply_motion(armature, read(BUNDLED).get_motion(clip), 1, fps)
     light = bpy.data.lights.new("Sun", "SUN")
     assert isinstance(light, bpy.types.SunLight)
     lamp = bpy.data.objects.new("Sun", light)

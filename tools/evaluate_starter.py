@@ -103,7 +103,7 @@ def render_walk(frames: int, size: int = 256) -> FramePasses:
     body = load(MANNEQUIN)
     return render_passes(
         [
-            View(body.posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
+            View(body.pose_vertices(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3)) + [0, 0, -4.2], 1.9)
             for pose in load_clip_poses()[:frames]
         ],
         size,

@@ -20,8 +20,8 @@ from latentman.backend.motion.features import encode
 from latentman.backend.motion.grounding import ground_motion
 from latentman.backend.motion.registry import STARTER
 from latentman.backend.motion.text import TextEncoder
-from latentman.blender_addon.motion.feet import skating_ratio
-from latentman.blender_addon.motion.layouts import humanml_vectors
+from latentman.blender_addon.motion.foot_contacts import compute_skating_ratio
+from latentman.blender_addon.motion.layouts import humanml_to_joints
 from latentman.blender_addon.reference_shots.motion_metrics import compute_jitter, compute_penetration
 from latentman.shared.skeleton import HUMANML_FPS
 from tools.motions.actions import is_held_out, list_moves
@@ -79,10 +79,10 @@ def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int
         right = classifier.score(judge, vectors, moves)
         figures["action_accuracy" + suffix] = float(right[:, 0].mean())
         figures["side_accuracy" + suffix] = float(np.nanmean(right[:, 1:]))
-    joints = [[humanml_vectors(v) for v in vectors] for vectors in (made, real)]
+    joints = [[humanml_to_joints(v) for v in vectors] for vectors in (made, real)]
     skating, shaking, below = (
         [float(np.mean([measure(j) for j in some])) for some in joints]
-        for measure in (lambda j: skating_ratio(j, HUMANML_FPS), compute_jitter, compute_penetration)
+        for measure in (lambda j: compute_skating_ratio(j, HUMANML_FPS), compute_jitter, compute_penetration)
     )
     figures["skating_ratio_over_data"] = (skating[0] + SLACK_SKATING) / (skating[1] + SLACK_SKATING)
     figures["jitter_over_data"] = shaking[0] / shaking[1]

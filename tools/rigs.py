@@ -7,7 +7,7 @@ import math
 import bpy
 import numpy as np
 
-from latentman.blender_addon.character.mapping import presets
+from latentman.blender_addon.character.mapping import get_presets
 from latentman.blender_addon.typed_access import get_scene, get_view_layer
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
@@ -97,4 +97,4 @@ def build_rig(
 
 def get_bone_names(name: str) -> dict[str, str]:
     """The bone names of a preset."""
-    return presets()[name]
+    return get_presets()[name]

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ...shared import logs
-from ...shared.files import write_atomically
+from ...shared.files import read_file, write_atomically
+from ...shared.npy import read_npz
 from ...shared.shot import ShotError, ShotRequest
 from ..pictures import encode_png, is_intact_png
 from ..video.look import Look
@@ -112,9 +113,9 @@ class Job:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as data:
-                return Checkpoint(int(data["step"]), data["latents"], data["trajectory"])
-        except Exception:  # zip, numpy and key errors alike: the file is damaged, and the shot begins anew
+            data = read_npz(read_file(path))
+            return Checkpoint(int(data["step"]), data["latents"].copy(), data["trajectory"].copy())
+        except (OSError, ValueError, KeyError, TypeError):  # the file is damaged, and the shot begins anew
             return None
 
     def save_look(self, look: Look) -> None:
@@ -133,7 +134,7 @@ class Job:
         """The finished look, or None; ``ShotError`` when its file is damaged."""
         path = self.folder / "look.npz"
         try:
-            return Look.decode(path.read_bytes()) if path.exists() else None
+            return Look.decode(read_file(path)) if path.exists() else None
         except OSError as error:
             raise ShotError("look", f"{path} cannot be read ({error}); generate its shot again.") from error
 
@@ -166,8 +167,11 @@ class Job:
             report = json.loads((self.folder / "report.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
-        intact = all(_is_intact(path) for path in self.folder.glob("texture_*.png"))
-        return report if isinstance(report, dict) and intact else None
+        if not isinstance(report, dict):
+            return None
+        # reports of earlier versions do not list the textures
+        listed = [self.folder / f"{name}.png" for name in report.get("textures", ())]
+        return report if all(map(_is_intact, [*listed, *self.folder.glob("texture_*.png")])) else None
 
     def store_report(self, report: dict[str, Any]) -> None:
         """Mark the job as finished."""
@@ -177,7 +181,7 @@ class Job:
 
 def _is_intact(path: Path) -> bool:
     try:
-        return is_intact_png(path.read_bytes())
+        return is_intact_png(read_file(path))
     except OSError:
         return False
 

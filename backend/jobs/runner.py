@@ -86,7 +86,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     source.interrupt_with(run_context.check)
     parent = job.parent()
     taken = _copy_unchanged(job, parent, source, done, callbacks) if parent else set()
-    pipeline = _make_pipeline(job, parent, model, source, run_context)
+    pipeline = _make_pipeline(job, parent, model, source, run_context, done)
     for index, image in pipeline.iter_frames(done, taken):
         if index not in done:
             job.write_frame(index, image)
@@ -101,6 +101,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
         "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "device": str(model.device),
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
+        "textures": list(job.textures()),
         "warnings": list(dict.fromkeys(run_context.warnings)),
     }
 
@@ -137,10 +138,16 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
     return taken
 
 
-def _make_pipeline(job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext) -> ShotPipeline:
-    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps."""
+def _make_pipeline(
+    job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext, done: set[int]
+) -> ShotPipeline:
+    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps.
+
+    Where a key frame is not among the frames ``done``, the look is made again with it: from the look alone it would not be what
+    it was.
+    """
     look = job.look()
-    if look is not None:
+    if look is not None and done.issuperset(look.keyframes):
         return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True)
     if parent is not None:
         try:

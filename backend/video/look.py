@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
+from ...shared.npy import read_npz
 from ...shared.shot import FORMER_PASS_NAMES, FramePasses, ShotError
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
@@ -70,12 +71,16 @@ class Plate:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known."""
+    """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known.
+
+    ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again.
+    """
 
     texture: SurfaceTexture
     anchor: Anchor
     plate: Plate
     surfaces: dict[int, str] = field(default_factory=dict)
+    keyframes: tuple[int, ...] = ()
 
     def adapt_to_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
         """The look with its objects numbered as in another shot.
@@ -98,6 +103,7 @@ class Look:
             "trajectory": self.anchor.trajectory.float().cpu().numpy(),
             "plate": self.plate.colour,
             "plate_distance": self.plate.distance,
+            "keyframes": np.array(self.keyframes, np.int64),
             "surface_numbers": np.array(list(self.surfaces), np.int64),
             "surface_names": np.array(list(self.surfaces.values()), str),
         }
@@ -111,8 +117,8 @@ class Look:
     def decode(cls, data: bytes) -> Look:
         """The inverse of ``encode``. Raises ``ShotError`` when the data are damaged."""
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+            # torch wants arrays of its own that may be written to
+            found = {name: array.copy() for name, array in read_npz(data).items()}
             texture = SurfaceTexture(float(found["side"]), torch.from_numpy(found["cells"]), torch.from_numpy(found["values"]))
             controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
             # earlier versions called it the path
@@ -125,6 +131,7 @@ class Look:
                 Anchor(torch.from_numpy(trajectory), controls, passes),
                 Plate(found["plate"], found["plate_distance"]),
                 names,
+                tuple(found["keyframes"].tolist()) if "keyframes" in found else (),
             )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error

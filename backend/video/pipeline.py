@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import msgspec
@@ -152,13 +153,19 @@ class ShotPipeline:
             else:
                 pictures, look = self._finalize(keyframes, latents, run, fusion)
                 yield from zip(keyframes, pictures, strict=True)
-        if look is not None:
-            self._run_context.keep_look(look)
-        rest = [n for n in range(self._source.frame_count) if n not in {*keyframes, *done, *foreign}]
+        if look is not None and not self._is_finalized:
+            self._run_context.keep_look(replace(look, keyframes=tuple(keyframes)))
+        # the batches are those of the whole shot, whatever is done: the last bits of a frame depend on the others in its batch
+        if self._is_finalized and look is not None:
+            keyframes = list(look.keyframes)
+        rest = [n for n in range(self._source.frame_count) if n not in {*keyframes, *foreign}]
         finished = 0
         for rows in self._iter_batches(rest):
-            yield from zip(rows, self._propagate(look, rows)[1], strict=True)
             finished += len(rows)
+            if set(rows) <= set(done):
+                continue
+            made = zip(rows, self._propagate(look, rows)[1], strict=True)
+            yield from ((row, picture) for row, picture in made if row not in done)
             self._run_context.progress("frames", finished, len(rest))
 
     def _load_clip(self, rows: Sequence[int]) -> FramePasses:

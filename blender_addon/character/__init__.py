@@ -1,4 +1,4 @@
-"""Body model files -> armature, mesh, shape keys, UV.
+"""Characters in numpy: body model files are read, bones are mapped to joints, and ``Rig`` describes an armature.
 
-``unpickling`` and ``body_model`` are pure numpy; ``build`` makes Blender objects of what they return.
+Nothing here imports bpy; ``rigging`` makes Blender objects from body models and reads armatures into ``Rig``.
 """

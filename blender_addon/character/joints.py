@@ -10,8 +10,8 @@ _BODY = SMPL_JOINTS[:22]
 _FAMILIES = {24: SMPL_JOINTS, 52: _BODY + _HANDS, 55: (*_BODY, "jaw", "left_eye_smplhf", "right_eye_smplhf", *_HANDS)}
 
 
-def joint_names(count: int) -> tuple[str, ...]:
-    """SMPL (24), SMPL-H (52) or SMPL-X (55) names; numbers after the body's joints for any other model."""
+def get_joint_names(count: int) -> tuple[str, ...]:
+    """Names of the joints of SMPL (24), SMPL-H (52) or SMPL-X (55); other models get numbers after the body's joints."""
     if count in _FAMILIES:
         return _FAMILIES[count]
     return tuple(SMPL_JOINTS[n] if n < min(22, count) else f"joint_{n:02d}" for n in range(count))

@@ -1,6 +1,6 @@
-"""Which bone of a rig is which joint of SMPL: by published names, else from the rig's shape. Pure numpy.
+"""Maps the joints of SMPL to the bones of a rig: by published names, else from the rig's shape. No bpy.
 
-A mapping is a dictionary joint -> bone; the bone whose head lies at a joint turns there.
+A mapping is a dictionary joint -> bone; a joint's bone is the one whose head lies there, so that it rotates about the joint.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ _FAMILIES: dict[str, tuple[dict[str, str], tuple[str, str]]] = {
 
 
 class MappingError(ValueError):
-    """No complete mapping; the message is one sentence for the user."""
+    """A mapping cannot be found or is incomplete; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +205,8 @@ class Skeleton:
     tails: np.ndarray
 
 
-def presets() -> dict[str, dict[str, str]]:
-    """Every rig family's full mapping."""
+def get_presets() -> dict[str, dict[str, str]]:
+    """Rig family -> its full mapping, joint -> bone."""
     out = {}
     for family, (patterns, words) in _FAMILIES.items():
         mapping = {}
@@ -217,23 +217,23 @@ def presets() -> dict[str, dict[str, str]]:
     return out
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     """A bone's name without a namespace such as ``mixamorig:``, in lower case."""
     return re.sub(r"^.*[:|]", "", name).lower()
 
 
-def by_names(names: tuple[str, ...]) -> tuple[str, dict[str, str]] | None:
-    """The family whose names fit best, and its mapping to the bones that are there; None if none is complete."""
-    spelled = {_plain(name): name for name in reversed(names)}
+def map_by_names(names: tuple[str, ...]) -> tuple[str, dict[str, str]] | None:
+    """The family whose names fit best, and its mapping to the bones that exist; None if none is complete."""
+    original = {_normalise_name(name): name for name in reversed(names)}
     best: tuple[str, dict[str, str]] | None = None
-    for family, wanted in presets().items():
-        found = {joint: spelled[_plain(bone)] for joint, bone in wanted.items() if _plain(bone) in spelled}
+    for family, wanted in get_presets().items():
+        found = {joint: original[_normalise_name(bone)] for joint, bone in wanted.items() if _normalise_name(bone) in original}
         if set(REQUIRED) <= set(found) and (best is None or len(found) > len(best[1])):
             best = family, found
     return best
 
 
-def _path(skeleton: Skeleton, bone: int) -> list[int]:
+def _get_ancestors(skeleton: Skeleton, bone: int) -> list[int]:
     """A bone and its ancestors, the root last."""
     out = [bone]
     while skeleton.parents[out[-1]] >= 0:
@@ -241,10 +241,10 @@ def _path(skeleton: Skeleton, bone: int) -> list[int]:
     return out
 
 
-def _limb(skeleton: Skeleton, tip: int, above: int) -> list[int]:
+def _get_limb(skeleton: Skeleton, tip: int, above: int) -> list[int]:
     """The bones from below ``above`` down to ``tip``, without twist bones that lie on another's head."""
-    path = _path(skeleton, tip)
-    limb = path[: path.index(above)][::-1] if above in path else path[::-1]
+    ancestors = _get_ancestors(skeleton, tip)
+    limb = ancestors[: ancestors.index(above)][::-1] if above in ancestors else ancestors[::-1]
     kept: list[int] = []
     for bone in limb:
         if not kept or np.linalg.norm(skeleton.heads[bone] - skeleton.heads[kept[-1]]) > 1e-4:
@@ -252,7 +252,7 @@ def _limb(skeleton: Skeleton, tip: int, above: int) -> list[int]:
     return kept
 
 
-def _longest_pair(skeleton: Skeleton, limb: list[int], end: np.ndarray) -> int:
+def _find_longest_pair(skeleton: Skeleton, limb: list[int], end: np.ndarray) -> int:
     """Index in a limb of the upper of its two longest consecutive segments: thigh and shin, upper arm and forearm."""
     points = np.concatenate([skeleton.heads[limb], end[None]])
     lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
@@ -260,11 +260,11 @@ def _longest_pair(skeleton: Skeleton, limb: list[int], end: np.ndarray) -> int:
     return int(pairs.argmax()) if len(pairs) else 0
 
 
-def by_shape(skeleton: Skeleton) -> dict[str, str]:
-    """A mapping from hierarchy and geometry alone; raises ``MappingError`` when no humanoid can be seen.
+def map_by_shape(skeleton: Skeleton) -> dict[str, str]:
+    """A mapping from hierarchy and geometry alone; raises ``MappingError`` when the rig does not look like a person.
 
     Feet are the lowest ends on either side, hands the outermost ends, the head the highest end in the middle. Limbs are
-    told from fingers, toes and collars by their two longest segments.
+    told apart from fingers, toes and collars by their two longest segments.
     """
     heads, tails = skeleton.heads, skeleton.tails
     count = len(heads)
@@ -282,36 +282,36 @@ def by_shape(skeleton: Skeleton) -> dict[str, str]:
         low = ends[(x * sign > 0.01 * height) & (z < 0.2)]
         outer = ends[(x * sign > 0.1 * height) & (z > 0.25)]
         if not len(low) or not len(outer):
-            raise MappingError(f"No {side} foot or hand can be seen in the rig's rest pose; map its bones by hand.")
-        tips[f"{side}_foot"] = int(max(low, key=lambda bone: len(_path(skeleton, bone))))
+            raise MappingError(f"No {side} foot or hand was found in the rig's rest pose; map its bones by hand.")
+        tips[f"{side}_foot"] = int(max(low, key=lambda bone: len(_get_ancestors(skeleton, bone))))
         tips[f"{side}_hand"] = int(max(outer, key=lambda bone: abs(tails[bone, 0] - middle)))
     tops = ends[near & (z > 0.7)]
     if not len(tops):
-        raise MappingError("No head can be seen in the rig's rest pose; map its bones by hand.")
+        raise MappingError("No head was found in the rig's rest pose; map its bones by hand.")
     tips["head"] = int(max(tops, key=lambda bone: tails[bone, 2]))
 
-    def meeting(*bones: int) -> int:
-        shared = set.intersection(*(set(_path(skeleton, bone)) for bone in bones))
+    def find_common_ancestor(*bones: int) -> int:
+        shared = set.intersection(*(set(_get_ancestors(skeleton, bone)) for bone in bones))
         if not shared:
-            raise MappingError("The rig's limbs do not hang together; map its bones by hand.")
-        return max(shared, key=lambda bone: len(_path(skeleton, bone)))
+            raise MappingError("The rig's limbs have no common root bone; map its bones by hand.")
+        return max(shared, key=lambda bone: len(_get_ancestors(skeleton, bone)))
 
-    pelvis = meeting(tips["left_foot"], tips["right_foot"])
-    chest = meeting(tips["left_hand"], tips["right_hand"], tips["head"])
+    pelvis = find_common_ancestor(tips["left_foot"], tips["right_foot"])
+    chest = find_common_ancestor(tips["left_hand"], tips["right_hand"], tips["head"])
     name = skeleton.names
     out = {"pelvis": name[pelvis]}
     for side in SIDES:
-        leg = _limb(skeleton, tips[f"{side}_foot"], pelvis)
-        at = _longest_pair(skeleton, leg, tails[tips[f"{side}_foot"]])
+        leg = _get_limb(skeleton, tips[f"{side}_foot"], pelvis)
+        at = _find_longest_pair(skeleton, leg, tails[tips[f"{side}_foot"]])
         for joint, step in (("hip", 0), ("knee", 1), ("ankle", 2), ("foot", 3)):
             if at + step < len(leg):
                 out[f"{side}_{joint}"] = name[leg[at + step]]
-        arm = _limb(skeleton, tips[f"{side}_hand"], chest)
-        at = _longest_pair(skeleton, arm, tails[tips[f"{side}_hand"]])
+        arm = _get_limb(skeleton, tips[f"{side}_hand"], chest)
+        at = _find_longest_pair(skeleton, arm, tails[tips[f"{side}_hand"]])
         for joint, step in (("collar", -1), ("shoulder", 0), ("elbow", 1), ("wrist", 2)):
             if 0 <= at + step < len(arm):
                 out[f"{side}_{joint}"] = name[arm[at + step]]
-    spine = _limb(skeleton, chest, pelvis)
+    spine = _get_limb(skeleton, chest, pelvis)
     for n, joint in enumerate(("spine1", "spine2", "spine3")):
         if spine:
             picked = spine[min(round(n * (len(spine) - 1) / 2), len(spine) - 1)]
@@ -321,7 +321,7 @@ def by_shape(skeleton: Skeleton) -> dict[str, str]:
         last = next((joint for joint in ("spine2", "spine1") if out.get(joint) == name[chest]), None)
         if last:
             out["spine3"] = out.pop(last)
-    above = _limb(skeleton, tips["head"], chest)
+    above = _get_limb(skeleton, tips["head"], chest)
     if above:
         out["head"] = name[above[-1] if len(above) < 3 else above[min(2, len(above) - 1)]]
         if len(above) > 1:
@@ -331,15 +331,15 @@ def by_shape(skeleton: Skeleton) -> dict[str, str]:
 
 
 def guess(skeleton: Skeleton) -> tuple[str, dict[str, str]]:
-    """(how it was found, mapping): published names first, then the shape."""
-    return by_names(skeleton.names) or ("shape of the rig", by_shape(skeleton))
+    """(how it was found, mapping), by published names or else by shape; ``MappingError`` when neither works."""
+    return map_by_names(skeleton.names) or ("shape of the rig", map_by_shape(skeleton))
 
 
 def check(mapping: dict[str, str], names: tuple[str, ...]) -> None:
-    """Raise ``MappingError`` unless every needed joint has a bone that exists, and no bone serves two joints."""
-    strange = sorted(set(mapping) - set(SMPL_JOINTS))
-    if strange:
-        raise MappingError(f"'{strange[0]}' is no joint; joints are {', '.join(SMPL_JOINTS[:4])}, ...")
+    """Raise ``MappingError`` unless every required joint has an existing bone and no bone is used for two joints."""
+    unknown = sorted(set(mapping) - set(SMPL_JOINTS))
+    if unknown:
+        raise MappingError(f"'{unknown[0]}' is not a joint; joints are {', '.join(SMPL_JOINTS[:4])}, ...")
     for joint in REQUIRED:
         if not mapping.get(joint):
             raise MappingError(f"No bone is mapped to {joint.replace('_', ' ')}; choose one in the bone list.")
@@ -358,13 +358,13 @@ def dump(mapping: dict[str, str]) -> str:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The mapping in JSON text; ``MappingError`` when it is none."""
+    """The mapping in JSON text; ``MappingError`` for any other text."""
     try:
         data = json.loads(text)
         bones = data["bones"]
-        good = isinstance(bones, dict) and all(isinstance(v, str) for v in bones.values())
+        valid = isinstance(bones, dict) and all(isinstance(v, str) for v in bones.values())
     except (ValueError, KeyError, TypeError):
-        good = False
-    if not good:
-        raise MappingError('This is no bone map; it should be JSON like {"bones": {"pelvis": "Hips", ...}}.')
+        valid = False
+    if not valid:
+        raise MappingError('This is not a bone map; it should be JSON like {"bones": {"pelvis": "Hips", ...}}.')
     return {joint: bone for joint, bone in bones.items() if joint in SMPL_JOINTS}

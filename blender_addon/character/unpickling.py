@@ -1,4 +1,4 @@
-"""Reads the pickles that body models and motions are published in, without letting them run anything.
+"""Reads the pickles that body models and motions are published in, without letting them run any code.
 
 Only the names that such files need resolve; chumpy and scipy arrays become small stand-ins, since Blender has neither.
 """
@@ -16,11 +16,11 @@ import numpy as np
 
 
 class UnsafePickleError(ValueError):
-    """The file asks for something that data files do not need."""
+    """The file asks for a name outside the allow-list; the message is part of a sentence for the user."""
 
 
 class ArrayStub:
-    """Stand-in for ``chumpy`` arrays: keeps the state and gives the array on request."""
+    """Stand-in for ``chumpy`` arrays: keeps the state and makes the array on request."""
 
     def __init__(self, *_: Any) -> None:
         self.state: dict[str, Any] = {}
@@ -28,14 +28,14 @@ class ArrayStub:
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, dict) else {}
 
-    def array(self) -> np.ndarray:
-        """The values; ``ValueError`` if the file holds none."""
+    def get_array(self) -> np.ndarray:
+        """The values; ``ValueError`` if the file contains none."""
         if "x" in self.state:
             return to_array(self.state["x"])
         if "a" in self.state and "idxs" in self.state:
             picked = to_array(self.state["a"]).ravel()[np.asarray(self.state["idxs"])]
             return picked.reshape(self.state.get("preferred_shape", picked.shape))
-        raise ValueError("a chumpy array in the file carries no values")
+        raise ValueError("a chumpy array in the file has no values")
 
 
 class SparseStub(ArrayStub):
@@ -43,8 +43,8 @@ class SparseStub(ArrayStub):
 
     by_column = True
 
-    def array(self) -> np.ndarray:
-        """The dense matrix."""
+    def get_array(self) -> np.ndarray:
+        """The dense matrix; ``ValueError`` if parts of it are missing."""
         shape = self.state.get("_shape", self.state.get("shape"))
         if shape is None or not {"data", "indices", "indptr"} <= set(self.state):
             raise ValueError("a sparse matrix in the file is incomplete")
@@ -61,7 +61,7 @@ class _RowSparseStub(SparseStub):
 
 def to_array(value: Any) -> np.ndarray:
     """An array from an array, a stub or a nested list."""
-    return value.array() if isinstance(value, ArrayStub) else np.asarray(value)
+    return value.get_array() if isinstance(value, ArrayStub) else np.asarray(value)
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
@@ -129,7 +129,7 @@ class _AllowListUnpickler(pickle.Unpickler):
 def load_pickle(data: bytes) -> Any:
     """Unpickle data published with Python 2 or 3.
 
-    Raises ``UnsafePickleError`` for any other name than those listed, ``ValueError`` for a damaged file.
+    Raises ``UnsafePickleError`` for any name outside the allow-list, ``ValueError`` for a damaged file.
     """
     try:
         return _AllowListUnpickler(io.BytesIO(data), encoding="latin1").load()
@@ -140,7 +140,10 @@ def load_pickle(data: bytes) -> Any:
 
 
 def load_npy_object(data: bytes) -> Any:
-    """The object inside a 0-d object ``.npy`` (MDM's ``results.npy``), read with the same allow-list."""
+    """The contents of a ``.npy`` file; Python objects (MDM's ``results.npy``) are read with the same allow-list.
+
+    Raises what ``load_pickle`` raises.
+    """
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
@@ -156,8 +159,8 @@ def load_npy_object(data: bytes) -> Any:
     return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
 
 
-def plain_arrays(archive: Any) -> dict[str, np.ndarray]:
-    """The arrays of an open ``.npz`` that need no unpickling; published archives carry a few objects that nobody needs."""
+def read_plain_arrays(archive: Any) -> dict[str, np.ndarray]:
+    """The arrays of an open ``.npz`` that need no unpickling; published archives contain a few objects that nobody needs."""
     out = {}
     for key in archive.files:
         try:

@@ -1,4 +1,5 @@
-"""Motion files -> ``shared.motion.Motion`` -> bone rotations -> keyframes.
+"""Motion in numpy: files are read into ``shared.motion.Motion``, retargeted to a rig, and edited.
 
-``readers``, ``rotations`` and ``retarget`` are pure numpy; only ``keyframes`` writes an Action.
+Nothing here imports bpy. A rig comes in as ``character.rig.Rig``; what goes out is ``RigMotion`` or ``Channels``, which
+``rigging.keyframes`` writes into an Action.
 """

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from ...shared.settings import Choice, Setting
-from .feet import PlantSettings
+from .foot_contacts import ContactSettings
 
 
 class Keying(msgspec.Struct, frozen=True):
@@ -34,10 +34,10 @@ class Keying(msgspec.Struct, frozen=True):
         str,
         Setting(
             "Root",
-            "What carries the path of the motion",
+            "What moves the character over the ground",
             choices=(
-                Choice("BONE", "Pelvis Bone", "The pelvis bone carries the path"),
-                Choice("OBJECT", "Object", "The armature object carries it"),
+                Choice("BONE", "Pelvis Bone", "The pelvis bone moves"),
+                Choice("OBJECT", "Object", "The armature object moves"),
                 Choice("IN_PLACE", "In Place", "The character stays where it begins"),
             ),
         ),
@@ -46,7 +46,7 @@ class Keying(msgspec.Struct, frozen=True):
         str,
         Setting(
             "Rotation",
-            "What turns are written as",
+            "How rotations are written",
             choices=(
                 Choice("QUATERNION", "Quaternion", "No gimbal lock"),
                 Choice("EULER", "Euler XYZ", "Curves that are easy to read"),
@@ -57,11 +57,11 @@ class Keying(msgspec.Struct, frozen=True):
         str,
         Setting(
             "Foot Lock",
-            "Whether standing feet may slide",
+            "Whether feet may slide while they are on the ground",
             choices=(
                 Choice("off", "Off", "Feet as the motion has them"),
-                Choice("soft", "Soft", "Most of the sliding is taken away"),
-                Choice("hard", "Hard", "Planted feet do not move at all"),
+                Choice("soft", "Soft", "Most of the sliding is removed"),
+                Choice("hard", "Hard", "Feet on the ground do not move at all"),
             ),
         ),
     ] = "off"
@@ -69,30 +69,35 @@ class Keying(msgspec.Struct, frozen=True):
         float,
         Setting(
             "Key Bound",
-            "Leave out keys as long as hands, feet and head stay within so many millimetres; 0 keys every frame",
+            "Leave out keys as long as hands, feet and head stay within this distance of the motion; 0 keys every frame",
             ge=0,
             le=100,
             unit="mm",
         ),
     ] = 0.0
-    keep_rate: Annotated[
-        bool, Setting("Keep File's Frames", "Key the motion's own frames instead of one each frame of the scene")
-    ] = False
+    keep_rate: Annotated[bool, Setting("Keep File's Frames", "Key the motion's own frames, not every frame of the scene")] = False
+    # .blend files store these two under their names
     plant_speed: Annotated[
         float,
         Setting(
             "Speed",
-            "A foot stands while it is slower than this, plus three quarters of the body's own speed",
+            "A foot is in contact with the ground while it is slower than this plus three quarters of the body's own speed",
             ge=0.01,
             le=5,
             unit="m/s",
         ),
-    ] = PlantSettings.speed
+    ] = ContactSettings.speed
     plant_height: Annotated[
         float,
-        Setting("Height", "A foot stands while its toes are lower than this above where they rest", ge=0.001, le=0.5, unit="m"),
-    ] = PlantSettings.height
+        Setting(
+            "Height",
+            "A foot is in contact with the ground while its toes are less than this above their rest height",
+            ge=0.001,
+            le=0.5,
+            unit="m",
+        ),
+    ] = ContactSettings.height
 
-    def plants(self) -> PlantSettings:
-        """When a foot counts as planted."""
-        return PlantSettings(speed=self.plant_speed, height=self.plant_height)
+    def get_contact_settings(self) -> ContactSettings:
+        """When a foot counts as in contact with the ground."""
+        return ContactSettings(speed=self.plant_speed, height=self.plant_height)

@@ -1,10 +1,9 @@
-"""A motion -> rotations of a body's joints away from its rest pose, in closed form for all frames at once.
+"""A motion -> rotations of a body's joints away from its rest pose, in closed form for all frames at once. No bpy.
 
-Where the motion knows its rotations, they are carried over with the difference of the rest poses taken off. From joint
-positions:
-
-Pelvis and chest come from several children (Kabsch), other joints from the smallest swing of their bone on the
-accumulated pose, so errors do not pile up; knees and elbows tell the twist of the limb above them.
+Rotations that the motion knows are transferred, corrected for the difference between the rest poses. Otherwise they are
+solved from joint positions: pelvis and chest by a least-squares fit to several children (Kabsch), other joints by the
+smallest rotation of their bone on top of their parent's solved rotation, so errors do not accumulate; knees and elbows
+give the twist of the limb above them.
 """
 
 from __future__ import annotations
@@ -17,18 +16,27 @@ import numpy as np
 from ...shared.motion import Motion
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from ...shared.vectors import normalise
-from .rotations import about, chain, continuous, kabsch, swing, to_matrices, to_quaternions
+from .rotations import (
+    fit_rotations,
+    local_to_global,
+    make_continuous,
+    matrix_to_quaternion,
+    quaternion_to_matrix,
+    rotation_about_axis,
+    rotation_between,
+)
 
-#: joints whose rotation is seen through several children
-TRIPODS = {"pelvis": ("left_hip", "right_hip", "spine1"), "spine3": ("neck", "left_collar", "right_collar")}
-#: bone -> (the joint whose direction shows the bend, hinge axis in the rest pose)
+#: joints whose rotation is fitted to several children
+MULTI_CHILD = {"pelvis": ("left_hip", "right_hip", "spine1"), "spine3": ("neck", "left_collar", "right_collar")}
+#: joint -> (the joint whose direction shows the bend, hinge axis in the rest pose)
 HINGES = {
     "left_hip": ("left_ankle", (1.0, 0, 0)),
     "right_hip": ("right_ankle", (1.0, 0, 0)),
     "left_shoulder": ("left_wrist", (0, -1.0, 0)),
     "right_shoulder": ("right_wrist", (0, 1.0, 0)),
 }
-SWINGS = {
+#: joint -> the child that its bone points at
+AIMS_AT = {
     "spine1": "spine2",
     "spine2": "spine3",
     "neck": "head",
@@ -45,117 +53,128 @@ SWINGS = {
     "left_elbow": "left_wrist",
     "right_elbow": "right_wrist",
 }
-#: a straight limb says nothing about its twist; this much trust keeps the rest twist there
-PRIOR = 0.02
+#: a straight limb says nothing about its twist; this much weight keeps the rest twist there
+TWIST_PRIOR = 0.02
 SMOOTHING = np.exp(-0.5 * (np.arange(-4, 5) / 1.8) ** 2)
 
 
 @dataclass(frozen=True)
 class RigMotion:
-    """``turned`` (F, 24, 3, 3): how far each SMPL joint is turned from the rest pose, in body space; ``pelvis`` (F, 3): its
-    positions in metres, Y up."""
+    """A body's movement as rotations.
 
-    turned: np.ndarray
+    ``global_rotations`` (F, 24, 3, 3): of each SMPL joint relative to the rest pose, in body space; ``pelvis`` (F, 3): its
+    positions in metres, Y up. Both float64.
+    """
+
+    global_rotations: np.ndarray
     pelvis: np.ndarray
 
+    @classmethod
+    def from_local(cls, quaternions: np.ndarray, pelvis: np.ndarray) -> RigMotion:
+        """The motion of local rotations (F, 24, 4), as unit quaternions, and pelvis positions (F, 3)."""
+        return cls(local_to_global(quaternion_to_matrix(quaternions), SMPL_PARENTS), pelvis)
+
     @property
-    def local(self) -> np.ndarray:
-        """(F, 24, 3, 3) rotations against the parent joint."""
-        out = np.swapaxes(self.turned[:, np.maximum(SMPL_PARENTS, 0)], -1, -2) @ self.turned
-        out[:, 0] = self.turned[:, 0]
+    def local_rotations(self) -> np.ndarray:
+        """(F, 24, 3, 3) rotations relative to the parent joint."""
+        out = np.swapaxes(self.global_rotations[:, np.maximum(SMPL_PARENTS, 0)], -1, -2) @ self.global_rotations
+        out[:, 0] = self.global_rotations[:, 0]
         return out
 
     @property
     def quaternions(self) -> np.ndarray:
-        """(F, 24, 4) local rotations as (w, x, y, z), continuous over time."""
-        return continuous(to_quaternions(self.local))
+        """(F, 24, 4) local rotations as (w, x, y, z), without sign flips over time."""
+        return make_continuous(matrix_to_quaternion(self.local_rotations))
 
 
-def _twist(direction: np.ndarray, hinge_now: np.ndarray, hinge_seen: np.ndarray) -> np.ndarray:
-    """(F,) angles about unit bone directions that bring the posed hinge to the seen one.
+def _compute_twist(direction: np.ndarray, posed_hinge: np.ndarray, observed_hinge: np.ndarray) -> np.ndarray:
+    """(F,) angles about unit bone directions (F, 3) that turn the posed hinge axis (F, 3) into the observed one (F, 3).
 
-    The seen hinge's length is how far it can be trusted; where it vanishes the angle of the neighbouring frames, and in
-    the end none, is taken.
+    The observed hinge's length is how far it can be trusted; where it vanishes, the angle of the neighbouring frames is
+    taken, and if they have none either, 0.
     """
-    flat_seen = hinge_seen - direction * (hinge_seen * direction).sum(-1, keepdims=True)
-    cosine = (hinge_now * flat_seen).sum(-1)
-    sine = (np.cross(hinge_now, flat_seen) * direction).sum(-1)
-    padded = [np.pad(part, 4, mode="edge") for part in (cosine, sine)]
-    around = [np.convolve(part, SMOOTHING / SMOOTHING.sum(), "valid") for part in padded]
+    flat = observed_hinge - direction * (observed_hinge * direction).sum(-1, keepdims=True)
+    cosine = (posed_hinge * flat).sum(-1)
+    sine = (np.cross(posed_hinge, flat) * direction).sum(-1)
+    padded = [np.pad(values, 4, mode="edge") for values in (cosine, sine)]
+    nearby = [np.convolve(values, SMOOTHING / SMOOTHING.sum(), "valid") for values in padded]
     trust = np.clip(np.hypot(cosine, sine) / 0.25, 0, 1)
-    return np.arctan2(trust * sine + (1 - trust) * around[1], trust * cosine + (1 - trust) * around[0] + PRIOR)
+    return np.arctan2(trust * sine + (1 - trust) * nearby[1], trust * cosine + (1 - trust) * nearby[0] + TWIST_PRIOR)
 
 
-def retarget(motion: Motion, rest_joints: np.ndarray, exact: bool = True) -> RigMotion:
-    """Rotations that pose a skeleton with rest joints (24, 3) like a motion.
+def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True) -> RigMotion:
+    """Rotations that pose a skeleton with rest joints (24, 3), in metres, like a motion.
 
-    The path of the pelvis is scaled by the ratio of leg lengths, so that feet neither slide nor sink on another body.
-    ``exact`` says that the skeleton's rest pose is SMPL's own, so that rotations need no correction.
+    The pelvis positions are scaled by the ratio of leg lengths, so that feet neither slide nor sink on another body.
+    ``is_smpl`` says that the skeleton's rest pose is SMPL's own, so that the motion's rotations need no correction.
     """
-    scale = leg_length(rest_joints) / float(np.mean([leg_length(pose) for pose in motion.joints[:1]]))
+    scale = compute_leg_length(rest_joints) / float(np.mean([compute_leg_length(pose) for pose in motion.joints[:1]]))
     pelvis = motion.joints[:, 0] * scale
     if motion.rotations is not None:
-        turned = chain(to_matrices(motion.rotations), SMPL_PARENTS)
-        return RigMotion(turned if exact else turned @ _rest_correction(rest_joints), pelvis)
-    return RigMotion(_from_positions(motion.joints, rest_joints), pelvis)
+        rotations = local_to_global(quaternion_to_matrix(motion.rotations), SMPL_PARENTS)
+        return RigMotion(rotations if is_smpl else rotations @ _compute_rest_correction(rest_joints), pelvis)
+    return RigMotion(_solve_rotations(motion.joints, rest_joints), pelvis)
 
 
-def _rest_correction(rest_joints: np.ndarray) -> np.ndarray:
-    """(24, 3, 3) for each joint the turn from this rest pose to SMPL's, from the direction of its bone."""
+def _compute_rest_correction(rest_joints: np.ndarray) -> np.ndarray:
+    """(24, 3, 3) for each joint the rotation from this rest pose to SMPL's, by the direction of its bone."""
     smpl, out = np.array(SMPL_REST_JOINTS), np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), 3, 3)).copy()
     for joint, name in enumerate(SMPL_JOINTS):
         if "shoulder" in name or "elbow" in name or "hip" in name or "knee" in name:
-            child = JOINT_INDEX[SWINGS[name]]
-            here, there = (normalise(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
-            out[joint] = swing(here, there)[0]
+            child = JOINT_INDEX[AIMS_AT[name]]
+            own, wanted = (normalise(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
+            out[joint] = rotation_between(own, wanted)[0]
         elif "wrist" in name or "hand" in name:
             out[joint] = out[SMPL_PARENTS[joint]]
     return out
 
 
-def _from_positions(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
-    """(F, 24, 3, 3) turns from the rest pose that bring joints (24, 3) to joints (F, 22, 3)."""
+def _solve_rotations(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
+    """(F, 24, 3, 3) rotations from the rest pose that bring rest joints (24, 3) to joints (F, 22, 3)."""
     frames = len(joints)
-    turned = np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), frames, 3, 3)).copy()
+    rotations = np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), frames, 3, 3)).copy()
     rest = np.zeros((len(SMPL_JOINTS), 3))
     for joint, parent in enumerate(SMPL_PARENTS):
         if parent >= 0:
             rest[joint] = normalise(rest_joints[joint] - rest_joints[parent])
 
-    def seen(child: str) -> np.ndarray:
+    def observe(child: str) -> np.ndarray:
+        """(F, 3) the direction of the bone that ends at a joint."""
         return normalise(joints[:, JOINT_INDEX[child]] - joints[:, SMPL_PARENTS[JOINT_INDEX[child]]])
 
     for joint, name in enumerate(SMPL_JOINTS):
         parent = SMPL_PARENTS[joint]
-        above = turned[parent] if parent >= 0 else turned[joint]
-        if name in TRIPODS:
-            kids = TRIPODS[name]
-            turned[joint] = kabsch(rest[[JOINT_INDEX[k] for k in kids]], np.stack([seen(k) for k in kids], 1))
-        elif name in SWINGS:
-            child = SWINGS[name]
-            direction = seen(child)
-            turned[joint] = swing(above @ rest[JOINT_INDEX[child]], direction) @ above
+        above = rotations[parent] if parent >= 0 else rotations[joint]
+        if name in MULTI_CHILD:
+            children = MULTI_CHILD[name]
+            rotations[joint] = fit_rotations(
+                rest[[JOINT_INDEX[child] for child in children]], np.stack([observe(child) for child in children], 1)
+            )
+        elif name in AIMS_AT:
+            child = AIMS_AT[name]
+            direction = observe(child)
+            rotations[joint] = rotation_between(above @ rest[JOINT_INDEX[child]], direction) @ above
             if name in HINGES:
                 below, axis = HINGES[name]
-                hinge = np.cross(direction, seen(below))
+                hinge = np.cross(direction, observe(below))
                 if "hip" in name:
                     # toes point where knees bend, which helps where the leg is straight
-                    toes = seen(name.replace("hip", "foot"))
+                    toes = observe(name.replace("hip", "foot"))
                     hinge = hinge + 0.1 * np.cross(toes, direction)
-                # the hinge of the T-pose, taken along to where this rest pose holds the limb
+                # the hinge of the T-pose, rotated to where this rest pose holds the limb
                 t_pose = np.array([np.sign(rest[JOINT_INDEX[child], 0]), 0, 0] if "shoulder" in name else [0, -1.0, 0])
-                axis_here = swing(t_pose[None], rest[JOINT_INDEX[child]][None])[0] @ np.array(axis)
-                angle = _twist(direction, turned[joint] @ axis_here, hinge)
-                turned[joint] = about(direction, angle) @ turned[joint]
+                rest_axis = rotation_between(t_pose[None], rest[JOINT_INDEX[child]][None])[0] @ np.array(axis)
+                angle = _compute_twist(direction, rotations[joint] @ rest_axis, hinge)
+                rotations[joint] = rotation_about_axis(direction, angle) @ rotations[joint]
         else:
-            turned[joint] = above
-    return np.moveaxis(turned, 0, 1)
+            rotations[joint] = above
+    return np.moveaxis(rotations, 0, 1)
 
 
-def leg_length(joints: np.ndarray) -> float:
-    """Mean length of thigh and shin of joints (J, 3)."""
+def compute_leg_length(joints: np.ndarray) -> float:
+    """Length of thigh and shin of joints (J, 3), the mean of both legs, in the joints' unit."""
     total = 0.0
     for side in ("left", "right"):
-        chain = [JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle")]
-        total += sum(float(np.linalg.norm(joints[a] - joints[b])) for a, b in pairwise(chain))
+        leg = [JOINT_INDEX[f"{side}_{name}"] for name in ("hip", "knee", "ankle")]
+        total += sum(float(np.linalg.norm(joints[a] - joints[b])) for a, b in pairwise(leg))
     return total / 2

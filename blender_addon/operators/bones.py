@@ -12,8 +12,8 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 from .. import properties
 from ..character import mapping
-from ..character.build import JOINT_DIRECTIONS, fit_skeleton
-from ..character.rig import guess_mapping, mapping_of, rig_of
+from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
+from ..rigging.rigs import guess_mapping, read_mapping, read_rig
 from .motion import has_armature
 
 
@@ -63,7 +63,7 @@ class SaveBones(bpy.types.Operator, ExportHelper):
     def execute(self, context):
         """Write the file."""
         try:
-            text = mapping.dump(mapping_of(properties.of(context).character))
+            text = mapping.dump(read_mapping(properties.of(context).character))
             Path(self.filepath).write_text(text, encoding="utf-8")
         except (MotionError, OSError) as error:
             self.report({"ERROR"}, str(error))
@@ -134,7 +134,7 @@ class SetHeight(_Map):
         """Scale the armature about the ground under it."""
         armature = properties.of(context).character
         try:
-            rig = rig_of(armature)
+            rig = read_rig(armature)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -10,8 +10,8 @@ from mathutils import Vector
 from ...shared import shot
 from .. import preferences, properties
 from ..character.body_model import MANNEQUIN, BodyModelError, load
-from ..character.build import add_character
 from ..passes.subjects import bodies_of
+from ..rigging.characters import add_character
 
 
 def _object_mode(cls, context) -> bool:

@@ -10,9 +10,9 @@ from bpy_extras.io_utils import ImportHelper
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
-from ..motion import bvh
-from ..motion.keyframes import apply_motion
 from ..motion.readers import BUNDLED, MotionFile, read
+from ..rigging import bvh
+from ..rigging.keyframes import apply_motion
 from ..timing import frame_rate
 
 EXTENSIONS = ".npy;.npz;.bvh"
@@ -54,7 +54,7 @@ class UseClip(bpy.types.Operator):
     def execute(self, context):
         """Write a new Action; earlier ones are kept."""
         try:
-            motion = read(BUNDLED).motion(int(properties.of(context).clip or 0))
+            motion = read(BUNDLED).get_motion(int(properties.of(context).clip or 0))
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -134,7 +134,7 @@ class ImportMotion(bpy.types.Operator, ImportHelper):
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
                 file: MotionFile = read(self.filepath, statistics)
-                motion = file.motion(self.clip, self.fps)
+                motion = file.get_motion(self.clip, self.fps)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

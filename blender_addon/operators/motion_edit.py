@@ -13,11 +13,21 @@ from ...shared.skeleton import SMPL_PARENTS
 from .. import properties
 from ..character.rig import Rig
 from ..compat import fcurves_of
-from ..motion import editing, feet, ik
-from ..motion.channels import channels
-from ..motion.keyframes import RATE, SOURCE, TEXT, KeyOptions, body_motion, new_action, read_plants, write_plants
+from ..motion import editing, foot_contacts
+from ..motion.channels import motion_to_channels
 from ..motion.retarget import RigMotion
-from ..motion.rotations import forward
+from ..motion.rotations import forward_kinematics
+from ..rigging import ik
+from ..rigging.keyframes import (
+    RATE,
+    SOURCE,
+    TEXT,
+    KeyOptions,
+    create_action,
+    read_body_motion,
+    read_foot_contacts,
+    write_foot_contacts,
+)
 from ..timing import frame_rate
 
 
@@ -56,30 +66,32 @@ class _Edit(bpy.types.Operator):
         """Change and key."""
         character, source = properties.of(context).character, _action(context)
         try:
-            rig, motion, start = body_motion(character, source)
+            rig, motion, start = read_body_motion(character, source)
             changed, start = self.change(context, rig, motion, start)
             root = "OBJECT" if any(c.data_path == "location" for c in fcurves_of(source)) else "BONE"
             options = self.key_options()
-            action = new_action(character, channels(rig, changed, root), start, f"{source.name} {self.suffix}", options, rig)
+            action = create_action(
+                character, motion_to_channels(rig, changed, root), start, f"{source.name} {self.suffix}", options, rig
+            )
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         for key in (TEXT, SOURCE, RATE):
             if key in source:
                 action[key] = source[key]
-        joints = forward(changed.local, rig.joints, changed.pelvis, SMPL_PARENTS)
-        write_plants(action, feet.find_plants(joints, rig.joints, frame_rate(context.scene)), start)
+        joints = forward_kinematics(changed.local_rotations, rig.joints, changed.pelvis, SMPL_PARENTS)
+        write_foot_contacts(action, foot_contacts.find_foot_contacts(joints, rig.joints, frame_rate(context.scene)), start)
         curves = fcurves_of(action)
         keys = np.mean([len(curve.keyframe_points) for curve in curves])
         self.report({"INFO"}, f"'{action.name}': {len(changed.pelvis)} frames, {keys:.0f} keys a curve")
         return {"FINISHED"}
 
 
-class FindPlants(bpy.types.Operator):
-    """List where the feet of the Action in use stand, for editing"""
+class FindFootContacts(bpy.types.Operator):
+    """List where the feet of the Action in use are on the ground, for editing"""
 
     bl_idname = "latentman.find_plants"
-    bl_label = "Find Plants"
+    bl_label = "Find Foot Contacts"
     bl_options = {"REGISTER", "UNDO"}
 
     @classmethod
@@ -91,29 +103,29 @@ class FindPlants(bpy.types.Operator):
         """Fill the list."""
         settings, source = properties.of(context), _action(context)
         try:
-            rig, motion, start = body_motion(settings.character, source)
+            rig, motion, start = read_body_motion(settings.character, source)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        joints = forward(motion.local, rig.joints, motion.pelvis, SMPL_PARENTS)
-        found = feet.find_plants(joints, rig.joints, frame_rate(context.scene), settings.keying.plant_settings())
-        write_plants(source, found, start)
+        joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
+        found = foot_contacts.find_foot_contacts(joints, rig.joints, frame_rate(context.scene), settings.keying.contact_settings())
+        write_foot_contacts(source, found, start)
         settings.plants.clear()
-        for plant in read_plants(source):
+        for contact in read_foot_contacts(source):
             item = settings.plants.add()
-            item.side, item.start, item.end = plant.side, plant.start, plant.end
-        self.report({"INFO"}, f"{len(found)} plants")
+            item.side, item.start, item.end = contact.side, contact.start, contact.end
+        self.report({"INFO"}, f"{len(found)} foot contacts")
         return {"FINISHED"}
 
 
-class EditPlants(bpy.types.Operator):
-    """Add a plant at the current frame, or remove one"""
+class EditFootContacts(bpy.types.Operator):
+    """Add a foot contact at the current frame, or remove one"""
 
     bl_idname = "latentman.edit_plants"
-    bl_label = "Edit Plants"
+    bl_label = "Edit Foot Contacts"
     bl_options = {"REGISTER", "UNDO"}
 
-    change: StringProperty(name="Change", default="ADD", description="ADD, or the number of the plant to remove")
+    change: StringProperty(name="Change", default="ADD", description="ADD, or the number of the foot contact to remove")
 
     def execute(self, context):
         """Change the list."""
@@ -124,13 +136,13 @@ class EditPlants(bpy.types.Operator):
         elif self.change.isdigit() and int(self.change) < len(settings.plants):
             settings.plants.remove(int(self.change))
         else:
-            self.report({"ERROR"}, f"There is no plant {self.change}.")
+            self.report({"ERROR"}, f"There is no foot contact {self.change}.")
             return {"CANCELLED"}
         return {"FINISHED"}
 
 
 class LockFeet(_Edit):
-    """Pin the feet where they stand: at the listed plants, or at those that are found when the list is empty"""
+    """Lock the feet to the listed foot contacts, or to those that are found when the list is empty"""
 
     bl_idname = "latentman.lock_feet"
     bl_label = "Lock Feet"
@@ -139,18 +151,18 @@ class LockFeet(_Edit):
     mode: EnumProperty(
         name="Lock",
         default="hard",
-        items=(("soft", "Soft", "Take four fifths of the slide away"), ("hard", "Hard", "Planted feet do not move at all")),
+        items=(("soft", "Soft", "Remove four fifths of the sliding"), ("hard", "Hard", "Feet on the ground do not move at all")),
     )
 
     def change(self, context, rig, motion, start):
         """Lock."""
         settings, rate = properties.of(context), frame_rate(context.scene)
-        plants = [feet.Plant(p.side, p.start - start, p.end - start) for p in settings.plants]
-        if not plants:
-            joints = forward(motion.local, rig.joints, motion.pelvis, SMPL_PARENTS)
-            plants = feet.find_plants(joints, rig.joints, rate, settings.keying.plant_settings())
-        plants.sort(key=lambda plant: plant.start)
-        return feet.lock(motion, rig.joints, plants, rate, self.mode), start
+        contacts = [foot_contacts.FootContact(p.side, p.start - start, p.end - start) for p in settings.plants]
+        if not contacts:
+            joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
+            contacts = foot_contacts.find_foot_contacts(joints, rig.joints, rate, settings.keying.contact_settings())
+        contacts.sort(key=lambda contact: contact.start)
+        return foot_contacts.lock_feet(motion, rig.joints, contacts, rate, self.mode), start
 
 
 class SmoothMotion(_Edit):
@@ -164,7 +176,7 @@ class SmoothMotion(_Edit):
 
     def change(self, context, rig, motion, start):
         """Smooth."""
-        return editing.smoothed(motion, self.frames), start
+        return editing.smooth_motion(motion, self.frames), start
 
 
 class LoopMotion(_Edit):
@@ -178,7 +190,7 @@ class LoopMotion(_Edit):
 
     def change(self, context, rig, motion, start):
         """Loop."""
-        return editing.looped(motion, self.blend), start
+        return editing.loop_motion(motion, self.blend), start
 
 
 class TrimMotion(_Edit):
@@ -199,7 +211,7 @@ class TrimMotion(_Edit):
     def change(self, context, rig, motion, start):
         """Trim."""
         last = min(self.last, start + len(motion.pelvis) - 1)
-        return editing.trimmed(motion, max(self.first, start) - start, last - start), max(self.first, start)
+        return editing.trim_motion(motion, max(self.first, start) - start, last - start), max(self.first, start)
 
 
 def _other_actions(self, context, text) -> list[str]:
@@ -225,8 +237,8 @@ class JoinMotions(_Edit):
         other = bpy.data.actions.get(self.other)
         if other is None:
             raise MotionError(f"There is no Action '{self.other}'; choose one that follows.")
-        _, second, _ = body_motion(properties.of(context).character, other)
-        return editing.joined(motion, second, self.overlap), start
+        _, second, _ = read_body_motion(properties.of(context).character, other)
+        return editing.join_motions(motion, second, self.overlap), start
 
 
 class ReduceKeys(_Edit):
@@ -291,4 +303,15 @@ class RemoveIk(bpy.types.Operator):
         return _rig_change(self, context, ik.remove_ik)
 
 
-CLASSES = (FindPlants, EditPlants, LockFeet, SmoothMotion, LoopMotion, TrimMotion, JoinMotions, ReduceKeys, AddIk, RemoveIk)
+CLASSES = (
+    FindFootContacts,
+    EditFootContacts,
+    LockFeet,
+    SmoothMotion,
+    LoopMotion,
+    TrimMotion,
+    JoinMotions,
+    ReduceKeys,
+    AddIk,
+    RemoveIk,
+)

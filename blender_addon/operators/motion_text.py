@@ -11,8 +11,8 @@ from ...shared.skeleton import HUMANML_FPS
 from .. import properties
 from ..compat import action_fcurves, fcurves_of
 from ..connection import connection
-from ..motion import keeping
-from ..motion.keyframes import TEXT, body_motion
+from ..motion import inpainting
+from ..rigging.keyframes import TEXT, read_body_motion
 from ..tasks.motion import Edit, MotionTask
 from ..timing import frame_rate
 from .generate import is_free
@@ -93,7 +93,7 @@ class RemakeMotion(bpy.types.Operator):
         settings, scene = properties.of(context), context.scene
         action, fps = settings.character.animation_data.action, frame_rate(scene)
         try:
-            rig, motion, start = body_motion(settings.character, action)
+            rig, motion, start = read_body_motion(settings.character, action)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -101,7 +101,7 @@ class RemakeMotion(bpy.types.Operator):
         kept = np.zeros(count, bool)
         kept[[frame - start for frame in selected_frames(action) if 0 <= frame - start < count]] = True
         seconds = (round((count - 1) / fps * HUMANML_FPS) + 1) / HUMANML_FPS
-        return _begin(self, context, Edit(rig, motion, start, action.name, keeping.Keep(self.keep, kept)), seconds)
+        return _begin(self, context, Edit(rig, motion, start, action.name, inpainting.KeepSelection(self.keep, kept)), seconds)
 
 
 def takes() -> list[bpy.types.Action]:

@@ -7,7 +7,8 @@ import numpy as np
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX
-from ..character.rig import Rig, rig_of
+from ..character.rig import Rig
+from ..rigging.rigs import read_rig
 from .camera import View
 
 #: the key points that are joints, in OpenPose's order (COCO, 18 points); nose, eyes and ears sit on the head
@@ -35,7 +36,7 @@ class KeyPoints:
 
     def __init__(self, armature: bpy.types.Object) -> None:
         """Raises ``MotionError`` when the armature is no humanoid."""
-        self._armature, self._rig = armature, rig_of(armature)
+        self._armature, self._rig = armature, read_rig(armature)
         self._rest = _armature_points(self._rig)
         # each point hangs on the bone of its joint, or of the nearest joint above that has one
         self._points: list[tuple[int, int, np.ndarray]] = []

@@ -11,8 +11,8 @@ from ...shared import shot
 from ...shared.manifest import PartEntry
 from ...shared.motion import MotionError
 from ...shared.vectors import normalise
-from ..character.build import character_meshes
-from ..character.rig import rig_of
+from ..rigging.characters import find_character_meshes
+from ..rigging.rigs import read_rig
 
 RENDERABLE = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "CURVES", "POINTCLOUD", "GREASEPENCIL", "GPENCIL")
 #: numbers of parts and of characters go into a byte
@@ -78,7 +78,7 @@ def bodies_of(character: bpy.types.Object | None) -> list[bpy.types.Object]:
     """A character's meshes; ``ShotError`` says what is missing."""
     if character is None:
         raise shot.ShotError("character", "There is no character; add the mannequin or pick an armature or a mesh.")
-    bodies = [character] if character.type == "MESH" else character_meshes(character)
+    bodies = [character] if character.type == "MESH" else find_character_meshes(character)
     if not bodies:
         raise shot.ShotError("character", f"{character.name} deforms no mesh; pick the armature of a rigged mesh.")
     return bodies
@@ -102,7 +102,7 @@ def _characters(
     if kind != "CHARACTER":
         for other in view_layer.objects:
             if other.type == "ARMATURE" and other != armature:
-                bodies = [b for b in character_meshes(other) if b in shown and b not in visible]
+                bodies = [b for b in find_character_meshes(other) if b in shown and b not in visible]
                 if bodies:
                     found.append((other, bodies))
     return found[:MAX_CHARACTERS]
@@ -153,7 +153,7 @@ def _part_entries(
     rigs = []
     for armature in armatures:
         try:
-            rigs.append(rig_of(armature) if armature else None)
+            rigs.append(read_rig(armature) if armature else None)
         except MotionError:  # no humanoid: its parts have no joints
             rigs.append(None)
     for (number, bone), part in sorted(numbers.items(), key=lambda item: item[1]):

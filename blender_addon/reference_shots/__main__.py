@@ -37,7 +37,7 @@ def read_motions(text: str, files: list[Path]) -> dict[str, Motion]:
     bundled = read_bundled_motions()
     if text not in bundled:
         raise MotionError(f"There is no bundled motion '{text}'; choose from: {', '.join(bundled)}.")
-    return {"performance": bundled[text]} | {path.stem: read(path).motion(0) for path in files}
+    return {"performance": bundled[text]} | {path.stem: read(path).get_motion(0) for path in files}
 
 
 def main(argv: list[str] | None = None) -> int:

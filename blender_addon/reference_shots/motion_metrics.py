@@ -6,7 +6,7 @@ import numpy as np
 
 from ...shared.motion import Motion
 from ...shared.skeleton import HUMANML_FPS, SMPL_PARENTS
-from ..motion.feet import skating_ratio
+from ..motion.foot_contacts import compute_skating_ratio
 
 #: height of the toe joints of a standing person above the floor, in metres
 TOE_HEIGHT = 0.018
@@ -36,7 +36,7 @@ def compute_motion_metrics(motion: Motion) -> dict[str, float]:
     joints = np.asarray(motion.joints, float)
     floor = float(np.percentile(joints[..., 1].min(1), FLOOR_PERCENTILE))
     return {
-        "skating_ratio": skating_ratio(joints - [0, floor - TOE_HEIGHT, 0], motion.fps),
+        "skating_ratio": compute_skating_ratio(joints - [0, floor - TOE_HEIGHT, 0], motion.fps),
         "jitter_m_s3": compute_jitter(joints, motion.fps),
         "penetration_mm": compute_penetration(joints, floor),
         "bone_deviation_mm": compute_bone_deviation(joints),

@@ -28,7 +28,7 @@ GIVEN_MOTION_START = 10
 def read_bundled_motions() -> dict[str, Motion]:
     """The bundled motions by their texts, such as ``a person walks forward``."""
     file = read(BUNDLED)
-    return {text: file.motion(n) for n, text in enumerate(file.texts)}
+    return {text: file.get_motion(n) for n, text in enumerate(file.texts)}
 
 
 def rotate_y(degrees: float) -> np.ndarray:
@@ -39,12 +39,12 @@ def rotate_y(degrees: float) -> np.ndarray:
 
 def _pose_mannequin(rotations: np.ndarray) -> list[np.ndarray]:
     """(V, 3) vertices in body space for each frame of local rotations (F, 24, 3, 3); the pelvis stays in place."""
-    return [load_mannequin().posed(pose, np.zeros(1), np.zeros(3)) for pose in rotations]
+    return [load_mannequin().pose_vertices(pose, np.zeros(1), np.zeros(3)) for pose in rotations]
 
 
 def _retarget_rotations(motion: Motion) -> np.ndarray:
     body = load_mannequin()
-    return retarget(motion, body.joints(body.v_template)).local
+    return retarget(motion, body.regress_joints(body.v_template)).local_rotations
 
 
 def make_clip_views(text: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0, step: int = 1) -> list[View]:
@@ -64,7 +64,7 @@ def render_clip(text: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0
 
 def make_motion_views(motion: Motion, frames: int) -> list[View]:
     """Views of any motion, seen from ``GIVEN_MOTION_ANGLE`` degrees to its side whichever way it heads at first."""
-    rotations = _retarget_rotations(motion.resampled(HUMANML_FPS))
+    rotations = _retarget_rotations(motion.resample(HUMANML_FPS))
     start = min(GIVEN_MOTION_START, max(len(rotations) - frames, 0))
     shown = rotations[start : start + frames]
     heading = shown[0, 0] @ [0.0, 0.0, 1.0]

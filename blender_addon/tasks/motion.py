@@ -14,11 +14,11 @@ from ...shared.skeleton import HUMANML_FPS
 from ...shared.task import TaskState
 from ..character.rig import Rig
 from ..client import BackendClient
-from ..motion import keeping
-from ..motion.channels import channels
-from ..motion.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, new_action, pose_motion
-from ..motion.layouts import humanml_vectors
+from ..motion import inpainting
+from ..motion.channels import motion_to_channels
+from ..motion.layouts import humanml_to_joints
 from ..motion.retarget import RigMotion
+from ..rigging.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, create_action, pose_motion
 from .task import Task
 
 
@@ -30,7 +30,7 @@ class Edit:
     motion: RigMotion
     start: int
     name: str
-    keep: keeping.Keep
+    keep: inpainting.KeepSelection
 
 
 class MotionTask(Task):
@@ -62,7 +62,7 @@ class MotionTask(Task):
         self._kept = None
         arrays = None
         if edit:
-            self._kept = keeping.kept_of(edit.motion, edit.rig.joints, scene_fps, edit.keep)
+            self._kept = inpainting.select_kept(edit.motion, edit.rig.joints, scene_fps, edit.keep)
             arrays = {"joints": self._kept.joints, "parts": self._kept.parts.astype(np.uint8)}
             motion_request.check_kept(request, arrays)
         self._submitted = True
@@ -87,7 +87,7 @@ class MotionTask(Task):
         # the last one keyed is the one in use
         for n, row in reversed(list(enumerate(vectors, 1))):
             name = self.request.text if len(vectors) == 1 else f"{self.request.text} ({n})"
-            motion = Motion(humanml_vectors(row), HUMANML_FPS, f"text, model {self.request.model}", name)
+            motion = Motion(humanml_to_joints(row), HUMANML_FPS, f"text, model {self.request.model}", name)
             action = (
                 self._merged(armature, motion)
                 if self._edit
@@ -101,12 +101,21 @@ class MotionTask(Task):
         edit = self._edit
         assert edit is not None and self._kept is not None
         count = len(edit.motion.pelvis)
-        joints = keeping.anchored(np.asarray(motion.joints), self._kept)
-        timed = Motion(keeping.between(joints, np.linspace(0, len(joints) - 1, count)), self._fps, motion.source, motion.text)
-        posed, _ = pose_motion(edit.rig, timed, KeyOptions(foot_lock=self._options.foot_lock, plants=self._options.plants))
-        whole = keeping.merged(edit.motion, posed, self._fps, edit.keep)
-        action = new_action(
-            armature, channels(edit.rig, whole, self._options.root), edit.start, f"{edit.name} remade", self._options, edit.rig
+        joints = inpainting.align_to_kept(np.asarray(motion.joints), self._kept)
+        timed = Motion(
+            inpainting.sample_joints(joints, np.linspace(0, len(joints) - 1, count)), self._fps, motion.source, motion.text
+        )
+        posed, _ = pose_motion(
+            edit.rig, timed, KeyOptions(foot_lock=self._options.foot_lock, contact_settings=self._options.contact_settings)
+        )
+        whole = inpainting.restore_kept(edit.motion, posed, self._fps, edit.keep)
+        action = create_action(
+            armature,
+            motion_to_channels(edit.rig, whole, self._options.root),
+            edit.start,
+            f"{edit.name} remade",
+            self._options,
+            edit.rig,
         )
         action[RATE] = HUMANML_FPS
         return action

@@ -348,11 +348,11 @@ def _performance(seed=3, action="walk"):
 
 
 def test_features_and_joints_are_one_motion():
-    from latentman.blender_addon.motion.layouts import humanml_vectors
+    from latentman.blender_addon.motion.layouts import humanml_to_joints
 
     for action in ("walk", "turn", "kick"):
         joints = _performance(action=action).joints.astype(float)
-        found = humanml_vectors(encode(joints, floor=0.0))
+        found = humanml_to_joints(encode(joints, floor=0.0))
         # decoding starts at no turn at all: what differs is one turn about the vertical for the whole clip
         a, b = (j.reshape(-1, 3)[:, [0, 2]] for j in (joints[:-1] - joints[0, 0] * [1, 0, 1], found))
         turn = np.angle(((b[:, 0] + 1j * b[:, 1]) * np.conj(a[:, 0] + 1j * a[:, 1])).sum())
@@ -379,8 +379,8 @@ def test_motions_are_taken_out_of_the_ground_and_nothing_else():
 def test_feet_that_stand_do_not_slide_and_travel_stays():
     from latentman.backend.motion.features import _rotate_about_y
     from latentman.backend.motion.grounding import remove_foot_sliding
-    from latentman.blender_addon.motion.feet import skating_ratio
-    from latentman.blender_addon.motion.layouts import humanml_vectors
+    from latentman.blender_addon.motion.foot_contacts import compute_skating_ratio
+    from latentman.blender_addon.motion.layouts import humanml_to_joints
 
     def slid(vectors: np.ndarray, by: float) -> np.ndarray:
         out = vectors.copy()
@@ -392,8 +392,8 @@ def test_feet_that_stand_do_not_slide_and_travel_stays():
     walk = encode(_performance(action="walk").joints.astype(float), floor=0.0)
     sliding = slid(walk, 0.04)
     mended = remove_foot_sliding(sliding, 0.018)
-    before, after, asked = (humanml_vectors(v) for v in (sliding, mended, walk))
-    assert skating_ratio(before, 20.0) > 0.3 and skating_ratio(after, 20.0) < 0.1
+    before, after, asked = (humanml_to_joints(v) for v in (sliding, mended, walk))
+    assert compute_skating_ratio(before, 20.0) > 0.3 and compute_skating_ratio(after, 20.0) < 0.1
     off_before, off_after = (np.linalg.norm(j[-1, 0] - asked[-1, 0]) for j in (before, after))
     assert off_after < 0.25 * off_before
     # velocities and positions still say the same

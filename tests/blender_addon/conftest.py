@@ -10,13 +10,13 @@ import pytest
 
 from latentman.blender_addon import properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.character.build import add_character
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import Connection
-from latentman.blender_addon.motion.keyframes import apply_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.subjects import bodies_of
+from latentman.blender_addon.rigging.characters import add_character
+from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.shared.endpoint import free_port
 
 BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
@@ -72,7 +72,7 @@ def character(empty_scene, body_model):
 @pytest.fixture
 def shot_scene(empty_scene, character):
     """A walking mannequin and a camera."""
-    apply_motion(character, read(BUNDLED).motion(0), 1, 20.0)
+    apply_motion(character, read(BUNDLED).get_motion(0), 1, 20.0)
     frame_character(bpy.context, empty_scene, bodies_of(character))
     return empty_scene
 

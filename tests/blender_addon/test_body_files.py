@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon.character.body_model import BodyModelError, load
-from latentman.blender_addon.character.build import add_character, character_meshes, fit_skeleton
-from latentman.blender_addon.character.joints import joint_names
-from latentman.blender_addon.motion.rotations import from_axis_angle, to_quaternions
+from latentman.blender_addon.character.joints import get_joint_names
+from latentman.blender_addon.motion.rotations import axis_angle_to_matrix, matrix_to_quaternion
+from latentman.blender_addon.rigging.characters import add_character, find_character_meshes, fit_skeleton
 from tests import bodies
 
 
@@ -33,15 +33,15 @@ def test_posed_vertices_agree_with_smplx(tmp_path, empty_scene, rng, kind, betas
     torch, lbs = pytest.importorskip("torch"), pytest.importorskip("smplx.lbs")
     path, data = _file(tmp_path, kind, betas, layout)
     armature = add_character(bpy.context, load(path), kind, shapes=6, correctives=True)
-    (body,) = character_meshes(armature)
-    names = joint_names(len(armature.data.bones))
+    (body,) = find_character_meshes(armature)
+    names = get_joint_names(len(armature.data.bones))
     for _ in range(2):
         pose, shape = rng.normal(0, 0.3, (len(names), 3)), np.zeros(betas)
         shape[:6] = rng.uniform(-2.5, 2.5, 6)
         for n in range(6):
             body.data.shape_keys.key_blocks[f"Shape{n:03d}"].value = shape[n]
         fit_skeleton(bpy.context, armature)
-        for name, quaternion in zip(names, to_quaternions(from_axis_angle(pose)), strict=True):
+        for name, quaternion in zip(names, matrix_to_quaternion(axis_angle_to_matrix(pose)), strict=True):
             armature.pose.bones[name].rotation_quaternion = quaternion
         bpy.context.view_layer.update()
         mesh = body.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
@@ -69,7 +69,7 @@ def test_posed_vertices_agree_with_smplx(tmp_path, empty_scene, rng, kind, betas
 
 def test_texture_coordinates_beside_the_file_and_unwrapped(tmp_path, empty_scene):
     path, data = _file(tmp_path, "smpl", 10, "npz")
-    (body,) = character_meshes(add_character(bpy.context, load(path), "unwrapped"))
+    (body,) = find_character_meshes(add_character(bpy.context, load(path), "unwrapped"))
     uv = np.empty(len(body.data.loops) * 2, np.float32)
     body.data.uv_layers[0].data.foreach_get("uv", uv)
     assert np.ptp(uv) > 0.5

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModelError, from_arrays, load
-from latentman.blender_addon.character.build import character_meshes
+from latentman.blender_addon.rigging.characters import find_character_meshes
 from latentman.shared.skeleton import SMPL_JOINTS
 
 
 def _rotations(rng, count=24, angle=1.0):
-    from latentman.blender_addon.motion.rotations import about
+    from latentman.blender_addon.motion.rotations import rotation_about_axis
     from latentman.shared.vectors import normalise
 
-    return about(normalise(rng.normal(size=(count, 3))), rng.uniform(0, angle, count))
+    return rotation_about_axis(normalise(rng.normal(size=(count, 3))), rng.uniform(0, angle, count))
 
 
 def test_mannequin_is_closed_and_of_human_size(body_model):
@@ -51,11 +51,11 @@ def test_mannequin_atlas_does_not_overlap(body_model):
 
 def test_shape_directions_mean_something(body_model):
     def height(beta):
-        return np.ptp(body_model.shaped(np.eye(10)[beta] * 2)[:, 1])
+        return np.ptp(body_model.shape_vertices(np.eye(10)[beta] * 2)[:, 1])
 
     base = np.ptp(body_model.v_template[:, 1])
     assert height(0) > base * 1.04 and height(2) > base * 1.02
-    heavy = body_model.shaped(np.eye(10)[1] * 2)
+    heavy = body_model.shape_vertices(np.eye(10)[1] * 2)
     assert np.ptp(heavy[:, 0]) < base * 1.1 and heavy[:, 2].max() - heavy[:, 2].min() > np.ptp(body_model.v_template[:, 2])
 
 
@@ -70,11 +70,11 @@ def test_skinning_agrees_with_smplx(body_model, tmp_path, rng):
     reference = smplx.create(str(tmp_path), "smpl", gender="neutral", dtype=torch.float64)
     for _ in range(3):
         axis_angle, betas, place = rng.normal(0, 0.4, (24, 3)), rng.normal(0, 1, 10), rng.normal(0, 1, 3)
-        from latentman.blender_addon.motion.rotations import about
+        from latentman.blender_addon.motion.rotations import rotation_about_axis
         from latentman.shared.vectors import normalise
 
-        matrices = about(normalise(axis_angle), np.linalg.norm(axis_angle, axis=1))
-        ours = body_model.posed(matrices, betas, place)
+        matrices = rotation_about_axis(normalise(axis_angle), np.linalg.norm(axis_angle, axis=1))
+        ours = body_model.pose_vertices(matrices, betas, place)
         theirs = reference(
             betas=torch.tensor(betas)[None],
             global_orient=torch.tensor(axis_angle[:1]),
@@ -86,11 +86,11 @@ def test_skinning_agrees_with_smplx(body_model, tmp_path, rng):
 
 def test_blender_poses_like_the_model(character, body_model, rng):
     rotations = _rotations(rng)
-    from latentman.blender_addon.motion.rotations import to_quaternions
+    from latentman.blender_addon.motion.rotations import matrix_to_quaternion
 
-    for name, quaternion in zip(SMPL_JOINTS, to_quaternions(rotations), strict=True):
+    for name, quaternion in zip(SMPL_JOINTS, matrix_to_quaternion(rotations), strict=True):
         character.pose.bones[name].rotation_quaternion = quaternion
-    (body,) = character_meshes(character)
+    (body,) = find_character_meshes(character)
     body.data.shape_keys.key_blocks["Shape001"].value = 0.0
     graph = bpy.context.evaluated_depsgraph_get()
     bpy.context.view_layer.update()
@@ -109,7 +109,7 @@ def test_blender_poses_like_the_model(character, body_model, rng):
             "posedirs": np.zeros_like(body_model.posedirs),
         },
     )
-    assert np.abs(found.reshape(-1, 3) - plain.posed(rotations, np.zeros(10), np.zeros(3))).max() < 1e-4
+    assert np.abs(found.reshape(-1, 3) - plain.pose_vertices(rotations, np.zeros(10), np.zeros(3))).max() < 1e-4
 
 
 def test_published_pickle_layout_is_read(body_model, tmp_path, monkeypatch):

@@ -281,8 +281,8 @@ def _generated(connection):
 
 def test_the_look_goes_onto_the_character_and_onto_no_other(connection, character, panel):
     from latentman.blender_addon.character.body_model import MANNEQUIN, load
-    from latentman.blender_addon.character.build import add_character
     from latentman.blender_addon.passes.subjects import bodies_of
+    from latentman.blender_addon.rigging.characters import add_character
 
     panel.steps, panel.preset, panel.frame_end = 1, "cross_frame", 2
     assert not bpy.ops.latentman.as_material.poll()

@@ -9,11 +9,11 @@ import bpy
 import numpy as np
 import pytest
 
-from latentman.blender_addon.motion.keyframes import apply_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.retarget import retarget
-from latentman.blender_addon.motion.rotations import about, swing, to_quaternions
-from latentman.shared.motion import MotionError, checked
+from latentman.blender_addon.motion.rotations import matrix_to_quaternion, rotation_about_axis, rotation_between
+from latentman.blender_addon.rigging.keyframes import apply_motion
+from latentman.shared.motion import Motion, MotionError
 from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from latentman.shared.vectors import normalise
 
@@ -36,14 +36,14 @@ def _forward(rest, matrices, pelvis):
 def _matrices(quaternions):
     w, x, y, z = np.moveaxis(quaternions, -1, 0)
     axis = normalise(np.stack([x, y, z], -1))
-    return about(axis, 2 * np.arctan2(np.sqrt(x * x + y * y + z * z), w))
+    return rotation_about_axis(axis, 2 * np.arctan2(np.sqrt(x * x + y * y + z * z), w))
 
 
-def test_bundled_clips_walk_on_planted_feet():
+def test_bundled_clips_walk_without_foot_sliding():
     file = read(BUNDLED)
     assert len(file.texts) == 6
     for clip, text in enumerate(file.texts):
-        joints = file.motion(clip).joints
+        joints = file.get_motion(clip).joints
         feet = joints[:, [10, 11]]
         speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * 20
         low = (feet[1:, :, 1] < 0.05) & (feet[:-1, :, 1] < 0.05)
@@ -54,20 +54,20 @@ def test_bundled_clips_walk_on_planted_feet():
 
 
 def test_retargeting_returns_random_poses(body_model, rng):
-    rest = body_model.joints(body_model.v_template)
-    wanted = about(normalise(rng.normal(size=(40, 24, 3))), rng.uniform(0, 0.6, (40, 24)))
+    rest = body_model.regress_joints(body_model.v_template)
+    wanted = rotation_about_axis(normalise(rng.normal(size=(40, 24, 3))), rng.uniform(0, 0.6, (40, 24)))
     pelvis = rng.normal(0, 1, (40, 3))
     joints = _forward(rest, wanted, pelvis)
     # the chest's children carry the twist that positions alone would hide
-    found = retarget(checked(joints[:, :22], 20.0, "random"), rest)
+    found = retarget(Motion.from_joints(joints[:, :22], 20.0, "random"), rest)
     again = _forward(rest, _matrices(found.quaternions), found.pelvis)[:, :22]
     assert np.linalg.norm(again - joints[:, :22], axis=-1).mean() < 0.005
 
 
 def test_knees_and_elbows_bend_in_the_seen_plane(body_model):
-    rest = body_model.joints(body_model.v_template)
+    rest = body_model.regress_joints(body_model.v_template)
     for clip in range(6):
-        motion = read(BUNDLED).motion(clip)
+        motion = read(BUNDLED).get_motion(clip)
         found = retarget(motion, rest)
         turn = _matrices(found.quaternions)
         globals_ = np.empty_like(turn)
@@ -86,24 +86,24 @@ def test_knees_and_elbows_bend_in_the_seen_plane(body_model):
 
 
 def test_quaternions_do_not_flip(body_model):
-    rest = body_model.joints(body_model.v_template)
+    rest = body_model.regress_joints(body_model.v_template)
     for clip in range(6):
-        found = retarget(read(BUNDLED).motion(clip), rest)
+        found = retarget(read(BUNDLED).get_motion(clip), rest)
         assert ((found.quaternions[1:] * found.quaternions[:-1]).sum(-1) > 0.7).all()
 
 
 def test_rotations_agree_with_each_other(rng):
     a, b = normalise(rng.normal(size=(50, 3))), normalise(rng.normal(size=(50, 3)))
     b[0] = -a[0]
-    assert np.allclose(np.einsum("nij,nj->ni", swing(a, b), a), b, atol=1e-6)
+    assert np.allclose(np.einsum("nij,nj->ni", rotation_between(a, b), a), b, atol=1e-6)
     axis, angle = normalise(rng.normal(size=(50, 3))), rng.uniform(0, np.pi, 50)
-    quaternions = to_quaternions(about(axis, angle))
+    quaternions = matrix_to_quaternion(rotation_about_axis(axis, angle))
     expected = np.concatenate([np.cos(angle / 2)[:, None], axis * np.sin(angle / 2)[:, None]], 1)
     assert np.allclose(np.abs((quaternions * expected).sum(1)), 1, atol=1e-9)
 
 
 def test_keyframes_move_the_bones(character, empty_scene):
-    motion = read(BUNDLED).motion(0)
+    motion = read(BUNDLED).get_motion(0)
     action = apply_motion(character, motion, 1, 20.0)
     assert action["latentman_text"] == motion.text
     for frame in (1, 24, 60):
@@ -115,7 +115,7 @@ def test_keyframes_move_the_bones(character, empty_scene):
         # Y up becomes Z up; the mannequin's legs are a little longer or shorter
         assert np.abs(np.array(head) - [x, -z, y]).max() < 0.12
     first = character.animation_data.action
-    apply_motion(character, read(BUNDLED).motion(3), 1, 20.0)
+    apply_motion(character, read(BUNDLED).get_motion(3), 1, 20.0)
     assert first.name in bpy.data.actions and character.animation_data.action != first
 
 
@@ -124,7 +124,7 @@ def test_another_rig_is_refused_with_a_sentence(empty_scene):
     other = bpy.data.objects.new("Other", data)
     empty_scene.collection.objects.link(other)
     with pytest.raises(MotionError, match="too few bones"):
-        apply_motion(other, read(BUNDLED).motion(0), 1, 20.0)
+        apply_motion(other, read(BUNDLED).get_motion(0), 1, 20.0)
 
 
 def test_a_motion_file_with_foreign_code_is_not_run(tmp_path):
@@ -151,7 +151,7 @@ def test_unusable_results_are_refused(tmp_path, motion, lengths, word):
     path = tmp_path / "results.npy"
     np.save(path, np.array({"motion": motion, "lengths": np.array(lengths), "text": ["x"]}, dtype=object))
     with pytest.raises(MotionError, match=word):
-        read(path).motion(0)
+        read(path).get_motion(0)
 
 
 def test_damaged_and_absent_files(tmp_path):
@@ -161,21 +161,21 @@ def test_damaged_and_absent_files(tmp_path):
         with pytest.raises(MotionError):
             read(tmp_path / name)
     with pytest.raises(MotionError, match="no clip 9"):
-        read(BUNDLED).motion(9)
+        read(BUNDLED).get_motion(9)
 
 
 def test_crops_to_the_true_length(tmp_path):
     path = tmp_path / "results.npy"
     motion = np.random.default_rng(0).random((2, 22, 3, 50)).astype(np.float32)
     np.save(path, np.array({"motion": motion, "lengths": np.array([30, 50])}, dtype=object))
-    assert read(path).motion(0).frame_count == 30
+    assert read(path).get_motion(0).frame_count == 30
     assert pickle.loads(pickle.dumps(read(path).lengths)) == (30, 50)
 
 
 @pytest.mark.skipif(not HUMANML.exists(), reason="the public HumanML3D sample is not beside the project")
 def test_a_real_motion_is_retargeted(body_model):
-    motion = read(HUMANML / "012314_joints.npy").motion(0)
-    rest = body_model.joints(body_model.v_template)
+    motion = read(HUMANML / "012314_joints.npy").get_motion(0)
+    rest = body_model.regress_joints(body_model.v_template)
     found = retarget(motion, rest)
     again = _forward(rest, _matrices(found.quaternions), found.pelvis)
     directions = [

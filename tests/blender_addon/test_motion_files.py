@@ -11,7 +11,7 @@ import pytest
 
 from latentman.blender_addon.motion import layouts
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.motion.rotations import to_matrices
+from latentman.blender_addon.motion.rotations import quaternion_to_matrix
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
@@ -42,7 +42,7 @@ def _joints(local, pelvis):
 
 
 def _same_rotations(motion, local):
-    return np.abs(to_matrices(motion.rotations) - local).max() < 1e-6
+    return np.abs(quaternion_to_matrix(motion.rotations) - local).max() < 1e-6
 
 
 def _vectors_263(joints):
@@ -67,24 +67,24 @@ def test_humanml_vectors_give_their_joints(rng, tmp_path):
     joints = _joints(local, pelvis - pelvis[:1] * [1, 0, 1])
     vectors, _ = _vectors_263(joints)
     np.save(tmp_path / "clip.npy", vectors)
-    found = read(tmp_path / "clip.npy").motion(0)
+    found = read(tmp_path / "clip.npy").get_motion(0)
     assert found.fps == 20 and np.abs(found.joints - joints[:-1]).max() < 1e-9
 
 
 @pytest.mark.skipif(not HUMANML.exists(), reason="the public HumanML3D sample is not beside the project")
 def test_the_public_sample_is_recovered_and_the_wrong_statistics_refused(tmp_path):
     vectors, joints = np.load(HUMANML / "012314_vec.npy"), np.load(HUMANML / "012314_joints.npy")
-    assert np.abs(read(HUMANML / "012314_vec.npy").motion(0).joints - joints).max() < 1e-6
+    assert np.abs(read(HUMANML / "012314_vec.npy").get_motion(0).joints - joints).max() < 1e-6
     mean, std = np.load(HUMANML / "Mean.npy"), np.load(HUMANML / "Std.npy")
     np.save(tmp_path / "normalised.npy", (vectors - mean) / std)
     with pytest.raises(MotionError, match=r"put HumanML3D's Mean\.npy"):
-        read(tmp_path / "normalised.npy").motion(0)
+        read(tmp_path / "normalised.npy").get_motion(0)
     np.save(tmp_path / "Mean.npy", mean)
     np.save(tmp_path / "Std.npy", std)
-    assert np.abs(read(tmp_path / "normalised.npy").motion(0).joints - joints).max() < 1e-5
+    assert np.abs(read(tmp_path / "normalised.npy").get_motion(0).joints - joints).max() < 1e-5
     np.save(tmp_path / "Std.npy", np.load(HUMANML / "evaluator_t2m_std.npy"))
     with pytest.raises(MotionError, match="evaluator"):
-        read(tmp_path / "normalised.npy").motion(0)
+        read(tmp_path / "normalised.npy").get_motion(0)
 
 
 def test_272_vectors_give_joints_and_rotations(rng, tmp_path):
@@ -100,12 +100,12 @@ def test_272_vectors_give_joints_and_rotations(rng, tmp_path):
         step = joints[f, 0] - joints[f - 1, 0] if f else np.zeros(3)
         out[f, :2] = (previous @ step)[[0, 2]]
         out[f, 8:74] = ((joints[f] - joints[f, 0] * [1, 0, 1]) @ into[f].T).ravel()
-        turned = local[f, :22].copy()
-        turned[0] = into[f] @ turned[0]
-        out[f, 140:] = turned[:, :2].reshape(-1)
+        rotations = local[f, :22].copy()
+        rotations[0] = into[f] @ rotations[0]
+        out[f, 140:] = rotations[:, :2].reshape(-1)
         previous = into[f]
     np.save(tmp_path / "clip.npy", out)
-    found = read(tmp_path / "clip.npy").motion(0)
+    found = read(tmp_path / "clip.npy").get_motion(0)
     local[:, 22:] = np.eye(3)
     assert found.fps == 30 and np.abs(found.joints - joints).max() < 1e-9 and _same_rotations(found, local)
 
@@ -128,7 +128,7 @@ def test_amass_stands_upright_and_faces_forward(rng, tmp_path, layout):
             "gender": "neutral",
         }
     np.savez(tmp_path / "clip.npz", trans=trans, **data)
-    found = read(tmp_path / "clip.npz").motion(0)
+    found = read(tmp_path / "clip.npz").get_motion(0)
     local[:, 22:] = np.eye(3)
     assert found.fps == (120 if layout == "smplh" else 60) and _same_rotations(found, local)
     shift = found.joints - _joints(local, pelvis)
@@ -142,7 +142,7 @@ def test_hy_motion_and_mdm_parameters(rng, tmp_path):
     poses = np.zeros((len(local), 156))
     poses[:, :66] = vectors[:, :22].reshape(len(local), -1)
     np.savez(tmp_path / "hy.npz", poses=poses, trans=pelvis - layouts.PELVIS_IN_SMPL, Rh=vectors[:, 0], betas=np.zeros(16))
-    found = read(tmp_path / "hy.npz").motion(0)
+    found = read(tmp_path / "hy.npz").get_motion(0)
     assert found.fps == 30 and _same_rotations(found, local)
     torch = pytest.importorskip("torch")
     thetas = local[:, :, :2].reshape(len(local), 24, 6).transpose(1, 2, 0)
@@ -157,7 +157,7 @@ def test_hy_motion_and_mdm_parameters(rng, tmp_path):
         "length": 25,
     }
     np.save(tmp_path / "sample00_rep00_smpl_params.npy", np.array(data, dtype=object))
-    found = read(tmp_path / "sample00_rep00_smpl_params.npy").motion(0)
+    found = read(tmp_path / "sample00_rep00_smpl_params.npy").get_motion(0)
     assert found.frame_count == 25 and found.text == "a person nods" and _same_rotations(found, local[:25])
     assert np.abs(found.joints - _joints(local, pelvis)[:25]).max() < 1e-9
 
@@ -180,20 +180,20 @@ def test_samples_and_repetitions_are_listed(tmp_path, rng):
     file = read(tmp_path / "results.npy")
     assert file.texts == ("a (take 1)", "b (take 1)", "a (take 2)", "b (take 2)") and file.lengths == (12, 10, 12, 8)
     assert file.describe()[4] == "3: b (take 2) · 8 frames at 20 fps"
-    assert file.motion(3, fps=60).fps == 60
+    assert file.get_motion(3, fps=60).fps == 60
 
 
 @pytest.mark.parametrize("shape", [(30, 22, 3), (1, 30, 22, 3), (1, 1, 30, 22, 3), (30, 66)])
 def test_joints_in_the_shapes_that_other_models_write(tmp_path, rng, shape):
     np.save(tmp_path / "joints.npy", rng.random(shape))
-    assert read(tmp_path / "joints.npy").motion(0).joints.shape == (30, 22, 3)
+    assert read(tmp_path / "joints.npy").get_motion(0).joints.shape == (30, 22, 3)
 
 
 def test_resampling_turns_evenly(tmp_path):
     poses = np.zeros((2, 156))
     poses[1, 3:6] = [0.0, 0.0, 1.2]
     np.savez(tmp_path / "a.npz", poses=poses, trans=np.zeros((2, 3)), mocap_framerate=10.0)
-    motion = read(tmp_path / "a.npz").motion(0).resampled(40)
+    motion = read(tmp_path / "a.npz").get_motion(0).resample(40)
     angles = 2 * np.arccos(np.clip(motion.rotations[:, 1, 0], -1, 1))
     assert np.allclose(angles, [0, 0.3, 0.6, 0.9, 1.2]) and len(SMPL_JOINTS) == motion.rotations.shape[1]
 
@@ -254,6 +254,6 @@ def test_bad_files_are_one_sentence(tmp_path, name, data):
         file = read(path)
         for clip in range(min(len(file.clips), 3)):
             # a flipped bit may leave a motion that is still one
-            assert np.isfinite(file.motion(clip).joints).all() and "flipped" in name
+            assert np.isfinite(file.get_motion(clip).joints).all() and "flipped" in name
     except MotionError as error:
         assert name in str(error) and str(error).endswith(".") and "\n" not in str(error)

@@ -14,12 +14,12 @@ import pytest
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.compat import fcurves_of
-from latentman.blender_addon.motion import keeping
-from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, body_motion
-from latentman.blender_addon.motion.layouts import humanml_vectors
+from latentman.blender_addon.motion import inpainting
+from latentman.blender_addon.motion.layouts import humanml_to_joints
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.motion.rotations import forward
+from latentman.blender_addon.motion.rotations import forward_kinematics
 from latentman.blender_addon.operators import generate, motion_text
+from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, read_body_motion
 from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.shared.motion import MotionError
 from latentman.shared.motion_request import Kept, MotionRequest
@@ -73,8 +73,8 @@ def test_every_variant_is_an_action_that_knows_where_it_came_from(window, connec
 
 
 def test_selected_frames_stay_and_the_rest_is_made(window, connection, character):
-    action = apply_motion(character, read(BUNDLED).motion(3).cropped(0, 80), 1, 20.0)
-    rig, before, _ = body_motion(character, action)
+    action = apply_motion(character, read(BUNDLED).get_motion(3).crop(0, 80), 1, 20.0)
+    rig, before, _ = read_body_motion(character, action)
     kept = set(range(1, 9)) | set(range(73, 81))
     for curve in fcurves_of(action):
         for key in curve.keyframe_points:
@@ -84,8 +84,8 @@ def test_selected_frames_stay_and_the_rest_is_made(window, connection, character
     made = _made(connection).actions[0]
     assert made != action and character.animation_data.action == made and action.users, "the old one is kept"
     assert tuple(made.frame_range) == tuple(action.frame_range)
-    _, after, _ = body_motion(character, made)
-    joints = [forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS) for m in (before, after)]
+    _, after, _ = read_body_motion(character, made)
+    joints = [forward_kinematics(m.local_rotations, rig.joints, m.pelvis, SMPL_PARENTS) for m in (before, after)]
     off = np.linalg.norm(joints[0] - joints[1], axis=-1).max(1)
     assert off[[frame - 1 for frame in kept]].max() < 1e-3 and off[25:55].max() > 0.05
     step = np.linalg.norm(np.diff(joints[1], axis=0), axis=-1).max(1)
@@ -94,12 +94,12 @@ def test_selected_frames_stay_and_the_rest_is_made(window, connection, character
 
 @pytest.mark.parametrize("keep", ["LEGS", "PATH"])
 def test_the_upper_body_or_everything_on_a_path_is_made(window, connection, character, keep):
-    action = apply_motion(character, read(BUNDLED).motion(0).cropped(0, 50), 1, 20.0)
-    rig, before, _ = body_motion(character, action)
+    action = apply_motion(character, read(BUNDLED).get_motion(0).crop(0, 50), 1, 20.0)
+    rig, before, _ = read_body_motion(character, action)
     window.motion.text = "a person waves with the right hand"
     assert bpy.ops.latentman.remake_motion(keep=keep) == {"FINISHED"}
-    _, after, _ = body_motion(character, _made(connection).actions[0])
-    joints = [forward(m.local, rig.joints, m.pelvis, SMPL_PARENTS) for m in (before, after)]
+    _, after, _ = read_body_motion(character, _made(connection).actions[0])
+    joints = [forward_kinematics(m.local_rotations, rig.joints, m.pelvis, SMPL_PARENTS) for m in (before, after)]
     off = np.linalg.norm(joints[0] - joints[1], axis=-1)
     assert np.abs(before.pelvis[:, [0, 2]] - after.pelvis[:, [0, 2]]).max() < 1e-3
     legs = off[:, [4, 5, 7, 8, 10, 11]].max()
@@ -114,7 +114,7 @@ def test_bad_input_is_a_sentence(window, connection, character):
     assert bpy.ops.latentman.make_motion() == {"FINISHED"}
     assert wait_until(connection, lambda: connection.motion.done, 60)
     assert "no motion model '/nowhere'" in connection.motion.error and connection.error == connection.motion.error
-    action = apply_motion(character, read(BUNDLED).motion(0), 1, 20.0)
+    action = apply_motion(character, read(BUNDLED).get_motion(0), 1, 20.0)
     for curve in fcurves_of(action):
         for key in curve.keyframe_points:
             key.select_control_point = False
@@ -133,18 +133,22 @@ def test_cancelling_leaves_the_character_alone(window, connection, character):
 
 
 def test_what_is_made_meets_the_kept_frames(rng):
-    """A motion that was turned, moved and bent away comes back where it was kept, and only smoothly changed between."""
-    joints = read(BUNDLED).motion(0).joints[:60]
+    """A motion that was rotated and shifted comes back to the kept frames, and changes only smoothly between them."""
+    joints = read(BUNDLED).get_motion(0).joints[:60]
     parts = np.zeros((60, 3), bool)
     parts[[0, 1, 40, 41]] = True
     angle = 0.8 + np.linspace(0, 0.5, 60)
     about = np.repeat(joints[:1, 0], 60, 0)
-    made = keeping._turned(joints, angle, about) + np.linspace(0, 0.6, 60)[:, None, None] * [1, 0, 0.5] + [3, 0.1, -2]
-    found = keeping.anchored(made, Kept(joints.astype(np.float32), parts))
+    made = (
+        inpainting._rotate_about_vertical(joints, angle, about)
+        + np.linspace(0, 0.6, 60)[:, None, None] * [1, 0, 0.5]
+        + [3, 0.1, -2]
+    )
+    found = inpainting.align_to_kept(made, Kept(joints.astype(np.float32), parts))
     assert np.abs(found[[0, 1, 40, 41]] - joints[[0, 1, 40, 41]]).max() < 0.01
     assert np.linalg.norm(np.diff(found, axis=0), axis=-1).max() < np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() + 0.05
     with pytest.raises(MotionError, match="Every frame"):
-        keeping.kept_of(None, joints[0], 20.0, keeping.Keep("FRAMES", np.ones(5, bool)))
+        inpainting.select_kept(None, joints[0], 20.0, inpainting.KeepSelection("FRAMES", np.ones(5, bool)))
 
 
 def test_the_command_line_writes_vectors_and_a_keyed_copy(character, tmp_path):
@@ -167,8 +171,8 @@ def test_the_command_line_writes_vectors_and_a_keyed_copy(character, tmp_path):
     assert good.returncode == 0 and "2 motions of 40 frames" in good.stdout, good.stdout + good.stderr
     with np.load(out) as data:
         assert data["vectors"].shape == (2, 40, 263) and str(data["text"]) == "a person bows"
-        first = humanml_vectors(data["vectors"][0])
-    assert np.allclose(read(out).motion(0).joints, first, atol=1e-5)
+        first = humanml_to_joints(data["vectors"][0])
+    assert np.allclose(read(out).get_motion(0).joints, first, atol=1e-5)
     bpy.ops.wm.open_mainfile(filepath=str(copy))
     assert {a.name for a in bpy.data.actions if "latentman_text" in a} == {"a person bows (1)", "a person bows (2)"}
     bad = run("a person bows", "--seconds", "60", "--out", str(out))

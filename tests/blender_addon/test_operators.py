@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon import operators, properties
-from latentman.blender_addon.character.rig import BONE_MAP, rig_of
 from latentman.blender_addon.compat import fcurves_of
-from latentman.blender_addon.motion import bvh
-from latentman.blender_addon.motion.keyframes import KeyOptions, apply_motion, pose_motion
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.motion.rotations import forward
+from latentman.blender_addon.motion.rotations import forward_kinematics
 from latentman.blender_addon.operators.motion import preview_lines
+from latentman.blender_addon.rigging import bvh
+from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion
+from latentman.blender_addon.rigging.rigs import BONE_MAP, read_rig
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import SMPL_PARENTS
 from tools import rigs
@@ -46,15 +46,15 @@ def _write_bvh(path, armature, action, unit):
 @pytest.mark.parametrize("unit", [1.0, 0.01])
 def test_bvh_comes_in_through_blenders_importer(empty_scene, tmp_path, unit):
     armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("Mixamo"))
-    motion = read(BUNDLED).motion(4)
+    motion = read(BUNDLED).get_motion(4)
     action = apply_motion(armature, motion, 1, 20.0)
     _write_bvh(tmp_path / "dance.bvh", armature, action, unit)
     before = [set(data) for data in (bpy.data.objects, bpy.data.actions, bpy.data.armatures)]
     found = bvh.read(bpy.context, tmp_path / "dance.bvh")
     assert [set(data) for data in (bpy.data.objects, bpy.data.actions, bpy.data.armatures)] == before
     assert found.fps == 20 and abs(found.frame_count - motion.frame_count) <= 1 and found.text == "dance"
-    posed, _ = pose_motion(rig_of(armature), motion, KeyOptions())
-    joints = forward(posed.local, rig_of(armature).joints, posed.pelvis, SMPL_PARENTS)[:, :22]
+    posed, _ = pose_motion(read_rig(armature), motion, KeyOptions())
+    joints = forward_kinematics(posed.local_rotations, read_rig(armature).joints, posed.pelvis, SMPL_PARENTS)[:, :22]
     joints -= joints[:1, :1] * [1, 0, 1]
     limbs = [n for n in range(22) if n not in (3, 6, 9, 12, 13, 14, 15)]
     apart = found.joints[:70] - joints[:70]
@@ -97,7 +97,7 @@ def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
     settings.clip = "0"
     bpy.ops.latentman.use_clip()
     source = character.animation_data.action
-    other = read(BUNDLED).motion(3)
+    other = read(BUNDLED).get_motion(3)
     wave = apply_motion(character, other, 1, 20.0)
     character.animation_data.action = source
     if hasattr(character.animation_data, "action_slot"):
@@ -121,7 +121,7 @@ def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):
     assert len(bpy.data.actions) >= 10
 
 
-def test_plants_are_listed_and_edited(settings, character):
+def test_foot_contacts_are_listed_and_edited(settings, character):
     bpy.ops.latentman.use_clip()
     assert bpy.ops.latentman.find_plants() == {"FINISHED"}
     count = len(settings.plants)
@@ -129,7 +129,7 @@ def test_plants_are_listed_and_edited(settings, character):
     bpy.ops.latentman.edit_plants(change="ADD")
     bpy.ops.latentman.edit_plants(change="0")
     assert len(settings.plants) == count
-    with pytest.raises(RuntimeError, match="no plant 99"):
+    with pytest.raises(RuntimeError, match="no foot contact 99"):
         bpy.ops.latentman.edit_plants(change="99")
     assert bpy.ops.latentman.lock_feet(mode="hard") == {"FINISHED"}
 
@@ -154,14 +154,14 @@ def test_bones_are_guessed_changed_saved_and_loaded(empty_scene, tmp_path):
 
 
 def test_height_and_shape_move_the_skeleton(settings, character):
-    rig = rig_of(character)
+    rig = read_rig(character)
     body = next(o for o in bpy.data.objects if o.parent == character)
     body.data.shape_keys.key_blocks["Shape000"].value = 2.0
     assert bpy.ops.latentman.fit_skeleton() == {"FINISHED"}
-    taller = rig_of(character)
+    taller = read_rig(character)
     assert taller.joints[15, 1] > rig.joints[15, 1] * 1.02 and abs(character.location.z + taller.ground) < 1e-5
     assert bpy.ops.latentman.set_height(height=1.2) == {"FINISHED"}
-    small = rig_of(character)
+    small = read_rig(character)
     assert small.joints[15, 1] == pytest.approx(1.2 * 0.9, abs=0.02) and abs(character.location.z + small.ground) < 1e-5
     bpy.ops.latentman.use_clip()
     bpy.context.scene.frame_set(20)

@@ -18,8 +18,8 @@ import pytest
 
 from latentman.blender_addon import command_line, panels, properties
 from latentman.blender_addon.declared_properties import UNNAMED, declare, property_of, read, read_all, shortest, write_all
-from latentman.blender_addon.motion.keyframes import KeyOptions
 from latentman.blender_addon.motion.keying import Keying
+from latentman.blender_addon.rigging.keyframes import KeyOptions
 from latentman.blender_addon.technique_properties import COMMON, ELSEWHERE, GROUPS, HERE, OFF, PRESET
 from latentman.shared import console
 from latentman.shared.arguments import get_option, given_settings, part_option
@@ -91,7 +91,7 @@ def test_defaults_are_the_same_in_request_arguments_and_panel(settings, empty_sc
     assert settings.motion.request(settings.motion.seconds) == MotionRequest(settings.motion.text)
     assert console.read_motion_arguments(args) == MotionRequest(settings.motion.text)
     assert settings.keying.keying() == Keying() and not given_settings(args, Keying)
-    assert settings.keying.options() == KeyOptions() == KeyOptions.of(Keying())
+    assert settings.keying.options() == KeyOptions() == KeyOptions.from_keying(Keying())
     args = command_line.parser().parse_args(["generate", "--prompt", "x", "--out", "x"])
     assert command_line._scene_options(args) == SceneOptions()
     assert read_all(settings, SceneOptions, ("frames",)) | {"frames": ""} == msgspec.structs.asdict(SceneOptions())

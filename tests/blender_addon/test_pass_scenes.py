@@ -10,8 +10,8 @@ import pytest
 from mathutils import Matrix, Vector
 
 from latentman.blender_addon import command_line
-from latentman.blender_addon.character.build import add_character, character_meshes
 from latentman.blender_addon.passes.render import PassRender
+from latentman.blender_addon.rigging.characters import add_character, find_character_meshes
 from latentman.shared import passes_folder
 from latentman.shared.shot import ShotError
 
@@ -98,7 +98,7 @@ def _local(passes, body):
 
 @pytest.mark.parametrize("modifier", ["none", "subdivision", "mirror", "solidify", "array"])
 def test_rest_positions_are_where_the_rest_pose_is(shot_scene, character, modifier):
-    (body,) = character_meshes(character)
+    (body,) = find_character_meshes(character)
     _at_rest(character)
     if modifier == "subdivision":
         body.modifiers.new("S", "SUBSURF").subdivision_type = "SIMPLE"
@@ -127,7 +127,7 @@ def test_rest_positions_are_where_the_rest_pose_is(shot_scene, character, modifi
 
 def test_rest_positions_stay_on_the_surface_while_it_moves(shot_scene, character):
     """The same rest position at two frames is the same vertex, whatever keys and pose do."""
-    (body,) = character_meshes(character)
+    (body,) = find_character_meshes(character)
     key = body.data.shape_keys.key_blocks["Shape000"]
     key.value = 1.0
     _, passes = _render(character, (3, 15), 96, 96)
@@ -219,7 +219,7 @@ def test_one_frame_has_the_depth_of_its_shot(shot_scene, character):
 
 
 def test_a_mesh_without_texture_coordinates_is_unwrapped_on_a_copy(shot_scene, character):
-    (body,) = character_meshes(character)
+    (body,) = find_character_meshes(character)
     body.data.uv_layers.remove(body.data.uv_layers[0])
     bpy.context.view_layer.objects.active = character
     bpy.ops.object.mode_set(mode="POSE")
@@ -243,7 +243,7 @@ def test_a_character_may_leave_the_frame(shot_scene, character):
 def test_a_mesh_around_the_camera_is_no_problem(shot_scene, character):
     shot_scene.camera.data.clip_start = 0.001
     shot_scene.frame_set(1)
-    (body,) = character_meshes(character)
+    (body,) = find_character_meshes(character)
     evaluated = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
     shot_scene.camera.location = evaluated.matrix_world @ (sum((Vector(c) for c in evaluated.bound_box), Vector()) / 8)
     _, passes = _render(character, (1, 2), 32, 32)
@@ -251,7 +251,7 @@ def test_a_mesh_around_the_camera_is_no_problem(shot_scene, character):
 
 
 def test_zero_area_faces_do_no_harm(shot_scene, character):
-    (body,) = character_meshes(character)
+    (body,) = find_character_meshes(character)
     mesh = body.data
     mesh.shape_keys.key_blocks[0].data[0].co = mesh.shape_keys.key_blocks[0].data[1].co
     _, passes = _render(character, (1,), 32, 32)
@@ -259,12 +259,12 @@ def test_zero_area_faces_do_no_harm(shot_scene, character):
 
 
 def _bad_edit(scene, character):
-    bpy.context.view_layer.objects.active = character_meshes(character)[0]
+    bpy.context.view_layer.objects.active = find_character_meshes(character)[0]
     bpy.ops.object.mode_set(mode="EDIT")
 
 
 def _bad_nan(scene, character):
-    character_meshes(character)[0].data.shape_keys.key_blocks[0].data[5].co.x = float("nan")
+    find_character_meshes(character)[0].data.shape_keys.key_blocks[0].data[5].co.x = float("nan")
 
 
 def _bad_panorama(scene, character):
@@ -272,7 +272,7 @@ def _bad_panorama(scene, character):
 
 
 def _bad_hidden(scene, character):
-    character_meshes(character)[0].hide_render = True
+    find_character_meshes(character)[0].hide_render = True
 
 
 def _bad_camera(scene, character):

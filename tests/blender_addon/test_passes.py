@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentman.blender_addon.character.build import character_meshes
 from latentman.blender_addon.passes import gpu_raster, reading
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.reference_shots.rasteriser import rasterise as reference_rasterise
+from latentman.blender_addon.rigging.characters import find_character_meshes
 from latentman.blender_addon.sequencer import add_image_strip
 from latentman.shared import exr
 from latentman.shared.depth import normalise_depth
@@ -29,7 +29,7 @@ def _render(character, frames, size=SIZE, height=None, **options):
 def _mesh_in_camera(character, scene, frame):
     """Camera-space points, triangles, (T, 3, 5) UV and rest positions at their corners, focal length in pixels."""
     scene.frame_set(frame)
-    (body,) = character_meshes(character)
+    (body,) = find_character_meshes(character)
     graph = bpy.context.evaluated_depsgraph_get()
     seen = body.evaluated_get(graph)
     mesh = seen.data

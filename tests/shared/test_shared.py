@@ -11,7 +11,7 @@ import pytest
 from latentman.shared import console, curve_keys, exr, messages, passes_folder
 from latentman.shared.depth import FAR_VALUE, normalise_depth
 from latentman.shared.manifest import PassesManifest
-from latentman.shared.motion import MotionError, checked
+from latentman.shared.motion import Motion, MotionError
 from latentman.shared.shot import ShotError, check_passes, check_request
 from tests import samples
 
@@ -84,12 +84,12 @@ def test_depth_is_near_one_far_above_zero_background_zero():
 
 
 def test_resampling_keeps_the_ends_and_the_duration(rng):
-    motion = checked(rng.random((21, 22, 3)), 20.0, "x.npy")
-    other = motion.resampled(30.0)
+    motion = Motion.from_joints(rng.random((21, 22, 3)), 20.0, "x.npy")
+    other = motion.resample(30.0)
     assert other.frame_count == 31 and other.fps == 30.0
     assert other.joints[0] == pytest.approx(motion.joints[0]) and other.joints[-1] == pytest.approx(motion.joints[-1])
     assert other.joints[3] == pytest.approx(motion.joints[2])
-    assert checked(rng.random((1, 22, 3)), 20.0, "x").resampled(24).frame_count == 1
+    assert Motion.from_joints(rng.random((1, 22, 3)), 20.0, "x").resample(24).frame_count == 1
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_resampling_keeps_the_ends_and_the_duration(rng):
 )
 def test_unusable_motions_are_refused(joints, word):
     with pytest.raises(MotionError, match=word):
-        checked(joints, 20.0, "x.npy")
+        Motion.from_joints(joints, 20.0, "x.npy")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from latentman.backend.motion.registry import STARTER, load  # noqa: E402
-from latentman.blender_addon.motion.feet import skating_ratio  # noqa: E402
-from latentman.blender_addon.motion.layouts import humanml_vectors  # noqa: E402
+from latentman.blender_addon.motion.foot_contacts import compute_skating_ratio  # noqa: E402
+from latentman.blender_addon.motion.layouts import humanml_to_joints  # noqa: E402
 from latentman.shared.motion_request import MotionRequest  # noqa: E402
 from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, SMPL_PARENTS  # noqa: E402
 from tools.motions.actions import MOVE_CHOICES, SIDES, is_held_out, list_moves  # noqa: E402
@@ -26,7 +26,7 @@ def test_every_action_is_a_living_body(action):
         assert joints.shape[1:] == (22, 3) and 20 <= len(joints) <= 197 and np.isfinite(joints).all()
         bones = np.linalg.norm(joints[:, 1:] - joints[:, SMPL_PARENTS[1:22]], axis=-1)
         assert np.abs(bones - HUMANML_BONE_LENGTHS[1:]).max() < 2e-3, "bones keep their lengths"
-        assert joints[..., 1].min() > -0.005 and skating_ratio(joints, 20.0) < 0.35
+        assert joints[..., 1].min() > -0.005 and compute_skating_ratio(joints, 20.0) < 0.35
         assert np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() < 0.75, "nothing jumps"
 
 
@@ -94,7 +94,7 @@ def starter():
 def test_the_starter_is_small_and_follows_words(starter):
     assert sum(f.stat().st_size for f in STARTER.rglob("*") if f.is_file()) < 8e6
     made = {
-        text: humanml_vectors(starter.make(MotionRequest(text, 3.0, 2), None, lambda step, of: None).vectors[0])
+        text: humanml_to_joints(starter.make(MotionRequest(text, 3.0, 2), None, lambda step, of: None).vectors[0])
         for text in ("a person bows", "a person squats", "a person raises nothing and qqq zzz")
     }
     assert all(joints.shape == (60, 22, 3) and np.isfinite(joints).all() for joints in made.values())

@@ -366,4 +366,4 @@ def test_the_bundled_clips_can_be_made_again():
     file = read(BUNDLED)
     assert list(file.texts) == list(CLIPS)
     for n, make in enumerate(CLIPS.values()):
-        assert np.abs(file.motion(n).joints - perform(make())).max() < 1e-5
+        assert np.abs(file.get_motion(n).joints - perform(make())).max() < 1e-5

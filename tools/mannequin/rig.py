@@ -7,7 +7,7 @@ from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, children
+from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, get_children
 from latentman.shared.vectors import normalise, smoothstep
 
 from .surface import Skin, make_neighbour_average
@@ -66,7 +66,7 @@ def compute_skin_weights(skin: Skin, joints: np.ndarray) -> np.ndarray:
     Each joint moves what lies beyond a plane through it, with a smooth transition around the plane, except for what its children
     move.
     """
-    kids = children(SMPL_PARENTS)
+    kids = get_children(SMPL_PARENTS)
     beyond = np.ones((len(skin.points), len(SMPL_JOINTS)))
     for joint, name in enumerate(SMPL_JOINTS[1:], start=1):
         parent = SMPL_PARENTS[joint]
@@ -152,7 +152,7 @@ def fit_pose_correctives(points: np.ndarray, joints: np.ndarray, weights: np.nda
     least squares.
     """
     generator = np.random.default_rng(7)
-    kids = children(SMPL_PARENTS)
+    kids = get_children(SMPL_PARENTS)
     out = np.zeros((len(points), 3, 9 * (len(SMPL_JOINTS) - 1)))
     for joint in range(1, len(SMPL_JOINTS)):
         below = list_subtree(joint, kids)

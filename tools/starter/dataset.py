@@ -77,7 +77,7 @@ def sample_pose(generator: np.random.Generator) -> np.ndarray:
 def load_clip_poses() -> np.ndarray:
     """(N, 24, 3) local axis-angle rotations of every frame of the bundled performances."""
     rest = load(MANNEQUIN)
-    joints = rest.joints(rest.v_template)
+    joints = rest.regress_joints(rest.v_template)
     out = []
     for make in CLIPS.values():
         local = retarget(Motion(perform(make()), 20.0, "clips"), joints).quaternions
@@ -117,7 +117,7 @@ def render(
     rotations = Rotation.from_rotvec(_sample_any_pose(generator)).as_matrix()
     yaw = generator.vonmises(0, 0.7) if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
     rotations[0] = Rotation.from_euler("YX", [yaw, generator.normal(0, 0.08)]).as_matrix()
-    points = body.posed(rotations, betas, np.zeros(3))
+    points = body.pose_vertices(rotations, betas, np.zeros(3))
     lift = abs(generator.normal(0, 0.25)) if generator.random() < 0.15 else 0.0
     points[:, 1] += lift - points[:, 1].min()
     # camera: in world space above the ground, looking at the body from its front along -Z

@@ -39,7 +39,7 @@ class Pose:
             pose[JOINT_INDEX[name]] = (0, 0, -1.1 if name.startswith("left") else 1.1)
         for name, rotation in self.joints:
             pose[JOINT_INDEX[name]] += np.radians(rotation)
-        points = load_mannequin().posed(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3))
+        points = load_mannequin().pose_vertices(Rotation.from_rotvec(pose).as_matrix(), np.zeros(1), np.zeros(3))
         turned = Rotation.from_euler("y", self.yaw + self.orbit, degrees=True).apply(points)
         return View(turned + [self.side, 0.1, -self.distance], self.focal)
 
