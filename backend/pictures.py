@@ -1,22 +1,64 @@
-"""Pictures as PNG files."""
+"""PNG files: the only place of the backend and of the tools that writes or reads them."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..shared.files import write_atomically
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """(H, W, 3 or 4) uint8 as a PNG file."""
+def encode_png(image: np.ndarray, *, colours: int = 0) -> bytes:
+    """(H, W), (H, W, 3) or (H, W, 4) uint8 as the bytes of a PNG file.
+
+    With ``colours`` the file has a palette of at most that many and is compressed as far as it goes, for pictures in the docs.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
+    picture = Image.fromarray(image)
+    if colours:
+        picture.quantize(colours).save(buffer, "PNG", optimize=True)
+    else:
+        picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def write_png(path: Path, image: np.ndarray, *, colours: int = 0) -> None:
+    """Write ``encode_png`` of an image to a file: the whole file or none of it. Raises ``OSError``."""
+    write_atomically(path, encode_png(image, colours=colours))
+
+
+def read_png(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 of a picture, without its alpha. Raises ``OSError`` or ``ValueError`` when it cannot be read."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def get_frame_path(folder: Path, frame: int) -> Path:
+    """The file of a frame in a folder of frames, such as ``0001.png``."""
+    return folder / f"{frame:04d}.png"
+
+
+def write_frames(folder: Path, frames: Iterable[int], images: Iterable[np.ndarray]) -> None:
+    """Write images (H, W, 3 or 4) uint8 as the files of frames; the folder is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame, image in zip(frames, images, strict=True):
+        write_png(get_frame_path(folder, frame), image)
+
+
+def read_frames(folder: Path, frames: Iterable[int]) -> np.ndarray:
+    """(F, H, W, 3) uint8 of the files of frames.
+
+    Raises ``OSError`` when one is missing and ``ValueError`` when they differ in size.
+    """
+    return np.stack([read_png(get_frame_path(folder, frame)) for frame in frames])
 
 
 def is_intact_png(data: bytes) -> bool:

@@ -1,7 +1,7 @@
-"""``python -m tools.bench``: the figures of motion, passes, correspondences and the method's cost, and the presets side by side
-on one shot; ``build/bench/*.json``, printed.
+"""``python -m tools.bench``: measures motion, passes, correspondences and the method's cost, and compares the presets on one shot.
 
-Speed is a ratio to another row of the same session, so that figures from different machines compare.
+The figures are printed and written to ``build/bench/*.json``. Speed is a ratio to another row of the same session, so that figures
+from different machines can be compared.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import bpy
 import numpy as np
 import torch
 
-from latentman.backend.metrics.consistency import consistency
+from latentman.backend.metrics.consistency import measure_consistency
 from latentman.backend.models.loading import load
-from latentman.backend.video.pipeline import RunContext, ShotPipeline
+from latentman.backend.video.pipeline import ShotPipeline
+from latentman.backend.video.run_context import RunContext
 from latentman.blender_addon import properties
 from latentman.blender_addon.passes.render import PassRender
 from latentman.shared.shot import FramePasses, make_request
@@ -27,14 +28,14 @@ from .bench_method import measure_method
 from .bench_motion import measure as measure_motion
 from .bench_passes import measure_passes
 from .demo import build_scene
-from .studies.correspondence import rows, speedup, summary
+from .studies.correspondence import measure_cases, measure_speedup, summarise
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("per_frame", "cross_frame", "latentman", "surface")
 
 
 def render_shot(clip: int, frames: int) -> FramePasses:
-    """The passes of a bundled clip at 256x256."""
+    """Render the passes of a bundled clip in Blender, at 256x256."""
     properties.register()
     try:
         armature = build_scene(clip, frames, 20)
@@ -46,13 +47,13 @@ def render_shot(clip: int, frames: int) -> FramePasses:
 
 
 def measure_matching() -> dict[str, float]:
-    """The worst shares of right matches over all cases of the study, and how much quicker the surface matching is."""
-    figures = summary(list(rows((64, 256), hungarian_most=256)))
-    return figures | {f"speedup_{size}": speedup(size) for size in (256, 384)}
+    """The worst fractions of correct matches over all cases of the study, and how much quicker the surface matching is."""
+    figures = summarise(list(measure_cases((64, 256), hungarian_max_size=256)))
+    return figures | {f"speedup_{size}": measure_speedup(size) for size in (256, 384)}
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
     parser.add_argument("--clip", type=int, default=0)
@@ -79,7 +80,7 @@ def main() -> int:
         )
         started = time.perf_counter()
         images = np.stack(list(ShotPipeline(model, request, passes, RunContext()).frames()))
-        rows[preset] = consistency(images, passes) | {"seconds": time.perf_counter() - started}
+        rows[preset] = measure_consistency(images, passes) | {"seconds": time.perf_counter() - started}
     for row in rows.values():
         row["time_ratio"] = row["seconds"] / rows["per_frame"]["seconds"]
     (args.out / "presets.json").write_text(json.dumps(rows, indent=1))

@@ -1,8 +1,8 @@
-"""``python -m tools.bench_memory``: how much memory a shot takes on both sides, whatever its length.
+"""``python -m tools.bench_memory``: how much memory a shot takes in Blender and in the backend, for shots of several lengths.
 
 A walking mannequin is rendered by real Blender, streamed to a real backend process over ZeroMQ and made into frames by a model
 that only waits, so that what is measured is everything but the networks. Each length has processes of its own, whose peak of
-resident memory the kernel counts.
+resident memory is counted by the kernel.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _status_megabytes(pid: int | str, field: str) -> float:
+def _read_status(pid: int | str, field: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return round(int(line.split()[1]) / 1024, 1)
     return float("nan")
 
 
-def peak_megabytes(pid: int | str = "self") -> float:
-    """The most memory that a process has had resident, in MB."""
-    return _status_megabytes(pid, "VmHWM")
+def read_peak_megabytes(pid: int | str = "self") -> float:
+    """The peak resident memory of a process, in MB."""
+    return _read_status(pid, "VmHWM")
 
 
-def resident_megabytes(pid: int | str = "self") -> float:
-    """The memory that a process has resident now, in MB."""
-    return _status_megabytes(pid, "VmRSS")
+def read_resident_megabytes(pid: int | str = "self") -> float:
+    """The present resident memory of a process, in MB."""
+    return _read_status(pid, "VmRSS")
 
 
 def make_waiting_model(seconds: float) -> Any:
@@ -53,30 +53,30 @@ def make_waiting_model(seconds: float) -> Any:
         config = Config(in_channels=4, block_out_channels=(1, 1), cross_attention_dim=8)
         attn_processors: dict[str, Any] = {}
 
-        def set_attn_processor(self, processors):
-            """There is no attention."""
+        def set_attn_processor(self, processors: Any) -> None:
+            """Do nothing: the network has no attention."""
 
-        def __call__(self, batch, timestep, **_):
+        def __call__(self, batch: torch.Tensor, timestep: torch.Tensor, **_: Any) -> tuple[torch.Tensor, None]:
             time.sleep(seconds)
             return (torch.zeros_like(batch), None)
 
     class AutoEncoder:
         dtype, config = torch.float32, Config(scaling_factor=1.0)
 
-        def decode(self, latents):
+        def decode(self, latents: torch.Tensor) -> SimpleNamespace:
             return SimpleNamespace(sample=F.interpolate(latents[:, :3], scale_factor=8, mode="nearest"))
 
-        def encode(self, pictures):
+        def encode(self, pictures: torch.Tensor) -> SimpleNamespace:
             small = F.avg_pool2d(pictures, 8)
             return SimpleNamespace(latents=torch.cat([small, small[:, :1]], 1))
 
     class WaitingModel(ImageModel):
         family = StableDiffusion()
 
-        def get_default_guidance_scale(self, scheduler=""):
+        def get_default_guidance_scale(self, scheduler: str = "") -> float:
             return 1.0
 
-        def encode_text(self, *_, **__):
+        def encode_text(self, *_: Any, **__: Any) -> TextConditions:
             return TextConditions(torch.zeros(1, 4, 8), {})
 
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
@@ -85,12 +85,13 @@ def make_waiting_model(seconds: float) -> Any:
 
 
 def serve(jobs: Path, seconds: float) -> None:
-    """The backend with the waiting model."""
+    """Run a backend with the waiting model until it is killed."""
     from latentman.backend.jobs.runner import ModelCache
+    from latentman.backend.models.loading import ImageModel
     from latentman.backend.server import Server
 
     class WaitingModels(ModelCache):
-        def get(self, name):
+        def get(self, name: str) -> ImageModel:
             return make_waiting_model(seconds)
 
     server = Server("tcp://127.0.0.1:0", jobs, set(), WaitingModels())
@@ -99,7 +100,7 @@ def serve(jobs: Path, seconds: float) -> None:
 
 
 def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
-    """One shot of some length, and what it took."""
+    """Make one shot of some length and measure what it takes."""
     import bpy
 
     from latentman.blender_addon import properties
@@ -122,25 +123,25 @@ def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
         assert backend.stdout is not None
         connection = Connection()
         connection.connect(json.loads(backend.stdout.readline())["endpoint"])
+        assert connection.client is not None
         wait_until(connection, lambda: connection.connected or bool(connection.error), 60)
         request = make_request("a man", tuple(range(1, frames + 1)), 20.0, width=size, height=size, steps=20)
-        passes_before_first_frame = []
-        #: (frames that have come, resident MB of Blender, of the backend), ten times over the shot
+        passes_before_first_frame: list[int] = []
+        #: (frames that have arrived, resident MB of Blender, of the backend), ten times over the shot
         course: list[tuple[int, float, float]] = []
 
-        def hear(message: messages.AnyMessage) -> None:
+        def watch_memory(message: messages.AnyMessage) -> None:
             if not isinstance(message, messages.FrameResult):
                 return
             if not passes_before_first_frame:
-                passes_before_first_frame.append(task._sent)
+                passes_before_first_frame.append(task._sent_count)
             if len(task.frames) % max(1, frames // 10) == 0:
-                course.append((len(task.frames), resident_megabytes(), resident_megabytes(backend.pid)))
+                course.append((len(task.frames), read_resident_megabytes(), read_resident_megabytes(backend.pid)))
 
         started = time.perf_counter()
         out = Path(folder) / "frames"
-        task = ShotTask(
-            bpy.context, armature, request, connection.client, out, folder_per_job=False, keep_overrides=True, on_message=hear
-        )
+        options: dict[str, Any] = dict(folder_per_job=False, keep_overrides=True, on_message=watch_memory)
+        task = ShotTask(bpy.context, armature, request, connection.client, out, **options)
         connection.add(task)
         wait_until(connection, lambda: task.done)
         found = {
@@ -148,10 +149,10 @@ def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
             "size": size,
             "error": task.error,
             "arrived": len(task.frames),
-            "blender_mb": peak_megabytes(),
-            "backend_mb": peak_megabytes(backend.pid),
+            "blender_mb": read_peak_megabytes(),
+            "backend_mb": read_peak_megabytes(backend.pid),
             "course": course,
-            "passes_to_send": task._to_send,
+            "passes_to_send": task._send_total,
             "passes_sent_before_first_frame": passes_before_first_frame,
             "seconds": round(time.perf_counter() - started, 1),
         }
@@ -162,7 +163,7 @@ def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=[24, 1000])
     parser.add_argument("--size", type=int, default=1024)

@@ -1,6 +1,6 @@
-"""What each part of the method costs, and how the cost grows with frames, steps and resolution.
+"""What each technique of the method costs, and how the cost grows with frames, steps and resolution.
 
-Every row runs in a process of its own, so that its peak memory is its own.
+Every row runs in a process of its own, so that its peak memory can be measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES, STEPS, SIZE = 8, 8, 256
-#: row -> the laboratory's variant
+#: row -> the variant of the method
 ROWS = {
     "controlnet": "per_frame",
     "cross_frame_attention": "cross_frame",
@@ -26,11 +26,11 @@ ROWS = {
     "surface_fast": "surface_fast",
     "surface_quality": "surface_quality",
 }
-#: frames and steps of a usual shot: key frames pay once there are more frames than keys
+#: frames and steps of a usual shot: keyframes save time once a shot has many more frames
 SHOT = (24, 20)
 
 
-def plan() -> list[tuple[str, str, int, int, int]]:
+def list_runs() -> list[tuple[str, str, int, int, int]]:
     """(row, variant, frames, steps, size) of every run."""
     base = [(row, variant, FRAMES, STEPS, SIZE) for row, variant in ROWS.items()]
     growth = [
@@ -42,20 +42,21 @@ def plan() -> list[tuple[str, str, int, int, int]]:
     return growth + base + [(f"pwg_full_{size}_pixels", "latentman", FRAMES, 4, size) for size in (192, 384)]
 
 
-def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
-    """Seconds a frame and peak memory of one run in this process, loading aside."""
+def run_variant(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
+    """Seconds per frame and peak memory in MB of one run in this process, without the loading of the model."""
     import torch
 
-    from latentman.backend.metrics.laboratory import VARIANTS, PeakMemory
+    from latentman.backend.metrics.peak_memory import PeakMemory
+    from latentman.backend.metrics.variants import VARIANTS
     from latentman.backend.models.loading import load
-    from latentman.backend.video.pipeline import RunContext, ShotPipeline
+    from latentman.backend.video.pipeline import ShotPipeline
+    from latentman.backend.video.run_context import RunContext
+    from latentman.blender_addon.reference_shots.shots import make_clip_views
+    from latentman.blender_addon.reference_shots.views import render_passes
     from latentman.shared.shot import make_request
 
-    from .studies.figures import passes_of
-    from .studies.shots import clip_pictures
-
-    pictures = clip_pictures("a person walks forward", 48, turn=-30.0)
-    passes = passes_of([pictures[n % len(pictures)] for n in range(frames)], size)
+    views = make_clip_views("a person walks forward", 48, turn=-30.0)
+    passes = render_passes([views[n % len(views)] for n in range(frames)], size)
     model = load("starter", torch.device("cpu"))
 
     request = make_request(
@@ -77,14 +78,14 @@ def run(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
 
 
 def measure_method() -> dict[str, dict[str, float]]:
-    """Row -> figures; ``time_ratio`` is to the plain ControlNet's row of the same frames, steps and size, where there is one."""
+    """Row -> figures; ``time_ratio`` is against the plain ControlNet at the same frames, steps and size, if that is a row."""
     out: dict[str, dict[str, float]] = {}
-    for row, *what in plan():
+    for row, *what in list_runs():
         made = subprocess.run(
             [sys.executable, "-m", "tools.bench_method", *map(str, what)], cwd=ROOT, capture_output=True, text=True, check=True
         )
         out[row] = json.loads(made.stdout.strip().splitlines()[-1])
-        print(f"{row:>28} {out[row]['seconds_per_frame']:8.3f} s a frame {out[row]['peak_mb']:8.0f} MB", flush=True)
+        print(f"{row:>28} {out[row]['seconds_per_frame']:8.3f} s per frame {out[row]['peak_mb']:8.0f} MB", flush=True)
     for figures in out.values():
         same = [
             f
@@ -101,4 +102,4 @@ if __name__ == "__main__":
     parser.add_argument("variant")
     for name in ("frames", "steps", "size"):
         parser.add_argument(name, type=int)
-    print(json.dumps(run(**vars(parser.parse_args()))))
+    print(json.dumps(run_variant(**vars(parser.parse_args()))))

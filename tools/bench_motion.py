@@ -1,6 +1,6 @@
 """The motion figures of ``make bench``: retargeting, foot locking, key reduction and skinning against ground truth.
 
-Writes ``build/bench/motion.json``. Ground truth are random SMPL motions and the bundled clips.
+Writes ``build/bench/motion.json``. The ground truth is random SMPL motions and the bundled clips.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from latentman.blender_addon.motion.rotations import axis_angle_to_matrix, forwa
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import read_rig
+from latentman.blender_addon.typed_access import get_mesh, get_pose, get_scene, get_view_layer
 from latentman.shared.motion import Motion
 from latentman.shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from latentman.shared.vectors import normalise
@@ -38,16 +39,16 @@ HINGES = (
 )
 
 
-def random_motion(seed: int, frames: int = FRAMES) -> np.ndarray:
-    """(F, 24, 3, 3) smooth local rotations of a living body: joints wander, knees and elbows bend the way they can."""
+def make_random_rotations(seed: int, frames: int = FRAMES) -> np.ndarray:
+    """(F, 24, 3, 3) smooth random local rotations; knees and elbows only bend the way they can."""
     generator = np.random.default_rng(seed)
     t = np.arange(frames) / FPS
     vectors = np.zeros((frames, len(SMPL_JOINTS), 3))
     for joint, name in enumerate(SMPL_JOINTS):
         size = 0.7 if any(part in name for part in ("hip", "shoulder")) else 0.25
-        for axis in range(3):
+        for component in range(3):
             for _ in range(3):
-                vectors[:, joint, axis] += generator.normal(0, size / 2) * np.sin(
+                vectors[:, joint, component] += generator.normal(0, size / 2) * np.sin(
                     2 * np.pi * generator.uniform(0.1, 0.9) * t + generator.uniform(0, 6.28)
                 )
         if "knee" in name or "elbow" in name:
@@ -59,8 +60,8 @@ def random_motion(seed: int, frames: int = FRAMES) -> np.ndarray:
     return axis_angle_to_matrix(vectors)
 
 
-def plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
-    """Degrees between the seen bend axis and the posed hinge, wherever a limb is bent more than 20 degrees."""
+def compute_plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
+    """(N,) degrees between a limb's observed bend axis and its posed hinge, where it bends by more than 20 degrees."""
     out = []
     for upper, middle, end, axis in HINGES:
         a, b, c = (joints[:, JOINT_INDEX[name]] for name in (upper, middle, end))
@@ -71,8 +72,8 @@ def plane_error(joints: np.ndarray, motion: RigMotion) -> np.ndarray:
     return np.concatenate(out)
 
 
-def retargeting(rig: Rig) -> dict[str, float]:
-    """Joint and plane errors on the same skeleton, and end effectors on a body of other proportions."""
+def measure_retargeting(rig: Rig) -> dict[str, float]:
+    """Measure joint and bending-plane errors on the same skeleton, and end effectors on a body of other proportions."""
     rest, same, scaled, planes = rig.joints, [], [], []
     taller = rest.copy()
     for joint, name in enumerate(SMPL_JOINTS):
@@ -87,7 +88,7 @@ def retargeting(rig: Rig) -> dict[str, float]:
             parent = SMPL_PARENTS[joint]
             taller[joint] = taller[parent] + factor * (rest[joint] - rest[parent])
     for seed in range(6):
-        local = random_motion(seed)
+        local = make_random_rotations(seed)
         pelvis = rest[0] + np.cumsum(np.random.default_rng(seed).normal(0, 0.01, (FRAMES, 3)), 0)
         truth = forward_kinematics(local, rest, pelvis, SMPL_PARENTS)
         motion = Motion.from_joints(truth[:, :HUMANML_JOINT_COUNT], FPS, "random")
@@ -97,7 +98,7 @@ def retargeting(rig: Rig) -> dict[str, float]:
                 :, :22
             ].mean()
         )
-        planes.append(plane_error(truth, found))
+        planes.append(compute_plane_error(truth, found))
         other = retarget(motion, taller)
         wanted = forward_kinematics(local, taller, other.pelvis, SMPL_PARENTS)
         apart = np.linalg.norm(forward_kinematics(other.local_rotations, taller, other.pelvis, SMPL_PARENTS) - wanted, axis=-1)
@@ -105,7 +106,7 @@ def retargeting(rig: Rig) -> dict[str, float]:
     file = read(BUNDLED)
     for clip in range(len(file.clips)):
         motion = file.get_motion(clip)
-        planes.append(plane_error(motion.joints, retarget(motion, rest)))
+        planes.append(compute_plane_error(motion.joints, retarget(motion, rest)))
     return {
         "joint_error_mm": float(np.mean(same)) * 1000,
         "joint_error_scaled_mm": float(np.mean(scaled)) * 1000,
@@ -113,30 +114,30 @@ def retargeting(rig: Rig) -> dict[str, float]:
     }
 
 
-def sliding(motion: Motion) -> Motion:
-    """The motion with a body that drifts and sways over the ground and sinks two centimetres into it."""
+def add_sliding(motion: Motion) -> Motion:
+    """Make a motion drift and sway over the ground and sink two centimetres into it."""
     t = np.arange(motion.frame_count) / motion.fps
     drift = np.stack([0.25 * np.sin(2.2 * t), 0 * t - 0.02, 0.6 * t + 0.15 * np.cos(3 * t)], 1)
     return replace(motion, joints=motion.joints + drift[:, None])
 
 
-def locking(rig: Rig) -> dict[str, float]:
-    """Skating that is left of what there was, and the deepest sole, over the bundled clips on ice."""
+def measure_foot_locking(rig: Rig) -> dict[str, float]:
+    """Measure how much foot sliding is left after locking, and how deep soles sink, over the bundled clips with added sliding."""
     file, ratios, depth = read(BUNDLED), [], 0.0
     for clip in range(len(file.clips)):
-        motion = sliding(file.get_motion(clip))
+        motion = add_sliding(file.get_motion(clip))
         before, after = (pose_motion(rig, motion, KeyOptions(foot_lock=mode))[0] for mode in ("off", "hard"))
-        share = [
+        ratio = [
             foot_contacts.compute_skating_ratio(forward_kinematics(m.local_rotations, rig.joints, m.pelvis, SMPL_PARENTS), FPS)
             for m in (after, before)
         ]
-        ratios.append(share[0] / share[1])
+        ratios.append(ratio[0] / ratio[1])
         depth = max(depth, float(foot_contacts.compute_penetration(after, rig.joints).max()))
     return {"skating_after_over_before": float(np.mean(ratios)), "penetration_mm": depth * 1000}
 
 
-def keys_per_bone(rig: Rig) -> float:
-    """Mean number of keys that each curve of a 196-frame performance needs at 5 mm."""
+def measure_keys_per_bone(rig: Rig) -> float:
+    """Mean number of keys that each curve of 196 frames needs to stay within 5 mm."""
     file = read(BUNDLED)
     counts = []
     for clip in range(len(file.clips)):
@@ -147,23 +148,23 @@ def keys_per_bone(rig: Rig) -> float:
     return float(np.mean(counts))
 
 
-def seconds_196_frames(armature: bpy.types.Object) -> float:
-    """Arrays of 196 frames to an Action that Blender has evaluated; the best of five."""
+def measure_seconds_196_frames(armature: bpy.types.Object) -> float:
+    """Seconds from arrays of 196 frames to an Action that Blender has evaluated; the best of five."""
     joints = forward_kinematics(
-        random_motion(1), read_rig(armature).joints, np.zeros((FRAMES, 3)) + read_rig(armature).joints[0], SMPL_PARENTS
+        make_random_rotations(1), read_rig(armature).joints, np.zeros((FRAMES, 3)) + read_rig(armature).joints[0], SMPL_PARENTS
     )
     motion, best = Motion.from_joints(joints[:, :HUMANML_JOINT_COUNT], FPS, "random"), np.inf
     for _ in range(5):
         started = time.perf_counter()
         action = apply_motion(armature, motion, 1, FPS)
-        bpy.context.view_layer.update()
+        get_view_layer(bpy.context).update()
         best = min(best, time.perf_counter() - started)
         assert len(get_fcurves(action)) == 3 + 4 * len(SMPL_JOINTS)
     return best
 
 
-def skinning_error() -> float:
-    """Metres between smplx's vertices and Blender's, for the mannequin without its pose correctives, over random poses."""
+def measure_skinning_error() -> float:
+    """Largest distance in metres between smplx's vertices and Blender's, over random poses without pose correctives."""
     import torch
     from smplx.lbs import lbs
 
@@ -175,9 +176,9 @@ def skinning_error() -> float:
     for _ in range(3):
         pose = generator.normal(0, 0.4, (24, 3))
         for name, turn in zip(SMPL_JOINTS, matrix_to_quaternion(axis_angle_to_matrix(pose)), strict=True):
-            armature.pose.bones[name].rotation_quaternion = turn
-        bpy.context.view_layer.update()
-        data = mesh.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+            get_pose(armature).bones[name].rotation_quaternion = turn
+        get_view_layer(bpy.context).update()
+        data = get_mesh(mesh.evaluated_get(bpy.context.evaluated_depsgraph_get()))
         seen = np.empty((len(data.vertices), 3), np.float32)
         data.vertices.foreach_get("co", seen.ravel())
 
@@ -201,14 +202,14 @@ def skinning_error() -> float:
 
 
 def measure() -> dict[str, float]:
-    """Every figure of ``motion.json``."""
+    """Measure every figure of ``motion.json``."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    bpy.context.scene.render.fps = int(FPS)
+    get_scene(bpy.context).render.fps = int(FPS)
     armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
     rig = read_rig(armature)
     return (
-        retargeting(rig)
-        | {"seconds_196_frames": seconds_196_frames(armature)}
-        | locking(rig)
-        | {"keys_per_bone_5mm": keys_per_bone(rig), "smplx_vertex_error_m": skinning_error()}
+        measure_retargeting(rig)
+        | {"seconds_196_frames": measure_seconds_196_frames(armature)}
+        | measure_foot_locking(rig)
+        | {"keys_per_bone_5mm": measure_keys_per_bone(rig), "smplx_vertex_error_m": measure_skinning_error()}
     )

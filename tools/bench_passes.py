@@ -1,4 +1,4 @@
-"""The passes' exactness against the rasteriser of the tests, and what a frame costs."""
+"""How exact the passes are against the reference rasteriser, and what a frame costs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from latentman.blender_addon import properties
 from latentman.blender_addon.passes.render import PassRender
+from latentman.blender_addon.reference_shots.rasteriser import rasterise
 from latentman.blender_addon.rigging.characters import find_character_meshes
+from latentman.blender_addon.typed_access import get_camera, get_mesh, get_scene
 from latentman.shared.depth import compute_metric_depth
-from tools.starter.rasteriser import rasterise
 
 from .demo import build_scene
 
@@ -26,30 +27,33 @@ FRAMES = tuple(range(1, 25))
 COMPARED = (1, 9, 17, 24)
 
 
-def _camera_mesh(armature: bpy.types.Object, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def _get_camera_mesh(armature: bpy.types.Object, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Camera-space points (V, 3), triangles (T, 3), corner values (T, 3, 5) of UV and rest position, focal length in pixels."""
-    scene = bpy.context.scene
+    scene = get_scene(bpy.context)
     scene.frame_set(frame)
     (body,) = find_character_meshes(armature)
     seen = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    mesh = seen.data
+    mesh = get_mesh(seen)
     mesh.calc_loop_triangles()
     points, rest = (np.empty((len(mesh.vertices), 3), np.float32) for _ in range(2))
     triangles, loops = (np.empty((len(mesh.loop_triangles), 3), np.int32) for _ in range(2))
     uv = np.empty((len(mesh.loops), 2), np.float32)
     mesh.vertices.foreach_get("co", points.ravel())
-    body.data.shape_keys.key_blocks[0].data.foreach_get("co", rest.ravel())
+    shape_keys = get_mesh(body).shape_keys
+    assert shape_keys is not None, "the mannequin's rest pose is its first shape key"
+    shape_keys.key_blocks[0].data.foreach_get("co", rest.ravel())
     mesh.loop_triangles.foreach_get("vertices", triangles.ravel())
     mesh.loop_triangles.foreach_get("loops", loops.ravel())
     mesh.uv_layers[0].data.foreach_get("uv", uv.ravel())
+    assert scene.camera is not None, "the demo's scene has a camera"
     to_camera = np.array(scene.camera.matrix_world.inverted() @ seen.matrix_world)
     points = points.astype(np.float64) @ to_camera[:3, :3].T + to_camera[:3, 3]
-    camera = scene.camera.data
+    camera = get_camera(scene.camera)
     return points, triangles, np.concatenate([uv[loops], rest[triangles]], -1), camera.lens / camera.sensor_width * SIZE
 
 
-def _preview() -> dict[str, float]:
-    """The graphics driver's way beside Cycles, where Blender 5's environment is there."""
+def _measure_preview() -> dict[str, float]:
+    """Compare the graphics driver with Cycles, if there is an environment with Blender 5."""
     if not BLENDER5.exists():
         return {}
     done = subprocess.run([BLENDER5, "-m", "tools.bench_preview"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -57,25 +61,26 @@ def _preview() -> dict[str, float]:
 
 
 def measure_passes() -> dict[str, float]:
-    """The figures: ``mask_disagreement`` a share of all pixels, ``uv_error_p99``, ``rest_error_p99_m``, ``depth_error_p99_m``,
-    and milliseconds a frame, the middle one of 24."""
+    """Measure ``mask_disagreement`` as a fraction of all pixels, ``uv_error_p99``, ``rest_error_p99_m``, ``depth_error_p99_m``,
+    and milliseconds per frame, the median."""
     properties.register()
     try:
         armature = build_scene(0, len(FRAMES), 20)
         # Cycles loads on first use
         list(PassRender(bpy.context, armature, FRAMES[:2], SIZE, SIZE, keep_overrides=True).render_all())
         took: dict[str, list[float]] = {}
-        for name, options in (("ms_per_frame_512", {"keep_overrides": True}), ("ms_per_frame_in_window_512", {})):
+        for name, keep_overrides in (("ms_per_frame_512", True), ("ms_per_frame_in_window_512", False)):
             for _ in range(3):
-                job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, **options)
+                job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_overrides=keep_overrides)
                 started = time.perf_counter()
                 list(job.render_all())
                 passes = job.result()
                 took.setdefault(name, []).append((time.perf_counter() - started) / len(FRAMES) * 1000)
-        mask, uv, rest, depth = 0, [], [], []
+        mask = 0
+        uv, rest, depth = (list[np.ndarray]() for _ in range(3))
         for frame in COMPARED:
             n = FRAMES.index(frame)
-            points, triangles, corners, focal = _camera_mesh(armature, frame)
+            points, triangles, corners, focal = _get_camera_mesh(armature, frame)
             started = time.perf_counter()
             raster = rasterise(points, triangles, focal, SIZE, SIZE)
             values = np.zeros((SIZE, SIZE, 5), np.float32)
@@ -92,6 +97,6 @@ def measure_passes() -> dict[str, float]:
             f"{name}_p99{unit}": float(np.percentile(np.concatenate(found).ravel(), 99))
             for name, unit, found in (("uv_error", "", uv), ("rest_error", "_m", rest), ("depth_error", "_m", depth))
         }
-        return figures | {name: float(np.median(values)) for name, values in took.items()} | _preview()
+        return figures | {name: float(np.median(values)) for name, values in took.items()} | _measure_preview()
     finally:
         properties.unregister()

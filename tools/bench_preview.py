@@ -1,6 +1,6 @@
-"""``python -m tools.bench_preview``, in Blender 5 or later: a frame's passes by the graphics driver and by Cycles, as JSON.
+"""``python -m tools.bench_preview``, in Blender 5 or later: compares passes drawn by the graphics driver with those of Cycles.
 
-The driver's way is what the preview takes; without a window only Blender 5 and later can draw at all.
+The preview uses the driver; without a window only Blender 5 and later can draw at all. Prints JSON.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion
+from latentman.blender_addon.typed_access import get_scene
 
 SIZE, FRAMES, ROUNDS = 512, tuple(range(1, 13)), 3
 
 
-def measure() -> dict[str, float]:
+def measure_preview() -> dict[str, float]:
     """``ms_per_frame_gpu_512`` and ``ms_per_frame_cycles_512``, medians, and the largest difference between them."""
     if not gpu_raster.is_trusted():
         return {}
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    scene = bpy.context.scene
+    scene = get_scene(bpy.context)
     scene.render.fps, scene.frame_end = 20, len(FRAMES)
     armature = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
     apply_motion(armature, read(BUNDLED).get_motion(0), 1, 20.0)
@@ -56,6 +57,6 @@ def measure() -> dict[str, float]:
 if __name__ == "__main__":
     properties.register()
     try:
-        print("\n" + json.dumps(measure()))
+        print("\n" + json.dumps(measure_preview()))
     finally:
         properties.unregister()

@@ -6,16 +6,18 @@ import argparse
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
-from PIL import Image
 
+from latentman.backend.pictures import read_png, write_png
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.passes.render import silence_stdout
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
+from latentman.blender_addon.typed_access import get_armature, get_mesh, get_node_tree, get_pose, get_scene
 
 from . import rigs
 
@@ -23,17 +25,24 @@ ROOT = Path(__file__).resolve().parents[1]
 TILE, FRAMES = (132, 176), 6
 
 
-def _material(name: str, colour: tuple[float, float, float]) -> bpy.types.Material:
+def _set_colour(socket: bpy.types.NodeSocket, colour: tuple[float, float, float]) -> None:
+    assert isinstance(socket, bpy.types.NodeSocketColor)
+    socket.default_value = (*colour, 1.0)
+
+
+def _make_material(name: str, colour: tuple[float, float, float]) -> bpy.types.Material:
     material = bpy.data.materials.new(name)
     material.use_nodes = True
-    material.node_tree.nodes["Principled BSDF"].inputs["Base Color"].default_value = (*colour, 1.0)
+    _set_colour(get_node_tree(material).nodes["Principled BSDF"].inputs["Base Color"], colour)
     return material
 
 
-def _blocks(armature: bpy.types.Object) -> bpy.types.Object:
+def _make_block_body(armature: bpy.types.Object) -> bpy.types.Object:
     """A body of one tapered block for each bone, skinned to the armature."""
-    corners, faces, owners = [], [], []
-    for bone in armature.data.bones:
+    corners: list[np.ndarray] = []
+    faces: list[list[int]] = []
+    owners: list[str] = []
+    for bone in get_armature(armature).bones:
         head, tail = np.array(bone.head_local), np.array(bone.tail_local)
         length = np.linalg.norm(tail - head)
         turn = np.array(bone.matrix_local)[:3, :3]
@@ -50,78 +59,93 @@ def _blocks(armature: bpy.types.Object) -> bpy.types.Object:
     mesh = bpy.data.meshes.new("Blocks")
     mesh.from_pydata([tuple(c) for c in corners], [], faces)
     body = bpy.data.objects.new("Blocks", mesh)
-    bpy.context.collection.objects.link(body)
+    get_scene(bpy.context).collection.objects.link(body)
     body.parent = armature
-    body.modifiers.new("Armature", "ARMATURE").object = armature
+    modifier = body.modifiers.new("Armature", "ARMATURE")
+    assert isinstance(modifier, bpy.types.ArmatureModifier)
+    modifier.object = armature
     for n, name in enumerate(owners):
         group = body.vertex_groups.get(name) or body.vertex_groups.new(name=name)
         group.add([n], 1.0, "REPLACE")
     return body
 
 
-def _stage() -> bpy.types.Scene:
+def _set_up_scene() -> bpy.types.Scene:
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    scene = bpy.context.scene
-    scene.render.fps, scene.render.engine = 20, "CYCLES"
-    scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.max_bounces = 32, False, 1
+    scene = get_scene(bpy.context)
+    scene.render.fps = 20
+    scene.render.engine = "CYCLES"  # type: ignore[assignment]  # the stubs know only the built-in engine
+    # Cycles adds its settings when it is loaded
+    cycles: Any = scene.cycles
+    cycles.samples, cycles.use_denoising, cycles.max_bounces = 32, False, 1
     scene.render.resolution_x, scene.render.resolution_y = TILE
-    scene.view_settings.view_transform = "Standard"
-    scene.world = bpy.data.worlds.new("World")
-    scene.world.use_nodes = True
-    scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (0.75, 0.8, 0.88, 1)
-    sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
-    sun.data.energy, sun.rotation_euler = 2.5, (math.radians(40), math.radians(20), 0)
+    assert scene.view_settings is not None
+    scene.view_settings.view_transform = "Standard"  # type: ignore[assignment]  # it depends on the colour configuration
+    world = bpy.data.worlds.new("World")
+    scene.world, world.use_nodes = world, True
+    assert world.node_tree is not None, "a world that uses nodes has some"
+    _set_colour(world.node_tree.nodes["Background"].inputs["Color"], (0.75, 0.8, 0.88))
+    light = bpy.data.lights.new("Sun", "SUN")
+    assert isinstance(light, bpy.types.SunLight)
+    sun = bpy.data.objects.new("Sun", light)
+    light.energy, sun.rotation_euler = 2.5, (math.radians(40), math.radians(20), 0)
     scene.collection.objects.link(sun)
     bpy.ops.mesh.primitive_plane_add(size=60)
-    bpy.context.object.data.materials.append(_material("Floor", (0.45, 0.47, 0.5)))
-    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
-    camera.data.lens = 62
+    floor = bpy.context.object
+    assert floor is not None, "the plane that was just added is active"
+    get_mesh(floor).materials.append(_make_material("Floor", (0.45, 0.47, 0.5)))
+    lens = bpy.data.cameras.new("Camera")
+    lens.lens = 62
+    camera = bpy.data.objects.new("Camera", lens)
     scene.collection.objects.link(camera)
     scene.camera = camera
     return scene
 
 
-def _follow(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> None:
+def _aim_camera(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> None:
     posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    at = posed.matrix_world @ posed.pose.bones[pelvis].head
-    scene.camera.location = (at.x + 2.6, at.y - 3.6, 1.2 + max(0.0, at.z - 1.0))
-    scene.camera.rotation_euler = (math.radians(86), 0, math.radians(35.8))
+    at = posed.matrix_world @ get_pose(posed).bones[pelvis].head
+    camera = scene.camera
+    assert camera is not None, "the stage has a camera"
+    camera.location = (at.x + 2.6, at.y - 3.6, 1.2 + max(0.0, at.z - 1.0))
+    camera.rotation_euler = (math.radians(86), 0, math.radians(35.8))
 
 
-def rows(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> list[np.ndarray]:
+def render_rows(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> list[np.ndarray]:
     """One strip of frames for each bundled clip."""
     file, out = read(BUNDLED), []
     with tempfile.TemporaryDirectory() as folder:
         for clip in range(len(file.clips)):
             action = apply_motion(armature, file.get_motion(clip), 1, 20.0, KeyOptions(foot_lock="soft"))
-            last, tiles = int(action.frame_range[1]), []
+            last = int(action.frame_range[1])
+            tiles: list[np.ndarray] = []
             for frame in np.linspace(1, last, FRAMES + 2)[1:-1].round().astype(int):
                 scene.frame_set(int(frame))
-                _follow(scene, armature, pelvis)
+                _aim_camera(scene, armature, pelvis)
                 scene.render.filepath = f"{folder}/{clip}_{frame}.png"
                 with silence_stdout():
                     bpy.ops.render.render(write_still=True)
-                tiles.append(np.asarray(Image.open(scene.render.filepath).convert("RGB")))
+                tiles.append(read_png(Path(scene.render.filepath)))
             out.append(np.concatenate(tiles, 1))
     return out
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "motions.png")
     args = parser.parse_args()
-    scene = _stage()
+    scene = _set_up_scene()
     person = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
-    next(o for o in bpy.data.objects if o.parent == person).data.materials.append(_material("Skin", (0.8, 0.35, 0.2)))
-    left = rows(scene, person, "pelvis")
-    scene = _stage()
-    other = rigs.build(rigs.proportions(1.2, 1.1, 50), rigs.family("Mixamo"), True, True)
-    _blocks(other).data.materials.append(_material("Metal", (0.1, 0.35, 0.6)))
-    right = rows(scene, other, "Hips")
+    get_mesh(next(o for o in bpy.data.objects if o.parent == person)).materials.append(_make_material("Skin", (0.8, 0.35, 0.2)))
+    left = render_rows(scene, person, "pelvis")
+    scene = _set_up_scene()
+    other = rigs.build_rig(rigs.make_joints(1.2, 1.1, 50), rigs.get_bone_names("Mixamo"), True, True)
+    get_mesh(_make_block_body(other)).materials.append(_make_material("Metal", (0.1, 0.35, 0.6)))
+    right = render_rows(scene, other, "Hips")
     gap = np.full((left[0].shape[0], 8, 3), 255, np.uint8)
     sheet = np.concatenate([np.concatenate([a, gap, b], 1) for a, b in zip(left, right, strict=True)])
-    Image.fromarray(sheet).quantize(96).save(args.out, optimize=True)
+    write_png(args.out, sheet, colours=96)
     print(args.out)
 
 

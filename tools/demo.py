@@ -1,6 +1,6 @@
-"""``python -m tools.demo``: the whole loop in one go, in real Blender, through a real backend process.
+"""``python -m tools.demo``: the whole workflow in one go, in real Blender, with a real backend process.
 
-Text -> motion -> character -> passes -> frames -> sequencer; everything it makes lies in ``build/demo``.
+Text -> motion -> character -> passes -> frames -> sequencer; all of its files go to ``build/demo``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import platform
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import bpy
 import msgspec
 import numpy as np
 from PIL import Image, ImageDraw
 
+from latentman.backend.pictures import read_png, write_png
 from latentman.blender_addon import command_line, properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.compat import set_video_format
@@ -32,6 +34,7 @@ from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.sequencer import add_image_strip
 from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.blender_addon.tasks.shot import ShotTask
+from latentman.blender_addon.typed_access import get_scene
 from latentman.shared import passes_folder
 from latentman.shared.console import Console
 from latentman.shared.endpoint import DEFAULT_HOST, free_port
@@ -42,35 +45,48 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def build_scene(clip: int | None, frames: int, fps: int) -> bpy.types.Object:
-    """An empty file with the mannequin, a bundled clip on it if one is named, a light and a camera; returns the armature."""
+    """Make an empty file with the mannequin, in a bundled clip if one is given, a light and a camera; returns the armature."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    context, scene = bpy.context, bpy.context.scene
+    context, scene = bpy.context, get_scene(bpy.context)
     scene.render.fps, scene.frame_start, scene.frame_end = fps, 1, frames
     armature = add_character(context, load(MANNEQUIN), "Mannequin")
     if clip is not None:
         apply_motion(armature, read(BUNDLED).get_motion(clip), 1, fps)
-    lamp = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
-    lamp.rotation_euler, lamp.data.energy = (0.7, 0.2, 0.4), 3.0
+    light = bpy.data.lights.new("Sun", "SUN")
+    assert isinstance(light, bpy.types.SunLight)
+    lamp = bpy.data.objects.new("Sun", light)
+    lamp.rotation_euler, light.energy = (0.7, 0.2, 0.4), 3.0
     scene.collection.objects.link(lamp)
     scene.render.resolution_x = scene.render.resolution_y = 256
     frame_character(context, scene, get_bodies(armature))
-    scene.latentman.character = armature
+    properties.get_settings(context).character = armature
     return armature
 
 
 def make_motion(connection: Connection, armature: bpy.types.Object, text: str, frames: int, fps: int, seed: int) -> str:
-    """Key a motion from words on the armature and frame it; gives an error's sentence, empty when all went well."""
-    # a model shows what was asked for over a few seconds; the shot takes their beginning
+    """Generate a motion from text, key it on the armature and frame it; returns an error's sentence, empty if all went well."""
+    assert connection.client is not None, "the backend is connected"
+    # a model shows what was asked for over a few seconds; the shot shows the first of them
     request = MotionRequest(text, max(frames / fps, 3.0), seed)
     making = connection.add(MotionTask(armature, request, connection.client, 1, fps, KeyOptions(foot_lock="soft")))
     command_line.wait_until(connection, lambda: making.done, 300)
     if making.succeeded:
-        frame_character(bpy.context, bpy.context.scene, get_bodies(armature))
+        frame_character(bpy.context, get_scene(bpy.context), get_bodies(armature))
     return making.error if making.done else "The motion did not come in time."
 
 
-def side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[Path]:
-    """Pictures of depth, UV and result next to each other, twice as large."""
+def _double(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) with every pixel twice as large."""
+    return image.repeat(2, 0).repeat(2, 1)
+
+
+def wait_for(connection: Connection, task: ShotTask) -> None:
+    """Wait until a task is done."""
+    command_line.wait_until(connection, lambda: task.done)
+
+
+def write_side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[Path]:
+    """Write pictures of depth, UV and result side by side, twice as large; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     out = []
     for n, path in enumerate(frames):
@@ -78,49 +94,48 @@ def side_by_side(passes: FramePasses, frames: list[Path], folder: Path) -> list[
         uv = np.zeros_like(depth)
         uv[..., :2] = passes.uv[n] * 255
         uv[..., 2] = (passes.mask[n] > 0) * 90
-        picture = Image.fromarray(np.concatenate([depth, uv, np.asarray(Image.open(path).convert("RGB"))], 1))
         out.append(folder / path.name)
-        picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(out[-1])
+        write_png(out[-1], _double(np.concatenate([depth, uv, read_png(path)], 1)))
     return out
 
 
-def beside_each_other(made: dict[str, ShotTask], folder: Path) -> list[Path]:
-    """The same frames of several presets next to each other, under their names."""
+def write_preset_comparison(made: dict[str, ShotTask], folder: Path) -> list[Path]:
+    """Write the same frames of several presets side by side, under their names; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     out = []
     for n in sorted(next(iter(made.values())).frames):
         tiles = []
         for preset, generation in made.items():
-            with Image.open(generation.frames[n]) as frame:
-                tile = Image.new("RGB", (frame.width * 2, frame.height * 2 + 32), "white")
-                tile.paste(frame.convert("RGB").resize((frame.width * 2, frame.height * 2), Image.Resampling.NEAREST), (0, 32))
-            ImageDraw.Draw(tile).text((8, 4), preset, fill="black", font_size=20)
-            tiles.append(np.asarray(tile))
+            frame = _double(read_png(generation.frames[n]))
+            label = Image.new("RGB", (frame.shape[1], 32), "white")
+            ImageDraw.Draw(label).text((8, 4), preset, fill="black", font_size=20)
+            tiles.append(np.concatenate([np.asarray(label), frame]))
         out.append(folder / generation.frames[n].name)
-        Image.fromarray(np.concatenate(tiles, 1)).save(out[-1])
+        write_png(out[-1], np.concatenate(tiles, 1))
     return out
 
 
-def overview(frames: list[Path], path: Path, columns: int = 6) -> None:
-    """A few frames in one picture, depth above UV above result."""
+def write_overview(frames: list[Path], path: Path, columns: int = 6) -> None:
+    """Write a few frames as one picture, depth above UV above result."""
     chosen = [frames[round(n)] for n in np.linspace(0, len(frames) - 1, min(columns, len(frames)))]
-    tiles = [np.concatenate(np.split(np.asarray(Image.open(f).convert("RGB")), 3, axis=1)) for f in chosen]
-    Image.fromarray(np.concatenate(tiles, 1)).reduce(3).save(path)
+    tiles = [np.concatenate(np.split(read_png(frame), 3, axis=1)) for frame in chosen]
+    write_png(path, np.asarray(Image.fromarray(np.concatenate(tiles, 1)).reduce(3)))
 
 
 def write_video(frames: list[Path], fps: int, path: Path) -> None:
-    """H.264 in MP4 through Blender's own sequencer."""
+    """Encode pictures as H.264 in MP4 with Blender's own sequencer."""
     scene = bpy.data.scenes.new("Video")
     try:
         with Image.open(frames[0]) as first:
             scene.render.resolution_x, scene.render.resolution_y = first.size
         scene.render.resolution_percentage = 100
         scene.render.fps, scene.frame_start, scene.frame_end = fps, 1, len(frames)
-        scene.view_settings.view_transform = "Standard"
+        view, video = scene.view_settings, scene.render.ffmpeg
+        assert view is not None and video is not None
+        view.view_transform = "Standard"  # type: ignore[assignment]  # it depends on the colour configuration
         add_image_strip(scene, frames, 1, "video")
         set_video_format(scene.render.image_settings)
-        scene.render.ffmpeg.format, scene.render.ffmpeg.codec = "MPEG4", "H264"
-        scene.render.ffmpeg.constant_rate_factor = "HIGH"
+        video.format, video.codec, video.constant_rate_factor = "MPEG4", "H264", "HIGH"
         scene.render.filepath = str(path)
         with silence_stdout():
             bpy.ops.render.render(animation=True, scene=scene.name)
@@ -128,11 +143,11 @@ def write_video(frames: list[Path], fps: int, path: Path) -> None:
         bpy.data.scenes.remove(scene)
 
 
-def write_report(folder: Path, report: dict) -> None:
-    """``report.json`` and a page that shows it with the pictures."""
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """Write ``report.json`` and a page that shows it with the pictures."""
     (folder / "report.json").write_text(json.dumps(report, indent=1))
 
-    def table(values: dict) -> str:
+    def table(values: dict[str, Any]) -> str:
         return (
             "<table>"
             + "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(json.dumps(v))}</td></tr>" for k, v in values.items())
@@ -155,7 +170,7 @@ def write_report(folder: Path, report: dict) -> None:
 
 
 def main() -> int:
-    """Command line; 0 when every frame was made."""
+    """Run the command line; returns 0 when every frame was made."""
     properties.register()
     try:
         return _run(_arguments())
@@ -186,14 +201,16 @@ def _run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     console, connection = Console(False), Connection()
     armature = build_scene(args.clip, args.frames, args.fps)
-    scene = bpy.context.scene
-    scene.latentman.prompt = args.prompt
+    scene = get_scene(bpy.context)
+    # its properties are declared from the settings of a shot
+    panel: Any = properties.get_settings(bpy.context)
+    panel.prompt = args.prompt
     seconds["scene"] = time.perf_counter() - started
     mark = time.perf_counter()
     os.environ.setdefault("LATENTMAN_DATA", str(args.out / "jobs"))
     connection.start(sys.executable, f"{DEFAULT_HOST}:{free_port()}")
     command_line.wait_until(connection, lambda: connection.connected or bool(connection.error), 180)
-    if not connection.connected:
+    if connection.client is None or not connection.connected:
         print(connection.error or "The backend did not answer in time.")
         return 1
     seconds["backend start"] = time.perf_counter() - mark
@@ -230,7 +247,7 @@ def _run(args: argparse.Namespace) -> int:
                 on_message=console.show,
             )
             connection.add(generation)
-            command_line.wait_until(connection, lambda generation=generation: generation.done)  # type: ignore[misc]
+            wait_for(connection, generation)
             if not generation.succeeded:
                 print(generation.error or "The generation did not finish.")
                 return 1
@@ -241,11 +258,11 @@ def _run(args: argparse.Namespace) -> int:
     mark = time.perf_counter()
     frames = [generation.frames[n] for n in sorted(generation.frames)]
     passes, _ = passes_folder.load(args.out / "passes")
-    together = side_by_side(passes, frames, args.out / "side_by_side")
-    overview(together, args.out / "overview.png")
+    together = write_side_by_side(passes, frames, args.out / "side_by_side")
+    write_overview(together, args.out / "overview.png")
     write_video(together, args.fps, args.out / "demo.mp4")
     if len(made) > 1:
-        write_video(beside_each_other(made, args.out / "beside"), args.fps, args.out / "beside.mp4")
+        write_video(write_preset_comparison(made, args.out / "beside"), args.fps, args.out / "beside.mp4")
     seconds["video"] = time.perf_counter() - mark
     add_image_strip(scene, frames, scene.frame_start, args.prompt)
     scene.frame_set(1)

@@ -1,7 +1,7 @@
-"""``python -m tools.evaluate_starter_motion --json FILE``: the starter motion model's figures, on moves held out from training.
+"""``python -m tools.evaluate_starter_motion --json FILE``: measures the starter motion model on moves held out from training.
 
-Every accuracy has its twin for performances of the same moves (``..._of_data``): what the measurement gives when nothing is
-wrong. The physical figures are ratios of means over all motions: 1 is as good as the performances the model learnt from.
+Every accuracy is also given for performances of the same moves (``..._of_data``), which shows what the measurement gives when
+nothing is wrong. The physical figures are ratios of means over all motions: 1 is as good as the performances the model learnt from.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ import torch
 from tqdm import tqdm
 
 from latentman.backend.motion.checkpoints import load_checkpoint
-from latentman.backend.motion.diffusion import Schedule, guided, sample_ddpm
+from latentman.backend.motion.diffusion import Schedule, make_guided_denoiser, sample_ddpm
 from latentman.backend.motion.features import encode
 from latentman.backend.motion.grounding import ground_motion
 from latentman.backend.motion.registry import STARTER
 from latentman.backend.motion.text import TextEncoder
-from latentman.blender_addon.motion.foot_contacts import compute_penetration, compute_skating_ratio
+from latentman.blender_addon.motion.foot_contacts import compute_skating_ratio
 from latentman.blender_addon.motion.layouts import humanml_to_joints
+from latentman.blender_addon.reference_shots.motion_metrics import compute_jitter, compute_penetration
 from latentman.shared.skeleton import HUMANML_FPS
-from tools.motions.actions import every_move
-from tools.motions.actions import held_out as hidden
-from tools.motions.library import Performance, performance
+from tools.motions.actions import is_held_out, list_moves
+from tools.motions.library import Performance, make_performance
 
 from .evaluate_starter import fill_card
 from .starter_motion import classifier
-from .studies.motions import jitter
 
 HELD_OUT_SEED, LESSON_SEED = 2_000_000, 1_000_000
-#: a millimetre and one percent, so that figures near nothing stay comparable
+#: a millimetre and one percent, so that ratios of figures near 0 stay meaningful
 SLACK_MM, SLACK_SKATING = 1.0, 0.01
 
 
-def held_out(count: int) -> list[Performance]:
-    """Performances of one move each, all actions equally often: moves that training never saw, or, of actions with so few that
-    none could be held out, seeds and so wordings and timings that it did not see."""
+def make_held_out_performances(count: int) -> list[Performance]:
+    """Performances of one move each, all actions equally often.
+
+    The moves are those that training never saw. Actions with too few moves to hold any out are performed from seeds, and so with
+    wordings and timings, that it did not see."""
     out = []
     for n in range(count):
         action = classifier.ACTIONS[n % len(classifier.ACTIONS)]
-        possible = any(hidden((move,)) for move in every_move(action))
-        out.append(performance(HELD_OUT_SEED + n, from_held_out=possible, action=action))
+        possible = any(is_held_out((move,)) for move in list_moves(action))
+        out.append(make_performance(HELD_OUT_SEED + n, from_held_out=possible, action=action))
     return out
 
 
@@ -58,7 +59,7 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
     for start in tqdm(range(0, len(asked), batch), desc="motions"):
         own = lengths[start : start + batch]
         noise = torch.randn((len(own), int(own.max()), 263), generator=generator)
-        denoise = guided(model.network, text[start : start + batch], guidance or model.guidance, lengths=own)
+        denoise = make_guided_denoiser(model.network, text[start : start + batch], guidance or model.guidance, lengths=own)
         made = sample_ddpm(denoise, Schedule(model.diffusion_steps), noise, generator)
         out += [
             ground_motion(row[None, :n].numpy() * model.std + model.mean, model.toe_height)[0]
@@ -68,20 +69,20 @@ def generate(folder: Path, asked: list[Performance], guidance: float, batch: int
 
 
 def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int) -> dict[str, float]:
-    """All figures."""
-    asked = held_out(count)
+    """Measure every figure of a model's folder."""
+    asked = make_held_out_performances(count)
     judge = classifier.train(lessons, steps, LESSON_SEED)
     moves = [p.moves[0] for p in asked]
     made, real = generate(folder, asked, guidance), [encode(p.joints, floor=0.0) for p in asked]
     figures: dict[str, float] = {}
     for suffix, vectors in (("", made), ("_of_data", real)):
-        right = classifier.right(judge, vectors, moves)
+        right = classifier.score(judge, vectors, moves)
         figures["action_accuracy" + suffix] = float(right[:, 0].mean())
         figures["side_accuracy" + suffix] = float(np.nanmean(right[:, 1:]))
     joints = [[humanml_to_joints(v) for v in vectors] for vectors in (made, real)]
     skating, shaking, below = (
         [float(np.mean([measure(j) for j in some])) for some in joints]
-        for measure in (lambda j: compute_skating_ratio(j, HUMANML_FPS), jitter, compute_penetration)
+        for measure in (lambda j: compute_skating_ratio(j, HUMANML_FPS), compute_jitter, compute_penetration)
     )
     figures["skating_ratio_over_data"] = (skating[0] + SLACK_SKATING) / (skating[1] + SLACK_SKATING)
     figures["jitter_over_data"] = shaking[0] / shaking[1]
@@ -91,7 +92,7 @@ def evaluate(folder: Path, count: int, guidance: float, lessons: int, steps: int
     return figures
 
 
-def card_table(figures: dict[str, float]) -> str:
+def format_card(figures: dict[str, float]) -> str:
     """The figures as the model card shows them."""
     rows = [
         ("the asked action is seen", "{action_accuracy:.0%}", "{action_accuracy_of_data:.0%}"),
@@ -111,7 +112,7 @@ def card_table(figures: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("build/bench/starter_motion.json"), help="where the figures go")
     parser.add_argument("--model", type=Path, default=STARTER, help="the model's folder")
@@ -126,7 +127,7 @@ def main() -> None:
     args.json.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
     if args.card:
-        fill_card(args.model / "README.md", card_table(figures))
+        fill_card(args.model / "README.md", format_card(figures))
 
 
 if __name__ == "__main__":

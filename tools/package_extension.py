@@ -89,14 +89,15 @@ def stage(folder: Path, wheels: dict[str, list[Path]]) -> None:
     (folder / "blender_manifest.toml").write_text(manifest)
 
 
-def blender_tool(*arguments: str) -> None:
-    """Blender's own extension command, from the installed package."""
-    script = Path(bpy.utils.system_resource("SCRIPTS")) / "addons_core" / "bl_pkg" / "cli" / "blender_ext.py"
+def run_blender_tool(*arguments: str) -> None:
+    """Run Blender's own extension command, from the installed package."""
+    scripts: str = bpy.utils.system_resource("SCRIPTS")  # type: ignore[attr-defined]  # the stubs lack it
+    script = Path(scripts) / "addons_core" / "bl_pkg" / "cli" / "blender_ext.py"
     subprocess.run([sys.executable, str(script), *arguments], check=True)
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--platforms", nargs="+", default=list(PLATFORMS), choices=list(PLATFORMS))
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the zips; older ones in it are removed")
@@ -114,10 +115,10 @@ def main() -> int:
     stage(source, wheels)
     for old in out.glob("*.zip"):
         old.unlink()
-    blender_tool("validate", str(source))
-    blender_tool("build", "--source-dir", str(source), "--output-dir", str(out), "--split-platforms")
+    run_blender_tool("validate", str(source))
+    run_blender_tool("build", "--source-dir", str(source), "--output-dir", str(out), "--split-platforms")
     for made in sorted(out.glob("*.zip")):
-        blender_tool("validate", str(made))
+        run_blender_tool("validate", str(made))
         print(f"{made}: {made.stat().st_size / 1e6:.1f} MB")
     return 0
 

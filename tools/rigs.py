@@ -1,4 +1,4 @@
-"""Rigs of other makers, built from a body's joints: their names, proportions, arms lowered, their units and axes."""
+"""Rigs as other tools make them, built from a body's joints: with their names, proportions, lowered arms, units and axes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import bpy
 import numpy as np
 
 from latentman.blender_addon.character.mapping import get_presets
+from latentman.blender_addon.typed_access import get_scene, get_view_layer
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
 TIPS = {
@@ -19,7 +20,7 @@ TIPS = {
 }
 
 
-def proportions(leg: float = 1.0, arm: float = 1.0, arms_down: float = 0.0) -> np.ndarray:
+def make_joints(leg: float = 1.0, arm: float = 1.0, arms_down: float = 0.0) -> np.ndarray:
     """(24, 3) rest joints in body space, soles at y = 0, with scaled limbs and arms lowered by an angle in degrees."""
     rest = np.array(SMPL_REST_JOINTS)
     out = rest.copy()
@@ -39,7 +40,7 @@ def proportions(leg: float = 1.0, arm: float = 1.0, arms_down: float = 0.0) -> n
     return out
 
 
-def build(
+def build_rig(
     joints: np.ndarray,
     names: dict[str, str],
     centimetres: bool = False,
@@ -49,13 +50,13 @@ def build(
 ) -> bpy.types.Object:
     """An armature with a bone for each named joint, from joint to joint, rolled at random.
 
-    ``centimetres`` and ``y_up`` give the object the scale and turn that imported files have.
+    ``centimetres`` and ``y_up`` give the object the scale and rotation that imported files have.
     """
     rng = np.random.default_rng(seed)
     data = bpy.data.armatures.new("Rig")
     armature = bpy.data.objects.new("Rig", data)
-    bpy.context.collection.objects.link(armature)
-    bpy.context.view_layer.objects.active = armature
+    get_scene(bpy.context).collection.objects.link(armature)
+    get_view_layer(bpy.context).objects.active = armature
     scale = 100.0 if centimetres else 1.0
     place = (joints if y_up else joints[:, [0, 2, 1]] * [1, -1, 1]) * scale
     tip = {name: np.array(v) if y_up else np.array(v)[[0, 2, 1]] * [1, -1, 1] for name, v in TIPS.items()}
@@ -63,7 +64,7 @@ def build(
     root = data.edit_bones.new(extra_root) if extra_root else None
     if root:
         root.head, root.tail = (0, 0, 0), (0, 0.3 * scale, 0)
-    bones = {}
+    bones: dict[str, bpy.types.EditBone] = {}
     for joint, name in enumerate(SMPL_JOINTS):
         if name not in names:
             continue
@@ -90,10 +91,10 @@ def build(
     armature.scale = (1 / scale,) * 3
     if y_up:
         armature.rotation_euler.x = math.pi / 2
-    bpy.context.view_layer.update()
+    get_view_layer(bpy.context).update()
     return armature
 
 
-def family(name: str) -> dict[str, str]:
+def get_bone_names(name: str) -> dict[str, str]:
     """The bone names of a preset."""
     return get_presets()[name]

@@ -1,8 +1,8 @@
 """``python3.11 tools/setup_env.py DIR [PACKAGE ...]``: makes a virtual environment with the checkout installed for editing.
 
-Without packages it is the one that everything runs in; else it has the tests' dependencies and the packages that are named,
-such as another Blender. Without a CUDA device the CPU build of torch is installed where the package index offers one, since
-the other is larger by gigabytes. Needs nothing but the standard library.
+Without packages it is the one that everything runs in; otherwise it has the tests' dependencies and the given packages, such as
+another version of Blender. Without a CUDA device the CPU build of torch is installed if the package index offers one, because the
+other is larger by gigabytes. Needs only the standard library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""``python -m tools.train_starter``: makes the starter image model from nothing, or teaches one further.
+"""``python -m tools.train_starter``: trains the starter image model from scratch, or fine-tunes one.
 
 Renders -> auto-encoder -> text encoder, UNet and ControlNet -> a diffusers folder. Every stage continues where it was
-stopped; ``--export-only`` writes the folder from the checkpoints there are.
+stopped; ``--export-only`` writes the folder from the checkpoints that exist.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderTiny
 from transformers import CLIPTokenizer
 
 from latentman.backend.models.registry import STARTER
@@ -22,11 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "starter", help="renders and checkpoints")
     parser.add_argument("--out", type=Path, default=STARTER)
-    parser.add_argument("--start", type=Path, help="begin with an exported starter's networks; its latents change little")
+    parser.add_argument("--start", type=Path, help="fine-tune an exported starter's networks; its latents change little")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--vae-steps", type=int, default=4800)
@@ -34,18 +35,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3, help="the diffusion stage's highest learning rate")
     parser.add_argument(
-        "--minutes", type=float, default=0.0, help="end the diffusion stage after so long, the learning rate fallen by then"
+        "--minutes", type=float, default=0.0, help="end the diffusion stage after this time, with the learning rate decayed by then"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-mirrored", action="store_true", help="leave out the pictures' mirror images: half the encoding")
     parser.add_argument("--compile", action="store_true", help="fuse operations; needs a C++ compiler, pays after minutes")
     parser.add_argument(
-        "--judge-steps", type=int, default=0, help="also teach the network that measures the pictures, and put it beside the tools"
+        "--judge-steps",
+        type=int,
+        default=0,
+        help="also train the network that measures the pictures, and write it beside the tools",
     )
     parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
-    plan = training.Plan(
+    config = training.TrainingConfig(
         args.device,
         args.vae_steps,
         args.steps,
@@ -59,22 +63,23 @@ def main() -> None:
     if args.start and not (args.start / "model_index.json").exists():
         parser.error(f"--start {args.start} holds no exported model: name a folder with a model_index.json, such as {STARTER}")
     if args.export_only:
-        plan = replace(plan, vae_steps=0, steps=0)
-    tokenizer, former = training.learn_tokenizer(args.work), (None, None)
+        config = replace(config, vae_steps=0, steps=0)
+    tokenizer = training.learn_tokenizer(args.work)
+    initial: tuple[AutoencoderTiny | None, torch.nn.ModuleDict | None] = (None, None)
     if args.start:
         if CLIPTokenizer.from_pretrained(args.start, subfolder="tokenizer").get_vocab() != tokenizer.get_vocab():
-            parser.error(f"--start {args.start} has another vocabulary than today's grammar: begin from nothing")
-        former = networks.trained(args.start)
+            parser.error(f"--start {args.start} has another vocabulary than today's grammar: train from scratch")
+        initial = networks.load_networks(args.start)
     data = args.work / "data"
-    dataset.write(data, args.images, args.seed * 10_000_000, args.workers)
+    dataset.write_renders(data, args.images, args.seed * 10_000_000, args.workers)
     torch.set_num_threads(args.workers)
     renders = dataset.load_renders(data, args.device)
-    vae = training.train_vae(renders, args.work, plan, former[0])
-    latents = training.encode_all(vae, renders, args.work, plan)
-    models = training.train_diffusion(renders, latents, tokenizer, args.work, plan, former[1])
+    vae = training.train_vae(renders, args.work, config, initial[0])
+    latents = training.encode_all(vae, renders, args.work, config)
+    models = training.train_diffusion(renders, latents, tokenizer, args.work, config, initial[1])
     if args.judge_steps:
         judge.save(judge.train(renders, vae, args.judge_steps, args.device))
-    export.write(vae, models, tokenizer, args.out, args.work, training.trained_steps(args.work / "diffusion.pt"))
+    export.export_pipeline(vae, models, tokenizer, args.out, args.work, training.read_step_count(args.work / "diffusion.pt"))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

@@ -1,4 +1,4 @@
-"""``python -m tools.train_starter_motion``: makes the starter motion model from nothing; goes on where it was stopped."""
+"""``python -m tools.train_starter_motion``: trains the starter motion model from scratch; continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .starter.training import trained_steps
+from .starter.training import read_step_count
 from .starter_motion import dataset, export, training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +18,7 @@ FIRST_SEED = 20_000_000
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "starter_motion", help="motions and checkpoints")
     parser.add_argument("--out", type=Path, default=STARTER)
@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("--motions", type=int, default=8000)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--minutes", type=float, default=0.0, help="end training after so long, the learning rate fallen by then")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="end training after this time, with the learning rate decayed by then"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
@@ -35,9 +37,12 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = training.learn_tokenizer(motions, args.work)
     models = training.train(
-        motions, tokenizer, args.work, training.Plan(args.device, args.steps, args.batch, args.seed, seconds=60 * args.minutes)
+        motions,
+        tokenizer,
+        args.work,
+        training.TrainingConfig(args.device, args.steps, args.batch, args.seed, seconds=60 * args.minutes),
     )
-    export.write(models, tokenizer, motions, args.out, trained_steps(args.work / training.CHECKPOINT))
+    export.export_model(models, tokenizer, motions, args.out, read_step_count(args.work / training.CHECKPOINT))
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

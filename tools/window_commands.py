@@ -1,4 +1,4 @@
-"""The command line of a real Blender program: the extension installed from its zip, then each command with a file.
+"""Tries the command line of a real Blender program: installs the extension from its zip, then runs each command with a file.
 
 Part of ``tools.window_test``; what each command printed is in ``build/window/commands.txt``.
 """
@@ -53,5 +53,5 @@ def run(blender: list[str], package: Path, out: Path, environment: dict[str, str
         if code != wanted or not files.exists():
             return f"{arguments[0]}: exit code {code}, not {wanted}, or no {files}; see {record}"
         if not lines or lines[-1].get("event") != ("failed" if wanted else "done"):
-            return f"{arguments[0]}: the last of {len(lines)} JSON lines is no end; see {record}"
+            return f"{arguments[0]}: the last of {len(lines)} JSON lines does not tell the end; see {record}"
     return "passed"

@@ -1,4 +1,4 @@
-"""Runs inside a real Blender window: goes through the panel by clicks, in the order of the work, then into trouble.
+"""Runs inside a real Blender window: goes through the panel by clicks, first as an animator works, then through failures.
 
 Each state is announced by writing ``<out>/<name>.request``; whoever watches takes a screenshot and writes
 ``<name>.done``. Started by ``tools.window_test``; ``LATENTMAN_WINDOW_PARTS`` names the parts to go through.
@@ -11,306 +11,334 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import bpy
 
-from tools.window_hands import (
+from tools.window_actions import (
     KEY,
-    Pulse,
-    arguments,
+    StallMonitor,
     can_click,
     click,
-    connection,
-    picture,
-    press_undo,
+    click_down_column,
+    get_arguments,
+    get_connection,
+    get_window_and_view,
+    get_window_manager,
+    open_panels,
+    press_ctrl_z,
     run,
-    scan,
     scroll,
-    unfold,
-    until,
-    wait,
-    window_and_view,
+    take_screenshot,
+    wait_seconds,
+    wait_until,
 )
 
 PROMPT = "a knight in red armour"
-pulse = Pulse()
+monitor = StallMonitor()
 
 
-def settings():
-    """The panel's settings; to be asked for again after every undo."""
-    return bpy.context.scene.latentman
+def get_current_scene() -> bpy.types.Scene:
+    """The scene; to be asked for again after every undo."""
+    scene = bpy.context.scene
+    assert scene is not None
+    return scene
+
+
+def get_settings() -> Any:
+    """The panel's settings, whose type is the installed extension's; to be asked for again after every undo."""
+    scene: Any = get_current_scene()
+    return scene.latentman
+
+
+def get_view(area: bpy.types.Area) -> bpy.types.SpaceView3D:
+    """The 3D view that an area shows."""
+    space = area.spaces.active
+    assert isinstance(space, bpy.types.SpaceView3D)
+    return space
+
+
+def wait_for_shot(shot: Any, reached: Callable[[Any], bool], what: str) -> Iterator[None]:
+    """Wait until a shot has reached something, or has ended."""
+    return wait_until(lambda: shot.done or reached(shot), what)
+
+
+def is_in_stage(stage: str, fraction: float) -> Callable[[Any], bool]:
+    """A test whether a shot has done more than a fraction of a stage."""
+    return lambda shot: shot.stage == stage and shot.fraction > fraction
 
 
 def start() -> Iterator[None]:
     """Install the extension, clear the scene, show the sidebar, start the backend by a real click, add a character."""
-    package, _ = arguments()
-    yield from wait(2)
+    package, _ = get_arguments()
+    yield from wait_seconds(2)
     bpy.ops.extensions.package_install_files(filepath=package, repo="user_default", enable_on_install=True)
     for item in list(bpy.data.objects):
         bpy.data.objects.remove(item)
-    scene = bpy.context.scene
+    scene = get_current_scene()
     scene.render.fps, scene.frame_start, scene.frame_end = 20, 1, 4
-    _, area, region = window_and_view()
-    area.spaces.active.show_region_ui = True
-    yield from wait(2)
-    region.active_panel_category = "LatentMan"
-    yield from picture("1-installed")
+    _, area, region = get_window_and_view()
+    get_view(area).show_region_ui = True
+    yield from wait_seconds(2)
+    region.active_panel_category = "LatentMan"  # type: ignore[assignment]  # it depends on the add-ons
+    yield from take_screenshot("1-installed")
     # the button at the end of the sidebar's first row
-    yield from scan(0.70, lambda: connection().running)
-    pulse.during = "starting the backend"
-    yield from picture("1-starting")
-    yield from until(lambda: connection().connected or connection().error, "the backend")
-    assert connection().connected, connection().error
+    yield from click_down_column(0.70, lambda: get_connection().running)
+    monitor.phase = "starting the backend"
+    yield from take_screenshot("1-starting")
+    yield from wait_until(lambda: get_connection().connected or get_connection().error, "the backend")
+    assert get_connection().connected, get_connection().error
     click("latentman.add_mannequin")
-    yield from picture("2-mannequin")
+    yield from take_screenshot("2-mannequin")
 
 
-def panel() -> Iterator[None]:
-    """The animator's way through the panel."""
-    scene = bpy.context.scene
-    scene.latentman.motion.text = "a person bows"
-    pulse.during = "making a motion"
+def use_panel() -> Iterator[None]:
+    """Go through the panel as an animator does."""
+    scene = get_current_scene()
+    get_settings().motion.text = "a person bows"
+    monitor.phase = "making a motion"
     click("latentman.make_motion")
-    yield from until(lambda: connection().motion_task.done, "the motion")
-    assert connection().motion_task.succeeded, connection().motion_task.error
-    assert scene.latentman.character.animation_data.action.name == "a person bows"
+    yield from wait_until(lambda: get_connection().motion.done, "the motion")
+    assert get_connection().motion.succeeded, get_connection().motion.error
+    assert get_settings().character.animation_data.action.name == "a person bows"
     scene.frame_set(20)
-    yield from picture("3-from-words")
+    yield from take_screenshot("3-from-words")
     click("latentman.use_clip")
     click("latentman.guess_bones")
     click("latentman.find_plants")
-    assert len(scene.latentman.plants) > 2
-    unfold("RigPanel")
-    yield from picture("3-bones-unfolded")
-    unfold("KeyingPanel", "EditMotionPanel")
-    yield from picture("3-motion-unfolded")
-    unfold()
-    used = scene.latentman.character.animation_data.action.name
+    assert len(get_settings().plants) > 2
+    open_panels("RigPanel")
+    yield from take_screenshot("3-bones-unfolded")
+    open_panels("KeyingPanel", "EditMotionPanel")
+    yield from take_screenshot("3-motion-unfolded")
+    open_panels()
+    used = get_settings().character.animation_data.action.name
     click("latentman.smooth_motion")
-    assert settings().character.animation_data.action.name == f"{used} smooth"
-    with bpy.context.temp_override(window=window_and_view()[0]):
+    assert get_settings().character.animation_data.action.name == f"{used} smooth"
+    with bpy.context.temp_override(window=get_window_and_view()[0]):
         bpy.ops.ed.undo()
-    assert settings().character.animation_data.action.name == used
+    assert get_settings().character.animation_data.action.name == used
     click("latentman.add_camera")
-    bpy.context.scene.frame_set(3)
-    yield from picture("3-motion")
-    settings().steps = 8
-    settings().prompt = PROMPT
-    pulse.during = "preview"
+    get_current_scene().frame_set(3)
+    yield from take_screenshot("3-motion")
+    get_settings().steps = 8
+    get_settings().prompt = PROMPT
+    monitor.phase = "preview"
     click("latentman.preview_frame")
-    yield from until(lambda: connection().shot_task.done, "the preview")
-    assert connection().shot_task.succeeded, connection().shot_task.error
+    yield from wait_until(lambda: get_connection().shot.done, "the preview")
+    assert get_connection().shot.succeeded, get_connection().shot.error
     yield from scroll(40)
-    yield from picture("4-preview")
-    pulse.during = "generating"
+    yield from take_screenshot("4-preview")
+    monitor.phase = "generating"
     click("latentman.generate")
-    yield from until(lambda: connection().shot_task.stage == "denoising", "the first step")
-    yield from picture("5-generating")
-    yield from until(lambda: connection().shot_task.done, "the frames")
-    assert connection().shot_task.succeeded, connection().shot_task.error
-    pulse.during = "results"
-    assert len(settings().results) == 1
+    yield from wait_until(lambda: get_connection().shot.stage == "denoising", "the first step")
+    yield from take_screenshot("5-generating")
+    yield from wait_until(lambda: get_connection().shot.done, "the frames")
+    assert get_connection().shot.succeeded, get_connection().shot.error
+    monitor.phase = "results"
+    assert len(get_settings().results) == 1
     click("latentman.to_sequencer")
     # the box has grown
     yield from scroll(40)
-    yield from picture("6-result")
+    yield from take_screenshot("6-result")
     click("latentman.as_material")
-    pulse.during = "Blender compiles the material"
-    space = window_and_view()[1].spaces.active
+    monitor.phase = "Blender compiles the material"
+    space = get_view(get_window_and_view()[1])
+    assert space.region_3d is not None
     space.shading.type, space.region_3d.view_perspective, space.overlay.show_overlays = "MATERIAL", "CAMERA", False
     # in software this takes most of a minute, and newer versions draw nothing meanwhile
-    yield from wait(40)
-    yield from picture("6-as-material")
+    yield from wait_seconds(40)
+    yield from take_screenshot("6-as-material")
     space.shading.type, space.region_3d.view_perspective, space.overlay.show_overlays = "SOLID", "PERSP", True
-    pulse.during = "results"
-    area = max((a for a in window_and_view()[0].screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)
+    monitor.phase = "results"
+    area = max((a for a in get_window_and_view()[0].screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)
     before, area.type = area.type, "SEQUENCE_EDITOR"
-    yield from picture("7-sequencer")
+    yield from take_screenshot("7-sequencer")
     area.type = before
     yield from scroll(-40)
 
 
-def folded() -> Iterator[None]:
-    """What is folded away: all settings of a shot, and its techniques."""
-    pulse.during = "sub-panels"
-    settings().prompt = PROMPT
-    unfold("AdvancedPanel")
+def use_folded_panels() -> Iterator[None]:
+    """Open the sub-panels that are folded: all settings of a shot, and its techniques."""
+    monitor.phase = "sub-panels"
+    get_settings().prompt = PROMPT
+    open_panels("AdvancedPanel")
     yield from scroll(6)
-    yield from picture("8-advanced")
-    unfold("AdvancedPanel", "TechniquesPanel")
+    yield from take_screenshot("8-advanced")
+    open_panels("AdvancedPanel", "TechniquesPanel")
     yield from scroll(6)
-    yield from picture("8-techniques")
-    settings().techniques.fusion.use = "ON"
-    settings().techniques.background.use = "OFF"
-    yield from picture("8-techniques-changed")
+    yield from take_screenshot("8-techniques")
+    get_settings().techniques.fusion.use = "ON"
+    get_settings().techniques.background.use = "OFF"
+    yield from take_screenshot("8-techniques-changed")
     yield from scroll(12)
-    yield from picture("8-techniques-end")
-    method = settings().method()
+    yield from take_screenshot("8-techniques-end")
+    method = get_settings().method()
     assert method is not None and method.fusion is not None and method.background is None
-    settings().techniques.fusion.use = settings().techniques.background.use = "PRESET"
-    unfold()
+    get_settings().techniques.fusion.use = get_settings().techniques.background.use = "PRESET"
+    open_panels()
     yield from scroll(-40)
 
 
-def diagnostics() -> Iterator[None]:
-    """The two buttons for bug reports, by real clicks where Blender finds them."""
-    manager, out = bpy.context.window_manager, arguments()[1]
-    settings().prompt = PROMPT
+def copy_diagnostics() -> Iterator[None]:
+    """Use the two buttons for bug reports, by real clicks."""
+    manager, out = get_window_manager(), get_arguments()[1]
+    get_settings().prompt = PROMPT
     manager.clipboard = ""
-    pulse.during = "copying diagnostics"
-    yield from scan(0.35, lambda: bool(manager.clipboard))
+    monitor.phase = "copying diagnostics"
+    yield from click_down_column(0.35, lambda: bool(manager.clipboard))
     text = manager.clipboard
     (out / "diagnostics.txt").write_text(text)
-    yield from picture("9-diagnostics")
+    yield from take_screenshot("9-diagnostics")
     assert bpy.app.version_string in text and sys.modules[KEY + ".shared.version"].VERSION in text, "no versions in the report"
     for private in (str(Path.home()), PROMPT, "a person bows"):
         assert private not in text, f"{private!r} is in the report"
     # the desktop's command is one of window_test's, which writes down what it is asked to show; above is Stop
     shown = out / "shown.txt"
-    yield from scan(0.83, shown.exists, begin=62)
-    yield from picture("9-log-folder")
+    yield from click_down_column(0.83, shown.exists, begin=62)
+    yield from take_screenshot("9-log-folder")
     folder = Path(shown.read_text().strip())
     assert folder == sys.modules[KEY + ".shared.folders"].log_folder()
     assert any(folder.glob("blender-*.log")), f"no log of Blender's in {folder}"
 
 
-def _needs(frames: int, seed: int, steps: int = 8) -> None:
-    """A shot that nobody has made yet."""
-    scene = bpy.context.scene
+def _set_up_shot(frames: int, seed: int, steps: int = 8) -> None:
+    """Set up a shot that has not been made yet."""
+    scene = get_current_scene()
     if scene.camera is None:
         click("latentman.use_clip")
         click("latentman.add_camera")
-        scene = bpy.context.scene
+        scene = get_current_scene()
     scene.frame_start, scene.frame_end = 1, frames
-    chosen = scene.latentman
+    chosen = get_settings()
     chosen.prompt, chosen.seed, chosen.steps, chosen.only_changed = PROMPT, seed, steps, False
 
 
-def _is_free() -> None:
-    assert not connection().busy, "the panel is still busy"
+def _check_panel_is_free() -> None:
+    assert not get_connection().busy, "the panel is still busy"
     assert can_click("latentman.generate"), "Generate is greyed out"
 
 
-def cancel() -> Iterator[None]:
+def cancel_shots() -> Iterator[None]:
     """Cancel while passes are rendered, and while it denoises; the panel is free and Generate works after each."""
     yield from scroll(40)
-    for n, (name, frames, reached) in enumerate(
-        (
-            ("passes", 60, lambda shot: shot.stage == "rendering passes" and shot.fraction > 0.1),
-            ("denoising", 4, lambda shot: shot.stage == "denoising" and shot.fraction > 0.1),
-        )
-    ):
-        _needs(frames, seed=100 + n, steps=20)
-        pulse.during = f"until cancelled in {name}"
+    for n, (name, frames, stage) in enumerate((("passes", 60, "rendering passes"), ("denoising", 4, "denoising"))):
+        _set_up_shot(frames, seed=100 + n, steps=20)
+        monitor.phase = f"until cancelled in {name}"
         click("latentman.generate")
-        shot = connection().shot_task
-        yield from until(lambda shot=shot, reached=reached: shot.done or reached(shot), name)
-        yield from picture(f"10-working-{name}")
+        shot = get_connection().shot
+        yield from wait_for_shot(shot, is_in_stage(stage, 0.1), name)
+        yield from take_screenshot(f"10-working-{name}")
         assert not shot.done, f"{name} were over before Cancel: {shot.error}"
         click("latentman.cancel")
-        yield from picture(f"10-cancelling-{name}")
-        pulse.during = f"cancelling in {name}"
-        yield from until(lambda shot=shot: shot.done, "the end of the cancelled shot")
+        yield from take_screenshot(f"10-cancelling-{name}")
+        monitor.phase = f"cancelling in {name}"
+        yield from wait_for_shot(shot, lambda shot: False, "the end of the cancelled shot")
         assert shot.cancelled, f"{shot.state}: {shot.error}"
-        yield from picture(f"10-cancelled-{name}")
-        _is_free()
-    yield from _generates("after cancelling", seed=110)
+        yield from take_screenshot(f"10-cancelled-{name}")
+        _check_panel_is_free()
+    yield from _generate("after cancelling", seed=110)
     yield from scroll(-40)
 
 
-def _generates(during: str, seed: int) -> Iterator[None]:
-    _needs(2, seed)
-    pulse.during = during
+def _generate(phase: str, seed: int) -> Iterator[None]:
+    _set_up_shot(2, seed)
+    monitor.phase = phase
     click("latentman.generate")
-    yield from until(lambda: connection().shot_task.done, f"frames {during}")
-    assert connection().shot_task.succeeded, f"{during}: {connection().shot_task.error}"
-    _is_free()
+    yield from wait_until(lambda: get_connection().shot.done, f"frames {phase}")
+    assert get_connection().shot.succeeded, f"{phase}: {get_connection().shot.error}"
+    _check_panel_is_free()
 
 
-def undo() -> Iterator[None]:
-    """An undo while a shot runs: by the operator and by Ctrl+Z, early and late; the shot ends with frames or a sentence."""
+def undo_during_shots() -> Iterator[None]:
+    """Undo while a shot runs, by the operator and by Ctrl+Z, early and late: the shot ends with frames or a sentence."""
 
-    def operator() -> None:
-        with bpy.context.temp_override(window=window_and_view()[0]):
+    def run_undo_operator() -> None:
+        with bpy.context.temp_override(window=get_window_and_view()[0]):
             bpy.ops.ed.undo()
 
-    out = arguments()[1]
-    told = []
-    for n, (name, take_back) in enumerate((("operator", operator), ("keys", press_undo))):
+    out = get_arguments()[1]
+    outcomes: list[str] = []
+    for n, (name, take_back) in enumerate((("operator", run_undo_operator), ("keys", press_ctrl_z))):
         for stage, frames in (("measuring", 60), ("rendering passes", 60), ("denoising", 4)):
-            _needs(frames, seed=200 + 10 * n + len(told), steps=8 if stage == "denoising" else 1)
+            _set_up_shot(frames, seed=200 + 10 * n + len(outcomes), steps=8 if stage == "denoising" else 1)
             # something to take back
             click("latentman.find_plants")
             click("latentman.smooth_motion")
-            pulse.during = f"undo by {name} in {stage}"
+            monitor.phase = f"undo by {name} in {stage}"
             click("latentman.generate")
-            shot = connection().shot_task
+            shot = get_connection().shot
             if stage != "measuring":
-                yield from until(lambda shot=shot, stage=stage: shot.done or (shot.stage == stage and shot.fraction > 0), stage)
+                yield from wait_for_shot(shot, is_in_stage(stage, 0), stage)
             assert not shot.done, f"{stage} was over before the undo: {shot.error}"
             for _ in range(2):
                 take_back()
-                yield from wait(0.7)
-            (out / "undo.txt").write_text("\n".join([*told, f"{name} in {stage}: at work"]) + "\n")
+                yield from wait_seconds(0.7)
+            (out / "undo.txt").write_text("\n".join([*outcomes, f"{name} in {stage}: at work"]) + "\n")
             if stage == "rendering passes":
-                # rendering goes on for a while, then it is enough
-                yield from until(
-                    lambda shot=shot, stage=stage: shot.done or shot.fraction > 0.7 or shot.stage != stage, "more passes"
-                )
+                # let it render for a while, then cancel
+                yield from wait_for_shot(shot, lambda shot: shot.fraction > 0.7 or shot.stage != "rendering passes", "more passes")
                 if not shot.done:
                     click("latentman.cancel")
             elif stage == "measuring":
-                yield from until(lambda shot=shot: shot.done or shot.fraction > 0.2, "the first passes")
+                yield from wait_for_shot(shot, lambda shot: shot.fraction > 0.2, "the first passes")
                 if not shot.done:
                     click("latentman.cancel")
-            yield from until(lambda shot=shot: shot.done, "the end of the shot")
-            told.append(f"{name} in {stage}: {shot.state.name}, {len(shot.frames)} frames, {shot.error!r}")
-            (out / "undo.txt").write_text("\n".join(told) + "\n")
-            assert shot.succeeded or shot.cancelled or shot.error, told[-1]
-            _is_free()
-    yield from picture("11-after-undo")
-    yield from _generates("after undo", seed=290)
+            yield from wait_for_shot(shot, lambda shot: False, "the end of the shot")
+            outcomes.append(f"{name} in {stage}: {shot.state.name}, {len(shot.frames)} frames, {shot.error!r}")
+            (out / "undo.txt").write_text("\n".join(outcomes) + "\n")
+            assert shot.succeeded or shot.cancelled or shot.error, outcomes[-1]
+            _check_panel_is_free()
+    yield from take_screenshot("11-after-undo")
+    yield from _generate("after undo", seed=290)
     assert len(bpy.data.scenes) == 1, [scene.name for scene in bpy.data.scenes]
 
 
-def killed() -> Iterator[None]:
-    """The backend is killed while it denoises: the panel says so, names the log, and Start works again."""
-    _needs(4, seed=300, steps=20)
-    pulse.during = "until the backend is killed"
+def kill_backend() -> Iterator[None]:
+    """Kill the backend while it denoises: the panel says so and names the log, and Start works again."""
+    _set_up_shot(4, seed=300, steps=20)
+    monitor.phase = "until the backend is killed"
     click("latentman.generate")
-    shot = connection().shot_task
-    yield from until(lambda: shot.done or (shot.stage == "denoising" and shot.fraction > 0.1), "denoising")
+    shot = get_connection().shot
+    yield from wait_for_shot(shot, is_in_stage("denoising", 0.1), "denoising")
     assert not shot.done, shot.error
-    os.kill(connection().process.pid, signal.SIGKILL)
-    pulse.during = "the backend is killed"
-    yield from until(lambda: connection().error, "a sentence")
-    yield from picture("12-killed")
-    (arguments()[1] / "killed.txt").write_text(f"{connection().error}\n{shot.state.name}: {shot.error}\n")
-    log = connection().error.rpartition(" is in ")[2]
-    assert Path(log).is_file(), connection().error
-    assert shot.done and not connection().busy
+    os.kill(get_connection().process.pid, signal.SIGKILL)
+    monitor.phase = "the backend is killed"
+    yield from wait_until(lambda: get_connection().error, "a sentence")
+    yield from take_screenshot("12-killed")
+    (get_arguments()[1] / "killed.txt").write_text(f"{get_connection().error}\n{shot.state.name}: {shot.error}\n")
+    log = get_connection().error.rpartition(" is in ")[2]
+    assert Path(log).is_file(), get_connection().error
+    assert shot.done and not get_connection().busy
     click("latentman.start_backend")
-    yield from until(lambda: connection().connected or connection().error, "the backend again")
-    assert connection().connected, connection().error
-    yield from _generates("after a kill", seed=310)
-    yield from picture("12-generated-again")
+    yield from wait_until(lambda: get_connection().connected or get_connection().error, "the backend again")
+    assert get_connection().connected, get_connection().error
+    yield from _generate("after a kill", seed=310)
+    yield from take_screenshot("12-generated-again")
 
 
-def save() -> Iterator[None]:
-    """The file for ``window_commands``."""
-    _needs(3, seed=400)
-    bpy.ops.wm.save_as_mainfile(filepath=str(arguments()[1] / "shot.blend"), copy=True)
+def save_file() -> Iterator[None]:
+    """Save the file for ``window_commands``."""
+    _set_up_shot(3, seed=400)
+    bpy.ops.wm.save_as_mainfile(filepath=str(get_arguments()[1] / "shot.blend"), copy=True)
     click("latentman.stop_backend")
     yield
 
 
+#: the names that ``tools.window_test`` takes, in their order
 PARTS: dict[str, Callable[[], Iterator[None]]] = {
-    part.__name__: part for part in (panel, folded, diagnostics, cancel, undo, killed, save)
+    "panel": use_panel,
+    "folded": use_folded_panels,
+    "diagnostics": copy_diagnostics,
+    "cancel": cancel_shots,
+    "undo": undo_during_shots,
+    "killed": kill_backend,
+    "save": save_file,
 }
 
 
-def work() -> Iterator[None]:
-    """The chosen parts, one after the other."""
+def run_parts() -> Iterator[None]:
+    """Run the chosen parts, one after the other."""
     chosen = os.environ.get("LATENTMAN_WINDOW_PARTS", "").split() or list(PARTS)
     try:
         yield from start()
@@ -318,12 +346,12 @@ def work() -> Iterator[None]:
             print(f"part {name}", flush=True)
             yield from PARTS[name]()
     except Exception:
-        yield from picture("failed")
+        yield from take_screenshot("failed")
         raise
     finally:
-        (arguments()[1] / "pulse.txt").write_text(pulse.report())
+        (get_arguments()[1] / "pulse.txt").write_text(monitor.report())
 
 
 def main() -> None:
-    """Begin once the window is there."""
-    run(work())
+    """Start the parts once the window is open."""
+    run(run_parts())

@@ -2,7 +2,7 @@
 
 ``BLENDER=/path/to/blender`` uses that program on the current display; otherwise a Debian chroot with Blender and a
 virtual display is set up under ``build`` (needs root and debootstrap). Then the program's command line is tried
-with the file that the window saved. Exit code 0 when the whole way worked.
+with the file that the window saved. Exit code 0 when everything worked.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ PACKAGES = (
 DISPLAY, LIMIT_SECONDS = ":97", 3000
 
 
-def chroot_folder(suite: str) -> Path:
-    """Where a release lives."""
+def get_chroot_folder(suite: str) -> Path:
+    """The folder of a Debian release's chroot."""
     return ROOT / "build" / ("blender-chroot" if suite == "trixie" else f"blender-chroot-{suite}")
 
 
-def mounts() -> list[Path]:
-    """What the chroot has of this machine, at the same paths: the project, and the Python that runs the backend."""
+def list_mounts() -> list[Path]:
+    """What is mounted into the chroot at the same paths: the project, and the Python that runs the backend."""
     found = [ROOT, Path("/proc"), Path("/dev")]
     for prefix in (sys.prefix, sys.base_prefix):
         # a virtual environment may be reached through links
@@ -53,7 +53,7 @@ def mounts() -> list[Path]:
 
 def prepare_chroot(suite: str) -> list[str]:
     """Make the chroot once; returns the command that runs something in it with the project mounted at its own path."""
-    chroot = chroot_folder(suite)
+    chroot = get_chroot_folder(suite)
     if not (chroot / "usr/bin/blender").exists():
         if os.geteuid() != 0 or not shutil.which("debootstrap"):
             raise SystemExit("Set BLENDER to a Blender program, or run as root with debootstrap installed.")
@@ -65,7 +65,7 @@ def prepare_chroot(suite: str) -> list[str]:
             f"DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends {packages}"
         )
         subprocess.run(["chroot", str(chroot), "sh", "-c", install], check=True)
-    for source in mounts():
+    for source in list_mounts():
         target = chroot / source.relative_to("/")
         target.mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(target):
@@ -75,8 +75,8 @@ def prepare_chroot(suite: str) -> list[str]:
 
 def release_chroot(suite: str) -> None:
     """Undo the mounts, innermost last."""
-    for source in reversed(mounts()):
-        target = chroot_folder(suite) / source.relative_to("/")
+    for source in reversed(list_mounts()):
+        target = get_chroot_folder(suite) / source.relative_to("/")
         subprocess.run(["umount", "-l", str(target)], check=False, stderr=subprocess.DEVNULL)
 
 
@@ -89,7 +89,7 @@ def make_opener(folder: Path, shown: Path) -> None:
 
 
 def make_environment(display: str, parts: list[str]) -> dict[str, str]:
-    """A user's of its own: nothing outside ``OUT`` is read or written."""
+    """The environment of a separate user: nothing outside ``OUT`` is read or written."""
     make_opener(OUT / "bin", OUT / "shown.txt")
     environment = os.environ | {
         "DISPLAY": display,
@@ -124,7 +124,7 @@ def open_window(command: list[str], package: Path, environment: dict[str, str]) 
     )
 
 
-def watch(blender: subprocess.Popen, prefix: list[str], display: str) -> None:
+def take_screenshots(blender: subprocess.Popen, prefix: list[str], display: str) -> None:
     """Take a screenshot whenever the window asks for one."""
     end = time.monotonic() + LIMIT_SECONDS
     while blender.poll() is None and time.monotonic() < end:
@@ -141,7 +141,7 @@ def watch(blender: subprocess.Popen, prefix: list[str], display: str) -> None:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help="parts of tools/window_script.py; all when left out")
     parser.add_argument("--suite", choices=SUITES, default="trixie", help="the Debian release of the chroot")
@@ -163,7 +163,7 @@ def main() -> int:
         environment = make_environment(display, args.parts)
         blender = open_window([*prefix, program], package, environment)
         processes.append(blender)
-        watch(blender, prefix, display)
+        take_screenshots(blender, prefix, display)
         outcome = (OUT / "outcome.txt").read_text() if (OUT / "outcome.txt").exists() else "the window ended early"
         if outcome == "passed" and (OUT / "shot.blend").exists():
             outcome = window_commands.run([*prefix, program], package, OUT, environment)

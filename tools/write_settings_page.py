@@ -37,7 +37,7 @@ class Group:
     """One table with a sentence or two above it.
 
     ``option`` gives a setting's argument; ``only`` are the settings to show, all when empty; ``not_in_panel`` those that the panel
-    has not, or has in another form.
+    does not have, or has in another form.
     """
 
     title: str
@@ -55,14 +55,14 @@ class Group:
 SHOT = "For `latentman generate` and Blender's `generate`; in the box *Look*."
 
 
-def _technique(name: str, part: type[msgspec.Struct]) -> Group:
+def _make_technique_group(name: str, part: type[msgspec.Struct]) -> Group:
     switch = (
         f"`{get_option(name)}` switches it on, as each argument below does, and `{get_option(name).replace('--', '--no-', 1)}` off."
     )
     return Group(f"Technique: {name.replace('_', ' ')}", f"{summarise(part)}. {switch}", part, partial(part_option, name))
 
 
-def groups() -> list[Group]:
+def list_groups() -> list[Group]:
     """Every table of the page, in its order."""
     return [
         Group("What is said", SHOT, Text),
@@ -81,12 +81,12 @@ def groups() -> list[Group]:
             "defaults here and in the tables of the techniques are those of a technique that the preset does without.",
             Method,
         ),
-        *(_technique(name, part) for name, part in list_parts(Method).items()),
+        *(_make_technique_group(name, part) for name, part in list_parts(Method).items()),
         Group(
             "Motion from words",
             "For `latentman motion` and Blender's `motion`; in the box *Motion*.",
             MotionRequest,
-            _motion_option,
+            _get_motion_option,
         ),
         Group(
             "How motions become keyframes",
@@ -103,11 +103,11 @@ def groups() -> list[Group]:
     ]
 
 
-def _motion_option(name: str) -> str:
+def _get_motion_option(name: str) -> str:
     return "TEXT" if name == "text" else get_option(name)
 
 
-def row(group: Group, declared: Declared) -> list[str]:
+def make_row(group: Group, declared: Declared) -> list[str]:
     """One setting's cells, as in ``COLUMNS``."""
     setting, option = declared.setting, group.option(declared.name)
     if declared.kind is bool:
@@ -124,13 +124,13 @@ def row(group: Group, declared: Declared) -> list[str]:
     ]
 
 
-def table(head: Collection[str], rows: Collection[Collection[str]]) -> str:
+def format_table(head: Collection[str], rows: Collection[Collection[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
-def _composition(method: Method) -> str:
+def _describe_composition(method: Method) -> str:
     """What a preset composes, with what differs from a technique's defaults."""
     out = [
         declared.words if value is True else f"{declared.words} {declared.value_text(value)}"
@@ -146,31 +146,33 @@ def _composition(method: Method) -> str:
     return ", ".join(out)
 
 
-def page() -> str:
+def format_page() -> str:
     """The whole page."""
     preset = next(declared for declared in list_settings(ShotRequest) if declared.name == "preset")
     parts = [INTRODUCTION]
-    for group in groups():
-        rows = [row(group, declared) for declared in group.settings()]
-        parts.append(f"## {group.title}\n\n{group.introduction}\n\n{table(COLUMNS, rows)}\n")
-    rows = [[choice.value, choice.label, _composition(METHODS[choice.value]), choice.help] for choice in preset.setting.choices]
+    for group in list_groups():
+        rows = [make_row(group, declared) for declared in group.settings()]
+        parts.append(f"## {group.title}\n\n{group.introduction}\n\n{format_table(COLUMNS, rows)}\n")
+    rows = [
+        [choice.value, choice.label, _describe_composition(METHODS[choice.value]), choice.help] for choice in preset.setting.choices
+    ]
     parts.append(
         "## Presets\n\nA preset is a choice of techniques; in brackets is what differs from a technique's own defaults.\n\n"
-        + table(("preset", "in the panel", "composed of", "what it is for"), rows)
+        + format_table(("preset", "in the panel", "composed of", "what it is for"), rows)
         + "\n"
     )
     return "\n".join(parts)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write or compare; 1 when the page is not what it should be."""
+    """Write the page, or compare it; returns 1 when it is stale."""
     parser = argparse.ArgumentParser(prog="python -m tools.write_settings_page", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when the page is stale")
     args = parser.parse_args(argv)
     if not args.check:
-        PAGE.write_text(page(), encoding="utf-8")
+        PAGE.write_text(format_page(), encoding="utf-8")
         return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page():
+    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == format_page():
         return 0
     print(f"{PAGE} is stale; run python -m tools.write_settings_page.", file=sys.stderr)
     return 1

@@ -1,10 +1,2 @@
-"""Saved passes as the pictures that other tools take: depth, normals, OpenPose skeletons and DensePose's IUV.
-
-In go ``FramePasses`` and their manifest, out come (F, H, W, 3) uint8 pictures; ``MAPS`` lists them by name.
-"""
-
-from .iuv import iuv_images
-from .maps import MAPS, depth_images, normal_images
-from .skeleton import openpose_images
-
-__all__ = ["MAPS", "depth_images", "iuv_images", "normal_images", "openpose_images"]
+"""Commands that turn saved passes and finished frames into files for other tools: control images, cut-outs, composites and
+passes with DensePose's parts. The pictures themselves are drawn by ``backend/maps/``."""

@@ -14,11 +14,13 @@ from ...shared import passes_folder
 from ...shared.compositing import composite_over, cut_out
 from ...shared.console import check_writable
 from ...shared.shot import ShotError
-from .maps import MAPS
+from ..maps import MAPS
+
+# Pillow and SciPy are imported by the commands that need them, so that the others work without them
 
 
-def _answered(work: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
-    """A command's exit code: 0, or 2 with one sentence when the input is wrong."""
+def _return_exit_code(work: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
+    """Decorate a command: it returns 0, or prints one sentence and returns 2 when the input is wrong."""
 
     @wraps(work)
     def run(args: argparse.Namespace) -> int:
@@ -32,10 +34,10 @@ def _answered(work: Callable[[argparse.Namespace], None]) -> Callable[[argparse.
     return run
 
 
-@_answered
+@_return_exit_code
 def export(args: argparse.Namespace) -> None:
     """Write a folder's passes as pictures."""
-    from PIL import Image
+    from ..pictures import write_frames
 
     passes, manifest = passes_folder.load(args.passes)
     unknown = [name for name in args.maps.split(",") if name not in MAPS]
@@ -44,28 +46,27 @@ def export(args: argparse.Namespace) -> None:
     for name in args.maps.split(","):
         folder = args.out / name
         check_writable(folder)
-        for frame, picture in zip(manifest.frames, MAPS[name](passes, manifest), strict=True):
-            Image.fromarray(picture).save(folder / f"{frame:04d}.png")
+        write_frames(folder, manifest.frames, MAPS[name](passes, manifest))
         print(f"{len(manifest.frames)} pictures in {folder}")
 
 
-def _pictures(folder: Path, frames: tuple[int, ...]) -> np.ndarray:
-    from PIL import Image
+def _read_frames(folder: Path, frames: tuple[int, ...]) -> np.ndarray:
+    from ..pictures import read_frames
 
     try:
-        return np.stack([np.asarray(Image.open(folder / f"{frame:04d}.png").convert("RGB")) for frame in frames])
+        return read_frames(folder, frames)
     except (OSError, ValueError) as error:
         raise ShotError("frames", f"{folder} does not hold one picture for each frame, named like 0001.png ({error}).") from error
 
 
-@_answered
+@_return_exit_code
 def composite(args: argparse.Namespace) -> None:
-    """Finished frames with the character cut out, or laid over other pictures."""
-    from PIL import Image
+    """Cut the character out of finished frames, or lay it over other pictures."""
+    from ..pictures import write_frames
 
     passes, manifest = passes_folder.load(args.passes)
-    frames = _pictures(args.frames, manifest.frames)
-    below = _pictures(args.over, manifest.frames) if args.over else None
+    frames = _read_frames(args.frames, manifest.frames)
+    below = _read_frames(args.over, manifest.frames) if args.over else None
     for name, pictures in (("frames", frames), ("pictures below", below)):
         if pictures is not None and pictures.shape[:3] != passes.mask.shape:
             raise ShotError(
@@ -74,19 +75,21 @@ def composite(args: argparse.Namespace) -> None:
                 f"{manifest.width}x{manifest.height}; they must be of one shot and size.",
             )
     check_writable(args.out)
-    for n, frame in enumerate(manifest.frames):
-        made = cut_out(frames[n], passes.mask[n]) if below is None else composite_over(frames[n], passes.mask[n], below[n])
-        Image.fromarray(made).save(args.out / f"{frame:04d}.png")
+    made = (
+        cut_out(image, passes.mask[n]) if below is None else composite_over(image, passes.mask[n], below[n])
+        for n, image in enumerate(frames)
+    )
+    write_frames(args.out, manifest.frames, made)
     print(f"{len(manifest.frames)} pictures in {args.out}")
 
 
-@_answered
+@_return_exit_code
 def densepose(args: argparse.Namespace) -> None:
-    """Passes whose parts and coordinates come from DensePose, run on RGB renders of the same frames."""
+    """Replace the passes' parts and coordinates by DensePose's, run on RGB renders of the same frames."""
     from ..video.correspondence.densepose import make_predictor, replace_parts_by_iuv
 
     passes, manifest = passes_folder.load(args.passes)
-    renders = _pictures(args.renders, manifest.frames)
+    renders = _read_frames(args.renders, manifest.frames)
     if args.iuv:
         images = renders
     else:
@@ -100,7 +103,7 @@ def densepose(args: argparse.Namespace) -> None:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register them."""
+    """Add the three commands to the parser of ``latentman``."""
     command = commands.add_parser("export", help="saved passes as pictures for other tools")
     command.add_argument("passes", type=Path)
     command.add_argument("--maps", default=",".join(MAPS), help="any of " + ", ".join(MAPS) + ", separated by commas")

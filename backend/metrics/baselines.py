@@ -1,4 +1,4 @@
-"""Runs that no method made: a texture baked from finished frames, and a deliberate blur that must lose."""
+"""Baselines that are not made by the method: a texture baked from finished frames, and a blur that must lose."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from scipy.ndimage import gaussian_filter
 from ...shared.shot import FramePasses
 from ..video.correspondence import match, prepare_surface_frames
 
+#: standard deviation of the blur in pixels
 BLUR = 3.0
 
 
-def blurred(images: np.ndarray) -> np.ndarray:
-    """Frames (F, H, W, 3) uint8 without their detail: any figure that likes them better than the originals is no use alone."""
+def blur(images: np.ndarray) -> np.ndarray:
+    """Frames (F, H, W, 3) uint8 without their detail: a figure that prefers them to the originals must not be used alone."""
     return np.stack([gaussian_filter(image, (BLUR, BLUR, 0)) for image in images])
 
 
-def bake(images: np.ndarray, passes: FramePasses) -> np.ndarray:
-    """Frames whose characters wear the mean of what all frames show at each surface point; backgrounds stay.
+def bake_texture(images: np.ndarray, passes: FramePasses) -> np.ndarray:
+    """Paint the characters of frames (F, H, W, 3) uint8 with the mean colour of every surface point over all frames; the
+    backgrounds stay.
 
-    The mean runs over the exact places of a point in every other frame, read bilinearly, so that it is not quantised.
+    A point is looked up in the other frames at its exact place, with bilinear sampling, so that the mean is not quantised.
     """
     frames, out = prepare_surface_frames(passes), images.copy()
     height, width = images.shape[1:3]
@@ -29,7 +31,7 @@ def bake(images: np.ndarray, passes: FramePasses) -> np.ndarray:
             if m == n:
                 continue
             pixels, places = match(target, other, height, width)
-            total[pixels] += sample(images[m], places)
+            total[pixels] += sample_bilinear(images[m], places)
             count[pixels] += 1
         own = images[n].reshape(-1, 3).astype(np.float64)
         mean = (total + own) / (count + 1)[:, None]
@@ -38,8 +40,8 @@ def bake(images: np.ndarray, passes: FramePasses) -> np.ndarray:
     return out
 
 
-def sample(image: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(N, 3) bilinear colours of an image (H, W, 3) at places (N, 2): x and y in pixels, the first centre at 0.5."""
+def sample_bilinear(image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(N, 3) float64 colours of an image (H, W, 3) at places (N, 2): x and y in pixels, the first pixel's centre at 0.5."""
     height, width = image.shape[:2]
     x, y = places[:, 0] - 0.5, places[:, 1] - 0.5
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +15,12 @@ import numpy as np
 from ...shared import passes_folder
 from ...shared.arguments import add_setting, given_settings
 from ...shared.console import check_writable
-from ...shared.motion import MotionError
 from ...shared.settings import list_settings
-from ...shared.shot import Sampling, ShotError, Text
+from ...shared.shot import Method, Sampling, ShotError, Text
 
+# torch takes seconds to import: only the commands below need it
 if TYPE_CHECKING:
-    from .laboratory import Further
+    from .evaluator import Row, Shot
 
 PROMPTS = (
     "a man in a red shirt and blue jeans, on a beach",
@@ -29,134 +28,158 @@ PROMPTS = (
     "an astronaut in a white suit, on the moon",
 )
 QUICK_FRAMES, FRAMES = 12, 24
-#: settings of a shot that an evaluation goes through, and those that hold for all of it
-SEVERAL, ONE = ("prompt", "seed"), ("steps", "model")
+#: settings of a shot of which an evaluation takes several values, and those that have one value for all of it
+LIST_SETTINGS, SINGLE_SETTINGS = ("prompt", "seed"), ("steps", "model")
+#: the figures that are printed when an evaluation has ended
+PRINTED_COLUMNS = ("hmse", "detail", "background_error", "silhouette_iou", "named_colours", "seconds_per_frame")
+SUITES = ("paper", "sweep", "surface", "parts", "motion")
+#: the shot of an evaluation with ``--quick``
+QUICK_SHOT = "walk"
 
 
-def _studies(name: str) -> ModuleType:
-    """A module of the project's own tools, which only a clone of the project has; ``ShotError`` where there are none."""
-    clone = Path(__file__).resolve().parents[2]
-    if (clone / "tools" / "studies").is_dir() and str(clone) not in sys.path:
-        # at the end: nothing in the clone shadows what is installed
-        sys.path.append(str(clone))
-    try:
-        return importlib.import_module(f"tools.studies.{name}")
-    except ImportError as error:
-        raise ShotError(
-            "suite",
-            "The suites' shots are made by the project's own tools; run this in a clone of the project, or "
-            "name folders of saved passes.",
-        ) from error
+@dataclass(frozen=True)
+class Suite:
+    """What a suite runs unless arguments say otherwise: names of variants, how many of ``PROMPTS``, and seeds."""
+
+    variants: tuple[str, ...]
+    prompt_count: int
+    seeds: tuple[int, ...]
 
 
-def _suite_shots(frames: int) -> list:
-    return _studies("shots").demo_shots(frames)
+def _get_suite(name: str, *, quick: bool) -> Suite:
+    from .variants import MODULES, PAPER, PARTS, SURFACE, make_sweep
+
+    suite = {
+        "paper": Suite(PAPER if quick else MODULES, 3, (1, 2)),
+        "sweep": Suite(("cross_frame", *make_sweep()), 2, (1,)),
+        "surface": Suite(SURFACE, 3, (1, 2)),
+        "parts": Suite(PARTS, 2, (1,)),
+        "motion": Suite(("cross_frame", "latentman", "surface"), 1, (1,)),
+    }[name]
+    return Suite(suite.variants, min(suite.prompt_count, 2), suite.seeds[:1]) if quick else suite
 
 
-def _text_figures() -> Further:
-    return _studies("words").text_figures
+def _choose_variants(names: list[str]) -> dict[str, Method]:
+    """The variants of some names; ``ShotError`` for a name that is unknown."""
+    from .variants import VARIANTS, make_sweep
+
+    known = VARIANTS | make_sweep()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
+    return {name: known[name] for name in names}
 
 
-def _motion_shots(frames: int, files: list[Path]) -> tuple[list, dict[str, dict[str, float]]]:
-    try:
-        return _studies("motions").motion_shots(frames, files)
-    except MotionError as error:
-        raise ShotError("motion", str(error)) from error
+def _make_shots(args: argparse.Namespace) -> tuple[list[Shot], dict[str, dict[str, float]]]:
+    """The shots of an evaluation, and the figures of their motions by shot where motions are compared."""
+    from .reference_shots import read_shot, render_motion_shots, render_shots
 
-
-def _saved_shots(folders: list[Path]) -> list:
-    from .laboratory import Shot
-
-    out = []
-    for folder in folders:
-        passes, manifest = passes_folder.load(folder)
-        out.append(Shot(folder.resolve().name, passes, manifest.fps))
-    return out
+    if args.shots:
+        return [read_shot(folder) for folder in args.shots], {}
+    quick = args.quick or args.suite == "motion"
+    frames = (QUICK_FRAMES if quick else FRAMES) if args.frames is None else args.frames
+    if frames < 1:
+        raise ShotError("frames", f"A shot cannot have {frames} frames; give --frames 1 or more.")
+    if args.suite == "motion":
+        found = render_motion_shots(frames, args.motion or [])
+        return [one.shot for one in found], {one.shot.name: one.motion_metrics for one in found}
+    return render_shots(frames, [QUICK_SHOT] if args.quick else []), {}
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Run presets over shots, prompts and seeds, and report; 2 when the input is wrong."""
+    """Run variants over shots, prompts and seeds, and report; 2 when the input is wrong."""
     from ..models.loading import load
-    from .laboratory import MODULES, PAPER, PARTS, SURFACE, VARIANTS, Laboratory, means, sweep
+    from .evaluator import Evaluator
+    from .named_colours import compute_text_metrics
     from .report import write_report
 
-    known = VARIANTS | sweep()
-    moved: dict[str, dict[str, float]] = {}
     try:
-        if args.shots:
-            shots = _saved_shots(args.shots)
-        elif args.suite == "motion":
-            shots, moved = _motion_shots(args.frames or QUICK_FRAMES, args.motion or [])
-        else:
-            shots = _suite_shots(args.frames or (QUICK_FRAMES if args.quick else FRAMES))[: 1 if args.quick else None]
-        own, prompt_count, own_seeds = {
-            "paper": (PAPER if args.quick else MODULES, 3, (1, 2)),
-            "sweep": (("cross_frame", *sweep()), 2, (1,)),
-            "surface": (SURFACE, 3, (1, 2)),
-            "parts": (PARTS, 2, (1,)),
-            "motion": (("cross_frame", "latentman", "surface"), 1, (1,)),
-        }[args.suite]
-        names = args.variants.split(",") if args.variants else own
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
-        sampling = Sampling(**given_settings(args, Sampling, leave_out=SEVERAL))
+        suite = _get_suite(args.suite, quick=args.quick)
+        variants = _choose_variants(args.variants.split(",") if args.variants else list(suite.variants))
+        sampling = Sampling(**given_settings(args, Sampling, leave_out=LIST_SETTINGS))
         given = vars(args)
-        prompts = tuple(given.get("prompt") or PROMPTS[: min(prompt_count, 2) if args.quick else prompt_count])
-        seeds = tuple(given.get("seed") or (own_seeds[:1] if args.quick else own_seeds))
+        prompts = tuple(given.get("prompt") or PROMPTS[: suite.prompt_count])
+        seeds = tuple(given.get("seed") or suite.seeds)
         check_writable(args.out)
-        laboratory = Laboratory(
+        shots, motion_metrics = _make_shots(args)
+        evaluator = Evaluator(
             args.out,
             load(sampling.model),
             sampling.steps,
             lambda text: print(text, file=sys.stderr, flush=True),
-            None if args.shots else _text_figures(),
+            None if args.shots else compute_text_metrics,
         )
-        rows = laboratory.run(shots, prompts, seeds, {name: known[name] for name in names})
+        rows = evaluator.run(shots, prompts, seeds, variants)
     except ShotError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"Stopped; the same command goes on where it was, in {args.out}.", file=sys.stderr)
+        print(f"Stopped; the same command continues where it was, in {args.out}.", file=sys.stderr)
         return 130
     command = "latentman " + shlex.join(sys.argv[1:])
     write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
-    table = {
-        name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
-        for name, figures in means(rows).items()
-    }
-    report: dict = dict(table)
-    if moved:
-        by_shot = {name: means([row for row in rows if row["shot"] == name]) for name in moved}
-        report = {
-            "motions": moved,
-            "variants": table,
-            "hmse": {name: {v: round(r["hmse"], 3) for v, r in found.items()} for name, found in by_shot.items()},
-        }
-        for name in moved:
-            shown = "  ".join(f"{key} {value:.3g}" for key, value in moved[name].items())
-            steadiness = "  ".join(f"{variant} {row['hmse']:.0f}" for variant, row in by_shot[name].items())
-            print(f"{name:<16} {shown}  hmse {steadiness}")
+    table = _round_means(rows)
     if args.json:
+        report = _compare_motions(rows, motion_metrics, table) if motion_metrics else table
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1))
-    columns = ("hmse", "detail", "background_error", "silhouette_iou", "named_colours", "seconds_per_frame")
-    print(f"{'variant':<26}" + "".join(f"{name:>19}" for name in columns))
-    for name, figures in table.items():
-        print(f"{name:<26}" + "".join(f"{'' if figures.get(key) is None else format(figures[key], '.4g'):>19}" for key in columns))
+    _print_motions(rows, motion_metrics)
+    _print_table(table)
     return 0
+
+
+Table = dict[str, dict[str, float | None]]
+
+
+def _round_means(rows: list[Row]) -> Table:
+    """variant -> the mean of every figure, None where no run has it."""
+    from .evaluator import compute_means
+
+    return {
+        name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
+        for name, figures in compute_means(rows).items()
+    }
+
+
+def _hmse_by_shot(rows: list[Row], shot: str) -> dict[str, float]:
+    from .evaluator import compute_means
+
+    return {variant: row["hmse"] for variant, row in compute_means([row for row in rows if row["shot"] == shot]).items()}
+
+
+def _compare_motions(rows: list[Row], motion_metrics: dict[str, dict[str, float]], table: Table) -> dict[str, object]:
+    """The report of the motion suite: the figures of the motions, the variants' means, and the variants' HMSE for each motion."""
+    return {
+        "motions": motion_metrics,
+        "variants": table,
+        "hmse": {
+            name: {variant: round(value, 3) for variant, value in _hmse_by_shot(rows, name).items()} for name in motion_metrics
+        },
+    }
+
+
+def _print_motions(rows: list[Row], motion_metrics: dict[str, dict[str, float]]) -> None:
+    for name, metrics in motion_metrics.items():
+        shown = "  ".join(f"{key} {value:.3g}" for key, value in metrics.items())
+        steadiness = "  ".join(f"{variant} {value:.0f}" for variant, value in _hmse_by_shot(rows, name).items())
+        print(f"{name:<16} {shown}  hmse {steadiness}")
+
+
+def _print_table(table: Table) -> None:
+    print(f"{'variant':<26}" + "".join(f"{name:>19}" for name in PRINTED_COLUMNS))
+    for name, figures in table.items():
+        cells = [figures.get(key) for key in PRINTED_COLUMNS]
+        print(f"{name:<26}" + "".join(f"{'' if cell is None else format(cell, '.4g'):>19}" for cell in cells))
 
 
 def measure(args: argparse.Namespace) -> int:
     """Measure finished frames against their passes; 2 when the input is wrong."""
-    from PIL import Image
-
-    from .consistency import consistency
+    from ..pictures import read_frames
+    from .consistency import measure_consistency
 
     try:
         passes, manifest = passes_folder.load(args.passes)
-        paths = [args.frames / f"{frame:04d}.png" for frame in manifest.frames]
-        images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        images = read_frames(args.frames, manifest.frames)
         if images.shape[1:3] != passes.mask.shape[1:3]:
             raise ShotError(
                 "size",
@@ -166,23 +189,20 @@ def measure(args: argparse.Namespace) -> int:
     except (ShotError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(
-        json.dumps(
-            {name: None if np.isnan(value) else round(value, 4) for name, value in consistency(images, passes).items()}, indent=1
-        )
-    )
+    found = measure_consistency(images, passes)
+    print(json.dumps({name: None if np.isnan(value) else round(value, 4) for name, value in found.items()}, indent=1))
     return 0
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register both."""
+    """Add both commands to the parser of ``latentman``."""
     command = commands.add_parser(
-        "evaluate", help="compare presets over shots, prompts and seeds; goes on where it was stopped", allow_abbrev=False
+        "evaluate", help="compare presets over shots, prompts and seeds; continues where it was stopped", allow_abbrev=False
     )
     command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
     command.add_argument(
         "--suite",
-        choices=("paper", "sweep", "surface", "parts", "motion"),
+        choices=SUITES,
         default="paper",
         help="the paper's parts and modules, ranges of their settings, the surface preset against them, its "
         "own parts, or motion sources",
@@ -191,9 +211,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")
     declared = {one.name: one for struct in (Text, Sampling) for one in list_settings(struct)}
-    for name in SEVERAL:
+    for name in LIST_SETTINGS:
         add_setting(command, declared[name], default="the suite's own", repeat=True)
-    for name in ONE:
+    for name in SINGLE_SETTINGS:
         add_setting(command, declared[name])
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
     command.add_argument("--out", type=Path, default=Path("build") / "evaluation", help="runs and report")

@@ -1,4 +1,4 @@
-"""The few figures that every finished job is given."""
+"""The few figures that are measured of every finished job."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ NAN = float("nan")
 
 
 class BackgroundError:
-    """Differences of consecutive frames where both show no surface at all (0..255 scale): for a still camera."""
+    """Squared differences of consecutive frames where neither shows any surface (0..255 scale); meaningful for a still camera."""
 
     def __init__(self) -> None:
         self._total, self._count = 0.0, 0
-        self._before: tuple[np.ndarray, np.ndarray] | None = None
+        self._previous: tuple[np.ndarray, np.ndarray] | None = None
 
     def add(self, image: np.ndarray, passes: FramePasses) -> None:
         """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
         empty = passes.surface_index[0] == 0
-        if self._before is not None:
-            still = empty & self._before[1]
-            self._total += float(((image.astype(np.float64) - self._before[0]) ** 2).mean(-1)[still].sum())
+        if self._previous is not None:
+            still = empty & self._previous[1]
+            self._total += float(((image.astype(np.float64) - self._previous[0]) ** 2).mean(-1)[still].sum())
             self._count += int(still.sum())
-        self._before = image, empty
+        self._previous = image, empty
 
     @property
     def mean(self) -> float:
-        """The mean over pixels; NaN where there is nothing to compare."""
+        """The mean over pixels and channels; NaN when there is nothing to compare."""
         return self._total / self._count if self._count else NAN
 
 
 class Consistency:
-    """Figures for frames that are given one after the other; differences are squared on the 0..255 scale."""
+    """Figures of frames that are added one after the other; differences are squared, on the 0..255 scale."""
 
     def __init__(self) -> None:
         self._pairs, self._background = PairErrors(), BackgroundError()
@@ -44,27 +44,27 @@ class Consistency:
         self._background.add(image, passes)
 
     def figures(self) -> dict[str, float]:
-        """``hmse``: matched surface points of consecutive frames. ``background_mse``: pixels that are background in both frames of
-        a pair; meaningful for a still camera. ``matched_share``: matched pixels over the character's pixels. NaN where there is
-        nothing to compare."""
+        """``hmse`` (the paper's human mean squared error) compares matched surface points of consecutive frames; ``background_mse``
+        compares pixels that are background in both, which is meaningful for a still camera; ``matched_fraction`` is the number of
+        matched pixels over that of the character's pixels. NaN when there is nothing to compare."""
         pairs = self._pairs
         return {
             "hmse": pairs.error / pairs.matched if pairs.matched else NAN,
             "background_mse": self._background.mean,
-            "matched_share": pairs.matched / pairs.visible if pairs.visible else NAN,
+            "matched_fraction": pairs.matched / pairs.visible if pairs.visible else NAN,
         }
 
 
 def background_error(images: Images, passes: FramePasses) -> float:
-    """``BackgroundError`` of a whole clip."""
+    """``BackgroundError.mean`` of a whole clip: frames (F, H, W, 3) uint8 with their passes."""
     found = BackgroundError()
     for n in range(len(images)):
         found.add(images[n], passes.select([n]))
     return found.mean
 
 
-def consistency(images: Images, passes: FramePasses) -> dict[str, float]:
-    """``Consistency`` of a whole clip: frames (F, H, W, 3) uint8 with their passes."""
+def measure_consistency(images: Images, passes: FramePasses) -> dict[str, float]:
+    """``Consistency.figures`` of a whole clip: frames (F, H, W, 3) uint8 with their passes."""
     found = Consistency()
     for n in range(len(images)):
         found.add(images[n], passes.select([n]))

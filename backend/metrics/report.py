@@ -1,4 +1,5 @@
-"""An evaluation as JSON, CSV and one HTML page with plots, contact sheets, flicker maps and pictures that move side by side."""
+"""The report of an evaluation: tables as JSON, CSV and Markdown, and an HTML page with plots, contact sheets, flicker maps and
+animations of the variants side by side."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ...shared.shot import FramePasses
+from ..pictures import write_png
 from ..video.correspondence import match_surfaces
-from .laboratory import COLUMNS, Shot, _read, means
+from .evaluator import COLUMNS, Row, Shot, compute_means, read_run
 
-#: frames in a contact sheet, and the height of a picture in it
-SHEET_FRAMES, SHEET_HEIGHT = 6, 128
-#: a change of this much (0..255) is white in a flicker map
+#: frames in a contact sheet, the height of a picture in it, and the width of the labels beside them, in pixels
+SHEET_FRAMES, SHEET_HEIGHT, SHEET_LABEL = 6, 128, 150
+#: a change of this much (0..255) or more is white in a flicker map
 FLICKER_WHITE = 60.0
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
@@ -27,25 +29,25 @@ td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering
 @media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}td,th{border-color:#444}figcaption{color:#aaa}}"""
 
 
-def table_columns(table: dict[str, dict[str, float]]) -> list[str]:
-    """Those of ``COLUMNS`` that any variant has a figure for."""
+def get_columns(table: dict[str, dict[str, float]]) -> list[str]:
+    """The ``COLUMNS`` for which any variant has a figure."""
     return [key for key in COLUMNS if any(not np.isnan(figures.get(key, float("nan"))) for figures in table.values())]
 
 
-def _shown(value: float | None) -> str:
+def _format_figure(value: float | None) -> str:
     return "" if value is None or np.isnan(value) else format(value, ".4g")
 
 
-def markdown(table: dict[str, dict[str, float]]) -> str:
-    """The means as a table."""
-    columns = table_columns(table)
+def format_table(table: dict[str, dict[str, float]]) -> str:
+    """The mean figures of every variant as a table in Markdown."""
+    columns = get_columns(table)
     lines = ["| variant | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     return (
         "\n".join(
             [
                 *lines,
                 *(
-                    "| " + " | ".join([name, *(_shown(figures.get(key)) for key in columns)]) + " |"
+                    "| " + " | ".join([name, *(_format_figure(figures.get(key)) for key in columns)]) + " |"
                     for name, figures in table.items()
                 ),
             ]
@@ -54,9 +56,9 @@ def markdown(table: dict[str, dict[str, float]]) -> str:
     )
 
 
-def write_tables(rows: list[dict], out: Path) -> None:
-    """``results.json`` and ``results.csv``: a line for every run; ``results.md``: the means of every variant."""
-    (out / "results.md").write_text(markdown(means(rows)))
+def write_tables(rows: list[Row], out: Path) -> None:
+    """Write ``results.json`` and ``results.csv`` with a line for every run, and ``results.md`` with the means of every variant."""
+    (out / "results.md").write_text(format_table(compute_means(rows)))
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
     (out / "results.json").write_text(
         json.dumps(
@@ -64,7 +66,7 @@ def write_tables(rows: list[dict], out: Path) -> None:
                 "runs": clean,
                 "means": {
                     name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
-                    for name, figures in means(rows).items()
+                    for name, figures in compute_means(rows).items()
                 },
             },
             indent=1,
@@ -76,8 +78,8 @@ def write_tables(rows: list[dict], out: Path) -> None:
         writer.writerows(clean)
 
 
-def flicker_maps(images: np.ndarray, passes: FramePasses) -> np.ndarray:
-    """(F, H, W, 3) uint8: how much each surface point differs from the frame before; grey where it is not matched."""
+def make_flicker_maps(images: np.ndarray, passes: FramePasses) -> np.ndarray:
+    """(F, H, W, 3) uint8: how much each surface point changed since the previous frame; grey where it is not matched."""
     height, width = images.shape[1:3]
     matches = match_surfaces(passes, height, width, "prev")
     out = np.full(images.shape, 40, np.uint8)
@@ -90,9 +92,9 @@ def flicker_maps(images: np.ndarray, passes: FramePasses) -> np.ndarray:
     return out
 
 
-def contact_sheet(rows: list[tuple[str, np.ndarray]]) -> Image.Image:
-    """A row of pictures for each (name, frames), the frames spread over the clip."""
-    label = 150
+def make_contact_sheet(rows: list[tuple[str, np.ndarray]]) -> Image.Image:
+    """A row of pictures for each (name, frames (F, H, W, 3) uint8), its frames spread evenly over the clip."""
+    label = SHEET_LABEL
     count = min(SHEET_FRAMES, len(rows[0][1]))
     shape = rows[0][1].shape
     width = round(SHEET_HEIGHT * shape[2] / shape[1])
@@ -105,19 +107,16 @@ def contact_sheet(rows: list[tuple[str, np.ndarray]]) -> Image.Image:
     return sheet
 
 
-def moving(rows: list[tuple[str, np.ndarray]], fps: float) -> bytes:
-    """The clips side by side, as an animated WebP."""
-    frames = []
-    for n in range(len(rows[0][1])):
-        sheet = contact_sheet([(name, clip[n : n + 1]) for name, clip in rows])
-        frames.append(sheet)
+def encode_animation(rows: list[tuple[str, np.ndarray]], fps: float) -> bytes:
+    """The clips side by side, as the bytes of an animated WebP."""
+    frames = [make_contact_sheet([(name, clip[n : n + 1]) for name, clip in rows]) for n in range(len(rows[0][1]))]
     buffer = io.BytesIO()
     frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, quality=80)
     return buffer.getvalue()
 
 
-def _bars(table: dict[str, dict[str, float]], key: str) -> str:
-    """A bar chart as SVG."""
+def _draw_bar_chart(table: dict[str, dict[str, float]], key: str) -> str:
+    """A figure of all variants as a bar chart in SVG; empty when none has it."""
     values = {name: figures[key] for name, figures in table.items() if not np.isnan(figures.get(key, float("nan")))}
     if not values:
         return ""
@@ -135,47 +134,49 @@ def _bars(table: dict[str, dict[str, float]], key: str) -> str:
     )
 
 
-def _webp(image: Image.Image) -> bytes:
+def _encode_webp(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=85)
     return buffer.getvalue()
 
 
-def write_report(rows: list[dict], shots: dict[str, Shot], out: Path, title: str, command: str) -> None:
-    """``write_tables``'s files, ``report.html`` (everything inside), ``contact_sheet.png`` of the first shot, and for the
-    first prompt and seed of every shot ``<shot>_motion.webp``, ``<shot>_frames.webp`` and ``<shot>_flicker.webp``."""
+def write_report(rows: list[Row], shots: dict[str, Shot], out: Path, title: str, command: str) -> None:
+    """Write the files of ``write_tables``, ``report.html`` with everything inside, ``contact_sheet.png`` of the first shot, and for
+    the first prompt and seed of every shot ``<shot>_motion.webp``, ``<shot>_frames.webp`` and ``<shot>_flicker.webp``."""
     write_tables(rows, out)
-    table = means(rows)
-    columns = table_columns(table)
+    table = compute_means(rows)
+    columns = get_columns(table)
     parts = [
         f"<h1>{html.escape(title)}</h1><p>Made by <code>{html.escape(command)}</code>.</p><table><tr><th>variant</th>",
         *(f"<th>{key}</th>" for key in columns),
         "</tr>",
     ]
     for name, figures in table.items():
-        cells = "".join(f"<td>{_shown(figures.get(key))}</td>" for key in columns)
+        cells = "".join(f"<td>{_format_figure(figures.get(key))}</td>" for key in columns)
         parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
-    parts.append("</table><h2>Plots</h2>" + "".join(_bars(table, key) for key in columns))
-    first, pictured = True, set()
+    parts.append("</table><h2>Plots</h2>" + "".join(_draw_bar_chart(table, key) for key in columns))
+    first, pictured = True, set[str]()
     for group in dict.fromkeys((row["shot"], row["prompt"], row["seed"]) for row in rows):
         own = [row for row in rows if (row["shot"], row["prompt"], row["seed"]) == group]
         shot = shots[group[0]]
         clips = [
-            (row["variant"], frames) for row in own if (frames := _read(out / row["folder"], shot.passes.frame_count)) is not None
+            (row["variant"], frames)
+            for row in own
+            if (frames := read_run(out / row["folder"], shot.passes.frame_count)) is not None
         ]
-        flicker = [(name, flicker_maps(frames, shot.passes)) for name, frames in clips]
-        sheet = contact_sheet(clips)
+        flicker = [(name, make_flicker_maps(frames, shot.passes)) for name, frames in clips]
+        sheet = make_contact_sheet(clips)
         if first:
-            sheet.save(out / "contact_sheet.png")
+            write_png(out / "contact_sheet.png", np.asarray(sheet))
             first = False
         parts.append(f"<h2>{html.escape(group[0])}: {html.escape(group[1])} (seed {group[2]})</h2>")
         for name, data, caption in (
-            ("motion", moving(clips, shot.fps), "in motion"),
-            ("frames", _webp(sheet), "frames"),
+            ("motion", encode_animation(clips, shot.fps), "in motion"),
+            ("frames", _encode_webp(sheet), "frames"),
             (
                 "flicker",
-                _webp(contact_sheet(flicker)),
-                f"change of each surface point against the frame before; white is {FLICKER_WHITE:g} of 255 or more",
+                _encode_webp(make_contact_sheet(flicker)),
+                f"change of each surface point since the previous frame; white is {FLICKER_WHITE:g} of 255 or more",
             ),
         ):
             if group[0] not in pictured:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...shared.shot import ShotError
-from ..exports.maps import MAPS
+from ..maps import MAPS
 
 STARTER = Path(__file__).resolve().parent / "starter"
 #: the kinds of ControlNets: one for each picture that can be made of the passes

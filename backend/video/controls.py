@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...shared.shot import FramePasses, ShotError, ShotRequest
-from ..exports.maps import MAPS
+from ..maps import MAPS
 
 
 def make_control_pictures(passes: FramePasses, request: ShotRequest, kinds: tuple[str, ...]) -> list[np.ndarray]:

@@ -23,10 +23,11 @@ from latentman.backend.video.correspondence import (
 )
 from latentman.backend.video.correspondence.densepose import adapt_detectron, load_map, make_predictor, replace_parts_by_iuv
 from latentman.backend.video.correspondence.surface import prepare_surface_frame
+from latentman.blender_addon.reference_shots.views import render_passes
 from latentman.shared.shot import ShotError
 from tests import samples
-from tools.studies.correspondence import judge
-from tools.studies.figures import Setting, between_surfaces, passes_of, picture, true_places
+from tools.studies.correspondence import score_matching
+from tools.studies.correspondence_truth import Pose, find_ambiguous_pixels, find_true_places
 
 
 def test_hungarian_is_the_cheapest_assignment(rng):
@@ -91,23 +92,23 @@ def test_surface_matches_are_exact_and_know_what_is_not_there():
 
 
 @pytest.mark.parametrize(
-    "setting",
+    "pose",
     [
-        Setting(joints=(("left_shoulder", (0, 0, 40)), ("right_knee", (50, 0, 0)))),
-        Setting(yaw=40),
-        Setting(distance=6.3),
-        Setting(joints=(("right_shoulder", (0, 70, 20)), ("right_elbow", (0, 60, 0))), yaw=10),
-        Setting(orbit=20, side=0.2, zoom=2.1),
+        Pose(joints=(("left_shoulder", (0, 0, 40)), ("right_knee", (50, 0, 0)))),
+        Pose(yaw=40),
+        Pose(distance=6.3),
+        Pose(joints=(("right_shoulder", (0, 70, 20)), ("right_elbow", (0, 60, 0))), yaw=10),
+        Pose(orbit=20, side=0.2, focal=2.1),
     ],
 )
-def test_surface_matches_against_the_true_surface(setting):
-    first, second = picture(Setting()), picture(setting)
-    passes = passes_of([first, second], 256)
+def test_surface_matches_against_the_true_surface(pose):
+    first, second = Pose().make_view(), pose.make_view()
+    passes = render_passes([first, second], 256)
     for size, limit in ((256, 1.0), (64, 0.75)):
-        pixels, places, seen = true_places(second, first, size)
-        seen &= ~between_surfaces(passes, 1, size)[pixels]
+        pixels, places, seen = find_true_places(second, first, size)
+        seen &= ~find_ambiguous_pixels(passes, 1, size)[pixels]
         found = match_surfaces(passes, size, size, "prev")
-        figures = judge(found.places[1], found.target_pixels[1], (pixels, places, seen))
+        figures = score_matching(found.places[1], found.target_pixels[1], (pixels, places, seen))
         assert figures["within_1px" if limit == 1 else "within_0p75"] >= 0.985, (size, figures)
         assert figures["leaks"] < 0.02 and figures["median_px"] < 0.05
 

@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from latentman.backend.__main__ import main
-from latentman.backend.exports import iuv_images, normal_images, openpose_images
-from latentman.backend.exports.skeleton import LIMBS
+from latentman.backend.maps import draw_iuv, draw_normals, draw_openpose
+from latentman.backend.maps.skeleton import LIMBS
 from latentman.shared import passes_folder
 from latentman.shared.manifest import CameraEntry, PartEntry, PassesManifest, PersonEntry
 from latentman.shared.shot import ShotError
@@ -52,18 +52,18 @@ def _shot():
 
 def test_normals_are_the_cameras():
     passes, manifest, _ = _shot()
-    found = normal_images(passes, manifest)
+    found = draw_normals(passes, manifest)
     seen = passes.mask > 0
     assert (found[seen] == (128, 128, 255)).all() and (found[~seen] == (128, 128, 255)).all()  # world X is towards the camera
     sideways = replace(passes, normal=passes.normal[..., [2, 1, 0]])  # world Z is to the camera's left
-    assert (normal_images(sideways, manifest)[seen] == (0, 128, 128)).all()
+    assert (draw_normals(sideways, manifest)[seen] == (0, 128, 128)).all()
     with pytest.raises(ShotError, match="hold no normals"):
-        normal_images(replace(passes, normal=None), manifest)
+        draw_normals(replace(passes, normal=None), manifest)
 
 
 def test_the_skeleton_is_drawn_where_the_points_are():
-    _, manifest, points = _shot()
-    found = openpose_images(manifest)
+    passes, manifest, points = _shot()
+    found = draw_openpose(passes, manifest)
     assert found.shape == (2, 64, 64, 3)
     for n, (x, y, depth) in enumerate(points):
         assert found[0, int(y), int(x)].any() == (depth > 0), n
@@ -71,15 +71,15 @@ def test_the_skeleton_is_drawn_where_the_points_are():
     alone = points.copy()
     alone[1:, 2] = -1.0
     nose = msgspec.structs.replace(manifest, people=(PersonEntry(1, (tuple(map(tuple, alone.tolist())),) * 2),))
-    red, green, blue = openpose_images(nose)[0, int(points[0, 1]), int(points[0, 0])]
+    red, green, blue = draw_openpose(passes, nose)[0, int(points[0, 1]), int(points[0, 0])]
     assert red > 100 and green == blue == 0
     with pytest.raises(ShotError, match="map the bones"):
-        openpose_images(msgspec.structs.replace(manifest, people=()))
+        draw_openpose(passes, msgspec.structs.replace(manifest, people=()))
 
 
 def test_parts_take_denseposes_numbers():
     passes, manifest, _ = _shot()
-    found = iuv_images(passes, manifest)
+    found = draw_iuv(passes, manifest)
     left, right = passes.part == 1, passes.part == 2
     forward = passes.rest_position[..., 0]
     assert set(np.unique(found[left][:, 0])) <= {8, 10} and set(np.unique(found[right][:, 0])) <= {7, 9}
@@ -87,7 +87,7 @@ def test_parts_take_denseposes_numbers():
     assert (found[right][:, 0] == np.where(forward[right] > 0.045, 9, 7)).all()
     assert found[..., 1][left].min() == 0 and found[..., 1][left].max() == 255
     with pytest.raises(ShotError, match="left hip"):
-        iuv_images(passes, msgspec.structs.replace(manifest, parts=()))
+        draw_iuv(passes, msgspec.structs.replace(manifest, parts=()))
 
 
 def test_the_command_writes_every_map(tmp_path, capsys):

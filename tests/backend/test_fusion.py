@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
 
+from latentman.backend.metrics.evaluator import Shot  # noqa: E402
 from latentman.backend.metrics.surface import hmse  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
@@ -19,10 +20,10 @@ from latentman.backend.video.linear_decoder import LinearDecoder  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
+from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
 from latentman.shared.shot import METHODS, FramePasses, Fusion  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
-from tools.studies.shots import shot  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -161,10 +162,12 @@ def _frames(model, request, passes):
 
 
 def test_the_preset_is_several_times_steadier(starter):
-    walk = shot("walk", "a person walks forward", 4, turn=-30.0, step=2)
+    walk = Shot("walk", render_clip("a person walks forward", 4, turn=-30.0, step=2))
     made = {
         name: _frames(
-            starter, walk.request("a man in a red shirt and blue jeans, on a beach", 1, METHODS[name], 8, "starter"), walk.passes
+            starter,
+            walk.make_request("a man in a red shirt and blue jeans, on a beach", 1, METHODS[name], 8, "starter"),
+            walk.passes,
         )
         for name in ("cross_frame", "surface")
     }

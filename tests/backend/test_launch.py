@@ -32,7 +32,7 @@ def launcher():
 def copy(tmp_path_factory):
     """A copy under another name and with a version of its own, between files that are named like libraries."""
     beside = tmp_path_factory.mktemp("beside")
-    folder = copy_checkout(beside / "anything goes", "__init__.py", "blender_manifest.toml", "backend", "shared")
+    folder = copy_checkout(beside / "anything goes", "__init__.py", "blender_manifest.toml", "backend", "blender_addon", "shared")
     manifest = folder / "blender_manifest.toml"
     manifest.write_text(re.sub(r'(?m)^version = ".*"$', 'version = "9.8.7"', manifest.read_text()))
     for place in (beside, folder, folder / "backend"):
@@ -74,26 +74,25 @@ def test_a_copy_serves(copy, tmp_path):
         process.stdout.close()
 
 
-def test_a_clone_has_the_suites_from_any_folder(copy, tmp_path):
+def test_any_copy_renders_the_suites_shots(copy, tmp_path):
+    """The add-on's half of the copy renders them in a process of its own, whatever lies in the current folder."""
     pytest.importorskip("torch")
-    for launched, said in ((LAUNCHER, "tools.studies.words"), (copy / "backend" / "launch.py", "ShotError")):
-        # not run, so that no suite's shots are made
-        program = (
-            f"import runpy; runpy.run_path({str(launched)!r})['load_package']()\n"
-            "from latentman.backend.metrics import command\n"
-            "try: print(command._studies('words').__name__)\n"
-            "except command.ShotError as error: print(type(error).__name__, error)\n"
-        )
-        found = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=tmp_path,
-            env=clean_environment(tmp_path),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert found.stdout.startswith(said), found.stdout + found.stderr
+    program = (
+        f"import runpy; runpy.run_path({str(copy / 'backend' / 'launch.py')!r})['load_package']()\n"
+        "from latentman.backend.metrics.reference_shots import render_shots\n"
+        "(walk,) = render_shots(2, ['walk'])\n"
+        "print(walk.name, walk.passes.mask.shape, walk.passes.mask.any())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=copy.parent,
+        env=clean_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.stdout.strip() == "walk (2, 256, 256) True", found.stdout + found.stderr
 
 
 def test_a_python_without_the_packages_is_told_in_a_sentence(tmp_path):

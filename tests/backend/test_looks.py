@@ -29,10 +29,10 @@ from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.selection import join_clips, select_frames  # noqa: E402
 from latentman.backend.video.source import MemoryPasses  # noqa: E402
 from latentman.backend.video.techniques.surface_noise import draw_surface_noise, mix_noise  # noqa: E402
+from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
 from latentman.shared.settings import with_settings  # noqa: E402
 from latentman.shared.shot import METHODS, FramePasses, Fusion, Keyframes, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
-from tools.studies.shots import shot  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -107,7 +107,7 @@ def test_textures_join_coarsen_and_change_their_objects_numbers():
 
 def test_key_frames_cover_the_surface_with_few():
     """The orbit's frames see other sides; a clip that stands still needs one frame."""
-    passes = shot("orbit", "a person waves with the right hand", 12, orbit=180.0).passes
+    passes = render_clip("a person waves with the right hand", 12, orbit=180.0)
     everything = list(range(12))
     keys = select_keyframes(MemoryPasses(passes), everything, Keyframes(count=4, least_gain=0.01))
     assert len(keys) == 4 and len(set(keys)) == 4 and max(keys) - min(keys) >= 6
@@ -162,7 +162,7 @@ def test_a_look_follows_names_and_refuses_another_surface():
     assert (unpack_cells(look.adapt_to_shot(MemoryPasses(moved), {3: "Body"}).texture.cells.numpy())[1] == 3).all()
     with pytest.raises(ShotError, match="another character"):
         look.adapt_to_shot(MemoryPasses(moved), {3: "Somebody Else"})
-    bodies = [shot("a", "a person walks forward", 2, turn=angle).passes for angle in (-30.0, 40.0)]
+    bodies = [render_clip("a person walks forward", 2, turn=angle) for angle in (-30.0, 40.0)]
     texture = _texture(bodies[0], torch.zeros(2, 3, 256, 256))
     check_surface(texture, MemoryPasses(bodies[1]))
     thinner = replace(bodies[1], rest_position=bodies[1].rest_position * np.array([0.9, 1.0, 0.8], np.float32))
@@ -203,7 +203,7 @@ KEYED = Method(
 
 def _turning():
     """Six 64-pixel frames of the mannequin, half of it seen from either side."""
-    return shot("t", "a person waves with the right hand", 6, orbit=120.0, turn=-60.0).passes
+    return render_clip("a person waves with the right hand", 6, orbit=120.0, turn=-60.0)
 
 
 def _small(passes, size=64):

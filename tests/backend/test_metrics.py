@@ -1,4 +1,4 @@
-"""Figures on constructed clips whose right answers are known, and the laboratory around them."""
+"""Figures on constructed clips whose right answers are known, and the evaluator around them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,34 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from latentman.backend.__main__ import main  # noqa: E402
-from latentman.backend.metrics.baselines import bake, blurred, sample  # noqa: E402
+from latentman.backend.metrics.baselines import bake_texture, blur, sample_bilinear  # noqa: E402
 from latentman.backend.metrics.consistency import background_error  # noqa: E402
-from latentman.backend.metrics.laboratory import VARIANTS, Laboratory, Shot, means, sweep  # noqa: E402
-from latentman.backend.metrics.pictures import contour, detail, silhouette_iou  # noqa: E402
-from latentman.backend.metrics.report import flicker_maps, write_report  # noqa: E402
+from latentman.backend.metrics.evaluator import COLUMNS, Evaluator, Shot, compute_means  # noqa: E402
+from latentman.backend.metrics.pictures import (  # noqa: E402
+    boundary_contrast,
+    boundary_f_measure,
+    detail,
+    segment_characters,
+    silhouette_iou,
+)
+from latentman.backend.metrics.report import make_flicker_maps, write_report  # noqa: E402
 from latentman.backend.metrics.surface import (  # noqa: E402
-    cell_colours,
+    compute_cell_colours,
     hmse,
     hmse_compat,
-    liveliness,
     reappearance,
+    shading_std,
     surface_variance,
     warp_error,
 )
+from latentman.backend.metrics.variants import VARIANTS, make_sweep  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.shared import passes_folder  # noqa: E402
 from latentman.shared.manifest import PassesManifest  # noqa: E402
 from latentman.shared.shot import FramePasses  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
+from tests.checkout import ROOT  # noqa: E402
 
 FRAMES = 6
 
@@ -60,9 +68,9 @@ def _brightened(images, passes, amounts):
 
 def test_a_texture_that_sticks_does_not_flicker(passes):
     images = _paint(passes)
-    colours = cell_colours(images, passes)
+    colours = compute_cell_colours(images, passes)
     assert hmse(images, passes) == 0 and background_error(images, passes) == 0
-    assert surface_variance(colours, "low", None) < 1 and surface_variance(colours, "high", 1) < 1 and liveliness(colours) < 1
+    assert surface_variance(colours, "low", None) < 1 and surface_variance(colours, "high", 1) < 1 and shading_std(colours) < 1
 
 
 def test_alternating_brightness_is_measured_in_floats(passes):
@@ -71,19 +79,19 @@ def test_alternating_brightness_is_measured_in_floats(passes):
     assert hmse(images, passes) == pytest.approx(400, rel=1e-6)
     big = _brightened(_paint(passes), passes, [-60, 60] * 3)
     assert hmse(big, passes) == pytest.approx(120**2, rel=1e-6)
-    colours = cell_colours(images, passes)
+    colours = compute_cell_colours(images, passes)
     # at each point half the frames are 10 above and half 10 below the mean: a low-band variance of 100
     assert surface_variance(colours, "low", None) == pytest.approx(100, rel=0.05)
     assert surface_variance(colours, "low", 1) == pytest.approx(200, rel=0.05)
     assert surface_variance(colours, "low", 2) == pytest.approx(0, abs=0.5)
-    assert surface_variance(colours, "high", None) < 5 and liveliness(colours) == pytest.approx(10, rel=0.03)
+    assert surface_variance(colours, "high", None) < 5 and shading_std(colours) == pytest.approx(10, rel=0.03)
 
 
 def test_texture_that_swims_is_seen_in_the_high_band(passes):
     rows, cols = np.mgrid[0:64, 0:64]
     screen = np.where((rows // 2 + cols // 2) % 2 == 0, 90, 160)  # stays on the screen while the body moves on
     moved = np.repeat(np.where(passes.mask > 0, screen, 30)[..., None], 3, -1).astype(np.uint8)
-    colours = cell_colours(moved, passes)
+    colours = compute_cell_colours(moved, passes)
     assert hmse(moved, passes) > 500 and surface_variance(colours, "high", None) > 100
     assert surface_variance(colours, "high", None) > 3 * surface_variance(colours, "low", None)
 
@@ -110,55 +118,76 @@ def test_only_what_was_hidden_long_enough_reappears():
         array[2:7] = 0  # five frames without the character
     shot = FramePasses(**hidden)
     images = _paint(passes)
-    assert reappearance(cell_colours(images, shot)) == pytest.approx(0, abs=1)
+    assert reappearance(compute_cell_colours(images, shot)) == pytest.approx(0, abs=1)
     images = _brightened(images, passes, [0] * 7 + [25])
-    assert reappearance(cell_colours(images, shot)) == pytest.approx(625, rel=0.02)
-    assert np.isnan(reappearance(cell_colours(images, passes)))
+    assert reappearance(compute_cell_colours(images, shot)) == pytest.approx(625, rel=0.02)
+    assert np.isnan(reappearance(compute_cell_colours(images, passes)))
 
 
 def test_a_blur_has_less_detail_and_wins_nothing_else(passes, rng):
     noisy = (_paint(passes).astype(int) + rng.integers(-40, 40, (FRAMES, 64, 64, 1))).clip(0, 255).astype(np.uint8)
-    blur = blurred(noisy)
-    assert detail(noisy, noisy, passes) == pytest.approx(1) and detail(blur, noisy, passes) < 0.4
-    assert hmse(blur, passes) < hmse(noisy, passes), "flicker alone would like the blur better"
+    blurred = blur(noisy)
+    assert detail(noisy, noisy, passes) == pytest.approx(1) and detail(blurred, noisy, passes) < 0.4
+    assert hmse(blurred, passes) < hmse(noisy, passes), "flicker alone would like the blur better"
 
 
 def test_a_bake_is_steady_and_dead(passes):
     lively = _brightened(_paint(passes), passes, [0, 10, 20, 30, 20, 10])
-    baked = bake(lively, passes)
+    baked = bake_texture(lively, passes)
     assert hmse(baked, passes) < 1 < 50 < hmse(lively, passes)
-    assert liveliness(cell_colours(baked, passes)) < 1.5 < 8 < liveliness(cell_colours(lively, passes))
+    assert shading_std(compute_cell_colours(baked, passes)) < 1.5 < 8 < shading_std(compute_cell_colours(lively, passes))
     assert (baked[passes.mask == 0] == lively[passes.mask == 0]).all()
 
 
 def test_bilinear_reading():
     image = np.arange(12, dtype=float).reshape(2, 2, 3)
-    np.testing.assert_allclose(sample(image, np.array([[1.0, 1.0], [0.5, 0.5]])), [image.mean((0, 1)), image[0, 0]])
+    np.testing.assert_allclose(sample_bilinear(image, np.array([[1.0, 1.0], [0.5, 0.5]])), [image.mean((0, 1)), image[0, 0]])
 
 
 def test_the_silhouette_is_where_the_depth_says(passes, rng):
     images = _paint(passes)
     away = np.roll(images, 18, 1)
     noise = rng.integers(0, 255, images.shape).astype(np.uint8)
-    assert silhouette_iou(images, passes) > 0.95
-    assert silhouette_iou(away, passes) < 0.7 and silhouette_iou(noise, passes) < 0.6
+    found = {name: segment_characters(clip, passes) for name, clip in (("in place", images), ("away", away), ("noise", noise))}
+    assert silhouette_iou(found["in place"], passes) > 0.95
+    assert silhouette_iou(found["away"], passes) < 0.7 and silhouette_iou(found["noise"], passes) < 0.6
+    assert boundary_f_measure(found["in place"], passes) > 0.95
+    assert boundary_f_measure(found["away"], passes) < 0.6 and boundary_f_measure(found["noise"], passes) < 0.6
     flat = _paint(passes)
     flat[passes.mask > 0] = 120  # the checks themselves have edges
-    assert contour(flat, passes) > 5 and contour(np.roll(flat, 18, 1), passes) < 2
-    assert contour(noise, passes) == pytest.approx(1, abs=0.1)
+    assert boundary_contrast(flat, passes) > 5 and boundary_contrast(np.roll(flat, 18, 1), passes) < 2
+    assert boundary_contrast(noise, passes) == pytest.approx(1, abs=0.1)
+
+
+def test_the_boundary_f_measure_is_the_harmonic_mean_of_precision_and_recall():
+    mask = np.zeros((1, 64, 64), bool)
+    mask[0, 10:50, 10:50] = True
+    passes = samples.passes(1, 64, 0)
+    square = FramePasses(**(passes.arrays() | {"mask": mask.astype(np.uint8), "part": mask.astype(np.uint8)}))
+    assert boundary_f_measure(mask, square) == 1
+    assert boundary_f_measure(np.roll(mask, 2, 2), square) == 1, "two pixels are within the tolerance"
+    assert boundary_f_measure(np.zeros_like(mask), square) == 0
+    # the left half of the square: of its 116 boundary pixels the 36 of the cut's inner part are wrong, and of the square's 156
+    # boundary pixels the 74 beyond the cut and its tolerance are missed
+    half = mask & (np.arange(64) < 30)
+    precision, recall = 80 / 116, 82 / 156
+    assert boundary_f_measure(half, square) == pytest.approx(2 * precision * recall / (precision + recall), abs=0.01)
 
 
 def test_nothing_to_compare_is_not_a_number(passes):
     empty = FramePasses(**{name: np.zeros_like(array) for name, array in passes.arrays().items()})
     images = _paint(passes)
-    assert np.isnan(hmse(images, empty)) and cell_colours(images, empty) is None
-    assert all(np.isnan(f(None)) for f in (liveliness, reappearance)) and np.isnan(silhouette_iou(images, empty))
+    assert np.isnan(hmse(images, empty)) and compute_cell_colours(images, empty) is None
+    assert all(np.isnan(f(None)) for f in (shading_std, reappearance))
+    nothing = segment_characters(images, empty)
+    assert not nothing.any() and all(np.isnan(f(nothing, empty)) for f in (silhouette_iou, boundary_f_measure))
+    assert np.isnan(boundary_contrast(images, empty))
     assert np.isnan(hmse(images[:1], FramePasses(**{n: a[:1] for n, a in passes.arrays().items()})))
 
 
 PEAK = """
 import numpy as np, torch
-from latentman.backend.metrics.laboratory import PeakMemory
+from latentman.backend.metrics.peak_memory import PeakMemory
 with PeakMemory(torch.device("cpu")) as memory:
     held = np.ones(60_000_000, np.uint8)
     for _ in range(20):
@@ -175,8 +204,14 @@ def test_peak_memory_sees_an_allocation():
 
 def test_flicker_maps_are_dark_where_nothing_changes(passes):
     images = _brightened(_paint(passes), passes, [0, 0, 60, 60, 60, 60])
-    found = flicker_maps(images, passes)
+    found = make_flicker_maps(images, passes)
     assert (found[1][passes.mask[1] > 0] == 0).all() and (found[2][passes.mask[2] > 0] == 255).mean() > 0.9
+
+
+@pytest.mark.parametrize("suite", ["paper", "sweep", "parts", "surface", "motion"])
+def test_stored_tables_name_figures_as_the_code_does(suite):
+    head = (ROOT / "docs" / "results" / suite / "results.md").read_text().splitlines()[0].strip("| ").split(" | ")
+    assert head[0] == "variant" and set(head[1:]) <= set(COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -187,17 +222,18 @@ def model(tmp_path_factory):
     return root / "whole"
 
 
-def test_the_laboratory_goes_on_where_it_was_stopped(model, tmp_path):
+def test_the_evaluator_continues_where_it_was_stopped(model, tmp_path):
     said = []
     shot = Shot("disc", samples.passes(3, 64, 3))
-    laboratory = Laboratory(tmp_path, load(str(model), torch.device("cpu")), 2, said.append)
+    evaluator = Evaluator(tmp_path, load(str(model), torch.device("cpu")), 2, said.append)
     chosen = {name: VARIANTS[name] for name in ("cross_frame", "latentman")}
-    rows = laboratory.run([shot], ("a man", "a woman"), (1,), chosen)
+    rows = evaluator.run([shot], ("a man", "a woman"), (1,), chosen)
     assert len(said) == 6 and {row["variant"] for row in rows} == {"cross_frame", "latentman", "blurred", "bake"}
     (tmp_path / "disc" / "2-1" / "latentman" / "0002.png").unlink()
-    assert laboratory.run([shot], ("a man", "a woman"), (1,), chosen)[0]["hmse"] == rows[0]["hmse"]
+    assert evaluator.run([shot], ("a man", "a woman"), (1,), chosen)[0]["hmse"] == rows[0]["hmse"]
     assert len(said) == 7, "only the run with a missing frame is made again"
-    table = means(rows)
+    assert set(COLUMNS) - {"named_colours"} <= set(rows[0]), "the report shows figures that are computed"
+    table = compute_means(rows)
     assert table["blurred"]["detail"] < table["cross_frame"]["detail"] and table["latentman"]["seconds_per_frame"] > 0
     write_report(rows, {"disc": shot}, tmp_path, "<Test>", "command")
     page = (tmp_path / "report.html").read_text()
@@ -233,4 +269,4 @@ def test_the_command_evaluates_saved_shots(model, tmp_path, capsys):
     assert set(table) == {"cross_frame", "sla_until_0.2", "blurred", "bake"} and table["cross_frame"]["hmse"] >= 0
     assert main([*arguments, "nonsense"]) == 2
     assert "no variant 'nonsense'" in capsys.readouterr().err
-    assert {"sla_until_0.4", "pwg_rho_0.01"} <= set(sweep())
+    assert {"sla_until_0.4", "pwg_rho_0.01"} <= set(make_sweep())

@@ -342,9 +342,9 @@ def test_features_are_humanml3ds():
 
 
 def _performance(seed=3, action="walk"):
-    from tools.motions.library import performance
+    from tools.motions.library import make_performance
 
-    return performance(seed, action=action)
+    return make_performance(seed, action=action)
 
 
 def test_features_and_joints_are_one_motion():

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 
 from latentman.backend.video.texture import gather_texture
-from tools.studies.shots import shot
+from latentman.blender_addon.reference_shots.shots import render_clip
 
 SIZE = 128
 
@@ -16,7 +16,7 @@ SIZE = 128
 @pytest.fixture(scope="module")
 def passes():
     """A walk, seen half from the side."""
-    return shot("walk", "a person walks forward", 3, turn=-30.0, step=5).passes
+    return render_clip("a person walks forward", 3, turn=-30.0, step=5)
 
 
 def _paint(passes):

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from latentman.backend.metrics.consistency import consistency  # noqa: E402
+from latentman.backend.metrics.consistency import measure_consistency  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.correspondence.matches import Matches, get_pixel_centres  # noqa: E402
@@ -161,10 +161,10 @@ def test_consistency_sees_flicker_and_ignores_motion(rng):
     passes = samples.passes(4, 64, 3)
     texture = (passes.rest_position[..., :1] * 100 * 6 + 120).astype(np.uint8)
     steady = np.repeat(np.where(passes.mask[..., None] > 0, texture, 30), 3, -1).astype(np.uint8)
-    assert consistency(steady, passes)["hmse"] == 0 and consistency(steady, passes)["background_mse"] == 0
+    assert measure_consistency(steady, passes)["hmse"] == 0 and measure_consistency(steady, passes)["background_mse"] == 0
     flicker = steady.copy()
     flicker[1::2] = np.clip(flicker[1::2].astype(int) + 20, 0, 255)
-    found = consistency(flicker, passes)
+    found = measure_consistency(flicker, passes)
     assert found["hmse"] == pytest.approx(400) and found["background_mse"] == pytest.approx(400)
     still = type(passes)(**{n: np.repeat(a[:1], 4, 0) for n, a in passes.arrays().items()})
-    assert consistency(steady[[0] * 4], still)["matched_share"] == pytest.approx(1.0)
+    assert measure_consistency(steady[[0] * 4], still)["matched_fraction"] == pytest.approx(1.0)

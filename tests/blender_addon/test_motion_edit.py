@@ -19,7 +19,7 @@ from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, 
 from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from tools.bench_motion import sliding
+from tools.bench_motion import add_sliding
 
 
 def _joints(rig, motion):
@@ -28,7 +28,7 @@ def _joints(rig, motion):
 
 @pytest.mark.parametrize("clip", range(6))
 def test_sliding_feet_are_locked(character, clip):
-    rig, motion = read_rig(character), sliding(read(BUNDLED).get_motion(clip))
+    rig, motion = read_rig(character), add_sliding(read(BUNDLED).get_motion(clip))
     before, contacts = pose_motion(rig, motion, KeyOptions())
     after, _ = pose_motion(rig, motion, KeyOptions(foot_lock="hard"))
     here, there = _joints(rig, before), _joints(rig, after)

@@ -82,7 +82,7 @@ def _write_bvh(path, armature, action, unit):
 
 @pytest.mark.parametrize("unit", [1.0, 0.01])
 def test_bvh_comes_in_through_blenders_importer(empty_scene, tmp_path, unit):
-    armature = rigs.build(rigs.proportions(), rigs.family("Mixamo"))
+    armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("Mixamo"))
     motion = read(BUNDLED).get_motion(4)
     action = apply_motion(armature, motion, 1, 20.0)
     _write_bvh(tmp_path / "dance.bvh", armature, action, unit)
@@ -172,7 +172,7 @@ def test_foot_contacts_are_listed_and_edited(settings, character):
 
 
 def test_bones_are_guessed_changed_saved_and_loaded(empty_scene, tmp_path):
-    armature = rigs.build(rigs.proportions(), rigs.family("Unreal"))
+    armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("Unreal"))
     properties.get_settings(bpy.context).character = armature
     assert bpy.ops.latentman.guess_bones() == {"FINISHED"}
     slots = {slot.name: slot for slot in armature.latentman_bones}

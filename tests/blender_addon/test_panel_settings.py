@@ -288,7 +288,7 @@ def test_the_commands_arguments(capsys):
 
 
 def test_the_page_tells_the_arguments_and_labels_that_there_are():
-    from tools.write_settings_page import NONE, groups, row
+    from tools.write_settings_page import NONE, list_groups, make_row
 
     actions = command_line.make_parser()._subparsers._group_actions[0].choices
     options = {name for command in actions.values() for action in command._actions for name in action.option_strings}
@@ -301,9 +301,9 @@ def test_the_page_tells_the_arguments_and_labels_that_there_are():
         }
     labels[Method, "matching"] = bpy.context.scene.latentman.bl_rna.properties["matching"].name
     seen = set()
-    for table in groups():
+    for table in list_groups():
         for one in table.settings():
-            cells = row(table, one)
+            cells = make_row(table, one)
             assert cells[1].strip("`").replace("[no-]", "") in options
             owners = [struct for struct, name in labels if name == one.name and one in list_settings(struct)]
             owners = owners or [struct for struct, name in labels if name == one.name and one.path[-1:] == (name,)]
@@ -358,7 +358,7 @@ import argparse, json
 import bpy
 from latentman.blender_addon import command_line, panels, properties
 from latentman.shared import console, shot
-from tools.write_settings_page import page
+from tools.write_settings_page import format_page
 
 properties.register()
 scene = bpy.context.scene
@@ -375,7 +375,7 @@ found["panel"] = scene.latentman.make_request(scene, (1,)).sampling.churn
 found["drawn"] = panels.list_other_settings(shot.ShotRequest, *panels.LOOK, *panels.ADVANCED, *properties.FROM_SCENE)
 command = command_line.make_parser()._subparsers._group_actions[0].choices["generate"]
 found["help"] = " ".join(command.format_help().split())
-found["page"] = [line for line in page().splitlines() if line.startswith("| churn ")]
+found["page"] = [line for line in format_page().splitlines() if line.startswith("| churn ")]
 properties.unregister()
 print("FOUND" + json.dumps(found), flush=True)
 import os

@@ -9,13 +9,13 @@ from PIL import Image
 
 from latentman.blender_addon.passes import gpu_raster, reading
 from latentman.blender_addon.passes.render import PassRender
+from latentman.blender_addon.reference_shots.rasteriser import rasterise as reference_rasterise
 from latentman.blender_addon.rigging.characters import find_character_meshes
 from latentman.blender_addon.sequencer import add_image_strip
 from latentman.shared import exr
 from latentman.shared.depth import normalise_depth
 from latentman.shared.shot import ShotError
 from tests.oracles.rasteriser import rasterise
-from tools.starter.rasteriser import rasterise as training_rasterise
 
 SIZE = 128
 
@@ -59,7 +59,7 @@ def test_training_depth_is_what_the_add_on_sends(shot_scene, character):
     """The image model learns from another rasteriser's depth, which must be the passes' own."""
     job, passes = _render(character, (7,))
     points, triangles, _, focal = _mesh_in_camera(character, shot_scene, 7)
-    drawn = training_rasterise(points, triangles, focal, SIZE, SIZE)
+    drawn = reference_rasterise(points, triangles, focal, SIZE, SIZE)
     assert (drawn.mask != (passes.mask[0] > 0)).sum() <= max(2, 0.0005 * SIZE * SIZE)
     both = drawn.mask & (passes.mask[0] > 0)
     apart = np.abs(normalise_depth(drawn.depth, job.near, job.far) - passes.depth[0])[both]

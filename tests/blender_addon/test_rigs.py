@@ -38,12 +38,12 @@ def _seen(armature, rig, frame):
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("family", list(mapping.get_presets()))
 def test_every_family_is_recognised_and_follows(empty_scene, family, named):
-    names = rigs.family(family)
+    names = rigs.get_bone_names(family)
     if not named:
         names = {joint: f"bone{n:02d}" for n, joint in enumerate(names)}
     imported = family in ("Mixamo", "Unreal")
-    armature = rigs.build(
-        rigs.proportions(1.1, 0.9, 45 if named else 20), names, imported, family == "Mixamo", "root" if imported else None
+    armature = rigs.build_rig(
+        rigs.make_joints(1.1, 0.9, 45 if named else 20), names, imported, family == "Mixamo", "root" if imported else None
     )
     how, found = guess_mapping(armature)
     assert how == (family if named else "shape of the rig")
@@ -60,14 +60,14 @@ def test_every_family_is_recognised_and_follows(empty_scene, family, named):
 
 def test_joints_of_another_body_land_where_scaling_puts_them(empty_scene, rng):
     """Ground truth: the same rotations on a body of other proportions."""
-    source, target = rigs.proportions(), rigs.proportions(1.15, 0.9)
+    source, target = rigs.make_joints(), rigs.make_joints(1.15, 0.9)
     scale = (target[1, 1] - target[7, 1]) / (source[1, 1] - source[7, 1])
     rotations = axis_angle_to_matrix(np.cumsum(rng.normal(0, 0.05, (40, 24, 3)), 0))
     pelvis = np.array([0, source[0, 1], 0]) + np.cumsum(rng.normal(0, 0.01, (40, 3)), 0)
     from tests.blender_addon.test_motion import _forward
 
     joints = _forward(source, rotations, pelvis)[:, :22]
-    armature = rigs.build(target, rigs.family("SMPL"))
+    armature = rigs.build_rig(target, rigs.get_bone_names("SMPL"))
     posed, _ = pose_motion(read_rig(armature), Motion.from_joints(joints, 20.0, "truth"), KeyOptions())
     found = _forward(target, posed.local_rotations, posed.pelvis)
     wanted = _forward(target, rotations, pelvis * scale)
@@ -81,10 +81,10 @@ def test_rotations_survive_another_rest_pose(empty_scene, rng):
     rotations[:, 22:] = np.eye(3)
     from tests.blender_addon.test_motion import _forward
 
-    rest = rigs.proportions()
+    rest = rigs.make_joints()
     joints = _forward(rest, rotations, np.tile(rest[0], (20, 1)))[:, :22]
     motion = Motion.from_joints(joints, 20.0, "truth", rotations=matrix_to_quaternion(rotations))
-    armature = rigs.build(rigs.proportions(1.0, 1.0, 50), rigs.family("Mixamo"), True, True)
+    armature = rigs.build_rig(rigs.make_joints(1.0, 1.0, 50), rigs.get_bone_names("Mixamo"), True, True)
     action = apply_motion(armature, motion, 1, 20.0)
     rig, found, _ = read_body_motion(armature, action)
     whole = np.empty_like(rotations)
@@ -101,7 +101,7 @@ def test_rotations_survive_another_rest_pose(empty_scene, rng):
 
 
 def test_bone_maps_are_saved_and_checked(empty_scene):
-    armature = rigs.build(rigs.proportions(), rigs.family("Unreal"))
+    armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("Unreal"))
     found = read_mapping(armature)
     again = mapping.parse(mapping.dump(found))
     assert again == found
@@ -119,7 +119,7 @@ def test_bone_maps_are_saved_and_checked(empty_scene):
 
 def test_an_upper_body_beside_the_lower_one_is_carried_along(empty_scene):
     """MMD's rigs hang both on a root of their own."""
-    armature = rigs.build(rigs.proportions(), rigs.family("MMD"), extra_root="センター")
+    armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("MMD"), extra_root="センター")
     bpy.ops.object.mode_set(mode="EDIT")
     armature.data.edit_bones["上半身"].parent = armature.data.edit_bones["センター"]
     bpy.ops.object.mode_set(mode="OBJECT")
@@ -134,7 +134,7 @@ def test_an_upper_body_beside_the_lower_one_is_carried_along(empty_scene):
 
 def test_controls_below_constrained_bones_are_solved(empty_scene):
     """As in Rigify's control rig: the arm hangs on a helper that copies another bone's rotation."""
-    armature = rigs.build(rigs.proportions(1.0, 1.0, 40), rigs.family("Mixamo"))
+    armature = rigs.build_rig(rigs.make_joints(1.0, 1.0, 40), rigs.get_bone_names("Mixamo"))
     bpy.ops.object.mode_set(mode="EDIT")
     bones = armature.data.edit_bones
     helper = bones.new("MCH-arm")
@@ -155,8 +155,8 @@ def test_controls_below_constrained_bones_are_solved(empty_scene):
 
 @pytest.mark.parametrize("yaw", [0.0, np.pi, np.pi / 2])
 def test_a_rig_that_faces_elsewhere(empty_scene, yaw):
-    names = {joint: f"b{n}" for n, joint in enumerate(rigs.family("Mixamo"))}
-    armature = rigs.build(rigs.proportions(1, 1, 30), names)
+    names = {joint: f"b{n}" for n, joint in enumerate(rigs.get_bone_names("Mixamo"))}
+    armature = rigs.build_rig(rigs.make_joints(1, 1, 30), names)
     armature.rotation_euler.z = yaw
     bpy.context.view_layer.update()
     assert all(names[joint] == bone for joint, bone in guess_mapping(armature)[1].items())

@@ -22,8 +22,8 @@ from diffusers import (  # noqa: E402
 )
 from PIL import Image  # noqa: E402
 
+from latentman.backend import maps  # noqa: E402
 from latentman.backend.__main__ import main  # noqa: E402
-from latentman.backend.exports import maps  # noqa: E402
 from latentman.backend.models import families, registry  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -186,6 +187,27 @@ def test_the_installed_package_makes_the_checkouts_frames(lent):
     command = [sys.executable, str(ROOT / "backend" / "launch.py")]
     _run(*command, *_generation(lent.work / "passes", lent.work / "checkout"), "--jobs", str(lent.work / "jobs"), cwd=lent.work)
     assert (frames == _pictures(lent.work / "checkout")).all()
+
+
+def test_the_installed_package_evaluates_its_own_shots(lent):
+    """The suites' shots are made by the package itself: there is no checkout, and no Blender in the environment."""
+    quick = [
+        "--quick",
+        "--frames",
+        "2",
+        "--steps",
+        "1",
+        "--prompt",
+        "a man in a red shirt, on a beach",
+        "--variants",
+        "cross_frame",
+    ]
+    done = lent.run("latentman", "evaluate", "--suite", "surface", *quick, "--json", "figures.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = json.loads((lent.work / "figures.json").read_text())
+    assert set(table) == {"cross_frame", "blurred", "bake"}
+    assert table["cross_frame"]["named_colours"] is not None and table["cross_frame"]["silhouette_iou"] > 0
+    assert (lent.work / "build" / "evaluation" / "walk" / "1-1" / "cross_frame" / "0002.png").exists()
 
 
 def test_without_the_extra_it_says_what_to_install(wheel, tmp_path):

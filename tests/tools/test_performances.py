@@ -13,16 +13,16 @@ from latentman.blender_addon.motion.foot_contacts import compute_skating_ratio  
 from latentman.blender_addon.motion.layouts import humanml_to_joints  # noqa: E402
 from latentman.shared.motion_request import MotionRequest  # noqa: E402
 from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, SMPL_PARENTS  # noqa: E402
-from tools.motions.actions import CHOICES, SIDES, every_move, held_out  # noqa: E402
-from tools.motions.library import performance  # noqa: E402
-from tools.motions.sentences import COUNTS, PACES, clause  # noqa: E402
+from tools.motions.actions import MOVE_CHOICES, SIDES, is_held_out, list_moves  # noqa: E402
+from tools.motions.library import make_performance  # noqa: E402
+from tools.motions.sentences import COUNT_PHRASES, PACE_PHRASES, write_clause  # noqa: E402
 from tools.starter_motion import classifier  # noqa: E402
 
 
-@pytest.mark.parametrize("action", list(CHOICES))
+@pytest.mark.parametrize("action", list(MOVE_CHOICES))
 def test_every_action_is_a_living_body(action):
     for seed in range(3):
-        joints = performance(seed, action=action).joints
+        joints = make_performance(seed, action=action).joints
         assert joints.shape[1:] == (22, 3) and 20 <= len(joints) <= 197 and np.isfinite(joints).all()
         bones = np.linalg.norm(joints[:, 1:] - joints[:, SMPL_PARENTS[1:22]], axis=-1)
         assert np.abs(bones - HUMANML_BONE_LENGTHS[1:]).max() < 2e-3, "bones keep their lengths"
@@ -33,7 +33,7 @@ def test_every_action_is_a_living_body(action):
 def _ends(action, direction, **more):
     out = []
     for seed in range(400):
-        p = performance(seed, action=action)
+        p = make_performance(seed, action=action)
         move = p.moves[0]
         if move.direction == direction and all(getattr(move, k) == v for k, v in more.items()):
             out.append(p.joints[-1, 0] - p.joints[0, 0])
@@ -48,7 +48,7 @@ def test_directions_and_sides_are_what_they_say():
         hands, feet = [], []
         for seed in range(60):
             for action, joint, into in (("wave", 20, hands), ("kick", 10, feet)):
-                p = performance(seed, action=action)
+                p = make_performance(seed, action=action)
                 if p.moves[0].side == side:
                     into.append(p.joints[:, joint + n, 1].max() - p.joints[:, joint + 1 - n, 1].max())
         assert min(hands) > 0.3 and min(feet) > 0.2, side
@@ -58,7 +58,7 @@ def test_more_blows_are_more_blows():
     for count in (1, 2, 3):
         found = [
             p.joints
-            for p in (performance(seed, action="kick") for seed in range(120))
+            for p in (make_performance(seed, action="kick") for seed in range(120))
             if p.moves[0].count == count and p.moves[0].side == "left"
         ]
         for joints in found[:4]:
@@ -68,21 +68,21 @@ def test_more_blows_are_more_blows():
 
 def test_sentences_say_what_is_done():
     generator = np.random.default_rng(0)
-    for action in CHOICES:
-        for move in every_move(action):
-            text = clause(move, generator)
+    for action in MOVE_CHOICES:
+        for move in list_moves(action):
+            text = write_clause(move, generator)
             assert not move.side or move.side in text
-            assert move.pace == "" or any(word in text for word in PACES[move.pace])
-            assert move.count not in COUNTS or any(word in text for word in COUNTS[move.count])
+            assert move.pace == "" or any(word in text for word in PACE_PHRASES[move.pace])
+            assert move.count not in COUNT_PHRASES or any(word in text for word in COUNT_PHRASES[move.count])
             assert move.direction != "backward" or "backward" in text
 
 
 def test_held_out_moves_are_never_trained_on():
-    seen = {performance(seed).moves for seed in range(60)}
-    assert not any(held_out(moves) for moves in seen)
-    assert all(held_out(performance(seed, from_held_out=True, action="walk").moves) for seed in range(3))
+    seen = {make_performance(seed).moves for seed in range(60)}
+    assert not any(is_held_out(moves) for moves in seen)
+    assert all(is_held_out(make_performance(seed, from_held_out=True, action="walk").moves) for seed in range(3))
     with pytest.raises(ValueError, match="held out"):
-        performance(0, from_held_out=True, action="clap" if not any(held_out((m,)) for m in every_move("clap")) else "run")
+        make_performance(0, from_held_out=True, action="clap" if not any(is_held_out((m,)) for m in list_moves("clap")) else "run")
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +104,15 @@ def test_the_starter_is_small_and_follows_words(starter):
 
 
 def test_the_classifier_tells_performances_apart():
-    vectors, moves = classifier.lessons(34, 5)
+    vectors, moves = classifier.make_examples(34, 5)
     judge = classifier.train(34, 40, 5)
-    right = classifier.right(judge, vectors, moves)
+    right = classifier.score(judge, vectors, moves)
     assert (
         right.shape == (34, 3)
         and right[:, 0].mean() > 0.3
         and np.isnan(right[moves.index(next(m for m in moves if not m.side)), 2])
     )
-    assert classifier.right(judge, vectors[::-1], moves)[:, 0].mean() < right[:, 0].mean()
+    assert classifier.score(judge, vectors[::-1], moves)[:, 0].mean() < right[:, 0].mean()
 
 
 def test_motion_sources_are_compared(tmp_path, capsys):
@@ -120,14 +120,18 @@ def test_motion_sources_are_compared(tmp_path, capsys):
 
     from latentman.backend.__main__ import main
     from latentman.blender_addon.motion.readers import BUNDLED
-    from tools.studies.motions import bone_deviation, jitter, penetration
+    from latentman.blender_addon.reference_shots.motion_metrics import (
+        compute_bone_deviation,
+        compute_jitter,
+        compute_penetration,
+    )
 
     t = np.arange(60) / 20
     line = np.zeros((60, 22, 3)) + np.arange(22)[None, :, None] * 0.1
     line[..., 0] += (t**3)[:, None]
-    assert jitter(line) == pytest.approx(6.0, rel=1e-6) and bone_deviation(line) == pytest.approx(0, abs=1e-9)
+    assert compute_jitter(line) == pytest.approx(6.0, rel=1e-6) and compute_bone_deviation(line) == pytest.approx(0, abs=1e-9)
     line[..., 1] += 0.008 - line[..., 1].min()
-    assert penetration(line) == pytest.approx(10.0)
+    assert compute_penetration(line) == pytest.approx(10.0)
     out = tmp_path / "motions.json"
     assert (
         main(

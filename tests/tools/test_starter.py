@@ -10,16 +10,16 @@ torch = pytest.importorskip("torch")
 
 from latentman.backend.models.registry import STARTER  # noqa: E402
 from latentman.blender_addon.character.body_model import MANNEQUIN, load  # noqa: E402
+from latentman.blender_addon.reference_shots.rasteriser import rasterise  # noqa: E402
 from tests.oracles.rasteriser import rasterise as oracle  # noqa: E402
 from tools.motions.clips import CLIPS  # noqa: E402
 from tools.motions.gait import perform  # noqa: E402
 from tools.starter import captions, dataset  # noqa: E402
 from tools.starter.dataset import render  # noqa: E402
-from tools.starter.rasteriser import rasterise  # noqa: E402
 from tools.starter.scenery import SCENES  # noqa: E402
 
 
-def test_the_training_rasteriser_agrees_with_another():
+def test_the_reference_rasteriser_agrees_with_another():
     body = load(MANNEQUIN)
     points = body.v_template + [0.1, 0.0, -3.0]
     ours = rasterise(points, body.faces, 90.0, 96, 96)
@@ -47,7 +47,7 @@ def test_only_what_is_far_from_the_character_is_out_of_focus(monkeypatch):
 
     def seen(aperture):
         monkeypatch.setattr(scenery, "APERTURE", (aperture, aperture))
-        return scenery.background("city", rays, 1.2, lambda x, z: np.ones(len(x)), 3.0, np.random.default_rng(3))
+        return scenery.render_background("city", rays, 1.2, lambda x, z: np.ones(len(x)), 3.0, np.random.default_rng(3))
 
     sharp, blurred = seen(0.0), seen(0.03)
     assert blurred.shape == (128, 128, 3) and blurred.min() >= 0 and blurred.max() <= 1
@@ -64,7 +64,7 @@ def test_a_light_from_behind_parts_the_outline_from_the_dark():
     body, found = load(MANNEQUIN), []
     for seed in range(800, 1400):
         example = render(body, seed, 96)
-        if example.look.suit == "skeleton" and example.scene in ("night", "moon"):
+        if example.outfit.suit == "skeleton" and example.scene in ("night", "moon"):
             inner = binary_erosion(example.mask, iterations=2)
             found.append(np.median(example.image[example.mask & ~inner]) - np.median(example.image[inner]))
     assert len(found) > 3 and np.mean(found) > 8
@@ -73,15 +73,15 @@ def test_a_light_from_behind_parts_the_outline_from_the_dark():
 def test_captions_name_what_is_worn():
     generator = np.random.default_rng(2)
     for _ in range(60):
-        look = captions.sample_look(generator)
-        text = captions.describe(look, "beach", generator)
-        assert any(place in text for place in captions.PLACE_WORDS["beach"])
+        outfit = captions.sample_outfit(generator)
+        text = captions.describe(outfit, "beach", generator)
+        assert any(place in text for place in captions.PLACE_PHRASES["beach"])
         words = (
-            [look.suit]
-            if look.suit
+            [outfit.suit]
+            if outfit.suit
             else [
                 word
-                for item in (look.top, look.bottom)
+                for item in (outfit.top, outfit.bottom)
                 for word in (item.kind, item.colour if item.pattern != "camouflage" else item.pattern)
             ]
         )
@@ -135,21 +135,21 @@ def _made(pipeline, prompt, depth, seed=3):
 
 def _person(start):
     """A rendered person in plain clothes who shows enough of the shirt."""
-    from tools.evaluate_starter import region_pixels
+    from tools.evaluate_starter import find_garment_pixels
 
     body = load(MANNEQUIN)
     return next(
         example
         for example in (render(body, seed) for seed in range(start, start + 400))
-        if region_pixels(example, "top").sum() > 2500
+        if find_garment_pixels(example, "top").sum() > 2500
     )
 
 
 def test_swapping_the_prompt_changes_the_clothes_and_the_place(pipeline):
-    from tools.evaluate_starter import region_pixels
+    from tools.evaluate_starter import find_garment_pixels
 
     example = _person(500)
-    shirt = region_pixels(example, "top")
+    shirt = find_garment_pixels(example, "top")
     red, blue = (
         _made(pipeline, f"a man in a {colour} shirt and grey trousers, on a beach", example.depth) for colour in ("red", "blue")
     )
@@ -179,27 +179,27 @@ def test_held_out_looks_are_never_trained_on():
     for seed in range(40):
         for held_out in (False, True):
             example = render(body, seed, 32, held_out)
-            assert captions.held_out(example.look, example.scene) == held_out
+            assert captions.is_held_out(example.outfit, example.scene) == held_out
 
 
 def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
     """The measurement itself: what it says of pictures that are right by construction."""
     from diffusers import AutoencoderTiny
 
-    from tools.evaluate_starter import garment_colours, region_pixels
+    from tools.evaluate_starter import find_garment_pixels, score_garment_colours
     from tools.starter import judge as judging
 
     body = load(MANNEQUIN)
     seeds = list(range(3_000_000, 3_000_012))
     examples = [render(body, seed, held_out=True) for seed in seeds]
-    assert garment_colours(examples, seeds, np.stack([e.image for e in examples])).mean() > 0.9
+    assert score_garment_colours(examples, seeds, np.stack([e.image for e in examples])).mean() > 0.9
     swapped = []
     for example, seed in zip(examples, seeds, strict=True):
-        other = "blue" if example.look.top.colour != "blue" else "red"
+        other = "blue" if example.outfit.top.colour != "blue" else "red"
         swapped.append(render(body, seed, held_out=True, recolour=("top", other)).image)
-    changed = [e for e in examples if region_pixels(e, "top").any()]
-    assert changed and garment_colours(examples, seeds, np.stack(swapped)).mean() < 0.7
-    dataset.write(tmp_path, 24, 0, 1)
+    changed = [e for e in examples if find_garment_pixels(e, "top").any()]
+    assert changed and score_garment_colours(examples, seeds, np.stack(swapped)).mean() < 0.7
+    dataset.write_renders(tmp_path, 24, 0, 1)
     renders = dataset.load_renders(tmp_path, "cpu")
     vae = AutoencoderTiny.from_pretrained(STARTER / "vae")
     judging.save(judging.train(renders, vae, 6, "cpu", batch=8), tmp_path / "judge.safetensors")
@@ -211,13 +211,13 @@ def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
 
 
 def test_renders_on_disk_are_those_of_their_seeds(tmp_path):
-    dataset.write(tmp_path, 3, 40, 1)
+    dataset.write_renders(tmp_path, 3, 40, 1)
     renders, example = dataset.load_renders(tmp_path, "cpu"), render(load(MANNEQUIN), 41)
     image, depth = renders.rows(torch.tensor([1]))
     assert (image[0].numpy() == example.image).all() and (depth[0].numpy() == example.depth).all()
     assert SCENES[int(renders.scenes[1])] == example.scene and renders.captions[1][0] == example.caption
     assert len(renders.captions[1]) == dataset.CAPTIONS and all(
-        any(place in text for place in captions.PLACE_WORDS[example.scene]) for text in renders.captions[1]
+        any(place in text for place in captions.PLACE_PHRASES[example.scene]) for text in renders.captions[1]
     )
 
 
@@ -225,23 +225,23 @@ def test_a_training_goes_on_where_it_stopped(tmp_path):
     """A whole small training of the image model: stopped and gone on with, it ends where an uninterrupted one does."""
     from tools.starter import training
 
-    dataset.write(tmp_path / "data", 8, 0, 1)
+    dataset.write_renders(tmp_path / "data", 8, 0, 1)
     renders, latents = dataset.load_renders(tmp_path / "data", "cpu"), torch.randn(8, 2, 4, 32, 32).half()
     tokenizer = training.learn_tokenizer(tmp_path)
     ends = []
     for name, stops in (("once", (2,)), ("twice", (1, 2))):
         (tmp_path / name).mkdir()
         for steps in stops:
-            plan = training.Plan("cpu", 0, 2, 2, 1, words_steps=2)
+            config = training.TrainingConfig("cpu", 0, 2, 2, 1, text_steps=2)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(
                     training,
-                    "progress",
+                    "iter_steps",
                     lambda start, end, label, seconds=0.0, steps=steps: ((n, n / end) for n in range(start, steps)),
                 )
-                models = training.train_diffusion(renders, latents, tokenizer, tmp_path / name, plan)
+                models = training.train_diffusion(renders, latents, tokenizer, tmp_path / name, config)
         ends.append(models["unet"].conv_in.weight.clone())
-        assert training.trained_steps(tmp_path / name / "diffusion.pt") == 2
+        assert training.read_step_count(tmp_path / name / "diffusion.pt") == 2
     assert torch.allclose(*ends, atol=1e-6)
 
 
@@ -250,7 +250,7 @@ def test_an_auto_encoder_taught_further_goes_on_where_it_stopped_and_keeps_its_l
 
     from tools.starter import training
 
-    dataset.write(tmp_path / "data", 8, 0, 1)
+    dataset.write_renders(tmp_path / "data", 8, 0, 1)
     renders, ends = dataset.load_renders(tmp_path / "data", "cpu"), []
     former = AutoencoderTiny.from_pretrained(STARTER / "vae")
     pictures = renders.images[:2].permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -259,9 +259,9 @@ def test_an_auto_encoder_taught_further_goes_on_where_it_stopped_and_keeps_its_l
         for steps in stops:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(
-                    training, "progress", lambda start, end, label, steps=steps: ((n, n / end) for n in range(start, steps))
+                    training, "iter_steps", lambda start, end, label, steps=steps: ((n, n / end) for n in range(start, steps))
                 )
-                ends.append(training.train_vae(renders, tmp_path / name, training.Plan("cpu", 2, 0, 2, 1), former))
+                ends.append(training.train_vae(renders, tmp_path / name, training.TrainingConfig("cpu", 2, 0, 2, 1), former))
     once, _, twice = (vae.encode(pictures).latents for vae in ends)
     before = former.encode(pictures).latents
     assert torch.allclose(once, twice, atol=1e-5) and not torch.equal(once, before)
@@ -273,51 +273,51 @@ def test_an_auto_encoder_taught_further_goes_on_where_it_stopped_and_keeps_its_l
 def test_an_outline_is_within_two_pixels_of_the_bodys_edge():
     from scipy.ndimage import binary_dilation
 
-    from tools.starter.training import outline
+    from tools.starter.training import find_outline
 
     body = render(load(MANNEQUIN), 11, 96).mask
     body[:20, 90:] = True
     square = np.ones((5, 5), bool)
     expected = binary_dilation(body, square) & binary_dilation(~body, square)
-    assert (outline(torch.from_numpy(body)[None, None].float())[0, 0].numpy() == expected).all()
+    assert (find_outline(torch.from_numpy(body)[None, None].float())[0, 0].numpy() == expected).all()
 
 
 def test_the_judge_sees_a_mirrored_picture_as_the_picture_mirrored():
     from tools.starter import judge as judging
 
-    pictures = judging.fit(torch.from_numpy(np.stack([render(load(MANNEQUIN), seed).image for seed in (21, 22)])))
-    found = judging.silhouettes(judging.load(), pictures)
-    assert found.any() and torch.equal(judging.silhouettes(judging.load(), pictures.flip(-1)), found.flip(-1))
+    pictures = judging.resize_pictures(torch.from_numpy(np.stack([render(load(MANNEQUIN), seed).image for seed in (21, 22)])))
+    found = judging.predict_silhouettes(judging.load(), pictures)
+    assert found.any() and torch.equal(judging.predict_silhouettes(judging.load(), pictures.flip(-1)), found.flip(-1))
 
 
 def test_a_window_follows_the_body():
     """Latents and depth are cut at the same place, and the body's middle is in it."""
-    from tools.starter.training import window
+    from tools.starter.training import crop_around_body
 
     columns = torch.arange(32.0).expand(6, 4, 32, 32)
     depth = torch.zeros(6, 1, 256, 256)
     centres = torch.tensor([4, 40, 100, 128, 200, 252])
     for n, centre in enumerate(centres):
         depth[n, :, 60:200, max(0, centre - 12) : centre + 12] = 1 + n
-    clean, seen = window(depth, torch.tensor([0.0, 0.5, 1.0, 0.0, 0.5, 1.0]), columns, depth)
+    clean, seen = crop_around_body(depth, torch.tensor([0.0, 0.5, 1.0, 0.0, 0.5, 1.0]), columns, depth)
     assert clean.shape == (6, 4, 32, 16) and seen.shape == (6, 1, 256, 128)
     for n, centre in enumerate(centres):
         first = int(clean[n, 0, 0, 0])
         assert first * 8 <= centre < first * 8 + 128
         assert torch.equal(seen[n], depth[n, :, :, first * 8 : first * 8 + 128])
-    moved = {int(window(depth[3:4], torch.tensor([chance]), columns[:1])[0][0, 0, 0, 0]) for chance in (0.0, 0.5, 0.99)}
+    moved = {int(crop_around_body(depth[3:4], torch.tensor([chance]), columns[:1])[0][0, 0, 0, 0]) for chance in (0.0, 0.5, 0.99)}
     assert len(moved) == 3
 
 
 def test_the_body_and_its_outline_weigh_more():
     """Latent pixels with any of the body, and their neighbours, weigh alike, windows too; the rest weighs one."""
-    from tools.starter.training import FOREGROUND_WEIGHT, importance
+    from tools.starter.training import FOREGROUND_WEIGHT, weigh_pixels
 
     depth = torch.zeros(2, 1, 256, 128)
     depth[0, 0, 79, 48] = 0.1
     expected = torch.ones(2, 1, 32, 16)
     expected[0, 0, 8:11, 5:8] = FOREGROUND_WEIGHT
-    assert torch.equal(importance(depth), expected)
+    assert torch.equal(weigh_pixels(depth), expected)
 
 
 def test_the_optimiser_turns_matrices_and_leaves_the_rest_to_adamw():
@@ -352,12 +352,12 @@ def test_the_optimiser_turns_matrices_and_leaves_the_rest_to_adamw():
 
 
 def test_the_clock_ends_a_training():
-    from tools.starter.training import fading, progress
+    from tools.starter.training import decay_cosine, iter_steps
 
-    shares = [share for _, share in progress(0, 100_000_000, "clock", 0.05)]
+    shares = [share for _, share in iter_steps(0, 100_000_000, "clock", 0.05)]
     assert shares == sorted(shares) and shares[-1] < 1 and len(shares) < 10_000_000
-    assert [share for _, share in progress(2, 4, "count")] == [0.5, 0.75]
-    assert fading(0.0, 0.1) == 1 and fading(1.0, 0.1) == pytest.approx(0.1)
+    assert [share for _, share in iter_steps(2, 4, "count")] == [0.5, 0.75]
+    assert decay_cosine(0.0, 0.1) == 1 and decay_cosine(1.0, 0.1) == pytest.approx(0.1)
 
 
 def test_the_bundled_clips_can_be_made_again():

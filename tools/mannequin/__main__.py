@@ -20,16 +20,16 @@ def build() -> dict[str, np.ndarray]:
     ``v_template`` (V, 3) f32, ``f`` (F, 3) u32, ``weights`` (V, 24) f32, ``J_regressor`` (24, V) f32,
     ``kintree_table`` (2, 24) i64, ``shapedirs`` (V, 3, 10) f32, ``posedirs`` (V, 3, 207) f32.
     """
-    cage = polycube.cage()
+    cage = polycube.make_cage()
     template = anatomy.Proportions()
-    uv = atlas.lay_out(cage, surface.embed(cage, template))
-    skin = surface.wrap(cage, uv, template)
-    joints = anatomy.joints(template)
+    uv = atlas.lay_out(cage, surface.place_control_mesh(cage, template))
+    skin = surface.make_skin(cage, uv, template)
+    joints = anatomy.place_joints(template)
     origin = joints[0]
-    shapes = [surface.wrap(cage, uv, anatomy.shape_variant(n)) for n in range(10)]
-    origins = [anatomy.joints(anatomy.shape_variant(n))[0] for n in range(10)]
+    shapes = [surface.make_skin(cage, uv, anatomy.make_shape_variant(n)) for n in range(10)]
+    origins = [anatomy.place_joints(anatomy.make_shape_variant(n))[0] for n in range(10)]
     shapedirs = np.stack([(s.points - o) - (skin.points - origin) for s, o in zip(shapes, origins, strict=True)], -1)
-    weights = rig.skin_weights(skin, joints)
+    weights = rig.compute_skin_weights(skin, joints)
     points, joints = skin.points - origin, joints - origin
     corner_vertex, corner_uv = skin.quads.ravel(), skin.uv.reshape(-1, 2).round(6)
     vt, corner = np.unique(np.column_stack([corner_vertex, corner_uv]), axis=0, return_inverse=True)
@@ -37,10 +37,10 @@ def build() -> dict[str, np.ndarray]:
         "v_template": points.astype(np.float32),
         "f": triangulate(skin.quads).astype(np.uint32),
         "weights": weights.astype(np.float32),
-        "J_regressor": rig.joint_regressor(points, joints).astype(np.float32),
+        "J_regressor": rig.compute_joint_regressor(points, joints).astype(np.float32),
         "kintree_table": np.array([SMPL_PARENTS, range(len(SMPL_PARENTS))], np.int64),
         "shapedirs": shapedirs.astype(np.float32),
-        "posedirs": rig.pose_correctives(points, joints, weights).astype(np.float32),
+        "posedirs": rig.fit_pose_correctives(points, joints, weights).astype(np.float32),
         "vt": vt[:, 1:].astype(np.float32),
         "ft": triangulate(corner.reshape(-1, 4)).astype(np.uint32),
     }
@@ -52,7 +52,7 @@ def triangulate(quads: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     args = parser.parse_args()

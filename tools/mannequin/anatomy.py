@@ -5,6 +5,7 @@ Lengths are metres with the floor at y = 0, Y up, facing +Z, left = +X.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -64,7 +65,7 @@ SHAPE_STEPS = Proportions(
 )
 
 
-def shape_variant(index: int) -> Proportions:
+def make_shape_variant(index: int) -> Proportions:
     """The proportions at coefficient ``index`` = 1 and every other coefficient 0."""
     name = fields(Proportions)[index].name
     return replace(Proportions(), **{name: 1.0 + getattr(SHAPE_STEPS, name)})
@@ -83,7 +84,7 @@ class Warp:
         self._reached = np.concatenate([[0.0], np.cumsum(np.diff(self._reach) * [p.shoulders, p.arms, 1.0])])
 
     def point(self, xyz: tuple[float, float, float]) -> np.ndarray:
-        """Where a template joint or centre line point goes; (3,) float64."""
+        """Where a point of the template's joints or centre lines goes; (3,) float64."""
         x, y, z = xyz
         if y < 1.0:
             new_x = x * (1.0 + (self._p.hips - 1.0) * min(1.0, y / 0.885))
@@ -94,7 +95,7 @@ class Warp:
         return np.array([new_x, np.interp(y, self._heights, self._stretched), z]) * self._p.stature
 
 
-def joints(p: Proportions) -> np.ndarray:
+def place_joints(p: Proportions) -> np.ndarray:
     """(24, 3) float64 joint positions in SMPL's order."""
     warp = Warp(p)
     out = np.empty((len(SMPL_JOINTS), 3))
@@ -147,10 +148,20 @@ class Loft:
 X, Y, Z = np.eye(3)
 
 
-def _loft(group, start, axis, side, front, rows, caps, blend, p, girth=1.0) -> Loft:
+def _make_loft(
+    group: str,
+    start: np.ndarray,
+    end: np.ndarray,
+    side: np.ndarray,
+    front: np.ndarray,
+    rows: Sequence[Sequence[float]],
+    caps: tuple[float, float],
+    blend: float,
+    p: Proportions,
+    girth: float = 1.0,
+) -> Loft:
     """A loft between warped points; the rows' first column is a fraction of the axis, the others metres."""
-    rows = np.asarray(rows, dtype=float)
-    start, end = np.asarray(start), np.asarray(axis)
+    stations = np.asarray(rows, dtype=float)
     direction = end - start
     length = np.linalg.norm(direction)
     direction = direction / length
@@ -160,10 +171,10 @@ def _loft(group, start, axis, side, front, rows, caps, blend, p, girth=1.0) -> L
     if front_axis @ front < 0:
         front_axis = -front_axis
     scale = np.array([length, p.stature * girth, p.stature * girth, p.stature, p.stature])
-    return Loft(group, start, direction, side, front_axis, rows * scale, caps, blend)
+    return Loft(group, start, direction, side, front_axis, stations * scale, caps, blend)
 
 
-def solids(p: Proportions) -> list[Loft]:
+def make_solids(p: Proportions) -> list[Loft]:
     """Every solid of the body; ``group`` is the label of the polycube part it belongs to (``arm.L``, ``torso``, ..)."""
     warp = Warp(p)
     at = warp.point
@@ -171,7 +182,7 @@ def solids(p: Proportions) -> list[Loft]:
     hip_w = p.hips * p.girth
     chest_w = p.shoulders * p.girth
     out = [
-        _loft(
+        _make_loft(
             "torso",
             at((0, 0.87, 0)),
             at((0, 1.465, 0)),
@@ -191,7 +202,7 @@ def solids(p: Proportions) -> list[Loft]:
             0.02,
             p,
         ),
-        _loft(
+        _make_loft(
             "torso",
             at((0, 1.44, -0.022)),
             at((0, 1.60, 0.006)),
@@ -203,7 +214,7 @@ def solids(p: Proportions) -> list[Loft]:
             p,
             p.girth,
         ),
-        _loft(
+        _make_loft(
             "head",
             at((0, 1.575, 0.0)),
             at((0, 1.745, 0.0)),
@@ -222,7 +233,7 @@ def solids(p: Proportions) -> list[Loft]:
             p,
             p.head,
         ),
-        _loft(
+        _make_loft(
             "head",
             at((0, 1.634, 0.104)),
             at((0, 1.684, 0.090)),
@@ -234,7 +245,7 @@ def solids(p: Proportions) -> list[Loft]:
             p,
             p.head,
         ),
-        _loft(
+        _make_loft(
             "torso",
             at((-0.085, 1.335, 0.062)),
             at((0.085, 1.335, 0.062)),
@@ -254,7 +265,7 @@ def solids(p: Proportions) -> list[Loft]:
 
         outward = X * sign
         out += [
-            _loft(
+            _make_loft(
                 "torso",
                 side_at(0.075, 0.925, -0.055),
                 side_at(0.085, 0.865, -0.052),
@@ -266,7 +277,7 @@ def solids(p: Proportions) -> list[Loft]:
                 p,
                 hip_w,
             ),
-            _loft(
+            _make_loft(
                 "torso",
                 side_at(0.03, 1.470, -0.024),
                 side_at(0.165, 1.432, -0.014),
@@ -278,7 +289,7 @@ def solids(p: Proportions) -> list[Loft]:
                 p,
                 p.muscle * p.girth,
             ),
-            _loft(
+            _make_loft(
                 "leg" + suffix,
                 side_at(0.086, 0.90, 0.0),
                 side_at(0.092, 0.075, 0.0),
@@ -300,7 +311,7 @@ def solids(p: Proportions) -> list[Loft]:
                 p,
                 limb,
             ),
-            _loft(
+            _make_loft(
                 "foot" + suffix,
                 side_at(0.090, 0.036, -0.050),
                 side_at(0.106, 0.022, 0.175),
@@ -317,7 +328,7 @@ def solids(p: Proportions) -> list[Loft]:
                 0.035,
                 p,
             ),
-            _loft(
+            _make_loft(
                 "arm" + suffix,
                 side_at(0.165, 1.425, -0.012),
                 side_at(0.712, 1.425, -0.008),
@@ -338,7 +349,7 @@ def solids(p: Proportions) -> list[Loft]:
                 p,
                 limb,
             ),
-            _loft(
+            _make_loft(
                 "palm" + suffix,
                 side_at(0.715, 1.425, -0.002),
                 side_at(0.805, 1.424, -0.002),
@@ -351,7 +362,7 @@ def solids(p: Proportions) -> list[Loft]:
             ),
         ]
         out += [
-            _loft(
+            _make_loft(
                 f"{name}{suffix}",
                 side_at(0.800, 1.424, z0),
                 side_at(0.800 + length, 1.420, z1),
@@ -365,7 +376,7 @@ def solids(p: Proportions) -> list[Loft]:
             for name, (z0, z1, length) in FINGERS.items()
         ]
         out.append(
-            _loft(
+            _make_loft(
                 "thumb" + suffix,
                 side_at(0.742, 1.418, 0.022),
                 side_at(0.800, 1.404, 0.082),
@@ -390,7 +401,7 @@ FINGERS = {
 SMOOTH_FLOOR = 0.012
 
 
-def distance(points: np.ndarray, parts: list[Loft]) -> np.ndarray:
+def compute_distance(points: np.ndarray, parts: list[Loft]) -> np.ndarray:
     """Smooth union of ``parts`` above the floor plane: approximate signed distance (N,) of points (N, 3)."""
     total = parts[0](points)
     for part in parts[1:]:

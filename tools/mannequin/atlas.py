@@ -24,7 +24,7 @@ TUBES = {
 UP_AXES = {0: (2, 1), 1: (0, 2), 2: (0, 1)}
 
 
-def _perimeter(cells: np.ndarray, around: tuple[int, int], start: float) -> dict[tuple[int, int, int], int]:
+def _number_side_faces(cells: np.ndarray, around: tuple[int, int], start: float) -> dict[tuple[int, int, int], int]:
     """Number the side faces of a tube in the order of their angle; keys are (cell a, cell b, outward direction)."""
     a, b = around
     low, high = cells.min(0), cells.max(0)
@@ -43,10 +43,10 @@ def _perimeter(cells: np.ndarray, around: tuple[int, int], start: float) -> dict
     return {key: n for n, (_, key) in enumerate(sorted(faces))}
 
 
-def _tube_squares(cage: Cage, rows: np.ndarray, part: str) -> dict[int, np.ndarray]:
-    """Unrolled grid coordinates (4, 2) of the side faces among ``rows``; end caps are left to ``_flat_squares``."""
+def _unroll_tube(cage: Cage, rows: np.ndarray, part: str) -> dict[int, np.ndarray]:
+    """Unrolled grid coordinates (4, 2) of the side faces among ``rows``; end caps are left to ``_find_flat_charts``."""
     along, around, start = TUBES[part]
-    numbers = _perimeter(cage.cell[rows], around, start)
+    numbers = _number_side_faces(cage.cell[rows], around, start)
     out = {}
     for row in rows:
         cell, axis = cage.cell[row], int(cage.axis[row])
@@ -65,7 +65,7 @@ def _tube_squares(cage: Cage, rows: np.ndarray, part: str) -> dict[int, np.ndarr
     return out
 
 
-def _flat_squares(cage: Cage, rows: list[int]) -> list[dict[int, np.ndarray]]:
+def _find_flat_charts(cage: Cage, rows: list[int]) -> list[dict[int, np.ndarray]]:
     """Connected coplanar faces as charts, each {face: (4, 2) grid coordinates}."""
     by_edge = defaultdict(list)
     for row in rows:
@@ -90,20 +90,20 @@ def _flat_squares(cage: Cage, rows: list[int]) -> list[dict[int, np.ndarray]]:
     return charts
 
 
-def _charts(cage: Cage) -> list[dict[int, np.ndarray]]:
+def _make_charts(cage: Cage) -> list[dict[int, np.ndarray]]:
     charts: list[dict[int, np.ndarray]] = []
     taken: set[int] = set()
     labels = np.array(cage.labels)
     for label in sorted(set(cage.labels)):
         part = label.split(".")[0]
         if part in TUBES:
-            chart = _tube_squares(cage, np.flatnonzero(labels == label), part)
+            chart = _unroll_tube(cage, np.flatnonzero(labels == label), part)
             charts.append(chart)
             taken.update(chart)
-    return charts + _flat_squares(cage, [row for row in range(len(labels)) if row not in taken])
+    return charts + _find_flat_charts(cage, [row for row in range(len(labels)) if row not in taken])
 
 
-def _stretch(chart: dict[int, np.ndarray], lengths: np.ndarray) -> dict[int, np.ndarray]:
+def _scale_chart(chart: dict[int, np.ndarray], lengths: np.ndarray) -> dict[int, np.ndarray]:
     """Replace unit squares by the mean 3D lengths of each column and row; ``lengths`` (F, 4) are quad side lengths."""
     sizes: list[dict[int, list[float]]] = [defaultdict(list), defaultdict(list)]
     for row, square in chart.items():
@@ -123,7 +123,7 @@ def _stretch(chart: dict[int, np.ndarray], lengths: np.ndarray) -> dict[int, np.
     }
 
 
-def _signed_area(quad: np.ndarray) -> float:
+def _compute_signed_area(quad: np.ndarray) -> float:
     x, y = quad.T
     return float(x @ np.roll(y, -1) - np.roll(x, -1) @ y) / 2
 
@@ -148,7 +148,7 @@ def lay_out(cage: Cage, points: np.ndarray) -> np.ndarray:
     """Texture coordinates (F, 4, 2) in [0, 1] of the control quads; ``points`` (V, 3) set the charts' proportions."""
     corners = points[cage.quads]
     lengths = np.linalg.norm(np.roll(corners, -1, 1) - corners, axis=-1)
-    charts = [_stretch(chart, lengths) for chart in _charts(cage)]
+    charts = [_scale_chart(chart, lengths) for chart in _make_charts(cage)]
     # a tall chart wastes its shelf: lay every chart on its long side
     charts = [
         {row: s[:, ::-1] * [1, -1] if tall else s for row, s in chart.items()}
@@ -157,7 +157,7 @@ def lay_out(cage: Cage, points: np.ndarray) -> np.ndarray:
     ]
     # anticlockwise in the atlas where the surface is anticlockwise, so that no chart shows a texture mirrored
     charts = [
-        {row: s * ([-1, 1] if _signed_area(next(iter(chart.values()))) < 0 else [1, 1]) for row, s in chart.items()}
+        {row: s * ([-1, 1] if _compute_signed_area(next(iter(chart.values()))) < 0 else [1, 1]) for row, s in chart.items()}
         for chart in charts
     ]
     boxes = [np.concatenate(list(chart.values())) for chart in charts]

@@ -17,7 +17,7 @@ TORSO_ROWS, LEG_ROWS, SHOULDER_ROW = 6, 6, 5
 FINGER_START, THUMB_COLUMN = 8, 6
 
 
-def cells() -> dict[Cell, str]:
+def make_cells() -> dict[Cell, str]:
     """Every cell with the label of its part; (i, j, k) grow to the left, up and to the front."""
     out: dict[Cell, str] = {}
 
@@ -42,7 +42,7 @@ def cells() -> dict[Cell, str]:
     return body
 
 
-def joined(a: str, b: str) -> bool:
+def are_joined(a: str, b: str) -> bool:
     """Whether two touching cells share their common face, so that no skin lies between them."""
     if a == b:
         return True
@@ -66,9 +66,10 @@ class Cage:
     labels: list[str]
 
 
-def _groups(corner: Cell, body: dict[Cell, str]) -> dict[Cell, int]:
+def _number_groups(corner: Cell, body: dict[Cell, str]) -> dict[Cell, int]:
     """Number the face-connected groups of the cells around a grid point."""
-    around = [tuple(c + d for c, d in zip(corner, delta, strict=True)) for delta in product((-1, 0), repeat=3)]
+    i, j, k = corner
+    around = [(i + di, j + dj, k + dk) for di, dj, dk in product((-1, 0), repeat=3)]
     open_cells = {c for c in around if c in body}
     groups: dict[Cell, int] = {}
     while open_cells:
@@ -77,25 +78,29 @@ def _groups(corner: Cell, body: dict[Cell, str]) -> dict[Cell, int]:
             cell = stack.pop()
             groups[cell] = number
             near = [
-                c for c in open_cells if sum(abs(a - b) for a, b in zip(c, cell, strict=True)) == 1 and joined(body[c], body[cell])
+                c
+                for c in open_cells
+                if sum(abs(a - b) for a, b in zip(c, cell, strict=True)) == 1 and are_joined(body[c], body[cell])
             ]
             open_cells.difference_update(near)
             stack += near
     return groups
 
 
-def cage() -> Cage:
+def make_cage() -> Cage:
     """The control mesh of the whole body; closed, genus 0."""
-    body = cells()
+    body = make_cells()
     groups: dict[Cell, dict[Cell, int]] = {}
     vertices: dict[tuple[Cell, int], int] = {}
-    quads, owners, axes = [], [], []
+    quads: list[list[int]] = []
+    owners: list[Cell] = []
+    axes: list[int] = []
     for cell in sorted(body):
         for axis, sign in product(range(3), (0, 1)):
             step = [0, 0, 0]
             step[axis] = 1 if sign else -1
-            neighbour = tuple(c + d for c, d in zip(cell, step, strict=True))
-            if neighbour in body and joined(body[cell], body[neighbour]):
+            neighbour = (cell[0] + step[0], cell[1] + step[1], cell[2] + step[2])
+            if neighbour in body and are_joined(body[cell], body[neighbour]):
                 continue
             a, b = (axis + 1) % 3, (axis + 2) % 3
             ring = [(0, 0), (1, 0), (1, 1), (0, 1)]
@@ -105,21 +110,23 @@ def cage() -> Cage:
                 corner[axis] += sign
                 corner[a] += da
                 corner[b] += db
-                key = tuple(corner)
+                key = (corner[0], corner[1], corner[2])
                 group = groups.setdefault(key, {}) or groups[key]
                 if not group:
-                    group.update(_groups(key, body))
+                    group.update(_number_groups(key, body))
                 quad.append(vertices.setdefault((key, group[cell]), len(vertices)))
             quads.append(quad)
             owners.append(cell)
             axes.append(2 * axis + sign)
     grid = np.array([corner for corner, _ in vertices])
-    labels = [body[tuple(c)] for c in owners]
+    labels = [body[cell] for cell in owners]
     return Cage(grid, np.array(quads), np.array(owners), np.array(axes), labels)
 
 
-def catmull_clark(points: np.ndarray, quads: np.ndarray, corners: np.ndarray):
-    """One subdivision step.
+def subdivide_catmull_clark(
+    points: np.ndarray, quads: np.ndarray, corners: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Subdivide a mesh of quads once.
 
     ``points`` (V, 3), ``quads`` (F, 4), ``corners`` (F, 4, D) per-corner values that are split linearly. Returns the
     new points, quads (4F, 4) and corners (4F, 4, D); the four children of face f are 4f..4f+3.

@@ -1,4 +1,4 @@
-"""What makes the surface a character: skin weights, joint regressor, shape directions and pose correctives."""
+"""What makes the surface a character: skin weights, joint regressor and pose correctives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, get_children
 from latentman.shared.vectors import normalise, smoothstep
 
-from .surface import Skin, neighbour_average
+from .surface import Skin, make_neighbour_average
 
 #: half width in metres of the zone over which the skin passes from the parent to the joint
 BLEND = {
@@ -45,7 +45,7 @@ REACH = {
 CORRECTIVE_SAMPLES, MAX_INFLUENCES = 24, 4
 
 
-def _reachable(skin: Skin, name: str) -> np.ndarray:
+def _find_reachable(skin: Skin, name: str) -> np.ndarray:
     side, _, part = name.partition("_")
     part = part or side
     allowed = REACH.get(part)
@@ -60,11 +60,11 @@ def _reachable(skin: Skin, name: str) -> np.ndarray:
     return skin.parts[:, columns].any(1)
 
 
-def skin_weights(skin: Skin, joints: np.ndarray) -> np.ndarray:
+def compute_skin_weights(skin: Skin, joints: np.ndarray) -> np.ndarray:
     """(V, 24) rows that sum to 1 with at most four influences.
 
-    Each joint owns what lies beyond a plane through it, with a smooth zone around the plane; what its children own is
-    taken away again.
+    Each joint moves what lies beyond a plane through it, with a smooth transition around the plane, except for what its children
+    move.
     """
     kids = get_children(SMPL_PARENTS)
     beyond = np.ones((len(skin.points), len(SMPL_JOINTS)))
@@ -88,12 +88,12 @@ def skin_weights(skin: Skin, joints: np.ndarray) -> np.ndarray:
             normal = outgoing
         signed = (skin.points - joints[joint]) @ normalise(normal)
         own = smoothstep(0.5 + signed / (2 * BLEND[part]))
-        beyond[:, joint] = beyond[:, parent] * own * _reachable(skin, name)
+        beyond[:, joint] = beyond[:, parent] * own * _find_reachable(skin, name)
     weights = beyond.copy()
     for joint, kid in enumerate(kids):
         weights[:, joint] -= beyond[:, kid].sum(1) if kid else 0.0
     weights = np.clip(weights, 0, None)
-    average = neighbour_average(skin.quads, len(skin.points))
+    average = make_neighbour_average(skin.quads, len(skin.points))
     for _ in range(6):
         weights = 0.5 * weights + 0.5 * (average @ weights)
     floor = np.sort(weights, 1)[:, -MAX_INFLUENCES][:, None]
@@ -101,7 +101,7 @@ def skin_weights(skin: Skin, joints: np.ndarray) -> np.ndarray:
     return weights / weights.sum(1, keepdims=True)
 
 
-def joint_regressor(points: np.ndarray, joints: np.ndarray) -> np.ndarray:
+def compute_joint_regressor(points: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """(24, V) non-negative rows that sum to 1 and give each joint from the vertices around it."""
     tree = cKDTree(points)
     out = np.zeros((len(joints), len(points)))
@@ -118,7 +118,7 @@ def joint_regressor(points: np.ndarray, joints: np.ndarray) -> np.ndarray:
     return out
 
 
-def _dual_quaternions(rotation: Rotation, pivot: np.ndarray) -> np.ndarray:
+def _make_dual_quaternions(rotation: Rotation, pivot: np.ndarray) -> np.ndarray:
     """(N, 8) dual quaternions of rotations about one pivot, scalar last."""
     real = rotation.as_quat()
     translation = pivot - rotation.apply(np.tile(pivot, (len(real), 1)))
@@ -139,12 +139,12 @@ def _apply_dual(dq: np.ndarray, points: np.ndarray) -> np.ndarray:
     return turned + moved
 
 
-def subtree(joint: int, kids: list[list[int]]) -> list[int]:
+def list_subtree(joint: int, kids: list[list[int]]) -> list[int]:
     """A joint and everything that moves with it."""
-    return [joint] + [j for kid in kids[joint] for j in subtree(kid, kids)]
+    return [joint] + [j for kid in kids[joint] for j in list_subtree(kid, kids)]
 
 
-def pose_correctives(points: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def fit_pose_correctives(points: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(V, 3, 207): the linear map from R - I of the 23 joints that best undoes the collapse of linear skinning.
 
     For every joint alone, random bends up to 100 degrees are skinned with dual quaternions, which keep the volume of a
@@ -155,17 +155,17 @@ def pose_correctives(points: np.ndarray, joints: np.ndarray, weights: np.ndarray
     kids = get_children(SMPL_PARENTS)
     out = np.zeros((len(points), 3, 9 * (len(SMPL_JOINTS) - 1)))
     for joint in range(1, len(SMPL_JOINTS)):
-        below = subtree(joint, kids)
-        share = weights[:, below].sum(1)
-        rows = np.flatnonzero((share > 0.01) & (share < 0.99))
+        below = list_subtree(joint, kids)
+        fraction = weights[:, below].sum(1)
+        rows = np.flatnonzero((fraction > 0.01) & (fraction < 0.99))
         axis = generator.normal(size=(CORRECTIVE_SAMPLES, 3))
         angle = generator.uniform(0.2, np.radians(100), size=(CORRECTIVE_SAMPLES, 1))
         rotation = Rotation.from_rotvec(normalise(axis) * angle)
         matrices = rotation.as_matrix()
-        p, s = points[rows], share[rows][None, :, None]
+        p, s = points[rows], fraction[rows][None, :, None]
         moved = np.einsum("nij,vj->nvi", matrices, p - joints[joint]) + joints[joint]
         linear = s * moved + (1 - s) * p
-        dq = _dual_quaternions(rotation, joints[joint])
+        dq = _make_dual_quaternions(rotation, joints[joint])
         identity = np.array([0, 0, 0, 1.0, 0, 0, 0, 0])
         blended = s * dq[:, None] + (1 - s) * identity
         volume = _apply_dual(blended, np.broadcast_to(p, linear.shape))

@@ -14,7 +14,7 @@ from .gait import perform
 SHIPPED = Path(__file__).resolve().parents[2] / "blender_addon" / "motion" / "data" / "results.npy"
 
 
-def results(clips: list[np.ndarray], texts: list[str]) -> np.ndarray:
+def make_results(clips: list[np.ndarray], texts: list[str]) -> np.ndarray:
     """A 0-d object array in MDM's layout from clips of (F, 22, 3)."""
     longest = max(len(clip) for clip in clips)
     motion = np.zeros((len(clips), *clips[0].shape[1:], longest), np.float32)
@@ -31,12 +31,12 @@ def results(clips: list[np.ndarray], texts: list[str]) -> np.ndarray:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    np.save(args.out, results([perform(make()) for make in CLIPS.values()], list(CLIPS)), allow_pickle=True)
+    np.save(args.out, make_results([perform(make()) for make in CLIPS.values()], list(CLIPS)), allow_pickle=True)
     print(f"{args.out}: {len(CLIPS)} clips")
 
 

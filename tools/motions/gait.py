@@ -1,6 +1,6 @@
-"""From a plan (where feet stand, where the pelvis goes, how the trunk and arms turn) to HumanML3D joint positions.
+"""Turns a plan (where feet stand, where the pelvis goes, how the trunk and arms turn) into HumanML3D joint positions.
 
-Metres, Y up, facing +Z, left = +X, 20 frames a second. Planted feet do not move: the legs are solved after everything
+Metres, Y up, facing +Z, left = +X, 20 frames per second. Feet on the ground do not move: the legs are solved after everything
 else, and the pelvis comes down where a leg would be too short.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
+from latentman.blender_addon.reference_shots.motion_metrics import TOE_HEIGHT
 from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, HUMANML_FPS, HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from latentman.shared.vectors import normalise, smootherstep
 
@@ -29,14 +30,15 @@ REST_DIRECTIONS = {
     "left_elbow": (1, 0, -0.02),
     "left_wrist": (1, 0, 0.03),
 }
-ANKLE_HEIGHT, TOE_HEIGHT, REACH = 0.075, 0.018, 0.992
+#: height of standing ankles in metres, and how far a leg stretches at most, as a fraction of its length
+ANKLE_HEIGHT, MAX_LEG_EXTENSION = 0.075, 0.992
 
 
 @dataclass(frozen=True)
-class Plant:
-    """A foot on the ground from ``start`` to ``end`` seconds, ankle at (x, z), toes towards ``yaw`` radians.
+class FootContact:
+    """A foot on the ground from ``start`` to ``end`` seconds, its ankle at (x, z) metres, its toes towards ``yaw`` radians.
 
-    ``lift`` is how high the foot swung to get here, the plan's own when None.
+    ``step_height`` is how high the foot swung to get here, in metres; None is the plan's own.
     """
 
     start: float
@@ -44,32 +46,35 @@ class Plant:
     x: float
     z: float
     yaw: float = 0.0
-    lift: float | None = None
+    step_height: float | None = None
 
 
-Swing = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+#: times (F,) -> angles about x, y and z in degrees, each (F,) or a number
+AngleCurve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+#: times (F,) -> weight (F,) and place (F, 3)
+FreeFootPath = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A performance of ``seconds``.
+class MotionPlan:
+    """A motion of ``seconds``, as functions of times (F,) in seconds.
 
-    ``root(t)`` gives the pelvis as (x, height, z, yaw); ``plants`` the footsteps of the left and the right foot;
-    ``turns`` Euler angles XYZ in degrees of trunk and arm joints over time; ``lift`` how high feet swing. ``swung`` gives, for
-    the left and the right foot, how far (0..1) it leaves its footsteps, and where its ankle is then: (F, 3) to the left,
-    above the ground and ahead of the pelvis.
+    ``root(t)`` gives the pelvis as (F, 4): x, height, z and yaw. ``contacts`` are the footsteps of the left and the right foot.
+    ``joint_angles`` gives Euler angles XYZ in degrees of trunk and arm joints. ``step_height`` is how high feet swing, in metres;
+    ``feet_rise(t)`` (F,) how high both feet are lifted beyond that. ``free_feet`` gives, for the left and the right foot, how far
+    (0..1) it leaves its footsteps, and where its ankle is then: (F, 3) to the left, above the ground and ahead of the pelvis.
     """
 
     seconds: float
     root: Callable[[np.ndarray], np.ndarray]
-    plants: tuple[list[Plant], list[Plant]]
-    turns: dict[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
-    lift: float = 0.10
-    airborne: Callable[[np.ndarray], np.ndarray] | None = None
-    swung: tuple[Swing | None, Swing | None] = (None, None)
+    contacts: tuple[list[FootContact], list[FootContact]]
+    joint_angles: dict[str, AngleCurve] = field(default_factory=dict)
+    step_height: float = 0.10
+    feet_rise: Callable[[np.ndarray], np.ndarray] | None = None
+    free_feet: tuple[FreeFootPath | None, FreeFootPath | None] = (None, None)
 
 
-def _rest_offsets() -> np.ndarray:
+def _compute_rest_offsets() -> np.ndarray:
     out = np.zeros((HUMANML_JOINT_COUNT, 3))
     for name, direction in REST_DIRECTIONS.items():
         for side, mirror in (("left", 1.0), ("right", -1.0)):
@@ -78,32 +83,32 @@ def _rest_offsets() -> np.ndarray:
     return out
 
 
-def _foot_path(plants: list[Plant], t: np.ndarray, lift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ankle positions (F, 3), toe yaw (F,) and how far the heel is up (F,), 0..1."""
+def _compute_foot_path(contacts: list[FootContact], t: np.ndarray, step_height: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ankle positions (F, 3), toe yaw (F,) and how far the heel is raised (F,), 0..1, of one foot at times (F,)."""
     ankle, yaw, up = np.empty((len(t), 3)), np.empty(len(t)), np.zeros(len(t))
     for n, now in enumerate(t):
-        before = [p for p in plants if p.start <= now] or plants[:1]
+        before = [p for p in contacts if p.start <= now] or contacts[:1]
         current = before[-1]
-        later = [p for p in plants if p.start > now]
+        later = [p for p in contacts if p.start > now]
         if now <= current.end or not later:
             ankle[n], yaw[n] = (current.x, ANKLE_HEIGHT, current.z), current.yaw
             continue
         following = later[0]
-        part = (now - current.end) / (following.start - current.end)
-        s = float(smootherstep(np.array(part)))
-        bow = np.sin(np.pi * part)
-        height = lift if following.lift is None else following.lift
+        fraction = (now - current.end) / (following.start - current.end)
+        s = float(smootherstep(np.array(fraction)))
+        bow = np.sin(np.pi * fraction)
+        height = step_height if following.step_height is None else following.step_height
         ankle[n] = (
             current.x + (following.x - current.x) * s,
             ANKLE_HEIGHT + height * bow,
             current.z + (following.z - current.z) * s,
         )
         yaw[n] = current.yaw + (following.yaw - current.yaw) * s
-        up[n] = np.sin(np.pi * part) * (1 - part)
+        up[n] = np.sin(np.pi * fraction) * (1 - fraction)
     return ankle, yaw, up
 
 
-def _knee(hip: np.ndarray, ankle: np.ndarray, forward: np.ndarray, thigh: float, shin: float) -> np.ndarray:
+def _compute_knee(hip: np.ndarray, ankle: np.ndarray, forward: np.ndarray, thigh: float, shin: float) -> np.ndarray:
     """Knee positions of two-bone legs that bend towards ``forward``; all (F, 3)."""
     axis = ankle - hip
     distance = np.linalg.norm(axis, axis=1)
@@ -114,31 +119,31 @@ def _knee(hip: np.ndarray, ankle: np.ndarray, forward: np.ndarray, thigh: float,
     return hip + axis * along[:, None] + bend * out[:, None]
 
 
-def perform(plan: Plan) -> np.ndarray:
-    """(F, 22, 3) float32 joints of a plan."""
+def perform(plan: MotionPlan) -> np.ndarray:
+    """Compute the (F, 22, 3) float32 joints of a plan, in metres."""
     frames = round(plan.seconds * HUMANML_FPS)
     t = np.arange(frames) / HUMANML_FPS
     root = plan.root(t)
-    offsets = _rest_offsets()
-    turn = {
+    offsets = _compute_rest_offsets()
+    rotations = {
         name: Rotation.from_euler("XYZ", np.stack(np.broadcast_arrays(*angles(t)), 1), degrees=True)
-        for name, angles in plan.turns.items()
+        for name, angles in plan.joint_angles.items()
     }
     yaw = Rotation.from_euler("Y", root[:, 3:])
-    rotation = {0: yaw * turn["pelvis"] if "pelvis" in turn else yaw}
+    rotation = {0: yaw * rotations["pelvis"] if "pelvis" in rotations else yaw}
     joints = np.zeros((frames, HUMANML_JOINT_COUNT, 3))
-    paths = [_foot_path(plants, t, plan.lift) for plants in plan.plants]
-    rise = plan.airborne(t) if plan.airborne else np.zeros(frames)
+    paths = [_compute_foot_path(contacts, t, plan.step_height) for contacts in plan.contacts]
+    rise = plan.feet_rise(t) if plan.feet_rise else np.zeros(frames)
     height = root[:, 1].copy()
     reach = [
-        REACH * (HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_knee"]] + HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_ankle"]])
+        MAX_LEG_EXTENSION * (HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_knee"]] + HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_ankle"]])
         for side in ("left", "right")
     ]
     for side, (ankle, _, _), limit in zip(("left", "right"), paths, reach, strict=True):
         ankle[:, 1] += rise
-        swing = plan.swung[0 if side == "left" else 1]
-        if swing is not None:
-            weight, place = swing(t)
+        free_foot = plan.free_feet[0 if side == "left" else 1]
+        if free_foot is not None:
+            weight, place = free_foot(t)
             ankle += weight[:, None] * (yaw.apply(place) + root[:, [0, 1, 2]] * [1, 0, 1] - ankle)
         hip = rotation[0].apply(offsets[JOINT_INDEX[f"{side}_hip"]])
         flat = np.hypot(root[:, 0] + hip[:, 0] - ankle[:, 0], root[:, 2] + hip[:, 2] - ankle[:, 2])
@@ -150,16 +155,16 @@ def perform(plan: Plan) -> np.ndarray:
         if parent in rotation:
             joints[:, joint] = joints[:, parent] + rotation[parent].apply(offsets[joint])
             if "hip" not in name:
-                rotation[joint] = rotation[parent] * turn[name] if name in turn else rotation[parent]
+                rotation[joint] = rotation[parent] * rotations[name] if name in rotations else rotation[parent]
     for side, (ankle, toe_yaw, heel_up), limit in zip(("left", "right"), paths, reach, strict=True):
         hip = joints[:, JOINT_INDEX[f"{side}_hip"]]
         away = ankle - hip
         distance = np.linalg.norm(away, axis=1, keepdims=True)
-        ankle = hip + away * np.minimum(1.0, limit / REACH * 0.999 / distance)
+        ankle = hip + away * np.minimum(1.0, limit / MAX_LEG_EXTENSION * 0.999 / distance)
         facing = np.stack([np.sin(toe_yaw), np.zeros(frames), np.cos(toe_yaw)], 1)
         joints[:, JOINT_INDEX[f"{side}_ankle"]] = ankle
         thigh, shin = (HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_{end}"]] for end in ("knee", "ankle"))
-        joints[:, JOINT_INDEX[f"{side}_knee"]] = _knee(hip, ankle, facing, thigh, shin)
+        joints[:, JOINT_INDEX[f"{side}_knee"]] = _compute_knee(hip, ankle, facing, thigh, shin)
         length = HUMANML_BONE_LENGTHS[JOINT_INDEX[f"{side}_foot"]]
         pitch = np.arcsin((ANKLE_HEIGHT - TOE_HEIGHT) / length) + 0.7 * heel_up
         pitch = np.minimum(pitch, np.arcsin(np.clip((ankle[:, 1] - TOE_HEIGHT) / length, 0, 0.95)))

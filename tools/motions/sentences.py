@@ -1,12 +1,14 @@
-"""Sentences for moves, in the words people use for them."""
+"""Captions of moves, in the words that people use for them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .actions import Move
 
-WHO = ("a person", "a person", "a man", "a woman", "someone", "the person", "a figure", "the man")
+SUBJECTS = ("a person", "a person", "a man", "a woman", "someone", "the person", "a figure", "the man")
 VERBS: dict[str, tuple[str, ...]] = {
     "walk": ("walks", "walks", "strolls", "is walking"),
     "run": ("runs", "runs", "jogs", "is running"),
@@ -26,7 +28,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "sneak": ("sneaks", "creeps", "tiptoes", "walks stealthily"),
     "march": ("marches", "marches", "walks with high knees"),
 }
-WHERE: dict[str, tuple[str, ...]] = {
+DIRECTION_PHRASES: dict[str, tuple[str, ...]] = {
     "forward": ("forward", "forwards", "ahead", "straight ahead"),
     "backward": ("backward", "backwards"),
     "circle left": ("in a circle to the left", "in a counterclockwise circle", "in a circle counterclockwise"),
@@ -34,10 +36,10 @@ WHERE: dict[str, tuple[str, ...]] = {
     "around": ("around", "half around"),
     "in place": ("in place", "on the spot"),
 }
-PACES: dict[str, tuple[str, ...]] = {"slow": ("slowly", "at a slow pace"), "fast": ("quickly", "fast", "at a fast pace")}
-COUNTS = {2: ("twice", "two times"), 3: ("three times",)}
-MOODS = {"happy": ("happily", "cheerfully"), "sad": ("sadly", "wearily")}
-#: what a side belongs to
+PACE_PHRASES: dict[str, tuple[str, ...]] = {"slow": ("slowly", "at a slow pace"), "fast": ("quickly", "fast", "at a fast pace")}
+COUNT_PHRASES = {2: ("twice", "two times"), 3: ("three times",)}
+STYLE_PHRASES = {"happy": ("happily", "cheerfully"), "sad": ("sadly", "wearily")}
+#: the limb whose side is named
 LIMBS = {
     "wave": ("hand", "arm"),
     "punch": ("hand", "fist", "arm"),
@@ -46,24 +48,24 @@ LIMBS = {
     "limp": ("leg", "foot"),
     "hop": ("foot", "leg"),
 }
-JOINTS = (", then ", " and then ", ", and then ", " and ", ", after that ")
+CONJUNCTIONS = (", then ", " and then ", ", and then ", " and ", ", after that ")
 
 
-def _where(move: Move, pick) -> str:
+def _describe_direction(move: Move, pick: Callable[[Sequence[str]], str]) -> str:
     if move.action == "turn" and move.direction in ("left", "right"):
         return pick((move.direction, f"to the {move.direction}"))
     if move.direction in ("left", "right"):
         return pick((f"sideways to the {move.direction}", f"to the {move.direction}", f"sidesteps to the {move.direction}"))
-    return pick(WHERE[move.direction]) if move.direction else ""
+    return pick(DIRECTION_PHRASES[move.direction]) if move.direction else ""
 
 
-def clause(move: Move, generator: np.random.Generator) -> str:
-    """What somebody does, without the somebody."""
+def write_clause(move: Move, generator: np.random.Generator) -> str:
+    """What a move does, as a clause without its subject."""
 
-    def pick(options):
+    def pick(options: Sequence[str]) -> str:
         return options[int(generator.integers(len(options)))]
 
-    verb, where = pick(VERBS[move.action]), _where(move, pick)
+    verb, where = pick(VERBS[move.action]), _describe_direction(move, pick)
     if where.startswith("sidesteps"):
         verb, where = "sidesteps", where[len("sidesteps ") :]
     if move.direction == "forward" and move.action != "jump" and generator.random() < 0.3:
@@ -72,17 +74,21 @@ def clause(move: Move, generator: np.random.Generator) -> str:
     if move.side:
         preposition = "on" if move.action in ("hop", "limp") else "with"
         side = f"{preposition} {pick(('the', 'the', 'their', 'his'))} {move.side} {pick(LIMBS[move.action])}"
-    pace = pick(PACES[move.pace]) if move.pace else ""
-    mood = pick(MOODS[move.style]) if move.style else ""
-    count = pick(COUNTS[move.count]) if move.count in COUNTS else ("once" if move.count == 1 and generator.random() < 0.3 else "")
+    pace = pick(PACE_PHRASES[move.pace]) if move.pace else ""
+    mood = pick(STYLE_PHRASES[move.style]) if move.style else ""
+    count = (
+        pick(COUNT_PHRASES[move.count])
+        if move.count in COUNT_PHRASES
+        else ("once" if move.count == 1 and generator.random() < 0.3 else "")
+    )
     early = pace if " " not in pace and generator.random() < 0.3 else ""
     parts = [early, verb, where, side, count, mood, "" if early else pace]
     return " ".join(part for part in parts if part)
 
 
-def sentence(moves: tuple[Move, ...], generator: np.random.Generator) -> str:
-    """One sentence for moves in their order."""
-    text = f"{WHO[int(generator.integers(len(WHO)))]} {clause(moves[0], generator)}"
+def write_sentence(moves: tuple[Move, ...], generator: np.random.Generator) -> str:
+    """One sentence that describes moves in their order."""
+    text = f"{SUBJECTS[int(generator.integers(len(SUBJECTS)))]} {write_clause(moves[0], generator)}"
     for move in moves[1:]:
-        text += JOINTS[int(generator.integers(len(JOINTS)))] + clause(move, generator)
+        text += CONJUNCTIONS[int(generator.integers(len(CONJUNCTIONS)))] + write_clause(move, generator)
     return text + ("." if generator.random() < 0.3 else "")

@@ -1,6 +1,6 @@
-"""Puts passages of movement one after another: each starts and ends standing, and says how the body travels meanwhile.
+"""Joins segments of movement one after another. Each starts and ends standing and holds how the body travels in between.
 
-Everything is sampled at HumanML3D's 20 frames a second. Metres and seconds; velocities are in the heading frame: x to the
+Everything is sampled at HumanML3D's 20 frames per second. Metres and seconds; velocities are in the heading frame: x to the
 left, z ahead, yaw positive to the left.
 """
 
@@ -13,10 +13,11 @@ import numpy as np
 from latentman.shared.skeleton import HUMANML_FPS
 from latentman.shared.vectors import smootherstep
 
-from .gait import Plan, Plant
+from .gait import AngleCurve, FootContact, FreeFootPath, MotionPlan
 
-HIP, STAND = 0.09, 0.93
-NEUTRAL = {
+#: distance of a standing foot from the middle, and height of a standing pelvis, in metres
+HIP_OFFSET, STANDING_HEIGHT = 0.09, 0.93
+NEUTRAL_POSE = {
     "left_shoulder": (0.0, 0.0, -72.0),
     "right_shoulder": (0.0, 0.0, 72.0),
     "left_elbow": (0.0, -20.0, 0.0),
@@ -24,28 +25,40 @@ NEUTRAL = {
 }
 
 
+#: degrees: a number, or (F,)
+Angle = float | np.ndarray
+
+
 @dataclass(frozen=True)
 class Step:
-    """One foot (0 left, 1 right) leaves the ground at ``leave`` and lands at ``land`` seconds, where the body is at ``aim``."""
+    """A step of one foot (0 left, 1 right), in seconds from the start of its segment.
+
+    The foot leaves the ground at ``lift_off`` and lands at ``touch_down``, below the place where the body will be at ``body_time``;
+    it swings ``step_height`` metres high and lands ``sideways`` metres farther out than the hip.
+    """
 
     foot: int
-    leave: float
-    land: float
-    aim: float
-    lift: float = 0.09
-    out: float = 0.0
+    lift_off: float
+    touch_down: float
+    body_time: float
+    step_height: float = 0.09
+    sideways: float = 0.0
 
 
 @dataclass
-class Passage:
-    """F frames of movement: ``velocity`` (F, 2) as (x, z), ``turning`` (F,) radians a second, ``height`` (F,) added to the
-    pelvis, ``lean`` (F, 2) moves it (x, z) and comes back, ``rise`` (F,) lifts both feet, ``angles`` are added to the neutral
-    pose in degrees, ``swings`` foot -> (weight (F,), place (F, 3))."""
+class Segment:
+    """F frames of movement.
+
+    ``velocity`` (F, 2) is (x, z) in metres per second, ``turning`` (F,) in radians per second. ``height`` (F,) and ``lean`` (F, 2),
+    as (x, z), are added to the pelvis's place and end at 0; ``rise`` (F,) lifts both feet; all in metres. ``angles`` (F, 3) of a
+    joint are added to the neutral pose, in degrees. ``free_feet`` gives, for a foot that leaves its footsteps, how far it does so
+    (F,), 0..1, and its place then (F, 3).
+    """
 
     frames: int
     steps: list[Step] = field(default_factory=list)
     angles: dict[str, np.ndarray] = field(default_factory=dict)
-    swings: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    free_feet: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.velocity, self.lean = np.zeros((self.frames, 2)), np.zeros((self.frames, 2))
@@ -56,33 +69,33 @@ class Passage:
         """(F,) seconds."""
         return np.arange(self.frames) / HUMANML_FPS
 
-    def turn(self, joint: str, x=0.0, y=0.0, z=0.0) -> None:
-        """Add angles in degrees to a joint, numbers or (F,)."""
+    def rotate(self, joint: str, x: Angle = 0.0, y: Angle = 0.0, z: Angle = 0.0) -> None:
+        """Add Euler angles in degrees to a joint: numbers, or arrays (F,)."""
         more = np.stack(np.broadcast_arrays(x, y, z, np.zeros(self.frames))[:3], 1)
         self.angles[joint] = self.angles.get(joint, 0.0) + more
 
-    def turn_both(self, joint: str, x=0.0, y=0.0, z=0.0) -> None:
-        """Add mirrored angles to a joint of both sides; written for the left one."""
-        self.turn(f"left_{joint}", x, y, z)
-        self.turn(f"right_{joint}", x, -np.asarray(y), -np.asarray(z))
+    def rotate_both(self, joint: str, x: Angle = 0.0, y: Angle = 0.0, z: Angle = 0.0) -> None:
+        """Add angles to a joint of both sides; they are those of the left one and are mirrored for the right one."""
+        self.rotate(f"left_{joint}", x, y, z)
+        self.rotate(f"right_{joint}", x, -np.asarray(y), -np.asarray(z))
 
-    def turn_side(self, joint: str, foot: int, x=0.0, y=0.0, z=0.0) -> None:
-        """Add angles to a joint of one side (0 left, 1 right); written for the left one."""
+    def rotate_side(self, joint: str, foot: int, x: Angle = 0.0, y: Angle = 0.0, z: Angle = 0.0) -> None:
+        """Add angles to a joint of one side (0 left, 1 right); those of the left one, mirrored for the right one."""
         sign = 1 - 2 * foot
-        self.turn(f"{('left', 'right')[foot]}_{joint}", x, sign * np.asarray(y), sign * np.asarray(z))
+        self.rotate(f"{('left', 'right')[foot]}_{joint}", x, sign * np.asarray(y), sign * np.asarray(z))
 
 
-def hold(t: np.ndarray, start: float, end: float, ease: float) -> np.ndarray:
-    """0, then 1 between ``start`` and ``end``, then 0, each change within ``ease`` seconds inside."""
+def plateau(t: np.ndarray, start: float, end: float, ease: float) -> np.ndarray:
+    """0 outside ``start`` and ``end``, 1 in between, with ``ease`` seconds of smooth change inside both ends."""
     return smootherstep((t - start) / ease) * smootherstep((end - t) / ease)
 
 
-def plan(passages: list[Passage]) -> Plan:
-    """One performance of them all, standing at the origin and facing +Z at first."""
-    frames = sum(p.frames for p in passages)
+def join_segments(segments: list[Segment]) -> MotionPlan:
+    """One plan of all the segments, which begins standing at the origin and facing +Z."""
+    frames = sum(p.frames for p in segments)
     t = np.arange(frames) / HUMANML_FPS
-    velocity, turning, lean = (np.concatenate([getattr(p, name) for p in passages]) for name in ("velocity", "turning", "lean"))
-    height, rise = (np.concatenate([getattr(p, name) for p in passages]) for name in ("height", "rise"))
+    velocity, turning, lean = (np.concatenate([getattr(p, name) for p in segments]) for name in ("velocity", "turning", "lean"))
+    height, rise = (np.concatenate([getattr(p, name) for p in segments]) for name in ("height", "rise"))
     yaw = np.concatenate([[0.0], np.cumsum(turning[:-1] / HUMANML_FPS)])
 
     def world(local: np.ndarray) -> np.ndarray:
@@ -90,41 +103,54 @@ def plan(passages: list[Passage]) -> Plan:
         return np.stack([c * local[:, 0] + s * local[:, 1], -s * local[:, 0] + c * local[:, 1]], 1)
 
     travelled = np.concatenate([np.zeros((1, 2)), np.cumsum(world(velocity)[:-1] / HUMANML_FPS, 0)])
-    root = np.stack([travelled[:, 0], STAND + height, travelled[:, 1], yaw], 1)
+    root = np.stack([travelled[:, 0], STANDING_HEIGHT + height, travelled[:, 1], yaw], 1)
     root[:, [0, 2]] += world(lean)
-    feet: tuple[list[Plant], list[Plant]] = ([Plant(-1.0, 1e9, HIP, 0.0)], [Plant(-1.0, 1e9, -HIP, 0.0)])
+    feet: tuple[list[FootContact], list[FootContact]] = (
+        [FootContact(-1.0, 1e9, HIP_OFFSET, 0.0)],
+        [FootContact(-1.0, 1e9, -HIP_OFFSET, 0.0)],
+    )
     began = 0.0
-    for passage in passages:
-        for step in passage.steps:
-            at = min(began + step.aim, t[-1])
+    for segment in segments:
+        for step in segment.steps:
+            at = min(began + step.body_time, t[-1])
             x, z, facing = (float(np.interp(at, t, values)) for values in (travelled[:, 0], travelled[:, 1], yaw))
-            aside = (HIP + step.out) * (1 - 2 * step.foot)
+            aside = (HIP_OFFSET + step.sideways) * (1 - 2 * step.foot)
             own = feet[step.foot]
             last = own[-1]
-            own[-1] = Plant(last.start, began + step.leave, last.x, last.z, last.yaw, last.lift)
-            own.append(Plant(began + step.land, 1e9, x + aside * np.cos(facing), z - aside * np.sin(facing), facing, step.lift))
-        began += passage.frames / HUMANML_FPS
+            own[-1] = FootContact(last.start, began + step.lift_off, last.x, last.z, last.yaw, last.step_height)
+            own.append(
+                FootContact(
+                    began + step.touch_down, 1e9, x + aside * np.cos(facing), z - aside * np.sin(facing), facing, step.step_height
+                )
+            )
+        began += segment.frames / HUMANML_FPS
     turns = {
-        joint: _curve(
-            t,
-            np.concatenate([np.broadcast_to(p.angles.get(joint, np.zeros(3)), (p.frames, 3)) for p in passages])
-            + NEUTRAL.get(joint, (0.0, 0.0, 0.0)),
+        joint: _as_curve(
+            np.concatenate([np.broadcast_to(p.angles.get(joint, np.zeros(3)), (p.frames, 3)) for p in segments])
+            + NEUTRAL_POSE.get(joint, (0.0, 0.0, 0.0)),
         )
-        for joint in sorted({name for p in passages for name in p.angles} | set(NEUTRAL))
+        for joint in sorted({name for p in segments for name in p.angles} | set(NEUTRAL_POSE))
     }
-    return Plan(
-        frames / HUMANML_FPS, lambda _: root, feet, turns, airborne=lambda _: rise, swung=(_swing(passages, 0), _swing(passages, 1))
+    return MotionPlan(
+        frames / HUMANML_FPS,
+        lambda _: root,
+        feet,
+        turns,
+        feet_rise=lambda _: rise,
+        free_feet=(_join_free_foot(segments, 0), _join_free_foot(segments, 1)),
     )
 
 
-def _curve(t: np.ndarray, values: np.ndarray):
-    return lambda _: tuple(values.T)
+def _as_curve(values: np.ndarray) -> AngleCurve:
+    """The curve of angles (F, 3) that are sampled already."""
+    x, y, z = values.T
+    return lambda _: (x, y, z)
 
 
-def _swing(passages: list[Passage], foot: int):
-    if not any(foot in p.swings for p in passages):
+def _join_free_foot(segments: list[Segment], foot: int) -> FreeFootPath | None:
+    if not any(foot in p.free_feet for p in segments):
         return None
-    still = np.array([HIP * (1 - 2 * foot), 0.08, 0.0])
-    both = [p.swings.get(foot, (np.zeros(p.frames), np.broadcast_to(still, (p.frames, 3)))) for p in passages]
+    still = np.array([HIP_OFFSET * (1 - 2 * foot), 0.08, 0.0])
+    both = [p.free_feet.get(foot, (np.zeros(p.frames), np.broadcast_to(still, (p.frames, 3)))) for p in segments]
     weight, place = (np.concatenate([pair[n] for pair in both]) for n in (0, 1))
     return lambda _: (weight, place)

@@ -1,16 +1,19 @@
-"""Looks, places and the sentences that describe them."""
+"""Outfits, places and the sentences that describe them."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
+from latentman.backend.metrics.named_colours import BOTTOMS, PALETTE, TOPS
+
 from .scenery import SCENES
-from .wardrobe import BOTTOMS, FOOTWEAR, HAIR, HEADGEAR, PALETTE, PATTERNS, SKIN, SUITS, TOPS, Garment, Look
+from .wardrobe import FOOTWEAR, HAIR, HEADGEAR, PATTERNS, SKIN, SUITS, Garment, Outfit
 
 PEOPLE = ("man", "woman", "person", "girl", "boy", "dancer", "character")
-PLACE_WORDS: dict[str, tuple[str, ...]] = {
+PLACE_PHRASES: dict[str, tuple[str, ...]] = {
     "studio": ("in a studio", "against a grey backdrop", "in a photo studio"),
     "beach": ("on a beach", "by the sea", "at the beach"),
     "forest": ("in a forest", "in the woods", "among trees"),
@@ -23,13 +26,13 @@ PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "meadow": ("in a meadow", "on green grass", "on a grass field"),
 }
 VERBS = ("", "", "", "walking", "standing", "dancing", "running", "jumping", "waving")
-UNKNOWN = ("sks", "amazing", "cinematic", "sharp", "detailed", "best", "quality", "xyz", "nice", "8k", "render", "photo")
+FILLER_WORDS = ("sks", "amazing", "cinematic", "sharp", "detailed", "best", "quality", "xyz", "nice", "8k", "render", "photo")
 
 
-def sample_look(generator: np.random.Generator) -> Look:
-    """A random look; every palette colour is equally likely for each garment."""
+def sample_outfit(generator: np.random.Generator) -> Outfit:
+    """A random outfit; every palette colour is equally likely for each garment."""
 
-    def pick(options):
+    def pick(options: Sequence[str]) -> str:
         return options[int(generator.integers(len(options)))]
 
     def pattern() -> str:
@@ -42,7 +45,7 @@ def sample_look(generator: np.random.Generator) -> Look:
         suit_colour = "white"
     if suit == "robot" and generator.random() < 0.5:
         suit_colour = "grey"
-    return Look(
+    return Outfit(
         suit,
         suit_colour,
         Garment(pick(TOPS), pick(colours), pattern()),
@@ -55,23 +58,23 @@ def sample_look(generator: np.random.Generator) -> Look:
     )
 
 
-def held_out(look: Look, scene: str) -> bool:
-    """Whether a look in a place is kept from training: one combination in sixteen, the same on every machine."""
+def is_held_out(outfit: Outfit, scene: str) -> bool:
+    """Whether an outfit in a place is kept from training: one combination in sixteen, the same on every machine."""
     words = (
-        (look.suit, look.suit_colour, scene)
-        if look.suit
-        else (look.top.colour, look.top.kind, look.bottom.colour, look.bottom.kind, scene)
+        (outfit.suit, outfit.suit_colour, scene)
+        if outfit.suit
+        else (outfit.top.colour, outfit.top.kind, outfit.bottom.colour, outfit.bottom.kind, scene)
     )
     return zlib.crc32(repr(words).encode()) % 16 == 0
 
 
-def _garment(item: Garment) -> str:
+def _describe_garment(item: Garment) -> str:
     words = [item.colour] if item.pattern != "camouflage" else []
     words += [item.pattern] if item.pattern != "plain" else []
     return " ".join([*words, item.kind])
 
 
-def _article(words: str) -> str:
+def _add_article(words: str) -> str:
     return (
         words
         if words.split()[-1] in ("jeans", "trousers", "shorts", "shoes", "boots", "gloves")
@@ -79,49 +82,49 @@ def _article(words: str) -> str:
     )
 
 
-def describe(look: Look, scene: str, generator: np.random.Generator) -> str:
-    """A sentence for a look in a place; words, order and detail vary."""
+def describe(outfit: Outfit, scene: str, generator: np.random.Generator) -> str:
+    """A sentence that describes an outfit in a place; words, order and detail vary."""
 
-    def pick(options):
+    def pick(options: Sequence[str]) -> str:
         return options[int(generator.integers(len(options)))]
 
-    place = pick(PLACE_WORDS[scene])
+    place = pick(PLACE_PHRASES[scene])
     verb = pick(VERBS)
-    if look.suit:
+    if outfit.suit:
         forms = {
             "astronaut": (
-                f"an astronaut in a {look.suit_colour} suit",
-                f"a {look.suit_colour} astronaut",
-                f"an astronaut in a {look.suit_colour} spacesuit",
+                f"an astronaut in a {outfit.suit_colour} suit",
+                f"a {outfit.suit_colour} astronaut",
+                f"an astronaut in a {outfit.suit_colour} spacesuit",
             ),
-            "robot": (f"a {look.suit_colour} robot", f"a {look.suit_colour} metal robot"),
+            "robot": (f"a {outfit.suit_colour} robot", f"a {outfit.suit_colour} metal robot"),
             "skeleton": ("a skeleton", "a skeleton on black"),
             "knight": (
-                f"a knight in armour with a {look.suit_colour} tabard",
-                f"a {look.suit_colour} knight",
-                f"a knight in {look.suit_colour}",
+                f"a knight in armour with a {outfit.suit_colour} tabard",
+                f"a {outfit.suit_colour} knight",
+                f"a knight in {outfit.suit_colour}",
             ),
             "soldier": ("a soldier in camouflage", "a soldier"),
         }
-        subject = pick(forms[look.suit])
+        subject = pick(forms[outfit.suit])
     else:
         who = pick(PEOPLE)
-        clothes = [_article(_garment(look.top)), _article(_garment(look.bottom))]
-        if generator.random() < (0.8 if look.footwear.kind == "boots" else 0.35):
-            clothes.append(_article(_garment(look.footwear)))
-        clothes += [_article(_garment(item)) for item in (look.gloves, look.headgear) if item]
+        clothes = [_add_article(_describe_garment(outfit.top)), _add_article(_describe_garment(outfit.bottom))]
+        if generator.random() < (0.8 if outfit.footwear.kind == "boots" else 0.35):
+            clothes.append(_add_article(_describe_garment(outfit.footwear)))
+        clothes += [_add_article(_describe_garment(item)) for item in (outfit.gloves, outfit.headgear) if item]
         if generator.random() < 0.25:
             clothes = clothes[::-1]
         worn = " and ".join([", ".join(clothes[:-1]), clothes[-1]])
-        hair = f" with {look.hair} hair" if generator.random() < 0.25 else ""
+        hair = f" with {outfit.hair} hair" if generator.random() < 0.25 else ""
         subject = f"a {who}{hair} {pick(('in', 'wearing'))} {worn}"
     parts = [subject + (f" {verb}" if verb else ""), place]
     sentence = ", ".join(parts) if generator.random() < 0.4 else " ".join(parts)
     if generator.random() < 0.15:
         sentence = f"{parts[1]}, {parts[0]}"
     if generator.random() < 0.2:
-        sentence += f", {pick(UNKNOWN)} {pick(UNKNOWN)}"
+        sentence += f", {pick(FILLER_WORDS)} {pick(FILLER_WORDS)}"
     return sentence
 
 
-assert set(PLACE_WORDS) == set(SCENES)
+assert set(PLACE_PHRASES) == set(SCENES)

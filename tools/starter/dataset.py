@@ -1,8 +1,9 @@
-"""Captioned pictures of the mannequin with the depth the add-on would send, written as memory-mapped shards."""
+"""Captioned pictures of the mannequin with the depth the add-on would send, stored as memory-mapped arrays."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import Pool
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.blender_addon.motion.retarget import retarget
+from latentman.blender_addon.reference_shots.rasteriser import Raster, rasterise
 from latentman.shared.depth import normalise_depth
 from latentman.shared.motion import Motion
 from latentman.shared.skeleton import JOINT_INDEX
@@ -24,27 +26,26 @@ from tools.motions.clips import CLIPS
 from tools.motions.gait import perform
 
 from . import captions
-from .rasteriser import rasterise
-from .scenery import BRIGHTNESS, SCENES, background
-from .wardrobe import Look, albedo, shininess
+from .scenery import BRIGHTNESS, SCENES, render_background
+from .wardrobe import Outfit, compute_albedo, get_shininess
 
 SIZE, RIM = 256, 0.35
-#: sentences for each picture, and pictures a worker makes before it reports
+#: captions of each picture, and pictures that a worker renders before it reports
 CAPTIONS, CHUNK = 4, 64
 ARRAYS = ("images", "depths", "scenes")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture: ``image`` (S, S, 3) uint8, ``depth`` (S, S) uint8 of [0, 1], ``mask`` (S, S) bool, ``rest`` (S, S, 3)
-    float32 rest positions in metres, its words and the truth behind them."""
+    """One picture: ``image`` (S, S, 3) uint8, ``depth`` (S, S) uint8 of [0, 1], ``mask`` (S, S) bool, ``rest_position`` (S, S, 3)
+    float32 rest positions in metres, its caption, and the outfit and scene that it shows."""
 
     image: np.ndarray
     depth: np.ndarray
     mask: np.ndarray
-    rest: np.ndarray
+    rest_position: np.ndarray
     caption: str
-    look: Look
+    outfit: Outfit
     scene: str
 
 
@@ -73,7 +74,7 @@ def sample_pose(generator: np.random.Generator) -> np.ndarray:
 
 
 @cache
-def clip_poses() -> np.ndarray:
+def load_clip_poses() -> np.ndarray:
     """(N, 24, 3) local axis-angle rotations of every frame of the bundled performances."""
     rest = load(MANNEQUIN)
     joints = rest.regress_joints(rest.v_template)
@@ -84,9 +85,9 @@ def clip_poses() -> np.ndarray:
     return np.concatenate(out)
 
 
-def _pose(generator: np.random.Generator) -> np.ndarray:
+def _sample_any_pose(generator: np.random.Generator) -> np.ndarray:
     if generator.random() < 0.35:
-        poses = clip_poses()
+        poses = load_clip_poses()
         return poses[int(generator.integers(len(poses)))] + generator.normal(0, 0.06, poses.shape[1:])
     return sample_pose(generator)
 
@@ -98,22 +99,22 @@ def render(
     held_out: bool = False,
     recolour: tuple[str, str] | None = None,
 ) -> Example:
-    """The example of a seed, from the looks and places for training or from those held out.
+    """Render the example of a seed, with an outfit and a place for training or with ones that are held out.
 
     ``recolour`` = (``top`` or ``bottom``, palette colour) changes one garment's colour and nothing else.
     """
     generator = np.random.default_rng(seed)
     while True:
-        look = captions.sample_look(generator)
+        outfit = captions.sample_outfit(generator)
         scene = SCENES[int(generator.integers(len(SCENES)))]
-        if captions.held_out(look, scene) == held_out:
+        if captions.is_held_out(outfit, scene) == held_out:
             break
-    caption = captions.describe(look, scene, generator)
+    caption = captions.describe(outfit, scene, generator)
     if recolour:
         part, colour = recolour
-        look = replace(look, **{part: replace(getattr(look, part), colour=colour)})
+        outfit = replace(outfit, **{part: replace(getattr(outfit, part), colour=colour)})
     betas = generator.normal(0, 0.9, body.shapedirs.shape[2])
-    rotations = Rotation.from_rotvec(_pose(generator)).as_matrix()
+    rotations = Rotation.from_rotvec(_sample_any_pose(generator)).as_matrix()
     yaw = generator.vonmises(0, 0.7) if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
     rotations[0] = Rotation.from_euler("YX", [yaw, generator.normal(0, 0.08)]).as_matrix()
     points = body.pose_vertices(rotations, betas, np.zeros(3))
@@ -133,27 +134,37 @@ def render(
     seen = (points - eye) @ world_to_camera.T
     raster = rasterise(seen, body.faces, focal, size, size)
     mask = raster.mask
-    image = _shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator)
+    image = _shade(body, points, raster, outfit, scene, focal, world_to_camera, eye, generator)
     rest = np.zeros((size, size, 3), np.float32)
     rest[mask] = raster.interpolate(body.v_template[body.faces])
-    return Example(image, _depth(raster.depth, generator), mask, rest, caption, look, scene)
+    return Example(image, _normalise_shot_depth(raster.depth, generator), mask, rest, caption, outfit, scene)
 
 
-def _depth(depth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Shot-wide depth: the frame's own range lies somewhere inside the shot's."""
+def _normalise_shot_depth(depth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Depth as in a shot: the frame's own range lies somewhere inside the shot's."""
     seen = depth[np.isfinite(depth)]
     near = seen.min() - abs(generator.normal(0, 0.25))
     far = seen.max() + abs(generator.normal(0, 0.25))
     return np.round(normalise_depth(depth, near, far) * 255).astype(np.uint8)
 
 
-def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, generator) -> np.ndarray:
+def _shade(
+    body: BodyModel,
+    points: np.ndarray,
+    raster: Raster,
+    outfit: Outfit,
+    scene: str,
+    focal: float,
+    world_to_camera: np.ndarray,
+    eye: np.ndarray,
+    generator: np.random.Generator,
+) -> np.ndarray:
     size = raster.triangle.shape[0]
     rows, cols = np.mgrid[0:size, 0:size] + 0.5
     rays = np.stack([(cols - size / 2) / focal, (size / 2 - rows) / focal, -np.ones_like(rows)], -1) @ world_to_camera
     light = normalise(np.array([generator.normal(0.3, 0.5), 1.0, generator.uniform(0.3, 1.0)]))
     focus = float(eye[2] - np.median(points[:, 2]))
-    image = background(scene, rays, eye[1], _shadow(points, light, eye), focus, generator)
+    image = render_background(scene, rays, eye[1], _make_shadow_map(points, light, eye), focus, generator)
     face_normal = np.cross(points[body.faces[:, 1]] - points[body.faces[:, 0]], points[body.faces[:, 2]] - points[body.faces[:, 0]])
     normals = np.zeros_like(points)
     for corner in body.faces.T:
@@ -165,18 +176,18 @@ def _shade(body, points, raster, look, scene, focal, world_to_camera, eye, gener
     facing = np.clip((normal * view).sum(1), 0, 1)
     diffuse = np.clip(normal @ light, 0, 1)
     half = normalise(light + view)
-    shine = shininess(look) * np.clip((normal * half).sum(1), 0, 1) ** 24
+    shine = get_shininess(outfit) * np.clip((normal * half).sum(1), 0, 1) ** 24
     ambient = 0.48 + 0.12 * normal[:, 1]
-    # a light from behind and above parts dark clothes from dark places
+    # a light from behind and above separates dark clothes from dark places
     rim = RIM * (1 - facing) ** 2.5 * (0.65 + 0.35 * normal[:, 1])
     level = BRIGHTNESS.get(scene, 1.0)
-    shaded = albedo(both[:, 3:], look) * (ambient + 0.58 * diffuse)[:, None] * level + (shine * level + rim)[:, None]
+    shaded = compute_albedo(both[:, 3:], outfit) * (ambient + 0.58 * diffuse)[:, None] * level + (shine * level + rim)[:, None]
     image[raster.mask] = shaded
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _shadow(points: np.ndarray, light: np.ndarray, eye: np.ndarray):
-    """Light that reaches the ground, as a function of ground points relative to the camera's foot."""
+def _make_shadow_map(points: np.ndarray, light: np.ndarray, eye: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A function from ground points, relative to the point below the camera, to the light that reaches them."""
     fallen = points[:, [0, 2]] - light[[0, 2]] * (points[:, 1:2] / light[1])
     low = fallen.min(0) - 0.4
     cells = np.ceil((fallen.max(0) + 0.4 - low) / 0.03).astype(int)
@@ -199,7 +210,7 @@ def _shadow(points: np.ndarray, light: np.ndarray, eye: np.ndarray):
 class Renders:
     """The training pictures: ``images`` (N, S, S, 3) and ``depths`` (N, S, S), uint8 tensors on the training's device (mapped
     from disk on the CPU), ``scenes`` (N,) uint8 indices of the places in ``SCENES``, and every picture's ``captions``, which
-    say the same in other words."""
+    describe it in different words."""
 
     images: torch.Tensor
     depths: torch.Tensor
@@ -215,16 +226,16 @@ class Renders:
 
 
 def load_renders(folder: Path, device: str) -> Renders:
-    """What ``write`` wrote."""
-    arrays = (torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")).to(device) for name in ARRAYS)
-    return Renders(*arrays, json.loads((folder / "captions.json").read_text()))
+    """Read what ``write_renders`` wrote."""
+    images, depths, scenes = (torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")).to(device) for name in ARRAYS)
+    return Renders(images, depths, scenes, json.loads((folder / "captions.json").read_text()))
 
 
 _body: BodyModel | None = None
 
 
 def _render_into(folder: Path, first_seed: int, rows: range) -> list[list[str]]:
-    """Render some rows of the memory maps; gives their captions."""
+    """Render some rows of the memory maps; returns their captions."""
     global _body
     _body = _body or load(MANNEQUIN)
     images, depths, scenes = (np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ARRAYS)
@@ -233,15 +244,15 @@ def _render_into(folder: Path, first_seed: int, rows: range) -> list[list[str]]:
         example = render(_body, first_seed + row)
         images[row], depths[row], scenes[row] = example.image, example.depth, SCENES.index(example.scene)
         other = np.random.default_rng((first_seed + row, 1))
-        out.append([example.caption, *(captions.describe(example.look, example.scene, other) for _ in range(CAPTIONS - 1))])
+        out.append([example.caption, *(captions.describe(example.outfit, example.scene, other) for _ in range(CAPTIONS - 1))])
     return out
 
 
-def write(folder: Path, count: int, first_seed: int, workers: int) -> None:
+def write_renders(folder: Path, count: int, first_seed: int, workers: int) -> None:
     """Write ``images.npy`` (N, S, S, 3), ``depths.npy`` (N, S, S) and ``scenes.npy`` (N,), all uint8, and ``captions.json``,
     ``CAPTIONS`` for each.
 
-    A finished folder is left alone.
+    A complete folder is not written again.
     """
     if (folder / "captions.json").exists():
         return

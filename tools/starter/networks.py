@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderTiny, ControlNetModel, DDIMScheduler, UNet2DConditionModel
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 TOKENS = 40
@@ -16,15 +17,24 @@ WIDTHS = (64, 128, 192)
 
 
 def autocast(device: str) -> torch.autocast:
-    """bfloat16 where it is the quicker: on GPUs and on processors with matrix units; on others float32 is by a quarter."""
+    """bfloat16 where it is quicker: on GPUs and on processors with matrix units. On others float32 is quicker by a quarter."""
     kind = torch.device(device).type
     quicker = kind != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return torch.autocast(kind, torch.bfloat16, enabled=quicker)
 
 
-def vae() -> AutoencoderTiny:
-    """8x down to 4 channels; no normalisation layers, so that it learns on small crops. The decoder, which has outlines to draw
-    that the latents only hint at, is the wider half."""
+ModuleType = TypeVar("ModuleType", bound=torch.nn.Module)
+
+
+def move_to(module: ModuleType, device: str) -> ModuleType:
+    """Move a module to a device, with its weights in ``channels_last``."""
+    # torch's stubs lack this overload
+    return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def make_vae() -> AutoencoderTiny:
+    """An auto-encoder with 4 channels at an eighth of the size; without normalisation layers, so that it can be trained on small
+    crops. The decoder is the wider half, because it has to draw outlines that the latents only hint at."""
     return AutoencoderTiny(
         encoder_block_out_channels=(32, 32, 32, 32),
         decoder_block_out_channels=(48, 48, 48, 48),
@@ -35,10 +45,10 @@ def vae() -> AutoencoderTiny:
     )
 
 
-def unet() -> UNet2DConditionModel:
-    """Full attention at 16x16 and 8x8; on the way up at 32x32 attention to the words alone.
+def make_unet() -> UNet2DConditionModel:
+    """A UNet with full attention at 16x16 and 8x8, and cross-attention alone at 32x32 on the way up.
 
-    A character is a dozen latent pixels high: its garments are told apart only at 32x32, and only on the way up, where
+    A character is a dozen latent pixels high: its garments can only be told apart at 32x32, and only on the way up, where
     the ControlNet has said where the body is. Self-attention there would cost more than all the rest.
     """
     return UNet2DConditionModel(
@@ -56,9 +66,9 @@ def unet() -> UNet2DConditionModel:
     )
 
 
-def controlnet() -> ControlNetModel:
-    """Depth control, with text attention where the body meets the words, and few channels at full image resolution,
-    where they are expensive."""
+def make_controlnet() -> ControlNetModel:
+    """A ControlNet for depth, with cross-attention where the body is matched with the words, and few channels at full image
+    resolution, where they are expensive."""
     return ControlNetModel(
         in_channels=4,
         layers_per_block=1,
@@ -71,8 +81,8 @@ def controlnet() -> ControlNetModel:
     )
 
 
-def trained(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
-    """The auto-encoder and the networks that ``train_diffusion`` makes, from an exported folder, in float32."""
+def load_networks(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
+    """Load the auto-encoder and the networks that ``train_diffusion`` trains from an exported folder, in float32."""
     classes = {
         "text": (CLIPTextModel, "text_encoder"),
         "unet": (UNet2DConditionModel, "unet"),
@@ -84,8 +94,8 @@ def trained(folder: Path) -> tuple[AutoencoderTiny, torch.nn.ModuleDict]:
     return AutoencoderTiny.from_pretrained(folder, subfolder="vae").float(), models
 
 
-def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
-    """Two layers are enough for the grammar."""
+def make_text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
+    """CLIP's text model with two layers, which are enough for the grammar of the captions."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary,
@@ -101,7 +111,7 @@ def text_encoder(vocabulary: int, end: int) -> CLIPTextModel:
     )
 
 
-def scheduler() -> DDIMScheduler:
+def make_scheduler() -> DDIMScheduler:
     """Stable Diffusion's betas with nothing of the picture left at the last timestep (Lin et al. 2024), predicting v.
 
     The colours of garments are large and flat: with SD's own last timestep they could be read from the noise, and the
@@ -121,13 +131,13 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
-    """Learn a vocabulary from the captions and save it in CLIP's layout; unknown words fall apart into letters."""
+def learn_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
+    """Learn a vocabulary from the captions and save it in CLIP's layout; unknown words are split into letters."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(_word_pattern(), behavior="removed", invert=True), pre_tokenizers.ByteLevel(False, False)]
+        [pre_tokenizers.Split(_get_word_pattern(), behavior="removed", invert=True), pre_tokenizers.ByteLevel(False, False)]
     )
     learner.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -135,7 +145,7 @@ def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
         captions, trainers.BpeTrainer(vocab_size=1200, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
     )
     trained = json.loads(learner.to_str())["model"]
-    # CLIP's order: bytes, bytes that end a word, merges, then the two marks
+    # CLIP's order: bytes, bytes that end a word, merges, then the two special tokens
     words = [*sorted(alphabet), *(c + "</w>" for c in sorted(alphabet))]
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in trained["merges"]]
     words += [merge.replace(" ", "") for merge in merges]
@@ -147,7 +157,5 @@ def tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
     return made
 
 
-def _word_pattern():
-    from tokenizers import Regex
-
+def _get_word_pattern() -> Regex:
     return Regex(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")

@@ -1,14 +1,16 @@
 """Muon for matrices and convolutions, AdamW for everything else (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982).
 
-With Muon's steps scaled to AdamW's size both take the same learning rate. On two CPU cores a step of the starter's networks
-costs a third more, and in equal time the error falls lower than AdamW's.
+Muon's steps are scaled to the size of AdamW's, so that both take the same learning rate. On two CPU cores a step of the starter's
+networks costs a third more, and the error is lower than AdamW's after the same time.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-#: matrices that are tables, and the ends of the networks, are AdamW's
+#: embeddings, and the first and last layers of the networks, are left to AdamW
 _TABLES = ("embedding", "conv_in", "conv_out")
 
 
@@ -22,7 +24,7 @@ def _as_stored(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class MuonAdamW:
-    """The optimiser of a module in ``channels_last``, as far as a training loop sees one."""
+    """The optimiser of a module in ``channels_last``, with those methods of torch's that a training loop needs."""
 
     def __init__(self, module: torch.nn.Module, rate: float, betas: tuple[float, float]) -> None:
         self._module, named = module, dict(module.named_parameters())
@@ -36,25 +38,25 @@ class MuonAdamW:
 
     @property
     def param_groups(self) -> list[dict]:
-        """Both parts' groups."""
+        """The parameter groups of both optimisers."""
         return [group for part in self._parts.values() for group in part.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Clear the gradients of the module."""
         self._module.zero_grad(set_to_none)
 
     def step(self) -> None:
-        """One step of both."""
+        """Take a step with both optimisers."""
         for view, parameter in zip(self._views, self._matrices, strict=True):
             view.grad = None if parameter.grad is None else _as_stored(parameter.grad).reshape(len(parameter), -1)
         for part in self._parts.values():
             part.step()
 
-    def state_dict(self) -> dict:
-        """Both parts' states."""
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both optimisers, by name."""
         return {name: part.state_dict() for name, part in self._parts.items()}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Both parts' states."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what ``state_dict`` returned."""
         for name, part in self._parts.items():
             part.load_state_dict(state[name])

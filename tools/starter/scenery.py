@@ -1,6 +1,8 @@
-"""Backgrounds: a sky and a ground that fit the camera, as functions of the viewing ray, out of focus behind the character."""
+"""Backgrounds: a sky and a ground in the camera's perspective, computed from viewing rays and out of focus behind the character."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -20,12 +22,12 @@ COLOURS = {
     "moon": ((0.01, 0.01, 0.02), (0.0, 0.0, 0.01), (0.55, 0.55, 0.56), (0.46, 0.46, 0.48)),
     "meadow": ((0.78, 0.89, 0.97), (0.35, 0.62, 0.93), (0.30, 0.55, 0.16), (0.36, 0.60, 0.22)),
 }
-#: how far a point of the sky is blurred, its standard deviation as a share of the picture's side
+#: how far a point of the sky is blurred, its standard deviation as a fraction of the picture's side
 APERTURE = (0.009, 0.02)
 BRIGHTNESS = {"night": 0.55, "stage": 0.95, "forest": 0.85}
 
 
-def _waves(a: np.ndarray, b: np.ndarray, generator: np.random.Generator, scale: float, octaves: int = 3) -> np.ndarray:
+def _make_noise(a: np.ndarray, b: np.ndarray, generator: np.random.Generator, scale: float, octaves: int = 3) -> np.ndarray:
     """Smooth noise of two coordinates, about -1..1."""
     out = np.zeros_like(a)
     for octave in range(octaves):
@@ -36,7 +38,7 @@ def _waves(a: np.ndarray, b: np.ndarray, generator: np.random.Generator, scale: 
     return out
 
 
-def _sky(scene: str, azimuth: np.ndarray, height: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _render_sky(scene: str, azimuth: np.ndarray, height: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Colours (N, 3) for rays above the horizon; ``azimuth`` in radians, ``height`` is the tangent of the elevation."""
     horizon, zenith = (np.array(c) for c in COLOURS[scene][:2])
     out = horizon + (zenith - horizon) * np.clip(height / 0.8, 0, 1)[:, None]
@@ -77,35 +79,35 @@ def _sky(scene: str, azimuth: np.ndarray, height: np.ndarray, generator: np.rand
     return out
 
 
-def _ground(scene: str, x: np.ndarray, z: np.ndarray, distance: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _render_ground(scene: str, x: np.ndarray, z: np.ndarray, distance: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     near, far = (np.array(c) for c in COLOURS[scene][2:])
     out = near + (far - near) * np.clip(distance / 12, 0, 1)[:, None]
     fade = np.clip(1 - distance / 14, 0, 1)[:, None]
     amount = {"studio": 0.01, "snow": 0.025, "stage": 0.02, "city": 0.03}.get(scene, 0.07)
-    out = out + amount * fade * _waves(x, z, generator, 0.9)[:, None]
+    out = out + amount * fade * _make_noise(x, z, generator, 0.9)[:, None]
     if scene == "stage":
         out *= np.where((x / 0.28) % 1 < 0.06, 0.7, 1.0)[:, None]
     elif scene == "city":
         out[((z / 1.2) % 1 < 0.5) & (np.abs(x + 1.4) < 0.07)] = (0.85, 0.82, 0.6)
     elif scene == "moon":
-        out *= np.where(_waves(x, z, generator, 1.8, 2) > 0.85, 0.72, 1.0)[:, None]
+        out *= np.where(_make_noise(x, z, generator, 1.8, 2) > 0.85, 0.72, 1.0)[:, None]
     elif scene == "beach":
         out[distance > 11] = (0.12, 0.45, 0.64)
     return out
 
 
-def background(
+def render_background(
     scene: str,
     rays: np.ndarray,
     camera_height: float,
-    shadow,
+    shadow: Callable[[np.ndarray, np.ndarray], np.ndarray],
     focus: float,
     generator: np.random.Generator,
 ) -> np.ndarray:
     """Colours (H, W, 3) in [0, 1] for world-space rays (H, W, 3), Y up, from a camera above the ground at y = 0.
 
-    ``shadow(x, z)`` gives the light that reaches ground points seen from the camera's foot, 0..1; what is ``focus`` metres away
-    is sharp.
+    ``shadow(x, z)`` gives the light, 0..1, that reaches ground points relative to the point below the camera. What is ``focus``
+    metres away is sharp.
     """
     shape, rays = rays.shape, rays.reshape(-1, 3)
     flat = np.hypot(rays[:, 0], rays[:, 2])
@@ -113,12 +115,12 @@ def background(
     out, blur = np.empty((len(rays), 3)), np.ones(len(rays))
     up = height > -0.01
     azimuth = np.arctan2(rays[:, 0], -rays[:, 2])
-    out[up] = _sky(scene, azimuth[up], np.maximum(height[up], 0), generator)
+    out[up] = _render_sky(scene, azimuth[up], np.maximum(height[up], 0), generator)
     down = ~up
     distance = camera_height / -height[down]
     x, z = (rays[down, axis] / flat[down] * distance for axis in (0, 2))
-    out[down] = _ground(scene, x, z, distance, generator) * shadow(x, z)[:, None]
-    # the circle of confusion of a thin lens, as a share of the sky's
+    out[down] = _render_ground(scene, x, z, distance, generator) * shadow(x, z)[:, None]
+    # the circle of confusion of a thin lens, as a fraction of the sky's
     blur[down] = np.minimum(np.abs(1 - focus / distance), 1)
     sharp, blur = np.clip(out, 0, 1).reshape(shape), blur.reshape(*shape[:2], 1)
     widest = generator.uniform(*APERTURE) * shape[0]

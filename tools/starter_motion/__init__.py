@@ -1,3 +1,3 @@
 """How the starter motion model is made and measured: performances as feature vectors, training, export, and the classifier that
-says what a motion shows. Torch lives here and in the backend; the finished model goes to ``backend/motion/starter``.
+recognises what a motion shows. Torch lives here and in the backend; the finished model goes to ``backend/motion/starter``.
 """

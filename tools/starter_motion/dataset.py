@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pool
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from latentman.backend.motion.features import encode
 from latentman.backend.motion.network import FEATURES, MAX_FRAMES
-from tools.motions.library import performance
+from tools.motions.library import make_performance
 
 #: features that share one deviation, as in HumanML3D's statistics: root turn, root velocity, height, positions, rotations,
 #: velocities, contacts
@@ -36,13 +37,14 @@ class Motions:
     std: np.ndarray
 
 
-def _vectors(first_seed: int, rows: range) -> list[tuple[np.ndarray, tuple[str, ...]]]:
-    made = (performance(first_seed + row) for row in rows)
+def _make_vectors(first_seed: int, rows: range) -> list[tuple[np.ndarray, tuple[str, ...]]]:
+    made = (make_performance(first_seed + row) for row in rows)
     return [(encode(p.joints, floor=0.0), p.captions) for p in made]
 
 
-def statistics(vectors: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(263,) mean and deviation of the frames that are there, the deviation averaged over each group."""
+def compute_statistics(vectors: Sequence[np.ndarray] | np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(263,) mean and standard deviation of vectors (N, T, 263) over the first ``lengths`` (N,) frames, the deviation averaged over
+    each group."""
     rows = np.concatenate([v[:n].astype(np.float32) for v, n in zip(vectors, lengths, strict=True)])
     mean, std = rows.mean(0), rows.std(0)
     for start, end in GROUPS:
@@ -51,18 +53,20 @@ def statistics(vectors: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np
 
 
 def load(folder: Path, count: int, first_seed: int, workers: int) -> Motions:
-    """The motions of ``count`` seeds, made once and kept in ``folder``."""
+    """Load the motions of ``count`` seeds, which are made once and kept in ``folder``."""
     if not (folder / "captions.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         vectors, lengths = np.zeros((count, MAX_FRAMES, FEATURES), np.float16), np.zeros(count, np.int64)
         chunks = [range(n, min(n + CHUNK, count)) for n in range(0, count, CHUNK)]
         captions: list[tuple[str, ...]] = []
         with Pool(workers) as pool:
-            for some in tqdm(pool.imap(partial(_vectors, first_seed), chunks), total=len(chunks), desc="motions", mininterval=5):
+            for some in tqdm(
+                pool.imap(partial(_make_vectors, first_seed), chunks), total=len(chunks), desc="motions", mininterval=5
+            ):
                 for rows, texts in some:
                     vectors[len(captions), : len(rows)], lengths[len(captions)] = rows, len(rows)
                     captions.append(texts)
-        mean, std = statistics(vectors[:4000], lengths[:4000])
+        mean, std = compute_statistics(vectors[:4000], lengths[:4000])
         std[:ROOT_FEATURES] /= ROOT_EMPHASIS
         for name, array in (("vectors", vectors), ("lengths", lengths), ("Mean", mean), ("Std", std)):
             np.save(folder / f"{name}.npy", array)

@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from tools.motions.gait import TOE_HEIGHT
+from latentman.blender_addon.reference_shots.motion_metrics import TOE_HEIGHT
 
 from .dataset import ROOT_EMPHASIS, Motions
-from .training import SHAPE, STEPS
+from .training import ARCHITECTURE, STEPS
 
-#: what the feet stand best with at which the words are still followed
+#: the guidance scale with the steadiest feet at which the words are still followed
 GUIDANCE = 1.5
 CARD = Path(__file__).resolve().parent / "card.md"
 
 
-def write(models: torch.nn.ModuleDict, tokenizer, motions: Motions, out: Path, steps: int) -> None:
-    """Half-precision safetensors, ``args.json``, statistics, text encoder, card."""
+def export_model(models: torch.nn.ModuleDict, tokenizer: CLIPTokenizer, motions: Motions, out: Path, steps: int) -> None:
+    """Write half-precision safetensors, ``args.json``, statistics, the text encoder and the model card."""
     out.mkdir(parents=True, exist_ok=True)
     state = {
         name: value.detach().half().cpu().contiguous()
@@ -33,13 +34,13 @@ def write(models: torch.nn.ModuleDict, tokenizer, motions: Motions, out: Path, s
             {
                 "arch": "trans_enc",
                 "text_encoder_type": "clip",
-                "mask_frames": SHAPE.mask_frames,
+                "mask_frames": ARCHITECTURE.mask_frames,
                 "diffusion_steps": STEPS,
-                "latent_dim": SHAPE.latent,
-                "ff_size": SHAPE.feedforward,
-                "layers": SHAPE.layers,
-                "num_heads": SHAPE.heads,
-                "text_width": SHAPE.text_width,
+                "latent_dim": ARCHITECTURE.latent,
+                "ff_size": ARCHITECTURE.feedforward,
+                "layers": ARCHITECTURE.layers,
+                "num_heads": ARCHITECTURE.heads,
+                "text_width": ARCHITECTURE.text_width,
                 "dataset": "humanml",
                 "toe_height": TOE_HEIGHT,
                 "root_emphasis": ROOT_EMPHASIS,
@@ -51,6 +52,7 @@ def write(models: torch.nn.ModuleDict, tokenizer, motions: Motions, out: Path, s
     )
     np.save(out / "Mean.npy", motions.mean)
     np.save(out / "Std.npy", motions.std)
-    models["text"].half().save_pretrained(out / "text_encoder", safe_serialization=True)
+    encoder: CLIPTextModelWithProjection = models["text"].half()
+    encoder.save_pretrained(out / "text_encoder", safe_serialization=True)
     tokenizer.save_pretrained(out / "text_encoder")
     (out / "README.md").write_text(CARD.read_text().format(steps=steps, motions=len(motions.lengths)))

@@ -1,1 +1,1 @@
-"""Studies whose tables and pictures are kept under ``docs/results``; each is a command of its own."""
+"""Studies whose tables and pictures are kept under ``docs/results``; each can be run as a command."""

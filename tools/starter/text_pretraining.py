@@ -1,11 +1,13 @@
-"""The text encoder's first lesson: which colours a sentence puts where on the body, and which place it names.
+"""Pretraining of the text encoder: which colours a sentence puts where on the body, and which place it names.
 
-A denoiser teaches words slowly, one noisy picture at a time. Here the encoder answers directly, from sentences alone and
-in about a minute: learned queries attend to its states, as the denoiser's cross-attention will, and must name the colour
-of points on the body. The queries are thrown away.
+A denoiser teaches words slowly, one noisy picture at a time. Here the encoder is trained on sentences alone, in about a minute:
+learned queries attend to its states, as the denoiser's cross-attention will, and must predict the colours of points on the body.
+The queries are thrown away afterwards.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,12 +18,12 @@ from latentman.blender_addon.character.body_model import MANNEQUIN, load
 
 from . import captions, networks
 from .scenery import SCENES
-from .wardrobe import albedo
+from .wardrobe import compute_albedo
 
 POINTS, SENTENCES = 64, 24_000
 
 
-class Reader(torch.nn.Module):
+class TextProbe(torch.nn.Module):
     """(N, T, D) text states -> (N, POINTS, 3) colours and (N, scenes) logits."""
 
     def __init__(self) -> None:
@@ -32,12 +34,12 @@ class Reader(torch.nn.Module):
         self.colour, self.place = torch.nn.Linear(width, 3), torch.nn.Linear(width, len(SCENES))
 
     def forward(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the sentences say."""
+        """The colours and the place that the sentences describe."""
         seen = self.attention(self.queries.expand(len(states), -1, -1), states, states, need_weights=False)[0]
         return self.colour(seen[:, 1:]), self.place(seen[:, 0])
 
 
-def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+def sample_sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Captions for training, the colours (N, POINTS, 3) of body points in them, and the index (N,) of their place."""
     generator = np.random.default_rng((seed, 2))
     vertices = load(MANNEQUIN).v_template
@@ -45,19 +47,21 @@ def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]
     texts: list[str] = []
     colours, places = np.empty((count, POINTS, 3), np.float32), np.empty(count, np.int64)
     while len(texts) < count:
-        look, place = captions.sample_look(generator), int(generator.integers(len(SCENES)))
-        if captions.held_out(look, SCENES[place]):
+        outfit, place = captions.sample_outfit(generator), int(generator.integers(len(SCENES)))
+        if captions.is_held_out(outfit, SCENES[place]):
             continue
-        colours[len(texts)], places[len(texts)] = albedo(rest, look), place
-        texts.append(captions.describe(look, SCENES[place], generator))
+        colours[len(texts)], places[len(texts)] = compute_albedo(rest, outfit), place
+        texts.append(captions.describe(outfit, SCENES[place], generator))
     return texts, colours, places
 
 
-def teach(encoder: torch.nn.Module, tokenize, device: str, steps: int, seed: int) -> float:
-    """Train ``encoder`` in place; gives the mean absolute error of the colours at the end."""
-    texts, colours, places = sentences(SENTENCES, seed)
+def pretrain_text_encoder(
+    encoder: torch.nn.Module, tokenize: Callable[[list[str]], torch.Tensor], device: str, steps: int, seed: int
+) -> float:
+    """Train ``encoder`` in place; returns the mean absolute error of the colours at the end."""
+    texts, colours, places = sample_sentences(SENTENCES, seed)
     ids, truth, place = tokenize(texts), torch.from_numpy(colours), torch.from_numpy(places)
-    reader = Reader().to(device)
+    reader = TextProbe().to(device)
     parameters = [*encoder.parameters(), *reader.parameters()]
     optimiser = torch.optim.AdamW(parameters, 2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     progress = tqdm(range(steps), desc="words", mininterval=10)

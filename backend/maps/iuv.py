@@ -1,4 +1,4 @@
-"""Rendered passes in DensePose's convention: (part 1..24, U, V), so that both can be compared pixel by pixel."""
+"""Rendered passes in DensePose's convention, (part 1..24, U, V), so that the two can be compared pixel by pixel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BY_JOINT: dict[str, tuple[int, ...]] = {
 _TORSO_JOINTS = ("pelvis", "spine1", "spine2", "spine3", "left_collar", "right_collar")
 
 
-def _parts(entries: tuple[PartEntry, ...], part: np.ndarray, rest: np.ndarray) -> np.ndarray:
+def _find_densepose_parts(entries: tuple[PartEntry, ...], part: np.ndarray, rest_position: np.ndarray) -> np.ndarray:
     """(F, H, W) uint8 DensePose parts."""
     origin = {entry.joint: np.array(entry.origin) for entry in entries if entry.joint}
     missing = [joint for joint in ("left_hip", "right_hip", "head") if joint not in origin]
@@ -46,7 +46,7 @@ def _parts(entries: tuple[PartEntry, ...], part: np.ndarray, rest: np.ndarray) -
     middle = (origin["left_hip"] + origin["right_hip"]) / 2
     out = np.zeros(part.shape, np.uint8)
     for entry in entries:
-        # fingers and other bones without a joint belong to no part of DensePose
+        # fingers and other bones without a joint do not belong to any part of DensePose
         numbers = TORSO if entry.joint in _TORSO_JOINTS else _BY_JOINT.get(entry.joint)
         seen = part == entry.index
         if numbers is None or not seen.any():
@@ -54,18 +54,22 @@ def _parts(entries: tuple[PartEntry, ...], part: np.ndarray, rest: np.ndarray) -
         if len(numbers) == 1:
             out[seen] = numbers[0]
             continue
-        side = (rest[seen] - middle) @ left if numbers == HEAD else (rest[seen] - np.array(entry.origin)) @ np.array(entry.front)
+        side = (
+            (rest_position[seen] - middle) @ left
+            if numbers == HEAD
+            else (rest_position[seen] - np.array(entry.origin)) @ np.array(entry.front)
+        )
         out[seen] = np.where(side > 0, numbers[1], numbers[0])
     return out
 
 
-def iuv_images(passes: FramePasses, manifest: PassesManifest) -> np.ndarray:
-    """(F, H, W, 3) uint8: part 0..24, U and V, each part's coordinates stretched to the whole range over the shot.
+def draw_iuv(passes: FramePasses, manifest: PassesManifest) -> np.ndarray:
+    """(F, H, W, 3) uint8: part 0..24, U and V, with each part's coordinates stretched to the whole range over the shot.
 
-    The parts are DensePose's; their coordinates are the mesh's own, since DensePose's are under another licence. Raises
+    The parts are DensePose's. Their coordinates are the mesh's own, because DensePose's are under another licence. Raises
     ``ShotError`` when the character's bones are not mapped.
     """
-    part = _parts(manifest.parts, passes.part, passes.rest_position)
+    part = _find_densepose_parts(manifest.parts, passes.part, passes.rest_position)
     out = np.zeros((*part.shape, 3), np.uint8)
     out[..., 0] = part
     for number in np.unique(part[part > 0]):

@@ -1,6 +1,6 @@
-"""Hands and eyes for scripts inside a real Blender window: clicks, keys, waiting, screenshots, and a pulse.
+"""What scripts do inside a real Blender window: clicks, keys, waiting, screenshots, and watching for stalls.
 
-Whatever waits is a generator, which the script's timer moves on, so that the window lives meanwhile.
+Whatever waits is a generator, which a timer advances, so that the window stays responsive meanwhile.
 """
 
 from __future__ import annotations
@@ -10,33 +10,41 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import bpy
 
 KEY, TICK, PATIENCE = "bl_ext.user_default.latentman", 0.3, 400.0
 
 
-def arguments() -> tuple[str, Path]:
+def get_arguments() -> tuple[str, Path]:
     """The extension's zip and the output folder: what follows ``--`` on the command line."""
     package, out = sys.argv[sys.argv.index("--") + 1 :][:2]
     return package, Path(out)
 
 
-def connection():
+def get_connection() -> Any:
     """The installed extension's connection."""
     return sys.modules[KEY + ".blender_addon.connection"].connection
 
 
-def window_and_view():
+def get_window_manager() -> bpy.types.WindowManager:
+    """Blender's window manager."""
+    manager = bpy.context.window_manager
+    assert manager is not None, "Blender runs in a window"
+    return manager
+
+
+def get_window_and_view() -> tuple[bpy.types.Window, bpy.types.Area, bpy.types.Region]:
     """The window, its 3D viewport, and the sidebar in it."""
-    window = bpy.context.window_manager.windows[0]
+    window = get_window_manager().windows[0]
     area = max((a for a in window.screen.areas if a.type == "VIEW_3D"), key=lambda a: a.width * a.height)
     return window, area, next(r for r in area.regions if r.type == "UI")
 
 
-def click(operator: str, **properties) -> None:
-    """Do what the panel's button does: same context, same invocation, same poll."""
-    window, area, region = window_and_view()
+def click(operator: str, **properties: Any) -> None:
+    """Run an operator as the panel's button does: in the same context, by the same invocation, after the same poll."""
+    window, area, region = get_window_and_view()
     module, name = operator.split(".")
     with bpy.context.temp_override(window=window, area=area, region=region):
         function = getattr(getattr(bpy.ops, module), name)
@@ -48,44 +56,44 @@ def click(operator: str, **properties) -> None:
 
 def can_click(operator: str) -> bool:
     """Whether the panel's button is not greyed out."""
-    window, area, region = window_and_view()
+    window, area, region = get_window_and_view()
     module, name = operator.split(".")
     with bpy.context.temp_override(window=window, area=area, region=region):
-        return getattr(getattr(bpy.ops, module), name).poll()
+        return bool(getattr(getattr(bpy.ops, module), name).poll())
 
 
-def mouse(x: int, y: int) -> None:
+def click_at(x: int, y: int) -> None:
     """A real left click at window coordinates."""
-    window = window_and_view()[0]
+    window = get_window_and_view()[0]
     window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
     window.event_simulate("LEFTMOUSE", "PRESS", x=x, y=y)
     window.event_simulate("LEFTMOUSE", "RELEASE", x=x, y=y)
 
 
-def press_undo() -> None:
+def press_ctrl_z() -> None:
     """A real Ctrl+Z with the mouse over the viewport."""
-    window, area, _ = window_and_view()
+    window, area, _ = get_window_and_view()
     x, y = area.x + area.width // 3, area.y + area.height // 2
     window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
     window.event_simulate("Z", "PRESS", x=x, y=y, ctrl=True)
     window.event_simulate("Z", "RELEASE", x=x, y=y, ctrl=True)
 
 
-def scan(across: float, reached: Callable[[], bool], begin: int = 30, end: int = 190) -> Iterator[None]:
+def click_down_column(across: float, reached: Callable[[], bool], begin: int = 30, end: int = 190) -> Iterator[None]:
     """Click down a column of the sidebar, ``across`` of its width, until a button there has done its work.
 
     ``begin`` and ``end`` are pixels from its top.
     """
-    region = window_and_view()[2]
+    region = get_window_and_view()[2]
     for y in range(region.y + region.height - begin, region.y + region.height - end, -8):
         if reached():
             return
-        mouse(region.x + round(region.width * across), y)
-        yield from wait(0.4)
+        click_at(region.x + round(region.width * across), y)
+        yield from wait_seconds(0.4)
     assert reached(), f"no button at {across} of the sidebar's width answered"
 
 
-def unfold(*names: str) -> None:
+def open_panels(*names: str) -> None:
     """Show these sub-panels open and all others closed, as if the user had clicked their headers."""
     panels = sys.modules[KEY + ".blender_addon.panels"]
     children = [cls for cls in panels.CLASSES if getattr(cls, "bl_parent_id", None)]
@@ -104,54 +112,54 @@ def unfold(*names: str) -> None:
 
 def scroll(lines: int) -> Iterator[None]:
     """Turn the mouse wheel over the sidebar: down, or up for a negative number."""
-    window, _, region = window_and_view()
+    window, _, region = get_window_and_view()
     x, y = region.x + region.width // 2, region.y + region.height // 2
     window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
     for _ in range(abs(lines)):
         window.event_simulate("WHEELDOWNMOUSE" if lines > 0 else "WHEELUPMOUSE", "PRESS", x=x, y=y)
-        yield from wait(0.1)
+        yield from wait_seconds(0.1)
 
 
-def picture(name: str) -> Iterator[None]:
+def take_screenshot(name: str) -> Iterator[None]:
     """Wait until a screenshot of this state is taken."""
-    out = arguments()[1]
-    for area in window_and_view()[0].screen.areas:
+    out = get_arguments()[1]
+    for area in get_window_and_view()[0].screen.areas:
         area.tag_redraw()
-    yield from wait(1.5)
+    yield from wait_seconds(1.5)
     (out / f"{name}.request").touch()
-    yield from until(lambda: (out / f"{name}.done").exists(), f"a screenshot of {name}")
+    yield from wait_until(lambda: (out / f"{name}.done").exists(), f"a screenshot of {name}")
 
 
-def wait(seconds: float) -> Iterator[None]:
-    """Let the window live for a while."""
+def wait_seconds(seconds: float) -> Iterator[None]:
+    """Let the window run for some seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         yield
 
 
-def until(condition: Callable[[], object], what: str) -> Iterator[None]:
-    """Wait for a condition, but not for ever."""
+def wait_until(condition: Callable[[], object], what: str) -> Iterator[None]:
+    """Wait for a condition, at most ``PATIENCE`` seconds."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"waited too long for {what}"
         yield
 
 
-class Pulse:
-    """How long the window stood still: the longest time between two ticks of a quick timer, and between two drawings.
+class StallMonitor:
+    """How long the window stood still: the longest times between two ticks of a quick timer.
 
-    ``during`` names what is going on; figures are kept for each name and written as text, to be read and not asserted.
+    ``phase`` names what is going on; figures are kept for each name and written as text, to be read and not asserted.
     """
 
     def __init__(self) -> None:
-        self.during = "start"
+        self.phase = "start"
         self.gaps: dict[str, list[float]] = {}
         self._last = time.monotonic()
-        bpy.app.timers.register(self._beat, first_interval=0.05)
+        bpy.app.timers.register(self._tick, first_interval=0.05)
 
-    def _beat(self) -> float:
+    def _tick(self) -> float:
         now = time.monotonic()
-        self.gaps.setdefault(self.during, []).append(now - self._last)
+        self.gaps.setdefault(self.phase, []).append(now - self._last)
         self._last = now
         return 0.02
 
@@ -165,7 +173,7 @@ class Pulse:
 
 
 def run(work: Iterator[None]) -> None:
-    """Move the work on, one step a tick; the outcome goes to ``outcome.txt``, and Blender ends."""
+    """Advance the work by one step at every tick of a timer; then write ``outcome.txt`` and quit Blender."""
 
     def tick() -> float | None:
         try:
@@ -175,9 +183,9 @@ def run(work: Iterator[None]) -> None:
             outcome = "passed"
         except BaseException:
             outcome = traceback.format_exc()
-        (arguments()[1] / "outcome.txt").write_text(outcome)
+        (get_arguments()[1] / "outcome.txt").write_text(outcome)
         if KEY + ".blender_addon.connection" in sys.modules:
-            connection().stop()
+            get_connection().stop()
         bpy.ops.wm.quit_blender()
         return None
 

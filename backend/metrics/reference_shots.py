@@ -1,0 +1,74 @@
+"""The evaluation suites' own shots, which the add-on's half of the package renders in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ...shared import passes_folder
+from ...shared.motion_request import MotionRequest, save_made
+from ...shared.shot import ShotError
+from ..motion.registry import load as load_motion_model
+from .evaluator import Shot
+
+MODULE = "latentman.blender_addon.reference_shots"
+#: makes this very copy of the package importable, as ``backend/launch.py`` does, and runs a module of it
+START = (
+    "import runpy, sys; launcher, module = sys.argv[1:3]; del sys.argv[1:3]; "
+    "runpy.run_path(launcher)['load_package'](); runpy.run_module(module, run_name='__main__')"
+)
+LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"
+#: what the built-in sources of the motion suite show
+MOTION_TEXT, MOTION_SECONDS = "a person walks forward", 4.0
+
+
+@dataclass(frozen=True)
+class MeasuredShot:
+    """A shot, and the figures of the motion that it shows; empty for the suites that do not compare motions."""
+
+    shot: Shot
+    motion_metrics: dict[str, float]
+
+
+def read_shot(folder: Path) -> Shot:
+    """A folder of saved passes as a shot under the folder's name. Raises ``ShotError``."""
+    passes, manifest = passes_folder.load(folder)
+    return Shot(folder.resolve().name, passes, manifest.fps)
+
+
+def _render(*arguments: str) -> list[MeasuredShot]:
+    """Run the renderer and read what it wrote; ``ShotError`` with its sentence when the input is wrong."""
+    with tempfile.TemporaryDirectory(prefix="latentman-shots-") as folder:
+        # -P: nothing that lies in the current folder may shadow a module
+        command = [sys.executable, "-P", "-c", START, str(LAUNCHER), MODULE, folder, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 2 and done.stderr.strip():
+            raise ShotError("motion", done.stderr.strip().splitlines()[-1])
+        if done.returncode:
+            raise RuntimeError(f"The reference shots could not be rendered:\n{done.stderr}")
+        metrics: dict[str, dict[str, float]] = json.loads((Path(folder) / "shots.json").read_text())
+        return [MeasuredShot(read_shot(Path(folder) / name), figures) for name, figures in metrics.items()]
+
+
+def render_shots(frames: int, names: Sequence[str] = ()) -> list[Shot]:
+    """The suites' shots of the mannequin, 256 pixels square: a walk, a camera that orbits a wave, and a dance; or some of them."""
+    return [found.shot for found in _render("--frames", str(frames), *(["--shots", *names] if names else []))]
+
+
+def render_motion_shots(frames: int, files: Sequence[Path]) -> list[MeasuredShot]:
+    """A shot of the mannequin for each source of a motion: the bundled performance of ``MOTION_TEXT``, the starter motion model's
+    answer to the same words, and every motion file. Raises ``ShotError`` for a file that cannot be read as a motion."""
+    request = MotionRequest(MOTION_TEXT, MOTION_SECONDS, 1)
+    made = load_motion_model("starter", torch.device("cpu")).make(request, None, lambda step, of: None)
+    with tempfile.TemporaryDirectory(prefix="latentman-motion-") as folder:
+        starter = Path(folder) / "starter.npz"
+        save_made(starter, made.vectors[:1], request)
+        motions = [argument for path in (starter, *files) for argument in ("--motion", str(path.absolute()))]
+        return _render("--frames", str(frames), "--text", MOTION_TEXT, *motions)

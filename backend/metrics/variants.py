@@ -1,0 +1,64 @@
+"""The variants of the method that evaluations compare, by name."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...shared.shot import METHODS, Alignment, Fusion, Guidance, Keyframes, Method
+
+_LATENTMAN, _SURFACE = METHODS["latentman"], METHODS["surface"]
+#: name -> method; the paper's presets come first
+VARIANTS: dict[str, Method] = {
+    "per_frame": METHODS["per_frame"],
+    "cross_frame": METHODS["cross_frame"],
+    "sla": msgspec.structs.replace(_LATENTMAN, guidance=None),
+    "pwg": msgspec.structs.replace(_LATENTMAN, alignment=None),
+    "latentman": _LATENTMAN,
+    "surface": _SURFACE,
+    "surface_quality": METHODS["surface_quality"],
+    "surface_fast": METHODS["surface_fast"],
+    "surface_noise": msgspec.structs.replace(_SURFACE, surface_noise=0.9),
+    "surface_guided": msgspec.structs.replace(_SURFACE, keyframes=Keyframes(guided=True)),
+    "surface_no_finish": msgspec.structs.replace(_SURFACE, fusion=Fusion(finish=False)),
+    "surface_no_background": msgspec.structs.replace(_SURFACE, background=None),
+    "background": msgspec.structs.replace(METHODS["cross_frame"], background=_SURFACE.background),
+    "noise": msgspec.structs.replace(METHODS["cross_frame"], surface_noise=0.9),
+    "sla_surface": msgspec.structs.replace(_LATENTMAN, guidance=None, matching="surface"),
+    "latentman_surface": msgspec.structs.replace(_LATENTMAN, matching="surface"),
+    "latentman_no_attention": msgspec.structs.replace(_LATENTMAN, cross_frame_attention=False),
+    "latentman_no_shared_noise": msgspec.structs.replace(_LATENTMAN, shared_noise=False),
+    "pwg_decoder": msgspec.structs.replace(_LATENTMAN, guidance=Guidance(gradient="decoder")),
+    "pwg_linear": msgspec.structs.replace(_LATENTMAN, guidance=Guidance(gradient="linear")),
+}
+PAPER = ("per_frame", "cross_frame", "sla", "pwg", "latentman")
+#: the paper's presets, and its modules one by one
+MODULES = (
+    *PAPER,
+    "sla_surface",
+    "latentman_surface",
+    "latentman_no_attention",
+    "latentman_no_shared_noise",
+    "pwg_decoder",
+    "pwg_linear",
+)
+SURFACE = ("per_frame", "cross_frame", "latentman", "surface", "surface_quality", "surface_fast")
+#: the techniques of the surface preset, alone and left out
+PARTS = (
+    "cross_frame",
+    "noise",
+    "background",
+    "surface",
+    "surface_noise",
+    "surface_guided",
+    "surface_no_finish",
+    "surface_no_background",
+    "surface_quality",
+)
+
+
+def make_sweep() -> dict[str, Method]:
+    """Variants over ranges of the settings of alignment (its last step) and guidance (its step length, and its steps)."""
+    out = {f"sla_until_{until:g}": Method(alignment=Alignment(until=until)) for until in (0.2, 0.4, 0.6, 0.8, 1.0)}
+    out |= {f"pwg_rho_{rho:g}": Method(guidance=Guidance(rho=rho)) for rho in (0.003, 0.01, 0.03, 0.1, 0.3)}
+    spans = ((0, 0.4), (0.4, 0.8), (0.6, 1))
+    return out | {f"pwg_steps_{a:g}_{b:g}": Method(guidance=Guidance(start=a, until=b)) for a, b in spans}

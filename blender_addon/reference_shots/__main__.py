@@ -1,0 +1,70 @@
+"""``python -m latentman.blender_addon.reference_shots OUT``: writes the reference shots as folders of saved passes.
+
+``OUT/<shot>/`` holds a shot, ``OUT/shots.json`` maps every shot's name to what was measured of its motion. With ``--text`` the
+shots are a bundled motion and the motion files that are given instead. Exit codes: 0 all is there, 2 the input is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ...shared import passes_folder
+from ...shared.files import write_atomically
+from ...shared.manifest import PassesManifest
+from ...shared.motion import Motion, MotionError
+from ...shared.skeleton import HUMANML_FPS
+from ..motion.readers import read
+from .motion_metrics import compute_motion_metrics
+from .shots import SHOTS, SIZE, make_motion_views, read_bundled_motions
+from .views import View, render_views
+
+
+def save_views(folder: Path, views: list[View]) -> None:
+    """Write the passes of views as a shot whose frames are numbered from 1."""
+    found = render_views(views, SIZE)
+    frames = tuple(range(1, len(views) + 1))
+    passes_folder.save(folder, found.passes, PassesManifest(SIZE, SIZE, HUMANML_FPS, frames, found.near, found.far))
+
+
+def read_motions(text: str, files: list[Path]) -> dict[str, Motion]:
+    """The bundled motion of a text as ``performance``, then the first motion of every file under the file's name.
+
+    Raises ``MotionError`` when the text or a file is unknown.
+    """
+    bundled = read_bundled_motions()
+    if text not in bundled:
+        raise MotionError(f"There is no bundled motion '{text}'; choose from: {', '.join(bundled)}.")
+    return {"performance": bundled[text]} | {path.stem: read(path).get_motion(0) for path in files}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m latentman.blender_addon.reference_shots", description=__doc__)
+    parser.add_argument("out", type=Path, help="folder for the shots")
+    parser.add_argument("--frames", type=int, default=24, help="frames of every shot")
+    parser.add_argument("--shots", nargs="+", choices=tuple(SHOTS), default=tuple(SHOTS), help="which shots; all when left out")
+    parser.add_argument("--text", default="", help="the text of a bundled motion, to be shown instead of the shots")
+    parser.add_argument("--motion", type=Path, action="append", default=[], help="a motion file to be shown beside it")
+    args = parser.parse_args(argv)
+    metrics: dict[str, dict[str, float]] = {}
+    try:
+        if args.text:
+            for name, motion in read_motions(args.text, args.motion).items():
+                save_views(args.out / name, make_motion_views(motion, args.frames))
+                metrics[name] = compute_motion_metrics(motion)
+        else:
+            for name in args.shots:
+                save_views(args.out / name, SHOTS[name](args.frames))
+                metrics[name] = {}
+    except MotionError as error:
+        print(error, file=sys.stderr)
+        return 2
+    write_atomically(args.out / "shots.json", json.dumps(metrics).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The posed mannequin in front of a camera, and its passes as the add-on would render them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ...shared.depth import normalise_depth
+from ...shared.shot import FramePasses
+from ..character.body_model import MANNEQUIN, BodyModel, load
+from .rasteriser import Raster, rasterise
+
+
+@cache
+def load_mannequin() -> BodyModel:
+    """The bundled body, read once."""
+    return load(MANNEQUIN)
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame of the mannequin: ``points`` (V, 3) are its vertices in metres in camera space, which looks along -Z, and
+    ``focal`` is the focal length as a fraction of the picture's side."""
+
+    points: np.ndarray
+    focal: float
+
+    def rasterise(self, size: int) -> Raster:
+        """Rasterise the view at (size, size) pixels."""
+        return rasterise(self.points, load_mannequin().faces, self.focal * size, size, size)
+
+
+@dataclass(frozen=True)
+class ViewPasses:
+    """The passes of some views, and the range of their depth in metres."""
+
+    passes: FramePasses
+    near: float
+    far: float
+
+
+def render_views(views: Sequence[View], size: int) -> ViewPasses:
+    """Render views at (size, size) pixels: depth, mask, UV, rest position and body part, with one depth range for all."""
+    body = load_mannequin()
+    assert body.uv is not None and body.uv_faces is not None, "the bundled body has texture coordinates"
+    corners = np.concatenate([body.uv[body.uv_faces], body.v_template[body.faces]], 2)
+    part_of_vertex = (body.weights.argmax(1) + 1).astype(np.uint8)
+    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("depth", "mask", "uv", "rest_position", "part")}
+    for view in views:
+        raster = view.rasterise(size)
+        values = np.zeros((size, size, 5), np.float32)
+        values[raster.mask] = raster.interpolate(corners)
+        part = np.zeros((size, size), np.uint8)
+        part[raster.mask] = part_of_vertex[body.faces[raster.triangle[raster.mask], 0]]
+        found: tuple[np.ndarray, ...] = (raster.depth, raster.mask.astype(np.uint8), values[..., :2], values[..., 2:], part)
+        for name, layer in zip(layers, found, strict=True):
+            layers[name].append(layer)
+    stacked = {name: np.stack(layer) for name, layer in layers.items()}
+    seen = stacked["depth"][np.isfinite(stacked["depth"])]
+    near, far = float(seen.min()), float(seen.max())
+    stacked["depth"] = normalise_depth(stacked["depth"], near, far)
+    return ViewPasses(FramePasses(**stacked), near, far)
+
+
+def render_passes(views: Sequence[View], size: int) -> FramePasses:
+    """``render_views`` for callers that do not need the depth in metres."""
+    return render_views(views, size).passes

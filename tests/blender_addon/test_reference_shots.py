@@ -1,0 +1,81 @@
+"""The reference shots of evaluations, which are rendered without Blender."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from latentman.blender_addon.motion.readers import BUNDLED
+from latentman.blender_addon.reference_shots.__main__ import main
+from latentman.blender_addon.reference_shots.shots import SHOTS, SIZE, make_clip_views, make_motion_views, read_bundled_motions
+from latentman.blender_addon.reference_shots.views import render_views
+from latentman.shared import passes_folder
+from latentman.shared.depth import compute_metric_depth
+
+
+def test_the_shots_are_written_as_saved_passes(tmp_path):
+    assert main([str(tmp_path), "--frames", "2"]) == 0
+    assert json.loads((tmp_path / "shots.json").read_text()) == {name: {} for name in SHOTS}
+    for name, make_views in SHOTS.items():
+        passes, manifest = passes_folder.load(tmp_path / name)
+        rendered = render_views(make_views(2), SIZE)
+        assert manifest.frames == (1, 2) and (manifest.near, manifest.far) == (rendered.near, rendered.far)
+        for key, array in rendered.passes.arrays().items():
+            np.testing.assert_array_equal(passes.arrays()[key], array)
+        # the character fills a good part of the picture, and is four metres away
+        assert 0.05 < (passes.mask > 0).mean() < 0.4
+        assert 3 < np.median(compute_metric_depth(passes.depth, manifest.near, manifest.far)[passes.mask > 0]) < 5
+
+
+def test_the_camera_orbits_and_the_walk_moves_in_place():
+    still, orbiting = (make_clip_views("a person dances", 3, orbit=angle) for angle in (0.0, 90.0))
+    # the last of the orbiting views is the still one turned by a quarter about the vertical axis
+    turned = still[2].points - (0, 0.05, -4.0)
+    np.testing.assert_allclose(orbiting[2].points, np.stack([turned[:, 2], turned[:, 1], -turned[:, 0]], 1) + (0, 0.05, -4.0))
+    walk = make_clip_views("a person walks forward", 40)
+    assert (
+        np.abs(walk[39].points.mean(0) - walk[0].points.mean(0)).max() < 0.2 and np.abs(walk[9].points - walk[0].points).max() > 0.1
+    )
+
+
+def test_motions_are_seen_from_the_same_side_whichever_way_they_head():
+    motion = read_bundled_motions()["a person walks forward"]
+    half_turn = type(motion)(motion.joints * [-1, 1, -1], motion.fps, "turned")
+    for one, other in zip(make_motion_views(motion, 2), make_motion_views(half_turn, 2), strict=True):
+        np.testing.assert_allclose(one.points, other.points, atol=1e-5)
+
+
+def test_motion_files_are_shown_and_measured(tmp_path, capsys):
+    assert main([str(tmp_path), "--frames", "1", "--text", "a person dances", "--motion", str(BUNDLED)]) == 0
+    found = json.loads((tmp_path / "shots.json").read_text())
+    assert list(found) == ["performance", BUNDLED.stem]
+    assert all(0 <= row["skating_ratio"] < 0.5 and row["bone_deviation_mm"] < 1 for row in found.values())
+    assert passes_folder.load(tmp_path / BUNDLED.stem)[0].mask.any()
+    assert main([str(tmp_path), "--text", "a person dances", "--motion", str(tmp_path / "absent.npz")]) == 2
+    assert "absent.npz" in capsys.readouterr().err
+    assert main([str(tmp_path), "--text", "a person flies"]) == 2
+    assert "no bundled motion 'a person flies'" in capsys.readouterr().err
+
+
+PURE = """
+import sys
+from latentman.blender_addon.reference_shots.__main__ import main
+assert main([sys.argv[1], "--frames", "1", "--shots", "walk"]) == 0
+print([name for name in ("bpy", "torch", "scipy", "PIL") if name in sys.modules])
+"""
+
+
+def test_neither_blender_nor_torch_is_needed(tmp_path):
+    done = subprocess.run([sys.executable, "-c", PURE, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("unknown", ["flight", ""])
+def test_an_unknown_shot_is_refused(tmp_path, capsys, unknown):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--shots", unknown])
+    assert "walk" in capsys.readouterr().err
