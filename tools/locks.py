@@ -1,4 +1,4 @@
-"""``python tools/locks.py lock|audit``: the files in ``locks/``, which name every package at one version with the hashes of its files.
+"""``python tools/locks.py lock|audit``: the files in ``locks/``, which name each package at one version with its files' hashes.
 
 ``lock`` resolves ``pyproject.toml`` for all platforms and Pythons at once; what is locked already stays, unless ``--upgrade``.
 ``audit`` asks a database for known vulnerabilities of what is locked. Both run the programs of ``locks/locking.txt`` in an
@@ -104,7 +104,7 @@ def prepare_programs() -> Path:
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
         if _run(folder / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", lock, quiet=True):
-            sys.exit("The locking programs cannot be installed as they are locked in locks/locking.txt; look whether the package index is reachable.")
+            sys.exit("The locking programs cannot be installed as locked in locks/locking.txt; is the package index reachable?")
         stamp.write_text(wanted, encoding="utf-8")
     return folder
 

@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from latentman.backend.models.registry import HUB_REVISIONS, PRESETS, fingerprint, split_revision  # noqa: E402
-from latentman.backend.motion.registry import STARTER as MOTION_STARTER  # noqa: E402
-from latentman.backend.motion.text import HUB  # noqa: E402
-from tests.backend import tiny  # noqa: E402
-from tests.checkout import ROOT, clean_environment  # noqa: E402
+from latentman.backend.models.registry import HUB_REVISIONS, PRESETS, fingerprint, split_revision
+from latentman.backend.motion.registry import STARTER as MOTION_STARTER
+from latentman.backend.motion.text import HUB
+from tests.backend import tiny
+from tests.checkout import ROOT, clean_environment
 
 COMMIT, OTHER = "0123456789abcdef" * 2 + "01234567", "f" * 40
 

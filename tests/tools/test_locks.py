@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import shutil
 import subprocess
@@ -24,7 +25,10 @@ PYTHONS |= {"blender42": ("3.11",), "blender52": ("3.13",), "locking": ("3.11",)
 
 def _environment(python, platform, machine):
     found = default_environment() | {"python_version": python, "python_full_version": f"{python}.9", "platform_machine": machine}
-    return found | {"sys_platform": platform, "platform_system": {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}[platform]}
+    return found | {
+        "sys_platform": platform,
+        "platform_system": {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}[platform],
+    }
 
 
 ENVIRONMENTS = [("linux", "x86_64"), ("darwin", "arm64"), ("win32", "AMD64")]
@@ -34,7 +38,7 @@ def _wanted(name):
     """The requirements of pyproject.toml that a lock is for."""
     chosen = CONTENTS[name][1]
     found = list(PROJECT["project"]["dependencies"]) if "pyproject.toml" in chosen else []
-    for flag, value in zip(chosen, chosen[1:], strict=False):
+    for flag, value in itertools.pairwise(chosen):
         if flag == "--extra":
             found += PROJECT["project"]["optional-dependencies"][value]
         elif flag == "--group":
