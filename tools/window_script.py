@@ -98,8 +98,8 @@ def use_panel() -> Iterator[None]:
     get_settings().motion.text = "a person bows"
     monitor.phase = "making a motion"
     click("latentman.make_motion")
-    yield from wait_until(lambda: get_connection().motion.done, "the motion")
-    assert get_connection().motion.succeeded, get_connection().motion.error
+    yield from wait_until(lambda: get_connection().motion_task.done, "the motion")
+    assert get_connection().motion_task.succeeded, get_connection().motion_task.error
     assert get_settings().character.animation_data.action.name == "a person bows"
     scene.frame_set(20)
     yield from take_screenshot("3-from-words")
@@ -125,16 +125,16 @@ def use_panel() -> Iterator[None]:
     get_settings().prompt = PROMPT
     monitor.phase = "preview"
     click("latentman.preview_frame")
-    yield from wait_until(lambda: get_connection().shot.done, "the preview")
-    assert get_connection().shot.succeeded, get_connection().shot.error
+    yield from wait_until(lambda: get_connection().shot_task.done, "the preview")
+    assert get_connection().shot_task.succeeded, get_connection().shot_task.error
     yield from scroll(40)
     yield from take_screenshot("4-preview")
     monitor.phase = "generating"
     click("latentman.generate")
-    yield from wait_until(lambda: get_connection().shot.stage == "denoising", "the first step")
+    yield from wait_until(lambda: get_connection().shot_task.stage == "denoising", "the first step")
     yield from take_screenshot("5-generating")
-    yield from wait_until(lambda: get_connection().shot.done, "the frames")
-    assert get_connection().shot.succeeded, get_connection().shot.error
+    yield from wait_until(lambda: get_connection().shot_task.done, "the frames")
+    assert get_connection().shot_task.succeeded, get_connection().shot_task.error
     monitor.phase = "results"
     assert len(get_settings().results) == 1
     click("latentman.to_sequencer")
@@ -226,7 +226,7 @@ def cancel_shots() -> Iterator[None]:
         _set_up_shot(frames, seed=100 + n, steps=20)
         monitor.phase = f"until cancelled in {name}"
         click("latentman.generate")
-        shot = get_connection().shot
+        shot = get_connection().shot_task
         yield from wait_for_shot(shot, is_in_stage(stage, 0.1), name)
         yield from take_screenshot(f"10-working-{name}")
         assert not shot.done, f"{name} were over before Cancel: {shot.error}"
@@ -245,8 +245,8 @@ def _generate(phase: str, seed: int) -> Iterator[None]:
     _set_up_shot(2, seed)
     monitor.phase = phase
     click("latentman.generate")
-    yield from wait_until(lambda: get_connection().shot.done, f"frames {phase}")
-    assert get_connection().shot.succeeded, f"{phase}: {get_connection().shot.error}"
+    yield from wait_until(lambda: get_connection().shot_task.done, f"frames {phase}")
+    assert get_connection().shot_task.succeeded, f"{phase}: {get_connection().shot_task.error}"
     _check_panel_is_free()
 
 
@@ -267,7 +267,7 @@ def undo_during_shots() -> Iterator[None]:
             click("latentman.smooth_motion")
             monitor.phase = f"undo by {name} in {stage}"
             click("latentman.generate")
-            shot = get_connection().shot
+            shot = get_connection().shot_task
             if stage != "measuring":
                 yield from wait_for_shot(shot, is_in_stage(stage, 0), stage)
             assert not shot.done, f"{stage} was over before the undo: {shot.error}"
@@ -299,7 +299,7 @@ def kill_backend() -> Iterator[None]:
     _set_up_shot(4, seed=300, steps=20)
     monitor.phase = "until the backend is killed"
     click("latentman.generate")
-    shot = get_connection().shot
+    shot = get_connection().shot_task
     yield from wait_for_shot(shot, is_in_stage("denoising", 0.1), "denoising")
     assert not shot.done, shot.error
     os.kill(get_connection().process.pid, signal.SIGKILL)

@@ -10,9 +10,9 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ...shared.files import make_private_folder
+
+# filelock is imported where it is needed, so that the commands that lock nothing work without it
 
 #: below the store
 IN_USE = "in_use"
@@ -25,6 +25,8 @@ class Claim:
         """Raises ``OSError`` when the store cannot be written."""
         make_private_folder(root / IN_USE)
         self._path = root / IN_USE / f"{name}.{secrets.token_hex(4)}.lock"
+        from filelock import FileLock
+
         self._lock = FileLock(self._path, mode=0o600, thread_local=False)
         self._lock.acquire(timeout=0)
 
@@ -37,6 +39,8 @@ class Claim:
 
 def is_in_use(root: Path, name: str) -> bool:
     """Whether somebody works in a folder of the store; what dead processes left behind is removed."""
+    from filelock import FileLock, Timeout
+
     in_use = False
     for path in (root / IN_USE).glob(f"{name}.*.lock"):
         lock = FileLock(path, thread_local=False)
