@@ -90,10 +90,11 @@ class Program:
 class Backend(Program):
     """A real backend, on a free port."""
 
-    def __init__(self, jobs: Path) -> None:
-        """Waits until it listens; raises ``RuntimeError`` when it does not."""
-        jobs.parent.mkdir(parents=True, exist_ok=True)
-        self.log = jobs.parent / "backend.log"
+    def __init__(self, jobs: Path, log: Path | None = None) -> None:
+        """Waits until it listens; raises ``RuntimeError`` when it does not. Its output goes beside the folder ``jobs``, or to
+        ``log``."""
+        self.log = log or jobs.parent / "backend.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         reader, writer = CONTEXT.Pipe(duplex=False)
         super().__init__(_serve, jobs, writer, self.log)
         writer.close()

@@ -74,7 +74,7 @@ def _measure_folder(shot: Shot, jobs: Path) -> int:
 
 def _fill(figures: Figures, folder: Path, shot: Shot, expected: Played, where: str, size: int) -> None:
     try:
-        backend = Backend(folder / "disk" / "jobs" / "store")
+        backend = Backend(folder / "disk" / "jobs", folder / "backend.log")
     except (RuntimeError, OSError):
         figures.counts["refused to start"] += 1
         return
@@ -91,13 +91,11 @@ def _fill(figures: Figures, folder: Path, shot: Shot, expected: Played, where: s
 
 def _lock(figures: Figures, folder: Path, shot: Shot, expected: Played, where: str) -> None:
     _mount(folder / "disk", "-o", f"remount,size={ROOM}")
-    backend = Backend(folder / "jobs")
-    backend.stop()
     store = folder / "disk" / "jobs"
     store.mkdir()
     _mount(folder / "disk", "-o", "remount,ro")
     try:
-        backend = Backend(store)
+        backend = Backend(store, folder / "backend.log")
     except (RuntimeError, OSError):
         figures.counts["refused to start"] += 1
         return
