@@ -113,7 +113,16 @@ def lock(upgrade: bool) -> int:
     """Write the locks; returns the exit code."""
     programs = prepare_programs()
     for name, (python, chosen) in CONTENTS.items():
-        command = [programs / "uv", "pip", "compile", "--quiet", "--universal", "--python-version", python, "--generate-hashes"]
+        command: list[str | Path] = [
+            programs / "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            "--universal",
+            "--python-version",
+            python,
+            "--generate-hashes",
+        ]
         command += ["--custom-compile-command", "make lock", "--output-file", f"locks/{name}.txt", *chosen]
         if _run(*command, *(["--upgrade"] if upgrade else [])):
             return 1

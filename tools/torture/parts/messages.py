@@ -195,7 +195,7 @@ def _attack_client(figures: Figures, chance: random.Random, samples: list[Parts]
     router.bind("tcp://127.0.0.1:0")
     client = BackendClient(router.getsockopt_string(zmq.LAST_ENDPOINT))
     try:
-        if not router.poll(HANG_SECONDS * 1000):
+        if not router.poll(int(HANG_SECONDS * 1000)):
             figures.fault(f"{where}: the client does not connect")
             return
         identity = router.recv_multipart()[0]

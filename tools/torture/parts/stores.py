@@ -19,7 +19,10 @@ from ..trial import Budget, Figures
 
 
 def _overwrite(change: Callable[[random.Random, bytes], bytes]) -> Callable[[random.Random, Path], None]:
-    return lambda chance, path: path.write_bytes(change(chance, path.read_bytes())) and None
+    def damage(chance: random.Random, path: Path) -> None:
+        path.write_bytes(change(chance, path.read_bytes()))
+
+    return damage
 
 
 def _replace_by_folder(chance: random.Random, path: Path) -> None:
@@ -47,7 +50,8 @@ DAMAGES: dict[str, Callable[[random.Random, Path], None]] = {
 
 def _make_job(store: Path, shot: Shot, models: ModelCache, stop_after: int | None = None) -> tuple[Path, dict[str, bytes]]:
     """Ask for a job, and let it run to its end or until so many frames are stored: its folder and its pictures."""
-    job, stored = JobStore(store).open(shot.request, shot.passes), []
+    job = JobStore(store).open(shot.request, shot.passes)
+    stored: list[int] = []
     try:
         run_job(
             job,
