@@ -114,7 +114,7 @@ def test_what_it_writes_is_kept_and_how_it_ended_is_logged(folder, tmp_path):
         _wait_for_end(process)
         sentence = process.explain_failure()
         process.stop()
-    assert process.wait(10)
+        assert process.wait(10)
     finally:
         logs.stop()
     assert sentence.startswith("The backend stopped: ValueError: x. ")
