@@ -19,6 +19,7 @@ from ..motion.channels import motion_to_channels
 from ..motion.layouts import humanml_to_joints
 from ..motion.retarget import RigMotion
 from ..rigging.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, create_action, pose_motion
+from .answers import check_motions
 from .task import Task
 
 
@@ -72,10 +73,11 @@ class MotionTask(Task):
         if not isinstance(message, messages.MotionMade):
             super()._handle(message, arrays)
             return
+        vectors = check_motions(arrays, self.request)
         self.warnings = message.warnings
         if self._armature_name:
-            self._key_motions(arrays["vectors"])
-        self.vectors = arrays["vectors"]
+            self._key_motions(vectors)
+        self.vectors = vectors
         self._notify(message)
         self._end(TaskState.FINISHED)
 

@@ -24,6 +24,7 @@ from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.render import PassRender, RenderedFrame
+from .answers import check_shot_answer
 from .task import Task
 
 #: the folder of a shot's textures, beside its frames
@@ -190,6 +191,7 @@ class ShotTask(Task):
             self.seconds["passes"] = time.perf_counter() - self._started
 
     def _handle(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:
+        check_shot_answer(message, arrays, self.request)
         if isinstance(message, messages.PassesWanted):
             if self.state is not TaskState.CANCELLING:
                 self._requested[message.overview].append(message.index)

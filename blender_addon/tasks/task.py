@@ -106,7 +106,7 @@ class Task:
             self.fail(message.message)
 
     def _show_progress(self, message: messages.Progress) -> None:
-        self.stage, self.fraction = message.stage, message.step / max(message.steps, 1)
+        self.stage, self.fraction = message.stage, min(message.step / max(message.steps, 1), 1.0)
         self._notify(message)
 
     def _notify(self, message: messages.AnyMessage) -> None:
