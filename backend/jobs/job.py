@@ -45,8 +45,10 @@ class Job:
         return self.request.settings() == other.request.settings() and self._find_model() == other._find_model()
 
     def _find_model(self) -> str:
-        path = self.folder / "model.txt"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        try:
+            return read_file(self.folder / "model.txt").decode("utf-8", "replace")
+        except OSError:
+            return ""
 
     def _write(self, path: Path, data: bytes) -> None:
         # prompts and pictures are their owner's business
@@ -164,7 +166,7 @@ class Job:
         """The report of a finished job; None where there is none, or where it or a texture is damaged, so that both are made
         again."""
         try:
-            report = json.loads((self.folder / "report.json").read_bytes())
+            report = json.loads(read_file(self.folder / "report.json"))
         except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(report, dict):
