@@ -45,10 +45,9 @@ GONE = "The passes stopped coming; generate the shot again."
 
 def make_frame_message(ticket: str, job: Job, index: int, *, transparent: bool) -> tuple[FrameResult, dict[str, np.ndarray]]:
     """The message with a job's frame, and its array; ``transparent`` cuts the characters out."""
+    data = job.read_png(index)
     if transparent:
         data = encode_png(cut_out(job.read_frame(index), job.passes().frame(index).mask[0]))
-    else:
-        data = job.read_png(index)
     message = FrameResult(ticket=ticket, index=index, frame=job.request.frames[index])
     return message, {"png": np.frombuffer(data, np.uint8)}
 

@@ -80,20 +80,22 @@ class RenderSetReferences:
         Raises ``ShotError`` when one is gone, is being edited, or has another mesh than when the shot began.
         """
         objects = tuple(
-            replace(one, object=_find_again(reference)) for one, reference in zip(render_set.objects, self.objects, strict=True)
+            replace(one, object=_find_again(reference, in_scene=one.character > 0))
+            for one, reference in zip(render_set.objects, self.objects, strict=True)
         )
         for one in objects:
             if one.character and one.object.type == "MESH":
                 _check_bodies([one.object])
                 if one.face_parts is not None and len(one.face_parts) != len(get_mesh(one.object).polygons):
                     raise shot.ShotError("scene", f"The mesh of {one.object.name} was changed meanwhile; generate the shot again.")
-        armatures = tuple(_find_again(reference) if reference else None for reference in self.armatures)
+        armatures = tuple(_find_again(reference, in_scene=True) if reference else None for reference in self.armatures)
         return replace(render_set, objects=objects, armatures=armatures)
 
 
-def _find_again(reference: Reference) -> bpy.types.Object:
+def _find_again(reference: Reference, *, in_scene: bool) -> bpy.types.Object:
     found: bpy.types.Object | None = reference.find()
-    if found is None or not found.users_scene:
+    # what the scene shows only as instances is in no scene itself
+    if found is None or (in_scene and not found.users_scene):
         raise shot.ShotError(
             "scene",
             f"{reference.name} was deleted while its passes were rendered; what is finished is kept. Bring it back (Ctrl+Z) "
