@@ -45,6 +45,13 @@ def get_current_scene() -> bpy.types.Scene:
     return scene
 
 
+def get_preferences() -> bpy.types.Preferences:
+    """The user's preferences, which are those of the test."""
+    preferences = bpy.context.preferences
+    assert preferences is not None
+    return preferences
+
+
 def get_settings() -> Any:
     """The panel's settings, whose type is the installed extension's; to be asked for again after every undo."""
     scene: Any = get_current_scene()
@@ -73,6 +80,9 @@ def start() -> Iterator[None]:
     package, _ = get_arguments()
     yield from wait_seconds(2)
     bpy.ops.extensions.package_install_files(filepath=package, repo="user_default", enable_on_install=True)
+    # a backend that somebody runs on this machine is not to be in the way
+    preferences: Any = get_preferences().addons[KEY].preferences
+    preferences.endpoint = f"127.0.0.1:{sys.modules[KEY + '.shared.endpoint'].free_port()}"
     for item in list(bpy.data.objects):
         bpy.data.objects.remove(item)
     scene = get_current_scene()
@@ -311,12 +321,13 @@ def _press_ctrl_z_and_wait() -> Iterator[None]:
 
 
 def undo_after_arrivals() -> Iterator[None]:
-    """A result and a motion arrive, something is moved, Ctrl+Z by the keyboard: only the move is taken back, then only the motion."""
+    """A result and a motion arrive, something is moved: Ctrl+Z takes back only the move, then only the motion."""
     window, area, _ = get_window_and_view()
     _set_up_shot(2, seed=250)
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.mesh.primitive_cube_add("EXEC_DEFAULT", True, size=0.2, location=(3, 3, 0))
-    bpy.data.objects["Cube"].name = "Prop"
+        bpy.data.objects["Cube"].name = "Prop"
+        bpy.ops.ed.undo_push(message="Rename")
     before = len(get_settings().results)
     yield from _generate("a result arrives", seed=251)
     get_settings().motion.text = "a person waves"
