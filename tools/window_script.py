@@ -183,7 +183,7 @@ def use_folded_panels() -> Iterator[None]:
     yield from take_screenshot("8-techniques-changed")
     yield from scroll(12)
     yield from take_screenshot("8-techniques-end")
-    method = get_settings().method()
+    method = get_settings().make_method()
     assert method is not None and method.fusion is not None and method.background is None
     get_settings().techniques.fusion.use = get_settings().techniques.background.use = "PRESET"
     open_panels()
