@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from latentman.blender_addon.client import BackendClient, ConnectionLost
+from latentman.blender_addon.client import BackendClient, ConnectionLost, Unreadable
 from latentman.shared import curve_keys, messages
 from latentman.shared.manifest import FrameEntry
 from latentman.shared.motion_request import MotionRequest
@@ -208,6 +208,8 @@ def _attack_client(figures: Figures, chance: random.Random, samples: list[Parts]
             try:
                 event = client.events.get(timeout=0.2)
             except Empty:
+                continue
+            if isinstance(event, Unreadable):
                 continue
             if isinstance(event, ConnectionLost):
                 figures.counts["deaths"] += 1
