@@ -9,9 +9,10 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from ..shared import logs, passes_folder
+from ..shared import logs, passes_folder, running
 from ..shared.arguments import add_settings, given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, read_request_arguments
+from ..shared.curve_keys import KeysError
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.files import write_atomically
 from ..shared.folders import jobs_folder
@@ -20,6 +21,7 @@ from ..shared.version import VERSION
 from .logs import keep_log, quieten_libraries
 from .missing import explain_missing
 from .models.options import LoadOptions
+from .owner import OwnerWatch
 
 logger = logs.get_logger(__package__)
 
@@ -38,7 +40,7 @@ def serve(args: argparse.Namespace) -> int:
     clients = set(args.clients.read_bytes().split()) if args.clients else set()
     try:
         server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
-    except RefusedToBind as error:
+    except (RefusedToBind, KeysError) as error:
         print(error, file=sys.stderr)
         return 2
     except (OSError, zmq.ZMQError) as error:
@@ -50,9 +52,12 @@ def serve(args: argparse.Namespace) -> int:
     allow_many_connections()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
+    if args.owner is not None:
+        args.owner.end_with(server.stop)
+    announced = running.announce(server.endpoint, owned=args.owner is not None)
     logger.info("Listening at %s; jobs in %s; %s", server.endpoint, args.jobs or jobs_folder(), _options(args))
     print(json.dumps({"event": "listening", "endpoint": server.endpoint, "version": VERSION}), flush=True)
-    server.serve()
+    server.serve(closing=lambda: running.withdraw(announced))
     logger.info("Stopped as it was asked to")
     return 0
 
@@ -145,7 +150,12 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
     command.add_argument("--jobs", type=Path, help="folder of the job store")
     add_settings(command, LoadOptions)
-    command.set_defaults(run=serve, uses_models=True)
+    command.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="end when the standard input ends: for a program that starts the backend and holds the other end of a pipe",
+    )
+    command.set_defaults(run=serve, uses_models=True, owner=None)
     command = commands.add_parser("generate", help="frames from a folder of saved passes", allow_abbrev=False)
     command.add_argument("passes", type=Path)
     add_shot_arguments(command)
@@ -165,6 +175,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     """Run a command. What ends it unexpectedly goes to the log and the standard error; a package that is missing is a sentence."""
     uses_models = getattr(args, "uses_models", False)
+    if getattr(args, "end_with_stdin", False):
+        # before anything that takes its time
+        args.owner = OwnerWatch()
+        args.owner.start()
     with keep_log(args.command) if uses_models else nullcontext():
         try:
             if uses_models:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..shared.messages import (
     Cancel,
     Cancelled,
     Failed,
+    FetchJob,
     FrameTaken,
     Hello,
     MakeMotion,
@@ -31,8 +32,10 @@ from ..shared.messages import (
     SubmitShot,
     Welcome,
     WireError,
+    clean_words,
     decode,
     encode,
+    receive_parts,
 )
 from ..shared.motion import MotionError
 from ..shared.motion_request import check_kept, frame_count
@@ -43,6 +46,7 @@ from .jobs.runner import ModelCache
 from .jobs.store import JobStore
 from .models.loading import choose_device
 from .models.registry import PRESETS
+from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
 from .tasks.outbox import Outbox
 from .tasks.shot import ShotTask
@@ -56,8 +60,12 @@ POLL_MILLISECONDS = 200
 HANDSHAKE_MILLISECONDS = 3000
 #: how often the clients of tasks are spoken to: that shows whether they are still there
 PING_SECONDS = 5.0
+#: how long to wait after something unexpected, so that what repeats itself does not fill the log
+PAUSE_SECONDS = 0.05
 #: how long a step may take to end when the service is stopped
 STOP_SECONDS = 30.0
+#: pieces of work that are not at their end yet; more are refused
+MOST_TASKS = 64
 
 
 class RefusedToBind(ValueError):
@@ -75,6 +83,17 @@ def allow_many_connections() -> None:
     most = 65_536 if hard == resource.RLIM_INFINITY else hard
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class _Authenticator(ThreadAuthenticator):
+    """Lets clients in, whatever others have asked before."""
+
+    async def handle_zap_message(self, msg: list[bytes]) -> None:
+        """Answer one request to be let in; an error leaves that one outside and nobody else."""
+        try:
+            await super().handle_zap_message(msg)
+        except Exception:
+            logger.exception("a client could not be let in")
 
 
 class _KnownClients:
@@ -106,7 +125,7 @@ class Server:
         self._device = str(choose_device())
         self._context = zmq.Context()
         pair = curve_keys.load_or_create(zmq.curve_keypair)
-        self._authenticator = ThreadAuthenticator(self._context)
+        self._authenticator = _Authenticator(self._context)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(credentials_provider=_KnownClients({pair.client_public, *extra_clients}))
         self._router = self._context.socket(zmq.ROUTER)
@@ -125,42 +144,67 @@ class Server:
         self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._outbox, self._store, self._worker = Outbox(self._context), JobStore(jobs), Worker(models)
         self._tasks: dict[str, Task] = {}
+        self._pinged = 0.0
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         """Ask ``serve`` to return; safe from a signal handler."""
         self._stopping.set()
 
-    def serve(self) -> None:
-        """Answer clients until stopped."""
+    def serve(self, closing: Callable[[], None] = lambda: None) -> None:
+        """Answer clients until stopped; ``closing`` is called as soon as that is asked for.
+
+        An exception in one part of a round ends nothing but that part.
+        """
         self._worker.start()
         threading.Thread(target=remove_stale_incoming, args=(self._store.root,), name="clean", daemon=True).start()
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._outbox.readable, zmq.POLLIN)
-        pinged = time.monotonic()
+        self._pinged = time.monotonic()
         try:
             while not self._stopping.is_set():
-                ready = dict(poller.poll(POLL_MILLISECONDS))
-                for client, parts in self._outbox.take():
-                    self._send(client, parts)
-                if self._router in ready:
-                    # passes are large: their buffers are used as they came in
-                    sender, *parts = self._router.recv_multipart(copy=False)
-                    self._answer(sender.bytes, [part.buffer for part in parts])
-                self._tasks = {ticket: task for ticket, task in self._tasks.items() if not task.gone}
-                if time.monotonic() > pinged + PING_SECONDS:
-                    pinged = time.monotonic()
-                    self._ping()
+                self._attempt(lambda: poller.poll(POLL_MILLISECONDS))
+                self._attempt(self._send_waiting)
+                self._attempt(self._receive)
+                self._attempt(self._look_after_tasks)
         finally:
-            for task in self._tasks.values():
-                task.cancel()
+            self._attempt(closing)
+            # another backend may have the address from now on
+            self._attempt(lambda: self._router.unbind(self.endpoint))
+            for task in list(self._tasks.values()):
+                self._attempt(task.cancel)
             self._worker.stop(STOP_SECONDS)
-            for client, parts in self._outbox.take():
-                self._send(client, parts)
+            self._attempt(self._send_waiting)
             self._authenticator.stop()
             self._router.close()
             self._outbox.close()
+
+    def _attempt(self, part: Callable[[], object]) -> None:
+        """Do a part of a round; what nobody foresaw goes to the log, and the service goes on."""
+        try:
+            part()
+        except Exception:
+            logger.exception("the service met something unexpected and goes on")
+            self._stopping.wait(PAUSE_SECONDS)
+
+    def _send_waiting(self) -> None:
+        for client, parts in self._outbox.take():
+            self._send(client, parts)
+
+    def _receive(self) -> None:
+        """Take one message, if there is one, and answer it."""
+        if not self._router.poll(0):
+            return
+        # passes are large: their buffers are used as they came in
+        sender, *parts = receive_parts(self._router)
+        self._answer(sender.bytes, [part.buffer if isinstance(part, zmq.Frame) else part for part in parts])
+
+    def _look_after_tasks(self) -> None:
+        self._tasks = {ticket: task for ticket, task in self._tasks.items() if not task.gone}
+        if time.monotonic() > self._pinged + PING_SECONDS:
+            self._pinged = time.monotonic()
+            self._ping()
 
     def _send(self, client: bytes, parts: list[Any]) -> None:
         try:
@@ -184,21 +228,34 @@ class Server:
         self._send(client, encode(message))
 
     def _answer(self, client: bytes, parts: Sequence[Buffer]) -> None:
-        """Handle one message; whatever is wrong with it, the service goes on."""
+        """Handle one message. One that cannot be handled ends the piece of work that it is about, and nothing else."""
+        ticket = ""
         try:
-            self._dispatch(client, *decode(parts))
+            message, arrays = decode(parts)
+            ticket = getattr(message, "ticket", "")
+            self._dispatch(client, message, arrays)
         except WireError as error:
-            self._reply(client, Failed(code=error.code, message=str(error)))
+            self._refuse(client, error.ticket, ShotError(error.code, str(error)))
         except Exception:
             logger.exception("a message could not be handled")
             sentence = f"The backend could not handle a message; why is in its log {logs.find_own()}"
-            self._reply(client, Failed(code="internal", message=sentence))
+            self._refuse(client, ticket, ShotError("internal", sentence))
+
+    def _refuse(self, client: bytes, ticket: str, error: ShotError) -> None:
+        task = self._tasks.get(ticket)
+        if task is not None and task.client == client and not task.state.ended:
+            task.fail(error)
+        else:
+            self._reply(client, Failed(ticket=ticket, code=error.code, message=clean_words(str(error))))
 
     def _dispatch(self, client: bytes, message: AnyMessage, arrays: dict[str, np.ndarray]) -> None:
         if isinstance(message, Hello):
             self._reply(client, Welcome(version=VERSION, device=self._device, models=tuple(PRESETS)))
         elif isinstance(message, SubmitShot):
             self._submit_shot(client, message)
+        elif isinstance(message, FetchJob):
+            task = FetchTask(message.ticket, client, self._outbox, message.job, self._store, transparent=message.cut_out)
+            self._start(client, task)
         elif isinstance(message, MakeMotion):
             self._make_motion(client, message, arrays)
         elif isinstance(message, (SendPasses, FrameTaken, Cancel)):
@@ -214,17 +271,17 @@ class Server:
                 self._reply(client, Cancelled(ticket=message.ticket))
         elif isinstance(message, Cancel):
             task.cancel()
-        elif isinstance(task, ShotTask):
-            if isinstance(message, SendPasses):
+        elif isinstance(message, SendPasses):
+            if isinstance(task, ShotTask):
                 task.receive_passes(message, arrays)
-            else:
-                task.receive_taken()
+        elif isinstance(task, (ShotTask, FetchTask)):
+            task.receive_taken()
 
     def _submit_shot(self, client: bytes, message: SubmitShot) -> None:
         try:
             check_request(message.request)
         except ShotError as error:
-            self._reply(client, Failed(ticket=message.ticket, code=error.code, message=str(error)))
+            self._refuse_new(client, message.ticket, error)
             return
         task = ShotTask(
             message.ticket,
@@ -242,14 +299,25 @@ class Server:
             frame_count(message.request)
             kept = check_kept(message.request, arrays)
         except MotionError as error:
-            self._reply(client, Failed(ticket=message.ticket, code="motion", message=str(error)))
+            self._refuse_new(client, message.ticket, ShotError("motion", str(error)))
             return
         self._start(client, MotionTask(message.ticket, client, self._outbox, message.request, kept))
 
     def _start(self, client: bytes, task: Task) -> None:
         if task.ticket in self._tasks:
             sentence = "There is a piece of work of that name already; give each a ticket of its own."
-            self._reply(client, Failed(ticket=task.ticket, code="ticket", message=sentence))
+            self._refuse_new(client, task.ticket, ShotError("ticket", sentence))
+            return
+        if len(self._tasks) >= MOST_TASKS:
+            sentence = f"{MOST_TASKS} pieces of work are under way already; wait until some are finished, or cancel some."
+            self._refuse_new(client, task.ticket, ShotError("busy", sentence))
             return
         self._tasks[task.ticket] = task
-        task.start(self._worker)
+        try:
+            task.start(self._worker)
+        except Exception as error:  # no more threads, for one
+            task.fail(error)
+
+    def _refuse_new(self, client: bytes, ticket: str, error: ShotError) -> None:
+        """Answer a request that is not taken; a piece of work of its name that is under way goes on."""
+        self._reply(client, Failed(ticket=ticket, code=error.code, message=clean_words(str(error))))

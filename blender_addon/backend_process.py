@@ -9,11 +9,13 @@ import queue
 import subprocess
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from ..shared import logs
 from .failures import describe
+from .windows_job import tie_to_this_process
 
 #: the program that runs the backend from this copy of the package, in the Python that has its dependencies
 LAUNCHER = Path(__file__).resolve().parents[1] / "backend" / "launch.py"
@@ -21,26 +23,30 @@ LAUNCHER = Path(__file__).resolve().parents[1] / "backend" / "launch.py"
 PYTHON_ENVIRONMENT = "LATENTMAN_PYTHON"
 #: how often a long log is shortened, and how many of its last lines explain a failure
 TRIM_SECONDS, READ_LINES = 5.0, 400
+#: how long a process that was told to end may take before it is killed, and how often its end is looked for
+KILL_SECONDS, LOOK_SECONDS = 10.0, 0.25
 logger = logs.get_logger(__name__)
 
 
 class BackendProcess:
     """A backend's process: starting, running or ended.
 
-    What it writes to standard error goes to the file ``log``, which is kept after the end of the process and of Blender.
+    What it writes to standard error goes to the file ``log``, which is kept after the end of the process and of Blender. The
+    process ends with Blender, in whatever way that ends: this holds the other end of its standard input, which closes then.
     """
 
     def __init__(self, python: str, endpoint: str, jobs: Path | None = None) -> None:
         """Start the process. Raises ``OSError`` when the Python cannot be run."""
+        self.endpoint = endpoint
         folder = logs.prepare_folder(logs.BACKEND_OUTPUT)
         self.log, self._output = logs.open_output(folder or Path(tempfile.gettempdir()))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        command = [python, str(LAUNCHER), "serve", "--endpoint", endpoint]
+        command = [python, str(LAUNCHER), "serve", "--end-with-stdin", "--endpoint", endpoint]
         if jobs:
             command += ["--jobs", str(jobs)]
         try:
             self._process = subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=self._output, stdin=subprocess.DEVNULL
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._output
             )
         except OSError as error:
             logger.error("The backend cannot be started with %s: %s", python, error)
@@ -48,7 +54,10 @@ class BackendProcess:
             self.log.unlink(missing_ok=True)
             raise
         logger.info("Backend %s is started with %s; its output goes to %s", self.pid, python, self.log)
-        self._has_listened = self._is_stopping = False
+        self._job = tie_to_this_process(self.pid)
+        self._has_listened = False
+        #: when it was told to end
+        self._stopped: float | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._read_lines, self._wait_for_end)]
         for thread in self._threads:
@@ -63,19 +72,39 @@ class BackendProcess:
                 logger.debug("Backend %s printed %r", self.pid, line)
 
     def _wait_for_end(self) -> None:
-        """Shorten the log when it grows too long, and log how the process ended."""
+        """Shorten the log when it grows too long, kill a process that was told to end and does not, and log how it ended."""
+        trimmed = time.monotonic()
         while True:
             try:
-                code = self._process.wait(TRIM_SECONDS)
+                code = self._process.wait(LOOK_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                with suppress(OSError, ValueError):
-                    logs.shorten(self.log, self._output)
-        if self._is_stopping:
+                now = time.monotonic()
+                if self._stopped is not None and now > self._stopped + KILL_SECONDS:
+                    self._process.kill()
+                if now > trimmed + TRIM_SECONDS:
+                    trimmed = now
+                    with suppress(OSError, ValueError):
+                        logs.shorten(self.log, self._output)
+        if self._stopped is not None:
             logger.info("Backend %s was stopped and ended with code %s", self.pid, code)
         else:
             logger.error("Backend %s ended by itself with code %s; its output is in %s", self.pid, code, self.log)
             self._write_end(code)
+        self._close_input()
+        self._output.close()
+        if self._job:
+            self._job.close()
+        if self._stopped is not None:
+            with suppress(OSError):
+                if self.log.stat().st_size == 0:
+                    self.log.unlink()
+
+    def _close_input(self) -> None:
+        """Close the end of the pipe that says that this Blender is there."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
 
     def _write_end(self, code: int) -> None:
         """Write the return code and the name of the backend's own log behind its output: a killed process cannot do that itself."""
@@ -121,18 +150,19 @@ class BackendProcess:
         return describe(logs.read_tail(self.log, READ_LINES), code, self._has_listened, self.log)
 
     def stop(self) -> None:
-        """Terminate the process, or kill it when it does not react. An empty log is removed."""
-        if self.running:
-            self._is_stopping = True
+        """Tell the process to end, and return at once. It is killed when it does not within ``KILL_SECONDS``; should Blender end
+        before, it does so by itself. An empty log is removed."""
+        if self._stopped is not None or not self.running:
+            return
+        self._stopped = time.monotonic()
+        self._close_input()
+        # Windows knows no asking but the closed pipe: there this would end it in the middle of whatever it does
+        if os.name != "nt":
             self._process.terminate()
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(timeout=5)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end of the process and of what is written about it; False when the time runs out before."""
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(timeout=1)
-        self._output.close()
-        with suppress(OSError):
-            if self.log.stat().st_size == 0:
-                self.log.unlink()
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)

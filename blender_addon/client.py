@@ -17,10 +17,13 @@ import numpy as np
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from ..shared import curve_keys, messages
+from ..shared import curve_keys, logs, messages
 from ..shared.endpoint import normalise_endpoint
 
 CONNECT_SECONDS = 10.0
+#: how long the last words, such as a cancel, may take to go out
+LINGER_MILLISECONDS = 500
+logger = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,20 @@ class ConnectionLost:
     reason: str
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """The backend sent something that cannot be read and names no piece of work; ``reason`` is a sentence for the user."""
+
+    reason: str
+
+
 class BackendClient:
     """A connection to one backend. Every method may be called from the main thread; none blocks."""
 
     def __init__(self, endpoint: str) -> None:
         """Start to connect; ``ConnectionLost`` arrives as an event if no backend answers in time."""
         self.endpoint = normalise_endpoint(endpoint)
-        self.events: queue.SimpleQueue[Event | ConnectionLost] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[Event | ConnectionLost | Unreadable] = queue.SimpleQueue()
         self._context = zmq.Context()
         address = f"inproc://outgoing-{id(self)}"
         self._sender = self._context.socket(zmq.PAIR)
@@ -68,38 +78,57 @@ class BackendClient:
             self._sender.send_multipart(parts, zmq.DONTWAIT, copy=False)
 
     def close(self) -> None:
-        """Close the connection and end its thread; a second call does nothing."""
+        """Close the connection, without waiting for that; a second call does nothing."""
         if self._is_closed:
             return
         self._is_closed = True
         self._enqueue([b""])
-        self._thread.join(timeout=5)
-        self._sender.close(0)
-        self._context.destroy(0)
+        self._sender.close()
+        # what is still to be sent goes out meanwhile
+        threading.Thread(target=self._clear_up, name="latentman-client-end", daemon=True).start()
+
+    def _clear_up(self) -> None:
+        self._thread.join()
+        self._context.destroy()
 
     def _run(self) -> None:
+        """The thread. Whatever ends it, the main thread hears of it."""
+        try:
+            self._talk()
+        except Exception as error:
+            logger.exception("the connection to the backend broke")
+            self.events.put(
+                ConnectionLost(
+                    f"The connection to the backend broke unexpectedly ({type(error).__name__}: {error}); "
+                    f"more is in {logs.find_own()}"
+                )
+            )
+
+    def _talk(self) -> None:
+        outgoing = self._outgoing
         try:
             pair = curve_keys.load_or_create(zmq.curve_keypair)
         except (OSError, ValueError) as error:
-            self.events.put(ConnectionLost(f"The keys for the backend cannot be used: {error}"))
+            outgoing.close(0)
+            self.events.put(ConnectionLost(f"The backend cannot be connected to. {error}"))
             return
         socket = self._context.socket(zmq.DEALER)
-        socket.linger, socket.sndhwm, socket.rcvhwm = 0, 0, 0
+        socket.linger, socket.sndhwm, socket.rcvhwm = LINGER_MILLISECONDS, 0, 0
+        socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_PART_BYTES)
         socket.curve_serverkey = pair.server_public
         socket.curve_publickey, socket.curve_secretkey = pair.client_public, pair.client_secret
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
-        outgoing = self._outgoing
-        socket.connect(self.endpoint)
         poller = zmq.Poller()
-        for one in (socket, monitor, outgoing):
-            poller.register(one, zmq.POLLIN)
-        answered, deadline = False, time.monotonic() + CONNECT_SECONDS
         try:
+            socket.connect(self.endpoint)
+            for one in (socket, monitor, outgoing):
+                poller.register(one, zmq.POLLIN)
+            answered, deadline = False, time.monotonic() + CONNECT_SECONDS
             while True:
                 ready = dict(poller.poll(200))
                 if socket in ready:
                     answered = True
-                    self._receive(socket.recv_multipart())
+                    self._receive([bytes(part) for part in messages.receive_parts(socket)])
                 if monitor in ready and self._check_event(recv_monitor_message(monitor), answered):
                     return
                 if outgoing in ready:
@@ -116,14 +145,26 @@ class BackendClient:
                     return
         finally:
             socket.disable_monitor()
-            for one in (socket, monitor, outgoing):
-                one.close(0)
+            monitor.close(0)
+            outgoing.close(0)
+            socket.close()
 
     def _receive(self, parts: list[bytes]) -> None:
+        """Hand a message on. One that cannot be read ends the piece of work that it is about, or all where it names none."""
         try:
             self.events.put(Event(*messages.decode(parts)))
+            return
         except messages.WireError as error:
-            self.events.put(Event(messages.Failed(code=error.code, message=str(error)), {}))
+            code, sentence, ticket = error.code, str(error), error.ticket
+        except Exception as error:  # the thread is there for the other messages, too
+            logger.exception("a message could not be read")
+            code, sentence, ticket = "malformed", f"It cannot be read ({type(error).__name__}: {error}).", ""
+        if code == "protocol":
+            self.events.put(Event(messages.Failed(code=code, message=sentence), {}))
+            return
+        logger.error("the backend sent a message that cannot be read: %s", sentence)
+        told = f"The backend sent something that cannot be read: {sentence} Generate again; what is finished is kept."
+        self.events.put(Event(messages.Failed(ticket=ticket, code=code, message=told), {}) if ticket else Unreadable(told))
 
     def _check_event(self, event: Mapping[str, Any], answered: bool) -> bool:
         """Report a connection that broke or was refused; returns whether it did."""

@@ -36,7 +36,7 @@ from .timing import frame_rate
 from .typed_access import get_scene
 
 COMMAND = "latentman"
-START_SECONDS = 120.0
+START_SECONDS, STOP_SECONDS = 120.0, 15.0
 SIDES = tuple(declared for declared in list_settings(shot.ShotRequest) if declared.name in ("width", "height"))
 ALPHA = next(declared for declared in list_settings(SceneOptions) if declared.name == "character_only")
 
@@ -135,7 +135,7 @@ def _generate(args: argparse.Namespace) -> int:
         out.emit("failed", code=error.code, message=str(error))
         return 2
     finally:
-        connection.stop()
+        connection.stop(STOP_SECONDS)
         # Blender programs install their handler from C, which Python reports as None
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
@@ -265,7 +265,7 @@ def _motion(args: argparse.Namespace) -> int:
         out.emit("failed", code="disk", message=f"The motion could not be written: {error}")
         return 1
     finally:
-        connection.stop()
+        connection.stop(STOP_SECONDS)
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 

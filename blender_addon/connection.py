@@ -14,10 +14,12 @@ from typing import TypeVar
 
 import bpy
 
-from ..shared import logs, messages, version
+from ..shared import logs, messages, running, version
 from ..shared.endpoint import normalise_endpoint
+from . import undo_steps
 from .backend_process import BackendProcess
-from .client import BackendClient, ConnectionLost, Event
+from .client import BackendClient, ConnectionLost, Event, Unreadable
+from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
 from .tasks.shot import ShotTask
 from .tasks.task import Task
@@ -54,7 +56,12 @@ class Connection:
         #: the latest tasks, also after their end
         self.shot_task: ShotTask | None = None
         self.motion_task: MotionTask | None = None
+        self.fetch_task: FetchTask | None = None
         self._tasks: dict[str, Task] = {}
+        #: a process that was told to end; the next one starts after it
+        self._ending: BackendProcess | None = None
+        #: what the next process is to be started with
+        self._start: tuple[str, str, Path | None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -83,15 +90,30 @@ class Connection:
         return self.client
 
     def start(self, python: str, endpoint: str, jobs: Path | None = None) -> None:
-        """Start a backend and connect to it once it listens; raises ``OSError`` or ``EndpointError``."""
+        """Connect to this user's backend that runs already, or start one and connect to it once it listens.
+
+        Raises ``OSError`` or ``EndpointError``. One that keeps its jobs in a folder of its own is always started.
+        """
         address = normalise_endpoint(endpoint)
         self.stop()
-        self.error, self.state = "", ConnectionState.STARTING
+        found = None if jobs else running.find_running(address, ending=self._ending.pid if self._ending else None)
+        if found:
+            logger.info("A backend runs at %s already", found.endpoint)
+            self.connect(found.endpoint)
+            return
+        self.error, self.state, self._start = "", ConnectionState.STARTING, (python, address, jobs)
         try:
-            self.process = BackendProcess(python, address, jobs)
+            self._start_process()
         except OSError:
-            self.state = ConnectionState.OFFLINE
+            self._start, self.state = None, ConnectionState.OFFLINE
             raise
+
+    def _start_process(self) -> None:
+        """Start what is to be started, unless the process before it has not ended yet: both would need the address."""
+        if self._start is None or (self._ending and self._ending.running):
+            return
+        start, self._start, self._ending = self._start, None, None
+        self.process = BackendProcess(*start)
 
     def connect(self, endpoint: str) -> None:
         """Connect to a backend that is already running; raises ``EndpointError``."""
@@ -100,13 +122,18 @@ class Connection:
             self.client.close()
         self.error, self.client, self.state = "", client, ConnectionState.CONNECTING
 
-    def stop(self) -> None:
-        """Disconnect from the backend, and end its process if this session started it."""
+    def stop(self, seconds: float = 0.0) -> None:
+        """Disconnect from the backend, and end its process if this session started it. Waits for its end for so many seconds; by
+        default not at all, as the window would stand still."""
         self._fail_tasks(STOPPED)
         if self.client:
             self.client.close()
         if self.process:
             self.process.stop()
+            self._ending = self.process
+        if self._ending and seconds:
+            self._ending.wait(seconds)
+        self._start = None
         self.client, self.process, self.state, self.device = None, None, ConnectionState.OFFLINE, ""
 
     def add(self, task: AnyTask) -> AnyTask:
@@ -116,6 +143,8 @@ class Connection:
             self.shot_task = task
         elif isinstance(task, MotionTask):
             self.motion_task = task
+        elif isinstance(task, FetchTask):
+            self.fetch_task = task
         self.error = ""
         task.add_done_callback(self._on_task_end)
         return task
@@ -128,11 +157,14 @@ class Connection:
     def process_events(self) -> None:
         """Handle what has arrived and advance the tasks, within the time budget; must run on the main thread."""
         self._check_process()
+        undo_steps.push_waiting()
+        # what arrives waits until the user lets go
+        can_work = not undo_steps.is_dragging()
         end = time.perf_counter() + BUDGET_SECONDS
         self._dispatch_events()
         worked = False
         for task in list(self._tasks.values()):
-            while task.busy and time.perf_counter() < end:
+            while can_work and task.busy and time.perf_counter() < end:
                 task.step()
                 worked = True
                 self._dispatch_events()
@@ -142,13 +174,31 @@ class Connection:
     def _check_process(self) -> None:
         """Connect to the process once it listens, and report when it ended before that."""
         if self.process is None:
+            try:
+                self._start_process()
+            except OSError as error:
+                self._on_connection_lost(f"The backend cannot be started: {error}")
             return
         if self.client is None:
             address = self.process.poll_endpoint()
             if address:
                 self.connect(address)
         if not self.process.running and self.state in (ConnectionState.STARTING, ConnectionState.CONNECTING):
+            if self._join_other():
+                return
             self._on_connection_lost(self.process.explain_failure())
+
+    def _join_other(self) -> bool:
+        """Connect to the backend that has taken the address while the one of this session was starting; False without one."""
+        assert self.process is not None
+        found = running.find_running(self.process.endpoint) if self.state is ConnectionState.STARTING else None
+        if found is None or found.pid == self.process.pid:
+            return False
+        logger.info("Another backend was quicker; it runs at %s", found.endpoint)
+        self.process.stop()
+        self.process = None
+        self.connect(found.endpoint)
+        return True
 
     def _dispatch_events(self) -> None:
         """Pass every message that has arrived to the task that it belongs to."""
@@ -156,6 +206,11 @@ class Connection:
             event = self.client.events.get()
             if isinstance(event, ConnectionLost):
                 self._on_connection_lost(self._explain_loss(event.reason))
+            elif isinstance(event, Unreadable):
+                # it may have been what any of them waits for
+                self.error = event.reason
+                self._fail_tasks(event.reason)
+                self._redraw()
             else:
                 self._dispatch_event(event)
 

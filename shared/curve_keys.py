@@ -6,11 +6,20 @@ Add-on and backend of one user find the same folder, so nothing has to be typed;
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .folders import config_folder
+from .files import UNFINISHED, make_private_folder, read_file, sync_folder, write_atomically
+from .folders import CONFIG_ENVIRONMENT, config_folder
+
+_MOST_BYTES = 4096
+
+
+class KeysError(ValueError):
+    """The keys cannot be used; the message is one sentence that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +38,57 @@ def find_keys(folder: Path | None = None) -> Path:
 
 
 def load_or_create(make_pair: Callable[[], tuple[bytes, bytes]], folder: Path | None = None) -> CurveKeys:
-    """The user's keys; ``make_pair`` is ``zmq.curve_keypair``. The first of two racing processes wins."""
+    """The user's keys; ``make_pair`` is ``zmq.curve_keypair``. The first of two racing processes wins.
+
+    Raises ``KeysError`` when they cannot be made or read, are damaged, or may be known to others.
+    """
     path = find_keys(folder)
-    folder = path.parent
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = folder / f"curve.{os.getpid()}.part"
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(b"\n".join([*make_pair(), *make_pair()]) + b"\n")
+    try:
+        if not path.exists():
+            _create(path, make_pair)
+        _check_private(path)
+        lines = read_file(path, _MOST_BYTES).split()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise KeysError(
+            f"The keys in {path} cannot be made or read ({reason}); make the folder writable for yourself, or set "
+            f"{CONFIG_ENVIRONMENT} to another."
+        ) from error
+    if len(lines) != 4 or any(len(line) != 40 for line in lines):
+        raise KeysError(f"The keys in {path} are damaged; delete the file to make new ones, then restart the backend.")
+    return CurveKeys(*lines)
+
+
+def _create(path: Path, make_pair: Callable[[], tuple[bytes, bytes]]) -> None:
+    make_private_folder(path.parent)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        write_atomically(part, b"\n".join([*make_pair(), *make_pair()]) + b"\n", private=True)
         try:
             os.link(part, path)
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links
             os.replace(part, path)
+    finally:
         part.unlink(missing_ok=True)
-    lines = path.read_bytes().split()
-    if len(lines) != 4 or any(len(line) != 40 for line in lines):
-        raise ValueError(f"The keys in {path} are damaged; delete the file to make new ones, then restart the backend.")
-    return CurveKeys(*lines)
+    sync_folder(path.parent)
+
+
+def _check_private(path: Path) -> None:
+    """``KeysError`` where somebody else may have read or changed the keys. Windows keeps them in the user's profile, which is
+    nobody else's."""
+    if os.name == "nt":
+        return
+    for one, right in ((path.parent, "700"), (path, "600")):
+        found = one.stat()
+        if found.st_uid != os.geteuid():
+            raise KeysError(
+                f"{one} belongs to another user (number {found.st_uid}), who may know the keys; remove it to have new ones made, "
+                f"or set {CONFIG_ENVIRONMENT} to a folder of your own."
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            raise KeysError(
+                f"Others may read or change {one}, and so may know the keys; run chmod {right} on it and delete {path}, so that "
+                f"new ones are made (on a disk without permissions set {CONFIG_ENVIRONMENT} to a folder elsewhere)."
+            )

@@ -36,7 +36,17 @@ def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
 
 def make_private_folder(folder: Path) -> None:
     """Make a folder, with those above it, that nobody but its owner can look into; one that exists keeps its permissions."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileNotFoundError:
+        if folder.parent == folder:
+            raise
+        # the mode that ``mkdir`` is given counts for the last folder only
+        make_private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
 
 
 def sync_folder(folder: Path) -> None:

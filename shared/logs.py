@@ -7,16 +7,21 @@ said once and stops nothing.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
+import stat
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import BinaryIO
 
+from .files import make_private_folder
 from .folders import LOG_ENVIRONMENT, log_folder
 
 LEVEL_ENVIRONMENT = "LATENTMAN_LOG_LEVEL"
@@ -62,6 +67,11 @@ class RunLog(RotatingFileHandler):
         super().__init__(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8", errors="backslashreplace")
         self.setFormatter(LineFormatter())
 
+    def _open(self) -> TextIOWrapper:
+        """The file, which nobody but its owner can read."""
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return TextIOWrapper(io.BufferedWriter(io.FileIO(descriptor, "a")), encoding=self.encoding, errors=self.errors)
+
     def rotate(self, source: str, dest: str) -> None:
         """Move a full file aside."""
         try:
@@ -91,12 +101,27 @@ def prepare_folder(kind: str) -> Path | None:
     """The log folder, made and rid of the oldest runs of a kind; None when nothing can be written there."""
     folder = log_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
+        _close_to_others(folder)
         remove_old(folder, kind)
     except OSError as error:
         _warn(folder, error)
         return None
     return folder
+
+
+def _close_to_others(folder: Path) -> None:
+    """What earlier versions wrote could be read by others; so could the folder, unless the user chose it."""
+    if os.name == "nt":
+        return
+    paths = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    if not os.environ.get(LOG_ENVIRONMENT):
+        paths.append(folder)
+    for path in paths:
+        with suppress(OSError):  # another's, or just removed
+            mode = stat.S_IMODE(path.lstat().st_mode)
+            if mode & 0o077 and not path.is_symlink():
+                path.chmod(mode & 0o700)
 
 
 def open_run_log(kind: str, handler: type[RunLog] = RunLog) -> RunLog | None:
@@ -117,7 +142,7 @@ def open_output(folder: Path, kind: str = BACKEND_OUTPUT) -> tuple[Path, BinaryI
     for n in range(1, 100):
         path = first if n == 1 else first.with_name(f"{first.stem}-{n}.log")
         try:
-            path.open("xb").close()
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
             continue
         return path, path.open("ab", buffering=0)

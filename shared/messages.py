@@ -14,28 +14,45 @@ import numpy as np
 
 from .manifest import FrameEntry, PassesHeader
 from .motion_request import MotionRequest
-from .shot import ShotRequest
+from .shot import MAX_FRAMES, ShotRequest
 from .task import TaskState
 from .version import PROTOCOL, VERSION
 
 ALLOWED_DTYPES = ("uint8", "uint16", "float16", "float32")
-MAX_BYTES, MAX_ARRAYS, MAX_DIMENSIONS = 8 << 30, 64, 5
+MAX_ARRAYS, MAX_DIMENSIONS = 64, 5
+#: a message's arrays together; the passes of the largest frame have 0.9 GB
+MAX_BYTES = 1 << 30
+#: what says what a message is; Python's objects take many times their bytes
+MAX_HEADER_BYTES = 8 << 20
 #: an array goes over the wire in parts of so many bytes, so that no peer has to be allowed larger ones, known or not
 PART_BYTES = 16 << 20
 #: the largest message part there is; the sockets refuse larger ones before they are received
 MAX_PART_BYTES = PART_BYTES
-#: a name that the two sides give to a piece of work, to an array
+#: more parts than any message has: header, arrays, and the further parts of large ones
+MAX_PARTS = 1 + MAX_ARRAYS + MAX_BYTES // PART_BYTES
+#: characters of what is written for people
+MAX_WORDS = 20_000
+#: a name that the two sides give to a piece of work
 Name = Annotated[str, msgspec.Meta(max_length=64)]
+#: names that become names of files: of an array, of a job
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+#: what is written for people
+Words = Annotated[str, msgspec.Meta(max_length=MAX_WORDS)]
+#: a frame's place in its request
+Index = Annotated[int, msgspec.Meta(ge=0, le=MAX_FRAMES)]
+#: of steps and the like
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 #: a message part as it lies in memory
 Buffer = bytes | memoryview
 
 
 class WireError(ValueError):
-    """A message cannot be read; ``code`` is for programs, the text one sentence for the user."""
+    """A message cannot be read; ``code`` is for programs, the text one sentence for the user, ``ticket`` the piece of work that
+    the message was about, where that can be told."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, ticket: str = "") -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.ticket = code, ticket
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -45,15 +62,15 @@ class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 class Hello(Message, frozen=True):
     """Client: are you there, and who are you?"""
 
-    version: str = VERSION
+    version: Name = VERSION
 
 
 class Welcome(Message, frozen=True):
     """Backend: its version, device and the models it can load by name."""
 
-    version: str
-    device: str
-    models: tuple[str, ...]
+    version: Name
+    device: Words
+    models: Annotated[tuple[Words, ...], msgspec.Meta(max_length=1000)]
 
 
 class SubmitShot(Message, frozen=True):
@@ -68,12 +85,24 @@ class SubmitShot(Message, frozen=True):
     cut_out: bool = False
 
 
+class FetchJob(Message, frozen=True):
+    """Client: send the frames that job ``job`` of the store has already, with its report; nothing is made for it.
+
+    The answer is ``Accepted``, a ``FrameResult`` for each frame, and ``Finished``, whose report is empty for an unfinished shot.
+    ``cut_out`` is as for ``SubmitShot``.
+    """
+
+    ticket: Name
+    job: Name
+    cut_out: bool = False
+
+
 class PassesWanted(Message, frozen=True):
     """Backend: send the passes of the frame at ``index`` of the request, or its small copy (``shared.overview``). Only a few are
     asked for at a time, so that neither side has to hold many."""
 
     ticket: Name
-    index: int
+    index: Index
     overview: bool = False
 
 
@@ -81,7 +110,7 @@ class SendPasses(Message, frozen=True):
     """Client: the passes that were asked for. The arrays are those of ``FramePasses`` for one frame, (1, H, W, ...)."""
 
     ticket: Name
-    index: int
+    index: Index
     entry: FrameEntry
     overview: bool = False
 
@@ -99,14 +128,14 @@ class MotionMade(Message, frozen=True):
     sentences for people."""
 
     ticket: Name
-    warnings: tuple[str, ...] = ()
+    warnings: Annotated[tuple[Words, ...], msgspec.Meta(max_length=1000)] = ()
 
 
 class Accepted(Message, frozen=True):
     """Backend: the shot is job ``job`` of the store; frames that are on disk already follow at once."""
 
     ticket: Name
-    job: str
+    job: FileName
 
 
 class Cancel(Message, frozen=True):
@@ -120,9 +149,9 @@ class Progress(Message, frozen=True):
 
     ticket: Name
     state: TaskState
-    stage: str
-    step: int
-    steps: int
+    stage: Words
+    step: Count
+    steps: Count
 
 
 class Ping(Message, frozen=True):
@@ -135,7 +164,7 @@ class FrameResult(Message, frozen=True):
     """Backend: the frame at ``index`` of the request, scene frame ``frame``. Array ``png`` (bytes,) uint8 is the picture's file."""
 
     ticket: Name
-    index: int
+    index: Index
     frame: int
 
 
@@ -163,8 +192,8 @@ class Failed(Message, frozen=True):
     """Backend: a request was refused or a piece of work broke. ``code`` is for programs, ``message`` one sentence for people;
     ``ticket`` is empty for a message that names none."""
 
-    code: str
-    message: str
+    code: Name
+    message: Words
     ticket: Name = ""
 
 
@@ -172,6 +201,7 @@ AnyMessage = (
     Hello
     | Welcome
     | SubmitShot
+    | FetchJob
     | PassesWanted
     | SendPasses
     | MakeMotion
@@ -189,7 +219,7 @@ AnyMessage = (
 
 
 class _ArraySpec(msgspec.Struct, frozen=True):
-    name: Name
+    name: FileName
     dtype: Name
     shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)], ...], msgspec.Meta(max_length=MAX_DIMENSIONS)]
 
@@ -214,9 +244,27 @@ class _Version(msgspec.Struct):
     protocol: int
 
 
+class _Named(msgspec.Struct):
+    ticket: Name = ""
+
+
+class _Subject(msgspec.Struct):
+    """As much of a message as says which piece of work it is about."""
+
+    body: _Named
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Envelope)
 _version_decoder = msgspec.msgpack.Decoder(_Version)
+_subject_decoder = msgspec.msgpack.Decoder(_Subject)
+#: what decoders raise
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def clean_words(text: str) -> str:
+    """A text for people as it can be sent: not too long, and without the halves of characters that names of files may have."""
+    return text[:MAX_WORDS].encode("utf-8", "replace").decode()
 
 
 def encode(message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> list[Any]:
@@ -233,15 +281,37 @@ def encode(message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> 
     return parts
 
 
+def receive_parts(socket: Any) -> list[Any]:
+    """The parts of one message that waits at a ZeroMQ socket, as frames.
+
+    What a message has beyond any that is known is let go of as it comes; ``decode`` refuses what is left.
+    """
+    parts: list[Any] = []
+    size, more = 0, True
+    while more:
+        part = socket.recv(copy=False)
+        size, more = size + len(part), part.more
+        if size > MAX_BYTES + MAX_HEADER_BYTES:
+            # the sender, where a ROUTER names it, the header, and as many parts as no message has
+            parts[2:] = [b""] * MAX_PARTS
+        elif len(parts) <= 1 + MAX_PARTS:
+            parts.append(part)
+    return parts
+
+
 def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
     """A message and its arrays, read-only; those of one part are views of it.
 
     Nothing that a message claims is used before it has been compared with the bytes that came. Raises ``WireError`` with the
     code ``protocol`` for another version and ``malformed`` for anything unreadable.
     """
+    if not parts or len(parts[0]) > MAX_HEADER_BYTES:
+        raise WireError("malformed", "The message is empty, or its header larger than any.")
+    if len(parts) > MAX_PARTS:
+        raise WireError("malformed", "The message has more parts than any.", _read_ticket(parts[0]))
     try:
         version = _version_decoder.decode(parts[0]).protocol
-    except (msgspec.MsgspecError, ValueError, IndexError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise WireError("malformed", "The message has no readable header.") from error
     if version != PROTOCOL:
         raise WireError(
@@ -251,17 +321,35 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
         )
     try:
         envelope = _decoder.decode(parts[0])
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise WireError("malformed", f"The message does not fit the protocol: {str(error)[:200]}.") from error
-    for spec in envelope.arrays:
-        if spec.dtype not in ALLOWED_DTYPES or spec.size > MAX_BYTES:
-            raise WireError("malformed", f"The array '{spec.name}' has a layout that is not allowed.")
-    wanted = sum(spec.parts for spec in envelope.arrays)
-    if len(parts) != 1 + wanted:
-        raise WireError("malformed", f"The message announces {wanted} parts of arrays but carries {len(parts) - 1}.")
+    except _UNREADABLE as error:
+        reason = f"The message does not fit the protocol: {clean_words(str(error))[:200].rstrip('.')}."
+        raise WireError("malformed", reason, _read_ticket(parts[0])) from error
+    try:
+        return envelope.body, _read_arrays(envelope.arrays, parts[1:])
+    except WireError as error:
+        error.ticket = getattr(envelope.body, "ticket", "")
+        raise
+
+
+def _read_ticket(header: Buffer) -> str:
+    """Which piece of work a message is about that does not fit otherwise; empty where that cannot be told."""
+    try:
+        return _subject_decoder.decode(header).body.ticket
+    except _UNREADABLE:
+        return ""
+
+
+def _read_arrays(specs: Sequence[_ArraySpec], parts: Sequence[Buffer]) -> dict[str, np.ndarray]:
+    if any(spec.dtype not in ALLOWED_DTYPES for spec in specs) or sum(spec.size for spec in specs) > MAX_BYTES:
+        raise WireError("malformed", "The message has arrays of a kind or size that is not allowed.")
+    if len({spec.name for spec in specs}) != len(specs):
+        raise WireError("malformed", "The message has two arrays of one name.")
+    wanted = sum(spec.parts for spec in specs)
+    if len(parts) != wanted:
+        raise WireError("malformed", f"The message announces {wanted} parts of arrays but carries {len(parts)}.")
     arrays: dict[str, np.ndarray] = {}
-    start = 1
-    for spec in envelope.arrays:
+    start = 0
+    for spec in specs:
         own, start = parts[start : start + spec.parts], start + spec.parts
         size = sum(len(part) for part in own)
         if size != spec.size:
@@ -271,4 +359,4 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
             arrays[spec.name] = np.frombuffer(data, spec.dtype).reshape(spec.shape)
         except ValueError as error:  # an empty array with sides whose product overflows
             raise WireError("malformed", f"The array '{spec.name}' has a layout that is not allowed.") from error
-    return envelope.body, arrays
+    return arrays

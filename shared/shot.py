@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 
 from .manifest import PassesManifest
-from .settings import Choice, Setting, SettingError, check_settings, with_settings
+from .settings import MAX_TEXT, Choice, Setting, SettingError, check_settings, with_settings
 
 #: per-frame arrays of a shot: name -> (dtype, trailing dimensions after (frames, height, width))
 PASS_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -33,7 +34,7 @@ EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 #: passes that files of earlier versions call by another name
 FORMER_PASS_NAMES = {"rest": "rest_position", "motion": "motion_vectors"}
-MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS = 10_000, 4096, 1000, 64
+MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS, MAX_PLUGIN_SETTINGS = 10_000, 4096, 1000, 64, 256
 _FROM, _UNTIL = (
     Setting(label, f"Fraction of the steps {verb} which it works, 0 to 1", ge=0, le=1)
     for label, verb in (("From", "from"), ("Until", "up to"))
@@ -396,8 +397,7 @@ def check_request(request: ShotRequest) -> None:
     if request.manifest is not None:
         _check_manifest(request, request.manifest)
     method = request.resolved_method()
-    if len(method.plugins) > MAX_PLUGINS:
-        raise ShotError("method", f"The method names {len(method.plugins)} plugins; use at most {MAX_PLUGINS}.")
+    _check_plugins(method)
     try:
         check_settings(method)
     except SettingError as error:
@@ -408,6 +408,17 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("look", f"'{request.look[:40]}' is not a look; it is the name of a finished job, 24 digits and letters.")
     if request.look and not method.fusion and not request.look_optional:
         raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or make a new look.")
+
+
+def _check_plugins(method: Method) -> None:
+    if len(method.plugins) > MAX_PLUGINS:
+        raise ShotError("method", f"The method names {len(method.plugins)} plugins; use at most {MAX_PLUGINS}.")
+    for name, values in method.plugins.items():
+        texts = [name, *values, *(value for value in values.values() if isinstance(value, str))]
+        if len(values) > MAX_PLUGIN_SETTINGS or any(len(text) > MAX_TEXT or "\0" in text for text in texts):
+            raise ShotError("method", f"The plugin '{name[:40]}' has more or longer settings than any; give it fewer.")
+        if any(isinstance(value, float) and not math.isfinite(value) for value in values.values()):
+            raise ShotError("method", f"The plugin '{name[:40]}' has a setting that is not a number; correct it.")
 
 
 def _check_manifest(request: ShotRequest, manifest: PassesManifest) -> None:

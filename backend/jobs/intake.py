@@ -77,7 +77,7 @@ class PassesIntake:
         self.job: Job | None = None
         try:
             self._passes.begin(header)
-        except OSError:
+        except (OSError, ShotError):
             shutil.rmtree(self._incoming, ignore_errors=True)
             self.release()
             raise

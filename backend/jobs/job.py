@@ -17,8 +17,9 @@ from PIL import Image
 from ...shared import logs
 from ...shared.files import read_file, write_atomically
 from ...shared.npy import read_npz
+from ...shared.png import is_intact_png
 from ...shared.shot import ShotError, ShotRequest
-from ..pictures import encode_png, is_intact_png
+from ..pictures import encode_png
 from ..video.look import Look
 from ..video.run_context import Checkpoint
 from .passes import StoredPasses

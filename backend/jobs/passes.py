@@ -42,6 +42,18 @@ def digest_frame(passes: FramePasses, entry: FrameEntry) -> str:
     return digest.hexdigest()
 
 
+def _encode_readable(value: msgspec.Struct) -> bytes:
+    """A description as JSON that can be read back; ``ShotError`` where it holds numbers that JSON does not know."""
+    data = msgspec.json.encode(value)
+    try:
+        msgspec.json.decode(data, type=type(value))
+    except msgspec.MsgspecError as error:
+        raise ShotError(
+            "passes", "The description of the passes contains values that are not numbers; render the passes again."
+        ) from error
+    return data
+
+
 def _read_header(path: Path) -> PassesHeader:
     if not path.exists():
         return PassesHeader()
@@ -95,6 +107,9 @@ class StoredPasses:
         """What describes the frames ``rows``."""
         for row in rows:
             self._wait_for(row)
+        return self._join_manifest(rows)
+
+    def _join_manifest(self, rows: Sequence[int]) -> PassesManifest:
         request = self._request
         frames = tuple(request.frames[n] for n in rows)
         entries = [self._stored(n).entry for n in rows]
@@ -150,26 +165,29 @@ class StoredPasses:
 
     def begin(self, header: PassesHeader) -> None:
         """Frames will be added, by this process."""
+        data = _encode_readable(header)
         make_private_folder(self.folder)
-        write_atomically(self.folder / HEADER, msgspec.json.encode(header), private=True)
+        write_atomically(self.folder / HEADER, data, private=True)
         with self._changed:
             self._header, self._streaming = header, True
 
     def add(self, index: int, passes: FramePasses, entry: FrameEntry, *, overview: bool = False) -> str:
         """Store a frame (1, H, W, ...) unless it is there already; its digest."""
         digest = digest_frame(passes, entry)
+        description = _encode_readable(StoredFrame(digest, entry))
         if not (self.has(index, overview=overview) and self.digest(index, overview=overview) == digest):
             folder = self.folder / OVERVIEW if overview else self.folder
             save_frame(folder, self._request.frames[index], passes, self.header)
             beside = self._path(index, overview=overview).with_suffix(".json")
-            write_atomically(beside, msgspec.json.encode(StoredFrame(digest, entry)), private=True)
+            write_atomically(beside, description, private=True)
         with self._changed:
             self._changed.notify_all()
         return digest
 
     def complete(self) -> None:
         """All frames are there: write the manifest."""
-        save_manifest(self.folder, self.manifest(range(self.frame_count)))
+        # without waiting: whoever says that all frames are there is the one who would bring them
+        save_manifest(self.folder, self._join_manifest(range(self.frame_count)))
         with self._changed:
             self._streaming = False
             self._changed.notify_all()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...shared import logs
-from ...shared.messages import Cancelled, Failed, Message, Ping, Progress
+from ...shared.messages import Cancelled, Failed, Message, Ping, Progress, clean_words
 from ...shared.task import StateMachine, TaskState
 from ..failures import explain_failure
 from .outbox import Outbox
@@ -96,7 +96,7 @@ class Task:
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
             return
         code, sentence = explain_failure(error)
-        self.end(TaskState.FAILED, Failed(ticket=self.ticket, code=code, message=sentence))
+        self.end(TaskState.FAILED, Failed(ticket=self.ticket, code=code, message=clean_words(sentence)))
 
     def end(self, state: TaskState, message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         """End once and for all; of two ends only the first one counts, and only it is told."""

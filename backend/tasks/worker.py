@@ -6,11 +6,14 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ...shared import logs
 from ..jobs.motions import MotionCache
 from ..jobs.runner import ModelCache
 
 if TYPE_CHECKING:
     from .task import Task
+
+logger = logs.get_logger(__name__)
 
 
 class Worker:
@@ -30,6 +33,8 @@ class Worker:
     def submit(self, task: Task) -> None:
         """Run a task when its turn comes."""
         with self._changed:
+            # one that was cancelled while it waited has nothing left to run
+            self._waiting = deque(waiting for waiting in self._waiting if not waiting.state.ended)
             ahead = len(self._waiting) + self._busy
             self._waiting.append(task)
             self._changed.notify()
@@ -53,6 +58,9 @@ class Worker:
                     return
                 task = self._waiting.popleft()
                 self._busy = True
-            task.run_safely(self)
+            try:
+                task.run_safely(self)
+            except BaseException:  # there is no other worker
+                logger.exception("a piece of work could not be ended")
             with self._changed:
                 self._busy = False

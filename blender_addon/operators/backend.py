@@ -7,6 +7,7 @@ import os
 import bpy
 
 from ...shared.endpoint import EndpointError
+from ...shared.files import make_private_folder, write_atomically
 from ...shared.folders import log_folder
 from .. import preferences
 from ..connection import connection
@@ -20,7 +21,7 @@ DIAGNOSTICS = "diagnostics.txt"
 class StartBackend(Poll, bpy.types.Operator):
     bl_idname = "latentman.start_backend"
     bl_label = "Start"
-    bl_description = "Start the diffusion backend on this machine and connect to it"
+    bl_description = "Connect to the diffusion backend that runs on this machine, or start one"
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -28,7 +29,7 @@ class StartBackend(Poll, bpy.types.Operator):
         return not connection.running or cls.refuse("A backend is running or starting already")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
-        """Start the process; the timer connects once it listens."""
+        """Connect to a running backend, or start the process; the timer connects once it listens."""
         python = preferences.get_backend_python(context)
         if not python:
             self.report({"ERROR"}, "No Python for the backend is known; choose one in the extension's preferences.")
@@ -96,8 +97,8 @@ class CopyDiagnostics(bpy.types.Operator):
                 return {"FINISHED"}
         path = log_folder() / DIAGNOSTICS
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            make_private_folder(path.parent)
+            write_atomically(path, text.encode("utf-8", "replace"), private=True)
         except OSError as error:
             self.report({"ERROR"}, f"There is no clipboard, and {path} cannot be written ({error.strerror}).")
             return {"CANCELLED"}
@@ -114,7 +115,7 @@ class OpenLogFolder(bpy.types.Operator):
         """Open it in the system's file browser."""
         folder = log_folder()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
         except OSError as error:
             self.report({"ERROR"}, f"The log folder {folder} cannot be created ({error.strerror}).")
             return {"CANCELLED"}

@@ -14,8 +14,9 @@ from latentman.backend.jobs.job import Job
 from latentman.backend.jobs.requests import read_request
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run
 from latentman.backend.jobs.store import JobStore
-from latentman.backend.pictures import encode_png, is_intact_png
+from latentman.backend.pictures import encode_png
 from latentman.backend.video.run_context import Interrupted
+from latentman.shared.png import is_intact_png
 from latentman.shared.shot import (
     Fusion,
     Keyframes,

@@ -95,6 +95,15 @@ class WireClient:
                 return False
         return True
 
+    def hears_nothing_of_an_end(self, seconds=0.5) -> bool:
+        """Whether no piece of work of this client ends for a while."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            found = self.receive(left)
+            if found is not None and isinstance(found[0], (messages.Failed, messages.Cancelled, messages.Finished)):
+                return False
+        return True
+
     def send_passes(self, wanted, passes) -> None:
         """Send what a ``PassesWanted`` asks for."""
         frame = passes.select([wanted.index])

@@ -55,15 +55,16 @@ def _wrong_python(tmp_path, body):
 def test_a_backend_that_dies_leaves_logs_and_a_sentence(folder, tmp_path, number, said, traced):
     connection = Connection()
     connection.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
+    process = connection.process
     try:
         wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
         assert connection.connected, connection.error
-        log, pid = connection.process.log, connection.process.pid
+        log, pid = process.log, process.pid
         os.kill(pid, number)
         wait_until(connection, lambda: bool(connection.error), 30)
     finally:
         connection.stop()
-    assert connection.status == "not running"
+    assert connection.status == "not running" and process.wait(10)
     assert (
         connection.error.startswith("The backend stopped: it ") and said in connection.error and connection.error.endswith(str(log))
     )
@@ -78,6 +79,7 @@ def test_a_backend_that_is_stopped_leaves_no_empty_file(folder, tmp_path):
     process = BackendProcess(_wrong_python(tmp_path, "exec sleep 60"), "tcp://127.0.0.1:1")
     assert process.log.exists()
     process.stop()
+    assert process.wait(10)
     assert not process.log.exists()
 
 
@@ -86,6 +88,7 @@ def test_a_python_without_the_packages_is_named(folder, tmp_path):
     _wait_for_end(process)
     sentence = process.explain_failure()
     process.stop()
+    assert process.wait(10)
     assert sentence.startswith("The backend did not start: its Python has no ") and "pip install 'latentman[backend]'" in sentence
     assert sentence.endswith(str(process.log)) and process.log.exists() and process.log.parent == folder
 
@@ -99,6 +102,7 @@ def test_a_used_address_is_named(folder):
         _wait_for_end(process)
     sentence = process.explain_failure()
     process.stop()
+    assert process.wait(10)
     assert f"another program uses the address {address}" in sentence and sentence.endswith(str(process.log))
 
 
@@ -110,6 +114,7 @@ def test_what_it_writes_is_kept_and_how_it_ended_is_logged(folder, tmp_path):
         _wait_for_end(process)
         sentence = process.explain_failure()
         process.stop()
+        assert process.wait(10)
     finally:
         logs.stop()
     assert sentence.startswith("The backend stopped: ValueError: x. ")
@@ -124,6 +129,7 @@ def test_a_log_folder_that_cannot_be_written_stops_no_backend(tmp_path, monkeypa
     _wait_for_end(process)
     sentence = process.explain_failure()
     process.stop()
+    assert process.wait(10)
     assert sentence.startswith("The backend did not start: broken. ") and sentence.endswith(str(process.log))
     assert process.log.read_text().startswith("broken\n") and "cannot be written" in capfd.readouterr().err
     process.log.unlink()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentman.blender_addon.client import BackendClient, ConnectionLost
+from latentman.blender_addon.client import BackendClient, Event
 from latentman.shared import messages
 from latentman.shared.files import write_atomically
 from latentman.shared.manifest import FrameEntry
@@ -44,7 +44,7 @@ def open_client(endpoint: str) -> BackendClient:
     try:
         while True:
             event = client.events.get(timeout=SILENT_SECONDS)
-            if isinstance(event, ConnectionLost):
+            if not isinstance(event, Event):
                 raise ConnectionError(event.reason)
             if isinstance(event.message, messages.Welcome):
                 return client
@@ -79,7 +79,7 @@ def play(
             event = client.events.get(timeout=SILENT_SECONDS)
         except queue.Empty:
             return played
-        if isinstance(event, ConnectionLost):
+        if not isinstance(event, Event):
             played.end, played.sentence = "lost", event.reason
             return played
         message = event.message

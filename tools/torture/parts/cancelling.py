@@ -6,7 +6,7 @@ import queue
 import time
 from collections.abc import Callable
 
-from latentman.blender_addon.client import BackendClient, ConnectionLost
+from latentman.blender_addon.client import BackendClient, Event
 from latentman.shared import messages
 from latentman.shared.task import TaskState, new_ticket
 
@@ -45,7 +45,7 @@ def cancel_when(
             event = client.events.get(timeout=1)
         except queue.Empty:
             continue
-        if isinstance(event, ConnectionLost):
+        if not isinstance(event, Event):
             found.answer = event.reason
             return found
         message = event.message
@@ -162,11 +162,7 @@ def _cancel_nothing(client: BackendClient, shot: Shot | None) -> Cancelled:
             event = client.events.get(timeout=1)
         except queue.Empty:
             continue
-        if (
-            not isinstance(event, ConnectionLost)
-            and isinstance(event.message, messages.Cancelled)
-            and event.message.ticket == tickets[0]
-        ):
+        if isinstance(event, Event) and isinstance(event.message, messages.Cancelled) and event.message.ticket == tickets[0]:
             found.answer, found.seconds = "Cancelled", time.monotonic() - started
             return found
     return found
@@ -179,7 +175,7 @@ def _cancel_behind_another(client: BackendClient, backend: Backend, shot: Shot, 
     busy.send(messages.SubmitShot(ticket=ticket, request=other.request))
     while True:
         event = busy.events.get(timeout=ANSWER_SECONDS)
-        if isinstance(event, ConnectionLost):
+        if not isinstance(event, Event):
             break
         if isinstance(event.message, messages.PassesWanted):
             send_passes(busy, other, event.message)
