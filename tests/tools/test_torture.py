@@ -30,17 +30,8 @@ from tools.torture.trial import Budget, Figures
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, /proc and small disks")
 SEED = 5
 #: trials of each part in the short form
-SHORT = {
-    "kills": 6,
-    "messages": 4,
-    "files": 17,
-    "stores": 20,
-    "disks": 4,
-    "sharing": 2,
-    "strangers": 4,
-    "soak": 18,
-    "cancelling": 9,
-}
+SHORT = {"kills": 6, "messages": 4, "files": 17, "stores": 12, "disks": 4, "sharing": 1, "strangers": 4, "soak": 18}
+SHORT |= {"cancelling": 9, "orphans": 1}
 
 
 @pytest.fixture(scope="module")
