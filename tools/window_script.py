@@ -339,7 +339,7 @@ def undo_after_arrivals() -> Iterator[None]:
         action = bpy.data.actions.get("a person waves")
         return round(bpy.data.objects["Prop"].location.x, 3), len(get_settings().results) - before, action is not None
 
-    seen = []
+    seen: list[tuple[float, int, bool]] = []
     for expected in ((3.0, 1, True), (3.0, 1, False), (3.0, 0, False)):
         if not seen:
             _move_prop()
