@@ -13,27 +13,27 @@ QUICK := tests/shared \
 	$(patsubst %,tests/backend/test_%.py,correspondence exports jobs launch method video) \
 	$(patsubst %,tests/blender_addon/test_%.py,body_files character motion motion_edit motion_files operators passes rigs)
 
-.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs extension lint clean
+.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs lock audit torture extension lint clean
 
 setup: $(VENV)/.ready
 setup-blender52: $(VENV52)/.ready
 setup-blender42: $(VENV42)/.ready
 
-PROJECT := requirements.txt pyproject.toml setup.py tools/setup_env.py
+PROJECT := setup.py tools/setup_env.py
 FIND = @test -n "$($(1))" || { echo "Python $(2) is missing; install it, or name it with make $(1)=/path/to/python$(2)"; exit 1; }
 
-$(VENV)/.ready: $(PROJECT)
+$(VENV)/.ready: $(PROJECT) locks/development.txt
 	$(call FIND,PYTHON311,3.11)
-	$(PYTHON311) tools/setup_env.py $(VENV)
+	$(PYTHON311) tools/setup_env.py $(VENV) development
 
-$(VENV52)/.ready: $(PROJECT)
+$(VENV52)/.ready: $(PROJECT) locks/blender52.txt
 	$(call FIND,PYTHON313,3.13)
-	$(PYTHON313) tools/setup_env.py $(VENV52) "bpy==5.2.*"
+	$(PYTHON313) tools/setup_env.py $(VENV52) blender52
 
 # the oldest Blender that is supported
-$(VENV42)/.ready: $(PROJECT)
+$(VENV42)/.ready: $(PROJECT) locks/blender42.txt
 	$(call FIND,PYTHON311,3.11)
-	$(PYTHON311) tools/setup_env.py $(VENV42) "bpy==4.2.*" "numpy<2"
+	$(PYTHON311) tools/setup_env.py $(VENV42) blender42
 
 demo: setup
 	$(RUN) -m tools.demo
@@ -64,6 +64,10 @@ test-slow: setup
 test-window: setup extension
 	$(RUN) -m tools.window_test
 
+# kills, damage, full disks and malformed messages, for a few minutes; docs/reliability.md holds the figures of a longer run
+torture: setup
+	$(RUN) -m tools.torture $(TORTURE)
+
 bench: setup
 	$(RUN) -m tools.bench
 
@@ -71,6 +75,16 @@ bench: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 	@echo "The site is in build/site: open build/site/index.html"
+
+# resolves pyproject.toml into locks/; UPGRADE=1 takes newer versions than those locked
+lock:
+	$(call FIND,PYTHON311,3.11)
+	$(PYTHON311) tools/locks.py lock $(if $(UPGRADE),--upgrade)
+
+# known vulnerabilities of what is locked; needs a connection to the database
+audit:
+	$(call FIND,PYTHON311,3.11)
+	$(PYTHON311) tools/locks.py audit
 
 extension: setup
 	$(RUN) -m tools.package_extension

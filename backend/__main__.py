@@ -78,7 +78,7 @@ def generate(args: argparse.Namespace) -> int:
         check_request(request)
         check_writable(args.out)
     except ShotError as error:
-        console.say("failed", code=error.code, message=str(error))
+        console.emit("failed", code=error.code, message=str(error))
         return 2
 
     stopped: list[int] = []
@@ -91,7 +91,7 @@ def generate(args: argparse.Namespace) -> int:
     def copy_frame(index: int) -> None:
         frame = request.frames[index]
         write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
-        console.frame(frame, index)
+        console.report_frame(frame, index)
 
     try:
         job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes), check)
@@ -99,17 +99,17 @@ def generate(args: argparse.Namespace) -> int:
         return 130
     except (ShotError, OSError) as error:
         code, sentence = explain_failure(error)
-        console.say("failed", code=code, message=sentence)
+        console.emit("failed", code=code, message=sentence)
         return 2 if isinstance(error, ShotError) else 1
     try:
-        report = run(job, ModelCache(_options(args)), RunCallbacks(console.bar, copy_frame, lambda: bool(stopped)))
+        report = run(job, ModelCache(_options(args)), RunCallbacks(console.show_progress, copy_frame, lambda: bool(stopped)))
     except Interrupted:
         return 130
     except Exception as error:
         code, sentence = explain_failure(error)
-        console.say("failed", code=code, message=sentence)
+        console.emit("failed", code=code, message=sentence)
         return 1
-    console.finished(report)
+    console.report_finished(report)
     if any(not (args.out / f"{frame:04d}.png").exists() for frame in request.frames):
         return 1
     write_atomically(args.out / "report.json", json.dumps(report, indent=1).encode())

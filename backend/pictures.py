@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,8 +10,6 @@ import numpy as np
 from PIL import Image
 
 from ..shared.files import write_atomically
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encode_png(image: np.ndarray, *, colours: int = 0) -> bytes:
@@ -59,20 +55,3 @@ def read_frames(folder: Path, frames: Iterable[int]) -> np.ndarray:
     Raises ``OSError`` when one is missing and ``ValueError`` when they differ in size.
     """
     return np.stack([read_png(get_frame_path(folder, frame)) for frame in frames])
-
-
-def is_intact_png(data: bytes) -> bool:
-    """Whether a file is a whole PNG: its signature, and every chunk down to the last one with its checksum right."""
-    at = len(_SIGNATURE)
-    if not data.startswith(_SIGNATURE):
-        return False
-    kind = b""
-    while kind != b"IEND":
-        if at + 12 > len(data):
-            return False
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        if end + 4 > len(data) or zlib.crc32(memoryview(data)[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return False
-        at = end + 4
-    return True

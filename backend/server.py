@@ -23,6 +23,7 @@ from ..shared.messages import (
     Cancel,
     Cancelled,
     Failed,
+    FetchJob,
     FrameTaken,
     Hello,
     MakeMotion,
@@ -45,6 +46,7 @@ from .jobs.runner import ModelCache
 from .jobs.store import JobStore
 from .models.loading import choose_device
 from .models.registry import PRESETS
+from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
 from .tasks.outbox import Outbox
 from .tasks.shot import ShotTask
@@ -251,6 +253,9 @@ class Server:
             self._reply(client, Welcome(version=VERSION, device=self._device, models=tuple(PRESETS)))
         elif isinstance(message, SubmitShot):
             self._submit_shot(client, message)
+        elif isinstance(message, FetchJob):
+            task = FetchTask(message.ticket, client, self._outbox, message.job, self._store, transparent=message.cut_out)
+            self._start(client, task)
         elif isinstance(message, MakeMotion):
             self._make_motion(client, message, arrays)
         elif isinstance(message, (SendPasses, FrameTaken, Cancel)):
@@ -266,11 +271,11 @@ class Server:
                 self._reply(client, Cancelled(ticket=message.ticket))
         elif isinstance(message, Cancel):
             task.cancel()
-        elif isinstance(task, ShotTask):
-            if isinstance(message, SendPasses):
+        elif isinstance(message, SendPasses):
+            if isinstance(task, ShotTask):
                 task.receive_passes(message, arrays)
-            else:
-                task.receive_taken()
+        elif isinstance(task, (ShotTask, FetchTask)):
+            task.receive_taken()
 
     def _submit_shot(self, client: bytes, message: SubmitShot) -> None:
         try:

@@ -124,15 +124,15 @@ def _generate(args: argparse.Namespace) -> int:
         )
         _wait_for_task(connection, connection.add(task), interrupted)
         if task.error:
-            out.say("failed", code="generation", message=task.error)
+            out.emit("failed", code="generation", message=task.error)
         elif task.succeeded:
-            out.say("done", message=f"{len(task.frames)} frames in {args.out}", out=str(args.out))
+            out.emit("done", message=f"{len(task.frames)} frames in {args.out}", out=str(args.out))
         missing = [frame for frame in frames if not (args.out / f"{frame:04d}.png").exists()]
         if interrupted:
             return 130
         return 0 if task.succeeded and not missing else 1
     except shot.ShotError as error:
-        out.say("failed", code=error.code, message=str(error))
+        out.emit("failed", code=error.code, message=str(error))
         return 2
     finally:
         connection.stop(STOP_SECONDS)
@@ -176,13 +176,13 @@ def _passes(args: argparse.Namespace) -> int:
         request = shot.make_request("passes", frames, fps, width=width, height=height)
         if not _write_passes(render, request, args.out, out, interrupted):
             return 130
-        out.say("done", message=f"{len(frames)} frames in {args.out}", out=str(args.out))
+        out.emit("done", message=f"{len(frames)} frames in {args.out}", out=str(args.out))
         return 0
     except shot.ShotError as error:
-        out.say("failed", code=error.code, message=str(error))
+        out.emit("failed", code=error.code, message=str(error))
         return 2
     except OSError as error:
-        out.say("failed", code="disk", message=f"The passes could not be written: {error}")
+        out.emit("failed", code="disk", message=f"The passes could not be written: {error}")
         return 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
@@ -194,7 +194,7 @@ def _write_passes(
     """Render a shot's passes into a folder, frame by frame; False when it was interrupted."""
     try:
         for done in render.measure():
-            out.bar("measuring", done, len(request.frames))
+            out.show_progress("measuring", done, len(request.frames))
             if interrupted:
                 return False
         renders = [(render, False)]
@@ -206,7 +206,9 @@ def _write_passes(
             try:
                 for frame in one.render_slice(partial(pop_first, indices)):
                     writer.add(frame, overview=overview)
-                    out.bar("rendering overview" if overview else "rendering passes", frame.index + 1, len(request.frames))
+                    out.show_progress(
+                        "rendering overview" if overview else "rendering passes", frame.index + 1, len(request.frames)
+                    )
                     if interrupted:
                         return False
             finally:
@@ -244,23 +246,23 @@ def _motion(args: argparse.Namespace) -> int:
         if task.cancelled:
             return 130
         if not task.succeeded or task.vectors is None:
-            out.say("failed", code="motion", message=task.error)
+            out.emit("failed", code="motion", message=task.error)
             return 1 if not connection.connected else 2
         for warning in task.warnings:
-            out.say("warning", message=warning)
+            out.emit("warning", message=warning)
         if args.out:
             motion_request.save_made(args.out, task.vectors, request)
         if args.save:
             bpy.ops.wm.save_as_mainfile(filepath=str(args.save), copy=True, check_existing=False)
         count, frames = task.vectors.shape[:2]
         where = " and ".join(str(path) for path in (args.out, args.save) if path)
-        out.say("done", message=f"{count} motion{'s' if count > 1 else ''} of {frames} frames in {where}", out=where)
+        out.emit("done", message=f"{count} motion{'s' if count > 1 else ''} of {frames} frames in {where}", out=where)
         return 0
     except (shot.ShotError, MotionError) as error:
-        out.say("failed", code=getattr(error, "code", "motion"), message=str(error))
+        out.emit("failed", code=getattr(error, "code", "motion"), message=str(error))
         return 2
     except (OSError, RuntimeError) as error:
-        out.say("failed", code="disk", message=f"The motion could not be written: {error}")
+        out.emit("failed", code="disk", message=f"The motion could not be written: {error}")
         return 1
     finally:
         connection.stop(STOP_SECONDS)

@@ -57,6 +57,14 @@ def get_strips(scene: bpy.types.Scene) -> Any:
     return editor.strips if hasattr(editor, "strips") else editor.sequences
 
 
+def iter_strips(scene: bpy.types.Scene) -> list[Any]:
+    """Every strip of a scene, those in meta strips, too; none where it has no sequencer."""
+    editor: Any = scene.sequence_editor
+    if editor is None:
+        return []
+    return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
+
+
 def set_multilayer_exr(image_settings: bpy.types.ImageFormatSettings) -> None:
     """Choose 32-bit multilayer EXR, one part with interleaved channels."""
     settings: Any = image_settings  # media_type is not in the stubs of 4.5

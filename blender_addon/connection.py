@@ -16,8 +16,10 @@ import bpy
 
 from ..shared import logs, messages, running, version
 from ..shared.endpoint import normalise_endpoint
+from . import undo_steps
 from .backend_process import BackendProcess
 from .client import BackendClient, ConnectionLost, Event, Unreadable
+from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
 from .tasks.shot import ShotTask
 from .tasks.task import Task
@@ -54,6 +56,7 @@ class Connection:
         #: the latest tasks, also after their end
         self.shot_task: ShotTask | None = None
         self.motion_task: MotionTask | None = None
+        self.fetch_task: FetchTask | None = None
         self._tasks: dict[str, Task] = {}
         #: a process that was told to end; the next one starts after it
         self._ending: BackendProcess | None = None
@@ -140,6 +143,8 @@ class Connection:
             self.shot_task = task
         elif isinstance(task, MotionTask):
             self.motion_task = task
+        elif isinstance(task, FetchTask):
+            self.fetch_task = task
         self.error = ""
         task.add_done_callback(self._on_task_end)
         return task
@@ -152,11 +157,14 @@ class Connection:
     def process_events(self) -> None:
         """Handle what has arrived and advance the tasks, within the time budget; must run on the main thread."""
         self._check_process()
+        undo_steps.push_waiting()
+        # what arrives waits until the user lets go
+        can_work = not undo_steps.is_dragging()
         end = time.perf_counter() + BUDGET_SECONDS
         self._dispatch_events()
         worked = False
         for task in list(self._tasks.values()):
-            while task.busy and time.perf_counter() < end:
+            while can_work and task.busy and time.perf_counter() < end:
                 task.step()
                 worked = True
                 self._dispatch_events()

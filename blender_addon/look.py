@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 
 from ..shared import shot
+from .paths import make_stored_path
 from .typed_access import add_node, get_input, get_mesh, get_node_tree, get_output, set_socket_value
 
 #: the colour of texels that no frame has shown
@@ -16,6 +17,7 @@ UNSEEN = (0.5, 0.5, 0.5, 1.0)
 def make_look_material(path: Path, name: str) -> bpy.types.Material:
     """A new material whose base colour is the texture file at ``path``, neutral grey where the texture is transparent."""
     image = bpy.data.images.load(str(path), check_existing=True)
+    image.filepath = make_stored_path(path, "")
     image.reload()
     image.alpha_mode = "STRAIGHT"
     material = bpy.data.materials.new(name)

@@ -390,6 +390,12 @@ class ResultPanel(_SidebarPanel):
         row = layout.row(align=True)
         row.operator("latentman.keep_look", icon="LOCKED")
         row.operator("latentman.open_folder", icon="FILE_FOLDER")
+        task = connection.fetch_task
+        if task and not task.done:
+            layout.progress(factor=task.fraction, text=task.stage)
+            layout.operator("latentman.cancel", icon="CANCEL")
+        else:
+            layout.operator("latentman.fetch_result", icon="IMPORT")
 
 
 CLASSES = (

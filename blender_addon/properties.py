@@ -67,9 +67,11 @@ def is_character(self: Any, candidate: bpy.types.Object) -> bool:
 class LatentManResult(bpy.types.PropertyGroup):
     """A generated shot: where its frames are and with which settings they were generated."""
 
-    folder: StringProperty(name="Folder", subtype="DIR_PATH")
-    job: StringProperty(name="Job")
-    settings: StringProperty(name="Settings", description="A digest of everything that decides the look")
+    folder: StringProperty(name="Folder", subtype="DIR_PATH", options=RELATIVE_PATH)
+    ticket: StringProperty(name="Task", description="The task that made it")
+    job: StringProperty(name="Job", description="The shot in the backend's job store")
+    settings: StringProperty(name="Settings", description="A digest of what decides the look; empty for an unfinished shot")
+    transparent: BoolProperty(name="Character Only", description="The frames are transparent around the characters")
     character: StringProperty(name="Character")
     prompt: StringProperty(name="Prompt")
     seed: IntProperty(name="Seed")
@@ -180,7 +182,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         subtype="DIR_PATH",
         options=RELATIVE_PATH,
         default="//latentman",
-        description="Folder for finished frames; an unsaved file uses the temporary folder",
+        description="Folder for finished frames; an unsaved file keeps them in the user's data folder until it is saved",
     )
     results: CollectionProperty(type=LatentManResult)
     active_result: IntProperty(name="Active Result")

@@ -30,6 +30,14 @@ def get_view_layer(context: bpy.types.Context) -> bpy.types.ViewLayer:
     return context.view_layer
 
 
+def evaluate(view_layer: bpy.types.ViewLayer) -> bpy.types.Depsgraph:
+    """The evaluated objects of a view layer, up to date, whichever scene the window shows."""
+    view_layer.update()
+    if view_layer.depsgraph is None:
+        raise TypeError(f"The view layer {view_layer.name} cannot be evaluated.")
+    return view_layer.depsgraph
+
+
 def get_layout(owner: bpy.types.Panel | bpy.types.Operator | bpy.types.AddonPreferences) -> bpy.types.UILayout:
     """The layout that a ``draw`` method fills."""
     if owner.layout is None:

@@ -112,7 +112,7 @@ class Console:
         self._json, self._stream = as_json, stream or sys.stdout
         self._open_line = False
 
-    def say(self, event: str, **values: Any) -> None:
+    def emit(self, event: str, **values: Any) -> None:
         """An event with values; people see its ``message``."""
         if self._json:
             self._stream.write(json.dumps({"event": event, **values}) + "\n")
@@ -121,10 +121,10 @@ class Console:
             self._open_line = False
         self._stream.flush()
 
-    def bar(self, stage: str, step: int, steps: int) -> None:
+    def show_progress(self, stage: str, step: int, steps: int) -> None:
         """Progress within a stage."""
         if self._json:
-            self.say("progress", stage=stage, step=step, steps=steps)
+            self.emit("progress", stage=stage, step=step, steps=steps)
             return
         filled = round(24 * step / max(steps, 1))
         self._stream.write(f"\r{stage:<20} [{'#' * filled}{'.' * (24 - filled)}] {step}/{steps}  ")
@@ -137,21 +137,21 @@ class Console:
     def show(self, message: AnyMessage) -> None:
         """A message of the backend."""
         if isinstance(message, Progress):
-            self.bar(message.stage, message.step, message.steps)
+            self.show_progress(message.stage, message.step, message.steps)
         elif isinstance(message, FrameResult):
-            self.frame(message.frame, message.index)
+            self.report_frame(message.frame, message.index)
         elif isinstance(message, Failed):
-            self.say("failed", code=message.code, message=message.message)
+            self.emit("failed", code=message.code, message=message.message)
         elif isinstance(message, Finished):
-            self.finished(message.report)
+            self.report_finished(message.report)
 
-    def frame(self, frame: int, index: int) -> None:
+    def report_frame(self, frame: int, index: int) -> None:
         """A frame is there; programs are told of each."""
         if self._json:
-            self.say("frame", frame=frame, index=index)
+            self.emit("frame", frame=frame, index=index)
 
-    def finished(self, report: dict[str, Any]) -> None:
+    def report_finished(self, report: dict[str, Any]) -> None:
         """A shot is finished."""
         for warning in report.get("warnings", report.get("notices", ())):
-            self.say("warning", message=warning)
-        self.say("finished", report=report)
+            self.emit("warning", message=warning)
+        self.emit("finished", report=report)

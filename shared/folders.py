@@ -33,6 +33,11 @@ def jobs_folder() -> Path:
     return data_folder() / "jobs"
 
 
+def results_folder() -> Path:
+    """Where the frames of files that have never been saved are, until they are."""
+    return data_folder() / "results"
+
+
 def log_folder() -> Path:
     """``$LATENTMAN_LOGS``, else the platform's folder for logs."""
     return _find_folder(LOG_ENVIRONMENT, platformdirs.user_log_dir(_NAME, appauthor=False))

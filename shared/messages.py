@@ -85,6 +85,18 @@ class SubmitShot(Message, frozen=True):
     cut_out: bool = False
 
 
+class FetchJob(Message, frozen=True):
+    """Client: send the frames that job ``job`` of the store has already, with its report; nothing is made for it.
+
+    The answer is ``Accepted``, a ``FrameResult`` for each frame, and ``Finished``, whose report is empty for an unfinished shot.
+    ``cut_out`` is as for ``SubmitShot``.
+    """
+
+    ticket: Name
+    job: Name
+    cut_out: bool = False
+
+
 class PassesWanted(Message, frozen=True):
     """Backend: send the passes of the frame at ``index`` of the request, or its small copy (``shared.overview``). Only a few are
     asked for at a time, so that neither side has to hold many."""
@@ -189,6 +201,7 @@ AnyMessage = (
     Hello
     | Welcome
     | SubmitShot
+    | FetchJob
     | PassesWanted
     | SendPasses
     | MakeMotion

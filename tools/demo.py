@@ -235,7 +235,7 @@ def _run(args: argparse.Namespace) -> int:
         made: dict[str, ShotTask] = {}
         for preset in (args.preset, *(name for name in args.beside.split(",") if name)):
             own = preset == args.preset
-            console.say("preset", message=f"{preset}:")
+            console.emit("preset", message=f"{preset}:")
             generation = ShotTask(
                 bpy.context,
                 armature,
@@ -284,7 +284,7 @@ def _run(args: argparse.Namespace) -> int:
         if one.report
     }
     write_report(args.out, report)
-    console.say(
+    console.emit(
         "done",
         message=f"{args.out}: demo.blend, demo.mp4, frames/, report.html; "
         f"hmse {report['consistency']['hmse']}, {report['seconds']['total']:.0f} s in all",

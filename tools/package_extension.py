@@ -1,11 +1,13 @@
 """``python -m tools.package_extension``: builds the extension zips and lets Blender's own tool validate them.
 
-The zip carries the add-on, the backend's source, the starter models and the wheels that Blender lacks; no torch.
+The zip carries the add-on, the backend's source, the starter models and the wheels that Blender lacks; no torch. A wheel goes in
+only if its hash stands in ``locks/extension.txt``.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import bpy
 
+from .locks import LOCKS, LockError, check_files, read_lock
+
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "extension"
-#: wheels for Blender 4.2 to 5.0 (Python 3.11) and 5.1 on (3.13); newer pyzmq has wheels that Blender cannot tell apart
-WHEELS = ("pyzmq==26.4.0", "msgspec==0.20.0", "platformdirs==4.3.8")
+LOCK = LOCKS / "extension.txt"
+#: those of Blender 4.2 to 5.0, and of 5.1 on
 PYTHONS = ("3.11", "3.13")
 PLATFORMS = {
     "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
@@ -32,16 +36,24 @@ CONTENTS = (
     "backend",
     "pyproject.toml",
     "setup.py",
+    # so that the backend's packages can be installed as they are locked
+    "locks/backend.txt",
     "LICENSE",
     "README.md",
 )
 
 
-def download_wheels(folder: Path, platform: str) -> list[Path]:
-    """The wheels of one platform, for every Python; downloaded once."""
-    folder.mkdir(parents=True, exist_ok=True)
+def download_wheels(folder: Path, platform: str, lock: Path = LOCK) -> list[Path]:
+    """The locked wheels of one platform, for every Python; downloaded once for a lock.
+
+    Raises ``CalledProcessError`` when the package index does not have them as they are locked, and ``LockError`` when a file in the
+    folder has changed since.
+    """
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     done = folder / ".complete"
-    if not done.exists():
+    if not done.exists() or done.read_text() != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         for python in PYTHONS:
             tags = [f"--platform={tag}" for tag in PLATFORMS[platform]]
             subprocess.run(
@@ -54,16 +66,19 @@ def download_wheels(folder: Path, platform: str) -> list[Path]:
                     "--disable-pip-version-check",
                     "--no-deps",
                     "--only-binary=:all:",
+                    "--require-hashes",
                     f"--python-version={python}",
                     "--implementation=cp",
                     *tags,
                     f"--dest={folder}",
-                    *WHEELS,
+                    f"--requirement={lock}",
                 ],
                 check=True,
             )
-        done.touch()
-    return sorted(folder.glob("*.whl"))
+        done.write_text(digest)
+    wheels = sorted(folder.glob("*.whl"))
+    check_files(wheels, read_lock(lock))
+    return wheels
 
 
 def stage(folder: Path, wheels: dict[str, list[Path]]) -> None:
@@ -76,6 +91,7 @@ def stage(folder: Path, wheels: dict[str, list[Path]]) -> None:
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=ignore)
         else:
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy2(source, folder / name)
     (folder / "wheels").mkdir()
     names = sorted({wheel.name for found in wheels.values() for wheel in found})
@@ -108,7 +124,10 @@ def main() -> int:
         try:
             wheels[platform] = download_wheels(ROOT / "build" / "wheels" / platform, platform)
         except subprocess.CalledProcessError:
-            print(f"{platform}: the package index lacks a wheel; no zip is built for it", file=sys.stderr)
+            print(f"{platform}: the package index lacks a wheel as it is locked; no zip is built for it", file=sys.stderr)
+        except LockError as error:
+            print(f"{platform}: {error}", file=sys.stderr)
+            return 1
     if not wheels:
         return 1
     source = out / "source"

@@ -45,6 +45,13 @@ def get_current_scene() -> bpy.types.Scene:
     return scene
 
 
+def get_preferences() -> bpy.types.Preferences:
+    """The user's preferences, which are those of the test."""
+    preferences = bpy.context.preferences
+    assert preferences is not None
+    return preferences
+
+
 def get_settings() -> Any:
     """The panel's settings, whose type is the installed extension's; to be asked for again after every undo."""
     scene: Any = get_current_scene()
@@ -73,6 +80,9 @@ def start() -> Iterator[None]:
     package, _ = get_arguments()
     yield from wait_seconds(2)
     bpy.ops.extensions.package_install_files(filepath=package, repo="user_default", enable_on_install=True)
+    # a backend that somebody runs on this machine is not to be in the way
+    preferences: Any = get_preferences().addons[KEY].preferences
+    preferences.endpoint = f"127.0.0.1:{sys.modules[KEY + '.shared.endpoint'].free_port()}"
     for item in list(bpy.data.objects):
         bpy.data.objects.remove(item)
     scene = get_current_scene()
@@ -173,7 +183,7 @@ def use_folded_panels() -> Iterator[None]:
     yield from take_screenshot("8-techniques-changed")
     yield from scroll(12)
     yield from take_screenshot("8-techniques-end")
-    method = get_settings().method()
+    method = get_settings().make_method()
     assert method is not None and method.fusion is not None and method.background is None
     get_settings().techniques.fusion.use = get_settings().techniques.background.use = "PRESET"
     open_panels()
@@ -294,6 +304,76 @@ def undo_during_shots() -> Iterator[None]:
     assert len(bpy.data.scenes) == 1, [scene.name for scene in bpy.data.scenes]
 
 
+def _move_prop() -> None:
+    """Move an object that has nothing to do with the shot, with an undo step."""
+    window, area, _ = get_window_and_view()
+    bpy.context.view_layer.objects.active = bpy.data.objects["Prop"]  # type: ignore[union-attr]
+    for found in get_current_scene().objects:
+        found.select_set(found.name == "Prop")
+    region = next(r for r in area.regions if r.type == "WINDOW")
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        assert bpy.ops.transform.translate("EXEC_DEFAULT", True, value=(1, 0, 0)) == {"FINISHED"}
+
+
+def _press_ctrl_z_and_wait() -> Iterator[None]:
+    press_ctrl_z()
+    yield from wait_seconds(2)
+
+
+def undo_after_arrivals() -> Iterator[None]:
+    """A result and a motion arrive, something is moved: Ctrl+Z takes back only the move, then only the motion."""
+    window, area, _ = get_window_and_view()
+    _set_up_shot(2, seed=250)
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.mesh.primitive_cube_add("EXEC_DEFAULT", True, size=0.2, location=(3, 3, 0))
+        bpy.data.objects["Cube"].name = "Prop"
+        bpy.ops.ed.undo_push(message="Rename")
+    before = len(get_settings().results)
+    yield from _generate("a result arrives", seed=251)
+    get_settings().motion.text = "a person waves"
+    click("latentman.make_motion")
+    yield from wait_until(lambda: get_connection().motion_task.done, "the motion")
+    assert get_connection().motion_task.succeeded, get_connection().motion_task.error
+
+    def describe() -> tuple[float, int, bool]:
+        action = bpy.data.actions.get("a person waves")
+        return round(bpy.data.objects["Prop"].location.x, 3), len(get_settings().results) - before, action is not None
+
+    seen: list[tuple[float, int, bool]] = []
+    for expected in ((3.0, 1, True), (3.0, 1, False), (3.0, 0, False)):
+        if not seen:
+            _move_prop()
+            assert describe() == (4.0, 1, True), describe()
+        yield from _press_ctrl_z_and_wait()
+        seen.append(describe())
+        (get_arguments()[1] / "arrivals.txt").write_text("\n".join(map(str, seen)) + "\n")
+        assert seen[-1] == expected, seen
+    with bpy.context.temp_override(window=window):
+        bpy.ops.ed.redo()
+        bpy.ops.ed.redo()
+    assert describe() == (3.0, 1, True), describe()
+    yield from take_screenshot("11-after-arrivals")
+    # in Edit Mode, whose undo steps do not hold what arrives
+    bpy.context.view_layer.objects.active = bpy.data.objects["Prop"]  # type: ignore[union-attr]
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.object.mode_set("EXEC_DEFAULT", True, mode="EDIT")
+    get_settings().motion.text = "a person jumps"
+    click("latentman.make_motion")
+    yield from wait_until(lambda: get_connection().motion_task.done, "the motion in Edit Mode")
+    assert get_connection().motion_task.succeeded, get_connection().motion_task.error
+    for _ in range(2):
+        yield from _press_ctrl_z_and_wait()
+        assert "a person jumps" in bpy.data.actions, bpy.data.actions.keys()
+    if bpy.data.objects["Prop"].mode == "EDIT":
+        with bpy.context.temp_override(window=window, area=area):
+            bpy.ops.object.mode_set("EXEC_DEFAULT", True, mode="OBJECT")
+    yield from wait_seconds(1)
+    _move_prop()
+    yield from _press_ctrl_z_and_wait()
+    assert "a person jumps" in bpy.data.actions, bpy.data.actions.keys()
+    _check_panel_is_free()
+
+
 def kill_backend() -> Iterator[None]:
     """Kill the backend while it denoises: the panel says so and names the log, and Start works again."""
     _set_up_shot(4, seed=300, steps=20)
@@ -332,6 +412,7 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "diagnostics": copy_diagnostics,
     "cancel": cancel_shots,
     "undo": undo_during_shots,
+    "arrivals": undo_after_arrivals,
     "killed": kill_backend,
     "save": save_file,
 }

@@ -14,6 +14,7 @@ import msgspec
 from ...shared.files import make_private_folder, write_atomically
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.overview import needs_overview
+from ...shared.passes_folder import OVERVIEW
 from ...shared.shot import FramePasses, ShotError, ShotRequest
 from ...shared.task import new_ticket
 from ...shared.version import VERSION
@@ -32,6 +33,18 @@ class Store(Protocol):
     root: Path
     lock: threading.Lock
     streaming: set[str]
+
+
+def _remove_obstacles(folder: Path) -> None:
+    """Remove from a job's folder what stands in the place of something of another kind, such as a folder in that of a file: it
+    could neither be read nor replaced."""
+    folders = [folder / name for name in ("frames", "passes", f"passes/{OVERVIEW}")]
+    for path in folders:
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            path.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink() and path not in folders:
+            shutil.rmtree(path)
 
 
 def _fingerprint_model(request: ShotRequest) -> str:
@@ -167,6 +180,7 @@ class PassesIntake:
             self._create(name)
             return
         self._claims.append(Claim(self._store.root, name))
+        _remove_obstacles(folder)
         # whoever asks for a job knows its request: what is damaged or missing there is written again
         self._describe(folder)
         # the same passes once more: they mend what is missing or damaged there

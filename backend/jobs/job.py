@@ -16,8 +16,9 @@ from PIL import Image
 from ...shared import logs
 from ...shared.files import read_file, write_atomically
 from ...shared.npy import read_npz
+from ...shared.png import is_intact_png
 from ...shared.shot import ShotError, ShotRequest
-from ..pictures import encode_png, is_intact_png
+from ..pictures import encode_png
 from ..video.look import Look
 from ..video.run_context import Checkpoint
 from .passes import StoredPasses
@@ -45,8 +46,10 @@ class Job:
         return self.request.settings() == other.request.settings() and self._find_model() == other._find_model()
 
     def _find_model(self) -> str:
-        path = self.folder / "model.txt"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        try:
+            return read_file(self.folder / "model.txt").decode("utf-8", "replace")
+        except OSError:
+            return ""
 
     def _write(self, path: Path, data: bytes) -> None:
         # prompts and pictures are their owner's business
@@ -164,7 +167,7 @@ class Job:
         """The report of a finished job; None where there is none, or where it or a texture is damaged, so that both are made
         again."""
         try:
-            report = json.loads((self.folder / "report.json").read_bytes())
+            report = json.loads(read_file(self.folder / "report.json"))
         except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(report, dict):

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ...shared.files import make_private_folder, write_atomically
+from ...shared.files import make_private_folder, read_file, write_atomically
 from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, join_manifest
 from ...shared.overview import needs_overview, shrink_passes
 from ...shared.passes_folder import OVERVIEW, frame_path, read_frame, save_frame, save_manifest
@@ -58,7 +58,7 @@ def _read_header(path: Path) -> PassesHeader:
     if not path.exists():
         return PassesHeader()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=PassesHeader)
+        return msgspec.json.decode(read_file(path), type=PassesHeader)
     except (OSError, ValueError, RecursionError) as error:
         raise ShotError("passes", f"{path} cannot be read ({error}); render the passes again.") from error
 
@@ -139,7 +139,7 @@ class StoredPasses:
     def _stored(self, index: int, *, overview: bool = False) -> StoredFrame:
         path = self._path(index, overview=overview).with_suffix(".json")
         try:
-            return msgspec.json.decode(path.read_bytes(), type=StoredFrame)
+            return msgspec.json.decode(read_file(path), type=StoredFrame)
         except (OSError, ValueError, RecursionError) as error:
             raise ShotError("passes", f"{path} cannot be read ({error}); render the passes again.") from error
 

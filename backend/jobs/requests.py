@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ...shared.files import UNFINISHED
+from ...shared.files import UNFINISHED, read_file
 from ...shared.shot import Sampling, ShotRequest, Text
 from .in_use import is_in_use
 
@@ -25,12 +25,15 @@ def read_request(path: Path) -> ShotRequest:
 
     Raises ``OSError``, or ``msgspec.MsgspecError`` for what is not a request.
     """
-    data = path.read_bytes()
+    data = read_file(path)
     try:
-        return msgspec.json.decode(data, type=ShotRequest)
-    except msgspec.ValidationError:
-        old = msgspec.json.decode(data, type=dict[str, Any])
-        return _read_former_request(old)
+        try:
+            return msgspec.json.decode(data, type=ShotRequest)
+        except msgspec.ValidationError:
+            old = msgspec.json.decode(data, type=dict[str, Any])
+            return _read_former_request(old)
+    except (RecursionError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        raise msgspec.DecodeError(f"it is not a request ({type(error).__name__})") from error
 
 
 def _read_former_request(old: dict[str, Any]) -> ShotRequest:

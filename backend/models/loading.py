@@ -23,7 +23,7 @@ from diffusers import (
 from ...shared.shot import ShotError
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .options import LoadOptions as LoadOptions
-from .registry import ModelSource, find_model
+from .registry import ModelSource, find_model, split_revision
 
 
 def choose_device() -> torch.device:
@@ -226,14 +226,15 @@ def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> None:
 
 def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline:
     options: dict[str, Any] = {"dtype": dtype}
+    base, revision = split_revision(source.base)
     if not source.controls:
-        return DiffusionPipeline.from_pretrained(source.base, **options)
+        return DiffusionPipeline.from_pretrained(base, revision=revision, **options)
     loaded = [_load_controlnet(control, options) for _, control in source.controls]
     family, networks = loaded[0][0], [network for _, network in loaded]
     options |= {"controlnet": networks if len(networks) > 1 else networks[0]} | dict(family.pipeline_options)
-    if Path(source.base).suffix == ".safetensors":
-        return family.pipeline_class.from_single_file(source.base, **options)
-    return family.pipeline_class.from_pretrained(source.base, **options)
+    if Path(base).suffix == ".safetensors":
+        return family.pipeline_class.from_single_file(base, **options)
+    return family.pipeline_class.from_pretrained(base, revision=revision, **options)
 
 
 def _load_controlnet(control: str, options: dict[str, Any]) -> tuple[Family, Any]:
@@ -241,5 +242,6 @@ def _load_controlnet(control: str, options: dict[str, Any]) -> tuple[Family, Any
     if control.endswith(".safetensors"):
         network = ControlNetModel.from_single_file(control, **options)
         return family_of_controlnet({**network.config, "_class_name": type(network).__name__}), network
-    family = family_of_controlnet(ControlNetModel.load_config(control))
-    return family, family.controlnet_class.from_pretrained(control, **options)
+    control, revision = split_revision(control)
+    family = family_of_controlnet(ControlNetModel.load_config(control, revision=revision))
+    return family, family.controlnet_class.from_pretrained(control, revision=revision, **options)

@@ -2,12 +2,14 @@
 
 A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single
 ``.safetensors`` file. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one for
-depth), ``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion.
+depth), ``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion. Behind the hub id of a base or a
+ControlNet, ``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one anyway.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +41,27 @@ PRESETS: dict[str, ModelSource] = {
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }
+
+#: hub id -> the commit that is loaded, whatever its owner puts there later
+HUB_REVISIONS = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+    "lllyasviel/control_v11f1p_sd15_depth": "539f99181d33db39cf1af2e517cd8056785f0a87",
+    "stabilityai/stable-diffusion-xl-base-1.0": "462165984030d82259a11f4367a4eed129e94a7b",
+    "diffusers/controlnet-depth-sdxl-1.0": "17bb97973f29801224cd66f192c5ffacf82648b4",
+    "openai/clip-vit-base-patch32": "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+    "distilbert/distilbert-base-uncased": "12040accade4e8a0f71eabdb258fecc2e7e948be",
+}
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """A folder, file or hub id, and the commit to load it at: the one behind its ``@``, else that of ``HUB_REVISIONS``; None for
+    what lies on this machine, and for a hub id without either, of which the newest is loaded."""
+    if Path(source).exists():
+        return source, None
+    name, at, commit = source.rpartition("@")
+    if at and re.fullmatch(r"[0-9a-f]{40}", commit):
+        return name, commit
+    return source, HUB_REVISIONS.get(source)
 
 
 def _read_strength(text: str) -> tuple[str, float]:
@@ -85,7 +108,10 @@ def fingerprint(name: str) -> str:
     their files on this machine. ``ShotError`` when it cannot be a model."""
     source = find_model(name)
     digest = hashlib.blake2b(repr(source).encode(), digest_size=12)
-    parts = (source.base, *(control for _, control in source.controls), *(lora for lora, _ in source.loras), *source.embeddings)
+    networks = (source.base, *(control for _, control in source.controls))
+    for commit in (split_revision(network)[1] for network in networks):
+        digest.update((commit or "").encode())
+    parts = (*networks, *(lora for lora, _ in source.loras), *source.embeddings)
     for path in map(Path, parts):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():

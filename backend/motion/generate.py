@@ -76,7 +76,7 @@ def make(
     if kept is not None and model.network.shape.predicted:
         raise MotionError("This model makes motions piece by piece and cannot keep parts of one; choose another model.")
     generator = torch.Generator().manual_seed(request.seed)
-    chain = request.steps or model.diffusion_steps
+    steps_per_segment = request.steps or model.diffusion_steps
     made, cut = np.empty((request.variants, 0, model.network.shape.features), np.float32), False
     if model.network.shape.predicted:
         passes = split_pieces(split_sentences(request), frame_count(request), model.network.shape.predicted)
@@ -94,7 +94,7 @@ def make(
                 model.network.shape.predicted,
                 None,
                 generator,
-                _offset_progress(step_done, n * chain, len(passes) * chain),
+                _offset_progress(step_done, n * steps_per_segment, len(passes) * steps_per_segment),
                 made[:, -model.network.shape.context :],
             )
             made = np.concatenate([made, new[:, : segment.frames]], 1)
@@ -113,7 +113,7 @@ def make(
             length,
             mask,
             generator,
-            _offset_progress(step_done, n * chain, len(passes) * chain),
+            _offset_progress(step_done, n * steps_per_segment, len(passes) * steps_per_segment),
         )
         made = np.concatenate([made, new[:, segment.overlap :]], 1)
     found = made[:, model.network.shape.context :] * model.std + model.mean

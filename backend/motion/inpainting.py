@@ -42,6 +42,6 @@ def make_inpainting_mask(kept: Kept, model: MotionModel, variants: int, length: 
     mask &= moves_on | ~is_change_feature()
     values = np.zeros((length, rows.shape[1]), np.float32)
     values[:frames] = (rows - model.mean) / model.std
-    held = np.zeros(values.shape, bool)
-    held[:frames] = mask
-    return InpaintingMask(torch.from_numpy(values).expand(variants, -1, -1), torch.from_numpy(held).expand(variants, -1, -1))
+    is_kept = np.zeros(values.shape, bool)
+    is_kept[:frames] = mask
+    return InpaintingMask(torch.from_numpy(values).expand(variants, -1, -1), torch.from_numpy(is_kept).expand(variants, -1, -1))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...shared.motion import MotionError
+from ..models.registry import split_revision
 
 #: MDM cuts CLIP's texts to 20 tokens between the two marks
 CLIP_TOKENS = 22
@@ -35,11 +36,11 @@ class TextEncoder:
         self._kind, self._device = kind, device
         # a text encoder that lies beside its checkpoint was trained with it and reads all it can
         self._tokens = CLIP_TOKENS if source is None or not (Path(source).parent / "args.json").exists() else sys.maxsize
-        name = source or HUB[kind]
+        name, revision = split_revision(source or HUB[kind])
         model: Any = transformers.CLIPTextModelWithProjection if kind == "clip" else transformers.AutoModel
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            self._model = model.from_pretrained(name, dtype=torch.float32).to(device).eval()
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision or "main")
+            self._model = model.from_pretrained(name, revision=revision or "main", dtype=torch.float32).to(device).eval()
         except (OSError, ValueError, KeyError) as error:
             raise MotionError(
                 f"The text encoder '{name}' cannot be loaded; it is '{HUB[kind]}' on the model hub. Without a "

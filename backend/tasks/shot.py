@@ -43,6 +43,15 @@ LOOK_SECONDS = 0.25
 GONE = "The passes stopped coming; generate the shot again."
 
 
+def make_frame_message(ticket: str, job: Job, index: int, *, transparent: bool) -> tuple[FrameResult, dict[str, np.ndarray]]:
+    """The message with a job's frame, and its array; ``transparent`` cuts the characters out."""
+    data = job.read_png(index)
+    if transparent:
+        data = encode_png(cut_out(job.read_frame(index), job.passes().frame(index).mask[0]))
+    message = FrameResult(ticket=ticket, index=index, frame=job.request.frames[index])
+    return message, {"png": np.frombuffer(data, np.uint8)}
+
+
 class ShotTask(Task):
     """Takes one shot from its passes to its frames."""
 
@@ -189,12 +198,7 @@ class ShotTask(Task):
 
     def _send_frame(self, index: int) -> None:
         assert self._job is not None
-        if self._transparent:
-            data = encode_png(cut_out(self._job.read_frame(index), self._job.passes().frame(index).mask[0]))
-        else:
-            data = self._job.read_png(index)
-        message = FrameResult(ticket=self.ticket, index=index, frame=self._request.frames[index])
-        self.send(message, {"png": np.frombuffer(data, np.uint8)})
+        self.send(*make_frame_message(self.ticket, self._job, index, transparent=self._transparent))
 
     # -- the worker's thread ------------------------------------------------------------------------------------------
 

@@ -363,7 +363,7 @@ def parse(text: str) -> dict[str, str]:
         data = json.loads(text)
         bones = data["bones"]
         valid = isinstance(bones, dict) and all(isinstance(v, str) for v in bones.values())
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         valid = False
     if not valid:
         raise MappingError('This is not a bone map; it should be JSON like {"bones": {"pelvis": "Hips", ...}}.')

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
-from pathlib import Path
 
 import bpy
 
 from ...shared import console, shot
-from .. import properties
+from .. import properties, undo_steps
 from ..connection import connection
+from ..paths import get_output_folder
+from ..references import Reference, refer_to
+from ..results import add_result
 from ..tasks.shot import ShotTask
 from ..tasks.task import Task
 from ..typed_access import OperatorResult, get_scene
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
 
 PREVIEW_IMAGE = "LatentMan Preview"
-
-
-def get_output_folder(settings: properties.LatentManSettings) -> Path:
-    """The folder for results; an unsaved .blend uses the temporary folder, as it has none of its own."""
-    if settings.output.startswith("//") and not bpy.data.filepath:
-        return Path(bpy.app.tempdir or tempfile.gettempdir()) / "latentman"
-    return Path(bpy.path.abspath(settings.output))
 
 
 def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames: tuple[int, ...], preview: bool) -> OperatorResult:
@@ -49,39 +43,34 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    task.add_done_callback(_show_preview if preview else partial(_add_result, scene_name=scene.name))
+    done = _show_preview if preview else _add_result
+    task.add_done_callback(partial(done, scene=refer_to(scene), file=bpy.data.filepath))
     connection.add(task)
     return {"FINISHED"}
 
 
-def _show_preview(task: Task) -> None:
-    """Load the finished frame as the image that the panel shows."""
-    if not isinstance(task, ShotTask) or not task.succeeded:
+def _show_preview(task: Task, scene: Reference, file: str) -> None:
+    """Load the finished frame as the image that the panel shows, if its file is still open."""
+    if not isinstance(task, ShotTask) or not task.succeeded or scene.find() is None:
         return
+    path = str(task.frames[0])
+    _load_preview(path)
+    undo_steps.record("Preview Frame", lambda: PREVIEW_IMAGE in bpy.data.images, lambda: _load_preview(path))
+
+
+def _load_preview(path: str) -> None:
     old = bpy.data.images.get(PREVIEW_IMAGE)
     if old:
         bpy.data.images.remove(old)
-    image = bpy.data.images.load(str(task.frames[0]))
+    image = bpy.data.images.load(path)
     image.name = PREVIEW_IMAGE
     image.preview_ensure()
 
 
-def _add_result(task: Task, scene_name: str) -> None:
+def _add_result(task: Task, scene: Reference, file: str) -> None:
     """Add finished frames to the scene's results, also those of a shot that was cancelled or failed."""
-    scene = bpy.data.scenes.get(scene_name)
-    if scene is None or not isinstance(task, ShotTask) or not task.frames:
-        return
-    settings, request = properties.get_scene_settings(scene), task.request
-    result = settings.results.add()
-    result.name, result.character = request.text.prompt, task.character
-    result.folder, result.prompt, result.seed = str(task.folder), request.text.prompt, request.sampling.seed
-    if task.succeeded:
-        result.job, result.settings = task.job, properties.compute_settings_digest(request)
-    result.start, result.count = request.frames[0], len(task.frames)
-    result.step = request.frames[1] - request.frames[0] if len(request.frames) > 1 else 1
-    figures = (task.report or {}).get("consistency", {})
-    result.hmse = figures.get("hmse") or 0.0
-    settings.active_result = len(settings.results) - 1
+    if isinstance(task, ShotTask):
+        add_result(task, scene, file)
 
 
 class PreviewFrame(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):

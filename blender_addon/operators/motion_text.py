@@ -8,12 +8,13 @@ from bpy.props import EnumProperty, IntProperty
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_FPS
-from .. import properties
+from .. import properties, undo_steps
 from ..compat import ensure_fcurves, get_fcurves
 from ..connection import connection
 from ..motion import inpainting
 from ..rigging.keyframes import TEXT, read_body_motion
 from ..tasks.motion import MotionEdit, MotionTask
+from ..tasks.task import Task
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
 from .polls import NeedsAction, NeedsArmature, NeedsIdleConnection
@@ -36,8 +37,14 @@ def _start_task(
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
+    task.add_done_callback(_make_undo_step)
     connection.add(task)
     return {"FINISHED"}
+
+
+def _make_undo_step(task: Task) -> None:
+    if isinstance(task, MotionTask) and task.succeeded:
+        undo_steps.record("Make Motion", lambda: task.has_all_actions, task.key_motions)
 
 
 class MakeMotion(NeedsIdleConnection, NeedsArmature, bpy.types.Operator):

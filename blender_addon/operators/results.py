@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 import bpy
 
-from ...shared import shot
+from ...shared import console, shot
 from .. import properties
+from ..connection import connection
 from ..look import apply_look
 from ..passes.render_set import get_bodies
+from ..paths import get_output_folder, get_result_folder
+from ..references import refer_to
+from ..results import update_fetched
 from ..sequencer import add_image_strip
-from ..tasks.shot import LOOK_FOLDER
+from ..tasks.fetch import FetchTask
+from ..tasks.frames_folder import LOOK_FOLDER, list_frames
 from ..typed_access import OperatorResult, get_scene
-from .polls import NeedsResult, Poll
+from .polls import NeedsIdleConnection, NeedsResult, Poll
 
 
 def _get_result(context: bpy.types.Context) -> properties.LatentManResult:
@@ -44,9 +49,9 @@ class ResultToSequencer(NeedsResult, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Add the strip on the first free channel."""
         result = _get_result(context)
-        images = sorted(p for p in Path(result.folder).glob("*.png") if p.stem.lstrip("-").isdigit())
+        images, output = list_frames(get_result_folder(result)), properties.get_settings(context).output
         try:
-            add_image_strip(get_scene(context), images, result.start, result.prompt[:60], result.step)
+            add_image_strip(get_scene(context), images, result.start, result.prompt[:60], result.step, output)
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -71,10 +76,10 @@ class ResultAsMaterial(Poll, bpy.types.Operator):
         result, character = _get_result(context), _get_matching_character(self, context)
         if character is None:
             return {"CANCELLED"}
-        path = Path(result.folder) / LOOK_FOLDER / "texture_1.png"
+        path = get_result_folder(result) / LOOK_FOLDER / "texture_1.png"
         try:
             if not path.is_file():
-                raise shot.ShotError("texture", f"{path} is missing; generate the shot again.")
+                raise shot.ShotError("texture", f"{path} is missing; press Fetch Again, or generate the shot again.")
             apply_look(get_bodies(character), path, f"Look: {result.prompt[:50]}")
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
@@ -92,7 +97,7 @@ class KeepLook(Poll, bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         """Refuse without a finished result of one character."""
         result = properties.get_settings(context).find_active_result()
-        has_look = result is not None and bool(result.job and result.character)
+        has_look = result is not None and bool(result.job and result.settings and result.character)
         return has_look or cls.refuse("Generate a shot of one character with the preset Surface first")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
@@ -130,12 +135,43 @@ class OpenResultFolder(NeedsResult, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Open the folder in the system's file browser."""
-        folder = _get_result(context).folder
-        if not Path(folder).is_dir():
-            self.report({"ERROR"}, f"The folder {folder} is gone; generate the shot again.")
+        folder = get_result_folder(_get_result(context))
+        if not folder.is_dir():
+            self.report({"ERROR"}, f"The folder {folder} is gone; press Fetch Again, or generate the shot again.")
             return {"CANCELLED"}
-        bpy.ops.wm.path_open(filepath=folder)
+        bpy.ops.wm.path_open(filepath=str(folder))
         return {"FINISHED"}
 
 
-CLASSES = (ResultToSequencer, ResultAsMaterial, KeepLook, NewLook, OpenResultFolder)
+class FetchResult(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
+    bl_idname = "latentman.fetch_result"
+    bl_label = "Fetch Again"
+    bl_description = "Bring the frames of this result back from the backend's job store, where they are gone or damaged"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse for results that the backend cannot know."""
+        if not super().poll(context):
+            return False
+        result = properties.get_settings(context).find_active_result()
+        return bool(result is not None and result.job) or cls.refuse("This result does not say which shot it is; generate it again")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Start the task; the timer does the rest."""
+        result, settings = _get_result(context), properties.get_settings(context)
+        folder = get_result_folder(result)
+        if not folder.is_dir():
+            # the old place may be on a disk that is not there any more
+            folder = get_output_folder(settings) / result.job
+        try:
+            console.check_writable(folder)
+            task = FetchTask(result.job, folder, connection.get_client(), transparent=result.transparent)
+        except shot.ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        task.add_done_callback(partial(update_fetched, scene=refer_to(get_scene(context)), old=get_result_folder(result)))
+        connection.add(task)
+        return {"FINISHED"}
+
+
+CLASSES = (ResultToSequencer, ResultAsMaterial, KeepLook, NewLook, FetchResult, OpenResultFolder)

@@ -37,7 +37,8 @@ class KeyPoints:
 
     def __init__(self, armature: bpy.types.Object) -> None:
         """Raises ``MotionError`` when the armature is not a humanoid."""
-        self._armature, self._rig = armature, read_rig(armature)
+        #: to be set anew when undo has replaced the object
+        self.armature, self._rig = armature, read_rig(armature)
         rest_joints = _get_rest_joints(self._rig)
         # each point moves with the bone of its joint, or of the nearest ancestor that has one
         self._points: list[tuple[int, int, np.ndarray]] = []
@@ -57,7 +58,7 @@ class KeyPoints:
 
     def compute(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
         """(18, 3): x and y in pixels, and metres from the camera plane; the neck is the middle of the shoulders."""
-        armature = self._armature.evaluated_get(graph)
+        armature = self.armature.evaluated_get(graph)
         world = np.array(armature.matrix_world)
         out = np.empty((COUNT, 3))
         for number, bone, rest in self._points:

@@ -18,13 +18,15 @@ import numpy as np
 from ...shared import shot
 from ...shared.depth import normalise_depth
 from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
-from ..typed_access import get_mesh, get_scene, get_view_layer
+from ..references import refer_to
+from ..typed_access import evaluate, get_mesh, get_scene, get_view_layer
 from . import gpu_raster, reading
 from .camera import Extent, View, find_extent, get_render_camera, get_view
 from .people import find_key_points
-from .render_set import RenderSet, make_render_set
+from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .scene_setup import override_scene_temporarily, set_render_region
 from .surfaces import override_mesh_temporarily, unwrap
+from .timeline import keep_current_frame
 
 #: how long the scene may be overridden at a time while the user works in the window
 SLICE_SECONDS = 0.25
@@ -99,6 +101,9 @@ class PassRender:
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
         get_render_camera(self._scene)
+        # what finds all of these again in a later event
+        self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
+        self._references = RenderSetReferences.make(self._render_set)
         self._frames, self._size = frames, (width, height)
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
         self._motion_vectors, self._keep_overrides = motion_vectors, keep_overrides
@@ -116,8 +121,8 @@ class PassRender:
         self._generated_uvs: dict[int, np.ndarray] | None = None
         self._overrides, self._folder = ExitStack(), ExitStack()
         self._path: Path | None = None
-        #: the scene's frame and camera while it is overridden
-        self._saved_state: tuple[int, bpy.types.Object | None] | None = None
+        #: whether the scene is overridden
+        self._is_prepared = False
         #: whether any frame that was rendered shows a character
         self.has_seen_character = False
         # what ``render_all`` keeps: whole frames, which take memory only where something is seen
@@ -132,7 +137,7 @@ class PassRender:
         """A render of small copies of the same frames, after ``measure``; objects have the same numbers in both."""
         small = copy.copy(self)
         small._size, small.uses_gpu, small._people = (width, height), False, {}
-        small._overrides, small._folder, small._path, small._saved_state = ExitStack(), ExitStack(), None, None
+        small._overrides, small._folder, small._path, small._is_prepared = ExitStack(), ExitStack(), None, False
         return small
 
     @property
@@ -147,28 +152,49 @@ class PassRender:
 
     def measure(self) -> Generator[int, None, None]:
         """Find the depth range; yields how many frames are measured, with the scene restored then and at the end."""
-        scene, current, camera = self._scene, self._scene.frame_current, self._scene.camera
-        end = time.perf_counter() + SLICE_SECONDS
-        try:
-            for n, frame in enumerate(self._measured_frames, 1):
-                scene.frame_set(frame)
-                self._widen_depth_range(frame)
-                if time.perf_counter() > end or n == len(self._measured_frames):
-                    scene.frame_set(current)
-                    yield n
-                    end = time.perf_counter() + SLICE_SECONDS
-        finally:
-            scene.frame_set(current)
-            scene.camera = camera
+        frames = deque(self._measured_frames)
+        while frames:
+            self._find_data()
+            end = time.perf_counter() + SLICE_SECONDS
+            with keep_current_frame(self._scene):
+                while frames:
+                    frame = frames.popleft()
+                    self._scene.frame_set(frame)
+                    self._widen_depth_range(frame)
+                    if time.perf_counter() > end:
+                        break
+            yield len(self._measured_frames) - len(frames)
+
+    def _find_data(self) -> None:
+        """Find the scene and its objects again: an event may have come between. Raises ``ShotError`` when something is gone."""
+        scene: bpy.types.Scene | None = self._scene_reference.find()
+        if scene is None:
+            raise shot.ShotError(
+                "scene",
+                f"The scene '{self._scene_reference.name}' was closed or deleted while its passes were rendered; what is finished "
+                "is kept. Open it and generate again to continue.",
+            )
+        view_layer = scene.view_layers.get(self._layer_name)
+        if view_layer is None:
+            raise shot.ShotError(
+                "scene", f"The view layer '{self._layer_name}' was renamed or removed meanwhile; generate the shot again."
+            )
+        self._scene, self._view_layer = scene, view_layer
+        self._render_set = self._references.find(self._render_set)
+        for number, person in self._people.items():
+            armature = self._render_set.armatures[number - 1]
+            assert armature is not None
+            person.armature = armature
+        get_render_camera(scene)
 
     def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
         """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""
         index = next_index()
         if index is None:
             return
-        self._begin_overrides()
-        end = time.perf_counter() + SLICE_SECONDS
         try:
+            self._begin_overrides()
+            end = time.perf_counter() + SLICE_SECONDS
             while index is not None:
                 yield self._render_one(index)
                 index = next_index() if self._keep_overrides or time.perf_counter() < end else None
@@ -208,8 +234,9 @@ class PassRender:
 
     def _begin_overrides(self) -> None:
         """Prepare the scene for rendering, unless it is prepared already."""
-        if self._saved_state is not None:
+        if self._is_prepared:
             return
+        self._find_data()
         if self._generated_uvs is None:
             self._generated_uvs = {
                 one.index: unwrap(one.object)
@@ -219,17 +246,14 @@ class PassRender:
         if self._path is None:
             folder = tempfile.TemporaryDirectory(prefix="latentman-", ignore_cleanup_errors=True)
             self._path = Path(self._folder.enter_context(folder)) / "pass.exr"
-        self._saved_state = self._scene.frame_current, self._scene.camera
+        self._is_prepared = True
+        self._overrides.enter_context(keep_current_frame(self._scene))
         self._enter_overrides(self._generated_uvs, str(self._path))
 
     def _end_overrides(self) -> None:
         """Restore the scene as it was before ``_begin_overrides``."""
+        self._is_prepared = False
         self._overrides.close()
-        if self._saved_state is not None:
-            current, camera = self._saved_state
-            self._saved_state = None
-            self._scene.frame_set(current)
-            self._scene.camera = camera
 
     def _enter_overrides(self, generated_uvs: dict[int, np.ndarray], path: str) -> None:
         if self.uses_gpu:
@@ -257,14 +281,18 @@ class PassRender:
         if self.uses_gpu:
             return gpu_raster.draw(graph, self._render_set, view, box)
         set_render_region(self._scene, box, *self._size)
+        # what a render that was stopped leaves is not to be taken for its result
+        path.unlink(missing_ok=True)
         with silence_stdout():
             bpy.ops.render.render(write_still=True, scene=self._scene.name, layer=self._view_layer.name)
+        if not path.exists():
+            raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
         return reading.read_passes(path, right - left, bottom - top)
 
     def _render_one(self, index: int) -> RenderedFrame:
         scene = self._scene
         scene.frame_set(self._frames[index])
-        graph = bpy.context.evaluated_depsgraph_get()
+        graph = evaluate(self._view_layer)
         extent, view = self._find_extent(self._frames[index], graph)
         box = (0, 0, *self._size) if self._full_frame else extent.box
         assert self._path is not None and self._generated_uvs is not None
@@ -275,9 +303,10 @@ class PassRender:
                 raise
             self.uses_gpu = False  # there is no graphics context at the moment; Cycles needs none
             self._overrides.close()
+            self._overrides.enter_context(keep_current_frame(scene))
             self._enter_overrides(self._generated_uvs, str(self._path))
             scene.frame_set(self._frames[index])
-            graph = bpy.context.evaluated_depsgraph_get()
+            graph = evaluate(self._view_layer)
             found = self._render_box(graph, view, box, self._path)
         found = self._number_objects(found)
         found["depth"] = normalise_depth(found["depth"], self.near, self.far)
@@ -327,7 +356,7 @@ class PassRender:
 
     def _widen_depth_range(self, frame: int) -> None:
         """Widen the depth range so that it includes the current frame."""
-        graph = bpy.context.evaluated_depsgraph_get()
+        graph = evaluate(self._view_layer)
         extent, view = self._find_extent(frame, graph)
         near, far = extent.near, extent.far
         if self._render_set.whole_scene:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bpy
 import numpy as np
@@ -12,9 +12,10 @@ from ...shared.manifest import PartEntry
 from ...shared.motion import MotionError
 from ...shared.vectors import normalise
 from ..character.rig import Rig
+from ..references import Reference, refer_to
 from ..rigging.characters import find_character_meshes
 from ..rigging.rigs import read_rig
-from ..typed_access import get_armature, get_curves, get_mesh
+from ..typed_access import evaluate, get_armature, get_curves, get_mesh
 
 RENDERABLE = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "CURVES", "POINTCLOUD", "GREASEPENCIL", "GPENCIL")
 #: the numbers of parts and of characters are stored in a byte
@@ -56,6 +57,51 @@ class RenderSet:
     def bodies(self) -> list[bpy.types.Object]:
         """The characters' meshes."""
         return [one.object for one in self.objects if one.character and one.object.type == "MESH"]
+
+
+@dataclass(frozen=True)
+class RenderSetReferences:
+    """What finds the objects of a render set again after an event."""
+
+    objects: tuple[Reference, ...]
+    armatures: tuple[Reference | None, ...]
+
+    @staticmethod
+    def make(render_set: RenderSet) -> RenderSetReferences:
+        """References to the objects as they are now."""
+        return RenderSetReferences(
+            tuple(refer_to(one.object) for one in render_set.objects),
+            tuple(refer_to(armature) if armature else None for armature in render_set.armatures),
+        )
+
+    def find(self, render_set: RenderSet) -> RenderSet:
+        """The same render set with the objects as they are now.
+
+        Raises ``ShotError`` when one is gone, is being edited, or has another mesh than when the shot began.
+        """
+        objects = tuple(
+            replace(one, object=_find_again(reference, in_scene=one.character > 0))
+            for one, reference in zip(render_set.objects, self.objects, strict=True)
+        )
+        for one in objects:
+            if one.character and one.object.type == "MESH":
+                _check_bodies([one.object])
+                if one.face_parts is not None and len(one.face_parts) != len(get_mesh(one.object).polygons):
+                    raise shot.ShotError("scene", f"The mesh of {one.object.name} was changed meanwhile; generate the shot again.")
+        armatures = tuple(_find_again(reference, in_scene=True) if reference else None for reference in self.armatures)
+        return replace(render_set, objects=objects, armatures=armatures)
+
+
+def _find_again(reference: Reference, *, in_scene: bool) -> bpy.types.Object:
+    found: bpy.types.Object | None = reference.find()
+    # what the scene shows only as instances is in no scene itself
+    if found is None or (in_scene and not found.users_scene):
+        raise shot.ShotError(
+            "scene",
+            f"{reference.name} was deleted while its passes were rendered; what is finished is kept. Bring it back (Ctrl+Z) "
+            "and generate again.",
+        )
+    return found
 
 
 def find_skin(found: bpy.types.Object) -> bpy.types.Object | None:
@@ -240,7 +286,7 @@ def make_render_set(view_layer: bpy.types.ViewLayer, character: bpy.types.Object
     ]
     objects += _make_hair_objects(view_layer, {body: number for body, number, _ in face_keys}, len(objects) + 1)
     if scope == "SCENE":
-        graph = bpy.context.evaluated_depsgraph_get()
+        graph = evaluate(view_layer)
         for prop in _find_props(graph, view_layer, {one.object for one in objects}):
             objects.append(RenderObject(prop, len(objects) + 1, 0, _get_metres_per_unit(prop), None))
     parts = _make_part_entries(numbers, armatures, [bodies for _, bodies in characters])

@@ -33,8 +33,10 @@ def override_temporarily(owner: Any, **values: Any) -> Iterator[None]:
             setattr(owner, name, values[name])
         yield
     finally:
-        for name, value in before.items():
-            setattr(owner, name, value)
+        with ExitStack() as stack:
+            # each for itself: one that cannot be given back must not keep the others
+            for name, value in before.items():
+                stack.callback(setattr, owner, name, value)
 
 
 @contextmanager

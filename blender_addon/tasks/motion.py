@@ -18,6 +18,7 @@ from ..motion import inpainting
 from ..motion.channels import motion_to_channels
 from ..motion.layouts import humanml_to_joints
 from ..motion.retarget import RigMotion
+from ..references import Reference, find_all, refer_to
 from ..rigging.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, create_action, pose_motion
 from .answers import check_motions
 from .task import Task
@@ -56,9 +57,9 @@ class MotionTask(Task):
         motion_request.frame_count(request)
         self.request = request
         self.warnings: tuple[str, ...] = ()
-        self.actions: list[bpy.types.Action] = []
+        self._action_references: list[Reference] = []
         self.vectors: np.ndarray | None = None
-        self._armature_name, self._start, self._fps = armature.name if armature else "", start, scene_fps
+        self._armature, self._start, self._fps = refer_to(armature) if armature else None, start, scene_fps
         self._options, self._edit = options, edit
         self._kept = None
         arrays = None
@@ -75,16 +76,31 @@ class MotionTask(Task):
             return
         vectors = check_motions(arrays, self.request)
         self.warnings = message.warnings
-        if self._armature_name:
-            self._key_motions(vectors)
         self.vectors = vectors
+        if self._armature:
+            self.key_motions()
         self._notify(message)
         self._end(TaskState.FINISHED)
 
-    def _key_motions(self, vectors: np.ndarray) -> None:
-        armature = bpy.data.objects.get(self._armature_name)
-        if armature is None:
-            raise MotionError(f"The character '{self._armature_name}' no longer exists; the motion was not keyed.")
+    @property
+    def actions(self) -> list[bpy.types.Action]:
+        """The Actions that were keyed and still exist."""
+        return find_all(self._action_references)
+
+    @property
+    def has_all_actions(self) -> bool:
+        """Whether every Action that was keyed still exists."""
+        return len(self.actions) == len(self._action_references)
+
+    def key_motions(self) -> None:
+        """Key every motion as a new Action; again, where an undo has taken them away."""
+        vectors, armature = self.vectors, self._armature.find() if self._armature else None
+        assert vectors is not None and self._armature is not None
+        if armature is None or not armature.users_scene:
+            raise MotionError(
+                f"The character '{self._armature.name}' was deleted or its file was closed, so the motion was not keyed; bring "
+                "it back and make the motion again."
+            )
         actions = []
         # the armature uses the Action that is keyed last
         for n, row in reversed(list(enumerate(vectors, 1))):
@@ -97,7 +113,7 @@ class MotionTask(Task):
             )
             action[TEXT], action[SEED], action[SOURCE] = self.request.text, self.request.seed, motion.source
             actions.append(action)
-        self.actions = actions[::-1]
+        self._action_references = [refer_to(action) for action in reversed(actions)]
 
     def _key_merged(self, armature: bpy.types.Object, motion: Motion) -> bpy.types.Action:
         """Key the edited motion with its kept parts, and the generated motion for the rest."""

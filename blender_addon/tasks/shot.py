@@ -13,33 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-import msgspec
 import numpy as np
 
 from ...shared import messages, passes_folder, shot
-from ...shared.files import write_atomically
 from ...shared.machine import release_free_memory
 from ...shared.manifest import FrameEntry, join_manifest
 from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.render import PassRender, RenderedFrame
+from . import frames_folder
 from .answers import check_shot_answer
 from .task import Task
 
-#: the folder of a shot's textures, beside its frames
-LOOK_FOLDER = "look"
 #: the stage that the panel shows meanwhile
 RENDERING = "rendering passes"
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-def save_png_file(data: np.ndarray, path: Path) -> None:
-    """Write the bytes of a PNG file (N,) uint8, completely or not at all. Raises ``ShotError`` when they are not a PNG file."""
-    content = data.tobytes()
-    if not content.startswith(PNG_SIGNATURE):
-        raise shot.ShotError("frames", f"The backend sent something other than an image for {path.name}; generate the shot again.")
-    write_atomically(path, content)
 
 
 def pop_first(indices: deque[int]) -> int | None:
@@ -107,7 +95,9 @@ class ShotTask(Task):
         self.seconds: dict[str, float] = {}
         #: the backend's identifier of this shot, once it has accepted it
         self.job = ""
-        self._folder_per_job, self._alpha = folder_per_job, alpha
+        #: whether the frames are transparent around the characters
+        self.transparent = alpha
+        self._folder_per_job = folder_per_job
         self._render = PassRender(
             context,
             character,
@@ -145,7 +135,7 @@ class ShotTask(Task):
     def _submit(self) -> None:
         self._submitted = True
         header = self._render.header
-        self._client.send(messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self._alpha))
+        self._client.send(messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent))
 
     def _render_requested(self) -> None:
         """Render some of the passes that the backend has requested, small copies first, and send them."""
@@ -199,10 +189,10 @@ class ShotTask(Task):
             self.job = message.job
             if self._folder_per_job:
                 self.folder = self.folder / message.job
-            self.folder.mkdir(parents=True, exist_ok=True)
+            frames_folder.make_folder(self.folder)
         elif isinstance(message, messages.FrameResult):
             path = self.folder / f"{message.frame:04d}.png"
-            save_png_file(arrays["png"], path)
+            frames_folder.store_png(arrays["png"], path)
             self.frames[message.index] = path
             self._client.send(messages.FrameTaken(ticket=self.ticket))
             self._notify(message)
@@ -214,10 +204,7 @@ class ShotTask(Task):
     def _finish(self, message: messages.Finished, arrays: dict[str, np.ndarray]) -> None:
         self.seconds["backend"] = time.perf_counter() - self._started
         self.report = message.report
-        write_atomically(self.folder / "report.json", msgspec.json.format(msgspec.json.encode(message.report)))
-        for name, texture in arrays.items():
-            (self.folder / LOOK_FOLDER).mkdir(exist_ok=True)
-            save_png_file(texture, self.folder / LOOK_FOLDER / f"{name}.png")
+        frames_folder.store_report(self.folder, message.report, arrays)
         self._notify(message)
         missing = len(self.request.frames) - len(self.frames)
         if missing:

@@ -63,7 +63,7 @@ class Task:
     def add_done_callback(self, callback: DoneCallback) -> None:
         """Call ``callback`` with the task when it ends; at once if it has ended."""
         if self.done:
-            callback(self)
+            self._call(callback)
         else:
             self._done_callbacks.append(callback)
 
@@ -131,22 +131,28 @@ class Task:
             return
         self.error = sentence
         if self._submitted:
-            self._client.send(messages.Cancel(ticket=self.ticket))
+            try:
+                self._client.send(messages.Cancel(ticket=self.ticket))
+            except Exception:  # the task ends all the same
+                logger.exception("the backend could not be told to stop")
         self._end(TaskState.FAILED)
 
     def _end(self, state: TaskState) -> None:
         if not self._machine.advance(state):
             return
         self._try_release()
-        for callback in self._done_callbacks:
-            try:
-                callback(self)
-            except Exception as error:
-                logger.exception("a callback failed")
-                self.error = (
-                    self.error or f"The result could not be shown ({type(error).__name__}: {error}); more is in {logs.find_own()}"
-                )
-        self._done_callbacks.clear()
+        callbacks, self._done_callbacks = self._done_callbacks, []
+        for callback in callbacks:
+            self._call(callback)
+
+    def _call(self, callback: DoneCallback) -> None:
+        try:
+            callback(self)
+        except Exception as error:
+            logger.exception("a callback failed")
+            self.error = (
+                self.error or f"The result could not be shown ({type(error).__name__}: {error}); more is in {logs.find_own()}"
+            )
 
     def _try_release(self) -> None:
         """Release the scene; errors are only logged, as after an undo the scene that should be restored may no longer exist."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 
+import msgspec
 import pytest
 
 pytest.importorskip("torch")
 
 from latentman.backend.jobs.in_use import Claim, is_in_use
+from latentman.backend.jobs.requests import read_request
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run
 from latentman.backend.jobs.store import JobStore
-from latentman.backend.pictures import encode_png, is_intact_png
+from latentman.backend.pictures import encode_png
 from latentman.backend.video.run_context import Interrupted
+from latentman.shared.png import is_intact_png
 from latentman.shared.shot import (
     Fusion,
     Keyframes,
@@ -117,3 +120,37 @@ def test_a_folder_is_in_use_until_it_is_let_go(tmp_path):
     second.release()
     second.release()
     assert not is_in_use(tmp_path, "a") and not list((tmp_path / "in_use").iterdir())
+
+
+def test_what_stands_in_the_way_is_replaced(made, models, tmp_path):
+    """A folder in the place of a file, a file in that of a folder, a link without an end."""
+    store, files, expected = made
+    names = [str(file) for file in files]
+    some = sorted({*files[::3], *(file for file, name in zip(files, names, strict=True) if "request" in name or "model" in name)})
+    for number, (file, kind) in enumerate([*((file, kind) for file in some for kind in "dl"), ("frames", "f"), ("passes", "f")]):
+        root = tmp_path / str(number)
+        shutil.copytree(store, root)
+        (folder,) = (path.parent for path in root.glob("*/request.json"))
+        path = folder / file
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        if kind == "d":
+            (path / "within").mkdir(parents=True)
+        elif kind == "f":
+            path.write_text("a file")
+        else:
+            path.symlink_to("/dev/zero")
+        job = _make(JobStore(root), models)
+        assert job.folder == folder and job.report() is not None and _frames(job) == expected, (file, kind)
+        shutil.rmtree(root)
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b'{"a": ' * 100_000, b'{"text": "\xff"}', b"\xff\xfe", b"", b"[]", b'{"method": 5}', b"{"]
+)
+def test_what_is_no_request_is_said_in_one_way(tmp_path, data):
+    (tmp_path / "request.json").write_bytes(data)
+    with pytest.raises(msgspec.MsgspecError):
+        read_request(tmp_path / "request.json")

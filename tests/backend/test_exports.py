@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from latentman.backend.__main__ import main
-from latentman.backend.maps import draw_iuv, draw_normals, draw_openpose
+from latentman.backend.maps import MAPS, draw_iuv, draw_normals, draw_openpose
 from latentman.backend.maps.skeleton import LIMBS
 from latentman.shared import passes_folder
 from latentman.shared.manifest import CameraEntry, PartEntry, PassesManifest, PersonEntry
@@ -95,7 +95,7 @@ def test_the_command_writes_every_map(tmp_path, capsys):
     passes_folder.save(tmp_path / "passes", passes, manifest)
     assert main(["export", str(tmp_path / "passes"), "--out", str(tmp_path / "out")]) == 0
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").glob("*/*.png")) == [
-        f"{name}/{n:04d}.png" for name in ("depth", "iuv", "normal", "openpose") for n in (1, 2)
+        f"{name}/{n:04d}.png" for name in sorted(MAPS) for n in (1, 2)
     ]
     assert main(["export", str(tmp_path / "passes"), "--maps", "depth,x", "--out", str(tmp_path)]) == 2
     assert "no map 'x'" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def _texture(passes, pictures):
     return lattice.extract_texture(lattice.texture(pictures, 1.0))
 
 
-def _begun(look: Look, passes: FramePasses) -> torch.Tensor:
+def _init_pictures(look: Look, passes: FramePasses) -> torch.Tensor:
     return init_from_texture(look, SurfaceLattice(passes, CPU, look.texture.side))
 
 
@@ -174,15 +174,15 @@ def test_frames_begin_with_the_texture_before_the_known_background():
     passes = samples.passes(3, 64, 12)
     pictures = _paint(passes)
     pictures[:, 2] += torch.linspace(0, 1, 64)[None, :, None] * torch.from_numpy(passes.mask == 0)
-    made = _begun(_look(select_frames(passes, [0, 2]), pictures[[0, 2]]), select_frames(passes, [1]))[0]
+    made = _init_pictures(_look(select_frames(passes, [0, 2]), pictures[[0, 2]]), select_frames(passes, [1]))[0]
     assert (made - pictures[1]).abs().max() < 0.1, "what frame 1 uncovers, the others show"
     # only the right half is known: the other takes the nearest colour, never black
     half = replace(passes, mask=passes.mask * (passes.rest_position[..., 0] > 0).astype(np.uint8))
-    made = _begun(_look(half, pictures), select_frames(passes, [1]))[0]
+    made = _init_pictures(_look(half, pictures), select_frames(passes, [1]))[0]
     left = (passes.mask[1] > 0) & (passes.rest_position[1, ..., 0] < 0)
     assert float(made[0][torch.from_numpy(left)].mean()) > -0.2
     nobody = FramePasses(**{name: array * 0 for name, array in passes.arrays().items()})
-    assert torch.isfinite(_begun(_look(passes, pictures), select_frames(nobody, [1]))).all()
+    assert torch.isfinite(_init_pictures(_look(passes, pictures), select_frames(nobody, [1]))).all()
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "dpm++", "lcm"])

@@ -11,10 +11,9 @@ from latentman.blender_addon import connection as connection_module
 from latentman.blender_addon.client import ConnectionLost, Event
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import TIMER_SECONDS, Connection, ConnectionState, on_timer
-from latentman.blender_addon.passes import render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.tasks.shot import ShotTask
-from latentman.blender_addon.tasks.task import REPLACED, Task
+from latentman.blender_addon.tasks.task import Task
 from latentman.shared import logs, messages
 from latentman.shared.task import TaskState
 from tests import samples
@@ -101,40 +100,6 @@ def test_an_exception_ends_a_task_with_a_sentence_and_its_traceback_goes_to_the_
     assert task.state is TaskState.FAILED and str(error).strip("'") in task.error
     assert any(record.exc_info for record in caplog.records)
     assert [type(message) for message in client.sent] == [messages.Cancel], "the backend is told to stop"
-
-
-@pytest.mark.parametrize("then", ["continues", "is cancelled", "loses its backend"])
-@pytest.mark.parametrize("stage", ["measuring", "rendering"])
-def test_a_shot_whose_scene_an_undo_has_replaced_ends(shot_scene, character, tmp_path, monkeypatch, stage, then):
-    """Neither Python's references nor the overridden scene exist any more; the panel must not stay busy."""
-    monkeypatch.setattr(render, "SLICE_SECONDS", 0.0)
-    bpy.ops.ed.undo_push(message="before")
-    shot_scene.frame_end, character.location.x = 11, 1.0
-    bpy.ops.ed.undo_push(message="moved")
-    connection, client = Connection(), _SilentClient()
-    task = connection.add(ShotTask(bpy.context, character, samples.request(4), client, tmp_path, folder_per_job=False))
-    task.step()
-    if stage == "rendering":
-        while not task._submitted:
-            task.step()
-        for index in (0, 1):
-            task.receive(_event(messages.PassesWanted(ticket=task.ticket, index=index, overview=False)))
-        task.step()
-        assert isinstance(client.sent[-1], messages.SendPasses) and task.busy
-    assert bpy.ops.ed.undo() == {"FINISHED"} and not task.done
-    if then == "is cancelled":
-        task.cancel()
-        task.receive(_event(messages.Cancelled(ticket=task.ticket)))
-        task.step()
-        assert task.cancelled and not task.error
-    elif then == "loses its backend":
-        task.fail("The backend stopped.")
-        assert task.error == "The backend stopped."
-    else:
-        for _ in range(10):
-            task.step()
-        assert task.state is TaskState.FAILED and task.error == REPLACED
-    assert task.done and not connection.busy
 
 
 def test_the_timer_outlives_every_exception(monkeypatch, caplog):

@@ -36,7 +36,7 @@ class FalseBackend:
 
     def wait_for_client(self) -> None:
         """Wait until a client has said something; raises ``TimeoutError``."""
-        if not self._router.poll(ANSWER_SECONDS * 1000):
+        if not self._router.poll(round(ANSWER_SECONDS * 1000)):
             raise TimeoutError("no client came")
         self._client = self._router.recv_multipart()[0]
 

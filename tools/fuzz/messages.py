@@ -14,7 +14,7 @@ from latentman.shared.manifest import CameraEntry, FrameEntry, PartEntry, Passes
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.shot import PASS_LAYOUT, Fusion, Keyframes, Method, make_request
 from latentman.shared.task import TaskState
-from latentman.shared.version import PROTOCOL
+from latentman.shared.version import PROTOCOL, VERSION
 
 Parts = list[bytes]
 #: pixels along a side of the passes
@@ -50,7 +50,7 @@ def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) 
     if kind == 3:
         motion = MotionRequest("a person walks", 2.0, rng.randrange(100), steps=1, model=model)
         joints, parts = np.zeros((40, 22, 3), np.float32), np.ones((40, 3), np.uint8)
-        arrays = {"joints": joints, "parts": parts} if rng.random() < 0.5 else None
+        arrays: dict[str, np.ndarray] | None = {"joints": joints, "parts": parts} if rng.random() < 0.5 else None
         return _encode(messages.MakeMotion(ticket=ticket, request=motion), arrays)
     if kind == 4:
         frames = tuple(range(1, 1 + rng.randrange(1, 4)))
@@ -92,7 +92,7 @@ def make_backend_message(rng: random.Random, tickets: Sequence[str]) -> Parts:
     if kind == 8:
         return _encode(messages.MotionMade(ticket=ticket), {"vectors": np.zeros((1, 40, 263), np.float32)})
     # of another version: one that fits would leave nothing to lose
-    return _encode(messages.Welcome(version=messages.VERSION, device="cpu", models=("starter",)))
+    return _encode(messages.Welcome(version=VERSION, device="cpu", models=("starter",)))
 
 
 _ODD_VALUES: tuple[Callable[[random.Random], Any], ...] = (

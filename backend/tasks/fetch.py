@@ -1,0 +1,100 @@
+"""A stored shot's frames once more, for a client that has lost them. Nothing is made, so that no device is needed."""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...shared import logs
+from ...shared.messages import Accepted, Cancelled, Finished
+from ...shared.shot import ShotError
+from ...shared.task import TaskState
+from ..jobs.in_use import Claim
+from ..jobs.job import Job
+from ..jobs.requests import read_request
+from ..jobs.store import JobStore
+from .outbox import Outbox
+from .shot import FRAMES_AHEAD, LOOK_SECONDS, make_frame_message
+from .task import Task
+from .worker import Worker
+
+logger = logs.get_logger(__name__)
+
+#: what names of jobs look like; nothing else becomes a path
+_JOB_NAME = re.compile("[0-9a-f]{8,64}")
+
+
+def find_job(store: JobStore, name: str) -> Job:
+    """A job of the store by its name. Raises ``ShotError`` when it is not there."""
+    folder = store.root / name
+    try:
+        if not _JOB_NAME.fullmatch(name):
+            raise FileNotFoundError(name)
+        return Job(folder, read_request(folder / "request.json"))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ShotError("job", "This backend does not have the shot any more; generate it again.") from error
+
+
+class FetchTask(Task):
+    """Sends what is on disk of one job; its own thread reads it."""
+
+    def __init__(self, ticket: str, client: bytes, outbox: Outbox, name: str, store: JobStore, *, transparent: bool) -> None:
+        """``transparent`` cuts the characters out of the frames."""
+        super().__init__(ticket, client, outbox)
+        self._name, self._store, self._transparent = name, store, transparent
+        self._credit = threading.BoundedSemaphore(FRAMES_AHEAD)
+        self._thread = threading.Thread(target=self._run_thread, name=f"fetch {ticket[:8]}", daemon=True)
+
+    @property
+    def gone(self) -> bool:
+        """Whether its thread has ended."""
+        return self.state.ended and not self._thread.is_alive()
+
+    def start(self, worker: Worker) -> None:
+        """Begin the task's own thread."""
+        self._machine.advance(TaskState.RUNNING)
+        self._thread.start()
+
+    def receive_taken(self) -> None:
+        """The client has stored a frame."""
+        with suppress(ValueError):  # it says so more often than frames were sent
+            self._credit.release()
+
+    def forget_client(self) -> None:
+        """Nobody is there to take the frames."""
+        super().forget_client()
+        self._stop.set()
+
+    def _run_thread(self) -> None:
+        try:
+            job = find_job(self._store, self._name)
+            claim = Claim(self._store.root, self._name)
+            try:
+                self._send_job(job)
+            finally:
+                claim.release()
+        except Exception as error:
+            self.fail(error)
+
+    def _send_job(self, job: Job) -> None:
+        self.send(Accepted(ticket=self.ticket, job=job.name))
+        finished = job.list_finished_frames()
+        if not finished:
+            raise ShotError("job", "No frame of this shot is finished; generate it again.")
+        for n, index in enumerate(finished, 1):
+            while not self._credit.acquire(timeout=LOOK_SECONDS):
+                if self._stop.is_set():
+                    break
+            if self._stop.is_set():
+                self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
+                return
+            self.send(*make_frame_message(self.ticket, job, index, transparent=self._transparent))
+            self.report_progress("fetching frames", n, len(finished))
+        report: dict[str, Any] | None = job.report()
+        textures = {name: np.frombuffer(data, np.uint8) for name, data in job.textures().items()} if report else {}
+        self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report=report or {}), textures)

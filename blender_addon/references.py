@@ -1,0 +1,41 @@
+"""Finding Blender's data again after an event. Undo, redo and opening a file free the data that Python refers to, so that only
+names and identifiers are kept from one event to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A data-block by its identifier, which survives undo and renaming and exists in no other file; ``name`` is for people.
+
+    ``kind`` is the collection of ``bpy.data`` that it is in.
+    """
+
+    kind: str
+    name: str
+    uid: int
+
+    def find(self) -> Any:
+        """The data-block as it is now, or None when it does not exist."""
+        blocks: Any = getattr(bpy.data, self.kind)
+        found = blocks.get(self.name)
+        if found is not None and found.session_uid == self.uid:
+            return found
+        return next((block for block in blocks if block.session_uid == self.uid), None)
+
+
+def refer_to(block: bpy.types.ID) -> Reference:
+    """A reference to a scene, an object or an Action."""
+    kinds = {"SCENE": "scenes", "OBJECT": "objects", "ACTION": "actions"}
+    return Reference(kinds[block.id_type], block.name, block.session_uid)
+
+
+def find_all(references: Iterable[Reference]) -> list[Any]:
+    """The data-blocks that still exist."""
+    return [found for reference in references if (found := reference.find()) is not None]

@@ -1,0 +1,168 @@
+"""What a scene remembers of a generated shot: it is added when the shot ends, whatever the user has done meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import bpy
+
+from ..shared import logs
+from . import undo_steps
+from .event_handlers import EventHandlers
+from .moving import copy_folder, remember_move, remove_folder
+from .paths import get_output_folder, get_result_folder, is_temporary, make_stored_path
+from .properties import LatentManResult, LatentManSettings, compute_settings_digest, get_scene_settings
+from .references import Reference, refer_to
+from .tasks.fetch import FetchTask
+from .tasks.shot import ShotTask
+from .tasks.task import Task
+
+logger = logs.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ResultRecord:
+    """A shot's result without any of Blender's data; ``ticket`` tells it from all others."""
+
+    ticket: str
+    folder: Path
+    job: str
+    settings: str
+    character: str
+    prompt: str
+    seed: int
+    start: int
+    step: int
+    count: int
+    hmse: float
+    transparent: bool
+
+
+@dataclass(frozen=True)
+class _Homeless:
+    """A result whose file was closed before the end of its shot."""
+
+    file: str
+    scene: str
+    record: ResultRecord
+
+
+_homeless: list[_Homeless] = []
+
+
+def make_record(task: ShotTask) -> ResultRecord:
+    """The result of a shot that has ended, complete or not."""
+    request = task.request
+    figures = (task.report or {}).get("consistency", {})
+    return ResultRecord(
+        ticket=task.ticket,
+        folder=task.folder,
+        job=task.job,
+        # only a finished shot has a look that others can keep
+        settings=compute_settings_digest(request) if task.succeeded else "",
+        character=task.character,
+        prompt=request.text.prompt,
+        seed=request.sampling.seed,
+        start=request.frames[0],
+        step=request.frames[1] - request.frames[0] if len(request.frames) > 1 else 1,
+        count=len(task.frames),
+        hmse=figures.get("hmse") or 0.0,
+        transparent=task.transparent,
+    )
+
+
+def add_result(task: ShotTask, scene: Reference, file: str) -> None:
+    """Add a shot's result to the scene that it was started from; ``file`` is that scene's file.
+
+    Where the scene is not open any more, the task's ``error`` says where the frames are.
+    """
+    if not task.frames:
+        return
+    record = make_record(task)
+    if scene.find() is None:
+        _homeless.append(_Homeless(file, scene.name, record))
+        task.error = task.error or (
+            f"The scene '{scene.name}' was closed before its shot ended; the frames are in {task.folder}. Open its file to see the "
+            "result, or generate again."
+        )
+        return
+    record = _settle(record, get_scene_settings(scene.find()))
+    _write(record, scene)
+    undo_steps.record("Generate", lambda: _has(record, scene), lambda: _write(record, scene))
+
+
+def _settle(record: ResultRecord, settings: LatentManSettings) -> ResultRecord:
+    """The record with its frames beside the file, where that was saved for the first time while the shot ran."""
+    if not bpy.data.filepath or not is_temporary(record.folder):
+        return record
+    target = get_output_folder(settings) / record.folder.name
+    try:
+        copy_folder(record.folder, target)
+    except OSError:
+        logger.exception("the frames stay in %s", record.folder)
+        return record
+    remove_folder(record.folder)
+    remember_move(record.folder, target)
+    return replace(record, folder=target)
+
+
+def _has(record: ResultRecord, reference: Reference) -> bool:
+    scene = reference.find()
+    return scene is None or any(result.ticket == record.ticket for result in get_scene_settings(scene).results)
+
+
+def _write(record: ResultRecord, reference: Reference) -> None:
+    scene = reference.find()
+    if scene is None:
+        return
+    settings = get_scene_settings(scene)
+    result: LatentManResult = settings.results.add()
+    result.name = result.prompt = record.prompt
+    result.folder = make_stored_path(record.folder, settings.output)
+    result.character, result.seed, result.ticket = record.character, record.seed, record.ticket
+    result.job, result.settings, result.transparent = record.job, record.settings, record.transparent
+    result.start, result.step, result.count, result.hmse = record.start, record.step, record.count, record.hmse
+    settings.active_result = len(settings.results) - 1
+
+
+def update_fetched(task: Task, scene: Reference, old: Path) -> None:
+    """Have the results of a fetched job, whose frames were in the folder ``old``, point at the frames that are there again."""
+    found = scene.find()
+    if not isinstance(task, FetchTask) or not task.frames or found is None:
+        return
+    settings = get_scene_settings(found)
+    for result in settings.results:
+        if result.job == task.job and get_result_folder(result) in (old, task.folder):
+            result.count = max(result.count, len(task.frames))
+            result.folder = make_stored_path(task.folder, settings.output)
+            if task.succeeded and len(task.frames) < result.count:
+                task.error = f"{len(task.frames)} of {result.count} frames are left; generate the shot again to complete it."
+    if old != task.folder:
+        remember_move(old, task.folder)
+    undo_steps.push("Fetch Again")
+
+
+def _on_load(*_: object) -> None:
+    """Give a file that was opened again the results of the shots that ended while it was closed."""
+    for homeless in list(_homeless):
+        scene = bpy.data.scenes.get(homeless.scene)
+        if homeless.file and homeless.file == bpy.data.filepath and scene is not None:
+            _homeless.remove(homeless)
+            reference = refer_to(scene)
+            if not _has(homeless.record, reference):
+                _write(homeless.record, reference)
+
+
+_handlers = EventHandlers(load_post=_on_load)
+
+
+def register() -> None:
+    """Listen to the opening of files."""
+    _handlers.register()
+
+
+def unregister() -> None:
+    """Stop listening."""
+    _handlers.unregister()
+    _homeless.clear()

@@ -1,0 +1,79 @@
+"""Where a shot's frames are stored as they come in. What is counted as stored can be read back. Nothing here uses bpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...shared import shot
+from ...shared.files import read_file, write_atomically
+from ...shared.png import is_intact_png
+
+#: the folder of a shot's textures, beside its frames
+LOOK_FOLDER = "look"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises ``ShotError``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _make_disk_error(folder, error) from error
+
+
+def _make_disk_error(path: Path, error: OSError) -> shot.ShotError:
+    return shot.ShotError(
+        "disk",
+        f"{path} cannot be written ({error.strerror or error}); make room there or choose another Output folder, then generate "
+        "again: what is finished is kept.",
+    )
+
+
+def _store(path: Path, content: bytes) -> None:
+    """Write a file and read it back: not every full or failing disk says so. Raises ``ShotError``, and then there is no file."""
+    try:
+        write_atomically(path, content)
+        intact = read_file(path) == content
+    except OSError as error:
+        raise _make_disk_error(path, error) from error
+    if not intact:
+        with suppress(OSError):
+            path.unlink()
+        raise shot.ShotError(
+            "disk",
+            f"{path} was not stored as a whole; make room on that disk or choose another Output folder, then generate again: "
+            "what is finished is kept.",
+        )
+
+
+def store_png(data: np.ndarray, path: Path) -> None:
+    """Write the bytes of a PNG file (N,) uint8, completely or not at all. Raises ``ShotError``, also for half a PNG file."""
+    content = data.tobytes()
+    if not is_intact_png(content):
+        raise shot.ShotError(
+            "frames", f"The backend sent something other than a whole image for {path.name}; generate the shot again."
+        )
+    _store(path, content)
+
+
+def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np.ndarray]) -> None:
+    """Write a shot's report and its textures' files, (N,) uint8 each. Raises ``ShotError``."""
+    _store(folder / "report.json", msgspec.json.format(msgspec.json.encode(report)))
+    if textures:
+        make_folder(folder / LOOK_FOLDER)
+    for name, texture in textures.items():
+        store_png(texture, folder / LOOK_FOLDER / f"{name}.png")
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """The frames' files in a folder, in their order; none where there is no folder."""
+    try:
+        found = [path for path in folder.glob("*.png") if path.stem.lstrip("-").isdigit()]
+    except OSError:
+        return []
+    return sorted(found, key=lambda path: int(path.stem))

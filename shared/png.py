@@ -1,0 +1,25 @@
+"""Whether the bytes of a PNG file are all there, which both sides check without decoding the picture."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def is_intact_png(data: bytes) -> bool:
+    """Whether a file is a whole PNG: its signature, and every chunk down to the last one with its checksum right."""
+    at = len(_SIGNATURE)
+    if not data.startswith(_SIGNATURE):
+        return False
+    kind = b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            return False
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data) or zlib.crc32(memoryview(data)[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return False
+        at = end + 4
+    return True
