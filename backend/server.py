@@ -308,7 +308,9 @@ class Server:
             sentence = "There is a piece of work of that name already; give each a ticket of its own."
             self._refuse_new(client, task.ticket, ShotError("ticket", sentence))
             return
-        if len(self._tasks) >= MOST_TASKS:
+        # one that has ended may need a moment until its thread has, too
+        under_way = sum(not one.state.ended for one in self._tasks.values())
+        if under_way >= MOST_TASKS or len(self._tasks) >= 4 * MOST_TASKS:
             sentence = f"{MOST_TASKS} pieces of work are under way already; wait until some are finished, or cancel some."
             self._refuse_new(client, task.ticket, ShotError("busy", sentence))
             return
