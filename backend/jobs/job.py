@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,12 @@ class Job:
         if not isinstance(report, dict):
             return None
         # reports of earlier versions do not list the textures
-        listed = [self.folder / f"{name}.png" for name in report.get("textures", ())]
+        names = report.get("textures", [])
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and re.fullmatch(r"texture_[0-9]+", name) for name in names
+        ):
+            return None
+        listed = [self.folder / f"{name}.png" for name in names]
         return report if all(map(_is_intact, [*listed, *self.folder.glob("texture_*.png")])) else None
 
     def store_report(self, report: dict[str, Any]) -> None:
