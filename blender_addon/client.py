@@ -79,9 +79,9 @@ class BackendClient:
 
     def _run(self) -> None:
         try:
-            pair = curve_keys.load_or_create(zmq.curve_keypair)
-        except (OSError, ValueError) as error:
-            self.events.put(ConnectionLost(f"The keys for the backend cannot be used: {error}"))
+            pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
+        except curve_keys.KeysError as error:
+            self.events.put(ConnectionLost(str(error)))
             return
         socket = self._context.socket(zmq.DEALER)
         socket.linger, socket.sndhwm, socket.rcvhwm = 0, 0, 0
