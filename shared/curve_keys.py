@@ -60,7 +60,7 @@ def load_or_create(
         lines = read_file(path, MAX_BYTES).split()
     except OSError as error:
         raise KeysError(
-            f"The keys in {path} cannot be read ({error.strerror or error}); delete it to have new ones made, then restart the backend."
+            f"The keys in {path} cannot be read ({error.strerror or error}); delete it to make new ones, then restart the backend."
         ) from error
     if not _are_keys(lines, derive_public):
         raise KeysError(f"The keys in {path} are damaged; delete the file to make new ones, then restart the backend.")

@@ -86,6 +86,8 @@ def check_manifest(manifest: PassesManifest) -> None:
     count = len(manifest.frames)
     if not count:
         raise ValueError("it lists no frames")
+    if len(set(manifest.frames)) != count:
+        raise ValueError("it lists a frame twice")
     if len(manifest.cameras) not in (0, count) or any(len(person.keypoints) != count for person in manifest.people):
         raise ValueError("its cameras or key points are not as many as its frames")
     if any(len(camera.world_to_camera) != 16 or len(camera.projection) != 16 for camera in manifest.cameras):

@@ -30,6 +30,11 @@ _LISTED, _PIECE = b"PK\x01\x02", 1 << 20
 _PLAIN = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,9})")
 
 
+def shorten(error: Exception) -> str:
+    """What an error says about a file, without long pieces of it."""
+    return " ".join(str(error).split())[:120]
+
+
 def read_header(data: bytes | bytearray) -> tuple[str, bool, tuple[int, ...], int]:
     """(type code, column order, shape, where the data begin) of a ``.npy`` file; the type code may be ``O`` or anything else.
 
@@ -70,7 +75,9 @@ def read_npy(data: bytes | bytearray) -> np.ndarray:
         if max(shape, default=0) > len(data):
             raise ValueError("it promises an empty array of absurd size")
         return np.zeros(shape, dtype)
-    return check_values(np.frombuffer(memoryview(data).toreadonly(), dtype, count, start)).reshape(shape, order="F" if fortran else "C")
+    return check_values(np.frombuffer(memoryview(data).toreadonly(), dtype, count, start)).reshape(
+        shape, order="F" if fortran else "C"
+    )
 
 
 def _make_dtype(descr: str) -> np.dtype:
@@ -125,7 +132,7 @@ def unpack_npz(data: bytes, ratio: float = RATIO, free: int = FREE) -> dict[str,
         OverflowError,
         UnicodeError,
     ) as error:
-        raise ValueError(f"it is not a NumPy .npz archive, or is damaged ({error})") from error
+        raise ValueError(f"it is not a NumPy .npz archive, or is damaged ({shorten(error)})") from error
 
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | bytearray:

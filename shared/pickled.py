@@ -97,9 +97,7 @@ def set_entry(target: dict[Any, Any], key: Any, value: Any) -> None:
 
 
 class _Machine:
-    def __init__(
-        self, data: bytes, start: int, find_name: FindName, find_storage: Callable[[Any], Any], budget: Budget
-    ) -> None:
+    def __init__(self, data: bytes, start: int, find_name: FindName, find_storage: Callable[[Any], Any], budget: Budget) -> None:
         self._data, self._at, self._budget = data, start, budget
         self._find_name, self._find_storage = find_name, find_storage
         self._stack: list[Any] = []
@@ -194,7 +192,7 @@ class _Machine:
         line = self._line(len(self._data)).strip()
         if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
             raise ValueError("no text")
-        self._push(codecs.escape_decode(line[1:-1])[0].decode("latin1"))  # type: ignore[attr-defined]  # its stub lacks it
+        self._push(codecs.escape_decode(line[1:-1])[0].decode("latin1"))
 
     def _push_unicode_line(self) -> None:
         self._push(self._line(len(self._data)).decode("raw-unicode-escape"))

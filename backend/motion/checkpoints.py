@@ -127,9 +127,7 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
     network = MDM(shape)
     network.load_state_dict(state, strict=False)
     mean, std = _read_statistics(statistics or path.parent, emphasis)
-    return MotionModel(
-        network.eval().requires_grad_(False), steps, kind, mean, std, toe_height, guidance, path.parent
-    )
+    return MotionModel(network.eval().requires_grad_(False), steps, kind, mean, std, toe_height, guidance, path.parent)
 
 
 def _check_fit(shape: Architecture, state: dict[str, torch.Tensor], path: Path, described: str) -> None:
@@ -146,8 +144,7 @@ def _check_fit(shape: Architecture, state: dict[str, torch.Tensor], path: Path, 
         found = state[name]
         if tuple(found.shape) != size:
             raise MotionError(
-                f"{path.name} has parameters of other sizes than args.json says: '{name}' is {tuple(found.shape)}, "
-                f"expected {size}."
+                f"{path.name} has parameters of other sizes than args.json says: '{name}' is {tuple(found.shape)}, expected {size}."
             )
         if not found.is_floating_point() or not bool(torch.isfinite(found).all()):
             raise MotionError(f"{path.name} has parameters that are not numbers ('{name}'); download it again.")
@@ -207,14 +204,17 @@ def _read_arguments(path: Path) -> _Arguments:
 
 def _read_statistics(folder: Path, emphasis: float) -> tuple[np.ndarray, np.ndarray]:
     try:
-        mean, std = (
-            read_npy(read_file(folder / f"{name}.npy", MAX_STATISTICS)).astype(np.float32) for name in ("Mean", "Std")
-        )
+        mean, std = (read_npy(read_file(folder / f"{name}.npy", MAX_STATISTICS)).astype(np.float32) for name in ("Mean", "Std"))
     except (OSError, ValueError, TypeError) as error:
         raise MotionError(
             f"{folder} holds no readable Mean.npy and Std.npy; copy HumanML3D's there, or name their folder with --statistics."
         ) from error
-    if mean.shape != (FEATURES,) or std.shape != (FEATURES,) or not np.isfinite(mean).all() or not (np.isfinite(std) & (std > 0)).all():
+    if (
+        mean.shape != (FEATURES,)
+        or std.shape != (FEATURES,)
+        or not np.isfinite(mean).all()
+        or not (np.isfinite(std) & (std > 0)).all()
+    ):
         raise MotionError(f"The statistics in {folder} are no {FEATURES} means and positive deviations; copy HumanML3D's.")
     if float(std[1:3].min()) * emphasis < LEAST_ROOT_STD:
         raise MotionError(

@@ -65,7 +65,7 @@ class TextEncoder:
             ) from error
         if found["missing_keys"] or found["mismatched_keys"]:
             raise MotionError(
-                f"The text encoder '{name}' lacks a part of its weights; it is '{HUB[kind]}' on the model hub, so download it again."
+                f"The text encoder '{name}' lacks a part of its weights; download '{HUB[kind]}' from the model hub again."
             )
         self._model = loaded.to(device).eval()
 

@@ -118,7 +118,7 @@ class _Type(StandIn):
 
     def make_dtype(self) -> np.dtype:
         """The plain type."""
-        return np.dtype(self.code).newbyteorder(self.order) if self.order in "<>" else np.dtype(self.code)
+        return np.dtype(self.order + self.code if self.order in "<>" else self.code)
 
 
 @dataclass
@@ -298,9 +298,7 @@ class _Names:
             return Name(title, lambda _: Discarded())
         if module == "chumpy" or module.startswith("chumpy."):
             return _CHUMPY
-        raise UnsafePickleError(
-            f"the file contains '{shorten(title)}', which motion and body files do not need; it was not opened"
-        )
+        raise UnsafePickleError(f"the file contains '{shorten(title)}', which motion and body files do not need; it was not opened")
 
     def _make_empty(self, arguments: tuple[Any, ...]) -> Any:
         return _Array(self._budget)

@@ -229,9 +229,7 @@ def _open_array(path: Path, value: Any, statistics: Path | None) -> MotionFile:
     try:
         array = to_array(value)
     except (ValueError, MemoryError):
-        raise MotionError(
-            f"{path.name} does not contain numbers; choose a results.npy of MDM or an array of joints."
-        ) from None
+        raise MotionError(f"{path.name} does not contain numbers; choose a results.npy of MDM or an array of joints.") from None
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
     if array.dtype.kind not in "fiu":
@@ -246,7 +244,14 @@ def _open_array(path: Path, value: Any, statistics: Path | None) -> MotionFile:
         return MotionFile(
             path,
             "HumanML3D vectors",
-            (Clip(path.stem, len(array), HUMANML_FPS, lambda: DecodedMotion(_decode_humanml(array, statistics or path.parent), HUMANML_FPS)),),
+            (
+                Clip(
+                    path.stem,
+                    len(array),
+                    HUMANML_FPS,
+                    lambda: DecodedMotion(_decode_humanml(array, statistics or path.parent), HUMANML_FPS),
+                ),
+            ),
         )
     if array.ndim == 2 and array.shape[1] in layouts.VECTOR_LAYOUTS:
         layout = layouts.VECTOR_LAYOUTS[array.shape[1]]
@@ -254,7 +259,9 @@ def _open_array(path: Path, value: Any, statistics: Path | None) -> MotionFile:
     if array.ndim == 2 and array.shape[1] == HUMANML_JOINT_COUNT * 3:
         array = array.reshape(len(array), HUMANML_JOINT_COUNT, 3)
     if array.ndim == 4 and array.shape[3] == 3:
-        return MotionFile(path, "joints", tuple(_make_joints_clip(f"{path.stem} {n}", row) for n, row in enumerate(array[: MAX_CLIPS + 1])))
+        return MotionFile(
+            path, "joints", tuple(_make_joints_clip(f"{path.stem} {n}", row) for n, row in enumerate(array[: MAX_CLIPS + 1]))
+        )
     return MotionFile(path, "joints", (_make_joints_clip(path.stem, array),))
 
 
