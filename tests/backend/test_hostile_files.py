@@ -237,7 +237,6 @@ def test_hostile_text_encoders_are_one_sentence(tmp_path):
     root = tmp_path / "cases"
     good = _copy_encoder(root / "good")
     config = json.loads((good / "config.json").read_text())
-    weights = torch.save
     cases = {
         "numbers": {"hidden_size": 10**6},
         "vocabulary": {"vocab_size": 10**6},
@@ -268,7 +267,7 @@ def test_hostile_text_encoders_are_one_sentence(tmp_path):
         os.mkfifo(_copy_encoder(root / "pipe") / "vocab.json")
         (_copy_encoder(root / "device") / "merges.txt").symlink_to("/dev/zero")
     kinds = _check("text", root)
-    assert kinds.pop("good") == "value" and set(kinds.values()) == {"sentence"} and weights
+    assert kinds.pop("good") == "value" and set(kinds.values()) == {"sentence"}
 
 
 def test_a_pickled_text_encoder_gives_the_same_vectors(tmp_path):
@@ -299,13 +298,13 @@ def test_damaged_pictures_are_one_error(rng):
         _png(20_000, 20_000),
         _png(8000, 8000),
         _png(0, 0),
-        _png(64, 64, zlib.compress(bytes(400 << 20), 9)),
+        _png(64, 64),
         b"",
     ]
     cases += [b"GIF89a" + bytes(50), b"\x89PNG\r\n\x1a\n"] + [good[:n] for n in range(0, len(good) - 16, 7)]
     for data in cases:
         with pytest.raises((OSError, ValueError)):
-            decode_png(data) if data != cases[4] else decode_png(data[:60])
+            decode_png(data)
     for _ in range(300):
         try:
             assert decode_png(hostile.mutate(rng, good)).ndim == 3

@@ -109,7 +109,7 @@ def _list_motions(tmp_path, rng):
     yield "made.npz", stream.getvalue()
     for name, value in (
         ("joints.npy", rng.random((9, 22, 3))),
-        ("vectors.npy", rng.random((9, 263), np.float32)),
+        ("vectors.npy", rng.random((9, 263)).round().astype(np.float32)),
         ("mirror.npy", np.asfortranarray(rng.random((9, 272)))),
     ):
         stream = io.BytesIO()
@@ -143,7 +143,7 @@ def test_damaged_copies_are_a_value_or_one_sentence(tmp_path, rng, reader, list_
             path.write_bytes(data if number == 0 else hostile.mutate(rng, data))
             sizes[path.name] = path.stat().st_size
     outcomes = _check(reader, tmp_path, sizes)
-    assert all(outcome.kind == "value" for outcome in outcomes if outcome.name.startswith("000_")), outcomes
+    assert not [outcome for outcome in outcomes if outcome.name.startswith("000_") and outcome.kind != "value"]
     assert sum(outcome.kind == "sentence" for outcome in outcomes) > len(outcomes) / 4
 
 
@@ -158,7 +158,7 @@ def test_a_long_motion_takes_no_more_than_its_share(tmp_path):
     np.save(tmp_path / "vectors.npy", np.zeros((100_000, 263), np.float16))
     np.save(tmp_path / "clips.npy", np.zeros((2_000_000, 1, 22, 3), np.int8))
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    outcomes = _check("motion", tmp_path, sizes, 400)
+    outcomes = _check("motion", tmp_path, sizes)
     assert [outcome.kind for outcome in outcomes] == ["value", "sentence", "sentence", "value"]
 
 
@@ -200,7 +200,6 @@ def test_values_are_those_of_pickle_itself(rng, protocol):
 def test_files_of_python_2_are_read():
     """A text of bytes, as Python 2 wrote arrays, in protocols 0 to 2."""
     values = np.arange(3.0)
-    raw = values.tobytes().decode("latin1")
     quoted = b"S" + repr(values.tobytes())[1:].encode() + b"\n"
     typed = b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
     start = (
@@ -216,7 +215,7 @@ def test_files_of_python_2_are_read():
     short = b"U" + bytes([len(values.tobytes())]) + values.tobytes()
     assert (load_pickle(start + short + b"tbs.")["x"] == values).all()
     assert load_pickle(b"(lp0\nF1.5\naL12L\naI01\naV\\u00e4\na.") == [1.5, 12, True, "ä"]
-    assert raw and load_pickle(b"]q\x00(h\x01K\x02e."[:0] + b"(K\x01K\x02t.") == (1, 2)
+    assert load_pickle(b"(K\x01K\x02t.") == (1, 2)
 
 
 def test_sparse_matrices_are_scipys(rng):
@@ -390,14 +389,14 @@ def test_keys_that_do_not_belong_together_are_damaged(tmp_path):
 
 def test_a_configuration_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(curve_keys.KeysError, match=r"cannot be written to .*file.*LATENTMAN_CONFIG"):
+    with pytest.raises(curve_keys.KeysError, match=r"cannot be made or read.*LATENTMAN_CONFIG"):
         curve_keys.load_or_create(_make_pair, tmp_path / "file")
 
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(curve_keys.KeysError, match=r"Read-only file system\); make that folder writable"):
+    with pytest.raises(curve_keys.KeysError, match=r"Read-only file system\); make the folder writable"):
         curve_keys.load_or_create(_make_pair, tmp_path)
 
 
