@@ -56,7 +56,7 @@ def can_push() -> bool:
 def _can_redo() -> bool:
     window = next(_iter_windows(), None)
     with bpy.context.temp_override(window=window) if window is not None else bpy.context.temp_override():
-        return bool(bpy.ops.ed.redo.poll())
+        return bool(bpy.ops.ed.redo.poll())  # type: ignore[call-arg]  # the stub asks for what Blender does not
 
 
 def _push(message: str) -> bool:
