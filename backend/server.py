@@ -124,7 +124,7 @@ class Server:
         check_endpoint(endpoint, extra_clients)
         self._device = str(choose_device())
         self._context = zmq.Context()
-        pair = curve_keys.load_or_create(zmq.curve_keypair)
+        pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
         self._authenticator = _Authenticator(self._context)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(credentials_provider=_KnownClients({pair.client_public, *extra_clients}))
@@ -308,7 +308,9 @@ class Server:
             sentence = "There is a piece of work of that name already; give each a ticket of its own."
             self._refuse_new(client, task.ticket, ShotError("ticket", sentence))
             return
-        if len(self._tasks) >= MOST_TASKS:
+        # one that has ended may need a moment until its thread has, too
+        under_way = sum(not one.state.ended for one in self._tasks.values())
+        if under_way >= MOST_TASKS or len(self._tasks) >= 4 * MOST_TASKS:
             sentence = f"{MOST_TASKS} pieces of work are under way already; wait until some are finished, or cancel some."
             self._refuse_new(client, task.ticket, ShotError("busy", sentence))
             return

@@ -12,14 +12,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from PIL import Image
 
 from ...shared import logs
 from ...shared.files import read_file, write_atomically
 from ...shared.npy import read_npz
 from ...shared.png import is_intact_png
 from ...shared.shot import ShotError, ShotRequest
-from ..pictures import encode_png
+from ..pictures import encode_png, read_png
 from ..video.look import Look
 from ..video.run_context import Checkpoint
 from .passes import StoredPasses
@@ -74,8 +73,7 @@ class Job:
 
     def read_frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8."""
-        with Image.open(self.frame_path(index)) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return read_png(self.frame_path(index))
 
     def images(self) -> StoredImages:
         """All frames, read when they are asked for."""

@@ -39,8 +39,10 @@ def main() -> int:
                 print(f"backend: {key}: {number}")
             after, most = _memory_mb(process.pid), _memory_mb(process.pid, "VmHWM")
             print(f"backend: memory before {before} MB, after {after} MB, most {most} MB")
-            unexpected = sum(path.read_text().count("Traceback") for path in (Path(folder) / "logs").glob("backend-*"))
-            print(f"backend: alive: {process.poll() is None}; tracebacks in its log: {unexpected}")
+            written = "".join(path.read_text() for path in (Path(folder) / "logs").glob("backend-*"))
+            print(f"backend: alive: {process.poll() is None}; tracebacks in its log: {written.count('Traceback')}")
+            for trace in written.split("Traceback")[1:]:
+                print("Traceback" + trace[:3000])
             for key, number in sorted(fuzz_client(args.messages, args.seed).items()):
                 print(f"client: {key}: {number}")
             return 0 if process.poll() is None else 1
