@@ -47,6 +47,9 @@ if how == "with a fork":
 time.sleep(600)
 """
 
+# real processes that start, are killed and are waited for: minutes
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def environment(tmp_path):
