@@ -17,7 +17,8 @@ from latentman.shared import running
 from latentman.shared.endpoint import free_port
 from tests.checkout import ROOT, clean_environment
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+# real processes that start, are killed and are waited for: minutes
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 LAUNCHER = str(ROOT / "backend" / "launch.py")
 #: a stand-in for Blender: starts a backend as the add-on does, says its number, and lives until it is killed
 OWNER = """
@@ -46,9 +47,6 @@ if how == "with a fork":
     print("forked", flush=True)
 time.sleep(600)
 """
-
-# real processes that start, are killed and are waited for: minutes
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
