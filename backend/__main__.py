@@ -14,7 +14,7 @@ from ..shared.arguments import add_settings, given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, read_request_arguments
 from ..shared.curve_keys import KeysError
 from ..shared.endpoint import DEFAULT_ENDPOINT
-from ..shared.files import write_atomically
+from ..shared.files import read_file, write_atomically
 from ..shared.folders import jobs_folder
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
@@ -24,6 +24,8 @@ from .models.options import LoadOptions
 from .owner import OwnerWatch
 
 logger = logs.get_logger(__package__)
+#: bytes of a list of client keys
+MAX_CLIENTS = 1 << 20
 
 
 def _options(args: argparse.Namespace) -> LoadOptions:
@@ -37,7 +39,11 @@ def serve(args: argparse.Namespace) -> int:
     from .jobs.runner import ModelCache
     from .server import RefusedToBind, Server, allow_many_connections
 
-    clients = set(args.clients.read_bytes().split()) if args.clients else set()
+    try:
+        clients = set(read_file(args.clients, MAX_CLIENTS).split()) if args.clients else set()
+    except OSError as error:
+        print(f"The list of client keys {args.clients} cannot be read: {error.strerror or error}.", file=sys.stderr)
+        return 2
     try:
         server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
     except (RefusedToBind, KeysError) as error:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..shared.files import write_atomically
+from ..shared.files import read_file, write_atomically
+
+#: pixels and bytes of a picture: 8K
+MAX_PIXELS, MAX_BYTES = 7680 * 4320, 256 << 20
 
 
 def encode_png(image: np.ndarray, *, colours: int = 0) -> bytes:
@@ -33,8 +38,19 @@ def write_png(path: Path, image: np.ndarray, *, colours: int = 0) -> None:
 
 def read_png(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 of a picture, without its alpha. Raises ``OSError`` or ``ValueError`` when it cannot be read."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    return decode_png(read_file(path, MAX_BYTES))
+
+
+def decode_png(data: bytes) -> np.ndarray:
+    """(H, W, 3) uint8 of the bytes of a PNG file, without its alpha. Raises ``OSError`` or ``ValueError`` when it is damaged or
+    has more pixels than a picture for a film."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"it has {picture.width}x{picture.height} pixels, more than a frame can have")
+            return np.asarray(picture.convert("RGB"))
+    except (Image.DecompressionBombError, SyntaxError, struct.error, zlib.error, EOFError, OverflowError, IndexError) as error:
+        raise ValueError(f"the picture is damaged ({error})") from error
 
 
 def get_frame_path(folder: Path, frame: int) -> Path:

@@ -124,7 +124,7 @@ class Server:
         check_endpoint(endpoint, extra_clients)
         self._device = str(choose_device())
         self._context = zmq.Context()
-        pair = curve_keys.load_or_create(zmq.curve_keypair)
+        pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
         self._authenticator = _Authenticator(self._context)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(credentials_provider=_KnownClients({pair.client_public, *extra_clients}))

@@ -107,7 +107,7 @@ class BackendClient:
     def _talk(self) -> None:
         outgoing = self._outgoing
         try:
-            pair = curve_keys.load_or_create(zmq.curve_keypair)
+            pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
         except (OSError, ValueError) as error:
             outgoing.close(0)
             self.events.put(ConnectionLost(f"The backend cannot be connected to. {error}"))

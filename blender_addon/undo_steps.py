@@ -1,7 +1,7 @@
 """Undo steps for what arrives from the timer, outside of any operator: without one, the next Ctrl+Z would take it away.
 
-While objects are edited, sculpted or painted, Blender's undo steps hold only that. What arrives then gets its step afterwards, and
-is put back when an undo takes it away before.
+While objects are edited, sculpted or painted, Blender's undo steps hold only that, and right after an undo a new step would end
+what can be redone. What arrives then gets its step afterwards, and is put back when an undo takes it away before.
 """
 
 from __future__ import annotations
@@ -47,10 +47,16 @@ def is_dragging() -> bool:
 
 
 def can_push() -> bool:
-    """Whether an undo step made now would hold the whole file."""
+    """Whether an undo step made now would hold the whole file, and would take away nothing that can be redone."""
     layers = [window.view_layer for window in _iter_windows()]
     active = [layer.objects.active for layer in layers if layer is not None and layer.objects.active is not None]
-    return not is_dragging() and all(found.mode in _WHOLE_FILE_MODES for found in active)
+    return not is_dragging() and all(found.mode in _WHOLE_FILE_MODES for found in active) and not _can_redo()
+
+
+def _can_redo() -> bool:
+    window = next(_iter_windows(), None)
+    with bpy.context.temp_override(window=window) if window is not None else bpy.context.temp_override():
+        return bool(bpy.ops.ed.redo.poll())  # type: ignore[call-arg]  # the stub asks for what Blender does not
 
 
 def _push(message: str) -> bool:

@@ -11,12 +11,15 @@ from typing import Any, TextIO
 import msgspec
 
 from .arguments import add_method_arguments, add_setting, add_settings, given_settings, read_method
+from .files import read_file
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
 from .settings import list_settings
 from .shot import ShotError, ShotRequest, make_request
 
+#: bytes of a report
+MAX_REPORT = 64 << 20
 #: what a shot's scene or its passes decide
 FROM_SCENE = ("width", "height", "fps")
 
@@ -67,8 +70,8 @@ def find_job(look: str) -> str:
     if not look or not folder.is_dir():
         return look
     try:
-        return str(json.loads((folder / "report.json").read_text())["job"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(json.loads(read_file(folder / "report.json", MAX_REPORT))["job"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ShotError(
             "look",
             f"{folder} has no report of a finished shot; give the folder that a shot was generated into.",

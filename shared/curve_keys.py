@@ -6,6 +6,7 @@ Add-on and backend of one user find the same folder, so nothing has to be typed;
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable
@@ -15,7 +16,10 @@ from pathlib import Path
 from .files import UNFINISHED, make_private_folder, read_file, sync_folder, write_atomically
 from .folders import CONFIG_ENVIRONMENT, config_folder
 
-_MOST_BYTES = 4096
+#: bytes of the file, which has 164
+MAX_BYTES = 4096
+#: the letters of Z85, five of which stand for four bytes
+_KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
 
 class KeysError(ValueError):
@@ -37,24 +41,29 @@ def find_keys(folder: Path | None = None) -> Path:
     return (folder or config_folder()) / "keys" / "curve.txt"
 
 
-def load_or_create(make_pair: Callable[[], tuple[bytes, bytes]], folder: Path | None = None) -> CurveKeys:
-    """The user's keys; ``make_pair`` is ``zmq.curve_keypair``. The first of two racing processes wins.
+def load_or_create(
+    make_pair: Callable[[], tuple[bytes, bytes]],
+    folder: Path | None = None,
+    derive_public: Callable[[bytes], bytes] | None = None,
+) -> CurveKeys:
+    """The user's keys; ``make_pair`` is ``zmq.curve_keypair``, and ``derive_public``, where given, ``zmq.curve_public``. The
+    first of two racing processes wins.
 
     Raises ``KeysError`` when they cannot be made or read, are damaged, or may be known to others.
     """
     path = find_keys(folder)
     try:
-        if not path.exists():
+        if not os.path.lexists(path):
             _create(path, make_pair)
         _check_private(path)
-        lines = read_file(path, _MOST_BYTES).split()
+        lines = read_file(path, MAX_BYTES).split()
     except OSError as error:
         reason = error.strerror or str(error)
         raise KeysError(
             f"The keys in {path} cannot be made or read ({reason}); make the folder writable for yourself, or set "
             f"{CONFIG_ENVIRONMENT} to another."
         ) from error
-    if len(lines) != 4 or any(len(line) != 40 for line in lines):
+    if not _are_keys(lines, derive_public):
         raise KeysError(f"The keys in {path} are damaged; delete the file to make new ones, then restart the backend.")
     return CurveKeys(*lines)
 
@@ -92,3 +101,12 @@ def _check_private(path: Path) -> None:
                 f"Others may read or change {one}, and so may know the keys; run chmod {right} on it and delete {path}, so that "
                 f"new ones are made (on a disk without permissions set {CONFIG_ENVIRONMENT} to a folder elsewhere)."
             )
+
+
+def _are_keys(lines: list[bytes], derive_public: Callable[[bytes], bytes] | None) -> bool:
+    if len(lines) != 4 or not all(_KEY.fullmatch(line) for line in lines):
+        return False
+    try:
+        return derive_public is None or (derive_public(lines[1]) == lines[0] and derive_public(lines[3]) == lines[2])
+    except Exception:  # ZeroMQ's, which this module does not know
+        return False

@@ -40,6 +40,8 @@ def _read_attributes(data: bytes) -> tuple[dict[str, bytes], int]:
         name, at = _read_text(data, at)
         _, at = _read_text(data, at)
         (size,) = struct.unpack_from("<i", data, at)
+        if size < 0:  # it would be read for ever
+            raise ValueError("an attribute has a negative size")
         out[name] = data[at + 4 : at + 4 + size]
         at += 4 + size
     return out, at + 1

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
+
+#: pixels; no picture has longer sides
+MAX_SIDE = 16_384
 
 
 class CameraEntry(msgspec.Struct, frozen=True):
@@ -75,6 +79,23 @@ class FrameEntry(msgspec.Struct, frozen=True):
     camera: CameraEntry | None = None
     surfaces: tuple[SurfaceEntry, ...] = ()
     people: tuple[tuple[int, Keypoints], ...] = ()
+
+
+def check_manifest(manifest: PassesManifest) -> None:
+    """Raise ``ValueError`` for a manifest whose lists do not belong to its frames, or whose numbers are none."""
+    count = len(manifest.frames)
+    if not count:
+        raise ValueError("it lists no frames")
+    if len(set(manifest.frames)) != count:
+        raise ValueError("it lists a frame twice")
+    if len(manifest.cameras) not in (0, count) or any(len(person.keypoints) != count for person in manifest.people):
+        raise ValueError("its cameras or key points are not as many as its frames")
+    if any(len(camera.world_to_camera) != 16 or len(camera.projection) != 16 for camera in manifest.cameras):
+        raise ValueError("its cameras are not matrices")
+    if not (0 < manifest.width <= MAX_SIDE and 0 < manifest.height <= MAX_SIDE):
+        raise ValueError(f"it claims a size of {manifest.width}x{manifest.height} pixels")
+    if not all(math.isfinite(value) for value in (manifest.fps, manifest.near, manifest.far)):
+        raise ValueError("its frame rate or its depth range is no number")
 
 
 def split_manifest(manifest: PassesManifest | None, count: int) -> tuple[PassesHeader, list[FrameEntry]]:

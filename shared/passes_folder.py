@@ -13,12 +13,14 @@ import numpy as np
 
 from . import exr
 from .depth import compute_metric_depth
-from .files import write_atomically
-from .manifest import PassesHeader, PassesManifest, split_manifest
+from .files import read_file, write_atomically
+from .manifest import PassesHeader, PassesManifest, check_manifest, split_manifest
 from .overview import shrink_passes
 from .shot import EXTRA_LAYOUT, FORMER_PASS_NAMES, PASS_LAYOUT, FramePasses, ShotError, join_frames
 
 MANIFEST = "passes.json"
+#: bytes of a manifest: key points of many people over a long shot
+MAX_MANIFEST = 256 << 20
 #: beside the frames: their small copies, where they were rendered
 OVERVIEW = "overview"
 #: pass -> its channels, in the order of the array's last axis
@@ -96,16 +98,18 @@ class PassesFolder:
         """Reads the manifest; ``ShotError`` when it is missing or damaged."""
         self.folder = folder
         try:
-            self.manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=PassesManifest)
-            if not self.manifest.frames:
-                raise ValueError("it lists no frames")
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            self.manifest = msgspec.json.decode(read_file(folder / MANIFEST, MAX_MANIFEST), type=PassesManifest)
+            check_manifest(self.manifest)
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise _unreadable(folder, error) from error
 
     def frame(self, index: int) -> FramePasses:
         """The passes (1, H, W, ...) of the frame at an index of the manifest; ``ShotError`` when they cannot be read."""
         try:
-            return read_frame(frame_path(self.folder, self.manifest.frames[index]))
+            found = read_frame(frame_path(self.folder, self.manifest.frames[index]))
+            if found.depth.shape[1:] != (self.manifest.height, self.manifest.width):
+                raise ValueError(f"a frame has another size than {self.manifest.width}x{self.manifest.height}")
+            return found
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(self.folder, error) from error
 

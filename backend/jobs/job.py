@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from PIL import Image
 
 from ...shared import logs
 from ...shared.files import read_file, write_atomically
 from ...shared.npy import read_npz
 from ...shared.png import is_intact_png
 from ...shared.shot import ShotError, ShotRequest
-from ..pictures import encode_png
+from ..pictures import encode_png, read_png
 from ..video.look import Look
 from ..video.run_context import Checkpoint
 from .passes import StoredPasses
@@ -73,8 +73,7 @@ class Job:
 
     def read_frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8."""
-        with Image.open(self.frame_path(index)) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return read_png(self.frame_path(index))
 
     def images(self) -> StoredImages:
         """All frames, read when they are asked for."""
@@ -173,7 +172,12 @@ class Job:
         if not isinstance(report, dict):
             return None
         # reports of earlier versions do not list the textures
-        listed = [self.folder / f"{name}.png" for name in report.get("textures", ())]
+        names = report.get("textures", [])
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and re.fullmatch(r"texture_[0-9]+", name) for name in names
+        ):
+            return None
+        listed = [self.folder / f"{name}.png" for name in names]
         return report if all(map(_is_intact, [*listed, *self.folder.glob("texture_*.png")])) else None
 
     def store_report(self, report: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from .in_use import is_in_use
 DAY = 24 * 3600
 #: below the store: passes of which nobody knows yet which job they make
 INCOMING = "incoming"
+#: bytes of a request, which may hold the manifest of a long shot
+MAX_REQUEST = 256 << 20
 
 
 def read_request(path: Path) -> ShotRequest:
@@ -25,15 +27,16 @@ def read_request(path: Path) -> ShotRequest:
 
     Raises ``OSError``, or ``msgspec.MsgspecError`` for what is not a request.
     """
-    data = read_file(path)
+    data = read_file(path, MAX_REQUEST)
     try:
+        return msgspec.json.decode(data, type=ShotRequest)
+    except msgspec.ValidationError:
         try:
-            return msgspec.json.decode(data, type=ShotRequest)
-        except msgspec.ValidationError:
-            old = msgspec.json.decode(data, type=dict[str, Any])
-            return _read_former_request(old)
-    except (RecursionError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        raise msgspec.DecodeError(f"it is not a request ({type(error).__name__})") from error
+            return _read_former_request(msgspec.json.decode(data, type=dict[str, Any]))
+        except (AttributeError, TypeError) as error:
+            raise msgspec.ValidationError("it is not a request") from error
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise msgspec.DecodeError("it is not a request") from error
 
 
 def _read_former_request(old: dict[str, Any]) -> ShotRequest:

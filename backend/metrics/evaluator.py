@@ -80,10 +80,10 @@ class Shot:
 
 
 def read_run(folder: Path, count: int) -> np.ndarray | None:
-    """(F, H, W, 3) uint8 frames of a run; None when any of its ``count`` frames is missing."""
+    """(F, H, W, 3) uint8 frames of a run; None when any of its ``count`` frames is missing or damaged."""
     try:
         return read_frames(folder, range(1, count + 1))
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return None
 
 

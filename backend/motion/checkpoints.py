@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # what torch's own restricted unpickler raises; nothing is unpickled here
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from ...shared.files import read_file
 from ...shared.motion import MotionError
-from .network import FEATURES, MDM, Architecture
+from ...shared.npy import read_npy
+from ...shared.pickled import shorten
+from .network import FEATURES, MAX_FRAMES, MDM, Architecture
+from .weights import read_weights
 
 #: what args.json leaves out in older checkpoints
 DEFAULTS: dict[str, Any] = {
@@ -25,6 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "diffusion_steps": 1000,
     "pred_len": 0,
     "latent_dim": 512,
+    "ff_size": 1024,
+    "num_heads": 4,
     "layers": 8,
     "dataset": "humanml",
     "emb_trans_dec": False,
@@ -35,6 +38,8 @@ DEFAULTS: dict[str, Any] = {
     "root_emphasis": 1.0,
     "guidance": 2.5,
 }
+#: bytes of args.json, and of a mean or a standard deviation
+MAX_ARGUMENTS, MAX_STATISTICS = 1 << 20, 1 << 20
 TEXT_WIDTHS = {"clip": 512, "bert": 768}
 #: the least standard deviation of root velocities in HumanML3D's own statistics; the evaluators' are 25 times smaller
 LEAST_ROOT_STD = 0.01
@@ -58,16 +63,19 @@ class MotionModel:
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     try:
-        data = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError, KeyError) as error:
-        raise MotionError(f"{path.name} cannot be read as a checkpoint; download it again.") from error
+        data = read_weights(path)
+    except OSError as error:
+        raise MotionError(f"{path.name} cannot be read as a checkpoint: {error.strerror or error}.") from error
+    except (ValueError, MemoryError) as error:
+        raise MotionError(f"{path.name} cannot be read as a checkpoint ({error}); download it again.") from error
     for key in ("model_avg", "model"):
         if isinstance(data, dict) and isinstance(data.get(key), dict):
             data = data[key]
             break
     if not isinstance(data, dict) or not all(isinstance(value, torch.Tensor) for value in data.values()):
         raise MotionError(f"{path.name} holds no network; choose a model*.pt of MDM.")
-    return {name: value for name, value in data.items() if not name.startswith("clip_model.") and not name.endswith(".pe")}
+    named = {str(name): value for name, value in data.items()}
+    return {name: value for name, value in named.items() if not name.startswith("clip_model.") and not name.endswith(".pe")}
 
 
 def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
@@ -82,73 +90,131 @@ def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
         if not files:
             raise MotionError(f"{path} holds no .pt or .safetensors file; choose the folder of an MDM checkpoint.")
         path = files[-1]
-    arguments = DEFAULTS | _read_arguments(path.with_name("args.json"))
-    if arguments["dataset"] != "humanml":
-        raise MotionError(f"The checkpoint was trained on '{arguments['dataset']}'; only HumanML3D's layout is understood.")
-    if arguments["multi_target_cond"]:
+    arguments = _read_arguments(path.with_name("args.json"))
+    if arguments.get_text("dataset") != "humanml":
+        raise MotionError(
+            f"The checkpoint was trained on '{arguments.get_text('dataset')}'; only HumanML3D's layout is understood."
+        )
+    if arguments.get_switch("multi_target_cond"):
         raise MotionError("The checkpoint takes targets for joints as well; choose one that takes a text alone.")
-    if arguments["arch"] not in ("trans_enc", "trans_dec") or arguments["emb_trans_dec"]:
-        raise MotionError(f"The architecture '{arguments['arch']}' is unknown; trans_enc and trans_dec are supported.")
-    kind = arguments["text_encoder_type"]
+    arch, kind = arguments.get_text("arch"), arguments.get_text("text_encoder_type")
+    if arch not in ("trans_enc", "trans_dec") or arguments.get_switch("emb_trans_dec"):
+        raise MotionError(f"The architecture '{arch}' is unknown; trans_enc and trans_dec are supported.")
     if kind not in TEXT_WIDTHS:
         raise MotionError(f"The text encoder '{kind}' is unknown; clip and bert are supported.")
-    state = _read_state(path)
+    predicted = arguments.get_whole("pred_len", 0, MAX_FRAMES)
     shape = Architecture(
-        latent=int(arguments["latent_dim"]),
-        layers=int(arguments["layers"]),
-        decoder=arguments["arch"] == "trans_dec",
-        feedforward=int(arguments.get("ff_size", 1024)),
-        heads=int(arguments.get("num_heads", 4)),
-        mask_frames=bool(arguments["mask_frames"]),
-        context=int(arguments["context_len"]) if arguments["pred_len"] else 0,
-        predicted=int(arguments["pred_len"]),
-        time_token=arguments["emb_policy"] != "add",
-        text_width=int(arguments.get("text_width", TEXT_WIDTHS[kind])),
+        latent=arguments.get_whole("latent_dim", 2, 8192),
+        layers=arguments.get_whole("layers", 1, 96),
+        decoder=arch == "trans_dec",
+        feedforward=arguments.get_whole("ff_size", 1, 65_536),
+        heads=arguments.get_whole("num_heads", 1, 256),
+        mask_frames=arguments.get_switch("mask_frames"),
+        context=arguments.get_whole("context_len", 0, MAX_FRAMES) if predicted else 0,
+        predicted=predicted,
+        time_token=arguments.get_text("emb_policy") != "add",
+        text_width=arguments.get_whole("text_width", 1, 65_536, TEXT_WIDTHS[kind]),
     )
+    if shape.latent % 2 or shape.latent % shape.heads:
+        raise MotionError(f"args.json has a latent_dim of {shape.latent}, which {shape.heads} heads cannot share; correct it.")
+    if predicted and not shape.context:
+        raise MotionError("args.json has a pred_len but no context_len; correct it.")
+    steps = arguments.get_whole("diffusion_steps", 1, 10_000)
+    toe_height = arguments.get_number("toe_height", 0.0, 1.0)
+    emphasis, guidance = arguments.get_number("root_emphasis", 1e-3, 1e3), arguments.get_number("guidance", 0.0, 100.0)
+    state = _read_state(path)
+    _check_fit(shape, state, path, f"{arch}, {shape.layers} layers")
     network = MDM(shape)
-    wanted = {name for name in network.state_dict() if not name.endswith(".pe")}
-    missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted)
+    network.load_state_dict(state, strict=False)
+    mean, std = _read_statistics(statistics or path.parent, emphasis)
+    return MotionModel(network.eval().requires_grad_(False), steps, kind, mean, std, toe_height, guidance, path.parent)
+
+
+def _check_fit(shape: Architecture, state: dict[str, torch.Tensor], path: Path, described: str) -> None:
+    """Raise ``MotionError`` unless a network of this architecture, which is not made yet, has these parameters."""
+    with torch.device("meta"):
+        wanted = {name: tuple(value.shape) for name, value in MDM(shape).state_dict().items() if not name.endswith(".pe")}
+    missing, unknown = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
     if missing or unknown:
         name, what = (missing[0], "lacks") if missing else (unknown[0], "has the unknown")
         raise MotionError(
-            f"{path.name} {what} parameter '{name}'; it is not of the architecture that args.json names "
-            f"({arguments['arch']}, {arguments['layers']} layers)."
+            f"{path.name} {what} parameter '{shorten(name)}'; it is not of the architecture that args.json names ({described})."
         )
-    try:
-        network.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise MotionError(
-            f"{path.name} has parameters of other sizes than args.json says: {str(error).splitlines()[-1].strip()}"
-        ) from error
-    mean, std = _read_statistics(statistics or path.parent, float(arguments["root_emphasis"]))
-    return MotionModel(
-        network.eval().requires_grad_(False),
-        int(arguments["diffusion_steps"]),
-        kind,
-        mean,
-        std,
-        float(arguments["toe_height"]),
-        float(arguments["guidance"]),
-        path.parent,
-    )
+    for name, size in wanted.items():
+        found = state[name]
+        if tuple(found.shape) != size:
+            raise MotionError(
+                f"{path.name} has parameters of other sizes than args.json says: '{name}' is {tuple(found.shape)}, expected {size}."
+            )
+        if not found.is_floating_point() or not bool(torch.isfinite(found).all()):
+            raise MotionError(f"{path.name} has parameters that are not numbers ('{name}'); download it again.")
 
 
-def _read_arguments(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Arguments:
+    """The values of ``args.json`` with the defaults for what it leaves out."""
+
+    values: dict[str, Any]
+    path: Path
+
+    def _refuse(self, name: str, wanted: str) -> MotionError:
+        given = shorten(json.dumps(self.values[name]))
+        return MotionError(f"{self.path} has '{name}': {given}, expected {wanted}; take the args.json of the checkpoint.")
+
+    def get_text(self, name: str) -> str:
+        """A word."""
+        value = self.values[name]
+        if not isinstance(value, str) or len(value) > 80 or not value.isprintable():
+            raise self._refuse(name, "a word")
+        return value
+
+    def get_switch(self, name: str) -> bool:
+        """A truth value."""
+        value = self.values[name]
+        if value not in (True, False, None):
+            raise self._refuse(name, "true or false")
+        return bool(value)
+
+    def get_number(self, name: str, least: float, most: float) -> float:
+        """A number from ``least`` to ``most``."""
+        value = self.values[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            raise self._refuse(name, f"a number from {least:g} to {most:g}")
+        return float(value)
+
+    def get_whole(self, name: str, least: int, most: int, default: int | None = None) -> int:
+        """A whole number from ``least`` to ``most``."""
+        if default is not None and name not in self.values:
+            return default
+        value = self.values[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most or value != int(value):
+            raise self._refuse(name, f"a whole number from {least} to {most}")
+        return int(value)
+
+
+def _read_arguments(path: Path) -> _Arguments:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = json.loads(read_file(path, MAX_ARGUMENTS))
+    except (OSError, ValueError, RecursionError) as error:
         raise MotionError(f"{path} is missing or unreadable; it lies beside MDM's checkpoints.") from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise MotionError(f"{path} does not list settings; take the args.json of the checkpoint.")
+    return _Arguments(DEFAULTS | found, path)
 
 
 def _read_statistics(folder: Path, emphasis: float) -> tuple[np.ndarray, np.ndarray]:
     try:
-        mean, std = (np.load(folder / f"{name}.npy", allow_pickle=False).astype(np.float32) for name in ("Mean", "Std"))
-    except (OSError, ValueError) as error:
+        mean, std = (read_npy(read_file(folder / f"{name}.npy", MAX_STATISTICS)).astype(np.float32) for name in ("Mean", "Std"))
+    except (OSError, ValueError, TypeError) as error:
         raise MotionError(
             f"{folder} holds no readable Mean.npy and Std.npy; copy HumanML3D's there, or name their folder with --statistics."
         ) from error
-    if mean.shape != (FEATURES,) or std.shape != (FEATURES,) or not np.isfinite(mean).all() or not (std > 0).all():
+    if (
+        mean.shape != (FEATURES,)
+        or std.shape != (FEATURES,)
+        or not np.isfinite(mean).all()
+        or not (np.isfinite(std) & (std > 0)).all()
+    ):
         raise MotionError(f"The statistics in {folder} are no {FEATURES} means and positive deviations; copy HumanML3D's.")
     if float(std[1:3].min()) * emphasis < LEAST_ROOT_STD:
         raise MotionError(

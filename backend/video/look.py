@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from ...shared.npy import read_npz
-from ...shared.shot import FORMER_PASS_NAMES, FramePasses, ShotError
+from ...shared.npy import read_npy, unpack_npz
+from ...shared.shot import FORMER_PASS_NAMES, FramePasses, ShotError, check_arrays
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
 
@@ -117,14 +117,18 @@ class Look:
     def decode(cls, data: bytes) -> Look:
         """The inverse of ``encode``. Raises ``ShotError`` when the data are damaged."""
         try:
+            unpacked = unpack_npz(data)
             # torch wants arrays of its own that may be written to
-            found = {name: array.copy() for name, array in read_npz(data).items()}
+            found = {name: read_npy(unpacked.pop(name)).copy() for name in list(unpacked)}
             texture = SurfaceTexture(float(found["side"]), torch.from_numpy(found["cells"]), torch.from_numpy(found["values"]))
             controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
             # earlier versions called it the path
             trajectory = found["trajectory" if "trajectory" in found else "path"]
             stored = {name.removeprefix("pass_"): array for name, array in found.items() if name.startswith("pass_")}
-            passes = FramePasses(**{FORMER_PASS_NAMES.get(name, name): array for name, array in stored.items()})
+            stored = {FORMER_PASS_NAMES.get(name, name): array for name, array in stored.items()}
+            height, width = stored["mask"].shape[1:]
+            passes = check_arrays(stored, 1, width, height)
+            _check_arrays(found, trajectory, len(controls))
             names = dict(zip(found["surface_numbers"].tolist(), found["surface_names"].tolist(), strict=True))
             return cls(
                 texture,
@@ -145,6 +149,24 @@ class Look:
         )
         texture = replace(self.texture, cells=self.texture.cells.to(device), values=self.texture.values.to(device))
         return replace(self, texture=texture, anchor=anchor)
+
+
+def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls: int) -> None:
+    """Raise ``ValueError`` for arrays that no look has."""
+    cells, values, plate = found["cells"], found["values"], found["plate"]
+    numbers = (cells.dtype, values.dtype, trajectory.dtype, plate.dtype, found["plate_distance"].dtype)
+    if numbers != (np.int64, np.float32, np.float32, np.uint8, np.float32) or found.get("keyframes", cells).dtype != np.int64:
+        raise ValueError("its arrays are of other types")
+    if not (np.isfinite(found["side"]).all() and float(found["side"]) > 0):
+        raise ValueError("its cells have no size")
+    if cells.ndim != 1 or values.shape != (len(cells), 4) or (cells[1:] <= cells[:-1]).any() or not np.isfinite(values).all():
+        raise ValueError("its texture is damaged")
+    if trajectory.ndim != 4 or not trajectory.size or not np.isfinite(trajectory).all():
+        raise ValueError("its anchor is damaged")
+    if any(found[f"control_{n}"].ndim != 4 or found[f"control_{n}"].dtype != np.float32 for n in range(controls)):
+        raise ValueError("its control pictures are damaged")
+    if plate.ndim != 3 or plate.shape != (*found["plate_distance"].shape, 3):
+        raise ValueError("its background is damaged")
 
 
 def check_surface(texture: SurfaceTexture, source: PassesSource) -> None:

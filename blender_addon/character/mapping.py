@@ -368,3 +368,15 @@ def parse(text: str) -> dict[str, str]:
     if not valid:
         raise MappingError('This is not a bone map; it should be JSON like {"bones": {"pelvis": "Hips", ...}}.')
     return {joint: bone for joint, bone in bones.items() if joint in SMPL_JOINTS}
+
+
+def parse_saved(saved: object) -> dict[str, str]:
+    """The mapping that an armature of a Blender file keeps, without joints that have no bone; ``MappingError`` for anything
+    else."""
+    try:
+        found = json.loads(saved) if isinstance(saved, str) else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(bone, str) for bone in found.values()):
+        raise MappingError("The saved bone map is damaged; press Guess Bones.")
+    return {joint: bone for joint, bone in found.items() if bone}

@@ -30,6 +30,8 @@ AMASS_TO_BODY = np.array([[-1.0, 0, 0], [0, 0, 1.0], [0, 1.0, 0]])
 #: where SMPL's rest pelvis lies from its origin, which files of rotations count from
 PELVIS_IN_SMPL = np.array([-0.002, -0.223, 0.028])
 VECTOR_263, VECTOR_272, VECTOR_272_FPS = 263, 272, 30.0
+#: frames that are posed at a time
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,27 @@ def pose_average_body(local: np.ndarray, pelvis: np.ndarray, fps: float, to_grou
 
     ``to_ground``: the file's own body is unknown, so its lowest toes are moved to the height where an average body's stand.
     """
-    rotations = np.broadcast_to(np.eye(3), (len(local), JOINT_COUNT, 3, 3)).copy()
-    rotations[:, : local.shape[1]] = local[:, :JOINT_COUNT]
-    joints = forward_kinematics(rotations, AVERAGE_REST_JOINTS, pelvis, SMPL_PARENTS)[:, :HUMANML_JOINT_COUNT]
+    return _pose_in_blocks(lambda frames: local[frames], pelvis, fps, to_ground)
+
+
+def _pose_in_blocks(
+    find_local: Callable[[slice], np.ndarray], pelvis: np.ndarray, fps: float, to_ground: bool = False
+) -> DecodedMotion:
+    """``pose_average_body`` of rotations that are made a few frames at a time: as matrices a long motion takes gigabytes."""
+    joints = np.empty((len(pelvis), HUMANML_JOINT_COUNT, 3))
+    quaternions = np.empty((len(pelvis), JOINT_COUNT, 4))
+    for start in range(0, len(pelvis), BLOCK):
+        frames = slice(start, start + BLOCK)
+        local = find_local(frames)
+        rotations = np.broadcast_to(np.eye(3), (len(local), JOINT_COUNT, 3, 3)).copy()
+        rotations[:, : local.shape[1]] = local[:, :JOINT_COUNT]
+        posed = forward_kinematics(rotations, AVERAGE_REST_JOINTS, pelvis[frames], SMPL_PARENTS)
+        joints[frames] = posed[:, :HUMANML_JOINT_COUNT]
+        quaternions[frames] = matrix_to_quaternion(rotations)
     if to_ground:
         toe_height = REST_PELVIS_HEIGHT + AVERAGE_REST_JOINTS[10, 1]
         joints[..., 1] += toe_height - np.percentile(joints[:, [10, 11], 1].min(1), 2)
-    return DecodedMotion(joints, fps, make_continuous(matrix_to_quaternion(rotations)))
+    return DecodedMotion(joints, fps, make_continuous(quaternions, in_place=True))
 
 
 def _rotate_about_vertical(angles: np.ndarray) -> np.ndarray:
@@ -114,9 +130,9 @@ def decode_vectors_272(vectors: np.ndarray) -> DecodedMotion:
 
     0:2 root velocity, 2:8 change of heading as the first two rows of a rotation, 8:74 joints, 140:272 local rotations.
     """
-    data = np.asarray(vectors, np.float64)
+    data = np.asarray(vectors)
     frames = len(data)
-    change = rotation_6d_to_matrix(data[:, 2:8])
+    change = rotation_6d_to_matrix(data[:, 2:8].astype(np.float64))
     heading = np.empty_like(change)
     heading[0] = change[0]
     for frame in range(1, frames):
@@ -126,21 +142,24 @@ def decode_vectors_272(vectors: np.ndarray) -> DecodedMotion:
     step[:, [0, 2]] = data[:, :2]
     step[1:] = np.einsum("fij,fj->fi", to_world[:-1], step[1:])
     position = np.cumsum(step, 0)
-    joints = np.einsum("fij,fnj->fni", to_world, data[:, 8:74].reshape(frames, HUMANML_JOINT_COUNT, 3))
+    joints = np.einsum("fij,fnj->fni", to_world, data[:, 8:74].astype(np.float64).reshape(frames, HUMANML_JOINT_COUNT, 3))
     joints[..., [0, 2]] += position[:, None, [0, 2]]
-    rows = data[:, 140:272].reshape(frames, HUMANML_JOINT_COUNT, 6)
-    local = np.broadcast_to(np.eye(3), (frames, JOINT_COUNT, 3, 3)).copy()
-    local[:, :HUMANML_JOINT_COUNT] = rotation_6d_to_matrix(rows)
-    local[:, 0] = to_world @ local[:, 0]
-    return DecodedMotion(joints, VECTOR_272_FPS, make_continuous(matrix_to_quaternion(local)))
+    quaternions = np.empty((frames, JOINT_COUNT, 4))
+    for start in range(0, frames, BLOCK):
+        block = slice(start, start + BLOCK)
+        rows = data[block, 140:272].astype(np.float64).reshape(-1, HUMANML_JOINT_COUNT, 6)
+        local = np.broadcast_to(np.eye(3), (len(rows), JOINT_COUNT, 3, 3)).copy()
+        local[:, :HUMANML_JOINT_COUNT] = rotation_6d_to_matrix(rows)
+        local[:, 0] = to_world[block] @ local[:, 0]
+        quaternions[block] = matrix_to_quaternion(local)
+    return DecodedMotion(joints, VECTOR_272_FPS, make_continuous(quaternions, in_place=True))
 
 
 def _read_columns(data: dict[str, Any], key: str, columns: int, rows: int | None = None) -> np.ndarray:
-    """The first columns of an array as (F, columns) float64; ``MotionError`` when it has no numbers or another shape."""
-    try:
-        array = np.asarray(data[key], np.float64)
-    except (TypeError, ValueError):
-        raise MotionError(f"'{key}' does not contain numbers.") from None
+    """The first columns of an array as (F, columns) of its own type; ``MotionError`` when it has no numbers or another shape."""
+    array = np.asarray(data[key])
+    if array.dtype.kind not in "biuf":
+        raise MotionError(f"'{key}' does not contain numbers.")
     array = array.reshape(len(array), -1) if array.ndim > 1 else array
     if array.ndim != 2 or array.shape[1] < columns or (rows is not None and len(array) != rows):
         raise MotionError(f"'{key}' has the shape {np.shape(data[key])}, expected (frames, {columns}).")
@@ -168,10 +187,14 @@ def decode_amass(data: dict[str, Any]) -> DecodedMotion:
         root = _read_columns(data, "root_orient", 3)
         poses = np.concatenate([root, _read_columns(data, "pose_body", 63, len(root))], 1)
     trans = _read_columns(data, "trans", 3, len(poses))
-    local = axis_angle_to_matrix(poses.reshape(len(poses), HUMANML_JOINT_COUNT, 3))
-    local[:, 0] = AMASS_TO_BODY @ local[:, 0]
+
+    def find_local(frames: slice) -> np.ndarray:
+        local = axis_angle_to_matrix(poses[frames].astype(np.float64).reshape(-1, HUMANML_JOINT_COUNT, 3))
+        local[:, 0] = AMASS_TO_BODY @ local[:, 0]
+        return local
+
     pelvis = (trans + PELVIS_IN_SMPL) @ AMASS_TO_BODY.T
-    return pose_average_body(local, pelvis, read_frame_rate(data, 120.0), to_ground=True)
+    return _pose_in_blocks(find_local, pelvis, read_frame_rate(data, 120.0), to_ground=True)
 
 
 def decode_hy_motion(data: dict[str, Any]) -> DecodedMotion:
@@ -179,10 +202,13 @@ def decode_hy_motion(data: dict[str, Any]) -> DecodedMotion:
     the root."""
     poses = _read_columns(data, "poses", 66)
     trans = _read_columns(data, "trans", 3, len(poses))
-    local = axis_angle_to_matrix(poses.reshape(len(poses), HUMANML_JOINT_COUNT, 3))
-    if "Rh" in data and np.abs(poses[:, :3]).max() < 1e-8:
-        local[:, 0] = axis_angle_to_matrix(_read_columns(data, "Rh", 3, len(poses)))
-    return pose_average_body(local, trans + PELVIS_IN_SMPL, read_frame_rate(data, 30.0), to_ground=True)
+    if "Rh" in data and np.abs(poses[:, :3]).max(initial=0.0) < 1e-8:
+        poses = np.concatenate([_read_columns(data, "Rh", 3, len(poses)), poses[:, 3:]], 1)
+
+    def find_local(frames: slice) -> np.ndarray:
+        return axis_angle_to_matrix(poses[frames].astype(np.float64).reshape(-1, HUMANML_JOINT_COUNT, 3))
+
+    return _pose_in_blocks(find_local, trans + PELVIS_IN_SMPL, read_frame_rate(data, 30.0), to_ground=True)
 
 
 def decode_smpl_params(data: dict[str, Any]) -> DecodedMotion:
@@ -202,7 +228,7 @@ def decode_smpl_params(data: dict[str, Any]) -> DecodedMotion:
         )
     length = int(np.ravel(data.get("length", thetas.shape[2]))[0])
     rows = thetas.transpose(2, 0, 1)[:length]
-    return pose_average_body(rotation_6d_to_matrix(rows), root.T[:length], HUMANML_FPS)
+    return _pose_in_blocks(lambda frames: rotation_6d_to_matrix(rows[frames]), root.T[:length], HUMANML_FPS)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ own importer, see ``rigging/bvh.py``.
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from ...shared.motion import Motion, MotionError
+from ...shared.files import read_file
+from ...shared.motion import MAX_FRAMES, Motion, MotionError
+from ...shared.npy import read_npy, read_plain_npz
+from ...shared.pickled import PickleError
 from ...shared.skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT
-from ..character.unpickling import UnsafePickleError, load_npy_object, read_plain_arrays
+from ..character.unpickling import Discarded, load_npy_object, to_array
 from . import layouts
 from .layouts import DecodedMotion
 
 BUNDLED = Path(__file__).resolve().parent / "data" / "results.npy"
 MAX_BYTES = 1 << 30
+#: an archive may unpack to this many times its size, and ``FREE`` bytes more
+RATIO, FREE = 8, 128 << 20
+#: motions of a file; bytes of a mean or a standard deviation; characters of a clip's text
+MAX_CLIPS, MAX_STATISTICS, MAX_TEXT = 10_000, 1 << 20, 1000
+#: what may hold texts in a file of Python's values
+TEXTS = ("text", "caption")
 #: endings of the files that the import dialog offers and that can be dropped into the viewport
 SUFFIXES = (".npy", ".npz", ".bvh")
 
@@ -69,12 +76,14 @@ class MotionFile:
         if not 0 <= clip < len(self.clips):
             raise MotionError(f"{self.path.name} has {len(self.clips)} clips, numbered from 0; there is no clip {clip}.")
         chosen = self.clips[clip]
+        if chosen.frames > MAX_FRAMES:
+            raise MotionError(f"{self.path.name} has {chosen.frames} frames, more than the limit of {MAX_FRAMES}; shorten it.")
         try:
             with np.errstate(all="ignore"):
                 decoded = chosen.decode()
         except MotionError as error:
             raise MotionError(f"{self.path.name}: {error}") from error
-        except (ValueError, IndexError, TypeError, MemoryError, tokenize.TokenError) as error:
+        except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
             raise MotionError(f"{self.path.name} cannot be read as {self.layout}: {error}.") from error
         return Motion.from_joints(decoded.joints, fps or decoded.fps, self.path.name, chosen.text, decoded.rotations)
 
@@ -87,30 +96,54 @@ def read(path: Path | str, statistics: Path | None = None) -> MotionFile:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise MotionError(f"{path.name} is larger than a motion can be; choose another file.")
-        value = _read_archive(path) if zipfile.is_zipfile(path) else load_npy_object(path.read_bytes())
-    except MotionError:
-        raise
+        content = read_file(path, MAX_BYTES)
+        value = read_plain_npz(content, RATIO, FREE) if content.startswith(b"PK") else load_npy_object(content)
     except FileNotFoundError:
         raise MotionError(f"There is no motion file at {path}; check the path.") from None
-    except UnsafePickleError as error:
+    except PickleError as error:
         raise MotionError(f"{path.name} was refused: {error}.") from error
-    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, NotImplementedError, tokenize.TokenError) as error:
-        # numpy reads the headers of .npy files as Python, and lets its tokenizer's errors through
-        raise MotionError(f"{path.name} cannot be read: {str(error).rstrip('.') or type(error).__name__}.") from error
-    if isinstance(value, dict):
-        return _open_dict(path, value)
-    return _open_array(path, np.asarray(value), statistics or path.parent)
+    except OSError as error:
+        raise MotionError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, MemoryError) as error:
+        reason = str(error).rstrip(".") or "there is not enough memory"
+        raise MotionError(f"{path.name} cannot be read: {reason}.") from error
+    del content
+    file = _open_dict(path, _keep_data(value)) if isinstance(value, dict) else _open_array(path, value, statistics)
+    if len(file.clips) > MAX_CLIPS:
+        raise MotionError(f"{path.name} claims to have {len(file.clips)} motions; choose a file with fewer.")
+    return file
 
 
-def _read_archive(path: Path) -> dict[str, Any]:
-    """Every plain array of an ``.npz``; arrays of Python objects are left out, an absurdly large archive is refused."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-            raise MotionError(f"{path.name} unpacks to more than a motion can be; choose another file.")
-    with np.load(path, allow_pickle=False) as arrays:
-        return read_plain_arrays(arrays)
+def _keep_data(data: dict[Any, Any]) -> dict[str, Any]:
+    """The arrays and the texts of a file; what is neither can be named, but has no numbers."""
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        name = _clean(key)
+        if name in TEXTS:
+            out[name] = _list_texts(value)
+            continue
+        try:
+            out[name] = to_array(value)
+        except (ValueError, MemoryError):
+            out[name] = Discarded()
+    return out
+
+
+def _list_texts(value: Any) -> list[str]:
+    if isinstance(value, np.ndarray):
+        # each is as long as the longest, and most of them are not looked at
+        value = [value.flat[n] for n in range(min(value.size, MAX_CLIPS))]
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return [_clean(part) for part in parts[:MAX_CLIPS]]
+
+
+def _clean(text: Any) -> str:
+    """A text of the file's, fit for a list."""
+    if isinstance(text, bytes):
+        text = text[:MAX_TEXT].decode("utf-8", "replace")
+    elif not isinstance(text, (str, int, float, np.generic)):
+        return ""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:MAX_TEXT])
 
 
 def _open_dict(path: Path, data: dict[str, Any]) -> MotionFile:
@@ -134,30 +167,28 @@ def _open_dict(path: Path, data: dict[str, Any]) -> MotionFile:
             rate = layouts.read_frame_rate(data, rate)
         except MotionError as error:
             raise MotionError(f"{path.name}: {error}") from error
-        frames = len(np.atleast_1d(np.asarray(data["poses" if "poses" in data else "root_orient"])))
+        frames = len(np.atleast_1d(data["poses" if "poses" in data else "root_orient"]))
         return MotionFile(path, name, (Clip(_read_text(data, path), frames, rate, lambda: decode(data)),))
     known = "MDM's results.npy has 'motion' and 'lengths', AMASS has 'poses' and 'trans'"
     raise MotionError(f"{path.name} is not a known motion file ({known}); it contains {', '.join(sorted(map(str, data)))[:80]}.")
 
 
 def _read_text(data: dict[str, Any], path: Path) -> str:
-    text = data.get("text", data.get("caption", ""))
-    if isinstance(text, (list, tuple, np.ndarray)):
-        text = np.ravel(np.asarray(text, dtype=object))[0] if np.size(text) else ""
-    return str(text) or path.stem
+    texts = data.get("text") or data.get("caption") or [""]
+    return texts[0] or path.stem
 
 
 def _open_results(path: Path, data: dict[str, Any]) -> MotionFile:
     try:
-        motion, lengths = np.asarray(data["motion"]), np.asarray(data["lengths"]).ravel().astype(int)
-    except (TypeError, ValueError):
+        motion, lengths = to_array(data["motion"]), to_array(data["lengths"]).ravel().astype(int)
+        samples = int(np.ravel(data.get("num_samples", len(motion)))[0]) or len(motion)
+    except (TypeError, ValueError, IndexError, OverflowError):
         raise MotionError(f"{path.name} does not contain numbers where MDM puts its motion; export it again.") from None
     if motion.ndim != 4 or motion.shape[2] != 3 or len(lengths) != len(motion) or motion.dtype.kind not in "fiu":
         raise MotionError(f"{path.name} contains motion of the shape {motion.shape}, expected (clips, 22, 3, frames).")
-    texts = [str(text) for text in data.get("text", [])]
-    samples = int(np.ravel(data.get("num_samples", len(motion)))[0]) or len(motion)
+    texts = data.get("text", [])
     clips = []
-    for n, (row, length) in enumerate(zip(motion, lengths, strict=True)):
+    for n, (row, length) in enumerate(zip(motion[: MAX_CLIPS + 1], lengths, strict=False)):
         name = texts[n] if n < len(texts) else f"clip {n}"
         if len(motion) > samples > 0:
             name += f" (take {n // samples + 1})"
@@ -173,10 +204,10 @@ def _decode_vectors(row: np.ndarray, rate: float) -> DecodedMotion:
 def _open_generated(path: Path, data: dict[str, Any]) -> MotionFile:
     """A file of ``latentman motion``: HumanML3D vectors (N, F, 263) in their own units, one clip for each variant."""
     try:
-        vectors, rate = np.asarray(data["vectors"], np.float64), float(np.ravel(data.get("fps", HUMANML_FPS))[0])
+        vectors, rate = to_array(data["vectors"]), float(np.ravel(data.get("fps", HUMANML_FPS))[0])
     except (TypeError, ValueError, IndexError):
         raise MotionError(f"{path.name} does not contain numbers where the motion should be; make it again.") from None
-    if vectors.ndim != 3 or vectors.shape[2] != layouts.VECTOR_263:
+    if vectors.ndim != 3 or vectors.shape[2] != layouts.VECTOR_263 or vectors.dtype.kind not in "fiu":
         raise MotionError(f"{path.name} contains vectors of the shape {vectors.shape}, expected (variants, frames, 263).")
     text = _read_text(data, path)
     return MotionFile(
@@ -189,12 +220,16 @@ def _open_generated(path: Path, data: dict[str, Any]) -> MotionFile:
                 rate,
                 partial(_decode_vectors, row, rate),
             )
-            for n, row in enumerate(vectors, 1)
+            for n, row in enumerate(vectors[: MAX_CLIPS + 1], 1)
         ),
     )
 
 
-def _open_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:
+def _open_array(path: Path, value: Any, statistics: Path | None) -> MotionFile:
+    try:
+        array = to_array(value)
+    except (ValueError, MemoryError):
+        raise MotionError(f"{path.name} does not contain numbers; choose a results.npy of MDM or an array of joints.") from None
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
     if array.dtype.kind not in "fiu":
@@ -209,7 +244,14 @@ def _open_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:
         return MotionFile(
             path,
             "HumanML3D vectors",
-            (Clip(path.stem, len(array), HUMANML_FPS, lambda: DecodedMotion(_decode_humanml(array, statistics), HUMANML_FPS)),),
+            (
+                Clip(
+                    path.stem,
+                    len(array),
+                    HUMANML_FPS,
+                    lambda: DecodedMotion(_decode_humanml(array, statistics or path.parent), HUMANML_FPS),
+                ),
+            ),
         )
     if array.ndim == 2 and array.shape[1] in layouts.VECTOR_LAYOUTS:
         layout = layouts.VECTOR_LAYOUTS[array.shape[1]]
@@ -217,7 +259,9 @@ def _open_array(path: Path, array: np.ndarray, statistics: Path) -> MotionFile:
     if array.ndim == 2 and array.shape[1] == HUMANML_JOINT_COUNT * 3:
         array = array.reshape(len(array), HUMANML_JOINT_COUNT, 3)
     if array.ndim == 4 and array.shape[3] == 3:
-        return MotionFile(path, "joints", tuple(_make_joints_clip(f"{path.stem} {n}", row) for n, row in enumerate(array)))
+        return MotionFile(
+            path, "joints", tuple(_make_joints_clip(f"{path.stem} {n}", row) for n, row in enumerate(array[: MAX_CLIPS + 1]))
+        )
     return MotionFile(path, "joints", (_make_joints_clip(path.stem, array),))
 
 
@@ -231,9 +275,11 @@ def _decode_humanml(vectors: np.ndarray, statistics: Path) -> np.ndarray:
     found = []
     for name in ("Mean.npy", "Std.npy"):
         try:
-            found.append(np.asarray(load_npy_object((statistics / name).read_bytes()), np.float64))
+            found.append(read_npy(read_file(statistics / name, MAX_STATISTICS)).astype(np.float64))
         except FileNotFoundError:
             raise MotionError(f"the vectors are normalised; put HumanML3D's Mean.npy and Std.npy into {statistics}.") from None
-        except (OSError, ValueError, TypeError) as error:
+        except OSError as error:
+            raise MotionError(f"{name} cannot be read: {error.strerror or error}.") from error
+        except (ValueError, TypeError) as error:
             raise MotionError(f"{name} cannot be read: {error}.") from error
     return layouts.humanml_to_joints(layouts.denormalise(vectors, *found))

@@ -6,6 +6,9 @@ import numpy as np
 
 from ...shared.vectors import normalise
 
+#: frames that are made continuous at a time
+BLOCK = 1024
+
 
 def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(..., 3, 3) the smallest rotations that turn unit vectors ``start`` (..., 3) into ``end`` (..., 3)."""
@@ -113,11 +116,21 @@ def forward_kinematics(local: np.ndarray, rest: np.ndarray, pelvis: np.ndarray, 
     return out
 
 
-def make_continuous(quaternions: np.ndarray) -> np.ndarray:
-    """The same rotations as quaternions (F, ..., 4), with signs chosen so that neighbouring frames do not jump."""
-    dots = (quaternions[1:] * quaternions[:-1]).sum(-1)
-    flips = np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
-    return np.concatenate([quaternions[:1], quaternions[1:] * flips[..., None]])
+def make_continuous(quaternions: np.ndarray, *, in_place: bool = False) -> np.ndarray:
+    """The same rotations as quaternions (F, ..., 4), with signs chosen so that neighbouring frames do not jump.
+
+    ``in_place`` changes the quaternions themselves: those of a long motion are large.
+    """
+    out = quaternions if in_place else quaternions.copy()
+    sign = np.ones(quaternions.shape[1:-1])
+    before = quaternions[:1].copy()
+    for start in range(1, len(quaternions), BLOCK):
+        given = quaternions[start : start + BLOCK].copy()
+        dots = (given * np.concatenate([before, given[:-1]])).sum(-1)
+        flips = np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0) * sign
+        out[start : start + BLOCK] = given * flips[..., None]
+        sign, before = flips[-1], given[-1:]
+    return out
 
 
 def quaternion_to_euler(quaternions: np.ndarray) -> np.ndarray:

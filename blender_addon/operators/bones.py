@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.props import FloatProperty, StringProperty
 
+from ...shared.files import read_file
 from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 from .. import properties
@@ -16,6 +17,9 @@ from ..rigging.rigs import guess_mapping, read_mapping, read_rig
 from ..typed_access import OperatorResult, get_armature, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .polls import NeedsArmature
+
+#: bytes of a bone map
+MAX_BONE_MAP = 1 << 20
 
 
 class _UndoableOperator(bpy.types.Operator):
@@ -72,9 +76,15 @@ class LoadBones(NeedsArmature, bpy.types.Operator, ImportDialog):
         """Read the file, check it against the rig, fill the list."""
         armature = properties.get_settings(context).character
         try:
-            found = mapping.parse(Path(self.filepath).read_text(encoding="utf-8"))
+            found = mapping.parse(read_file(Path(self.filepath), MAX_BONE_MAP).decode("utf-8-sig"))
             mapping.check(found, tuple(bone.name for bone in get_armature(armature).bones))
-        except (mapping.MappingError, OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            self.report({"ERROR"}, f"{Path(self.filepath).name} is not a text; choose a bone map that was saved as JSON.")
+            return {"CANCELLED"}
+        except OSError as error:
+            self.report({"ERROR"}, f"{Path(self.filepath).name} cannot be read: {error.strerror or error}.")
+            return {"CANCELLED"}
+        except mapping.MappingError as error:
             self.report({"ERROR"}, f"{Path(self.filepath).name}: {error}")
             return {"CANCELLED"}
         properties.set_bone_map(armature, found)

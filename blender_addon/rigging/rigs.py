@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import bpy
 import numpy as np
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import SMPL_JOINTS
 from ...shared.vectors import normalise
-from ..character.mapping import MappingError, Skeleton, check, guess
+from ..character.mapping import MappingError, Skeleton, check, guess, parse_saved
 from ..character.rig import Rig, complete_joints
 from ..typed_access import get_armature, get_view_layer
 from .characters import REST_JOINTS, find_character_meshes, read_shaped_points
@@ -79,8 +77,8 @@ def read_mapping(armature: bpy.types.Object) -> dict[str, str]:
     saved = armature.get(BONE_MAP)
     if saved is None:
         return guess_mapping(armature)[1]
-    mapping = {joint: bone for joint, bone in json.loads(saved).items() if bone}
     try:
+        mapping = parse_saved(saved)
         check(mapping, tuple(bone.name for bone in get_armature(armature).bones))
     except MappingError as error:
         raise MotionError(f"{armature.name}: {error}") from error

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from latentman.backend.jobs.in_use import Claim, is_in_use
+from latentman.backend.jobs.job import Job
 from latentman.backend.jobs.requests import read_request
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run
 from latentman.backend.jobs.store import JobStore
@@ -154,3 +155,14 @@ def test_what_is_no_request_is_said_in_one_way(tmp_path, data):
     (tmp_path / "request.json").write_bytes(data)
     with pytest.raises(msgspec.MsgspecError):
         read_request(tmp_path / "request.json")
+
+
+@pytest.mark.parametrize(
+    "names", ["null", "5", '"texture_1"', "[1]", "[null]", '["../../x"]', '["\\ud800"]', '["texture_"]', '[["texture_1"]]', "{}"]
+)
+def test_a_report_that_lists_no_textures_is_made_again(tmp_path, names):
+    (tmp_path / "report.json").write_text(f'{{{{"textures": {names}}}}}')
+    job = Job(tmp_path, samples.request())
+    assert job.report() is None
+    (tmp_path / "report.json").write_text('{"textures": []}')
+    assert job.report() == {"textures": []}

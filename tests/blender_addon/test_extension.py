@@ -62,13 +62,16 @@ def test_the_zip_holds_the_product(package):
         names = set(archive.namelist())
         manifest = tomllib.loads(archive.read("blender_manifest.toml").decode())
     assert manifest["version"] == VERSION and package.name == f"latentman-{VERSION}-linux_x64.zip"
-    assert set(manifest["permissions"]) == {"network", "files"} and all(
-        name.removeprefix("./") in names for name in manifest["wheels"]
-    )
+    assert all(name.removeprefix("./") in names for name in manifest["wheels"])
+    # what is done stands there, in the two words that Blender has for it
+    network, files = manifest["permissions"]["network"], manifest["permissions"]["files"]
+    assert len(manifest["permissions"]) == 2 and max(len(network), len(files)) <= 64
+    assert "Start" in network and "remote" in network and "download" in network and "read" in files.lower() and "write" in files
     product = ("backend", "blender_addon", "shared")
-    files = [path for folder in product for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    wanted = {path.relative_to(ROOT).as_posix() for path in files}
+    found = [path for folder in product for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    wanted = {path.relative_to(ROOT).as_posix() for path in found}
     wanted |= {"__init__.py", "blender_manifest.toml", "pyproject.toml", "setup.py", "LICENSE", "README.md"}
+    wanted |= {"locks/backend.txt"}
     assert {name for name in names if not name.startswith("wheels/") and not name.endswith("/")} == wanted
 
 

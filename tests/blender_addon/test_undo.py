@@ -124,6 +124,11 @@ def test_what_arrives_while_a_mesh_is_edited_is_put_back_by_undo(window, connect
         assert bpy.ops.ed.undo() == {"FINISHED"}
     assert len(_settings().results) == 1 and connection.motion_task.has_all_actions
     undo_steps.push_waiting()
+    assert undo_steps._waiting and bpy.ops.ed.redo.poll(), "what can be redone is not lost"
+    assert bpy.ops.ed.redo() == {"FINISHED"} and bpy.context.mode == "EDIT_MESH" and connection.motion_task.has_all_actions
+    bpy.ops.object.mode_set(mode="OBJECT")
+    _move_prop()
+    undo_steps.push_waiting()
     assert not undo_steps._waiting
     _move_prop()
     assert bpy.ops.ed.undo() == {"FINISHED"} and len(_settings().results) == 1

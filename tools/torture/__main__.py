@@ -8,6 +8,7 @@ disks keep their own time.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import shutil
@@ -31,6 +32,8 @@ def run_parts(names: list[str], minutes: float, seed: int, work: Path, scale: fl
     from ..tiny_models import write_sd
 
     quieten_libraries()
+    # what cannot be read is said for each message
+    logging.getLogger("latentman").addHandler(logging.NullHandler())
     write_sd(work / "models")
     found: dict[str, tuple[Figures, float]] = {}
     end = time.monotonic() + 60 * minutes

@@ -49,7 +49,7 @@ def write_page(found: dict[str, tuple[Figures, float]], seed: int, revision: str
         "| --- | --- | --- |",
     ]
     for name, (figures, _) in found.items():
-        counts = [f"{count:,} {what}" for what, count in figures.counts.items() if count or what not in _QUIET]
+        counts = [f"{count:,} {what}" for what, count in figures.counts.items()]
         measures = [f"{what}: {value}" for what, value in figures.measures.items()]
         lines.append(f"| **{name}**: {PARTS[name].title} | {'; '.join(counts + measures)} | {len(figures.faults)} |")
     faults = [fault for figures, _ in found.values() for fault in figures.faults]
@@ -61,6 +61,3 @@ def write_page(found: dict[str, tuple[Figures, float]], seed: int, revision: str
     if left_out:
         lines += ["", f"Not run: {', '.join(left_out)}."]
     return "\n".join(lines) + "\n"
-
-
-_QUIET: frozenset[str] = frozenset()

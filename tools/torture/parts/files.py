@@ -4,6 +4,7 @@ without more memory than a file of its size deserves."""
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import random
 import resource
@@ -169,14 +170,13 @@ def _read_all(job: Path, number: int, seeds: list[str], folder: Path, answers: C
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
     reader = make_readers(job)[number]
     path = folder / reader.file
+    os.umask(0o077)  # keys that others can read are refused
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(reader.data)
     reader.read(path)  # whatever is imported with the first one is no file's fault
     for seed in seeds:
         data = reader.mutate(random.Random(seed), reader.data)
         path.write_bytes(data)
-        if reader.file.startswith("keys"):
-            path.chmod(0o600)
         answers.send(("begins", seed, 0.0))
         before = _measure_peak(reset=True)
         try:

@@ -18,6 +18,7 @@ from latentman.shared.manifest import FrameEntry
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.task import TaskState
 
+from ...fuzz.messages import make_backend_message, make_client_message, spoil
 from ..mutation import mutate_bytes, mutate_value
 from ..processes import Backend
 from ..shots import make_shot
@@ -107,13 +108,21 @@ GENERATORS: list[Callable[[random.Random, Parts], Parts]] = [
     _mutate_parts,
     _nest,
     _claim_arrays,
+    spoil,
 ]
+#: what some of the messages of the second kind are about, and the image model that they name
+TICKETS, NO_MODEL = ("a", "b"), "/nowhere"
 
 
-def make_messages(chance: random.Random, samples: list[Parts]) -> Iterator[Parts]:
-    """Changed messages, without end."""
+def make_messages(chance: random.Random, samples: list[Parts], to_backend: bool) -> Iterator[Parts]:
+    """Changed messages for one of the sides, without end: half of them from ``samples``, half from what an honest peer might say in
+    any state, and some of those as they are."""
     while True:
-        yield chance.choice(GENERATORS)(chance, chance.choice(samples))
+        if chance.random() < 0.5:
+            yield chance.choice(GENERATORS)(chance, chance.choice(samples))
+            continue
+        honest = make_client_message(chance, TICKETS, NO_MODEL) if to_backend else make_backend_message(chance, TICKETS)
+        yield spoil(chance, honest) if chance.random() < 0.9 else honest
 
 
 def run(budget: Budget) -> Figures:
@@ -161,7 +170,7 @@ def _attack_backend(
     )
     socket.connect(backend.endpoint)
     try:
-        for _, parts in zip(range(BATCH), make_messages(chance, samples), strict=False):
+        for _, parts in zip(range(BATCH), make_messages(chance, samples, True), strict=False):
             socket.send_multipart(parts)
             figures.counts["to the backend"] += 1
             while socket.poll(0):
@@ -199,10 +208,11 @@ def _attack_client(figures: Figures, chance: random.Random, samples: list[Parts]
             figures.fault(f"{where}: the client does not connect")
             return
         identity = router.recv_multipart()[0]
-        for _, parts in zip(range(BATCH), make_messages(chance, samples), strict=False):
+        for _, parts in zip(range(BATCH), make_messages(chance, samples, False), strict=False):
             router.send_multipart([identity, *parts])
             figures.counts["to the client"] += 1
-        router.send_multipart([identity, *messages.encode(messages.Welcome(version=where, device="", models=()))])
+        mark = str(chance.random())
+        router.send_multipart([identity, *messages.encode(messages.Welcome(version=mark, device="", models=()))])
         end = time.monotonic() + HANG_SECONDS
         while time.monotonic() < end:
             try:
@@ -215,7 +225,7 @@ def _attack_client(figures: Figures, chance: random.Random, samples: list[Parts]
                 figures.counts["deaths"] += 1
                 figures.fault(f"{where}: the client gave up: {event.reason}")
                 return
-            if isinstance(event.message, messages.Welcome) and event.message.version == where:
+            if isinstance(event.message, messages.Welcome) and event.message.version == mark:
                 return
         figures.counts["deaths"] += 1
         figures.fault(f"{where}: the client's thread hears nothing any more")

@@ -48,6 +48,7 @@ def run(budget: Budget) -> Figures:
         backend.stop()
     figures.counts["jobs"] = done
     if done <= WARM_UP:
+        figures.measures["memory and descriptors"] = f"not compared: fewer than {WARM_UP + 1} jobs in the time"
         return figures
     for name, start, stop, most in zip(
         ("memory in MB", "descriptors", "threads"), before, after, (MOST_GROWTH_MB, MOST_MORE, MOST_MORE), strict=True
