@@ -29,13 +29,11 @@ def read_request(path: Path) -> ShotRequest:
     """
     data = read_file(path, MAX_REQUEST)
     try:
-        return msgspec.json.decode(data, type=ShotRequest)
-    except msgspec.ValidationError:
         try:
+            return msgspec.json.decode(data, type=ShotRequest)
+        except msgspec.ValidationError:
             return _read_former_request(msgspec.json.decode(data, type=dict[str, Any]))
-        except (AttributeError, TypeError) as error:
-            raise msgspec.ValidationError("it is not a request") from error
-    except (RecursionError, UnicodeDecodeError) as error:
+    except (AttributeError, TypeError, RecursionError, UnicodeDecodeError) as error:
         raise msgspec.DecodeError("it is not a request") from error
 
 

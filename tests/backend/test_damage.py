@@ -149,7 +149,18 @@ def test_what_stands_in_the_way_is_replaced(made, models, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"[" * 100_000, b'{"a": ' * 100_000, b'{"text": "\xff"}', b"\xff\xfe", b"", b"[]", b'{"method": 5}', b"{"]
+    "data",
+    [
+        b"[" * 100_000,
+        b'{"a": ' + b"[" * 100_000,
+        b'{"a": ' * 100_000,
+        b'{"text": "\xff"}',
+        b"\xff\xfe",
+        b"",
+        b"[]",
+        b'{"method": 5}',
+        b"{",
+    ],
 )
 def test_what_is_no_request_is_said_in_one_way(tmp_path, data):
     (tmp_path / "request.json").write_bytes(data)

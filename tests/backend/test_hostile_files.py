@@ -24,7 +24,7 @@ from latentman.shared.motion import MotionError  # noqa: E402
 from tests import hostile, reading  # noqa: E402
 from tests.backend.test_motion_model import _write  # noqa: E402
 
-MUTATIONS = 60
+MUTATIONS = 15
 
 
 def _check(reader, folder, factor=8.0):

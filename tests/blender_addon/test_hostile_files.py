@@ -22,7 +22,7 @@ from latentman.shared.motion import MotionError
 from tests import bodies, hostile, reading, samples
 
 #: damaged copies of each sample
-MUTATIONS = 60
+MUTATIONS = 15
 #: the five that were found first, as they are
 FOUND = {
     "m11": bytes.fromhex(

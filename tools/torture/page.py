@@ -19,7 +19,8 @@ HEAD = """# Reliability
 
 What happens when something goes wrong in the middle of a job: `make torture` does it on purpose, again and again, and counts.
 This page is written by it, from a real run; `make torture TORTURE="--minutes 90 --write"` writes it again. Without
-arguments it takes a few minutes and writes nothing; `make test` contains a short form.
+arguments it takes a few minutes and writes nothing; `make test` contains a short form of the
+kills, `make test-slow` one of every part.
 
 The jobs are small, with a tiny random image model of Stable Diffusion's classes, over the real encrypted socket, between real
 processes; four kinds of job go through joint denoising with its checkpoints, key frames, the paper's techniques and single frames.
