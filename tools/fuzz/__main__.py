@@ -46,6 +46,9 @@ def main() -> int:
             for key, number in sorted(fuzz_client(args.messages, args.seed).items()):
                 print(f"client: {key}: {number}")
             return 0 if process.poll() is None else 1
+        except TimeoutError as error:
+            print(f"backend or client: {error}; the backend's return code: {process.poll()}")
+            return 1
         finally:
             if process.stdin is not None:
                 process.stdin.close()
