@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ..shared import logs, passes_folder, running
-from ..shared.arguments import add_settings, given_settings
+from ..shared.arguments import add_settings, read_given_settings
 from ..shared.console import Console, add_shot_arguments, check_writable, read_request_arguments
 from ..shared.curve_keys import KeysError
 from ..shared.endpoint import DEFAULT_ENDPOINT
@@ -29,7 +29,7 @@ MAX_CLIENTS = 1 << 20
 
 
 def _options(args: argparse.Namespace) -> LoadOptions:
-    return LoadOptions(**given_settings(args, LoadOptions))
+    return LoadOptions(**read_given_settings(args, LoadOptions))
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -26,7 +26,8 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 
 from ..shared.manifest import PassesManifest
-from ..shared.shot import FramePasses, Method, check_passes, check_request, make_request
+from ..shared.passes import FramePasses, check_passes
+from ..shared.shot import Method, check_request, make_request
 from .models.loading import ImageModel
 from .video.noise import draw_noise, list_noise_sources
 from .video.pipeline import Interrupted, RunContext, ShotPipeline
@@ -123,7 +124,7 @@ class _LatentManMixin:
         shape = (int(self.unet.config.in_channels), height // model.latent_factor, width // model.latent_factor)
         noise = latents
         if noise is None:
-            chosen_techniques = [*build_techniques(request.resolved_method()), *techniques]
+            chosen_techniques = [*build_techniques(request.get_method()), *techniques]
             noise = self._draw_noise(generator, list_noise_sources(chosen_techniques, range(count)), shape)
         run = ShotPipeline(model, request, passes, run_context, noise, techniques=techniques)
         try:

@@ -17,7 +17,7 @@ from typing import Any
 import bpy
 
 from ..shared import console, messages, motion_request, shot
-from ..shared.arguments import add_setting, add_settings, given_settings
+from ..shared.arguments import add_setting, add_settings, read_given_settings
 from ..shared.endpoint import EndpointError, free_port
 from ..shared.motion import MotionError
 from ..shared.overview import compute_overview_size, needs_overview
@@ -141,7 +141,7 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _read_scene_options(args: argparse.Namespace) -> SceneOptions:
-    return SceneOptions(**given_settings(args, SceneOptions))
+    return SceneOptions(**read_given_settings(args, SceneOptions))
 
 
 def _read_size(args: argparse.Namespace) -> tuple[int, int]:
@@ -239,7 +239,7 @@ def _motion(args: argparse.Namespace) -> int:
             connection.get_client(),
             scene.frame_start,
             frame_rate(scene),
-            KeyOptions.from_keying(with_settings(get_scene_settings(scene).keying.to_keying(), given_settings(args, Keying))),
+            KeyOptions.from_keying(with_settings(get_scene_settings(scene).keying.to_keying(), read_given_settings(args, Keying))),
             on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
         )
         _wait_for_task(connection, connection.add(task), interrupted)

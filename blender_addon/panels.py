@@ -413,14 +413,5 @@ CLASSES = (
     ResultPanel,
 )
 
-
-def register() -> None:
-    """Register the panels."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Unregister the panels."""
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+# its stub says that it returns nothing
+register, unregister = bpy.utils.register_classes_factory(CLASSES)  # type: ignore[func-returns-value, misc]

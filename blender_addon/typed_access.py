@@ -14,6 +14,7 @@ import bpy
 OperatorResult: TypeAlias = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
 
 NodeType = TypeVar("NodeType", bound=bpy.types.Node)
+DataType = TypeVar("DataType", bound=bpy.types.ID)
 
 
 def get_scene(context: bpy.types.Context) -> bpy.types.Scene:
@@ -45,18 +46,30 @@ def get_layout(owner: bpy.types.Panel | bpy.types.Operator | bpy.types.AddonPref
     return owner.layout
 
 
+def _get_data(found: bpy.types.Object, kind: type[DataType], words: str) -> DataType:
+    if not isinstance(found.data, kind):
+        raise TypeError(f"{found.name} is not {words}.")
+    return found.data
+
+
 def get_mesh(found: bpy.types.Object) -> bpy.types.Mesh:
     """The mesh of a mesh object."""
-    if not isinstance(found.data, bpy.types.Mesh):
-        raise TypeError(f"{found.name} is not a mesh.")
-    return found.data
+    return _get_data(found, bpy.types.Mesh, "a mesh")
 
 
 def get_armature(found: bpy.types.Object) -> bpy.types.Armature:
     """The rest bones of an armature object."""
-    if not isinstance(found.data, bpy.types.Armature):
-        raise TypeError(f"{found.name} is not an armature.")
-    return found.data
+    return _get_data(found, bpy.types.Armature, "an armature")
+
+
+def get_camera(found: bpy.types.Object) -> bpy.types.Camera:
+    """The camera settings (lens, sensor, depth of field) of a camera object."""
+    return _get_data(found, bpy.types.Camera, "a camera")
+
+
+def get_curves(found: bpy.types.Object) -> bpy.types.Curves:
+    """The hair curves of a curves object."""
+    return _get_data(found, bpy.types.Curves, "a curves object")
 
 
 def get_pose(found: bpy.types.Object) -> bpy.types.Pose:
@@ -64,20 +77,6 @@ def get_pose(found: bpy.types.Object) -> bpy.types.Pose:
     if found.pose is None:
         raise TypeError(f"{found.name} has no pose.")
     return found.pose
-
-
-def get_camera(found: bpy.types.Object) -> bpy.types.Camera:
-    """The camera settings (lens, sensor, depth of field) of a camera object."""
-    if not isinstance(found.data, bpy.types.Camera):
-        raise TypeError(f"{found.name} is not a camera.")
-    return found.data
-
-
-def get_curves(found: bpy.types.Object) -> bpy.types.Curves:
-    """The hair curves of a curves object."""
-    if not isinstance(found.data, bpy.types.Curves):
-        raise TypeError(f"{found.name} is not a curves object.")
-    return found.data
 
 
 def get_node_tree(material: bpy.types.Material) -> bpy.types.ShaderNodeTree:

@@ -91,7 +91,7 @@ def add_settings(
             add_setting(parser, declared, default=default)
 
 
-def given_settings(args: argparse.Namespace, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
+def read_given_settings(args: argparse.Namespace, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
     """The settings of a struct that were given, by name."""
     found, names = vars(args), [declared.name for declared in list_settings(struct)]
     return {name: found[name] for name in names if name in found and name not in leave_out}
@@ -132,6 +132,6 @@ def read_method(args: argparse.Namespace, preset: str) -> Method | None:
             changes[name] = None
         elif found.get(name) or given:
             changes[name] = given
-    method = with_parts(with_settings(own, given_settings(args, Method)), changes)
+    method = with_parts(with_settings(own, read_given_settings(args, Method)), changes)
     method = msgspec.structs.replace(method, plugins=method.plugins | dict(args.plugin))
     return None if method == own else method

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from .arguments import add_method_arguments, add_setting, add_settings, given_settings, read_method
+from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method
 from .files import read_file
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
@@ -38,7 +38,7 @@ def add_motion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_motion_arguments(args: argparse.Namespace) -> MotionRequest:
     """The request that the arguments describe."""
-    return MotionRequest(**given_settings(args, MotionRequest))
+    return MotionRequest(**read_given_settings(args, MotionRequest))
 
 
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def read_request_arguments(
     args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
 ) -> ShotRequest:
     """The request that the arguments describe. Raises ``ShotError`` for a folder without a look."""
-    given = given_settings(args, ShotRequest, leave_out=FROM_SCENE)
+    given = read_given_settings(args, ShotRequest, leave_out=FROM_SCENE)
     request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
     return msgspec.structs.replace(request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look))
 

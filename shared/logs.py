@@ -197,10 +197,12 @@ def _runs(folder: Path, kind: str) -> list[list[Path]]:
         name = _NAME.fullmatch(path.name)
         if name and name["kind"] == kind:
             runs.setdefault(path.name.partition(".log")[0], []).append(path)
-    return [sorted(runs[name]) for name in sorted(runs, key=lambda name: (max(map(_written, runs[name])), name), reverse=True)]
+    return [
+        sorted(runs[name]) for name in sorted(runs, key=lambda name: (max(map(_read_change_time, runs[name])), name), reverse=True)
+    ]
 
 
-def _written(path: Path) -> float:
+def _read_change_time(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:
@@ -223,7 +225,7 @@ def remove_old(folder: Path, kind: str, keep: int = KEEP_RUNS, days: float = KEE
     """Remove runs of a kind that are older than ``days``, and all but the youngest ``keep``; never those of living processes."""
     oldest = time.time() - days * 24 * 3600
     for n, files in enumerate(_runs(folder, kind)):
-        if n < keep and max(map(_written, files)) >= oldest:
+        if n < keep and max(map(_read_change_time, files)) >= oldest:
             continue
         name = _NAME.fullmatch(files[0].name)
         if name and _is_running(int(name["process"])):

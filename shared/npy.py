@@ -28,6 +28,20 @@ _HEADER = re.compile(
 #: what every entry of an archive's list begins with; bytes that are unpacked at a time
 _LISTED, _PIECE = b"PK\x01\x02", 1 << 20
 _PLAIN = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,9})")
+#: what ``zipfile`` and what it uses raise for a damaged archive, apart from ``ValueError``
+DAMAGED_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    UnicodeError,
+)
 
 
 def shorten(error: Exception) -> str:
@@ -119,19 +133,7 @@ def unpack_npz(data: bytes, ratio: float = RATIO, free: int = FREE) -> dict[str,
             if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
                 raise ValueError("it is compressed in a way that NumPy does not use")
             return {entry.filename.removesuffix(".npy"): _unpack(archive, entry) for entry in entries}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        UnicodeError,
-    ) as error:
+    except DAMAGED_ARCHIVE as error:
         raise ValueError(f"it is not a NumPy .npz archive, or is damaged ({shorten(error)})") from error
 
 

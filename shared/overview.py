@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .shot import FramePasses, ShotRequest
+from .passes import FramePasses
+from .shot import ShotRequest
 
 #: the longer side of an overview's frames in pixels
 OVERVIEW_SIDE = 256
@@ -25,7 +26,7 @@ def compute_overview_size(width: int, height: int) -> tuple[int, int]:
 def needs_overview(request: ShotRequest) -> bool:
     """Whether a shot's sender renders an overview before the passes: large frames, of which a few are key frames."""
     small = compute_overview_size(request.width, request.height) == (request.width, request.height)
-    return not small and request.resolved_method().keyframes is not None and len(request.frames) > 1
+    return not small and request.get_method().keyframes is not None and len(request.frames) > 1
 
 
 def shrink(array: np.ndarray, height: int, width: int) -> np.ndarray:

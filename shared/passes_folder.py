@@ -16,7 +16,8 @@ from .depth import compute_metric_depth
 from .files import read_file, write_atomically
 from .manifest import PassesHeader, PassesManifest, check_manifest, split_manifest
 from .overview import shrink_passes
-from .shot import EXTRA_LAYOUT, FORMER_PASS_NAMES, PASS_LAYOUT, FramePasses, ShotError, join_frames
+from .passes import EXTRA_LAYOUT, FORMER_PASS_NAMES, PASS_LAYOUT, FramePasses, join_frames
+from .shot import ShotError
 
 MANIFEST = "passes.json"
 #: bytes of a manifest: key points of many people over a long shot

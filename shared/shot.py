@@ -7,33 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 
 from .manifest import PassesManifest
 from .settings import MAX_TEXT, Choice, Setting, SettingError, check_settings, with_settings
 
-#: per-frame arrays of a shot: name -> (dtype, trailing dimensions after (frames, height, width))
-PASS_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
-    "depth": ("float32", ()),
-    "mask": ("uint8", ()),
-    "uv": ("float32", (2,)),
-    "rest_position": ("float32", (3,)),
-    "part": ("uint8", ()),
-}
-#: passes that may come along: name -> (dtype, trailing dimensions)
-EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
-    "object_index": ("uint16", ()),
-    "normal": ("float16", (3,)),
-    "position": ("float32", (3,)),
-    "motion_vectors": ("float32", (2,)),
-}
-#: passes that files of earlier versions call by another name
-FORMER_PASS_NAMES = {"rest": "rest_position", "motion": "motion_vectors"}
 MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS, MAX_PLUGIN_SETTINGS = 10_000, 4096, 1000, 64, 256
 _FROM, _UNTIL = (
     Setting(label, f"Fraction of the steps {verb} which it works, 0 to 1", ge=0, le=1)
@@ -325,63 +306,20 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     look: str = ""
     look_optional: bool = False
 
-    def resolved_method(self) -> Method:
+    def get_method(self) -> Method:
         """The techniques to run."""
         return self.method if self.method is not None else METHODS[self.preset]
 
     def settings(self) -> ShotRequest:
         """Everything that decides the look, whatever the frames: requests with equal settings can share one."""
         return msgspec.structs.replace(
-            self, look="", look_optional=False, frames=(), fps=0.0, manifest=None, preset="", method=self.resolved_method()
+            self, look="", look_optional=False, frames=(), fps=0.0, manifest=None, preset="", method=self.get_method()
         )
 
 
 def make_request(prompt: str, frames: tuple[int, ...], fps: float, **changes: Any) -> ShotRequest:
     """A request from settings by their names, wherever in it they stand."""
     return with_settings(ShotRequest(text=Text(prompt), frames=frames, fps=fps), changes)
-
-
-@dataclass(frozen=True)
-class FramePasses:
-    """The rendered passes of a shot, (F, H, W, ...) as in ``PASS_LAYOUT``, row 0 at the top.
-
-    ``depth`` in [0, 1] with the shot's near = 1 and background 0; ``mask`` the character's number, 0 where there is none;
-    ``uv`` texture coordinates; ``rest_position`` in metres where a point lies on the undeformed surface, the same in every frame;
-    ``part`` the body part, 0 for the background.
-
-    Those of ``EXTRA_LAYOUT`` may be None: ``object_index`` tells objects and instances apart, props included, 0 for the
-    background; ``normal`` world-space unit normals; ``position`` world-space metres; ``motion_vectors`` the way in pixels (right,
-    down) from a pixel to where its surface point was one scene frame before.
-    """
-
-    depth: np.ndarray
-    mask: np.ndarray
-    uv: np.ndarray
-    rest_position: np.ndarray
-    part: np.ndarray
-    object_index: np.ndarray | None = None
-    normal: np.ndarray | None = None
-    position: np.ndarray | None = None
-    motion_vectors: np.ndarray | None = None
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The passes that there are, by name."""
-        found = {name: getattr(self, name) for name in (*PASS_LAYOUT, *EXTRA_LAYOUT)}
-        return {name: array for name, array in found.items() if array is not None}
-
-    def select(self, rows: Sequence[int]) -> FramePasses:
-        """The passes of the frames ``rows``, in that order."""
-        return FramePasses(**{name: array[list(rows)] for name, array in self.arrays().items()})
-
-    @property
-    def frame_count(self) -> int:
-        """The number of frames F."""
-        return len(self.depth)
-
-    @property
-    def surface_index(self) -> np.ndarray:
-        """(F, H, W) which surface a pixel sees, 0 for the background: the object index, else the character's number."""
-        return self.mask if self.object_index is None else self.object_index
 
 
 def check_request(request: ShotRequest) -> None:
@@ -396,7 +334,7 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("frames", f"The shot has {len(request.frames)} frames; it needs 1 to {MAX_FRAMES}.")
     if request.manifest is not None:
         _check_manifest(request, request.manifest)
-    method = request.resolved_method()
+    method = request.get_method()
     _check_plugins(method)
     try:
         check_settings(method)
@@ -426,33 +364,3 @@ def _check_manifest(request: ShotRequest, manifest: PassesManifest) -> None:
     per_frame = [manifest.frames, *filter(None, [manifest.cameras]), *(person.keypoints for person in manifest.people)]
     if any(len(entries) != count for entries in per_frame) or (manifest.width, manifest.height) != (request.width, request.height):
         raise ShotError("passes", "The description of the passes does not fit the frames; render the passes again.")
-
-
-def join_frames(clips: Sequence[FramePasses]) -> FramePasses:
-    """One clip after the other; passes that not all of them have are left out."""
-    found = [clip.arrays() for clip in clips]
-    names = [name for name in found[0] if all(name in arrays for arrays in found)]
-    return FramePasses(**{name: np.concatenate([arrays[name] for arrays in found]) for name in names})
-
-
-def check_arrays(arrays: Mapping[str, np.ndarray], frames: int, width: int, height: int) -> FramePasses:
-    """Arrays by name as passes (frames, height, width, ...); ``ShotError`` when shapes, types or values are others."""
-    for name in PASS_LAYOUT:
-        if name not in arrays:
-            raise ShotError("passes", f"The pass '{name}' is missing; render the passes again.")
-    found = {name: layout for name, layout in (PASS_LAYOUT | EXTRA_LAYOUT).items() if name in arrays}
-    for name, (dtype, trailing) in found.items():
-        array, wanted = arrays[name], (frames, height, width, *trailing)
-        if array.shape != wanted or array.dtype != np.dtype(dtype):
-            raise ShotError(
-                "passes",
-                f"The pass '{name}' is {array.dtype}{list(array.shape)}, expected {dtype}{list(wanted)}; render the passes again.",
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ShotError("passes", f"The pass '{name}' contains values that are not numbers; render it again.")
-    return FramePasses(**{name: arrays[name] for name in found})
-
-
-def check_passes(request: ShotRequest, arrays: Mapping[str, np.ndarray]) -> FramePasses:
-    """The passes of a request, or ``ShotError`` when shapes, types or values do not fit it."""
-    return check_arrays(arrays, len(request.frames), request.width, request.height)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from latentman.shared.shot import FramePasses, ShotRequest, make_request
+from latentman.shared.passes import FramePasses
+from latentman.shared.shot import ShotRequest, make_request
 
 
 def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:

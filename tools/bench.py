@@ -22,7 +22,8 @@ from latentman.backend.video.pipeline import ShotPipeline
 from latentman.backend.video.run_context import RunContext
 from latentman.blender_addon import properties
 from latentman.blender_addon.passes.render import PassRender
-from latentman.shared.shot import FramePasses, make_request
+from latentman.shared.passes import FramePasses
+from latentman.shared.shot import make_request
 
 from .bench_method import measure_method
 from .bench_motion import measure as measure_motion

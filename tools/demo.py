@@ -39,7 +39,8 @@ from latentman.shared import passes_folder
 from latentman.shared.console import Console
 from latentman.shared.endpoint import DEFAULT_HOST, free_port
 from latentman.shared.motion_request import MotionRequest
-from latentman.shared.shot import FramePasses, make_request
+from latentman.shared.passes import FramePasses
+from latentman.shared.shot import make_request
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -27,7 +27,8 @@ from latentman.backend.video.pipeline import ShotPipeline
 from latentman.backend.video.run_context import RunContext
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.blender_addon.reference_shots.views import View, render_passes
-from latentman.shared.shot import FramePasses, make_request
+from latentman.shared.passes import FramePasses
+from latentman.shared.shot import make_request
 
 from .starter import judge as judging
 from .starter.dataset import Example, load_clip_poses, render

@@ -14,12 +14,13 @@ import msgspec
 from ...shared.files import make_private_folder, write_atomically
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.overview import needs_overview
+from ...shared.passes import FramePasses
 from ...shared.passes_folder import OVERVIEW
-from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ...shared.shot import ShotError, ShotRequest
 from ...shared.task import new_ticket
 from ...shared.version import VERSION
 from ..models.registry import fingerprint
-from ..video.techniques.registry import installed_plugins, origin_of
+from ..video.techniques.registry import find_plugins, origin_of
 from .in_use import Claim
 from .job import Job
 from .passes import StoredPasses, digest_frame
@@ -49,8 +50,8 @@ def _remove_obstacles(folder: Path) -> None:
 
 def _fingerprint_model(request: ShotRequest) -> str:
     """Another text when the model's files or the packages of the method's plugins have changed."""
-    installed = installed_plugins()
-    plugins = [origin_of(installed[name]) for name in sorted(request.resolved_method().plugins) if name in installed]
+    installed = find_plugins()
+    plugins = [origin_of(installed[name]) for name in sorted(request.get_method().plugins) if name in installed]
     return " ".join([fingerprint(request.sampling.model), *plugins])
 
 
@@ -128,7 +129,7 @@ class PassesIntake:
 
     def _name(self, digests: list[str | None], base: str = "") -> str:
         request = self._request
-        identity = [VERSION, base, request, request.resolved_method(), self._model, self._header, digests]
+        identity = [VERSION, base, request, request.get_method(), self._model, self._header, digests]
         return hashlib.blake2b(msgspec.json.encode(identity), digest_size=12).hexdigest()
 
     def _open_by_overview(self) -> None:

@@ -146,7 +146,7 @@ class Job:
         Raises ``ShotError`` when that look is not there, unless it is optional.
         """
         request = self.request
-        if not request.look or not request.resolved_method().fusion:
+        if not request.look or not request.get_method().fusion:
             return None
         folder = self.folder.parent / request.look
         try:

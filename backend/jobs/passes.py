@@ -18,8 +18,9 @@ import numpy as np
 from ...shared.files import make_private_folder, read_file, write_atomically
 from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, join_manifest
 from ...shared.overview import needs_overview, shrink_passes
+from ...shared.passes import FramePasses
 from ...shared.passes_folder import OVERVIEW, frame_path, read_frame, save_frame, save_manifest
-from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ...shared.shot import ShotError, ShotRequest
 from ..video.source import name_surfaces
 
 #: how often those who wait for a frame look whether they should stop
@@ -112,7 +113,7 @@ class StoredPasses:
     def _join_manifest(self, rows: Sequence[int]) -> PassesManifest:
         request = self._request
         frames = tuple(request.frames[n] for n in rows)
-        entries = [self._stored(n).entry for n in rows]
+        entries = [self._read_entry(n).entry for n in rows]
         return join_manifest(request.width, request.height, request.fps, frames, self.header, entries)
 
     def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
@@ -120,7 +121,9 @@ class StoredPasses:
         early = needs_overview(self._request)
         if not early:
             return name_surfaces(self.manifest(rows))
-        entries = [self._stored(n, overview=True).entry if self.has(n, overview=True) else self._stored(n).entry for n in rows]
+        entries = [
+            self._read_entry(n, overview=True).entry if self.has(n, overview=True) else self._read_entry(n).entry for n in rows
+        ]
         return {surface.index: surface.name for entry in entries for surface in entry.surfaces}
 
     # -- what is there ------------------------------------------------------------------------------------------------
@@ -136,7 +139,7 @@ class StoredPasses:
     def _path(self, index: int, *, overview: bool = False) -> Path:
         return frame_path(self.folder / OVERVIEW if overview else self.folder, self._request.frames[index])
 
-    def _stored(self, index: int, *, overview: bool = False) -> StoredFrame:
+    def _read_entry(self, index: int, *, overview: bool = False) -> StoredFrame:
         path = self._path(index, overview=overview).with_suffix(".json")
         try:
             return msgspec.json.decode(read_file(path), type=StoredFrame)
@@ -146,14 +149,14 @@ class StoredPasses:
     def has(self, index: int, *, overview: bool = False) -> bool:
         """Whether a frame is stored: the file beside it is written last. One that cannot be read is as good as none."""
         try:
-            self._stored(index, overview=overview)
+            self._read_entry(index, overview=overview)
         except ShotError:
             return False
         return True
 
     def digest(self, index: int, *, overview: bool = False) -> str:
         """The digest of a stored frame."""
-        return self._stored(index, overview=overview).digest
+        return self._read_entry(index, overview=overview).digest
 
     def _read(self, path: Path) -> FramePasses:
         try:

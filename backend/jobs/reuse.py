@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ...shared.passes import FramePasses
+from ...shared.shot import ShotError, ShotRequest
 from ..video.source import PassesSource
 
 #: depth is relative to the whole shot's range, which moves a little when any frame changes

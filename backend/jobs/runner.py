@@ -95,7 +95,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     return {
         "job": job.name,
         "settings": msgspec.to_builtins(job.request),
-        "method": msgspec.to_builtins(job.request.resolved_method()),
+        "method": msgspec.to_builtins(job.request.get_method()),
         "seconds": {name: round(value, 3) for name, value in run_context.seconds.items()},
         "consistency": {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
         "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from ...shared.manifest import PassesHeader, split_manifest
-from ...shared.shot import FramePasses, ShotRequest, check_arrays
+from ...shared.passes import FramePasses, check_arrays
+from ...shared.shot import ShotRequest
 from ..video.source import MemoryPasses, PassesSource
 from .intake import PassesIntake
 from .job import Job

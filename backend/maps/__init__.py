@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...shared.manifest import PassesManifest
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from .depth_normal import draw_depth, draw_normals
 from .iuv import draw_iuv
 from .skeleton import draw_openpose

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...shared.manifest import PassesManifest
-from ...shared.shot import FramePasses, ShotError
+from ...shared.passes import FramePasses
+from ...shared.shot import ShotError
 
 
 def draw_depth(passes: FramePasses, manifest: PassesManifest) -> np.ndarray:

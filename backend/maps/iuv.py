@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...shared.manifest import PartEntry, PassesManifest
-from ...shared.shot import FramePasses, ShotError
+from ...shared.passes import FramePasses
+from ...shared.shot import ShotError
 
 #: joint of the bone -> DensePose parts: one, (back, front), or (right, left)
 TORSO, HEAD = (1, 2), (23, 24)

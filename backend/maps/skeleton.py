@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...shared.manifest import PassesManifest
-from ...shared.shot import FramePasses, ShotError
+from ...shared.passes import FramePasses
+from ...shared.shot import ShotError
 
 if TYPE_CHECKING:
     from PIL import ImageDraw

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from ..video.correspondence import match, prepare_surface_frames
 
 #: standard deviation of the blur in pixels

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...shared import passes_folder
-from ...shared.arguments import add_setting, given_settings
+from ...shared.arguments import add_setting, read_given_settings
 from ...shared.console import check_writable
 from ...shared.settings import list_settings
 from ...shared.shot import Method, Sampling, ShotError, Text
@@ -96,7 +96,7 @@ def evaluate(args: argparse.Namespace) -> int:
     try:
         suite = _get_suite(args.suite, quick=args.quick)
         variants = _choose_variants(args.variants.split(",") if args.variants else list(suite.variants))
-        sampling = Sampling(**given_settings(args, Sampling, leave_out=LIST_SETTINGS))
+        sampling = Sampling(**read_given_settings(args, Sampling, leave_out=LIST_SETTINGS))
         given = vars(args)
         prompts = tuple(given.get("prompt") or PROMPTS[: suite.prompt_count])
         seeds = tuple(given.get("seed") or suite.seeds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from .surface import Images, PairErrors
 
 NAN = float("nan")

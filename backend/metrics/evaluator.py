@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from ...shared.files import write_atomically
-from ...shared.shot import FramePasses, Method, ShotRequest, check_passes, check_request, make_request
+from ...shared.passes import FramePasses, check_passes
+from ...shared.shot import Method, ShotRequest, check_request, make_request
 from ..models.loading import ImageModel
 from ..pictures import read_frames, write_frames
 from ..video.pipeline import ShotPipeline

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 
 #: the colours that can be recognised, as red, green and blue in 0..1; the starter model learnt them by these names
 PALETTE: dict[str, tuple[float, float, float]] = {
@@ -54,7 +54,7 @@ def find_nearest_colour(colour: np.ndarray) -> str:
     return names[int(np.square(options - colour).sum(-1).min(0).argmin())]
 
 
-def named_colours(images: np.ndarray, passes: FramePasses, prompt: str) -> float:
+def measure_named_colours(images: np.ndarray, passes: FramePasses, prompt: str) -> float:
     """Fraction of garments, over all frames (F, H, W, 3) uint8, whose mean colour is nearest to the one that the prompt names.
 
     The passes must show the bundled mannequin. NaN when the prompt names no colour or no garment is visible.
@@ -75,5 +75,5 @@ def named_colours(images: np.ndarray, passes: FramePasses, prompt: str) -> float
 
 
 def compute_text_metrics(images: np.ndarray, passes: FramePasses, prompt: str) -> dict[str, float]:
-    """``named_colours`` as the evaluator's extra metrics."""
-    return {"named_colours": named_colours(images, passes, prompt)}
+    """``measure_named_colours`` as the evaluator's extra metrics."""
+    return {"named_colours": measure_named_colours(images, passes, prompt)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, median_filter
 
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from .surface import erode_masks
 
 #: pixels; what is finer than the first is aliasing, what is coarser than the second is shading

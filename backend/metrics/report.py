@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from ..pictures import write_png
 from ..video.correspondence import match_surfaces
 from .evaluator import COLUMNS, Row, Shot, compute_means, read_run

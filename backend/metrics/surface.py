@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter
 
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from ..video.correspondence import SurfaceFrame, find_reference_pixels, match, prepare_surface_frame, prepare_surface_frames
 
 #: frames (H, W, 3) uint8, as one array or one after the other

@@ -9,13 +9,13 @@ import io
 import json
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...shared.files import read_file
+from ...shared.npy import DAMAGED_ARCHIVE
 from ...shared.pickled import Budget, Name, PickleError, StandIn, read_pickle, set_entry, shorten
 
 #: bytes of a header of safetensors; a network of thousands of layers has 1 MB
@@ -176,17 +176,5 @@ def read_torch_file(data: bytes) -> Any:
             budget = Budget(len(data))
             file = _TorchFile(archive, folder, budget)
             return read_pickle(archive.read(pickled), file.find_name, budget, find_storage=file.find_storage)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        TypeError,
-        UnicodeError,
-    ) as error:
+    except (*DAMAGED_ARCHIVE, TypeError) as error:
         raise ValueError("it is damaged") from error

@@ -19,7 +19,8 @@ from ...shared.compositing import cut_out
 from ...shared.manifest import PassesHeader
 from ...shared.messages import Accepted, Cancelled, Finished, FrameResult, PassesWanted, SendPasses
 from ...shared.overview import compute_overview_size
-from ...shared.shot import ShotError, ShotRequest, check_arrays
+from ...shared.passes import check_arrays
+from ...shared.shot import ShotError, ShotRequest
 from ...shared.task import TaskState
 from ..jobs.intake import PassesIntake
 from ..jobs.job import Job

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ...shared.passes import FramePasses
+from ...shared.shot import ShotError, ShotRequest
 from ..maps import MAPS
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from .correspondence import SurfaceFrame, prepare_surface_frame, prepare_surface_frames
 
 #: side of a cell in typical pixel footprints

@@ -13,7 +13,8 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from ...shared.npy import read_npy, unpack_npz
-from ...shared.shot import FORMER_PASS_NAMES, FramePasses, ShotError, check_arrays
+from ...shared.passes import FORMER_PASS_NAMES, FramePasses, check_arrays
+from ...shared.shot import ShotError
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from ...shared.machine import release_free_memory
+from ...shared.passes import FramePasses
 from ...shared.settings import with_settings
-from ...shared.shot import FramePasses, ShotError, ShotRequest
+from ...shared.shot import ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.loading import ImageModel
 from .denoising import Denoising
@@ -71,7 +72,7 @@ class ShotPipeline:
             request = with_settings(request, dict(guidance_scale=model.get_default_guidance_scale(request.sampling.scheduler)))
         self._model, self._request, self._run_context = model, request, run_context
         self._source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
-        self._method, self._batch_budget, self._size = request.resolved_method(), BatchBudget(), latent_size(model, request)
+        self._method, self._batch_budget, self._size = request.get_method(), BatchBudget(), latent_size(model, request)
         self._given: Look | None = None
         if look is not None:
             everything = range(self._source.frame_count)

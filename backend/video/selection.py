@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from ...shared.manifest import PassesManifest
-from ...shared.shot import FramePasses, ShotRequest, join_frames
+from ...shared.passes import FramePasses, join_frames
+from ...shared.shot import ShotRequest
 
 
 def select_frames(passes: FramePasses, rows: Sequence[int]) -> FramePasses:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ...shared.manifest import PassesManifest
 from ...shared.overview import compute_overview_size, shrink_passes
+from ...shared.passes import FramePasses
 from ...shared.passes_folder import PassesFolder
-from ...shared.shot import FramePasses
 from .selection import select_manifest
 
 

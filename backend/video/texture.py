@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 
 SIZE, HOLE_LEVELS = 512, 3
 #: a neighbouring pixel this many times farther away on the surface than usual lies on another part of it

@@ -21,14 +21,5 @@ CLASSES = (
     *results.CLASSES,
 )
 
-
-def register() -> None:
-    """Register the operators."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Unregister the operators."""
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+# its stub says that it returns nothing
+register, unregister = bpy.utils.register_classes_factory(CLASSES)  # type: ignore[func-returns-value, misc]

@@ -18,6 +18,7 @@ import numpy as np
 from ...shared import shot
 from ...shared.depth import normalise_depth
 from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.passes import FramePasses
 from ..references import refer_to
 from ..typed_access import evaluate, get_mesh, get_scene, get_view_layer
 from . import gpu_raster, reading
@@ -66,7 +67,7 @@ class RenderedFrame:
     """The passes (1, H, W, ...) of the frame at ``index`` of a shot, and what describes them."""
 
     index: int
-    passes: shot.FramePasses
+    passes: FramePasses
     entry: FrameEntry
 
 
@@ -316,11 +317,11 @@ class PassRender:
         for name, pixels in found.items():
             arrays[name] = np.zeros((1, height, width, *pixels.shape[2:]), pixels.dtype)
             arrays[name][0, top:bottom, left:right] = pixels
-        passes = shot.FramePasses(**arrays)
+        passes = FramePasses(**arrays)
         self.has_seen_character = self.has_seen_character or bool(passes.mask.any())
         return RenderedFrame(index, passes, self._make_entry(passes, graph, view))
 
-    def _make_entry(self, passes: shot.FramePasses, graph: bpy.types.Depsgraph, view: View) -> FrameEntry:
+    def _make_entry(self, passes: FramePasses, graph: bpy.types.Depsgraph, view: View) -> FrameEntry:
         camera = CameraEntry(tuple(map(float, view.world_to_camera.ravel())), tuple(map(float, view.projection.ravel())))
         people = tuple(
             (n, tuple((float(x), float(y), float(depth)) for x, y, depth in person.compute(graph, view)))
@@ -410,10 +411,10 @@ class PassRender:
             numbers[key] = max(len(self._render_set.objects), *numbers.values(), 0) + 1 if is_taken else pass_index
         return numbers[key]
 
-    def result(self) -> shot.FramePasses:
+    def result(self) -> FramePasses:
         """All passes, after ``render_all``. Raises ``ShotError`` when the camera never sees a character."""
         self.check_seen()
-        return shot.FramePasses(**self._arrays)
+        return FramePasses(**self._arrays)
 
     def manifest(self, fps: float) -> PassesManifest:
         """The manifest of the passes of ``result``."""

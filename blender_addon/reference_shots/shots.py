@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from ...shared.motion import Motion
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from ...shared.skeleton import HUMANML_FPS
 from ..motion.readers import BUNDLED, read
 from ..motion.retarget import retarget

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from ...shared.depth import normalise_depth
-from ...shared.shot import FramePasses
+from ...shared.passes import FramePasses
 from ..character.body_model import MANNEQUIN, BodyModel, load
 from .rasteriser import Raster, rasterise
 

@@ -12,6 +12,7 @@ from ...shared import messages
 from ...shared.task import TaskState
 from ..client import BackendClient
 from . import frames_folder
+from .answers import check_pictures
 from .task import Task
 
 
@@ -38,10 +39,9 @@ class FetchTask(Task):
         client.send(messages.FetchJob(ticket=self.ticket, job=job, cut_out=transparent))
 
     def _handle(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:
+        check_pictures(message, arrays)
         if isinstance(message, messages.FrameResult):
-            path = self.folder / f"{message.frame:04d}.png"
-            frames_folder.store_png(arrays["png"], path)
-            self.frames[message.index] = path
+            self.frames[message.index] = frames_folder.store_frame(self.folder, message.frame, arrays)
             self._client.send(messages.FrameTaken(ticket=self.ticket))
             self._notify(message)
         elif isinstance(message, messages.Finished):

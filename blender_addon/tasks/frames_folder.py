@@ -61,6 +61,13 @@ def store_png(data: np.ndarray, path: Path) -> None:
     _store(path, content)
 
 
+def store_frame(folder: Path, frame: int, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write the picture of a scene frame, the array ``png``; returns its file. Raises ``ShotError``."""
+    path = folder / f"{frame:04d}.png"
+    store_png(arrays["png"], path)
+    return path
+
+
 def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np.ndarray]) -> None:
     """Write a shot's report and its textures' files, (N,) uint8 each. Raises ``ShotError``."""
     _store(folder / "report.json", msgspec.json.format(msgspec.json.encode(report)))

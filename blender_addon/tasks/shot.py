@@ -191,9 +191,7 @@ class ShotTask(Task):
                 self.folder = self.folder / message.job
             frames_folder.make_folder(self.folder)
         elif isinstance(message, messages.FrameResult):
-            path = self.folder / f"{message.frame:04d}.png"
-            frames_folder.store_png(arrays["png"], path)
-            self.frames[message.index] = path
+            self.frames[message.index] = frames_folder.store_frame(self.folder, message.frame, arrays)
             self._client.send(messages.FrameTaken(ticket=self.ticket))
             self._notify(message)
         elif isinstance(message, messages.Finished):

@@ -21,7 +21,8 @@ from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
-from latentman.shared.shot import METHODS, FramePasses, Fusion  # noqa: E402
+from latentman.shared.passes import FramePasses  # noqa: E402
+from latentman.shared.shot import METHODS, Fusion  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 

@@ -21,8 +21,6 @@ from latentman.shared.messages import Accepted, Cancel, Failed, Finished, Hello,
 from latentman.shared.motion_request import MotionRequest  # noqa: E402
 from latentman.shared.version import PROTOCOL  # noqa: E402
 from tests import samples  # noqa: E402
-from tests.backend.tiny import write_sd  # noqa: E402
-from tests.backend.wire import RunningServer  # noqa: E402
 from tools.fuzz.backend import fuzz_backend  # noqa: E402
 from tools.fuzz.messages import make_client_message, spoil  # noqa: E402
 
@@ -30,22 +28,6 @@ SEED = int(os.environ.get("LATENTMAN_FUZZ_SEED") or random.randrange(2**31))
 MESSAGES = 3000
 #: bytes of a header whose body follows
 HEAD = b"\x82\xa8protocol" + bytes([PROTOCOL]) + b"\xa4body"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A tiny random Stable Diffusion's folder."""
-    root = tmp_path_factory.mktemp("tiny")
-    write_sd(root)
-    return str(root / "whole")
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A running server."""
-    running = RunningServer(tmp_path / "jobs")
-    yield running
-    running.close()
 
 
 def _lives(server):

@@ -30,8 +30,9 @@ from latentman.backend.video.selection import join_clips, select_frames  # noqa:
 from latentman.backend.video.source import MemoryPasses  # noqa: E402
 from latentman.backend.video.techniques.surface_noise import draw_surface_noise, mix_noise  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
+from latentman.shared.passes import FramePasses  # noqa: E402
 from latentman.shared.settings import with_settings  # noqa: E402
-from latentman.shared.shot import METHODS, FramePasses, Fusion, Keyframes, Method, ShotError, check_request  # noqa: E402
+from latentman.shared.shot import METHODS, Fusion, Keyframes, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
 
 CPU = torch.device("cpu")

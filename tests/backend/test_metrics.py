@@ -37,7 +37,7 @@ from latentman.backend.metrics.variants import VARIANTS, make_sweep  # noqa: E40
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.shared import passes_folder  # noqa: E402
 from latentman.shared.manifest import PassesManifest  # noqa: E402
-from latentman.shared.shot import FramePasses  # noqa: E402
+from latentman.shared.passes import FramePasses  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 from tests.checkout import ROOT  # noqa: E402

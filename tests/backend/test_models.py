@@ -22,7 +22,8 @@ from latentman.backend.models.registry import PRESETS, STARTER, find_model, fing
 from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
-from latentman.shared.shot import FramePasses, ShotError  # noqa: E402
+from latentman.shared.passes import FramePasses  # noqa: E402
+from latentman.shared.shot import ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 

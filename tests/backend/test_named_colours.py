@@ -13,7 +13,7 @@ from latentman.backend.metrics.named_colours import (
     TOP_HEIGHTS,
     compute_text_metrics,
     find_nearest_colour,
-    named_colours,
+    measure_named_colours,
     parse_colours,
 )
 from latentman.blender_addon.reference_shots.shots import render_clip
@@ -41,8 +41,8 @@ def test_named_colours_are_seen_where_they_are():
         images[(passes.mask > 0) & (passes.rest_position[..., 1] > low) & (passes.rest_position[..., 1] < high)] = (
             np.array(PALETTE[name]) * 200
         )
-    assert named_colours(images, passes, "a man in a red shirt and blue jeans") == 1.0
+    assert measure_named_colours(images, passes, "a man in a red shirt and blue jeans") == 1.0
     assert compute_text_metrics(images, passes, "a man in a red shirt and blue jeans") == {"named_colours": 1.0}
-    assert named_colours(images, passes, "a man in a red shirt and green jeans") == 0.5
-    assert named_colours(images, passes, "a man in a green shirt and black jeans") == 0.0
-    assert np.isnan(named_colours(images, passes, "a man"))
+    assert measure_named_colours(images, passes, "a man in a red shirt and green jeans") == 0.5
+    assert measure_named_colours(images, passes, "a man in a green shirt and black jeans") == 0.0
+    assert np.isnan(measure_named_colours(images, passes, "a man"))

@@ -33,24 +33,7 @@ from latentman.shared.motion_request import MotionRequest  # noqa: E402
 from latentman.shared.overview import compute_overview_size, needs_overview  # noqa: E402
 from latentman.shared.task import StateMachine, TaskState  # noqa: E402
 from tests import samples  # noqa: E402
-from tests.backend.tiny import write_sd  # noqa: E402
 from tests.backend.wire import RunningServer  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A tiny random Stable Diffusion's folder."""
-    root = tmp_path_factory.mktemp("tiny")
-    write_sd(root)
-    return str(root / "whole")
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A running server."""
-    running = RunningServer(tmp_path / "jobs")
-    yield running
-    running.close()
 
 
 def _running(message):

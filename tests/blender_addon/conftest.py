@@ -8,7 +8,7 @@ import sys
 import bpy
 import pytest
 
-from latentman.blender_addon import properties
+from latentman.blender_addon import moving, operators, properties, results, undo_steps
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import Connection
@@ -86,3 +86,14 @@ def connection(tmp_path):
     assert connection.connected, connection.error
     yield connection
     connection.stop()
+
+
+@pytest.fixture(scope="module")
+def registered_parts():
+    """The parts of the add-on that listen to undo, redo, saving and opening, registered as in Blender, and the operators."""
+    parts = (undo_steps, moving, results, operators)
+    for part in parts:
+        part.register()
+    yield
+    for part in reversed(parts):
+        part.unregister()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from latentman.backend.pictures import encode_png, read_png
-from latentman.blender_addon import moving, operators, properties, results, undo_steps
+from latentman.blender_addon import moving, properties
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.compat import get_strips
 from latentman.blender_addon.operators import generate, polls
@@ -21,15 +21,7 @@ from latentman.blender_addon.tasks.frames_folder import list_frames, store_png
 from latentman.shared import messages
 from latentman.shared.shot import ShotError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _registered_parts():
-    parts = (undo_steps, moving, results, operators)
-    for part in parts:
-        part.register()
-    yield
-    for part in reversed(parts):
-        part.unregister()
+pytestmark = pytest.mark.usefixtures("registered_parts")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from latentman.blender_addon.motion.keying import Keying
 from latentman.blender_addon.rigging.keyframes import KeyOptions
 from latentman.blender_addon.technique_properties import COMMON, CUSTOM, GROUPS, OFF, PRESET, SHOWN_ELSEWHERE
 from latentman.shared import console
-from latentman.shared.arguments import get_option, given_settings, part_option
+from latentman.shared.arguments import get_option, part_option, read_given_settings
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
 from latentman.shared.settings import Choice, Setting, list_parts, list_settings
@@ -100,7 +100,7 @@ def test_defaults_are_the_same_in_request_arguments_and_panel(settings, empty_sc
     args = command_line.make_parser().parse_args(["motion", settings.motion.text, "--out", "x"])
     assert settings.motion.make_request(settings.motion.seconds) == MotionRequest(settings.motion.text)
     assert console.read_motion_arguments(args) == MotionRequest(settings.motion.text)
-    assert settings.keying.to_keying() == Keying() and not given_settings(args, Keying)
+    assert settings.keying.to_keying() == Keying() and not read_given_settings(args, Keying)
     assert settings.keying.make_key_options() == KeyOptions() == KeyOptions.from_keying(Keying())
     args = command_line.make_parser().parse_args(["generate", "--prompt", "x", "--out", "x"])
     assert command_line._read_scene_options(args) == SceneOptions()
@@ -266,7 +266,7 @@ def test_the_commands_arguments(capsys):
     args = parser.parse_args(["passes", "--out", "x", "--width", "64", "--height", "48"])
     assert command_line._read_size(args) == (64, 48)
     args = parser.parse_args(["motion", "a", "--foot-lock", "hard", "--tolerance", "2.5"])
-    assert given_settings(args, Keying) == {"foot_lock": "hard", "tolerance": 2.5}
+    assert read_given_settings(args, Keying) == {"foot_lock": "hard", "tolerance": 2.5}
     for arguments, sentence in (
         (("passes", "--out", "x", "--size", "4x64"), "The width 4 is out of range; choose 8 to 4096 px."),
         (("passes", "--out", "x", "--size", "64"), "'64' is not a size; write it like 256x256"),

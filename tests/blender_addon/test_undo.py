@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon import connection as connection_module
-from latentman.blender_addon import moving, operators, properties, results, undo_steps
+from latentman.blender_addon import moving, properties, undo_steps
 from latentman.blender_addon.client import Event
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import Connection
@@ -20,15 +20,7 @@ from latentman.shared import messages
 from latentman.shared.task import TaskState
 from tests import samples
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _registered_parts():
-    parts = (undo_steps, moving, results, operators)
-    for part in parts:
-        part.register()
-    yield
-    for part in reversed(parts):
-        part.unregister()
+pytestmark = pytest.mark.usefixtures("registered_parts")
 
 
 class _SilentClient:

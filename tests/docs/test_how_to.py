@@ -31,7 +31,8 @@ from latentman.blender_addon.motion import layouts  # noqa: E402
 from latentman.blender_addon.motion.readers import read  # noqa: E402
 from latentman.shared import passes_folder  # noqa: E402
 from latentman.shared.manifest import PassesManifest  # noqa: E402
-from latentman.shared.shot import FramePasses, ShotError  # noqa: E402
+from latentman.shared.passes import FramePasses  # noqa: E402
+from latentman.shared.shot import ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 from tests.checkout import ROOT, copy_checkout  # noqa: E402
@@ -269,7 +270,7 @@ try:
     settings.preset = NAME
     found = {
         "argument": args.preset,
-        "sharpness": request.resolved_method().fusion.sharpness,
+        "sharpness": request.get_method().fusion.sharpness,
         "panel": [(item.identifier, item.name) for item in settings.bl_rna.properties["preset"].enum_items][-1],
         "chosen": settings.preset,
         "others": [name for name in shot.METHODS if name != NAME],

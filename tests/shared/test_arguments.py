@@ -11,7 +11,7 @@ import pytest
 
 from latentman.backend.models.options import LoadOptions
 from latentman.shared import console
-from latentman.shared.arguments import add_setting, add_settings, get_option, given_settings, part_option, read_method
+from latentman.shared.arguments import add_setting, add_settings, get_option, part_option, read_given_settings, read_method
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.settings import Choice, Setting, list_parts, list_settings
 from latentman.shared.shot import METHODS, Alignment, Guidance, Method, Sampling, ShotError, ShotRequest, make_request
@@ -33,7 +33,7 @@ def request(*arguments: str) -> ShotRequest:
 
 def method(*arguments: str, preset: str = "latentman") -> Method:
     """The techniques that arguments describe."""
-    return request("--preset", preset, *arguments).resolved_method()
+    return request("--preset", preset, *arguments).get_method()
 
 
 def refusal(capsys, parser: argparse.ArgumentParser, *arguments: str) -> str:
@@ -51,7 +51,7 @@ def test_nothing_given_is_the_request_as_it_is_declared():
     assert console.read_motion_arguments(parser.parse_args(["a person bows"])) == MotionRequest("a person bows")
     parser = argparse.ArgumentParser()
     add_settings(parser, LoadOptions)
-    assert LoadOptions(**given_settings(parser.parse_args([]), LoadOptions)) == LoadOptions()
+    assert LoadOptions(**read_given_settings(parser.parse_args([]), LoadOptions)) == LoadOptions()
 
 
 def test_what_is_given_arrives():
@@ -151,7 +151,7 @@ def test_help_survives_percent_signs_and_choices_without_a_name():
     assert "100 % of %(prog)s, 5%; 0 to 1 %; default 0.5" in text and "50%s; default None %d" in text
     assert "--kind {a%b}" in text and 'such as "100 %"; default 5 %' in text
     found = parser.parse_args(["--kind", "", "--share", "1"])
-    assert given_settings(found, Odd) == {"kind": "", "share": 1.0}
+    assert read_given_settings(found, Odd) == {"kind": "", "share": 1.0}
 
 
 def test_no_two_arguments_share_a_place():

@@ -12,7 +12,8 @@ from latentman.shared import console, curve_keys, exr, messages, passes_folder
 from latentman.shared.depth import FAR_VALUE, normalise_depth
 from latentman.shared.manifest import PassesManifest
 from latentman.shared.motion import Motion, MotionError
-from latentman.shared.shot import ShotError, check_passes, check_request
+from latentman.shared.passes import check_passes
+from latentman.shared.shot import ShotError, check_request
 from tests import samples
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from latentman.shared import messages
 from latentman.shared.manifest import CameraEntry, FrameEntry, PartEntry, PassesHeader, PassesManifest, SurfaceEntry
 from latentman.shared.motion_request import MotionRequest
-from latentman.shared.shot import PASS_LAYOUT, Fusion, Keyframes, Method, make_request
+from latentman.shared.passes import PASS_LAYOUT
+from latentman.shared.shot import Fusion, Keyframes, Method, make_request
 from latentman.shared.task import TaskState
 from latentman.shared.version import PROTOCOL, VERSION
 

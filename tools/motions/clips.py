@@ -121,15 +121,15 @@ def plan_jump() -> MotionPlan:
 def plan_wave() -> MotionPlan:
     """Standing, the right hand waves."""
 
-    def raised(t: np.ndarray) -> np.ndarray:
+    def compute_raise(t: np.ndarray) -> np.ndarray:
         return smoothstep(t / 0.7) * np.clip((3.9 - t) / 0.6, 0, 1)
 
     contacts = [FootContact(0, 9, HIP_OFFSET, 0)], [FootContact(0, 9, -HIP_OFFSET, 0)]
     turns: dict[str, AngleCurve] = _make_arm_angles(lambda t: 3 * np.sin(1.7 * t)) | {
-        "right_shoulder": lambda t: (0 * t, 12 * raised(t), 72 - 82 * raised(t)),
-        "right_elbow": lambda t: (0 * t, 20 + 10 * raised(t), -(78 + 24 * np.sin(2 * np.pi * 1.6 * t)) * raised(t)),
-        "spine2": lambda t: (0 * t, 0 * t, 3 * raised(t)),
-        "head": lambda t: (0 * t, -8 * raised(t), 0 * t),
+        "right_shoulder": lambda t: (0 * t, 12 * compute_raise(t), 72 - 82 * compute_raise(t)),
+        "right_elbow": lambda t: (0 * t, 20 + 10 * compute_raise(t), -(78 + 24 * np.sin(2 * np.pi * 1.6 * t)) * compute_raise(t)),
+        "spine2": lambda t: (0 * t, 0 * t, 3 * compute_raise(t)),
+        "head": lambda t: (0 * t, -8 * compute_raise(t), 0 * t),
     }
     return MotionPlan(4.0, _make_root_path(x=lambda t: 0.015 * np.sin(1.5 * t)), contacts, turns)
 

@@ -21,7 +21,7 @@ import numpy as np
 from latentman.backend.pictures import write_png
 from latentman.backend.video.correspondence import match_hungarian, match_surfaces
 from latentman.blender_addon.reference_shots.views import render_passes
-from latentman.shared.shot import FramePasses
+from latentman.shared.passes import FramePasses
 
 from .correspondence_truth import Pose, find_ambiguous_pixels, find_true_places
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from latentman.blender_addon.reference_shots.views import View, load_mannequin
-from latentman.shared.shot import FramePasses
+from latentman.shared.passes import FramePasses
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 
 #: visibility is read from a raster that is this many times finer

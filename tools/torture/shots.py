@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from latentman.shared.shot import Alignment, FramePasses, Fusion, Guidance, Keyframes, Method, ShotRequest, make_request
+from latentman.shared.passes import FramePasses
+from latentman.shared.shot import Alignment, Fusion, Guidance, Keyframes, Method, ShotRequest, make_request
 
 PROMPT = "a man in a red shirt, on a beach"
 SURFACE = Method(matching="surface", fusion=Fusion(full_steps=1), keyframes=Keyframes(2, 0.5))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from ....shared.shot import FramePasses
+from ....shared.passes import FramePasses
 from .matches import Matches, get_pixel_centres, shrink
 from .surface import find_reference_pixels, match, prepare_background_frames
 

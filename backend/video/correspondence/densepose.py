@@ -15,7 +15,8 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 from scipy.spatial import cKDTree
 
-from ....shared.shot import FramePasses, ShotError
+from ....shared.passes import FramePasses
+from ....shared.shot import ShotError
 
 PARTS = 24
 #: the configuration that the released models are named after

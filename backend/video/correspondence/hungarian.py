@@ -7,7 +7,8 @@ import os
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ....shared.shot import FramePasses, ShotError
+from ....shared.passes import FramePasses
+from ....shared.shot import ShotError
 from .matches import Matches, find_reference, get_pixel_centres, shrink
 
 #: scale of the texture coordinates and of the local distance, as in an 8-bit IUV image

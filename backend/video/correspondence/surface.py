@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ....shared.shot import FramePasses
+from ....shared.passes import FramePasses
 from .matches import Matches, find_reference
 
 #: a neighbour farther away than this many typical footprints belongs to another piece of surface

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ....shared.shot import FramePasses, Method, ShotRequest
+from ....shared.passes import FramePasses
+from ....shared.shot import Method, ShotRequest
 from ..correspondence import Matches, match_hungarian, match_surfaces, prepare_surface_frames
 from ..lattice import SurfaceTexture, cell_side
 from ..memory import BatchBudget
@@ -51,7 +52,7 @@ class ClipContext:
     @property
     def method(self) -> Method:
         """The settings of all techniques."""
-        return self.request.resolved_method()
+        return self.request.get_method()
 
     @property
     def given(self) -> int:

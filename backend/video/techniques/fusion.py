@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ....shared.shot import FramePasses, Fusion
+from ....shared.passes import FramePasses
+from ....shared.shot import Fusion
 from ..correspondence import shrink
 from ..lattice import SurfaceLattice, SurfaceTexture
 from ..linear_decoder import LinearDecoder

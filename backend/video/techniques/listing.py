@@ -9,7 +9,7 @@ import msgspec
 from ....shared.settings import Declared, list_settings
 from ....shared.shot import Method, ShotError
 from ....shared.version import VERSION
-from .registry import BUILT_IN, installed_plugins, load_plugin, origin_of
+from .registry import BUILT_IN, find_plugins, load_plugin, origin_of
 
 
 def describe_techniques() -> Iterator[str]:
@@ -21,7 +21,7 @@ def describe_techniques() -> Iterator[str]:
             yield _describe_setting(switches[name])
         else:
             yield from _describe_settings(kind.settings_type)
-    for name, entry in installed_plugins().items():
+    for name, entry in find_plugins().items():
         try:
             plugin = load_plugin(name)
         except ShotError as error:

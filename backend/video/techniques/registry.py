@@ -50,14 +50,14 @@ def build_techniques(method: Method) -> list[Technique]:
     return [*own, *(_build_plugin(name, method.plugins[name]) for name in sorted(method.plugins))]
 
 
-def installed_plugins() -> dict[str, EntryPoint]:
+def find_plugins() -> dict[str, EntryPoint]:
     """The techniques of other packages, by name, not loaded."""
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 
 def load_plugin(name: str) -> type[Technique]:
     """The class of another package's technique. Raises ``ShotError`` when there is none of that name, or it is broken."""
-    found = installed_plugins()
+    found = find_plugins()
     if name in BUILT_IN:
         raise ShotError("plugin", f"The technique '{name}' is built in; set it in the method itself, not among its plugins.")
     if name not in found:
@@ -85,7 +85,7 @@ def _make_error(name: str, reason: BaseException | str) -> ShotError:
     if isinstance(reason, BaseException):
         lines = str(reason).strip().splitlines()
         reason = f"{type(reason).__name__}: {lines[0]}" if lines else type(reason).__name__
-    origin = origin_of(installed_plugins()[name])
+    origin = origin_of(find_plugins()[name])
     return ShotError(
         "plugin", f"The technique '{name}' of {origin} cannot be used ({reason}); update that package, or leave it out."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ....shared.shot import FramePasses
+from ....shared.passes import FramePasses
 from .technique import Technique
 
 #: odd constants of the SplitMix64 generator (Steele, Lea and Flood 2014)
