@@ -214,5 +214,5 @@ def test_strips_take_free_channels(empty_scene, tmp_path):
     assert [e.filename for e in first.elements] == [p.name for p in paths]
     image = bpy.data.images.load(str(paths[1]))
     assert image.pixels[0] == pytest.approx(80 / 255, abs=1e-3)
-    with pytest.raises(ShotError, match="no finished frames"):
+    with pytest.raises(ShotError, match="frames of this result are gone"):
         add_image_strip(empty_scene, [], 1, "none")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +15,7 @@ pytest.importorskip("torch")
 
 from latentman.backend.jobs.runner import ModelCache
 from latentman.shared.files import write_atomically
+from tests.tools.strange_reader import read_strangely
 from tools.tiny_models import write_sd
 from tools.torture.client import Played, play_once
 from tools.torture.mutation import mutate_bytes, mutate_text, mutate_value
@@ -99,29 +98,8 @@ def test_a_store_that_stays_broken_is_seen(budget, monkeypatch):
     assert figures.counts["cases stuck"] == len(figures.faults) == 3 and "it is damaged" in figures.faults[0]
 
 
-def _misread(path: Path) -> None:
-    data = path.read_bytes()
-    if data[:4] == b"slow":
-        time.sleep(60)
-    if data[:4] == b"dies":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if data[:4] == b"eats":
-        bytearray(300 << 20)
-    if data[:4] == b"odd ":
-        raise ZeroDivisionError("nobody foresaw it")
-    if data[:4] == b"bad ":
-        raise ValueError("as it should be")
-
-
-def _read_strangely(job, number, seeds, folder, answers):
-    """A reader's process whose files say themselves what happens."""
-    contents = iter([b"fine", b"slow", b"odd ", b"dies", b"bad ", b"eats", b"fine"][7 - len(seeds) :])
-    files.make_readers = lambda job: [files.Reader("x", b"fine", _misread, (ValueError,), lambda chance, data: next(contents))]
-    files._read_all(job, number, seeds, folder, answers)
-
-
 def test_files_that_kill_hang_and_eat_memory_are_seen(monkeypatch, tmp_path):
-    monkeypatch.setattr(files, "Program", lambda target, *arguments: Program(_read_strangely, *arguments))
+    monkeypatch.setattr(files, "Program", lambda target, *arguments: Program(read_strangely, *arguments))
     monkeypatch.setattr(files, "HANG_SECONDS", 2.0)
     figures = Figures()
     most = files._try_files(figures, tmp_path, 0, "x", [str(n) for n in range(7)], tmp_path)
