@@ -18,6 +18,7 @@ import bpy
 
 from ..shared import logs
 from .compat import iter_strips
+from .connection import connection
 from .event_handlers import EventHandlers
 from .paths import get_output_folder, is_temporary, make_stored_path, resolve
 from .properties import get_scene_settings
@@ -146,8 +147,12 @@ def _prepare(saving: _Saving) -> None:
                     if copy_folder(old, new):
                         saving.made.append(new)
                     saving.moves[old] = new
-                except OSError:
+                except OSError as error:
                     logger.exception("the frames in %s cannot be copied to %s", old, new)
+                    connection.error = (
+                        f"The frames in {old} could not be copied to {new} ({error.strerror or error}) and stay where they are; "
+                        "make room there and save again."
+                    )
     for holder, output in _iter_result_holders():
         old = resolve(holder.stored, before)
         new = _find_new_place(old, saving.moves) or old

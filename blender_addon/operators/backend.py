@@ -39,6 +39,8 @@ class StartBackend(Poll, bpy.types.Operator):
         except (OSError, EndpointError) as error:
             self.report({"ERROR"}, f"The backend cannot be started: {error}")
             return {"CANCELLED"}
+        if connection.client is not None:
+            self.report({"INFO"}, f"A backend of yours is running at {connection.client.endpoint} already; it is used")
         return {"FINISHED"}
 
 

@@ -98,7 +98,9 @@ class Task:
         """Handle the messages that all tasks have; subclasses handle their own first."""
         if isinstance(message, messages.Progress):
             if self.state is not TaskState.CANCELLING:
-                self._machine.advance(message.state)
+                # the end has messages of its own, which say how it ended
+                if not message.state.ended:
+                    self._machine.advance(message.state)
                 self._show_progress(message)
         elif isinstance(message, messages.Cancelled):
             self._end(TaskState.CANCELLED)

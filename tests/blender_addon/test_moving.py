@@ -143,9 +143,9 @@ def test_a_saved_copy_has_its_own_frames_and_changes_nothing(empty_scene, data, 
 def test_a_save_that_fails_changes_nothing(empty_scene, data, tmp_path):
     result, _ = _add_result(data / "results" / "job")
     before = result.folder
-    (tmp_path / "shot.blend").mkdir()  # a folder where the file should be
+    (tmp_path / "file").write_text("a file where the folder should be")
     with pytest.raises(RuntimeError):
-        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file" / "shot.blend"))
     assert _settings().results[0].folder == before and len(list_frames(Path(before))) == 2
     assert not (tmp_path / "latentman").exists() and not bpy.data.filepath
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "other.blend"))
