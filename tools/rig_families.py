@@ -559,7 +559,6 @@ HumanoidRootNode - pelvis
 LowerTorso HumanoidRootNode pelvis
 UpperTorso LowerTorso spine2
 Head UpperTorso neck
-DynamicHead Head head+0,0.02,0
 {S}UpperArm UpperTorso {s}_shoulder
 {S}LowerArm {S}UpperArm {s}_elbow
 {S}Hand {S}LowerArm {s}_wrist
@@ -684,7 +683,7 @@ FAMILIES: tuple[Family, ...] = (
         ("l", "r"),
         _UNREAL + make_fingers("{F}_0{N}_{S}|thumb,index,middle,ring,pinky", "hand_{S}"),
         _joints(
-            "pelvis spine_01 spine_03 spine_04 neck_01 head clavicle_{S} upperarm_{S} lowerarm_{S} hand_{S} thigh_{S} calf_{S} foot_{S} "
+            "pelvis spine_01 spine_02 spine_03 neck_01 head clavicle_{S} upperarm_{S} lowerarm_{S} hand_{S} thigh_{S} calf_{S} foot_{S} "
             "ball_{S}"
         ),
     ),

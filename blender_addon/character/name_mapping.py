@@ -54,6 +54,10 @@ def _map_leg(skeleton: Skeleton, said: list[BoneName], side: str) -> dict[str, i
     ankle, foot, toe = pick("ankle", below=shin), pick("foot", below=shin), pick("toe", below=shin)
     if ankle is None:
         ankle, foot = foot, None
+    if toe is not None:
+        beside = [n for n, one in enumerate(said) if one.side == side and one.part == "toe" and skeleton.parents[n] == skeleton.parents[toe]]
+        # where every toe has a bone, none of them is the foot's
+        toe = toe if len(beside) < 3 else None
     out = {"hip": thigh, "knee": shin, "ankle": ankle, "foot": toe if toe is not None else foot}
     return {f"{side}_{joint}": bone for joint, bone in out.items() if bone is not None}
 
@@ -88,6 +92,8 @@ def _map_trunk(skeleton: Skeleton, said: list[BoneName], limbs: dict[str, int]) 
     tops = [limbs[f"{side}_{name}"] for side in SIDES for name in ("collar", "shoulder") if f"{side}_{name}" in limbs]
     legs = find_common_ancestor(skeleton, hips) if len(hips) == 2 else None
     both = find_common_ancestor(skeleton, [*hips, *tops]) if len(hips) == 2 and tops else None
+    if "head" not in out and tops:
+        out |= _find_head_of_spine(skeleton, said, find_common_ancestor(skeleton, tops))
     named = _pick(skeleton, said, lambda one: one.part == "pelvis" and not one.side)
     pelvis = choose_pelvis(skeleton, both, legs, named)
     if pelvis is None:
@@ -98,6 +104,17 @@ def _map_trunk(skeleton: Skeleton, said: list[BoneName], limbs: dict[str, int]) 
     if "neck" in out and not tops:
         spine = [n for n in spine if n not in get_ancestors(skeleton, pelvis)]
     return out | pick_spine(skeleton, spine, pelvis, out.get("neck"))
+
+
+def _find_head_of_spine(skeleton: Skeleton, said: list[BoneName], chest: int | None) -> dict[str, int]:
+    """Neck and head of rigs that number them on with the spine, above the bone that carries the arms."""
+    above = [
+        n
+        for n, one in enumerate(said)
+        if one.part == "spine" and not one.side and not one.helper and chest in get_ancestors(skeleton, n)[1:]
+    ]
+    above.sort(key=lambda n: len(get_ancestors(skeleton, n)))
+    return {"neck": above[0], "head": above[-1]} if len(above) > 1 else {"head": above[0]} if above else {}
 
 
 def choose_pelvis(skeleton: Skeleton, both: int | None, legs: int | None, named: int | None) -> int | None:

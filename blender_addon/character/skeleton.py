@@ -41,5 +41,7 @@ def find_place_bone(skeleton: Skeleton, bone: int) -> int:
     if "_fk" in name:
         original = "ORG-" + name.replace("_fk", "")
         if original in skeleton.names:
-            return skeleton.names.index(original)
+            place = skeleton.names.index(original)
+            # where both lie on each other the control itself is nearer to the truth: the copy may follow IK
+            return place if np.linalg.norm(skeleton.heads[place] - skeleton.heads[bone]) > 1e-5 else bone
     return bone

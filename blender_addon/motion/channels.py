@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -51,27 +52,59 @@ def motion_to_channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Chann
         pelvis = pelvis - travel
         object_location = travel @ rig.to_body / rig.scale if root == "OBJECT" else None
     joint_of = {bone: joint for joint, bone in rig.joint_bones.items()}
+    turned_by = rig.followers | joint_of
     inverse = rig.to_body.T
     posed = np.empty((len(rig.bones), frames, 3, 3))
     rotations: dict[str, np.ndarray] = {}
     for bone, parent in enumerate(rig.parents):
         inherited = _inherit_rotation(rig, posed, bone, parent)
-        joint = joint_of.get(bone)
+        joint = turned_by.get(bone)
         if joint is None:
             posed[bone] = inherited
             continue
         posed[bone] = inverse @ motion.global_rotations[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone]
         rotations[rig.bones[bone]] = make_continuous(matrix_to_quaternion(np.swapaxes(inherited, -1, -2) @ posed[bone]))
     root_bone = rig.joint_bones["pelvis"]
-    location = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
-    rest_location = (rig.joints[0] + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
+    location = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale - _compute_pelvis_offset(rig, posed)
     return Channels(
         rotations,
         rig.bones[root_bone],
-        (location - rest_location) @ rig.rest[root_bone],
+        (location - rig.heads[root_bone]) @ rig.rest[root_bone],
         object_location,
         _compute_other_locations(rig, motion, pelvis, joint_of),
     )
+
+
+def _compute_pelvis_offset(rig: Rig, posed: np.ndarray) -> np.ndarray:
+    """(F, 3) from the head of the pelvis's own bone to the joint of the pelvis, in armature space, from posed rotations
+    (B, F, 3, 3)."""
+    root = rig.joint_bones["pelvis"]
+    chain = [rig.carrier]
+    while chain[-1] != root and rig.parents[chain[-1]] >= 0:
+        chain.append(rig.parents[chain[-1]])
+    if chain[-1] != root:
+        chain = [root]
+    place = (rig.joints[0] + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
+    points = [rig.heads[bone] for bone in chain[::-1]] + [place]
+    offset = np.zeros(posed.shape[1:3])
+    for bone, (start, end) in zip(chain[::-1], pairwise(points), strict=True):
+        offset = offset + posed[bone] @ rig.rest[bone].T @ (end - start)
+    return offset
+
+
+def compute_root_heads(rig: Rig, motion: RigMotion) -> np.ndarray:
+    """(F, 3) where a motion brings the head of the pelvis's own bone, in armature space."""
+    channels = motion_to_channels(rig, motion)
+    root = rig.joint_bones["pelvis"]
+    return np.asarray(rig.heads[root] + channels.root_location @ rig.rest[root].T)
+
+
+def compute_pelvis(rig: Rig, heads: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """(F, 3) the joint of the pelvis in body space, from the posed heads (F, 3) and rotations (F, 3, 3), in armature space, of the
+    bone ``rig.carrier``."""
+    place = (rig.joints[0] + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
+    offset = rig.rest[rig.carrier].T @ (place - rig.heads[rig.carrier])
+    return np.asarray((heads + rotations @ offset) @ rig.to_body.T * rig.scale - [0.0, rig.ground, 0.0])
 
 
 def _inherit_rotation(rig: Rig, posed: np.ndarray, bone: int, parent: int) -> np.ndarray:
@@ -111,7 +144,8 @@ def channels_to_motion(rig: Rig, channels: Channels) -> RigMotion:
         else:
             rotations[joint] = rig.to_body @ posed[bone_index] @ rig.rest[bone_index].T @ rig.to_body.T
     root_bone = rig.joint_bones["pelvis"]
-    pelvis = (channels.root_location @ rig.rest[root_bone].T * rig.scale) @ rig.to_body.T + rig.joints[0]
+    place = channels.root_location @ rig.rest[root_bone].T + rig.heads[root_bone] + _compute_pelvis_offset(rig, posed)
+    pelvis = place @ rig.to_body.T * rig.scale - [0.0, rig.ground, 0.0]
     if channels.object_location is not None:
         pelvis = pelvis + channels.object_location @ rig.to_body.T * rig.scale
     return RigMotion(np.moveaxis(rotations, 0, 1), pelvis)

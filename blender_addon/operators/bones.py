@@ -13,7 +13,7 @@ from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 from .. import properties
 from ..character import mapping
 from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
-from ..rigging.rigs import guess_mapping, read_mapping, read_rig
+from ..rigging.rigs import confirm_mapping, describe_doubts, find_doubts, guess_mapping, read_mapping, read_rig
 from ..typed_access import OperatorResult, get_armature, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .polls import NeedsArmature
@@ -40,8 +40,31 @@ class GuessBones(NeedsArmature, _UndoableOperator):
             properties.set_bone_map(armature, {})
             self.report({"ERROR"}, str(error))
             return {"FINISHED"}
-        properties.set_bone_map(armature, found)
-        self.report({"INFO"}, f"{len(found)} of {len(SMPL_JOINTS)} joints mapped, by {method}")
+        doubts = find_doubts(armature, found)
+        properties.set_bone_map(armature, found, doubts)
+        text = f"{len(found)} of {len(SMPL_JOINTS)} joints mapped, by {method}"
+        if doubts:
+            what = f"{len(doubts)} bones are" if len(doubts) > 1 else "1 bone is"
+            self.report({"WARNING"}, f"{text}; {what} doubtful: {describe_doubts(found, doubts)}. Check them in the list")
+        else:
+            self.report({"INFO"}, text)
+        return {"FINISHED"}
+
+
+class ConfirmBones(NeedsArmature, _UndoableOperator):
+    bl_idname = "latentman.confirm_bones"
+    bl_label = "Confirm Bones"
+    bl_description = "The bones in the list are right: key motions on them although some look doubtful"
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Take the bone map as the user's own."""
+        armature = properties.get_settings(context).character
+        try:
+            confirm_mapping(armature)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        properties.clear_doubts(armature)
         return {"FINISHED"}
 
 
@@ -126,7 +149,7 @@ class SetHeight(NeedsArmature, _UndoableOperator):
         """Scale the armature about the ground under it."""
         armature = properties.get_settings(context).character
         try:
-            rig = read_rig(armature)
+            rig = read_rig(armature, allow_doubtful=True)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -139,4 +162,4 @@ class SetHeight(NeedsArmature, _UndoableOperator):
         return {"FINISHED"}
 
 
-CLASSES = (GuessBones, SaveBones, LoadBones, FitSkeleton, SetHeight)
+CLASSES = (GuessBones, ConfirmBones, SaveBones, LoadBones, FitSkeleton, SetHeight)

@@ -17,7 +17,7 @@ from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from ...shared.vectors import normalise
 from ..character.rig import Rig
 from ..compat import ensure_fcurves, set_fcurve_group
-from ..motion.channels import motion_to_channels
+from ..motion.channels import compute_pelvis, motion_to_channels
 from ..motion.retarget import RigMotion
 from ..motion.rotations import forward_kinematics, make_continuous, matrix_to_quaternion
 from ..typed_access import get_armature, get_pose, get_scene, get_view_layer
@@ -246,8 +246,8 @@ def remove_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.typ
                 else (rig.to_body @ np.array(posed[rig.bones[bone]].matrix)[:3, :3] @ rig.rest[bone].T @ rig.to_body.T)
             )
         rotations.append(now)
-        head = np.array(posed[rig.bones[rig.joint_bones["pelvis"]]].head)
-        pelvis.append(rig.to_body @ head * rig.scale - [0.0, rig.ground, 0.0])
+        carrier = posed[rig.bones[rig.carrier]]
+        pelvis.append(compute_pelvis(rig, np.array(carrier.head)[None], np.array(carrier.matrix)[None, :3, :3])[0])
     scene.frame_set(before)
     for pose_bone in get_pose(armature).bones:
         for constraint in [c for c in pose_bone.constraints if c.name.startswith(CONSTRAINT)]:
