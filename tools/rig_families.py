@@ -94,6 +94,7 @@ def make_skeleton(bones: list[Bone], named: bool = True) -> Skeleton:
             along = heads[bone] - heads[parent] if parent >= 0 else np.zeros(3)
             along = along if np.linalg.norm(along) > 1e-4 else np.array([0.0, 0.0, 1.0])
             tails[bone] = heads[bone] + along / np.linalg.norm(along) * 0.06
+    assert len(index) == len(bones), "no two bones have one name"
     names = tuple(index) if named else tuple(f"bone_{n:03d}" for n in range(len(bones)))
     return Skeleton(names, parents, heads, tails)
 
@@ -110,7 +111,7 @@ skirt_{S}_b3 skirt_{S}_b2 {s}_hip+0.16,-0.45,-0.2
 tail_01 pelvis pelvis+0,0,-0.1
 tail_02 tail_01 pelvis+0,-0.1,-0.35
 tail_03 tail_02 pelvis+0,-0.3,-0.6
-breast_{S} chest spine3+0.09,0.02,0.1
+worn_bust_{S} chest spine3+0.09,0.02,0.1
 cape_01 chest neck+0,-0.03,-0.1
 cape_02 cape_01 spine2+0,0,-0.16
 cape_03 cape_02 pelvis+0,-0.3,-0.25
@@ -118,7 +119,7 @@ wing_{S}_01 chest spine3+0.06,0.05,-0.1
 wing_{S}_02 wing_{S}_01 spine3+0.45,0.35,-0.3
 wing_{S}_03 wing_{S}_02 spine3+0.95,0.1,-0.4
 wing_{S}_04 wing_{S}_03 spine3+1.3,-0.4,-0.45
-ear_{S} head head+0.08,0.06,0
+worn_ear_{S} head head+0.08,0.06,0
 hair_01 head head+0,0.15,-0.08
 hair_02 hair_01 head+0,0,-0.16
 hair_03 hair_02 head+0,-0.25,-0.18

@@ -23,7 +23,7 @@ LIMBS: tuple[tuple[str, str], ...] = (
         for a, b in (("hip", "knee"), ("knee", "ankle"), ("ankle", "foot"), ("collar", "shoulder"), ("shoulder", "elbow"), ("elbow", "wrist"))
     ),
     ("neck", "head"),
-    ("left_hip right_hip", "left_shoulder right_shoulder"),
+    ("left_hip right_hip", "neck"),
 )
 
 TIPS = {

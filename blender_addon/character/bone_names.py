@@ -178,6 +178,7 @@ def read_bone_name(name: str) -> BoneName:
 UNKNOWN_FAMILY = "names of its bones"
 #: family -> what only its names contain; the first that fits names it
 _FAMILIES: tuple[tuple[str, str], ...] = (
+    ("MMD", r"(?i)^(?:upper|lower)[ _]body\d?$"),
     ("Rigify control rig", r"^(?:thigh_fk|upper_arm_fk)\.[LR]$"),
     ("Auto-Rig Pro", r"^c_thigh_fk\.[lr]$|^thigh_stretch\.[lr]$"),
     ("Character Creator", r"^CC_Base_"),

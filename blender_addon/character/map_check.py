@@ -16,7 +16,7 @@ from ..motion.rotations import axis_angle_to_matrix, local_to_global
 from .bone_names import read_bone_name
 from .joints import SIDES
 from .rig import complete_joints
-from .skeleton import Skeleton, find_place_bone, get_ancestors
+from .skeleton import Skeleton, find_common_ancestor, find_place_bone, get_ancestors
 
 #: joint -> axis-angle in degrees, in body space, of a stride with raised arms
 TEST_POSE: dict[str, tuple[float, float, float]] = {
@@ -71,8 +71,11 @@ def check_by_posing(skeleton: Skeleton, mapping: dict[str, str]) -> dict[str, st
     if to_body is None:
         doubt("left_shoulder", "is not above the hips")
         return out
+    _check_pelvis(skeleton, bones, out)
+    trunk = float(np.linalg.norm(heads["left_shoulder"] + heads["right_shoulder"] - heads["left_hip"] - heads["right_hip"])) / 2
     for joint, apart in _pose(skeleton, bones, heads, to_body).items():
-        if apart > TOLERANCE * leg:
+        # collars that hang on the neck move with the head a little
+        if apart > TOLERANCE * max(leg, trunk) * (2.5 if "collar" in joint else 1):
             parent = _get_mapped_parent(joint, bones)
             doubt(joint, f"does not move with the {parent.replace('_', ' ')}")
     return {joint: out[joint] for joint in SMPL_JOINTS if joint in out}
@@ -101,8 +104,8 @@ def _check_lengths(heads: dict[str, np.ndarray], leg: float, out: dict[str, str]
             out.setdefault(joint, "is too near to the joint above it")
         elif length > 2.5 * usual:
             out.setdefault(joint, "is too far from the joint above it")
-        elif length < 0.85 * other:
-            out.setdefault(joint, "makes this side's limb shorter than the other side's")
+        elif not 0.85 * other < length < other / 0.85:
+            out.setdefault(joint, "makes this side's limb as long as the other side's is not")
     for side in SIDES:
         for limb in LIMBS:
             upper, lower = (lengths[f"{side}_{name}"] for name in limb[1:])
@@ -130,6 +133,16 @@ def _check_places(heads: dict[str, np.ndarray], leg: float, out: dict[str, str])
         if float((heads[f"left_{name}"] - heads[f"right_{name}"]) @ across) <= 0:
             for side in SIDES:
                 out.setdefault(f"{side}_{name}", "is on the other side of the body than the hip")
+
+
+def _check_pelvis(skeleton: Skeleton, bones: dict[str, int], out: dict[str, str]) -> None:
+    """Whether legs and trunk both hang on the pelvis's bone, in rigs where one bone carries both."""
+    for part, names in (("legs", ("left_hip", "right_hip")), ("trunk", ("left_shoulder", "right_shoulder"))):
+        chains = [get_ancestors(skeleton, bones[name]) for name in names]
+        if find_common_ancestor(skeleton, [bones["pelvis"], *(bones[name] for name in names)]) is None:
+            continue
+        if any(bones["pelvis"] not in chain for chain in chains):
+            out.setdefault("pelvis", f"does not carry the {part}")
 
 
 def _find_body_axes(heads: dict[str, np.ndarray]) -> np.ndarray | None:

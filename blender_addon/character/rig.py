@@ -68,7 +68,12 @@ def place_pelvis(heads: dict[str, np.ndarray], bones: Sequence[np.ndarray]) -> n
     for side in ("left", "right"):
         hip, knee, ankle = (heads[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
         leg += float(np.linalg.norm(hip - knee) + np.linalg.norm(knee - ankle)) / 2
-    place = hips + up * (PELVIS_ABOVE_HIPS * leg / max(float(np.linalg.norm(up)), 1e-9))
+    up = up / max(float(np.linalg.norm(up)), 1e-9)
+    height = PELVIS_ABOVE_HIPS * leg
+    if "spine1" in heads:
+        # below the spine's first joint, wherever that is
+        height = min(height, max(0.45 * float((heads["spine1"] - hips) @ up), 0.0))
+    place = hips + up * height
     near = [head for head in bones if np.linalg.norm(head - place) < PELVIS_TOLERANCE * leg]
     return near[0] if near else place
 

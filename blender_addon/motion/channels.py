@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
+from ...shared.vectors import normalise
 from ..character.rig import Rig
 from .retarget import RigMotion
-from .rotations import forward_kinematics, make_continuous, matrix_to_quaternion, quaternion_to_matrix
+from .rotations import forward_kinematics, make_continuous, matrix_to_quaternion, quaternion_to_matrix, rotation_between
 
 #: what moves a character over the ground
 ROOT_MODES = ("BONE", "OBJECT", "IN_PLACE")
@@ -53,6 +54,7 @@ def motion_to_channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Chann
         object_location = travel @ rig.to_body / rig.scale if root == "OBJECT" else None
     joint_of = {bone: joint for joint, bone in rig.joint_bones.items()}
     turned_by = rig.followers | joint_of
+    turned = _point_spine(rig, motion)
     inverse = rig.to_body.T
     posed = np.empty((len(rig.bones), frames, 3, 3))
     rotations: dict[str, np.ndarray] = {}
@@ -62,7 +64,7 @@ def motion_to_channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Chann
         if joint is None:
             posed[bone] = inherited
             continue
-        posed[bone] = inverse @ motion.global_rotations[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone]
+        posed[bone] = inverse @ turned[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone]
         rotations[rig.bones[bone]] = make_continuous(matrix_to_quaternion(np.swapaxes(inherited, -1, -2) @ posed[bone]))
     root_bone = rig.joint_bones["pelvis"]
     location = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale - _compute_pelvis_offset(rig, posed)
@@ -90,6 +92,24 @@ def _compute_pelvis_offset(rig: Rig, posed: np.ndarray) -> np.ndarray:
     for bone, (start, end) in zip(chain[::-1], pairwise(points), strict=True):
         offset = offset + posed[bone] @ rig.rest[bone].T @ (end - start)
     return offset
+
+
+def _point_spine(rig: Rig, motion: RigMotion) -> np.ndarray:
+    """(F, 24, 3, 3) global rotations whose spine ends where the motion's does, although the rig has fewer joints in it.
+
+    A bone that stands for two parts of the spine points from the first one's beginning to the second one's end.
+    """
+    chain = [joint for joint in ("spine1", "spine2", "spine3", "neck") if joint in rig.joint_bones]
+    skipped = [(a, b) for a, b in pairwise(chain) if SMPL_PARENTS[JOINT_INDEX[b]] != JOINT_INDEX[a]]
+    if not skipped:
+        return motion.global_rotations
+    out = motion.global_rotations.copy()
+    joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
+    for lower, upper in skipped:
+        a, b = JOINT_INDEX[lower], JOINT_INDEX[upper]
+        own = out[:, a] @ normalise(rig.joints[b] - rig.joints[a])
+        out[:, a] = rotation_between(own, normalise(joints[:, b] - joints[:, a])) @ out[:, a]
+    return out
 
 
 def compute_root_heads(rig: Rig, motion: RigMotion) -> np.ndarray:

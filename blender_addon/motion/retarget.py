@@ -8,7 +8,7 @@ give the twist of the limb above them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -112,8 +112,23 @@ def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True) -> R
     pelvis = motion.joints[:, 0] * scale
     if motion.rotations is not None:
         rotations = local_to_global(quaternion_to_matrix(motion.rotations), SMPL_PARENTS)
-        return RigMotion(rotations if is_smpl else rotations @ _compute_rest_correction(rest_joints), pelvis)
-    return RigMotion(_solve_rotations(motion.joints, rest_joints), pelvis)
+        if is_smpl:
+            return RigMotion(rotations, pelvis)
+        posed = RigMotion(rotations @ _compute_rest_correction(rest_joints), pelvis)
+    else:
+        posed = RigMotion(_solve_rotations(motion.joints, rest_joints), pelvis)
+    return replace(posed, pelvis=anchor_hips(motion.joints * scale, posed.global_rotations, rest_joints))
+
+
+def anchor_hips(joints: np.ndarray, rotations: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
+    """(F, 3) pelvis positions that bring the middle of the hips to where joints (F, J, 3) have it, for global rotations
+    (F, 24, 3, 3).
+
+    Rigs differ in how far above the hips the joint of the pelvis lies; a body that hung on it would float or sink.
+    """
+    hips = [JOINT_INDEX["left_hip"], JOINT_INDEX["right_hip"]]
+    offset = rest_joints[hips].mean(0) - rest_joints[0]
+    return np.asarray(joints[:, hips].mean(1) - rotations[:, 0] @ offset)
 
 
 def _compute_rest_correction(rest_joints: np.ndarray) -> np.ndarray:

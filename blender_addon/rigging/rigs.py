@@ -204,7 +204,8 @@ def read_rig(armature: bpy.types.Object, allow_doubtful: bool = False) -> Rig:
     else:
         rest_joints = complete_joints(joint_heads, {joint: tails[bone] for joint, bone in joint_bones.items()})
     joints = rest_joints @ to_body.T * scale
-    ground = _find_ground(armature, up, heads, tails) * scale
+    feet = [joint_bones[joint] for side in ("left", "right") for joint in (f"{side}_ankle", f"{side}_foot") if joint in joint_bones]
+    ground = _find_ground(armature, up, np.concatenate([heads, tails[feet]])) * scale
     return Rig(
         tuple(index),
         tuple(index[bone.parent.name] if bone.parent else -1 for bone in bones),
@@ -222,8 +223,8 @@ def read_rig(armature: bpy.types.Object, allow_doubtful: bool = False) -> Rig:
     )
 
 
-def _find_ground(armature: bpy.types.Object, up: np.ndarray, heads: np.ndarray, tails: np.ndarray) -> float:
-    """Height of the soles in armature space: of the meshes if there are any, else of the lowest bone."""
+def _find_ground(armature: bpy.types.Object, up: np.ndarray, points: np.ndarray) -> float:
+    """Height of the soles in armature space: of the meshes if there are any, else of the lowest of the bones' points (N, 3)."""
     heights = []
     for body in find_character_meshes(armature):
         points = read_shaped_points(body)
@@ -232,4 +233,4 @@ def _find_ground(armature: bpy.types.Object, up: np.ndarray, heads: np.ndarray, 
             heights.append((points @ to_armature[:3, :3].T + to_armature[:3, 3]) @ up)
     if heights:
         return float(min(height.min() for height in heights))
-    return float(min((heads @ up).min(), (tails @ up).min()))
+    return float((points @ up).min())
