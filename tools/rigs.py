@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -11,7 +15,6 @@ import numpy as np
 from latentman.blender_addon.character.mapping import get_presets
 from latentman.blender_addon.character.skeleton import Skeleton
 from latentman.blender_addon.typed_access import get_armature, get_pose, get_scene, get_view_layer
-from latentman.shared.motion import Motion
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from latentman.shared.vectors import normalise
 
@@ -26,6 +29,7 @@ LIMBS: tuple[tuple[str, str], ...] = (
     ("left_hip right_hip", "neck"),
 )
 
+ROOT = Path(__file__).resolve().parents[1]
 TIPS = {
     "head": (0, 0.18, 0),
     "left_hand": (0.09, 0, 0),
@@ -169,21 +173,41 @@ def measure_limbs(seen: dict[str, np.ndarray], joints: np.ndarray) -> dict[tuple
     return out
 
 
-def generate_rigify(human: bool = False) -> tuple[bpy.types.Object, dict[str, str]]:
-    """(a control rig that Rigify has generated from its basic human, or its human with face and fingers; joint -> deform bone)."""
-    import addon_utils
-
-    addon_utils.enable("rigify", default_set=True)
-    operators = bpy.ops.object
-    (operators.armature_human_metarig_add if human else operators.armature_basic_human_metarig_add)()
-    bpy.ops.pose.rigify_generate()
-    rig = bpy.context.object
-    assert rig is not None, "the rig that was just generated is active"
+def get_rigify_deform_bones() -> dict[str, str]:
+    """Joint -> deform bone of the control rigs that Rigify makes of its human metarigs."""
     deform = {"neck": "DEF-spine.004", "head": "DEF-spine.006", "pelvis": "DEF-spine"}
     parts = "hip thigh knee shin ankle foot foot toe collar shoulder shoulder upper_arm elbow forearm wrist hand".split()
     for side, letter in (("left", "L"), ("right", "R")):
         deform |= {f"{side}_{joint}": f"DEF-{bone}.{letter}" for joint, bone in zip(parts[::2], parts[1::2], strict=True)}
-    return rig, deform
+    return deform
+
+
+def open_rigify(kind: str, folder: Path) -> bpy.types.Object:
+    """Open a file with one of Rigify's own rigs: ``basic`` or ``human`` for what it generates, or ``metarig``.
+
+    They are made in a process of their own: Blender as a module does not survive the classes that Rigify leaves behind.
+    """
+    path = folder / f"{kind}.blend"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "build" / "package"), str(ROOT)))}
+    subprocess.run([sys.executable, "-m", "tools.rigs", kind, str(path)], cwd=ROOT, env=environment, check=True, capture_output=True)
+    bpy.ops.wm.open_mainfile(filepath=str(path), use_scripts=False)
+    return next(found for found in get_scene(bpy.context).objects if found.type == "ARMATURE" and not found.hide_get())
+
+
+def _save_rigify(kind: str, path: str) -> None:
+    import addon_utils
+
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    get_scene(bpy.context).render.fps = 20
+    addon_utils.enable("rigify", default_set=True)
+    operators = bpy.ops.object
+    (operators.armature_human_metarig_add if kind == "human" else operators.armature_basic_human_metarig_add)()
+    metarig = bpy.context.object
+    assert metarig is not None, "the metarig that was just added is active"
+    if kind != "metarig":
+        bpy.ops.pose.rigify_generate()
+        bpy.data.objects.remove(metarig)
+    bpy.ops.wm.save_as_mainfile(filepath=path)
 
 
 def skin_by_nearest_bone(armature: bpy.types.Object) -> bpy.types.Object:
@@ -205,3 +229,9 @@ def skin_by_nearest_bone(armature: bpy.types.Object) -> bpy.types.Object:
     for n, name in enumerate(owners):
         (body.vertex_groups.get(name) or body.vertex_groups.new(name=name)).add([n], 1.0, "REPLACE")
     return body
+
+
+if __name__ == "__main__":
+    _save_rigify(sys.argv[1], sys.argv[2])
+    sys.stdout.flush()
+    os._exit(0)

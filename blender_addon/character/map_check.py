@@ -114,8 +114,10 @@ def _check_lengths(heads: dict[str, np.ndarray], leg: float, out: dict[str, str]
 
 
 def _check_places(heads: dict[str, np.ndarray], leg: float, out: dict[str, str]) -> None:
-    """Heights above the feet, and sides, in world space with Z up."""
-    z = {joint: float(head[2]) for joint, head in heads.items()}
+    """Heights above the feet, along the body wherever it points to, and sides."""
+    up = heads["left_shoulder"] + heads["right_shoulder"] - heads["left_ankle"] - heads["right_ankle"]
+    up = up / max(float(np.linalg.norm(up)), 1e-9)
+    z = {joint: float(head @ up) for joint, head in heads.items()}
     rules = [("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"), ("left_hip", "left_knee"), ("right_hip", "right_knee")]
     rules += [("left_knee", "left_ankle"), ("right_knee", "right_ankle"), ("head", "neck"), ("neck", "pelvis"), ("spine3", "pelvis")]
     for above, below in rules:

@@ -204,12 +204,10 @@ def test_rigs_move_as_the_motion_does(empty_scene, family):
 
 
 @pytest.fixture(scope="module")
-def rigify():
-    """Rigify's own control rig of its basic human, with a skin on its deform bones; joint -> deform bone."""
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    bpy.context.scene.render.fps = 20
-    rig, deform = rigs.generate_rigify()
-    return rig, deform, rigs.skin_by_nearest_bone(rig)
+def rigify(tmp_path_factory):
+    """The control rig that Rigify itself makes of its basic human, with a skin on its deform bones."""
+    rig = rigs.open_rigify("basic", tmp_path_factory.mktemp("rigify"))
+    return rig, rigs.get_rigify_deform_bones(), rigs.skin_by_nearest_bone(rig)
 
 
 @pytest.mark.parametrize("motion", ["walk", "dance", "random"])
@@ -228,18 +226,14 @@ def test_rigifys_deform_bones_follow(rigify, motion):
 
 
 @pytest.mark.slow
-def test_rigifys_human_with_face_and_fingers_follows(empty_scene):
-    rig, deform = rigs.generate_rigify(human=True)
+def test_rigifys_human_with_face_and_fingers_follows(tmp_path):
+    rig = rigs.open_rigify("human", tmp_path)
     for motion in _get_motions().values():
-        _check_follows(rig, deform, motion)
+        _check_follows(rig, rigs.get_rigify_deform_bones(), motion)
 
 
-def test_rigifys_metarig_follows(empty_scene):
-    import addon_utils
-
-    addon_utils.enable("rigify", default_set=True)
-    bpy.ops.object.armature_basic_human_metarig_add()
-    rig = bpy.context.object
+def test_rigifys_metarig_follows(tmp_path):
+    rig = rigs.open_rigify("metarig", tmp_path)
     how, found = guess_mapping(rig)
     assert how == "Rigify metarig" and (found["pelvis"], found["neck"], found["head"]) == ("spine", "spine.004", "spine.006")
     _check_follows(rig, found, _get_motions()["dance"])
