@@ -101,7 +101,7 @@ def _save_doubts(armature: bpy.types.Object) -> None:
     doubts = {slot.name: slot.doubt for slot in get_bone_slots(armature) if slot.doubt}
     if doubts:
         armature[BONE_DOUBTS] = json.dumps(doubts)
-    elif BONE_DOUBTS in armature:
+    elif armature.get(BONE_DOUBTS) is not None:
         del armature[BONE_DOUBTS]
 
 

@@ -80,7 +80,8 @@ def add_extras(bones: list[Bone], mapping: dict[str, str], joints: np.ndarray) -
 
 
 def make_skeleton(bones: list[Bone], named: bool = True) -> Skeleton:
-    """The bones as the recogniser reads them, each pointing at its first child; under numbers instead of names if asked."""
+    """The bones as the recogniser reads them, each pointing at its first child; under numbers instead of "
+    "names if asked."""
     index = {bone.name: n for n, bone in enumerate(bones)}
     heads = np.array([bone.head for bone in bones])[:, [0, 2, 1]] * [1, -1, 1]
     parents = tuple(index.get(bone.parent, -1) for bone in bones)
@@ -131,8 +132,10 @@ weapon_r hand right_wrist+0.06,-0.02,0.05
 weapon_r_tip weapon_r right_wrist+0.06,-0.02,0.95
 """
 
+
 def make_fingers(names: str, hand: str) -> str:
-    """Lines for five fingers of three bones; ``names`` has ``{F}`` for the finger, and ``{N}`` for the bone's number."""
+    """Lines for five fingers of three bones; ``names`` has ``{F}`` for the finger, and ``{N}`` for the bone's "
+    "number."""
     out = ""
     for n, finger in enumerate(names.split("|")[1].split(",")):
         parent = hand
@@ -161,16 +164,16 @@ _MIXAMO = """
 {P}{S}ToeBase {P}{S}Foot {s}_foot
 {P}{S}Toe_End {P}{S}ToeBase {s}_foot+0,0,0.08
 """
-_MIXAMO_JOINTS = """pelvis={P}Hips spine1={P}Spine spine2={P}Spine1 spine3={P}Spine2 neck={P}Neck head={P}Head {s}_collar={P}{S}Shoulder
-{s}_shoulder={P}{S}Arm {s}_elbow={P}{S}ForeArm {s}_wrist={P}{S}Hand {s}_hip={P}{S}UpLeg {s}_knee={P}{S}Leg {s}_ankle={P}{S}Foot
-{s}_foot={P}{S}ToeBase"""
+_MIXAMO_JOINTS = """
+pelvis={P}Hips spine1={P}Spine spine2={P}Spine1 spine3={P}Spine2 neck={P}Neck head={P}Head
+{s}_collar={P}{S}Shoulder {s}_shoulder={P}{S}Arm {s}_elbow={P}{S}ForeArm {s}_wrist={P}{S}Hand
+{s}_hip={P}{S}UpLeg {s}_knee={P}{S}Leg {s}_ankle={P}{S}Foot {s}_foot={P}{S}ToeBase
+"""
 
 
 def _make_mixamo(name: str, prefix: str) -> Family:
     fingers = make_fingers("{P}{S}Hand{F}{N}|Thumb,Index,Middle,Ring,Pinky", "{P}{S}Hand")
-    return Family(
-        name, ("Left", "Right"), (_MIXAMO + fingers).replace("{P}", prefix), _MIXAMO_JOINTS.replace("{P}", prefix)
-    )
+    return Family(name, ("Left", "Right"), (_MIXAMO + fingers).replace("{P}", prefix), _MIXAMO_JOINTS.replace("{P}", prefix))
 
 
 _PLAIN = "pelvis={0} spine1={1} spine2={2} spine3={3} neck={4} head={5} {{s}}_collar={6} {{s}}_shoulder={7} {{s}}_elbow={8} "
@@ -442,7 +445,8 @@ _BIPED = """
 {B}_~Tail1 {B}_~Tail pelvis+0,-0.1,-0.3
 """
 _BIPED_JOINTS = _joints(
-    "{B}_~Pelvis {B}_~Spine {B}_~Spine1 {B}_~Spine2 {B}_~Neck {B}_~Head {B}_~{S}_~Clavicle {B}_~{S}_~UpperArm {B}_~{S}_~Forearm "
+    "{B}_~Pelvis {B}_~Spine {B}_~Spine1 {B}_~Spine2 {B}_~Neck {B}_~Head {B}_~{S}_~Clavicle {B}_~{S}_~UpperArm "
+    "{B}_~{S}_~Forearm "
     "{B}_~{S}_~Hand {B}_~{S}_~Thigh {B}_~{S}_~Calf {B}_~{S}_~Foot {B}_~{S}_~Toe0"
 )
 
@@ -524,17 +528,17 @@ _MMD = """
 {手首} {手捩} {s}_wrist
 {ダミー} {手首} {s}_hand
 """
-_MMD_SIDED = "腰キャンセル 足 ひざ 足首 つま先 足D ひざD 足首D 足先EX 足IK親 足IK つま先IK 目 肩P 肩 肩C 腕 腕捩 腕捩1 ひじ 手捩 手首 ダミー".split()
-_MMD_ENGLISH = dict(
-    zip(
-        "全ての親 センター グルーブ 腰 下半身 腰キャンセル 足 ひざ 足首 つま先 足D ひざD 足首D 足先EX 足IK親 足IK つま先IK 上半身 上半身2 首 頭 "
-        "両目 目 肩P 肩 肩C 腕 腕捩 腕捩1 ひじ 手捩 手首 ダミー".split(),
-        "mother center groove waist lower_~body waist_~cancel leg knee ankle toe legD kneeD ankleD toe_~EX leg_~IK_~parent leg_~IK toe_~IK "
-        "upper_~body upper_~body2 neck head eyes eye shoulderP shoulder shoulderC arm arm_~twist arm_~twist1 elbow wrist_~twist wrist "
-        "dummy".split(),
-        strict=True,
-    )
+_MMD_CENTRE = "全ての親 センター グルーブ 腰 下半身 上半身 上半身2 首 頭 両目"
+_MMD_SIDED = (
+    "腰キャンセル 足 ひざ 足首 つま先 足D ひざD 足首D 足先EX 足IK親 足IK つま先IK 目 肩P 肩 肩C 腕 腕捩 腕捩1 ひじ 手捩 手首 ダミー"
 )
+_ENGLISH_CENTRE = "mother center groove waist lower_~body upper_~body upper_~body2 neck head eyes"
+_ENGLISH_SIDED = (
+    "waist_~cancel leg knee ankle toe legD kneeD ankleD toe_~EX leg_~IK_~parent leg_~IK toe_~IK eye shoulderP "
+    "shoulder shoulderC arm "
+    "arm_~twist arm_~twist1 elbow wrist_~twist wrist dummy"
+)
+_MMD_ENGLISH = dict(zip(f"{_MMD_CENTRE} {_MMD_SIDED}".split(), f"{_ENGLISH_CENTRE} {_ENGLISH_SIDED}".split(), strict=True))
 
 
 def _make_mmd(name: str, spelling: str, sides: tuple[str, str]) -> Family:
@@ -542,15 +546,15 @@ def _make_mmd(name: str, spelling: str, sides: tuple[str, str]) -> Family:
 
     def spell(word: str) -> str:
         text = _MMD_ENGLISH[word] if spelling == "english" else word.replace("IK", "ＩＫ")
-        if word not in _MMD_SIDED:
+        if word not in _MMD_SIDED.split():
             return text
         return "{S}" + text if spelling == "prefix" else text + {"suffix": ".{S}", "english": "_{S}"}[spelling]
 
     lines = _MMD
     for word in sorted(_MMD_ENGLISH, key=len, reverse=True):
         lines = lines.replace("{" + word + "}", spell(word))
-    joints = "pelvis=腰 spine1=上半身 spine3=上半身2 neck=首 head=頭 {s}_collar=肩 {s}_shoulder=腕 {s}_elbow=ひじ {s}_wrist=手首 {s}_hip=足 "
-    joints += "{s}_knee=ひざ {s}_ankle=足首 {s}_foot=つま先"
+    joints = "pelvis=腰 spine1=上半身 spine3=上半身2 neck=首 head=頭 {s}_collar=肩 {s}_shoulder=腕 {s}_elbow=ひじ "
+    joints += "{s}_wrist=手首 {s}_hip=足 {s}_knee=ひざ {s}_ankle=足首 {s}_foot=つま先"
     joints = " ".join(f"{pair.split('=')[0]}={spell(pair.split('=')[1])}" for pair in joints.split())
     return Family(name, sides, lines, joints)
 
@@ -657,7 +661,8 @@ FAMILIES: tuple[Family, ...] = (
         ("Left", "Right"),
         _UNITY + _UNITY_FINGERS,
         _joints(
-            "Hips Spine Chest UpperChest Neck Head {S}Shoulder {S}UpperArm {S}LowerArm {S}Hand {S}UpperLeg {S}LowerLeg {S}Foot {S}Toes"
+            "Hips Spine Chest UpperChest Neck Head {S}Shoulder {S}UpperArm {S}LowerArm {S}Hand {S}UpperLeg {S}LowerLeg "
+            "{S}Foot {S}Toes"
         ),
     ),
     Family(
@@ -665,18 +670,18 @@ FAMILIES: tuple[Family, ...] = (
         ("L", "R"),
         _VRM + make_fingers("J_Bip_{S}_{F}{N}|Thumb,Index,Middle,Ring,Little", "J_Bip_{S}_Hand"),
         _joints(
-            "J_Bip_C_Hips J_Bip_C_Spine J_Bip_C_Chest J_Bip_C_UpperChest J_Bip_C_Neck J_Bip_C_Head J_Bip_{S}_Shoulder J_Bip_{S}_UpperArm "
+            "J_Bip_C_Hips J_Bip_C_Spine J_Bip_C_Chest J_Bip_C_UpperChest J_Bip_C_Neck J_Bip_C_Head J_Bip_{S}_Shoulder "
+            "J_Bip_{S}_UpperArm "
             "J_Bip_{S}_LowerArm J_Bip_{S}_Hand J_Bip_{S}_UpperLeg J_Bip_{S}_LowerLeg J_Bip_{S}_Foot J_Bip_{S}_ToeBase"
         ),
     ),
     Family(
         "VRM 1",
         ("left", "right"),
-        "\n".join(
-            " ".join(word[0].lower() + word[1:] for word in line.split()) for line in (_UNITY + _UNITY_FINGERS).splitlines()
-        ),
+        "\n".join(" ".join(word[0].lower() + word[1:] for word in line.split()) for line in (_UNITY + _UNITY_FINGERS).splitlines()),
         _joints(
-            "hips spine chest upperChest neck head {S}Shoulder {S}UpperArm {S}LowerArm {S}Hand {S}UpperLeg {S}LowerLeg {S}Foot {S}Toes"
+            "hips spine chest upperChest neck head {S}Shoulder {S}UpperArm {S}LowerArm {S}Hand {S}UpperLeg {S}LowerLeg "
+            "{S}Foot {S}Toes"
         ),
     ),
     Family(
@@ -684,7 +689,8 @@ FAMILIES: tuple[Family, ...] = (
         ("l", "r"),
         _UNREAL + make_fingers("{F}_0{N}_{S}|thumb,index,middle,ring,pinky", "hand_{S}"),
         _joints(
-            "pelvis spine_01 spine_02 spine_03 neck_01 head clavicle_{S} upperarm_{S} lowerarm_{S} hand_{S} thigh_{S} calf_{S} foot_{S} "
+            "pelvis spine_01 spine_02 spine_03 neck_01 head clavicle_{S} upperarm_{S} lowerarm_{S} hand_{S} thigh_{S} "
+            "calf_{S} foot_{S} "
             "ball_{S}"
         ),
     ),
@@ -693,8 +699,10 @@ FAMILIES: tuple[Family, ...] = (
         ("L", "R"),
         _CC + make_fingers("CC_Base_{S}_{F}{N}|Thumb,Index,Mid,Ring,Pinky", "CC_Base_{S}_Hand"),
         _joints(
-            "CC_Base_Hip CC_Base_Waist CC_Base_Spine01 CC_Base_Spine02 CC_Base_NeckTwist01 CC_Base_Head CC_Base_{S}_Clavicle "
-            "CC_Base_{S}_Upperarm CC_Base_{S}_Forearm CC_Base_{S}_Hand CC_Base_{S}_Thigh CC_Base_{S}_Calf CC_Base_{S}_Foot "
+            "CC_Base_Hip CC_Base_Waist CC_Base_Spine01 CC_Base_Spine02 CC_Base_NeckTwist01 CC_Base_Head "
+            "CC_Base_{S}_Clavicle "
+            "CC_Base_{S}_Upperarm CC_Base_{S}_Forearm CC_Base_{S}_Hand CC_Base_{S}_Thigh CC_Base_{S}_Calf "
+            "CC_Base_{S}_Foot "
             "CC_Base_{S}_ToeBase"
         ),
     ),
@@ -703,7 +711,8 @@ FAMILIES: tuple[Family, ...] = (
         ("l", "r"),
         _DAZ8 + make_fingers("{S}{F}{N}|Thumb,Index,Mid,Ring,Pinky", "{S}Hand"),
         _joints(
-            "hip abdomenUpper chestLower chestUpper neckLower head {S}Collar {S}ShldrBend {S}ForearmBend {S}Hand {S}ThighBend {S}Shin "
+            "hip abdomenUpper chestLower chestUpper neckLower head {S}Collar {S}ShldrBend {S}ForearmBend {S}Hand "
+            "{S}ThighBend {S}Shin "
             "{S}Foot {S}Toe"
         ),
     ),
@@ -712,7 +721,8 @@ FAMILIES: tuple[Family, ...] = (
         ("l", "r"),
         _DAZ9 + make_fingers("{S}_{F}{N}|thumb,index,mid,ring,pinky", "{S}_hand"),
         _joints(
-            "hip spine1 spine2 spine3 neck1 head {S}_shoulder {S}_upperarm {S}_forearm {S}_hand {S}_thigh {S}_shin {S}_foot {S}_toes"
+            "hip spine1 spine2 spine3 neck1 head {S}_shoulder {S}_upperarm {S}_forearm {S}_hand {S}_thigh {S}_shin "
+            "{S}_foot {S}_toes"
         ),
     ),
     Family(
@@ -720,7 +730,8 @@ FAMILIES: tuple[Family, ...] = (
         ("L", "R"),
         _MAKEHUMAN + make_fingers("finger{F}-{N}.{S}|1,2,3,4,5", "wrist.{S}"),
         _joints(
-            "root spine04 spine03 spine02 neck01 head clavicle.{S} upperarm01.{S} lowerarm01.{S} wrist.{S} upperleg01.{S} lowerleg01.{S} "
+            "root spine04 spine03 spine02 neck01 head clavicle.{S} upperarm01.{S} lowerarm01.{S} wrist.{S} "
+            "upperleg01.{S} lowerleg01.{S} "
             "foot.{S} -"
         ),
     ),
@@ -729,7 +740,8 @@ FAMILIES: tuple[Family, ...] = (
         ("L", "R"),
         _MBLAB + make_fingers("{F}0{N}_{S}|thumb,index,middle,ring,pinky", "hand_{S}"),
         _joints(
-            "pelvis spine01 spine02 spine03 neck head clavicle_{S} upperarm_{S} lowerarm_{S} hand_{S} thigh_{S} calf_{S} foot_{S} toes_{S}"
+            "pelvis spine01 spine02 spine03 neck head clavicle_{S} upperarm_{S} lowerarm_{S} hand_{S} thigh_{S} "
+            "calf_{S} foot_{S} toes_{S}"
         ),
     ),
     _make_biped("Biped", "Bip01", "Spine", "Neck"),
@@ -740,7 +752,8 @@ FAMILIES: tuple[Family, ...] = (
         ("L", "R"),
         _ADVANCED + make_fingers("{F}Finger{N}_{S}|Thumb,Index,Middle,Ring,Pinky", "Wrist_{S}"),
         _joints(
-            "Root_M Spine1_M Spine2_M Chest_M Neck_M Head_M Scapula_{S} Shoulder_{S} Elbow_{S} Wrist_{S} Hip_{S} Knee_{S} Ankle_{S} "
+            "Root_M Spine1_M Spine2_M Chest_M Neck_M Head_M Scapula_{S} Shoulder_{S} Elbow_{S} Wrist_{S} Hip_{S} "
+            "Knee_{S} Ankle_{S} "
             "Toes_{S}"
         ),
     ),
@@ -751,14 +764,16 @@ FAMILIES: tuple[Family, ...] = (
         "Roblox",
         ("Left", "Right"),
         _ROBLOX,
-        "pelvis=LowerTorso spine3=UpperTorso head=Head {s}_shoulder={S}UpperArm {s}_elbow={S}LowerArm {s}_wrist={S}Hand "
+        "pelvis=LowerTorso spine3=UpperTorso head=Head {s}_shoulder={S}UpperArm {s}_elbow={S}LowerArm "
+        "{s}_wrist={S}Hand "
         "{s}_hip={S}UpperLeg {s}_knee={S}LowerLeg {s}_ankle={S}Foot",
     ),
     Family(
         "Kinect",
         ("Left", "Right"),
         _KINECT,
-        "pelvis=SpineBase spine1=SpineMid spine3=SpineShoulder neck=Neck head=Head {s}_shoulder=Shoulder{S} {s}_elbow=Elbow{S} "
+        "pelvis=SpineBase spine1=SpineMid spine3=SpineShoulder neck=Neck head=Head {s}_shoulder=Shoulder{S} "
+        "{s}_elbow=Elbow{S} "
         "{s}_wrist=Wrist{S} {s}_hip=Hip{S} {s}_knee=Knee{S} {s}_ankle=Ankle{S} {s}_foot=Foot{S}",
     ),
     Family(
@@ -766,7 +781,8 @@ FAMILIES: tuple[Family, ...] = (
         ("l", "r"),
         _ARP_EXPORT + make_fingers("{F}{N}.{S}|thumb,index,middle,ring,pinky", "hand.{S}"),
         _joints(
-            "root.x spine_01.x spine_02.x spine_03.x neck.x head.x shoulder.{S} arm_stretch.{S} forearm_stretch.{S} hand.{S} "
+            "root.x spine_01.x spine_02.x spine_03.x neck.x head.x shoulder.{S} arm_stretch.{S} forearm_stretch.{S} "
+            "hand.{S} "
             "thigh_stretch.{S} leg_stretch.{S} foot.{S} toes_01.{S}"
         ),
     ),
@@ -783,7 +799,8 @@ FAMILIES: tuple[Family, ...] = (
         ("L", "R"),
         _METARIG,
         _joints(
-            "spine spine.001 spine.002 spine.003 spine.004 spine.006 shoulder.{S} upper_arm.{S} forearm.{S} hand.{S} thigh.{S} shin.{S} "
+            "spine spine.001 spine.002 spine.003 spine.004 spine.006 shoulder.{S} upper_arm.{S} forearm.{S} hand.{S} "
+            "thigh.{S} shin.{S} "
             "foot.{S} toe.{S}"
         ),
     ),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -23,7 +24,14 @@ LIMBS: tuple[tuple[str, str], ...] = (
     *(
         (f"{side}_{a}", f"{side}_{b}")
         for side in ("left", "right")
-        for a, b in (("hip", "knee"), ("knee", "ankle"), ("ankle", "foot"), ("collar", "shoulder"), ("shoulder", "elbow"), ("elbow", "wrist"))
+        for a, b in (
+            ("hip", "knee"),
+            ("knee", "ankle"),
+            ("ankle", "foot"),
+            ("collar", "shoulder"),
+            ("shoulder", "elbow"),
+            ("elbow", "wrist"),
+        )
     ),
     ("neck", "head"),
     ("left_hip right_hip", "neck"),
@@ -135,7 +143,7 @@ def build_armature(skeleton: Skeleton, centimetres: bool = False, y_up: bool = F
     bones: list[bpy.types.EditBone] = []
     for name, parent, head, tail in zip(skeleton.names, skeleton.parents, skeleton.heads, skeleton.tails, strict=True):
         bone = data.edit_bones.new(name)
-        bone.head, bone.tail, bone.roll = turn(head), turn(tail), float(rng.uniform(-np.pi, np.pi))
+        bone.head, bone.tail, bone.roll = tuple(turn(head)), tuple(turn(tail)), float(rng.uniform(-np.pi, np.pi))
         if parent >= 0:
             bone.parent = bones[parent]
         bones.append(bone)
@@ -173,12 +181,23 @@ def measure_limbs(seen: dict[str, np.ndarray], joints: np.ndarray) -> dict[tuple
     return out
 
 
+_RIGIFY_PARTS = {
+    "hip": "thigh",
+    "knee": "shin",
+    "ankle": "foot",
+    "foot": "toe",
+    "collar": "shoulder",
+    "shoulder": "upper_arm",
+    "elbow": "forearm",
+    "wrist": "hand",
+}
+
+
 def get_rigify_deform_bones() -> dict[str, str]:
     """Joint -> deform bone of the control rigs that Rigify makes of its human metarigs."""
     deform = {"neck": "DEF-spine.004", "head": "DEF-spine.006", "pelvis": "DEF-spine"}
-    parts = "hip thigh knee shin ankle foot foot toe collar shoulder shoulder upper_arm elbow forearm wrist hand".split()
     for side, letter in (("left", "L"), ("right", "R")):
-        deform |= {f"{side}_{joint}": f"DEF-{bone}.{letter}" for joint, bone in zip(parts[::2], parts[1::2], strict=True)}
+        deform |= {f"{side}_{joint}": f"DEF-{bone}.{letter}" for joint, bone in _RIGIFY_PARTS.items()}
     return deform
 
 
@@ -189,7 +208,9 @@ def open_rigify(kind: str, folder: Path) -> bpy.types.Object:
     """
     path = folder / f"{kind}.blend"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "build" / "package"), str(ROOT)))}
-    subprocess.run([sys.executable, "-m", "tools.rigs", kind, str(path)], cwd=ROOT, env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "tools.rigs", kind, str(path)], cwd=ROOT, env=environment, check=True, capture_output=True
+    )
     bpy.ops.wm.open_mainfile(filepath=str(path), use_scripts=False)
     return next(found for found in get_scene(bpy.context).objects if found.type == "ARMATURE" and not found.hide_get())
 
@@ -200,12 +221,14 @@ def _save_rigify(kind: str, path: str) -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     get_scene(bpy.context).render.fps = 20
     addon_utils.enable("rigify", default_set=True)
-    operators = bpy.ops.object
+    # operators that only exist once Rigify is there
+    operators: Any = bpy.ops.object
+    generate: Any = bpy.ops.pose
     (operators.armature_human_metarig_add if kind == "human" else operators.armature_basic_human_metarig_add)()
     metarig = bpy.context.object
     assert metarig is not None, "the metarig that was just added is active"
     if kind != "metarig":
-        bpy.ops.pose.rigify_generate()
+        generate.rigify_generate()
         bpy.data.objects.remove(metarig)
     bpy.ops.wm.save_as_mainfile(filepath=path)
 

@@ -89,26 +89,28 @@ _SIDED = {"thigh", "leg", "shin", "knee", "ankle", "foot", "toe"} | {
     "clavicle", "shoulder", "upperarm", "arm", "forearm", "elbow", "wrist", "hand",
 }  # fmt: skip
 
-#: a bone with one of these words never carries a joint
-HELPERS = frozenset(
-    "twist twst roll ik pole target targ end nub tip site effector helper dummy socket attach mount prop weapon sword gun shield staff "
-    "holster bag belt hair bang bangs fringe pony ponytail braid pigtail twintail bun skirt dress cape cloak coat cloth robe sleeve "
-    "scarf ribbon tie tail wing wings feather fin breast breasts boob bust pec pectoral butt glute eye eyelid brow jaw tongue teeth "
-    "lip mouth cheek nose ear ears face hat helmet horn antenna thumb index middle ring pinky little finger metacarpal carpal "
-    "metatarsal metatarsals bigtoe smalltoe heel rock share muscle bulge corrective correct offset adjust adj cancel snap pin tweak "
-    "mch vis wgt widget pivot parent parented mid part in out bck fwd lat medial tricep bicep kneecap genital genitals pocket strap "
-    "armor armour pad cuff collarcloth hood veil chain accessory physics phys dyn spring jiggle collider stretch2 cursor spin "
-    "shadow dummy socket rein flap twistbone kneeback elbowback sub aux drv driver mirror ref reference cloth trail".split()
+_HELPER_WORDS = (
+    "twist twst roll ik pole target targ end nub tip site effector helper dummy socket attach mount prop weapon sword gun "
+    "shield staff holster bag belt hair bang bangs fringe pony ponytail braid pigtail twintail bun skirt dress cape cloak "
+    "coat cloth robe sleeve scarf ribbon tie tail wing wings feather fin breast breasts boob bust pec pectoral butt glute "
+    "eye eyelid brow jaw tongue teeth lip mouth cheek nose ear ears face hat helmet horn antenna thumb index middle ring "
+    "pinky little finger metacarpal carpal metatarsal metatarsals bigtoe smalltoe heel rock share muscle bulge corrective "
+    "correct offset adjust adj cancel snap pin tweak mch vis wgt widget pivot parent parented mid part in out bck fwd lat "
+    "medial tricep bicep kneecap genital genitals pocket strap armor armour pad cuff collarcloth hood veil chain accessory "
+    "physics phys dyn spring jiggle collider stretch2 cursor spin shadow rein flap twistbone kneeback elbowback sub aux drv "
+    "driver mirror ref reference trail "
 )
+#: a bone with one of these words never carries a joint
+HELPERS = frozenset(_HELPER_WORDS.split())
 #: layers of control rigs, the one to key first
 CONTROL, FK, PLAIN, DEFORM, ORIGINAL = 0, 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
 class BoneName:
-    """``side``: left, right or empty; ``part``: a key of the parts known here, or empty; ``number`` the first number of the name, or
-    0; ``helper``: the word that says that it carries no joint, or empty; ``layer``: Auto-Rig Pro's ``CONTROL`` and ``FK`` bones are
-    keyed before ``PLAIN`` ones, and those before ``DEFORM`` and ``ORIGINAL`` copies of them."""
+    """``side``: left, right or empty; ``part``: a key of the parts known here, or empty; ``number``: the first number of the name,
+    or 0; ``helper``: the word that says that it carries no joint, or empty; ``layer``: Auto-Rig Pro's ``CONTROL`` and ``FK`` bones
+    are keyed before ``PLAIN`` ones, and those before ``DEFORM`` and ``ORIGINAL`` copies of them."""
 
     side: str
     part: str

@@ -1,8 +1,8 @@
 """Poses a bone map before it is used, and says which of its bones cannot be right. No bpy.
 
-The rig is posed as a person strides with raised arms: each mapped bone is turned as its joint turns, everything else keeps its place
-on its parent. A joint whose bone then is not where a person's would be does not hang on the right bone. What posing cannot show
-(lengths, heights, sides, names) is looked at beside it.
+The rig is posed as a person strides with raised arms: each mapped bone is turned as its joint turns, everything else keeps its
+place on its parent. A joint whose bone then is not where a person's would be does not hang on the right bone.
+What posing cannot show (lengths, heights, sides, names) is looked at beside it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,12 @@ def check_by_posing(skeleton: Skeleton, mapping: dict[str, str]) -> dict[str, st
 
     _check_names(mapping, doubt_of=out)
     leg = float(
-        np.mean([np.linalg.norm(heads[f"{s}_hip"] - heads[f"{s}_knee"]) + np.linalg.norm(heads[f"{s}_knee"] - heads[f"{s}_ankle"]) for s in SIDES])
+        np.mean(
+            [
+                np.linalg.norm(heads[f"{s}_hip"] - heads[f"{s}_knee"]) + np.linalg.norm(heads[f"{s}_knee"] - heads[f"{s}_ankle"])
+                for s in SIDES
+            ]
+        )
     )
     if leg <= 0:
         return out | {f"{side}_{joint}": "lies where the other joints of the leg lie" for side in SIDES for joint in LIMBS[0]}
@@ -119,7 +124,13 @@ def _check_places(heads: dict[str, np.ndarray], leg: float, out: dict[str, str])
     up = up / max(float(np.linalg.norm(up)), 1e-9)
     z = {joint: float(head @ up) for joint, head in heads.items()}
     rules = [("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"), ("left_hip", "left_knee"), ("right_hip", "right_knee")]
-    rules += [("left_knee", "left_ankle"), ("right_knee", "right_ankle"), ("head", "neck"), ("neck", "pelvis"), ("spine3", "pelvis")]
+    rules += [
+        ("left_knee", "left_ankle"),
+        ("right_knee", "right_ankle"),
+        ("head", "neck"),
+        ("neck", "pelvis"),
+        ("spine3", "pelvis"),
+    ]
     for above, below in rules:
         if above in z and below in z and z[above] < z[below] + 0.01 * leg:
             out.setdefault(above, f"is not above the {below.replace('_', ' ')}")
@@ -173,14 +184,14 @@ def _pose(skeleton: Skeleton, bones: dict[str, int], heads: dict[str, np.ndarray
     tails = {joint: skeleton.tails[bone] for joint, bone in bones.items()}
     rest = complete_joints(heads, tails)
     local = np.array([np.radians(TEST_POSE.get(joint, (0, 0, 0))) for joint in SMPL_JOINTS])
-    for joint, name in enumerate(SMPL_JOINTS):
+    for n, name in enumerate(SMPL_JOINTS):
         if name not in bones:
-            local[joint] = 0
+            local[n] = 0
     turned = local_to_global(axis_angle_to_matrix(local[None]), SMPL_PARENTS)[0]
     world = to_body.T @ turned @ to_body
     wanted = np.empty_like(rest)
-    for joint, parent in enumerate(SMPL_PARENTS):
-        wanted[joint] = rest[joint] if parent < 0 else wanted[parent] + world[parent] @ (rest[joint] - rest[parent])
+    for n, parent in enumerate(SMPL_PARENTS):
+        wanted[n] = rest[n] if parent < 0 else wanted[parent] + world[parent] @ (rest[n] - rest[parent])
     places, rotations = _pose_bones(skeleton, bones, world)
     # the whole body may turn about another point than the pelvis
     offset = places[bones["pelvis"]] + rotations[bones["pelvis"]] @ (rest[0] - skeleton.heads[bones["pelvis"]]) - wanted[0]
@@ -195,7 +206,7 @@ def _pose(skeleton: Skeleton, bones: dict[str, int], heads: dict[str, np.ndarray
 
 
 def _pose_bones(skeleton: Skeleton, bones: dict[str, int], world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(places of the heads (N, 3), rotations from rest (N, 3, 3)) of all bones, when the mapped ones turn like joints (24, 3, 3)."""
+    """(places of the heads (N, 3), rotations from rest (N, 3, 3)) of all bones, when the mapped ones turn as joints (24, 3, 3)."""
     joint_of = {bone: joint for joint, bone in bones.items()}
     joint_of |= {bone: joint for bone, joint in find_followers(skeleton, bones).items() if bone not in joint_of}
     count = len(skeleton.names)

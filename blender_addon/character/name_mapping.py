@@ -55,7 +55,11 @@ def _map_leg(skeleton: Skeleton, said: list[BoneName], side: str) -> dict[str, i
     if ankle is None:
         ankle, foot = foot, None
     if toe is not None:
-        beside = [n for n, one in enumerate(said) if one.side == side and one.part == "toe" and skeleton.parents[n] == skeleton.parents[toe]]
+        beside = [
+            n
+            for n, one in enumerate(said)
+            if one.side == side and one.part == "toe" and skeleton.parents[n] == skeleton.parents[toe]
+        ]
         # where every toe has a bone, none of them is the foot's
         toe = toe if len(beside) < 3 else None
     out = {"hip": thigh, "knee": shin, "ankle": ankle, "foot": toe if toe is not None else foot}
@@ -135,7 +139,9 @@ def choose_pelvis(skeleton: Skeleton, both: int | None, legs: int | None, named:
 def _list_spine(skeleton: Skeleton, said: list[BoneName], pelvis: int, hips: list[int], tops: list[int]) -> list[int]:
     """The bones between the pelvis and what carries both arms, from below; those of control rigs by their names alone."""
     above_hips = {n for hip in hips for n in get_ancestors(skeleton, hip)}
-    controls = [n for n, one in enumerate(said) if one.part == "spine" and one.layer in (CONTROL, FK) and not one.side and not one.helper]
+    controls = [
+        n for n, one in enumerate(said) if one.part == "spine" and one.layer in (CONTROL, FK) and not one.side and not one.helper
+    ]
     if controls:
         best = min(said[n].layer for n in controls)
         below = [n for n in controls if said[n].layer == best and n != pelvis]

@@ -25,8 +25,8 @@ class Rig:
     ``joint_bones``: SMPL joint -> index of its bone; ``joints`` (24, 3) rest joints in body space; ``to_body`` (3, 3) and
     ``scale`` turn armature space into body space; ``ground``: height of the ground in armature space along the body's up
     axis, in metres; ``is_smpl``: whether the rig is SMPL's own, so that its rest pose is, too. ``followers``: index of a bone
-    without a joint of its own -> the joint whose rotation it takes; ``pelvis_carrier``: the bone on which the joint of the pelvis has
-    a constant place, -1 for the pelvis's own bone: where hips are split it is another one.
+    without a joint of its own -> the joint whose rotation it takes; ``pelvis_carrier``: the bone on which the joint of the
+    pelvis has a constant place, -1 for the pelvis's own bone: where hips are split it is another one.
     """
 
     bones: tuple[str, ...]
@@ -58,9 +58,9 @@ PELVIS_TOLERANCE = 0.03
 def place_pelvis(heads: dict[str, np.ndarray], bones: Sequence[np.ndarray]) -> np.ndarray:
     """(3,) where the joint of the pelvis is, from the other joints' heads.
 
-    That is the first of the heads (3,) in ``bones`` which lies where a person has it, above the middle of the hips. Rigs put the bone
-    that carries the body at the coccyx, at the waist or on the ground, too; motions are about the joint, and a body whose joint is
-    too low floats.
+    That is the first of the heads (3,) in ``bones`` which lies where a person has it, above the middle of the hips. Rigs put the
+    bone that carries the body at the coccyx, at the waist or on the ground, too, but the joint's own place is what the rest of the
+    skeleton is compared with.
     """
     hips = (heads["left_hip"] + heads["right_hip"]) / 2
     up = (heads["left_shoulder"] + heads["right_shoulder"]) / 2 - hips

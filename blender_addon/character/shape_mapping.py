@@ -115,7 +115,7 @@ def _find_legs(shape: _Shape) -> tuple[_Limb, float, float]:
     roots = [n for n in range(len(heads)) if heads[n, 0] > shape.middle + 1e-3 * shape.size and shape.mirrored[n] >= 0]
     for bones in shape.list_triples(roots):
         hip, knee, ankle = heads[list(bones)]
-        thigh, shin = np.linalg.norm(knee - hip), np.linalg.norm(ankle - knee)
+        thigh, shin = float(np.linalg.norm(knee - hip)), float(np.linalg.norm(ankle - knee))
         drop = hip[2] - ankle[2]
         if drop < 0.9 * (thigh + shin) or min(thigh, shin) < 0.3 * max(thigh, shin) or drop <= 0.1 * shape.size:
             continue
@@ -163,7 +163,12 @@ def _find_arms(shape: _Shape, legs: _Limb, height: float, ground: float) -> _Lim
     roots = []
     for bone in range(len(heads)):
         across, up = (heads[bone, 0] - shape.middle) / height, (heads[bone, 2] - ground) / height
-        if 0.03 < across < 0.4 and 0.6 < up < 1.6 and shape.mirrored[bone] >= 0 and not hip_bones & set(get_ancestors(shape.skeleton, bone)):
+        if (
+            0.03 < across < 0.4
+            and 0.6 < up < 1.6
+            and shape.mirrored[bone] >= 0
+            and not hip_bones & set(get_ancestors(shape.skeleton, bone))
+        ):
             roots.append(bone)
     best: _Limb | None = None
     hip = float(heads[hips][:, 2].mean())
@@ -173,7 +178,7 @@ def _find_arms(shape: _Shape, legs: _Limb, height: float, ground: float) -> _Lim
         unit = (shoulder[2] - hip) / (SHOULDER - HIP)
         if unit < 0.4 * height:
             continue
-        upper, lower = np.linalg.norm(elbow - shoulder) / unit, np.linalg.norm(wrist - elbow) / unit
+        upper, lower = float(np.linalg.norm(elbow - shoulder)) / unit, float(np.linalg.norm(wrist - elbow)) / unit
         if not (0.06 < upper < 0.32 and 0.05 < lower < 0.32) or wrist[0] - shape.middle < 0.02 * unit:
             continue
         # an arm at rest hangs or is held out, and is nearly straight
@@ -221,9 +226,7 @@ def _find_head(shape: _Shape, chest: int, unit: float, arms: _Limb) -> dict[str,
     start = shape.skeleton.parents[chest] if chest in within else chest
     arm_bones = {n for shoulder in (arms.left[0], arms.right[0]) for n in get_ancestors(shape.skeleton, shoulder)}
     candidates = [
-        n
-        for n in within
-        if is_middle(n) and heads[n, 2] > shoulders - 0.03 * unit and (start < 0 or heads[n, 2] > heads[start, 2])
+        n for n in within if is_middle(n) and heads[n, 2] > shoulders - 0.03 * unit and (start < 0 or heads[n, 2] > heads[start, 2])
     ]
     ways = []
     for bone in candidates:
@@ -254,10 +257,10 @@ def map_limbs(skeleton: Skeleton) -> dict[str, int]:
     trunk = skeleton.heads[[arms.left[0], arms.right[0]]] - skeleton.heads[[legs.left[0], legs.right[0]]]
     unit = float(trunk[:, 2].mean()) / (SHOULDER - HIP)
     out: dict[str, int] = {}
-    for side, hips, shoulders in zip(SIDES, (legs.left, legs.right), (arms.left, arms.right), strict=True):
-        out |= dict(zip((f"{side}_hip", f"{side}_knee", f"{side}_ankle"), hips, strict=True))
-        out |= dict(zip((f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist"), shoulders, strict=True))
-        toe = _find_toe(shape, hips[2], unit)
+    for side, leg, arm in zip(SIDES, (legs.left, legs.right), (arms.left, arms.right), strict=True):
+        out |= dict(zip((f"{side}_hip", f"{side}_knee", f"{side}_ankle"), leg, strict=True))
+        out |= dict(zip((f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist"), arm, strict=True))
+        toe = _find_toe(shape, leg[2], unit)
         if toe is not None:
             out[f"{side}_foot"] = toe
     chest = find_common_ancestor(skeleton, [arms.left[0], arms.right[0]])
@@ -286,7 +289,9 @@ def _find_toe(shape: _Shape, ankle: int, unit: float) -> int | None:
     ahead = [n for n in found if heads[n, 1] < heads[ankle, 1] and heads[n, 2] < heads[ankle, 2]]
     if not ahead:
         return None
-    toe = min(ahead, key=lambda n: (round(abs(float(np.linalg.norm((heads[n] - heads[ankle])[:2])) / unit - FOOT), 2), shape.depths[n]))
+    toe = min(
+        ahead, key=lambda n: (round(abs(float(np.linalg.norm((heads[n] - heads[ankle])[:2])) / unit - FOOT), 2), shape.depths[n])
+    )
     # where every toe has a bone, none of them is the foot's
     return None if sum(shape.skeleton.parents[n] == shape.skeleton.parents[toe] for n in ahead) > 2 else toe
 

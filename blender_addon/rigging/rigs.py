@@ -127,7 +127,7 @@ def confirm_mapping(armature: bpy.types.Object) -> None:
     """Take a guessed bone map as the user's own: nothing of it is doubtful from now on."""
     if armature.get(BONE_MAP) is None:
         armature[BONE_MAP] = json.dumps(guess_mapping(armature)[1])
-    if BONE_DOUBTS in armature:
+    if armature.get(BONE_DOUBTS) is not None:
         del armature[BONE_DOUBTS]
 
 
@@ -139,8 +139,8 @@ def check_confirmed(armature: bpy.types.Object) -> None:
         more = f" and {len(doubts) - len(few)} more" if len(doubts) > len(few) else ""
         raise MotionError(
             f"{armature.name}: the bone map was guessed and some of its bones are doubtful "
-            f"({describe_doubts(read_mapping(armature), few)}{more}); check them in the list under Body and Bones, and press Confirm "
-            "Bones there."
+            f"({describe_doubts(read_mapping(armature), few)}{more}); check them in the list under Body and Bones, and press "
+            "Confirm Bones there."
         )
 
 

@@ -46,7 +46,7 @@ def _is_same(skeleton: Skeleton, found: int, wanted: int, joint: str) -> bool:
 @pytest.mark.parametrize("worn", [False, True])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_names_are_understood(family, worn):
-    skeleton, names, wanted = _build(family, worn=worn)
+    skeleton, _, wanted = _build(family, worn=worn)
     how, found = mapping.guess(skeleton)
     extra = {joint: bone for joint, bone in found.items() if joint not in wanted and not joint.endswith("_hand")}
     assert {joint: found.get(joint) for joint in wanted} == wanted and not extra
@@ -99,11 +99,13 @@ def test_words_of_names(name, side, part):
     assert (said.side, said.part, said.helper) == (side, part, "")
 
 
-@pytest.mark.parametrize(
-    "name",
-    "lThighTwist IK_foot.L pole_target_knee_L Skirt_Leg_L hair_neck wing_arm_L HandIndex1_L cape_spine foot_roll.R ShoulderPad_L 足ＩＫ.L "
-    "左足D CC_Base_L_KneeShareBone thumb_01_l weapon_hand_r upperarm_correctiveRoot_l MCH-thigh_parent.L".split(),
+_HELPERS = (
+    "lThighTwist IK_foot.L pole_target_knee_L Skirt_Leg_L hair_neck wing_arm_L HandIndex1_L cape_spine foot_roll.R ShoulderPad_L "
+    "足ＩＫ.L 左足D CC_Base_L_KneeShareBone thumb_01_l weapon_hand_r upperarm_correctiveRoot_l MCH-thigh_parent.L"
 )
+
+
+@pytest.mark.parametrize("name", _HELPERS.split())
 def test_helpers_are_no_joints(name):
     assert read_bone_name(name).helper
 
@@ -178,13 +180,19 @@ def _check_follows(armature, bones: dict[str, str], motion: Motion) -> None:
         if joint != "pelvis" and complete:
             assert np.linalg.norm(heads - truth[:, JOINT_INDEX[joint]], axis=-1).max() < 0.003, joint
     angles = rigs.measure_limbs(seen, motion.joints)
-    limbs = {limb: found for limb, found in angles.items() if any(word in limb[0] for word in ("knee", "elbow")) or limb[1].endswith(("knee", "elbow"))}
+    limbs = {
+        limb: found
+        for limb, found in angles.items()
+        if any(word in limb[0] for word in ("knee", "elbow")) or limb[1].endswith(("knee", "elbow"))
+    }
     assert len(limbs) == 8 and max(found.max() for found in limbs.values()) < 1.5
     if motion.rotations is None:
         assert all(found.max() < 5 for limb, found in angles.items() if limb == rigs.LIMBS[-1])
     # as high above the ground as the source
     thigh, shin, ankle = (JOINT_INDEX[f"left_{name}"] for name in ("hip", "knee", "ankle"))
-    legs = [sum(np.linalg.norm(body[b] - body[a]) for a, b in ((thigh, shin), (shin, ankle))) for body in (rig.joints, motion.joints[0])]
+    legs = [
+        sum(np.linalg.norm(body[b] - body[a]) for a, b in ((thigh, shin), (shin, ankle))) for body in (rig.joints, motion.joints[0])
+    ]
     low = np.minimum(seen["left_ankle"][:, 2], seen["right_ankle"][:, 2]) - rig.ground
     source = motion.joints[:, [JOINT_INDEX["left_ankle"], JOINT_INDEX["right_ankle"]], 1].min(1) * legs[0] / legs[1]
     # thighs and shins of other lengths bend to other heights
