@@ -1,5 +1,7 @@
-"""``python -m tools.contact_sheet``: every bundled clip on the mannequin and on a rig of other proportions, as one picture; and with
-``--rigs`` one clip on the rig of every family that is tried, with the angles between its limbs and the motion's."""
+"""``python -m tools.contact_sheet``: every bundled clip on the mannequin and on a rig of other proportions, as one picture.
+
+With ``--rigs``: one clip on the rig of every family that is tried, and the angles between its limbs and the motion's.
+"""
 
 from __future__ import annotations
 
@@ -145,12 +147,12 @@ def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:
     """A body of a block for each limb, from joint to joint, that the bones (joint -> bone) move."""
     places = {joint: np.array(get_armature(armature).bones[bone].head_local) for joint, bone in bones.items()}
     limbs = [(a, b) for a, b in rigs.LIMBS if a in bones and b in bones]
-    limbs += [("pelvis", joint) for joint in ("left_hip", "right_hip")] + [("pelvis", "neck" if "neck" in bones else "spine3")]
+    limbs += [("pelvis", joint) for joint in ("left_hip", "right_hip")] + [("pelvis", "neck" if "neck" in bones else "head")]
     width = 0.035 * float(np.linalg.norm(places["head"] - places["left_ankle"]))
     corners: list[np.ndarray] = []
     faces: list[list[int]] = []
     owners: list[str] = []
-    ends = [(places[a], places[b], bones[a], width * (1.6 if b in ("neck", "spine3") else 1)) for a, b in limbs]
+    ends = [(places[a], places[b], bones[a], width * (1.6 if a == "pelvis" and b in ("neck", "head") else 1)) for a, b in limbs]
     up = (places["head"] - places["left_ankle"]) / np.linalg.norm(places["head"] - places["left_ankle"])
     ends.append((places["head"], places["head"] + up * width * 4, bones["head"], width * 1.5))
     for start, end, owner, size in ends:
@@ -161,8 +163,8 @@ def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:
         first = len(corners)
         for point in (start, end):
             corners += [point + size * (x * side + y * other) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-        for face in ((0, 1, 2, 3), (7, 6, 5, 4), (0, 4, 5, 1), (1, 5, 6, 2), (2, 6, 7, 3), (3, 7, 4, 0)):
-            faces.append([first + n for n in face])
+        sides = ((0, 1, 2, 3), (7, 6, 5, 4), (0, 4, 5, 1), (1, 5, 6, 2), (2, 6, 7, 3), (3, 7, 4, 0))
+        faces += [[first + n for n in face] for face in sides]
         owners += [owner] * 8
     mesh = bpy.data.meshes.new("Limbs")
     mesh.from_pydata([tuple(corner) for corner in corners], [], faces)
