@@ -223,7 +223,7 @@ def _make_from_tensor(tensor: RawTensor) -> np.ndarray:
     array = np.lib.stride_tricks.as_strided(
         flat, tensor.shape, tuple(step * flat.itemsize for step in tensor.stride), writeable=False
     )
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array).reshape(tensor.shape)
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ VECTOR_135, VECTOR_201, VECTOR_251, VECTOR_262, VECTOR_322 = 135, 201, 251, 262,
 _FEATURES = (384, 512, 768, 1024, 1280, 2048, 4096)
 _COUNTS = tuple(sorted({layout.count for layout in LAYOUTS}))
 #: radians: joints' rotations are smaller on average, and positions in metres or millimetres mostly are not
-_MOST_ROTATION = 1.2
+_MOST_ROTATION, _LEAST_BEND = 1.2, 0.02
 
 
 def open_array(path: Path, array: np.ndarray, statistics: Path | None, options: ReadOptions) -> MotionFile:
@@ -41,6 +41,8 @@ def open_array(path: Path, array: np.ndarray, statistics: Path | None, options: 
         array = array[0]
     if array.dtype == np.uint8 and array.ndim in (3, 4) and array.shape[-1] in (3, 4) and min(array.shape[-3:-1]) >= 16:
         raise MotionError("holds pictures, not a motion; run a pose estimator such as GVHMR on them and import its result.")
+    if array.ndim == 0:
+        raise MotionError("holds a single number, which is no motion.")
     if array.ndim == 1:
         kind = file_kinds.STATISTICS if len(array) in (VECTOR_251, layouts.VECTOR_263, layouts.VECTOR_272) else file_kinds.FEATURES
         raise MotionError(f"{kind}." if len(array) > 9 else f"holds {len(array)} numbers, which are no motion.")
@@ -112,7 +114,7 @@ def _open_joints_or_rotations(path: Path, array: np.ndarray, options: ReadOption
 
 def _split_positions(array: np.ndarray) -> np.ndarray | None:
     """(N, F, J, 3 or 4) of positions in the shapes that models write; None for other shapes."""
-    if array.ndim in (3, 4) and array.shape[-1] == 3:
+    if array.ndim in (3, 4) and array.shape[-1] == 3 and (array.shape[-2] > 3 or array.ndim == 3):
         return array.reshape(-1, *array.shape[-3:])
     if array.ndim in (3, 4) and array.shape[-1] == 4 and array.shape[-2] in _COUNTS:
         return array.reshape(-1, *array.shape[-3:])
@@ -139,18 +141,15 @@ def _decide(
 
 
 def _look_like_rotations(values: np.ndarray, without_root: bool) -> bool:
-    """Whether values (F, J, 3) can be axis-angle vectors of a body: small, smooth, and knees and elbows bend as they can."""
+    """Whether values (F, J, 3) can be axis-angle vectors of a body: small, and knees and elbows bend as they can."""
     sample = np.asarray(values[:2000], np.float64)
-    if len(sample) < 2 or not np.isfinite(sample).all():
+    if not len(sample) or not np.isfinite(sample).all():
         return False
     body = sample if without_root else sample[:, 1:]
     if np.linalg.norm(body, axis=-1).mean() > _MOST_ROTATION or np.linalg.norm(body, axis=-1).max() > 2 * np.pi:
         return False
-    spread = float(sample.std(0).mean())
-    if spread > 1e-9 and float(np.abs(np.diff(sample, axis=0)).mean()) > 0.6 * spread:
-        return False
     whole = _add_root(sample[None])[0] if without_root else sample
-    return representations.measure_bends(representations.to_matrices(whole[:, :22], representations.AXIS_ANGLE)) > -0.05
+    return representations.measure_bends(representations.to_matrices(whole[:, :22], representations.AXIS_ANGLE)) > _LEAST_BEND
 
 
 def _add_root(limbs: np.ndarray) -> np.ndarray:

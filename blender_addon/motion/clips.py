@@ -13,6 +13,8 @@ from .layouts import DecodedMotion
 
 #: motions of a file; characters of a clip's text
 MAX_CLIPS, MAX_TEXT = 10_000, 1000
+#: what the note of an assumed rate ends with
+NO_RATE = "the file names no rate"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Clip:
     decode: Callable[[], DecodedMotion]
     notes: tuple[str, ...] = ()
     is_doubtful: bool = False
+
+    def list_notes(self, fps: float = 0.0) -> tuple[str, ...]:
+        """What is to be said of it when its rate is ``fps``, or for 0 the one above."""
+        return tuple(note for note in self.notes if not (fps and note.endswith(NO_RATE)))
 
 
 @dataclass(frozen=True)

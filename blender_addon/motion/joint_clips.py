@@ -10,7 +10,7 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from ...shared.vectors import normalise
 from . import up_axis
-from .clips import Clip
+from .clips import NO_RATE, Clip
 from .joint_layouts import JointLayout, fill_missing, find_layout, find_unit, to_smpl
 from .layouts import AVERAGE_REST_JOINTS, DecodedMotion
 from .retarget import AIMS_AT
@@ -19,7 +19,7 @@ from .track_decoding import GUESS, SAMPLE, ReadOptions
 from .up_axis import TO_BODY, guess_up_axis
 
 #: metres above the floor at which an average body's foot joints stand, and how far from it a floor is left where it is
-FOOT_HEIGHT, FLOOR = 0.03, 0.3
+FOOT_HEIGHT, FLOOR = 0.03, 0.05
 #: metres and degrees within which positions and rotations of a file belong together
 MAX_STRAY = 0.02
 
@@ -64,7 +64,7 @@ def make_joint_clip(
         notes.append("in the camera's space: a tilt and moves of the camera are in the motion")
     rate = fps or usual_fps or layout.fps
     if not fps:
-        notes.append(f"{rate:g} fps is assumed: the file names no rate")
+        notes.append(f"{rate:g} fps is assumed: {NO_RATE}")
     decode = partial(_decode, joints, layout, unit, up, rate, rotations)
     return Clip(name, len(joints), rate, decode, tuple(notes), doubtful)
 

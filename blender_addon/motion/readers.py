@@ -55,14 +55,21 @@ def read(path: Path | str, statistics: Path | None = None, options: ReadOptions 
     except OSError as error:
         raise MotionError(f"{path.name} cannot be read: {error.strerror or error}.") from error
     except MotionError as error:
-        text = str(error)
-        raise MotionError(text if path.name in text else f"{path.name} {text}") from error
+        raise MotionError(_begin_with_name(path.name, str(error))) from error
+    except (IndexError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+        raise MotionError(f"{path.name} cannot be read: its parts do not fit each other; export it again.") from error
     except (ValueError, MemoryError) as error:
         reason = str(error).rstrip(".") or "there is not enough memory"
         raise MotionError(f"{path.name} cannot be read: {reason}.") from error
     if len(file.clips) > MAX_CLIPS:
         raise MotionError(f"{path.name} claims to have {len(file.clips)} motions; choose a file with fewer.")
     return file
+
+
+def _begin_with_name(name: str, text: str) -> str:
+    if text.startswith(name):
+        return text
+    return f"{name}: {text}" if text.split(" ")[0] in ("it", "its", "the", "their", "a", "'smpl_scaling'") else f"{name} {text}"
 
 
 def _open(path: Path, statistics: Path | None, options: ReadOptions) -> MotionFile:

@@ -51,7 +51,7 @@ def to_matrices(values: np.ndarray, form: str) -> np.ndarray:
     if form == AXIS_ANGLE:
         return axis_angle_to_matrix(values)
     if form == MATRICES:
-        return values.reshape(*values.shape[:-1], 3, 3)
+        return np.array(values.reshape(*values.shape[:-1], 3, 3))
     if form == ROWS:
         return rotation_6d_to_matrix(values)
     if form == COLUMNS:

@@ -139,7 +139,7 @@ def find_rate(data: Mapping[Any, Any]) -> float:
             try:
                 rate = float(np.asarray(to_array(data[key])).ravel()[0])
             except (TypeError, ValueError, IndexError):
-                raise MotionError(f"'{key}' is not a frame rate; enter the right one.") from None
+                raise MotionError(f"names a frame rate ('{key}') that is none; enter the right one.") from None
             return float(round(rate)) if np.isfinite(rate) and abs(rate - round(rate)) < 0.01 else rate
     return 0.0
 

@@ -10,6 +10,7 @@ from ...shared.motion import MAX_FRAMES, MotionError, slerp
 from ...shared.skeleton import SMPL_PARENTS
 from . import representations as forms
 from . import up_axis
+from .clips import NO_RATE
 from .layouts import AVERAGE_REST_JOINTS, PELVIS_IN_SMPL, DecodedMotion, pose_in_blocks
 from .representations import FORMS, Guess, guess_form, to_matrices
 from .rotations import forward_kinematics, matrix_to_quaternion, quaternion_to_matrix
@@ -53,7 +54,7 @@ def find_reading(track: SmplTrack, options: ReadOptions) -> Reading:
     size = track.rotations.shape[-1]
     if options.layout in FORMS[size]:
         form = Guess(options.layout)
-    elif options.layout not in (GUESS, forms.AXIS_ANGLE, forms.MATRICES):
+    elif options.layout not in (GUESS, "ROTATIONS"):
         titles = " or ".join(forms.TITLES[form] for form in FORMS[size])
         raise MotionError(f"it holds rotations of {size} numbers, which are {titles}; choose another layout.")
     else:
@@ -75,7 +76,7 @@ def find_reading(track: SmplTrack, options: ReadOptions) -> Reading:
     if track.path is None:
         notes.append("in place: the file has no path")
     if not track.fps:
-        notes.append(f"{track.usual_fps:g} fps is assumed: the file names no rate")
+        notes.append(f"{track.usual_fps:g} fps is assumed: {NO_RATE}")
     missing = count_frames(track) - track.frame_count
     if missing:
         notes.append(f"{missing} missing frame{'s' if missing > 1 else ''} filled in")

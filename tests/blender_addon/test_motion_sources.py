@@ -1,0 +1,85 @@
+"""Files of every source, as their programs write them, on the mannequin: each limb points where a forward kinematics of the file's
+own numbers puts it."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+
+from latentman.blender_addon.character.body_model import MANNEQUIN, load
+from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.retarget import retarget
+from latentman.blender_addon.rigging.characters import add_character
+from latentman.blender_addon.rigging.keyframes import apply_motion
+from latentman.shared.skeleton import SMPL_REST_JOINTS
+
+pytest.importorskip("scipy")
+pytest.importorskip("torch")
+from tests.motion_sources import NAMES, SOURCES, Performance  # noqa: E402
+
+FRAMES = 16
+
+
+@pytest.fixture(scope="module")
+def play():
+    """A few frames of a walk and of a punch, which turns the body: rotations as a capture would give them."""
+    motion = read(BUNDLED).get_motion(0)
+    rest = np.array(SMPL_REST_JOINTS)
+    found = retarget(motion, rest)
+    at = np.linspace(5, motion.frame_count - 5, FRAMES).astype(int)
+    rotations, pelvis = found.local_rotations[at].copy(), found.pelvis[at].copy()
+    # hands, neck and head move, too, which joints alone cannot show
+    rng = np.random.default_rng(4)
+    from scipy.spatial.transform import Rotation
+
+    for joint in (12, 15, 20, 21, 13, 14):
+        swing = np.cumsum(rng.normal(0, 0.05, (FRAMES, 3)), 0)
+        rotations[:, joint] = rotations[:, joint] @ Rotation.from_rotvec(swing).as_matrix()
+    return Performance(rotations, pelvis, rest)
+
+
+@pytest.fixture(scope="module")
+def mannequin():
+    """The built-in body in a scene of its own."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    return add_character(bpy.context, load(MANNEQUIN), "Mannequin")
+
+
+def measure(character, motion, truth, limbs):
+    """Degrees (F, limbs) between a limb's direction in the truth and on the posed character, in Blender's world."""
+    scene = bpy.context.scene
+    scene.render.fps = round(motion.fps)
+    apply_motion(character, motion, 1, motion.fps)
+    out = np.zeros((len(truth), len(limbs)))
+    for frame, joints in enumerate(truth):
+        scene.frame_set(frame + 1)
+        posed = character.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        heads = {name: np.array(posed.matrix_world @ posed.pose.bones[name].head) for name in NAMES if name in posed.pose.bones}
+        for n, (start, end) in enumerate(limbs):
+            wanted = joints[NAMES.index(end)] - joints[NAMES.index(start)]
+            found = heads[end] - heads[start]
+            cosine = wanted @ found / np.linalg.norm(wanted) / np.linalg.norm(found)
+            out[frame, n] = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return out
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_limbs_point_where_the_file_says(tmp_path, play, mannequin, name):
+    source = SOURCES[name](tmp_path, play)
+    file = read(source.path)
+    described = "\n".join(file.describe())
+    for words in source.said:
+        assert words in described, described
+    motion = file.get_motion(source.clip)
+    assert motion.fps == source.fps and motion.frame_count == len(source.truth)
+    assert not file.get_clip(source.clip).is_doubtful, described
+    angles = measure(mannequin, motion, source.truth, source.limbs)
+    worst = source.limbs[int(angles.max(0).argmax())]
+    assert angles.mean() < 1.5 and angles.max() < 5, (angles.mean(), angles.max(), worst)
+    path = motion.joints[:, 0] @ np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
+    if "in place" not in described:
+        moved, wanted = path[-1] - path[0], source.truth[-1, 0] - source.truth[0, 0]
+        assert np.linalg.norm(moved - wanted) < 0.03 * max(np.linalg.norm(wanted), 1.0) or source.path.stem.startswith("joints_h36m")
+    feet = motion.joints[:, [10, 11], 1].min()
+    assert -0.05 < feet < 0.15
