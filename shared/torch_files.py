@@ -152,7 +152,7 @@ def _get_storage_kind(key: Any) -> tuple[str, str, int]:
 
 def is_torch_zip(data: bytes) -> bool:
     """Whether a zip file is one of ``torch.save``: all its entries lie in one folder, with a pickle."""
-    return data.startswith(b"PK") and b"/data.pkl" in data[:4096] or (data.startswith(b"PK") and b"/data.pkl" in data[-(1 << 20) :])
+    return data.startswith(b"PK") and (b"/data.pkl" in data[:4096] or b"/data.pkl" in data[-(1 << 20) :])
 
 
 def read_torch_zip(data: bytes, find_name: Callable[[str, str], Name], budget: Budget) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import sys
 import types
 from collections import OrderedDict, defaultdict
@@ -88,7 +89,7 @@ def pose(vectors: np.ndarray, pelvis: np.ndarray, rest: np.ndarray) -> np.ndarra
 
 @dataclass(frozen=True)
 class Source:
-    """A file: its name, its first person's joints in Blender's axes, which limbs they show, the rate and words of the description."""
+    """A file, one person's joints in it in Blender's axes, which limbs they show, the rate, and words of the description."""
 
     path: Path
     truth: np.ndarray
@@ -147,7 +148,11 @@ def pack_joblib(value: Any, protocol: int = 4, alignment: int | None = 16) -> by
     module = types.ModuleType("joblib.numpy_pickle")
     module.NumpyArrayWrapper = _ArrayWrapper  # type: ignore[attr-defined]
     sys.modules.update({"joblib": types.ModuleType("joblib"), "joblib.numpy_pickle": module})
-    _ArrayWrapper.__module__, _ArrayWrapper.__qualname__, _ArrayWrapper.__name__ = names[1], "NumpyArrayWrapper", "NumpyArrayWrapper"
+    _ArrayWrapper.__module__, _ArrayWrapper.__qualname__, _ArrayWrapper.__name__ = (
+        names[1],
+        "NumpyArrayWrapper",
+        "NumpyArrayWrapper",
+    )
     try:
         stream = io.BytesIO()
         _JoblibPickler(stream, protocol, alignment).dump(value)
@@ -193,7 +198,12 @@ def _torch(path: Path, value: Any, **options: Any) -> Path:
 def _split(play: Performance) -> dict[str, np.ndarray]:
     vectors = play.vectors.astype(np.float32)
     flat = vectors.reshape(len(vectors), -1)
-    return {"global_orient": flat[:, :3], "body_pose": flat[:, 3:66], "transl": play.path.astype(np.float32), "betas": np.zeros((len(flat), 10), np.float32)}
+    return {
+        "global_orient": flat[:, :3],
+        "body_pose": flat[:, 3:66],
+        "transl": play.path.astype(np.float32),
+        "betas": np.zeros((len(flat), 10), np.float32),
+    }
 
 
 def write_gvhmr(folder: Path, play: Performance, legacy: bool = False) -> Source:
@@ -213,7 +223,9 @@ def write_gvhmr(folder: Path, play: Performance, legacy: bool = False) -> Source
 def write_gvhmr_incam(folder: Path, play: Performance) -> Source:
     turned = play.turn("Y_DOWN")
     path = _torch(folder / "incam.pt", {"smpl_params_incam": _split(turned)})
-    return Source(path, _smpl_truth(turned.vectors[:, :22], turned.pelvis, play.rest, "Y_DOWN"), said=("GVHMR", "in the camera's space"))
+    return Source(
+        path, _smpl_truth(turned.vectors[:, :22], turned.pelvis, play.rest, "Y_DOWN"), said=("GVHMR", "in the camera's space")
+    )
 
 
 def write_wham(folder: Path, play: Performance, compress: Callable[[bytes], bytes] | None = None) -> Source:
@@ -455,7 +467,11 @@ def write_135(folder: Path, play: Performance, form: str, named: bool = False, w
     if wide:
         values = np.concatenate([values, np.zeros((len(values), 66), np.float32)], 1)
     name = f"motion_{form}{'_named' if named else ''}{'_wide' if wide else ''}"
-    path = _npz(folder / f"{name}.npz", motion_135=values, caption=np.array("a walk")) if named else _npy(folder / f"{name}.npy", values)
+    path = (
+        _npz(folder / f"{name}.npz", motion_135=values, caption=np.array("a walk"))
+        if named
+        else _npy(folder / f"{name}.npy", values)
+    )
     titles = {"ROWS": "by rows", "COLUMNS": "by columns", "INTERLEAVED": "interleaved"}
     return Source(path, _smpl_truth(play.vectors[:, :22], play.pelvis, play.rest, "Y"), said=(titles[form],))
 
@@ -552,7 +568,18 @@ NTU = (
 )
 BODY_25 = (
     *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "mid_hips"),
-    *("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear"),
+    *(
+        "right_hip",
+        "right_knee",
+        "right_ankle",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "right_eye",
+        "left_eye",
+        "right_ear",
+        "left_ear",
+    ),
     *("left_foot", "left_foot", "left_ankle", "right_foot", "right_foot", "right_ankle"),
 )
 _LIMBS = (*ARMS, *LEGS)
@@ -566,8 +593,22 @@ SKELETONS: dict[str, tuple[tuple[str, ...], str, float, float, tuple[tuple[str, 
     "body_25": (BODY_25, "Z", 1.0, 30.0, (*_LIMBS, *FEET), "OpenPose's 25 joints"),
     "smpl_22_z": (NAMES[:22], "Z", 1.0, 20.0, (*_LIMBS, *FEET, *TRUNK[:1], *TRUNK[2:]), "Z up"),
     "smpl_24": (NAMES, "Y", 1.0, 20.0, (*_LIMBS, *FEET, *TRUNK[:1], *TRUNK[2:]), "24 joints of SMPL"),
-    "smplh_52": ((*NAMES[:22], *("left_hand",) * 15, *("right_hand",) * 15), "Y", 1.0, 30.0, (*_LIMBS, *FEET), "52 joints of SMPL-H"),
-    "smplx_55": ((*NAMES[:22], *("head",) * 3, *("left_hand",) * 15, *("right_hand",) * 15), "Y", 1.0, 30.0, (*_LIMBS, *FEET), "55 joints"),
+    "smplh_52": (
+        (*NAMES[:22], *("left_hand",) * 15, *("right_hand",) * 15),
+        "Y",
+        1.0,
+        30.0,
+        (*_LIMBS, *FEET),
+        "52 joints of SMPL-H",
+    ),
+    "smplx_55": (
+        (*NAMES[:22], *("head",) * 3, *("left_hand",) * 15, *("right_hand",) * 15),
+        "Y",
+        1.0,
+        30.0,
+        (*_LIMBS, *FEET),
+        "55 joints",
+    ),
 }
 
 
@@ -634,7 +675,12 @@ def _soma(count: int) -> list[tuple[str, str | None]]:
             above = f"{side}Hand" if first else out[-1][0]
             out.append((f"{side}Hand{name}", above))
     for side in ("Left", "Right"):
-        out += [(side + "Leg", "Hips"), (side + "Shin", side + "Leg"), (side + "Foot", side + "Shin"), (side + "ToeBase", side + "Foot")]
+        out += [
+            (side + "Leg", "Hips"),
+            (side + "Shin", side + "Leg"),
+            (side + "Foot", side + "Shin"),
+            (side + "ToeBase", side + "Foot"),
+        ]
         out += [(side + "ToeEnd", side + "ToeBase")] if full else []
     return out
 
@@ -647,20 +693,27 @@ def _ardy() -> list[tuple[str, str | None]]:
         out += [(side + "Shoulder", "Spine3"), (side + "Arm", side + "Shoulder"), (side + "ForeArm", side + "Arm")]
         out += [(side + "Hand", side + "ForeArm"), (side + "HandEnd", side + "Hand"), (side + "HandThumb1", side + "Hand")]
     for side in ("Right", "Left"):
-        out += [(side + "UpLeg", "Hips"), (side + "Leg", side + "UpLeg"), (side + "Foot", side + "Leg"), (side + "ToeBase", side + "Foot")]
+        out += [
+            (side + "UpLeg", "Hips"),
+            (side + "Leg", side + "UpLeg"),
+            (side + "Foot", side + "Leg"),
+            (side + "ToeBase", side + "Foot"),
+        ]
     return out
 
 
 #: offsets of joints from their parents in a T-pose, left side, metres; other proportions than SMPL's
 _OFFSETS = {
-    "Spine1": (0, 0.05, 0.004), "Spine2": (0, 0.07, 0.001), "Chest": (0, 0.075, -0.013), "Neck1": (0, 0.26, 0.0), "Neck2": (0, 0.07, 0.02),
+    "Spine1": (0, 0.05, 0.004), "Spine2": (0, 0.07, 0.001), "Chest": (0, 0.075, -0.013), "Neck1": (0, 0.26, 0.0),
+    "Neck2": (0, 0.07, 0.02),
     "Spine": (0, 0.09, 0.0), "Spine3": (0, 0.11, -0.01), "Neck": (0, 0.17, 0.0), "Head": (0, 0.07, 0.02),
     "Shoulder": (0.03, 0.2, 0.02), "Arm": (0.15, 0.02, -0.03), "ForeArm": (0.29, 0, -0.01), "Hand": (0.27, 0, 0.01),
     "Leg": (0.1, -0.08, 0.02), "Shin": (0.03, -0.43, 0.01), "Foot": (0.01, -0.41, -0.03), "ToeBase": (0.02, -0.06, 0.14),
     "ToeEnd": (0, 0, 0.06), "UpLeg": (0.1, -0.06, 0.0),
 }  # fmt: skip
 _SMPL_OF = {
-    "Hips": "pelvis", "Spine1": "spine1", "Spine2": "spine2", "Chest": "spine3", "Spine3": "spine3", "Neck": "neck", "Neck1": "neck",
+    "Hips": "pelvis", "Spine1": "spine1", "Spine2": "spine2", "Chest": "spine3", "Spine3": "spine3", "Neck": "neck",
+    "Neck1": "neck",
     "Head": "head", "Shoulder": "collar", "Arm": "shoulder", "ForeArm": "elbow", "Hand": "wrist", "Leg": "hip", "UpLeg": "hip",
     "Shin": "knee", "Foot": "ankle", "ToeBase": "foot",
 }  # fmt: skip
@@ -794,3 +847,26 @@ SOURCES: dict[str, Callable[[Path, Performance], Source]] = {
     **{f"joints_{kind}": (lambda folder, play, kind=kind: write_joints(folder, play, kind)) for kind in SKELETONS},
     "joints_smpl_24_flat": lambda folder, play: write_joints(folder, play, "smpl_24", flat=True),
 }
+
+
+def main() -> None:
+    """``python -m tests.motion_sources FOLDER``: a file of every source, made from a bundled clip, to be looked at."""
+    from latentman.blender_addon.motion.readers import BUNDLED, read
+    from latentman.blender_addon.motion.retarget import retarget
+    from latentman.shared.skeleton import SMPL_REST_JOINTS
+
+    folder, rest = Path(sys.argv[1]), np.array(SMPL_REST_JOINTS)
+    folder.mkdir(parents=True)
+    found = retarget(read(BUNDLED).get_motion(4), rest)
+    for name, write in SOURCES.items():
+        own = folder / "made" / name
+        own.mkdir(parents=True)
+        path = write(own, Performance(found.local_rotations, found.pelvis, rest)).path
+        if path.suffix == ".json" and path.stem.isdigit():
+            path = path.parent
+        path.rename(folder / f"{name}{path.suffix}")
+    shutil.rmtree(folder / "made")
+
+
+if __name__ == "__main__":
+    main()

@@ -102,13 +102,16 @@ def _open_joints_or_rotations(path: Path, array: np.ndarray, options: ReadOption
         clips = tuple(make_joint_clip(name, row, options) for name, row in zip(names, joints[: MAX_CLIPS + 1], strict=False))
         choices = {"up_axis"} | ({"layout"} if rotations is not None or limbs is not None else set())
         return MotionFile(path, "joints", clips, frozenset(choices))
-    values, notes = rotations, ()
+    values = rotations
+    notes: tuple[str, ...] = ()
     if values is None and limbs is not None:
         values, notes = _add_root(limbs), ("the pelvis does not turn: the file has only the body's rotations",)
     if values is None:
         raise MotionError(_refuse(array))
     tracks = [SmplTrack("rotations of SMPL's joints", rows, notes=notes) for rows in values[: MAX_CLIPS + 1]]
-    file = make_track_file(path, _name(tracks, [f"person {n}" if len(tracks) > 1 else "" for n in range(1, len(tracks) + 1)]), options)
+    file = make_track_file(
+        path, _name(tracks, [f"person {n}" if len(tracks) > 1 else "" for n in range(1, len(tracks) + 1)]), options
+    )
     return replace(file, choices=file.choices | ({"layout"} if joints is not None else set()))
 
 
@@ -123,9 +126,7 @@ def _split_positions(array: np.ndarray) -> np.ndarray | None:
     return None
 
 
-def _decide(
-    joints: np.ndarray | None, rotations: np.ndarray | None, limbs: np.ndarray | None, options: ReadOptions
-) -> str:
+def _decide(joints: np.ndarray | None, rotations: np.ndarray | None, limbs: np.ndarray | None, options: ReadOptions) -> str:
     values = rotations if rotations is not None else limbs
     if options.layout in (POSITIONS, ROTATIONS):
         return options.layout
@@ -163,11 +164,11 @@ def _refuse(array: np.ndarray) -> str:
     shape = array.shape
     if shape[-1] in _FEATURES:
         return f"{file_kinds.FEATURES} (its shape is {shape})."
-    if array.ndim == 2 and shape[-1] == 2 or (array.ndim == 3 and shape[-1] == 2):
+    if (array.ndim == 2 and shape[-1] == 2) or (array.ndim == 3 and shape[-1] == 2):
         return f"holds points in a picture (its shape is {shape}), not a motion in space; import a pose estimator's result."
     return (
-        f"has the shape {shape}, which is no known motion: joints are (frames, 22, 3), SMPL's rotations (frames, 72) or (frames, 165), "
-        "HumanML3D's vectors (frames, 263); save it in one of them."
+        f"has the shape {shape}, which is no known motion: joints are (frames, 22, 3), SMPL's rotations (frames, 72) or "
+        "(frames, 165), HumanML3D's vectors (frames, 263); save it in one of them."
     )
 
 

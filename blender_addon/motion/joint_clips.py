@@ -13,6 +13,7 @@ from . import up_axis
 from .clips import NO_RATE, Clip
 from .joint_layouts import JointLayout, fill_missing, find_layout, find_unit, to_smpl
 from .layouts import AVERAGE_REST_JOINTS, DecodedMotion
+from .representations import Guess
 from .retarget import AIMS_AT
 from .rotations import make_continuous, matrix_to_quaternion, rotation_between
 from .track_decoding import GUESS, SAMPLE, ReadOptions
@@ -45,6 +46,8 @@ def make_joint_clip(
             notes.append(f"{missing} joints that were not seen are filled in")
     if joints.ndim != 3 or joints.shape[2] != 3:
         raise MotionError(f"its joints have the shape {values.shape}, expected (frames, joints, 3).")
+    if are_in_a_picture(joints):
+        raise MotionError("holds key points in a picture, not a motion in space; import a pose estimator's result for the body.")
     layout, doubtful = find_layout(joints)
     if layout.count != HUMANML_JOINT_COUNT:
         notes.append(f"{layout.name}: a doubtful guess" if doubtful else layout.name)
@@ -69,10 +72,19 @@ def make_joint_clip(
     return Clip(name, len(joints), rate, decode, tuple(notes), doubtful)
 
 
-def _guess_axis(joints: np.ndarray, layout: JointLayout, unit: float) -> up_axis.Guess:
+def are_in_a_picture(joints: np.ndarray) -> bool:
+    """Whether joints (F, J, 3) are pixels and how sure a detector was of them: the third number is between 0 and 1 everywhere."""
+    sample = np.asarray(joints[:: max(len(joints) // SAMPLE, 1)], np.float64)
+    if not sample.size or not np.isfinite(sample).all():
+        return False
+    third = sample[..., 2]
+    return bool(third.min() >= 0 and third.max() <= 1.2 and np.abs(sample[..., :2]).max() > 40)
+
+
+def _guess_axis(joints: np.ndarray, layout: JointLayout, unit: float) -> Guess:
     count = len(joints)
     if not count:
-        return up_axis.Guess(up_axis.Y)
+        return Guess(up_axis.Y)
     at = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(int))
     with np.errstate(all="ignore"):
         return guess_up_axis(to_smpl(joints[at], layout) * unit, up_axis.Y)
@@ -96,9 +108,7 @@ def _decode(
     return DecodedMotion(found, fps, quaternions)
 
 
-def _find_rotations(
-    joints: np.ndarray, rotations: np.ndarray, layout: JointLayout, to_body: np.ndarray
-) -> np.ndarray | None:
+def _find_rotations(joints: np.ndarray, rotations: np.ndarray, layout: JointLayout, to_body: np.ndarray) -> np.ndarray | None:
     """(F, 24, 4) local rotations of SMPL's joints from global ones (F, J, 3, 3) of a skeleton whose rest pose is a T-pose of other
     proportions; None where positions and rotations do not belong together."""
     rotations = np.asarray(rotations, np.float64)

@@ -6,6 +6,7 @@ What a skeleton does not have is completed: a spine between pelvis and neck, col
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -73,9 +74,7 @@ _KIT = JointLayout(
         "pelvis": 0,
         "neck": 3,
         "head": 4,
-        **_both(
-            shoulder=(8, 5), elbow=(9, 6), wrist=(10, 7), hip=(16, 11), knee=(17, 12), ankle=(18, 13), foot=(20, 15)
-        ),
+        **_both(shoulder=(8, 5), elbow=(9, 6), wrist=(10, 7), hip=(16, 11), knee=(17, 12), ankle=(18, 13), foot=(20, 15)),
     },
     12.5,
     (0, 1, 2, 3),
@@ -88,9 +87,7 @@ _NTU = JointLayout(
         "pelvis": 0,
         "neck": 2,
         "head": 3,
-        **_both(
-            shoulder=(4, 8), elbow=(5, 9), wrist=(6, 10), hip=(12, 16), knee=(13, 17), ankle=(14, 18), foot=(15, 19)
-        ),
+        **_both(shoulder=(4, 8), elbow=(5, 9), wrist=(6, 10), hip=(12, 16), knee=(13, 17), ankle=(14, 18), foot=(15, 19)),
     },
     trunk=(0, 1, 20, 2),
     completes=("spine", "collars"),
@@ -101,9 +98,7 @@ _BODY_25 = JointLayout(
     {
         "neck": 1,
         "head": (17, 18),
-        **_both(
-            shoulder=(5, 2), elbow=(6, 3), wrist=(7, 4), hip=(12, 9), knee=(13, 10), ankle=(14, 11), foot=(19, 22)
-        ),
+        **_both(shoulder=(5, 2), elbow=(6, 3), wrist=(7, 4), hip=(12, 9), knee=(13, 10), ankle=(14, 11), foot=(19, 22)),
     },
     trunk=(8, 1),
     completes=("spine", "collars"),
@@ -226,7 +221,7 @@ def _measure_misfit(joints: np.ndarray, layout: JointLayout) -> float:
     for side in ("left", "right"):
         for limb in _LIMBS:
             ends = [_take(sample, layout.joints[f"{side}_{name}"]) for name in limb]
-            lengths.append([np.linalg.norm(b - a, axis=-1) for a, b in zip(ends, ends[1:], strict=False)])
+            lengths.append([np.linalg.norm(b - a, axis=-1) for a, b in pairwise(ends)])
     measured = np.asarray(lengths).reshape(2, 4, -1)
     means = measured.mean(-1)
     if means.min() <= 1e-9 * max(float(np.abs(sample).max()), 1.0):
@@ -321,4 +316,3 @@ def _take(joints: np.ndarray, at: int | tuple[int, ...]) -> np.ndarray:
 def _sample(joints: np.ndarray) -> np.ndarray:
     picked = np.unique(np.linspace(0, len(joints) - 1, min(len(joints), SAMPLE)).astype(int)) if len(joints) else []
     return np.asarray(joints[picked], np.float64)
-

@@ -125,7 +125,9 @@ def _open_posed_joints(path: Path, data: Mapping[Any, Any], text: str, options: 
     """Kimodo's and ARDY's archives: joints (F, J, 3) or (B, F, J, 3) with global or local rotations, metres, Y up."""
     posed = get_array(data, "posed_joints")
     if posed is None or posed.ndim not in (3, 4) or posed.shape[-1] != 3:
-        raise MotionError(f"{path.name} contains joints of the shape {np.shape(data['posed_joints'])}, expected (frames, joints, 3).")
+        raise MotionError(
+            f"{path.name} contains joints of the shape {np.shape(data['posed_joints'])}, expected (frames, joints, 3)."
+        )
     posed = posed.reshape(-1, *posed.shape[-3:])
     batch, frames, count = posed.shape[:3]
     rate = find_rate(data)

@@ -85,7 +85,7 @@ def guess_form(values: np.ndarray, usual: str = "") -> Guess:
     """
     forms = FORMS.get(values.shape[-1], ())
     if not forms:
-        raise MotionError(f"rotations of {values.shape[-1]} numbers are unknown")
+        raise MotionError(f"rotations of {values.shape[-1]} numbers are unknown.")
     sample = np.asarray(_pick_frames(values, 200), np.float64)
     if not np.isfinite(sample).all():
         # which of them does not matter: the motion is refused with the frame's number
@@ -94,7 +94,7 @@ def guess_form(values: np.ndarray, usual: str = "") -> Guess:
         return Guess(AXIS_ANGLE)
     if values.shape[-1] == 9:
         if _measure_skew(sample.reshape(*sample.shape[:-1], 3, 3)) > TOLERANCE:
-            raise MotionError("its numbers are no rotation matrices; export it again")
+            raise MotionError("its numbers are no rotation matrices; export it again.")
         return Guess(MATRICES)
     if values.shape[-1] == 4:
         return _guess_quaternions(sample, usual)
@@ -103,7 +103,7 @@ def guess_form(values: np.ndarray, usual: str = "") -> Guess:
 
 def _guess_quaternions(sample: np.ndarray, usual: str) -> Guess:
     if np.abs(np.linalg.norm(sample, axis=-1) - 1).mean() > TOLERANCE:
-        raise MotionError("its numbers are no quaternions; export it again")
+        raise MotionError("its numbers are no quaternions; export it again.")
     # joints turn little from the rest pose, so that w is the largest
     sizes = np.abs(sample[:, 1:]).mean((0, 1))
     first, last = float(sizes[0]), float(sizes[3])
@@ -117,7 +117,7 @@ def _guess_6d(sample: np.ndarray, usual: str) -> Guess:
     pairs = np.swapaxes(sample.reshape(*sample.shape[:-1], 3, 2), -1, -2)
     in_halves, in_pairs = _measure_skew(halves), _measure_skew(pairs)
     if min(in_halves, in_pairs) > TOLERANCE:
-        raise MotionError("its numbers are no 6D rotations; denormalise them first")
+        raise MotionError("its numbers are no 6D rotations; denormalise them first.")
     if in_pairs < 0.5 * in_halves and in_halves > 1e-3:
         return Guess(INTERLEAVED)
     # rows and columns are each other's inverse: knees and elbows bend in one of them

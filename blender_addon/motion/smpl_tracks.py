@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def _split_at_gaps(track: SmplTrack) -> list[SmplTrack]:
     frames, first = np.unique(track.frames, return_index=True)
     starts = [0, *(np.flatnonzero(np.diff(frames) > MAX_GAP) + 1), len(frames)]
     pieces = []
-    for n, (start, end) in enumerate(zip(starts[:-1], starts[1:], strict=True), 1):
+    for n, (start, end) in enumerate(pairwise(starts), 1):
         at = first[start:end]
         if not len(at):
             continue
@@ -162,8 +163,9 @@ def split_joints(array: np.ndarray, joints: tuple[int, ...]) -> np.ndarray | Non
     return None
 
 
-def _split_root(array: np.ndarray, people: int, frames: int, size: int) -> np.ndarray:
-    """(P, F, 1, K) of the root's rotations."""
+def _split_root(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(P, F, 1, K) of the root's rotations for limbs of the shape (P, F, J, K)."""
+    people, frames, _, size = shape
     if array.size != people * frames * size:
         raise MotionError(f"the root's rotations have the shape {array.shape}, which does not fit {frames} frames.")
     return array.reshape(people, frames, 1, size)
@@ -192,7 +194,7 @@ def read_parameters(data: Mapping[Any, Any], source: str, **known: Any) -> list[
         # EasyMocap's and others' SMPL-H and SMPL-X with hands of few numbers
         values = full[None, :, :66].reshape(1, len(full), 22, 3)
     if values is not None and root is not None and "Rh" in data and np.abs(values[..., 0, :]).max(initial=0.0) < 1e-8:
-        values = np.concatenate([_split_root(root, *values.shape[:2], values.shape[-1]), values[:, :, 1:]], 2)
+        values = np.concatenate([_split_root(root, values.shape), values[:, :, 1:]], 2)
     if values is None:
         limbs = body if body is not None else full
         parts = None if limbs is None else split_joints(limbs, WITHOUT_ROOT)
@@ -201,8 +203,10 @@ def read_parameters(data: Mapping[Any, Any], source: str, **known: Any) -> list[
                 raise MotionError(f"the body's rotations have the shape {limbs.shape}, which is none of SMPL's.")
             return []
         if root is None:
-            raise MotionError("it holds the body's rotations, but not the pelvis's ('global_orient' or 'root_orient'); export both.")
-        values = np.concatenate([_split_root(root, *parts.shape[:2], parts.shape[-1]), parts], 2)
+            raise MotionError(
+                "it holds the body's rotations, but not the pelvis's ('global_orient' or 'root_orient'); export both."
+            )
+        values = np.concatenate([_split_root(root, parts.shape), parts], 2)
     people, frames = values.shape[:2]
     path = _split_path(get_array(data, *PATHS), people, frames)
     known.setdefault("fps", find_rate(data))
@@ -273,7 +277,9 @@ def _find_phalp(data: Mapping[Any, Any]) -> list[SmplTrack]:
             root, limbs = get_array(body, "global_orient"), get_array(body, "body_pose")
             if root is None or limbs is None or root.size != 9 or limbs.size % 9:
                 continue
-            camera = get_array({"camera": cameras[n]}, "camera") if isinstance(cameras, (list, tuple)) and n < len(cameras) else None
+            camera = (
+                get_array({"camera": cameras[n]}, "camera") if isinstance(cameras, (list, tuple)) and n < len(cameras) else None
+            )
             path = np.zeros(3) if camera is None or camera.size != 3 else camera.reshape(3)
             rotations = np.concatenate([root.reshape(1, 9), limbs.reshape(-1, 9)])
             people.setdefault(who, []).append((time[0] if time else number, rotations, path))

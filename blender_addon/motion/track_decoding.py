@@ -81,9 +81,7 @@ def find_reading(track: SmplTrack, options: ReadOptions) -> Reading:
     if missing:
         notes.append(f"{missing} missing frame{'s' if missing > 1 else ''} filled in")
     choices.add("up_axis")
-    return Reading(
-        form.value, up.value, (*notes, *track.notes), form.is_doubtful or up.is_doubtful, frozenset(choices)
-    )
+    return Reading(form.value, up.value, (*notes, *track.notes), form.is_doubtful or up.is_doubtful, frozenset(choices))
 
 
 def _say(title: str, is_doubtful: bool, choice: str) -> str:

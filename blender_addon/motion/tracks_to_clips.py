@@ -12,7 +12,8 @@ from .track_decoding import ReadOptions, count_frames, decode_track, share_axis
 
 def make_track_file(path: Path, tracks: list[SmplTrack], options: ReadOptions, text: str = "") -> MotionFile:
     """A file of people; ``text`` is the name of a single one. Raises ``MotionError`` for numbers that are no rotations."""
-    clips, choices = [], set()
+    clips: list[Clip] = []
+    choices: set[str] = set()
     for track, reading in share_axis(tracks, options):
         name = track.name or text or path.stem
         decode = partial(decode_track, track, reading)

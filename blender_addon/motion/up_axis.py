@@ -45,7 +45,9 @@ def _score(heights: np.ndarray, has_path: bool) -> float:
     """How well heights (F, 22) are those of a person who stands on a floor."""
     head, hips = heights[:, JOINT_INDEX["head"]], heights[:, 0]
     feet = heights[:, _FEET].mean(1)
-    upright = float(np.mean(np.clip((head - feet) / (0.9 * HEIGHT), -1, 1)) + np.mean(np.clip((head - hips) / (0.4 * HEIGHT), -1, 1))) / 2
+    upright = (
+        float(np.mean(np.clip((head - feet) / (0.9 * HEIGHT), -1, 1)) + np.mean(np.clip((head - hips) / (0.4 * HEIGHT), -1, 1))) / 2
+    )
     if not has_path:
         return upright
     lowest = heights.min(1)

@@ -39,8 +39,8 @@ def key_motion(
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
     said = "".join(f"; {note}" for note in notes)
-    kind = "WARNING" if is_doubtful else "INFO"
-    operator.report({kind}, f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps{said}")
+    text = f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps{said}"
+    operator.report({"WARNING"} if is_doubtful else {"INFO"}, text)
     return {"FINISHED"}
 
 
@@ -126,7 +126,10 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         name="Up Axis", items=UP_AXES, default="GUESS", description="Which way is up in the file, where it does not say"
     )
     layout: EnumProperty(
-        name="Layout", items=LAYOUTS, default="GUESS", description="What the file's numbers are, where they do not show it themselves"
+        name="Layout",
+        items=LAYOUTS,
+        default="GUESS",
+        description="What the file's numbers are, where they do not show it themselves",
     )
     fps: FloatProperty(
         name="Rate",

@@ -21,7 +21,6 @@ from tests import bodies
 pytest.importorskip("scipy")
 torch = pytest.importorskip("torch")
 from tests import motion_sources as sources  # noqa: E402
-from tests.blender_addon.test_motion_sources import play  # noqa: E402, F401
 
 DOWN = {"Y": (0, -1, 0), "Z": (0, 0, -1), "Y_DOWN": (0, 1, 0)}
 
@@ -54,7 +53,9 @@ def test_somebody_who_lies_is_a_doubtful_guess_that_can_be_overruled(tmp_path, p
     assert "up_axis" in file.choices
     chosen = read(found.path, options=ReadOptions("Y"))
     assert not chosen.clips[0].is_doubtful and abs(_height(chosen.get_motion(0))) < 0.4
-    assert _height(read(found.path, options=ReadOptions("Z")).get_motion(0)) != pytest.approx(_height(chosen.get_motion(0)), abs=0.5)
+    assert _height(read(found.path, options=ReadOptions("Z")).get_motion(0)) != pytest.approx(
+        _height(chosen.get_motion(0)), abs=0.5
+    )
 
 
 @pytest.mark.parametrize("form", ["ROWS", "COLUMNS", "INTERLEAVED"])
@@ -77,7 +78,7 @@ def test_rotations_that_tell_nothing_are_doubtful(tmp_path):
 
 def test_a_layout_that_cannot_be_is_refused(tmp_path, play):
     found = sources.write_135(tmp_path, play, "ROWS")
-    with pytest.raises(MotionError, match=r"^motion_ROWS\.npy .*6D rotations by rows or .*choose another layout"):
+    with pytest.raises(MotionError, match=r"^motion_ROWS\.npy: .*6D rotations by rows or .*choose another layout"):
         read(found.path, options=ReadOptions(layout="WXYZ"))
 
 
@@ -123,7 +124,9 @@ def test_a_long_gap_parts_a_person(tmp_path, play):
     assert file.texts == ("person 0, part 1", "person 0, part 2") and file.lengths == (6, frames - 6)
 
 
-@pytest.mark.parametrize("pack", [lambda data: zlib.compress(data, 3), lzma.compress, __import__("gzip").compress, __import__("bz2").compress])
+@pytest.mark.parametrize(
+    "pack", [lambda data: zlib.compress(data, 3), lzma.compress, __import__("gzip").compress, __import__("bz2").compress]
+)
 def test_compressed_joblib(tmp_path, play, pack):
     found = sources.write_wham(tmp_path, play, pack)
     assert read(found.path).get_motion(0).frame_count == len(play.pelvis)
@@ -232,6 +235,7 @@ KINDS = {
     "clip.npy": (_save(np.zeros(512)), "text's embedding"),
     "frames.npy": (_save(np.zeros((4, 64, 64, 3), np.uint8)), "holds pictures"),
     "points.npy": (_save(np.zeros((30, 17, 2))), "points in a picture"),
+    "vitpose.pt": (_torch_bytes(torch.rand(30, 17, 3) * torch.tensor([1000.0, 800.0, 1.0])), "key points in a picture"),
     "odd.npy": (_save(np.zeros((30, 31))), "which is no known motion"),
     "many.npy": (_save(np.zeros((30, 19, 3))), "it has 19 joints, which is no known skeleton"),
     "kit.npy": (_save(np.zeros((30, 251))), "KIT's 251-number vectors"),

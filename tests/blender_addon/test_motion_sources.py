@@ -8,35 +8,13 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.motion.retarget import retarget
+from latentman.blender_addon.motion.readers import read
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion
-from latentman.shared.skeleton import SMPL_REST_JOINTS
 
 pytest.importorskip("scipy")
 pytest.importorskip("torch")
-from tests.motion_sources import NAMES, SOURCES, Performance  # noqa: E402
-
-FRAMES = 16
-
-
-@pytest.fixture(scope="module")
-def play():
-    """A few frames of a walk and of a punch, which turns the body: rotations as a capture would give them."""
-    motion = read(BUNDLED).get_motion(0)
-    rest = np.array(SMPL_REST_JOINTS)
-    found = retarget(motion, rest)
-    at = np.linspace(5, motion.frame_count - 5, FRAMES).astype(int)
-    rotations, pelvis = found.local_rotations[at].copy(), found.pelvis[at].copy()
-    # hands, neck and head move, too, which joints alone cannot show
-    rng = np.random.default_rng(4)
-    from scipy.spatial.transform import Rotation
-
-    for joint in (12, 15, 20, 21, 13, 14):
-        swing = np.cumsum(rng.normal(0, 0.05, (FRAMES, 3)), 0)
-        rotations[:, joint] = rotations[:, joint] @ Rotation.from_rotvec(swing).as_matrix()
-    return Performance(rotations, pelvis, rest)
+from tests.motion_sources import NAMES, SOURCES
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +58,8 @@ def test_limbs_point_where_the_file_says(tmp_path, play, mannequin, name):
     path = motion.joints[:, 0] @ np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
     if "in place" not in described:
         moved, wanted = path[-1] - path[0], source.truth[-1, 0] - source.truth[0, 0]
-        assert np.linalg.norm(moved - wanted) < 0.03 * max(np.linalg.norm(wanted), 1.0) or source.path.stem.startswith("joints_h36m")
+        assert np.linalg.norm(moved - wanted) < 0.03 * max(np.linalg.norm(wanted), 1.0) or source.path.stem.startswith(
+            "joints_h36m"
+        )
     feet = motion.joints[:, [10, 11], 1].min()
     assert -0.05 < feet < 0.15
