@@ -197,9 +197,7 @@ def _place_neck(skeleton: SkeletonMotion, source: SourceMap) -> np.ndarray:
     return np.asarray(shoulders + 0.12 * (shoulders - hips))
 
 
-def _place_joints(
-    skeleton: SkeletonMotion, source: SourceMap, spine: tuple[tuple[int, int, float, int], ...]
-) -> np.ndarray:
+def _place_joints(skeleton: SkeletonMotion, source: SourceMap, spine: tuple[tuple[int, int, float, int], ...]) -> np.ndarray:
     """(F, 22, 3) joints in the source's axes and unit; those without a bone are put where a person has them."""
     at = {joint: skeleton.positions[:, bone] for joint, bone in source.bones.items()}
     hips, shoulders = ((at[f"left_{name}"] + at[f"right_{name}"]) / 2 for name in ("hip", "shoulder"))
@@ -506,4 +504,3 @@ def _turn_joints(
             turned = rotation_between(turned @ _get_rest_direction(joint), _observe(joints, joint)) @ turned
         out[:, number] = turned
     return out
-

@@ -31,10 +31,7 @@ _SIDE_WORDS = {
 }
 #: words of bones that are no joint of ours although another word in their name says so
 _OTHERS = set(
-    "twist twst roll ik pole target end nub tip eff effector helper aux cloth skirt thumb index middle ring pinky little finger "
-    "fingers carpal metacarpal eye jaw tongue breast pec pectoral boob buttock butt glute weapon prop hair ear wing tail cape "
-    "sleeve pocket offset heel corrective muscle site socket attach holster top camera floor shadow mouth lip brow cheek nose "
-    "teeth handtip bag belt share".split()
+    ["twist", "twst", "roll", "ik", "pole", "target", "end", "nub", "tip", "eff", "effector", "helper", "aux", "cloth", "skirt", "thumb", "index", "middle", "ring", "pinky", "little", "finger", "fingers", "carpal", "metacarpal", "eye", "jaw", "tongue", "breast", "pec", "pectoral", "boob", "buttock", "butt", "glute", "weapon", "prop", "hair", "ear", "wing", "tail", "cape", "sleeve", "pocket", "offset", "heel", "corrective", "muscle", "site", "socket", "attach", "holster", "top", "camera", "floor", "shadow", "mouth", "lip", "brow", "cheek", "nose", "teeth", "handtip", "bag", "belt", "share"]
 )
 #: words glued to a side, and compounds that are written in one word
 _COMPOUNDS = {
@@ -374,7 +371,9 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
             ratio = lengths[f"{side}_{upper}"] / lengths[f"{side}_{lower}"]
             if not 0.4 < ratio < 2.5:
                 out.append(f"its {_name_limb(f'{side}_{upper}')} is {ratio:.2g} times as long as the {LIMB_NAMES[lower]}")
-    leg, arm = (sum(lengths[f"{side}_{joint}"] for side in SIDES for joint in pair) for pair in (("hip", "knee"), ("shoulder", "elbow")))
+    leg, arm = (
+        sum(lengths[f"{side}_{joint}"] for side in SIDES for joint in pair) for pair in (("hip", "knee"), ("shoulder", "elbow"))
+    )
     if not 0.3 < arm / leg < 2:
         out.append(f"its arms are {arm / leg:.2g} times as long as its legs")
     middle = {joint: (at[f"left_{joint}"] + at[f"right_{joint}"]) / 2 for joint in ("hip", "shoulder", "ankle")}
@@ -447,5 +446,7 @@ def _compare_with_person(skeleton: Skeleton, bones: dict[str, int]) -> float:
         toe = heads[bones[f"{side}_foot"]] if f"{side}_foot" in bones else tails[ankle]
         forward += -normalise(toe - heads[ankle])[1]
     # without feet, knees bend forwards
-    bend = sum(-(heads[bones[f"{side}_knee"]] - (heads[bones[f"{side}_hip"]] + heads[bones[f"{side}_ankle"]]) / 2)[1] for side in SIDES)
+    bend = sum(
+        -(heads[bones[f"{side}_knee"]] - (heads[bones[f"{side}_hip"]] + heads[bones[f"{side}_ankle"]]) / 2)[1] for side in SIDES
+    )
     return float(min(across, forward if abs(forward) > 0.2 else np.sign(bend)))

@@ -263,9 +263,10 @@ def write(case: Case, seed: int = 3) -> tuple[str, dict[str, str], np.ndarray]:
         if case.zero == "X":
             end = children[joint][-1] if children[joint] else None
             along = normalise(rest[end] - rest[joint]) if end else normalise(rest[joint] - rest[above])
-            own = Rotation.align_vectors([along], [[1.0, 0, 0]])[0].as_matrix() @ Rotation.from_euler(
-                "x", rng.uniform(0, 360), degrees=True
-            ).as_matrix()
+            own = (
+                Rotation.align_vectors([along], [[1.0, 0, 0]])[0].as_matrix()
+                @ Rotation.from_euler("x", rng.uniform(0, 360), degrees=True).as_matrix()
+            )
         if case.hip_joints and name in ("left_hip", "right_hip"):
             turn = Rotation.from_rotvec(0.3 * np.sin(np.arange(case.frames))[:, None] * [0.5, 1, 0.3]).as_matrix()
             bones.append([f"{name[0].upper()}HipJoint", parent, rest[0], np.eye(3), moved[:, 0] @ turn, None])
@@ -408,18 +409,22 @@ def test_limbs_point_as_the_files_do(targets, tmp_path, name):
         assert -0.02 < lowest < 0.06
 
 
+def _compose(quaternions: np.ndarray) -> np.ndarray:
+    """(F, 24, 3, 3) global rotations of local ones (F, 24, 4)."""
+    local = quaternion_to_matrix(quaternions)
+    out = np.empty_like(local)
+    for joint, parent in enumerate(SMPL_PARENTS):
+        out[:, joint] = local[:, joint] if parent < 0 else out[:, parent] @ local[:, joint]
+    return out
+
+
 def test_rotations_are_those_of_the_truth(tmp_path):
     """With a zero pose that is a person nothing is lost, the twist of hands and head neither."""
     for zero in ("T", "A"):
         text, _, moved = write(Case(zero=zero))
         (tmp_path / "a.bvh").write_text(text)
         motion = bvh.read(tmp_path / "a.bvh")
-        local = quaternion_to_matrix(motion.rotations)
-        for joint in range(22):
-            parent = SMPL_PARENTS[joint]
-            turned = local[:, joint] if parent < 0 else whole[:, parent] @ local[:, joint]
-            whole = turned[:, None].repeat(24, 1) if parent < 0 else whole
-            whole[:, joint] = turned
+        whole = _compose(motion.rotations)
         apart = np.degrees(Rotation.from_matrix((np.swapaxes(whole[:, :22], -1, -2) @ moved).reshape(-1, 3, 3)).magnitude())
         apart = apart.reshape(FRAMES, 22)
         assert apart.max() < 6 and apart.mean() < 1.5, {SMPL_JOINTS[n]: a for n, a in enumerate(apart.max(0).round(1))}
@@ -429,10 +434,7 @@ def test_twist_is_found_where_the_zero_pose_says_nothing(tmp_path):
     text, _, moved = write(Case(zero="X", names="suffixes", frames=40))
     (tmp_path / "a.bvh").write_text(text)
     motion = bvh.read(tmp_path / "a.bvh")
-    local = quaternion_to_matrix(motion.rotations)
-    whole = np.empty_like(local)
-    for joint, parent in enumerate(SMPL_PARENTS):
-        whole[:, joint] = local[:, joint] if parent < 0 else whole[:, parent] @ local[:, joint]
+    whole = _compose(motion.rotations)
     apart = np.degrees(Rotation.from_matrix((np.swapaxes(whole[:, :22], -1, -2) @ moved).reshape(-1, 3, 3)).magnitude())
     apart = apart.reshape(-1, 22).mean(0)
     for joint in ("pelvis", "spine3", "left_hip", "right_knee", "left_shoulder", "right_elbow", "head"):
