@@ -79,7 +79,8 @@ class BodyFit:
             raise MotionError(f"The source has {frame_count} frames, expected 1 to {MAX_FRAMES}; choose another range.")
         joints = np.empty((frame_count, HUMANML_JOINT_COUNT, 3))
         quaternions = np.empty((frame_count, len(SMPL_JOINTS), 4))
-        source, names = "", ()
+        source = ""
+        names: tuple[str, ...] = ()
         for start in range(0, frame_count, BLOCK):
             frames = slice(start, min(start + BLOCK, frame_count))
             skeleton = pose(frames)

@@ -191,7 +191,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Case:
-    """How a BVH file is written. ``zero`` is the zero pose: a T, an A, or every bone along its own +X; ``turn`` degrees of heading."""
+    """How a BVH file is written. ``zero`` is the zero pose: a T, an A, or every bone along its own +X; ``turn``: its heading."""
 
     order: str = "ZXY"
     names: str = "mixamo"
@@ -277,7 +277,7 @@ def write(case: Case, seed: int = 3) -> tuple[str, dict[str, str], np.ndarray]:
     lines: dict[int, list[str]] = {}
     columns: list[list[np.ndarray]] = []
     orders = ("ZXY", "XYZ", "YZX", "ZYX", "XZY", "YXZ")
-    for number, (name, parent, place, _, _, joint) in enumerate(bones):
+    for number, (_, parent, place, _, _, joint) in enumerate(bones):
         order = orders[number % 6] if case.mixed else case.order
         own_root = parent < 0 or (case.extra_root and joint == 0)
         offset = (place if parent < 0 else bones[parent][3].T @ (place - bones[parent][2])) * case.unit
@@ -587,6 +587,20 @@ def test_what_is_no_person_is_one_sentence_and_a_map_helps(tmp_path):
     with pytest.raises(MotionError, match=r"no person was found in its 1 bones; .* Motion from Armature\.$"):
         bvh.read(tmp_path / "c.bvh")
     assert describe_motion_file(str(tmp_path / "c.bvh"))[:2] == ["BVH", "1 frames at 20 fps"]
+
+
+def test_of_two_people_the_first_is_taken_and_that_is_said(tmp_path):
+    first, names, _ = write(Case(turn=60))
+    second, _, _ = write(Case(turn=-60), seed=8)
+    head, rows = first.split("MOTION\n")
+    other, more = second.replace("mixamorig:", "friend:").replace("HIERARCHY\n", "").split("MOTION\n")
+    lines, others = rows.split("\n"), more.split("\n")
+    both = [*lines[:2], *(f"{a} {b}" for a, b in zip(lines[2:-1], others[2:-1], strict=True)), ""]
+    (tmp_path / "a.bvh").write_text(first)
+    (tmp_path / "b.bvh").write_text(head + other + "MOTION\n" + "\n".join(both))
+    alone, found = (bvh.read_body(tmp_path / name) for name in ("a.bvh", "b.bvh"))
+    assert "of the first of 2 people" in found.notes[0] and found.mapping["left_knee"] == names["left_knee"]
+    assert np.abs(found.motion.joints - alone.motion.joints).max() < 1e-9
 
 
 def test_a_wrong_limb_is_doubtful(tmp_path):
