@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,8 @@ class MotionFile:
             raise MotionError(f"{self.path.name}: {error}") from error
         except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
             raise MotionError(f"{self.path.name} cannot be read as {self.layout}: {error}.") from error
-        return Motion.from_joints(decoded.joints, fps or decoded.fps, self.path.name, chosen.text, decoded.rotations)
+        motion = Motion.from_joints(decoded.joints, fps or decoded.fps, self.path.name, chosen.text, decoded.rotations)
+        return replace(motion, follows_joints=decoded.follows_joints)
 
 
 def clean_text(text: object) -> str:

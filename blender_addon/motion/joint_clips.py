@@ -87,7 +87,7 @@ def _guess_axis(joints: np.ndarray, layout: JointLayout, unit: float) -> Guess:
         return Guess(up_axis.Y)
     at = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(int))
     with np.errstate(all="ignore"):
-        return guess_up_axis(to_smpl(joints[at], layout) * unit, up_axis.Y)
+        return guess_up_axis(to_smpl(np.asarray(joints[at], np.float64) * unit, layout), up_axis.Y)
 
 
 def _decode(
@@ -95,7 +95,7 @@ def _decode(
 ) -> DecodedMotion:
     if layout.count == HUMANML_JOINT_COUNT and unit == 1.0 and up == up_axis.Y and rotations is None:
         return DecodedMotion(joints, fps)
-    found = to_smpl(joints, layout) * unit @ TO_BODY[up].T
+    found = to_smpl(np.asarray(joints, np.float64) * unit, layout) @ TO_BODY[up].T
     if up == up_axis.Y_DOWN:
         found = found - found[:1, :1] * [1, 0, 1]
     feet = found[:, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]], 1].min(1)
@@ -105,7 +105,7 @@ def _decode(
     quaternions = None
     if rotations is not None:
         quaternions = _find_rotations(np.asarray(joints, np.float64) * unit, rotations, layout, TO_BODY[up])
-    return DecodedMotion(found, fps, quaternions)
+    return DecodedMotion(found, fps, quaternions, quaternions is not None)
 
 
 def _find_rotations(joints: np.ndarray, rotations: np.ndarray, layout: JointLayout, to_body: np.ndarray) -> np.ndarray | None:

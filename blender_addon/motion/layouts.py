@@ -36,12 +36,13 @@ class DecodedMotion:
     """A motion as its layout gives it, not yet checked.
 
     ``joints`` (F, 22, 3) metres; ``fps`` of the file, or its layout's usual rate; ``rotations`` (F, 24, 4) local unit
-    quaternions, or None where the layout has none.
+    quaternions, or None where the layout has none. ``follows_joints``: the rotations came from another skeleton, see ``Motion``.
     """
 
     joints: np.ndarray
     fps: float
     rotations: np.ndarray | None = None
+    follows_joints: bool = False
 
 
 def pose_average_body(local: np.ndarray, pelvis: np.ndarray, fps: float, to_ground: bool = False) -> DecodedMotion:

@@ -1,8 +1,7 @@
 """Motion files -> typed motions: the clips of a file are listed first, then decoded one at a time. No bpy.
 
 What a file is, its bytes say, not its name: ``.npy`` and ``.npz`` of numpy, pickles and joblib's, torch's ``.pt``, EasyMocap's
-JSON.
-Which motion is in it, ``model_results.py``, ``smpl_tracks.py`` and ``arrays.py`` find. BVH comes through ``rigging/bvh.py``.
+JSON. Which motion is in it, ``model_results.py``, ``smpl_tracks.py`` and ``arrays.py`` find. BVH is read by ``bvh.py``.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
+from ..motion import bvh
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, ReadOptions, read
-from ..rigging import bvh
 from ..rigging.keyframes import apply_motion
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
@@ -81,8 +81,7 @@ def inspect_motion_file(path: str, options: ReadOptions | None = None) -> _Descr
         _descriptions.clear()
         try:
             if file.suffix.lower() == ".bvh":
-                frames, rate = bvh.read_header(file)
-                _descriptions[key] = ["BVH", f"{frames} frames at {rate:g} fps"], frozenset()
+                _descriptions[key] = bvh.describe(file), frozenset()
             else:
                 found = read(file, options=options)
                 _descriptions[key] = found.describe(), found.choices
@@ -173,7 +172,9 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         is_doubtful = False
         try:
             if self.filepath.lower().endswith(".bvh"):
-                motion = bvh.read(context, self.filepath, self.fps)
+                body = bvh.read_body(self.filepath, self.fps)
+                motion = body.motion
+                self.report({"INFO"}, " ".join(body.notes))
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
                 file: MotionFile = read(self.filepath, statistics, self.get_options())
