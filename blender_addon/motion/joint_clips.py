@@ -11,7 +11,7 @@ from ...shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SM
 from ...shared.vectors import normalise
 from . import up_axis
 from .clips import NO_RATE, Clip
-from .joint_layouts import JointLayout, fill_missing, find_layout, find_unit, to_smpl
+from .joint_layouts import LEG, JointLayout, fill_missing, find_layout, find_unit, measure_leg, to_smpl
 from .layouts import AVERAGE_REST_JOINTS, DecodedMotion
 from .representations import Guess
 from .retarget import AIMS_AT
@@ -99,8 +99,9 @@ def _decode(
     if up == up_axis.Y_DOWN:
         found = found - found[:1, :1] * [1, 0, 1]
     feet = found[:, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]], 1].min(1)
-    floor = float(np.percentile(feet, 2)) - FOOT_HEIGHT if len(feet) else 0.0
-    if np.isfinite(floor) and abs(floor) > FLOOR:
+    size = measure_leg(joints, layout) * unit / LEG
+    floor = float(np.percentile(feet, 2)) - FOOT_HEIGHT * size if len(feet) else 0.0
+    if np.isfinite(floor) and abs(floor) > FLOOR * size:
         found[..., 1] -= floor
     quaternions = None
     if rotations is not None:

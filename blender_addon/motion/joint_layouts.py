@@ -233,13 +233,17 @@ def _measure_misfit(joints: np.ndarray, layout: JointLayout) -> float:
     return max(unsteady / MAX_UNSTEADY, uneven / MAX_UNEVEN, odd)
 
 
-def find_unit(joints: np.ndarray, layout: JointLayout) -> tuple[float, str]:
-    """Metres of one unit of joints (F, J, 3), and what the unit is, empty for metres."""
+def measure_leg(joints: np.ndarray, layout: JointLayout) -> float:
+    """The length of thigh and shin together of joints (F, J, 3), in their unit."""
     sample = _sample(joints)
     ends = [[_take(sample, layout.joints[f"{side}_{name}"]) for name in _LIMBS[0]] for side in ("left", "right")]
-    leg = float(
-        np.median([np.linalg.norm(hip - knee, axis=-1) + np.linalg.norm(knee - ankle, axis=-1) for hip, knee, ankle in ends])
-    )
+    lengths = [np.linalg.norm(hip - knee, axis=-1) + np.linalg.norm(knee - ankle, axis=-1) for hip, knee, ankle in ends]
+    return float(np.median(lengths)) if len(sample) else 0.0
+
+
+def find_unit(joints: np.ndarray, layout: JointLayout) -> tuple[float, str]:
+    """Metres of one unit of joints (F, J, 3), and what the unit is, empty for metres."""
+    leg = measure_leg(joints, layout)
     low, high = PLAUSIBLE_LEG
     if not np.isfinite(leg) or leg <= 0 or low <= leg <= high:
         return 1.0, ""
@@ -258,13 +262,15 @@ def to_smpl(joints: np.ndarray, layout: JointLayout) -> np.ndarray:
     hips = (found["left_hip"] + found["right_hip"]) / 2
     shoulders = (found["left_shoulder"] + found["right_shoulder"]) / 2
     up = normalise(shoulders - hips)
-    found.setdefault("pelvis", hips + 0.08 * up)
-    found.setdefault("neck", shoulders + 0.065 * up)
-    found.setdefault("head", found["neck"] + 0.1 * up)
+    # what is made up fits the body's size
+    size = measure_leg(joints, layout) / LEG
+    found.setdefault("pelvis", hips + 0.08 * size * up)
+    found.setdefault("neck", shoulders + 0.065 * size * up)
+    found.setdefault("head", found["neck"] + 0.1 * size * up)
     _complete_trunk(found, [_take(joints, at) for at in layout.trunk])
     for side in ("left", "right"):
-        found.setdefault(f"{side}_collar", found["neck"] + 0.4 * (found[f"{side}_shoulder"] - found["neck"]) - 0.06 * up)
-    _complete_feet(found, up)
+        found.setdefault(f"{side}_collar", found["neck"] + 0.4 * (found[f"{side}_shoulder"] - found["neck"]) - 0.06 * size * up)
+    _complete_feet(found, up, size)
     return np.stack([found[name] for name in SMPL_JOINTS[:HUMANML_JOINT_COUNT]], 1)
 
 
@@ -283,7 +289,7 @@ def _complete_trunk(found: dict[str, np.ndarray], known: list[np.ndarray]) -> No
         found[name] = line[frames, after - 1] * (1 - weight) + line[frames, after] * weight
 
 
-def _complete_feet(found: dict[str, np.ndarray], up: np.ndarray) -> None:
+def _complete_feet(found: dict[str, np.ndarray], up: np.ndarray, size: float) -> None:
     """Feet in front of the ankles: where the body looks, at a right angle to the shin as in the rest pose."""
     if "left_foot" in found:
         return
@@ -291,7 +297,7 @@ def _complete_feet(found: dict[str, np.ndarray], up: np.ndarray) -> None:
     for side in ("left", "right"):
         down = normalise(found[f"{side}_ankle"] - found[f"{side}_knee"])
         ahead = normalise(forward - (forward * down).sum(-1, keepdims=True) * down)
-        found[f"{side}_foot"] = found[f"{side}_ankle"] + 0.134 * ahead + 0.05 * down
+        found[f"{side}_foot"] = found[f"{side}_ankle"] + size * (0.134 * ahead + 0.05 * down)
 
 
 def fill_missing(joints: np.ndarray) -> tuple[np.ndarray, int]:

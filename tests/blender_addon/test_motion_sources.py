@@ -63,3 +63,15 @@ def test_limbs_point_where_the_file_says(tmp_path, play, mannequin, name):
         )
     feet = motion.joints[:, [10, 11], 1].min()
     assert -0.05 < feet < 0.15
+    # on the mannequin, too: neither in the air nor below the floor
+    assert -0.06 < find_lowest_foot(mannequin, len(source.truth)) < 0.12
+
+
+def find_lowest_foot(character, frames):
+    """Metres of the lowest head of a foot bone over the floor."""
+    lowest = np.inf
+    for frame in range(1, frames + 1):
+        bpy.context.scene.frame_set(frame)
+        posed = character.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        lowest = min(lowest, *((posed.matrix_world @ posed.pose.bones[name].head).z for name in ("left_foot", "right_foot")))
+    return lowest
