@@ -15,6 +15,7 @@ from . import properties
 from .connection import connection
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
+from .preferences import get_preferences
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
 from .technique_properties import CUSTOM, LatentManTechniques
@@ -40,7 +41,7 @@ ADVANCED = (
     "height",
     "output",
 )
-MOTION = ("text", "seconds", "seed", "variants")
+MOTION = ("text", "seconds", "seed", "variants", "loop", "in_place")
 MOTION_MODEL = ("model", "guidance_scale", "steps")
 KEYING = ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate")
 FEET = ("plant_speed", "plant_height")
@@ -168,6 +169,9 @@ class MotionPanel(_SidebarPanel):
         row = layout.row(align=True)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
             row.prop(settings.motion, name, text=label)
+        row = layout.row(align=True)
+        for name in ("loop", "in_place"):
+            row.prop(settings.motion, name, toggle=True)
         task = connection.motion_task
         if task and not task.done:
             layout.progress(factor=task.fraction, text=task.stage)
@@ -178,7 +182,7 @@ class MotionPanel(_SidebarPanel):
             row.operator("latentman.make_motion", icon="ARMATURE_DATA")
             row.operator("latentman.import_motion", icon="IMPORT")
         for warning in task.warnings if task else ():
-            draw_sentence(layout, context, warning)
+            draw_sentence(layout, context, warning, "ERROR")
         if settings.character is None:
             draw_sentence(layout, context, "Pick a character above first.")
             return
@@ -205,6 +209,10 @@ class MotionSettingsPanel(_SidebarPanel):
         column.use_property_split, column.use_property_decorate = True, False
         for name in (*MOTION_MODEL, *list_other_settings(MotionRequest, *MOTION, *MOTION_MODEL)):
             column.prop(settings.motion, name)
+        preferences = get_preferences(context)
+        if settings.motion.model.startswith("kimodo") and preferences is not None:
+            column.prop(preferences, "kimodo")
+            draw_sentence(get_layout(self), context, "A change is used from the backend's next start on.")
         row = get_layout(self).row(align=True)
         row.prop(settings, "clip", text="")
         row.operator("latentman.use_clip", icon="CHECKMARK")
