@@ -37,7 +37,8 @@ class BackendProcess:
     """
 
     def __init__(self, python: str, endpoint: str, jobs: Path | None = None, added: Mapping[str, str] | None = None) -> None:
-        """Start the process, with environment variables ``added`` to Blender's own. Raises ``OSError`` when the Python cannot be run."""
+        """Start the process, with environment variables ``added`` to Blender's own. Raises ``OSError`` when the Python cannot be
+        run."""
         self.endpoint = endpoint
         folder = logs.prepare_folder(logs.BACKEND_OUTPUT)
         self.log, self._output = logs.open_output(folder or Path(tempfile.gettempdir()))

@@ -78,7 +78,10 @@ class MdmSource:
         foreign = [text for text in split_sentences(request) if not vocabulary.seems_english(text)]
         if foreign:
             encoder = {"clip": "CLIP", "bert": "DistilBERT"}[self._model.text_encoder]
-            sentence = f"'{foreign[0][:60]}' does not look like English, which is all that the text encoder {encoder} knows; write it in English."
+            sentence = (
+                f"'{foreign[0][:60]}' does not look like English, which is all that the text encoder {encoder} knows; write it in "
+                "English."
+            )
             made = replace(made, warnings=(*made.warnings, sentence))
         return made
 
@@ -180,8 +183,8 @@ def _make_source(name: str, values: dict[str, Any]) -> MotionSource:
 
 
 def load(name: str, device: torch.device, statistics: Path | None = None, text_encoder: str | None = None) -> CheckedSource:
-    """A source by its name, ``name:setting=value,...`` where it has settings, or by the checkpoint's path; ``MotionError`` says what
-    there is."""
+    """A source by its name, ``name:setting=value,...`` where it has settings, or by the checkpoint's path; ``MotionError`` says
+    what there is."""
     if name == "starter":
         return CheckedSource(name, StarterSource(device))
     known = name.partition(":")[0].strip()

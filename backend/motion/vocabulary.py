@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+
+def _list_words(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 #: what the model can show, as it is listed for people
 ACTIONS = (
     "walking, running, jumping, hopping, turning, waving, punching, kicking, squatting, sitting down, dancing, bowing, clapping, "
@@ -16,12 +21,17 @@ ACTIONS = (
 )
 MANNERS = "forward, backward, left, right, in a circle, around, in place, slowly, quickly, happily, sadly, once, twice, three times"
 #: the words of the sentences it has learnt from that name an action
-VERBS = frozenset(
-    ["walks", "strolls", "walking", "runs", "jogs", "running", "jumps", "leaps", "hops", "turns", "spins", "waves", "waving", "punches", "punch", "boxes", "kicks", "kick", "squats", "squat", "crouches", "sits", "sit", "seat", "dances", "dancing", "bows", "bow", "bends", "claps", "applauds", "clapping", "throws", "limps", "limp", "hobbles", "sneaks", "creeps", "tiptoes", "marches", "sidesteps"]
+VERBS = _list_words(
+    "walks strolls walking runs jogs running jumps leaps hops turns spins waves waving punches punch boxes kicks kick squats "
+    "squat crouches sits sit seat dances dancing bows bow bends claps applauds clapping throws limps limp hobbles sneaks "
+    "creeps tiptoes marches sidesteps"
 )
 #: all others of them
-OTHERS = frozenset(
-    ["a", "an", "the", "person", "man", "woman", "someone", "figure", "is", "does", "and", "then", "after", "that", "forward", "forwards", "ahead", "straight", "backward", "backwards", "in", "circle", "to", "left", "right", "counterclockwise", "clockwise", "around", "half", "place", "on", "spot", "slowly", "at", "slow", "pace", "quickly", "fast", "twice", "two", "times", "three", "once", "happily", "cheerfully", "sadly", "wearily", "sideways", "with", "their", "his", "hand", "arm", "fist", "leg", "foot", "down", "up", "chair", "ball", "something", "high", "knees", "hands", "throw", "of", "takes", "stands", "stealthily"]
+OTHERS = _list_words(
+    "a an the person man woman someone figure is does and then after that forward forwards ahead straight backward backwards "
+    "in circle to left right counterclockwise clockwise around half place on spot slowly at slow pace quickly fast twice two "
+    "times three once happily cheerfully sadly wearily sideways with their his hand arm fist leg foot down up chair ball "
+    "something high knees hands throw of takes stands stealthily"
 )
 #: what another word becomes; the forms of verbs follow below
 _MEANINGS = {
@@ -107,8 +117,9 @@ _WORDS = {
     "three": "3 thrice",
 }
 #: words that say nothing of their own
-_FILLERS = frozenset(
-    ["by", "from", "into", "onto", "there", "here", "this", "these", "those", "while", "as", "his", "himself", "herself", "themselves", "itself", "very", "quite", "just", "again", "little", "bit", "some", "few", "for", "over", "time", "side", "direction", "way", "steps", "step", "who", "which", "well", "please", "couple"]
+_FILLERS = _list_words(
+    "by from into onto there here this these those while as his himself herself themselves itself very quite just again "
+    "little bit some few for over time side direction way steps step who which well please couple"
 )
 #: what is between two clauses says that they happen at once, which it has not learnt
 _AT_ONCE = frozenset({"while", "meanwhile", "simultaneously", "whilst"})
@@ -150,11 +161,13 @@ def _make_table() -> dict[str, str]:
 
 #: another form or another word -> the known one
 TABLE = _make_table()
-_OTHER_LANGUAGES = frozenset(
-    ["el", "la", "los", "las", "un", "una", "uno", "que", "con", "hombre", "mujer", "persona", "camina", "corre", "salta", "baila", "le", "les", "une", "des", "et", "avec", "homme", "femme", "personne", "marche", "saute", "danse", "der", "das", "ein", "eine", "und", "mit", "mann", "frau", "läuft", "rennt", "geht", "springt", "tanzt", "il", "lo", "gli", "uomo", "donna", "un'altra", "cammina", "uma", "um", "homem", "mulher", "pessoa", "anda", "een", "met", "vrouw", "loopt", "ett", "och", "går", "springer", "człowiek", "idzie", "osoba"]
+_OTHER_LANGUAGES = _list_words(
+    "el la los las un una uno que con hombre mujer persona camina corre salta baila le les une des et avec homme femme "
+    "personne marche saute danse der das ein eine und mit mann frau läuft rennt geht springt tanzt il lo gli uomo donna "
+    "un'altra cammina uma um homem mulher pessoa anda een met vrouw loopt ett och går springer człowiek idzie osoba"
 )
-_ENGLISH = frozenset(
-    ["a", "an", "the", "and", "then", "is", "are", "his", "her", "their", "with", "to", "of", "in", "on", "person", "man", "woman", "someone", "he", "she", "they", "it", "up", "down", "left", "right"]
+_ENGLISH = _list_words(
+    "a an the and then is are his her their with to of in on person man woman someone he she they it up down left right"
 )
 
 

@@ -142,7 +142,7 @@ class MotionTask(Task):
         self._action_references = [refer_to(action) for action in reversed(actions)]
 
     def _close_loop(self, motion: RigMotion) -> RigMotion:
-        """A posed motion whose last pose is its first one, where a loop was asked for: rates and locked feet may have parted them."""
+        """A posed motion whose last pose is its first one, where a loop was asked for: locking feet may have parted them."""
         if not self.request.loop:
             return motion
         return loop_motion(motion, max(2, round(CLOSING * self._fps)))

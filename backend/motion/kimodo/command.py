@@ -31,7 +31,10 @@ LOOK_SECONDS = 0.25
 END_SECONDS = 5.0
 #: lines that are kept to tell why it failed
 KEPT_LINES = 200
-INSTALL = f"install Kimodo in an environment of its own (github.com/nv-tlabs/kimodo) and name its kimodo_gen in the preferences or in {ENVIRONMENT}"
+INSTALL = (
+    "install Kimodo in an environment of its own (github.com/nv-tlabs/kimodo) and name its kimodo_gen in the preferences or in "
+    f"{ENVIRONMENT}"
+)
 #: the prompts are known now: the bars before are those of downloads
 _BEGINS = "Will generate motions"
 _BAR = re.compile(r"(\d+)/(\d+) \[")
@@ -42,7 +45,8 @@ _CAUSES: tuple[tuple[str, str], ...] = (
         "Kimodo ran out of memory; ask for fewer variants, close what else uses the GPU, or start kimodo_textencoder elsewhere.",
     ),
     (
-        r"GatedRepoError|gated repo|401 Client Error|403 Client Error|is not a valid model identifier|access to model .* is restricted",
+        r"GatedRepoError|gated repo|401 Client Error|403 Client Error|is not a valid model identifier|"
+        r"access to model .* is restricted",
         "Kimodo's models need a login: accept their licences on huggingface.co, run 'hf auth login', and then kimodo_gen once in a "
         "terminal, which downloads them.",
     ),
@@ -168,7 +172,8 @@ def _read_pieces(process: subprocess.Popen[bytes], pieces: queue.SimpleQueue[str
     rest = b""
     while data := os.read(process.stdout.fileno(), 1 << 16):
         *whole, rest = re.split(rb"[\r\n]+", (rest + data)[-(1 << 20) :])
-        for piece in filter(None, whole):
+        # a bar's state is only followed by a return when the next one is drawn
+        for piece in filter(None, [*whole, rest if b"[" in rest else b""]):
             pieces.put(piece.decode("utf-8", "replace")[:2000])
     if rest:
         pieces.put(rest.decode("utf-8", "replace")[:2000])

@@ -79,7 +79,7 @@ def make_constraints(kept: Kept, frames: int, build: Build, placement: Placement
     found: list[dict[str, Any]] = []
     dense = np.flatnonzero(parts[:, ROOT])
     if len(dense) and not parts[:, UPPER].any():
-        path = gaussian_filter1d(joints[:, 0, [0, 2]], SMOOTHING * FPS, axis=0, mode="nearest")
+        path = smooth_path(joints[:, 0, [0, 2]])
         heading = compute_heading(joints)
         found.append(
             {
@@ -105,6 +105,15 @@ def make_constraints(kept: Kept, frames: int, build: Build, placement: Placement
     }
     kinds = ("fullbody",) if wanted == UPPER else ("left-foot", "right-foot")
     return [*found, *({"type": kind} | pose for kind in kinds)]
+
+
+def smooth_path(path: np.ndarray) -> np.ndarray:
+    """A path (F, 2) without the sway of the hips; both ends stay where they are."""
+    reach = min(round(4 * SMOOTHING * FPS), len(path) - 1)
+    # mirrored through the end points, so that it goes on there as it went
+    longer = np.pad(path, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
+    smooth = gaussian_filter1d(longer, SMOOTHING * FPS, axis=0, mode="nearest")
+    return np.asarray(smooth[reach : reach + len(path)])
 
 
 def choose_frames(kept: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The skeletons of Kimodo's motions, SOMA's of 77 or 30 joints and SMPL-X's of 22, and SMPL's: rotations from one to the other.
 
-All rotations are away from a T-pose that faces +Z, Y up. The T-poses differ a little, and a rotation is corrected by the smallest one
-that brings its bone where it has to point.
+All rotations are away from a T-pose that faces +Z, Y up. The T-poses differ a little, and a rotation is corrected by the smallest
+one that brings its bone where it has to point.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ _SOMA_DIRECTIONS = {
 
 @dataclass(frozen=True)
 class Build:
-    """A skeleton as its constraints have it: joints, the length of thigh and shin, and how high the hips of somebody who stands are,
-    in metres."""
+    """A skeleton as its constraints have it: joints, the length of thigh and shin, and how high the hips of somebody who stands
+    are, in metres."""
 
     names: tuple[str, ...]
     leg: float

@@ -43,7 +43,7 @@ class KimodoSettings(msgspec.Struct, frozen=True):
 
 
 class KimodoSource:
-    """Asks ``kimodo_gen``, which loads its models anew for each request; with ``kimodo_textencoder`` running that is much quicker."""
+    """Asks ``kimodo_gen``, which loads its models anew for each request; with ``kimodo_textencoder`` running that is quicker."""
 
     info = SourceInfo(
         "Kimodo",
