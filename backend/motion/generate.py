@@ -12,6 +12,7 @@ from ...shared.made_motion import MadeMotion
 from ...shared.motion import MotionError
 from ...shared.motion_request import Kept, MotionRequest, frame_count, split_sentences
 from ...shared.skeleton import HUMANML_FPS
+from ...shared.vectors import smootherstep
 from .checkpoints import MotionModel
 from .diffusion import InpaintingMask, Schedule, make_guided_denoiser, sample_ddim, sample_ddpm
 from .grounding import ground_motion
@@ -22,7 +23,9 @@ from .text import EncodedText
 #: frames of a segment that repeat the end of the one before it
 OVERLAP = 20
 #: frames that are made anew on either side of where a loop's end meets its beginning, and those beside them that the network sees
-SEAM, SEEN = 10, 60
+SEAM, SEEN = 14, 60
+#: the part of them in which what was there goes over into what is new
+EASED = 0.8
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,10 @@ def _join_ends(
     mask[:, : seen - free] = mask[:, seen + free : 2 * seen] = True
     pinned = InpaintingMask(torch.from_numpy(values), torch.from_numpy(mask))
     new = _sample(model, request, text, device, 2 * seen, length, pinned, generator, step_done)
+    # what is kept ends where the network's own idea begins: one goes over into the other
+    within = np.abs(np.arange(2 * seen) - (seen - 0.5))
+    weight = smootherstep((free - within) / max(EASED * free, 1))[None, :, None]
+    new = around + weight * (new - around)
     made = made.copy()
     made[:, -seen:], made[:, :seen] = new[:, :seen], new[:, seen:]
     return np.concatenate([made, made[:, :1]], 1)

@@ -54,7 +54,8 @@ ARCHITECTURES = {
     "concat": BERT | {"emb_policy": "concat", "mask_frames": True},
     "gru": {"arch": "gru"},
     "DiP": BERT | {"mask_frames": True, "pred_len": 40, "context_len": 20},
-    "DiP with a token": BERT | {"emb_trans_dec": True, "emb_policy": "concat", "mask_frames": True, "pred_len": 40, "context_len": 20},
+    "DiP with a token": BERT
+    | {"emb_trans_dec": True, "emb_policy": "concat", "mask_frames": True, "pred_len": 40, "context_len": 20},
     "as long as its context": BERT | {"mask_frames": True, "pred_len": 0, "context_len": 20},
     "trans_enc of pieces": {"mask_frames": True, "pred_len": 40, "context_len": 20},
     "few positions": {"pos_embed_max_len": 220},

@@ -52,7 +52,14 @@ def _whole(rotations: np.ndarray) -> np.ndarray:
 LIMBS = [
     (f"{side}_{a}", f"{side}_{b}")
     for side in ("left", "right")
-    for a, b in (("collar", "shoulder"), ("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("ankle", "foot"))
+    for a, b in (
+        ("collar", "shoulder"),
+        ("shoulder", "elbow"),
+        ("elbow", "wrist"),
+        ("hip", "knee"),
+        ("knee", "ankle"),
+        ("ankle", "foot"),
+    )
 ] + [("neck", "head")]
 
 
@@ -75,7 +82,9 @@ def test_the_skeleton_is_somas():
 def test_joints_and_rotations_arrive_without_loss(kimodo, words):
     seen = []
     made = load("kimodo", CPU).make(MotionRequest(words, 2.0, 5, 2, steps=7), None, lambda step, of: seen.append((step, of)))
-    assert made.vectors is None and made.joints.shape == (2, 60, 22, 3) and made.rotations.shape == (2, 60, 24, 4) and made.fps == 30
+    assert (
+        made.vectors is None and made.joints.shape == (2, 60, 22, 3) and made.rotations.shape == (2, 60, 24, 4) and made.fps == 30
+    )
     asked = json.loads(kimodo.read_text())
     assert asked["meta"]["seed"] == 5 and asked["meta"]["num_samples"] == 2 and asked["meta"]["diffusion_steps"] == 7
     assert asked["constraints"] == [] and seen[-1] == (7, 7) and sorted(seen) == seen
@@ -291,7 +300,9 @@ def test_over_the_wire(kimodo, tmp_path):
     server = RunningServer(tmp_path / "jobs")
     try:
         client = server.connect()
-        client.send(messages.MakeMotion(ticket="k", request=MotionRequest("a person walks", 1.0, variants=2, model="kimodo", steps=3)))
+        client.send(
+            messages.MakeMotion(ticket="k", request=MotionRequest("a person walks", 1.0, variants=2, model="kimodo", steps=3))
+        )
         message, arrays = client.wait_for(messages.MotionMade, "k")
         assert message.fps == 30 and arrays["joints"].shape == (2, 30, 22, 3) and arrays["rotations"].shape == (2, 30, 24, 4)
         client.send(messages.MakeMotion(ticket="h", request=MotionRequest("hang", 1.0, model="kimodo", steps=3)))
