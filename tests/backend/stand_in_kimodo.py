@@ -89,7 +89,7 @@ def check(found: object, frames: int) -> list[dict]:
         if one["type"] not in kinds:
             raise KeyError(one["type"])
         at = np.array(one["frame_indices"])
-        assert at.ndim == 1 and len(at) and at.dtype.kind == "i" and 0 <= at.min() and at.max() < frames
+        assert at.ndim == 1 and len(at) and at.dtype.kind == "i" and at.min() >= 0 and at.max() < frames
         assert (np.diff(at) > 0).all(), "frames once and in order"
         if one["type"] == "root2d":
             assert np.shape(one["smooth_root_2d"]) == (len(at), 2)

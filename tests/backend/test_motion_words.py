@@ -122,9 +122,7 @@ def test_it_is_said_over_the_wire_and_on_the_command_line(tmp_path, capsys):
         client.send(messages.MakeMotion(ticket="j", request=MotionRequest("juggling fire on a unicycle", 1.0, steps=2)))
         message, _ = client.wait_for(messages.MotionMade, "j")
         assert "'juggling', 'fire', 'unicycle'" in message.warnings[0]
-        client.send(
-            messages.MakeMotion(ticket="w", request=MotionRequest("Everybody strolls?".replace("Everybody", "She"), 1.0, steps=2))
-        )
+        client.send(messages.MakeMotion(ticket="w", request=MotionRequest("She strolls!", 1.0, steps=2)))
         assert client.wait_for(messages.MotionMade, "w")[0].warnings == ()
     finally:
         server.close()
@@ -146,8 +144,8 @@ def test_long_motions_and_texts_are_said_to_be():
 
 
 def _seam(vectors: np.ndarray) -> tuple[float, float, float]:
-    """Largest way of a joint, in the body's own axes, between last and first frame; the same from one frame to the next at most; and
-    how far at most a joint is from where it was about to go when the motion begins again."""
+    """Largest way of a joint, in the body's own axes, between last and first frame; the same from one frame to the next at most;
+    and how far at most a joint is from where it was about to go when the motion begins again."""
     pose = vectors[:, 4:67].reshape(len(vectors), 21, 3)
     pose = np.concatenate([vectors[:, None, [3, 3, 3]] * [0, 1, 0], pose], 1)
     step = np.linalg.norm(np.diff(pose, axis=0), axis=-1).max()

@@ -1,5 +1,5 @@
-"""MDM's network once more, from its paper and its public description, to compare with: modules under the names of its checkpoints, and
-a forward pass in its own layout (batch, numbers, 1, frames), without any of the product's code."""
+"""MDM's network once more, from its paper and its public description, to compare with: modules under the names of its checkpoints,
+and a forward pass in its own layout (batch, numbers, 1, frames), without any of the product's code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Oracle(nn.Module):
         self.clip_model = nn.Linear(2, 2)
 
     def forward(self, x, timesteps, words, no_word=None, mask=None, prefix=None):
-        """x (B, 263, 1, T); words (S, B, W); no_word (B, S); mask (B, 1, 1, T), True where there is a frame; prefix (B, 263, 1, P)."""
+        """x (B, 263, 1, T); words (S, B, W); no_word (B, S); mask (B, 1, 1, T), True for a frame; prefix (B, 263, 1, P)."""
         table, latent = self.sequence_pos_encoder.pe, self.embed_text.out_features
         time = self.embed_timestep.time_embed(table[timesteps]).permute(1, 0, 2)
         given = 0
