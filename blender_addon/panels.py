@@ -209,8 +209,8 @@ class MotionSettingsPanel(_SidebarPanel):
         column.use_property_split, column.use_property_decorate = True, False
         for name in (*MOTION_MODEL, *list_other_settings(MotionRequest, *MOTION, *MOTION_MODEL)):
             column.prop(settings.motion, name)
-        preferences = get_preferences(context)
-        if settings.motion.model.startswith("kimodo") and preferences is not None:
+        preferences = get_preferences(context) if settings.motion.model.startswith("kimodo") else None
+        if preferences is not None:
             column.prop(preferences, "kimodo")
             draw_sentence(get_layout(self), context, "A change is used from the backend's next start on.")
         row = get_layout(self).row(align=True)

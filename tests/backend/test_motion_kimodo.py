@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -209,8 +210,19 @@ time.sleep(600)
 
 
 def _is_running(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _wait_for_ends(pids: list[int]) -> bool:
+    """Whether processes that were killed are gone: the system takes a moment for those that are nobody's children any more."""
+    for _ in range(200):
+        if not any(map(_is_running, pids)):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
@@ -234,10 +246,10 @@ def test_it_is_ended_with_the_work_and_when_it_hangs(kimodo, tmp_path, monkeypat
 
     with pytest.raises(Enough):
         command.run_command([sys.executable, "-c", STUBBORN], tmp_path, 4, 1, stop)
-    assert len(started) == 2 and not any(map(_is_running, started))
+    assert len(started) == 2 and _wait_for_ends(started)
     with pytest.raises(MotionError, match="said nothing"):
         command.run_command([sys.executable, "-c", STUBBORN], tmp_path, 4, 1, _ignore, silent=0.5)
-    assert not any(map(_is_running, started))
+    assert _wait_for_ends(started)
 
 
 def test_where_it_is_found(monkeypatch, tmp_path):
