@@ -42,6 +42,43 @@ def get_fcurves(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     return [curve for collection in get_fcurve_collections(action) for curve in collection]
 
 
+def get_used_fcurves(owner: bpy.types.ID) -> list[Any]:
+    """The F-curves of the Action that an ID uses, of its own slot; none where it has none."""
+    animated: Any = owner
+    data = animated.animation_data
+    if data is None or data.action is None:
+        return []
+    return get_slot_fcurves(data.action, data.action_slot if SLOTTED_ACTIONS else None)
+
+
+def get_slot_fcurves(action: bpy.types.Action, slot: Any) -> list[Any]:
+    """The F-curves of one slot of an Action; before 4.4, all of them."""
+    if not SLOTTED_ACTIONS:
+        return list(action.fcurves)
+    strips: list[Any] = [strip for layer in action.layers for strip in layer.strips]
+    bags = [strip.channelbag(slot) for strip in strips] if slot is not None else []
+    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
+
+
+def get_used_strips(owner: bpy.types.ID) -> list[Any]:
+    """The NLA strips that play on an ID: of the solo track if there is one, without what is muted."""
+    animated: Any = owner
+    data = animated.animation_data
+    if data is None or not data.use_nla:
+        return []
+    tracks = [track for track in data.nla_tracks if track.is_solo] or [track for track in data.nla_tracks if not track.mute]
+    return [strip for track in tracks for strip in track.strips if not strip.mute]
+
+
+def assign_action(owner: bpy.types.ID, action: bpy.types.Action | None, slot: Any = None) -> None:
+    """Make an ID use an Action and, from 4.4 on, a slot of it."""
+    animated: Any = owner
+    data = animated.animation_data or animated.animation_data_create()
+    data.action = action
+    if SLOTTED_ACTIONS and action is not None and slot is not None:
+        data.action_slot = slot
+
+
 def set_fcurve_group(action: bpy.types.Action, curve: bpy.types.FCurve, name: str) -> None:
     """Show a curve of an action in a named group of the channel list."""
     owner: Any = action
