@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import addon_utils
 import bpy
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
@@ -77,6 +80,42 @@ def assign_action(owner: bpy.types.ID, action: bpy.types.Action | None, slot: An
     data.action = action
     if SLOTTED_ACTIONS and action is not None and slot is not None:
         data.action_slot = slot
+
+
+def get_action_slots(action: bpy.types.Action) -> list[Any]:
+    """The slots of an Action; none before 4.4."""
+    return list(action.slots) if SLOTTED_ACTIONS else []
+
+
+def get_strip_slot(strip: bpy.types.NlaStrip) -> Any:
+    """The slot of its Action that an NLA strip plays; None before 4.4."""
+    return strip.action_slot if SLOTTED_ACTIONS else None
+
+
+def find_operator(name: str) -> Any:
+    """An operator by its name, such as ``wm.usd_import``; None where this Blender has none."""
+    module, function = name.split(".")
+    operator: Any = getattr(getattr(bpy.ops, module), function)
+    try:
+        operator.get_rna_type()
+    except (KeyError, AttributeError):
+        return None
+    return operator
+
+
+@contextmanager
+def enable_addon(module: str) -> Iterator[None]:
+    """Have one of Blender's own add-ons enabled for a while, without a change to the preferences; nothing where it is missing."""
+    _, enabled = addon_utils.check(module)
+    if enabled:
+        yield
+        return
+    loaded = addon_utils.enable(module, default_set=False, handle_error=lambda error: None)
+    try:
+        yield
+    finally:
+        if loaded is not None:
+            addon_utils.disable(module, default_set=False)
 
 
 def set_fcurve_group(action: bpy.types.Action, curve: bpy.types.FCurve, name: str) -> None:

@@ -27,8 +27,8 @@ SAME_KEY = 2e-3
 FEWEST_SAMPLES = 24.0
 #: parts of a frame that a regular distance between keys must be close to
 GRID_TOLERANCE, SHORTEST_GAP = 0.02, 0.05
-#: samples per second of a file whose keys lie anywhere
-USUAL_RATE = 60.0
+#: samples per second of a file whose keys lie anywhere, and the most of keys at a regular distance
+USUAL_RATE, FASTEST_RATE = 60.0, 150.0
 #: movements below this, of positions as part of the skeleton's size and of entries of rotation matrices, are none
 STILL = 1e-5
 
@@ -56,6 +56,8 @@ def choose_frames(start: float, end: float, times: Sequence[float], fps: float, 
     """
     first, step = start, 1.0
     grid = find_key_grid(times)
+    if grid is not None and fps / grid[1] > FASTEST_RATE:
+        grid = None
     if grid is not None and (keep_rate or any(abs(value - round(value)) > SAME_KEY for value in grid)):
         first, gap = grid
         step = gap / max(1, int(np.ceil(gap * FEWEST_SAMPLES / fps - 1e-3)))
