@@ -7,9 +7,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 from ...shared.files import read_file
-from ...shared.motion import MotionError
+from ...shared.motion import MAX_FPS, MotionError
+from .usd_rate import read_usd_rate
 
 #: bytes of a file, animations of it, characters of a name, and nodes of an FBX file that are looked at
 MAX_BYTES, MAX_ANIMATIONS, MAX_NAME, MAX_NODES = 1 << 30, 1000, 200, 1_000_000
@@ -19,16 +21,18 @@ _FBX, _GLB, _USDC, _ZIP = b"Kaydara FBX Binary  \x00", b"glTF", b"PXR-USDC", b"P
 @dataclass(frozen=True)
 class SceneFileHeader:
     """``kind`` FBX, glTF or USD; ``animations`` their names in the file's order, empty where only importing would tell;
-    ``is_text`` for the text form of FBX."""
+    ``is_text`` for the text form of FBX; ``rate`` frames per second where the importer does not see to it, else 0."""
 
     kind: str
     animations: tuple[str, ...] = ()
     is_text: bool = False
+    rate: float = 0.0
 
     def describe(self) -> list[str]:
         """The kind, then a line for each animation."""
         if not self.animations:
-            return [self.kind, "What it contains is seen when it is imported"]
+            rate = [f"{self.rate:g} fps"] if self.rate else []
+            return [self.kind, *rate, "What it contains is seen when it is imported"]
         return [self.kind, *(f"{n}: {name}" for n, name in enumerate(self.animations))]
 
 
@@ -42,11 +46,13 @@ def read_scene_file_header(path: Path) -> SceneFileHeader:
         raise MotionError(f"{path.name} cannot be read: {error.strerror or error}.") from error
     try:
         header = _read_header(content)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, RecursionError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, RecursionError, BadZipFile):
         raise MotionError(f"{path.name} is damaged or cut off; export it again.") from None
     if header is None or not _fits(path.suffix.lower(), header.kind):
         what = "no FBX, glTF or USD file" if header is None else f"{header.kind} inside"
         raise MotionError(f"{path.name} is {what}, whatever its name says; export it again or correct its ending.")
+    if header.rate > MAX_FPS:
+        raise MotionError(f"{path.name} has a frame rate of {header.rate:g}; export it with one between 1 and {MAX_FPS:g}.")
     return header
 
 
@@ -68,7 +74,7 @@ def _read_header(content: bytes) -> SceneFileHeader | None:
     if start.startswith(b"{"):
         return _read_gltf(content)
     if content.startswith((_USDC, _ZIP)) or start.startswith(b"#usda"):
-        return SceneFileHeader("USD")
+        return SceneFileHeader("USD", rate=read_usd_rate(content))
     return None
 
 

@@ -99,7 +99,7 @@ def import_scene_file(context: bpy.types.Context, path: Path) -> Iterator[Import
     Only what ``keep_armature`` has taken over stays. Raises ``MotionError`` for a file that cannot be imported or has no motion.
     """
     header = check_scene_file(path)
-    with _remove_new_data() as before, _show_import_scene(context) as (window, scene):
+    with _remove_new_data() as before, _show_import_scene(context, header.rate or IMPORT_RATE) as (window, scene):
         _call_importer(window, path, header)
         made = [one for one in bpy.data.objects if one not in before]
         if not any(one.type == "ARMATURE" for one in made) and len(made) < FEWEST_NODES:
@@ -184,7 +184,7 @@ def _iter_data() -> Iterator[bpy.types.ID]:
 
 
 @contextmanager
-def _show_import_scene(context: bpy.types.Context) -> Iterator[tuple[bpy.types.Window, bpy.types.Scene]]:
+def _show_import_scene(context: bpy.types.Context, fps: float) -> Iterator[tuple[bpy.types.Window, bpy.types.Scene]]:
     """An empty scene for a while, in the place of the user's: importers change the frame range, the rate and the selection of the
     scene that is shown."""
     manager = context.window_manager
@@ -194,7 +194,8 @@ def _show_import_scene(context: bpy.types.Context) -> Iterator[tuple[bpy.types.W
     shown, layer = window.scene, window.view_layer
     # the glTF importer keeps its notes on the first scene, in the order of their names
     scene = bpy.data.scenes.new(" LatentMan Import")
-    scene.render.fps, scene.render.fps_base = IMPORT_RATE, 1.0
+    scene.render.fps = max(1, round(fps))
+    scene.render.fps_base = scene.render.fps / fps
     try:
         window.scene = scene
         yield window, scene
@@ -220,18 +221,21 @@ def _list_clips(
                 playing.setdefault(action.name.removeprefix(f"{one.name}|"), {})[one] = (action, slot)
     order = {name: n for n, name in enumerate(header.animations)}
     names = sorted(playing, key=lambda name: order.get(name, order.get(name.split("|")[0], len(order))))
+    # FBX names the layers of an animation, which says nothing where there is one
+    short = [name.split("|")[0] for name in names]
+    labels = {name: start if short.count(start) == 1 and start in order else name for name, start in zip(names, short, strict=True)}
     armatures = [one for one in made if one.type == "ARMATURE"]
     clips = []
     for name in names:
         players = tuple((one, action, slot) for one, (action, slot) in playing[name].items())
         for armature in armatures:
             if armature in playing[name] and _moves_bones(*playing[name][armature]):
-                label = f"{name} · {armature.name}" if len(armatures) > 1 else name
+                label = f"{labels[name]} · {armature.name}" if len(armatures) > 1 else labels[name]
                 clips.append(SourceClip(label, armature, (), players))
         if not armatures:
             nodes = _find_largest_tree(made)
             if sum(one in playing[name] for one in nodes) and len(nodes) >= FEWEST_NODES:
-                clips.append(SourceClip(name, None, nodes, players))
+                clips.append(SourceClip(labels[name], None, nodes, players))
     return tuple(clips)
 
 
