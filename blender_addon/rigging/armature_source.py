@@ -160,6 +160,20 @@ def sample_objects(scene: bpy.types.Scene, objects: Sequence[bpy.types.Object], 
     )
 
 
+def make_body_motion(skeleton: SkeletonMotion, mapping: dict[str, str] | None, text: str) -> BodyMotion:
+    """The motion of the person in a skeleton's, with what was guessed about it; ``text`` names it.
+
+    ``mapping``: joint -> bone, guessed when None. Raises ``MotionError`` where bones are not recognised or the map is doubtful.
+    """
+    raise NotImplementedError
+
+
+def guess_source_mapping(scene: bpy.types.Scene, armature: bpy.types.Object) -> tuple[str, dict[str, str]]:
+    """(how it was found, joint -> bone) of an animated armature, also by how it moves; ``MotionError`` as for
+    ``make_body_motion``."""
+    raise NotImplementedError
+
+
 def _check_evaluable(armature: bpy.types.Object) -> None:
     if armature.mode == "EDIT":
         raise MotionError(f"'{armature.name}' is being edited; leave Edit Mode (Tab) first.")

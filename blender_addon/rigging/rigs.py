@@ -74,9 +74,15 @@ def _has_toes_forward(skeleton: Skeleton, mapping: dict[str, str]) -> bool:
 
 def read_mapping(armature: bpy.types.Object) -> dict[str, str]:
     """The armature's saved bone map, or a guess; ``MotionError`` when the saved one is invalid or the guess fails."""
+    mapping = read_saved_mapping(armature)
+    return guess_mapping(armature)[1] if mapping is None else mapping
+
+
+def read_saved_mapping(armature: bpy.types.Object) -> dict[str, str] | None:
+    """The armature's saved bone map, None where it has none; ``MotionError`` when it is invalid."""
     saved = armature.get(BONE_MAP)
     if saved is None:
-        return guess_mapping(armature)[1]
+        return None
     try:
         mapping = parse_saved(saved)
         check(mapping, tuple(bone.name for bone in get_armature(armature).bones))

@@ -17,9 +17,20 @@ import bpy
 
 from ...shared import logs
 from ...shared.motion import MotionError
-from ..compat import assign_action, enable_addon, find_operator, get_action_slots, get_slot_fcurves, get_strip_slot
+from ..compat import (
+    assign_action,
+    enable_addon,
+    find_operator,
+    get_action_slots,
+    get_fcurves,
+    get_slot_fcurves,
+    get_strip_slot,
+    get_used_fcurves,
+)
 from ..motion.scene_file_headers import SceneFileHeader, read_scene_file_header
 from ..motion.skeleton_motion import SkeletonMotion
+from ..timing import frame_rate
+from ..typed_access import get_pose, get_scene
 from .armature_source import sample_armature, sample_objects
 
 logger = logs.get_logger(__name__)
@@ -31,6 +42,10 @@ MMD_SUFFIXES = (".vmd", ".pmx", ".pmd")
 IMPORT_RATE = 120
 #: fewer objects than this, parented to each other, are no skeleton of a person
 FEWEST_NODES = 13
+#: clips that a sentence names
+MAX_LISTED = 8
+#: frames per second of MikuMikuDance
+MMD_RATE = 30.0
 
 
 @dataclass(frozen=True)
@@ -54,12 +69,52 @@ class ImportedScene:
     scene: bpy.types.Scene
     objects: tuple[bpy.types.Object, ...]
     clips: tuple[SourceClip, ...]
+    home: bpy.types.Scene
+    #: data-blocks that are not removed at the end
+    kept: set[bpy.types.ID]
 
     def choose(self, number: int) -> SourceClip:
         """Clip ``number``, counted from 0; ``MotionError`` when there is none."""
         if not 0 <= number < len(self.clips):
             raise MotionError(f"{self.path.name} has {len(self.clips)} clips, numbered from 0; there is no clip {number}.")
         return self.clips[number]
+
+    def describe_choice(self, clip: SourceClip) -> tuple[str, ...]:
+        """What there is to say about a file with several motions, of which one was taken."""
+        if len(self.clips) == 1:
+            return ()
+        names = ", ".join(f"{n} {one.name}" for n, one in enumerate(self.clips[:MAX_LISTED]))
+        more = f" and {len(self.clips) - MAX_LISTED} more" if len(self.clips) > MAX_LISTED else ""
+        return (f"clip {self.clips.index(clip)} of {len(self.clips)} ({names}{more})",)
+
+    def keep_armature(self, clip: SourceClip) -> bpy.types.Object:
+        """Leave a clip's armature in the user's scene, with its motion at that scene's rate and with what it is parented to.
+
+        Raises ``MotionError`` for a clip without an armature.
+        """
+        armature = clip.armature
+        if armature is None:
+            raise MotionError(
+                f"{self.path.name} has a skeleton without a skin, which Blender imports as Empties; there is no armature to keep."
+            )
+        self.play(clip)
+        chain = [armature]
+        while (above := chain[-1].parent) is not None:
+            chain.append(above)
+        factor = frame_rate(self.home) / frame_rate(self.scene)
+        playing = {action for one, action, _ in clip.actions if one in chain}
+        for action in playing:
+            for curve in get_fcurves(action):
+                _stretch(curve, factor)
+        for one in chain:
+            self.home.collection.objects.link(one)
+            data = one.animation_data
+            for track in list(data.nla_tracks) if data else ():
+                data.nla_tracks.remove(track)
+            if data:
+                data.use_nla = True
+        self.kept.update(chain, playing, (one.data for one in chain if one.data is not None))
+        return armature
 
     def play(self, clip: SourceClip) -> None:
         """Make the imported objects play a clip, and nothing else."""
@@ -85,6 +140,7 @@ class ImportedScene:
 def check_scene_file(path: Path) -> SceneFileHeader:
     """What a file says of itself; ``MotionError`` for one that is missing, damaged, or that needs an extension."""
     if path.suffix.lower() in MMD_SUFFIXES:
+        # with MMD Tools, motions are read by sample_vmd
         raise MotionError(
             f"{path.name} is a file of MikuMikuDance, which Blender reads with the extension 'MMD Tools'; install it, import the "
             "model and its motion with File > Import, and choose its armature as Source."
@@ -98,7 +154,7 @@ def import_scene_file(context: bpy.types.Context, path: Path) -> Iterator[Import
 
     Only what ``keep_armature`` has taken over stays. Raises ``MotionError`` for a file that cannot be imported or has no motion.
     """
-    header = check_scene_file(path)
+    header, home = check_scene_file(path), get_scene(context)
     with _remove_new_data() as before, _show_import_scene(context, header.rate or IMPORT_RATE) as (window, scene):
         _call_importer(window, path, header)
         made = [one for one in bpy.data.objects if one not in before]
@@ -107,7 +163,16 @@ def import_scene_file(context: bpy.types.Context, path: Path) -> Iterator[Import
         clips = _list_clips(made, [action for action in bpy.data.actions if action not in before], header)
         if not clips:
             raise MotionError(f"{path.name} contains a skeleton without a motion; export it together with its animation.")
-        yield ImportedScene(path, scene, tuple(made), clips)
+        yield ImportedScene(path, scene, tuple(made), clips, home, before)
+
+
+def _stretch(curve: bpy.types.FCurve, factor: float) -> None:
+    """Move a curve's keys, so that what took a frame takes ``factor`` frames."""
+    for key in curve.keyframe_points:
+        for name in ("co", "handle_left", "handle_right"):
+            at, value = getattr(key, name)
+            setattr(key, name, (at * factor, value))
+    curve.update()
 
 
 def _call_importer(window: bpy.types.Window, path: Path, header: SceneFileHeader) -> None:
@@ -271,3 +336,39 @@ def _find_largest_tree(made: Sequence[bpy.types.Object]) -> tuple[bpy.types.Obje
         return tuple(out)
 
     return max((collect(root) for root in children.get(None, ())), key=len, default=())
+
+
+def has_vmd_importer() -> bool:
+    """Whether the extension is installed that reads the motions of MikuMikuDance."""
+    return find_operator("mmd_tools.import_vmd") is not None
+
+
+def sample_vmd(context: bpy.types.Context, path: Path, model: bpy.types.Object | None, fps: float = 0.0) -> SkeletonMotion:
+    """The motion of a .vmd file, which has no skeleton, on a copy of the armature of an MMD model, through MMD Tools.
+
+    Raises ``MotionError`` without a model, and for a file that cannot be read.
+    """
+    if model is None:
+        raise MotionError(
+            f"{path.name} is a motion without a skeleton; import an MMD model (.pmx) first and choose its armature as Source."
+        )
+    with _remove_new_data(), _show_import_scene(context, MMD_RATE) as (window, scene):
+        copy = model.copy()
+        copy.animation_data_clear()
+        for bone in get_pose(copy).bones:
+            for constraint in bone.constraints:
+                if getattr(constraint, "target", None) == model:
+                    constraint.target = copy
+        scene.collection.objects.link(copy)
+        with bpy.context.temp_override(window=window):
+            scene.view_layers[0].objects.active = copy
+            copy.select_set(True)
+            try:
+                result = find_operator("mmd_tools.import_vmd")(filepath=str(path), update_scene_settings=False)
+            except Exception as error:
+                logger.exception("a .vmd file cannot be imported")
+                raise MotionError(f"{path.name} cannot be read by MMD Tools ({_shorten(error)}).") from error
+        if result != {"FINISHED"} or not get_used_fcurves(copy):
+            raise MotionError(f"{path.name} moves no bone of '{model.name}'; choose the armature of an MMD model as Source.")
+        motion = sample_armature(scene, copy, keep_rate=True)
+        return replace(motion, fps=fps or motion.fps, source=path.name)
