@@ -24,7 +24,14 @@ from tools import rigs
 LIMBS = tuple(
     (f"{side}_{a}", f"{side}_{b}")
     for side in ("left", "right")
-    for a, b in (("collar", "shoulder"), ("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("ankle", "foot"))
+    for a, b in (
+        ("collar", "shoulder"),
+        ("shoulder", "elbow"),
+        ("elbow", "wrist"),
+        ("hip", "knee"),
+        ("knee", "ankle"),
+        ("ankle", "foot"),
+    )
 ) + (("pelvis", "neck"), ("neck", "head"))
 
 
@@ -164,7 +171,9 @@ def write_gltf(path: Path, clips: dict[str, Performance], binary: bool = False, 
     nodes: list[dict[str, Any]] = []
     for n, name in enumerate(first.names):
         children = [child for child, parent in enumerate(first.parents) if parent == n]
-        nodes.append({"name": name, "translation": (first.offsets[n] * scale).tolist(), "rotation": first.rest[n, [1, 2, 3, 0]].tolist()})
+        nodes.append(
+            {"name": name, "translation": (first.offsets[n] * scale).tolist(), "rotation": first.rest[n, [1, 2, 3, 0]].tolist()}
+        )
         if children:
             nodes[n]["children"] = children
     roots = [n for n, parent in enumerate(first.parents) if parent < 0]
@@ -172,7 +181,9 @@ def write_gltf(path: Path, clips: dict[str, Performance], binary: bool = False, 
     nodes.append({"name": "Armature", "children": [*roots, top + 1]} | ({"scale": [0.01] * 3} if centimetres else {}))
     nodes.append({"name": "Body", "mesh": 0, "skin": 0})
     binds = []
-    at_rest = follow(Performance(first.names, first.parents, first.rest, first.offsets, first.rest[None], first.offsets[:1], 1.0, {}))[0]
+    at_rest = follow(
+        Performance(first.names, first.parents, first.rest, first.offsets, first.rest[None], first.offsets[:1], 1.0, {})
+    )[0]
     turned: list[np.ndarray] = []
     for n, parent in enumerate(first.parents):
         turned.append(first.rest[n] if parent < 0 else multiply(turned[parent], first.rest[n]))
@@ -206,7 +217,9 @@ def write_gltf(path: Path, clips: dict[str, Performance], binary: bool = False, 
                 channels.append({"sampler": len(samplers) - 1, "target": {"node": n, "path": "translation"}})
             # writers leave out what stays as in the node
             if np.abs(np.abs((clip.local[:, n] * clip.rest[n]).sum(-1)) - 1).max() > 1e-9:
-                samplers.append({"input": time, "output": add(clip.local[:, n][:, [1, 2, 3, 0]], "VEC4"), "interpolation": "LINEAR"})
+                samplers.append(
+                    {"input": time, "output": add(clip.local[:, n][:, [1, 2, 3, 0]], "VEC4"), "interpolation": "LINEAR"}
+                )
                 channels.append({"sampler": len(samplers) - 1, "target": {"node": n, "path": "rotation"}})
         animations.append({"name": name, "samplers": samplers, "channels": channels})
     data = {
@@ -462,7 +475,11 @@ def measure_angles(seen: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -
         if {a, b} <= set(seen) & set(wanted):
             u, v = seen[b] - seen[a], wanted[b] - wanted[a]
             cosine = (u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1)
-            out[a, b] = np.degrees(np.arctan2(np.linalg.norm(np.cross(u, v), axis=-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1), cosine))
+            out[a, b] = np.degrees(
+                np.arctan2(
+                    np.linalg.norm(np.cross(u, v), axis=-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1), cosine
+                )
+            )
     return out
 
 
@@ -471,4 +488,3 @@ def get_places(performance: Performance) -> dict[str, np.ndarray]:
     places = to_blender(follow(performance))
     index = {name: n for n, name in enumerate(performance.names)}
     return {joint: places[:, index[bone]] for joint, bone in performance.joints.items()}
-

@@ -64,7 +64,7 @@ def _read_header(content: bytes) -> SceneFileHeader | None:
     start = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     if content.startswith(_FBX):
         return SceneFileHeader("FBX", tuple(_iter_fbx_stacks(content)))
-    if start.startswith(b";") and b"FBX" in start or start.startswith(b"FBXHeaderExtension"):
+    if (start.startswith(b";") and b"FBX" in start) or start.startswith(b"FBXHeaderExtension"):
         return SceneFileHeader("FBX", is_text=True)
     if content.startswith(_GLB):
         total, length, kind = struct.unpack_from("<8xIII", content)

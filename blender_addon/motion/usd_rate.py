@@ -97,7 +97,9 @@ def _unpack_integers(packed: bytes, count: int) -> np.ndarray:
     starts = 4 + (count + 3) // 4 + np.cumsum(sizes) - sizes
     if count and starts[-1] + sizes[-1] > len(data):
         raise ValueError("integers are missing")
-    differences = [int.from_bytes(data[a : a + n], "little", signed=True) if n else common for a, n in zip(starts, sizes, strict=True)]
+    differences = [
+        int.from_bytes(data[a : a + n], "little", signed=True) if n else common for a, n in zip(starts, sizes, strict=True)
+    ]
     return np.cumsum(np.array(differences, np.int64))
 
 

@@ -12,8 +12,8 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 from .. import properties
 from ..character import mapping
-from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
 from ..rigging.armature_source import guess_source_mapping
+from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
 from ..rigging.rigs import guess_mapping, read_mapping, read_rig, read_saved_mapping
 from ..typed_access import OperatorResult, get_armature, get_scene, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog

@@ -10,9 +10,11 @@ from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
+from ..motion import bvh
+from ..motion.body_from_skeleton import body_from_skeleton
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
-from ..rigging import bvh, scene_files
-from ..rigging.armature_source import make_body_motion, sample_armature
+from ..rigging import scene_files
+from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
 from ..rigging.rigs import read_saved_mapping
 from ..timing import frame_rate
@@ -36,7 +38,9 @@ def key_motion(
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    words = "; ".join((f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *(note.rstrip(".") for note in notes)))
+    words = "; ".join(
+        (f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *(note.rstrip(".") for note in notes))
+    )
     operator.report({"INFO"}, words)
     return {"FINISHED"}
 
@@ -60,7 +64,9 @@ class UseClip(NeedsArmature, bpy.types.Operator):
 class UseArmature(NeedsArmature, bpy.types.Operator):
     bl_idname = "latentman.use_armature"
     bl_label = "Motion from Armature"
-    bl_description = "Key the motion of the armature chosen as Source on the character, as Blender shows it, with all that animates it"
+    bl_description = (
+        "Key the motion of the armature chosen as Source on the character, as Blender shows it, with all that animates it"
+    )
     bl_options = {"REGISTER", "UNDO"}
 
     @classmethod
@@ -82,7 +88,7 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         try:
-            body = make_body_motion(skeleton, mapping, skeleton.source)
+            body = body_from_skeleton(skeleton, mapping, skeleton.source)
         except MotionError as error:
             open_source_bones(settings, source)
             self.report({"ERROR"}, str(error))
@@ -155,7 +161,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
 
     keep_armature: BoolProperty(
         name="Keep Armature",
-        description="Leave the armature of an FBX, glTF or USD file in the scene as Source, so that its bones can be mapped by hand",
+        description="Leave the armature of an FBX, glTF or USD file in the scene as Source, to map its bones by hand",
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
@@ -178,7 +184,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             return self._import_scene_file(context)
         try:
             if self.filepath.lower().endswith(".bvh"):
-                motion = bvh.read(context, self.filepath, self.fps)
+                motion = bvh.read(self.filepath, self.fps)
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
                 file: MotionFile = read(self.filepath, statistics)
@@ -195,7 +201,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         try:
             if path.suffix.lower() == ".vmd" and scene_files.has_vmd_importer():
                 skeleton = scene_files.sample_vmd(context, path, settings.find_source(), self.fps)
-                body, notes = make_body_motion(skeleton, read_saved_mapping(settings.source), path.stem), ()
+                body, notes = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem), ()
             else:
                 with scene_files.import_scene_file(context, path) as imported:
                     clip = imported.choose(self.clip)
@@ -203,7 +209,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
                     skeleton = imported.sample(clip, self.fps)
                     if self.keep_armature:
                         kept = imported.keep_armature(clip)
-                    body = make_body_motion(skeleton, None, clip.name)
+                    body = body_from_skeleton(skeleton, None, clip.name)
         except MotionError as error:
             if kept is None:
                 self.report({"ERROR"}, str(error))

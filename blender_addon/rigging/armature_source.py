@@ -17,6 +17,7 @@ import numpy as np
 from ...shared.motion import MAX_FRAMES, MotionError
 from ..compat import get_used_fcurves, get_used_strips
 from ..motion.skeleton_motion import SkeletonMotion
+from ..motion.source_bones import find_source_map
 from ..timing import frame_rate
 from ..typed_access import evaluate, get_armature, get_pose
 from .rigs import list_bones
@@ -127,7 +128,9 @@ def sample_armature(
     )
 
 
-def sample_objects(scene: bpy.types.Scene, objects: Sequence[bpy.types.Object], name: str, keep_rate: bool = False) -> SkeletonMotion:
+def sample_objects(
+    scene: bpy.types.Scene, objects: Sequence[bpy.types.Object], name: str, keep_rate: bool = False
+) -> SkeletonMotion:
     """The motion of objects that are parented to each other like bones, parents first, as of files without a skin.
 
     As for ``sample_armature``; the rest pose is what the objects have without their Actions.
@@ -160,18 +163,12 @@ def sample_objects(scene: bpy.types.Scene, objects: Sequence[bpy.types.Object], 
     )
 
 
-def make_body_motion(skeleton: SkeletonMotion, mapping: dict[str, str] | None, text: str) -> BodyMotion:
-    """The motion of the person in a skeleton's, with what was guessed about it; ``text`` names it.
-
-    ``mapping``: joint -> bone, guessed when None. Raises ``MotionError`` where bones are not recognised or the map is doubtful.
-    """
-    raise NotImplementedError
-
-
 def guess_source_mapping(scene: bpy.types.Scene, armature: bpy.types.Object) -> tuple[str, dict[str, str]]:
-    """(how it was found, joint -> bone) of an animated armature, also by how it moves; ``MotionError`` as for
-    ``make_body_motion``."""
-    raise NotImplementedError
+    """(how it was found, joint -> bone) of an animated armature, also by how it moves; ``MotionError`` where no person is found,
+    or a doubtful one."""
+    skeleton = sample_armature(scene, armature)
+    found = find_source_map(skeleton)
+    return found.how, {joint: skeleton.names[bone] for joint, bone in found.bones.items()}
 
 
 def _check_evaluable(armature: bpy.types.Object) -> None:
@@ -211,9 +208,7 @@ def _make_motion(
         )
     # 29.999 and 30.001 come from keys in single precision
     fps = float(round(fps)) if abs(fps - round(fps)) < 0.01 else fps
-    return SkeletonMotion(
-        names, parents, positions, rotations, tips, rest[:, :3, 3], remove_scale(rest[:, :3, :3]), fps, name
-    )
+    return SkeletonMotion(names, parents, positions, rotations, tips, rest[:, :3, 3], remove_scale(rest[:, :3, :3]), fps, name)
 
 
 def remove_scale(matrices: np.ndarray) -> np.ndarray:

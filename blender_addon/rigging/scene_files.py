@@ -230,7 +230,7 @@ def _find_importer(stack: ExitStack, path: Path, header: SceneFileHeader) -> tup
 
 @contextmanager
 def _remove_new_data() -> Iterator[set[bpy.types.ID]]:
-    """Remove, at the end, every data-block that was not there at the beginning and was not kept, and give the others their names."""
+    """Remove, at the end, every data-block that is new and was not kept, and give the others the names that they had."""
     names = {one: one.name for one in _iter_data()}
     before = set(names)
     try:
