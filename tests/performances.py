@@ -152,12 +152,12 @@ def to_blender(points: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------ glTF
 
 
-def write_gltf(path: Path, clips: dict[str, Performance], binary: bool = False, centimetres: bool = False, **extra: Any) -> Path:
+def write_gltf(path: Path, clips: dict[str, Performance], binary: bool = False, centimetres: bool = False, skeleton: Performance | None = None) -> Path:
     """A glTF file with a skin, a triangle that it moves, and an animation for each clip, as exporters for the web write it.
 
     In ``centimetres``, a node above the skeleton is scaled by 0.01, as files converted from FBX have it.
     """
-    first = next(iter(clips.values()))
+    first = skeleton or next(iter(clips.values()))
     scale = 100.0 if centimetres else 1.0
     blob, views, accessors = bytearray(), [], []
 
@@ -233,8 +233,7 @@ def write_gltf(path: Path, clips: dict[str, Performance], binary: bool = False, 
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": len(blob)}],
-    } | ({"animations": animations} if animations and len(first.root) else {})
-    data |= extra
+    } | ({"animations": animations} if animations else {})
     if binary:
         text = json.dumps(data).encode()
         text += b" " * (-len(text) % 4)
@@ -357,12 +356,12 @@ def to_euler_xyz(matrix: np.ndarray) -> np.ndarray:
     return np.degrees(np.stack([x, y, z], -1))
 
 
-def write_fbx(path: Path, clips: dict[str, Performance], unit: float = 1.0) -> Path:
+def write_fbx(path: Path, clips: dict[str, Performance], skeleton: Performance | None = None, unit: float = 1.0) -> Path:
     """A binary FBX 7.4 file of a skeleton without a skin, Y up, in centimetres, with pre-rotations, as Mixamo's downloads are.
 
     ``unit`` is FBX's UnitScaleFactor, the centimetres of a unit; the numbers are in that unit.
     """
-    first = next(iter(clips.values()))
+    first = skeleton or next(iter(clips.values()))
     scale = 100.0 / unit
     objects: list[Any] = []
     links: list[Any] = []

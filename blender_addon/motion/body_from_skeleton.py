@@ -165,10 +165,10 @@ def _divide_spine(sample: SkeletonMotion, source: SourceMap) -> tuple[tuple[int,
         else:
             nodes.append((bone, bone))
     apart = nodes[1:]
-    if len(chosen) == len(SPINE):
+    if len(chosen) == len(SPINE) and source.how == "as chosen":
         return tuple((bone, bone, 0.0, bone) for bone in chosen)
     if len(apart) >= len(SPINE):
-        picked = [apart[0], apart[(len(apart) - 1) // 2], apart[-1]]
+        picked = [apart[0], apart[(len(apart) - 1) // 2], (apart[-1][0], chest)]
         return tuple((place, place, 0.0, bone) for place, bone in picked)
     ends = [at[:, place] for place, _ in nodes[1:]] + [neck]
     starts = [at[:, place] for place, _ in nodes]

@@ -121,7 +121,7 @@ def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True) -> R
     rotations = rotations @ _compute_rest_correction(rest_joints)
     _point_limbs(rotations, motion.joints, rest_joints)
     posed = RigMotion(rotations, pelvis)
-    return replace(posed, pelvis=pelvis + [0.0, 1.0, 0.0] * _compute_rise(motion.joints * scale, posed, rest_joints))
+    return replace(posed, pelvis=pelvis + np.array([0.0, 1.0, 0.0]) * _compute_rise(motion.joints * scale, posed, rest_joints))
 
 
 def _point_limbs(rotations: np.ndarray, joints: np.ndarray, rest_joints: np.ndarray) -> None:

@@ -107,6 +107,7 @@ _SIDED: tuple[tuple[str, tuple[str, ...], float], ...] = (
 )
 _LIMBS = (("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist"))
 _PELVIS, _NECK, _HEAD = ("pelvis", "hips", "hip"), ("neck",), ("head", "skull")
+SPINE_JOINTS = ("spine1", "spine2", "spine3")
 #: names of limbs for people
 LIMB_NAMES = {
     "hip": "thigh",
@@ -287,11 +288,11 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
         if found:
             reasons = _find_doubts(motion, found)
             if not reasons:
-                return SourceMap(found, _find_spine(motion.parents, found), how)
+                return _complete_spine(motion.parents, found, how)
             doubts = doubts or reasons
     found = _map_by_shape(motion)
     if found:
-        return SourceMap(found, _find_spine(motion.parents, found), "by the shape of the skeleton")
+        return _complete_spine(motion.parents, found, "by the shape of the skeleton")
     way = "import it with Blender's own importer, choose its bones in the list and use Motion from Armature"
     if doubts:
         raise MotionError(f"{motion.source}: {', '.join(doubts[:3])}; {way}.")
@@ -319,6 +320,18 @@ def _map_by_words(motion: SkeletonMotion) -> dict[str, int] | None:
         if found:
             return found
     return None
+
+
+def _complete_spine(parents: tuple[int, ...], bones: dict[str, int], how: str) -> SourceMap:
+    """A map whose spine is what lies between pelvis and neck, however many bones that are and whatever they are called."""
+    spine = _find_spine(parents, bones)
+    kept = {joint: bone for joint, bone in bones.items() if joint not in SPINE_JOINTS}
+    if len(spine) >= len(SPINE_JOINTS):
+        kept |= dict(zip(SPINE_JOINTS, (spine[0], spine[(len(spine) - 1) // 2], spine[-1]), strict=True))
+    elif spine:
+        # the one that carries the arms is the chest
+        kept |= {"spine3": spine[-1]} | ({"spine1": spine[0]} if len(spine) > 1 else {})
+    return SourceMap(kept, spine, how)
 
 
 def _find_spine(parents: tuple[int, ...], bones: dict[str, int]) -> tuple[int, ...]:
@@ -367,7 +380,8 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
     middle = {joint: (at[f"left_{joint}"] + at[f"right_{joint}"]) / 2 for joint in ("hip", "shoulder", "ankle")}
     for joint in ("hip", "shoulder"):
         width = measure(at[f"left_{joint}"], at[f"right_{joint}"])
-        if not 0.005 * leg < width < 0.6 * leg:
+        # some skeletons' thighs begin at the same point
+        if not (0.005 * leg if joint == "shoulder" else 0.0) <= width < 0.6 * leg:
             out.append(f"its {joint}s lie {width / leg:.2g} legs apart")
     if measure(middle["shoulder"], middle["ankle"]) < measure(middle["hip"], middle["ankle"]):
         out.append("its shoulders are nearer to its feet than its hips")

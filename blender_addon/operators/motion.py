@@ -83,12 +83,12 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
         if source is None:
             return {"CANCELLED"}
         try:
-            mapping, skeleton = read_saved_mapping(source), sample_armature(get_scene(context), source)
+            skeleton = sample_armature(get_scene(context), source)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         try:
-            body = body_from_skeleton(skeleton, mapping, skeleton.source)
+            body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source)
         except MotionError as error:
             open_source_bones(settings, source)
             self.report({"ERROR"}, str(error))

@@ -15,7 +15,7 @@ import bpy
 import numpy as np
 
 from ...shared.motion import MAX_FRAMES, MotionError
-from ..compat import get_used_fcurves, get_used_strips
+from ..compat import get_slot_fcurves, get_strip_slot, get_used_fcurves, get_used_strips
 from ..motion.skeleton_motion import SkeletonMotion
 from ..motion.source_bones import find_source_map
 from ..timing import frame_rate
@@ -292,6 +292,7 @@ def _make_sampling_scene(scene: bpy.types.Scene, objects: Iterable[bpy.types.Obj
 
     They are no part of it: an Empty is constrained to every bone, which makes Blender evaluate them wherever they are.
     """
+    kept = [value for one in objects for owner in (one, *_iter_followed(one)) for value in _read_animated(owner)]
     sampling = bpy.data.scenes.new("LatentMan Sampling")
     for name in ("fps", "fps_base", "frame_map_old", "frame_map_new"):
         setattr(sampling.render, name, getattr(scene.render, name))
@@ -306,3 +307,23 @@ def _make_sampling_scene(scene: bpy.types.Scene, objects: Iterable[bpy.types.Obj
     finally:
         bpy.data.objects.remove(helper)
         bpy.data.scenes.remove(sampling)
+        # what Blender evaluates goes back to the data, where it would take the place of what was not keyed yet
+        for owner, name, value in kept:
+            setattr(owner, name, value)
+
+
+def _read_animated(owner: bpy.types.Object) -> list[tuple[Any, str, Any]]:
+    """(what has it, its name, its value) of every property of an object that its Action or its strips animate."""
+    actions = [(strip.action, get_strip_slot(strip)) for strip in get_used_strips(owner) if strip.action is not None]
+    curves = [*get_used_fcurves(owner), *(curve for action, slot in actions for curve in get_slot_fcurves(action, slot))]
+    out = []
+    for path in {curve.data_path for curve in curves}:
+        head, dot, name = path.rpartition(".")
+        try:
+            holder = owner.path_resolve(head) if dot else owner
+            value = getattr(holder, name)
+        except (ValueError, AttributeError):
+            # a curve of what is there no more, or of a custom property
+            continue
+        out.append((holder, name, tuple(value) if hasattr(value, "__len__") and not isinstance(value, str) else value))
+    return out
