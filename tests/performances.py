@@ -152,7 +152,9 @@ def to_blender(points: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------ glTF
 
 
-def write_gltf(path: Path, clips: dict[str, Performance], binary: bool = False, centimetres: bool = False, skeleton: Performance | None = None) -> Path:
+def write_gltf(
+    path: Path, clips: dict[str, Performance], binary: bool = False, centimetres: bool = False, skeleton: Performance | None = None
+) -> Path:
     """A glTF file with a skin, a triangle that it moves, and an animation for each clip, as exporters for the web write it.
 
     In ``centimetres``, a node above the skeleton is scaled by 0.01, as files converted from FBX have it.

@@ -292,7 +292,7 @@ def _make_sampling_scene(scene: bpy.types.Scene, objects: Iterable[bpy.types.Obj
 
     They are no part of it: an Empty is constrained to every bone, which makes Blender evaluate them wherever they are.
     """
-    kept = [value for one in objects for owner in (one, *_iter_followed(one)) for value in _read_animated(owner)]
+    kept = [value for one in objects for owner in (one, *_iter_followed(one)) for value in read_animated(owner)]
     sampling = bpy.data.scenes.new("LatentMan Sampling")
     for name in ("fps", "fps_base", "frame_map_old", "frame_map_new"):
         setattr(sampling.render, name, getattr(scene.render, name))
@@ -308,12 +308,20 @@ def _make_sampling_scene(scene: bpy.types.Scene, objects: Iterable[bpy.types.Obj
         bpy.data.objects.remove(helper)
         bpy.data.scenes.remove(sampling)
         # what Blender evaluates goes back to the data, where it would take the place of what was not keyed yet
-        for owner, name, value in kept:
-            setattr(owner, name, value)
+        restore_animated(kept)
 
 
-def _read_animated(owner: bpy.types.Object) -> list[tuple[Any, str, Any]]:
-    """(what has it, its name, its value) of every property of an object that its Action or its strips animate."""
+def restore_animated(values: Iterable[tuple[Any, str, Any]]) -> None:
+    """Give properties the values that ``read_animated`` found."""
+    for holder, name, value in values:
+        if getattr(holder, name) != value:
+            setattr(holder, name, value)
+
+
+def read_animated(owner: Any) -> list[tuple[Any, str, Any]]:
+    """(what has it, its name, its value) of every property of a data-block that its Action or its strips animate."""
+    if getattr(owner, "animation_data", None) is None:
+        return []
     actions = [(strip.action, get_strip_slot(strip)) for strip in get_used_strips(owner) if strip.action is not None]
     curves = [*get_used_fcurves(owner), *(curve for action, slot in actions for curve in get_slot_fcurves(action, slot))]
     out = []

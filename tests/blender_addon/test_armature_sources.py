@@ -63,7 +63,14 @@ def list_state():
     }
     chosen = (sorted(one.name for one in bpy.context.selected_objects), layer.objects.active, bpy.context.mode, layer.name)
     units = tuple(getattr(scene.unit_settings, name) for name in ("system", "scale_length", "length_unit"))
-    times = (scene.render.fps, scene.render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current, scene.use_preview_range)
+    times = (
+        scene.render.fps,
+        scene.render.fps_base,
+        scene.frame_start,
+        scene.frame_end,
+        scene.frame_current,
+        scene.use_preview_range,
+    )
     return data, chosen, units, times, scene.name, bpy.context.window.scene.name
 
 
@@ -80,7 +87,7 @@ def look(armature, frames):
 
 
 def check_follows(armature, wanted, first=1):
-    """Every limb of an armature points where it does in ``wanted``, joint -> (F, 3), from frame ``first`` on; the path is the same."""
+    """Every limb of an armature points where it does in ``wanted``, joint -> (F, 3), from frame ``first`` on; so does the path."""
     seen = look(armature, range(first, first + len(next(iter(wanted.values())))))
     angles = performances.measure_angles(seen, wanted)
     assert len(angles) == len(performances.LIMBS)
@@ -396,7 +403,9 @@ def test_a_files_rate_is_its_own(empty_scene, tmp_path, kind, fps):
         motion = imported.sample(imported.clips[0])
         assert imported.sample(imported.clips[0], 12.5).fps == 12.5
     assert motion.fps == fps and motion.frame_count == 10
-    assert np.abs(arrange(motion, performance) - performances.to_blender(performances.follow(performance))).max() < 1e-3
+    # Blender 4.2 takes USD's centimetres for metres; the unit is found by the length of the legs then
+    unit = 0.01 if kind == "usda" and bpy.app.version < (4, 5, 0) else 1.0
+    assert np.abs(arrange(motion, performance) * unit - performances.to_blender(performances.follow(performance))).max() < 1e-3
 
 
 def test_a_motion_reaches_a_rig_of_other_units_and_axes(settings, walk, tmp_path):
@@ -412,7 +421,7 @@ def test_names_that_say_nothing_are_found_by_shape_or_kept_as_source(settings, t
     before = list_state()
     quadruped = {joint: bone for joint, bone in UNKNOWN.items() if "shoulder" not in joint and "elbow" not in joint}
     strange = write("fbx", tmp_path, {"walk": performances.make_performance(quadruped)})
-    with pytest.raises(RuntimeError, match="import it with Blender's own importer|map its bones|no person was found"):
+    with pytest.raises(RuntimeError, match=r"import it with Blender|map its bones"):
         bpy.ops.latentman.import_motion(filepath=str(strange))
     assert list_state() == before
     try:
@@ -448,7 +457,7 @@ def test_several_armatures_are_several_clips(settings, walk, kick, tmp_path):
     for one in bpy.data.objects:
         one.select_set(one in (first, second))
     path = tmp_path / "two.glb"
-    bpy.ops.export_scene.gltf(filepath=str(path), use_selection=True, export_animation_mode="ACTIONS", export_anim_single_armature=False)
+    bpy.ops.export_scene.gltf(filepath=str(path), use_selection=True, export_anim_single_armature=False)
     bpy.data.objects.remove(first)
     bpy.data.objects.remove(second)
     before = list_state()
