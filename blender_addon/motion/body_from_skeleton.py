@@ -16,7 +16,7 @@ from ...shared.motion import MAX_FRAMES, Motion, MotionError
 from ...shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from ...shared.vectors import normalise
 from .retarget import AIMS_AT, HINGES, MULTI_CHILD, compute_leg_length, solve_rotations
-from .rotations import make_continuous, matrix_to_quaternion, rotation_between
+from .rotations import make_continuous, matrix_to_quaternion, rotation_about_axis, rotation_between
 from .skeleton_motion import SkeletonMotion
 from .source_bones import SourceMap, find_source_map
 
@@ -33,6 +33,8 @@ SPINE = (("spine1", 0.23), ("spine2", 0.49), ("spine3", 0.6))
 SIDES = ("left", "right")
 #: how high in metres the joints of a body are that lies on them; 0.1 for others
 LYING = {"ankle": 0.021, "foot": 0.021, "wrist": 0.03, "knee": 0.05, "elbow": 0.04, "hip": 0.08, "shoulder": 0.06}
+#: how many degrees the toes of a flat foot lie below its ankle, at least and at most
+SLOPES = (5.0, 45.0)
 #: up axis of a source -> what turns its axes into Y up; Z up becomes what Blender shows it as, Y down what a camera sees
 TO_BODY = {
     "Y": np.eye(3),
@@ -77,7 +79,8 @@ class BodyFit:
             raise MotionError(f"The source has {frame_count} frames, expected 1 to {MAX_FRAMES}; choose another range.")
         joints = np.empty((frame_count, HUMANML_JOINT_COUNT, 3))
         quaternions = np.empty((frame_count, len(SMPL_JOINTS), 4))
-        source, names = "", ()
+        source = ""
+        names: tuple[str, ...] = ()
         for start in range(0, frame_count, BLOCK):
             frames = slice(start, min(start + BLOCK, frame_count))
             skeleton = pose(frames)
@@ -195,9 +198,7 @@ def _place_neck(skeleton: SkeletonMotion, source: SourceMap) -> np.ndarray:
     return np.asarray(shoulders + 0.12 * (shoulders - hips))
 
 
-def _place_joints(
-    skeleton: SkeletonMotion, source: SourceMap, spine: tuple[tuple[int, int, float, int], ...]
-) -> np.ndarray:
+def _place_joints(skeleton: SkeletonMotion, source: SourceMap, spine: tuple[tuple[int, int, float, int], ...]) -> np.ndarray:
     """(F, 22, 3) joints in the source's axes and unit; those without a bone are put where a person has them."""
     at = {joint: skeleton.positions[:, bone] for joint, bone in source.bones.items()}
     hips, shoulders = ((at[f"left_{name}"] + at[f"right_{name}"]) / 2 for name in ("hip", "shoulder"))
@@ -437,26 +438,52 @@ def _constants_of_feet(
     out: dict[str, np.ndarray] = {}
     for side in SIDES:
         ankle, foot = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
-        skeleton, places, axes = rest, rest_joints[None], rest_axes
+        skeleton, places, axes, stands = rest, rest_joints[None], rest_axes, True
         if axes is not None:
             local = normalise(rest_joints[foot] - rest_joints[ankle]) @ axes
             if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3):
                 axes = None
         if axes is None:
             axes = to_body.T
-            heights = joints[:, foot] @ axes[:, 1] + joints[:, ankle] @ axes[:, 1]
-            chosen = heights <= np.percentile(heights, 20) + 1e-9
+            chosen, stands = _find_standing(joints[:, ankle], joints[:, foot], axes[:, 1])
             skeleton = replace(sample, positions=sample.positions[chosen], rotations=sample.rotations[chosen])
             places = joints[chosen]
         up = axes[:, 1]
         flat = places[:, foot] - places[:, ankle]
+        direction = normalise(flat)
+        slope = float(np.median(np.arcsin(np.clip(-direction @ up, -1, 1))))
         flat = normalise(flat - up * (flat @ up)[:, None])
-        usual = axes @ (_get_rest_direction(f"{side}_ankle") * [1, 0, 1])
-        seen = rotation_between(np.broadcast_to(normalise(usual), flat.shape), flat) @ axes
+        usual = axes @ _get_rest_direction(f"{side}_ankle")
+        level = np.broadcast_to(normalise(usual - up * (usual @ up)), flat.shape)
+        seen = rotation_between(level, flat) @ axes
+        if stands:
+            # no sole is steeper: these feet do not stand flat
+            tilt = slope - np.clip(slope, *np.radians(SLOPES))
+            seen = rotation_about_axis(np.cross(up, flat), np.full(len(flat), tilt)) @ seen
+        else:
+            seen = rotation_between(seen @ _get_rest_direction(f"{side}_ankle"), direction) @ seen
         for joint in (f"{side}_ankle", f"{side}_foot"):
             if joint in source.bones:
                 out[joint] = _project((np.swapaxes(skeleton.rotations[:, source.bones[joint]], -1, -2) @ seen).mean(0))
     return out
+
+
+def _find_standing(ankle: np.ndarray, foot: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, bool]:
+    """((F,) the frames in which a foot may stand flat, whether it surely does), from its ends (F, 3).
+
+    A foot that stands has its toes on the ground, and is as steep in a good part of the frames.
+    """
+    along = foot - ankle
+    heights, size = foot @ up, float(np.median(np.linalg.norm(along, axis=-1)))
+    low = heights <= np.percentile(heights, 2) + 0.3 * size
+    slopes = np.degrees(np.arcsin(np.clip(-normalise(along) @ up, -1, 1)))
+    found = np.sort(slopes[low])
+    # the window of four degrees with the most frames
+    counts = np.searchsorted(found, found + 4.0, side="right") - np.arange(len(found))
+    best = int(counts.argmax())
+    if counts[best] < max(0.3 * len(slopes), 1):
+        return low, False
+    return low & (slopes >= found[best]) & (slopes <= found[best] + 4.0), True
 
 
 def _turn_joints(
@@ -478,4 +505,3 @@ def _turn_joints(
             turned = rotation_between(turned @ _get_rest_direction(joint), _observe(joints, joint)) @ turned
         out[:, number] = turned
     return out
-

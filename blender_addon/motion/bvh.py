@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -286,9 +287,9 @@ def _make_unique(name: str, taken: list[str]) -> str:
     return out
 
 
-def _take_offset(words: object) -> list[float]:
+def _take_offset(words: Iterator[str]) -> list[float]:
     try:
-        numbers = [float(next(words).replace(",", ".").rstrip(".") or "x") for _ in range(3)]  # type: ignore[call-overload]
+        numbers = [float(next(words).replace(",", ".").rstrip(".") or "x") for _ in range(3)]
     except (ValueError, StopIteration):
         numbers = []
     # neither inf nor nan is smaller
@@ -297,13 +298,13 @@ def _take_offset(words: object) -> list[float]:
     return numbers
 
 
-def _take_channels(words: object) -> tuple[str, ...]:
-    count = next(words, "")  # type: ignore[call-overload]
+def _take_channels(words: Iterator[str]) -> tuple[str, ...]:
+    count = next(words, "")
     if not re.fullmatch(r"\d{1,2}", count) or int(count) > MAX_CHANNELS:
         raise ValueError("has bones with other channels than they announce")
     out = []
     for _ in range(int(count)):
-        found = _CHANNEL.fullmatch(next(words, ""))  # type: ignore[call-overload]
+        found = _CHANNEL.fullmatch(next(words, ""))
         if not found:
             raise ValueError("has bones with other channels than they announce")
         out.append(found.group(1).lower() + {"pos": "p", "tra": "p", "rot": "r", "sca": "s"}[found.group(2).lower()])

@@ -121,7 +121,7 @@ def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True) -> R
     rotations = rotations @ _compute_rest_correction(rest_joints)
     _point_limbs(rotations, motion.joints, rest_joints)
     posed = RigMotion(rotations, pelvis)
-    return replace(posed, pelvis=pelvis + np.array([0.0, 1.0, 0.0]) * _compute_rise(motion.joints * scale, posed, rest_joints))
+    return replace(posed, pelvis=pelvis + [0.0, _compute_rise(motion.joints * scale, posed, rest_joints), 0.0])
 
 
 def _point_limbs(rotations: np.ndarray, joints: np.ndarray, rest_joints: np.ndarray) -> None:
@@ -134,7 +134,9 @@ def _point_limbs(rotations: np.ndarray, joints: np.ndarray, rest_joints: np.ndar
             child = JOINT_INDEX[AIMS_AT[name]]
             own, wanted = rest_joints[child] - rest_joints[joint], joints[:, child] - joints[:, joint]
             if np.linalg.norm(own) > SHORT and (np.linalg.norm(wanted, axis=-1) > SHORT).all():
-                rotations[:, joint] = rotation_between(rotations[:, joint] @ normalise(own), normalise(wanted)) @ rotations[:, joint]
+                rotations[:, joint] = (
+                    rotation_between(rotations[:, joint] @ normalise(own), normalise(wanted)) @ rotations[:, joint]
+                )
     # the trunk as a whole, from pelvis to neck: its parts have other lengths
     spine = [JOINT_INDEX[name] for name in ("pelvis", "spine1", "spine2", "spine3", "neck")]
     parts = [

@@ -30,11 +30,11 @@ _SIDE_WORDS = {
     "rg": "right",
 }
 #: words of bones that are no joint of ours although another word in their name says so
-_OTHERS = set(
-    "twist twst roll ik pole target end nub tip eff effector helper aux cloth skirt thumb index middle ring pinky little finger "
-    "fingers carpal metacarpal eye jaw tongue breast pec pectoral boob buttock butt glute weapon prop hair ear wing tail cape "
-    "sleeve pocket offset heel corrective muscle site socket attach holster top camera floor shadow mouth lip brow cheek nose "
-    "teeth handtip bag belt share".split()
+_OTHERS = re.compile(
+    "twist|twst|roll|ik|pole|target|end|nub|tip|eff|effector|helper|aux|cloth|skirt|thumb|index|middle|ring|pinky|little|fingers?|"
+    "carpal|metacarpal|eye|jaw|tongue|breast|pec|pectoral|boob|buttock|butt|glute|weapon|prop|hair|ear|wing|tail|cape|sleeve|pocket|"
+    "offset|heel|corrective|muscle|site|socket|attach|holster|top|camera|floor|shadow|mouth|lip|brow|cheek|nose|teeth|handtip|bag|"
+    "belt|share"
 )
 #: words glued to a side, and compounds that are written in one word
 _COMPOUNDS = {
@@ -195,7 +195,7 @@ def map_by_words(names: tuple[str, ...], parents: tuple[int, ...], distances: np
     central: list[tuple[int, tuple[str, ...]]] = []
     for bone, name in enumerate(names):
         side, words = split_name(name)
-        others = set(words) & _OTHERS
+        others = {word for word in words if _OTHERS.fullmatch(word)}
         if side is None:
             # Reallusion's neck has a twist in its name
             if others <= {"twist"}:
@@ -283,12 +283,14 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
             raise MotionError(f"{motion.source}: the bones of its map have no length; choose other ones in the bone list.")
         return SourceMap(bones, _find_spine(motion.parents, bones), "as chosen")
     doubts: tuple[str, ...] = ()
-    for how, find in (("by published names", _map_by_family), ("by the words in their names", _map_by_words)):
-        found = find(motion)
+    people = _find_people(motion)
+    several = f", of the first of {len(people)} people" if len(people) > 1 else ""
+    by_family = _map_by_family(motion) if len(people) < 2 else None
+    for how, found in (("by published names", by_family), ("by the words in their names", next(iter(people), None))):
         if found:
             reasons = _find_doubts(motion, found)
             if not reasons:
-                return _complete_spine(motion.parents, found, how)
+                return _complete_spine(motion.parents, found, how + several)
             doubts = doubts or reasons
     found = _map_by_shape(motion)
     if found:
@@ -304,8 +306,8 @@ def _map_by_family(motion: SkeletonMotion) -> dict[str, int] | None:
     return None if found is None else {joint: motion.names.index(bone) for joint, bone in found[1].items()}
 
 
-def _map_by_words(motion: SkeletonMotion) -> dict[str, int] | None:
-    """The first tree of bones that has a whole person: some files have several roots, or several people."""
+def _find_people(motion: SkeletonMotion) -> list[dict[str, int]]:
+    """The map by words of every tree of bones that has a whole person: some files have several roots, or several people."""
     parents = np.array(motion.parents)
     origins = motion.rest_positions[np.maximum(parents, 0)]
     distances = np.where(parents < 0, 0.0, np.linalg.norm(motion.rest_positions - origins, axis=1))
@@ -313,13 +315,14 @@ def _map_by_words(motion: SkeletonMotion) -> dict[str, int] | None:
     origins = motion.positions[0][np.maximum(parents, 0)]
     distances = np.maximum(distances, np.where(parents < 0, 0.0, np.linalg.norm(motion.positions[0] - origins, axis=1)))
     roots = [get_path(motion.parents, bone)[-1] for bone in range(len(parents))]
+    out = []
     for root in dict.fromkeys(roots):
-        # names of bones of other trees say nothing
-        names = tuple(name if roots[bone] == root else "" for bone, name in enumerate(motion.names))
-        found = map_by_words(names, motion.parents, distances)
-        if found:
-            return found
-    return None
+        if roots.count(root) >= len(bone_maps.REQUIRED):
+            # names of bones of other trees say nothing
+            names = tuple(name if roots[bone] == root else "" for bone, name in enumerate(motion.names))
+            found = map_by_words(names, motion.parents, distances)
+            out += [found] if found else []
+    return out
 
 
 def _complete_spine(parents: tuple[int, ...], bones: dict[str, int], how: str) -> SourceMap:
@@ -374,7 +377,9 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
             ratio = lengths[f"{side}_{upper}"] / lengths[f"{side}_{lower}"]
             if not 0.4 < ratio < 2.5:
                 out.append(f"its {_name_limb(f'{side}_{upper}')} is {ratio:.2g} times as long as the {LIMB_NAMES[lower]}")
-    leg, arm = (sum(lengths[f"{side}_{joint}"] for side in SIDES for joint in pair) for pair in (("hip", "knee"), ("shoulder", "elbow")))
+    leg, arm = (
+        sum(lengths[f"{side}_{joint}"] for side in SIDES for joint in pair) for pair in (("hip", "knee"), ("shoulder", "elbow"))
+    )
     if not 0.3 < arm / leg < 2:
         out.append(f"its arms are {arm / leg:.2g} times as long as its legs")
     middle = {joint: (at[f"left_{joint}"] + at[f"right_{joint}"]) / 2 for joint in ("hip", "shoulder", "ankle")}
@@ -447,5 +452,7 @@ def _compare_with_person(skeleton: Skeleton, bones: dict[str, int]) -> float:
         toe = heads[bones[f"{side}_foot"]] if f"{side}_foot" in bones else tails[ankle]
         forward += -normalise(toe - heads[ankle])[1]
     # without feet, knees bend forwards
-    bend = sum(-(heads[bones[f"{side}_knee"]] - (heads[bones[f"{side}_hip"]] + heads[bones[f"{side}_ankle"]]) / 2)[1] for side in SIDES)
+    bend = sum(
+        -(heads[bones[f"{side}_knee"]] - (heads[bones[f"{side}_hip"]] + heads[bones[f"{side}_ankle"]]) / 2)[1] for side in SIDES
+    )
     return float(min(across, forward if abs(forward) > 0.2 else np.sign(bend)))

@@ -126,8 +126,7 @@ def describe_motion_file(path: str) -> list[str]:
             if is_scene_file(path):
                 _descriptions[key] = scene_files.check_scene_file(file).describe()
             elif file.suffix.lower() == ".bvh":
-                frames, rate = bvh.read_header(file)
-                _descriptions[key] = ["BVH", f"{frames} frames at {rate:g} fps"]
+                _descriptions[key] = bvh.describe(file)
             else:
                 _descriptions[key] = read(file).describe()
         except MotionError as error:
@@ -184,7 +183,9 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             return self._import_scene_file(context)
         try:
             if self.filepath.lower().endswith(".bvh"):
-                motion = bvh.read(self.filepath, self.fps)
+                body = bvh.read_body(self.filepath, self.fps)
+                motion = body.motion
+                self.report({"INFO"}, " ".join(body.notes))
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
                 file: MotionFile = read(self.filepath, statistics)
