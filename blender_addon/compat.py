@@ -110,7 +110,8 @@ def enable_addon(module: str) -> Iterator[None]:
     if enabled:
         yield
         return
-    loaded = addon_utils.enable(module, default_set=False, handle_error=lambda error: None)
+    enable: Any = addon_utils.enable  # the stubs say that it returns nothing
+    loaded = enable(module, default_set=False, handle_error=lambda error: None)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 from ...shared.files import read_file
 from ...shared.motion import MAX_FPS, MotionError
-from .usd_rate import read_usd_rate
+from .usd_rate import DEFAULT_RATE, read_usd_rate
 
 #: bytes of a file, animations of it, characters of a name, and nodes of an FBX file that are looked at
 MAX_BYTES, MAX_ANIMATIONS, MAX_NAME, MAX_NODES = 1 << 30, 1000, 200, 1_000_000
@@ -21,18 +21,20 @@ _FBX, _GLB, _USDC, _ZIP = b"Kaydara FBX Binary  \x00", b"glTF", b"PXR-USDC", b"P
 @dataclass(frozen=True)
 class SceneFileHeader:
     """``kind`` FBX, glTF or USD; ``animations`` their names in the file's order, empty where only importing would tell;
-    ``is_text`` for the text form of FBX; ``rate`` frames per second where the importer does not see to it, else 0."""
+    ``is_text`` for the text form of FBX; ``rate`` frames per second where the importer does not see to it, else 0; ``note``: what
+    was guessed."""
 
     kind: str
     animations: tuple[str, ...] = ()
     is_text: bool = False
     rate: float = 0.0
+    note: str = ""
 
     def describe(self) -> list[str]:
         """The kind, then a line for each animation."""
         if not self.animations:
             rate = [f"{self.rate:g} fps"] if self.rate else []
-            return [self.kind, *rate, "What it contains is seen when it is imported"]
+            return [self.kind, *rate, *filter(None, [self.note]), "What it contains is seen when it is imported"]
         return [self.kind, *(f"{n}: {name}" for n, name in enumerate(self.animations))]
 
 
@@ -74,7 +76,12 @@ def _read_header(content: bytes) -> SceneFileHeader | None:
     if start.startswith(b"{"):
         return _read_gltf(content)
     if content.startswith((_USDC, _ZIP)) or start.startswith(b"#usda"):
-        return SceneFileHeader("USD", rate=read_usd_rate(content))
+        rate = read_usd_rate(content)
+        if rate is None:
+            return SceneFileHeader(
+                "USD", rate=DEFAULT_RATE, note=f"Its rate cannot be read, so {DEFAULT_RATE:g} is taken; see Rate."
+            )
+        return SceneFileHeader("USD", rate=rate)
     return None
 
 

@@ -16,14 +16,16 @@ import numpy as np
 #: USD's own rate for files that name none
 DEFAULT_RATE = 24.0
 _NAMES = ("timeCodesPerSecond", "framesPerSecond")
+#: the first version of crates whose tables are compressed
+_OLDEST = (0, 4)
 #: bytes of a text file's head; bytes that a section of a crate may unpack to, and its entries
 _MAX_HEAD, _MAX_SECTION, _MAX_ENTRIES = 1 << 16, 1 << 26, 1 << 22
 #: crate's numbers for the types of values that a rate can have
 _TYPE_FLOAT, _TYPE_DOUBLE = 8, 9
 
 
-def read_usd_rate(content: bytes) -> float:
-    """Time codes per second of a USD file. Raises ``ValueError``, ``IndexError``, ``struct.error`` or a zipfile error for a
+def read_usd_rate(content: bytes) -> float | None:
+    """Time codes per second of a USD file; None for a crate older than 2017, which is laid out otherwise. Raises ``ValueError``, ``IndexError``, ``struct.error`` or a zipfile error for a
     damaged one."""
     if content.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -31,6 +33,8 @@ def read_usd_rate(content: bytes) -> float:
             if first.compress_type != zipfile.ZIP_STORED:
                 raise ValueError("a .usdz is not compressed")
             content = archive.read(first)
+    if content.startswith(b"PXR-USDC") and tuple(content[8:10]) < _OLDEST:
+        return None
     found = _read_crate(content) if content.startswith(b"PXR-USDC") else _read_text(content)
     return next((found[name] for name in _NAMES if found.get(name, 0.0) > 0), DEFAULT_RATE)
 
@@ -91,8 +95,8 @@ def _unpack_integers(packed: bytes, count: int) -> np.ndarray:
         raise ValueError("too many fields")
     data = _unpack_lz4(packed)
     common = struct.unpack_from("<i", data)[0]
-    codes = np.frombuffer(data, np.uint8, (count + 3) // 4, 4)
-    codes = (codes[:, None] >> np.array([0, 2, 4, 6], np.uint8) & 3).ravel()[:count]
+    packed_codes = np.frombuffer(data, np.uint8, (count + 3) // 4, 4)
+    codes = (packed_codes[:, None] >> np.array([0, 2, 4, 6], np.uint8) & 3).ravel()[:count]
     sizes = np.array([0, 1, 2, 4])[codes]
     starts = 4 + (count + 3) // 4 + np.cumsum(sizes) - sizes
     if count and starts[-1] + sizes[-1] > len(data):

@@ -72,6 +72,7 @@ class ImportedScene:
     home: bpy.types.Scene
     #: data-blocks that are not removed at the end
     kept: set[bpy.types.ID]
+    note: str = ""
 
     def choose(self, number: int) -> SourceClip:
         """Clip ``number``, counted from 0; ``MotionError`` when there is none."""
@@ -80,12 +81,16 @@ class ImportedScene:
         return self.clips[number]
 
     def describe_choice(self, clip: SourceClip) -> tuple[str, ...]:
-        """What there is to say about a file with several motions, of which one was taken."""
+        """What there is to say about a file: what was guessed, and which of several motions was taken."""
+        notes = (self.note,) if self.note else ()
         if len(self.clips) == 1:
-            return ()
+            return notes
         names = ", ".join(f"{n} {one.name}" for n, one in enumerate(self.clips[:MAX_LISTED]))
         more = f" and {len(self.clips) - MAX_LISTED} more" if len(self.clips) > MAX_LISTED else ""
-        return (f"clip {self.clips.index(clip)} of {len(self.clips)} ({names}{more})",)
+        return (
+            *notes,
+            f"clip {self.clips.index(clip)} of {len(self.clips)} ({names}{more})",
+        )
 
     def keep_armature(self, clip: SourceClip) -> bpy.types.Object:
         """Leave a clip's armature in the user's scene, with its motion at that scene's rate and with what it is parented to.
@@ -163,7 +168,7 @@ def import_scene_file(context: bpy.types.Context, path: Path) -> Iterator[Import
         clips = _list_clips(made, [action for action in bpy.data.actions if action not in before], header)
         if not clips:
             raise MotionError(f"{path.name} contains a skeleton without a motion; export it together with its animation.")
-        yield ImportedScene(path, scene, tuple(made), clips, home, before)
+        yield ImportedScene(path, scene, tuple(made), clips, home, before, header.note)
 
 
 def _stretch(curve: bpy.types.FCurve, factor: float) -> None:

@@ -17,7 +17,7 @@ from latentman.blender_addon.rigging import scene_files
 from latentman.blender_addon.rigging.armature_source import choose_frames, remove_scale, sample_armature
 from latentman.blender_addon.rigging.rigs import BONE_MAP, read_rig
 from latentman.shared.motion import MotionError
-from tests import performances
+from tests import hostile, performances, reading
 from tools import rigs
 
 MIXAMO = {joint: f"mixamorig:{bone}" for joint, bone in rigs.get_bone_names("Mixamo").items()}
@@ -566,3 +566,29 @@ def test_dropped_files_are_offered_beside_blenders_own_importers(empty_scene):
     assert {".npy", ".bvh", ".fbx", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz", ".vrm", ".vmd"} <= set(handled)
     # without a character in the scene, Blender's own importers are alone
     assert not operators.motion.MotionFileHandler.poll_drop(bpy.context)
+
+
+def test_damaged_scene_files_are_a_value_or_one_sentence(empty_scene, walk, tmp_path):
+    samples, folder, sizes = tmp_path / "samples", tmp_path / "damaged", {}
+    samples.mkdir()
+    folder.mkdir()
+    for n in range(30):
+        empty_scene.collection.objects.link(bpy.data.objects.new(f"Empty {n}", None))
+    for ending in ("usdc", "usdz"):
+        bpy.ops.wm.usd_export(filepath=str(samples / f"a.{ending}"), export_animation=True)
+    performances.write_gltf(samples / "b.glb", {"walk": walk}, binary=True)
+    performances.write_usda(samples / "c.usda", walk)
+    performances.write_fbx(samples / "d.fbx", {"walk": walk})
+    rng = np.random.default_rng(5)
+    for sample in sorted(samples.iterdir()):
+        content = sample.read_bytes()
+        for n in range(16):
+            name = f"{n:02d}_{sample.name}"
+            (folder / name).write_bytes(content if n == 0 else hostile.mutate(rng, content))
+            sizes[name] = (folder / name).stat().st_size
+    outcomes = reading.read_all("scene", folder)
+    for outcome in outcomes:
+        reading.check(outcome, sizes[outcome.name])
+    assert len(outcomes) == len(sizes)
+    assert all(outcome.kind == "value" for outcome in outcomes if outcome.name.startswith("00_"))
+    assert sum(outcome.kind == "sentence" for outcome in outcomes) > len(outcomes) / 5
