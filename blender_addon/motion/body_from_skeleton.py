@@ -135,7 +135,7 @@ def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None) -> BodyFit:
         constants = _constants_from_zero_pose(rest, source, spine, rest_joints, rest_axes)
         origin = "Twist of the limbs: from the zero pose, which is a person."
     else:
-        constants = _constants_from_poses(sample, source, spine, joints)
+        constants = _constants_from_poses(sample, source, spine, joints, TO_BODY[up][1])
         origin = "Twist of the limbs: from the poses, since the zero pose is no person."
     flat = _constants_of_feet(sample, source, joints, rest, rest_joints, rest_axes, TO_BODY[up])
     notes = [f"Bones: {source.how}.", f"Up: {up}, facing as in the file.", unit, origin]
@@ -381,9 +381,16 @@ def _constants_from_zero_pose(
 
 
 def _constants_from_poses(
-    sample: SkeletonMotion, source: SourceMap, spine: tuple[tuple[int, int, float, int], ...], joints: np.ndarray
+    sample: SkeletonMotion,
+    source: SourceMap,
+    spine: tuple[tuple[int, int, float, int], ...],
+    joints: np.ndarray,
+    up: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Joint -> (3, 3) C from poses (F, 22, 3): the mean of what positions say, where limbs are bent enough to show it."""
+    """Joint -> (3, 3) C from poses (F, 22, 3): the mean of what positions say, where limbs are bent enough to show it.
+
+    ``up`` (3,) in the source's axes: on the whole people look straight ahead.
+    """
     solved = solve_rotations(joints, REST)
     turned: dict[str, np.ndarray] = {}
     out: dict[str, np.ndarray] = {}
@@ -397,6 +404,12 @@ def _constants_from_poses(
         elif joint in AIMS_AT and "ankle" not in joint:
             above = turned[parent]
             seen = rotation_between(above @ _get_rest_direction(joint), _observe(joints, joint)) @ above
+        elif joint == "head":
+            ahead = turned["spine3"][..., 2]
+            ahead = ahead - up * (ahead @ up)[:, None]
+            weight = weight + np.linalg.norm(ahead, axis=-1)
+            ahead = normalise(ahead)
+            seen = np.stack([np.cross(up, ahead), np.broadcast_to(up, ahead.shape), ahead], -1)
         else:
             seen = turned[parent]
         bone = _get_bone(source, spine, joint)

@@ -286,6 +286,10 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
     people = _find_people(motion)
     several = f", of the first of {len(people)} people" if len(people) > 1 else ""
     by_family = _map_by_family(motion) if len(people) < 2 else None
+    if by_family and people:
+        # a family's toes or neck may have another name here
+        used = set(by_family.values())
+        by_family |= {joint: bone for joint, bone in people[0].items() if joint not in by_family and bone not in used}
     for how, found in (("by published names", by_family), ("by the words in their names", next(iter(people), None))):
         if found:
             reasons = _find_doubts(motion, found)

@@ -185,8 +185,10 @@ NAMES = {
         "l",
         "r",
     ),
+    "toes": {},
     "numbers": {name: f"bone {n:02d}" for n, name in enumerate(SMPL_JOINTS[:22])},
 }
+NAMES["toes"] = {joint: name.replace("mixamorig:", "").replace("ToeBase", "Toe") for joint, name in NAMES["mixamo"].items()}
 
 
 @dataclass(frozen=True)
@@ -335,6 +337,7 @@ CASES = {
     "an extra root": Case(extra_root=True, names="biped", zero="A"),
     "every bone along its own x": Case(zero="X", names="suffixes", six=True, extra_root=True),
     "along x, other names": Case(zero="X", names="shins", order="ZYX", leg=1.1, turn=-100),
+    "along x, toes of another name": Case(zero="X", names="toes", turn=20),
     "A-pose": Case(zero="A", names="anatomy", order="ZYX", arm=0.9),
     "Z up": Case(up="Z", names="biovision", turn=75),
     "Z up, along x": Case(up="Z", zero="X", unit=1000.0),
