@@ -25,8 +25,10 @@ _TYPE_FLOAT, _TYPE_DOUBLE = 8, 9
 
 
 def read_usd_rate(content: bytes) -> float | None:
-    """Time codes per second of a USD file; None for a crate older than 2017, which is laid out otherwise. Raises ``ValueError``, ``IndexError``, ``struct.error`` or a zipfile error for a
-    damaged one."""
+    """Time codes per second of a USD file; None for a crate older than 2017, which is laid out otherwise.
+
+    Raises ``ValueError``, ``IndexError``, ``KeyError``, ``struct.error`` or ``zipfile.BadZipFile`` for a damaged one.
+    """
     if content.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             first = archive.infolist()[0]

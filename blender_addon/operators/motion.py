@@ -198,11 +198,12 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
     def _import_scene_file(self, context: bpy.types.Context) -> OperatorResult:
         """Import the file for a while and key its motion; only an armature that is to be kept stays."""
         settings, path = properties.get_settings(context), Path(bpy.path.abspath(self.filepath))
+        notes: tuple[str, ...] = ()
         kept = None
         try:
             if path.suffix.lower() == ".vmd" and scene_files.has_vmd_importer():
                 skeleton = scene_files.sample_vmd(context, path, settings.find_source(), self.fps)
-                body, notes = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem), ()
+                body = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem)
             else:
                 with scene_files.import_scene_file(context, path) as imported:
                     clip = imported.choose(self.clip)

@@ -150,7 +150,7 @@ def sample_objects(
     for one in objects:
         basis = np.array(one.matrix_parent_inverse @ one.matrix_basis if one.parent in index else one.matrix_basis, float)
         rest.append(rest[index[one.parent]] @ basis if one.parent in index else basis)
-    parents = tuple(index.get(one.parent, -1) for one in objects)
+    parents = tuple(index.get(one.parent, -1) if one.parent is not None else -1 for one in objects)
     return _make_motion(
         name,
         tuple(one.name for one in objects),

@@ -114,9 +114,9 @@ class ImportedScene:
         for one in chain:
             self.home.collection.objects.link(one)
             data = one.animation_data
-            for track in list(data.nla_tracks) if data else ():
-                data.nla_tracks.remove(track)
-            if data:
+            if data is not None:
+                for track in list(data.nla_tracks):
+                    data.nla_tracks.remove(track)
                 data.use_nla = True
         self.kept.update(chain, playing, (one.data for one in chain if one.data is not None))
         return armature
@@ -366,7 +366,8 @@ def sample_vmd(context: bpy.types.Context, path: Path, model: bpy.types.Object |
         copy = model.copy()
         copy.animation_data_clear()
         for bone in get_pose(copy).bones:
-            for constraint in bone.constraints:
+            constraints: list[Any] = list(bone.constraints)
+            for constraint in constraints:
                 if getattr(constraint, "target", None) == model:
                     constraint.target = copy
         scene.collection.objects.link(copy)
