@@ -139,21 +139,26 @@ class RigPanel(_SidebarPanel):
         for key in keys.key_blocks if keys else ():
             if key.name.startswith("Shape"):
                 column.prop(key, "value", text=key.name, slider=True)
-        row = layout.row(align=True)
-        row.operator("latentman.guess_bones", icon="VIEWZOOM")
-        row.operator("latentman.load_bones", text="", icon="FILE_FOLDER")
-        row.operator("latentman.save_bones", text="", icon="FILE_TICK")
-        slots, data = get_bone_slots(armature), get_armature(armature)
-        if not slots:
-            draw_sentence(layout, context, "Bones are mapped automatically; press Guess Bones to see and change the map.")
-            return
-        layout.label(text=f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
-        column = layout.column(align=True)
-        for slot in slots:
-            missing = slot.bone and slot.bone not in data.bones
-            line = column.split(factor=0.4, align=True)
-            line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "NONE")
-            line.prop_search(slot, "bone", data, "bones", text="")
+        draw_bone_map(layout, context, armature, "CHARACTER")
+
+
+def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armature: bpy.types.Object, owner: str) -> None:
+    """Draw an armature's bone map as a list, with the buttons that fill it; ``owner`` is CHARACTER or SOURCE."""
+    row = layout.row(align=True)
+    set_properties(row.operator("latentman.guess_bones", icon="VIEWZOOM"), owner=owner)
+    set_properties(row.operator("latentman.load_bones", text="", icon="FILE_FOLDER"), owner=owner)
+    set_properties(row.operator("latentman.save_bones", text="", icon="FILE_TICK"), owner=owner)
+    slots, data = get_bone_slots(armature), get_armature(armature)
+    if not slots:
+        draw_sentence(layout, context, "Bones are mapped automatically; press Guess Bones to see and change the map.")
+        return
+    layout.label(text=f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
+    column = layout.column(align=True)
+    for slot in slots:
+        missing = slot.bone and slot.bone not in data.bones
+        line = column.split(factor=0.4, align=True)
+        line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "NONE")
+        line.prop_search(slot, "bone", data, "bones", text="")
 
 
 class MotionPanel(_SidebarPanel):
@@ -192,6 +197,15 @@ class MotionPanel(_SidebarPanel):
         row.label(text=action.name if action else "no motion yet", icon="ACTION")
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
+        row = layout.row(align=True)
+        row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source")
+        row.operator("latentman.use_armature", text="Use", icon="CHECKMARK")
+        source = settings.find_source()
+        if source is not None:
+            header, body = layout.panel_prop(settings, "show_source_bones")
+            header.label(text="Source's Bones")
+            if body is not None:
+                draw_bone_map(body, context, source, "SOURCE")
 
 
 class MotionSettingsPanel(_SidebarPanel):
