@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import addon_utils
 import bpy
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
@@ -40,6 +43,80 @@ def get_fcurve_collections(action: bpy.types.Action) -> list[Any]:
 def get_fcurves(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     """Every F-curve of an action, of all its slots."""
     return [curve for collection in get_fcurve_collections(action) for curve in collection]
+
+
+def get_used_fcurves(owner: bpy.types.ID) -> list[Any]:
+    """The F-curves of the Action that an ID uses, of its own slot; none where it has none."""
+    animated: Any = owner
+    data = animated.animation_data
+    if data is None or data.action is None:
+        return []
+    return get_slot_fcurves(data.action, data.action_slot if SLOTTED_ACTIONS else None)
+
+
+def get_slot_fcurves(action: bpy.types.Action, slot: Any) -> list[Any]:
+    """The F-curves of one slot of an Action; before 4.4, all of them."""
+    if not SLOTTED_ACTIONS:
+        return list(action.fcurves)
+    strips: list[Any] = [strip for layer in action.layers for strip in layer.strips]
+    bags = [strip.channelbag(slot) for strip in strips] if slot is not None else []
+    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
+
+
+def get_used_strips(owner: bpy.types.ID) -> list[Any]:
+    """The NLA strips that play on an ID: of the solo track if there is one, without what is muted."""
+    animated: Any = owner
+    data = animated.animation_data
+    if data is None or not data.use_nla:
+        return []
+    tracks = [track for track in data.nla_tracks if track.is_solo] or [track for track in data.nla_tracks if not track.mute]
+    return [strip for track in tracks for strip in track.strips if not strip.mute]
+
+
+def assign_action(owner: bpy.types.ID, action: bpy.types.Action | None, slot: Any = None) -> None:
+    """Make an ID use an Action and, from 4.4 on, a slot of it."""
+    animated: Any = owner
+    data = animated.animation_data or animated.animation_data_create()
+    data.action = action
+    if SLOTTED_ACTIONS and action is not None and slot is not None:
+        data.action_slot = slot
+
+
+def get_action_slots(action: bpy.types.Action) -> list[Any]:
+    """The slots of an Action; none before 4.4."""
+    return list(action.slots) if SLOTTED_ACTIONS else []
+
+
+def get_strip_slot(strip: bpy.types.NlaStrip) -> Any:
+    """The slot of its Action that an NLA strip plays; None before 4.4."""
+    return strip.action_slot if SLOTTED_ACTIONS else None
+
+
+def find_operator(name: str) -> Any:
+    """An operator by its name, such as ``wm.usd_import``; None where this Blender has none."""
+    module, function = name.split(".")
+    operator: Any = getattr(getattr(bpy.ops, module), function)
+    try:
+        operator.get_rna_type()
+    except (KeyError, AttributeError):
+        return None
+    return operator
+
+
+@contextmanager
+def enable_addon(module: str) -> Iterator[None]:
+    """Have one of Blender's own add-ons enabled for a while, without a change to the preferences; nothing where it is missing."""
+    _, enabled = addon_utils.check(module)
+    if enabled:
+        yield
+        return
+    enable: Any = addon_utils.enable  # the stubs say that it returns nothing
+    loaded = enable(module, default_set=False, handle_error=lambda error: None)
+    try:
+        yield
+    finally:
+        if loaded is not None:
+            addon_utils.disable(module, default_set=False)
 
 
 def set_fcurve_group(action: bpy.types.Action, curve: bpy.types.FCurve, name: str) -> None:

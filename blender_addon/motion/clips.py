@@ -11,8 +11,8 @@ import numpy as np
 from ...shared.motion import MAX_FRAMES, Motion, MotionError
 from .layouts import DecodedMotion
 
-#: motions of a file; characters of a clip's text
-MAX_CLIPS, MAX_TEXT = 10_000, 1000
+#: motions of a file; characters of a clip's text, and its sentences
+MAX_CLIPS, MAX_TEXT, MAX_PARTS = 10_000, 1000, 20
 #: what the note of an assumed rate ends with
 NO_RATE = "the file names no rate"
 
@@ -93,6 +93,9 @@ def clean_text(text: object) -> str:
     """A text of a file's, fit for a list."""
     if isinstance(text, bytes):
         text = text[:MAX_TEXT].decode("utf-8", "replace")
+    elif isinstance(text, (list, tuple)):
+        # several sentences of one motion (DiP)
+        text = " | ".join(clean_text(part) for part in text[:MAX_PARTS] if isinstance(part, (str, bytes)))
     elif not isinstance(text, (str, int, float, np.generic)):
         return ""
     return "".join(letter if letter.isprintable() else " " for letter in str(text)[:MAX_TEXT])

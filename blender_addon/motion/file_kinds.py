@@ -12,7 +12,7 @@ from typing import Any
 
 #: bytes of a file that are looked at
 HEAD = 4096
-ARMATURE = "import it in Blender and choose its armature as the source"
+ARMATURE = "use Import Motion in Blender, or import it and choose its armature as Source"
 VIDEO = "is a video; run a pose estimator such as GVHMR on it and import its result"
 PICTURE = "is a picture; a motion needs a file of joints or rotations over time"
 WEIGHTS = "holds the weights of a network; put the folder of an MDM checkpoint into Model, under Motion from words"
@@ -26,14 +26,14 @@ MATLAB = "is a MATLAB or HDF5 file; save the arrays in it as .npz"
 TABLE = "is a table of text; save its numbers as .npy or .npz, or export BVH"
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"BLENDER", "is a Blender file; append the armature in it and choose it as the source"),
+    (0, b"BLENDER", "is a Blender file; append the armature in it and choose it as Source"),
     (0, b"Kaydara FBX Binary", f"is an FBX file; {ARMATURE}"),
     (0, b"; FBX ", f"is an FBX file; {ARMATURE}"),
     (0, b"glTF", f"is a glTF file; {ARMATURE}"),
     (0, b"PXR-USDC", f"is a USD file; {ARMATURE}"),
     (0, b"#usda", f"is a USD file; {ARMATURE}"),
     (0, b"<?xml", f"is an XML file; if it is Collada, {ARMATURE}"),
-    (0, b"Vocaloid Motion Data", "is an MMD motion (VMD); import it with MMD Tools and choose the armature as the source"),
+    (0, b"Vocaloid Motion Data", "is an MMD motion (VMD); import it with MMD Tools and choose the armature as Source"),
     (0, b"Pmx ", "is an MMD model; import it with MMD Tools"),
     (0, b"HIERARCHY", "is a BVH file; give it the ending .bvh"),
     (0, b"PathFileType", MARKERS),
@@ -116,7 +116,7 @@ def name_by_start(start: bytes, suffix: str) -> str:
     if _is_safetensors(start):
         return WEIGHTS
     if suffix == ".blend":
-        return "is a Blender file; append the armature in it and choose it as the source"
+        return "is a Blender file; append the armature in it and choose it as Source"
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or start.startswith(b"\x93NUMPY"):
         return ""
     if suffix in (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".json", ".joblib"):

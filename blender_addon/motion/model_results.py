@@ -56,7 +56,7 @@ def open_model_results(path: Path, data: Mapping[Any, Any], options: ReadOptions
         return MotionFile(path, "MDM's SMPL parameters", (Clip(text, int(shape[-1]), HUMANML_FPS, decode),))
     if "motion" in data and "lengths" in data:
         return _open_results(path, data, texts, options)
-    if "vectors" in data:
+    if "vectors" in data or {"joints", "fps", "seed"} <= set(data):
         return _open_generated(path, data, text)
     if "posed_joints" in data:
         return _open_posed_joints(path, data, text, options)
@@ -107,17 +107,31 @@ def _decode_vectors(row: np.ndarray, rate: float) -> DecodedMotion:
 
 
 def _open_generated(path: Path, data: Mapping[Any, Any], text: str) -> MotionFile:
-    """A file of ``latentman motion``: HumanML3D vectors (N, F, 263) in their own units, one clip for each variant."""
+    """A file of ``latentman motion``, one clip for each variant: HumanML3D vectors (N, F, 263) in their own units, or joints
+    (N, F, 22, 3) and perhaps local rotations (N, F, 24, 4)."""
     try:
-        vectors, rate = to_array(data["vectors"]), float(np.ravel(data.get("fps", HUMANML_FPS))[0])
+        name = "vectors" if "vectors" in data else "joints"
+        rows, rate = to_array(data[name]), float(np.ravel(data.get("fps", HUMANML_FPS))[0])
+        rotations = to_array(data["rotations"]) if "rotations" in data else None
     except (TypeError, ValueError, IndexError):
         raise MotionError(f"{path.name} does not contain numbers where the motion should be; make it again.") from None
-    if vectors.ndim != 3 or vectors.shape[2] != layouts.VECTOR_263 or vectors.dtype.kind not in "fiu":
-        raise MotionError(f"{path.name} contains vectors of the shape {vectors.shape}, expected (variants, frames, 263).")
+    each = (layouts.VECTOR_263,) if name == "vectors" else (HUMANML_JOINT_COUNT, 3)
+    if rows.ndim != 2 + len(each) or rows.shape[2:] != each or rows.dtype.kind not in "fiu":
+        expected = ", ".join(map(str, each))
+        raise MotionError(f"{path.name} contains {name} of the shape {rows.shape}, expected (variants, frames, {expected}).")
+    if rotations is not None and (rotations.shape[:2] != rows.shape[:2] or rotations.dtype.kind not in "fiu"):
+        raise MotionError(
+            f"{path.name} contains rotations of the shape {rotations.shape}, which do not fit its {name}; make it again."
+        )
+
+    def decode(n: int) -> DecodedMotion:
+        if name == "vectors":
+            return _decode_vectors(rows[n], rate)
+        return DecodedMotion(rows[n], rate, None if rotations is None else rotations[n].astype(np.float64))
+
     clips = []
-    for n, row in enumerate(vectors[: MAX_CLIPS + 1], 1):
-        name = f"{text} ({n})" if len(vectors) > 1 else text
-        clips.append(Clip(name, len(row), rate, partial(_decode_vectors, row, rate)))
+    for n, row in enumerate(rows[: MAX_CLIPS + 1]):
+        clips.append(Clip(f"{text} ({n + 1})" if len(rows) > 1 else text, len(row), rate, partial(decode, n)))
     return MotionFile(path, "motion from text", tuple(clips))
 
 

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import bpy
-from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
 from ..motion import bvh
+from ..motion.body_from_skeleton import body_from_skeleton
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, ReadOptions, read
+from ..rigging import scene_files
+from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
+from ..rigging.rigs import read_saved_mapping
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
 
-FILE_FILTER = ";".join(f"*{suffix}" for suffix in SUFFIXES)
+#: endings of all files that can be imported
+ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
+FILE_FILTER = ";".join(f"*{suffix}" for suffix in ALL_SUFFIXES)
 
 
 def key_motion(
     operator: bpy.types.Operator,
     context: bpy.types.Context,
     motion: Motion,
-    notes: tuple[str, ...] = (),
+    notes: Sequence[str] = (),
     is_doubtful: bool = False,
 ) -> OperatorResult:
-    """Key a motion on the character with the scene's settings, and report the new Action.
-
-    ``notes`` say what was guessed of it; with a doubtful guess the report is a warning.
-    """
+    """Key a motion on the character with the scene's settings, and report the new Action, with what else there is to say; where a
+    guess is doubtful, as a warning."""
     scene, settings = get_scene(context), properties.get_settings(context)
     try:
         options = settings.keying.make_key_options()
@@ -38,9 +43,10 @@ def key_motion(
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    said = "".join(f"; {note}" for note in notes)
-    text = f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps{said}"
-    operator.report({"WARNING"} if is_doubtful else {"INFO"}, text)
+    words = "; ".join(
+        (f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *(note.rstrip(".") for note in notes))
+    )
+    operator.report({"WARNING"} if is_doubtful else {"INFO"}, words)
     return {"FINISHED"}
 
 
@@ -58,6 +64,55 @@ class UseClip(NeedsArmature, bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return key_motion(self, context, motion)
+
+
+class UseArmature(NeedsArmature, bpy.types.Operator):
+    bl_idname = "latentman.use_armature"
+    bl_label = "Motion from Armature"
+    bl_description = (
+        "Key the motion of the armature chosen as Source on the character, as Blender shows it, with all that animates it"
+    )
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse without a source."""
+        if not super().poll(context):
+            return False
+        return properties.get_settings(context).find_source() is not None or cls.refuse("Choose another armature as Source first")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Key a new Action; where bones are not recognised, the source's bone list opens."""
+        settings = properties.get_settings(context)
+        source = settings.find_source()
+        if source is None:
+            return {"CANCELLED"}
+        try:
+            skeleton = sample_armature(get_scene(context), source)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        try:
+            body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source)
+        except MotionError as error:
+            open_source_bones(settings, source)
+            self.report({"ERROR"}, str(error))
+            # what was opened is a change that an undo takes back
+            return {"FINISHED"}
+        return key_motion(self, context, body.motion, body.notes)
+
+
+def open_source_bones(settings: properties.LatentManSettings, source: bpy.types.Object) -> None:
+    """Show the bone list of a source, so that its bones can be mapped."""
+    settings.source = source
+    settings.show_source_bones = True
+    if source.is_editable and not properties.get_bone_slots(source):
+        properties.set_bone_map(source, {})
+
+
+def is_scene_file(path: str) -> bool:
+    """Whether Blender's importers, or those of an extension, read a file."""
+    return path.lower().endswith((*scene_files.SUFFIXES, *scene_files.MMD_SUFFIXES))
 
 
 #: what the file dialog shows about the chosen file and what it lets choose
@@ -80,7 +135,9 @@ def inspect_motion_file(path: str, options: ReadOptions | None = None) -> _Descr
     if key not in _descriptions:
         _descriptions.clear()
         try:
-            if file.suffix.lower() == ".bvh":
+            if is_scene_file(path):
+                _descriptions[key] = scene_files.check_scene_file(file).describe(), frozenset()
+            elif file.suffix.lower() == ".bvh":
                 _descriptions[key] = bvh.describe(file), frozenset()
             else:
                 found = read(file, options=options)
@@ -115,7 +172,8 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
     bl_label = "Import Motion"
     bl_description = (
         "Import a motion file as keyframes on the character: MDM, HumanML3D, MoMask and others (.npy), "
-        "AMASS, HY-Motion and Kimodo (.npz), results of pose estimators (.pt, .pkl, .npy, .json), BVH"
+        "AMASS, HY-Motion and Kimodo (.npz), results of pose estimators (.pt, .pkl, .npy, .json), BVH, "
+        "and scenes with an animated skeleton (FBX, glTF, VRM, USD)"
     )
     bl_options = {"REGISTER", "UNDO"}
 
@@ -143,6 +201,11 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         description="Folder of HumanML3D's Mean.npy and Std.npy, for normalised vectors; if empty, the file's own folder",
     )
 
+    keep_armature: BoolProperty(
+        name="Keep Armature",
+        description="Leave the armature of an FBX, glTF or USD file in the scene as Source, to map its bones by hand",
+    )
+
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Open the file dialog; for a dropped file only its settings are asked for."""
         return self.invoke_popup(context)
@@ -156,7 +219,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         for name in ("up_axis", "layout"):
             if name in choices:
                 column.prop(self, name)
-        for name in ("fps", "statistics"):
+        for name in ("fps", "keep_armature" if is_scene_file(self.filepath) else "statistics"):
             column.prop(self, name)
         box = get_layout(self).box().column(align=True)
         for n, line in enumerate(lines[:12] or ["Choose a file to see what is in it"]):
@@ -168,6 +231,8 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Key a new Action; earlier ones are kept."""
+        if is_scene_file(self.filepath):
+            return self._import_scene_file(context)
         notes: tuple[str, ...] = ()
         is_doubtful = False
         try:
@@ -185,14 +250,45 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             return {"CANCELLED"}
         return key_motion(self, context, motion, notes, is_doubtful)
 
+    def _import_scene_file(self, context: bpy.types.Context) -> OperatorResult:
+        """Import the file for a while and key its motion; only an armature that is to be kept stays."""
+        settings, path = properties.get_settings(context), Path(bpy.path.abspath(self.filepath))
+        notes: tuple[str, ...] = ()
+        kept = None
+        try:
+            if path.suffix.lower() == ".vmd" and scene_files.has_vmd_importer():
+                skeleton = scene_files.sample_vmd(context, path, settings.find_source(), self.fps)
+                body = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem)
+            else:
+                with scene_files.import_scene_file(context, path) as imported:
+                    clip = imported.choose(self.clip)
+                    notes = imported.describe_choice(clip)
+                    skeleton = imported.sample(clip, self.fps)
+                    if self.keep_armature:
+                        kept = imported.keep_armature(clip)
+                    body = body_from_skeleton(skeleton, None, clip.name)
+        except MotionError as error:
+            if kept is None:
+                self.report({"ERROR"}, str(error))
+                return {"CANCELLED"}
+            open_source_bones(settings, kept)
+            self.report({"ERROR"}, str(error))
+            return {"FINISHED"}
+        if kept is not None:
+            settings.source = kept
+        return key_motion(self, context, body.motion, (*notes, *body.notes))
+
 
 class MotionFileHandler(bpy.types.FileHandler):
-    """Imports motion files that are dropped into the 3D viewport."""
+    """Imports motion files that are dropped into the 3D viewport.
+
+    For files that Blender's own importers take, too, it asks which importer is meant; without a character it does not take part.
+    """
 
     bl_idname = "LATENTMAN_FH_motion"
     bl_label = "LatentMan motion"
     bl_import_operator = "latentman.import_motion"
-    bl_file_extensions = ";".join(SUFFIXES)
+    bl_file_extensions = ";".join(ALL_SUFFIXES)
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:
@@ -201,4 +297,4 @@ class MotionFileHandler(bpy.types.FileHandler):
         return in_viewport and properties.get_settings(context).find_armature() is not None
 
 
-CLASSES = (UseClip, ImportMotion, MotionFileHandler)
+CLASSES = (UseClip, UseArmature, ImportMotion, MotionFileHandler)
