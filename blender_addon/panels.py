@@ -245,6 +245,7 @@ class EditMotionPanel(_SidebarPanel):
             ("trim_motion", "ARROW_LEFTRIGHT"),
             ("join_motions", "TRACKING_FORWARDS"),
             ("reduce_keys", "KEYFRAME"),
+            ("make_in_place", "CENTER_ONLY"),
             ("add_ik", "CON_KINEMATIC"),
             ("remove_ik", "BONE_DATA"),
         )

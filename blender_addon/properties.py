@@ -30,6 +30,7 @@ from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.keying import Keying
 from .rigging.keyframes import KeyOptions
+from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
 from .timing import frame_rate
@@ -196,6 +197,10 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         """The Action in use on the character."""
         character: bpy.types.Object | None = self.character
         return character.animation_data.action if character is not None and character.animation_data else None
+
+    def find_motion(self) -> MotionPlace | None:
+        """Where the character's motion lies: in the Action in use, or in the NLA."""
+        return find_motion_place(self.find_armature())
 
     def find_active_result(self) -> LatentManResult | None:
         """The result that is selected in the list."""

@@ -112,6 +112,11 @@ def compute_skating_ratio(joints: np.ndarray, fps: float) -> float:
     return float((speed > 0.5)[low].mean()) if low.any() else 0.0
 
 
+def compute_path_length(pelvis: np.ndarray) -> float:
+    """How far pelvis positions (F, 3) travel over the ground, in metres."""
+    return float(np.linalg.norm(np.diff(pelvis[:, [0, 2]], axis=0), axis=1).sum())
+
+
 def lock_feet(motion: RigMotion, rest: np.ndarray, contacts: list[FootContact], fps: float, mode: str = "hard") -> RigMotion:
     """The motion with its feet locked to their contacts and none below the ground; rest joints (J, 3).
 

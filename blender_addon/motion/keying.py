@@ -49,7 +49,8 @@ class Keying(msgspec.Struct, frozen=True):
             "How rotations are written",
             choices=(
                 Choice("QUATERNION", "Quaternion", "No gimbal lock"),
-                Choice("EULER", "Euler XYZ", "Curves that are easy to read"),
+                Choice("EULER", "Euler", "Curves that are easy to read, in each bone's own order, or XYZ"),
+                Choice("KEEP", "As the Bones Have It", "Each bone in its own rotation mode"),
             ),
         ),
     ] = "QUATERNION"
@@ -76,6 +77,14 @@ class Keying(msgspec.Struct, frozen=True):
         ),
     ] = 0.0
     keep_rate: Annotated[bool, Setting("Keep File's Frames", "Key the motion's own frames, not every frame of the scene")] = False
+    mute_overruling: Annotated[
+        bool,
+        Setting(
+            "Mute Overruling Constraints",
+            "Mute constraints that keep the body from following its keys, where keying what they follow does not help; a motion is "
+            "refused there otherwise",
+        ),
+    ] = False
     # .blend files store these two under their names
     plant_speed: Annotated[
         float,
