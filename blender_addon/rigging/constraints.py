@@ -156,6 +156,9 @@ class PoseFitter:
         self._stand, self._rig, self._target, self._write = stand, rig, target, write
         self._directions, self._leg = _get_directions(rig), _get_leg_length(rig)
         self._index = {name: n for n, name in enumerate(rig.bones)}
+        self._on_ik = {
+            self._index[bone.name] for bone in stand.bones if any(one.name.startswith(CONSTRAINT) for one in bone.constraints)
+        }
         self._carriers = {bone: find_carrier(stand.armature, rig, bone) for bone in target.heads}
 
     def measure(self, count: int = SAMPLES) -> PoseErrors:
@@ -174,7 +177,8 @@ class PoseFitter:
             along = self._rig.rest[bone].T @ self._directions[bone]
             found, should = rotations[:, bone] @ along, wanted @ along
             angles[bone] = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(found, should), axis=-1), (found * should).sum(-1)).max()))
-            twists[bone] = float(np.degrees(_measure_angle(np.swapaxes(rotations[:, bone], -1, -2) @ wanted).max()))
+            # a limb on our own IK bends as its pole says, which leaves its twist to the solver
+            twists[bone] = 0.0 if bone in self._on_ik else float(np.degrees(_measure_angle(np.swapaxes(rotations[:, bone], -1, -2) @ wanted).max()))
         apart = [np.linalg.norm(heads[:, bone] - wanted, axis=-1).max() for bone, wanted in target.heads.items()]
         return PoseErrors(angles, twists, float(max(apart, default=0.0)) / self._leg)
 
