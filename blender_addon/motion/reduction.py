@@ -103,9 +103,7 @@ def reduce_keys(rig: Rig, channels: Channels, tolerance: float, modes: dict[str,
     best: dict[str, np.ndarray] | None = None
     fraction, low, high = 0.5, 0.0, 4.0
     for _ in range(SEARCH_STEPS):
-        rows = {
-            bone: simplify_curve(values, fraction * tolerance / reach[bone], modes[bone]) for bone, values in encoded.items()
-        }
+        rows = {bone: simplify_curve(values, fraction * tolerance / reach[bone], modes[bone]) for bone, values in encoded.items()}
         rows[ROOT_LOCATION] = simplify_curve(channels.root_location * rig.scale, fraction * tolerance, None)
         error = np.linalg.norm(compute_end_effectors(rig, interpolate_channels(channels, rows, modes)) - truth, axis=-1).max()
         if error <= tolerance:

@@ -13,6 +13,7 @@ from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 from .. import properties
 from ..character import mapping
 from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
+from ..rigging.editable import check_editable
 from ..rigging.rigs import guess_mapping, read_mapping, read_rig
 from ..typed_access import OperatorResult, get_armature, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
@@ -34,6 +35,11 @@ class GuessBones(NeedsArmature, _UndoableOperator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Fill the bone list."""
         armature = properties.get_settings(context).character
+        try:
+            check_editable(armature)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         try:
             method, found = guess_mapping(armature)
         except MotionError as error:
@@ -76,6 +82,7 @@ class LoadBones(NeedsArmature, bpy.types.Operator, ImportDialog):
         """Read the file, check it against the rig, fill the list."""
         armature = properties.get_settings(context).character
         try:
+            check_editable(armature)
             found = mapping.parse(read_file(Path(self.filepath), MAX_BONE_MAP).decode("utf-8-sig"))
             mapping.check(found, tuple(bone.name for bone in get_armature(armature).bones))
         except UnicodeDecodeError:
@@ -83,6 +90,9 @@ class LoadBones(NeedsArmature, bpy.types.Operator, ImportDialog):
             return {"CANCELLED"}
         except OSError as error:
             self.report({"ERROR"}, f"{Path(self.filepath).name} cannot be read: {error.strerror or error}.")
+            return {"CANCELLED"}
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         except mapping.MappingError as error:
             self.report({"ERROR"}, f"{Path(self.filepath).name}: {error}")
@@ -107,7 +117,11 @@ class FitSkeleton(NeedsArmature, _UndoableOperator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Move the bones."""
-        fit_skeleton(context, properties.get_settings(context).character)
+        try:
+            fit_skeleton(context, properties.get_settings(context).character)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         return {"FINISHED"}
 
 
@@ -126,6 +140,7 @@ class SetHeight(NeedsArmature, _UndoableOperator):
         """Scale the armature about the ground under it."""
         armature = properties.get_settings(context).character
         try:
+            check_editable(armature)
             rig = read_rig(armature)
         except MotionError as error:
             self.report({"ERROR"}, str(error))

@@ -16,6 +16,7 @@ from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
+from .reports import report_action
 
 FILE_FILTER = ";".join(f"*{suffix}" for suffix in SUFFIXES)
 
@@ -29,7 +30,7 @@ def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion:
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    operator.report({"INFO"}, f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps")
+    report_action(operator, action, f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps")
     return {"FINISHED"}
 
 

@@ -29,7 +29,6 @@ from ..rigging.keyframes import (
     KeyOptions,
     create_action,
     edit_to_channels,
-    read_notes,
     read_place,
     write_foot_contacts,
 )
@@ -38,19 +37,10 @@ from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
 from .dialogs import show_settings_dialog
 from .polls import NeedsMotion
+from .reports import report_action
 
 #: what becomes of the curves that are not the body's: called with what holds them and the paths of those that are replaced
 Retime = Callable[[Any, set[str]], None]
-
-
-def report_action(operator: bpy.types.Operator, action: bpy.types.Action, text: str, assumed: list[str] | None = None) -> None:
-    """Report a new Action, what else was keyed for it, and as a warning what is wrong with it."""
-    notes, warnings = read_notes(action)
-    warnings = (assumed or []) + warnings
-    if warnings:
-        operator.report({"WARNING"}, " ".join([f"{text}. ", *warnings, *notes]).replace(".  ", ". "))
-    else:
-        operator.report({"INFO"}, " ".join([f"{text}.", *notes]) if notes else text)
 
 
 class _EditOperator(NeedsMotion, bpy.types.Operator):
@@ -105,7 +95,9 @@ class _EditOperator(NeedsMotion, bpy.types.Operator):
         curves = MotionPlace(action, keyed).curves
         key_count = np.mean([len(curve.keyframe_points) for curve in curves])
         where = f" in the strip {strip}" if strip else ""
-        report_action(self, action, f"'{action.name}'{where}: {self.describe(motion, edited)}, {key_count:.0f} keys per curve", assumed)
+        report_action(
+            self, action, f"'{action.name}'{where}: {self.describe(motion, edited)}, {key_count:.0f} keys per curve", assumed
+        )
         return {"FINISHED"}
 
 

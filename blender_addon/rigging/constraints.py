@@ -144,8 +144,14 @@ def _get_leg_length(rig: Rig) -> float:
 
 def _measure_angle(rotations: np.ndarray) -> np.ndarray:
     """(...) radians of rotations (..., 3, 3), exact for small ones."""
-    skew = np.stack([rotations[..., 2, 1] - rotations[..., 1, 2], rotations[..., 0, 2] - rotations[..., 2, 0],
-                     rotations[..., 1, 0] - rotations[..., 0, 1]], -1)
+    skew = np.stack(
+        [
+            rotations[..., 2, 1] - rotations[..., 1, 2],
+            rotations[..., 0, 2] - rotations[..., 2, 0],
+            rotations[..., 1, 0] - rotations[..., 0, 1],
+        ],
+        -1,
+    )
     return np.asarray(np.arctan2(np.linalg.norm(skew, axis=-1) / 2, (np.trace(rotations, axis1=-2, axis2=-1) - 1) / 2))
 
 
@@ -176,9 +182,15 @@ class PoseFitter:
         for bone, wanted in target.rotations.items():
             along = self._rig.rest[bone].T @ self._directions[bone]
             found, should = rotations[:, bone] @ along, wanted @ along
-            angles[bone] = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(found, should), axis=-1), (found * should).sum(-1)).max()))
+            angles[bone] = float(
+                np.degrees(np.arctan2(np.linalg.norm(np.cross(found, should), axis=-1), (found * should).sum(-1)).max())
+            )
             # a limb on our own IK bends as its pole says, which leaves its twist to the solver
-            twists[bone] = 0.0 if bone in self._on_ik else float(np.degrees(_measure_angle(np.swapaxes(rotations[:, bone], -1, -2) @ wanted).max()))
+            twists[bone] = (
+                0.0
+                if bone in self._on_ik
+                else float(np.degrees(_measure_angle(np.swapaxes(rotations[:, bone], -1, -2) @ wanted).max()))
+            )
         apart = [np.linalg.norm(heads[:, bone] - wanted, axis=-1).max() for bone, wanted in target.heads.items()]
         return PoseErrors(angles, twists, float(max(apart, default=0.0)) / self._leg)
 
@@ -208,7 +220,9 @@ class PoseFitter:
             errors = self.measure(2 * SAMPLES)
         else:
             self._write(fitted)
-        warning = "" if errors.fits else f"The pose differs from the motion{_write_error(errors, self._leg)}: {self._list_wrong(errors)}."
+        warning = (
+            "" if errors.fits else f"The pose differs from the motion{_write_error(errors, self._leg)}: {self._list_wrong(errors)}."
+        )
         return Fitted(fitted, note, tuple(culprits), warning)
 
     def _fit_with_constraints(self, pose: KeyedPose) -> tuple[KeyedPose, str]:
@@ -240,7 +254,9 @@ class PoseFitter:
                 bone: np.asarray(_measure_angle(np.swapaxes(rotations[:, bone], -1, -2) @ wanted)).max()
                 for bone, wanted in target.rotations.items()
             }
-            apart = {bone: np.linalg.norm(heads[:, bone] - wanted, axis=-1).max() / self._leg for bone, wanted in target.heads.items()}
+            apart = {
+                bone: np.linalg.norm(heads[:, bone] - wanted, axis=-1).max() / self._leg for bone, wanted in target.heads.items()
+            }
             if max(off.values()) < FINE_ANGLE and max(apart.values(), default=0.0) < FINE_SHIFT:
                 break
             if iteration > 1:
@@ -363,7 +379,9 @@ class PoseFitter:
         rotations, heads = truth.rotations, truth.heads
         ends = {}
         for chain in chains:
-            along = rotations[:, chain.bone, :, 1] * np.linalg.norm((truth.objects[:, None] @ truth.matrices)[:, chain.bone, :3, 1], axis=-1, keepdims=True)
+            along = rotations[:, chain.bone, :, 1] * np.linalg.norm(
+                (truth.objects[:, None] @ truth.matrices)[:, chain.bone, :3, 1], axis=-1, keepdims=True
+            )
             ends[id(chain)] = heads[:, chain.bone] + (chain.length * along if chain.constraint.use_tail else 0.0)
         locations, turns = dict(pose.locations), dict(pose.rotations)
         for chain in chains:
@@ -381,8 +399,14 @@ class PoseFitter:
             moved: dict[int, np.ndarray] = {}
             worst = 0.0
 
-            def move(carrier: Carrier, place: np.ndarray, poses: Poses = poses, heads: np.ndarray = found_heads,
-                     moved: dict[int, np.ndarray] = moved, locations: dict[str, np.ndarray] = locations) -> float:
+            def move(
+                carrier: Carrier,
+                place: np.ndarray,
+                poses: Poses = poses,
+                heads: np.ndarray = found_heads,
+                moved: dict[int, np.ndarray] = moved,
+                locations: dict[str, np.ndarray] = locations,
+            ) -> float:
                 bone = self._index[carrier.bone]
                 carried = next((moved[above] for above in self._list_ancestors(bone) if above in moved), np.zeros((count, 3)))
                 change = place - heads[:, bone] - carried
@@ -487,4 +511,3 @@ def _list_chain(bone: bpy.types.PoseBone, constraint: Any) -> tuple[str, ...]:
         out.append(above.name)
         above = above.parent
     return tuple(out)
-

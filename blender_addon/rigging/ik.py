@@ -62,9 +62,7 @@ def add_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.types.
         _set_pole_angles(armature, changed, motion, start)
         channels = edit_to_channels(changed, motion, motion, place)
         options = KeyOptions(keep_modes=True)
-        return create_action(
-            armature, channels, start, f"{place.action.name} IK", options, changed, edit=Edit(place, start, keep)
-        )
+        return create_action(armature, channels, start, f"{place.action.name} IK", options, changed, edit=Edit(place, start, keep))
     except MotionError:
         _remove_controls(context, armature)
         raise

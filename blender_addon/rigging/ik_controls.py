@@ -62,9 +62,7 @@ def body_to_armature(rig: Rig, points: np.ndarray) -> np.ndarray:
     return (points + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
 
 
-def pose_controls(
-    armature: bpy.types.Object, rig: Rig, motion: RigMotion
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def pose_controls(armature: bpy.types.Object, rig: Rig, motion: RigMotion) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(bone -> (F, 4) rotations, bone -> (F, 3) locations) of the controls and poles that the armature has, for a motion."""
     joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
     bones = get_armature(armature).bones

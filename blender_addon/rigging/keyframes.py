@@ -218,7 +218,9 @@ def create_action(
         notes.append(f"Muted, since they overruled the motion: {listed}.")
     warnings = [fitted.warning] if fitted.warning else []
     if get_pose_position(armature) == "REST":
-        warnings.append(f"{armature.name} shows its rest position; switch to Pose Position in its data properties to see the motion.")
+        warnings.append(
+            f"{armature.name} shows its rest position; switch to Pose Position in its data properties to see the motion."
+        )
     warnings += _check_played(armature, action)
     for key, lines in ((NOTES, notes), (WARNINGS, warnings)):
         if lines:
@@ -407,6 +409,16 @@ def _check_played(armature: bpy.types.Object, action: bpy.types.Action) -> list[
     if data.action == action and data.nla_tracks and data.action_influence < 1:
         return [f"The Action in use has an influence of {data.action_influence:.2g}, so the motion is seen only in part."]
     return []
+
+
+def use_take(armature: bpy.types.Object, action: bpy.types.Action) -> None:
+    """Make an armature use an earlier Action, in the rotation modes that it was keyed in."""
+    data = armature.animation_data or armature.animation_data_create()
+    if data.use_tweak_mode:
+        data.use_tweak_mode = False
+    slot = find_object_slot(action)
+    assign_action(armature, action, slot)
+    match_rotation_modes(armature, get_slot_fcurves(action, slot))
 
 
 def read_notes(action: bpy.types.Action) -> tuple[list[str], list[str]]:
