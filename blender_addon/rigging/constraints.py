@@ -165,6 +165,7 @@ class PoseFitter:
         self._on_ik = {
             self._index[bone.name] for bone in stand.bones if any(one.name.startswith(CONSTRAINT) for one in bone.constraints)
         }
+        self._moved_children = self._find_moved_children()
         self._carriers = {bone: find_carrier(stand.armature, rig, bone) for bone in target.heads}
 
     def measure(self, count: int = SAMPLES) -> PoseErrors:
@@ -191,6 +192,13 @@ class PoseFitter:
                 if bone in self._on_ik
                 else float(np.degrees(_measure_angle(np.swapaxes(rotations[:, bone], -1, -2) @ wanted).max()))
             )
+            child = self._moved_children.get(bone)
+            if child is not None:
+                # a constraint may move the next joint although it leaves the bones turned as they should be
+                ahead = self._rig.rest[bone].T @ (self._rig.heads[child] - self._rig.heads[bone])
+                found, should = heads[:, child] - heads[:, bone], wanted @ ahead
+                apart_by = np.arctan2(np.linalg.norm(np.cross(found, should), axis=-1), (found * should).sum(-1)).max()
+                angles[bone] = max(angles[bone], float(np.degrees(apart_by)))
         apart = [np.linalg.norm(heads[:, bone] - wanted, axis=-1).max() for bone, wanted in target.heads.items()]
         return PoseErrors(angles, twists, float(max(apart, default=0.0)) / self._leg)
 
@@ -313,6 +321,20 @@ class PoseFitter:
                     continue
                 if bone.name in above or (constraint.type in ("IK", "SPLINE_IK") and above & set(_list_chain(bone, constraint))):
                     out.append((bone.name, constraint))
+        return out
+
+    def _find_moved_children(self) -> dict[int, int]:
+        """Bone -> the bone at the end of its limb, where constraints on the latter, or between them, may move it."""
+        out = {}
+        for joint, child in AIMS_AT.items():
+            bone, end = self._rig.joint_bones.get(joint), self._rig.joint_bones.get(child)
+            if bone is None or end is None:
+                continue
+            above = [end, *self._list_ancestors(end)]
+            between = above[: above.index(bone)] if bone in above else []
+            constraints = [one for n in between for one in self._stand.bones[self._rig.bones[n]].constraints]
+            if any(one.type in POSING and not one.name.startswith(CONSTRAINT) for one in constraints):
+                out[bone] = end
         return out
 
     def _find_ik(self) -> list[_Chain]:

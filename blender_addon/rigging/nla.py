@@ -113,9 +113,9 @@ def find_motion_place(armature: bpy.types.Object | None, frame: float | None = N
     data = armature.animation_data
     frame = bpy.context.scene.frame_current if frame is None and bpy.context.scene else frame or 0.0
     if data.use_tweak_mode:
-        active = next((place for place in _list_all(data) if place.strip is not None and place.strip.active), None)
-        if active is not None:
-            return active
+        tweaked = [place for place in _list_all(data) if place.action == data.action]
+        if tweaked:
+            return next((place for place in tweaked if place.strip is not None and place.strip.active), tweaked[0])
     own = MotionPlace(data.action, get_used_slot(armature)) if data.action is not None else None
     places = [(place, count_moved_bones(place.curves)) for place in _list_places(data)]
     places = [(place, bones) for place, bones in places if bones or any(c.data_path == "location" for c in place.curves)]
