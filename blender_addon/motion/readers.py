@@ -1,8 +1,8 @@
 """Motion files -> typed motions: the clips of a file are listed first, then decoded one at a time. No bpy.
 
 ``.npy``: MDM's ``results.npy`` and ``*_smpl_params.npy``, joints (MoMask, T2M-GPT, MLD, MotionGPT), HumanML3D vectors
-(263 numbers a frame), 272-number vectors. ``.npz``: AMASS SMPL+H and SMPL-X, HY-Motion. BVH comes through Blender's
-own importer, see ``rigging/bvh.py``.
+(263 numbers a frame), 272-number vectors. ``.npz``: AMASS SMPL+H and SMPL-X, HY-Motion. BVH is read by
+``bvh.py``.
 """
 
 from __future__ import annotations

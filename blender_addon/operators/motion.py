@@ -9,8 +9,8 @@ from bpy.props import FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
+from ..motion import bvh
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
-from ..rigging import bvh
 from ..rigging.keyframes import apply_motion
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
@@ -64,8 +64,7 @@ def describe_motion_file(path: str) -> list[str]:
         _descriptions.clear()
         try:
             if file.suffix.lower() == ".bvh":
-                frames, rate = bvh.read_header(file)
-                _descriptions[key] = ["BVH", f"{frames} frames at {rate:g} fps"]
+                _descriptions[key] = bvh.describe(file)
             else:
                 _descriptions[key] = read(file).describe()
         except MotionError as error:
@@ -115,7 +114,9 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         """Key a new Action; earlier ones are kept."""
         try:
             if self.filepath.lower().endswith(".bvh"):
-                motion = bvh.read(context, self.filepath, self.fps)
+                body = bvh.read_body(self.filepath, self.fps)
+                motion = body.motion
+                self.report({"INFO"}, " ".join(body.notes))
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
                 file: MotionFile = read(self.filepath, statistics)
