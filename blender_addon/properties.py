@@ -98,7 +98,7 @@ def _save_bone_map(self: Any, context: bpy.types.Context) -> None:
 class LatentManBone(bpy.types.PropertyGroup):
     """A joint (the item's name) and the bone that rotates about it."""
 
-    bone: StringProperty(name="Bone", update=_save_bone_map)
+    bone: StringProperty(name="Bone", update=_save_bone_map, override={"LIBRARY_OVERRIDABLE"})
 
 
 def get_bone_slots(armature: bpy.types.Object) -> bpy_prop_collection_idprop[LatentManBone]:
@@ -319,7 +319,7 @@ def register() -> None:
     make_collection: Any = CollectionProperty
     make_string: Any = StringProperty
     scene_type.latentman = make_pointer(type=LatentManSettings)
-    object_type.latentman_bones = make_collection(type=LatentManBone)
+    object_type.latentman_bones = make_collection(type=LatentManBone, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
     object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..character.body_model import BodyModel
 from ..character.joints import get_joint_names
-from ..typed_access import get_armature, get_collection, get_mesh, get_pose, get_shape_keys, get_view_layer
+from ..typed_access import get_collection, get_mesh, get_pose, get_shape_keys, get_view_layer
 from .correctives import add_correctives
 from .editable import edit_bones
 

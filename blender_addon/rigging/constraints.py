@@ -216,9 +216,10 @@ class PoseFitter:
         if errors.fits:
             return Fitted(fitted, note, (), "")
         culprits = self._find_overruling(fitted)
+        verb = "overrules" if len(culprits) == 1 else "overrule"
         if culprits and not mute:
             raise MotionError(
-                f"{self._name(culprits)} {'overrules' if len(culprits) == 1 else 'overrule'} the motion{_write_error(errors, self._leg)}; "
+                f"{self._name(culprits)} {verb} the motion{_write_error(errors)}; "
                 "switch on Mute Overruling Constraints in Keyframes and try again, or mute them yourself."
             )
         for bone, name in culprits:
@@ -228,9 +229,7 @@ class PoseFitter:
             errors = self.measure(2 * SAMPLES)
         else:
             self._write(fitted)
-        warning = (
-            "" if errors.fits else f"The pose differs from the motion{_write_error(errors, self._leg)}: {self._list_wrong(errors)}."
-        )
+        warning = "" if errors.fits else f"The pose differs from the motion{_write_error(errors)}: {self._list_wrong(errors)}."
         return Fitted(fitted, note, tuple(culprits), warning)
 
     def _fit_with_constraints(self, pose: KeyedPose) -> tuple[KeyedPose, str]:
@@ -506,7 +505,7 @@ class PoseFitter:
         return ", ".join(f"{self._rig.bones[bone]} {angle:.0f}°" for bone, angle in worst[:6]) or "the place of the body"
 
 
-def _write_error(errors: PoseErrors, leg: float) -> str:
+def _write_error(errors: PoseErrors) -> str:
     if errors.wrong:
         return f" by up to {errors.worst:.0f} degrees"
     return f" by {100 * errors.shift:.0f} % of a leg's length"

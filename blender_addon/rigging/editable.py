@@ -23,7 +23,7 @@ def check_editable(armature: bpy.types.Object) -> None:
         )
     if armature.override_library is not None and armature.override_library.is_system_override:
         raise MotionError(
-            f"{armature.name} is a library override that is not editable; make it editable first (Object > Library Override > Make)."
+            f"{armature.name} is a library override that is not editable; make it so first (Object > Library Override > Make)."
         )
 
 
@@ -54,7 +54,8 @@ def check_body_space(armature: bpy.types.Object) -> None:
         )
     if np.linalg.det(linear) < 0:
         raise MotionError(
-            f"{armature.name} is mirrored by a negative scale, its own or a parent's; apply its scale first (Object > Apply > Scale)."
+            f"{armature.name} is mirrored by a negative scale, its own or a parent's; apply its scale first "
+            "(Object > Apply > Scale)."
         )
 
 

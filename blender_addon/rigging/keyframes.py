@@ -65,8 +65,8 @@ class KeyOptions:
 
     ``root`` from ``channels.ROOT_MODES``; ``foot_lock`` off, soft or hard; ``euler`` writes Euler angles in place of
     quaternions, in a bone's own order or XYZ; ``keep_modes`` writes what each bone has; ``mute_overruling`` allows to mute
-    constraints that keep the bones from following their keys; ``target``: a new Action in use (``ACTION``), a strip on a new NLA track (``NLA``), or an Action below an
-    additive layer for the animator's tweaks (``LAYER``); ``tolerance``: how far in metres hands, feet and head may move when
+    constraints that keep the bones from following their keys; ``target``: a new Action in use (``ACTION``), a
+    strip on a new NLA track (``NLA``), or an Action below an additive layer for the animator's tweaks (``LAYER``); ``tolerance``: how far in metres hands, feet and head may move when
     keys are left out, 0 keys every frame; ``keep_rate`` keys the motion's own frames instead of the scene's;
     ``contact_settings``: when a foot counts as in contact with the ground. Raises ``MotionError`` for unknown values.
     """
@@ -201,6 +201,7 @@ def create_action(
     try:
         with StandIn(armature) as stand:
             fitted, modes, transforms = _key_on(stand, action, slot, channels, start, options, rig, spacing, edit)
+            held = _check_object_path(stand, channels, start, start + spacing * (channels.frame_count - 1))
     except BaseException:
         bpy.data.actions.remove(action)
         raise
@@ -208,7 +209,8 @@ def create_action(
     slot = find_same_slot(action, edit.place.slot) if edit is not None else find_object_slot(action)
     _use_action(armature, action, slot, start, options, edit, transforms)
     for bone, mode in modes.items():
-        get_pose(armature).bones[bone].rotation_mode = mode
+        posed: Any = get_pose(armature).bones[bone]
+        posed.rotation_mode = mode
     _switch_to_fk(armature)
     notes = [fitted.note] if fitted.note else []
     for bone, constraint in fitted.muted:
@@ -216,7 +218,7 @@ def create_action(
     if fitted.muted:
         listed = ", ".join(f"'{constraint}' on {bone}" for bone, constraint in fitted.muted)
         notes.append(f"Muted, since they overruled the motion: {listed}.")
-    warnings = [fitted.warning] if fitted.warning else []
+    warnings = [one for one in (fitted.warning, held) if one]
     if get_pose_position(armature) == "REST":
         warnings.append(
             f"{armature.name} shows its rest position; switch to Pose Position in its data properties to see the motion."
@@ -225,7 +227,7 @@ def create_action(
     for key, lines in ((NOTES, notes), (WARNINGS, warnings)):
         if lines:
             action[key] = "\n".join(lines)
-        elif key in action:
+        elif action.get(key) is not None:
             del action[key]
     return action
 
@@ -395,6 +397,26 @@ def _use_action(
         assign_action(armature, action, slot)
         if data.action_blend_type == "COMBINE":
             data.action_blend_type = "REPLACE"
+
+
+def _check_object_path(stand: StandIn, channels: Channels, first: float, last: float) -> str:
+    """A sentence when constraints of the object keep it from going where it is keyed, else nothing."""
+    names = [one.name for one in stand.armature.constraints if not one.mute and one.influence > 0]
+    if channels.object_location is None or not names:
+        return ""
+    found = stand.evaluate(first)
+    start, world = np.array(found.matrix_basis), np.array(found.matrix_world)
+    found = stand.evaluate(last)
+    end, at_end = np.array(found.matrix_basis), np.array(found.matrix_world)
+    wanted = world @ np.linalg.inv(start) @ end
+    travel = float(np.linalg.norm(wanted[:3, 3] - world[:3, 3]))
+    if np.linalg.norm(wanted[:3, 3] - at_end[:3, 3]) <= 0.02 * max(travel, 1e-6):
+        return ""
+    listed = ", ".join(f"'{name}'" for name in names)
+    return (
+        f"The object {stand.original.name} does not go where it is keyed, because of its constraints {listed}; mute them, or set "
+        "Root to Pelvis Bone."
+    )
 
 
 def _check_played(armature: bpy.types.Object, action: bpy.types.Action) -> list[str]:

@@ -176,7 +176,7 @@ def get_motion_range(place: MotionPlace) -> tuple[int, int]:
     elif ends:
         first, last = min(end[0] for end in ends), max(end[1] for end in ends)
     else:
-        first, last = place.action.frame_range
+        first, last = place.action.frame_range.to_tuple()
     # a frame that is off by a rounding error is that frame
     return int(np.floor(first + 1e-3)), int(np.ceil(last - 1e-3))
 

@@ -91,10 +91,8 @@ def find_carrier(armature: bpy.types.Object, rig: Rig, bone: int) -> Carrier:
     while rig.parents[bone] >= 0 and bones[rig.bones[bone]].use_connect:
         bone = rig.parents[bone]
     parent = rig.parents[bone]
-    if bones[rig.bones[bone]].use_local_location:
-        axes = rig.rest[bone]
-    else:
-        axes = rig.rest[parent] if parent >= 0 else np.eye(3)
+    of_parent = rig.rest[parent] if parent >= 0 else np.eye(3)
+    axes = rig.rest[bone] if bones[rig.bones[bone]].use_local_location else of_parent
     return Carrier(rig.bones[bone], axes, parent)
 
 

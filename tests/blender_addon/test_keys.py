@@ -66,9 +66,7 @@ def _see(armature, frames, bones=None):
     for frame in frames:
         bpy.context.scene.frame_set(int(frame))
         found = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
-        out.append(
-            [np.array(found.matrix_world @ found.pose.bones[rig.bones[n] if isinstance(n, int) else n].head) for n in names]
-        )
+        out.append([np.array(found.matrix_world @ found.pose.bones[rig.bones[n] if isinstance(n, int) else n].head) for n in names])
     return np.array(out)
 
 
@@ -304,7 +302,7 @@ def _put_in_strip(armature, action, start, scale=1.0, repeat=1.0, name="Strip"):
 @pytest.mark.parametrize("edit", ["smooth_motion", "reduce_keys", "lock_feet", "add_ik"])
 def test_a_strip_is_replaced_by_a_strip(rig, walk, edit, start, scale):
     action = apply_motion(rig, walk, 5, 20.0)
-    track, strip = _put_in_strip(rig, action, start, scale)
+    _, strip = _put_in_strip(rig, action, start, scale)
     muted, other = _put_in_strip(rig, apply_motion(rig, walk, 1, 20.0), 1, name="Muted")
     rig.animation_data.action, muted.mute = None, True
     bpy.context.scene.frame_set(start + 4)
@@ -481,7 +479,7 @@ def test_a_new_motion_moves_our_own_ik_controls(rig, walk):
     assert angles.mean() < 1.5 and angles.max() < 5
 
 
-@pytest.mark.parametrize("kind", ["DAMPED_TRACK", "COPY_ROTATION", "CHILD_OF", "IK"])
+@pytest.mark.parametrize("kind", ["DAMPED_TRACK", "COPY_ROTATION", "COPY_LOCATION", "IK"])
 def test_what_cannot_be_keyed_is_named_and_muted_only_if_allowed(rig, walk, kind):
     empty = bpy.data.objects.new("Elsewhere", None)
     bpy.context.scene.collection.objects.link(empty)
@@ -491,7 +489,7 @@ def test_what_cannot_be_keyed_is_named_and_muted_only_if_allowed(rig, walk, kind
     constraint.name, constraint.target = "Theirs", empty
     harmless = rig.pose.bones["mixamorig:Head"].constraints.new("LIMIT_SCALE")
     states = len(bpy.data.actions), len(bpy.data.objects), len(bpy.data.scenes), len(bpy.data.armatures)
-    with pytest.raises(MotionError, match="'Theirs' on mixamorig:LeftForeArm overrules .*Mute Overruling Constraints"):
+    with pytest.raises(MotionError, match=r"'Theirs' on mixamorig:LeftForeArm overrules .*Mute Overruling Constraints"):
         apply_motion(rig, walk, 1, 20.0)
     assert states == (len(bpy.data.actions), len(bpy.data.objects), len(bpy.data.scenes), len(bpy.data.armatures))
     assert rig.animation_data is None or rig.animation_data.action is None
@@ -499,6 +497,24 @@ def test_what_cannot_be_keyed_is_named_and_muted_only_if_allowed(rig, walk, kind
     assert constraint.mute and not harmless.mute and "Theirs" in read_notes(action)[0][0] and not read_notes(action)[1]
     angles = _measure_limbs(rig, walk)
     assert angles.mean() < 1.5 and angles.max() < 5
+
+
+def test_a_child_of_is_keyed_around(rig, walk):
+    empty = bpy.data.objects.new("Elsewhere", None)
+    bpy.context.scene.collection.objects.link(empty)
+    empty.rotation_euler = (0.5, 0.2, 2.0)
+    rig.pose.bones["mixamorig:LeftForeArm"].constraints.new("CHILD_OF").target = empty
+    apply_motion(rig, walk, 1, 20.0)
+    assert _measure_limbs(rig, walk).max() < 1
+
+
+def test_an_object_that_is_held_in_place_is_a_warning(rig, walk):
+    empty = bpy.data.objects.new("Post", None)
+    bpy.context.scene.collection.objects.link(empty)
+    constraint = rig.constraints.new("COPY_LOCATION")
+    constraint.name, constraint.target = "Post", empty
+    action = apply_motion(rig, walk, 1, 20.0, KeyOptions(root="OBJECT"))
+    assert "'Post'" in read_notes(action)[1][0]
 
 
 def test_a_driver_that_overrules_is_a_warning_with_bones(rig, walk):
@@ -591,7 +607,7 @@ def test_the_pelvis_stays_over_its_feet(rig, walk, kind, root):
     assert _measure_limbs(rig, walk).max() < 0.5
     posed, _ = pose_motion(read_rig(rig), walk, KeyOptions())
     pelvis = _see(rig, range(1, FRAMES + 1), ["mixamorig:Hips"])[:, 0]
-    wanted = posed.pelvis[:, [0, 2, 1]] * [1, -1, 1]
+    wanted = posed.pelvis[:, [0, 2, 1]] * [1, -1, 1] + [0, 0, read_rig(rig).ground]
     assert np.abs(pelvis[:, 2] - wanted[:, 2]).max() < 0.01
     assert np.abs((pelvis - pelvis[0]) - (wanted - wanted[0])).max() < 0.01
     before = _see(rig, range(1, FRAMES + 1))
