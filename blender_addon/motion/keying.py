@@ -77,14 +77,6 @@ class Keying(msgspec.Struct, frozen=True):
         ),
     ] = 0.0
     keep_rate: Annotated[bool, Setting("Keep File's Frames", "Key the motion's own frames, not every frame of the scene")] = False
-    mute_overruling: Annotated[
-        bool,
-        Setting(
-            "Mute Overruling Constraints",
-            "Mute constraints that keep the body from following its keys, where keying what they follow does not help; a motion is "
-            "refused there otherwise",
-        ),
-    ] = False
     # .blend files store these two under their names
     plant_speed: Annotated[
         float,
@@ -106,6 +98,14 @@ class Keying(msgspec.Struct, frozen=True):
             unit="m",
         ),
     ] = ContactSettings.height
+    mute_overruling: Annotated[
+        bool,
+        Setting(
+            "Mute Overruling Constraints",
+            "Mute constraints that keep the body from following its keys, where keying what they follow does not help; a motion is "
+            "refused there otherwise",
+        ),
+    ] = False
 
     def get_contact_settings(self) -> ContactSettings:
         """When a foot counts as in contact with the ground."""
