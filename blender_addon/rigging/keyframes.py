@@ -330,8 +330,8 @@ def _make_target(rig: Rig, channels: Channels, motion: RigMotion, frames: np.nda
         if rig.bones[bone] in channels.rotations
     }
     root = rig.joint_bones["pelvis"]
-    heads = {root: rig.heads[root] + (motion.pelvis - rig.joints[0]) @ rig.to_body / rig.scale}
     travel = np.zeros(3) if channels.object_location is None else channels.object_location
+    heads = {root: rig.heads[root] + channels.root_location @ rig.rest[root].T + travel}
     for bone, values in channels.other_locations.items():
         index = rig.bones.index(bone)
         heads[index] = rig.heads[index] + values @ rig.rest[index].T + travel
