@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import addon_utils
 import bpy
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
@@ -123,6 +126,33 @@ def ensure_curve_holder(action: bpy.types.Action, name: str, slot: Any = None) -
     layer = action.layers[0] if action.layers else action.layers.new("Layer")
     strip: Any = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
     return strip.channelbag(slot, ensure=True), slot
+
+
+def find_operator(name: str) -> Any:
+    """An operator by its name, such as ``wm.usd_import``; None where this Blender has none."""
+    module, function = name.split(".")
+    operator: Any = getattr(getattr(bpy.ops, module), function)
+    try:
+        operator.get_rna_type()
+    except (KeyError, AttributeError):
+        return None
+    return operator
+
+
+@contextmanager
+def enable_addon(module: str) -> Iterator[None]:
+    """Have one of Blender's own add-ons enabled for a while, without a change to the preferences; nothing where it is missing."""
+    _, enabled = addon_utils.check(module)
+    if enabled:
+        yield
+        return
+    enable: Any = addon_utils.enable  # the stubs say that it returns nothing
+    loaded = enable(module, default_set=False, handle_error=lambda error: None)
+    try:
+        yield
+    finally:
+        if loaded is not None:
+            addon_utils.disable(module, default_set=False)
 
 
 def set_fcurve_group(action: bpy.types.Action, curve: bpy.types.FCurve, name: str) -> None:

@@ -65,6 +65,11 @@ def is_character(self: Any, candidate: bpy.types.Object) -> bool:
     return candidate.type in ("ARMATURE", "MESH")
 
 
+def is_source(self: Any, candidate: bpy.types.Object) -> bool:
+    """Whether the picker of the motion's source offers an object."""
+    return candidate.type == "ARMATURE" and candidate != self.character
+
+
 class LatentManResult(bpy.types.PropertyGroup):
     """A generated shot: where its frames are and with which settings they were generated."""
 
@@ -157,6 +162,13 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         poll=is_character,
         description="The armature or mesh whose look the image model generates",
     )
+    source: PointerProperty(
+        name="Source",
+        type=bpy.types.Object,
+        poll=is_source,
+        description="An animated armature whose motion the character takes over",
+    )
+    show_source_bones: BoolProperty(name="Source's Bones", description="Show which bones of the source are which joints")
     clip: EnumProperty(name="Clip", items=_list_clips, description="A motion that comes with the extension")
     motion: PointerProperty(type=LatentManMotion)
     keying: PointerProperty(type=LatentManKeying)
@@ -192,6 +204,11 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         """The character, if it is an armature."""
         character: bpy.types.Object | None = self.character
         return character if character is not None and character.type == "ARMATURE" else None
+
+    def find_source(self) -> bpy.types.Object | None:
+        """The armature that the character takes its motion from, if one is chosen that is not the character."""
+        source: bpy.types.Object | None = self.source
+        return source if source is not None and is_source(self, source) else None
 
     def find_action(self) -> bpy.types.Action | None:
         """The Action in use on the character."""

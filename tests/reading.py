@@ -78,6 +78,11 @@ def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tu
         from latentman.shared.motion import MotionError
 
         return bvh.read, MotionError
+    if name == "scene":
+        from latentman.blender_addon.motion.scene_file_headers import read_scene_file_header
+        from latentman.shared.motion import MotionError
+
+        return read_scene_file_header, MotionError
     if name == "bones":
         from latentman.blender_addon.character import mapping
 

@@ -28,8 +28,8 @@ BUNDLED = Path(__file__).resolve().parent / "data" / "results.npy"
 MAX_BYTES = 1 << 30
 #: an archive may unpack to this many times its size, and ``FREE`` bytes more
 RATIO, FREE = 8, 128 << 20
-#: motions of a file; bytes of a mean or a standard deviation; characters of a clip's text
-MAX_CLIPS, MAX_STATISTICS, MAX_TEXT = 10_000, 1 << 20, 1000
+#: motions of a file; bytes of a mean or a standard deviation; characters of a clip's text, and its sentences
+MAX_CLIPS, MAX_STATISTICS, MAX_TEXT, MAX_PARTS = 10_000, 1 << 20, 1000, 20
 #: what may hold texts in a file of Python's values
 TEXTS = ("text", "caption")
 #: endings of the files that the import dialog offers and that can be dropped into the viewport
@@ -141,6 +141,9 @@ def _clean(text: Any) -> str:
     """A text of the file's, fit for a list."""
     if isinstance(text, bytes):
         text = text[:MAX_TEXT].decode("utf-8", "replace")
+    elif isinstance(text, (list, tuple)):
+        # several sentences of one motion (DiP)
+        text = " | ".join(_clean(part) for part in text[:MAX_PARTS] if isinstance(part, (str, bytes)))
     elif not isinstance(text, (str, int, float, np.generic)):
         return ""
     return "".join(letter if letter.isprintable() else " " for letter in str(text)[:MAX_TEXT])
@@ -156,7 +159,7 @@ def _open_dict(path: Path, data: dict[str, Any]) -> MotionFile:
         )
     if "motion" in data and "lengths" in data:
         return _open_results(path, data)
-    if "vectors" in data:
+    if "vectors" in data or {"joints", "fps", "seed"} <= set(data):
         return _open_generated(path, data)
     if "poses" in data or {"root_orient", "pose_body"} <= set(data):
         hy = "Rh" in data or not ({"mocap_framerate", "mocap_frame_rate"} & set(data) or "root_orient" in data)
@@ -202,25 +205,35 @@ def _decode_vectors(row: np.ndarray, rate: float) -> DecodedMotion:
 
 
 def _open_generated(path: Path, data: dict[str, Any]) -> MotionFile:
-    """A file of ``latentman motion``: HumanML3D vectors (N, F, 263) in their own units, one clip for each variant."""
+    """A file of ``latentman motion``, one clip for each variant: HumanML3D vectors (N, F, 263) in their own units, or joints
+    (N, F, 22, 3) and perhaps local rotations (N, F, 24, 4)."""
     try:
-        vectors, rate = to_array(data["vectors"]), float(np.ravel(data.get("fps", HUMANML_FPS))[0])
+        name = "vectors" if "vectors" in data else "joints"
+        rows, rate = to_array(data[name]), float(np.ravel(data.get("fps", HUMANML_FPS))[0])
+        rotations = to_array(data["rotations"]) if "rotations" in data else None
     except (TypeError, ValueError, IndexError):
         raise MotionError(f"{path.name} does not contain numbers where the motion should be; make it again.") from None
-    if vectors.ndim != 3 or vectors.shape[2] != layouts.VECTOR_263 or vectors.dtype.kind not in "fiu":
-        raise MotionError(f"{path.name} contains vectors of the shape {vectors.shape}, expected (variants, frames, 263).")
+    each = (layouts.VECTOR_263,) if name == "vectors" else (HUMANML_JOINT_COUNT, 3)
+    if rows.ndim != 2 + len(each) or rows.shape[2:] != each or rows.dtype.kind not in "fiu":
+        expected = ", ".join(map(str, each))
+        raise MotionError(f"{path.name} contains {name} of the shape {rows.shape}, expected (variants, frames, {expected}).")
+    if rotations is not None and (rotations.shape[:2] != rows.shape[:2] or rotations.dtype.kind not in "fiu"):
+        raise MotionError(
+            f"{path.name} contains rotations of the shape {rotations.shape}, which do not fit its {name}; make it again."
+        )
+
+    def decode(n: int) -> DecodedMotion:
+        if name == "vectors":
+            return _decode_vectors(rows[n], rate)
+        return DecodedMotion(rows[n], rate, None if rotations is None else rotations[n].astype(np.float64))
+
     text = _read_text(data, path)
     return MotionFile(
         path,
         "motion from text",
         tuple(
-            Clip(
-                f"{text} ({n})" if len(vectors) > 1 else text,
-                len(row),
-                rate,
-                partial(_decode_vectors, row, rate),
-            )
-            for n, row in enumerate(vectors[: MAX_CLIPS + 1], 1)
+            Clip(f"{text} ({n + 1})" if len(rows) > 1 else text, len(row), rate, partial(decode, n))
+            for n, row in enumerate(rows[: MAX_CLIPS + 1])
         ),
     )
 

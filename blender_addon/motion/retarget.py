@@ -105,32 +105,44 @@ def _compute_twist(direction: np.ndarray, posed_hinge: np.ndarray, observed_hing
     return np.arctan2(trust * sine + (1 - trust) * nearby[1], trust * cosine + (1 - trust) * nearby[0] + TWIST_PRIOR)
 
 
-def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True) -> RigMotion:
+def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True, flat_soles: bool = False) -> RigMotion:
     """Rotations that pose a skeleton with rest joints (24, 3), in metres, like a motion.
 
     The pelvis positions are scaled by the ratio of leg lengths, so that feet neither slide nor sink on another body.
     ``is_smpl`` says that the skeleton's rest pose is SMPL's own, so that the motion's rotations need no correction.
+    Toes lie below the ankle more steeply on one skeleton than on another, although both stand on flat soles: feet point as the
+    motion's do, or, with ``flat_soles``, soles that are flat in the motion are flat on this skeleton.
     """
     scale = compute_leg_length(rest_joints) / float(np.mean([compute_leg_length(pose) for pose in motion.joints[:1]]))
     pelvis = motion.joints[:, 0] * scale
     if motion.rotations is None:
-        return RigMotion(solve_rotations(motion.joints, rest_joints), pelvis)
+        return RigMotion(solve_rotations(motion.joints, _copy_foot_slopes(rest_joints) if flat_soles else rest_joints), pelvis)
     rotations = local_to_global(quaternion_to_matrix(motion.rotations), SMPL_PARENTS)
     if is_smpl and not motion.follows_joints:
         return RigMotion(rotations, pelvis)
     rotations = rotations @ _compute_rest_correction(rest_joints)
-    _point_limbs(rotations, motion.joints, rest_joints)
+    _point_limbs(rotations, motion.joints, rest_joints, flat_soles)
     posed = RigMotion(rotations, pelvis)
     return replace(posed, pelvis=pelvis + [0.0, _compute_rise(motion.joints * scale, posed, rest_joints), 0.0])
 
 
-def _point_limbs(rotations: np.ndarray, joints: np.ndarray, rest_joints: np.ndarray) -> None:
+def _copy_foot_slopes(rest_joints: np.ndarray) -> np.ndarray:
+    """Rest joints (24, 3) whose toes lie as steeply below the ankles as SMPL's do, which joints without rotations are compared to."""
+    out, smpl = rest_joints.copy(), np.array(SMPL_REST_JOINTS)
+    for side in ("left", "right"):
+        ankle, toe = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
+        slope = (smpl[toe, 1] - smpl[ankle, 1]) / np.linalg.norm((smpl[toe] - smpl[ankle])[[0, 2]])
+        out[toe, 1] = out[ankle, 1] + slope * np.linalg.norm((out[toe] - out[ankle])[[0, 2]])
+    return out
+
+
+def _point_limbs(rotations: np.ndarray, joints: np.ndarray, rest_joints: np.ndarray, flat_soles: bool) -> None:
     """Swing global rotations (F, 24, 3, 3), in place, until limbs of rest joints (24, 3) point as those of joints (F, 22, 3) do.
 
-    Feet keep their rotation: how steeply toes lie below the ankle differs between skeletons whose soles are both flat.
+    With ``flat_soles`` feet keep their rotation.
     """
     for joint, name in enumerate(SMPL_JOINTS):
-        if name in AIMS_AT and "ankle" not in name:
+        if name in AIMS_AT and not ("ankle" in name and flat_soles):
             child = JOINT_INDEX[AIMS_AT[name]]
             own, wanted = rest_joints[child] - rest_joints[joint], joints[:, child] - joints[:, joint]
             if np.linalg.norm(own) > SHORT and (np.linalg.norm(wanted, axis=-1) > SHORT).all():
@@ -172,7 +184,7 @@ def _compute_rest_correction(rest_joints: np.ndarray) -> np.ndarray:
     for joint, name in enumerate(SMPL_JOINTS):
         if name in AIMS_AT:
             child = JOINT_INDEX[AIMS_AT[name]]
-            # the sole is flat in both rest poses, so that only the heading of a foot counts
+            # soles are flat in both rest poses, so that only the heading of a foot counts
             kept = np.array([1.0, 0, 1] if "ankle" in name else [1.0, 1, 1])
             own, wanted = ((rest[child] - rest[joint]) * kept for rest in (rest_joints, smpl))
             if min(np.linalg.norm(own), np.linalg.norm(wanted)) > SHORT:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import bpy
-from bpy.props import FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
 from ..motion import bvh
+from ..motion.body_from_skeleton import body_from_skeleton
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
+from ..rigging import scene_files
+from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
+from ..rigging.rigs import read_saved_mapping
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
 from .reports import report_action
 
-FILE_FILTER = ";".join(f"*{suffix}" for suffix in SUFFIXES)
+#: endings of all files that can be imported
+ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
+FILE_FILTER = ";".join(f"*{suffix}" for suffix in ALL_SUFFIXES)
 
 
-def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion: Motion) -> OperatorResult:
-    """Key a motion on the character with the scene's settings, and report the new Action."""
+def key_motion(
+    operator: bpy.types.Operator, context: bpy.types.Context, motion: Motion, notes: Sequence[str] = ()
+) -> OperatorResult:
+    """Key a motion on the character with the scene's settings, and report the new Action, with what else there is to say."""
     scene, settings = get_scene(context), properties.get_settings(context)
     try:
         options = settings.keying.make_key_options()
@@ -30,7 +39,8 @@ def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion:
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    report_action(operator, action, f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps")
+    text = "; ".join((f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *(note.rstrip(".") for note in notes)))
+    report_action(operator, action, text)
     return {"FINISHED"}
 
 
@@ -50,6 +60,55 @@ class UseClip(NeedsArmature, bpy.types.Operator):
         return key_motion(self, context, motion)
 
 
+class UseArmature(NeedsArmature, bpy.types.Operator):
+    bl_idname = "latentman.use_armature"
+    bl_label = "Motion from Armature"
+    bl_description = (
+        "Key the motion of the armature chosen as Source on the character, as Blender shows it, with all that animates it"
+    )
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse without a source."""
+        if not super().poll(context):
+            return False
+        return properties.get_settings(context).find_source() is not None or cls.refuse("Choose another armature as Source first")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Key a new Action; where bones are not recognised, the source's bone list opens."""
+        settings = properties.get_settings(context)
+        source = settings.find_source()
+        if source is None:
+            return {"CANCELLED"}
+        try:
+            skeleton = sample_armature(get_scene(context), source)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        try:
+            body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source)
+        except MotionError as error:
+            open_source_bones(settings, source)
+            self.report({"ERROR"}, str(error))
+            # what was opened is a change that an undo takes back
+            return {"FINISHED"}
+        return key_motion(self, context, body.motion, body.notes)
+
+
+def open_source_bones(settings: properties.LatentManSettings, source: bpy.types.Object) -> None:
+    """Show the bone list of a source, so that its bones can be mapped."""
+    settings.source = source
+    settings.show_source_bones = True
+    if source.is_editable and not properties.get_bone_slots(source):
+        properties.set_bone_map(source, {})
+
+
+def is_scene_file(path: str) -> bool:
+    """Whether Blender's importers, or those of an extension, read a file."""
+    return path.lower().endswith((*scene_files.SUFFIXES, *scene_files.MMD_SUFFIXES))
+
+
 #: what the file dialog shows about the chosen file: (path, change time) -> lines
 _descriptions: dict[tuple[str, float], list[str]] = {}
 
@@ -63,7 +122,9 @@ def describe_motion_file(path: str) -> list[str]:
     if key not in _descriptions:
         _descriptions.clear()
         try:
-            if file.suffix.lower() == ".bvh":
+            if is_scene_file(path):
+                _descriptions[key] = scene_files.check_scene_file(file).describe()
+            elif file.suffix.lower() == ".bvh":
                 _descriptions[key] = bvh.describe(file)
             else:
                 _descriptions[key] = read(file).describe()
@@ -77,7 +138,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
     bl_label = "Import Motion"
     bl_description = (
         "Import a motion file as keyframes on the character: MDM, HumanML3D, MoMask and others (.npy), "
-        "AMASS and HY-Motion (.npz), BVH"
+        "AMASS and HY-Motion (.npz), BVH, and scenes with an animated skeleton (FBX, glTF, VRM, USD)"
     )
     bl_options = {"REGISTER", "UNDO"}
 
@@ -96,6 +157,11 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         description="Folder of HumanML3D's Mean.npy and Std.npy, for normalised vectors; if empty, the file's own folder",
     )
 
+    keep_armature: BoolProperty(
+        name="Keep Armature",
+        description="Leave the armature of an FBX, glTF or USD file in the scene as Source, to map its bones by hand",
+    )
+
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Open the file dialog; for a dropped file only its settings are asked for."""
         return self.invoke_popup(context)
@@ -104,7 +170,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         """Draw the settings and the file's description."""
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("clip", "fps", "statistics"):
+        for name in ("clip", "fps", "keep_armature" if is_scene_file(self.filepath) else "statistics"):
             column.prop(self, name)
         box = get_layout(self).box().column(align=True)
         for n, line in enumerate(describe_motion_file(self.filepath)[:12] or ["Choose a file to see what is in it"]):
@@ -112,6 +178,8 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Key a new Action; earlier ones are kept."""
+        if is_scene_file(self.filepath):
+            return self._import_scene_file(context)
         try:
             if self.filepath.lower().endswith(".bvh"):
                 body = bvh.read_body(self.filepath, self.fps)
@@ -126,14 +194,45 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             return {"CANCELLED"}
         return key_motion(self, context, motion)
 
+    def _import_scene_file(self, context: bpy.types.Context) -> OperatorResult:
+        """Import the file for a while and key its motion; only an armature that is to be kept stays."""
+        settings, path = properties.get_settings(context), Path(bpy.path.abspath(self.filepath))
+        notes: tuple[str, ...] = ()
+        kept = None
+        try:
+            if path.suffix.lower() == ".vmd" and scene_files.has_vmd_importer():
+                skeleton = scene_files.sample_vmd(context, path, settings.find_source(), self.fps)
+                body = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem)
+            else:
+                with scene_files.import_scene_file(context, path) as imported:
+                    clip = imported.choose(self.clip)
+                    notes = imported.describe_choice(clip)
+                    skeleton = imported.sample(clip, self.fps)
+                    if self.keep_armature:
+                        kept = imported.keep_armature(clip)
+                    body = body_from_skeleton(skeleton, None, clip.name)
+        except MotionError as error:
+            if kept is None:
+                self.report({"ERROR"}, str(error))
+                return {"CANCELLED"}
+            open_source_bones(settings, kept)
+            self.report({"ERROR"}, str(error))
+            return {"FINISHED"}
+        if kept is not None:
+            settings.source = kept
+        return key_motion(self, context, body.motion, (*notes, *body.notes))
+
 
 class MotionFileHandler(bpy.types.FileHandler):
-    """Imports motion files that are dropped into the 3D viewport."""
+    """Imports motion files that are dropped into the 3D viewport.
+
+    For files that Blender's own importers take, too, it asks which importer is meant; without a character it does not take part.
+    """
 
     bl_idname = "LATENTMAN_FH_motion"
     bl_label = "LatentMan motion"
     bl_import_operator = "latentman.import_motion"
-    bl_file_extensions = ";".join(SUFFIXES)
+    bl_file_extensions = ";".join(ALL_SUFFIXES)
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:
@@ -142,4 +241,4 @@ class MotionFileHandler(bpy.types.FileHandler):
         return in_viewport and properties.get_settings(context).find_armature() is not None
 
 
-CLASSES = (UseClip, ImportMotion, MotionFileHandler)
+CLASSES = (UseClip, UseArmature, ImportMotion, MotionFileHandler)

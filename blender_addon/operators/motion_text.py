@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bpy
+import msgspec
 import numpy as np
 from bpy.props import EnumProperty, IntProperty
 
@@ -26,10 +27,13 @@ def _start_task(
     operator: bpy.types.Operator, context: bpy.types.Context, edit: MotionEdit | None, seconds: float
 ) -> OperatorResult:
     settings, scene = properties.get_settings(context), get_scene(context)
+    request = settings.motion.make_request(seconds)
+    if edit is not None:
+        request = msgspec.structs.replace(request, loop=False, in_place=False)
     try:
         task = MotionTask(
             settings.character,
-            settings.motion.make_request(seconds),
+            request,
             connection.get_client(),
             scene.frame_start,
             frame_rate(scene),
@@ -93,6 +97,8 @@ class RemakeMotion(NeedsIdleConnection, NeedsMotion, bpy.types.Operator):
         count = len(motion.pelvis)
         kept = np.zeros(count, bool)
         kept[[frame - start for frame in find_selected_frames(action) if 0 <= frame - start < count]] = True
+        if settings.motion.loop or settings.motion.in_place:
+            self.report({"WARNING"}, "Loop and In Place are for new motions; here what is kept says where the body goes")
         seconds = (round((count - 1) / fps * HUMANML_FPS) + 1) / HUMANML_FPS
         return _start_task(
             self, context, MotionEdit(rig, motion, start, action.name, inpainting.KeepSelection(self.keep, kept)), seconds

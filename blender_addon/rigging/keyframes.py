@@ -146,9 +146,15 @@ def match_rotation_modes(armature: bpy.types.Object, curves: list[bpy.types.FCur
 
 
 def apply_motion(
-    armature: bpy.types.Object, motion: Motion, start: int, scene_fps: float, options: KeyOptions | None = None
+    armature: bpy.types.Object,
+    motion: Motion,
+    start: int,
+    scene_fps: float,
+    options: KeyOptions | None = None,
+    change: Callable[[RigMotion], RigMotion] = lambda posed: posed,
 ) -> bpy.types.Action:
-    """Key a motion on an armature from frame ``start`` on; returns the new Action. Earlier Actions are kept.
+    """Key a motion on an armature from frame ``start`` on; returns the new Action. Earlier Actions are kept. ``change`` is what
+    is done to the motion once it is posed, before it becomes keys.
 
     The Action stores the motion's text, source and rate, and the foot contacts. Raises ``MotionError`` for a rig whose
     bones cannot be mapped, and where constraints overrule the keys.
@@ -158,6 +164,7 @@ def apply_motion(
     rig = read_rig(armature)
     resampled = motion if options.keep_rate else motion.resample(scene_fps)
     posed, contacts = pose_motion(rig, resampled, options)
+    posed = change(posed)
     spacing = scene_fps / resampled.fps if options.keep_rate else 1.0
     channels = motion_to_channels(rig, posed, options.root)
     action = create_action(armature, channels, start, motion.text or motion.source, options, rig, spacing)

@@ -17,7 +17,7 @@ from .characters import REST_JOINTS, find_character_meshes, read_shaped_points
 BONE_MAP = "latentman_bone_map"
 
 
-def _list_bones(armature: bpy.types.Object) -> list[bpy.types.Bone]:
+def list_bones(armature: bpy.types.Object) -> list[bpy.types.Bone]:
     """Bones, parents before their children."""
     roots = [bone for bone in get_armature(armature).bones if bone.parent is None]
     out: list[bpy.types.Bone] = []
@@ -31,7 +31,7 @@ def _list_bones(armature: bpy.types.Object) -> list[bpy.types.Bone]:
 
 def read_skeleton(armature: bpy.types.Object, yaw: int = 0) -> Skeleton:
     """The rest pose in world space, rotated about the vertical by ``yaw`` quarter turns."""
-    bones = _list_bones(armature)
+    bones = list_bones(armature)
     index = {bone.name: n for n, bone in enumerate(bones)}
     world = np.array(armature.matrix_world)
     c, s = [(1, 0), (0, 1), (-1, 0), (0, -1)][yaw % 4]
@@ -74,9 +74,15 @@ def _has_toes_forward(skeleton: Skeleton, mapping: dict[str, str]) -> bool:
 
 def read_mapping(armature: bpy.types.Object) -> dict[str, str]:
     """The armature's saved bone map, or a guess; ``MotionError`` when the saved one is invalid or the guess fails."""
+    mapping = read_saved_mapping(armature)
+    return guess_mapping(armature)[1] if mapping is None else mapping
+
+
+def read_saved_mapping(armature: bpy.types.Object) -> dict[str, str] | None:
+    """The armature's saved bone map, None where it has none; ``MotionError`` when it is invalid."""
     saved = armature.get(BONE_MAP)
     if saved is None:
-        return guess_mapping(armature)[1]
+        return None
     try:
         mapping = parse_saved(saved)
         check(mapping, tuple(bone.name for bone in get_armature(armature).bones))
@@ -97,7 +103,7 @@ def read_rig(armature: bpy.types.Object) -> Rig:
     # objects that were just moved or parented have stale matrices until the next update
     get_view_layer(bpy.context).update()
     mapping = read_mapping(armature)
-    bones = _list_bones(armature)
+    bones = list_bones(armature)
     index = {bone.name: n for n, bone in enumerate(bones)}
     heads = np.array([bone.head_local for bone in bones], float)
     tails = np.array([bone.tail_local for bone in bones], float)
