@@ -43,7 +43,7 @@ ADVANCED = (
 )
 MOTION = ("text", "seconds", "seed", "variants", "loop", "in_place")
 MOTION_MODEL = ("model", "guidance_scale", "steps")
-KEYING = ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate")
+KEYING = ("target", "root", "rotation", "foot_lock", "flat_soles", "tolerance", "keep_rate")
 FEET = ("plant_speed", "plant_height")
 
 

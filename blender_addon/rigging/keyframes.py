@@ -63,7 +63,7 @@ NOTES, WARNINGS = "latentman_notes", "latentman_warnings"
 class KeyOptions:
     """How a motion becomes keyframes.
 
-    ``root`` from ``channels.ROOT_MODES``; ``foot_lock`` off, soft or hard; ``euler`` writes Euler angles in place of
+    ``root`` from ``channels.ROOT_MODES``; ``foot_lock`` off, soft or hard; ``flat_soles`` as for ``retarget``; ``euler`` writes Euler angles in place of
     quaternions, in a bone's own order or XYZ; ``keep_modes`` writes what each bone has; ``mute_overruling`` allows to mute
     constraints that keep the bones from following their keys; ``target``: a new Action in use (``ACTION``), a strip on a new
     NLA track (``NLA``), or an Action below an additive layer for the animator's tweaks (``LAYER``); ``tolerance``: how far in
@@ -74,6 +74,7 @@ class KeyOptions:
 
     root: str = "BONE"
     foot_lock: str = "off"
+    flat_soles: bool = False
     euler: bool = False
     keep_modes: bool = False
     mute_overruling: bool = False
@@ -93,6 +94,7 @@ class KeyOptions:
         return cls(
             root=keying.root,
             foot_lock=keying.foot_lock,
+            flat_soles=keying.flat_soles,
             euler=keying.rotation == "EULER",
             keep_modes=keying.rotation == "KEEP",
             mute_overruling=keying.mute_overruling,
@@ -105,7 +107,7 @@ class KeyOptions:
 
 def pose_motion(rig: Rig, motion: Motion, options: KeyOptions) -> tuple[RigMotion, list[FootContact]]:
     """A motion on a rig's own body, with its feet locked as ``options`` say, and the foot contacts that were found."""
-    posed = retarget(motion, rig.joints, rig.is_smpl)
+    posed = retarget(motion, rig.joints, rig.is_smpl, options.flat_soles)
     joints = forward_kinematics(posed.local_rotations, rig.joints, posed.pelvis, SMPL_PARENTS)
     contacts = foot_contacts.find_foot_contacts(joints, rig.joints, motion.fps, options.contact_settings)
     return foot_contacts.lock_feet(posed, rig.joints, contacts, motion.fps, options.foot_lock), contacts
