@@ -70,8 +70,8 @@ class Keying(msgspec.Struct, frozen=True):
         bool,
         Setting(
             "Flat Soles",
-            "Soles that are flat in the motion are flat on the character; otherwise the line from ankle to toes points exactly as in "
-            "the motion, which tilts the soles where that line is steeper on one body than on the other",
+            "Soles that are flat in the motion are flat on the character; otherwise the line from ankle to toes points exactly as "
+            "in the motion, which tilts the soles where that line is steeper on one body than on the other",
         ),
     ] = False
     tolerance: Annotated[

@@ -63,13 +63,13 @@ NOTES, WARNINGS = "latentman_notes", "latentman_warnings"
 class KeyOptions:
     """How a motion becomes keyframes.
 
-    ``root`` from ``channels.ROOT_MODES``; ``foot_lock`` off, soft or hard; ``flat_soles`` as for ``retarget``; ``euler`` writes Euler angles in place of
-    quaternions, in a bone's own order or XYZ; ``keep_modes`` writes what each bone has; ``mute_overruling`` allows to mute
-    constraints that keep the bones from following their keys; ``target``: a new Action in use (``ACTION``), a strip on a new
-    NLA track (``NLA``), or an Action below an additive layer for the animator's tweaks (``LAYER``); ``tolerance``: how far in
-    metres hands, feet and head may move when keys are left out, 0 keys every frame; ``keep_rate`` keys the motion's own
-    frames instead of the scene's; ``contact_settings``: when a foot counts as in contact with the ground. Raises
-    ``MotionError`` for unknown values.
+    ``root`` from ``channels.ROOT_MODES``; ``foot_lock`` off, soft or hard; ``flat_soles`` as for ``retarget``; ``euler`` writes
+    Euler angles in place of quaternions, in a bone's own order or XYZ; ``keep_modes`` writes what each bone has;
+    ``mute_overruling`` allows to mute constraints that keep the bones from following their keys; ``target``: a new Action in
+    use (``ACTION``), a strip on a new NLA track (``NLA``), or an Action below an additive layer for the animator's tweaks
+    (``LAYER``); ``tolerance``: how far in metres hands, feet and head may move when keys are left out, 0 keys every frame;
+    ``keep_rate`` keys the motion's own frames instead of the scene's; ``contact_settings``: when a foot counts as in contact
+    with the ground. Raises ``MotionError`` for unknown values.
     """
 
     root: str = "BONE"
