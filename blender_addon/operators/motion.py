@@ -21,6 +21,7 @@ from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
+from .reports import report_action
 
 #: endings of all files that can be imported
 ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
@@ -43,10 +44,10 @@ def key_motion(
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    words = "; ".join(
-        (f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *(note.rstrip(".") for note in notes))
-    )
-    operator.report({"WARNING"} if is_doubtful else {"INFO"}, words)
+    doubts = [note for note in notes if is_doubtful and "doubtful" in note]
+    said = (note.rstrip(".") for note in notes if note not in doubts)
+    text = "; ".join((f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *said))
+    report_action(operator, action, text, [f"{doubt[0].upper()}{doubt[1:]}." for doubt in doubts])
     return {"FINISHED"}
 
 
