@@ -174,7 +174,11 @@ class Server:
             self._attempt(lambda: self._router.unbind(self.endpoint))
             for task in list(self._tasks.values()):
                 self._attempt(task.cancel)
+            end = time.monotonic() + STOP_SECONDS
             self._worker.stop(STOP_SECONDS)
+            # a thread that is still at work when Python ends takes the process down with an abort
+            for task in list(self._tasks.values()):
+                task.wait(max(end - time.monotonic(), 0.0))
             self._attempt(self._send_waiting)
             self._authenticator.stop()
             self._router.close()

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,12 +36,13 @@ class BackendProcess:
     process ends with Blender, in whatever way that ends: this holds the other end of its standard input, which closes then.
     """
 
-    def __init__(self, python: str, endpoint: str, jobs: Path | None = None) -> None:
-        """Start the process. Raises ``OSError`` when the Python cannot be run."""
+    def __init__(self, python: str, endpoint: str, jobs: Path | None = None, added: Mapping[str, str] | None = None) -> None:
+        """Start the process, with environment variables ``added`` to Blender's own. Raises ``OSError`` when the Python cannot be
+        run."""
         self.endpoint = endpoint
         folder = logs.prepare_folder(logs.BACKEND_OUTPUT)
         self.log, self._output = logs.open_output(folder or Path(tempfile.gettempdir()))
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | dict(added or {})
         command = [python, str(LAUNCHER), "serve", "--end-with-stdin", "--endpoint", endpoint]
         if jobs:
             command += ["--jobs", str(jobs)]

@@ -19,6 +19,7 @@ import bpy
 from ..shared import console, messages, motion_request, shot
 from ..shared.arguments import add_setting, add_settings, read_given_settings
 from ..shared.endpoint import EndpointError, free_port
+from ..shared.made_motion import save_made
 from ..shared.motion import MotionError
 from ..shared.overview import compute_overview_size, needs_overview
 from ..shared.scene_options import SceneOptions
@@ -78,7 +79,8 @@ def connect(connection: Connection, endpoint: str | None) -> None:
                 "No Python for the backend is known; set LATENTMAN_PYTHON, choose one in the preferences, or give --endpoint.",
             )
         try:
-            connection.start(python, "127.0.0.1:" + str(free_port()))
+            address = "127.0.0.1:" + str(free_port())
+            connection.start(python, address, environment=preferences.get_backend_environment(bpy.context))
         except OSError as error:
             raise shot.ShotError(
                 "backend", f"The backend cannot be started with {python} ({error}); choose another Python."
@@ -245,16 +247,16 @@ def _motion(args: argparse.Namespace) -> int:
         _wait_for_task(connection, connection.add(task), interrupted)
         if task.cancelled:
             return 130
-        if not task.succeeded or task.vectors is None:
+        if not task.succeeded or task.made is None:
             out.emit("failed", code="motion", message=task.error)
             return 1 if not connection.connected else 2
         for warning in task.warnings:
             out.emit("warning", message=warning)
         if args.out:
-            motion_request.save_made(args.out, task.vectors, request)
+            save_made(args.out, task.made, request)
         if args.save:
             bpy.ops.wm.save_as_mainfile(filepath=str(args.save), copy=True, check_existing=False)
-        count, frames = task.vectors.shape[:2]
+        count, frames = task.made.count, task.made.frame_count
         where = " and ".join(str(path) for path in (args.out, args.save) if path)
         out.emit("done", message=f"{count} motion{'s' if count > 1 else ''} of {frames} frames in {where}", out=where)
         return 0

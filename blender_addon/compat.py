@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import addon_utils
 import bpy
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
@@ -40,6 +43,116 @@ def get_fcurve_collections(action: bpy.types.Action) -> list[Any]:
 def get_fcurves(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     """Every F-curve of an action, of all its slots."""
     return [curve for collection in get_fcurve_collections(action) for curve in collection]
+
+
+def get_used_fcurves(owner: bpy.types.ID) -> list[Any]:
+    """The F-curves of the Action that an ID uses, of its own slot; none where it has none."""
+    animated: Any = owner
+    data = animated.animation_data
+    if data is None or data.action is None:
+        return []
+    return get_slot_fcurves(data.action, data.action_slot if SLOTTED_ACTIONS else None)
+
+
+def get_slot_fcurves(action: bpy.types.Action, slot: Any) -> list[Any]:
+    """The F-curves of one slot of an Action; before 4.4, all of them."""
+    if not SLOTTED_ACTIONS:
+        return list(action.fcurves)
+    strips: list[Any] = [strip for layer in action.layers for strip in layer.strips]
+    bags = [strip.channelbag(slot) for strip in strips] if slot is not None else []
+    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
+
+
+def get_used_strips(owner: bpy.types.ID) -> list[Any]:
+    """The NLA strips that play on an ID: of the solo track if there is one, without what is muted."""
+    animated: Any = owner
+    data = animated.animation_data
+    if data is None or not data.use_nla:
+        return []
+    tracks = [track for track in data.nla_tracks if track.is_solo] or [track for track in data.nla_tracks if not track.mute]
+    return [strip for track in tracks for strip in track.strips if not strip.mute]
+
+
+def assign_action(owner: bpy.types.ID, action: bpy.types.Action | None, slot: Any = None) -> None:
+    """Make an ID use an Action and, from 4.4 on, a slot of it."""
+    animated: Any = owner
+    data = animated.animation_data or animated.animation_data_create()
+    data.action = action
+    if SLOTTED_ACTIONS and action is not None and slot is not None:
+        data.action_slot = slot
+
+
+def get_action_slots(action: bpy.types.Action) -> list[Any]:
+    """The slots of an Action; none before 4.4."""
+    return list(action.slots) if SLOTTED_ACTIONS else []
+
+
+def get_strip_slot(strip: bpy.types.NlaStrip) -> Any:
+    """The slot of its Action that an NLA strip plays; None before 4.4."""
+    return strip.action_slot if SLOTTED_ACTIONS else None
+
+
+def get_used_slot(owner: bpy.types.ID) -> Any:
+    """The slot of its Action that an ID uses; None before 4.4 and where it uses none."""
+    animated: Any = owner
+    return animated.animation_data.action_slot if SLOTTED_ACTIONS and animated.animation_data else None
+
+
+def set_strip_action(strip: bpy.types.NlaStrip, action: bpy.types.Action, slot: Any) -> None:
+    """Make an NLA strip play an Action and, from 4.4 on, a slot of it."""
+    strip.action = action
+    if SLOTTED_ACTIONS and slot is not None:
+        strip.action_slot = slot
+
+
+def find_object_slot(action: bpy.types.Action) -> Any:
+    """The first slot of an Action that can move an object; None where there is none, and before 4.4."""
+    return next((slot for slot in get_action_slots(action) if slot.target_id_type in ("OBJECT", "UNSPECIFIED")), None)
+
+
+def find_same_slot(action: bpy.types.Action, slot: Any) -> Any:
+    """The slot of a copied Action that was copied from a slot of the original; None before 4.4."""
+    return None if slot is None else next((one for one in action.slots if one.identifier == slot.identifier), None)
+
+
+def ensure_curve_holder(action: bpy.types.Action, name: str, slot: Any = None) -> tuple[Any, Any]:
+    """(what holds the ``fcurves`` and ``groups`` of a slot of an Action, the slot), made for an object ``name`` where needed.
+
+    Before 4.4 that is the Action itself, and the slot None.
+    """
+    if not SLOTTED_ACTIONS:
+        return action, None
+    slot = slot or find_object_slot(action) or action.slots.new("OBJECT", name)
+    layer = action.layers[0] if action.layers else action.layers.new("Layer")
+    strip: Any = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+    return strip.channelbag(slot, ensure=True), slot
+
+
+def find_operator(name: str) -> Any:
+    """An operator by its name, such as ``wm.usd_import``; None where this Blender has none."""
+    module, function = name.split(".")
+    operator: Any = getattr(getattr(bpy.ops, module), function)
+    try:
+        operator.get_rna_type()
+    except (KeyError, AttributeError):
+        return None
+    return operator
+
+
+@contextmanager
+def enable_addon(module: str) -> Iterator[None]:
+    """Have one of Blender's own add-ons enabled for a while, without a change to the preferences; nothing where it is missing."""
+    _, enabled = addon_utils.check(module)
+    if enabled:
+        yield
+        return
+    enable: Any = addon_utils.enable  # the stubs say that it returns nothing
+    loaded = enable(module, default_set=False, handle_error=lambda error: None)
+    try:
+        yield
+    finally:
+        if loaded is not None:
+            addon_utils.disable(module, default_set=False)
 
 
 def set_fcurve_group(action: bpy.types.Action, curve: bpy.types.FCurve, name: str) -> None:

@@ -9,6 +9,7 @@ import atexit
 import enum
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,7 +62,7 @@ class Connection:
         #: a process that was told to end; the next one starts after it
         self._ending: BackendProcess | None = None
         #: what the next process is to be started with
-        self._start: tuple[str, str, Path | None] | None = None
+        self._start: tuple[str, str, Path | None, Mapping[str, str] | None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -89,7 +90,7 @@ class Connection:
             raise RuntimeError("There is no connection to a backend.")
         return self.client
 
-    def start(self, python: str, endpoint: str, jobs: Path | None = None) -> None:
+    def start(self, python: str, endpoint: str, jobs: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
         """Connect to this user's backend that runs already, or start one and connect to it once it listens.
 
         Raises ``OSError`` or ``EndpointError``. One that keeps its jobs in a folder of its own is always started.
@@ -101,7 +102,7 @@ class Connection:
             logger.info("A backend runs at %s already", found.endpoint)
             self.connect(found.endpoint)
             return
-        self.error, self.state, self._start = "", ConnectionState.STARTING, (python, address, jobs)
+        self.error, self.state, self._start = "", ConnectionState.STARTING, (python, address, jobs, environment)
         try:
             self._start_process()
         except OSError:

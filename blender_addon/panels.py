@@ -15,6 +15,7 @@ from . import properties
 from .connection import connection
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
+from .preferences import get_preferences
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
 from .technique_properties import CUSTOM, LatentManTechniques
@@ -40,9 +41,9 @@ ADVANCED = (
     "height",
     "output",
 )
-MOTION = ("text", "seconds", "seed", "variants")
+MOTION = ("text", "seconds", "seed", "variants", "loop", "in_place")
 MOTION_MODEL = ("model", "guidance_scale", "steps")
-KEYING = ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate")
+KEYING = ("target", "root", "rotation", "foot_lock", "flat_soles", "tolerance", "keep_rate")
 FEET = ("plant_speed", "plant_height")
 
 
@@ -138,28 +139,33 @@ class RigPanel(_SidebarPanel):
         for key in keys.key_blocks if keys else ():
             if key.name.startswith("Shape"):
                 column.prop(key, "value", text=key.name, slider=True)
-        row = layout.row(align=True)
-        row.operator("latentman.guess_bones", icon="VIEWZOOM")
-        row.operator("latentman.load_bones", text="", icon="FILE_FOLDER")
-        row.operator("latentman.save_bones", text="", icon="FILE_TICK")
-        slots, data = get_bone_slots(armature), get_armature(armature)
-        if not slots:
-            draw_sentence(layout, context, "Bones are mapped automatically; press Guess Bones to see and change the map.")
-            return
-        layout.label(text=f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
-        doubtful = sum(bool(slot.doubt) for slot in slots)
-        if doubtful:
-            what = f"{doubtful} bones are doubtful" if doubtful > 1 else "1 bone is doubtful"
-            draw_sentence(layout, context, f"{what}: check them, change what is wrong, and confirm the rest.", "ERROR")
-            layout.operator("latentman.confirm_bones", icon="CHECKMARK")
-        column = layout.column(align=True)
-        for slot in slots:
-            missing = slot.bone and slot.bone not in data.bones
-            line = column.split(factor=0.4, align=True)
-            line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "QUESTION" if slot.doubt else "NONE")
-            line.prop_search(slot, "bone", data, "bones", text="")
-            if slot.doubt:
-                draw_sentence(column, context, f"{slot.bone} {slot.doubt}.", "BLANK1")
+        draw_bone_map(layout, context, armature, "CHARACTER")
+
+
+def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armature: bpy.types.Object, owner: str) -> None:
+    """Draw an armature's bone map as a list, with the buttons that fill it; ``owner`` is CHARACTER or SOURCE."""
+    row = layout.row(align=True)
+    set_properties(row.operator("latentman.guess_bones", icon="VIEWZOOM"), owner=owner)
+    set_properties(row.operator("latentman.load_bones", text="", icon="FILE_FOLDER"), owner=owner)
+    set_properties(row.operator("latentman.save_bones", text="", icon="FILE_TICK"), owner=owner)
+    slots, data = get_bone_slots(armature), get_armature(armature)
+    if not slots:
+        draw_sentence(layout, context, "Bones are mapped automatically; press Guess Bones to see and change the map.")
+        return
+    layout.label(text=f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
+    doubtful = sum(bool(slot.doubt) for slot in slots)
+    if doubtful:
+        what = f"{doubtful} bones are doubtful" if doubtful > 1 else "1 bone is doubtful"
+        draw_sentence(layout, context, f"{what}: check them, change what is wrong, and confirm the rest.", "ERROR")
+        layout.operator("latentman.confirm_bones", icon="CHECKMARK")
+    column = layout.column(align=True)
+    for slot in slots:
+        missing = slot.bone and slot.bone not in data.bones
+        line = column.split(factor=0.4, align=True)
+        line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "QUESTION" if slot.doubt else "NONE")
+        line.prop_search(slot, "bone", data, "bones", text="")
+        if slot.doubt:
+            draw_sentence(column, context, f"{slot.bone} {slot.doubt}.", "BLANK1")
 
 
 class MotionPanel(_SidebarPanel):
@@ -175,6 +181,9 @@ class MotionPanel(_SidebarPanel):
         row = layout.row(align=True)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
             row.prop(settings.motion, name, text=label)
+        row = layout.row(align=True)
+        for name in ("loop", "in_place"):
+            row.prop(settings.motion, name, toggle=True)
         task = connection.motion_task
         if task and not task.done:
             layout.progress(factor=task.fraction, text=task.stage)
@@ -185,7 +194,7 @@ class MotionPanel(_SidebarPanel):
             row.operator("latentman.make_motion", icon="ARMATURE_DATA")
             row.operator("latentman.import_motion", icon="IMPORT")
         for warning in task.warnings if task else ():
-            draw_sentence(layout, context, warning)
+            draw_sentence(layout, context, warning, "ERROR")
         if settings.character is None:
             draw_sentence(layout, context, "Pick a character above first.")
             return
@@ -195,6 +204,15 @@ class MotionPanel(_SidebarPanel):
         row.label(text=action.name if action else "no motion yet", icon="ACTION")
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
+        row = layout.row(align=True)
+        row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source")
+        row.operator("latentman.use_armature", text="Use", icon="CHECKMARK")
+        source = settings.find_source()
+        if source is not None:
+            header, body = layout.panel_prop(settings, "show_source_bones")
+            header.label(text="Source's Bones")
+            if body is not None:
+                draw_bone_map(body, context, source, "SOURCE")
 
 
 class MotionSettingsPanel(_SidebarPanel):
@@ -212,6 +230,10 @@ class MotionSettingsPanel(_SidebarPanel):
         column.use_property_split, column.use_property_decorate = True, False
         for name in (*MOTION_MODEL, *list_other_settings(MotionRequest, *MOTION, *MOTION_MODEL)):
             column.prop(settings.motion, name)
+        preferences = get_preferences(context) if settings.motion.model.startswith("kimodo") else None
+        if preferences is not None:
+            column.prop(preferences, "kimodo")
+            draw_sentence(get_layout(self), context, "A change is used from the backend's next start on.")
         row = get_layout(self).row(align=True)
         row.prop(settings, "clip", text="")
         row.operator("latentman.use_clip", icon="CHECKMARK")
@@ -252,6 +274,7 @@ class EditMotionPanel(_SidebarPanel):
             ("trim_motion", "ARROW_LEFTRIGHT"),
             ("join_motions", "TRACKING_FORWARDS"),
             ("reduce_keys", "KEYFRAME"),
+            ("make_in_place", "CENTER_ONLY"),
             ("add_ik", "CON_KINEMATIC"),
             ("remove_ik", "BONE_DATA"),
         )

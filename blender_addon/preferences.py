@@ -13,6 +13,8 @@ from .backend_process import PYTHON_ENVIRONMENT
 from .connection import find_default_python
 from .typed_access import get_layout
 
+#: names Kimodo's command for the backend
+KIMODO_ENVIRONMENT = "LATENTMAN_KIMODO"
 PACKAGE = __package__.rpartition(".")[0] or __package__
 
 
@@ -30,6 +32,12 @@ class LatentManPreferences(bpy.types.AddonPreferences):
     smpl: StringProperty(
         name="SMPL Model", subtype="FILE_PATH", description="Your own SMPL .pkl or .npz file, offered by Load SMPL"
     )
+    kimodo: StringProperty(
+        name="Kimodo",
+        subtype="FILE_PATH",
+        description="Kimodo's kimodo_gen, the Python that has Kimodo, or the folder of its environment, for the motion model "
+        "'kimodo'; if empty, LATENTMAN_KIMODO, or kimodo_gen on the search path",
+    )
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the preferences, and what is wrong with the address."""
@@ -41,6 +49,7 @@ class LatentManPreferences(bpy.types.AddonPreferences):
         except EndpointError as error:
             layout.label(text=str(error), icon="ERROR")
         layout.prop(self, "smpl")
+        layout.prop(self, "kimodo")
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", icon="FILE_FOLDER")
@@ -58,6 +67,16 @@ def get_backend_python(context: bpy.types.Context) -> str:
     preferences = get_preferences(context)
     chosen = preferences.python if preferences else ""
     return bpy.path.abspath(chosen) or os.environ.get(PYTHON_ENVIRONMENT, "") or find_default_python()
+
+
+def get_backend_environment(context: bpy.types.Context) -> dict[str, str]:
+    """The environment variables that the backend is started with, beside those of Blender.
+
+    A program that is run is named here, for all files, and never by a file or a message.
+    """
+    preferences = get_preferences(context)
+    kimodo = preferences.kimodo if preferences else ""
+    return {KIMODO_ENVIRONMENT: bpy.path.abspath(kimodo)} if kimodo else {}
 
 
 def get_endpoint(context: bpy.types.Context) -> str:

@@ -30,6 +30,7 @@ from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.keying import Keying
 from .rigging.keyframes import KeyOptions
+from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_DOUBTS, BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
 from .timing import frame_rate
@@ -62,6 +63,11 @@ def _list_clips(self: Any, context: bpy.types.Context | None) -> list[tuple[str,
 def is_character(self: Any, candidate: bpy.types.Object) -> bool:
     """Whether the character picker offers an object."""
     return candidate.type in ("ARMATURE", "MESH")
+
+
+def is_source(self: Any, candidate: bpy.types.Object) -> bool:
+    """Whether the picker of the motion's source offers an object."""
+    return candidate.type == "ARMATURE" and candidate != self.character
 
 
 class LatentManResult(bpy.types.PropertyGroup):
@@ -108,8 +114,8 @@ def _save_doubts(armature: bpy.types.Object) -> None:
 class LatentManBone(bpy.types.PropertyGroup):
     """A joint (the item's name) and the bone that rotates about it; why a guessed bone is doubtful, empty when it is not."""
 
-    bone: StringProperty(name="Bone", update=_save_bone_map)
-    doubt: StringProperty(name="Doubt")
+    bone: StringProperty(name="Bone", update=_save_bone_map, override={"LIBRARY_OVERRIDABLE"})
+    doubt: StringProperty(name="Doubt", override={"LIBRARY_OVERRIDABLE"})
 
 
 def get_bone_slots(armature: bpy.types.Object) -> bpy_prop_collection_idprop[LatentManBone]:
@@ -179,6 +185,13 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         poll=is_character,
         description="The armature or mesh whose look the image model generates",
     )
+    source: PointerProperty(
+        name="Source",
+        type=bpy.types.Object,
+        poll=is_source,
+        description="An animated armature whose motion the character takes over",
+    )
+    show_source_bones: BoolProperty(name="Source's Bones", description="Show which bones of the source are which joints")
     clip: EnumProperty(name="Clip", items=_list_clips, description="A motion that comes with the extension")
     motion: PointerProperty(type=LatentManMotion)
     keying: PointerProperty(type=LatentManKeying)
@@ -215,10 +228,19 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         character: bpy.types.Object | None = self.character
         return character if character is not None and character.type == "ARMATURE" else None
 
+    def find_source(self) -> bpy.types.Object | None:
+        """The armature that the character takes its motion from, if one is chosen that is not the character."""
+        source: bpy.types.Object | None = self.source
+        return source if source is not None and is_source(self, source) else None
+
     def find_action(self) -> bpy.types.Action | None:
         """The Action in use on the character."""
         character: bpy.types.Object | None = self.character
         return character.animation_data.action if character is not None and character.animation_data else None
+
+    def find_motion(self) -> MotionPlace | None:
+        """Where the character's motion lies: in the Action in use, or in the NLA."""
+        return find_motion_place(self.find_armature())
 
     def find_active_result(self) -> LatentManResult | None:
         """The result that is selected in the list."""
@@ -337,7 +359,7 @@ def register() -> None:
     make_collection: Any = CollectionProperty
     make_string: Any = StringProperty
     scene_type.latentman = make_pointer(type=LatentManSettings)
-    object_type.latentman_bones = make_collection(type=LatentManBone)
+    object_type.latentman_bones = make_collection(type=LatentManBone, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
     object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
 

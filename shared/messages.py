@@ -13,8 +13,10 @@ import msgspec
 import numpy as np
 
 from .manifest import FrameEntry, PassesHeader
+from .motion import MAX_FPS
 from .motion_request import MotionRequest
 from .shot import MAX_FRAMES, ShotRequest
+from .skeleton import HUMANML_FPS
 from .task import TaskState
 from .version import PROTOCOL, VERSION
 
@@ -116,18 +118,20 @@ class SendPasses(Message, frozen=True):
 
 
 class MakeMotion(Message, frozen=True):
-    """Client: make motions from words. Arrays ``joints`` (F, 22, 3) float32 and ``parts`` (F, 3) uint8 say what of a motion to
-    keep (``motion_request.Kept``); without them everything is new."""
+    """Client: make motions from words. Arrays ``joints`` (F, 22, 3) float32, ``parts`` (F, 3) uint8 and perhaps ``rotations``
+    (F, 24, 4) float32 say what of a motion to keep (``motion_request.Kept``); without them everything is new."""
 
     ticket: Name
     request: MotionRequest
 
 
 class MotionMade(Message, frozen=True):
-    """Backend: the motions. Array ``vectors`` (N, F, 263) float32, HumanML3D's features, 20 frames a second; ``warnings`` are
-    sentences for people."""
+    """Backend: the motions, as ``made_motion.MadeMotion`` has them: array ``vectors`` (N, F, 263) float32, or ``joints``
+    (N, F, 22, 3) float32 and perhaps ``rotations`` (N, F, 24, 4) float32, at ``fps`` frames a second; ``warnings`` are sentences
+    for people."""
 
     ticket: Name
+    fps: Annotated[float, msgspec.Meta(gt=0, le=MAX_FPS)] = HUMANML_FPS
     warnings: Annotated[tuple[Words, ...], msgspec.Meta(max_length=1000)] = ()
 
 

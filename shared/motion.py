@@ -23,7 +23,8 @@ class Motion:
     ``joints`` (F, J, 3) float64 metres, Y up, facing +Z at the start, left = +X, the first J joints of SMPL; ``fps``
     frames per second; ``source`` the file it came from; ``text`` the prompt, empty when unknown. ``rotations`` (F, 24, 4)
     float64 are the local rotations of the SMPL joints as unit quaternions (w, x, y, z), for sources that have them, else
-    None. ``from_joints`` validates; the constructor does not.
+    None. ``follows_joints`` says that they came from another skeleton: on every body limbs point as ``joints`` do, and
+    rotations give the twist. ``from_joints`` validates; the constructor does not.
     """
 
     joints: np.ndarray
@@ -31,6 +32,7 @@ class Motion:
     source: str
     text: str = ""
     rotations: np.ndarray | None = None
+    follows_joints: bool = False
 
     @classmethod
     def from_joints(

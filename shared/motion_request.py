@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
+import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import numpy as np
 
-from .files import write_atomically
 from .motion import MotionError
 from .settings import Setting, SettingError, check_settings
-from .skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, HUMANML_MAX_FRAMES
+from .skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, HUMANML_MAX_FRAMES, SMPL_JOINTS
 
 MIN_FRAMES, MAX_SECONDS, MAX_VARIANTS = 10, 40.0, 64
-#: separates sentences that follow each other
+#: separates sentences that follow each other; so does a new line
 NEXT = "|"
+_NEXT = re.compile(r"[|\r\n]+")
 #: columns of ``Kept.parts``
 ROOT, LOWER, UPPER = 0, 1, 2
 
@@ -48,44 +47,42 @@ class MotionRequest(msgspec.Struct, frozen=True):
     guidance_scale: Annotated[
         float, Setting("Guidance", "How closely the text is followed; 0 is the model's own", ge=0, le=100, soft_max=20)
     ] = 0.0
+    loop: Annotated[bool, Setting("Loop", "The last pose is the first one, so that the motion can be repeated")] = False
+    in_place: Annotated[bool, Setting("In Place", "The body stays where it begins and steps on the spot")] = False
     steps: Annotated[int, Setting("Steps", "Deterministic steps; 0 is the model's own chain", ge=0, le=1000)] = 0
     model: Annotated[
-        str, Setting("Model", "starter, the folder of an MDM checkpoint, or a name that a package of the backend's adds")
+        str, Setting("Model", "starter, the folder of an MDM checkpoint, kimodo, or a name that a package of the backend's adds")
     ] = "starter"
 
 
 @dataclass(frozen=True)
 class Kept:
     """``joints`` (F, 22, 3) float32 metres, Y up, 20 frames a second, and which of their ``parts`` (F, 3) bool a new motion keeps:
-    the root's path, the legs and the pelvis's height, the upper body."""
+    the root's path, the legs and the pelvis's height, the upper body. ``rotations`` (F, 24, 4) float32 are the local rotations
+    of SMPL's joints in the same frames as unit quaternions (w, x, y, z), None where they are not known."""
 
     joints: np.ndarray
     parts: np.ndarray
+    rotations: np.ndarray | None = None
 
-
-def save_made(path: Path, vectors: np.ndarray, request: MotionRequest) -> None:
-    """Write made motions (N, F, 263) as the ``.npz`` that the add-on reads: ``vectors``, ``fps``, ``text``, ``seed``, ``model``."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        vectors=vectors,
-        fps=np.float32(HUMANML_FPS),
-        text=np.array(request.text),
-        seed=np.int64(request.seed),
-        model=np.array(request.model),
-    )
-    write_atomically(path, buffer.getvalue())
+    @property
+    def kind(self) -> str:
+        """What is kept: whole ``poses``, the ``legs`` with the path, or the ``path`` alone."""
+        return "poses" if self.parts[:, UPPER].any() else "legs" if self.parts[:, LOWER].any() else "path"
 
 
 def split_sentences(request: MotionRequest) -> list[str]:
     """The sentences in their order."""
-    return [part.strip() for part in request.text.split(NEXT) if part.strip()]
+    return [part.strip() for part in _NEXT.split(request.text) if part.strip()]
 
 
 def frame_count(request: MotionRequest) -> int:
     """The frames of a request; ``MotionError`` for what no motion model makes."""
     if not split_sentences(request):
         raise MotionError("The text is empty; describe what the person does.")
+    for sentence in split_sentences(request):
+        if not any(letter.isalpha() for letter in sentence):
+            raise MotionError(f"The text '{sentence[:40]}' has no words; describe what the person does.")
     try:
         check_settings(request)
     except SettingError as error:
@@ -99,17 +96,27 @@ def frame_count(request: MotionRequest) -> int:
 
 
 def check_kept(request: MotionRequest, arrays: dict[str, np.ndarray]) -> Kept | None:
-    """The arrays ``joints`` and ``parts`` of a request, None when there are none; ``MotionError`` for others."""
+    """The arrays ``joints``, ``parts`` and perhaps ``rotations`` of a request, None when there are none; ``MotionError`` for
+    others."""
     if not arrays:
         return None
     frames = frame_count(request)
     if frames > HUMANML_MAX_FRAMES:
         raise MotionError(f"Parts of a motion can be kept in at most {HUMANML_MAX_FRAMES / HUMANML_FPS:g} seconds; trim it first.")
+    rotations = arrays.get("rotations")
     if (
-        set(arrays) != {"joints", "parts"}
+        not {"joints", "parts"} <= set(arrays) <= {"joints", "parts", "rotations"}
         or arrays["joints"].shape != (frames, HUMANML_JOINT_COUNT, 3)
-        or (arrays["parts"].shape != (frames, 3))
+        or arrays["parts"].shape != (frames, 3)
         or not np.isfinite(arrays["joints"]).all()
     ):
         raise MotionError(f"The motion to keep does not have {frames} frames of {HUMANML_JOINT_COUNT} joints.")
-    return Kept(arrays["joints"].astype(np.float32), arrays["parts"].astype(bool))
+    if rotations is not None and (
+        rotations.shape != (frames, len(SMPL_JOINTS), 4) or not np.abs(np.linalg.norm(rotations, axis=-1) - 1).max() < 1e-3
+    ):
+        raise MotionError(f"The motion to keep does not have {frames} frames of {len(SMPL_JOINTS)} rotations.")
+    return Kept(
+        arrays["joints"].astype(np.float32),
+        arrays["parts"].astype(bool),
+        None if rotations is None else rotations.astype(np.float32),
+    )

@@ -74,12 +74,15 @@ def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tu
 
         return load, BodyModelError
     if name == "bvh":
-        import bpy
-
-        from latentman.blender_addon.rigging import bvh
+        from latentman.blender_addon.motion import bvh
         from latentman.shared.motion import MotionError
 
-        return lambda path: bvh.read(bpy.context, path), MotionError
+        return bvh.read, MotionError
+    if name == "scene":
+        from latentman.blender_addon.motion.scene_file_headers import read_scene_file_header
+        from latentman.shared.motion import MotionError
+
+        return read_scene_file_header, MotionError
     if name == "bones":
         from latentman.blender_addon.character import mapping
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from latentman.backend.pictures import read_png, write_png
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.readers import BUNDLED, SUFFIXES, read
 from latentman.blender_addon.passes.render import silence_stdout
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
@@ -28,7 +28,7 @@ from . import rigs
 from .rig_families import FAMILIES, get_joint_bones, list_bones, make_skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
-TILE, FRAMES = (132, 176), 6
+TILE, FRAMES, SOURCE_FRAMES = (132, 176), 6, 4
 #: frames of each rig's strip, and the bundled clip that moves all of them
 RIG_FRAMES, RIG_CLIP = 4, 4
 
@@ -126,21 +126,45 @@ def _aim_camera(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str)
 
 def render_rows(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> list[np.ndarray]:
     """One strip of frames for each bundled clip."""
-    file, out = read(BUNDLED), []
+    file, options = read(BUNDLED), KeyOptions(foot_lock="soft")
+    return [render_strip(scene, armature, pelvis, file.get_motion(clip), options) for clip in range(len(file.clips))]
+
+
+def render_strip(
+    scene: bpy.types.Scene,
+    armature: bpy.types.Object,
+    pelvis: str,
+    motion: Motion,
+    options: KeyOptions | None = None,
+    frames: int = FRAMES,
+) -> np.ndarray:
+    """Some frames of a motion on a rig side by side, (height, width, 3)."""
+    action = apply_motion(armature, motion, 1, 20.0, options or KeyOptions())
+    last = int(action.frame_range[1])
+    tiles: list[np.ndarray] = []
     with tempfile.TemporaryDirectory() as folder:
-        for clip in range(len(file.clips)):
-            action = apply_motion(armature, file.get_motion(clip), 1, 20.0, KeyOptions(foot_lock="soft"))
-            last = int(action.frame_range[1])
-            tiles: list[np.ndarray] = []
-            for frame in np.linspace(1, last, FRAMES + 2)[1:-1].round().astype(int):
-                scene.frame_set(int(frame))
-                _aim_camera(scene, armature, pelvis)
-                scene.render.filepath = f"{folder}/{clip}_{frame}.png"
-                with silence_stdout():
-                    bpy.ops.render.render(write_still=True)
-                tiles.append(read_png(Path(scene.render.filepath)))
-            out.append(np.concatenate(tiles, 1))
-    return out
+        for frame in np.linspace(1, last, frames + 2)[1:-1].round().astype(int):
+            scene.frame_set(int(frame))
+            _aim_camera(scene, armature, pelvis)
+            scene.render.filepath = f"{folder}/{frame}.png"
+            with silence_stdout():
+                bpy.ops.render.render(write_still=True)
+            tiles.append(read_png(Path(scene.render.filepath)))
+    return np.concatenate(tiles, 1)
+
+
+def render_sources(folder: Path) -> tuple[list[str], np.ndarray]:
+    """The names of the motion files in a folder, and a sheet with a strip of each, two beside each other."""
+    scene = _set_up_scene()
+    person = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
+    get_mesh(next(o for o in bpy.data.objects if o.parent == person)).materials.append(_make_material("Skin", (0.8, 0.35, 0.2)))
+    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES or path.is_dir())
+    strips = [render_strip(scene, person, "pelvis", read(path).get_motion(0), frames=SOURCE_FRAMES) for path in paths]
+    strips += [np.full_like(strips[0], 255)] * (len(strips) % 2)
+    gap = np.full((strips[0].shape[0], 8, 3), 255, np.uint8)
+    half = len(strips) // 2
+    rows = [np.concatenate([a, gap, b], 1) for a, b in zip(strips[:half], strips[half:], strict=True)]
+    return [path.name for path in paths], np.concatenate(rows)
 
 
 def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:
@@ -180,22 +204,14 @@ def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:
 
 
 def _render_rig(
-    scene: bpy.types.Scene, armature: bpy.types.Object, bones: dict[str, str], motion: Motion, folder: str
+    scene: bpy.types.Scene, armature: bpy.types.Object, bones: dict[str, str], motion: Motion
 ) -> tuple[np.ndarray, str]:
     """(a strip of frames of a rig that a motion moves, mean and worst angle of its limbs)."""
-    apply_motion(armature, motion, 1, 20.0)
     _make_limbs(armature, bones)
+    strip = render_strip(scene, armature, bones["pelvis"], motion, frames=RIG_FRAMES)
     seen = rigs.read_heads(armature, bones, range(1, 1 + motion.frame_count))
     angles = np.concatenate(list(rigs.measure_limbs(seen, motion.joints).values()))
-    tiles = []
-    for n, frame in enumerate(np.linspace(1, motion.frame_count, RIG_FRAMES + 2)[1:-1].round().astype(int)):
-        scene.frame_set(int(frame))
-        _aim_camera(scene, armature, bones["pelvis"])
-        scene.render.filepath = f"{folder}/{n}.png"
-        with silence_stdout():
-            bpy.ops.render.render(write_still=True)
-        tiles.append(read_png(Path(scene.render.filepath)))
-    return np.concatenate(tiles, 1), f"{angles.mean():.2f} | {angles.max():.1f}"
+    return strip, f"{angles.mean():.2f} | {angles.max():.1f}"
 
 
 def render_families(clip: int) -> np.ndarray:
@@ -207,16 +223,15 @@ def render_families(clip: int) -> np.ndarray:
             scene = _set_up_scene()
             skeleton = make_skeleton(list_bones(family, rigs.make_joints(1.05, 0.95, 35)))
             armature = rigs.build_armature(skeleton, number % 2 == 0, number % 3 == 0, number)
-            strip, angles = _render_rig(scene, armature, get_joint_bones(family), motion, folder)
+            strip, angles = _render_rig(scene, armature, get_joint_bones(family), motion)
             strips.append(strip)
             print(f"| {family.name} | {len(skeleton.names)} | {angles} |", flush=True)
         for kind in ("metarig", "basic", "human"):
             armature = rigs.open_rigify(kind, Path(folder))
             found = guess_mapping(armature)[1]
             _set_up_stage()
-            strip, angles = _render_rig(
-                get_scene(bpy.context), armature, found if kind == "metarig" else rigs.get_rigify_deform_bones(), motion, folder
-            )
+            bones = found if kind == "metarig" else rigs.get_rigify_deform_bones()
+            strip, angles = _render_rig(get_scene(bpy.context), armature, bones, motion)
             strips.append(strip)
             print(f"| Rigify, {kind} | {len(get_armature(armature).bones)} | {angles} |", flush=True)
     if len(strips) % 2:
@@ -230,12 +245,18 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--rigs", action="store_true", help="the rigs of all families")
+    parser.add_argument("--sources", type=Path, help="a folder of motion files, each of which becomes a strip of the sheet instead")
+    parser.add_argument("--rigs", action="store_true", help="the rigs of all families, moved by one clip, instead")
     args = parser.parse_args()
     args.out = args.out or ROOT / "docs" / "images" / ("rigs.png" if args.rigs else "motions.png")
     if args.rigs:
         write_png(args.out, render_families(RIG_CLIP), colours=96)
         print(args.out)
+        return
+    if args.sources:
+        names, sheet = render_sources(args.sources)
+        write_png(args.out, sheet, colours=96)
+        print(args.out, *names, sep="\n")
         return
     scene = _set_up_scene()
     person = add_character(bpy.context, load(MANNEQUIN), "Mannequin")

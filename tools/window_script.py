@@ -7,6 +7,7 @@ Each state is announced by writing ``<out>/<name>.request``; whoever watches tak
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -397,6 +398,26 @@ def kill_backend() -> Iterator[None]:
     yield from take_screenshot("12-generated-again")
 
 
+def fetch_again() -> Iterator[None]:
+    """The frames of a result are deleted, and *Fetch Again* brings them back; nothing is made for it."""
+    yield from _generate("frames to lose", seed=330)
+    result = get_settings().find_active_result()
+    folder = Path(result.folder)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    assert len(before) >= 2, list(folder.iterdir())
+    shutil.rmtree(folder)
+    yield from scroll(40)
+    yield from take_screenshot("13-frames-lost")
+    monitor.phase = "fetching"
+    click("latentman.fetch_result")
+    yield from wait_until(lambda: get_connection().fetch_task.done, "the frames")
+    assert get_connection().fetch_task.succeeded, get_connection().error
+    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
+    yield from take_screenshot("13-fetched-again")
+    yield from scroll(-40)
+    _check_panel_is_free()
+
+
 def save_file() -> Iterator[None]:
     """Save the file for ``window_commands``."""
     _set_up_shot(3, seed=400)
@@ -414,6 +435,7 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "undo": undo_during_shots,
     "arrivals": undo_after_arrivals,
     "killed": kill_backend,
+    "fetched": fetch_again,
     "save": save_file,
 }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...shared.made_motion import MadeMotion
 from ...shared.motion_request import Kept, MotionRequest
 from ..models.loading import choose_device
-from ..motion.generate import MadeMotion
 from ..motion.registry import MotionSource, load
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from ...shared import passes_folder
-from ...shared.motion_request import MotionRequest, save_made
+from ...shared.made_motion import save_made
+from ...shared.motion_request import MotionRequest
 from ...shared.shot import ShotError
 from ..motion.registry import load as load_motion_model
 from .evaluator import Shot
@@ -69,6 +70,6 @@ def render_motion_shots(frames: int, files: Sequence[Path]) -> list[MeasuredShot
     made = load_motion_model("starter", torch.device("cpu")).make(request, None, lambda step, of: None)
     with tempfile.TemporaryDirectory(prefix="latentman-motion-") as folder:
         starter = Path(folder) / "starter.npz"
-        save_made(starter, made.vectors[:1], request)
+        save_made(starter, made, request)
         motions = [argument for path in (starter, *files) for argument in ("--motion", str(path.absolute()))]
         return _render("--frames", str(frames), "--text", MOTION_TEXT, *motions)

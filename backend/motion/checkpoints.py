@@ -1,8 +1,10 @@
-"""MDM's checkpoint folders: ``model*.pt`` or ``.safetensors``, ``args.json``, HumanML3D's ``Mean.npy`` and ``Std.npy``."""
+"""MDM's checkpoint folders as they are shipped: ``model*.pt`` or ``.safetensors`` beside ``args.json``, and the optimiser's
+``opt*.pt``, which is never read; HumanML3D's ``Mean.npy`` and ``Std.npy`` lie there, too, or where MDM has its data."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from ...shared.files import read_file
 from ...shared.motion import MotionError
 from ...shared.npy import read_npy
 from ...shared.pickled import shorten
-from .network import FEATURES, MAX_FRAMES, MDM, Architecture
+from .diffusion import SCHEDULES
+from .network import FEATURES, KINDS, MAX_FRAMES, MAX_POSITIONS, MDM, Architecture
 from .weights import read_weights
 
 #: what args.json leaves out in older checkpoints
@@ -37,9 +40,28 @@ DEFAULTS: dict[str, Any] = {
     "toe_height": 0.0,
     "root_emphasis": 1.0,
     "guidance": 2.5,
+    "cond_mode": "text",
+    "unconstrained": False,
+    "cond_mask_prob": 0.1,
+    "lambda_target_loc": 0.0,
+    "noise_schedule": "cosine",
+    "sigma_small": True,
+    "pos_embed_max_len": MAX_POSITIONS,
 }
+#: why a data set's checkpoints are not for sentences that become HumanML3D's motions
+OTHER_DATA = {
+    "kit": "KIT-ML, whose skeleton has 21 joints of its own at 12.5 frames a second",
+    "humanact12": "HumanAct12, whose 12 actions are asked for by number and not in words",
+    "uestc": "UESTC, whose 40 actions are asked for by number and not in words",
+}
+#: numbers of KIT-ML's vectors
+KIT_FEATURES = 251
+#: folders that MDM has HumanML3D's statistics in, seen from a folder that its ``save`` lies in
+STATISTICS = ("dataset/HumanML3D", "HumanML3D")
 #: bytes of args.json, and of a mean or a standard deviation
 MAX_ARGUMENTS, MAX_STATISTICS = 1 << 20, 1 << 20
+#: where a file has the network: its running average (EMA) first
+AVERAGES = ("model_avg", "ema", "model_ema", "model", "state_dict")
 TEXT_WIDTHS = {"clip": 512, "bert": 768}
 #: the least standard deviation of root velocities in HumanML3D's own statistics; the evaluators' are 25 times smaller
 LEAST_ROOT_STD = 0.01
@@ -49,7 +71,8 @@ LEAST_ROOT_STD = 0.01
 class MotionModel:
     """A loaded network and what sampling needs: the chain's length, the text encoder's kind, the features' statistics
     (263,) float32, how high in metres the lowest joint stands in its training data, the guidance scale that suits it, and the
-    folder it came from."""
+    folder it came from. ``noise_schedule`` and ``large_variance`` are the chain's; ``guided`` says that it was trained without
+    texts, too, which guidance needs."""
 
     network: MDM
     diffusion_steps: int
@@ -59,6 +82,9 @@ class MotionModel:
     toe_height: float
     guidance: float
     folder: Path
+    noise_schedule: str = "cosine"
+    large_variance: bool = False
+    guided: bool = True
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -68,66 +94,141 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise MotionError(f"{path.name} cannot be read as a checkpoint: {error.strerror or error}.") from error
     except (ValueError, MemoryError) as error:
         raise MotionError(f"{path.name} cannot be read as a checkpoint ({error}); download it again.") from error
-    for key in ("model_avg", "model"):
+    for key in AVERAGES:
         if isinstance(data, dict) and isinstance(data.get(key), dict):
             data = data[key]
             break
-    if not isinstance(data, dict) or not all(isinstance(value, torch.Tensor) for value in data.values()):
+    if isinstance(data, dict) and {"state", "param_groups"} <= set(data):
+        raise MotionError(f"{path.name} is the optimiser's state and no network; choose the model*.pt beside it.")
+    if not isinstance(data, dict) or not data or not all(isinstance(value, torch.Tensor) for value in data.values()):
         raise MotionError(f"{path.name} holds no network; choose a model*.pt of MDM.")
     named = {str(name): value for name, value in data.items()}
+    # what wraps a network while it is trained on several devices, or is averaged, puts its own name before all others
+    if all(name.startswith("module.") or name == "n_averaged" for name in named):
+        named = {name.removeprefix("module."): value for name, value in named.items() if name != "n_averaged"}
     return {name: value for name, value in named.items() if not name.startswith("clip_model.") and not name.endswith(".pe")}
 
 
+def find_model(path: Path) -> Path:
+    """The file of weights that a path means: itself, or the last step's of its folder, or of the only checkpoint in that.
+
+    An ``args.json`` stands for its folder. Raises ``MotionError``.
+    """
+    if path.name == "args.json":
+        path = path.parent
+    if not path.is_dir():
+        if path.name.startswith("opt"):
+            raise MotionError(f"{path.name} is the optimiser's state and no network; choose the model*.pt beside it.")
+        return path
+    found = _list_models(path)
+    if not found:
+        # an archive unpacked into a folder of its own name
+        inner = [folder for folder in sorted(path.iterdir()) if (folder / "args.json").is_file() and _list_models(folder)]
+        if len(inner) > 1:
+            raise MotionError(f"{path} holds {len(inner)} checkpoints; choose one, such as {inner[0]}.")
+        found = _list_models(inner[0]) if inner else []
+    if not found:
+        raise MotionError(f"{path} holds no model*.pt or .safetensors file; choose the folder of an MDM checkpoint.")
+    return found[-1]
+
+
+def _list_models(folder: Path) -> list[Path]:
+    """The files of networks in a folder, those of later steps last."""
+
+    def step(path: Path) -> tuple[bool, int, bool, str]:
+        number = re.search(r"(\d+)$", path.stem)
+        return path.name.startswith("model"), int(number[1]) if number else -1, path.suffix == ".safetensors", path.name
+
+    files = [path for path in folder.iterdir() if path.suffix in (".pt", ".safetensors") and not path.name.startswith("opt")]
+    return sorted(files, key=step)
+
+
 def load_checkpoint(path: Path, statistics: Path | None = None) -> MotionModel:
-    """Read a checkpoint: its ``.pt`` file, or a folder with one. ``statistics`` is the folder of ``Mean.npy`` and ``Std.npy``,
-    the checkpoint's own when None.
+    """Read a checkpoint: its ``.pt`` file, its ``args.json``, or a folder with them. ``statistics`` is the folder of ``Mean.npy``
+    and ``Std.npy``; when None, the checkpoint's own or that of the copy of MDM that it lies in.
 
     Raises ``MotionError`` in one sentence for everything that does not fit.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(path.glob("*.pt")) or sorted(path.glob("model*.safetensors"))
-        if not files:
-            raise MotionError(f"{path} holds no .pt or .safetensors file; choose the folder of an MDM checkpoint.")
-        path = files[-1]
+    path = find_model(Path(path))
     arguments = _read_arguments(path.with_name("args.json"))
-    if arguments.get_text("dataset") != "humanml":
-        raise MotionError(
-            f"The checkpoint was trained on '{arguments.get_text('dataset')}'; only HumanML3D's layout is understood."
-        )
-    if arguments.get_switch("multi_target_cond"):
+    shape, kind = _read_architecture(arguments)
+    steps = arguments.get_whole("diffusion_steps", 1, min(10_000, shape.positions))
+    toe_height = arguments.get_number("toe_height", 0.0, 1.0)
+    emphasis, guidance = arguments.get_number("root_emphasis", 1e-3, 1e3), arguments.get_number("guidance", 0.0, 100.0)
+    schedule = arguments.get_text("noise_schedule")
+    if schedule not in SCHEDULES:
+        raise MotionError(f"The noise schedule '{schedule}' is unknown; MDM has {' and '.join(SCHEDULES)}.")
+    guided = arguments.get_number("cond_mask_prob", 0.0, 1.0) > 0
+    state = _read_state(path)
+    _check_fit(shape, state, path, f"{shape.kind}, {shape.layers} layers")
+    network = MDM(shape)
+    network.load_state_dict(state, strict=False)
+    mean, std = _read_statistics(statistics or _find_statistics(path.parent), emphasis)
+    return MotionModel(
+        network.eval().requires_grad_(False),
+        steps,
+        kind,
+        mean,
+        std,
+        toe_height,
+        guidance if guided else 1.0,
+        path.parent,
+        schedule,
+        not arguments.get_switch("sigma_small"),
+        guided,
+    )
+
+
+def _read_architecture(arguments: _Arguments) -> tuple[Architecture, str]:
+    """The architecture that ``args.json`` names, and the kind of text encoder."""
+    dataset = arguments.get_text("dataset")
+    if dataset in OTHER_DATA:
+        raise MotionError(f"The checkpoint was trained on {OTHER_DATA[dataset]}; choose one that was trained on HumanML3D.")
+    if dataset != "humanml":
+        raise MotionError(f"The checkpoint was trained on '{dataset}'; only HumanML3D's layout is understood.")
+    condition = arguments.get_text("cond_mode")
+    if arguments.get_switch("unconstrained") or condition == "no_cond":
+        raise MotionError("The checkpoint was trained without texts and makes whatever it likes; choose one trained on texts.")
+    if "text" not in condition:
+        raise MotionError(f"The checkpoint is asked by '{condition}' and not in words; choose one trained on texts.")
+    if arguments.get_switch("multi_target_cond") or arguments.get_number("lambda_target_loc", 0.0, 1e9) > 0:
         raise MotionError("The checkpoint takes targets for joints as well; choose one that takes a text alone.")
-    arch, kind = arguments.get_text("arch"), arguments.get_text("text_encoder_type")
-    if arch not in ("trans_enc", "trans_dec") or arguments.get_switch("emb_trans_dec"):
-        raise MotionError(f"The architecture '{arch}' is unknown; trans_enc and trans_dec are supported.")
-    if kind not in TEXT_WIDTHS:
-        raise MotionError(f"The text encoder '{kind}' is unknown; clip and bert are supported.")
-    predicted = arguments.get_whole("pred_len", 0, MAX_FRAMES)
+    arch, encoder = arguments.get_text("arch"), arguments.get_text("text_encoder_type")
+    if arch not in KINDS:
+        raise MotionError(f"The architecture '{arch}' is unknown; MDM has {', '.join(KINDS)}.")
+    if encoder not in TEXT_WIDTHS:
+        raise MotionError(f"The text encoder '{encoder}' is unknown; clip and bert are supported.")
+    if encoder == "bert" and arch != "trans_dec":
+        raise MotionError(f"args.json pairs the text encoder bert with {arch}; MDM has it with trans_dec only, so correct it.")
+    policy = arguments.get_text("emb_policy")
+    if policy not in ("add", "concat"):
+        raise MotionError(f"The emb_policy '{policy}' is unknown; MDM has add and concat.")
+    if policy == "concat" and encoder != "bert":
+        raise MotionError("args.json has the emb_policy concat without the text encoder bert, which MDM does not have; correct it.")
+    context = arguments.get_whole("context_len", 0, MAX_FRAMES)
+    # without a length of its own a prediction is as long as what it goes on from
+    predicted = arguments.get_whole("pred_len", 0, MAX_FRAMES) or context
+    if predicted and not context:
+        raise MotionError("args.json has a pred_len but no context_len; correct it.")
+    if predicted and arch == "gru":
+        raise MotionError("args.json has a context_len with gru, which MDM does not have; correct it.")
     shape = Architecture(
         latent=arguments.get_whole("latent_dim", 2, 8192),
         layers=arguments.get_whole("layers", 1, 96),
-        decoder=arch == "trans_dec",
+        kind=arch,
+        leading_time=arch == "trans_dec" and arguments.get_switch("emb_trans_dec"),
         feedforward=arguments.get_whole("ff_size", 1, 65_536),
         heads=arguments.get_whole("num_heads", 1, 256),
         mask_frames=arguments.get_switch("mask_frames"),
-        context=arguments.get_whole("context_len", 0, MAX_FRAMES) if predicted else 0,
+        context=context,
         predicted=predicted,
-        time_token=arguments.get_text("emb_policy") != "add",
-        text_width=arguments.get_whole("text_width", 1, 65_536, TEXT_WIDTHS[kind]),
+        time_token=policy == "concat",
+        text_width=arguments.get_whole("text_width", 1, 65_536, TEXT_WIDTHS[encoder]),
+        positions=arguments.get_whole("pos_embed_max_len", max(MAX_FRAMES, context + predicted) + 1, 100_000),
     )
-    if shape.latent % 2 or shape.latent % shape.heads:
+    if shape.latent % 2 or (arch != "gru" and shape.latent % shape.heads):
         raise MotionError(f"args.json has a latent_dim of {shape.latent}, which {shape.heads} heads cannot share; correct it.")
-    if predicted and not shape.context:
-        raise MotionError("args.json has a pred_len but no context_len; correct it.")
-    steps = arguments.get_whole("diffusion_steps", 1, 10_000)
-    toe_height = arguments.get_number("toe_height", 0.0, 1.0)
-    emphasis, guidance = arguments.get_number("root_emphasis", 1e-3, 1e3), arguments.get_number("guidance", 0.0, 100.0)
-    state = _read_state(path)
-    _check_fit(shape, state, path, f"{arch}, {shape.layers} layers")
-    network = MDM(shape)
-    network.load_state_dict(state, strict=False)
-    mean, std = _read_statistics(statistics or path.parent, emphasis)
-    return MotionModel(network.eval().requires_grad_(False), steps, kind, mean, std, toe_height, guidance, path.parent)
+    return shape, encoder
 
 
 def _check_fit(shape: Architecture, state: dict[str, torch.Tensor], path: Path, described: str) -> None:
@@ -202,6 +303,12 @@ def _read_arguments(path: Path) -> _Arguments:
     return _Arguments(DEFAULTS | found, path)
 
 
+def _find_statistics(folder: Path) -> Path:
+    """Where the statistics of a checkpoint lie: beside it, or in the copy of MDM that it lies in, as ``save/NAME/model*.pt``."""
+    places = [folder, *(above / place for above in list(folder.absolute().parents)[:4] for place in STATISTICS)]
+    return next((place for place in places if (place / "Mean.npy").is_file() and (place / "Std.npy").is_file()), folder)
+
+
 def _read_statistics(folder: Path, emphasis: float) -> tuple[np.ndarray, np.ndarray]:
     try:
         mean, std = (read_npy(read_file(folder / f"{name}.npy", MAX_STATISTICS)).astype(np.float32) for name in ("Mean", "Std"))
@@ -209,6 +316,8 @@ def _read_statistics(folder: Path, emphasis: float) -> tuple[np.ndarray, np.ndar
         raise MotionError(
             f"{folder} holds no readable Mean.npy and Std.npy; copy HumanML3D's there, or name their folder with --statistics."
         ) from error
+    if KIT_FEATURES in (mean.size, std.size):
+        raise MotionError(f"The statistics in {folder} are KIT-ML's; copy HumanML3D's own Mean.npy and Std.npy.")
     if (
         mean.shape != (FEATURES,)
         or std.shape != (FEATURES,)

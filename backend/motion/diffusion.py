@@ -31,18 +31,29 @@ def make_cosine_betas(steps: int) -> np.ndarray:
     return np.array([min(1 - alpha_bar((n + 1) / steps) / alpha_bar(n / steps), MAX_BETA) for n in range(steps)])
 
 
-class Schedule:
-    """The constants of a chain of ``steps`` noise levels; index 0 is the least noisy."""
+def make_linear_betas(steps: int) -> np.ndarray:
+    """(steps,) float64: from 0.0001 to 0.02 for a chain of 1000, as much in all for others (Ho et al. 2020)."""
+    return np.minimum(np.linspace(0.1, 20.0, steps) / steps, MAX_BETA)
 
-    def __init__(self, steps: int) -> None:
-        self.betas = make_cosine_betas(steps)
+
+#: the noise schedules that MDM has, by their names in ``args.json``
+SCHEDULES = {"cosine": make_cosine_betas, "linear": make_linear_betas}
+
+
+class Schedule:
+    """The constants of a chain of ``steps`` noise levels; index 0 is the least noisy. ``large_variance`` is that of MDM's models
+    without ``sigma_small``."""
+
+    def __init__(self, steps: int, kind: str = "cosine", large_variance: bool = False) -> None:
+        self.betas = SCHEDULES[kind](steps)
         self.alpha_bars = np.cumprod(1 - self.betas)
         before = np.append(1.0, self.alpha_bars[:-1])
         self.clean_weight = self.betas * np.sqrt(before) / (1 - self.alpha_bars)
         self.noisy_weight = (1 - before) * np.sqrt(1 - self.betas) / (1 - self.alpha_bars)
         variance = self.betas * (1 - before) / (1 - self.alpha_bars)
         # the first step has no variance; the second's stands in for its logarithm
-        self.log_variance = np.log(np.append(variance[1], variance[1:])) if steps > 1 else np.log(self.betas)
+        wide = self.betas if large_variance else variance
+        self.log_variance = np.log(np.append(variance[1], wide[1:])) if steps > 1 else np.log(self.betas)
 
     def __len__(self) -> int:
         return len(self.betas)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...shared.made_motion import MadeMotion
 from ...shared.motion import MotionError
 from ...shared.motion_request import Kept, MotionRequest, frame_count, split_sentences
+from ...shared.skeleton import HUMANML_FPS
+from ...shared.vectors import smootherstep
 from .checkpoints import MotionModel
 from .diffusion import InpaintingMask, Schedule, make_guided_denoiser, sample_ddim, sample_ddpm
 from .grounding import ground_motion
@@ -19,6 +22,10 @@ from .text import EncodedText
 
 #: frames of a segment that repeat the end of the one before it
 OVERLAP = 20
+#: frames that are made anew on either side of where a loop's end meets its beginning, and those beside them that the network sees
+SEAM, SEEN = 14, 60
+#: the part of them in which what was there goes over into what is new
+EASED = 0.8
 
 
 @dataclass(frozen=True)
@@ -28,15 +35,6 @@ class Segment:
     text: str
     frames: int
     overlap: int
-
-
-@dataclass(frozen=True)
-class MadeMotion:
-    """``vectors`` (N, F, 263) float32 in HumanML3D's units at 20 frames a second, one for each variant; ``warnings`` are
-    sentences for the user."""
-
-    vectors: np.ndarray
-    warnings: tuple[str, ...]
 
 
 def split_segments(texts: list[str], frames: int) -> list[Segment]:
@@ -68,61 +66,110 @@ def make(
     Motions longer than 9.8 s and several sentences are made one segment after the other, each of which begins with the last
     second of the one before it. Autoregressive models (DiP) begin with somebody who stands and go on from their own last frames.
     Models that were trained without masking are run on 196 frames and cut, as in training. Models that
-    say where toes stand have their motions put on the ground (``grounding``), unless parts are kept. Raises ``MotionError``.
+    say where toes stand have their motions put on the ground (``grounding``), unless parts are kept. A loop's end and beginning
+    are joined by the network. Raises ``MotionError``.
     """
-    passes = split_segments(split_sentences(request), frame_count(request))
+    texts, predicted = split_sentences(request), model.network.shape.predicted
+    if kept is not None and predicted:
+        raise MotionError("This model makes motions piece by piece and cannot keep parts of one; choose another model.")
+    loops = makes_loops(model) and request.loop and kept is None
+    frames = frame_count(request) - loops
+    passes = split_pieces(texts, frames, predicted) if predicted else split_segments(texts, frames)
     if kept is not None and len(passes) > 1:
         raise MotionError("Parts of a motion can be kept with one sentence and at most 9.8 seconds.")
-    if kept is not None and model.network.shape.predicted:
-        raise MotionError("This model makes motions piece by piece and cannot keep parts of one; choose another model.")
     generator = torch.Generator().manual_seed(request.seed)
     steps_per_segment = request.steps or model.diffusion_steps
-    made, cut = np.empty((request.variants, 0, model.network.shape.features), np.float32), False
-    if model.network.shape.predicted:
-        passes = split_pieces(split_sentences(request), frame_count(request), model.network.shape.predicted)
+    made = np.empty((request.variants, 0, model.network.shape.features), np.float32)
+    cut: list[str] = []
+    if predicted:
         made = np.tile(make_standing_pose(model), (request.variants, 1, 1))
+    total = (len(passes) + loops) * steps_per_segment
     for n, segment in enumerate(passes):
         text = encode_text(segment.text)
-        cut |= text.cut
-        if model.network.shape.predicted:
-            new = _sample(
-                model,
-                request,
-                text,
-                device,
-                model.network.shape.predicted,
-                model.network.shape.predicted,
-                None,
-                generator,
-                _offset_progress(step_done, n * steps_per_segment, len(passes) * steps_per_segment),
-                made[:, -model.network.shape.context :],
-            )
+        if text.cut:
+            cut.append(text.left_out)
+        done = _offset_progress(step_done, n * steps_per_segment, total)
+        if predicted:
+            before = made[:, -model.network.shape.context :]
+            new = _sample(model, request, text, device, predicted, predicted, None, generator, done, before)
             made = np.concatenate([made, new[:, : segment.frames]], 1)
             continue
-        frames = segment.frames + segment.overlap
-        length = frames if model.network.shape.mask_frames else MAX_FRAMES
+        count = segment.frames + segment.overlap
+        length = count if model.network.shape.mask_frames else MAX_FRAMES
         mask = make_inpainting_mask(kept, model, request.variants, length) if kept is not None else None
         if segment.overlap:
             mask = _continue_from(made[:, -segment.overlap :], length)
-        new = _sample(
-            model,
-            request,
-            text,
-            device,
-            frames,
-            length,
-            mask,
-            generator,
-            _offset_progress(step_done, n * steps_per_segment, len(passes) * steps_per_segment),
-        )
+        new = _sample(model, request, text, device, count, length, mask, generator, done)
         made = np.concatenate([made, new[:, segment.overlap :]], 1)
+    if loops:
+        done = _offset_progress(step_done, len(passes) * steps_per_segment, total)
+        made = _join_ends(model, request, encode_text(passes[-1].text), device, made, generator, done)
     found = made[:, model.network.shape.context :] * model.std + model.mean
     if not np.isfinite(found).all():
         raise MotionError("The model gave values that are not a motion; check that checkpoint and statistics belong together.")
     if model.toe_height and kept is None:
         found = ground_motion(found, model.toe_height)
-    warnings = ("The text is longer than the model reads; its end was left out.",) if cut else ()
-    return MadeMotion(found.astype(np.float32), warnings)
+    return MadeMotion(found.astype(np.float32), (*_explain_cut(cut), *_explain_limits(model, request, passes)))
+
+
+def makes_loops(model: MotionModel) -> bool:
+    """Whether a model fills in where a loop's end meets its beginning; an autoregressive one only goes on."""
+    return not model.network.shape.predicted
+
+
+def _explain_cut(left_out: list[str]) -> tuple[str, ...]:
+    """A sentence where the end of a text was not read."""
+    if not left_out:
+        return ()
+    known = ", ".join(f"'{part[:80]}'" for part in dict.fromkeys(left_out) if part)
+    return (f"The text is longer than the model reads; its end was left out{f' ({known})' if known else ''}. Say it shorter.",)
+
+
+def _explain_limits(model: MotionModel, request: MotionRequest, passes: list[Segment]) -> tuple[str, ...]:
+    """Sentences about what of a request is beyond the model."""
+    out = []
+    texts = split_sentences(request)
+    if len(passes) > len(texts) and not model.network.shape.predicted:
+        out.append(
+            f"The model makes at most {MAX_FRAMES / HUMANML_FPS:g} seconds at a time; this was made in {len(passes)} passages that "
+            "go over into each other, each with its own idea of the sentence."
+        )
+    if not model.guided and request.guidance_scale not in (0.0, 1.0):
+        out.append("The checkpoint was not trained without texts, which guidance needs; the guidance was left out.")
+    return tuple(out)
+
+
+def _join_ends(
+    model: MotionModel,
+    request: MotionRequest,
+    text: EncodedText,
+    device: torch.device,
+    made: np.ndarray,
+    generator: torch.Generator,
+    step_done: Callable[[int], None],
+) -> np.ndarray:
+    """Motions (N, F, 263), normalised, whose end goes over into their beginning, with the first frame once more behind the last.
+
+    Features tell of a pose and of the way to the next one, but not of a place: the end and the beginning of a motion can be put
+    next to each other, and the network fills in what lies between, as between any frames that are kept.
+    """
+    seen = min(SEEN, made.shape[1] // 2)
+    free = min(SEAM, seen // 2)
+    around = np.concatenate([made[:, -seen:], made[:, :seen]], 1)
+    length = around.shape[1] if model.network.shape.mask_frames else MAX_FRAMES
+    values = np.zeros((len(made), length, made.shape[2]), np.float32)
+    values[:, : 2 * seen] = around
+    mask = np.zeros(values.shape, bool)
+    mask[:, : seen - free] = mask[:, seen + free : 2 * seen] = True
+    pinned = InpaintingMask(torch.from_numpy(values), torch.from_numpy(mask))
+    new = _sample(model, request, text, device, 2 * seen, length, pinned, generator, step_done)
+    # what is kept ends where the network's own idea begins: one goes over into the other
+    within = np.abs(np.arange(2 * seen) - (seen - 0.5))
+    weight = smootherstep((free - within) / max(EASED * free, 1))[None, :, None]
+    new = around + weight * (new - around)
+    made = made.copy()
+    made[:, -seen:], made[:, :seen] = new[:, :seen], new[:, seen:]
+    return np.concatenate([made, made[:, :1]], 1)
 
 
 def _offset_progress(step_done: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
@@ -177,12 +224,12 @@ def _sample(
     denoise = make_guided_denoiser(
         model.network.to(device),
         vectors,
-        request.guidance_scale or model.guidance,
+        (request.guidance_scale or model.guidance) if model.guided else 1.0,
         text_mask=padding,
         lengths=lengths,
         prefix=None if prefix is None else torch.from_numpy(prefix).to(device),
     )
-    schedule = Schedule(model.diffusion_steps)
+    schedule = Schedule(model.diffusion_steps, model.noise_schedule, model.large_variance)
     if request.steps:
         made = sample_ddim(denoise, schedule, noise, request.steps, mask, step_done)
     else:

@@ -1,4 +1,4 @@
-"""MDM's network: a transformer that predicts the clean motion from a noisy one, a timestep and a text.
+"""MDM's network: a transformer, or a GRU, that predicts the clean motion from a noisy one, a timestep and a text.
 
 Layers and parameters have the names of the official checkpoints.
 """
@@ -15,22 +15,31 @@ from torch import nn
 FEATURES = 263
 #: the longest motion that HumanML3D has
 MAX_FRAMES = 196
+#: what ``pos_embed_max_len`` is unless it is said
+MAX_POSITIONS = 5000
+#: the architectures that there are
+KINDS = ("trans_enc", "trans_dec", "gru")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a network. ``decoder`` models look at the text's tokens as memory; others take one text vector.
+    """The kind and the sizes of a network, as ``args.json`` has them.
+
+    ``kind``: ``trans_enc`` has the text and the timestep as a token before the frames, ``trans_dec`` looks at them as memory, and
+    with ``leading_time`` (``emb_trans_dec``) has the timestep before the frames besides, ``gru`` has them beside each frame.
 
     ``text_width`` is the width of the text encoder: 512 for CLIP ViT-B/32, 768 for DistilBERT. ``mask_frames`` says that frames
     after a motion's length were masked in training. Autoregressive models (DiP) go on for ``predicted`` frames after ``context``
-    given ones; ``time_token`` says that their decoder has the timestep as a token of its own beside the words.
+    given ones; ``time_token`` says that their decoder has the timestep as a token of its own beside the words. ``positions``: the
+    longest row that has positions.
     """
 
     latent: int = 512
     feedforward: int = 1024
     layers: int = 8
     heads: int = 4
-    decoder: bool = False
+    kind: str = "trans_enc"
+    leading_time: bool = False
     text_width: int = 512
     mask_frames: bool = False
     features: int = FEATURES
@@ -38,6 +47,7 @@ class Architecture:
     context: int = 0
     predicted: int = 0
     time_token: bool = False
+    positions: int = MAX_POSITIONS
 
 
 class PositionalEncoding(nn.Module):
@@ -45,7 +55,7 @@ class PositionalEncoding(nn.Module):
 
     pe: torch.Tensor
 
-    def __init__(self, width: int, length: int = 5000) -> None:
+    def __init__(self, width: int, length: int = MAX_POSITIONS) -> None:
         super().__init__()
         position = torch.arange(length, dtype=torch.float32)[:, None]
         rate = torch.exp(torch.arange(0, width, 2).float() * (-math.log(10000.0) / width))
@@ -87,18 +97,21 @@ class MDM(nn.Module):
     def __init__(self, shape: Architecture) -> None:
         super().__init__()
         self.shape = shape
-        self.input_process = _PoseIn(shape.features, shape.latent)
-        self.sequence_pos_encoder = PositionalEncoding(shape.latent)
+        beside = shape.latent if shape.kind == "gru" else 0
+        self.input_process = _PoseIn(shape.features + beside, shape.latent)
+        self.sequence_pos_encoder = PositionalEncoding(shape.latent, shape.positions)
         options: dict[str, Any] = dict(
             d_model=shape.latent, nhead=shape.heads, dim_feedforward=shape.feedforward, dropout=shape.dropout, activation="gelu"
         )
-        if shape.decoder:
+        if shape.kind == "trans_dec":
             self.seqTransDecoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**options), shape.layers)
-        else:
+        elif shape.kind == "trans_enc":
             # the fused path would change results in the last digits between versions
             self.seqTransEncoder = nn.TransformerEncoder(
                 nn.TransformerEncoderLayer(**options), shape.layers, enable_nested_tensor=False
             )
+        else:
+            self.gru = nn.GRU(shape.latent, shape.latent, num_layers=shape.layers, batch_first=True)
         self.embed_timestep = _TimestepEmbedder(shape.latent, self.sequence_pos_encoder)
         self.embed_text = nn.Linear(shape.text_width, shape.latent)
         self.output_process = _PoseOut(shape.features, shape.latent)
@@ -122,19 +135,44 @@ class MDM(nn.Module):
         words = self.embed_text(text.transpose(0, 1))
         given = 0 if prefix is None else prefix.shape[1]
         whole = x if prefix is None else torch.cat([prefix.to(x), x], 1)
-        poses = self.input_process.poseEmbedding(whole.transpose(0, 1))
         padding = None
         if self.shape.mask_frames and lengths is not None:
             padding = torch.arange(whole.shape[1], device=x.device)[None] >= given + lengths[:, None]
-        if self.shape.decoder:
-            poses = self.sequence_pos_encoder(poses)
-            memory = torch.cat([time, words]) if self.shape.time_token else words + time
-            if self.shape.time_token and text_mask is not None:
-                text_mask = torch.cat([torch.zeros_like(text_mask[:, :1]), text_mask], 1)
-            out = self.seqTransDecoder(poses, memory, tgt_key_padding_mask=padding, memory_key_padding_mask=text_mask)
+        rows = whole.transpose(0, 1)
+        if self.shape.kind == "gru":
+            rows = torch.cat([rows, (words + time).expand(len(rows), -1, -1)], 2)
+        poses = self.input_process.poseEmbedding(rows)
+        if self.shape.kind == "gru":
+            # the rows of frames take the place of the batch, as in MDM's own
+            out = self.gru(self.sequence_pos_encoder(poses))[0]
+        elif self.shape.kind == "trans_dec":
+            out = self._decode(poses, time, words, text_mask, padding)
         else:
             tokens = self.sequence_pos_encoder(torch.cat([words + time, poses]))
-            if padding is not None:
-                padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], 1)
-            out = self.seqTransEncoder(tokens, src_key_padding_mask=padding)[1:]
+            out = self.seqTransEncoder(tokens, src_key_padding_mask=_lead(padding))[1:]
         return self.output_process.poseFinal(out[given:]).transpose(0, 1)
+
+    def _decode(
+        self,
+        poses: torch.Tensor,
+        time: torch.Tensor,
+        words: torch.Tensor,
+        text_mask: torch.Tensor | None,
+        padding: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Frames (T, B, D) with the text as memory."""
+        shape = self.shape
+        row = self.sequence_pos_encoder(torch.cat([time, poses]) if shape.leading_time else poses)
+        memory = torch.cat([time, words]) if shape.time_token else words + time
+        out = self.seqTransDecoder(
+            row,
+            memory,
+            tgt_key_padding_mask=_lead(padding) if shape.leading_time else padding,
+            memory_key_padding_mask=_lead(text_mask) if shape.time_token else text_mask,
+        )
+        return out[1:] if shape.leading_time else out
+
+
+def _lead(padding: torch.Tensor | None) -> torch.Tensor | None:
+    """A mask of padding (B, T) with a token before it that is none."""
+    return None if padding is None else torch.cat([torch.zeros_like(padding[:, :1]), padding], 1)

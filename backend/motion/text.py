@@ -29,11 +29,13 @@ HUB = {"clip": "openai/clip-vit-base-patch32", "bert": "distilbert/distilbert-ba
 
 @dataclass(frozen=True)
 class EncodedText:
-    """``vectors`` (1, S, W) and ``padding`` (1, S), True where there is no token; ``cut`` says that the end was left out."""
+    """``vectors`` (1, S, W) and ``padding`` (1, S), True where there is no token; ``cut`` says that the end was left out, and
+    ``left_out`` what it was."""
 
     vectors: torch.Tensor
     padding: torch.Tensor | None
     cut: bool
+    left_out: str = ""
 
 
 class TextEncoder:
@@ -73,14 +75,19 @@ class TextEncoder:
     @torch.no_grad()
     def __call__(self, text: str) -> EncodedText:
         """Encode a sentence: CLIP's pooled vector, not normalised, or DistilBERT's token vectors."""
+        whole = self._tokenizer(text, truncation=False, verbose=False).input_ids
+        most = self._model.config.max_position_embeddings
         if self._kind == "clip":
-            whole = self._tokenizer(text, truncation=False, verbose=False).input_ids
-            most = min(self._tokens, self._model.config.max_position_embeddings)
-            ids = torch.tensor([whole if len(whole) <= most else [*whole[: most - 1], whole[-1]]], device=self._device)
-            return EncodedText(self._model(input_ids=ids).text_embeds[:, None], None, len(whole) > most)
-        tokens = self._tokenizer(text, return_tensors="pt", truncation=True).to(self._device)
-        vectors = self._model(**tokens).last_hidden_state
-        return EncodedText(vectors, tokens.attention_mask == 0, False)
+            most = min(self._tokens, most)
+        # the marks at both ends stay
+        ids = whole if len(whole) <= most else [*whole[: most - 1], whole[-1]]
+        rest = whole[most - 1 : -1] if len(whole) > most else []
+        left_out = self._tokenizer.decode(rest).strip() if rest else ""
+        row = torch.tensor([ids], device=self._device)
+        if self._kind == "clip":
+            return EncodedText(self._model(input_ids=row).text_embeds[:, None], None, bool(rest), left_out)
+        vectors = self._model(input_ids=row, attention_mask=torch.ones_like(row)).last_hidden_state
+        return EncodedText(vectors, torch.zeros_like(row, dtype=torch.bool), bool(rest), left_out)
 
 
 def _check_folder(folder: Path) -> None:

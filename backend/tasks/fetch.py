@@ -60,6 +60,11 @@ class FetchTask(Task):
         self._machine.advance(TaskState.RUNNING)
         self._thread.start()
 
+    def wait(self, seconds: float) -> None:
+        """Wait until its thread has ended."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
     def receive_taken(self) -> None:
         """The client has stored a frame."""
         with suppress(ValueError):  # it says so more often than frames were sent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...shared.messages import MotionMade
+from ...shared.messages import MotionMade, clean_words
 from ...shared.motion_request import Kept, MotionRequest
 from ...shared.task import TaskState
 from ..video.run_context import Interrupted
@@ -31,4 +31,5 @@ class MotionTask(Task):
             self.report_progress("making motion", step, of)
 
         made = worker.motions.make(self._request, self._kept, step_done)
-        self.end(TaskState.FINISHED, MotionMade(ticket=self.ticket, warnings=made.warnings), {"vectors": made.vectors})
+        message = MotionMade(ticket=self.ticket, fps=made.fps, warnings=tuple(clean_words(one) for one in made.warnings))
+        self.end(TaskState.FINISHED, message, made.list_arrays())

@@ -99,6 +99,11 @@ class ShotTask(Task):
         self._thread = threading.Thread(target=self._run_thread, args=(worker,), name=f"shot {self.ticket[:8]}", daemon=True)
         self._thread.start()
 
+    def wait(self, seconds: float) -> None:
+        """Wait until its thread has ended."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
     def receive_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
         """Passes have come in."""
         with self._lock:

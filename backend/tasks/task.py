@@ -83,6 +83,9 @@ class Task:
         elif self.state is not TaskState.CANCELLING:
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
 
+    def wait(self, seconds: float) -> None:
+        """Wait until its own thread, where it has one, has ended."""
+
     def forget_client(self) -> None:
         """The client is gone; work whose input is complete goes on, so that its result is there when it is asked for again."""
         self._lost = True

@@ -52,20 +52,14 @@ def motion_to_channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Chann
         travel = (pelvis - pelvis[:1]) * [1.0, 0.0, 1.0]
         pelvis = pelvis - travel
         object_location = travel @ rig.to_body / rig.scale if root == "OBJECT" else None
-    joint_of = {bone: joint for joint, bone in rig.joint_bones.items()}
-    turned_by = rig.followers | joint_of
-    turned = _point_spine(rig, motion)
-    inverse = rig.to_body.T
+    wanted = compute_bone_rotations(rig, motion)
     posed = np.empty((len(rig.bones), frames, 3, 3))
     rotations: dict[str, np.ndarray] = {}
     for bone, parent in enumerate(rig.parents):
         inherited = _inherit_rotation(rig, posed, bone, parent)
-        joint = turned_by.get(bone)
-        if joint is None:
-            posed[bone] = inherited
-            continue
-        posed[bone] = inverse @ turned[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone]
-        rotations[rig.bones[bone]] = make_continuous(matrix_to_quaternion(np.swapaxes(inherited, -1, -2) @ posed[bone]))
+        posed[bone] = wanted.get(bone, inherited)
+        if bone in wanted:
+            rotations[rig.bones[bone]] = make_continuous(matrix_to_quaternion(np.swapaxes(inherited, -1, -2) @ posed[bone]))
     root_bone = rig.joint_bones["pelvis"]
     location = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale - _compute_pelvis_offset(rig, posed)
     return Channels(
@@ -73,7 +67,7 @@ def motion_to_channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Chann
         rig.bones[root_bone],
         (location - rig.heads[root_bone]) @ rig.rest[root_bone],
         object_location,
-        _compute_other_locations(rig, motion, pelvis, joint_of),
+        _compute_other_locations(rig, motion, pelvis, {bone: joint for joint, bone in rig.joint_bones.items()}),
     )
 
 
@@ -112,11 +106,11 @@ def _point_spine(rig: Rig, motion: RigMotion) -> np.ndarray:
     return out
 
 
-def compute_root_heads(rig: Rig, motion: RigMotion) -> np.ndarray:
-    """(F, 3) where a motion brings the head of the pelvis's own bone, in armature space."""
-    channels = motion_to_channels(rig, motion)
-    root = rig.joint_bones["pelvis"]
-    return np.asarray(rig.heads[root] + channels.root_location @ rig.rest[root].T)
+def compute_bone_rotations(rig: Rig, motion: RigMotion) -> dict[int, np.ndarray]:
+    """Index of each bone that is keyed -> (F, 3, 3) its rotations in armature space."""
+    turned = _point_spine(rig, motion)
+    joints = rig.followers | {bone: joint for joint, bone in rig.joint_bones.items()}
+    return {bone: rig.to_body.T @ turned[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone] for bone, joint in joints.items()}
 
 
 def compute_pelvis(rig: Rig, heads: np.ndarray, rotations: np.ndarray) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...shared import motion_request
-from ...shared.motion import MotionError, slerp
+from ...shared.cycles import turn_quaternions
+from ...shared.motion import Motion, MotionError, slerp
 from ...shared.skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, SMPL_JOINTS, SMPL_PARENTS
 from ...shared.vectors import smoothstep
 from .layouts import AVERAGE_REST_JOINTS
@@ -45,6 +46,12 @@ def sample_joints(joints: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return joints[low] * (1 - t) + joints[low + 1] * t
 
 
+def sample_rotations(quaternions: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """(N, J, 4) unit quaternions (F, J, 4) at fractional frames (N,), by slerp."""
+    low = np.minimum(frames.astype(int), len(quaternions) - 2)
+    return slerp(quaternions[low], quaternions[low + 1], (frames - low)[:, None, None])
+
+
 def select_kept(motion: RigMotion, rest: np.ndarray, fps: float, keep: KeepSelection) -> motion_request.Kept:
     """A motion on an average body at the model's rate, with the parts of it that are kept; rest joints (24, 3) of its rig.
 
@@ -68,7 +75,7 @@ def select_kept(motion: RigMotion, rest: np.ndarray, fps: float, keep: KeepSelec
     else:
         parts[:, motion_request.ROOT] = True
         parts[:, motion_request.LOWER] = keep.mode == "LEGS"
-    return motion_request.Kept(sampled.astype(np.float32), parts)
+    return motion_request.Kept(sampled.astype(np.float32), parts, sample_rotations(motion.quaternions, frames).astype(np.float32))
 
 
 def _compute_headings(joints: np.ndarray) -> np.ndarray:
@@ -84,26 +91,42 @@ def _rotate_about_vertical(joints: np.ndarray, angles: np.ndarray, pivots: np.nd
     return np.stack([c * x + s * z, y, -s * x + c * z], -1) + pivots[:, None] * [1, 0, 1]
 
 
-def align_to_kept(made: np.ndarray, kept: motion_request.Kept) -> np.ndarray:
-    """(F, 22, 3) joints that a model made, rotated and shifted so that they meet the kept frames where those are.
+def _resample_kept(kept: motion_request.Kept, count: int) -> motion_request.Kept:
+    """What is kept at the ``count`` frames that a model made over the same time."""
+    frames = np.linspace(0, len(kept.joints) - 1, count)
+    joints = sample_joints(np.asarray(kept.joints, float), frames)
+    return motion_request.Kept(joints, kept.parts[np.round(frames).astype(int)])
+
+
+def align_to_kept(made: Motion, kept: motion_request.Kept) -> Motion:
+    """A motion that a model made, at its own rate, rotated and shifted so that it meets the kept frames where those are.
 
     A model's frames say how the body moves on, not where it is; the drift at a kept frame is spread over the frames before
     it.
     """
+    if made.frame_count != len(kept.joints):
+        kept = _resample_kept(kept, made.frame_count)
+    joints = np.asarray(made.joints, float)
     anchors = np.flatnonzero(kept.parts[:, motion_request.ROOT])
     wanted = np.asarray(kept.joints, float)
     first = anchors[0]
-    pivot = np.repeat(made[first : first + 1, 0], len(made), 0)
-    angle = _compute_headings(wanted[first : first + 1])[0] - _compute_headings(made[first : first + 1])[0]
-    made = _rotate_about_vertical(made, np.full(len(made), angle), pivot)
-    made = made + (wanted[first, 0] - made[first, 0]) * [1, 0, 1]
-    angles = np.unwrap((_compute_headings(wanted) - _compute_headings(made))[anchors])
-    frames = np.arange(len(made))
-    made = _rotate_about_vertical(made, np.interp(frames, anchors, angles), made[:, 0])
-    drift = (wanted[:, 0] - made[:, 0])[anchors]
-    lift = np.median((wanted[..., 1].min(1) - made[..., 1].min(1))[anchors])
+    pivot = np.repeat(joints[first : first + 1, 0], len(joints), 0)
+    angle = _compute_headings(wanted[first : first + 1])[0] - _compute_headings(joints[first : first + 1])[0]
+    joints = _rotate_about_vertical(joints, np.full(len(joints), angle), pivot)
+    joints = joints + (wanted[first, 0] - joints[first, 0]) * [1, 0, 1]
+    angles = np.unwrap((_compute_headings(wanted) - _compute_headings(joints))[anchors])
+    frames = np.arange(len(joints))
+    turned = np.interp(frames, anchors, angles)
+    joints = _rotate_about_vertical(joints, turned, joints[:, 0])
+    drift = (wanted[:, 0] - joints[:, 0])[anchors]
+    lift = np.median((wanted[..., 1].min(1) - joints[..., 1].min(1))[anchors])
     shift = np.stack([np.interp(frames, anchors, drift[:, axis]) for axis in (0, 2)], 1)
-    return made + np.stack([shift[:, 0], np.full(len(made), lift), shift[:, 1]], 1)[:, None]
+    joints = joints + np.stack([shift[:, 0], np.full(len(joints), lift), shift[:, 1]], 1)[:, None]
+    rotations = made.rotations
+    if rotations is not None:
+        rotations = rotations.copy()
+        rotations[:, 0] = turn_quaternions(rotations[:, 0], turned + angle)
+    return replace(made, joints=joints, rotations=rotations)
 
 
 def restore_kept(old: RigMotion, new: RigMotion, fps: float, keep: KeepSelection) -> RigMotion:

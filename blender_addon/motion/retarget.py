@@ -18,6 +18,7 @@ from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST
 from ...shared.vectors import normalise
 from .rotations import (
     fit_rotations,
+    forward_kinematics,
     local_to_global,
     make_continuous,
     matrix_to_quaternion,
@@ -53,6 +54,8 @@ AIMS_AT = {
     "left_elbow": "left_wrist",
     "right_elbow": "right_wrist",
 }
+#: limbs of less than this many metres have no direction
+SHORT = 1e-4
 #: a straight limb says nothing about its twist; this much weight keeps the rest twist there
 TWIST_PRIOR = 0.02
 SMOOTHING = np.exp(-0.5 * (np.arange(-4, 5) / 1.8) ** 2)
@@ -102,22 +105,26 @@ def _compute_twist(direction: np.ndarray, posed_hinge: np.ndarray, observed_hing
     return np.arctan2(trust * sine + (1 - trust) * nearby[1], trust * cosine + (1 - trust) * nearby[0] + TWIST_PRIOR)
 
 
-def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True) -> RigMotion:
+def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True, flat_soles: bool = False) -> RigMotion:
     """Rotations that pose a skeleton with rest joints (24, 3), in metres, like a motion.
 
     The pelvis positions are scaled by the ratio of leg lengths, so that feet neither slide nor sink on another body.
     ``is_smpl`` says that the skeleton's rest pose is SMPL's own, so that the motion's rotations need no correction.
+    Toes lie below the ankle more steeply on one skeleton than on another, although both stand on flat soles: feet point as the
+    motion's do, or, with ``flat_soles``, soles that are flat in the motion are flat on this skeleton.
     """
     scale = compute_leg_length(rest_joints) / float(np.mean([compute_leg_length(pose) for pose in motion.joints[:1]]))
     pelvis = motion.joints[:, 0] * scale
-    if motion.rotations is not None:
-        rotations = local_to_global(quaternion_to_matrix(motion.rotations), SMPL_PARENTS)
-        if is_smpl:
-            return RigMotion(rotations, pelvis)
-        posed = RigMotion(rotations @ _compute_rest_correction(rest_joints), pelvis)
-    else:
-        posed = RigMotion(_solve_rotations(motion.joints, rest_joints), pelvis)
-    return replace(posed, pelvis=anchor_hips(motion.joints * scale, posed.global_rotations, rest_joints))
+    if motion.rotations is None:
+        rotations = solve_rotations(motion.joints, _copy_foot_slopes(rest_joints) if flat_soles else rest_joints)
+        return RigMotion(rotations, anchor_hips(motion.joints * scale, rotations, rest_joints))
+    rotations = local_to_global(quaternion_to_matrix(motion.rotations), SMPL_PARENTS)
+    if is_smpl and not motion.follows_joints:
+        return RigMotion(rotations, pelvis)
+    rotations = rotations @ _compute_rest_correction(rest_joints)
+    _point_limbs(rotations, motion.joints, rest_joints, flat_soles)
+    posed = RigMotion(rotations, anchor_hips(motion.joints * scale, rotations, rest_joints))
+    return replace(posed, pelvis=posed.pelvis + [0.0, _compute_rise(motion.joints * scale, posed, rest_joints), 0.0])
 
 
 def anchor_hips(joints: np.ndarray, rotations: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
@@ -131,20 +138,75 @@ def anchor_hips(joints: np.ndarray, rotations: np.ndarray, rest_joints: np.ndarr
     return np.asarray(joints[:, hips].mean(1) - rotations[:, 0] @ offset)
 
 
+def _copy_foot_slopes(rest_joints: np.ndarray) -> np.ndarray:
+    """Rest joints (24, 3) whose toes lie as steeply below the ankles as those of SMPL, to which joints without rotations belong."""
+    out, smpl = rest_joints.copy(), np.array(SMPL_REST_JOINTS)
+    for side in ("left", "right"):
+        ankle, toe = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
+        slope = (smpl[toe, 1] - smpl[ankle, 1]) / np.linalg.norm((smpl[toe] - smpl[ankle])[[0, 2]])
+        out[toe, 1] = out[ankle, 1] + slope * np.linalg.norm((out[toe] - out[ankle])[[0, 2]])
+    return out
+
+
+def _point_limbs(rotations: np.ndarray, joints: np.ndarray, rest_joints: np.ndarray, flat_soles: bool) -> None:
+    """Swing global rotations (F, 24, 3, 3), in place, until limbs of rest joints (24, 3) point as those of joints (F, 22, 3) do.
+
+    With ``flat_soles`` feet keep their rotation.
+    """
+    for joint, name in enumerate(SMPL_JOINTS):
+        if name in AIMS_AT and not ("ankle" in name and flat_soles):
+            child = JOINT_INDEX[AIMS_AT[name]]
+            own, wanted = rest_joints[child] - rest_joints[joint], joints[:, child] - joints[:, joint]
+            if np.linalg.norm(own) > SHORT and (np.linalg.norm(wanted, axis=-1) > SHORT).all():
+                rotations[:, joint] = (
+                    rotation_between(rotations[:, joint] @ normalise(own), normalise(wanted)) @ rotations[:, joint]
+                )
+    # the trunk as a whole, from pelvis to neck: its parts have other lengths
+    spine = [JOINT_INDEX[name] for name in ("pelvis", "spine1", "spine2", "spine3", "neck")]
+    parts = [
+        np.einsum("fij,j->fi", rotations[:, lower], rest_joints[upper] - rest_joints[lower]) for lower, upper in pairwise(spine)
+    ]
+    wanted = normalise(joints[:, spine[-1]] - joints[:, spine[0]])
+    below, above = parts[0], np.sum(parts[1:], axis=0)
+    along = (below * wanted).sum(-1)
+    reach = (above**2).sum(-1) - (below**2).sum(-1) + along**2
+    end = wanted * (along + np.sqrt(np.maximum(reach, 0.0)))[:, None]
+    swing = rotation_between(normalise(above), normalise(end - below))
+    for joint in spine[1:4]:
+        rotations[:, joint] = swing @ rotations[:, joint]
+
+
+def _compute_rise(joints: np.ndarray, posed: RigMotion, rest_joints: np.ndarray) -> float:
+    """How many metres a posed body must be lifted for its lowest joints to be as high as those of joints (F, 22, 3).
+
+    Bodies of the same leg length differ in how far the pelvis lies above the hips.
+    """
+    own = forward_kinematics(posed.local_rotations, rest_joints, posed.pelvis, SMPL_PARENTS)[:, : joints.shape[1], 1]
+    heights = joints[..., 1]
+    lowest = heights.argmin(1)
+    frames = np.arange(len(joints))
+    low = heights[frames, lowest]
+    standing = low <= np.percentile(low, 10) + 1e-9
+    return float(np.median((low - own[frames, lowest])[standing]))
+
+
 def _compute_rest_correction(rest_joints: np.ndarray) -> np.ndarray:
     """(24, 3, 3) for each joint the rotation from this rest pose to SMPL's, by the direction of its bone."""
     smpl, out = np.array(SMPL_REST_JOINTS), np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), 3, 3)).copy()
     for joint, name in enumerate(SMPL_JOINTS):
-        if "shoulder" in name or "elbow" in name or "hip" in name or "knee" in name:
+        if name in AIMS_AT:
             child = JOINT_INDEX[AIMS_AT[name]]
-            own, wanted = (normalise(rest[child] - rest[joint])[None] for rest in (rest_joints, smpl))
-            out[joint] = rotation_between(own, wanted)[0]
-        elif "wrist" in name or "hand" in name:
+            # soles are flat in both rest poses, so that only the heading of a foot counts
+            kept = np.array([1.0, 0, 1] if "ankle" in name else [1.0, 1, 1])
+            own, wanted = ((rest[child] - rest[joint]) * kept for rest in (rest_joints, smpl))
+            if min(np.linalg.norm(own), np.linalg.norm(wanted)) > SHORT:
+                out[joint] = rotation_between(normalise(own)[None], normalise(wanted)[None])[0]
+        elif "wrist" in name or "hand" in name or "foot" in name:
             out[joint] = out[SMPL_PARENTS[joint]]
     return out
 
 
-def _solve_rotations(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
+def solve_rotations(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
     """(F, 24, 3, 3) rotations from the rest pose that bring rest joints (24, 3) to joints (F, 22, 3)."""
     frames = len(joints)
     rotations = np.broadcast_to(np.eye(3), (len(SMPL_JOINTS), frames, 3, 3)).copy()

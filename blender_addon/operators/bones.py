@@ -1,20 +1,30 @@
-"""The box *Body and Bones*: the character's bone map and its body's shape."""
+"""The box *Body and Bones*: the character's bone map and its body's shape; the same list is the bone map of a motion's source."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import bpy
-from bpy.props import FloatProperty, StringProperty
+from bpy.props import EnumProperty, FloatProperty, StringProperty
 
 from ...shared.files import read_file
 from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS
 from .. import properties
 from ..character import mapping
+from ..rigging.armature_source import guess_source_mapping
 from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
-from ..rigging.rigs import confirm_mapping, describe_doubts, find_doubts, guess_mapping, read_mapping, read_rig
-from ..typed_access import OperatorResult, get_armature, get_view_layer
+from ..rigging.editable import check_editable
+from ..rigging.rigs import (
+    confirm_mapping,
+    describe_doubts,
+    find_doubts,
+    guess_mapping,
+    read_mapping,
+    read_rig,
+    read_saved_mapping,
+)
+from ..typed_access import OperatorResult, get_armature, get_scene, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .polls import NeedsArmature
 
@@ -26,21 +36,60 @@ class _UndoableOperator(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
 
-class GuessBones(NeedsArmature, _UndoableOperator):
+class _BoneMapOperator(bpy.types.Operator):
+    """The base of what works on a bone map: the character's, or that of the armature whose motion it takes over."""
+
+    owner: EnumProperty(
+        name="Armature",
+        items=(
+            ("CHARACTER", "Character", "The armature that is animated"),
+            ("SOURCE", "Source", "The armature whose motion the character takes over"),
+        ),
+        options={"HIDDEN"},
+    )
+
+    def find_owner(self, context: bpy.types.Context) -> bpy.types.Object:
+        """The armature whose map it is; ``MotionError`` where no source is chosen or its map could not be kept."""
+        settings = properties.get_settings(context)
+        armature = settings.find_source() if self.owner == "SOURCE" else settings.find_armature()
+        if armature is None:
+            raise MotionError("No source is chosen; pick an animated armature as Source in the box Motion first.")
+        return armature
+
+    def find_editable_owner(self, context: bpy.types.Context) -> bpy.types.Object:
+        """The same; ``MotionError`` for an armature of another file, which cannot keep a map."""
+        armature = self.find_owner(context)
+        if not armature.is_editable:
+            raise MotionError(
+                f"'{armature.name}' is linked from another file and cannot keep a bone map; make a library override of it first."
+            )
+        return armature
+
+
+class GuessBones(NeedsArmature, _BoneMapOperator):
     bl_idname = "latentman.guess_bones"
     bl_label = "Guess Bones"
     bl_description = "Map bones to joints, by their names or by the rig's shape"
+    bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Fill the bone list."""
-        armature = properties.get_settings(context).character
         try:
-            method, found = guess_mapping(armature)
+            armature = self.find_editable_owner(context)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        try:
+            if self.owner == "SOURCE":
+                method, found = guess_source_mapping(get_scene(context), armature)
+            else:
+                method, found = guess_mapping(armature)
         except MotionError as error:
             properties.set_bone_map(armature, {})
             self.report({"ERROR"}, str(error))
             return {"FINISHED"}
-        doubts = find_doubts(armature, found)
+        # a source is compared with its own movement, and says what is wrong when it is used
+        doubts = find_doubts(armature, found) if self.owner == "CHARACTER" else {}
         properties.set_bone_map(armature, found, doubts)
         text = f"{len(found)} of {len(SMPL_JOINTS)} joints mapped, by {method}"
         if doubts:
@@ -68,7 +117,7 @@ class ConfirmBones(NeedsArmature, _UndoableOperator):
         return {"FINISHED"}
 
 
-class SaveBones(NeedsArmature, bpy.types.Operator, ExportDialog):
+class SaveBones(NeedsArmature, _BoneMapOperator, ExportDialog):
     bl_idname = "latentman.save_bones"
     bl_label = "Save Bone Map"
     bl_description = "Save the bone map as JSON, for other characters with the same rig"
@@ -79,15 +128,21 @@ class SaveBones(NeedsArmature, bpy.types.Operator, ExportDialog):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Write the file."""
         try:
-            text = mapping.dump(read_mapping(properties.get_settings(context).character))
+            text = mapping.dump(self._read_mapping(context))
             Path(self.filepath).write_text(text, encoding="utf-8")
         except (MotionError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
+    def _read_mapping(self, context: bpy.types.Context) -> dict[str, str]:
+        armature = self.find_owner(context)
+        if self.owner == "SOURCE":
+            return read_saved_mapping(armature) or guess_source_mapping(get_scene(context), armature)[1]
+        return read_mapping(armature)
 
-class LoadBones(NeedsArmature, bpy.types.Operator, ImportDialog):
+
+class LoadBones(NeedsArmature, _BoneMapOperator, ImportDialog):
     bl_idname = "latentman.load_bones"
     bl_label = "Load Bone Map"
     bl_description = "Load a bone map from a JSON file"
@@ -97,10 +152,13 @@ class LoadBones(NeedsArmature, bpy.types.Operator, ImportDialog):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Read the file, check it against the rig, fill the list."""
-        armature = properties.get_settings(context).character
         try:
+            armature = self.find_editable_owner(context)
             found = mapping.parse(read_file(Path(self.filepath), MAX_BONE_MAP).decode("utf-8-sig"))
             mapping.check(found, tuple(bone.name for bone in get_armature(armature).bones))
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         except UnicodeDecodeError:
             self.report({"ERROR"}, f"{Path(self.filepath).name} is not a text; choose a bone map that was saved as JSON.")
             return {"CANCELLED"}
@@ -130,7 +188,11 @@ class FitSkeleton(NeedsArmature, _UndoableOperator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Move the bones."""
-        fit_skeleton(context, properties.get_settings(context).character)
+        try:
+            fit_skeleton(context, properties.get_settings(context).character)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         return {"FINISHED"}
 
 
@@ -149,6 +211,7 @@ class SetHeight(NeedsArmature, _UndoableOperator):
         """Scale the armature about the ground under it."""
         armature = properties.get_settings(context).character
         try:
+            check_editable(armature)
             rig = read_rig(armature, allow_doubtful=True)
         except MotionError as error:
             self.report({"ERROR"}, str(error))

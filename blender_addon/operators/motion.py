@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import bpy
-from bpy.props import FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
-from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
-from ..rigging import bvh
+from ..motion import bvh
+from ..motion.body_from_skeleton import body_from_skeleton
+from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, ReadOptions, read
+from ..rigging import scene_files
+from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
+from ..rigging.rigs import read_saved_mapping
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
+from .reports import report_action
 
-FILE_FILTER = ";".join(f"*{suffix}" for suffix in SUFFIXES)
+#: endings of all files that can be imported
+ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
+FILE_FILTER = ";".join(f"*{suffix}" for suffix in ALL_SUFFIXES)
 
 
-def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion: Motion) -> OperatorResult:
-    """Key a motion on the character with the scene's settings, and report the new Action."""
+def key_motion(
+    operator: bpy.types.Operator,
+    context: bpy.types.Context,
+    motion: Motion,
+    notes: Sequence[str] = (),
+    is_doubtful: bool = False,
+) -> OperatorResult:
+    """Key a motion on the character with the scene's settings, and report the new Action, with what else there is to say; where a
+    guess is doubtful, as a warning."""
     scene, settings = get_scene(context), properties.get_settings(context)
     try:
         options = settings.keying.make_key_options()
@@ -29,7 +44,10 @@ def key_motion(operator: bpy.types.Operator, context: bpy.types.Context, motion:
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    operator.report({"INFO"}, f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps")
+    doubts = [note for note in notes if is_doubtful and "doubtful" in note]
+    said = (note.rstrip(".") for note in notes if note not in doubts)
+    text = "; ".join((f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *said))
+    report_action(operator, action, text, [f"{doubt[0].upper()}{doubt[1:]}." for doubt in doubts])
     return {"FINISHED"}
 
 
@@ -49,27 +67,105 @@ class UseClip(NeedsArmature, bpy.types.Operator):
         return key_motion(self, context, motion)
 
 
-#: what the file dialog shows about the chosen file: (path, change time) -> lines
-_descriptions: dict[tuple[str, float], list[str]] = {}
+class UseArmature(NeedsArmature, bpy.types.Operator):
+    bl_idname = "latentman.use_armature"
+    bl_label = "Motion from Armature"
+    bl_description = (
+        "Key the motion of the armature chosen as Source on the character, as Blender shows it, with all that animates it"
+    )
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse without a source."""
+        if not super().poll(context):
+            return False
+        return properties.get_settings(context).find_source() is not None or cls.refuse("Choose another armature as Source first")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Key a new Action; where bones are not recognised, the source's bone list opens."""
+        settings = properties.get_settings(context)
+        source = settings.find_source()
+        if source is None:
+            return {"CANCELLED"}
+        try:
+            skeleton = sample_armature(get_scene(context), source)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        try:
+            body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source)
+        except MotionError as error:
+            open_source_bones(settings, source)
+            self.report({"ERROR"}, str(error))
+            # what was opened is a change that an undo takes back
+            return {"FINISHED"}
+        return key_motion(self, context, body.motion, body.notes)
 
 
-def describe_motion_file(path: str) -> list[str]:
+def open_source_bones(settings: properties.LatentManSettings, source: bpy.types.Object) -> None:
+    """Show the bone list of a source, so that its bones can be mapped."""
+    settings.source = source
+    settings.show_source_bones = True
+    if source.is_editable and not properties.get_bone_slots(source):
+        properties.set_bone_map(source, {})
+
+
+def is_scene_file(path: str) -> bool:
+    """Whether Blender's importers, or those of an extension, read a file."""
+    return path.lower().endswith((*scene_files.SUFFIXES, *scene_files.MMD_SUFFIXES))
+
+
+#: what the file dialog shows about the chosen file and what it lets choose
+_Description = tuple[list[str], frozenset[str]]
+#: (path, change time, options) -> the description
+_descriptions: dict[tuple[str, float, ReadOptions], _Description] = {}
+
+
+def describe_motion_file(path: str, options: ReadOptions | None = None) -> list[str]:
     """The contents of a motion file, or why it cannot be used, in lines; a file is read again only after it has changed."""
-    file = Path(path)
+    return inspect_motion_file(path, options)[0]
+
+
+def inspect_motion_file(path: str, options: ReadOptions | None = None) -> _Description:
+    """The contents of a motion file in lines, and which of its properties the user may choose."""
+    file, options = Path(path), options or ReadOptions()
     if not path or not file.is_file():
-        return []
-    key = (path, file.stat().st_mtime)
+        return [], frozenset()
+    key = (path, file.stat().st_mtime, options)
     if key not in _descriptions:
         _descriptions.clear()
         try:
-            if file.suffix.lower() == ".bvh":
-                frames, rate = bvh.read_header(file)
-                _descriptions[key] = ["BVH", f"{frames} frames at {rate:g} fps"]
+            if is_scene_file(path):
+                _descriptions[key] = scene_files.check_scene_file(file).describe(), frozenset()
+            elif file.suffix.lower() == ".bvh":
+                _descriptions[key] = bvh.describe(file), frozenset()
             else:
-                _descriptions[key] = read(file).describe()
+                found = read(file, options=options)
+                _descriptions[key] = found.describe(), found.choices
         except MotionError as error:
-            _descriptions[key] = [str(error)]
+            # a choice that does not fit must stay in sight
+            chosen = {name for name, value in (("up_axis", options.up_axis), ("layout", options.layout)) if value != "GUESS"}
+            _descriptions[key] = [str(error)], frozenset(chosen)
     return _descriptions[key]
+
+
+UP_AXES = (
+    ("GUESS", "Guess", "Found from feet, head and floor of the person in the file"),
+    ("Y", "Y", "Y points up, as in SMPL's own space, HumanML3D and games"),
+    ("Z", "Z", "Z points up, as in AMASS and Blender"),
+    ("Y_DOWN", "-Y", "Y points down, as a camera sees it: results in a camera's space"),
+)
+LAYOUTS = (
+    ("GUESS", "Guess", "Found from the numbers: how knees and elbows bend, and lengths that do not change"),
+    ("POSITIONS", "Joint Positions", "Places of joints"),
+    ("ROTATIONS", "Joint Rotations", "Rotations of SMPL's joints as axis-angle vectors"),
+    ("ROWS", "6D, Rows", "Rotations as the first two rows of their matrices"),
+    ("COLUMNS", "6D, Columns", "Rotations as the first two columns of their matrices"),
+    ("INTERLEAVED", "6D, Interleaved", "Rotations as the first two columns of their matrices, number by number in turn"),
+    ("WXYZ", "Quaternions, w First", "Rotations as quaternions w, x, y, z"),
+    ("XYZW", "Quaternions, w Last", "Rotations as quaternions x, y, z, w"),
+)
 
 
 class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
@@ -77,12 +173,22 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
     bl_label = "Import Motion"
     bl_description = (
         "Import a motion file as keyframes on the character: MDM, HumanML3D, MoMask and others (.npy), "
-        "AMASS and HY-Motion (.npz), BVH"
+        "AMASS, HY-Motion and Kimodo (.npz), results of pose estimators (.pt, .pkl, .npy, .json), BVH, "
+        "and scenes with an animated skeleton (FBX, glTF, VRM, USD)"
     )
     bl_options = {"REGISTER", "UNDO"}
 
     filter_glob: StringProperty(default=FILE_FILTER, options={"HIDDEN"})
-    clip: IntProperty(name="Clip", min=0, description="Which motion of a file with several, counted from 0")
+    clip: IntProperty(name="Clip", min=0, description="Which motion or person of a file with several, counted from 0")
+    up_axis: EnumProperty(
+        name="Up Axis", items=UP_AXES, default="GUESS", description="Which way is up in the file, where it does not say"
+    )
+    layout: EnumProperty(
+        name="Layout",
+        items=LAYOUTS,
+        default="GUESS",
+        description="What the file's numbers are, where they do not show it themselves",
+    )
     fps: FloatProperty(
         name="Rate",
         default=0.0,
@@ -96,6 +202,11 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         description="Folder of HumanML3D's Mean.npy and Std.npy, for normalised vectors; if empty, the file's own folder",
     )
 
+    keep_armature: BoolProperty(
+        name="Keep Armature",
+        description="Leave the armature of an FBX, glTF or USD file in the scene as Source, to map its bones by hand",
+    )
+
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Open the file dialog; for a dropped file only its settings are asked for."""
         return self.invoke_popup(context)
@@ -104,34 +215,81 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         """Draw the settings and the file's description."""
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("clip", "fps", "statistics"):
+        lines, choices = inspect_motion_file(self.filepath, self.get_options())
+        column.prop(self, "clip", text="Person" if "person" in choices else "Clip")
+        for name in ("up_axis", "layout"):
+            if name in choices:
+                column.prop(self, name)
+        for name in ("fps", "keep_armature" if is_scene_file(self.filepath) else "statistics"):
             column.prop(self, name)
         box = get_layout(self).box().column(align=True)
-        for n, line in enumerate(describe_motion_file(self.filepath)[:12] or ["Choose a file to see what is in it"]):
+        for n, line in enumerate(lines[:12] or ["Choose a file to see what is in it"]):
             box.label(text=line, icon="INFO" if n == 0 else "BLANK1")
+
+    def get_options(self) -> ReadOptions:
+        """What the user says about the file."""
+        return ReadOptions(self.up_axis, self.layout)
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Key a new Action; earlier ones are kept."""
+        if is_scene_file(self.filepath):
+            return self._import_scene_file(context)
+        notes: tuple[str, ...] = ()
+        is_doubtful = False
         try:
             if self.filepath.lower().endswith(".bvh"):
-                motion = bvh.read(context, self.filepath, self.fps)
+                body = bvh.read_body(self.filepath, self.fps)
+                motion = body.motion
+                self.report({"INFO"}, " ".join(body.notes))
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
-                file: MotionFile = read(self.filepath, statistics)
-                motion = file.get_motion(self.clip, self.fps)
+                file: MotionFile = read(self.filepath, statistics, self.get_options())
+                motion, clip = file.get_motion(self.clip, self.fps), file.get_clip(self.clip)
+                notes, is_doubtful = clip.list_notes(self.fps), clip.is_doubtful
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        return key_motion(self, context, motion)
+        return key_motion(self, context, motion, notes, is_doubtful)
+
+    def _import_scene_file(self, context: bpy.types.Context) -> OperatorResult:
+        """Import the file for a while and key its motion; only an armature that is to be kept stays."""
+        settings, path = properties.get_settings(context), Path(bpy.path.abspath(self.filepath))
+        notes: tuple[str, ...] = ()
+        kept = None
+        try:
+            if path.suffix.lower() == ".vmd" and scene_files.has_vmd_importer():
+                skeleton = scene_files.sample_vmd(context, path, settings.find_source(), self.fps)
+                body = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem)
+            else:
+                with scene_files.import_scene_file(context, path) as imported:
+                    clip = imported.choose(self.clip)
+                    notes = imported.describe_choice(clip)
+                    skeleton = imported.sample(clip, self.fps)
+                    if self.keep_armature:
+                        kept = imported.keep_armature(clip)
+                    body = body_from_skeleton(skeleton, None, clip.name)
+        except MotionError as error:
+            if kept is None:
+                self.report({"ERROR"}, str(error))
+                return {"CANCELLED"}
+            open_source_bones(settings, kept)
+            self.report({"ERROR"}, str(error))
+            return {"FINISHED"}
+        if kept is not None:
+            settings.source = kept
+        return key_motion(self, context, body.motion, (*notes, *body.notes))
 
 
 class MotionFileHandler(bpy.types.FileHandler):
-    """Imports motion files that are dropped into the 3D viewport."""
+    """Imports motion files that are dropped into the 3D viewport.
+
+    For files that Blender's own importers take, too, it asks which importer is meant; without a character it does not take part.
+    """
 
     bl_idname = "LATENTMAN_FH_motion"
     bl_label = "LatentMan motion"
     bl_import_operator = "latentman.import_motion"
-    bl_file_extensions = ";".join(SUFFIXES)
+    bl_file_extensions = ";".join(ALL_SUFFIXES)
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:
@@ -140,4 +298,4 @@ class MotionFileHandler(bpy.types.FileHandler):
         return in_viewport and properties.get_settings(context).find_armature() is not None
 
 
-CLASSES = (UseClip, ImportMotion, MotionFileHandler)
+CLASSES = (UseClip, UseArmature, ImportMotion, MotionFileHandler)

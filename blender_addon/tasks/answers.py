@@ -7,12 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...shared import messages
-from ...shared.motion import MotionError
-from ...shared.motion_request import MotionRequest, frame_count
+from ...shared.made_motion import MadeMotion, read_made
+from ...shared.motion_request import MotionRequest
 from ...shared.shot import ShotError, ShotRequest
 
-#: features of a row of a motion, and the most rows for each that was asked for: a model of another package may go on a little
-_FEATURES, _MOST_ROWS = 263, 4
 _UNFIT = "The backend sent {}, which does not fit what it was asked for; generate again, and update it if that does not help."
 
 
@@ -33,14 +31,6 @@ def check_pictures(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray
         raise ShotError("frames", _UNFIT.format("something that is no texture"))
 
 
-def check_motions(arrays: Mapping[str, np.ndarray], request: MotionRequest) -> np.ndarray:
-    """The motions (N, F, 263) float32 of an answer; ``MotionError`` when there are others than were asked for."""
-    vectors = arrays.get("vectors")
-    if vectors is None or vectors.ndim != 3 or vectors.dtype != np.float32:
-        raise MotionError(_UNFIT.format("no motions"))
-    count, frames, features = vectors.shape
-    if (count, features) != (request.variants, _FEATURES) or not 1 < frames <= _MOST_ROWS * frame_count(request):
-        raise MotionError(_UNFIT.format("other motions"))
-    if not np.isfinite(vectors).all():
-        raise MotionError(_UNFIT.format("motions with values that are not numbers"))
-    return vectors
+def check_motions(message: messages.MotionMade, arrays: Mapping[str, np.ndarray], request: MotionRequest) -> MadeMotion:
+    """The motions of an answer; ``MotionError`` when there are others than were asked for."""
+    return read_made(arrays, message.fps, message.warnings, request, "The backend sent")

@@ -79,7 +79,7 @@ def test_the_official_network_has_its_parameters():
         "embed_text.weight",
         "output_process.poseFinal.bias",
     } <= keys
-    decoder = MDM(Architecture(decoder=True, text_width=768))
+    decoder = MDM(Architecture(kind="trans_dec", text_width=768))
     assert decoder.embed_text.weight.shape == (512, 768) and "seqTransDecoder.layers.0.multihead_attn.in_proj_bias" in set(
         decoder.state_dict()
     )
@@ -195,7 +195,7 @@ def test_the_condition_is_a_token_of_its_own():
 
 def test_decoder_models_look_at_every_token_that_is_one(tmp_path):
     arguments = {"arch": "trans_dec", "text_encoder_type": "bert", "text_width": 24, "mask_frames": True}
-    _write(tmp_path, arguments, decoder=True)
+    _write(tmp_path, arguments, kind="trans_dec")
     network = load_checkpoint(tmp_path).network
     x, t, text = torch.randn(1, 7, 263), torch.tensor([2]), torch.randn(1, 5, 24)
     padding = torch.tensor([[False, False, False, True, True]])
@@ -213,9 +213,9 @@ def test_decoder_models_look_at_every_token_that_is_one(tmp_path):
         ({}, lambda s: {k: v for k, v in s.items() if "norm1" not in k}, "lacks parameter 'seqTransEncoder.layers.0.norm1"),
         ({}, lambda s: s | {"embed_action.weight": torch.zeros(2)}, "has the unknown parameter 'embed_action"),
         ({}, lambda s: s | {"embed_text.bias": torch.zeros(3)}, "other sizes"),
-        ({"arch": "gru"}, None, "architecture 'gru' is unknown"),
+        ({"arch": "mamba"}, None, "architecture 'mamba' is unknown; MDM has trans_enc, trans_dec, gru"),
         ({"multi_target_cond": True}, None, "targets for joints"),
-        ({"dataset": "kit"}, None, "trained on 'kit'"),
+        ({"dataset": "kit"}, None, "trained on KIT-ML.*HumanML3D"),
         ({"text_encoder_type": "t5"}, None, "text encoder 't5'"),
         ({}, lambda s: [1, 2], "holds no network"),
     ],
@@ -227,7 +227,7 @@ def test_other_checkpoints_are_refused_in_a_sentence(tmp_path, arguments, change
 
 
 def test_files_that_are_missing_or_wrong(tmp_path):
-    with pytest.raises(MotionError, match=r"holds no \.pt or \.safetensors file"):
+    with pytest.raises(MotionError, match=r"holds no model\*\.pt or \.safetensors file"):
         load_checkpoint(tmp_path)
     _write(tmp_path)
     std = np.load(tmp_path / "Std.npy")
@@ -443,7 +443,7 @@ DIP = {"arch": "trans_dec", "text_encoder_type": "bert", "text_width": 512, "mas
 @pytest.mark.parametrize("policy", ["add", "concat"])
 def test_autoregressive_models_go_on_from_their_own_frames(tmp_path, policy):
     """DiP: 20 clean frames in front of 40 noisy ones, of which only the latter come out."""
-    _write(tmp_path, {**DIP, "emb_policy": policy}, decoder=True)
+    _write(tmp_path, {**DIP, "emb_policy": policy}, kind="trans_dec")
     model = load_checkpoint(tmp_path)
     network = model.network
     assert (network.shape.context, network.shape.predicted, network.shape.time_token) == (20, 40, policy == "concat")
@@ -465,7 +465,7 @@ def test_autoregressive_models_go_on_from_their_own_frames(tmp_path, policy):
 
 
 def test_autoregressive_motions_are_as_long_as_asked(tmp_path):
-    _write(tmp_path, DIP, decoder=True)
+    _write(tmp_path, DIP, kind="trans_dec")
     model, heard, seen = load_checkpoint(tmp_path), [], []
 
     def text(sentence):
@@ -515,7 +515,7 @@ def test_other_models_plug_in_by_an_entry_point(monkeypatch):
     from importlib.metadata import EntryPoint
 
     from latentman.backend.motion import registry
-    from latentman.backend.motion.generate import MadeMotion
+    from latentman.backend.motion.registry import MadeMotion
 
     class Still:
         """Stands."""
@@ -529,8 +529,8 @@ def test_other_models_plug_in_by_an_entry_point(monkeypatch):
             return Still
 
     monkeypatch.setattr(registry, "entry_points", lambda group: [Entry("still", "nowhere:Still", group)])
-    assert registry.names() == ("starter", "still")
+    assert registry.names() == ("starter", "kimodo", "still")
     source = registry.load("still", torch.device("cpu"))
     assert source.make(MotionRequest("x", 1.0, variants=2), None, lambda step, of: None).vectors.shape == (2, 20, 263)
-    with pytest.raises(MotionError, match="choose starter, still"):
+    with pytest.raises(MotionError, match="choose starter, kimodo, still"):
         registry.load("absent", torch.device("cpu"))

@@ -39,6 +39,8 @@ class RunningServer:
         self.server.stop()
         self._thread.join(60)
         assert not self._thread.is_alive()
+        # a thread that outlives its server can take the process down at its end
+        assert all(task.gone for task in self.server._tasks.values())
 
 
 class WireClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.motion.retarget import retarget
+from latentman.blender_addon.motion.retarget import AIMS_AT, retarget
 from latentman.blender_addon.motion.rotations import matrix_to_quaternion, rotation_about_axis, rotation_between
 from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.shared.motion import Motion, MotionError
-from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
+from latentman.shared.skeleton import HUMANML_BONE_LENGTHS, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from latentman.shared.vectors import normalise
 
 HUMANML = Path(__file__).resolve().parents[3] / "shared" / "data" / "humanml3d"
@@ -83,6 +84,43 @@ def test_knees_and_elbows_bend_in_the_seen_plane(body_model):
             hinge = globals_[:, JOINT_INDEX[upper]] @ np.array(axis, float)
             cosine = (normalise(bend) * hinge).sum(1)[bent]
             assert (cosine > np.cos(np.radians(8))).mean() > 0.95 if bent.any() else True
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_rotations_point_the_limbs_of_every_body(rng, follows):
+    """Raised collars, a bent spine and neck, lowered arms, feet turned out and higher ankles in the rest pose."""
+    average = np.array(SMPL_REST_JOINTS)
+    wanted = rotation_about_axis(normalise(rng.normal(size=(30, 24, 3))), rng.uniform(0, 0.4, (30, 24)))
+    joints = _forward(average, wanted, np.tile([0, 0.9, 0], (30, 1)))[:, :22]
+    motion = Motion.from_joints(joints, 20.0, "truth", rotations=matrix_to_quaternion(wanted))
+    motion = replace(motion, follows_joints=follows)
+    rest = average.copy()
+    for joint, vector in (
+        ("left_collar", (0.05, 0.1, 0)),
+        ("neck", (0, 0, 0.06)),
+        ("spine2", (0, 0, -0.03)),
+        ("head", (0, 0, 0.05)),
+    ):
+        below = [n for n in range(24) if n == JOINT_INDEX[joint] or SMPL_PARENTS[n] == JOINT_INDEX[joint]]
+        rest[below] += vector
+    rest[JOINT_INDEX["left_elbow"]] += (-0.1, -0.2, 0)
+    rest[JOINT_INDEX["left_foot"]] += (0.06, -0.03, -0.02)
+    found = retarget(motion, rest, is_smpl=follows)
+    posed = _forward(rest, _matrices(found.quaternions), found.pelvis)
+    for joint, child in AIMS_AT.items():
+        a, b = JOINT_INDEX[joint], JOINT_INDEX[child]
+        cosine = (normalise(posed[:, b] - posed[:, a]) * normalise(joints[:, b] - joints[:, a])).sum(-1)
+        if joint not in ("spine1", "spine2"):
+            assert cosine.min() > np.cos(np.radians(0.1)), joint
+    neck = JOINT_INDEX["neck"]
+    trunk = (normalise(posed[:, neck] - posed[:, 0]) * normalise(joints[:, neck] - joints[:, 0])).sum(-1)
+    assert trunk.min() > np.cos(np.radians(0.1))
+    # where soles count, a foot without a rotation stays as flat as in this rest pose, and points where the average one does
+    still = replace(motion, joints=np.tile(average[:22], (30, 1, 1)), rotations=np.tile([1.0, 0, 0, 0], (30, 24, 1)))
+    flat = retarget(still, rest, is_smpl=follows, flat_soles=True).global_rotations[0, JOINT_INDEX["left_ankle"]]
+    own, usual = (points[JOINT_INDEX["left_foot"]] - points[JOINT_INDEX["left_ankle"]] for points in (rest, average))
+    pointed = flat @ own
+    assert pointed[1] == pytest.approx(own[1]) and pointed[0] / pointed[2] == pytest.approx(usual[0] / usual[2])
 
 
 def test_quaternions_do_not_flip(body_model):

@@ -92,6 +92,20 @@ def test_a_result_and_a_motion_have_undo_steps_of_their_own(window, connection):
     assert connection.motion_task.has_all_actions
 
 
+def test_all_variants_are_one_undo_step(window, connection):
+    window.motion.variants, window.motion.loop = 3, True
+    actions, before = len(bpy.data.actions), _settings().character.animation_data.action.name
+    bpy.ops.ed.undo_push(message="three takes")
+    _make_motion(connection)
+    names = {f"a person bows ({n})" for n in (1, 2, 3)}
+    assert names <= {action.name for action in bpy.data.actions} and len(bpy.data.actions) == actions + 3
+    assert bpy.ops.ed.undo() == {"FINISHED"}
+    assert len(bpy.data.actions) == actions and _settings().character.animation_data.action.name == before
+    assert bpy.ops.ed.redo() == {"FINISHED"}
+    assert names <= {action.name for action in bpy.data.actions} and connection.motion_task.has_all_actions
+    assert _settings().character.animation_data.action.name == "a person bows (1)"
+
+
 def test_a_preview_survives_the_undo_of_what_comes_later(window, connection):
     assert bpy.ops.latentman.preview_frame() == {"FINISHED"}
     assert wait_until(connection, lambda: connection.shot_task.done, 300) and connection.shot_task.succeeded

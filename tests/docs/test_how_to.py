@@ -85,6 +85,70 @@ def test_a_motion_format(tmp_path, rng, monkeypatch):
     assert np.abs(np.where(turned > np.pi, 2 * np.pi - turned, turned) - found).max() < 1e-6
 
 
+#: asks for motions by name, as a fresh process with the package installed does
+ASK_SWAY = """
+import json, sys
+import torch
+from latentman.backend.motion.registry import describe_sources, load
+from latentman.shared.motion import MotionError
+from latentman.shared.motion_request import Kept, MotionRequest
+import numpy as np
+
+def ask(name, request, kept=None):
+    try:
+        made = load(name, torch.device("cpu")).make(request, kept, lambda step, of: None)
+    except MotionError as error:
+        return str(error)
+    lean = 2 * np.degrees(np.arctan2(made.rotations[:, :, 0, 3], made.rotations[:, :, 0, 0]))
+    gap = float(np.abs(made.joints[:, 0] - made.joints[:, -1]).max())
+    return [made.joints.shape, made.fps, float(np.abs(lean).max()), made.warnings, gap]
+
+parts = np.zeros((40, 3), bool)
+parts[:, 0] = True
+kept = Kept(np.zeros((40, 22, 3), np.float32), parts)
+print(json.dumps([
+    [line for line in describe_sources() if line.startswith("sway")],
+    ask("sway", MotionRequest("a person sways", 2.0, variants=2)),
+    ask("sway:degrees=25", MotionRequest("a person sways | sways", 2.0)),
+    ask("sway", MotionRequest("a person sways", 2.0, loop=True)),
+    ask("sway", MotionRequest("a person walks", 2.0)),
+    ask("sway", MotionRequest("a person sways", 30.0)),
+    ask("sway", MotionRequest("a person sways", 2.0), kept),
+    ask("sway:degrees=90", MotionRequest("a person sways", 2.0)),
+    ask("sway:speed=1", MotionRequest("a person sways", 2.0)),
+]))
+"""
+
+
+def test_a_motion_source(tmp_path):
+    package = tmp_path / "site"
+    (package / "my_package-1.0.dist-info").mkdir(parents=True)
+    (package / "my_package.py").write_text(code_of("add_a_motion_source.md"))
+    (package / "my_package-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    page = (PAGES / "add_a_motion_source.md").read_text(encoding="utf-8")
+    (toml,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    group, entry = re.findall(r'entry-points\."(.*?)"\]\n(.*)', toml)[0]
+    (package / "my_package-1.0.dist-info" / "entry_points.txt").write_text(f"[{group}]\n{entry.replace(chr(34), '')}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_SWAY],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(package), str(ROOT / "build" / "package"), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    listed, plain, wide, loop, other, long, kept, far, unknown = json.loads(done.stdout.splitlines()[-1])
+    assert listed == ["sway: Sway. leans from side to side; keeps nothing; settings: degrees"]
+    assert plain[0] == [2, 120, 22, 3], plain
+    assert plain[1] == 60 and plain[2] == pytest.approx(10, abs=0.1) and plain[3] == []
+    assert wide[2] == pytest.approx(25, abs=0.1) and wide[3] == ["Every sentence sways alike."]
+    assert loop[4] < 1e-4
+    assert other == "This model only sways; write that the person sways."
+    assert "makes at most 20 seconds" in long and "cannot keep the path of a motion; choose another model" in kept
+    assert "choose 0 to 45" in far and "does not know the setting 'speed'; it has degrees" in unknown
+
+
 @pytest.fixture
 def with_outline(monkeypatch):
     """The kind of the page, for one test."""

@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import get_args
 
+import msgspec
 import pytest
 
 pytest.importorskip("torch")
 
 from latentman.backend.jobs.runner import ModelCache
+from latentman.shared import messages as wire
 from latentman.shared.files import write_atomically
 from tests.tools.strange_reader import read_strangely
 from tools.tiny_models import write_sd
@@ -134,6 +137,8 @@ def test_the_same_seed_makes_the_same_trouble():
         assert repr(first) == repr([mutate(random.Random(n), sample) for n in range(200)])
         assert sum(repr(one) != repr(sample) for one in first) > 180 and len(set(map(repr, first))) > 150
     samples = messages.make_samples("starter")
+    names = {msgspec.msgpack.decode(sample[0])["body"]["type"] for sample in samples}
+    assert names == {kind.__name__ for kind in get_args(wire.AnyMessage)}
     for to_backend in (True, False):
         made = [next(messages.make_messages(random.Random(n), samples, to_backend)) for n in range(50)]
         assert made == [next(messages.make_messages(random.Random(n), samples, to_backend)) for n in range(50)]

@@ -41,7 +41,7 @@ def make_passes(rng: random.Random) -> dict[str, np.ndarray]:
 def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) -> Parts:
     """What a client may send: one that makes sense, about one of ``tickets`` or a new piece of work."""
     ticket = rng.choice([*tickets, f"new {rng.randrange(10**6)}"])
-    kind = rng.randrange(7)
+    kind = rng.randrange(8)
     if kind == 0:
         return _encode(messages.Hello())
     if kind == 1:
@@ -63,6 +63,9 @@ def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) 
         )
         header = PassesHeader(1.0, 2.0, (PartEntry(1, "hips", "pelvis"),))
         return _encode(messages.SubmitShot(ticket=ticket, request=request, header=header, cut_out=rng.random() < 0.5))
+    if kind == 5:
+        job = rng.choice([f"{rng.randrange(16**24):024x}", "no-job", ".", "a" * 200])
+        return _encode(messages.FetchJob(ticket=ticket, job=job, cut_out=rng.random() < 0.5))
     entry = FrameEntry(CameraEntry(_IDENTITY, _IDENTITY), (SurfaceEntry(1, "body", 1),), ((1, ((1.0, 2.0, 3.0),) * 18),))
     message = messages.SendPasses(ticket=ticket, index=rng.randrange(3), entry=entry, overview=rng.random() < 0.2)
     return _encode(message, make_passes(rng))

@@ -43,6 +43,7 @@ def make_samples(model: str) -> list[Parts]:
         (messages.Hello(), {}),
         (messages.Welcome(version="1", device="cpu", models=("starter",)), {}),
         (messages.SubmitShot(ticket="a", request=shot.request), {}),
+        (messages.FetchJob(ticket="c", job="0123"), {}),
         (messages.PassesWanted(ticket="a", index=0), {}),
         (messages.SendPasses(ticket="a", index=0, entry=FrameEntry()), passes),
         (messages.MakeMotion(ticket="b", request=MotionRequest("a person walks", seconds=-1.0)), {}),
