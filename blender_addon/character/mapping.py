@@ -234,7 +234,7 @@ def map_by_shape(skeleton: Skeleton) -> dict[str, str]:
         found = map_limbs(skeleton)
     except ShapeError as error:
         raise MappingError(f"The rig was not recognised ({error}); map its bones by hand.") from error
-    out = {joint: skeleton.names[bone] for joint, bone in found.items()}
+    out = {joint: skeleton.names[found[joint]] for joint in SMPL_JOINTS if joint in found}
     check(out, skeleton.names)
     return out
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...shared.skeleton import SMPL_JOINTS
 from .bone_names import CONTROL, FK, ORIGINAL, BoneName, read_bone_name
 from .joints import SIDES
 from .skeleton import Skeleton, find_common_ancestor, find_place_bone, get_ancestors
@@ -22,7 +23,7 @@ def map_by_words(skeleton: Skeleton) -> dict[str, str]:
     for side in SIDES:
         out |= _map_leg(skeleton, said, side) | _map_arm(skeleton, said, side)
     out |= _map_trunk(skeleton, said, out)
-    return {joint: skeleton.names[bone] for joint, bone in out.items()}
+    return {joint: skeleton.names[out[joint]] for joint in SMPL_JOINTS if joint in out}
 
 
 def _pick(skeleton: Skeleton, said: list[BoneName], fits: Callable[[BoneName], bool], below: int | None = None) -> int | None:

@@ -196,7 +196,7 @@ def _check_follows(armature, bones: dict[str, str], motion: Motion) -> None:
     low = np.minimum(seen["left_ankle"][:, 2], seen["right_ankle"][:, 2]) - rig.ground
     source = motion.joints[:, [JOINT_INDEX["left_ankle"], JOINT_INDEX["right_ankle"]], 1].min(1) * legs[0] / legs[1]
     # thighs and shins of other lengths bend to other heights
-    assert np.abs(low - source).max() < 0.02
+    assert np.abs(low - source).max() < (0.02 if motion.rotations is None else 0.04)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
