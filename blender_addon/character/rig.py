@@ -86,7 +86,8 @@ def complete_joints(heads: dict[str, np.ndarray], tails: dict[str, np.ndarray]) 
     joints = dict(heads)
     shoulders, hips = ((joints[f"left_{name}"] + joints[f"right_{name}"]) / 2 for name in ("shoulder", "hip"))
     if "neck" not in joints:
-        joints["neck"] = shoulders + 0.12 * (shoulders - hips)
+        # a head without a neck may begin where a neck does; the neck is below it all the same, or it would point nowhere
+        joints["neck"] = shoulders + (0.41 * (joints["head"] - shoulders) if "head" in joints else 0.12 * (shoulders - hips))
     for n, (joint, fraction) in enumerate(SPINE_FRACTIONS):
         if joint in joints:
             continue

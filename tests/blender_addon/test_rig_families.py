@@ -208,7 +208,10 @@ def test_rigs_move_as_the_motion_does(empty_scene, family):
     assert {joint: guess_mapping(armature)[1][joint] for joint in wanted} == wanted
     motions = _get_motions()
     for name in ("walk", "random"):
-        _check_follows(armature, {joint: bone for joint, bone in wanted.items()}, motions[name])
+        _check_follows(armature, wanted, motions[name])
+        posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones[wanted["head"]]
+        turned = posed.matrix.to_3x3() @ armature.data.bones[wanted["head"]].matrix_local.to_3x3().inverted()
+        assert np.degrees(turned.to_quaternion().angle) < 70, "the head is on the wrong way"
 
 
 @pytest.fixture(scope="module")
