@@ -153,12 +153,19 @@ def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armatu
         draw_sentence(layout, context, "Bones are mapped automatically; press Guess Bones to see and change the map.")
         return
     layout.label(text=f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
+    doubtful = sum(bool(slot.doubt) for slot in slots)
+    if doubtful:
+        what = f"{doubtful} bones are doubtful" if doubtful > 1 else "1 bone is doubtful"
+        draw_sentence(layout, context, f"{what}: check them, change what is wrong, and confirm the rest.", "ERROR")
+        layout.operator("latentman.confirm_bones", icon="CHECKMARK")
     column = layout.column(align=True)
     for slot in slots:
         missing = slot.bone and slot.bone not in data.bones
         line = column.split(factor=0.4, align=True)
-        line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "NONE")
+        line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "QUESTION" if slot.doubt else "NONE")
         line.prop_search(slot, "bone", data, "bones", text="")
+        if slot.doubt:
+            draw_sentence(column, context, f"{slot.bone} {slot.doubt}.", "BLANK1")
 
 
 class MotionPanel(_SidebarPanel):

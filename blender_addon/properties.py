@@ -31,7 +31,7 @@ from .motion.foot_contacts import ContactSettings
 from .motion.keying import Keying
 from .rigging.keyframes import KeyOptions
 from .rigging.nla import MotionPlace, find_motion_place
-from .rigging.rigs import BONE_MAP
+from .rigging.rigs import BONE_DOUBTS, BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
 from .timing import frame_rate
 from .typed_access import get_scene
@@ -98,12 +98,24 @@ class LatentManFootContact(bpy.types.PropertyGroup):
 def _save_bone_map(self: Any, context: bpy.types.Context) -> None:
     armature = self.id_data
     armature[BONE_MAP] = json.dumps({slot.name: slot.bone for slot in get_bone_slots(armature) if slot.bone})
+    # a bone that the user has chosen is not doubtful
+    self.doubt = ""
+    _save_doubts(armature)
+
+
+def _save_doubts(armature: bpy.types.Object) -> None:
+    doubts = {slot.name: slot.doubt for slot in get_bone_slots(armature) if slot.doubt}
+    if doubts:
+        armature[BONE_DOUBTS] = json.dumps(doubts)
+    elif armature.get(BONE_DOUBTS) is not None:
+        del armature[BONE_DOUBTS]
 
 
 class LatentManBone(bpy.types.PropertyGroup):
-    """A joint (the item's name) and the bone that rotates about it."""
+    """A joint (the item's name) and the bone that rotates about it; why a guessed bone is doubtful, empty when it is not."""
 
     bone: StringProperty(name="Bone", update=_save_bone_map, override={"LIBRARY_OVERRIDABLE"})
+    doubt: StringProperty(name="Doubt", override={"LIBRARY_OVERRIDABLE"})
 
 
 def get_bone_slots(armature: bpy.types.Object) -> bpy_prop_collection_idprop[LatentManBone]:
@@ -113,15 +125,26 @@ def get_bone_slots(armature: bpy.types.Object) -> bpy_prop_collection_idprop[Lat
     return slots
 
 
-def set_bone_map(armature: bpy.types.Object, mapping: dict[str, str]) -> None:
-    """Show a bone map (joint -> bone) in the character's list, and store it on the armature."""
+def set_bone_map(armature: bpy.types.Object, mapping: dict[str, str], doubts: dict[str, str] | None = None) -> None:
+    """Show a bone map (joint -> bone) in the character's list, and store it on the armature; ``doubts``: joint -> why its bone is
+    doubtful, for a map that was guessed."""
     slots = get_bone_slots(armature)
     slots.clear()
     for joint in SMPL_JOINTS:
         slots.add().name = joint
     for slot in slots:
         slot.bone = mapping.get(slot.name, "")
+    for slot in slots:
+        slot.doubt = (doubts or {}).get(slot.name, "")
     armature[BONE_MAP] = json.dumps(mapping)
+    _save_doubts(armature)
+
+
+def clear_doubts(armature: bpy.types.Object) -> None:
+    """Take every bone of the list as confirmed by the user."""
+    for slot in get_bone_slots(armature):
+        slot.doubt = ""
+    _save_doubts(armature)
 
 
 @declare(Keying)

@@ -1,4 +1,7 @@
-"""``python -m tools.contact_sheet``: every bundled clip on the mannequin and on a rig of other proportions, as one picture."""
+"""``python -m tools.contact_sheet``: every bundled clip on the mannequin and on a rig of other proportions, as one picture.
+
+With ``--rigs``: one clip on the rig of every family that is tried, and the angles between its limbs and the motion's.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,17 @@ from latentman.blender_addon.motion.readers import BUNDLED, SUFFIXES, read
 from latentman.blender_addon.passes.render import silence_stdout
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
+from latentman.blender_addon.rigging.rigs import guess_mapping
 from latentman.blender_addon.typed_access import get_armature, get_mesh, get_node_tree, get_pose, get_scene
 from latentman.shared.motion import Motion
 
 from . import rigs
+from .rig_families import FAMILIES, get_joint_bones, list_bones, make_skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
 TILE, FRAMES, SOURCE_FRAMES = (132, 176), 6, 4
+#: frames of each rig's strip, and the bundled clip that moves all of them
+RIG_FRAMES, RIG_CLIP = 4, 4
 
 
 def _set_colour(socket: bpy.types.NodeSocket, colour: tuple[float, float, float]) -> None:
@@ -73,6 +80,11 @@ def _make_block_body(armature: bpy.types.Object) -> bpy.types.Object:
 
 def _set_up_scene() -> bpy.types.Scene:
     bpy.ops.wm.read_factory_settings(use_empty=True)
+    return _set_up_stage()
+
+
+def _set_up_stage() -> bpy.types.Scene:
+    """Floor, light, camera and renderer in the scene that is open."""
     scene = get_scene(bpy.context)
     scene.render.fps = 20
     scene.render.engine = "CYCLES"  # type: ignore[assignment]  # the stubs know only the built-in engine
@@ -155,12 +167,92 @@ def render_sources(folder: Path) -> tuple[list[str], np.ndarray]:
     return [path.name for path in paths], np.concatenate(rows)
 
 
+def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:
+    """A body of a block for each limb, from joint to joint, that the bones (joint -> bone) move."""
+    places = {joint: np.array(get_armature(armature).bones[bone].head_local) for joint, bone in bones.items()}
+    limbs = [(a, b) for a, b in rigs.LIMBS if a in bones and b in bones]
+    limbs += [("pelvis", joint) for joint in ("left_hip", "right_hip")] + [("pelvis", "neck" if "neck" in bones else "head")]
+    width = 0.035 * float(np.linalg.norm(places["head"] - places["left_ankle"]))
+    corners: list[np.ndarray] = []
+    faces: list[list[int]] = []
+    owners: list[str] = []
+    ends = [(places[a], places[b], bones[a], width * (1.6 if a == "pelvis" and b in ("neck", "head") else 1)) for a, b in limbs]
+    up = (places["head"] - places["left_ankle"]) / np.linalg.norm(places["head"] - places["left_ankle"])
+    ends.append((places["head"], places["head"] + up * width * 4, bones["head"], width * 1.5))
+    for start, end, owner, size in ends:
+        along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
+        side = np.cross(along, [0.3, 0.5, 0.81])
+        side /= np.linalg.norm(side)
+        other = np.cross(along, side)
+        first = len(corners)
+        for point in (start, end):
+            corners += [point + size * (x * side + y * other) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+        sides = ((0, 1, 2, 3), (7, 6, 5, 4), (0, 4, 5, 1), (1, 5, 6, 2), (2, 6, 7, 3), (3, 7, 4, 0))
+        faces += [[first + n for n in face] for face in sides]
+        owners += [owner] * 8
+    mesh = bpy.data.meshes.new("Limbs")
+    mesh.from_pydata([tuple(corner) for corner in corners], [], faces)
+    body = bpy.data.objects.new("Limbs", mesh)
+    get_scene(bpy.context).collection.objects.link(body)
+    body.parent = armature
+    modifier = body.modifiers.new("Armature", "ARMATURE")
+    assert isinstance(modifier, bpy.types.ArmatureModifier)
+    modifier.object = armature
+    for n, name in enumerate(owners):
+        (body.vertex_groups.get(name) or body.vertex_groups.new(name=name)).add([n], 1.0, "REPLACE")
+    get_mesh(body).materials.append(_make_material("Metal", (0.1, 0.35, 0.6)))
+
+
+def _render_rig(
+    scene: bpy.types.Scene, armature: bpy.types.Object, bones: dict[str, str], motion: Motion
+) -> tuple[np.ndarray, str]:
+    """(a strip of frames of a rig that a motion moves, mean and worst angle of its limbs)."""
+    _make_limbs(armature, bones)
+    strip = render_strip(scene, armature, bones["pelvis"], motion, frames=RIG_FRAMES)
+    seen = rigs.read_heads(armature, bones, range(1, 1 + motion.frame_count))
+    angles = np.concatenate(list(rigs.measure_limbs(seen, motion.joints).values()))
+    return strip, f"{angles.mean():.2f} | {angles.max():.1f}"
+
+
+def render_families(clip: int) -> np.ndarray:
+    """A picture of every family's rig moved by one bundled clip, in two columns; prints the angles as a table's rows."""
+    motion = read(BUNDLED).get_motion(clip)
+    strips: list[np.ndarray] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, family in enumerate(FAMILIES):
+            scene = _set_up_scene()
+            skeleton = make_skeleton(list_bones(family, rigs.make_joints(1.05, 0.95, 35)))
+            armature = rigs.build_armature(skeleton, number % 2 == 0, number % 3 == 0, number)
+            strip, angles = _render_rig(scene, armature, get_joint_bones(family), motion)
+            strips.append(strip)
+            print(f"| {family.name} | {len(skeleton.names)} | {angles} |", flush=True)
+        for kind in ("metarig", "basic", "human"):
+            armature = rigs.open_rigify(kind, Path(folder))
+            found = guess_mapping(armature)[1]
+            _set_up_stage()
+            bones = found if kind == "metarig" else rigs.get_rigify_deform_bones()
+            strip, angles = _render_rig(get_scene(bpy.context), armature, bones, motion)
+            strips.append(strip)
+            print(f"| Rigify, {kind} | {len(get_armature(armature).bones)} | {angles} |", flush=True)
+    if len(strips) % 2:
+        strips.append(np.full_like(strips[0], 255))
+    gap = np.full((strips[0].shape[0], 8, 3), 255, np.uint8)
+    half = len(strips) // 2
+    return np.concatenate([np.concatenate([strips[n], gap, strips[n + half]], 1) for n in range(half)])
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "motions.png")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--sources", type=Path, help="a folder of motion files, each of which becomes a strip of the sheet instead")
+    parser.add_argument("--rigs", action="store_true", help="the rigs of all families, moved by one clip, instead")
     args = parser.parse_args()
+    args.out = args.out or ROOT / "docs" / "images" / ("rigs.png" if args.rigs else "motions.png")
+    if args.rigs:
+        write_png(args.out, render_families(RIG_CLIP), colours=96)
+        print(args.out)
+        return
     if args.sources:
         names, sheet = render_sources(args.sources)
         write_png(args.out, sheet, colours=96)

@@ -1,9 +1,10 @@
-"""Bone names of the SMPL family, by number of joints."""
+"""Names of joints: the sides, and the bones of the SMPL family by number of joints."""
 
 from __future__ import annotations
 
 from ...shared.skeleton import SMPL_JOINTS
 
+SIDES = ("left", "right")
 _FINGERS = tuple(f"{finger}{n}" for finger in ("index", "middle", "pinky", "ring", "thumb") for n in (1, 2, 3))
 _HANDS = tuple(f"{side}_{finger}" for side in ("left", "right") for finger in _FINGERS)
 _BODY = SMPL_JOINTS[:22]

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-
-import numpy as np
 
 from ...shared.skeleton import SMPL_JOINTS
+from .bone_names import UNKNOWN_FAMILY, name_family
+from .joints import SIDES
+from .name_mapping import map_by_words
+from .shape_mapping import ShapeError, map_limbs
+from .skeleton import Skeleton
+
+__all__ = ["Skeleton", "check", "dump", "get_presets", "guess", "map_by_names", "map_by_shape", "parse", "parse_saved"]
+
+#: how a mapping was found that needed no names
+BY_SHAPE = "shape of the rig"
 
 REQUIRED = (
     "pelvis",
@@ -28,7 +35,6 @@ REQUIRED = (
     "left_wrist",
     "right_wrist",
 )
-SIDES = ("left", "right")
 
 #: rig family -> pattern for each joint; {S} stands for the side in that family's spelling
 _FAMILIES: dict[str, tuple[dict[str, str], tuple[str, str]]] = {
@@ -194,17 +200,6 @@ class MappingError(ValueError):
     """A mapping cannot be found or is incomplete; the message is one sentence for the user."""
 
 
-@dataclass(frozen=True)
-class Skeleton:
-    """A rig's rest pose: ``names``, ``parents`` (index or -1, before their children), ``heads`` and ``tails`` (N, 3) in
-    metres, Z up, the body facing -Y."""
-
-    names: tuple[str, ...]
-    parents: tuple[int, ...]
-    heads: np.ndarray
-    tails: np.ndarray
-
-
 def get_presets() -> dict[str, dict[str, str]]:
     """Rig family -> its full mapping, joint -> bone."""
     out = {}
@@ -233,106 +228,27 @@ def map_by_names(names: tuple[str, ...]) -> tuple[str, dict[str, str]] | None:
     return best
 
 
-def _get_ancestors(skeleton: Skeleton, bone: int) -> list[int]:
-    """A bone and its ancestors, the root last."""
-    out = [bone]
-    while skeleton.parents[out[-1]] >= 0:
-        out.append(skeleton.parents[out[-1]])
-    return out
-
-
-def _get_limb(skeleton: Skeleton, tip: int, above: int) -> list[int]:
-    """The bones from below ``above`` down to ``tip``, without twist bones that lie on another's head."""
-    ancestors = _get_ancestors(skeleton, tip)
-    limb = ancestors[: ancestors.index(above)][::-1] if above in ancestors else ancestors[::-1]
-    kept: list[int] = []
-    for bone in limb:
-        if not kept or np.linalg.norm(skeleton.heads[bone] - skeleton.heads[kept[-1]]) > 1e-4:
-            kept.append(bone)
-    return kept
-
-
-def _find_longest_pair(skeleton: Skeleton, limb: list[int], end: np.ndarray) -> int:
-    """Index in a limb of the upper of its two longest consecutive segments: thigh and shin, upper arm and forearm."""
-    points = np.concatenate([skeleton.heads[limb], end[None]])
-    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    pairs = np.minimum(lengths[:-1], lengths[1:])
-    return int(pairs.argmax()) if len(pairs) else 0
-
-
 def map_by_shape(skeleton: Skeleton) -> dict[str, str]:
-    """A mapping from hierarchy and geometry alone; raises ``MappingError`` when the rig does not look like a person.
-
-    Feet are the lowest ends on either side, hands the outermost ends, the head the highest end in the middle. Limbs are
-    told apart from fingers, toes and collars by their two longest segments.
-    """
-    heads, tails = skeleton.heads, skeleton.tails
-    count = len(heads)
-    has_child = np.zeros(count, bool)
-    has_child[[p for p in skeleton.parents if p >= 0]] = True
-    ends = np.flatnonzero(~has_child)
-    if count < 13 or len(ends) < 5 or np.ptp(heads[:, 2]) <= 0:
-        raise MappingError("The rig has too few bones for a person; map its bones by hand.")
-    height = np.ptp(np.concatenate([heads, tails])[:, 2])
-    middle = float(np.median(heads[:, 0]))
-    x, z = tails[ends, 0] - middle, (tails[ends, 2] - min(heads[:, 2].min(), tails[:, 2].min())) / height
-    near = np.abs(x) < 0.06 * height
-    tips: dict[str, int] = {}
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        low = ends[(x * sign > 0.01 * height) & (z < 0.2)]
-        outer = ends[(x * sign > 0.1 * height) & (z > 0.25)]
-        if not len(low) or not len(outer):
-            raise MappingError(f"No {side} foot or hand was found in the rig's rest pose; map its bones by hand.")
-        tips[f"{side}_foot"] = int(max(low, key=lambda bone: len(_get_ancestors(skeleton, bone))))
-        tips[f"{side}_hand"] = int(max(outer, key=lambda bone: abs(tails[bone, 0] - middle)))
-    tops = ends[near & (z > 0.7)]
-    if not len(tops):
-        raise MappingError("No head was found in the rig's rest pose; map its bones by hand.")
-    tips["head"] = int(max(tops, key=lambda bone: tails[bone, 2]))
-
-    def find_common_ancestor(*bones: int) -> int:
-        shared = set.intersection(*(set(_get_ancestors(skeleton, bone)) for bone in bones))
-        if not shared:
-            raise MappingError("The rig's limbs have no common root bone; map its bones by hand.")
-        return max(shared, key=lambda bone: len(_get_ancestors(skeleton, bone)))
-
-    pelvis = find_common_ancestor(tips["left_foot"], tips["right_foot"])
-    chest = find_common_ancestor(tips["left_hand"], tips["right_hand"], tips["head"])
-    name = skeleton.names
-    out = {"pelvis": name[pelvis]}
-    for side in SIDES:
-        leg = _get_limb(skeleton, tips[f"{side}_foot"], pelvis)
-        at = _find_longest_pair(skeleton, leg, tails[tips[f"{side}_foot"]])
-        for joint, step in (("hip", 0), ("knee", 1), ("ankle", 2), ("foot", 3)):
-            if at + step < len(leg):
-                out[f"{side}_{joint}"] = name[leg[at + step]]
-        arm = _get_limb(skeleton, tips[f"{side}_hand"], chest)
-        at = _find_longest_pair(skeleton, arm, tails[tips[f"{side}_hand"]])
-        for joint, step in (("collar", -1), ("shoulder", 0), ("elbow", 1), ("wrist", 2)):
-            if 0 <= at + step < len(arm):
-                out[f"{side}_{joint}"] = name[arm[at + step]]
-    spine = _get_limb(skeleton, chest, pelvis)
-    for n, joint in enumerate(("spine1", "spine2", "spine3")):
-        if spine:
-            picked = spine[min(round(n * (len(spine) - 1) / 2), len(spine) - 1)]
-            if name[picked] not in out.values():
-                out[joint] = name[picked]
-    if spine and "spine3" not in out:
-        last = next((joint for joint in ("spine2", "spine1") if out.get(joint) == name[chest]), None)
-        if last:
-            out["spine3"] = out.pop(last)
-    above = _get_limb(skeleton, tips["head"], chest)
-    if above:
-        out["head"] = name[above[-1] if len(above) < 3 else above[min(2, len(above) - 1)]]
-        if len(above) > 1:
-            out["neck"] = name[above[0]]
+    """A mapping from hierarchy and geometry alone; raises ``MappingError`` when the rig does not look like a person."""
+    try:
+        found = map_limbs(skeleton)
+    except ShapeError as error:
+        raise MappingError(f"The rig was not recognised ({error}); map its bones by hand.") from error
+    out = {joint: skeleton.names[found[joint]] for joint in SMPL_JOINTS if joint in found}
     check(out, skeleton.names)
     return out
 
 
 def guess(skeleton: Skeleton) -> tuple[str, dict[str, str]]:
-    """(how it was found, mapping), by published names or else by shape; ``MappingError`` when neither works."""
-    return map_by_names(skeleton.names) or ("shape of the rig", map_by_shape(skeleton))
+    """(how it was found, mapping), by names or else by shape; ``MappingError`` when neither works."""
+    found = map_by_words(skeleton)
+    try:
+        check(found, skeleton.names)
+    except MappingError:
+        return map_by_names(skeleton.names) or (BY_SHAPE, map_by_shape(skeleton))
+    known = map_by_names(skeleton.names)
+    family = name_family(skeleton.names)
+    return (known[0] if known and family == UNKNOWN_FAMILY else family), found
 
 
 def check(mapping: dict[str, str], names: tuple[str, ...]) -> None:

@@ -5,7 +5,8 @@ Body space is metres, Y up, facing +Z, left = +X, the ground under the rest pose
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,7 +24,9 @@ class Rig:
     follows its parent's rotation; ``rest`` (B, 3, 3) rest rotations and ``heads`` (B, 3) in armature space;
     ``joint_bones``: SMPL joint -> index of its bone; ``joints`` (24, 3) rest joints in body space; ``to_body`` (3, 3) and
     ``scale`` turn armature space into body space; ``ground``: height of the ground in armature space along the body's up
-    axis, in metres; ``is_smpl``: whether the rig is SMPL's own, so that its rest pose is, too.
+    axis, in metres; ``is_smpl``: whether the rig is SMPL's own, so that its rest pose is, too. ``followers``: index of a bone
+    without a joint of its own -> the joint whose rotation it takes; ``pelvis_carrier``: the bone on which the joint of the
+    pelvis has a constant place, -1 for the pelvis's own bone: where hips are split it is another one.
     """
 
     bones: tuple[str, ...]
@@ -37,6 +40,42 @@ class Rig:
     scale: float
     ground: float
     is_smpl: bool
+    followers: dict[int, str] = field(default_factory=dict)
+    pelvis_carrier: int = -1
+
+    @property
+    def carrier(self) -> int:
+        """The index of the bone that carries the joint of the pelvis."""
+        return self.pelvis_carrier if self.pelvis_carrier >= 0 else self.joint_bones["pelvis"]
+
+
+#: how far above the middle of the hips SMPL's pelvis lies, as a fraction of its leg's length
+PELVIS_ABOVE_HIPS = 0.099
+#: how far from there, in the same unit, a rig's bone may lie and still be taken for the joint
+PELVIS_TOLERANCE = 0.03
+
+
+def place_pelvis(heads: dict[str, np.ndarray], bones: Sequence[np.ndarray]) -> np.ndarray:
+    """(3,) where the joint of the pelvis is, from the other joints' heads.
+
+    That is the first of the heads (3,) in ``bones`` which lies where a person has it, above the middle of the hips. Rigs put the
+    bone that carries the body at the coccyx, at the waist or on the ground, too, but the joint's own place is what the rest of the
+    skeleton is compared with.
+    """
+    hips = (heads["left_hip"] + heads["right_hip"]) / 2
+    up = (heads["left_shoulder"] + heads["right_shoulder"]) / 2 - hips
+    leg = 0.0
+    for side in ("left", "right"):
+        hip, knee, ankle = (heads[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
+        leg += float(np.linalg.norm(hip - knee) + np.linalg.norm(knee - ankle)) / 2
+    up = up / max(float(np.linalg.norm(up)), 1e-9)
+    height = PELVIS_ABOVE_HIPS * leg
+    if "spine1" in heads:
+        # below the spine's first joint, wherever that is
+        height = min(height, max(0.45 * float((heads["spine1"] - hips) @ up), 0.0))
+    place = hips + up * height
+    near = [head for head in bones if np.linalg.norm(head - place) < PELVIS_TOLERANCE * leg]
+    return near[0] if near else place
 
 
 def complete_joints(heads: dict[str, np.ndarray], tails: dict[str, np.ndarray]) -> np.ndarray:

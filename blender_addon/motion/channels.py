@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
+from ...shared.vectors import normalise
 from ..character.rig import Rig
 from .retarget import RigMotion
-from .rotations import forward_kinematics, make_continuous, matrix_to_quaternion, quaternion_to_matrix
+from .rotations import forward_kinematics, make_continuous, matrix_to_quaternion, quaternion_to_matrix, rotation_between
 
 #: what moves a character over the ground
 ROOT_MODES = ("BONE", "OBJECT", "IN_PLACE")
@@ -50,28 +52,73 @@ def motion_to_channels(rig: Rig, motion: RigMotion, root: str = "BONE") -> Chann
         travel = (pelvis - pelvis[:1]) * [1.0, 0.0, 1.0]
         pelvis = pelvis - travel
         object_location = travel @ rig.to_body / rig.scale if root == "OBJECT" else None
-    joint_of = {bone: joint for joint, bone in rig.joint_bones.items()}
-    inverse = rig.to_body.T
+    wanted = compute_bone_rotations(rig, motion)
     posed = np.empty((len(rig.bones), frames, 3, 3))
     rotations: dict[str, np.ndarray] = {}
     for bone, parent in enumerate(rig.parents):
         inherited = _inherit_rotation(rig, posed, bone, parent)
-        joint = joint_of.get(bone)
-        if joint is None:
-            posed[bone] = inherited
-            continue
-        posed[bone] = inverse @ motion.global_rotations[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone]
-        rotations[rig.bones[bone]] = make_continuous(matrix_to_quaternion(np.swapaxes(inherited, -1, -2) @ posed[bone]))
+        posed[bone] = wanted.get(bone, inherited)
+        if bone in wanted:
+            rotations[rig.bones[bone]] = make_continuous(matrix_to_quaternion(np.swapaxes(inherited, -1, -2) @ posed[bone]))
     root_bone = rig.joint_bones["pelvis"]
-    location = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
-    rest_location = (rig.joints[0] + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
+    location = (pelvis + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale - _compute_pelvis_offset(rig, posed)
     return Channels(
         rotations,
         rig.bones[root_bone],
-        (location - rest_location) @ rig.rest[root_bone],
+        (location - rig.heads[root_bone]) @ rig.rest[root_bone],
         object_location,
-        _compute_other_locations(rig, motion, pelvis, joint_of),
+        _compute_other_locations(rig, motion, pelvis, {bone: joint for joint, bone in rig.joint_bones.items()}),
     )
+
+
+def _compute_pelvis_offset(rig: Rig, posed: np.ndarray) -> np.ndarray:
+    """(F, 3) from the head of the pelvis's own bone to the joint of the pelvis, in armature space, from posed rotations
+    (B, F, 3, 3)."""
+    root = rig.joint_bones["pelvis"]
+    chain = [rig.carrier]
+    while chain[-1] != root and rig.parents[chain[-1]] >= 0:
+        chain.append(rig.parents[chain[-1]])
+    if chain[-1] != root:
+        chain = [root]
+    place = (rig.joints[0] + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
+    points = [rig.heads[bone] for bone in chain[::-1]] + [place]
+    offset = np.zeros(posed.shape[1:3])
+    for bone, (start, end) in zip(chain[::-1], pairwise(points), strict=True):
+        offset = offset + posed[bone] @ rig.rest[bone].T @ (end - start)
+    return offset
+
+
+def _point_spine(rig: Rig, motion: RigMotion) -> np.ndarray:
+    """(F, 24, 3, 3) global rotations whose spine ends where the motion's does, although the rig has fewer joints in it.
+
+    A bone that stands for two parts of the spine points from the first one's beginning to the second one's end.
+    """
+    chain = [joint for joint in ("spine1", "spine2", "spine3", "neck") if joint in rig.joint_bones]
+    skipped = [(a, b) for a, b in pairwise(chain) if SMPL_PARENTS[JOINT_INDEX[b]] != JOINT_INDEX[a]]
+    if not skipped:
+        return motion.global_rotations
+    out = motion.global_rotations.copy()
+    joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
+    for lower, upper in skipped:
+        a, b = JOINT_INDEX[lower], JOINT_INDEX[upper]
+        own = out[:, a] @ normalise(rig.joints[b] - rig.joints[a])
+        out[:, a] = rotation_between(own, normalise(joints[:, b] - joints[:, a])) @ out[:, a]
+    return out
+
+
+def compute_bone_rotations(rig: Rig, motion: RigMotion) -> dict[int, np.ndarray]:
+    """Index of each bone that is keyed -> (F, 3, 3) its rotations in armature space."""
+    turned = _point_spine(rig, motion)
+    joints = rig.followers | {bone: joint for joint, bone in rig.joint_bones.items()}
+    return {bone: rig.to_body.T @ turned[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone] for bone, joint in joints.items()}
+
+
+def compute_pelvis(rig: Rig, heads: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """(F, 3) the joint of the pelvis in body space, from the posed heads (F, 3) and rotations (F, 3, 3), in armature space, of the
+    bone ``rig.carrier``."""
+    place = (rig.joints[0] + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
+    offset = rig.rest[rig.carrier].T @ (place - rig.heads[rig.carrier])
+    return np.asarray((heads + rotations @ offset) @ rig.to_body.T * rig.scale - [0.0, rig.ground, 0.0])
 
 
 def _inherit_rotation(rig: Rig, posed: np.ndarray, bone: int, parent: int) -> np.ndarray:
@@ -111,7 +158,8 @@ def channels_to_motion(rig: Rig, channels: Channels) -> RigMotion:
         else:
             rotations[joint] = rig.to_body @ posed[bone_index] @ rig.rest[bone_index].T @ rig.to_body.T
     root_bone = rig.joint_bones["pelvis"]
-    pelvis = (channels.root_location @ rig.rest[root_bone].T * rig.scale) @ rig.to_body.T + rig.joints[0]
+    place = channels.root_location @ rig.rest[root_bone].T + rig.heads[root_bone] + _compute_pelvis_offset(rig, posed)
+    pelvis = place @ rig.to_body.T * rig.scale - [0.0, rig.ground, 0.0]
     if channels.object_location is not None:
         pelvis = pelvis + channels.object_location @ rig.to_body.T * rig.scale
     return RigMotion(np.moveaxis(rotations, 0, 1), pelvis)

@@ -116,14 +116,26 @@ def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True, flat
     scale = compute_leg_length(rest_joints) / float(np.mean([compute_leg_length(pose) for pose in motion.joints[:1]]))
     pelvis = motion.joints[:, 0] * scale
     if motion.rotations is None:
-        return RigMotion(solve_rotations(motion.joints, _copy_foot_slopes(rest_joints) if flat_soles else rest_joints), pelvis)
+        rotations = solve_rotations(motion.joints, _copy_foot_slopes(rest_joints) if flat_soles else rest_joints)
+        return RigMotion(rotations, anchor_hips(motion.joints * scale, rotations, rest_joints))
     rotations = local_to_global(quaternion_to_matrix(motion.rotations), SMPL_PARENTS)
     if is_smpl and not motion.follows_joints:
         return RigMotion(rotations, pelvis)
     rotations = rotations @ _compute_rest_correction(rest_joints)
     _point_limbs(rotations, motion.joints, rest_joints, flat_soles)
-    posed = RigMotion(rotations, pelvis)
-    return replace(posed, pelvis=pelvis + [0.0, _compute_rise(motion.joints * scale, posed, rest_joints), 0.0])
+    posed = RigMotion(rotations, anchor_hips(motion.joints * scale, rotations, rest_joints))
+    return replace(posed, pelvis=posed.pelvis + [0.0, _compute_rise(motion.joints * scale, posed, rest_joints), 0.0])
+
+
+def anchor_hips(joints: np.ndarray, rotations: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
+    """(F, 3) pelvis positions that bring the middle of the hips to where joints (F, J, 3) have it, for global rotations
+    (F, 24, 3, 3).
+
+    Rigs differ in how far above the hips the joint of the pelvis lies; a body that hung on it would float or sink.
+    """
+    hips = [JOINT_INDEX["left_hip"], JOINT_INDEX["right_hip"]]
+    offset = rest_joints[hips].mean(0) - rest_joints[0]
+    return np.asarray(joints[:, hips].mean(1) - rotations[:, 0] @ offset)
 
 
 def _copy_foot_slopes(rest_joints: np.ndarray) -> np.ndarray:

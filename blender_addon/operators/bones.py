@@ -15,7 +15,15 @@ from ..character import mapping
 from ..rigging.armature_source import guess_source_mapping
 from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
 from ..rigging.editable import check_editable
-from ..rigging.rigs import guess_mapping, read_mapping, read_rig, read_saved_mapping
+from ..rigging.rigs import (
+    confirm_mapping,
+    describe_doubts,
+    find_doubts,
+    guess_mapping,
+    read_mapping,
+    read_rig,
+    read_saved_mapping,
+)
 from ..typed_access import OperatorResult, get_armature, get_scene, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .polls import NeedsArmature
@@ -80,8 +88,32 @@ class GuessBones(NeedsArmature, _BoneMapOperator):
             properties.set_bone_map(armature, {})
             self.report({"ERROR"}, str(error))
             return {"FINISHED"}
-        properties.set_bone_map(armature, found)
-        self.report({"INFO"}, f"{len(found)} of {len(SMPL_JOINTS)} joints mapped, by {method}")
+        # a source is compared with its own movement, and says what is wrong when it is used
+        doubts = find_doubts(armature, found) if self.owner == "CHARACTER" else {}
+        properties.set_bone_map(armature, found, doubts)
+        text = f"{len(found)} of {len(SMPL_JOINTS)} joints mapped, by {method}"
+        if doubts:
+            what = f"{len(doubts)} bones are" if len(doubts) > 1 else "1 bone is"
+            self.report({"WARNING"}, f"{text}; {what} doubtful: {describe_doubts(found, doubts)}. Check them in the list")
+        else:
+            self.report({"INFO"}, text)
+        return {"FINISHED"}
+
+
+class ConfirmBones(NeedsArmature, _UndoableOperator):
+    bl_idname = "latentman.confirm_bones"
+    bl_label = "Confirm Bones"
+    bl_description = "The bones in the list are right: key motions on them although some look doubtful"
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Take the bone map as the user's own."""
+        armature = properties.get_settings(context).character
+        try:
+            confirm_mapping(armature)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        properties.clear_doubts(armature)
         return {"FINISHED"}
 
 
@@ -180,7 +212,7 @@ class SetHeight(NeedsArmature, _UndoableOperator):
         armature = properties.get_settings(context).character
         try:
             check_editable(armature)
-            rig = read_rig(armature)
+            rig = read_rig(armature, allow_doubtful=True)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -193,4 +225,4 @@ class SetHeight(NeedsArmature, _UndoableOperator):
         return {"FINISHED"}
 
 
-CLASSES = (GuessBones, SaveBones, LoadBones, FitSkeleton, SetHeight)
+CLASSES = (GuessBones, ConfirmBones, SaveBones, LoadBones, FitSkeleton, SetHeight)

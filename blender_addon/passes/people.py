@@ -38,7 +38,7 @@ class KeyPoints:
     def __init__(self, armature: bpy.types.Object) -> None:
         """Raises ``MotionError`` when the armature is not a humanoid."""
         #: to be set anew when undo has replaced the object
-        self.armature, self._rig = armature, read_rig(armature)
+        self.armature, self._rig = armature, read_rig(armature, allow_doubtful=True)
         rest_joints = _get_rest_joints(self._rig)
         # each point moves with the bone of its joint, or of the nearest ancestor that has one
         self._points: list[tuple[int, int, np.ndarray]] = []

@@ -203,7 +203,7 @@ def _number_parts(face_counts: dict[PartKey, int], armatures: list[bpy.types.Obj
 
 def _find_rig(armature: bpy.types.Object | None) -> Rig | None:
     try:
-        return read_rig(armature) if armature else None
+        return read_rig(armature, allow_doubtful=True) if armature else None
     except MotionError:  # not a humanoid: its parts have no joints
         return None
 

@@ -127,9 +127,9 @@ class Fitted:
 
 
 def _get_directions(rig: Rig) -> dict[int, np.ndarray]:
-    """Bone index -> (3,) where the limb of each mapped bone points in the rest pose, in armature space."""
+    """Bone index -> (3,) where the limb of each bone that is keyed points in the rest pose, in armature space."""
     out = {}
-    for joint, bone in rig.joint_bones.items():
+    for bone, joint in (rig.followers | {bone: joint for joint, bone in rig.joint_bones.items()}).items():
         child = AIMS_AT.get(joint)
         along = rig.joints[JOINT_INDEX[child]] - rig.joints[JOINT_INDEX[joint]] if child else np.zeros(3)
         out[bone] = normalise(along @ rig.to_body) if np.linalg.norm(along) > 1e-6 else rig.rest[bone][:, 1]

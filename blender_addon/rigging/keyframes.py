@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 
 from ...shared.motion import Motion, MotionError
-from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
+from ...shared.skeleton import SMPL_PARENTS
 from ..character.rig import Rig
 from ..compat import (
     assign_action,
@@ -23,7 +23,7 @@ from ..compat import (
     get_used_slot,
 )
 from ..motion import foot_contacts
-from ..motion.channels import ROOT_MODES, Channels, channels_to_motion, motion_to_channels
+from ..motion.channels import ROOT_MODES, Channels, channels_to_motion, compute_bone_rotations, motion_to_channels
 from ..motion.foot_contacts import ContactSettings, FootContact
 from ..motion.keying import Keying
 from ..motion.reduction import ROOT_LOCATION, reduce_keys
@@ -334,9 +334,7 @@ def _read_start_transforms(armature: bpy.types.Object, curves: list[bpy.types.FC
 def _make_target(rig: Rig, channels: Channels, motion: RigMotion, frames: np.ndarray, reference: np.ndarray) -> Target:
     """The pose that channels mean, in the object's space at the reference."""
     rotations = {
-        bone: rig.to_body.T @ motion.global_rotations[:, JOINT_INDEX[joint]] @ rig.to_body @ rig.rest[bone]
-        for joint, bone in rig.joint_bones.items()
-        if rig.bones[bone] in channels.rotations
+        bone: wanted for bone, wanted in compute_bone_rotations(rig, motion).items() if rig.bones[bone] in channels.rotations
     }
     root = rig.joint_bones["pelvis"]
     travel = np.zeros(3) if channels.object_location is None else channels.object_location

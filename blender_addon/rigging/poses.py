@@ -9,6 +9,7 @@ import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from ..character.rig import Rig
+from ..motion.channels import compute_pelvis
 from ..motion.retarget import RigMotion
 from ..typed_access import get_armature
 from .stand_in import StandIn
@@ -67,9 +68,8 @@ def to_body_motion(rig: Rig, poses: Poses) -> RigMotion:
             rotations[joint] = rotations[max(SMPL_PARENTS[joint], 0)]
         else:
             rotations[joint] = rig.to_body @ turned[:, bone] @ rig.rest[bone].T @ rig.to_body.T
-    root = rig.joint_bones["pelvis"]
-    moved = poses.heads[:, root] - rig.heads[root]
-    return RigMotion(np.moveaxis(rotations, 0, 1), moved @ rig.to_body.T * rig.scale + rig.joints[0])
+    pelvis = compute_pelvis(rig, poses.heads[:, rig.carrier], turned[:, rig.carrier])
+    return RigMotion(np.moveaxis(rotations, 0, 1), pelvis)
 
 
 @dataclass(frozen=True)

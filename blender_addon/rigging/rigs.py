@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import bpy
 import numpy as np
 
 from ...shared.motion import MotionError
 from ...shared.skeleton import SMPL_JOINTS
 from ...shared.vectors import normalise
-from ..character.mapping import MappingError, Skeleton, check, guess, parse_saved
-from ..character.rig import Rig, complete_joints
-from ..typed_access import get_armature, get_view_layer
+from ..character.map_check import check_by_posing, find_followers
+from ..character.mapping import BY_SHAPE, MappingError, Skeleton, check, guess, parse_saved
+from ..character.rig import Rig, complete_joints, place_pelvis
+from ..character.skeleton import find_common_ancestor, find_place_bone
+from ..typed_access import get_armature, get_pose, get_view_layer
 from .characters import REST_JOINTS, find_character_meshes, read_shaped_points
 
 #: custom property on an armature: the bone map as JSON
 BONE_MAP = "latentman_bone_map"
+#: custom property on an armature: why joints of a guessed bone map are doubtful, as JSON, until the user has confirmed them
+BONE_DOUBTS = "latentman_bone_doubts"
 
 
 def list_bones(armature: bpy.types.Object) -> list[bpy.types.Bone]:
@@ -45,7 +51,22 @@ def read_skeleton(armature: bpy.types.Object, yaw: int = 0) -> Skeleton:
         tuple(index[bone.parent.name] if bone.parent else -1 for bone in bones),
         transform([bone.head_local for bone in bones]),
         transform([bone.tail_local for bone in bones]),
+        tuple(index.get(_find_leader(armature, bone.name), -1) for bone in bones),
     )
+
+
+def _find_leader(armature: bpy.types.Object, name: str) -> str:
+    """The bone whose place and rotation a constraint gives to a bone; empty when there is none."""
+    for constraint in reversed(get_pose(armature).bones[name].constraints):
+        if (
+            isinstance(constraint, bpy.types.CopyTransformsConstraint)
+            and constraint.target == armature
+            and constraint.influence > 0.99
+            and not constraint.mute
+            and constraint.owner_space in ("WORLD", "POSE")
+        ):
+            return constraint.subtarget
+    return ""
 
 
 def guess_mapping(armature: bpy.types.Object) -> tuple[str, dict[str, str]]:
@@ -58,18 +79,69 @@ def guess_mapping(armature: bpy.types.Object) -> tuple[str, dict[str, str]]:
         except MappingError as error:
             reason = reason or error
             continue
-        if how != "shape of the rig" or _has_toes_forward(skeleton, found):
+        if how != BY_SHAPE or _faces_forward(skeleton, found):
             return how, found
     raise MotionError(f"{armature.name}: {reason or 'the direction that the rig faces was not recognised; map its bones by hand.'}")
 
 
-def _has_toes_forward(skeleton: Skeleton, mapping: dict[str, str]) -> bool:
+def _faces_forward(skeleton: Skeleton, mapping: dict[str, str]) -> bool:
+    """Whether toes point forward; where feet have none, whether knees or elbows bend as a person's do."""
     index = {name: n for n, name in enumerate(skeleton.names)}
-    direction = np.zeros(3)
+    heads = {joint: skeleton.heads[index[bone]] for joint, bone in mapping.items()}
+    toes, bends = np.zeros(3), np.zeros(3)
     for side in ("left", "right"):
-        toe = index[mapping.get(f"{side}_foot", mapping[f"{side}_ankle"])]
-        direction += skeleton.tails[toe] - skeleton.heads[index[mapping[f"{side}_ankle"]]]
-    return bool(-direction[1] > abs(direction[0]))
+        ankle = index[mapping[f"{side}_ankle"]]
+        toe = heads[f"{side}_foot"] if f"{side}_foot" in heads else skeleton.tails[ankle]
+        toes += toe - skeleton.heads[ankle]
+        for a, b, c, sign in (("hip", "knee", "ankle", 1.0), ("shoulder", "elbow", "wrist", -1.0)):
+            bends += sign * (heads[f"{side}_{b}"] - (heads[f"{side}_{a}"] + heads[f"{side}_{c}"]) / 2)
+    if abs(toes[1]) > abs(toes[0]) and abs(toes[1]) > 0.2 * abs(toes[2]):
+        return bool(toes[1] < 0)
+    return bool(bends[1] < 0)
+
+
+def find_doubts(armature: bpy.types.Object, mapping: dict[str, str]) -> dict[str, str]:
+    """Doubtful joint -> why, for a bone map that was guessed and is complete."""
+    return check_by_posing(read_skeleton(armature), mapping)
+
+
+def read_doubts(armature: bpy.types.Object) -> dict[str, str]:
+    """Doubtful joint -> why, for the bone map in use; empty for one that the user has made, loaded or confirmed.
+
+    Raises ``MotionError`` when there is no bone map and none can be guessed.
+    """
+    if armature.get(BONE_MAP) is None:
+        return find_doubts(armature, guess_mapping(armature)[1])
+    try:
+        return parse_saved(armature.get(BONE_DOUBTS, "{}"))
+    except MappingError:
+        return {}
+
+
+def describe_doubts(mapping: dict[str, str], doubts: dict[str, str]) -> str:
+    """The doubtful bones of a map with a reason for each, as half a sentence."""
+    return "; ".join(f"'{mapping.get(joint, '')}' for {joint.replace('_', ' ')} {why}" for joint, why in doubts.items())
+
+
+def confirm_mapping(armature: bpy.types.Object) -> None:
+    """Take a guessed bone map as the user's own: nothing of it is doubtful from now on."""
+    if armature.get(BONE_MAP) is None:
+        armature[BONE_MAP] = json.dumps(guess_mapping(armature)[1])
+    if armature.get(BONE_DOUBTS) is not None:
+        del armature[BONE_DOUBTS]
+
+
+def check_confirmed(armature: bpy.types.Object) -> None:
+    """Raise ``MotionError`` for a guessed bone map with doubtful bones that the user has not confirmed."""
+    doubts = read_doubts(armature)
+    if doubts:
+        few = dict(list(doubts.items())[:4])
+        more = f" and {len(doubts) - len(few)} more" if len(doubts) > len(few) else ""
+        raise MotionError(
+            f"{armature.name}: the bone map was guessed and some of its bones are doubtful "
+            f"({describe_doubts(read_mapping(armature), few)}{more}); check them in the list under Body and Bones, and press "
+            "Confirm Bones there."
+        )
 
 
 def read_mapping(armature: bpy.types.Object) -> dict[str, str]:
@@ -98,17 +170,27 @@ def _snap_to_axis(vector: np.ndarray) -> np.ndarray:
     return np.asarray(np.sign(vector[axis]) * np.eye(3)[axis]) if abs(vector[axis]) > 0.9 else vector
 
 
-def read_rig(armature: bpy.types.Object) -> Rig:
-    """The rig of an armature; ``MotionError`` when its bones cannot be mapped."""
+def read_rig(armature: bpy.types.Object, allow_doubtful: bool = False) -> Rig:
+    """The rig of an armature.
+
+    ``MotionError`` when its bones cannot be mapped, or when they were guessed, are doubtful and not confirmed by the user;
+    ``allow_doubtful`` takes such a guess where nothing is keyed by it.
+    """
     # objects that were just moved or parented have stale matrices until the next update
     get_view_layer(bpy.context).update()
+    if not allow_doubtful:
+        check_confirmed(armature)
     mapping = read_mapping(armature)
     bones = list_bones(armature)
     index = {bone.name: n for n, bone in enumerate(bones)}
     heads = np.array([bone.head_local for bone in bones], float)
     tails = np.array([bone.tail_local for bone in bones], float)
     joint_bones = {joint: index[bone] for joint, bone in mapping.items()}
-    joint_heads = {joint: heads[bone] for joint, bone in joint_bones.items()}
+    skeleton = read_skeleton(armature)
+    joint_heads = {joint: heads[find_place_bone(skeleton, bone)] for joint, bone in joint_bones.items()}
+    carrier = find_common_ancestor(skeleton, [joint_bones["left_hip"], joint_bones["right_hip"]])
+    carrier = joint_bones["pelvis"] if carrier is None else carrier
+    joint_heads["pelvis"] = place_pelvis(joint_heads, (heads[joint_bones["pelvis"]], heads[carrier]))
     across = sum((joint_heads[f"left_{name}"] - joint_heads[f"right_{name}"] for name in ("hip", "shoulder")), np.zeros(3))
     left = _snap_to_axis(across)
     up = (joint_heads["left_shoulder"] + joint_heads["right_shoulder"] - joint_heads["left_ankle"] - joint_heads["right_ankle"]) / 2
@@ -122,7 +204,8 @@ def read_rig(armature: bpy.types.Object) -> Rig:
     else:
         rest_joints = complete_joints(joint_heads, {joint: tails[bone] for joint, bone in joint_bones.items()})
     joints = rest_joints @ to_body.T * scale
-    ground = _find_ground(armature, up, heads, tails) * scale
+    feet = [joint_bones[joint] for side in ("left", "right") for joint in (f"{side}_ankle", f"{side}_foot") if joint in joint_bones]
+    ground = _find_ground(armature, up, np.concatenate([heads, tails[feet]])) * scale
     return Rig(
         tuple(index),
         tuple(index[bone.parent.name] if bone.parent else -1 for bone in bones),
@@ -135,11 +218,13 @@ def read_rig(armature: bpy.types.Object) -> Rig:
         scale,
         ground,
         saved_joints is not None,
+        find_followers(skeleton, joint_bones),
+        carrier,
     )
 
 
-def _find_ground(armature: bpy.types.Object, up: np.ndarray, heads: np.ndarray, tails: np.ndarray) -> float:
-    """Height of the soles in armature space: of the meshes if there are any, else of the lowest bone."""
+def _find_ground(armature: bpy.types.Object, up: np.ndarray, points: np.ndarray) -> float:
+    """Height of the soles in armature space: of the meshes if there are any, else of the lowest of the bones' points (N, 3)."""
     heights = []
     for body in find_character_meshes(armature):
         points = read_shaped_points(body)
@@ -148,4 +233,4 @@ def _find_ground(armature: bpy.types.Object, up: np.ndarray, heads: np.ndarray, 
             heights.append((points @ to_armature[:3, :3].T + to_armature[:3, 3]) @ up)
     if heights:
         return float(min(height.min() for height in heights))
-    return float(min((heads @ up).min(), (tails @ up).min()))
+    return float((points @ up).min())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import bpy
 import numpy as np
 import pytest
 
+from latentman.blender_addon import properties
 from latentman.blender_addon.character import mapping
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import axis_angle_to_matrix, matrix_to_quaternion
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion, read_body_motion
-from latentman.blender_addon.rigging.rigs import BONE_MAP, guess_mapping, read_mapping, read_rig
+from latentman.blender_addon.rigging.rigs import BONE_MAP, guess_mapping, read_doubts, read_mapping, read_rig
 from latentman.shared.motion import Motion, MotionError
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from latentman.shared.vectors import normalise
@@ -46,7 +49,7 @@ def test_every_family_is_recognised_and_follows(empty_scene, family, named):
         rigs.make_joints(1.1, 0.9, 45 if named else 20), names, imported, family == "Mixamo", "root" if imported else None
     )
     how, found = guess_mapping(armature)
-    assert how == (family if named else "shape of the rig")
+    assert how == (family.replace("MMD (Blender names)", "MMD") if named else "shape of the rig")
     assert all(names[joint] == bone for joint, bone in found.items())
     rig, motion = read_rig(armature), read(BUNDLED).get_motion(1)
     apply_motion(armature, motion, 1, 20.0)
@@ -118,18 +121,77 @@ def test_bone_maps_are_saved_and_checked(empty_scene):
 
 
 def test_an_upper_body_beside_the_lower_one_is_carried_along(empty_scene):
-    """MMD's rigs hang both on a root of their own."""
+    """MMD's rigs hang both on a root of their own; a map that takes the lower body for the pelvis moves the upper one with it."""
     armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("MMD"), extra_root="センター")
     bpy.ops.object.mode_set(mode="EDIT")
     armature.data.edit_bones["上半身"].parent = armature.data.edit_bones["センター"]
     bpy.ops.object.mode_set(mode="OBJECT")
-    rig, motion = read_rig(armature), read(BUNDLED).get_motion(2)
-    rest = np.linalg.norm(rig.joints[JOINT_INDEX["spine1"]] - rig.joints[0])
-    apply_motion(armature, motion, 1, 20.0)
-    for frame in (0, 20, 30):
-        seen = _seen(armature, rig, 1 + frame)
-        assert np.linalg.norm(seen["spine1"] - seen["pelvis"]) == pytest.approx(rest, abs=1e-4)
-        assert seen["neck"][1] - seen["pelvis"][1] > 0.2
+    assert guess_mapping(armature)[1]["pelvis"] == "センター"
+    for pelvis in ("センター", "下半身"):
+        armature[BONE_MAP] = json.dumps(rigs.get_bone_names("MMD") | {"pelvis": pelvis})
+        rig, motion = read_rig(armature), read(BUNDLED).get_motion(2)
+        names = {"pelvis": "下半身", "spine1": "上半身", "neck": "首", "left_hip": "左足", "right_hip": "右足"}
+        apply_motion(armature, motion, 1, 20.0)
+        seen = rigs.read_heads(armature, names, (1, 21, 31))
+        hips = (seen["left_hip"] + seen["right_hip"]) / 2
+        rest = rig.joints[JOINT_INDEX["spine1"]] - (rig.joints[1] + rig.joints[2]) / 2
+        assert np.allclose(np.linalg.norm(seen["spine1"] - hips, axis=-1), np.linalg.norm(rest), atol=1e-3)
+        assert (seen["neck"][:, 2] - hips[:, 2] > 0.2).all()
+
+
+@pytest.fixture
+def doubtful(empty_scene):
+    """A rig with one thigh far longer than the other, as when a bone of it was taken for the knee."""
+    joints = rigs.make_joints()
+    joints[JOINT_INDEX["left_knee"], 1] -= 0.25
+    armature = rigs.build_rig(joints, rigs.get_bone_names("Mixamo"))
+    properties.get_settings(bpy.context).character = armature
+    return armature
+
+
+def test_a_doubtful_guess_is_asked_about(doubtful, registered_parts):
+    motion = read(BUNDLED).get_motion(1)
+    assert "left_knee" in read_doubts(doubtful)
+    with pytest.raises(MotionError, match=r"'LeftLeg' for left knee .*; check them in the list") as refused:
+        apply_motion(doubtful, motion, 1, 20.0)
+    assert str(refused.value).count(". ") == 0 and doubtful.animation_data is None
+    # where nothing is keyed by it the guess is good enough
+    assert read_rig(doubtful, allow_doubtful=True).joint_bones
+    bpy.ops.latentman.guess_bones()
+    slots = properties.get_bone_slots(doubtful)
+    marked = {slot.name for slot in slots if slot.doubt}
+    assert "left_knee" in marked and marked == set(read_doubts(doubtful))
+    with pytest.raises(MotionError, match="doubtful"):
+        apply_motion(doubtful, motion, 1, 20.0)
+    # a bone that the user chooses is not doubtful any more
+    for slot in slots:
+        if slot.doubt:
+            slot.bone = slot.bone
+    assert not read_doubts(doubtful) and apply_motion(doubtful, motion, 1, 20.0)
+
+
+def test_a_doubtful_map_is_confirmed(doubtful, registered_parts):
+    bpy.ops.latentman.guess_bones()
+    bpy.ops.latentman.confirm_bones()
+    assert not any(slot.doubt for slot in properties.get_bone_slots(doubtful))
+    assert apply_motion(doubtful, read(BUNDLED).get_motion(1), 1, 20.0)
+
+
+def test_a_map_can_be_confirmed_before_it_is_seen(doubtful, registered_parts):
+    bpy.ops.latentman.confirm_bones()
+    assert apply_motion(doubtful, read(BUNDLED).get_motion(1), 1, 20.0)
+
+
+def test_a_loaded_map_counts_as_confirmed(doubtful, registered_parts, tmp_path):
+    found = guess_mapping(doubtful)[1]
+    (tmp_path / "map.json").write_text(mapping.dump(found))
+    bpy.ops.latentman.load_bones(filepath=str(tmp_path / "map.json"))
+    assert apply_motion(doubtful, read(BUNDLED).get_motion(1), 1, 20.0)
+
+
+def test_a_good_guess_needs_no_click(empty_scene):
+    armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("Mixamo"))
+    assert read_doubts(armature) == {} and apply_motion(armature, read(BUNDLED).get_motion(1), 1, 20.0)
 
 
 def test_controls_below_constrained_bones_are_solved(empty_scene):
