@@ -35,6 +35,8 @@ SIDES = ("left", "right")
 LYING = {"ankle": 0.021, "foot": 0.021, "wrist": 0.03, "knee": 0.05, "elbow": 0.04, "hip": 0.08, "shoulder": 0.06}
 #: how many degrees the toes of a flat foot lie below its ankle, at least and at most
 SLOPES = (5.0, 45.0)
+#: how far up (1) a shin points that stands on its foot, and a trunk above which the head looks straight ahead
+UPRIGHT = 0.5
 #: up axis of a source -> what turns its axes into Y up; Z up becomes what Blender shows it as, Y down what a camera sees
 TO_BODY = {
     "Y": np.eye(3),
@@ -45,7 +47,7 @@ TO_BODY = {
     "-X": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
 }
 #: what speaks for an axis before anything is seen
-USUAL_UP = {"Y": 0.25, "Z": 0.1, "X": -0.4, "-Y": -0.2, "-Z": -0.3, "-X": -0.5}
+USUAL_UP = {"Y": 0.25, "Z": 0.1, "X": -0.4, "-Y": -0.4, "-Z": -0.5, "-X": -0.5}
 
 
 @dataclass(frozen=True)
@@ -294,17 +296,27 @@ def _snap(axes: np.ndarray) -> np.ndarray:
 
 
 def _find_up(joints: np.ndarray, rest_axes: np.ndarray | None, leg: float) -> str:
-    """The axis of the source that is up, a key of ``TO_BODY``: people stand along it, on the ground at 0, in the zero pose too."""
-    feet = (joints[:, JOINT_INDEX["left_ankle"]] + joints[:, JOINT_INDEX["right_ankle"]]) / 2
-    standing = normalise(joints[:, JOINT_INDEX["neck"]] - feet).mean(0)
+    """The axis of the source that is up, a key of ``TO_BODY``: people stand along it, in the zero pose too, on a floor at 0.
+
+    Somebody who lies or stands on the hands throughout is on the floor, too, with the hands or with most of the body.
+    """
+    at = {name: joints[:, number] for name, number in JOINT_INDEX.items() if number < joints.shape[1]}
+    feet = (at["left_ankle"] + at["right_ankle"]) / 2
+    standing = normalise(at["neck"] - feet).mean(0)
     best, most = "Y", -np.inf
     for name, to_body in TO_BODY.items():
         axis = to_body[1]
         score = USUAL_UP[name] + standing @ axis
         if rest_axes is not None:
-            score += 0.6 * float(rest_axes[:, 1] @ axis)
-        lowest = np.percentile((joints @ axis).min(1), 5)
-        score += 0.3 * (abs(lowest) < 0.15 * leg)
+            score += 0.7 * float(rest_axes[:, 1] @ axis)
+        heights = joints @ axis
+        lowest = float(np.percentile(heights.min(1), 5))
+        score += 0.8 * (-0.05 * leg < lowest < 0.15 * leg)
+        if 0 < lowest < 0.15 * leg:
+            low = {part: min(float(np.median(at[f"{side}_{part}"] @ axis)) for side in SIDES) for part in ("wrist", "hip", "shoulder")}
+            lies = max(low["hip"], low["shoulder"]) < 0.4 * leg
+            on_hands = low["wrist"] < 0.2 * leg and standing @ axis < -0.5
+            score += 0.8 * (lies or on_hands)
         if score > most:
             best, most = name, float(score)
     return best
@@ -401,15 +413,17 @@ def _constants_from_poses(
             seen = solved[:, number]
             if joint in HINGES:
                 weight = weight + np.linalg.norm(np.cross(_observe(joints, joint), _observe(joints, AIMS_AT[joint])), axis=-1)
-        elif joint in AIMS_AT and "ankle" not in joint:
+        elif joint in AIMS_AT:
             above = turned[parent]
             seen = rotation_between(above @ _get_rest_direction(joint), _observe(joints, joint)) @ above
         elif joint == "head":
-            ahead = turned["spine3"][..., 2]
-            ahead = ahead - up * (ahead @ up)[:, None]
-            weight = weight + np.linalg.norm(ahead, axis=-1)
-            ahead = normalise(ahead)
-            seen = np.stack([np.cross(up, ahead), np.broadcast_to(up, ahead.shape), ahead], -1)
+            chest = turned["spine3"]
+            upright = chest[..., 1] @ up > UPRIGHT
+            ahead = normalise(chest[..., 2] - up * (chest[..., 2] @ up)[:, None])
+            level = np.stack([np.cross(up, ahead), np.broadcast_to(up, ahead.shape), ahead], -1)
+            # of somebody who lies throughout, the head is in line with the chest
+            seen = np.where(upright[:, None, None], level, chest)
+            weight = weight + upright
         else:
             seen = turned[parent]
         bone = _get_bone(source, spine, joint)
@@ -418,7 +432,7 @@ def _constants_from_poses(
             continue
         own = np.swapaxes(sample.rotations[:, bone], -1, -2) @ seen
         mean = _project((own * weight[:, None, None]).sum(0) / weight.sum())
-        if joint in AIMS_AT and "ankle" not in joint:
+        if joint in AIMS_AT:
             own_axis = (np.swapaxes(sample.rotations[:, bone], -1, -2) @ _observe(joints, joint)[..., None])[..., 0].mean(0)
             if np.linalg.norm(own_axis) > 0.5:
                 mean = rotation_between(mean @ _get_rest_direction(joint), normalise(own_axis)) @ mean
@@ -458,7 +472,12 @@ def _constants_of_feet(
                 axes = None
         if axes is None:
             axes = to_body.T
-            chosen, stands = _find_standing(joints[:, ankle], joints[:, foot], axes[:, 1])
+            shin = normalise(joints[:, JOINT_INDEX[f"{side}_knee"]] - joints[:, ankle])
+            upright = shin @ axes[:, 1] > UPRIGHT
+            if not upright.any():
+                # somebody who lies or kneels throughout: toes point where the knee bends
+                continue
+            chosen, stands = _find_standing(joints[:, ankle], joints[:, foot], axes[:, 1], upright)
             skeleton = replace(sample, positions=sample.positions[chosen], rotations=sample.rotations[chosen])
             places = joints[chosen]
         up = axes[:, 1]
@@ -481,14 +500,16 @@ def _constants_of_feet(
     return out
 
 
-def _find_standing(ankle: np.ndarray, foot: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, bool]:
+def _find_standing(ankle: np.ndarray, foot: np.ndarray, up: np.ndarray, upright: np.ndarray) -> tuple[np.ndarray, bool]:
     """((F,) the frames in which a foot may stand flat, whether it surely does), from its ends (F, 3).
+
+    ``upright`` (F,): whether the shin stands on it at all.
 
     A foot that stands has its toes on the ground, and is as steep in a good part of the frames.
     """
     along = foot - ankle
     heights, size = foot @ up, float(np.median(np.linalg.norm(along, axis=-1)))
-    low = heights <= np.percentile(heights, 2) + 0.3 * size
+    low = upright & (heights <= np.percentile(heights[upright], 2) + 0.3 * size)
     slopes = np.degrees(np.arcsin(np.clip(-normalise(along) @ up, -1, 1)))
     found = np.sort(slopes[low])
     # the window of four degrees with the most frames

@@ -6,66 +6,18 @@ is used.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 import numpy as np
 
 from ...shared.motion import MotionError
-from ...shared.vectors import normalise
 from ..character import mapping as bone_maps
-from ..character.mapping import SIDES, MappingError, Skeleton
+from ..character.mapping import SIDES, MappingError
+from .bone_words import find_side_letters, is_other, split_name
 from .skeleton_motion import SkeletonMotion
+from .source_shape import find_person_by_shape
 
-_SIDE_WORDS = {
-    "left": "left",
-    "l": "left",
-    "lf": "left",
-    "lft": "left",
-    "right": "right",
-    "r": "right",
-    "rt": "right",
-    "rgt": "right",
-    "rg": "right",
-}
-#: words of bones that are no joint of ours although another word in their name says so
-_OTHERS = re.compile(
-    "twist|twst|roll|ik|pole|target|end|nub|tip|eff|effector|helper|aux|cloth|skirt|thumb|index|middle|ring|pinky|little|fingers?|"
-    "carpal|metacarpal|eye|jaw|tongue|breast|pec|pectoral|boob|buttock|butt|glute|weapon|prop|hair|ear|wing|tail|cape|sleeve|pocket|"
-    "offset|heel|corrective|muscle|site|socket|attach|holster|top|camera|floor|shadow|mouth|lip|brow|cheek|nose|teeth|handtip|bag|"
-    "belt|share"
-)
-#: words glued to a side, and compounds that are written in one word
-_COMPOUNDS = {
-    "uparm": "up arm",
-    "upperarm": "up arm",
-    "lowarm": "low arm",
-    "loarm": "low arm",
-    "lowerarm": "low arm",
-    "forearm": "fore arm",
-    "upleg": "up leg",
-    "upperleg": "up leg",
-    "lowleg": "low leg",
-    "loleg": "low leg",
-    "lowerleg": "low leg",
-    "midleg": "low leg",
-    "shldr": "shldr",
-    "toebase": "toe",
-    "toes": "toe",
-    "hipjoint": "hip joint",
-    "headtop": "head top",
-    "headend": "head end",
-    "lowerback": "back",
-    "upperback": "back",
-    "lowerneck": "neck",
-    "upperneck": "neck up",
-    "lowerspine": "spine",
-    "upperspine": "spine",
-    "bigtoe": "toe",
-    "toetip": "toe tip",
-}
-_WORDS = {"up": "up", "upper": "up", "low": "low", "lower": "low", "lo": "low", "fore": "fore"}
 #: (joint without its side, words that a bone of that joint has, how sure that is); with a side
 _SIDED: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("collar", ("collar",), 3),
@@ -84,6 +36,8 @@ _SIDED: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("elbow", ("elbow",), 3),
     ("elbow", ("radius",), 3),
     ("elbow", ("ulna",), 2.5),
+    # arm1 and arm2
+    ("elbow", ("arm",), 0.5),
     ("wrist", ("wrist",), 3),
     ("wrist", ("hand",), 2.5),
     ("wrist", ("palm",), 1),
@@ -130,41 +84,6 @@ class SourceMap:
     how: str
 
 
-def split_name(name: str) -> tuple[str | None, tuple[str, ...]]:
-    """(side or None, words in lower case) of a bone's name in any spelling: ``mixamorig:LeftUpLeg``, ``thigh_l``, ``rShldr``."""
-    bare = re.sub(r"^.*[:|]", "", name)
-    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", bare)
-    side: str | None = None
-    words: list[str] = []
-    for part in parts:
-        word = part.lower()
-        if word in _SIDE_WORDS and (side is None):
-            side = _SIDE_WORDS[word]
-            continue
-        if side is None:
-            for spelling in ("left", "right", "l", "r"):
-                for rest in (word[len(spelling) :] if word.startswith(spelling) else "", word.removesuffix(spelling)):
-                    if rest != word and (_is_known(rest)) and not _is_known(word):
-                        side, word = _SIDE_WORDS[spelling], rest
-                        break
-                if side:
-                    break
-        words += _COMPOUNDS.get(word, word).split()
-    merged: list[str] = []
-    for word in words:
-        # Fore Arm, Toe Base
-        glued = _COMPOUNDS.get((merged[-1] + word) if merged else "", "")
-        if glued:
-            merged[-1:] = glued.split()
-        else:
-            merged.append(_WORDS.get(word, word))
-    return side, tuple(merged)
-
-
-def _is_known(word: str) -> bool:
-    return word in _COMPOUNDS or any(word in words for _, words, _ in _SIDED) or word in ("buttock", "eye", "thumb", "hipjoint")
-
-
 def _get_depths(parents: tuple[int, ...]) -> list[int]:
     out: list[int] = []
     for parent in parents:
@@ -191,11 +110,12 @@ def map_by_words(names: tuple[str, ...], parents: tuple[int, ...], distances: np
     ``distances`` (B,): how far each bone's head lies from its parent's.
     """
     depths = _get_depths(parents)
+    letters = find_side_letters(names)
     candidates: dict[str, list[tuple[int, float]]] = {}
     central: list[tuple[int, tuple[str, ...]]] = []
     for bone, name in enumerate(names):
-        side, words = split_name(name)
-        others = {word for word in words if _OTHERS.fullmatch(word)}
+        side, words = split_name(name, letters)
+        others = {word for word in words if is_other(word)}
         if side is None:
             # Reallusion's neck has a twist in its name
             if others <= {"twist"}:
@@ -223,7 +143,7 @@ def map_by_words(names: tuple[str, ...], parents: tuple[int, ...], distances: np
     above = get_path(parents, pelvis)
     named = [bone for bone, words in central if bone in above and set(words) & set(_PELVIS)]
     # the thighs of some skeletons hang on the first bone of the spine
-    spinal = set(split_name(names[pelvis])[1]) & {"spine", "back", "abdomen", "waist"}
+    spinal = set(split_name(names[pelvis], letters)[1]) & {"spine", "back", "abdomen", "waist"}
     out["pelvis"] = max(named, key=lambda bone: depths[bone]) if named and spinal else pelvis
     for joint, spelled in (("head", _HEAD), ("neck", _NECK)):
         fits = [bone for bone, words in central if set(words) & set(spelled) and bone not in out.values()]
@@ -296,8 +216,9 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
             if not reasons:
                 return _complete_spine(motion.parents, found, how + several)
             doubts = doubts or reasons
-    found = _map_by_shape(motion)
-    if found:
+    frames = np.unique(np.linspace(0, motion.frame_count - 1, LOOKED_AT).astype(int))
+    found = find_person_by_shape(replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames]))
+    if found and not _find_doubts(motion, found):
         return _complete_spine(motion.parents, found, "by the shape of the skeleton")
     way = "import it with Blender's own importer, choose its bones in the list and use Motion from Armature"
     if doubts:
@@ -404,59 +325,3 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
 def _name_limb(joint: str) -> str:
     side, name = joint.split("_")
     return f"{side} {LIMB_NAMES[name]}"
-
-
-def _map_by_shape(motion: SkeletonMotion) -> dict[str, int] | None:
-    """The map of the pose that looks most like a person: the zero pose if it is one, else one of the frames, any way round."""
-    frames = np.unique(np.linspace(0, motion.frame_count - 1, LOOKED_AT).astype(int))
-    poses = [(motion.rest_positions, motion.rest_rotations), *((motion.positions[f], motion.rotations[f]) for f in frames)]
-    children: list[list[int]] = [[] for _ in motion.parents]
-    for bone, parent in enumerate(motion.parents):
-        if parent >= 0:
-            children[parent].append(bone)
-    for number, (heads, rotations) in enumerate(poses):
-        tails = heads.copy()
-        for bone, own in enumerate(children):
-            tip = motion.tips[bone]
-            if not np.isnan(tip).any():
-                tails[bone] = heads[bone] + rotations[bone] @ tip
-            elif own:
-                tails[bone] = heads[own].mean(0)
-        best: tuple[float, dict[str, int]] | None = None
-        # the file's up axis is not known yet: y or z
-        for up, yaw in product((1, 2), range(8 if number else 4)):
-            angle = 2 * np.pi * yaw / (8 if number else 4)
-            turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
-            turn = turn @ (np.eye(3) if up == 2 else np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
-            skeleton = Skeleton(motion.names, motion.parents, heads @ turn.T, tails @ turn.T)
-            try:
-                found = bone_maps.map_by_shape(skeleton)
-            except MappingError:
-                continue
-            bones = {joint: motion.names.index(bone) for joint, bone in found.items()}
-            if _find_doubts(motion, bones):
-                continue
-            sure = _compare_with_person(skeleton, bones)
-            if sure > 0 and (best is None or sure > best[0]):
-                best = sure, bones
-        if best:
-            return best[1]
-    return None
-
-
-def _compare_with_person(skeleton: Skeleton, bones: dict[str, int]) -> float:
-    """How well a skeleton, Z up and facing -Y, stands like a person whose left is +X; 0 and less when it does not."""
-    heads, tails = skeleton.heads, skeleton.tails
-    across = sum(
-        (normalise(heads[bones[f"left_{joint}"]] - heads[bones[f"right_{joint}"]])[0] for joint in ("hip", "shoulder")), 0.0
-    )
-    forward = 0.0
-    for side in SIDES:
-        ankle = bones[f"{side}_ankle"]
-        toe = heads[bones[f"{side}_foot"]] if f"{side}_foot" in bones else tails[ankle]
-        forward += -normalise(toe - heads[ankle])[1]
-    # without feet, knees bend forwards
-    bend = sum(
-        -(heads[bones[f"{side}_knee"]] - (heads[bones[f"{side}_hip"]] + heads[bones[f"{side}_ankle"]]) / 2)[1] for side in SIDES
-    )
-    return float(min(across, forward if abs(forward) > 0.2 else np.sign(bend)))
