@@ -131,7 +131,7 @@ def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None) -> BodyFit:
     joints, rest_joints = _place_joints(sample, source, spine), _place_joints(rest, source, spine)[0]
     leg = float(np.median([compute_leg_length(pose) for pose in joints[:: max(1, len(joints) // 50)]]))
     rest_axes = _find_person_axes(rest_joints)
-    up = _find_up(joints, rest_axes, leg)
+    up = _find_up(joints, *_find_rest_up(rest_joints, rest_axes), leg)
     scale, unit = _find_scale(leg)
     if rest_axes is not None:
         constants = _constants_from_zero_pose(rest, source, spine, rest_joints, rest_axes)
@@ -295,7 +295,25 @@ def _snap(axes: np.ndarray) -> np.ndarray:
     return out
 
 
-def _find_up(joints: np.ndarray, rest_axes: np.ndarray | None, leg: float) -> str:
+def _find_rest_up(joints: np.ndarray, axes: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """((3,) where the trunk of a zero pose (22, 3) points, how much that says), 0 where its legs do not hang down from it.
+
+    ``axes``: those of the person whom the zero pose shows; others may raise an arm, or sit.
+    """
+    if axes is not None:
+        return axes[:, 1], 0.7
+    at = {name: joints[number] for name, number in JOINT_INDEX.items() if number < len(joints)}
+    hips, knees, ankles, shoulders = (
+        (at[f"left_{name}"] + at[f"right_{name}"]) / 2 for name in ("hip", "knee", "ankle", "shoulder")
+    )
+    up, leg = normalise(shoulders - hips), np.linalg.norm(ankles - knees) + np.linalg.norm(knees - hips)
+    if min(np.linalg.norm(at["left_shoulder"] - at["right_shoulder"]), np.linalg.norm(shoulders - hips)) < 0.15 * leg:
+        return up, 0.0
+    straight = normalise(knees - hips) @ up < -0.8
+    return up, (0.7 if straight else 0.4) if normalise(ankles - knees) @ up < -0.8 else 0.0
+
+
+def _find_up(joints: np.ndarray, rest_up: np.ndarray, weight: float, leg: float) -> str:
     """The axis of the source that is up, a key of ``TO_BODY``: people stand along it, in the zero pose too, on a floor at 0.
 
     Somebody who lies or stands on the hands throughout is on the floor, too, with the hands or with most of the body.
@@ -307,8 +325,7 @@ def _find_up(joints: np.ndarray, rest_axes: np.ndarray | None, leg: float) -> st
     for name, to_body in TO_BODY.items():
         axis = to_body[1]
         score = USUAL_UP[name] + standing @ axis
-        if rest_axes is not None:
-            score += 0.7 * float(rest_axes[:, 1] @ axis)
+        score += weight * float(rest_up @ axis)
         heights = joints @ axis
         lowest = float(np.percentile(heights.min(1), 5))
         score += 0.8 * (-0.05 * leg < lowest < 0.15 * leg)
@@ -465,35 +482,33 @@ def _constants_of_feet(
     out: dict[str, np.ndarray] = {}
     for side in SIDES:
         ankle, foot = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
-        skeleton, places, axes, stands = rest, rest_joints[None], rest_axes, True
+        skeleton, places, axes = rest, rest_joints[None], rest_axes
         if axes is not None:
             local = normalise(rest_joints[foot] - rest_joints[ankle]) @ axes
-            if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3):
+            # of legs that are apart, the soles may be as far from flat
+            apart = normalise(rest_joints[JOINT_INDEX[f"{side}_knee"]] - rest_joints[ankle]) @ axes[:, 1] < np.cos(np.radians(15))
+            if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3) or apart:
                 axes = None
         if axes is None:
             axes = to_body.T
             shin = normalise(joints[:, JOINT_INDEX[f"{side}_knee"]] - joints[:, ankle])
             upright = shin @ axes[:, 1] > UPRIGHT
-            if not upright.any():
-                # somebody who lies or kneels throughout: toes point where the knee bends
-                continue
             chosen, stands = _find_standing(joints[:, ankle], joints[:, foot], axes[:, 1], upright)
+            if not stands:
+                # somebody who lies or jumps throughout: feet are to the shins as in SMPL's rest pose
+                continue
             skeleton = replace(sample, positions=sample.positions[chosen], rotations=sample.rotations[chosen])
             places = joints[chosen]
         up = axes[:, 1]
         flat = places[:, foot] - places[:, ankle]
-        direction = normalise(flat)
-        slope = float(np.median(np.arcsin(np.clip(-direction @ up, -1, 1))))
+        slope = float(np.median(np.arcsin(np.clip(-normalise(flat) @ up, -1, 1))))
         flat = normalise(flat - up * (flat @ up)[:, None])
         usual = axes @ _get_rest_direction(f"{side}_ankle")
         level = np.broadcast_to(normalise(usual - up * (usual @ up)), flat.shape)
         seen = rotation_between(level, flat) @ axes
-        if stands:
-            # no sole is steeper: these feet do not stand flat
-            tilt = slope - np.clip(slope, *np.radians(SLOPES))
-            seen = rotation_about_axis(np.cross(up, flat), np.full(len(flat), tilt)) @ seen
-        else:
-            seen = rotation_between(seen @ _get_rest_direction(f"{side}_ankle"), direction) @ seen
+        # no sole is steeper: these feet do not stand flat
+        tilt = slope - np.clip(slope, *np.radians(SLOPES))
+        seen = rotation_about_axis(np.cross(up, flat), np.full(len(flat), tilt)) @ seen
         for joint in (f"{side}_ankle", f"{side}_foot"):
             if joint in source.bones:
                 out[joint] = _project((np.swapaxes(skeleton.rotations[:, source.bones[joint]], -1, -2) @ seen).mean(0))
@@ -509,6 +524,8 @@ def _find_standing(ankle: np.ndarray, foot: np.ndarray, up: np.ndarray, upright:
     """
     along = foot - ankle
     heights, size = foot @ up, float(np.median(np.linalg.norm(along, axis=-1)))
+    if not upright.any():
+        return upright, False
     low = upright & (heights <= np.percentile(heights[upright], 2) + 0.3 * size)
     slopes = np.degrees(np.arcsin(np.clip(-normalise(along) @ up, -1, 1)))
     found = np.sort(slopes[low])

@@ -209,16 +209,17 @@ def split_name(name: str, letters: dict[str, str] | None = None) -> tuple[str | 
                         break
                 if side:
                     break
-        words += _COMPOUNDS.get(word, _TRANSLATED.get(word, word)).split()
-    merged: list[str] = []
+        words.append(word)
+    glued: list[str] = []
     for word in words:
-        # Fore Arm, Toe Base
-        glued = _COMPOUNDS.get((merged[-1] + word) if merged else "", _TRANSLATED.get((merged[-1] + word) if merged else "", ""))
-        if glued:
-            merged[-1:] = glued.split()
+        # Fore Arm, Toe Base, Avant Bras
+        both = glued[-1] + word if glued else ""
+        if both in _COMPOUNDS or both in _TRANSLATED:
+            glued[-1] = both
         else:
-            merged.append(_WORDS.get(word, word))
-    return side, tuple(merged)
+            glued.append(word)
+    plain = [part for word in glued for part in _COMPOUNDS.get(word, _TRANSLATED.get(word, word)).split()]
+    return side, tuple(_WORDS.get(word, word) for word in plain)
 
 
 def _is_known(word: str) -> bool:

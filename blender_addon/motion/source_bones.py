@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 
 from ...shared.motion import MotionError
+from ...shared.vectors import normalise
 from ..character import mapping as bone_maps
 from ..character.mapping import SIDES, MappingError
 from .bone_words import find_side_letters, is_other, split_name
@@ -104,10 +106,12 @@ def _find_shared_ancestor(parents: tuple[int, ...], *bones: int) -> int | None:
     return next((bone for bone in paths[0] if all(bone in path for path in paths[1:])), None)
 
 
-def map_by_words(names: tuple[str, ...], parents: tuple[int, ...], distances: np.ndarray) -> dict[str, int] | None:
+def map_by_words(
+    names: tuple[str, ...], parents: tuple[int, ...], distances: np.ndarray, positions: np.ndarray
+) -> dict[str, int] | None:
     """Joint -> bone by the words in the bones' names and by what hangs on what; None when a limb has no bones.
 
-    ``distances`` (B,): how far each bone's head lies from its parent's.
+    ``distances`` (B,): how far each bone's head lies from its parent's; ``positions`` (F, B, 3): its places in some frames.
     """
     depths = _get_depths(parents)
     letters = find_side_letters(names)
@@ -133,7 +137,7 @@ def map_by_words(names: tuple[str, ...], parents: tuple[int, ...], distances: np
     out: dict[str, int] = {}
     for side, limb in product(SIDES, _LIMBS):
         optional = 3 if limb[0] == "hip" else 0
-        found = _find_chain(parents, depths, distances, [candidates.get(f"{side}_{joint}", []) for joint in limb], optional)
+        found = _find_chain(parents, depths, distances, [candidates.get(f"{side}_{joint}", []) for joint in limb], optional, positions)
         if found is None:
             return None
         out |= {f"{side}_{joint}": bone for joint, bone in zip(limb, found, strict=True) if bone >= 0}
@@ -160,6 +164,7 @@ def _find_chain(
     distances: np.ndarray,
     candidates: list[list[tuple[int, float]]],
     optional: int,
+    positions: np.ndarray,
 ) -> list[int] | None:
     """The likeliest bones of a limb, each hanging on the one before and apart from it; -1 for an optional one that is not there."""
     options = []
@@ -171,11 +176,12 @@ def _find_chain(
         bones = [bone for bone, _ in choice if bone >= 0]
         if len(set(bones)) < len(bones):
             continue
-        if any(upper not in get_path(parents, lower) for upper, lower in pairwise(bones)):
+        apart = [pair for pair in pairwise(bones) if pair[0] not in get_path(parents, pair[1])]
+        if any(_measure_path(parents, distances, *pair) < 1e-6 for pair in pairwise(bones) if pair not in apart):
             continue
-        if any(_measure_path(parents, distances, upper, lower) < 1e-6 for upper, lower in pairwise(bones)):
+        if not all(_is_carried(positions, *pair) for pair in apart):
             continue
-        score = sum(sure for _, sure in choice) - 0.01 * sum(depths[bone] for bone in bones)
+        score = -2.0 * len(apart) + sum(sure for _, sure in choice) - 0.01 * sum(depths[bone] for bone in bones)
         if best is None or score > best[0]:
             best = score, [bone for bone, _ in choice]
     return best[1] if best else None
@@ -220,7 +226,10 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
     found = find_person_by_shape(replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames]))
     if found and not _find_doubts(motion, found):
         return _complete_spine(motion.parents, found, "by the shape of the skeleton")
-    way = "import it with Blender's own importer, choose its bones in the list and use Motion from Armature"
+    if Path(motion.source).suffix.lower() in (".bvh", ""):
+        way = "import it with Blender's own importer, choose its bones in the list and use Motion from Armature"
+    else:
+        way = "import it with Keep Armature on, choose its bones in the list and use Motion from Armature"
     if doubts:
         raise MotionError(f"{motion.source}: {', '.join(doubts[:3])}; {way}.")
     raise MotionError(f"{motion.source}: no person was found in its {len(motion.names)} bones; {way}.")
@@ -245,7 +254,7 @@ def _find_people(motion: SkeletonMotion) -> list[dict[str, int]]:
         if roots.count(root) >= len(bone_maps.REQUIRED):
             # names of bones of other trees say nothing
             names = tuple(name if roots[bone] == root else "" for bone, name in enumerate(motion.names))
-            found = map_by_words(names, motion.parents, distances)
+            found = map_by_words(names, motion.parents, distances, motion.positions)
             out += [found] if found else []
     return out
 
@@ -315,11 +324,40 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
             out.append(f"its {joint}s lie {width / leg:.2g} legs apart")
     if measure(middle["shoulder"], middle["ankle"]) < measure(middle["hip"], middle["ankle"]):
         out.append("its shoulders are nearer to its feet than its hips")
+    if _is_on_four_feet(motion, bones):
+        out.append("its trunk lies across its legs in every pose, as an animal's on four feet")
     for side, limb in product(SIDES, (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))):
         for upper, lower in pairwise(limb):
+            if _is_carried(motion.positions, bones[f"{side}_{upper}"], bones[f"{side}_{lower}"]):
+                continue
             if bones[f"{side}_{upper}"] not in get_path(motion.parents, bones[f"{side}_{lower}"]):
                 out.append(f"its {_name_limb(f'{side}_{lower}')} does not hang on its {LIMB_NAMES[upper]}")
     return tuple(out)
+
+
+def _is_on_four_feet(motion: SkeletonMotion, bones: dict[str, int]) -> bool:
+    """Whether arms and legs stand across the trunk in every pose, the zero pose too, but not on knees as those of people who crawl."""
+    poses = np.concatenate([motion.positions, motion.rest_positions[None]])
+    at = {joint: poses[:, bone] for joint, bone in bones.items()}
+    middle = {
+        joint: (at[f"left_{joint}"] + at[f"right_{joint}"]) / 2
+        for joint in ("hip", "knee", "ankle", "shoulder", "wrist")
+    }
+    trunk = middle["shoulder"] - middle["hip"]
+    if (np.linalg.norm(trunk, axis=-1) < 1e-6 * np.ptp(poses)).any():
+        return False
+    trunk = normalise(trunk)
+    leg, arm = normalise(middle["ankle"] - middle["hip"]), normalise(middle["wrist"] - middle["shoulder"])
+    across = (np.abs((leg * trunk).sum(-1)) < 0.7) & (np.abs((arm * trunk).sum(-1)) < 0.7) & ((arm * leg).sum(-1) > 0.5)
+    bend = (normalise(middle["knee"] - middle["hip"]) * normalise(middle["ankle"] - middle["knee"])).sum(-1)
+    return bool(across.all() and np.median(bend) > 0.4)
+
+
+def _is_carried(positions: np.ndarray, upper: int, lower: int) -> bool:
+    """Whether a joint that hangs elsewhere stays where a limb ends: feet of rigs whose legs follow them hang on the root."""
+    distances = np.linalg.norm(positions[:, upper] - positions[:, lower], axis=-1)
+    moves = max(float(np.ptp(positions[:, bone] - positions[:, 0], axis=0).max()) for bone in (upper, lower))
+    return bool(np.ptp(distances) < 0.03 * distances.max() and moves > 0.1 * distances.max())
 
 
 def _name_limb(joint: str) -> str:

@@ -18,6 +18,8 @@ from .skeleton_motion import SkeletonMotion
 ALIKE, RIGID = 0.06, 0.02
 #: bones that lie within this many degrees of a line in every pose are one limb with twist bones between
 STRAIGHT = 2.0
+#: degrees by which some limb bends in a motion
+MOVES = 3.0
 #: legs to arms, trunk to legs, and from neck to head in trunks, of an average person
 LEG_TO_ARM, TRUNK_TO_LEG, HEAD_TO_TRUNK = 1.5, 0.6, 0.22
 #: the most bones of a limb that are looked at
@@ -52,6 +54,13 @@ class _Tree:
             if parent >= 0:
                 self.children[parent].append(bone)
         self.lengths = np.array([self.measure(bone, parent) if parent >= 0 else 0.0 for bone, parent in enumerate(self.parents)])
+
+        # of limbs that never move nothing tells a knee from a twist bone
+        self.moves = any(
+            np.ptp(self.get_bend(path[2], path[1], path[0])) > MOVES
+            for path in self.paths
+            if len(path) > 2 and self.lengths[path[0]] > 0 and self.lengths[path[1]] > 0
+        )
 
     def measure(self, a: int, b: int) -> float:
         return float(np.median(np.linalg.norm(self.at[:, a] - self.at[:, b], axis=-1)))
@@ -153,7 +162,7 @@ def _find_limb(tree: _Tree, pairs: dict[int, int], top: int) -> _Limbs | None:
         for before, bone, after in zip(path, path[1:], path[2:], strict=False):
             # neither bones in one place nor those within a limb bend
             apart = tree.measure(joints[-1], bone) > 1e-3 * max(tree.measure(before, after), 1e-12)
-            if apart and tree.get_bend(joints[-1], bone, after).max() > STRAIGHT:
+            if apart and (not tree.moves or tree.get_bend(joints[-1], bone, after).max() > STRAIGHT):
                 joints.append(bone)
         joints.append(end)
         for upper, middle, lower in zip(joints, joints[1:], joints[2:], strict=False):
@@ -187,10 +196,13 @@ def _rate_person(tree: _Tree, legs: _Limbs, arms: _Limbs, longest: float) -> flo
         return None
     if np.median(np.linalg.norm(shoulders - ankles, axis=-1)) < np.median(np.linalg.norm(hips - ankles, axis=-1)):
         return None
+    widths = [tree.measure(limbs.first[0], limbs.second[0]) / legs.length for limbs in (legs, arms)]
+    if max(widths) > 1.2 or widths[1] < 0.01:
+        return None
     depth = (legs.top in tree.paths[arms.top]) - (arms.top in tree.paths[legs.top])
     off = abs(np.log(legs.length / arms.length / LEG_TO_ARM)) + abs(np.log(trunk / legs.length / TRUNK_TO_LEG))
     head = any(np.median(((tree.at[:, bone] - shoulders) * normalise(shoulders - hips)).sum(-1)) > 0 for bone in _list_central(tree, arms))
-    return float(depth + 2 * (legs.length + arms.length) / longest + legs.sure + arms.sure + 0.5 * head - off)
+    return float(depth + (legs.length + arms.length) / longest + legs.sure + arms.sure + 0.5 * head - off)
 
 
 def _list_central(tree: _Tree, arms: _Limbs) -> list[int]:
@@ -267,5 +279,6 @@ def _find_head(
     above = [bone for bone in tree.list_below(root) if bone != root and asides.get(bone, 1.0) < 0.12 and tree.measure(bone, root) > 0.02 * trunk]
     if heights[root] > 0.2 or not above:
         return {"head" if heights[root] > 0.2 else "neck": root}
-    head = min(above, key=lambda bone: abs(tree.measure(bone, root) / trunk - HEAD_TO_TRUNK))
+    # jaw and eyes lie as high, but carry nothing
+    head = min(above, key=lambda bone: abs(tree.measure(bone, root) / trunk - HEAD_TO_TRUNK) - 0.1 * bool(tree.children[bone]))
     return {"neck": root, "head": head}
