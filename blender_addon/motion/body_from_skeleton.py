@@ -401,12 +401,22 @@ def _constants_from_zero_pose(
             turned[joint] = rotation_between(axes @ _get_rest_direction(joint), direction) @ axes
         elif "wrist" in joint:
             turned[joint] = turned[joint.replace("wrist", "elbow")]
+        elif "ankle" in joint and _is_apart(joints, axes, joint):
+            turned[joint] = turned[joint.replace("ankle", "knee")]
+        elif "foot" in joint:
+            turned[joint] = turned[joint.replace("foot", "ankle")]
         else:
             turned[joint] = axes
         bone = _get_bone(source, spine, joint)
         if bone is not None:
             out[joint] = rest.rotations[0, bone].T @ turned[joint]
     return out
+
+
+def _is_apart(joints: np.ndarray, axes: np.ndarray, ankle: str) -> bool:
+    """Whether a shin of a zero pose (22, 3) stands so far from upright that its foot cannot be flat."""
+    shin = joints[JOINT_INDEX[ankle.replace("ankle", "knee")]] - joints[JOINT_INDEX[ankle]]
+    return bool(normalise(shin) @ axes[:, 1] < np.cos(np.radians(15)))
 
 
 def _constants_from_poses(
@@ -485,9 +495,7 @@ def _constants_of_feet(
         skeleton, places, axes = rest, rest_joints[None], rest_axes
         if axes is not None:
             local = normalise(rest_joints[foot] - rest_joints[ankle]) @ axes
-            # of legs that are apart, the soles may be as far from flat
-            apart = normalise(rest_joints[JOINT_INDEX[f"{side}_knee"]] - rest_joints[ankle]) @ axes[:, 1] < np.cos(np.radians(15))
-            if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3) or apart:
+            if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3) or _is_apart(rest_joints, axes, f"{side}_ankle"):
                 axes = None
         if axes is None:
             axes = to_body.T
