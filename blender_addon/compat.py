@@ -92,6 +92,42 @@ def get_strip_slot(strip: bpy.types.NlaStrip) -> Any:
     return strip.action_slot if SLOTTED_ACTIONS else None
 
 
+def get_used_slot(owner: bpy.types.ID) -> Any:
+    """The slot of its Action that an ID uses; None before 4.4 and where it uses none."""
+    animated: Any = owner
+    return animated.animation_data.action_slot if SLOTTED_ACTIONS and animated.animation_data else None
+
+
+def set_strip_action(strip: bpy.types.NlaStrip, action: bpy.types.Action, slot: Any) -> None:
+    """Make an NLA strip play an Action and, from 4.4 on, a slot of it."""
+    strip.action = action
+    if SLOTTED_ACTIONS and slot is not None:
+        strip.action_slot = slot
+
+
+def find_object_slot(action: bpy.types.Action) -> Any:
+    """The first slot of an Action that can move an object; None where there is none, and before 4.4."""
+    return next((slot for slot in get_action_slots(action) if slot.target_id_type in ("OBJECT", "UNSPECIFIED")), None)
+
+
+def find_same_slot(action: bpy.types.Action, slot: Any) -> Any:
+    """The slot of a copied Action that was copied from a slot of the original; None before 4.4."""
+    return None if slot is None else next((one for one in action.slots if one.identifier == slot.identifier), None)
+
+
+def ensure_curve_holder(action: bpy.types.Action, name: str, slot: Any = None) -> tuple[Any, Any]:
+    """(what holds the ``fcurves`` and ``groups`` of a slot of an Action, the slot), made for an object ``name`` where needed.
+
+    Before 4.4 that is the Action itself, and the slot None.
+    """
+    if not SLOTTED_ACTIONS:
+        return action, None
+    slot = slot or find_object_slot(action) or action.slots.new("OBJECT", name)
+    layer = action.layers[0] if action.layers else action.layers.new("Layer")
+    strip: Any = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+    return strip.channelbag(slot, ensure=True), slot
+
+
 def find_operator(name: str) -> Any:
     """An operator by its name, such as ``wm.usd_import``; None where this Blender has none."""
     module, function = name.split(".")

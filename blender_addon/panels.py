@@ -43,7 +43,7 @@ ADVANCED = (
 )
 MOTION = ("text", "seconds", "seed", "variants", "loop", "in_place")
 MOTION_MODEL = ("model", "guidance_scale", "steps")
-KEYING = ("target", "root", "rotation", "foot_lock", "tolerance", "keep_rate")
+KEYING = ("target", "root", "rotation", "foot_lock", "flat_soles", "tolerance", "keep_rate")
 FEET = ("plant_speed", "plant_height")
 
 
@@ -267,6 +267,7 @@ class EditMotionPanel(_SidebarPanel):
             ("trim_motion", "ARROW_LEFTRIGHT"),
             ("join_motions", "TRACKING_FORWARDS"),
             ("reduce_keys", "KEYFRAME"),
+            ("make_in_place", "CENTER_ONLY"),
             ("add_ik", "CON_KINEMATIC"),
             ("remove_ik", "BONE_DATA"),
         )

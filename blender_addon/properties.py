@@ -30,6 +30,7 @@ from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.keying import Keying
 from .rigging.keyframes import KeyOptions
+from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
 from .timing import frame_rate
@@ -102,7 +103,7 @@ def _save_bone_map(self: Any, context: bpy.types.Context) -> None:
 class LatentManBone(bpy.types.PropertyGroup):
     """A joint (the item's name) and the bone that rotates about it."""
 
-    bone: StringProperty(name="Bone", update=_save_bone_map)
+    bone: StringProperty(name="Bone", update=_save_bone_map, override={"LIBRARY_OVERRIDABLE"})
 
 
 def get_bone_slots(armature: bpy.types.Object) -> bpy_prop_collection_idprop[LatentManBone]:
@@ -213,6 +214,10 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         """The Action in use on the character."""
         character: bpy.types.Object | None = self.character
         return character.animation_data.action if character is not None and character.animation_data else None
+
+    def find_motion(self) -> MotionPlace | None:
+        """Where the character's motion lies: in the Action in use, or in the NLA."""
+        return find_motion_place(self.find_armature())
 
     def find_active_result(self) -> LatentManResult | None:
         """The result that is selected in the list."""
@@ -331,7 +336,7 @@ def register() -> None:
     make_collection: Any = CollectionProperty
     make_string: Any = StringProperty
     scene_type.latentman = make_pointer(type=LatentManSettings)
-    object_type.latentman_bones = make_collection(type=LatentManBone)
+    object_type.latentman_bones = make_collection(type=LatentManBone, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
     object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
 

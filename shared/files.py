@@ -21,17 +21,26 @@ _ATTEMPTS, _PAUSE = 20, 0.05
 def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file. Raises ``OSError``, also for pipes and devices, which would block or never end, and for files
     of more than ``most`` bytes."""
+    return _read(path, most)
+
+
+def read_start(path: Path, count: int) -> bytes:
+    """The first ``count`` bytes of a regular file, or all of a shorter one. Raises ``OSError`` as ``read_file`` does."""
+    return _read(path, None, count)
+
+
+def _read(path: Path, most: int | None, count: int = -1) -> bytes:
     # without blocking: opening a pipe would wait for its other end
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as stream:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        if found.st_size > most:
+        if most is not None and found.st_size > most:
             raise OSError(
                 errno.EFBIG, f"it has {found.st_size / 1e6:.0f} MB, more than the {most / 1e6:.0f} MB expected", str(path)
             )
-        return stream.read(found.st_size)
+        return stream.read(found.st_size if count < 0 else count)
 
 
 def make_private_folder(folder: Path) -> None:

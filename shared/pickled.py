@@ -15,8 +15,8 @@ from typing import Any
 
 #: a file may be read into this many times its size, and ``FREE`` bytes more
 RATIO, FREE = 4, 64 << 20
-#: opcodes that are worked off at most; data files have hundreds
-MAX_OPERATIONS = 4_000_000
+#: opcodes that are worked off at most, and one more for so many bytes; most data files have hundreds
+MAX_OPERATIONS, OPERATION_BYTES = 4_000_000, 16
 #: bytes that an opcode, an entry of a dictionary, a container and an object cost at most
 OPERATION, ENTRY, CONTAINER, OBJECT = 64, 120, 100, 600
 #: bytes of a whole number; characters of a number that is written out, and of a name
@@ -49,6 +49,29 @@ class StandIn:
         """Take the state; ``ValueError`` or ``PickleError`` when it is none."""
 
 
+class Stream:
+    """What follows in the file where an object's state ends, for objects whose values lie there and not in the pickle."""
+
+    def __init__(self, machine: _Machine) -> None:
+        self._machine = machine
+
+    def take(self, count: int) -> memoryview:
+        """The next ``count`` bytes; ``ValueError`` when there are not so many."""
+        return self._machine.take_view(count)
+
+    def read_value(self) -> Any:
+        """The value of another pickle that begins here."""
+        return self._machine.read_nested()
+
+
+class StreamedStandIn(StandIn):
+    """A stand-in whose values follow it in the file; what ``read_values`` gives takes its place."""
+
+    def read_values(self, stream: Stream) -> Any:
+        """Read what follows; ``ValueError`` or ``PickleError`` when it is not there."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Name:
     """A class or function in the file; ``make`` gives what its call with a tuple of arguments stands for."""
@@ -74,7 +97,14 @@ def shorten(text: str) -> str:
 def read_pickle(
     data: bytes, find_name: FindName, budget: Budget, start: int = 0, find_storage: Callable[[Any], Any] = refuse_storage
 ) -> Any:
-    """The value that the pickle in ``data`` from byte ``start`` stands for.
+    """The value that the pickle in ``data`` from byte ``start`` stands for, as ``read_first_pickle`` gives it."""
+    return read_first_pickle(data, find_name, budget, start, find_storage)[0]
+
+
+def read_first_pickle(
+    data: bytes, find_name: FindName, budget: Budget, start: int = 0, find_storage: Callable[[Any], Any] = refuse_storage
+) -> tuple[Any, int]:
+    """The value that the pickle in ``data`` from byte ``start`` stands for, and where the pickle ends.
 
     It consists of dictionaries (keys are texts, bytes and whole numbers of 64 bits; entries with others are left out), lists (also
     for sets), tuples, texts, bytes, numbers, None, and what ``find_name`` and ``find_storage`` give. Parts that the file names
@@ -82,8 +112,9 @@ def read_pickle(
 
     Raises ``PickleError`` for what is not needed or too large, ``ValueError`` for a damaged file.
     """
+    machine = _Machine(data, start, find_name, find_storage, budget)
     try:
-        return _Machine(data, start, find_name, find_storage, budget).run()
+        return machine.run(), machine.at
     except PickleError:
         raise
     except (IndexError, KeyError, ValueError, TypeError, OverflowError, struct.error) as error:
@@ -103,9 +134,17 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._operations, self._nested = 0, False
+
+    @property
+    def at(self) -> int:
+        """Where the next byte is taken from."""
+        return self._at
 
     def run(self) -> Any:
-        for _ in range(MAX_OPERATIONS):
+        most = MAX_OPERATIONS + len(self._data) // OPERATION_BYTES
+        while self._operations < most:
+            self._operations += 1
             code = self._data[self._at]
             self._at += 1
             if code == _STOP:
@@ -124,6 +163,23 @@ class _Machine:
             raise ValueError("cut off")
         self._at += count
         return self._data[self._at - count : self._at]
+
+    def take_view(self, count: int) -> memoryview:
+        """The next ``count`` bytes, not copied."""
+        if count < 0 or count > len(self._data) - self._at:
+            raise ValueError("cut off")
+        self._at += count
+        return memoryview(self._data)[self._at - count : self._at]
+
+    def read_nested(self) -> Any:
+        """The value of a pickle of its own that begins here; it has its own memo and may not hold another."""
+        if self._nested:
+            raise PickleError("the file nests its pickles too deeply")
+        inner = _Machine(self._data, self._at, self._find_name, self._find_storage, self._budget)
+        inner._nested, inner._operations = True, self._operations
+        value = inner.run()
+        self._at, self._operations = inner._at, inner._operations
+        return value
 
     def _number(self, layout: str) -> int:
         (value,) = struct.unpack_from(layout, self._data, self._at)
@@ -290,6 +346,9 @@ class _Machine:
         state, target = self._pop(), self._top()
         if isinstance(target, StandIn):
             target.set_state(state)
+            if isinstance(target, StreamedStandIn):
+                self._pop()
+                self._push(target.read_values(Stream(self)))
         elif not isinstance(target, dict):  # the attributes of a dictionary are of no use
             raise PickleError("the file gives a state to something that has none")
 

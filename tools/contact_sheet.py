@@ -13,16 +13,17 @@ import numpy as np
 
 from latentman.backend.pictures import read_png, write_png
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
-from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.readers import BUNDLED, SUFFIXES, read
 from latentman.blender_addon.passes.render import silence_stdout
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.typed_access import get_armature, get_mesh, get_node_tree, get_pose, get_scene
+from latentman.shared.motion import Motion
 
 from . import rigs
 
 ROOT = Path(__file__).resolve().parents[1]
-TILE, FRAMES = (132, 176), 6
+TILE, FRAMES, SOURCE_FRAMES = (132, 176), 6, 4
 
 
 def _set_colour(socket: bpy.types.NodeSocket, colour: tuple[float, float, float]) -> None:
@@ -113,28 +114,58 @@ def _aim_camera(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str)
 
 def render_rows(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> list[np.ndarray]:
     """One strip of frames for each bundled clip."""
-    file, out = read(BUNDLED), []
+    file, options = read(BUNDLED), KeyOptions(foot_lock="soft")
+    return [render_strip(scene, armature, pelvis, file.get_motion(clip), options) for clip in range(len(file.clips))]
+
+
+def render_strip(
+    scene: bpy.types.Scene,
+    armature: bpy.types.Object,
+    pelvis: str,
+    motion: Motion,
+    options: KeyOptions | None = None,
+    frames: int = FRAMES,
+) -> np.ndarray:
+    """Some frames of a motion on a rig side by side, (height, width, 3)."""
+    action = apply_motion(armature, motion, 1, 20.0, options or KeyOptions())
+    last = int(action.frame_range[1])
+    tiles: list[np.ndarray] = []
     with tempfile.TemporaryDirectory() as folder:
-        for clip in range(len(file.clips)):
-            action = apply_motion(armature, file.get_motion(clip), 1, 20.0, KeyOptions(foot_lock="soft"))
-            last = int(action.frame_range[1])
-            tiles: list[np.ndarray] = []
-            for frame in np.linspace(1, last, FRAMES + 2)[1:-1].round().astype(int):
-                scene.frame_set(int(frame))
-                _aim_camera(scene, armature, pelvis)
-                scene.render.filepath = f"{folder}/{clip}_{frame}.png"
-                with silence_stdout():
-                    bpy.ops.render.render(write_still=True)
-                tiles.append(read_png(Path(scene.render.filepath)))
-            out.append(np.concatenate(tiles, 1))
-    return out
+        for frame in np.linspace(1, last, frames + 2)[1:-1].round().astype(int):
+            scene.frame_set(int(frame))
+            _aim_camera(scene, armature, pelvis)
+            scene.render.filepath = f"{folder}/{frame}.png"
+            with silence_stdout():
+                bpy.ops.render.render(write_still=True)
+            tiles.append(read_png(Path(scene.render.filepath)))
+    return np.concatenate(tiles, 1)
+
+
+def render_sources(folder: Path) -> tuple[list[str], np.ndarray]:
+    """The names of the motion files in a folder, and a sheet with a strip of each, two beside each other."""
+    scene = _set_up_scene()
+    person = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
+    get_mesh(next(o for o in bpy.data.objects if o.parent == person)).materials.append(_make_material("Skin", (0.8, 0.35, 0.2)))
+    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES or path.is_dir())
+    strips = [render_strip(scene, person, "pelvis", read(path).get_motion(0), frames=SOURCE_FRAMES) for path in paths]
+    strips += [np.full_like(strips[0], 255)] * (len(strips) % 2)
+    gap = np.full((strips[0].shape[0], 8, 3), 255, np.uint8)
+    half = len(strips) // 2
+    rows = [np.concatenate([a, gap, b], 1) for a, b in zip(strips[:half], strips[half:], strict=True)]
+    return [path.name for path in paths], np.concatenate(rows)
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "motions.png")
+    parser.add_argument("--sources", type=Path, help="a folder of motion files, each of which becomes a strip of the sheet instead")
     args = parser.parse_args()
+    if args.sources:
+        names, sheet = render_sources(args.sources)
+        write_png(args.out, sheet, colours=96)
+        print(args.out, *names, sep="\n")
+        return
     scene = _set_up_scene()
     person = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
     get_mesh(next(o for o in bpy.data.objects if o.parent == person)).materials.append(_make_material("Skin", (0.8, 0.35, 0.2)))

@@ -5,24 +5,19 @@ torch's own reader, even the restricted one, makes what the pickle asks for befo
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...shared.files import read_file
-from ...shared.npy import DAMAGED_ARCHIVE
-from ...shared.pickled import Budget, Name, PickleError, StandIn, read_pickle, set_entry, shorten
+from ...shared.pickled import Budget, Name, PickleError, shorten
+from ...shared.torch_files import RawTensor, TorchNames, read_torch_zip
 
 #: bytes of a header of safetensors; a network of thousands of layers has 1 MB
 MAX_HEADER = 8 << 20
-#: storages of a torch file
-MAX_ENTRIES = 100_000
-_LISTED = b"PK\x01\x02"
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -94,63 +89,13 @@ def read_safetensors(data: bytes) -> dict[str, torch.Tensor]:
     return found
 
 
-class _Nothing(StandIn):
-    """Stand-in for what is not read."""
-
-
-class _TorchFile:
-    """The names and storages of one file."""
-
-    def __init__(self, archive: zipfile.ZipFile, folder: str, budget: Budget) -> None:
-        self._archive, self._folder, self._budget = archive, folder, budget
-        self._storages: dict[str, tuple[bytes, torch.dtype]] = {}
-
-    def find_name(self, module: str, name: str) -> Name:
-        """``PickleError`` for what a state dictionary does not need."""
-        title = f"{module}.{name}"
-        if title == "torch._utils._rebuild_tensor_v2":
-            return Name(title, self._make_tensor)
-        if title == "torch._utils._rebuild_parameter":
-            return Name(title, lambda arguments: arguments[0])
-        if title == "collections.OrderedDict":
-            return Name(title, _make_ordered)
-        if module == "torch" and name in _STORAGES:
-            return Name(title, lambda _: _Nothing())
-        raise PickleError(f"it contains '{shorten(title)}', which a state dictionary does not need")
-
-    def find_storage(self, key: Any) -> Any:
-        """The bytes of a storage and their type."""
-        kind, of, name, _, count = key
-        if kind != "storage" or not isinstance(of, Name) or not isinstance(name, str):
-            raise ValueError("no storage")
-        dtype = _STORAGES[of.title.removeprefix("torch.")]
-        if name not in self._storages:
-            content = self._archive.read(f"{self._folder}/data/{name}")
-            if len(content) < int(count) * dtype.itemsize:
-                raise ValueError("a storage is cut off")
-            self._storages[name] = content, dtype
-        return self._storages[name]
-
-    def _make_tensor(self, arguments: tuple[Any, ...]) -> torch.Tensor:
-        (content, dtype), offset, shape, stride = arguments[:4]
-        shape, stride = tuple(int(side) for side in shape), tuple(int(step) for step in stride)
-        count = math.prod(shape)
-        if len(shape) != len(stride) or any(number < 0 for number in (*shape, *stride, int(offset))):
-            raise ValueError("no tensor")
-        self._budget.spend(count * dtype.itemsize)
-        # how much of the storage it spans; less than it has elements means that they overlap
-        span = 1 + sum((side - 1) * step for side, step in zip(shape, stride, strict=True)) if count else 0
-        if span < count:
-            raise ValueError("the elements of a tensor overlap")
-        flat = _make_tensor(content, dtype, int(offset) * dtype.itemsize, (span,))
-        return flat.as_strided(shape, stride).contiguous() if count else flat.reshape(shape)
-
-
-def _make_ordered(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for key, value in arguments[0] if arguments else ():
-        set_entry(found, key, value)
-    return found
+def _make_from_raw(raw: RawTensor) -> torch.Tensor:
+    dtype = _STORAGES[raw.kind]
+    # it spans less of the storage than it has elements where they overlap
+    if raw.span < raw.count:
+        raise ValueError("the elements of a tensor overlap")
+    flat = _make_tensor(raw.content, dtype, raw.offset * dtype.itemsize, (raw.span,))
+    return flat.as_strided(raw.shape, raw.stride).contiguous() if raw.count else flat.reshape(raw.shape)
 
 
 def read_torch_file(data: bytes) -> Any:
@@ -158,23 +103,13 @@ def read_torch_file(data: bytes) -> Any:
     ``ValueError``."""
     if not data.startswith(b"PK"):
         raise ValueError("it is not a zip file of torch 1.6 or later")
-    if data.count(_LISTED) > 2 * MAX_ENTRIES:
-        raise ValueError("it has too many entries")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            # torch compresses nothing, so that no entry is larger than the file
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise ValueError("it is compressed, which torch does not do")
-            if sum(entry.file_size for entry in entries) > len(data):
-                raise ValueError("its entries claim more bytes than it has")
-            names = [entry.filename for entry in entries]
-            (pickled,) = (name for name in names if name.count("/") == 1 and name.endswith("/data.pkl"))
-            folder = pickled.partition("/")[0]
-            if f"{folder}/byteorder" in names and archive.read(f"{folder}/byteorder") != b"little":
-                raise ValueError("its numbers are in an unusual order")
-            budget = Budget(len(data))
-            file = _TorchFile(archive, folder, budget)
-            return read_pickle(archive.read(pickled), file.find_name, budget, find_storage=file.find_storage)
-    except (*DAMAGED_ARCHIVE, TypeError) as error:
-        raise ValueError("it is damaged") from error
+    budget = Budget(len(data))
+    names = TorchNames(_make_from_raw, budget)
+
+    def find_name(module: str, name: str) -> Name:
+        found = names.find(module, name)
+        if found is None:
+            raise PickleError(f"it contains '{shorten(f'{module}.{name}')}', which a state dictionary does not need")
+        return found
+
+    return read_torch_zip(data, find_name, budget)

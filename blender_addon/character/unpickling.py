@@ -1,7 +1,8 @@
 """The data in the pickles that body models and motions are published in.
 
 ``shared.pickled`` walks the file; here is what its names may stand for: numpy's arrays, made from plain type codes and the
-bytes there are, and small stand-ins for chumpy's and scipy's, since Blender has neither. numpy rebuilds nothing by itself.
+bytes there are, torch's tensors and joblib's arrays as the same, and small stand-ins for chumpy's and scipy's, since Blender has
+none of them. numpy rebuilds nothing by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,20 @@ from typing import Any
 import numpy as np
 
 from ...shared.npy import check_values, read_header, read_npy
-from ...shared.pickled import FREE, RATIO, Budget, Name, PickleError, StandIn, read_pickle, set_entry, shorten
+from ...shared.pickled import (
+    FREE,
+    RATIO,
+    Budget,
+    Name,
+    PickleError,
+    StandIn,
+    Stream,
+    StreamedStandIn,
+    read_pickle,
+    set_entry,
+    shorten,
+)
+from ...shared.torch_files import LEGACY_MAGIC, RawTensor, TorchNames, read_legacy_file, read_torch_zip
 
 #: no layout nests its values deeper
 MAX_NESTING = 64
@@ -30,7 +44,7 @@ class UnsafePickleError(PickleError):
 
 
 class Discarded(StandIn):
-    """Stand-in for values that are not read, such as the torch tensors beside MDM's body parameters."""
+    """Stand-in for values that are not read, such as paths and devices."""
 
 
 class ArrayStub(StandIn):
@@ -156,7 +170,7 @@ def _make_array(shape: tuple[int, ...], dtype: np.dtype, fortran: bool, raw: Any
         budget.spend(len(raw))
         raw = raw.encode("latin1")
     count = math.prod(shape)
-    if not isinstance(raw, bytes) or len(raw) != count * dtype.itemsize:
+    if not isinstance(raw, (bytes, memoryview)) or len(raw) != count * dtype.itemsize:
         raise ValueError("the bytes are not as many as the shape says")
     if not dtype.itemsize:
         raise ValueError("texts without letters")
@@ -166,6 +180,50 @@ def _make_array(shape: tuple[int, ...], dtype: np.dtype, fortran: bool, raw: Any
     if dtype.kind == "b" or not dtype.isnative:
         budget.spend(len(raw))
     return check_values(array).astype(dtype.newbyteorder("="), copy=False).reshape(shape, order="F" if fortran else "C")
+
+
+class _JoblibArray(StreamedStandIn):
+    """Stand-in for an array that joblib wrote: its bytes follow in the file, or a pickle of its own when it holds objects."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self._state = budget, {}  # type: Budget, dict[str, Any]
+
+    def set_state(self, state: Any) -> None:
+        """Keep what the array is made from."""
+        if not isinstance(state, dict) or not isinstance(state.get("dtype"), _Type):
+            raise ValueError("no array")
+        self._state = state
+
+    def read_values(self, stream: Stream) -> Any:
+        """The array."""
+        of = self._state["dtype"]
+        if of.holds_objects:
+            return stream.read_value()
+        shape = _check_shape(self._state.get("shape"))
+        if self._state.get("numpy_array_alignment_bytes") is not None:
+            stream.take(stream.take(1)[0])
+        dtype = of.make_dtype()
+        array = _Array(self._budget)
+        raw = stream.take(math.prod(shape) * dtype.itemsize)
+        array.value = _make_array(shape, dtype, self._state.get("order") == "F", raw, self._budget)
+        return array
+
+
+def _make_from_tensor(tensor: RawTensor) -> np.ndarray:
+    """The array of a tensor; a view of the file where its elements lie one after the other."""
+    code = _TENSOR_TYPES[tensor.kind]
+    if not tensor.count:
+        return np.zeros(tensor.shape, "f4" if tensor.kind == "BFloat16Storage" else code)
+    flat = np.frombuffer(tensor.content, code, tensor.span, tensor.offset * np.dtype(code).itemsize)
+    if tensor.kind == "BoolStorage":
+        flat = flat != 0
+    if tensor.kind == "BFloat16Storage":
+        # the upper half of a float of 32 bits
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    array = np.lib.stride_tricks.as_strided(
+        flat, tensor.shape, tuple(step * flat.itemsize for step in tensor.stride), writeable=False
+    )
+    return np.ascontiguousarray(array).reshape(tensor.shape)
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:
@@ -221,7 +279,7 @@ class _Finisher:
         """The finished value and its bytes."""
         if isinstance(value, (str, bytes)):
             return value, 64 + len(value)
-        if isinstance(value, np.generic):
+        if isinstance(value, (np.generic, np.ndarray)):
             return value, 64 + value.nbytes
         if not isinstance(value, (dict, list, tuple, _Array, ArrayStub)):
             # classes, types and torch's tensors are nothing that is read
@@ -281,6 +339,7 @@ class _Names:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
+        self._torch = TorchNames(_make_from_tensor, budget)
 
     def find(self, module: str, name: str) -> Name:
         """``UnsafePickleError`` for a name that data do not need."""
@@ -292,6 +351,9 @@ class _Names:
             make = _Names._make_from_buffer
         if make is not None:
             return Name(title, lambda arguments: make(self, arguments))
+        tensor = self._torch.find(module, name)
+        if tensor is not None:
+            return tensor
         if module.startswith("scipy.sparse") and name in ("csc_matrix", "csr_matrix", "csc_array", "csr_array"):
             return _SPARSE_COLUMNS if name.startswith("csc") else _SPARSE_ROWS
         if (module, name) in _DISCARDED:
@@ -325,6 +387,15 @@ class _Names:
 
     def _refuse(self, arguments: tuple[Any, ...]) -> Any:
         raise PickleError("the file makes an object that motion and body files do not need")
+
+    def _make_joblib_array(self, arguments: tuple[Any, ...]) -> Any:
+        return _JoblibArray(self._budget)
+
+    def _make_default(self, arguments: tuple[Any, ...]) -> Any:
+        return {}
+
+    def _refuse_parts(self, arguments: tuple[Any, ...]) -> Any:
+        raise PickleError("the file was written by an old joblib, which put its arrays into files beside it; save it again")
 
     def _make_ordered(self, arguments: tuple[Any, ...]) -> Any:
         found: dict[Any, Any] = {}
@@ -371,15 +442,30 @@ _SPARSE_COLUMNS = Name("csc_matrix", lambda _: SparseStub())
 _SPARSE_ROWS = Name("csr_matrix", lambda _: _RowSparseStub())
 _OBJECT = ("__builtin__.object", "builtins.object")
 _DISCARDED = {
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_tensor"),
-    ("torch", "device"),
-    ("torch.storage", "_load_from_bytes"),
-    ("torch", "FloatStorage"),
-    ("torch", "Size"),
+    ("pathlib", "PosixPath"),
+    ("pathlib", "WindowsPath"),
+    ("pathlib", "PurePosixPath"),
+    ("pathlib._local", "PosixPath"),
+    ("pathlib._local", "WindowsPath"),
+}
+_TENSOR_TYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "<u2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "<u1",
 }
 _PLAIN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): _Names._make_ordered,
+    ("collections", "defaultdict"): _Names._make_default,
+    ("joblib.numpy_pickle", "NumpyArrayWrapper"): _Names._make_joblib_array,
+    ("joblib.numpy_pickle_compat", "NDArrayWrapper"): _Names._refuse_parts,
+    ("joblib.numpy_pickle", "NDArrayWrapper"): _Names._refuse_parts,
     ("_codecs", "encode"): _Names._encode,
     ("numpy", "ndarray"): _Names._refuse,
     ("numpy", "dtype"): _Names._make_type,
@@ -387,6 +473,10 @@ _PLAIN: dict[tuple[str, str], Any] = {
 for _module in ("__builtin__", "builtins"):
     _PLAIN |= {
         (_module, "object"): _Names._refuse,
+        (_module, "dict"): _Names._make_default,
+        (_module, "list"): _Names._make_list,
+        (_module, "int"): _Names._refuse,
+        (_module, "float"): _Names._refuse,
         (_module, "set"): _Names._make_list,
         (_module, "frozenset"): _Names._make_list,
         (_module, "bytes"): _Names._make_bytes,
@@ -407,6 +497,16 @@ def load_pickle(data: bytes, start: int = 0) -> Any:
     budget = Budget(size)
     value = read_pickle(data, _Names(budget).find, budget, start)
     return _Finisher(FREE + RATIO * size).finish(value)[0]
+
+
+def load_torch(data: bytes) -> Any:
+    """The value of a file that ``torch.save`` wrote, in its zip format or the one before; tensors are arrays of numpy.
+
+    Raises what ``load_pickle`` raises.
+    """
+    budget = Budget(len(data))
+    read = read_legacy_file if data.startswith(LEGACY_MAGIC) else read_torch_zip
+    return _Finisher(FREE + RATIO * len(data)).finish(read(data, _Names(budget).find, budget))[0]
 
 
 def load_npy_object(data: bytes) -> Any:

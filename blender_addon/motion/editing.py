@@ -95,3 +95,10 @@ def join_motions(first: RigMotion, second: RigMotion, overlap: int) -> RigMotion
     pelvis = first.pelvis[at:] * (1 - weight[:, None]) + second.pelvis[:overlap] * weight[:, None]
     quaternions = make_continuous(np.concatenate([first.quaternions[:at], mixed, second.quaternions[overlap:]]))
     return RigMotion.from_local(quaternions, np.concatenate([first.pelvis[:at], pelvis, second.pelvis[overlap:]]))
+
+
+def hold_in_place(motion: RigMotion) -> RigMotion:
+    """The motion without its path over the ground; heights stay."""
+    pelvis = motion.pelvis.copy()
+    pelvis[:, [0, 2]] = pelvis[0, [0, 2]]
+    return RigMotion(motion.global_rotations, pelvis)

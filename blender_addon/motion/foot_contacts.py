@@ -18,6 +18,16 @@ SIDES = ("left", "right")
 HEEL_BEHIND_ANKLE = 0.04
 #: a leg is stretched to at most this fraction of its length, so that the knee never snaps straight
 MAX_STRETCH = 0.998
+#: length in metres of the legs for which contacts are measured
+LEG = 0.8
+#: how fast a stepping foot swings past the body, m/s; slower steps are slow motion, down to a fraction of it
+SWING_SPEED, SLOWEST_PACE = 2.0, 0.08
+#: feet that stay within this fraction of the leg's length below the body do not step
+STEP = 0.3
+#: which part of a contact, at either end, is not used to measure how the body slides
+EDGE = 0.2
+#: seconds over which places are smoothed before their speed is taken
+SPEED_WINDOW = 0.02
 
 
 @dataclass(frozen=True)
@@ -36,14 +46,15 @@ class ContactSettings:
 
     Feet of generated motion slide along with the body, so a fixed speed limit would miss the contacts that need locking
     most; a swinging foot is about twice as fast as the body. A contact ends when a limit is exceeded ``hysteresis`` times.
-    Contacts shorter than ``min_frames`` are dropped.
+    Contacts shorter than ``min_seconds`` are dropped. Metres are those of a body with legs of ``LEG`` m, and grow and shrink
+    with the legs; ``speed`` becomes less where the feet step more slowly than people do, as in slow motion.
     """
 
     speed: float = 0.45
     pelvis_fraction: float = 0.75
     height: float = 0.035
     hysteresis: float = 1.5
-    min_frames: int = 3
+    min_seconds: float = 0.15
 
 
 def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
@@ -61,27 +72,49 @@ def find_foot_contacts(
     """Contacts of both feet in joints (F, J, 3), the left foot's first; rest joints (J, 3) give the toes' rest height."""
     settings = settings or ContactSettings()
     out = []
+    size = sum(_compute_leg_length(rest, side) for side in SIDES) / 2 / LEG
+    joints = _smooth(joints, SPEED_WINDOW * fps) if SPEED_WINDOW * fps >= 0.5 and len(joints) > 1 else joints
+    pace = _measure_pace(joints, size, fps)
     pelvis_speed = np.linalg.norm(np.gradient(joints[:, 0, [0, 2]], axis=0), axis=1) * fps if len(joints) > 1 else np.zeros(1)
-    limit = settings.speed + settings.pelvis_fraction * _smooth(pelvis_speed, 0.2 * fps)
+    limit = settings.speed * size * pace + settings.pelvis_fraction * _smooth(pelvis_speed, 0.2 * fps)
+    high, shortest = settings.height * size, max(2, round(settings.min_seconds * fps))
     for side in SIDES:
         toe = JOINT_INDEX[f"{side}_foot"]
         positions = joints[:, toe]
         step = np.linalg.norm(np.diff(positions[:, [0, 2]], axis=0), axis=1) * fps
         # a frame is as slow as the slower of its two neighbouring steps, so contacts keep their first and last frames
         speed = np.minimum(np.append(step, np.inf), np.insert(step, 0, np.inf)) if len(step) else np.zeros(1)
-        height = positions[:, 1] - min(rest[toe, 1], np.percentile(positions[:, 1], 5) + 0.01)
-        begins = (speed < limit) & (height < settings.height)
-        lasts = (speed < limit * settings.hysteresis) & (height < settings.height * settings.hysteresis)
+        height = positions[:, 1] - min(rest[toe, 1], np.percentile(positions[:, 1], 5) + 0.01 * size)
+        begins = (speed < limit) & (height < high)
+        lasts = (speed < limit * settings.hysteresis) & (height < high * settings.hysteresis)
         start: int | None = None
         for frame in range(len(positions) + 1):
             in_contact = frame < len(positions) and (lasts[frame] if start is not None else begins[frame])
             if in_contact and start is None:
                 start = frame
             elif not in_contact and start is not None:
-                if frame - start >= settings.min_frames:
+                if frame - start >= shortest:
                     out.append(FootContact(side, start, frame - 1))
                 start = None
     return out
+
+
+def _measure_pace(joints: np.ndarray, size: float, fps: float) -> float:
+    """How fast the feet of joints (F, J, 3) step, as a fraction of a usual step's speed: 1 for usual ones and without steps.
+
+    It is measured past the body, so that neither where the body goes nor whether feet slide along with it counts.
+    """
+    if len(joints) < 3:
+        return 1.0
+    fastest, widest = 0.0, 0.0
+    for side in SIDES:
+        below = joints[:, JOINT_INDEX[f"{side}_foot"]] - joints[:, 0]
+        below = below[:, [0, 2]]
+        fastest = max(fastest, float(np.percentile(np.linalg.norm(np.diff(below, axis=0), axis=1), 98)) * fps)
+        widest = max(widest, float(np.linalg.norm(np.ptp(below, axis=0))))
+    if widest < STEP * LEG * size:
+        return 1.0
+    return float(np.clip(fastest / (SWING_SPEED * size), SLOWEST_PACE, 1.0))
 
 
 def get_sole_points(rest: np.ndarray, side: str) -> np.ndarray:
@@ -110,6 +143,11 @@ def compute_skating_ratio(joints: np.ndarray, fps: float) -> float:
     speed = np.linalg.norm(np.diff(toes[..., [0, 2]], axis=0), axis=-1) * fps
     low = (toes[1:, :, 1] < 0.05) & (toes[:-1, :, 1] < 0.05)
     return float((speed > 0.5)[low].mean()) if low.any() else 0.0
+
+
+def compute_path_length(pelvis: np.ndarray) -> float:
+    """How far pelvis positions (F, 3) travel over the ground, in metres."""
+    return float(np.linalg.norm(np.diff(pelvis[:, [0, 2]], axis=0), axis=1).sum())
 
 
 def lock_feet(motion: RigMotion, rest: np.ndarray, contacts: list[FootContact], fps: float, mode: str = "hard") -> RigMotion:
@@ -192,7 +230,10 @@ def _compute_root_drift(joints: np.ndarray, contacts: list[FootContact]) -> np.n
     feet = np.zeros(len(joints))
     for contact in contacts:
         toe = joints[:, JOINT_INDEX[f"{contact.side}_foot"]]
-        rows = np.arange(max(contact.start, 0) + 1, min(contact.end, len(joints) - 1) + 1)
+        first, last = max(contact.start, 0), min(contact.end, len(joints) - 1)
+        # a foot that lands or rolls off moves by itself, so the ends of a contact say nothing of the body
+        margin = int(EDGE * (last - first))
+        rows = np.arange(first + margin + 1, last - margin + 1)
         steps[rows] += toe[rows] - toe[rows - 1]
         feet[rows] += 1
     known = np.flatnonzero(feet)

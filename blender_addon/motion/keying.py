@@ -49,7 +49,8 @@ class Keying(msgspec.Struct, frozen=True):
             "How rotations are written",
             choices=(
                 Choice("QUATERNION", "Quaternion", "No gimbal lock"),
-                Choice("EULER", "Euler XYZ", "Curves that are easy to read"),
+                Choice("EULER", "Euler", "Curves that are easy to read, in each bone's own order, or XYZ"),
+                Choice("KEEP", "As the Bones Have It", "Each bone in its own rotation mode"),
             ),
         ),
     ] = "QUATERNION"
@@ -65,6 +66,14 @@ class Keying(msgspec.Struct, frozen=True):
             ),
         ),
     ] = "off"
+    flat_soles: Annotated[
+        bool,
+        Setting(
+            "Flat Soles",
+            "Soles that are flat in the motion are flat on the character; otherwise the line from ankle to toes points exactly as "
+            "in the motion, which tilts the soles where that line is steeper on one body than on the other",
+        ),
+    ] = False
     tolerance: Annotated[
         float,
         Setting(
@@ -97,6 +106,14 @@ class Keying(msgspec.Struct, frozen=True):
             unit="m",
         ),
     ] = ContactSettings.height
+    mute_overruling: Annotated[
+        bool,
+        Setting(
+            "Mute Overruling Constraints",
+            "Mute constraints that keep the body from following its keys, where keying what they follow does not help; a motion is "
+            "refused there otherwise",
+        ),
+    ] = False
 
     def get_contact_settings(self) -> ContactSettings:
         """When a foot counts as in contact with the ground."""

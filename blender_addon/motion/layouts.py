@@ -15,7 +15,6 @@ import numpy as np
 from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, REST_PELVIS_HEIGHT, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from .rotations import (
-    axis_angle_to_matrix,
     forward_kinematics,
     make_continuous,
     matrix_to_quaternion,
@@ -25,8 +24,6 @@ from .rotations import (
 #: (24, 3) rest joints of an average body
 AVERAGE_REST_JOINTS = np.array(SMPL_REST_JOINTS)
 JOINT_COUNT = len(SMPL_JOINTS)
-#: AMASS is Z up and faces -Y: (x, y, z) -> (-x, z, y)
-AMASS_TO_BODY = np.array([[-1.0, 0, 0], [0, 0, 1.0], [0, 1.0, 0]])
 #: where SMPL's rest pelvis lies from its origin, which files of rotations count from
 PELVIS_IN_SMPL = np.array([-0.002, -0.223, 0.028])
 VECTOR_263, VECTOR_272, VECTOR_272_FPS = 263, 272, 30.0
@@ -39,12 +36,13 @@ class DecodedMotion:
     """A motion as its layout gives it, not yet checked.
 
     ``joints`` (F, 22, 3) metres; ``fps`` of the file, or its layout's usual rate; ``rotations`` (F, 24, 4) local unit
-    quaternions, or None where the layout has none.
+    quaternions, or None where the layout has none. ``follows_joints``: the rotations came from another skeleton, see ``Motion``.
     """
 
     joints: np.ndarray
     fps: float
     rotations: np.ndarray | None = None
+    follows_joints: bool = False
 
 
 def pose_average_body(local: np.ndarray, pelvis: np.ndarray, fps: float, to_ground: bool = False) -> DecodedMotion:
@@ -52,10 +50,10 @@ def pose_average_body(local: np.ndarray, pelvis: np.ndarray, fps: float, to_grou
 
     ``to_ground``: the file's own body is unknown, so its lowest toes are moved to the height where an average body's stand.
     """
-    return _pose_in_blocks(lambda frames: local[frames], pelvis, fps, to_ground)
+    return pose_in_blocks(lambda frames: local[frames], pelvis, fps, to_ground)
 
 
-def _pose_in_blocks(
+def pose_in_blocks(
     find_local: Callable[[slice], np.ndarray], pelvis: np.ndarray, fps: float, to_ground: bool = False
 ) -> DecodedMotion:
     """``pose_average_body`` of rotations that are made a few frames at a time: as matrices a long motion takes gigabytes."""
@@ -155,62 +153,6 @@ def decode_vectors_272(vectors: np.ndarray) -> DecodedMotion:
     return DecodedMotion(joints, VECTOR_272_FPS, make_continuous(quaternions, in_place=True))
 
 
-def _read_columns(data: dict[str, Any], key: str, columns: int, rows: int | None = None) -> np.ndarray:
-    """The first columns of an array as (F, columns) of its own type; ``MotionError`` when it has no numbers or another shape."""
-    array = np.asarray(data[key])
-    if array.dtype.kind not in "biuf":
-        raise MotionError(f"'{key}' does not contain numbers.")
-    array = array.reshape(len(array), -1) if array.ndim > 1 else array
-    if array.ndim != 2 or array.shape[1] < columns or (rows is not None and len(array) != rows):
-        raise MotionError(f"'{key}' has the shape {np.shape(data[key])}, expected (frames, {columns}).")
-    return array[:, :columns]
-
-
-def read_frame_rate(data: dict[str, Any], default: float) -> float:
-    """The frame rate an archive names, rounded where it is nearly a whole number; ``default`` where it names none."""
-    for key in ("mocap_framerate", "mocap_frame_rate", "fps", "frame_rate"):
-        if key in data:
-            try:
-                rate = float(np.asarray(data[key]).ravel()[0])
-            except (TypeError, ValueError, IndexError):
-                raise MotionError(f"'{key}' is not a frame rate; enter the right one.") from None
-            return float(round(rate)) if np.isfinite(rate) and abs(rate - round(rate)) < 0.01 else rate
-    return default
-
-
-def decode_amass(data: dict[str, Any]) -> DecodedMotion:
-    """The motion of an AMASS archive, Z up: SMPL+H (``poses`` (F, 156), ``trans``) or SMPL-X (``root_orient``, ``pose_body``,
-    ``trans``)."""
-    if "poses" in data:
-        poses = _read_columns(data, "poses", 66)
-    else:
-        root = _read_columns(data, "root_orient", 3)
-        poses = np.concatenate([root, _read_columns(data, "pose_body", 63, len(root))], 1)
-    trans = _read_columns(data, "trans", 3, len(poses))
-
-    def find_local(frames: slice) -> np.ndarray:
-        local = axis_angle_to_matrix(poses[frames].astype(np.float64).reshape(-1, HUMANML_JOINT_COUNT, 3))
-        local[:, 0] = AMASS_TO_BODY @ local[:, 0]
-        return local
-
-    pelvis = (trans + PELVIS_IN_SMPL) @ AMASS_TO_BODY.T
-    return _pose_in_blocks(find_local, pelvis, read_frame_rate(data, 120.0), to_ground=True)
-
-
-def decode_hy_motion(data: dict[str, Any]) -> DecodedMotion:
-    """The motion of an HY-Motion archive, Y up, 30 fps: ``poses`` (F, 156) axis-angle, ``trans``; ``Rh``, where given, rotates
-    the root."""
-    poses = _read_columns(data, "poses", 66)
-    trans = _read_columns(data, "trans", 3, len(poses))
-    if "Rh" in data and np.abs(poses[:, :3]).max(initial=0.0) < 1e-8:
-        poses = np.concatenate([_read_columns(data, "Rh", 3, len(poses)), poses[:, 3:]], 1)
-
-    def find_local(frames: slice) -> np.ndarray:
-        return axis_angle_to_matrix(poses[frames].astype(np.float64).reshape(-1, HUMANML_JOINT_COUNT, 3))
-
-    return _pose_in_blocks(find_local, trans + PELVIS_IN_SMPL, read_frame_rate(data, 30.0), to_ground=True)
-
-
 def decode_smpl_params(data: dict[str, Any]) -> DecodedMotion:
     """The motion of MDM's ``*_smpl_params.npy``: ``thetas`` (24, 6, F), the first two rows of each rotation, and
     ``root_translation`` (3, F).
@@ -228,7 +170,7 @@ def decode_smpl_params(data: dict[str, Any]) -> DecodedMotion:
         )
     length = int(np.ravel(data.get("length", thetas.shape[2]))[0])
     rows = thetas.transpose(2, 0, 1)[:length]
-    return _pose_in_blocks(lambda frames: rotation_6d_to_matrix(rows[frames]), root.T[:length], HUMANML_FPS)
+    return pose_in_blocks(lambda frames: rotation_6d_to_matrix(rows[frames]), root.T[:length], HUMANML_FPS)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import normalise
 from ..character.rig import Rig
 from .channels import Channels, channels_to_motion
-from .rotations import forward_kinematics
+from .rotations import decode_rotations, encode_rotations, forward_kinematics
 
 END_EFFECTORS = ("left_wrist", "right_wrist", "left_ankle", "right_ankle", "left_foot", "right_foot", "head")
 #: how many fractions of the tolerance are tried in the search for the largest one that keeps to it
@@ -35,13 +34,15 @@ def interpolate_keys(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return p0 * (1 + 2 * t) * (1 - t) ** 2 + m0 * t * (1 - t) ** 2 + p1 * t * t * (3 - 2 * t) + m1 * t * t * (t - 1)
 
 
-def simplify_curve(values: np.ndarray, bound: float, quaternions: bool) -> np.ndarray:
-    """(K,) frames to key so that a curve (F, D) stays within ``bound``: radians for quaternions, else units of the values."""
+def simplify_curve(values: np.ndarray, bound: float, mode: str | None) -> np.ndarray:
+    """(K,) frames to key so that a curve (F, D) stays within ``bound``: radians for channels of a rotation mode, else units of the
+    values."""
     rows = np.unique([0, len(values) - 1])
+    truth = decode_rotations(values, mode) if mode else values
     while True:
         interpolated = interpolate_keys(values, rows)
-        if quaternions:
-            error = 2 * np.arccos(np.clip(np.abs((normalise(interpolated) * values).sum(1)), 0, 1))
+        if mode:
+            error = 2 * np.arccos(np.clip(np.abs((decode_rotations(interpolated, mode) * truth).sum(1)), 0, 1))
         else:
             error = np.linalg.norm(interpolated - values, axis=1)
         error[rows] = 0
@@ -62,10 +63,16 @@ def compute_end_effectors(rig: Rig, channels: Channels) -> np.ndarray:
     return joints[:, [JOINT_INDEX[name] for name in END_EFFECTORS]]
 
 
-def interpolate_channels(channels: Channels, rows: dict[str, np.ndarray]) -> Channels:
-    """Channels as they play with only the keys of ``reduce_keys``."""
+def interpolate_channels(channels: Channels, rows: dict[str, np.ndarray], modes: dict[str, str] | None = None) -> Channels:
+    """Channels as they play with only the keys of ``reduce_keys``; ``modes``: bone -> rotation mode, quaternions without it."""
+    modes = modes or {}
+
+    def play(bone: str, values: np.ndarray) -> np.ndarray:
+        mode = modes.get(bone, "QUATERNION")
+        return decode_rotations(interpolate_keys(encode_rotations(values, mode), rows[bone]), mode)
+
     return Channels(
-        {bone: normalise(interpolate_keys(values, rows[bone])) for bone, values in channels.rotations.items()},
+        {bone: play(bone, values) for bone, values in channels.rotations.items()},
         channels.root_bone,
         interpolate_keys(channels.root_location, rows[ROOT_LOCATION]),
         channels.object_location,
@@ -73,9 +80,10 @@ def interpolate_channels(channels: Channels, rows: dict[str, np.ndarray]) -> Cha
     )
 
 
-def reduce_keys(rig: Rig, channels: Channels, tolerance: float) -> dict[str, np.ndarray]:
+def reduce_keys(rig: Rig, channels: Channels, tolerance: float, modes: dict[str, str] | None = None) -> dict[str, np.ndarray]:
     """Frames to key for each bone and for ``ROOT_LOCATION``, such that no end effector moves by more than ``tolerance`` m.
 
+    ``modes``: bone -> the rotation mode whose channels are keyed; quaternions for bones that it does not name.
     Each bone gets the angle that moves its farthest end by a fraction of the tolerance; the fraction is found by bisection
     on what all bones together do.
     """
@@ -84,8 +92,10 @@ def reduce_keys(rig: Rig, channels: Channels, tolerance: float) -> dict[str, np.
     if channels.frame_count < 3:
         return all_keys
     joint_of = {rig.bones[bone]: joint for joint, bone in rig.joint_bones.items()}
-    reach = {}
+    reach, encoded = {}, {}
+    modes = {bone: (modes or {}).get(bone, "QUATERNION") for bone in channels.rotations}
     for bone in channels.rotations:
+        encoded[bone] = encode_rotations(channels.rotations[bone], modes[bone])
         joint = JOINT_INDEX[joint_of[bone]] if bone in joint_of else 0
         below = [n for n in range(len(SMPL_PARENTS)) if _is_descendant(n, joint)]
         reach[bone] = max(0.1, float(np.linalg.norm(rig.joints[below] - rig.joints[joint], axis=1).max()))
@@ -93,11 +103,9 @@ def reduce_keys(rig: Rig, channels: Channels, tolerance: float) -> dict[str, np.
     best: dict[str, np.ndarray] | None = None
     fraction, low, high = 0.5, 0.0, 4.0
     for _ in range(SEARCH_STEPS):
-        rows = {
-            bone: simplify_curve(values, fraction * tolerance / reach[bone], True) for bone, values in channels.rotations.items()
-        }
-        rows[ROOT_LOCATION] = simplify_curve(channels.root_location * rig.scale, fraction * tolerance, False)
-        error = np.linalg.norm(compute_end_effectors(rig, interpolate_channels(channels, rows)) - truth, axis=-1).max()
+        rows = {bone: simplify_curve(values, fraction * tolerance / reach[bone], modes[bone]) for bone, values in encoded.items()}
+        rows[ROOT_LOCATION] = simplify_curve(channels.root_location * rig.scale, fraction * tolerance, None)
+        error = np.linalg.norm(compute_end_effectors(rig, interpolate_channels(channels, rows, modes)) - truth, axis=-1).max()
         if error <= tolerance:
             best, low = rows, fraction
         else:

@@ -127,7 +127,7 @@ def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True, flat
 
 
 def _copy_foot_slopes(rest_joints: np.ndarray) -> np.ndarray:
-    """Rest joints (24, 3) whose toes lie as steeply below the ankles as SMPL's do, which joints without rotations are compared to."""
+    """Rest joints (24, 3) whose toes lie as steeply below the ankles as those of SMPL, to which joints without rotations belong."""
     out, smpl = rest_joints.copy(), np.array(SMPL_REST_JOINTS)
     for side in ("left", "right"):
         ankle, toe = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]

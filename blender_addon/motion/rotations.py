@@ -133,28 +133,108 @@ def make_continuous(quaternions: np.ndarray, *, in_place: bool = False) -> np.nd
     return out
 
 
-def quaternion_to_euler(quaternions: np.ndarray) -> np.ndarray:
-    """(F, 3) XYZ Euler angles of unit quaternions (F, 4), as Blender reads them, without jumps of a whole turn."""
-    w, x, y, z = np.moveaxis(quaternions, -1, 0)
-    out = np.stack(
-        [
-            np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y)),
-            np.arcsin(np.clip(2 * (w * y - x * z), -1, 1)),
-            np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)),
-        ],
-        -1,
-    )
-    for frame in range(1, len(out)):
-        # each rotation has two sets of angles; take the one nearer to the previous frame
-        other = out[frame] + [np.pi, np.pi - 2 * out[frame, 1], np.pi]
-        options = [o + 2 * np.pi * np.round((out[frame - 1] - o) / (2 * np.pi)) for o in (out[frame], other)]
-        out[frame] = min(options, key=lambda o: np.abs(o - out[frame - 1]).sum())
+def euler_to_quaternion(angles: np.ndarray, order: str = "XYZ") -> np.ndarray:
+    """(F, 4) quaternions of Euler angles (F, 3) about X, Y and Z in radians; ``order`` is Blender's: the first axis turns first."""
+    half = angles / 2
+    out = np.zeros((len(angles), 4))
+    out[:, 0] = 1.0
+    for axis in ("XYZ".index(letter) for letter in order):
+        turn = np.zeros_like(out)
+        turn[:, 0], turn[:, 1 + axis] = np.cos(half[:, axis]), np.sin(half[:, axis])
+        # later axes are those of the parent, so they stand on the left
+        out = multiply_quaternions(turn, out)
     return out
 
 
-def euler_to_quaternion(angles: np.ndarray) -> np.ndarray:
-    """(F, 4) quaternions of XYZ Euler angles (F, 3) in radians, as Blender reads them."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles / 2).T, np.sin(angles / 2).T
+def quaternion_to_euler(quaternions: np.ndarray, order: str = "XYZ") -> np.ndarray:
+    """(F, 3) Euler angles about X, Y and Z of unit quaternions (F, 4) in one of Blender's orders, without jumps of a whole turn."""
+    i, j, k = ("XYZ".index(letter) for letter in order)
+    sign = 1.0 if (j - i) % 3 == 1 else -1.0
+    m = quaternion_to_matrix(quaternions)
+    level = np.hypot(m[:, i, i], m[:, j, i])
+    locked = level < 1e-6
+    out = np.empty((len(m), 3))
+    out[:, i] = np.arctan2(sign * m[:, k, j], m[:, k, k])
+    out[:, j] = np.arctan2(-sign * m[:, k, i], level)
+    out[:, k] = np.where(locked, 0.0, np.arctan2(sign * m[:, j, i], m[:, i, i]))
+    for frame in range(len(out)):
+        before = out[max(frame - 1, 0)]
+        # where two axes fall together only their sum counts: the last one stays, and the first one makes up for it
+        if locked[frame]:
+            out[frame, k] = before[k]
+            out[frame, i] = _find_first_angle(quaternions[frame], out[frame], (i, j, k))
+        # each rotation has two sets of angles; take the one nearer to the previous frame
+        other = out[frame].copy()
+        other[i], other[j], other[k] = out[frame, i] + np.pi, np.pi - out[frame, j], out[frame, k] + np.pi
+        options = [o + 2 * np.pi * np.round((before - o) / (2 * np.pi)) for o in (out[frame], other)]
+        out[frame] = min(options, key=lambda o: np.abs(o - before).sum())
+    return out
+
+
+def _find_first_angle(quaternion: np.ndarray, angles: np.ndarray, axes: tuple[int, int, int]) -> float:
+    """The angle about the first of ``axes`` of a rotation (4,) whose two other Euler angles (3,) are known."""
+    rest = quaternion
+    for axis in (axes[2], axes[1]):
+        back = np.zeros(4)
+        back[0], back[1 + axis] = np.cos(angles[axis] / 2), -np.sin(angles[axis] / 2)
+        rest = multiply_quaternions(back, rest)
+    return 2 * float(np.arctan2(rest[1 + axes[0]], rest[0]))
+
+
+def multiply_quaternions(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(..., 4) the rotations ``right`` (..., 4) followed by ``left`` (..., 4)."""
+    a, b, c, d = np.moveaxis(left, -1, 0)
+    w, x, y, z = np.moveaxis(right, -1, 0)
     return np.stack(
-        [cx * cy * cz + sx * sy * sz, sx * cy * cz - cx * sy * sz, cx * sy * cz + sx * cy * sz, cx * cy * sz - sx * sy * cz], -1
+        [
+            a * w - b * x - c * y - d * z,
+            a * x + b * w + c * z - d * y,
+            a * y - b * z + c * w + d * x,
+            a * z + b * y - c * x + d * w,
+        ],
+        -1,
     )
+
+
+def axis_angle_to_quaternion(values: np.ndarray) -> np.ndarray:
+    """(F, 4) quaternions of Blender's axis-angle channels (F, 4): the angle in radians, then an axis of any length."""
+    axis = normalise(values[:, 1:])
+    half = values[:, :1] / 2
+    return np.concatenate([np.cos(half), axis * np.sin(half)], 1)
+
+
+def quaternion_to_axis_angle(quaternions: np.ndarray) -> np.ndarray:
+    """(F, 4) axis-angle channels of unit quaternions (F, 4), the angle first; neither angle nor axis jumps."""
+    out = np.empty_like(quaternions)
+    axis = np.array([0.0, 1.0, 0.0])
+    angle = 0.0
+    for frame, (w, *vector) in enumerate(quaternions):
+        sine = float(np.linalg.norm(vector))
+        # next to no rotation every axis is as good, so the one before stays
+        new = axis if sine < 1e-7 else np.array(vector) / sine
+        turn = 2 * float(np.arctan2(sine, w))
+        if frame and new @ axis < 0:
+            new, turn = -new, -turn
+        if frame:
+            turn += 2 * np.pi * np.round((angle - turn) / (2 * np.pi))
+        axis, angle = new, turn
+        out[frame] = [angle, *axis]
+    return out
+
+
+def encode_rotations(quaternions: np.ndarray, mode: str) -> np.ndarray:
+    """(F, 3) or (F, 4) the channels of quaternions (F, 4) in one of Blender's rotation modes."""
+    if mode == "QUATERNION":
+        return make_continuous(quaternions)
+    if mode == "AXIS_ANGLE":
+        return quaternion_to_axis_angle(make_continuous(quaternions))
+    return quaternion_to_euler(quaternions, mode)
+
+
+def decode_rotations(values: np.ndarray, mode: str) -> np.ndarray:
+    """(F, 4) the unit quaternions of channels (F, 3) or (F, 4) in one of Blender's rotation modes."""
+    if mode == "QUATERNION":
+        return normalise(values)
+    if mode == "AXIS_ANGLE":
+        return axis_angle_to_quaternion(values)
+    return euler_to_quaternion(values, mode)

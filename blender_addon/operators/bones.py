@@ -14,6 +14,7 @@ from .. import properties
 from ..character import mapping
 from ..rigging.armature_source import guess_source_mapping
 from ..rigging.characters import JOINT_DIRECTIONS, fit_skeleton
+from ..rigging.editable import check_editable
 from ..rigging.rigs import guess_mapping, read_mapping, read_rig, read_saved_mapping
 from ..typed_access import OperatorResult, get_armature, get_scene, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
@@ -155,7 +156,11 @@ class FitSkeleton(NeedsArmature, _UndoableOperator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Move the bones."""
-        fit_skeleton(context, properties.get_settings(context).character)
+        try:
+            fit_skeleton(context, properties.get_settings(context).character)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         return {"FINISHED"}
 
 
@@ -174,6 +179,7 @@ class SetHeight(NeedsArmature, _UndoableOperator):
         """Scale the armature about the ground under it."""
         armature = properties.get_settings(context).character
         try:
+            check_editable(armature)
             rig = read_rig(armature)
         except MotionError as error:
             self.report({"ERROR"}, str(error))

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
 from ..motion import bvh
 from ..motion.body_from_skeleton import body_from_skeleton
-from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, read
+from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, ReadOptions, read
 from ..rigging import scene_files
 from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
@@ -21,6 +21,7 @@ from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
+from .reports import report_action
 
 #: endings of all files that can be imported
 ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
@@ -28,9 +29,14 @@ FILE_FILTER = ";".join(f"*{suffix}" for suffix in ALL_SUFFIXES)
 
 
 def key_motion(
-    operator: bpy.types.Operator, context: bpy.types.Context, motion: Motion, notes: Sequence[str] = ()
+    operator: bpy.types.Operator,
+    context: bpy.types.Context,
+    motion: Motion,
+    notes: Sequence[str] = (),
+    is_doubtful: bool = False,
 ) -> OperatorResult:
-    """Key a motion on the character with the scene's settings, and report the new Action, with what else there is to say."""
+    """Key a motion on the character with the scene's settings, and report the new Action, with what else there is to say; where a
+    guess is doubtful, as a warning."""
     scene, settings = get_scene(context), properties.get_settings(context)
     try:
         options = settings.keying.make_key_options()
@@ -38,10 +44,10 @@ def key_motion(
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    words = "; ".join(
-        (f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *(note.rstrip(".") for note in notes))
-    )
-    operator.report({"INFO"}, words)
+    doubts = [note for note in notes if is_doubtful and "doubtful" in note]
+    said = (note.rstrip(".") for note in notes if note not in doubts)
+    text = "; ".join((f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *said))
+    report_action(operator, action, text, [f"{doubt[0].upper()}{doubt[1:]}." for doubt in doubts])
     return {"FINISHED"}
 
 
@@ -110,28 +116,56 @@ def is_scene_file(path: str) -> bool:
     return path.lower().endswith((*scene_files.SUFFIXES, *scene_files.MMD_SUFFIXES))
 
 
-#: what the file dialog shows about the chosen file: (path, change time) -> lines
-_descriptions: dict[tuple[str, float], list[str]] = {}
+#: what the file dialog shows about the chosen file and what it lets choose
+_Description = tuple[list[str], frozenset[str]]
+#: (path, change time, options) -> the description
+_descriptions: dict[tuple[str, float, ReadOptions], _Description] = {}
 
 
-def describe_motion_file(path: str) -> list[str]:
+def describe_motion_file(path: str, options: ReadOptions | None = None) -> list[str]:
     """The contents of a motion file, or why it cannot be used, in lines; a file is read again only after it has changed."""
-    file = Path(path)
+    return inspect_motion_file(path, options)[0]
+
+
+def inspect_motion_file(path: str, options: ReadOptions | None = None) -> _Description:
+    """The contents of a motion file in lines, and which of its properties the user may choose."""
+    file, options = Path(path), options or ReadOptions()
     if not path or not file.is_file():
-        return []
-    key = (path, file.stat().st_mtime)
+        return [], frozenset()
+    key = (path, file.stat().st_mtime, options)
     if key not in _descriptions:
         _descriptions.clear()
         try:
             if is_scene_file(path):
-                _descriptions[key] = scene_files.check_scene_file(file).describe()
+                _descriptions[key] = scene_files.check_scene_file(file).describe(), frozenset()
             elif file.suffix.lower() == ".bvh":
-                _descriptions[key] = bvh.describe(file)
+                _descriptions[key] = bvh.describe(file), frozenset()
             else:
-                _descriptions[key] = read(file).describe()
+                found = read(file, options=options)
+                _descriptions[key] = found.describe(), found.choices
         except MotionError as error:
-            _descriptions[key] = [str(error)]
+            # a choice that does not fit must stay in sight
+            chosen = {name for name, value in (("up_axis", options.up_axis), ("layout", options.layout)) if value != "GUESS"}
+            _descriptions[key] = [str(error)], frozenset(chosen)
     return _descriptions[key]
+
+
+UP_AXES = (
+    ("GUESS", "Guess", "Found from feet, head and floor of the person in the file"),
+    ("Y", "Y", "Y points up, as in SMPL's own space, HumanML3D and games"),
+    ("Z", "Z", "Z points up, as in AMASS and Blender"),
+    ("Y_DOWN", "-Y", "Y points down, as a camera sees it: results in a camera's space"),
+)
+LAYOUTS = (
+    ("GUESS", "Guess", "Found from the numbers: how knees and elbows bend, and lengths that do not change"),
+    ("POSITIONS", "Joint Positions", "Places of joints"),
+    ("ROTATIONS", "Joint Rotations", "Rotations of SMPL's joints as axis-angle vectors"),
+    ("ROWS", "6D, Rows", "Rotations as the first two rows of their matrices"),
+    ("COLUMNS", "6D, Columns", "Rotations as the first two columns of their matrices"),
+    ("INTERLEAVED", "6D, Interleaved", "Rotations as the first two columns of their matrices, number by number in turn"),
+    ("WXYZ", "Quaternions, w First", "Rotations as quaternions w, x, y, z"),
+    ("XYZW", "Quaternions, w Last", "Rotations as quaternions x, y, z, w"),
+)
 
 
 class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
@@ -139,12 +173,22 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
     bl_label = "Import Motion"
     bl_description = (
         "Import a motion file as keyframes on the character: MDM, HumanML3D, MoMask and others (.npy), "
-        "AMASS and HY-Motion (.npz), BVH, and scenes with an animated skeleton (FBX, glTF, VRM, USD)"
+        "AMASS, HY-Motion and Kimodo (.npz), results of pose estimators (.pt, .pkl, .npy, .json), BVH, "
+        "and scenes with an animated skeleton (FBX, glTF, VRM, USD)"
     )
     bl_options = {"REGISTER", "UNDO"}
 
     filter_glob: StringProperty(default=FILE_FILTER, options={"HIDDEN"})
-    clip: IntProperty(name="Clip", min=0, description="Which motion of a file with several, counted from 0")
+    clip: IntProperty(name="Clip", min=0, description="Which motion or person of a file with several, counted from 0")
+    up_axis: EnumProperty(
+        name="Up Axis", items=UP_AXES, default="GUESS", description="Which way is up in the file, where it does not say"
+    )
+    layout: EnumProperty(
+        name="Layout",
+        items=LAYOUTS,
+        default="GUESS",
+        description="What the file's numbers are, where they do not show it themselves",
+    )
     fps: FloatProperty(
         name="Rate",
         default=0.0,
@@ -171,16 +215,27 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         """Draw the settings and the file's description."""
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in ("clip", "fps", "keep_armature" if is_scene_file(self.filepath) else "statistics"):
+        lines, choices = inspect_motion_file(self.filepath, self.get_options())
+        column.prop(self, "clip", text="Person" if "person" in choices else "Clip")
+        for name in ("up_axis", "layout"):
+            if name in choices:
+                column.prop(self, name)
+        for name in ("fps", "keep_armature" if is_scene_file(self.filepath) else "statistics"):
             column.prop(self, name)
         box = get_layout(self).box().column(align=True)
-        for n, line in enumerate(describe_motion_file(self.filepath)[:12] or ["Choose a file to see what is in it"]):
+        for n, line in enumerate(lines[:12] or ["Choose a file to see what is in it"]):
             box.label(text=line, icon="INFO" if n == 0 else "BLANK1")
+
+    def get_options(self) -> ReadOptions:
+        """What the user says about the file."""
+        return ReadOptions(self.up_axis, self.layout)
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Key a new Action; earlier ones are kept."""
         if is_scene_file(self.filepath):
             return self._import_scene_file(context)
+        notes: tuple[str, ...] = ()
+        is_doubtful = False
         try:
             if self.filepath.lower().endswith(".bvh"):
                 body = bvh.read_body(self.filepath, self.fps)
@@ -188,12 +243,13 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
                 self.report({"INFO"}, " ".join(body.notes))
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
-                file: MotionFile = read(self.filepath, statistics)
-                motion = file.get_motion(self.clip, self.fps)
+                file: MotionFile = read(self.filepath, statistics, self.get_options())
+                motion, clip = file.get_motion(self.clip, self.fps), file.get_clip(self.clip)
+                notes, is_doubtful = clip.list_notes(self.fps), clip.is_doubtful
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        return key_motion(self, context, motion)
+        return key_motion(self, context, motion, notes, is_doubtful)
 
     def _import_scene_file(self, context: bpy.types.Context) -> OperatorResult:
         """Import the file for a while and key its motion; only an armature that is to be kept stays."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import bpy
@@ -13,61 +15,72 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import SMPL_PARENTS
 from .. import properties
 from ..character.rig import Rig
-from ..compat import get_fcurves
+from ..compat import find_object_slot
 from ..motion import editing, foot_contacts
-from ..motion.channels import motion_to_channels
 from ..motion.retarget import RigMotion
 from ..motion.rotations import forward_kinematics
-from ..rigging import ik
+from ..rigging import ik, retiming
+from ..rigging.editable import check_editable
 from ..rigging.keyframes import (
     RATE,
     SOURCE,
     TEXT,
+    Edit,
     KeyOptions,
     create_action,
-    read_body_motion,
-    read_foot_contacts,
+    edit_to_channels,
+    read_place,
     write_foot_contacts,
 )
+from ..rigging.nla import MotionPlace, get_motion_place
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
 from .dialogs import show_settings_dialog
-from .polls import NeedsAction
+from .polls import NeedsMotion
+from .reports import report_action
+
+#: what becomes of the curves that are not the body's: called with what holds them and the paths of those that are replaced
+Retime = Callable[[Any, set[str]], None]
 
 
-def _get_action(context: bpy.types.Context) -> bpy.types.Action:
-    """The Action in use on the character, which ``poll`` has checked."""
-    action = properties.get_settings(context).find_action()
-    assert action is not None
-    return action
-
-
-class _EditOperator(NeedsAction, bpy.types.Operator):
-    """Reads the Action in use, edits the motion, and keys it as a new Action."""
+class _EditOperator(NeedsMotion, bpy.types.Operator):
+    """Reads the motion where it lies, edits it, and keys it as a new Action in the same place."""
 
     bl_options = {"REGISTER", "UNDO"}
     #: what the new Action's name ends with
     suffix = ""
+    #: whether the path over the ground is taken away
+    in_place = False
 
-    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
-        """The edited motion and the frame at which it starts; raises ``MotionError``."""
+    def edit(
+        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
+    ) -> tuple[RigMotion, int, Retime]:
+        """(the edited motion, the frame at which it starts, what becomes of other curves); raises ``MotionError``."""
         raise NotImplementedError
 
-    def make_key_options(self) -> KeyOptions:
-        """How the new keys are written."""
-        return KeyOptions()
+    def make_key_options(self, context: bpy.types.Context) -> KeyOptions:
+        """How the new keys are written: in the rotation modes that the bones have, unless others were chosen."""
+        keying = properties.get_settings(context).keying
+        chosen = keying.rotation if keying.is_property_set("rotation") else "KEEP"
+        return KeyOptions(euler=chosen == "EULER", keep_modes=chosen == "KEEP", mute_overruling=keying.mute_overruling)
+
+    def describe(self, before: RigMotion, after: RigMotion) -> str:
+        """What the report says of the edited motion."""
+        return f"{len(after.pelvis)} frames"
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Edit the motion and key it."""
-        character, source = properties.get_settings(context).character, _get_action(context)
+        character = properties.get_settings(context).character
         try:
-            rig, motion, start = read_body_motion(character, source)
-            edited, start = self.edit(context, rig, motion, start)
-            root = "OBJECT" if any(c.data_path == "location" for c in get_fcurves(source)) else "BONE"
-            options = self.make_key_options()
-            action = create_action(
-                character, motion_to_channels(rig, edited, root), start, f"{source.name} {self.suffix}", options, rig
-            )
+            check_editable(character)
+            place = get_motion_place(character)
+            source, strip = place.action, place.strip.name if place.strip is not None else ""
+            rig, motion, first, assumed = read_place(character, place)
+            edited, start, retime = self.edit(context, rig, motion, place, first)
+            channels = edit_to_channels(rig, motion, edited, place, in_place=self.in_place)
+            options = self.make_key_options(context)
+            name = f"{source.name} {self.suffix}"
+            action = create_action(character, channels, start, name, options, rig, edit=Edit(place, first, retime))
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -76,13 +89,19 @@ class _EditOperator(NeedsAction, bpy.types.Operator):
             if value is not None:
                 action[key] = value
         joints = forward_kinematics(edited.local_rotations, rig.joints, edited.pelvis, SMPL_PARENTS)
-        write_foot_contacts(action, foot_contacts.find_foot_contacts(joints, rig.joints, frame_rate(get_scene(context))), start)
-        key_count = np.mean([len(curve.keyframe_points) for curve in get_fcurves(action)])
-        self.report({"INFO"}, f"'{action.name}': {len(edited.pelvis)} frames, {key_count:.0f} keys per curve")
+        rate = frame_rate(get_scene(context)) / place.spacing
+        write_foot_contacts(action, foot_contacts.find_foot_contacts(joints, rig.joints, rate), start)
+        keyed = find_object_slot(action)
+        curves = MotionPlace(action, keyed).curves
+        key_count = np.mean([len(curve.keyframe_points) for curve in curves])
+        where = f" in the strip {strip}" if strip else ""
+        report_action(
+            self, action, f"'{action.name}'{where}: {self.describe(motion, edited)}, {key_count:.0f} keys per curve", assumed
+        )
         return {"FINISHED"}
 
 
-class FindFootContacts(NeedsAction, bpy.types.Operator):
+class FindFootContacts(NeedsMotion, bpy.types.Operator):
     bl_idname = "latentman.find_plants"
     bl_label = "Find Foot Contacts"
     bl_description = "List the frames in which the feet of the Action in use are on the ground, for editing"
@@ -90,21 +109,24 @@ class FindFootContacts(NeedsAction, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Fill the list."""
-        settings, source = properties.get_settings(context), _get_action(context)
+        settings = properties.get_settings(context)
         try:
-            rig, motion, start = read_body_motion(settings.character, source)
+            place = get_motion_place(settings.character)
+            rig, motion, start, _ = read_place(settings.character, place)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-        found = foot_contacts.find_foot_contacts(
-            joints, rig.joints, frame_rate(get_scene(context)), settings.keying.make_contact_settings()
-        )
-        write_foot_contacts(source, found, start)
+        rate = frame_rate(get_scene(context)) / place.spacing
+        found = foot_contacts.find_foot_contacts(joints, rig.joints, rate, settings.keying.make_contact_settings())
+        if place.action.library is None:
+            write_foot_contacts(place.action, found, start)
         settings.plants.clear()
-        for contact in read_foot_contacts(source):
+        # the list has the frames of the scene, in which the user sees the feet
+        for contact in found:
             item = settings.plants.add()
-            item.side, item.start, item.end = contact.side, contact.start, contact.end
+            ends = sorted(round(place.to_scene(start + frame)) for frame in (contact.start, contact.end))
+            item.side, (item.start, item.end) = contact.side, ends
         self.report({"INFO"}, f"{len(found)} foot contacts")
         return {"FINISHED"}
 
@@ -146,15 +168,25 @@ class LockFeet(_EditOperator):
         ),
     )
 
-    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+    def edit(
+        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
+    ) -> tuple[RigMotion, int, Retime]:
         """Lock the feet."""
-        settings, rate = properties.get_settings(context), frame_rate(get_scene(context))
-        contacts = [foot_contacts.FootContact(one.side, one.start - start, one.end - start) for one in settings.plants]
+        settings, rate = properties.get_settings(context), frame_rate(get_scene(context)) / place.spacing
+        contacts = []
+        for one in settings.plants:
+            ends = sorted(round(place.to_action(frame)) - start for frame in (one.start, one.end))
+            contacts.append(foot_contacts.FootContact(one.side, *ends))
         if not contacts:
             joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
             contacts = foot_contacts.find_foot_contacts(joints, rig.joints, rate, settings.keying.make_contact_settings())
         contacts.sort(key=lambda contact: contact.start)
-        return foot_contacts.lock_feet(motion, rig.joints, contacts, rate, self.mode), start
+        return foot_contacts.lock_feet(motion, rig.joints, contacts, rate, self.mode), start, retiming.keep
+
+    def describe(self, before: RigMotion, after: RigMotion) -> str:
+        """Say how the body's path has changed."""
+        paths = [foot_contacts.compute_path_length(motion.pelvis) for motion in (before, after)]
+        return f"{super().describe(before, after)}, path {paths[0]:.2f} m, now {paths[1]:.2f} m"
 
 
 class SmoothMotion(_EditOperator):
@@ -167,9 +199,11 @@ class SmoothMotion(_EditOperator):
         name="Frames", default=1.5, min=0.1, max=20.0, description="Width of the smoothing filter: its standard deviation in frames"
     )
 
-    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+    def edit(
+        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
+    ) -> tuple[RigMotion, int, Retime]:
         """Smooth the motion."""
-        return editing.smooth_motion(motion, self.frames), start
+        return editing.smooth_motion(motion, self.frames), start, retiming.keep
 
 
 class LoopMotion(_EditOperator):
@@ -180,9 +214,13 @@ class LoopMotion(_EditOperator):
 
     blend: IntProperty(name="Blend", default=12, min=2, max=500, description="Frames over which the end blends into the beginning")
 
-    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+    def edit(
+        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
+    ) -> tuple[RigMotion, int, Retime]:
         """Make the motion loop."""
-        return editing.loop_motion(motion, self.blend), start
+        last = start + len(motion.pelvis) - 1
+        retime = partial(retiming.close_loop, first=start, last=last, blend=self.blend)
+        return editing.loop_motion(motion, self.blend), start, retime
 
 
 class TrimMotion(_EditOperator):
@@ -200,14 +238,19 @@ class TrimMotion(_EditOperator):
         self.first, self.last = scene.frame_start, scene.frame_end
         return show_settings_dialog(self, context)
 
-    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+    def edit(
+        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
+    ) -> tuple[RigMotion, int, Retime]:
         """Trim the motion."""
-        last = min(self.last, start + len(motion.pelvis) - 1)
-        return editing.trim_motion(motion, max(self.first, start) - start, last - start), max(self.first, start)
+        ends = sorted(round(place.to_action(frame)) for frame in (self.first, self.last))
+        first, last = max(ends[0], start), min(ends[1], start + len(motion.pelvis) - 1)
+        edited = editing.trim_motion(motion, first - start, last - start)
+        return edited, first, partial(retiming.cut, first=first, last=last)
 
 
 def _list_other_actions(self: Any, context: bpy.types.Context, text: str) -> list[str]:
-    current = properties.get_settings(context).find_action()
+    place = properties.get_settings(context).find_motion()
+    current = place.action if place is not None else None
     return [action.name for action in bpy.data.actions if action is not current]
 
 
@@ -224,13 +267,27 @@ class JoinMotions(_EditOperator):
         """Ask for the other Action."""
         return show_settings_dialog(self, context)
 
-    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+    def edit(
+        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
+    ) -> tuple[RigMotion, int, Retime]:
         """Join the motions."""
         other = bpy.data.actions.get(self.other)
         if other is None:
             raise MotionError(f"There is no Action '{self.other}'; choose one that follows.")
-        _, second, _ = read_body_motion(properties.get_settings(context).character, other)
-        return editing.join_motions(motion, second, self.overlap), start
+        character = properties.get_settings(context).character
+        following = MotionPlace(other, find_object_slot(other))
+        _, second, other_start, _ = read_place(character, following, rig)
+        joined = editing.join_motions(motion, second, self.overlap)
+        retime = partial(
+            retiming.append,
+            others=following.curves,
+            first=start,
+            at=start + len(motion.pelvis) - self.overlap,
+            overlap=self.overlap,
+            other_start=other_start,
+            other_end=other_start + len(second.pelvis) - 1,
+        )
+        return joined, start, retime
 
 
 class ReduceKeys(_EditOperator):
@@ -243,13 +300,29 @@ class ReduceKeys(_EditOperator):
         name="Bound", default=5.0, min=0.1, max=100.0, description="Largest error of hands, feet and head in millimetres"
     )
 
-    def make_key_options(self) -> KeyOptions:
+    def make_key_options(self, context: bpy.types.Context) -> KeyOptions:
         """Key with the error bound."""
-        return KeyOptions(tolerance=self.tolerance / 1000)
+        return replace(super().make_key_options(context), tolerance=self.tolerance / 1000)
 
-    def edit(self, context: bpy.types.Context, rig: Rig, motion: RigMotion, start: int) -> tuple[RigMotion, int]:
+    def edit(
+        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
+    ) -> tuple[RigMotion, int, Retime]:
         """Leave the motion as it is; keying it reduces the keys."""
-        return motion, start
+        return motion, start, retiming.keep
+
+
+class MakeInPlace(_EditOperator):
+    bl_idname = "latentman.make_in_place"
+    bl_label = "Make In Place"
+    bl_description = "Let the character stay where the motion begins; the body still moves up and down"
+    suffix = "in place"
+    in_place = True
+
+    def edit(
+        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
+    ) -> tuple[RigMotion, int, Retime]:
+        """Take the path over the ground away."""
+        return editing.hold_in_place(motion), start, retiming.keep
 
 
 def _convert_ik(
@@ -262,11 +335,11 @@ def _convert_ik(
     except MotionError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    operator.report({"INFO"}, f"'{action.name}'")
+    report_action(operator, action, f"'{action.name}'")
     return {"FINISHED"}
 
 
-class AddIk(NeedsAction, bpy.types.Operator):
+class AddIk(NeedsMotion, bpy.types.Operator):
     bl_idname = "latentman.add_ik"
     bl_label = "FK to IK"
     bl_description = "Add IK controls with pole targets for hands and feet, keyed like the Action in use"
@@ -277,7 +350,7 @@ class AddIk(NeedsAction, bpy.types.Operator):
         return _convert_ik(self, context, ik.add_ik)
 
 
-class RemoveIk(NeedsAction, bpy.types.Operator):
+class RemoveIk(NeedsMotion, bpy.types.Operator):
     bl_idname = "latentman.remove_ik"
     bl_label = "IK to FK"
     bl_description = "Bake the effect of the IK controls into a new Action and remove them"
@@ -297,6 +370,7 @@ CLASSES = (
     TrimMotion,
     JoinMotions,
     ReduceKeys,
+    MakeInPlace,
     AddIk,
     RemoveIk,
 )

@@ -10,15 +10,17 @@ from bpy.props import EnumProperty, IntProperty
 from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_FPS
 from .. import properties, undo_steps
-from ..compat import ensure_fcurves, get_fcurves
+from ..compat import get_fcurves
 from ..connection import connection
 from ..motion import inpainting
-from ..rigging.keyframes import TEXT, read_body_motion
+from ..rigging.editable import check_editable
+from ..rigging.keyframes import TEXT, read_place, use_take
+from ..rigging.nla import get_motion_place
 from ..tasks.motion import MotionEdit, MotionTask
 from ..tasks.task import Task
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
-from .polls import NeedsAction, NeedsArmature, NeedsIdleConnection
+from .polls import NeedsArmature, NeedsIdleConnection, NeedsMotion
 
 
 def _start_task(
@@ -66,7 +68,7 @@ def find_selected_frames(action: bpy.types.Action) -> set[int]:
     return {round(key.co.x) for curve in get_fcurves(action) for key in curve.keyframe_points if key.select_control_point}
 
 
-class RemakeMotion(NeedsIdleConnection, NeedsAction, bpy.types.Operator):
+class RemakeMotion(NeedsIdleConnection, NeedsMotion, bpy.types.Operator):
     bl_idname = "latentman.remake_motion"
     bl_label = "Keep and Make the Rest"
     bl_description = "Keep a part of the Action in use and generate the rest from the sentence; the result is a new Action"
@@ -84,11 +86,11 @@ class RemakeMotion(NeedsIdleConnection, NeedsAction, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Read the Action and start the task."""
         settings, fps = properties.get_settings(context), frame_rate(get_scene(context))
-        action = settings.find_action()
-        if action is None:
-            return {"CANCELLED"}
         try:
-            rig, motion, start = read_body_motion(settings.character, action)
+            check_editable(settings.character)
+            place = get_motion_place(settings.character)
+            action = place.action
+            rig, motion, start, _ = read_place(settings.character, place)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -128,7 +130,12 @@ class StepTake(NeedsArmature, bpy.types.Operator):
         settings, takes = properties.get_settings(context), list_takes()
         current = settings.find_action()
         number = (takes.index(current) + self.step if current in takes else 0) % len(takes)
-        ensure_fcurves(settings.character, takes[number])
+        try:
+            check_editable(settings.character)
+            use_take(settings.character, takes[number])
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         self.report({"INFO"}, f"'{takes[number].name}', {number + 1} of {len(takes)}")
         return {"FINISHED"}
 

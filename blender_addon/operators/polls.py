@@ -81,14 +81,14 @@ class NeedsArmature(Poll):
         return super().poll(context)
 
 
-class NeedsAction(NeedsArmature):
-    """The character is an armature with an Action."""
+class NeedsMotion(NeedsArmature):
+    """The character is an armature that something moves: an Action, or a strip of the NLA."""
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Refuse without an armature, and for an armature that is not animated."""
         settings = get_settings(context)
-        if settings.find_armature() is not None and settings.find_action() is None:
+        if settings.find_armature() is not None and settings.find_motion() is None:
             return cls.refuse("The character has no Action; make or import a motion first")
         return super().poll(context)
 

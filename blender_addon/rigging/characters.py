@@ -13,8 +13,9 @@ import numpy as np
 
 from ..character.body_model import BodyModel
 from ..character.joints import get_joint_names
-from ..typed_access import get_armature, get_collection, get_mesh, get_pose, get_shape_keys, get_view_layer
+from ..typed_access import get_collection, get_mesh, get_pose, get_shape_keys, get_view_layer
 from .correctives import add_correctives
+from .editable import edit_bones
 
 BONE_LENGTH, SHAPE_RANGE = 0.08, 3.0
 #: custom property on the armature: the rest joints (24, 3), for retargeting
@@ -118,7 +119,7 @@ def _unwrap(context: bpy.types.Context, body: bpy.types.Object, armature: bpy.ty
 def fit_skeleton(context: bpy.types.Context, armature: bpy.types.Object) -> None:
     """Move the bones to the joints of the body as its shape keys have it, and its soles to the ground.
 
-    Does nothing for an armature that was not built from a body model.
+    Does nothing for an armature that was not built from a body model; raises ``MotionError`` where its bones cannot be edited.
     """
     if armature.get(JOINT_DIRECTIONS) is None:
         return
@@ -129,15 +130,10 @@ def fit_skeleton(context: bpy.types.Context, armature: bpy.types.Object) -> None
     values = {key.name: key.value for key in keys.key_blocks} if keys else {}
     betas = np.array([values.get(f"Shape{n:03d}", 0.0) for n in range(len(directions))])
     joints = template + np.tensordot(betas, directions, 1)
-    get_view_layer(context).objects.active = armature
-    with context.temp_override(
-        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
-    ):
-        bpy.ops.object.mode_set(mode="EDIT")
+    with edit_bones(context, armature) as bones:
         for name, head in zip(get_joint_names(len(joints)), joints, strict=True):
-            bone = get_armature(armature).edit_bones[name]
+            bone = bones[name]
             bone.head, bone.tail, bone.roll = head, head + np.array([0.0, BONE_LENGTH, 0.0]), 0.0
-        bpy.ops.object.mode_set(mode="OBJECT")
     armature[REST_JOINTS] = [float(x) for x in joints.ravel()]
     if body:
         low = read_shaped_points(body)[:, 1].min()

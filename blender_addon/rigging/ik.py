@@ -7,7 +7,7 @@ follower's rotation; this works for every rig.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import bpy
 import numpy as np
@@ -16,89 +16,61 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from ...shared.vectors import normalise
 from ..character.rig import Rig
-from ..compat import ensure_fcurves, set_fcurve_group
+from ..compat import ensure_curve_holder
 from ..motion.channels import motion_to_channels
 from ..motion.retarget import RigMotion
-from ..motion.rotations import forward_kinematics, make_continuous, matrix_to_quaternion
-from ..typed_access import get_armature, get_pose, get_scene, get_view_layer
-from .keyframes import KeyOptions, create_action, get_action_range, read_body_motion
+from ..motion.rotations import forward_kinematics
+from ..typed_access import get_pose
+from .curves import CurveWriter, KeyedPose
+from .editable import check_bones_editable, edit_bones
+from .ik_controls import (
+    CONSTRAINT,
+    FRONT,
+    LIMBS,
+    POLE_DISTANCE,
+    REST_BEND,
+    LimbBones,
+    body_to_armature,
+    has_ik,
+    pose_controls,
+)
+from .keyframes import Edit, KeyOptions, create_action, edit_to_channels, read_place
+from .nla import get_motion_place, split_bone_path
+from .poses import find_carrier
+from .retiming import keep
 from .rigs import read_rig
+from .stand_in import StandIn
 
-#: the name of every constraint that is added here
-CONSTRAINT = "latentman IK"
-LIMBS = {
-    "left_leg": ("left_hip", "left_knee", "left_ankle"),
-    "right_leg": ("right_hip", "right_knee", "right_ankle"),
-    "left_arm": ("left_shoulder", "left_elbow", "left_wrist"),
-    "right_arm": ("right_shoulder", "right_elbow", "right_wrist"),
-}
-#: which way a straight limb's joint bends in the rest pose, body space
-FRONT = {"leg": np.array([0.0, 0, 1.0]), "arm": np.array([0.0, 0, -1.0])}
-#: metres from a limb to its pole target, and of bend that a straight limb gets so that the solver knows its direction
-POLE_DISTANCE, REST_BEND = 0.45, 0.001
-
-
-@dataclass(frozen=True)
-class LimbBones:
-    """Names of the bones that IK adds to a limb."""
-
-    upper: str
-    lower: str
-    control: str
-    pole: str
-    upper_follower: str
-    lower_follower: str
-
-    @classmethod
-    def from_limb(cls, limb: str) -> LimbBones:
-        """The names for a limb of ``LIMBS``."""
-        return cls(
-            f"IKH_{limb}_upper",
-            f"IKH_{limb}_lower",
-            f"IK_{limb}",
-            f"Pole_{limb}",
-            f"IKH_{limb}_upper_follower",
-            f"IKH_{limb}_lower_follower",
-        )
-
-
-def has_ik(armature: bpy.types.Object) -> bool:
-    """Whether the armature has the controls of ``add_ik``."""
-    return any(LimbBones.from_limb(limb).control in get_pose(armature).bones for limb in LIMBS)
+__all__ = ["add_ik", "has_ik", "remove_ik"]
 
 
 def add_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.types.Action:
-    """Add IK controls for feet and hands and key them like the Action in use; the Action itself is kept.
+    """Add IK controls for feet and hands and key them like the motion; the Action that has it is kept.
 
-    Returns the new Action. Raises ``MotionError`` when there is no Action or the rig has IK controls already.
+    Returns the new Action. Raises ``MotionError`` when there is no motion, the rig has IK controls already, or its bones cannot
+    be edited.
     """
+    check_bones_editable(armature)
     if has_ik(armature):
         raise MotionError(f"{armature.name} has IK controls already; remove them with IK to FK first.")
-    if armature.animation_data is None or armature.animation_data.action is None:
-        raise MotionError(f"{armature.name} has no Action; make or import a motion first.")
-    source = armature.animation_data.action
-    rig, motion, start = read_body_motion(armature, source)
+    place = get_motion_place(armature)
+    rig, motion, start, _ = read_place(armature, place)
     _add_bones(context, armature, rig)
-    _add_constraints(armature, rig)
-    action = create_action(armature, motion_to_channels(rig, motion), start, f"{source.name} IK", KeyOptions(), rig)
-    joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-    _key_controls(armature, rig, motion, joints, action, start)
-    _set_pole_angles(context, armature, rig, joints, start)
-    return action
-
-
-def _body_to_armature(rig: Rig, points: np.ndarray) -> np.ndarray:
-    return (points + [0.0, rig.ground, 0.0]) @ rig.to_body / rig.scale
+    try:
+        _add_constraints(armature, rig)
+        changed = read_rig(armature)
+        _set_pole_angles(armature, changed, motion, start)
+        channels = edit_to_channels(changed, motion, motion, place)
+        options = KeyOptions(keep_modes=True)
+        return create_action(armature, channels, start, f"{place.action.name} IK", options, changed, edit=Edit(place, start, keep))
+    except MotionError:
+        _remove_controls(context, armature)
+        raise
 
 
 def _add_bones(context: bpy.types.Context, armature: bpy.types.Object, rig: Rig) -> None:
-    joints = _body_to_armature(rig, rig.joints)
-    get_view_layer(context).objects.active = armature
-    with context.temp_override(
-        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
-    ):
-        bpy.ops.object.mode_set(mode="EDIT")
-        bones = get_armature(armature).edit_bones
+    joints = body_to_armature(rig, rig.joints)
+    with edit_bones(context, armature) as bones:
         for limb, (upper, middle, end) in LIMBS.items():
             names = LimbBones.from_limb(limb)
             a, b, c = (joints[JOINT_INDEX[j]] for j in (upper, middle, end))
@@ -124,7 +96,6 @@ def _add_bones(context: bpy.types.Context, armature: bpy.types.Object, rig: Rig)
             pole.tail = pole.head + type(pole.head)(front * 0.06 / rig.scale)
             for bone in (control, pole):
                 bone.use_deform = False
-        bpy.ops.object.mode_set(mode="OBJECT")
 
 
 def _add_constraints(armature: bpy.types.Object, rig: Rig) -> None:
@@ -143,124 +114,104 @@ def _add_constraints(armature: bpy.types.Object, rig: Rig) -> None:
             bones[name].rotation_mode = "QUATERNION"
 
 
-def _set_pole_angles(context: bpy.types.Context, armature: bpy.types.Object, rig: Rig, joints: np.ndarray, start: int) -> None:
+def _set_pole_angles(armature: bpy.types.Object, rig: Rig, motion: RigMotion, start: int) -> None:
     """Set each pole angle so that the middle joint comes to where the motion has it, at the frame where it bends most.
 
     The angle depends on how the solver builds a chain's axes, so it is measured: the joint rotates about the limb's axis by
     exactly the pole angle, in one direction or the other.
     """
-    scene = get_scene(context)
-    before = scene.frame_current
-    for limb, (upper, middle, end) in LIMBS.items():
-        names = LimbBones.from_limb(limb)
-        solver = next(c for c in get_pose(armature).bones[names.lower].constraints if c.name == CONSTRAINT)
-        assert isinstance(solver, bpy.types.KinematicConstraint)
-        a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
-        axes = normalise(c - a)
-        bend = (b - a) - axes * ((b - a) * axes).sum(-1, keepdims=True)
-        frame = int(np.linalg.norm(bend, axis=1).argmax())
-        scene.frame_set(start + frame)
+    joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
+    action = bpy.data.actions.new("LatentMan")
+    try:
+        with StandIn(armature) as stand:
+            _key_plainly(stand, rig, motion, action, start)
+            for limb, (upper, middle, end) in LIMBS.items():
+                names = LimbBones.from_limb(limb)
+                a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
+                axes = normalise(c - a)
+                bend = (b - a) - axes * ((b - a) * axes).sum(-1, keepdims=True)
+                frame = int(np.linalg.norm(bend, axis=1).argmax())
+                axis, wanted = axes[frame], bend[frame]
 
-        axis, wanted = axes[frame], bend[frame]
-        at_zero = _measure_middle_offset(context, armature, rig, names, solver, a[frame], axis, 0.0)
-        angle = float(np.arctan2(np.cross(at_zero, wanted) @ axis, at_zero @ wanted))
-        errors = [
-            np.linalg.norm(_measure_middle_offset(context, armature, rig, names, solver, a[frame], axis, sign * angle) - wanted)
-            for sign in (1, -1)
-        ]
-        solver.pole_angle = angle if errors[0] <= errors[1] else -angle
-    scene.frame_set(before)
+                def measure(angle: float, names: LimbBones = names, at: int = start + frame, axis: np.ndarray = axis) -> np.ndarray:
+                    """(3,) how far from the limb's axis the solver puts its middle joint with a pole angle."""
+                    _get_solver(stand.armature, names).pole_angle = angle
+                    bones = get_pose(stand.evaluate(at)).bones
+                    offset = rig.to_body @ (np.array(bones[names.lower].head) - np.array(bones[names.upper].head)) * rig.scale
+                    return np.asarray(offset - axis * (offset @ axis))
 
-
-def _measure_middle_offset(
-    context: bpy.types.Context,
-    armature: bpy.types.Object,
-    rig: Rig,
-    names: LimbBones,
-    solver: bpy.types.KinematicConstraint,
-    root: np.ndarray,
-    axis: np.ndarray,
-    angle: float,
-) -> np.ndarray:
-    """(3,) how far from the limb's axis the solver puts its middle joint with a pole angle, in body space."""
-    solver.pole_angle = angle
-    head = get_pose(armature.evaluated_get(context.evaluated_depsgraph_get())).bones[names.lower].head
-    offset = rig.to_body @ np.array(head) * rig.scale - [0.0, rig.ground, 0.0] - root
-    return np.asarray(offset - axis * (offset @ axis))
+                at_zero = measure(0.0)
+                angle = float(np.arctan2(np.cross(at_zero, wanted) @ axis, at_zero @ wanted))
+                errors = [np.linalg.norm(measure(sign * angle) - wanted) for sign in (1, -1)]
+                _get_solver(armature, names).pole_angle = angle if errors[0] <= errors[1] else -angle
+    finally:
+        bpy.data.actions.remove(action)
 
 
-def _key_controls(
-    armature: bpy.types.Object, rig: Rig, motion: RigMotion, joints: np.ndarray, action: bpy.types.Action, start: int
-) -> None:
-    curves = ensure_fcurves(armature, action)
-    frames = np.arange(start, start + len(joints), dtype=np.float32)
-    inverse = rig.to_body.T
+def _key_plainly(stand: StandIn, rig: Rig, motion: RigMotion, action: bpy.types.Action, start: int) -> None:
+    """Key a motion and its controls on a stand-in, on every frame."""
+    holder, slot = ensure_curve_holder(action, stand.original.name)
+    channels = motion_to_channels(rig, motion)
+    rotations, locations = pose_controls(stand.armature, rig, motion)
+    root = rig.joint_bones["pelvis"]
+    carrier = find_carrier(stand.armature, rig, root)
+    pose = KeyedPose(
+        channels.rotations | rotations,
+        {carrier.bone: channels.root_location @ rig.rest[root].T @ carrier.axes} | locations,
+    )
+    for name in pose.rotations:
+        stand.bones[name].rotation_mode = "QUATERNION"
+    frames = start + np.arange(channels.frame_count, dtype=float)
+    CurveWriter(holder, frames, dict.fromkeys(pose.rotations, "QUATERNION")).write(pose)
+    stand.use(action, slot)
 
-    def key(bone: str, attribute: str, values: np.ndarray) -> None:
-        for axis in range(values.shape[1]):
-            curve = curves.new(f'pose.bones["{bone}"].{attribute}', index=axis)
-            set_fcurve_group(action, curve, bone)
-            curve.keyframe_points.add(len(frames))
-            curve.keyframe_points.foreach_set("co", np.column_stack([frames, values[:, axis]]).astype(np.float32).ravel())
-            curve.update()
 
-    for limb, (upper, middle, end) in LIMBS.items():
-        names = LimbBones.from_limb(limb)
-        a, b, c = (joints[:, JOINT_INDEX[j]] for j in (upper, middle, end))
-        front = motion.global_rotations[:, JOINT_INDEX[upper]] @ FRONT[limb.split("_")[1]]
-        axis = normalise(c - a)
-        bend = (b - a) - axis * ((b - a) * axis).sum(-1, keepdims=True)
-        direction = bend + 0.02 * (front - axis * (front * axis).sum(-1, keepdims=True))
-        poles = b + POLE_DISTANCE * normalise(direction)
-        for name, points in ((names.control, c), (names.pole, poles)):
-            bone = get_armature(armature).bones[name]
-            rest = np.array(bone.matrix_local)[:3, :3]
-            key(name, "location", (_body_to_armature(rig, points) - np.array(bone.head_local)) @ rest)
-        rest = np.array(get_armature(armature).bones[names.control].matrix_local)[:3, :3]
-        rotations = inverse @ motion.global_rotations[:, JOINT_INDEX[end]] @ rig.to_body
-        key(names.control, "rotation_quaternion", make_continuous(matrix_to_quaternion(rest.T @ rotations @ rest)))
+def _get_solver(armature: bpy.types.Object, names: LimbBones) -> bpy.types.KinematicConstraint:
+    solver = next(c for c in get_pose(armature).bones[names.lower].constraints if c.name == CONSTRAINT)
+    assert isinstance(solver, bpy.types.KinematicConstraint)
+    return solver
+
+
+def _list_added() -> set[str]:
+    return {name for limb in LIMBS for name in vars(LimbBones.from_limb(limb)).values()}
+
+
+def _remove_controls(context: bpy.types.Context, armature: bpy.types.Object) -> None:
+    for pose_bone in get_pose(armature).bones:
+        for constraint in [c for c in pose_bone.constraints if c.name.startswith(CONSTRAINT)]:
+            pose_bone.constraints.remove(constraint)
+    with edit_bones(context, armature) as bones:
+        for name in _list_added() & set(bones.keys()):
+            bones.remove(bones[name])
+
+
+def _drop_control_curves(holder: Any, replaced: set[str]) -> None:
+    """Remove the curves of controls that are no more; the others stay."""
+    added = _list_added()
+    for curve in list(holder.fcurves):
+        split = split_bone_path(curve.data_path)
+        if split and split[0] in added:
+            holder.fcurves.remove(curve)
 
 
 def remove_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.types.Action:
     """Bake the controls' motion into a new FK Action, remove the controls, and return the Action.
 
-    Raises ``MotionError`` when there are no controls or there is no Action.
+    Raises ``MotionError`` when there are no controls, there is no motion, or the bones cannot be edited.
     """
+    check_bones_editable(armature)
     if not has_ik(armature):
         raise MotionError(f"{armature.name} has no IK controls; add them with FK to IK first.")
-    if armature.animation_data is None or armature.animation_data.action is None:
-        raise MotionError(f"{armature.name} has no Action to bake; choose one in the Action editor.")
-    source, scene = armature.animation_data.action, get_scene(context)
-    start, end = get_action_range(source)
-    rig, before = read_rig(armature), scene.frame_current
-    rotations, pelvis = [], []
-    for frame in range(start, end + 1):
-        scene.frame_set(frame)
-        posed = get_pose(armature.evaluated_get(context.evaluated_depsgraph_get())).bones
-        now = np.empty((len(JOINT_INDEX), 3, 3))
-        for joint, name in enumerate(JOINT_INDEX):
-            bone = rig.joint_bones.get(name)
-            now[joint] = (
-                now[max(SMPL_PARENTS[joint], 0)]
-                if bone is None
-                else (rig.to_body @ np.array(posed[rig.bones[bone]].matrix)[:3, :3] @ rig.rest[bone].T @ rig.to_body.T)
-            )
-        rotations.append(now)
-        head = np.array(posed[rig.bones[rig.joint_bones["pelvis"]]].head)
-        pelvis.append(rig.to_body @ head * rig.scale - [0.0, rig.ground, 0.0])
-    scene.frame_set(before)
-    for pose_bone in get_pose(armature).bones:
-        for constraint in [c for c in pose_bone.constraints if c.name.startswith(CONSTRAINT)]:
-            pose_bone.constraints.remove(constraint)
-    added = {name for limb in LIMBS for name in vars(LimbBones.from_limb(limb)).values()}
-    with context.temp_override(
-        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
-    ):
-        get_view_layer(context).objects.active = armature
-        bpy.ops.object.mode_set(mode="EDIT")
-        bones = get_armature(armature).edit_bones
-        for name in added & set(bones.keys()):
-            bones.remove(bones[name])
-        bpy.ops.object.mode_set(mode="OBJECT")
-    motion = RigMotion(np.array(rotations), np.array(pelvis))
-    return create_action(armature, motion_to_channels(read_rig(armature), motion), start, f"{source.name} FK", KeyOptions(), rig)
+    place = get_motion_place(armature)
+    rig, motion, start, _ = read_place(armature, place)
+    _remove_controls(context, armature)
+    rig = read_rig(armature)
+    return create_action(
+        armature,
+        edit_to_channels(rig, motion, motion, place),
+        start,
+        f"{place.action.name} FK",
+        KeyOptions(keep_modes=True),
+        rig,
+        edit=Edit(place, start, _drop_control_curves),
+    )

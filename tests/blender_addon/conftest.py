@@ -6,6 +6,7 @@ import os
 import sys
 
 import bpy
+import numpy as np
 import pytest
 
 from latentman.blender_addon import moving, operators, properties, results, undo_steps
@@ -13,11 +14,13 @@ from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.retarget import retarget
 from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.shared.endpoint import free_port
+from latentman.shared.skeleton import SMPL_REST_JOINTS
 
 BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
 
@@ -97,3 +100,22 @@ def registered_parts():
     yield
     for part in reversed(parts):
         part.unregister()
+
+
+@pytest.fixture(scope="session")
+def play():
+    """A few frames of a walk as rotations, as a capture would give them: neck, head, wrists and collars move, too, which joints
+    alone cannot show."""
+    pytest.importorskip("torch")
+    rotation = pytest.importorskip("scipy.spatial.transform").Rotation
+    from tests.motion_sources import Performance
+
+    motion, rest = read(BUNDLED).get_motion(0), np.array(SMPL_REST_JOINTS)
+    found = retarget(motion, rest)
+    at = np.linspace(5, motion.frame_count - 5, 16).astype(int)
+    rotations, pelvis = found.local_rotations[at].copy(), found.pelvis[at].copy()
+    rng = np.random.default_rng(4)
+    for joint in (12, 15, 20, 21, 13, 14):
+        swing = np.cumsum(rng.normal(0, 0.05, (len(at), 3)), 0)
+        rotations[:, joint] = rotations[:, joint] @ rotation.from_rotvec(swing).as_matrix()
+    return Performance(rotations, pelvis, rest)

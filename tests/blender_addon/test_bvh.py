@@ -14,7 +14,7 @@ from latentman.blender_addon.motion.rotations import quaternion_to_matrix
 from latentman.blender_addon.motion.source_bones import split_name
 from latentman.blender_addon.operators.motion import describe_motion_file
 from latentman.blender_addon.rigging.characters import add_character
-from latentman.blender_addon.rigging.keyframes import apply_motion
+from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
 from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
@@ -533,8 +533,9 @@ def test_fewer_and_added_channels(tmp_path):
     assert np.allclose(posed.rest_positions, [[0, 5, 0], [0, 7, 0], [1, 7, 0]])
 
 
-def test_feet_that_stand_flat_stand_flat(targets, tmp_path):
-    """However far the toes lie below the ankle in the source: the sole counts, not the line between them."""
+@pytest.mark.parametrize("flat", [True, False])
+def test_flat_soles_or_pointed_feet(targets, tmp_path, flat):
+    """However far the toes lie below the ankle in the source: the sole counts, or the line between them."""
     case = Case()
     text, _, _ = write(case)
     steep = text
@@ -544,7 +545,8 @@ def test_feet_that_stand_flat_stand_flat(targets, tmp_path):
         steep = steep.replace(offset, f"OFFSET {side * 0.8:.6f} -9.300000 11.400000")
     (tmp_path / "a.bvh").write_text(steep)
     for armature in targets:
-        apply_motion(armature, bvh.read(tmp_path / "a.bvh"), 1, 20.0)
+        motion = bvh.read(tmp_path / "a.bvh")
+        apply_motion(armature, motion, 1, motion.fps, KeyOptions(flat_soles=flat))
         rig, seen = read_rig(armature), _see(armature)
         for side in ("left", "right"):
             ankle, foot = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
@@ -552,7 +554,12 @@ def test_feet_that_stand_flat_stand_flat(targets, tmp_path):
             shin = normalise(seen[f"{side}_knee"][0] - seen[f"{side}_ankle"][0])
             toes = normalise(seen[f"{side}_foot"][0] - seen[f"{side}_ankle"][0])
             own = normalise(rig.joints[foot] - rig.joints[ankle]) @ normalise(rig.joints[ankle - 3] - rig.joints[ankle])
-            assert abs(np.degrees(np.arccos(shin @ toes) - np.arccos(own))) < 3
+            own_angle, angle = (float(np.degrees(np.arccos(cosine))) for cosine in (own, shin @ toes))
+            as_in_file = (motion.joints[0, foot] - motion.joints[0, ankle])[[0, 2, 1]] * [1, -1, 1]
+            if flat:
+                assert abs(angle - own_angle) < 3
+            else:
+                assert normalise(as_in_file) @ toes > np.cos(np.radians(0.5)) and abs(angle - own_angle) > 10
 
 
 def test_the_ground_is_where_feet_stand(tmp_path):

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -19,6 +20,7 @@ from latentman.shared import curve_keys, exr, passes_folder
 from latentman.shared.files import make_private_folder
 from latentman.shared.manifest import PassesManifest
 from latentman.shared.motion import MotionError
+from latentman.shared.skeleton import SMPL_REST_JOINTS
 from tests import bodies, hostile, reading, samples
 
 #: damaged copies of each sample
@@ -72,6 +74,79 @@ def test_hostile_motions_are_one_sentence(tmp_path):
     assert {outcome.kind for outcome in outcomes} == {"sentence"}
 
 
+def _list_hostile_torch():
+    """Torch's files that claim, hold or hide more than they should."""
+    torch = pytest.importorskip("torch")
+
+    def pack(entries, method=zipfile.ZIP_STORED):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", method) as archive:
+            for name, content in entries.items():
+                archive.writestr(f"a/{name}", content)
+        return stream.getvalue()
+
+    for name, value in hostile.pickles():
+        if len(value) < 200_000:
+            yield name, pack({"data.pkl": b"\x80\x02" + value + b"."})
+    stream = io.BytesIO()
+    torch.save({"a": torch.zeros(4)}, stream)
+    whole = stream.getvalue()
+    stream = io.BytesIO()
+    torch.save({"a": torch.zeros(4)}, stream, _use_new_zipfile_serialization=False)
+    old = stream.getvalue()
+    for cut in (len(old) // 3, len(old) - 9, len(old) - 20):
+        yield f"cut_{cut}", old[:cut]
+    at = old.rindex(struct.pack("<q", 4))
+    for count in (1 << 40, (1 << 63) - 1, (1 << 64) - 1):
+        yield f"storage_of_{count}", old[:at] + struct.pack("<Q", count) + old[at + 8 :]
+    yield "two_pickles", pack({"data.pkl": b"N.", "b/data.pkl": b"N."})
+    yield "compressed", pack({"data.pkl": b"N" * 900_000}, zipfile.ZIP_DEFLATED)
+    yield "nothing_in_it", whole
+    storage = b"((" + hostile.text("storage") + b"ctorch\nFloatStorage\n" + hostile.text("0") + hostile.text("cpu")
+    for name, shape in (("large", 1 << 40), ("negative", -1)):
+        tensor = (
+            b"ctorch._utils\n_rebuild_tensor_v2\n"
+            + storage
+            + b"K\x04tQK\x00(\x8a\x08"
+            + struct.pack("<q", shape)
+            + b"t(K\x01t\x89NtR"
+        )
+        yield f"tensor_{name}", pack({"data.pkl": b"\x80\x02}" + hostile.text("poses") + tensor + b"s.", "data/0": bytes(16)})
+
+
+def _list_hostile_json():
+    yield "deep", b"[" * 900_000
+    yield "deep_objects", b'{"a":' * 200_000
+    yield "digits", b"[" + b"9" * 100_000 + b"]"
+    yield "many", b"[" + b"{}," * 500_000 + b"{}]"
+    yield "people_of_texts", json.dumps([{"id": "x" * 90_000, "Rh": "a", "Th": [], "poses": {}}]).encode()
+    yield "sizes", json.dumps([{"id": 0, "Rh": [[0] * 7], "Th": [[0] * 3], "poses": [[0] * 72]}]).encode()
+    yield "not_finite", b'[{"id": 0, "Rh": [[NaN, 1e999, 0]], "Th": [[0, 0, 0]], "poses": [[' + b"0," * 71 + b"0]]}]"
+    yield "no_letters", b"[\xff\xfe]"
+
+
+def test_hostile_results_are_one_sentence(tmp_path):
+    sizes = {}
+    files = [(f"{name}.pt", data) for name, data in _list_hostile_torch()]
+    files += [(f"{name}.json", data) for name, data in _list_hostile_json()]
+    bomb = zlib.compress(bytes(600 << 20), 9)
+    files += [("bomb.pkl", bomb), ("bomb_of_lists.pkl", zlib.compress(b"\x80\x02(" + b"]" * 9_000_000 + b"l.", 9))]
+    wrapper = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81"
+    for name, count in (("much", 1 << 40), ("negative", -5)):
+        state = hostile.dictionary(
+            shape=b"(\x8a\x08" + struct.pack("<q", count) + b"t", dtype=hostile.dtype(), order=hostile.text("C")
+        )
+        files.append((f"joblib_{name}.pkl", b"\x80\x02}" + hostile.text("poses") + wrapper + state + b"b" + bytes(64) + b"s."))
+    nested = wrapper + hostile.dictionary(shape=b")", dtype=hostile.dtype("O8")) + b"b"
+    files.append(("joblib_nested.pkl", b"\x80\x02" + nested * 2000 + b"."))
+    for number, (name, data) in enumerate(files):
+        path = tmp_path / f"{number:04d}_{name}"
+        path.write_bytes(data)
+        sizes[path.name] = len(data)
+    outcomes = _check("motion", tmp_path, sizes)
+    assert {outcome.kind for outcome in outcomes} == {"sentence"}
+
+
 @pytest.mark.parametrize(("reader", "key"), [("motion", "poses"), ("body", "v_template")])
 def test_hostile_archives_are_one_sentence(tmp_path, reader, key):
     outcomes = _check(reader, tmp_path, _write(tmp_path, hostile.archives(key), ".npz"))
@@ -120,6 +195,24 @@ def _list_motions(tmp_path, rng):
         yield f"protocol{protocol}.npy", hostile.as_npy(b"")[:-3] + pickle.dumps(np.array(motion, dtype=object), protocol)
 
 
+def _list_results(tmp_path, rng):
+    """Files of pose estimators and models, as their programs write them."""
+    pytest.importorskip("torch")
+    pytest.importorskip("scipy")
+    from tests import motion_sources
+
+    rotations = np.broadcast_to(np.eye(3), (9, 24, 3, 3)).copy()
+    play = motion_sources.Performance(rotations, np.array([[0, 0.95, 0.05 * n] for n in range(9)]), np.array(SMPL_REST_JOINTS))
+    names = ("gvhmr", "gvhmr_old_torch", "wham", "phalp", "tram", "aist", "grab", "kimodo_30", "motion_135_rows", "joints_ntu")
+    for name in names:
+        folder = tmp_path.parent / f"{tmp_path.name}_{name}"
+        folder.mkdir()
+        path = motion_sources.SOURCES[name](folder, play).path
+        yield f"{name}{path.suffix}", path.read_bytes()
+    person = {"id": 0, "Rh": [[0.0, 0, 0]], "Th": [[0.0, 0, 1]], "poses": [[0.0] * 72], "shapes": [[0.0] * 10]}
+    yield "people.json", json.dumps([[person]] * 9).encode()
+
+
 def _list_bodies(tmp_path, rng):
     data = bodies.arrays(vertices=60)
     stream = io.BytesIO()
@@ -133,7 +226,7 @@ def _list_bodies(tmp_path, rng):
         (tmp_path / "old.pkl").unlink()
 
 
-@pytest.mark.parametrize(("reader", "list_samples"), [("motion", _list_motions), ("body", _list_bodies)])
+@pytest.mark.parametrize(("reader", "list_samples"), [("motion", _list_motions), ("motion", _list_results), ("body", _list_bodies)])
 def test_damaged_copies_are_a_value_or_one_sentence(tmp_path, rng, reader, list_samples):
     sizes = {}
     for name, data in list_samples(tmp_path, rng):

@@ -115,7 +115,7 @@ def test_rotations_point_the_limbs_of_every_body(rng, follows):
     neck = JOINT_INDEX["neck"]
     trunk = (normalise(posed[:, neck] - posed[:, 0]) * normalise(joints[:, neck] - joints[:, 0])).sum(-1)
     assert trunk.min() > np.cos(np.radians(0.1))
-    # where soles count, a foot without a rotation of its own stays as flat as in this rest pose, and points where the average one does
+    # where soles count, a foot without a rotation stays as flat as in this rest pose, and points where the average one does
     still = replace(motion, joints=np.tile(average[:22], (30, 1, 1)), rotations=np.tile([1.0, 0, 0, 0], (30, 24, 1)))
     flat = retarget(still, rest, is_smpl=follows, flat_soles=True).global_rotations[0, JOINT_INDEX["left_ankle"]]
     own, usual = (points[JOINT_INDEX["left_foot"]] - points[JOINT_INDEX["left_ankle"]] for points in (rest, average))

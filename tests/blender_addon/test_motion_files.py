@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentman.blender_addon.motion import layouts
+from latentman.blender_addon.motion import layouts, up_axis
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import quaternion_to_matrix
 from latentman.shared.motion import MotionError
@@ -113,7 +113,7 @@ def test_272_vectors_give_joints_and_rotations(rng, tmp_path):
 @pytest.mark.parametrize("layout", ["smplh", "smplx"])
 def test_amass_stands_upright_and_faces_forward(rng, tmp_path, layout):
     local, vectors, pelvis = _walk(rng)
-    to_z_up = layouts.AMASS_TO_BODY.T
+    to_z_up = up_axis.TO_BODY["Z"].T
     root = Rotation.from_matrix(to_z_up @ local[:, 0]).as_rotvec()
     trans = pelvis @ to_z_up.T - layouts.PELVIS_IN_SMPL
     if layout == "smplh":

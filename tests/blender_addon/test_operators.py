@@ -9,9 +9,9 @@ import pytest
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import bvh
-from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.motion.readers import BUNDLED, ReadOptions, read
 from latentman.blender_addon.motion.rotations import forward_kinematics
-from latentman.blender_addon.operators.motion import describe_motion_file
+from latentman.blender_addon.operators.motion import describe_motion_file, inspect_motion_file
 from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import BONE_MAP, read_rig
 from latentman.shared.motion import MotionError
@@ -128,6 +128,30 @@ def test_importing_says_what_is_inside_and_keys_it(settings, character, tmp_path
         bpy.ops.latentman.import_motion(filepath=str(tmp_path / "bad.npy"))
     assert character.animation_data.action == action
     assert "cannot be read" in describe_motion_file(str(tmp_path / "bad.npy"))[0]
+
+
+def test_what_is_guessed_of_a_file_is_reported_and_can_be_chosen(settings, character, tmp_path, play, capfd):
+    from tests import motion_sources
+
+    path = str(motion_sources.write_beat2(tmp_path, play).path)
+    lines, choices = inspect_motion_file(path)
+    assert any(line.startswith("Y up, as its numbers show") for line in lines) and choices == {"up_axis"}
+    assert bpy.ops.latentman.import_motion(filepath=path) == {"FINISHED"}
+    assert "Y up, as its numbers show" in "".join(capfd.readouterr())
+    heights = []
+    for axis in ("Y", "Z"):
+        assert bpy.ops.latentman.import_motion(filepath=path, up_axis=axis) == {"FINISHED"}
+        bpy.context.scene.frame_set(1)
+        posed = character.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        heads = [posed.matrix_world @ posed.pose.bones[name].head for name in ("head", "left_foot")]
+        heights.append(heads[0].z - heads[1].z)
+    assert heights[0] > 1.3 > 0.5 > heights[1]
+    six = str(motion_sources.write_135(tmp_path, play, "ROWS").path)
+    assert inspect_motion_file(six)[1] == {"up_axis", "layout"}
+    with pytest.raises(RuntimeError, match="choose another layout"):
+        bpy.ops.latentman.import_motion(filepath=six, layout="WXYZ")
+    # the choice that does not fit stays in sight
+    assert inspect_motion_file(six, ReadOptions(layout="WXYZ"))[1] == {"layout"}
 
 
 def test_every_edit_makes_a_new_action_and_keeps_the_text(settings, character):

@@ -1,0 +1,101 @@
+"""A copy of an armature in a scene of its own, on which motions are read, keyed and measured.
+
+It is posed by Blender itself, whatever the rig's constraints, drivers, inheritance flags and rotation modes are, but neither
+the scene, the pose nor the animation of the user's own armature change, and nothing but the armature is evaluated. It works for
+armatures that are hidden, linked, or in another scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ..compat import assign_action
+from ..typed_access import evaluate, get_armature, get_pose
+
+#: the armature's transform channels and what they are where nothing is keyed
+TRANSFORMS = ("location", "rotation_euler", "rotation_quaternion", "rotation_axis_angle", "scale")
+
+
+class StandIn:
+    """A temporary copy of an armature; a context manager that removes it."""
+
+    def __init__(self, armature: bpy.types.Object, *, keep_layers: bool = False) -> None:
+        """Copy an armature and, with ``keep_layers``, the NLA tracks that play together with its Action."""
+        self.original = armature
+        self._scene = bpy.data.scenes.new("LatentMan")
+        self.armature = armature.copy()
+        self._data = get_armature(armature).copy()
+        self.armature.data = self._data
+        self._data.pose_position = "POSE"
+        self.armature.hide_viewport = False
+        self._scene.collection.objects.link(self.armature)
+        self._follow_itself()
+        animation = self.armature.animation_data or self.armature.animation_data_create()
+        if not keep_layers:
+            if animation.use_tweak_mode:
+                animation.use_tweak_mode = False
+            animation.action = None
+            for track in list(animation.nla_tracks):
+                animation.nla_tracks.remove(track)
+            animation.use_nla = True
+            animation.action_blend_type, animation.action_influence = "REPLACE", 1.0
+
+    def __enter__(self) -> StandIn:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the copy and its scene."""
+        bpy.data.objects.remove(self.armature)
+        bpy.data.armatures.remove(self._data)
+        bpy.data.scenes.remove(self._scene)
+
+    @property
+    def bones(self) -> Any:
+        """The copy's pose bones."""
+        return get_pose(self.armature).bones
+
+    def _follow_itself(self) -> None:
+        """Make whatever points at the original (constraints, drivers) point at the copy."""
+        swap: dict[Any, Any] = {self.original: self.armature, self.original.data: self._data}
+        holders: list[Any] = [self.armature, *get_pose(self.armature).bones]
+        for constraint in [constraint for holder in holders for constraint in holder.constraints]:
+            for name in ("target", "pole_target"):
+                if getattr(constraint, name, None) == self.original:
+                    setattr(constraint, name, self.armature)
+            for target in getattr(constraint, "targets", ()):
+                if target.target == self.original:
+                    target.target = self.armature
+        for owner in (self.armature, self._data):
+            animated: Any = owner
+            for curve in animated.animation_data.drivers if animated.animation_data else ():
+                for target in [target for variable in curve.driver.variables for target in variable.targets]:
+                    if target.id in swap:
+                        target.id = swap[target.id]
+
+    def use(self, action: bpy.types.Action | None, slot: Any = None) -> None:
+        """Play an Action, and nothing else."""
+        assign_action(self.armature, action, slot)
+
+    def evaluate(self, frame: float) -> bpy.types.Object:
+        """The evaluated armature at a frame of its Action."""
+        whole = int(np.floor(frame))
+        self._scene.frame_set(whole, subframe=float(frame - whole))
+        return self.armature.evaluated_get(evaluate(self._scene.view_layers[0]))
+
+    def update(self) -> None:
+        """Take over properties that were just set."""
+        evaluate(self._scene.view_layers[0])
+
+    def iter_poses(self, frames: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+        """For each frame the object's own 4 x 4 matrix, without parent and constraints, and its evaluated pose bones."""
+        for frame in frames:
+            found = self.evaluate(float(frame))
+            yield np.array(found.matrix_basis), get_pose(found).bones
