@@ -18,8 +18,6 @@ from .skeleton_motion import SkeletonMotion
 ALIKE, RIGID = 0.06, 0.02
 #: bones that lie within this many degrees of a line in every pose are one limb with twist bones between
 STRAIGHT = 2.0
-#: degrees by which some limb bends in a motion
-MOVES = 3.0
 #: legs to arms, trunk to legs, and from neck to head in trunks, of an average person
 LEG_TO_ARM, TRUNK_TO_LEG, HEAD_TO_TRUNK = 1.5, 0.6, 0.22
 #: the most bones of a limb that are looked at
@@ -54,13 +52,6 @@ class _Tree:
             if parent >= 0:
                 self.children[parent].append(bone)
         self.lengths = np.array([self.measure(bone, parent) if parent >= 0 else 0.0 for bone, parent in enumerate(self.parents)])
-
-        # of limbs that never move nothing tells a knee from a twist bone
-        self.moves = any(
-            np.ptp(self.get_bend(path[2], path[1], path[0])) > MOVES
-            for path in self.paths
-            if len(path) > 2 and self.lengths[path[0]] > 0 and self.lengths[path[1]] > 0
-        )
 
     def measure(self, a: int, b: int) -> float:
         return float(np.median(np.linalg.norm(self.at[:, a] - self.at[:, b], axis=-1)))
@@ -158,13 +149,7 @@ def _find_limb(tree: _Tree, pairs: dict[int, int], top: int) -> _Limbs | None:
         path = [bone for bone in tree.paths[end] if bone in pairs][::-1][:DEEPEST]
         if path[-1] != end or len(path) < 3:
             continue
-        joints = [path[0]]
-        for before, bone, after in zip(path, path[1:], path[2:], strict=False):
-            # neither bones in one place nor those within a limb bend
-            apart = tree.measure(joints[-1], bone) > 1e-3 * max(tree.measure(before, after), 1e-12)
-            if apart and (not tree.moves or tree.get_bend(joints[-1], bone, after).max() > STRAIGHT):
-                joints.append(bone)
-        joints.append(end)
+        joints = _list_joints(tree, path)
         for upper, middle, lower in zip(joints, joints[1:], joints[2:], strict=False):
             above, below = tree.measure(upper, middle), tree.measure(middle, lower)
             if not 0.4 < above / max(below, 1e-12) < 2.5 or not (tree.is_rigid(upper, middle) and tree.is_rigid(middle, lower)):
@@ -177,6 +162,20 @@ def _find_limb(tree: _Tree, pairs: dict[int, int], top: int) -> _Limbs | None:
                 best = _Limbs((upper, middle, lower), mirrored, top, above + below, sure)
                 quality = 0.5 * bend + ends
     return None if best is None else _Limbs(best.first, best.second, best.top, best.length, quality)
+
+
+def _list_joints(tree: _Tree, path: list[int]) -> list[int]:
+    """The bones of a branch at which it bends, from above: neither those in one place nor twist bones within a limb.
+
+    Of a branch that is straight in every pose nothing tells a knee from a twist bone.
+    """
+    apart = [bone for n, bone in enumerate(path) if n == 0 or tree.lengths[bone] > 1e-3 * tree.measure(path[0], path[-1])]
+    joints = [apart[0]]
+    for bone, after in zip(apart[1:], apart[2:], strict=False):
+        if tree.get_bend(joints[-1], bone, after).max() > STRAIGHT:
+            joints.append(bone)
+    joints.append(path[-1])
+    return joints if len(joints) > 2 else apart
 
 
 def _middle(tree: _Tree, limbs: _Limbs, joint: int) -> np.ndarray:
@@ -276,9 +275,14 @@ def _find_head(
     if not roots:
         return {}
     root = max(roots, key=lambda bone: (max(heights.get(one, -1.0) for one in tree.list_below(bone)) > 0.15, -asides[bone], len(tree.list_below(bone))))
-    above = [bone for bone in tree.list_below(root) if bone != root and asides.get(bone, 1.0) < 0.12 and tree.measure(bone, root) > 0.02 * trunk]
+    above = [bone for bone in tree.list_below(root) if bone != root and asides.get(bone, 1.0) < 0.3 and tree.measure(bone, root) > 0.02 * trunk]
     if heights[root] > 0.2 or not above:
         return {"head" if heights[root] > 0.2 else "neck": root}
     # jaw and eyes lie as high, but carry nothing
-    head = min(above, key=lambda bone: abs(tree.measure(bone, root) / trunk - HEAD_TO_TRUNK) - 0.1 * bool(tree.children[bone]))
+    head = min(
+        above,
+        key=lambda bone: (
+            abs(tree.measure(bone, root) / trunk - HEAD_TO_TRUNK) + 0.5 * asides[bone] - 0.1 * bool(tree.children[bone])
+        ),
+    )
     return {"neck": root, "head": head}
