@@ -46,17 +46,21 @@ TO_BODY = {
     "-Z": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
     "-X": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
 }
+#: by how much less another axis must speak for being up
+DOUBTFUL = 0.25
 #: what speaks for an axis before anything is seen
 USUAL_UP = {"Y": 0.25, "Z": 0.1, "X": -0.4, "-Y": -0.4, "-Z": -0.5, "-X": -0.5}
 
 
 @dataclass(frozen=True)
 class BodyMotion:
-    """A motion made from a skeleton's; ``notes``: sentences about what was guessed; ``mapping``: joint -> the source's bone."""
+    """A motion made from a skeleton's; ``notes``: sentences about what was guessed; ``mapping``: joint -> the source's bone;
+    ``is_doubtful``: whether the guess should be looked at."""
 
     motion: Motion
     notes: tuple[str, ...]
     mapping: dict[str, str]
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class BodyFit:
     scale: float
     spine: tuple[tuple[int, int, float, int], ...]
     notes: tuple[str, ...]
+    is_doubtful: bool = False
 
     def convert(self, pose: Callable[[slice], SkeletonMotion], frame_count: int, fps: float, text: str = "") -> BodyMotion:
         """The motion of all frames; ``pose`` gives the skeleton's for some. Raises ``MotionError`` for values that make none."""
@@ -99,10 +104,11 @@ class BodyFit:
             joints[..., [0, 2]] -= joints[:1, :1, [0, 2]]
         motion = Motion.from_joints(joints, fps, source, text, make_continuous(quaternions, in_place=True))
         mapping = {joint: names[bone] for joint, bone in self.source.bones.items()}
-        return BodyMotion(replace(motion, follows_joints=True), (*self.notes, how), mapping)
+        return BodyMotion(replace(motion, follows_joints=True), (*self.notes, how), mapping, self.is_doubtful)
 
 
-def body_from_skeleton(motion: SkeletonMotion, mapping: dict[str, str] | None = None, text: str = "") -> BodyMotion:
+def body_from_skeleton(motion: SkeletonMotion, mapping: dict[str, str] | None = None, text: str = "", up_axis: str | None = None
+) -> BodyMotion:
     """The body's motion of a skeleton's, with what was guessed.
 
     ``mapping``: joint -> bone name, found by names or shape when None; ``text`` is what the motion is called. Raises
@@ -112,7 +118,7 @@ def body_from_skeleton(motion: SkeletonMotion, mapping: dict[str, str] | None = 
     def pose(frames: slice | np.ndarray) -> SkeletonMotion:
         return replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames])
 
-    fit = fit_body(pose(sample_frames(motion.frame_count)), mapping)
+    fit = fit_body(pose(sample_frames(motion.frame_count)), mapping, up_axis)
     return fit.convert(pose, motion.frame_count, motion.fps, text)
 
 
@@ -121,8 +127,11 @@ def sample_frames(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, max(count - 1, 0), min(count, SAMPLE)).astype(int))
 
 
-def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None) -> BodyFit:
-    """How a skeleton becomes a body, from some of its frames; ``MotionError`` when it does not."""
+def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None, up_axis: str | None = None) -> BodyFit:
+    """How a skeleton becomes a body, from some of its frames; ``MotionError`` when it does not.
+
+    ``up_axis``: a key of ``TO_BODY``, guessed when None.
+    """
     if not np.isfinite(sample.positions).all() or not np.isfinite(sample.rotations).all():
         raise MotionError(f"{sample.source} contains numbers that are none; export it again.")
     source = find_source_map(sample, mapping)
@@ -131,7 +140,7 @@ def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None) -> BodyFit:
     joints, rest_joints = _place_joints(sample, source, spine), _place_joints(rest, source, spine)[0]
     leg = float(np.median([compute_leg_length(pose) for pose in joints[:: max(1, len(joints) // 50)]]))
     rest_axes = _find_person_axes(rest_joints)
-    up = _find_up(joints, *_find_rest_up(rest_joints, rest_axes), leg)
+    up, rival = _find_up(joints, *_find_rest_up(rest_joints, rest_axes), leg) if up_axis is None else (up_axis, None)
     scale, unit = _find_scale(leg)
     if rest_axes is not None:
         constants = _constants_from_zero_pose(rest, source, spine, rest_joints, rest_axes)
@@ -141,11 +150,13 @@ def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None) -> BodyFit:
         origin = "Twist of the limbs: from the poses, since the zero pose is no person."
     flat = _constants_of_feet(sample, source, joints, rest, rest_joints, rest_axes, TO_BODY[up])
     notes = [f"Bones: {source.how}.", f"Up: {up}, facing as in the file.", unit, origin]
+    if rival:
+        notes.append(f"The up axis is doubtful, it may be {rival}; choose Up Axis if the body does not stand as it should.")
     missing = [joint.replace("_", " ") for joint in ("neck", "head") if joint not in source.bones]
     missing += [part for part in ("collar", "foot") if f"left_{part}" not in source.bones]
     if missing:
         notes.append(f"Without a bone of their own: {', '.join(missing).replace('foot', 'toes')}.")
-    return BodyFit(source, constants | flat, TO_BODY[up], scale, spine, tuple(notes))
+    return BodyFit(source, constants | flat, TO_BODY[up], scale, spine, tuple(notes), rival is not None)
 
 
 # joints
@@ -313,15 +324,16 @@ def _find_rest_up(joints: np.ndarray, axes: np.ndarray | None) -> tuple[np.ndarr
     return up, (0.7 if straight else 0.4) if normalise(ankles - knees) @ up < -0.8 else 0.0
 
 
-def _find_up(joints: np.ndarray, rest_up: np.ndarray, weight: float, leg: float) -> str:
-    """The axis of the source that is up, a key of ``TO_BODY``: people stand along it, in the zero pose too, on a floor at 0.
+def _find_up(joints: np.ndarray, rest_up: np.ndarray, weight: float, leg: float) -> tuple[str, str | None]:
+    """(the axis of the source that is up, a key of ``TO_BODY``, and another that is nearly as likely, if any): people stand along it,
+    in the zero pose too, on a floor at 0.
 
     Somebody who lies or stands on the hands throughout is on the floor, too, with the hands or with most of the body.
     """
     at = {name: joints[:, number] for name, number in JOINT_INDEX.items() if number < joints.shape[1]}
     feet = (at["left_ankle"] + at["right_ankle"]) / 2
     standing = normalise(at["neck"] - feet).mean(0)
-    best, most = "Y", -np.inf
+    scores: dict[str, float] = {}
     for name, to_body in TO_BODY.items():
         axis = to_body[1]
         score = USUAL_UP[name] + standing @ axis
@@ -334,9 +346,9 @@ def _find_up(joints: np.ndarray, rest_up: np.ndarray, weight: float, leg: float)
             lies = max(low["hip"], low["shoulder"]) < 0.4 * leg
             on_hands = low["wrist"] < 0.2 * leg and standing @ axis < -0.5
             score += 0.8 * (lies or on_hands)
-        if score > most:
-            best, most = name, float(score)
-    return best
+        scores[name] = float(score)
+    best, second = sorted(scores, key=lambda name: -scores[name])[:2]
+    return best, second if scores[best] - scores[second] < DOUBTFUL else None
 
 
 def _find_scale(leg: float) -> tuple[float, str]:

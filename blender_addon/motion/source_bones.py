@@ -224,8 +224,12 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
             doubts = doubts or reasons
     frames = np.unique(np.linspace(0, motion.frame_count - 1, LOOKED_AT).astype(int))
     found = find_person_by_shape(replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames]))
-    if found and not _find_doubts(motion, found):
-        return _complete_spine(motion.parents, found, "by the shape of the skeleton")
+    if found:
+        bones, rival = found
+        reasons = (rival,) if rival else _find_doubts(motion, bones)
+        if not reasons:
+            return _complete_spine(motion.parents, bones, "by the shape of the skeleton")
+        doubts = doubts or reasons
     if Path(motion.source).suffix.lower() in (".bvh", ""):
         way = "import it with Blender's own importer, choose its bones in the list and use Motion from Armature"
     else:

@@ -12,6 +12,7 @@ from itertools import permutations
 import numpy as np
 
 from ...shared.vectors import normalise
+from .bone_words import is_other, split_name
 from .skeleton_motion import SkeletonMotion
 
 #: parts by which mirrored bones may differ in length, and by which a distance between joints of one limb may change
@@ -20,6 +21,8 @@ ALIKE, RIGID = 0.06, 0.02
 STRAIGHT = 2.0
 #: legs to arms, trunk to legs, and from neck to head in trunks, of an average person
 LEG_TO_ARM, TRUNK_TO_LEG, HEAD_TO_TRUNK = 1.5, 0.6, 0.22
+#: by how much a person must be likelier than another among the same bones
+SURE = 0.2
 #: the most bones of a limb that are looked at
 DEEPEST = 12
 
@@ -45,6 +48,8 @@ class _Tree:
         # the zero pose is one more pose, but for a skeleton that has its lengths in the motion only
         self.poses = np.concatenate([self.at, rest[None]]) if np.ptp(rest, axis=0).max() > 0 else self.at
         count = len(self.parents)
+        # skirts, capes and tails, where names say so
+        self.is_dressing = [any(is_other(word) for word in split_name(name)[1]) for name in motion.names]
         self.children: list[list[int]] = [[] for _ in range(count)]
         self.paths: list[tuple[int, ...]] = []
         for bone, parent in enumerate(self.parents):
@@ -83,26 +88,33 @@ class _Tree:
         return np.asarray(self.at[:, bone] + self.rotations[:, bone] @ tip)
 
 
-def find_person_by_shape(motion: SkeletonMotion) -> dict[str, int] | None:
-    """Joint -> bone of the likeliest person in a skeleton; None when there is none. Some frames of its motion are enough."""
+def find_person_by_shape(motion: SkeletonMotion) -> tuple[dict[str, int], str] | None:
+    """(joint -> bone of the likeliest person in a skeleton, what else is nearly as likely in a short phrase, or nothing); None
+    when there is no person. Some frames of its motion are enough."""
     tree = _Tree(motion)
     limbs = [limb for bone in range(len(tree.parents)) for limb in _find_pairs(tree, bone)]
     if len(limbs) < 2:
         return None
     longest = max(limb.length for limb in limbs)
     limbs = sorted((limb for limb in limbs if limb.length > 0.3 * longest), key=lambda limb: -limb.length)[:16]
-    best: tuple[float, _Limbs, _Limbs] | None = None
-    for legs, arms in permutations(limbs, 2):
-        score = _rate_person(tree, legs, arms, longest)
-        if score is not None and (best is None or score > best[0]):
-            best = score, legs, arms
-    return None if best is None else _name_bones(tree, *best[1:])
+    rated = [
+        (score, legs, arms) for legs, arms in permutations(limbs, 2) if (score := _rate_person(tree, legs, arms, longest)) is not None
+    ]
+    rated.sort(key=lambda item: -item[0])
+    bones = _name_bones(tree, *rated[0][1:]) if rated else None
+    if bones is None:
+        return None
+    for score, legs, arms in rated[1:]:
+        for name, one, other in (("legs", rated[0][1], legs), ("arms", rated[0][2], arms)):
+            if rated[0][0] - score < SURE and {*one.first, *one.second}.isdisjoint((*other.first, *other.second)):
+                return bones, f"its {name} may be '{motion.names[one.first[0]]}' or '{motion.names[other.first[0]]}'"
+    return bones, ""
 
 
 def _find_pairs(tree: _Tree, top: int) -> list[_Limbs]:
     """The likeliest limb of every two alike branches of a bone."""
     out = []
-    branches = [_skip_coincident(tree, child) for child in tree.children[top]]
+    branches = [_skip_coincident(tree, child) for child in tree.children[top] if not tree.is_dressing[child]]
     for n, first in enumerate(branches):
         for second in branches[n + 1 :]:
             if _is_alike(tree.measure(top, first), tree.measure(top, second), tree.lengths[first] + tree.lengths[second]):
@@ -198,7 +210,7 @@ def _rate_person(tree: _Tree, legs: _Limbs, arms: _Limbs, longest: float) -> flo
     widths = [tree.measure(limbs.first[0], limbs.second[0]) / legs.length for limbs in (legs, arms)]
     if max(widths) > 1.2 or widths[1] < 0.01:
         return None
-    depth = (legs.top in tree.paths[arms.top]) - (arms.top in tree.paths[legs.top])
+    depth = (legs.top in tree.paths[arms.top]) - (arms.top in tree.paths[legs.top][1:])
     off = abs(np.log(legs.length / arms.length / LEG_TO_ARM)) + abs(np.log(trunk / legs.length / TRUNK_TO_LEG))
     head = any(np.median(((tree.at[:, bone] - shoulders) * normalise(shoulders - hips)).sum(-1)) > 0 for bone in _list_central(tree, arms))
     return float(depth + (legs.length + arms.length) / longest + legs.sure + arms.sure + 0.5 * head - off)
@@ -268,7 +280,7 @@ def _find_head(
     legs_below = {bone for limb in (legs.first, legs.second) for bone in tree.list_below(limb[0])}
     heights, asides = {}, {}
     for bone in _list_central(tree, arms):
-        if bone not in legs_below and bone not in tree.paths[legs.top]:
+        if bone not in legs_below and bone not in tree.paths[legs.top] and not tree.is_dressing[bone]:
             heights[bone] = float(np.median(((tree.at[:, bone] - shoulders) * up).sum(-1))) / trunk
             asides[bone] = float(np.median(np.abs(((tree.at[:, bone] - shoulders) * left).sum(-1)))) / trunk
     roots = [bone for bone in heights if tree.parents[bone] == arms.top and asides[bone] < 0.15 and -0.1 < heights[bone] < 0.7]

@@ -139,7 +139,7 @@ def inspect_motion_file(path: str, options: ReadOptions | None = None) -> _Descr
             if is_scene_file(path):
                 _descriptions[key] = scene_files.check_scene_file(file).describe(), frozenset()
             elif file.suffix.lower() == ".bvh":
-                _descriptions[key] = bvh.describe(file), frozenset()
+                _descriptions[key] = bvh.describe(file, SOURCE_AXES[options.up_axis]), frozenset({"up_axis"})
             else:
                 found = read(file, options=options)
                 _descriptions[key] = found.describe(), found.choices
@@ -156,6 +156,8 @@ UP_AXES = (
     ("Z", "Z", "Z points up, as in AMASS and Blender"),
     ("Y_DOWN", "-Y", "Y points down, as a camera sees it: results in a camera's space"),
 )
+#: up axes as those of a skeleton's file are called
+SOURCE_AXES = {"GUESS": None, "Y": "Y", "Z": "Z", "Y_DOWN": "-Y"}
 LAYOUTS = (
     ("GUESS", "Guess", "Found from the numbers: how knees and elbows bend, and lengths that do not change"),
     ("POSITIONS", "Joint Positions", "Places of joints"),
@@ -238,9 +240,8 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         is_doubtful = False
         try:
             if self.filepath.lower().endswith(".bvh"):
-                body = bvh.read_body(self.filepath, self.fps)
-                motion = body.motion
-                self.report({"INFO"}, " ".join(body.notes))
+                body = bvh.read_body(self.filepath, self.fps, up_axis=SOURCE_AXES[self.up_axis])
+                motion, notes, is_doubtful = body.motion, body.notes, body.is_doubtful
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
                 file: MotionFile = read(self.filepath, statistics, self.get_options())
