@@ -107,7 +107,8 @@ class BodyFit:
         return BodyMotion(replace(motion, follows_joints=True), (*self.notes, how), mapping, self.is_doubtful)
 
 
-def body_from_skeleton(motion: SkeletonMotion, mapping: dict[str, str] | None = None, text: str = "", up_axis: str | None = None
+def body_from_skeleton(
+    motion: SkeletonMotion, mapping: dict[str, str] | None = None, text: str = "", up_axis: str | None = None
 ) -> BodyMotion:
     """The body's motion of a skeleton's, with what was guessed.
 
@@ -325,8 +326,9 @@ def _find_rest_up(joints: np.ndarray, axes: np.ndarray | None) -> tuple[np.ndarr
 
 
 def _find_up(joints: np.ndarray, rest_up: np.ndarray, weight: float, leg: float) -> tuple[str, str | None]:
-    """(the axis of the source that is up, a key of ``TO_BODY``, and another that is nearly as likely, if any): people stand along it,
-    in the zero pose too, on a floor at 0.
+    """(the axis of the source that is up, a key of ``TO_BODY``, and another that is nearly as likely, if any).
+
+    People stand along it, in the zero pose too, on a floor at 0.
 
     Somebody who lies or stands on the hands throughout is on the floor, too, with the hands or with most of the body.
     """
@@ -341,9 +343,11 @@ def _find_up(joints: np.ndarray, rest_up: np.ndarray, weight: float, leg: float)
         heights = joints @ axis
         lowest = float(np.percentile(heights.min(1), 5))
         score += 0.8 * (-0.05 * leg < lowest < 0.15 * leg)
-        if 0 < lowest < 0.15 * leg:
-            low = {part: min(float(np.median(at[f"{side}_{part}"] @ axis)) for side in SIDES) for part in ("wrist", "hip", "shoulder")}
-            lies = max(low["hip"], low["shoulder"]) < 0.4 * leg
+        if -0.025 * leg < lowest < 0.15 * leg:
+            low = {
+                part: min(float(np.median(at[f"{side}_{part}"] @ axis)) for side in SIDES) for part in ("wrist", "hip", "shoulder")
+            }
+            lies = max(low["hip"], low["shoulder"]) < 0.65 * leg
             on_hands = low["wrist"] < 0.2 * leg and standing @ axis < -0.5
             score += 0.8 * (lies or on_hands)
         scores[name] = float(score)
@@ -507,7 +511,9 @@ def _constants_of_feet(
         skeleton, places, axes = rest, rest_joints[None], rest_axes
         if axes is not None:
             local = normalise(rest_joints[foot] - rest_joints[ankle]) @ axes
-            if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3) or _is_apart(rest_joints, axes, f"{side}_ankle"):
+            if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3) or _is_apart(
+                rest_joints, axes, f"{side}_ankle"
+            ):
                 axes = None
         if axes is None:
             axes = to_body.T

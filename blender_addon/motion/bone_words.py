@@ -10,7 +10,8 @@ _SIDE_WORDS = {
     word: side
     for side, words in {
         "left": "left l lf lft links linke linker linkes izq izquierda izquierdo esq esquerda esquerdo gauche sx sinistra sinistro",
-        "right": "right r rt rgt rg rechts rechte rechter rechtes der derecha derecho dir direita direito droite droit dx destra destro",
+        "right": "right r rt rgt rg rechts rechte rechter rechtes der derecha derecho dir direita direito droite droit dx "
+        "destra destro",
     }.items()
     for word in words.split()
 }
@@ -152,8 +153,10 @@ _SIGNS = (
     ("先", " tip "),
 )
 _LIMB_WORDS = frozenset(
-    "collar clavicle clavicula clav scapula shoulder shldr humerus arm elbow radius ulna wrist hand palm thigh femur hip leg shin calf "
-    "tibia crus knee ankle foot toe ball buttock eye thumb hipjoint up low fore".split()
+    (
+        "collar clavicle clavicula clav scapula shoulder shldr humerus arm elbow radius ulna wrist hand palm thigh femur hip leg shin "
+        "calf tibia crus knee ankle foot toe ball buttock eye thumb hipjoint up low fore"
+    ).split()
 )
 
 

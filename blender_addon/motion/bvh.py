@@ -130,13 +130,12 @@ def read_header(path: Path | str) -> tuple[int, float]:
     return file.frame_count, file.fps
 
 
-def read_body(
-    path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None = None, up_axis: str | None = None
-) -> BodyMotion:
+def read_body(path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None = None, up_axis: str | None = None) -> BodyMotion:
     """The motion of the person in a BVH file, and what was guessed about it.
 
     ``fps`` overrides the file's rate when it is not 0; ``mapping``: joint -> name of the file's bone, found by names or
-    shape when None; ``up_axis``: a key of ``TO_BODY``, guessed when None. Raises ``MotionError`` for a file that cannot be read, and for a skeleton in which no person is found.
+    shape when None; ``up_axis``: a key of ``TO_BODY``, guessed when None. Raises ``MotionError`` for a file that cannot be
+    read, and for a skeleton in which no person is found.
     """
     file = open_bvh(path)
     fit = fit_body(file.pose(sample_frames(file.frame_count)), mapping, up_axis)

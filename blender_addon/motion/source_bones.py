@@ -137,7 +137,9 @@ def map_by_words(
     out: dict[str, int] = {}
     for side, limb in product(SIDES, _LIMBS):
         optional = 3 if limb[0] == "hip" else 0
-        found = _find_chain(parents, depths, distances, [candidates.get(f"{side}_{joint}", []) for joint in limb], optional, positions)
+        found = _find_chain(
+            parents, depths, distances, [candidates.get(f"{side}_{joint}", []) for joint in limb], optional, positions
+        )
         if found is None:
             return None
         out |= {f"{side}_{joint}": bone for joint, bone in zip(limb, found, strict=True) if bone >= 0}
@@ -340,13 +342,13 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
 
 
 def _is_on_four_feet(motion: SkeletonMotion, bones: dict[str, int]) -> bool:
-    """Whether arms and legs stand across the trunk in every pose, the zero pose too, but not on knees as those of people who crawl."""
+    """Whether arms and legs stand across the trunk in every pose, the zero pose too.
+
+    People who crawl do so on their knees.
+    """
     poses = np.concatenate([motion.positions, motion.rest_positions[None]])
     at = {joint: poses[:, bone] for joint, bone in bones.items()}
-    middle = {
-        joint: (at[f"left_{joint}"] + at[f"right_{joint}"]) / 2
-        for joint in ("hip", "knee", "ankle", "shoulder", "wrist")
-    }
+    middle = {joint: (at[f"left_{joint}"] + at[f"right_{joint}"]) / 2 for joint in ("hip", "knee", "ankle", "shoulder", "wrist")}
     trunk = middle["shoulder"] - middle["hip"]
     if (np.linalg.norm(trunk, axis=-1) < 1e-6 * np.ptp(poses)).any():
         return False

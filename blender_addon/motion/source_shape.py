@@ -7,7 +7,7 @@ fingers, skirts and wings; how toes, knees and elbows point over the whole motio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 
@@ -98,7 +98,9 @@ def find_person_by_shape(motion: SkeletonMotion) -> tuple[dict[str, int], str] |
     longest = max(limb.length for limb in limbs)
     limbs = sorted((limb for limb in limbs if limb.length > 0.3 * longest), key=lambda limb: -limb.length)[:16]
     rated = [
-        (score, legs, arms) for legs, arms in permutations(limbs, 2) if (score := _rate_person(tree, legs, arms, longest)) is not None
+        (score, legs, arms)
+        for legs, arms in permutations(limbs, 2)
+        if (score := _rate_person(tree, legs, arms, longest)) is not None
     ]
     rated.sort(key=lambda item: -item[0])
     bones = _name_bones(tree, *rated[0][1:]) if rated else None
@@ -147,7 +149,9 @@ def _match(tree: _Tree, first: int, second: int) -> dict[int, int]:
                 fits = [b for b in free if _is_alike(tree.lengths[child], tree.lengths[b], tree.lengths[child])]
                 if fits:
                     size = len(tree.list_below(child))
-                    chosen = min(fits, key=lambda b: (abs(len(tree.list_below(b)) - size), abs(tree.lengths[b] - tree.lengths[child])))
+                    chosen = min(
+                        fits, key=lambda b: (abs(len(tree.list_below(b)) - size), abs(tree.lengths[b] - tree.lengths[child]))
+                    )
                     free.remove(chosen)
                     out[child] = chosen
                     waiting.append((child, chosen))
@@ -183,7 +187,7 @@ def _list_joints(tree: _Tree, path: list[int]) -> list[int]:
     """
     apart = [bone for n, bone in enumerate(path) if n == 0 or tree.lengths[bone] > 1e-3 * tree.measure(path[0], path[-1])]
     joints = [apart[0]]
-    for bone, after in zip(apart[1:], apart[2:], strict=False):
+    for bone, after in pairwise(apart[1:]):
         if tree.get_bend(joints[-1], bone, after).max() > STRAIGHT:
             joints.append(bone)
     joints.append(path[-1])
@@ -212,7 +216,9 @@ def _rate_person(tree: _Tree, legs: _Limbs, arms: _Limbs, longest: float) -> flo
         return None
     depth = (legs.top in tree.paths[arms.top]) - (arms.top in tree.paths[legs.top][1:])
     off = abs(np.log(legs.length / arms.length / LEG_TO_ARM)) + abs(np.log(trunk / legs.length / TRUNK_TO_LEG))
-    head = any(np.median(((tree.at[:, bone] - shoulders) * normalise(shoulders - hips)).sum(-1)) > 0 for bone in _list_central(tree, arms))
+    head = any(
+        np.median(((tree.at[:, bone] - shoulders) * normalise(shoulders - hips)).sum(-1)) > 0 for bone in _list_central(tree, arms)
+    )
     return float(depth + (legs.length + arms.length) / longest + legs.sure + arms.sure + 0.5 * head - off)
 
 
@@ -247,7 +253,9 @@ def _name_bones(tree: _Tree, legs: _Limbs, arms: _Limbs) -> dict[str, int] | Non
         if toes:
             out[f"{side}_foot"] = max(toes, key=lambda bone: (len(tree.list_below(bone)), tree.lengths[bone]))
         size = arms.length / 2
-        collars = [bone for bone in tree.paths[arm[0]][1:] if arms.top in tree.paths[bone][1:] and tree.measure(bone, arm[0]) > 0.05 * size]
+        collars = [
+            bone for bone in tree.paths[arm[0]][1:] if arms.top in tree.paths[bone][1:] and tree.measure(bone, arm[0]) > 0.05 * size
+        ]
         if collars:
             out[f"{side}_collar"] = collars[0]
     return out | _find_head(tree, legs, arms, up, left, hips, shoulders)
@@ -286,8 +294,19 @@ def _find_head(
     roots = [bone for bone in heights if tree.parents[bone] == arms.top and asides[bone] < 0.15 and -0.1 < heights[bone] < 0.7]
     if not roots:
         return {}
-    root = max(roots, key=lambda bone: (max(heights.get(one, -1.0) for one in tree.list_below(bone)) > 0.15, -asides[bone], len(tree.list_below(bone))))
-    above = [bone for bone in tree.list_below(root) if bone != root and asides.get(bone, 1.0) < 0.3 and tree.measure(bone, root) > 0.02 * trunk]
+    root = max(
+        roots,
+        key=lambda bone: (
+            max(heights.get(one, -1.0) for one in tree.list_below(bone)) > 0.15,
+            -asides[bone],
+            len(tree.list_below(bone)),
+        ),
+    )
+    above = [
+        bone
+        for bone in tree.list_below(root)
+        if bone != root and asides.get(bone, 1.0) < 0.3 and tree.measure(bone, root) > 0.02 * trunk
+    ]
     if heights[root] > 0.2 or not above:
         return {"head" if heights[root] > 0.2 else "neck": root}
     # jaw and eyes lie as high, but carry nothing
