@@ -152,11 +152,9 @@ _SIGNS = (
     ("目", " eye "),
     ("先", " tip "),
 )
-_LIMB_WORDS = frozenset(
-    (
-        "collar clavicle clavicula clav scapula shoulder shldr humerus arm elbow radius ulna wrist hand palm thigh femur hip leg shin "
-        "calf tibia crus knee ankle foot toe ball buttock eye thumb hipjoint up low fore"
-    ).split()
+_LIMB_WORDS = re.compile(
+    "collar|clavicle|clavicula|clav|scapula|shoulder|shldr|humerus|arm|elbow|radius|ulna|wrist|hand|palm|thigh|femur|hip|leg|shin|calf|"
+    "tibia|crus|knee|ankle|foot|toe|ball|buttock|eye|thumb|hipjoint|up|low|fore"
 )
 
 
@@ -168,17 +166,18 @@ def is_other(word: str) -> bool:
 def find_side_letters(names: Sequence[str]) -> dict[str, str]:
     """Letters that stand for left and right in the names of a skeleton's bones, besides those that always do.
 
-    They count where no name has a usual word for a side, and several names differ in nothing else.
+    They count where several limbs differ in nothing else, and fewer have a usual word for a side.
     """
-    if any(split_name(name)[0] for name in names):
-        return {}
+    usual = sum(side is not None and not any(map(is_other, words)) for side, words in map(split_name, names))
     parts = [tuple(_split(name)) for name in names]
     known = set(parts)
     for left, right in _SIDE_LETTERS:
         pairs = sum(
-            part == left and (*name[:at], right, *name[at + 1 :]) in known for name in parts for at, part in enumerate(name)
+            part == left and (*name[:at], right, *name[at + 1 :]) in known and any(map(_is_known, name))
+            for name in parts
+            for at, part in enumerate(name)
         )
-        if pairs >= 4:
+        if pairs >= max(4, usual):
             return {left: "left", right: "right"}
     return {}
 
@@ -226,4 +225,4 @@ def split_name(name: str, letters: dict[str, str] | None = None) -> tuple[str | 
 
 
 def _is_known(word: str) -> bool:
-    return word in _COMPOUNDS or word in _TRANSLATED or word in _LIMB_WORDS
+    return word in _COMPOUNDS or word in _TRANSLATED or _LIMB_WORDS.fullmatch(word) is not None

@@ -225,9 +225,9 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
                 return _complete_spine(motion.parents, found, how + several)
             doubts = doubts or reasons
     frames = np.unique(np.linspace(0, motion.frame_count - 1, LOOKED_AT).astype(int))
-    found = find_person_by_shape(replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames]))
-    if found:
-        bones, rival = found
+    shaped = find_person_by_shape(replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames]))
+    if shaped:
+        bones, rival = shaped
         reasons = (rival,) if rival else _find_doubts(motion, bones)
         if not reasons:
             return _complete_spine(motion.parents, bones, "by the shape of the skeleton")

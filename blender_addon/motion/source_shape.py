@@ -22,7 +22,7 @@ STRAIGHT = 2.0
 #: legs to arms, trunk to legs, and from neck to head in trunks, of an average person
 LEG_TO_ARM, TRUNK_TO_LEG, HEAD_TO_TRUNK = 1.5, 0.6, 0.22
 #: by how much a person must be likelier than another among the same bones
-SURE = 0.2
+SURE = 0.25
 #: the most bones of a limb that are looked at
 DEEPEST = 12
 
@@ -171,7 +171,7 @@ def _find_limb(tree: _Tree, pairs: dict[int, int], top: int) -> _Limbs | None:
             if not 0.4 < above / max(below, 1e-12) < 2.5 or not (tree.is_rigid(upper, middle) and tree.is_rigid(middle, lower)):
                 continue
             bend = min(1.0, float(np.ptp(tree.get_bend(upper, middle, lower))) / 30)
-            ends = 0.3 * any(child in pairs for child in tree.children[lower])
+            ends = 0.5 * any(child in pairs for child in tree.children[lower])
             sure = min(above, below)
             if best is None or sure > best.sure:
                 mirrored = (pairs[upper], pairs[middle], pairs[lower])

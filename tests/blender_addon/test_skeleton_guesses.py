@@ -142,13 +142,11 @@ def test_words_of_other_languages(language):
     check_found(rename(move(zero="random"), names), names, "by the words")
 
 
-def test_letters_for_sides_count_only_in_pairs():
-    assert find_side_letters(("Bras_G", "Bras_D", "Main_G", "Main_D", "Pied_G", "Pied_D", "Cou_G", "Cou_D")) == {
-        "g": "left",
-        "d": "right",
-    }
-    assert find_side_letters(("Spine_D", "Spine_G", "Hand_L", "Hand_R")) == {}
-    assert find_side_letters(("bone_d", "bone_e")) == {}
+def test_letters_for_sides_count_only_in_pairs_of_limbs():
+    limbs = tuple(f"{limb}_{side}" for limb in ("Bras", "Main", "Pied", "Cuisse", "Mollet") for side in "GD")
+    assert find_side_letters(limbs) == find_side_letters((*limbs, "L_Index1", "HairR")) == {"g": "left", "d": "right"}
+    assert find_side_letters(tuple(f"{limb}_{side}" for limb in ("Arm", "Hand", "Foot", "Thigh") for side in "LR")) == {}
+    assert find_side_letters(limbs[:4]) == find_side_letters(("bone_g", "bone_d")) == {}
     assert split_name("AvantBras_G", {"g": "left"}) == ("left", ("fore", "arm"))
 
 
