@@ -94,7 +94,8 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         try:
-            body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source)
+            # it moves as Blender shows it
+            body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source, "Z")
         except MotionError as error:
             open_source_bones(settings, source)
             self.report({"ERROR"}, str(error))
@@ -260,7 +261,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         try:
             if path.suffix.lower() == ".vmd" and scene_files.has_vmd_importer():
                 skeleton = scene_files.sample_vmd(context, path, settings.find_source(), self.fps)
-                body = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem)
+                body = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem, "Z")
             else:
                 with scene_files.import_scene_file(context, path) as imported:
                     clip = imported.choose(self.clip)
@@ -268,7 +269,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
                     skeleton = imported.sample(clip, self.fps)
                     if self.keep_armature:
                         kept = imported.keep_armature(clip)
-                    body = body_from_skeleton(skeleton, None, clip.name)
+                    body = body_from_skeleton(skeleton, None, clip.name, "Z")
         except MotionError as error:
             if kept is None:
                 self.report({"ERROR"}, str(error))
