@@ -15,7 +15,8 @@ import numpy as np
 from ...shared.motion import MotionError
 from ...shared.vectors import normalise
 from ..character import mapping as bone_maps
-from ..character.mapping import SIDES, MappingError
+from ..character.joints import SIDES
+from ..character.mapping import MappingError
 from .bone_words import find_side_letters, is_other, split_name
 from .skeleton_motion import SkeletonMotion
 from .source_shape import find_person_by_shape
