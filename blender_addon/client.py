@@ -132,8 +132,9 @@ class BackendClient:
                 if monitor in ready and self._check_event(recv_monitor_message(monitor), answered):
                     return
                 if outgoing in ready:
-                    parts = outgoing.recv_multipart()
-                    if parts == [b""]:
+                    # passes are large: what is handed on is not copied
+                    parts = outgoing.recv_multipart(copy=False)
+                    if len(parts) == 1 and not parts[0].bytes:
                         return
                     socket.send_multipart(parts, copy=False)
                 if not answered and time.monotonic() > deadline:

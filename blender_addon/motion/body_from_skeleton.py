@@ -35,6 +35,8 @@ SIDES = ("left", "right")
 LYING = {"ankle": 0.021, "foot": 0.021, "wrist": 0.03, "knee": 0.05, "elbow": 0.04, "hip": 0.08, "shoulder": 0.06}
 #: how many degrees the toes of a flat foot lie below its ankle, at least and at most
 SLOPES = (5.0, 45.0)
+#: how far up (1) a shin points that stands on its foot, and a trunk above which the head looks straight ahead
+UPRIGHT = 0.5
 #: up axis of a source -> what turns its axes into Y up; Z up becomes what Blender shows it as, Y down what a camera sees
 TO_BODY = {
     "Y": np.eye(3),
@@ -44,17 +46,21 @@ TO_BODY = {
     "-Z": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
     "-X": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
 }
+#: by how much less another axis must speak for being up
+DOUBTFUL = 0.25
 #: what speaks for an axis before anything is seen
-USUAL_UP = {"Y": 0.25, "Z": 0.1, "X": -0.4, "-Y": -0.2, "-Z": -0.3, "-X": -0.5}
+USUAL_UP = {"Y": 0.25, "Z": 0.1, "X": -0.4, "-Y": -0.4, "-Z": -0.5, "-X": -0.5}
 
 
 @dataclass(frozen=True)
 class BodyMotion:
-    """A motion made from a skeleton's; ``notes``: sentences about what was guessed; ``mapping``: joint -> the source's bone."""
+    """A motion made from a skeleton's; ``notes``: sentences about what was guessed; ``mapping``: joint -> the source's bone;
+    ``is_doubtful``: whether the guess should be looked at."""
 
     motion: Motion
     notes: tuple[str, ...]
     mapping: dict[str, str]
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class BodyFit:
     scale: float
     spine: tuple[tuple[int, int, float, int], ...]
     notes: tuple[str, ...]
+    is_doubtful: bool = False
 
     def convert(self, pose: Callable[[slice], SkeletonMotion], frame_count: int, fps: float, text: str = "") -> BodyMotion:
         """The motion of all frames; ``pose`` gives the skeleton's for some. Raises ``MotionError`` for values that make none."""
@@ -97,10 +104,12 @@ class BodyFit:
             joints[..., [0, 2]] -= joints[:1, :1, [0, 2]]
         motion = Motion.from_joints(joints, fps, source, text, make_continuous(quaternions, in_place=True))
         mapping = {joint: names[bone] for joint, bone in self.source.bones.items()}
-        return BodyMotion(replace(motion, follows_joints=True), (*self.notes, how), mapping)
+        return BodyMotion(replace(motion, follows_joints=True), (*self.notes, how), mapping, self.is_doubtful)
 
 
-def body_from_skeleton(motion: SkeletonMotion, mapping: dict[str, str] | None = None, text: str = "") -> BodyMotion:
+def body_from_skeleton(
+    motion: SkeletonMotion, mapping: dict[str, str] | None = None, text: str = "", up_axis: str | None = None
+) -> BodyMotion:
     """The body's motion of a skeleton's, with what was guessed.
 
     ``mapping``: joint -> bone name, found by names or shape when None; ``text`` is what the motion is called. Raises
@@ -110,7 +119,7 @@ def body_from_skeleton(motion: SkeletonMotion, mapping: dict[str, str] | None = 
     def pose(frames: slice | np.ndarray) -> SkeletonMotion:
         return replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames])
 
-    fit = fit_body(pose(sample_frames(motion.frame_count)), mapping)
+    fit = fit_body(pose(sample_frames(motion.frame_count)), mapping, up_axis)
     return fit.convert(pose, motion.frame_count, motion.fps, text)
 
 
@@ -119,8 +128,11 @@ def sample_frames(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, max(count - 1, 0), min(count, SAMPLE)).astype(int))
 
 
-def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None) -> BodyFit:
-    """How a skeleton becomes a body, from some of its frames; ``MotionError`` when it does not."""
+def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None, up_axis: str | None = None) -> BodyFit:
+    """How a skeleton becomes a body, from some of its frames; ``MotionError`` when it does not.
+
+    ``up_axis``: a key of ``TO_BODY``, guessed when None.
+    """
     if not np.isfinite(sample.positions).all() or not np.isfinite(sample.rotations).all():
         raise MotionError(f"{sample.source} contains numbers that are none; export it again.")
     source = find_source_map(sample, mapping)
@@ -129,7 +141,7 @@ def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None) -> BodyFit:
     joints, rest_joints = _place_joints(sample, source, spine), _place_joints(rest, source, spine)[0]
     leg = float(np.median([compute_leg_length(pose) for pose in joints[:: max(1, len(joints) // 50)]]))
     rest_axes = _find_person_axes(rest_joints)
-    up = _find_up(joints, rest_axes, leg)
+    up, rival = _find_up(joints, *_find_rest_up(rest_joints, rest_axes), leg) if up_axis is None else (up_axis, None)
     scale, unit = _find_scale(leg)
     if rest_axes is not None:
         constants = _constants_from_zero_pose(rest, source, spine, rest_joints, rest_axes)
@@ -139,11 +151,13 @@ def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None) -> BodyFit:
         origin = "Twist of the limbs: from the poses, since the zero pose is no person."
     flat = _constants_of_feet(sample, source, joints, rest, rest_joints, rest_axes, TO_BODY[up])
     notes = [f"Bones: {source.how}.", f"Up: {up}, facing as in the file.", unit, origin]
+    if rival:
+        notes.append(f"The up axis is doubtful, it may be {rival}; choose Up Axis if the body does not stand as it should.")
     missing = [joint.replace("_", " ") for joint in ("neck", "head") if joint not in source.bones]
     missing += [part for part in ("collar", "foot") if f"left_{part}" not in source.bones]
     if missing:
         notes.append(f"Without a bone of their own: {', '.join(missing).replace('foot', 'toes')}.")
-    return BodyFit(source, constants | flat, TO_BODY[up], scale, spine, tuple(notes))
+    return BodyFit(source, constants | flat, TO_BODY[up], scale, spine, tuple(notes), rival is not None)
 
 
 # joints
@@ -293,21 +307,52 @@ def _snap(axes: np.ndarray) -> np.ndarray:
     return out
 
 
-def _find_up(joints: np.ndarray, rest_axes: np.ndarray | None, leg: float) -> str:
-    """The axis of the source that is up, a key of ``TO_BODY``: people stand along it, on the ground at 0, in the zero pose too."""
-    feet = (joints[:, JOINT_INDEX["left_ankle"]] + joints[:, JOINT_INDEX["right_ankle"]]) / 2
-    standing = normalise(joints[:, JOINT_INDEX["neck"]] - feet).mean(0)
-    best, most = "Y", -np.inf
+def _find_rest_up(joints: np.ndarray, axes: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """((3,) where the trunk of a zero pose (22, 3) points, how much that says), 0 where its legs do not hang down from it.
+
+    ``axes``: those of the person whom the zero pose shows; others may raise an arm, or sit.
+    """
+    if axes is not None:
+        return axes[:, 1], 0.7
+    at = {name: joints[number] for name, number in JOINT_INDEX.items() if number < len(joints)}
+    hips, knees, ankles, shoulders = (
+        (at[f"left_{name}"] + at[f"right_{name}"]) / 2 for name in ("hip", "knee", "ankle", "shoulder")
+    )
+    up, leg = normalise(shoulders - hips), np.linalg.norm(ankles - knees) + np.linalg.norm(knees - hips)
+    if min(np.linalg.norm(at["left_shoulder"] - at["right_shoulder"]), np.linalg.norm(shoulders - hips)) < 0.15 * leg:
+        return up, 0.0
+    straight = normalise(knees - hips) @ up < -0.8
+    return up, (0.7 if straight else 0.4) if normalise(ankles - knees) @ up < -0.8 else 0.0
+
+
+def _find_up(joints: np.ndarray, rest_up: np.ndarray, weight: float, leg: float) -> tuple[str, str | None]:
+    """(the axis of the source that is up, a key of ``TO_BODY``, and another that is nearly as likely, if any).
+
+    People stand along it, in the zero pose too, on a floor at 0.
+
+    Somebody who lies or stands on the hands throughout is on the floor, too, with the hands or with most of the body.
+    """
+    at = {name: joints[:, number] for name, number in JOINT_INDEX.items() if number < joints.shape[1]}
+    feet = (at["left_ankle"] + at["right_ankle"]) / 2
+    standing = normalise(at["neck"] - feet).mean(0)
+    scores: dict[str, float] = {}
     for name, to_body in TO_BODY.items():
         axis = to_body[1]
         score = USUAL_UP[name] + standing @ axis
-        if rest_axes is not None:
-            score += 0.6 * float(rest_axes[:, 1] @ axis)
-        lowest = np.percentile((joints @ axis).min(1), 5)
-        score += 0.3 * (abs(lowest) < 0.15 * leg)
-        if score > most:
-            best, most = name, float(score)
-    return best
+        score += weight * float(rest_up @ axis)
+        heights = joints @ axis
+        lowest = float(np.percentile(heights.min(1), 5))
+        score += 0.8 * (-0.05 * leg < lowest < 0.15 * leg)
+        if -0.025 * leg < lowest < 0.15 * leg:
+            low = {
+                part: min(float(np.median(at[f"{side}_{part}"] @ axis)) for side in SIDES) for part in ("wrist", "hip", "shoulder")
+            }
+            lies = max(low["hip"], low["shoulder"]) < 0.65 * leg
+            on_hands = low["wrist"] < 0.2 * leg and standing @ axis < -0.5
+            score += 0.8 * (lies or on_hands)
+        scores[name] = float(score)
+    best, second = sorted(scores, key=lambda name: -scores[name])[:2]
+    return best, second if scores[best] - scores[second] < DOUBTFUL else None
 
 
 def _find_scale(leg: float) -> tuple[float, str]:
@@ -372,12 +417,22 @@ def _constants_from_zero_pose(
             turned[joint] = rotation_between(axes @ _get_rest_direction(joint), direction) @ axes
         elif "wrist" in joint:
             turned[joint] = turned[joint.replace("wrist", "elbow")]
+        elif "ankle" in joint and _is_apart(joints, axes, joint):
+            turned[joint] = turned[joint.replace("ankle", "knee")]
+        elif "foot" in joint:
+            turned[joint] = turned[joint.replace("foot", "ankle")]
         else:
             turned[joint] = axes
         bone = _get_bone(source, spine, joint)
         if bone is not None:
             out[joint] = rest.rotations[0, bone].T @ turned[joint]
     return out
+
+
+def _is_apart(joints: np.ndarray, axes: np.ndarray, ankle: str) -> bool:
+    """Whether a shin of a zero pose (22, 3) stands so far from upright that its foot cannot be flat."""
+    shin = joints[JOINT_INDEX[ankle.replace("ankle", "knee")]] - joints[JOINT_INDEX[ankle]]
+    return bool(normalise(shin) @ axes[:, 1] < np.cos(np.radians(15)))
 
 
 def _constants_from_poses(
@@ -401,15 +456,17 @@ def _constants_from_poses(
             seen = solved[:, number]
             if joint in HINGES:
                 weight = weight + np.linalg.norm(np.cross(_observe(joints, joint), _observe(joints, AIMS_AT[joint])), axis=-1)
-        elif joint in AIMS_AT and "ankle" not in joint:
+        elif joint in AIMS_AT:
             above = turned[parent]
             seen = rotation_between(above @ _get_rest_direction(joint), _observe(joints, joint)) @ above
         elif joint == "head":
-            ahead = turned["spine3"][..., 2]
-            ahead = ahead - up * (ahead @ up)[:, None]
-            weight = weight + np.linalg.norm(ahead, axis=-1)
-            ahead = normalise(ahead)
-            seen = np.stack([np.cross(up, ahead), np.broadcast_to(up, ahead.shape), ahead], -1)
+            chest = turned["spine3"]
+            upright = chest[..., 1] @ up > UPRIGHT
+            ahead = normalise(chest[..., 2] - up * (chest[..., 2] @ up)[:, None])
+            level = np.stack([np.cross(up, ahead), np.broadcast_to(up, ahead.shape), ahead], -1)
+            # of somebody who lies throughout, the head is in line with the chest
+            seen = np.where(upright[:, None, None], level, chest)
+            weight = weight + upright
         else:
             seen = turned[parent]
         bone = _get_bone(source, spine, joint)
@@ -418,7 +475,7 @@ def _constants_from_poses(
             continue
         own = np.swapaxes(sample.rotations[:, bone], -1, -2) @ seen
         mean = _project((own * weight[:, None, None]).sum(0) / weight.sum())
-        if joint in AIMS_AT and "ankle" not in joint:
+        if joint in AIMS_AT:
             own_axis = (np.swapaxes(sample.rotations[:, bone], -1, -2) @ _observe(joints, joint)[..., None])[..., 0].mean(0)
             if np.linalg.norm(own_axis) > 0.5:
                 mean = rotation_between(mean @ _get_rest_direction(joint), normalise(own_axis)) @ mean
@@ -451,44 +508,51 @@ def _constants_of_feet(
     out: dict[str, np.ndarray] = {}
     for side in SIDES:
         ankle, foot = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
-        skeleton, places, axes, stands = rest, rest_joints[None], rest_axes, True
+        skeleton, places, axes = rest, rest_joints[None], rest_axes
         if axes is not None:
             local = normalise(rest_joints[foot] - rest_joints[ankle]) @ axes
-            if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3):
+            if not (-np.sin(np.radians(65)) < local[1] < np.sin(np.radians(15)) and local[2] > 0.3) or _is_apart(
+                rest_joints, axes, f"{side}_ankle"
+            ):
                 axes = None
         if axes is None:
             axes = to_body.T
-            chosen, stands = _find_standing(joints[:, ankle], joints[:, foot], axes[:, 1])
+            shin = normalise(joints[:, JOINT_INDEX[f"{side}_knee"]] - joints[:, ankle])
+            upright = shin @ axes[:, 1] > UPRIGHT
+            chosen, stands = _find_standing(joints[:, ankle], joints[:, foot], axes[:, 1], upright)
+            if not stands:
+                # somebody who lies or jumps throughout: feet are to the shins as in SMPL's rest pose
+                continue
             skeleton = replace(sample, positions=sample.positions[chosen], rotations=sample.rotations[chosen])
             places = joints[chosen]
         up = axes[:, 1]
         flat = places[:, foot] - places[:, ankle]
-        direction = normalise(flat)
-        slope = float(np.median(np.arcsin(np.clip(-direction @ up, -1, 1))))
+        slope = float(np.median(np.arcsin(np.clip(-normalise(flat) @ up, -1, 1))))
         flat = normalise(flat - up * (flat @ up)[:, None])
         usual = axes @ _get_rest_direction(f"{side}_ankle")
         level = np.broadcast_to(normalise(usual - up * (usual @ up)), flat.shape)
         seen = rotation_between(level, flat) @ axes
-        if stands:
-            # no sole is steeper: these feet do not stand flat
-            tilt = slope - np.clip(slope, *np.radians(SLOPES))
-            seen = rotation_about_axis(np.cross(up, flat), np.full(len(flat), tilt)) @ seen
-        else:
-            seen = rotation_between(seen @ _get_rest_direction(f"{side}_ankle"), direction) @ seen
+        # no sole is steeper: these feet do not stand flat
+        tilt = slope - np.clip(slope, *np.radians(SLOPES))
+        seen = rotation_about_axis(np.cross(up, flat), np.full(len(flat), tilt)) @ seen
         for joint in (f"{side}_ankle", f"{side}_foot"):
             if joint in source.bones:
                 out[joint] = _project((np.swapaxes(skeleton.rotations[:, source.bones[joint]], -1, -2) @ seen).mean(0))
     return out
 
 
-def _find_standing(ankle: np.ndarray, foot: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, bool]:
+def _find_standing(ankle: np.ndarray, foot: np.ndarray, up: np.ndarray, upright: np.ndarray) -> tuple[np.ndarray, bool]:
     """((F,) the frames in which a foot may stand flat, whether it surely does), from its ends (F, 3).
+
+    ``upright`` (F,): whether the shin stands on it at all.
 
     A foot that stands has its toes on the ground, and is as steep in a good part of the frames.
     """
     along = foot - ankle
     heights, size = foot @ up, float(np.median(np.linalg.norm(along, axis=-1)))
-    low = heights <= np.percentile(heights, 2) + 0.3 * size
+    if not upright.any():
+        return upright, False
+    low = upright & (heights <= np.percentile(heights[upright], 2) + 0.3 * size)
     slopes = np.degrees(np.arcsin(np.clip(-normalise(along) @ up, -1, 1)))
     found = np.sort(slopes[low])
     # the window of four degrees with the most frames

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,16 +130,17 @@ def read_header(path: Path | str) -> tuple[int, float]:
     return file.frame_count, file.fps
 
 
-def read_body(path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None = None) -> BodyMotion:
+def read_body(path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None = None, up_axis: str | None = None) -> BodyMotion:
     """The motion of the person in a BVH file, and what was guessed about it.
 
     ``fps`` overrides the file's rate when it is not 0; ``mapping``: joint -> name of the file's bone, found by names or
-    shape when None. Raises ``MotionError`` for a file that cannot be read, and for a skeleton in which no person is found.
+    shape when None; ``up_axis``: a key of ``TO_BODY``, guessed when None. Raises ``MotionError`` for a file that cannot be
+    read, and for a skeleton in which no person is found.
     """
     file = open_bvh(path)
-    fit = fit_body(file.pose(sample_frames(file.frame_count)), mapping)
+    fit = fit_body(file.pose(sample_frames(file.frame_count)), mapping, up_axis)
     body = fit.convert(file.pose, file.frame_count, fps or file.fps, Path(path).stem)
-    return BodyMotion(body.motion, (*file.notes, *body.notes), body.mapping)
+    return replace(body, notes=(*file.notes, *body.notes))
 
 
 def read(path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None = None) -> Motion:
@@ -147,12 +148,12 @@ def read(path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None = No
     return read_body(path, fps, mapping).motion
 
 
-def describe(path: Path | str) -> list[str]:
+def describe(path: Path | str, up_axis: str | None = None) -> list[str]:
     """The contents of a BVH file in lines: frames and rate, and what is guessed about its axes, unit and bones."""
     file = open_bvh(path)
     lines = ["BVH", f"{file.frame_count} frames at {file.fps:g} fps", *file.notes]
     try:
-        return [*lines, *fit_body(file.pose(sample_frames(file.frame_count)), None).notes]
+        return [*lines, *fit_body(file.pose(sample_frames(file.frame_count)), None, up_axis).notes]
     except MotionError as error:
         return [*lines, str(error)]
 

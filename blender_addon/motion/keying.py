@@ -66,14 +66,6 @@ class Keying(msgspec.Struct, frozen=True):
             ),
         ),
     ] = "off"
-    flat_soles: Annotated[
-        bool,
-        Setting(
-            "Flat Soles",
-            "Soles that are flat in the motion are flat on the character; otherwise the line from ankle to toes points exactly as "
-            "in the motion, which tilts the soles where that line is steeper on one body than on the other",
-        ),
-    ] = False
     tolerance: Annotated[
         float,
         Setting(
@@ -112,6 +104,14 @@ class Keying(msgspec.Struct, frozen=True):
             "Mute Overruling Constraints",
             "Mute constraints that keep the body from following its keys, where keying what they follow does not help; a motion is "
             "refused there otherwise",
+        ),
+    ] = False
+    flat_soles: Annotated[
+        bool,
+        Setting(
+            "Flat Soles",
+            "Soles that are flat in the motion are flat on the character; otherwise the line from ankle to toes points exactly as "
+            "in the motion, which tilts the soles where that line is steeper on one body than on the other",
         ),
     ] = False
 

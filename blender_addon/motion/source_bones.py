@@ -6,66 +6,21 @@ is used.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 
 from ...shared.motion import MotionError
 from ...shared.vectors import normalise
 from ..character import mapping as bone_maps
-from ..character.mapping import SIDES, MappingError, Skeleton
+from ..character.joints import SIDES
+from ..character.mapping import MappingError
+from .bone_words import find_side_letters, is_other, split_name
 from .skeleton_motion import SkeletonMotion
+from .source_shape import find_person_by_shape
 
-_SIDE_WORDS = {
-    "left": "left",
-    "l": "left",
-    "lf": "left",
-    "lft": "left",
-    "right": "right",
-    "r": "right",
-    "rt": "right",
-    "rgt": "right",
-    "rg": "right",
-}
-#: words of bones that are no joint of ours although another word in their name says so
-_OTHERS = re.compile(
-    "twist|twst|roll|ik|pole|target|end|nub|tip|eff|effector|helper|aux|cloth|skirt|thumb|index|middle|ring|pinky|little|fingers?|"
-    "carpal|metacarpal|eye|jaw|tongue|breast|pec|pectoral|boob|buttock|butt|glute|weapon|prop|hair|ear|wing|tail|cape|sleeve|pocket|"
-    "offset|heel|corrective|muscle|site|socket|attach|holster|top|camera|floor|shadow|mouth|lip|brow|cheek|nose|teeth|handtip|bag|"
-    "belt|share"
-)
-#: words glued to a side, and compounds that are written in one word
-_COMPOUNDS = {
-    "uparm": "up arm",
-    "upperarm": "up arm",
-    "lowarm": "low arm",
-    "loarm": "low arm",
-    "lowerarm": "low arm",
-    "forearm": "fore arm",
-    "upleg": "up leg",
-    "upperleg": "up leg",
-    "lowleg": "low leg",
-    "loleg": "low leg",
-    "lowerleg": "low leg",
-    "midleg": "low leg",
-    "shldr": "shldr",
-    "toebase": "toe",
-    "toes": "toe",
-    "hipjoint": "hip joint",
-    "headtop": "head top",
-    "headend": "head end",
-    "lowerback": "back",
-    "upperback": "back",
-    "lowerneck": "neck",
-    "upperneck": "neck up",
-    "lowerspine": "spine",
-    "upperspine": "spine",
-    "bigtoe": "toe",
-    "toetip": "toe tip",
-}
-_WORDS = {"up": "up", "upper": "up", "low": "low", "lower": "low", "lo": "low", "fore": "fore"}
 #: (joint without its side, words that a bone of that joint has, how sure that is); with a side
 _SIDED: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("collar", ("collar",), 3),
@@ -84,6 +39,8 @@ _SIDED: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("elbow", ("elbow",), 3),
     ("elbow", ("radius",), 3),
     ("elbow", ("ulna",), 2.5),
+    # arm1 and arm2
+    ("elbow", ("arm",), 0.5),
     ("wrist", ("wrist",), 3),
     ("wrist", ("hand",), 2.5),
     ("wrist", ("palm",), 1),
@@ -130,41 +87,6 @@ class SourceMap:
     how: str
 
 
-def split_name(name: str) -> tuple[str | None, tuple[str, ...]]:
-    """(side or None, words in lower case) of a bone's name in any spelling: ``mixamorig:LeftUpLeg``, ``thigh_l``, ``rShldr``."""
-    bare = re.sub(r"^.*[:|]", "", name)
-    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", bare)
-    side: str | None = None
-    words: list[str] = []
-    for part in parts:
-        word = part.lower()
-        if word in _SIDE_WORDS and (side is None):
-            side = _SIDE_WORDS[word]
-            continue
-        if side is None:
-            for spelling in ("left", "right", "l", "r"):
-                for rest in (word[len(spelling) :] if word.startswith(spelling) else "", word.removesuffix(spelling)):
-                    if rest != word and (_is_known(rest)) and not _is_known(word):
-                        side, word = _SIDE_WORDS[spelling], rest
-                        break
-                if side:
-                    break
-        words += _COMPOUNDS.get(word, word).split()
-    merged: list[str] = []
-    for word in words:
-        # Fore Arm, Toe Base
-        glued = _COMPOUNDS.get((merged[-1] + word) if merged else "", "")
-        if glued:
-            merged[-1:] = glued.split()
-        else:
-            merged.append(_WORDS.get(word, word))
-    return side, tuple(merged)
-
-
-def _is_known(word: str) -> bool:
-    return word in _COMPOUNDS or any(word in words for _, words, _ in _SIDED) or word in ("buttock", "eye", "thumb", "hipjoint")
-
-
 def _get_depths(parents: tuple[int, ...]) -> list[int]:
     out: list[int] = []
     for parent in parents:
@@ -185,17 +107,20 @@ def _find_shared_ancestor(parents: tuple[int, ...], *bones: int) -> int | None:
     return next((bone for bone in paths[0] if all(bone in path for path in paths[1:])), None)
 
 
-def map_by_words(names: tuple[str, ...], parents: tuple[int, ...], distances: np.ndarray) -> dict[str, int] | None:
+def map_by_words(
+    names: tuple[str, ...], parents: tuple[int, ...], distances: np.ndarray, positions: np.ndarray
+) -> dict[str, int] | None:
     """Joint -> bone by the words in the bones' names and by what hangs on what; None when a limb has no bones.
 
-    ``distances`` (B,): how far each bone's head lies from its parent's.
+    ``distances`` (B,): how far each bone's head lies from its parent's; ``positions`` (F, B, 3): its places in some frames.
     """
     depths = _get_depths(parents)
+    letters = find_side_letters(names)
     candidates: dict[str, list[tuple[int, float]]] = {}
     central: list[tuple[int, tuple[str, ...]]] = []
     for bone, name in enumerate(names):
-        side, words = split_name(name)
-        others = {word for word in words if _OTHERS.fullmatch(word)}
+        side, words = split_name(name, letters)
+        others = {word for word in words if is_other(word)}
         if side is None:
             # Reallusion's neck has a twist in its name
             if others <= {"twist"}:
@@ -213,7 +138,9 @@ def map_by_words(names: tuple[str, ...], parents: tuple[int, ...], distances: np
     out: dict[str, int] = {}
     for side, limb in product(SIDES, _LIMBS):
         optional = 3 if limb[0] == "hip" else 0
-        found = _find_chain(parents, depths, distances, [candidates.get(f"{side}_{joint}", []) for joint in limb], optional)
+        found = _find_chain(
+            parents, depths, distances, [candidates.get(f"{side}_{joint}", []) for joint in limb], optional, positions
+        )
         if found is None:
             return None
         out |= {f"{side}_{joint}": bone for joint, bone in zip(limb, found, strict=True) if bone >= 0}
@@ -223,7 +150,7 @@ def map_by_words(names: tuple[str, ...], parents: tuple[int, ...], distances: np
     above = get_path(parents, pelvis)
     named = [bone for bone, words in central if bone in above and set(words) & set(_PELVIS)]
     # the thighs of some skeletons hang on the first bone of the spine
-    spinal = set(split_name(names[pelvis])[1]) & {"spine", "back", "abdomen", "waist"}
+    spinal = set(split_name(names[pelvis], letters)[1]) & {"spine", "back", "abdomen", "waist"}
     out["pelvis"] = max(named, key=lambda bone: depths[bone]) if named and spinal else pelvis
     for joint, spelled in (("head", _HEAD), ("neck", _NECK)):
         fits = [bone for bone, words in central if set(words) & set(spelled) and bone not in out.values()]
@@ -240,6 +167,7 @@ def _find_chain(
     distances: np.ndarray,
     candidates: list[list[tuple[int, float]]],
     optional: int,
+    positions: np.ndarray,
 ) -> list[int] | None:
     """The likeliest bones of a limb, each hanging on the one before and apart from it; -1 for an optional one that is not there."""
     options = []
@@ -251,11 +179,12 @@ def _find_chain(
         bones = [bone for bone, _ in choice if bone >= 0]
         if len(set(bones)) < len(bones):
             continue
-        if any(upper not in get_path(parents, lower) for upper, lower in pairwise(bones)):
+        apart = [pair for pair in pairwise(bones) if pair[0] not in get_path(parents, pair[1])]
+        if any(_measure_path(parents, distances, *pair) < 1e-6 for pair in pairwise(bones) if pair not in apart):
             continue
-        if any(_measure_path(parents, distances, upper, lower) < 1e-6 for upper, lower in pairwise(bones)):
+        if not all(_is_carried(positions, *pair) for pair in apart):
             continue
-        score = sum(sure for _, sure in choice) - 0.01 * sum(depths[bone] for bone in bones)
+        score = -2.0 * len(apart) + sum(sure for _, sure in choice) - 0.01 * sum(depths[bone] for bone in bones)
         if best is None or score > best[0]:
             best = score, [bone for bone, _ in choice]
     return best[1] if best else None
@@ -296,10 +225,18 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
             if not reasons:
                 return _complete_spine(motion.parents, found, how + several)
             doubts = doubts or reasons
-    found = _map_by_shape(motion)
-    if found:
-        return _complete_spine(motion.parents, found, "by the shape of the skeleton")
-    way = "import it with Blender's own importer, choose its bones in the list and use Motion from Armature"
+    frames = np.unique(np.linspace(0, motion.frame_count - 1, LOOKED_AT).astype(int))
+    shaped = find_person_by_shape(replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames]))
+    if shaped:
+        bones, rival = shaped
+        reasons = (rival,) if rival else _find_doubts(motion, bones)
+        if not reasons:
+            return _complete_spine(motion.parents, bones, "by the shape of the skeleton")
+        doubts = doubts or reasons
+    if Path(motion.source).suffix.lower() in (".bvh", ""):
+        way = "import it with Blender's own importer, choose its bones in the list and use Motion from Armature"
+    else:
+        way = "import it with Keep Armature on, choose its bones in the list and use Motion from Armature"
     if doubts:
         raise MotionError(f"{motion.source}: {', '.join(doubts[:3])}; {way}.")
     raise MotionError(f"{motion.source}: no person was found in its {len(motion.names)} bones; {way}.")
@@ -324,7 +261,7 @@ def _find_people(motion: SkeletonMotion) -> list[dict[str, int]]:
         if roots.count(root) >= len(bone_maps.REQUIRED):
             # names of bones of other trees say nothing
             names = tuple(name if roots[bone] == root else "" for bone, name in enumerate(motion.names))
-            found = map_by_words(names, motion.parents, distances)
+            found = map_by_words(names, motion.parents, distances, motion.positions)
             out += [found] if found else []
     return out
 
@@ -394,69 +331,42 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
             out.append(f"its {joint}s lie {width / leg:.2g} legs apart")
     if measure(middle["shoulder"], middle["ankle"]) < measure(middle["hip"], middle["ankle"]):
         out.append("its shoulders are nearer to its feet than its hips")
+    if _is_on_four_feet(motion, bones):
+        out.append("its trunk lies across its legs in every pose, as an animal's on four feet")
     for side, limb in product(SIDES, (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))):
         for upper, lower in pairwise(limb):
+            if _is_carried(motion.positions, bones[f"{side}_{upper}"], bones[f"{side}_{lower}"]):
+                continue
             if bones[f"{side}_{upper}"] not in get_path(motion.parents, bones[f"{side}_{lower}"]):
                 out.append(f"its {_name_limb(f'{side}_{lower}')} does not hang on its {LIMB_NAMES[upper]}")
     return tuple(out)
 
 
+def _is_on_four_feet(motion: SkeletonMotion, bones: dict[str, int]) -> bool:
+    """Whether arms and legs stand across the trunk in every pose, the zero pose too.
+
+    People who crawl do so on their knees.
+    """
+    poses = np.concatenate([motion.positions, motion.rest_positions[None]])
+    at = {joint: poses[:, bone] for joint, bone in bones.items()}
+    middle = {joint: (at[f"left_{joint}"] + at[f"right_{joint}"]) / 2 for joint in ("hip", "knee", "ankle", "shoulder", "wrist")}
+    trunk = middle["shoulder"] - middle["hip"]
+    if (np.linalg.norm(trunk, axis=-1) < 1e-6 * np.ptp(poses)).any():
+        return False
+    trunk = normalise(trunk)
+    leg, arm = normalise(middle["ankle"] - middle["hip"]), normalise(middle["wrist"] - middle["shoulder"])
+    across = (np.abs((leg * trunk).sum(-1)) < 0.7) & (np.abs((arm * trunk).sum(-1)) < 0.7) & ((arm * leg).sum(-1) > 0.5)
+    bend = (normalise(middle["knee"] - middle["hip"]) * normalise(middle["ankle"] - middle["knee"])).sum(-1)
+    return bool(across.all() and np.median(bend) > 0.4)
+
+
+def _is_carried(positions: np.ndarray, upper: int, lower: int) -> bool:
+    """Whether a joint that hangs elsewhere stays where a limb ends: feet of rigs whose legs follow them hang on the root."""
+    distances = np.linalg.norm(positions[:, upper] - positions[:, lower], axis=-1)
+    moves = max(float(np.ptp(positions[:, bone] - positions[:, 0], axis=0).max()) for bone in (upper, lower))
+    return bool(np.ptp(distances) < 0.03 * distances.max() and moves > 0.1 * distances.max())
+
+
 def _name_limb(joint: str) -> str:
     side, name = joint.split("_")
     return f"{side} {LIMB_NAMES[name]}"
-
-
-def _map_by_shape(motion: SkeletonMotion) -> dict[str, int] | None:
-    """The map of the pose that looks most like a person: the zero pose if it is one, else one of the frames, any way round."""
-    frames = np.unique(np.linspace(0, motion.frame_count - 1, LOOKED_AT).astype(int))
-    poses = [(motion.rest_positions, motion.rest_rotations), *((motion.positions[f], motion.rotations[f]) for f in frames)]
-    children: list[list[int]] = [[] for _ in motion.parents]
-    for bone, parent in enumerate(motion.parents):
-        if parent >= 0:
-            children[parent].append(bone)
-    for number, (heads, rotations) in enumerate(poses):
-        tails = heads.copy()
-        for bone, own in enumerate(children):
-            tip = motion.tips[bone]
-            if not np.isnan(tip).any():
-                tails[bone] = heads[bone] + rotations[bone] @ tip
-            elif own:
-                tails[bone] = heads[own].mean(0)
-        best: tuple[float, dict[str, int]] | None = None
-        # the file's up axis is not known yet: y or z
-        for up, yaw in product((1, 2), range(8 if number else 4)):
-            angle = 2 * np.pi * yaw / (8 if number else 4)
-            turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
-            turn = turn @ (np.eye(3) if up == 2 else np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
-            skeleton = Skeleton(motion.names, motion.parents, heads @ turn.T, tails @ turn.T)
-            try:
-                found = bone_maps.map_by_shape(skeleton)
-            except MappingError:
-                continue
-            bones = {joint: motion.names.index(bone) for joint, bone in found.items()}
-            if _find_doubts(motion, bones):
-                continue
-            sure = _compare_with_person(skeleton, bones)
-            if sure > 0 and (best is None or sure > best[0]):
-                best = sure, bones
-        if best:
-            return best[1]
-    return None
-
-
-def _compare_with_person(skeleton: Skeleton, bones: dict[str, int]) -> float:
-    """How well a skeleton, Z up and facing -Y, stands like a person whose left is +X; 0 and less when it does not."""
-    heads, tails = skeleton.heads, skeleton.tails
-    across = sum(
-        (normalise(heads[bones[f"left_{joint}"]] - heads[bones[f"right_{joint}"]])[0] for joint in ("hip", "shoulder")), 0.0
-    )
-    forward = 0.0
-    for side in SIDES:
-        ankle = bones[f"{side}_ankle"]
-        toe = heads[bones[f"{side}_foot"]] if f"{side}_foot" in bones else tails[ankle]
-        forward += -normalise(toe - heads[ankle])[1]
-    # without feet, knees bend forwards
-    bend = sum(
-        -(heads[bones[f"{side}_knee"]] - (heads[bones[f"{side}_hip"]] + heads[bones[f"{side}_ankle"]]) / 2)[1] for side in SIDES
-    )
-    return float(min(across, forward if abs(forward) > 0.2 else np.sign(bend)))

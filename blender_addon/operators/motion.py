@@ -94,7 +94,8 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         try:
-            body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source)
+            # it moves as Blender shows it
+            body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source, "Z")
         except MotionError as error:
             open_source_bones(settings, source)
             self.report({"ERROR"}, str(error))
@@ -139,7 +140,7 @@ def inspect_motion_file(path: str, options: ReadOptions | None = None) -> _Descr
             if is_scene_file(path):
                 _descriptions[key] = scene_files.check_scene_file(file).describe(), frozenset()
             elif file.suffix.lower() == ".bvh":
-                _descriptions[key] = bvh.describe(file), frozenset()
+                _descriptions[key] = bvh.describe(file, SOURCE_AXES[options.up_axis]), frozenset({"up_axis"})
             else:
                 found = read(file, options=options)
                 _descriptions[key] = found.describe(), found.choices
@@ -156,6 +157,8 @@ UP_AXES = (
     ("Z", "Z", "Z points up, as in AMASS and Blender"),
     ("Y_DOWN", "-Y", "Y points down, as a camera sees it: results in a camera's space"),
 )
+#: up axes as those of a skeleton's file are called
+SOURCE_AXES = {"GUESS": None, "Y": "Y", "Z": "Z", "Y_DOWN": "-Y"}
 LAYOUTS = (
     ("GUESS", "Guess", "Found from the numbers: how knees and elbows bend, and lengths that do not change"),
     ("POSITIONS", "Joint Positions", "Places of joints"),
@@ -238,9 +241,8 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         is_doubtful = False
         try:
             if self.filepath.lower().endswith(".bvh"):
-                body = bvh.read_body(self.filepath, self.fps)
-                motion = body.motion
-                self.report({"INFO"}, " ".join(body.notes))
+                body = bvh.read_body(self.filepath, self.fps, up_axis=SOURCE_AXES[self.up_axis])
+                motion, notes, is_doubtful = body.motion, body.notes, body.is_doubtful
             else:
                 statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
                 file: MotionFile = read(self.filepath, statistics, self.get_options())
@@ -259,7 +261,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         try:
             if path.suffix.lower() == ".vmd" and scene_files.has_vmd_importer():
                 skeleton = scene_files.sample_vmd(context, path, settings.find_source(), self.fps)
-                body = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem)
+                body = body_from_skeleton(skeleton, read_saved_mapping(settings.source), path.stem, "Z")
             else:
                 with scene_files.import_scene_file(context, path) as imported:
                     clip = imported.choose(self.clip)
@@ -267,7 +269,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
                     skeleton = imported.sample(clip, self.fps)
                     if self.keep_armature:
                         kept = imported.keep_armature(clip)
-                    body = body_from_skeleton(skeleton, None, clip.name)
+                    body = body_from_skeleton(skeleton, None, clip.name, "Z")
         except MotionError as error:
             if kept is None:
                 self.report({"ERROR"}, str(error))
