@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...shared.skeleton import SMPL_JOINTS
+from ...shared.vectors import normalise
 
 #: how far up the spine from the pelvis (0) to the neck (1) a joint without a bone is put
 SPINE_FRACTIONS = (("pelvis", 0.0), ("spine1", 0.23), ("spine2", 0.49), ("spine3", 0.6), ("neck", 1.0))
@@ -86,8 +87,12 @@ def complete_joints(heads: dict[str, np.ndarray], tails: dict[str, np.ndarray]) 
     joints = dict(heads)
     shoulders, hips = ((joints[f"left_{name}"] + joints[f"right_{name}"]) / 2 for name in ("shoulder", "hip"))
     if "neck" not in joints:
-        # a head without a neck may begin where a neck does; the neck is below it all the same, or it would point nowhere
-        joints["neck"] = shoulders + (0.41 * (joints["head"] - shoulders) if "head" in joints else 0.12 * (shoulders - hips))
+        joints["neck"] = shoulders + 0.12 * (shoulders - hips)
+        if "head" in joints:
+            # as far below the head, and as far behind it, as in SMPL: a neck that pointed elsewhere would tilt the head
+            across = normalise(joints["left_hip"] - joints["right_hip"] + joints["left_shoulder"] - joints["right_shoulder"])
+            front = np.cross(across, normalise(shoulders - hips))
+            joints["neck"] = joints["head"] - 0.17 * (shoulders - hips) - 0.05 * float(np.linalg.norm(shoulders - hips)) * front
     for n, (joint, fraction) in enumerate(SPINE_FRACTIONS):
         if joint in joints:
             continue

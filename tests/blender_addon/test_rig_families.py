@@ -211,7 +211,7 @@ def test_rigs_move_as_the_motion_does(empty_scene, family):
         _check_follows(armature, wanted, motions[name])
         posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones[wanted["head"]]
         turned = posed.matrix.to_3x3() @ armature.data.bones[wanted["head"]].matrix_local.to_3x3().inverted()
-        assert np.degrees(turned.to_quaternion().angle) < 70, "the head is on the wrong way"
+        assert np.degrees(turned.to_quaternion().angle) < 60, "the head is on the wrong way"
 
 
 @pytest.fixture(scope="module")
