@@ -143,14 +143,15 @@ def test_messages_reach_the_task_whose_ticket_they_carry(connection):
     assert connection.error == "It makes no sense." and not second.done
 
 
-@pytest.mark.parametrize("state", TaskState)
-def test_no_progress_ends_a_task_without_anyone_knowing(connection, state):
-    task = connection.add(_Work(connection.client))
-    connection.client.events.put(_event(messages.Progress(ticket=task.ticket, state=state, stage="denoising", step=1, steps=4)))
-    connection.process_events()
-    assert not task.done and connection.busy and task.stage == "denoising"
-    task.fail("It took too long.")
-    assert not connection.busy and connection.error == "It took too long."
+def test_no_progress_ends_a_task_without_anyone_knowing(connection):
+    for state in TaskState:
+        task = connection.add(_Work(connection.client))
+        progress = messages.Progress(ticket=task.ticket, state=state, stage="denoising", step=1, steps=4)
+        connection.client.events.put(_event(progress))
+        connection.process_events()
+        assert not task.done and connection.busy and task.stage == "denoising", state
+        task.fail("It took too long.")
+        assert not connection.busy and connection.error == "It took too long."
 
 
 def test_what_nobody_foresaw_names_the_log(tmp_path, monkeypatch):
