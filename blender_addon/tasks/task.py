@@ -131,7 +131,7 @@ class Task:
         """End with an error, and tell the backend to stop."""
         if self.done:
             return
-        self.error = sentence
+        self.error = sentence.strip() or f"The work failed, and no reason was given; more may be in {logs.find_own()}"
         if self._submitted:
             try:
                 self._client.send(messages.Cancel(ticket=self.ticket))

@@ -154,6 +154,14 @@ def test_no_progress_ends_a_task_without_anyone_knowing(connection):
         assert not connection.busy and connection.error == "It took too long."
 
 
+@pytest.mark.parametrize("reason", ["", " \n"])
+def test_an_end_without_a_reason_says_so(connection, reason):
+    task = connection.add(_Work(connection.client))
+    connection.client.events.put(_event(messages.Failed(code="x", message=reason, ticket=task.ticket)))
+    connection.process_events()
+    assert task.state is TaskState.FAILED and "no reason" in task.error and connection.error == task.error
+
+
 def test_what_nobody_foresaw_names_the_log(tmp_path, monkeypatch):
     monkeypatch.setenv("LATENTMAN_LOGS", str(tmp_path))
     path = logs.start(logs.BLENDER)
