@@ -13,6 +13,11 @@ QUICK := tests/shared \
 	$(patsubst %,tests/backend/test_%.py,correspondence exports jobs launch method video) \
 	$(patsubst %,tests/blender_addon/test_%.py,body_files character motion motion_edit motion_files operators passes rigs)
 
+# what the other versions of Blender are tried with: all but the numbers of motion files and the process of the backend,
+# which no version changes
+OTHER_VERSIONS := tests/blender_addon tests/shared $(patsubst %,--ignore=tests/blender_addon/test_%.py, \
+	backend_process client hostile_files motion_guesses motion_sources skeleton_guesses)
+
 .PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs lock audit torture extension lint clean
 
 setup: $(VENV)/.ready
@@ -49,10 +54,10 @@ check: lint
 test: export OMP_NUM_THREADS = 1
 test: lint setup-blender42
 	$(RUN) -m pytest $(PARALLEL)
-	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV42)/bin/python -m pytest $(PARALLEL) tests/blender_addon tests/shared
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV42)/bin/python -m pytest $(PARALLEL) $(OTHER_VERSIONS)
 ifneq ($(PYTHON313),)
 	$(MAKE) setup-blender52
-	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest $(PARALLEL) tests/blender_addon tests/shared
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest $(PARALLEL) $(OTHER_VERSIONS)
 else
 	@echo "No Python 3.13 here: the add-on's tests on Blender 5.2 were left out."
 endif
