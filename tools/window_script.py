@@ -169,6 +169,35 @@ def use_panel() -> Iterator[None]:
     yield from scroll(-40)
 
 
+def use_source() -> Iterator[None]:
+    """Another armature's motion is taken over, and a doubtful bone map is asked about."""
+    click("latentman.use_clip")
+    source = get_settings().character
+    click("latentman.add_mannequin")
+    character = get_settings().character
+    assert character is not source and character.animation_data is None
+    get_settings().source = source
+    click("latentman.guess_bones", owner="SOURCE")
+    get_settings().show_source_bones = True
+    get_settings().motion.loop = True
+    click("latentman.use_armature")
+    assert character.animation_data.action is not None
+    get_current_scene().frame_set(12)
+    yield from take_screenshot("14-source")
+    get_settings().show_source_bones = False
+    bones = character.data.bones
+    for old, new in (("left_knee", "spare"), ("left_ankle", "left_knee"), ("spare", "left_ankle")):
+        bones[old].name = new
+    click("latentman.guess_bones")
+    open_panels("RigPanel")
+    yield from scroll(12)
+    yield from take_screenshot("14-doubtful-bones")
+    click("latentman.confirm_bones")
+    yield from take_screenshot("14-confirmed-bones")
+    open_panels()
+    yield from scroll(-40)
+
+
 def use_folded_panels() -> Iterator[None]:
     """Open the sub-panels that are folded: all settings of a shot, and its techniques."""
     monitor.phase = "sub-panels"
@@ -429,6 +458,7 @@ def save_file() -> Iterator[None]:
 #: the names that ``tools.window_test`` takes, in their order
 PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "panel": use_panel,
+    "sources": use_source,
     "folded": use_folded_panels,
     "diagnostics": copy_diagnostics,
     "cancel": cancel_shots,
