@@ -353,7 +353,7 @@ def _parse_values(content: bytes, start: int, count: int, width: int) -> tuple[n
         start = stop
     if filled < len(out):
         raise wrong
-    return out.reshape(count, width), bool(content[start:last].strip()) if filled == len(out) else False
+    return out.reshape(count, width), bool(content[start:last].strip())
 
 
 def _find_added_positions(

@@ -11,10 +11,10 @@ import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from ...shared.vectors import normalise, smootherstep
+from ..character.joints import SIDES
 from .retarget import RigMotion
 from .rotations import forward_kinematics, rotation_between
 
-SIDES = ("left", "right")
 HEEL_BEHIND_ANKLE = 0.04
 #: a leg is stretched to at most this fraction of its length, so that the knee never snaps straight
 MAX_STRETCH = 0.998

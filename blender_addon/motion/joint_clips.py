@@ -21,7 +21,7 @@ from .up_axis import TO_BODY, guess_up_axis
 
 #: metres above the floor at which an average body's foot joints stand, and how far from it a floor is left where it is
 FOOT_HEIGHT, FLOOR = 0.03, 0.05
-#: metres and degrees within which positions and rotations of a file belong together
+#: metres within which positions and rotations of a file belong together
 MAX_STRAY = 0.02
 
 
@@ -130,8 +130,6 @@ def _find_rotations(joints: np.ndarray, rotations: np.ndarray, layout: JointLayo
                 return None
             smpl = AVERAGE_REST_JOINTS[SMPL_JOINTS.index(AIMS_AT[name])] - AVERAGE_REST_JOINTS[joint]
             correction = rotation_between(normalise(smpl)[None], normalise(rest)[None])[0]
-        elif name in ("left_wrist", "right_wrist"):
-            correction = np.eye(3)
         out[:, joint] = to_body @ rotations[:, at] @ correction
     local = np.swapaxes(out[:, np.maximum(SMPL_PARENTS, 0)], -1, -2) @ out
     local[:, 0] = out[:, 0]

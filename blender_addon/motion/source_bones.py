@@ -15,7 +15,7 @@ import numpy as np
 from ...shared.motion import MotionError
 from ...shared.vectors import normalise
 from ..character import mapping as bone_maps
-from ..character.joints import SIDES
+from ..character.joints import SIDES, SPINE_JOINTS
 from ..character.mapping import MappingError
 from .bone_words import find_side_letters, is_other, split_name
 from .skeleton_motion import SkeletonMotion
@@ -64,7 +64,6 @@ _SIDED: tuple[tuple[str, tuple[str, ...], float], ...] = (
 )
 _LIMBS = (("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist"))
 _PELVIS, _NECK, _HEAD = ("pelvis", "hips", "hip"), ("neck",), ("head", "skull")
-SPINE_JOINTS = ("spine1", "spine2", "spine3")
 #: names of limbs for people
 LIMB_NAMES = {
     "hip": "thigh",

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon.motion import bvh
-from latentman.blender_addon.motion.body_from_skeleton import TO_BODY, body_from_skeleton, fit_body
+from latentman.blender_addon.motion.body_from_skeleton import body_from_skeleton, fit_body
 from latentman.blender_addon.motion.bone_words import find_side_letters, split_name
 from latentman.blender_addon.motion.skeleton_motion import SkeletonMotion
+from latentman.blender_addon.motion.source_axes import TO_BODY
 from latentman.blender_addon.motion.source_bones import find_source_map
 from latentman.blender_addon.motion.track_decoding import ReadOptions
 from latentman.blender_addon.operators.motion import inspect_motion_file
