@@ -17,6 +17,7 @@ from ..character.joints import SIDES
 from .joint_constants import find_constants_in_poses, find_constants_in_zero_pose, find_constants_of_feet, turn_joints
 from .retarget import compute_leg_length
 from .rotations import make_continuous, matrix_to_quaternion
+from .sampling import spread_frames
 from .skeleton_motion import SkeletonMotion
 from .source_axes import TO_BODY, find_ground, find_person_axes, find_rest_up, find_scale, find_up
 from .source_bones import find_source_map
@@ -98,7 +99,7 @@ def body_from_skeleton(
 
 def sample_frames(count: int) -> np.ndarray:
     """Numbers of the frames, evenly spread, that are enough to find how a skeleton becomes a body."""
-    return np.unique(np.linspace(0, max(count - 1, 0), min(count, SAMPLE)).astype(int))
+    return spread_frames(count, SAMPLE)
 
 
 def fit_body(sample: SkeletonMotion, mapping: dict[str, str] | None, up_axis: str | None = None) -> BodyFit:

@@ -14,6 +14,7 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
 from ...shared.vectors import normalise
 from ..character.joints import SIDES, SPINE
+from .sampling import spread_frames
 
 #: length in metres of an average body's thigh and shin together
 LEG = 0.81
@@ -321,5 +322,4 @@ def _take(joints: np.ndarray, at: int | tuple[int, ...]) -> np.ndarray:
 
 
 def _sample(joints: np.ndarray) -> np.ndarray:
-    picked = np.unique(np.linspace(0, len(joints) - 1, min(len(joints), SAMPLE)).astype(int)) if len(joints) else []
-    return np.asarray(joints[picked], np.float64)
+    return np.asarray(joints[spread_frames(len(joints), SAMPLE)], np.float64)

@@ -78,7 +78,7 @@ def _find_phalp(data: Mapping[Any, Any]) -> list[SmplTrack]:
     shots = [value for value in data.values() if isinstance(value, Mapping) and isinstance(value.get("smpl"), (list, tuple))]
     if not shots or len(shots) < 0.5 * len(data):
         return []
-    people: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    people: dict[int, list[tuple[int, np.ndarray, np.ndarray | None]]] = {}
     for number, shot in enumerate(shots):
         ids = _list_numbers(shot.get("tid", shot.get("tracked_ids")))
         seen = _list_numbers(shot.get("tracked_time"))
@@ -91,24 +91,34 @@ def _find_phalp(data: Mapping[Any, Any]) -> list[SmplTrack]:
             root, limbs = get_array(body, "global_orient"), get_array(body, "body_pose")
             if root is None or limbs is None or root.size != 9 or limbs.size % 9:
                 continue
-            camera = (
-                get_array({"camera": cameras[n]}, "camera") if isinstance(cameras, (list, tuple)) and n < len(cameras) else None
-            )
-            path = np.zeros(3) if camera is None or camera.size != 3 else camera.reshape(3)
+            camera = cameras[n] if isinstance(cameras, (list, tuple)) and n < len(cameras) else None
             rotations = np.concatenate([root.reshape(1, 9), limbs.reshape(-1, 9)])
-            people.setdefault(who, []).append((time[0] if time else number, rotations, path))
-    return [
-        SmplTrack(
-            "4D-Humans",
-            _stack([rotations for _, rotations, _ in rows]),
-            np.stack([path for *_, path in rows]),
-            name=f"person {who}",
-            form=forms.MATRICES,
-            up=up_axis.Y_DOWN,
-            frames=np.array([frame for frame, *_ in rows]),
-        )
-        for who, rows in sorted(people.items())
-    ]
+            people.setdefault(who, []).append((time[0] if time else number, rotations, _read_place(camera)))
+    return [_make_phalp_track(f"person {who}", rows) for who, rows in sorted(people.items())]
+
+
+def _read_place(camera: Any) -> np.ndarray | None:
+    """(3,) where a person is seen; None where the file does not say."""
+    place = get_array({"camera": camera}, "camera")
+    return None if place is None or place.size != 3 else place.reshape(3)
+
+
+def _make_phalp_track(name: str, rows: list[tuple[int, np.ndarray, np.ndarray | None]]) -> SmplTrack:
+    """The person of rows (frame, (J, 9) rotations, (3,) place or None).
+
+    Frames without a place are left out to be filled in like other missing ones; without any place the person stays in place.
+    """
+    rows = [row for row in rows if row[2] is not None] or rows
+    places = [place for *_, place in rows if place is not None]
+    return SmplTrack(
+        "4D-Humans",
+        _stack([rotations for _, rotations, _ in rows]),
+        np.stack(places) if places else None,
+        name=name,
+        form=forms.MATRICES,
+        up=up_axis.Y_DOWN,
+        frames=np.array([frame for frame, *_ in rows]),
+    )
 
 
 def _find_tram(data: Mapping[Any, Any]) -> list[SmplTrack]:

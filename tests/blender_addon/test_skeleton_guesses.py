@@ -280,6 +280,18 @@ def test_up_can_be_chosen_and_doubt_is_said():
     assert any(found) and not found[0]
 
 
+def test_a_pelvis_that_is_put_elsewhere_is_said():
+    """The bone that carries the body lies on the floor, as roots of games do."""
+    motion = move(noise=3)
+    assert not any(note.startswith("Pelvis:") for note in fit_body(motion, None).notes)
+    positions, rest = motion.positions.copy(), motion.rest_positions.copy()
+    positions[:, 0, 1], rest[0, 1] = 0.0, rest[:, 1].min()
+    body = body_from_skeleton(replace(motion, positions=positions, rest_positions=rest), {joint: joint for joint in BODY})
+    assert any(note.startswith("Pelvis: put above the hips") for note in body.notes)
+    hips = body.motion.joints[:, 1:3].mean(1)
+    assert (np.linalg.norm(body.motion.joints[:, 0] - hips, axis=-1) < 0.15).all()
+
+
 def test_animals_on_four_feet_are_doubtful_and_people_who_crawl_are_not():
     def stand(knees: float) -> SkeletonMotion:
         motion = move(noise=3)
