@@ -29,7 +29,7 @@ from .connection import Connection
 from .motion.keying import Keying
 from .passes.render import PassRender
 from .properties import get_scene_settings
-from .rigging.keyframes import KeyOptions
+from .rigging.key_options import KeyOptions
 from .tasks.motion import MotionTask
 from .tasks.shot import PassesWriter, ShotTask, pop_first
 from .tasks.task import Task

@@ -29,7 +29,7 @@ from .declared_properties import DeclaredProperties, declare, make_property, rea
 from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.keying import Keying
-from .rigging.keyframes import KeyOptions
+from .rigging.key_options import KeyOptions
 from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_DOUBTS, BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques

@@ -30,7 +30,8 @@ from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.render import silence_stdout
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
+from latentman.blender_addon.rigging.key_options import KeyOptions
+from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.blender_addon.sequencer import add_image_strip
 from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.blender_addon.tasks.shot import ShotTask

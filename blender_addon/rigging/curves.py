@@ -11,15 +11,7 @@ import numpy as np
 from ..motion.reduction import compute_slopes
 from ..motion.rotations import encode_rotations
 from .nla import split_bone_path
-
-#: rotation mode -> the property that holds it; every Euler order has ``rotation_euler``
-ATTRIBUTES = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": "rotation_axis_angle"}
-ROTATIONS = ("rotation_quaternion", "rotation_euler", "rotation_axis_angle")
-
-
-def get_rotation_attribute(mode: str) -> str:
-    """The property in which a rotation mode keeps its values."""
-    return ATTRIBUTES.get(mode, "rotation_euler")
+from .rotation_modes import ROTATIONS, get_rotation_attribute
 
 
 def make_bone_path(bone: str, name: str) -> str:

@@ -5,13 +5,17 @@ Each function takes what holds the curves and the paths of those that the motion
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import bpy
 import numpy as np
 
 from ...shared.vectors import smootherstep
 from .curves import cut_curve, resample_curve
+
+#: what becomes of the other curves: called with what holds them and the paths of those that are replaced
+Retime: TypeAlias = Callable[[Any, set[str]], None]
 
 
 def keep(holder: Any, replaced: set[str]) -> None:

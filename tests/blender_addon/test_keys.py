@@ -19,7 +19,9 @@ from latentman.blender_addon.motion.rotations import (
     quaternion_to_axis_angle,
     quaternion_to_euler,
 )
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion, read_notes
+from latentman.blender_addon.rigging.action_notes import read_notes
+from latentman.blender_addon.rigging.key_options import KeyOptions
+from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import JOINT_INDEX
