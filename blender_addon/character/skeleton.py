@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -20,7 +21,14 @@ class Skeleton:
     leaders: tuple[int, ...] = ()
 
 
-def get_ancestors(skeleton: Skeleton, bone: int) -> list[int]:
+class Hierarchy(Protocol):
+    """Anything with bones by number and their ``parents`` (index or -1)."""
+
+    @property
+    def parents(self) -> tuple[int, ...]: ...
+
+
+def get_ancestors(skeleton: Hierarchy, bone: int) -> list[int]:
     """A bone and its ancestors, the root last."""
     out = [bone]
     while skeleton.parents[out[-1]] >= 0:

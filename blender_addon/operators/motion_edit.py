@@ -51,7 +51,7 @@ def _find_contacts(
 ) -> list[FootContact]:
     """The foot contacts of a motion at a place, in frames from its start."""
     joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-    return foot_contacts.find_foot_contacts(joints, rig.joints, _get_rate(context, place), settings or ContactSettings())
+    return foot_contacts.find_foot_contacts(joints, rig.joints, _get_rate(context, place), settings)
 
 
 def _get_rate(context: bpy.types.Context, place: MotionPlace) -> float:

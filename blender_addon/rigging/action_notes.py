@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..motion import foot_contacts
+from ..character.joints import SIDES
 from ..motion.foot_contacts import FootContact
 
 #: custom properties of an Action that came from a motion
@@ -32,11 +32,10 @@ def read_notes(action: bpy.types.Action) -> tuple[list[str], list[str]]:
 
 def write_foot_contacts(action: bpy.types.Action, contacts: list[FootContact], start: int, spacing: float = 1.0) -> None:
     """Store foot contacts on an Action, in its own frames, for the list in the panel."""
-    sides = foot_contacts.SIDES
     action[CONTACTS] = [
         value
         for contact in contacts
-        for value in (float(sides.index(contact.side)), start + spacing * contact.start, start + spacing * contact.end)
+        for value in (float(SIDES.index(contact.side)), start + spacing * contact.start, start + spacing * contact.end)
     ]
 
 
@@ -44,6 +43,6 @@ def read_foot_contacts(action: bpy.types.Action) -> list[FootContact]:
     """The foot contacts stored on an Action, in its own frames."""
     flat = list(action.get(CONTACTS, ()))
     return [
-        FootContact(foot_contacts.SIDES[int(side)], round(start), round(end))
+        FootContact(SIDES[int(side)], round(start), round(end))
         for side, start, end in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
     ]

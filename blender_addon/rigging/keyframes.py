@@ -23,12 +23,13 @@ from ..motion.rotations import forward_kinematics
 from ..typed_access import get_pose
 from .action_notes import RATE, SOURCE, TEXT, write_foot_contacts, write_notes
 from .action_use import check_played, replace_edited, use_action
-from .constraints import Fitted, PoseFitter, Target
 from .curves import CurveWriter, KeyedPose
 from .editable import check_body_space, check_editable, check_not_edited
 from .edits import Edit
 from .ik_controls import has_ik, pose_controls
 from .key_options import KeyOptions
+from .pose_errors import Target
+from .pose_fitter import Fitted, PoseFitter
 from .poses import find_carrier
 from .rigs import read_rig
 from .stand_in import TRANSFORMS, StandIn
