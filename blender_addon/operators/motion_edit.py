@@ -17,15 +17,14 @@ from ..character.rig import Rig
 from ..compat import find_object_slot
 from ..motion import editing, foot_contacts
 from ..motion.foot_contacts import ContactSettings, FootContact
+from ..motion.key_options import KeyOptions
 from ..motion.retarget import RigMotion
 from ..motion.rotations import forward_kinematics
 from ..rigging import ik, retiming
 from ..rigging.action_notes import RATE, SOURCE, TEXT, write_foot_contacts
 from ..rigging.action_reading import ActionMotion, read_place
 from ..rigging.editable import check_editable
-from ..rigging.edits import Edit, edit_to_channels
-from ..rigging.key_options import KeyOptions
-from ..rigging.keyframes import create_action
+from ..rigging.keyframes import Edit, create_action, edit_to_channels
 from ..rigging.nla import MotionPlace, get_motion_place
 from ..rigging.retiming import Retime
 from ..timing import frame_rate

@@ -41,7 +41,7 @@ POSING = {
 }
 
 
-def list_posing(stand: StandIn, mapped: set[str]) -> list[tuple[str, Any]]:
+def list_posing(stand: StandIn, mapped: set[str]) -> list[tuple[str, bpy.types.Constraint]]:
     """(bone, constraint) of everything that is switched on and may pose a mapped bone: on itself or above it, or an IK chain
     with such a bone."""
     above = mapped | {bone.name for name in mapped for bone in stand.bones[name].parent_recursive}

@@ -13,11 +13,11 @@ from ...shared.vectors import normalise
 from ..character.rig import Rig
 from ..character.skeleton import get_ancestors
 from ..compat import get_fcurves
+from ..motion.pose_errors import FINE_SHIFT, Target, get_leg_length, measure_angle
 from ..motion.rotations import make_continuous, matrix_to_quaternion, quaternion_to_matrix, rotation_about_axis
 from .constraints import POSING, list_chain, list_posing
 from .curves import KeyedPose
 from .ik_controls import CONSTRAINT
-from .pose_errors import FINE_SHIFT, Target, get_leg_length, measure_angle
 from .poses import Carrier, Poses, compute_location_change, find_carrier, read_poses
 from .stand_in import StandIn
 
@@ -44,7 +44,7 @@ class ControlKeyer:
         self._stand, self._rig, self._target, self._write = stand, rig, target, write
         self._leg = get_leg_length(rig)
         self._index = {name: n for n, name in enumerate(rig.bones)}
-        posing = [
+        posing: list[tuple[str, Any]] = [
             (name, constraint)
             for name, constraint in list_posing(stand, {rig.bones[bone] for bone in target.rotations})
             if not constraint.name.startswith(CONSTRAINT)

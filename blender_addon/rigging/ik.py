@@ -18,13 +18,13 @@ from ...shared.vectors import normalise
 from ..character.rig import Rig
 from ..compat import ensure_curve_holder
 from ..motion.channels import motion_to_channels
+from ..motion.key_options import KeyOptions
 from ..motion.retarget import RigMotion
 from ..motion.rotations import forward_kinematics
 from ..typed_access import get_pose
 from .action_reading import read_place
 from .curves import CurveWriter, KeyedPose
 from .editable import check_bones_editable, edit_bones
-from .edits import Edit, edit_to_channels
 from .ik_controls import (
     CONSTRAINT,
     FRONT,
@@ -36,8 +36,7 @@ from .ik_controls import (
     has_ik,
     pose_controls,
 )
-from .key_options import KeyOptions
-from .keyframes import create_action
+from .keyframes import Edit, create_action, edit_to_channels
 from .nla import get_motion_place, split_bone_path
 from .poses import find_carrier
 from .retiming import keep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bpy
@@ -17,6 +17,8 @@ from ..compat import ensure_curve_holder, find_object_slot, find_same_slot, get_
 from ..motion import foot_contacts
 from ..motion.channels import Channels, channels_to_motion, compute_bone_rotations, motion_to_channels
 from ..motion.foot_contacts import FootContact
+from ..motion.key_options import KeyOptions
+from ..motion.pose_errors import Target
 from ..motion.reduction import ROOT_LOCATION, reduce_keys
 from ..motion.retarget import RigMotion, retarget
 from ..motion.rotations import forward_kinematics
@@ -25,12 +27,11 @@ from .action_notes import RATE, SOURCE, TEXT, write_foot_contacts, write_notes
 from .action_use import check_played, replace_edited, use_action
 from .curves import CurveWriter, KeyedPose
 from .editable import check_body_space, check_editable, check_not_edited
-from .edits import Edit
 from .ik_controls import has_ik, pose_controls
-from .key_options import KeyOptions
-from .pose_errors import Target
+from .nla import MotionPlace, list_motion_curves
 from .pose_fitter import Fitted, PoseFitter
 from .poses import find_carrier
+from .retiming import Retime
 from .rigs import read_rig
 from .stand_in import TRANSFORMS, StandIn
 
@@ -69,6 +70,17 @@ def apply_motion(
     action[TEXT], action[SOURCE], action[RATE] = motion.text, motion.source, motion.fps
     write_foot_contacts(action, contacts, start, spacing)
     return action
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What an edited Action is made from: the place of the motion, the first frame that was read of it, what happens to the curves
+    that are kept, and sentences about what was assumed when the motion was read."""
+
+    place: MotionPlace
+    start: int
+    retime: Retime
+    assumed: tuple[str, ...] = ()
 
 
 def create_action(
@@ -254,4 +266,24 @@ def _check_object_path(stand: StandIn, channels: Channels, first: float, last: f
     return (
         f"The object {stand.original.name} does not go where it is keyed, because of its constraints {listed}; mute them, or set "
         "Root to Pelvis Bone."
+    )
+
+
+def edit_to_channels(rig: Rig, source: RigMotion, edited: RigMotion, place: MotionPlace, *, in_place: bool = False) -> Channels:
+    """The channels of an edited motion, on the object if the original moves it, else on the bones.
+
+    The object keeps the distance that it had from the pelvis where the original begins.
+    """
+    moves_object = any(curve.data_path == "location" for curve in list_motion_curves(place))
+    if not moves_object:
+        return motion_to_channels(rig, edited, "IN_PLACE" if in_place else "BONE")
+    channels = motion_to_channels(rig, edited, "OBJECT")
+    shift = ((edited.pelvis[0] - source.pelvis[0]) * [1.0, 0.0, 1.0]) @ rig.to_body / rig.scale
+    travel = channels.object_location
+    assert travel is not None
+    bone = rig.joint_bones["pelvis"]
+    return replace(
+        channels,
+        object_location=np.zeros_like(travel) if in_place else travel + shift,
+        root_location=channels.root_location - (0.0 if in_place else shift @ rig.rest[bone]),
     )

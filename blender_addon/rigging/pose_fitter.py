@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import bpy
 import numpy as np
 
 from ...shared.motion import MotionError
 from ..character.rig import Rig
+from ..motion.pose_errors import FINE_ANGLE, FINE_SHIFT, PoseErrors, Target, compare_poses, get_leg_length, measure_angle
 from ..motion.rotations import make_continuous, matrix_to_quaternion, quaternion_to_matrix
 from .constraints import find_moved_children, list_posing, name_constraints
 from .control_keys import MAX_ITERATIONS, ControlKeyer
 from .curves import KeyedPose
 from .ik_controls import CONSTRAINT
-from .pose_errors import FINE_ANGLE, FINE_SHIFT, PoseErrors, Target, compare_poses, get_leg_length, measure_angle
 from .poses import Poses, compute_location_change, find_carrier, read_poses
 from .stand_in import StandIn
 
@@ -55,7 +56,8 @@ class PoseFitter:
         """The errors on some frames, spread over all."""
         rows = np.unique(np.linspace(0, len(self._target.frames) - 1, count).round().astype(int))
         target = self._target.select(rows)
-        return compare_poses(self._rig, self._read(target), target, self._free_twists, self._moved_children)
+        poses = self._read(target)
+        return compare_poses(self._rig, poses.rotations, poses.heads, target, self._free_twists, self._moved_children)
 
     def _read(self, target: Target) -> Poses:
         return read_poses(self._stand, self._rig, target.frames, target.reference)
@@ -177,15 +179,19 @@ class PoseFitter:
             constraint.mute = True
         self._write(pose)
         self._correct(pose)
-        culprits = []
-        if self.measure(2 * SAMPLES).fits:
-            for name, constraint in found:
-                constraint.mute = False
-                if not self.measure().fits:
-                    constraint.mute = True
-                    culprits.append((name, constraint.name))
+        culprits = self._find_culprits(found) if self.measure(2 * SAMPLES).fits else []
         for _, constraint in found:
             constraint.mute = False
+        return culprits
+
+    def _find_culprits(self, muted: list[tuple[str, bpy.types.Constraint]]) -> list[tuple[str, str]]:
+        """(bone, constraint) of those among muted ones that must stay muted for the pose to be the target."""
+        culprits = []
+        for name, constraint in muted:
+            constraint.mute = False
+            if not self.measure().fits:
+                constraint.mute = True
+                culprits.append((name, constraint.name))
         return culprits
 
     def _list_wrong(self, errors: PoseErrors) -> str:

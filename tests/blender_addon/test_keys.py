@@ -12,6 +12,7 @@ from mathutils import Euler, Matrix, Quaternion
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.compat import assign_action, find_object_slot, get_fcurves
 from latentman.blender_addon.motion import foot_contacts
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import (
     axis_angle_to_quaternion,
@@ -20,7 +21,6 @@ from latentman.blender_addon.motion.rotations import (
     quaternion_to_euler,
 )
 from latentman.blender_addon.rigging.action_notes import read_notes
-from latentman.blender_addon.rigging.key_options import KeyOptions
 from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.shared.motion import MotionError

@@ -10,10 +10,10 @@ import pytest
 
 from latentman.blender_addon import properties
 from latentman.blender_addon.character import mapping
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import axis_angle_to_matrix, matrix_to_quaternion
 from latentman.blender_addon.rigging.action_reading import read_body_motion
-from latentman.blender_addon.rigging.key_options import KeyOptions
 from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import BONE_MAP, guess_mapping, read_doubts, read_mapping, read_rig
 from latentman.shared.motion import Motion, MotionError

@@ -1,13 +1,13 @@
-"""How a motion becomes keyframes, as the functions that write them take it."""
+"""How a motion becomes keyframes, as the functions that write them take it. No bpy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from ...shared.motion import MotionError
-from ..motion.channels import ROOT_MODES
-from ..motion.foot_contacts import ContactSettings
-from ..motion.keying import Keying
+from .channels import ROOT_MODES
+from .foot_contacts import ContactSettings
+from .keying import Keying
 
 FOOT_LOCKS = ("off", "soft", "hard")
 TARGETS = ("ACTION", "NLA", "LAYER")

@@ -1,4 +1,4 @@
-"""How far an evaluated pose is from what was wanted."""
+"""How far an evaluated pose is from what was wanted. No bpy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 from ...shared.skeleton import JOINT_INDEX
 from ...shared.vectors import normalise
 from ..character.rig import Rig
-from ..motion.retarget import AIMS_AT
-from .poses import Poses
+from .retarget import AIMS_AT
 
 #: degrees of a limb's direction, degrees about the limb, and fractions of the leg's length that a pose may be off
 LARGEST_ANGLE, LARGEST_TWIST, LARGEST_SHIFT = 1.0, 8.0, 0.01
@@ -73,15 +72,19 @@ class PoseErrors:
 
 
 def compare_poses(
-    rig: Rig, poses: Poses, target: Target, free_twists: Collection[int], moved_children: dict[int, int]
+    rig: Rig,
+    rotations: np.ndarray,
+    heads: np.ndarray,
+    target: Target,
+    free_twists: Collection[int],
+    moved_children: dict[int, int],
 ) -> PoseErrors:
-    """The errors of evaluated poses.
+    """The errors of evaluated poses: rotations (F, B, 3, 3) and heads (F, B, 3) in the target's space.
 
     ``free_twists``: the bones whose rotation about themselves is left to a solver; ``moved_children``: bone -> the bone at the end
     of its limb, where constraints may move it.
     """
     directions, angles, twists = _get_directions(rig), {}, {}
-    rotations, heads = poses.rotations, poses.heads
     for bone, wanted in target.rotations.items():
         along = rig.rest[bone].T @ directions[bone]
         found, should = rotations[:, bone] @ along, wanted @ along
