@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from ..compat import assign_action, ensure_fcurves, find_object_slot, get_slot_fcurves, get_used_slot
+from ..compat import assign_action, ensure_curve_holder, find_object_slot, get_slot_fcurves, get_used_slot
 from ..typed_access import get_animation_data, get_armature
 from .nla import LAYER, MotionPlace, add_base, add_strip, replace_strip
 from .rotation_modes import match_rotation_modes
@@ -52,7 +52,8 @@ def _add_tweaks(armature: bpy.types.Object) -> None:
     tweaks = bpy.data.actions.new(f"{armature.name} tweaks")
     tweaks[LAYER] = True
     tweaks.use_fake_user = True
-    ensure_fcurves(armature, tweaks)
+    _, slot = ensure_curve_holder(tweaks, armature.name)
+    assign_action(armature, tweaks, slot)
 
 
 def use_take(armature: bpy.types.Object, action: bpy.types.Action) -> tuple[str, ...]:

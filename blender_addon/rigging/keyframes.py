@@ -124,8 +124,10 @@ def create_action(
     for bone, mode in modes.items():
         posed: Any = get_pose(armature).bones[bone]
         posed.rotation_mode = mode
-    _switch_to_fk(armature)
+    switched = _switch_to_fk(armature)
     notes = [fitted.note] if fitted.note else []
+    if switched:
+        notes.append(f"Switched to FK, whose controls are keyed: {', '.join(switched)}.")
     for bone, constraint in fitted.muted:
         get_pose(armature).bones[bone].constraints[constraint].mute = True
     if fitted.muted:
@@ -137,13 +139,16 @@ def create_action(
     return action
 
 
-def _switch_to_fk(armature: bpy.types.Object) -> None:
-    """Rigify's switch between IK (0) and FK (1), whose controls are keyed."""
+def _switch_to_fk(armature: bpy.types.Object) -> list[str]:
+    """Set Rigify's switches between IK (0) and FK (1), whose controls are keyed, to FK; the bones whose switch was another."""
+    switched = []
     for bone in get_pose(armature).bones:
-        if bone.get("IK_FK") is not None:
+        if bone.get("IK_FK") not in (None, 1.0):
             # the switch of a linked rig may not be overridable; the measured pose tells
             with contextlib.suppress(TypeError, AttributeError):
                 bone["IK_FK"] = 1.0
+                switched.append(bone.name)
+    return switched
 
 
 def _key_on(

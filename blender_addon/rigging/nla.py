@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 
 from ...shared.motion import MotionError
-from ..compat import get_slot_fcurves, get_strip_slot, get_used_slot, set_strip_action
+from ..compat import get_slot_fcurves, get_strip_slot, get_used_slot, list_action_strips, set_strip_action
 from ..typed_access import get_animation_data
 
 #: custom property that marks an Action as the layer for the animator's tweaks
@@ -78,25 +78,12 @@ def count_moved_bones(curves: list[bpy.types.FCurve]) -> int:
     return len({one[0] for one in found if one and one[1].startswith(("rotation_", "location"))})
 
 
-def _list_strips(strips: Any) -> list[bpy.types.NlaStrip]:
-    out = []
-    for strip in strips:
-        if strip.mute:
-            continue
-        if strip.type == "META":
-            out += _list_strips(strip.strips)
-        elif strip.type == "CLIP" and strip.action is not None:
-            out.append(strip)
-    return out
-
-
 def _list_places(tracks: Iterable[bpy.types.NlaTrack]) -> list[MotionPlace]:
     """The strips on tracks that are not muted, those within meta strips, too."""
     return [
         MotionPlace(strip.action, get_strip_slot(strip), strip, track)
         for track in tracks
-        for strip in _list_strips(track.strips)
-        if strip.action is not None
+        for strip in list_action_strips(track.strips)
     ]
 
 
