@@ -189,10 +189,12 @@ def use_source() -> Iterator[None]:
     for old, new in (("left_knee", "spare"), ("left_ankle", "left_knee"), ("spare", "left_ankle")):
         bones[old].name = new
     click("latentman.guess_bones")
+    assert character["latentman_bone_doubts"], "no bone is doubtful"
     open_panels("RigPanel")
-    yield from scroll(12)
+    yield from scroll(2)
     yield from take_screenshot("14-doubtful-bones")
     click("latentman.confirm_bones")
+    assert "latentman_bone_doubts" not in character
     yield from take_screenshot("14-confirmed-bones")
     open_panels()
     yield from scroll(-40)
