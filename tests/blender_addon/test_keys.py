@@ -181,11 +181,11 @@ def test_an_action_of_another_mode_than_the_bones_have_now_is_read(rig):
 
 
 @pytest.mark.parametrize("button", ["smooth_motion", "find_plants", "add_ik", "join_motions"])
-def test_every_button_says_that_an_euler_order_was_assumed(rig, button, capfd):
-    other = _key_in_modes(rig, ["XYZ"])
+def test_every_button_says_that_an_euler_order_was_assumed(rig, walk, button, capfd):
+    other = apply_motion(rig, walk, 1, 20.0, KeyOptions(euler=True))
     if button == "join_motions":
         # what is assumed of the Action that follows is said, too
-        _key_in_modes(rig, ["QUATERNION"])
+        apply_motion(rig, walk, 1, 20.0)
     for bone in rig.pose.bones:
         bone.rotation_mode = "QUATERNION"
     capfd.readouterr()
