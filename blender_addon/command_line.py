@@ -26,10 +26,10 @@ from ..shared.scene_options import SceneOptions
 from ..shared.settings import SettingError, list_settings, with_settings
 from . import preferences
 from .connection import Connection
+from .motion.key_options import KeyOptions
 from .motion.keying import Keying
 from .passes.render import PassRender
 from .properties import get_scene_settings
-from .rigging.keyframes import KeyOptions
 from .tasks.motion import MotionTask
 from .tasks.shot import PassesWriter, ShotTask, pop_first
 from .tasks.task import Task

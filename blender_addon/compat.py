@@ -15,34 +15,12 @@ MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
 RELATIVE_PATH = {"ANIMATABLE", *(("PATH_SUPPORTS_BLEND_RELATIVE",) if bpy.app.version >= (4, 5, 0) else ())}
 
 
-def ensure_fcurves(owner: bpy.types.ID, action: bpy.types.Action) -> Any:
-    """Make ``owner`` use ``action``, and return the action's F-curve collection for it.
-
-    From 4.4 on, curves live in a channelbag of a slot; an owner without a slot would not be animated, and no error would say so.
-    """
-    animated: Any = owner  # the stubs do not tell which IDs have animation data
-    data = animated.animation_data or animated.animation_data_create()
-    data.action = action
-    if not SLOTTED_ACTIONS:
-        return action.fcurves
-    slot = action.slots[0] if action.slots else action.slots.new("OBJECT", owner.name)
-    data.action_slot = slot
-    layer = action.layers[0] if action.layers else action.layers.new("Layer")
-    strip: Any = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
-    return strip.channelbag(slot, ensure=True).fcurves
-
-
-def get_fcurve_collections(action: bpy.types.Action) -> list[Any]:
-    """Every collection of F-curves in an action: one before 4.4, one per slot from then on."""
-    if not SLOTTED_ACTIONS:
-        return [action.fcurves]
-    strips: list[Any] = [strip for layer in action.layers for strip in layer.strips]
-    return [bag.fcurves for strip in strips for bag in strip.channelbags]
-
-
 def get_fcurves(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     """Every F-curve of an action, of all its slots."""
-    return [curve for collection in get_fcurve_collections(action) for curve in collection]
+    if not SLOTTED_ACTIONS:
+        return list(action.fcurves)
+    strips: list[Any] = [strip for layer in action.layers for strip in layer.strips]
+    return [curve for strip in strips for bag in strip.channelbags for curve in bag.fcurves]
 
 
 def get_used_fcurves(owner: bpy.types.ID) -> list[Any]:
@@ -64,13 +42,26 @@ def get_slot_fcurves(action: bpy.types.Action, slot: Any) -> list[Any]:
 
 
 def get_used_strips(owner: bpy.types.ID) -> list[Any]:
-    """The NLA strips that play on an ID: of the solo track if there is one, without what is muted."""
+    """The NLA strips that play Actions on an ID: of the solo track if there is one, without what is muted."""
     animated: Any = owner
     data = animated.animation_data
     if data is None or not data.use_nla:
         return []
     tracks = [track for track in data.nla_tracks if track.is_solo] or [track for track in data.nla_tracks if not track.mute]
-    return [strip for track in tracks for strip in track.strips if not strip.mute]
+    return [strip for track in tracks for strip in list_action_strips(track.strips)]
+
+
+def list_action_strips(strips: Any) -> list[Any]:
+    """Those of NLA strips that play Actions and are not muted, also within meta strips."""
+    out = []
+    for strip in strips:
+        if strip.mute:
+            continue
+        if strip.type == "META":
+            out += list_action_strips(strip.strips)
+        elif strip.type == "CLIP" and strip.action is not None:
+            out.append(strip)
+    return out
 
 
 def assign_action(owner: bpy.types.ID, action: bpy.types.Action | None, slot: Any = None) -> None:
@@ -118,7 +109,8 @@ def find_same_slot(action: bpy.types.Action, slot: Any) -> Any:
 def ensure_curve_holder(action: bpy.types.Action, name: str, slot: Any = None) -> tuple[Any, Any]:
     """(what holds the ``fcurves`` and ``groups`` of a slot of an Action, the slot), made for an object ``name`` where needed.
 
-    Before 4.4 that is the Action itself, and the slot None.
+    Before 4.4 that is the Action itself, and the slot None. From then on an owner without a slot would not be animated, and no
+    error would say so.
     """
     if not SLOTTED_ACTIONS:
         return action, None
@@ -153,15 +145,6 @@ def enable_addon(module: str) -> Iterator[None]:
     finally:
         if loaded is not None:
             addon_utils.disable(module, default_set=False)
-
-
-def set_fcurve_group(action: bpy.types.Action, curve: bpy.types.FCurve, name: str) -> None:
-    """Show a curve of an action in a named group of the channel list."""
-    owner: Any = action
-    if SLOTTED_ACTIONS:
-        strip: Any = action.layers[0].strips[0]
-        owner = strip.channelbag(action.slots[0])
-    curve.group = owner.groups.get(name) or owner.groups.new(name)
 
 
 def get_strips(scene: bpy.types.Scene) -> Any:

@@ -13,7 +13,7 @@ from ..shared.version import PROTOCOL, VERSION
 from . import preferences
 from .connection import connection
 from .properties import get_scene_settings
-from .rigging.keyframes import TEXT
+from .rigging.action_notes import TEXT
 
 
 def _describe_graphics() -> str:

@@ -157,7 +157,7 @@ def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armatu
     if doubtful:
         what = f"{doubtful} bones are doubtful" if doubtful > 1 else "1 bone is doubtful"
         draw_sentence(layout, context, f"{what}: check them, change what is wrong, and confirm the rest.", "ERROR")
-        layout.operator("latentman.confirm_bones", icon="CHECKMARK")
+        set_properties(layout.operator("latentman.confirm_bones", icon="CHECKMARK"), owner=owner)
     column = layout.column(align=True)
     for slot in slots:
         missing = slot.bone and slot.bone not in data.bones

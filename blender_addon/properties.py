@@ -28,8 +28,8 @@ from .compat import RELATIVE_PATH
 from .declared_properties import DeclaredProperties, declare, make_property, read_value, read_values, shorten_float
 from .motion import readers
 from .motion.foot_contacts import ContactSettings
+from .motion.key_options import KeyOptions
 from .motion.keying import Keying
-from .rigging.keyframes import KeyOptions
 from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_DOUBTS, BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques

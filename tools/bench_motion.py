@@ -16,12 +16,13 @@ from latentman.blender_addon.character.rig import Rig
 from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import foot_contacts
 from latentman.blender_addon.motion.channels import motion_to_channels
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.reduction import reduce_keys
 from latentman.blender_addon.motion.retarget import RigMotion, retarget
 from latentman.blender_addon.motion.rotations import axis_angle_to_matrix, forward_kinematics, matrix_to_quaternion
 from latentman.blender_addon.rigging.characters import add_character
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion
+from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.blender_addon.typed_access import get_mesh, get_pose, get_scene, get_view_layer
 from latentman.shared.motion import Motion

@@ -25,12 +25,13 @@ from latentman.blender_addon import command_line, properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.compat import set_video_format
 from latentman.blender_addon.connection import Connection
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.render import silence_stdout
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
+from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.blender_addon.sequencer import add_image_strip
 from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.blender_addon.tasks.shot import ShotTask

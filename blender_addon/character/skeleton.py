@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,13 @@ class Skeleton:
     leaders: tuple[int, ...] = ()
 
 
+class Hierarchy(Protocol):
+    """Anything with bones by number and their ``parents`` (index or -1)."""
+
+    @property
+    def parents(self) -> tuple[int, ...]: ...
+
+
 def get_path(parents: tuple[int, ...], bone: int) -> list[int]:
     """A bone and its ancestors, the root last, from each bone's parent."""
     out = [bone]
@@ -35,8 +43,8 @@ def find_shared_ancestor(parents: tuple[int, ...], bones: Sequence[int]) -> int 
     return next((bone for bone in first if all(bone in path for path in others)), None)
 
 
-def get_ancestors(skeleton: Skeleton, bone: int) -> list[int]:
-    """``get_path`` in a rig."""
+def get_ancestors(skeleton: Hierarchy, bone: int) -> list[int]:
+    """``get_path`` in a rig, or in anything else with bones."""
     return get_path(skeleton.parents, bone)
 
 

@@ -27,6 +27,7 @@ from ..rigging.rigs import (
 from ..typed_access import OperatorResult, get_armature, get_scene, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .polls import NeedsArmature
+from .reports import report_motion_errors
 
 #: bytes of a bone map
 MAX_BONE_MAP = 1 << 20
@@ -50,7 +51,7 @@ class _BoneMapOperator(bpy.types.Operator):
     )
 
     def find_owner(self, context: bpy.types.Context) -> bpy.types.Object:
-        """The armature whose map it is; ``MotionError`` where no source is chosen or its map could not be kept."""
+        """The armature whose map it is; ``MotionError`` where no source is chosen."""
         settings = properties.get_settings(context)
         armature = settings.find_source() if self.owner == "SOURCE" else settings.find_armature()
         if armature is None:
@@ -73,13 +74,10 @@ class GuessBones(NeedsArmature, _BoneMapOperator):
     bl_description = "Map bones to joints, by their names or by the rig's shape"
     bl_options = {"REGISTER", "UNDO"}
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Fill the bone list."""
-        try:
-            armature = self.find_editable_owner(context)
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        armature = self.find_editable_owner(context)
         try:
             if self.owner == "SOURCE":
                 method, found = guess_source_mapping(get_scene(context), armature)
@@ -101,19 +99,17 @@ class GuessBones(NeedsArmature, _BoneMapOperator):
         return {"FINISHED"}
 
 
-class ConfirmBones(NeedsArmature, _UndoableOperator):
+class ConfirmBones(NeedsArmature, _BoneMapOperator):
     bl_idname = "latentman.confirm_bones"
     bl_label = "Confirm Bones"
     bl_description = "The bones in the list are right: key motions on them although some look doubtful"
+    bl_options = {"REGISTER", "UNDO"}
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Take the bone map as the user's own."""
-        armature = properties.get_settings(context).character
-        try:
-            confirm_mapping(armature)
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        armature = self.find_owner(context)
+        confirm_mapping(armature)
         properties.clear_doubts(armature)
         return {"FINISHED"}
 
@@ -151,15 +147,13 @@ class LoadBones(NeedsArmature, _BoneMapOperator, ImportDialog):
 
     filter_glob: StringProperty(default="*.json", options={"HIDDEN"})
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Read the file, check it against the rig, fill the list."""
+        armature = self.find_editable_owner(context)
         try:
-            armature = self.find_editable_owner(context)
             found = mapping.parse(read_file(Path(self.filepath), MAX_BONE_MAP).decode("utf-8-sig"))
             mapping.check(found, tuple(bone.name for bone in get_armature(armature).bones))
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
         except UnicodeDecodeError:
             self.report({"ERROR"}, f"{Path(self.filepath).name} is not a text; choose a bone map that was saved as JSON.")
             return {"CANCELLED"}
@@ -187,13 +181,10 @@ class FitSkeleton(NeedsArmature, _UndoableOperator):
             return cls.refuse("Only bodies of the SMPL family know where their joints belong")
         return True
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Move the bones."""
-        try:
-            fit_skeleton(context, properties.get_settings(context).character)
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        fit_skeleton(context, properties.get_settings(context).character)
         return {"FINISHED"}
 
 
@@ -208,15 +199,12 @@ class SetHeight(NeedsArmature, _UndoableOperator):
         """Ask for the height."""
         return show_settings_dialog(self, context)
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Scale the armature about the ground under it."""
         armature = properties.get_settings(context).character
-        try:
-            check_editable(armature)
-            rig = read_rig(armature, allow_doubtful=True)
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        check_editable(armature)
+        rig = read_rig(armature, allow_doubtful=True)
         # the head joint is about a tenth of the body's height below the crown
         factor = self.height / (float(rig.joints[JOINT_INDEX["head"], 1]) / 0.9)
         ground = armature.location.z + rig.ground

@@ -21,7 +21,7 @@ from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
-from .reports import report_action
+from .reports import report_action, report_motion_errors
 
 #: endings of all files that can be imported
 ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
@@ -36,14 +36,10 @@ def key_motion(
     is_doubtful: bool = False,
 ) -> OperatorResult:
     """Key a motion on the character with the scene's settings, and report the new Action, with what else there is to say; where a
-    guess is doubtful, as a warning."""
+    guess is doubtful, as a warning. Raises ``MotionError``."""
     scene, settings = get_scene(context), properties.get_settings(context)
-    try:
-        options = settings.keying.make_key_options()
-        action = apply_motion(settings.character, motion, scene.frame_start, frame_rate(scene), options)
-    except MotionError as error:
-        operator.report({"ERROR"}, str(error))
-        return {"CANCELLED"}
+    options = settings.keying.make_key_options()
+    action = apply_motion(settings.character, motion, scene.frame_start, frame_rate(scene), options)
     doubts = [note for note in notes if is_doubtful and "doubtful" in note]
     said = (note.rstrip(".") for note in notes if note not in doubts)
     text = "; ".join((f"'{action.name}': {motion.frame_count} frames at {motion.fps:g} fps", *said))
@@ -57,14 +53,10 @@ class UseClip(NeedsArmature, bpy.types.Operator):
     bl_description = "Key the chosen bundled motion on the character, starting at the scene's first frame"
     bl_options = {"REGISTER", "UNDO"}
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Key a new Action; earlier ones are kept."""
-        try:
-            motion = read(BUNDLED).get_motion(int(properties.get_settings(context).clip or 0))
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return key_motion(self, context, motion)
+        return key_motion(self, context, read(BUNDLED).get_motion(int(properties.get_settings(context).clip or 0)))
 
 
 class UseArmature(NeedsArmature, bpy.types.Operator):
@@ -82,17 +74,14 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             return False
         return properties.get_settings(context).find_source() is not None or cls.refuse("Choose another armature as Source first")
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Key a new Action; where bones are not recognised, the source's bone list opens."""
         settings = properties.get_settings(context)
         source = settings.find_source()
         if source is None:
             return {"CANCELLED"}
-        try:
-            skeleton = sample_armature(get_scene(context), source)
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        skeleton = sample_armature(get_scene(context), source)
         try:
             # it moves as Blender shows it
             body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source, "Z")
@@ -101,7 +90,7 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             # what was opened is a change that an undo takes back
             return {"FINISHED"}
-        return key_motion(self, context, body.motion, body.notes)
+        return key_motion(self, context, body.motion, body.notes, body.is_doubtful)
 
 
 def open_source_bones(settings: properties.LatentManSettings, source: bpy.types.Object) -> None:
@@ -233,25 +222,18 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         """What the user says about the file."""
         return ReadOptions(self.up_axis, self.layout)
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Key a new Action; earlier ones are kept."""
         if is_scene_file(self.filepath):
             return self._import_scene_file(context)
-        notes: tuple[str, ...] = ()
-        is_doubtful = False
-        try:
-            if self.filepath.lower().endswith(".bvh"):
-                body = bvh.read_body(self.filepath, self.fps, up_axis=SOURCE_AXES[self.up_axis])
-                motion, notes, is_doubtful = body.motion, body.notes, body.is_doubtful
-            else:
-                statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
-                file: MotionFile = read(self.filepath, statistics, self.get_options())
-                motion, clip = file.get_motion(self.clip, self.fps), file.get_clip(self.clip)
-                notes, is_doubtful = clip.list_notes(self.fps), clip.is_doubtful
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return key_motion(self, context, motion, notes, is_doubtful)
+        if self.filepath.lower().endswith(".bvh"):
+            body = bvh.read_body(self.filepath, self.fps, up_axis=SOURCE_AXES[self.up_axis])
+            return key_motion(self, context, body.motion, body.notes, body.is_doubtful)
+        statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
+        file: MotionFile = read(self.filepath, statistics, self.get_options())
+        motion, clip = file.get_motion(self.clip, self.fps), file.get_clip(self.clip)
+        return key_motion(self, context, motion, clip.list_notes(self.fps), clip.is_doubtful)
 
     def _import_scene_file(self, context: bpy.types.Context) -> OperatorResult:
         """Import the file for a while and key its motion; only an armature that is to be kept stays."""
@@ -272,14 +254,13 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
                     body = body_from_skeleton(skeleton, None, clip.name, "Z")
         except MotionError as error:
             if kept is None:
-                self.report({"ERROR"}, str(error))
-                return {"CANCELLED"}
+                raise
             open_source_bones(settings, kept)
             self.report({"ERROR"}, str(error))
             return {"FINISHED"}
         if kept is not None:
             settings.source = kept
-        return key_motion(self, context, body.motion, (*notes, *body.notes))
+        return key_motion(self, context, body.motion, (*notes, *body.notes), body.is_doubtful)
 
 
 class MotionFileHandler(bpy.types.FileHandler):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,30 +16,46 @@ from .. import properties
 from ..character.rig import Rig
 from ..compat import find_object_slot
 from ..motion import editing, foot_contacts
+from ..motion.foot_contacts import ContactSettings, FootContact
+from ..motion.key_options import KeyOptions
 from ..motion.retarget import RigMotion
 from ..motion.rotations import forward_kinematics
 from ..rigging import ik, retiming
+from ..rigging.action_notes import RATE, SOURCE, TEXT, write_foot_contacts
+from ..rigging.action_reading import ActionMotion, read_place
 from ..rigging.editable import check_editable
-from ..rigging.keyframes import (
-    RATE,
-    SOURCE,
-    TEXT,
-    Edit,
-    KeyOptions,
-    create_action,
-    edit_to_channels,
-    read_place,
-    write_foot_contacts,
-)
+from ..rigging.keyframes import Edit, create_action, edit_to_channels
 from ..rigging.nla import MotionPlace, get_motion_place
+from ..rigging.retiming import Retime
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
 from .dialogs import show_settings_dialog
 from .polls import NeedsMotion
-from .reports import report_action
+from .reports import report_action, report_motion_errors, report_with_warnings
 
-#: what becomes of the curves that are not the body's: called with what holds them and the paths of those that are replaced
-Retime = Callable[[Any, set[str]], None]
+
+@dataclass(frozen=True)
+class Edited:
+    """An edited motion, the frame at which it starts, what becomes of the curves that are not the body's, and sentences about what
+    was assumed for it."""
+
+    motion: RigMotion
+    start: int
+    retime: Retime = retiming.keep
+    assumed: tuple[str, ...] = ()
+
+
+def _find_contacts(
+    context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, settings: ContactSettings | None = None
+) -> list[FootContact]:
+    """The foot contacts of a motion at a place, in frames from its start."""
+    joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
+    return foot_contacts.find_foot_contacts(joints, rig.joints, _get_rate(context, place), settings)
+
+
+def _get_rate(context: bpy.types.Context, place: MotionPlace) -> float:
+    """Frames of a place's Action per second."""
+    return frame_rate(get_scene(context)) / place.spacing
 
 
 class _EditOperator(NeedsMotion, bpy.types.Operator):
@@ -52,10 +67,8 @@ class _EditOperator(NeedsMotion, bpy.types.Operator):
     #: whether the path over the ground is taken away
     in_place = False
 
-    def edit(
-        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
-    ) -> tuple[RigMotion, int, Retime]:
-        """(the edited motion, the frame at which it starts, what becomes of other curves); raises ``MotionError``."""
+    def edit(self, context: bpy.types.Context, source: ActionMotion, place: MotionPlace) -> Edited:
+        """The edited motion; raises ``MotionError``."""
         raise NotImplementedError
 
     def make_key_options(self, context: bpy.types.Context) -> KeyOptions:
@@ -68,36 +81,29 @@ class _EditOperator(NeedsMotion, bpy.types.Operator):
         """What the report says of the edited motion."""
         return f"{len(after.pelvis)} frames"
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Edit the motion and key it."""
         character = properties.get_settings(context).character
-        try:
-            check_editable(character)
-            place = get_motion_place(character)
-            source, strip = place.action, place.strip.name if place.strip is not None else ""
-            rig, motion, first, assumed = read_place(character, place)
-            edited, start, retime = self.edit(context, rig, motion, place, first)
-            channels = edit_to_channels(rig, motion, edited, place, in_place=self.in_place)
-            options = self.make_key_options(context)
-            name = f"{source.name} {self.suffix}"
-            action = create_action(character, channels, start, name, options, rig, edit=Edit(place, first, retime))
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        check_editable(character)
+        place = get_motion_place(character)
+        original, strip = place.action, place.strip.name if place.strip is not None else ""
+        source = read_place(character, place)
+        rig, edited = source.rig, self.edit(context, source, place)
+        channels = edit_to_channels(rig, source.motion, edited.motion, place, in_place=self.in_place)
+        edit = Edit(place, source.start, edited.retime, (*source.assumed, *edited.assumed))
+        name, options = f"{original.name} {self.suffix}", self.make_key_options(context)
+        action = create_action(character, channels, edited.start, name, options, rig, edit=edit)
         for key in (TEXT, SOURCE, RATE):
-            value = source.get(key)
+            value = original.get(key)
             if value is not None:
                 action[key] = value
-        joints = forward_kinematics(edited.local_rotations, rig.joints, edited.pelvis, SMPL_PARENTS)
-        rate = frame_rate(get_scene(context)) / place.spacing
-        write_foot_contacts(action, foot_contacts.find_foot_contacts(joints, rig.joints, rate), start)
-        keyed = find_object_slot(action)
-        curves = MotionPlace(action, keyed).curves
+        write_foot_contacts(action, _find_contacts(context, rig, edited.motion, place), edited.start)
+        curves = MotionPlace(action, find_object_slot(action)).curves
         key_count = np.mean([len(curve.keyframe_points) for curve in curves])
         where = f" in the strip {strip}" if strip else ""
-        report_action(
-            self, action, f"'{action.name}'{where}: {self.describe(motion, edited)}, {key_count:.0f} keys per curve", assumed
-        )
+        text = f"'{action.name}'{where}: {self.describe(source.motion, edited.motion)}, {key_count:.0f} keys per curve"
+        report_action(self, action, text)
         return {"FINISHED"}
 
 
@@ -107,27 +113,22 @@ class FindFootContacts(NeedsMotion, bpy.types.Operator):
     bl_description = "List the frames in which the feet of the Action in use are on the ground, for editing"
     bl_options = {"REGISTER", "UNDO"}
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Fill the list."""
         settings = properties.get_settings(context)
-        try:
-            place = get_motion_place(settings.character)
-            rig, motion, start, _ = read_place(settings.character, place)
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-        rate = frame_rate(get_scene(context)) / place.spacing
-        found = foot_contacts.find_foot_contacts(joints, rig.joints, rate, settings.keying.make_contact_settings())
+        place = get_motion_place(settings.character)
+        source = read_place(settings.character, place)
+        found = _find_contacts(context, source.rig, source.motion, place, settings.keying.make_contact_settings())
         if place.action.library is None:
-            write_foot_contacts(place.action, found, start)
+            write_foot_contacts(place.action, found, source.start)
         settings.plants.clear()
         # the list has the frames of the scene, in which the user sees the feet
         for contact in found:
             item = settings.plants.add()
-            ends = sorted(round(place.to_scene(start + frame)) for frame in (contact.start, contact.end))
+            ends = sorted(round(place.to_scene(source.start + frame)) for frame in (contact.start, contact.end))
             item.side, (item.start, item.end) = contact.side, ends
-        self.report({"INFO"}, f"{len(found)} foot contacts")
+        report_with_warnings(self, f"{len(found)} foot contacts", source.assumed)
         return {"FINISHED"}
 
 
@@ -168,20 +169,17 @@ class LockFeet(_EditOperator):
         ),
     )
 
-    def edit(
-        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
-    ) -> tuple[RigMotion, int, Retime]:
+    def edit(self, context: bpy.types.Context, source: ActionMotion, place: MotionPlace) -> Edited:
         """Lock the feet."""
-        settings, rate = properties.get_settings(context), frame_rate(get_scene(context)) / place.spacing
-        contacts = []
+        settings, contacts = properties.get_settings(context), []
         for one in settings.plants:
-            ends = sorted(round(place.to_action(frame)) - start for frame in (one.start, one.end))
+            ends = sorted(round(place.to_action(frame)) - source.start for frame in (one.start, one.end))
             contacts.append(foot_contacts.FootContact(one.side, *ends))
         if not contacts:
-            joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-            contacts = foot_contacts.find_foot_contacts(joints, rig.joints, rate, settings.keying.make_contact_settings())
+            contacts = _find_contacts(context, source.rig, source.motion, place, settings.keying.make_contact_settings())
         contacts.sort(key=lambda contact: contact.start)
-        return foot_contacts.lock_feet(motion, rig.joints, contacts, rate, self.mode), start, retiming.keep
+        rate = _get_rate(context, place)
+        return Edited(foot_contacts.lock_feet(source.motion, source.rig.joints, contacts, rate, self.mode), source.start)
 
     def describe(self, before: RigMotion, after: RigMotion) -> str:
         """Say how the body's path has changed."""
@@ -199,11 +197,9 @@ class SmoothMotion(_EditOperator):
         name="Frames", default=1.5, min=0.1, max=20.0, description="Width of the smoothing filter: its standard deviation in frames"
     )
 
-    def edit(
-        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
-    ) -> tuple[RigMotion, int, Retime]:
+    def edit(self, context: bpy.types.Context, source: ActionMotion, place: MotionPlace) -> Edited:
         """Smooth the motion."""
-        return editing.smooth_motion(motion, self.frames), start, retiming.keep
+        return Edited(editing.smooth_motion(source.motion, self.frames), source.start)
 
 
 class LoopMotion(_EditOperator):
@@ -214,13 +210,10 @@ class LoopMotion(_EditOperator):
 
     blend: IntProperty(name="Blend", default=12, min=2, max=500, description="Frames over which the end blends into the beginning")
 
-    def edit(
-        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
-    ) -> tuple[RigMotion, int, Retime]:
+    def edit(self, context: bpy.types.Context, source: ActionMotion, place: MotionPlace) -> Edited:
         """Make the motion loop."""
-        last = start + len(motion.pelvis) - 1
-        retime = partial(retiming.close_loop, first=start, last=last, blend=self.blend)
-        return editing.loop_motion(motion, self.blend), start, retime
+        retime = partial(retiming.close_loop, first=source.start, last=source.end, blend=self.blend)
+        return Edited(editing.loop_motion(source.motion, self.blend), source.start, retime)
 
 
 class TrimMotion(_EditOperator):
@@ -238,14 +231,12 @@ class TrimMotion(_EditOperator):
         self.first, self.last = scene.frame_start, scene.frame_end
         return show_settings_dialog(self, context)
 
-    def edit(
-        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
-    ) -> tuple[RigMotion, int, Retime]:
+    def edit(self, context: bpy.types.Context, source: ActionMotion, place: MotionPlace) -> Edited:
         """Trim the motion."""
         ends = sorted(round(place.to_action(frame)) for frame in (self.first, self.last))
-        first, last = max(ends[0], start), min(ends[1], start + len(motion.pelvis) - 1)
-        edited = editing.trim_motion(motion, first - start, last - start)
-        return edited, first, partial(retiming.cut, first=first, last=last)
+        first, last = max(ends[0], source.start), min(ends[1], source.end)
+        trimmed = editing.trim_motion(source.motion, first - source.start, last - source.start)
+        return Edited(trimmed, first, partial(retiming.cut, first=first, last=last))
 
 
 def _list_other_actions(self: Any, context: bpy.types.Context, text: str) -> list[str]:
@@ -267,27 +258,25 @@ class JoinMotions(_EditOperator):
         """Ask for the other Action."""
         return show_settings_dialog(self, context)
 
-    def edit(
-        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
-    ) -> tuple[RigMotion, int, Retime]:
+    def edit(self, context: bpy.types.Context, source: ActionMotion, place: MotionPlace) -> Edited:
         """Join the motions."""
         other = bpy.data.actions.get(self.other)
         if other is None:
             raise MotionError(f"There is no Action '{self.other}'; choose one that follows.")
         character = properties.get_settings(context).character
         following = MotionPlace(other, find_object_slot(other))
-        _, second, other_start, _ = read_place(character, following, rig)
-        joined = editing.join_motions(motion, second, self.overlap)
+        second = read_place(character, following, source.rig)
+        joined = editing.join_motions(source.motion, second.motion, self.overlap)
         retime = partial(
             retiming.append,
             others=following.curves,
-            first=start,
-            at=start + len(motion.pelvis) - self.overlap,
+            first=source.start,
+            at=source.end + 1 - self.overlap,
             overlap=self.overlap,
-            other_start=other_start,
-            other_end=other_start + len(second.pelvis) - 1,
+            other_start=second.start,
+            other_end=second.end,
         )
-        return joined, start, retime
+        return Edited(joined, source.start, retime, second.assumed)
 
 
 class ReduceKeys(_EditOperator):
@@ -304,11 +293,9 @@ class ReduceKeys(_EditOperator):
         """Key with the error bound."""
         return replace(super().make_key_options(context), tolerance=self.tolerance / 1000)
 
-    def edit(
-        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
-    ) -> tuple[RigMotion, int, Retime]:
+    def edit(self, context: bpy.types.Context, source: ActionMotion, place: MotionPlace) -> Edited:
         """Leave the motion as it is; keying it reduces the keys."""
-        return motion, start, retiming.keep
+        return Edited(source.motion, source.start)
 
 
 class MakeInPlace(_EditOperator):
@@ -318,25 +305,9 @@ class MakeInPlace(_EditOperator):
     suffix = "in place"
     in_place = True
 
-    def edit(
-        self, context: bpy.types.Context, rig: Rig, motion: RigMotion, place: MotionPlace, start: int
-    ) -> tuple[RigMotion, int, Retime]:
+    def edit(self, context: bpy.types.Context, source: ActionMotion, place: MotionPlace) -> Edited:
         """Take the path over the ground away."""
-        return editing.hold_in_place(motion), start, retiming.keep
-
-
-def _convert_ik(
-    operator: bpy.types.Operator,
-    context: bpy.types.Context,
-    convert: Callable[[bpy.types.Context, bpy.types.Object], bpy.types.Action],
-) -> OperatorResult:
-    try:
-        action = convert(context, properties.get_settings(context).character)
-    except MotionError as error:
-        operator.report({"ERROR"}, str(error))
-        return {"CANCELLED"}
-    report_action(operator, action, f"'{action.name}'")
-    return {"FINISHED"}
+        return Edited(editing.hold_in_place(source.motion), source.start)
 
 
 class AddIk(NeedsMotion, bpy.types.Operator):
@@ -345,9 +316,12 @@ class AddIk(NeedsMotion, bpy.types.Operator):
     bl_description = "Add IK controls with pole targets for hands and feet, keyed like the Action in use"
     bl_options = {"REGISTER", "UNDO"}
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Build and key the controls."""
-        return _convert_ik(self, context, ik.add_ik)
+        action = ik.add_ik(context, properties.get_settings(context).character)
+        report_action(self, action, f"'{action.name}'")
+        return {"FINISHED"}
 
 
 class RemoveIk(NeedsMotion, bpy.types.Operator):
@@ -356,9 +330,12 @@ class RemoveIk(NeedsMotion, bpy.types.Operator):
     bl_description = "Bake the effect of the IK controls into a new Action and remove them"
     bl_options = {"REGISTER", "UNDO"}
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Bake and remove the controls."""
-        return _convert_ik(self, context, ik.remove_ik)
+        action = ik.remove_ik(context, properties.get_settings(context).character)
+        report_action(self, action, f"'{action.name}'")
+        return {"FINISHED"}
 
 
 CLASSES = (

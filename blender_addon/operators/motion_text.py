@@ -7,42 +7,38 @@ import msgspec
 import numpy as np
 from bpy.props import EnumProperty, IntProperty
 
-from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_FPS
 from .. import properties, undo_steps
 from ..compat import get_fcurves
 from ..connection import connection
 from ..motion import inpainting
+from ..rigging.action_notes import TEXT
+from ..rigging.action_reading import read_place
+from ..rigging.action_use import use_take
 from ..rigging.editable import check_editable
-from ..rigging.keyframes import TEXT, read_place, use_take
 from ..rigging.nla import get_motion_place
 from ..tasks.motion import MotionEdit, MotionTask
 from ..tasks.task import Task
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
 from .polls import NeedsArmature, NeedsIdleConnection, NeedsMotion
+from .reports import report_motion_errors, report_with_warnings
 
 
-def _start_task(
-    operator: bpy.types.Operator, context: bpy.types.Context, edit: MotionEdit | None, seconds: float
-) -> OperatorResult:
+def _start_task(context: bpy.types.Context, edit: MotionEdit | None, seconds: float) -> OperatorResult:
     settings, scene = properties.get_settings(context), get_scene(context)
     request = settings.motion.make_request(seconds)
     if edit is not None:
         request = msgspec.structs.replace(request, loop=False, in_place=False)
-    try:
-        task = MotionTask(
-            settings.character,
-            request,
-            connection.get_client(),
-            scene.frame_start,
-            frame_rate(scene),
-            settings.keying.make_key_options(),
-            edit,
-        )
-    except MotionError as error:
-        operator.report({"ERROR"}, str(error))
-        return {"CANCELLED"}
+    task = MotionTask(
+        settings.character,
+        request,
+        connection.get_client(),
+        scene.frame_start,
+        frame_rate(scene),
+        settings.keying.make_key_options(),
+        edit,
+    )
     task.add_done_callback(_make_undo_step)
     connection.add(task)
     return {"FINISHED"}
@@ -58,9 +54,10 @@ class MakeMotion(NeedsIdleConnection, NeedsArmature, bpy.types.Operator):
     bl_label = "Make Motion"
     bl_description = "Generate motions from the sentence; each becomes a new Action"
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the task; the timer does the rest."""
-        return _start_task(self, context, None, properties.get_settings(context).motion.seconds)
+        return _start_task(context, None, properties.get_settings(context).motion.seconds)
 
 
 def find_selected_frames(action: bpy.types.Action) -> set[int]:
@@ -83,26 +80,24 @@ class RemakeMotion(NeedsIdleConnection, NeedsMotion, bpy.types.Operator):
         ),
     )
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Read the Action and start the task."""
         settings, fps = properties.get_settings(context), frame_rate(get_scene(context))
-        try:
-            check_editable(settings.character)
-            place = get_motion_place(settings.character)
-            action = place.action
-            rig, motion, start, _ = read_place(settings.character, place)
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        count = len(motion.pelvis)
+        check_editable(settings.character)
+        place = get_motion_place(settings.character)
+        name, source = place.action.name, read_place(settings.character, place)
+        count = len(source.motion.pelvis)
         kept = np.zeros(count, bool)
-        kept[[frame - start for frame in find_selected_frames(action) if 0 <= frame - start < count]] = True
+        selected = [frame - source.start for frame in find_selected_frames(place.action)]
+        kept[[frame for frame in selected if 0 <= frame < count]] = True
         if settings.motion.loop or settings.motion.in_place:
             self.report({"WARNING"}, "Loop and In Place are for new motions; here what is kept says where the body goes")
+        for sentence in source.assumed:
+            self.report({"WARNING"}, sentence)
         seconds = (round((count - 1) / fps * HUMANML_FPS) + 1) / HUMANML_FPS
-        return _start_task(
-            self, context, MotionEdit(rig, motion, start, action.name, inpainting.KeepSelection(self.keep, kept)), seconds
-        )
+        edit = MotionEdit(source.rig, source.motion, source.start, name, inpainting.KeepSelection(self.keep, kept))
+        return _start_task(context, edit, seconds)
 
 
 def list_takes() -> list[bpy.types.Action]:
@@ -125,18 +120,15 @@ class StepTake(NeedsArmature, bpy.types.Operator):
             return False
         return bool(list_takes()) or cls.refuse("There is no motion yet; make or import one")
 
+    @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Make the character use the next Action, or the previous one."""
         settings, takes = properties.get_settings(context), list_takes()
         current = settings.find_action()
         number = (takes.index(current) + self.step if current in takes else 0) % len(takes)
-        try:
-            check_editable(settings.character)
-            use_take(settings.character, takes[number])
-        except MotionError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"'{takes[number].name}', {number + 1} of {len(takes)}")
+        check_editable(settings.character)
+        assumed = use_take(settings.character, takes[number])
+        report_with_warnings(self, f"'{takes[number].name}', {number + 1} of {len(takes)}", assumed)
         return {"FINISHED"}
 
 

@@ -15,12 +15,13 @@ import bpy
 import numpy as np
 
 from ...shared.motion import MAX_FRAMES, MotionError
-from ..compat import get_slot_fcurves, get_strip_slot, get_used_fcurves, get_used_strips
+from ..compat import get_used_fcurves, get_used_strips
 from ..motion.skeleton_motion import SkeletonMotion
 from ..motion.source_bones import find_source_map
 from ..timing import frame_rate
-from ..typed_access import evaluate, get_armature, get_pose
+from ..typed_access import get_armature, get_pose
 from .rigs import list_bones
+from .scratch_scene import evaluate_at, keep_unkeyed, make_scratch_scene
 
 #: how far apart in frames two keys may lie and count as one
 SAME_KEY = 2e-3
@@ -275,15 +276,8 @@ def _sample(
     read: Callable[[bpy.types.Depsgraph], np.ndarray],
 ) -> np.ndarray:
     """What ``read`` returns for each of the frames, stacked."""
-    out = []
     with _make_sampling_scene(scene, objects) as sampling:
-        for n in range(frames.count):
-            at = frames.start + frames.step * n
-            # an exact frame is not 0.9999999 of the one before
-            at = round(at) if abs(at - round(at)) < 1e-5 else at
-            sampling.frame_set(int(np.floor(at)), subframe=float(at - np.floor(at)))
-            out.append(read(evaluate(sampling.view_layers[0])))
-    return np.stack(out)
+        return np.stack([read(evaluate_at(sampling, frames.start + frames.step * n)) for n in range(frames.count)])
 
 
 @contextmanager
@@ -292,46 +286,17 @@ def _make_sampling_scene(scene: bpy.types.Scene, objects: Iterable[bpy.types.Obj
 
     They are no part of it: an Empty is constrained to every bone, which makes Blender evaluate them wherever they are.
     """
-    kept = [value for one in objects for owner in (one, *_iter_followed(one)) for value in read_animated(owner)]
-    sampling = bpy.data.scenes.new("LatentMan Sampling")
-    for name in ("fps", "fps_base", "frame_map_old", "frame_map_new"):
-        setattr(sampling.render, name, getattr(scene.render, name))
-    helper = bpy.data.objects.new("LatentMan Sampling", None)
-    try:
-        sampling.collection.objects.link(helper)
-        for one in objects:
-            for bone in (bone.name for bone in one.pose.bones) if one.pose else ("",):
-                constraint: Any = helper.constraints.new("COPY_LOCATION")
-                constraint.target, constraint.subtarget = one, bone
-        yield sampling
-    finally:
-        bpy.data.objects.remove(helper)
-        bpy.data.scenes.remove(sampling)
-        # what Blender evaluates goes back to the data, where it would take the place of what was not keyed yet
-        restore_animated(kept)
-
-
-def restore_animated(values: Iterable[tuple[Any, str, Any]]) -> None:
-    """Give properties the values that ``read_animated`` found."""
-    for holder, name, value in values:
-        if getattr(holder, name) != value:
-            setattr(holder, name, value)
-
-
-def read_animated(owner: Any) -> list[tuple[Any, str, Any]]:
-    """(what has it, its name, its value) of every property of a data-block that its Action or its strips animate."""
-    if getattr(owner, "animation_data", None) is None:
-        return []
-    actions = [(strip.action, get_strip_slot(strip)) for strip in get_used_strips(owner) if strip.action is not None]
-    curves = [*get_used_fcurves(owner), *(curve for action, slot in actions for curve in get_slot_fcurves(action, slot))]
-    out = []
-    for path in {curve.data_path for curve in curves}:
-        head, dot, name = path.rpartition(".")
+    owners = [owner for one in objects for owner in (one, *_iter_followed(one))]
+    with keep_unkeyed(owners), make_scratch_scene("LatentMan Sampling") as sampling:
+        for name in ("fps", "fps_base", "frame_map_old", "frame_map_new"):
+            setattr(sampling.render, name, getattr(scene.render, name))
+        helper = bpy.data.objects.new("LatentMan Sampling", None)
         try:
-            holder = owner.path_resolve(head) if dot else owner
-            value = getattr(holder, name)
-        except (ValueError, AttributeError):
-            # a curve of what is there no more, or of a custom property
-            continue
-        out.append((holder, name, tuple(value) if hasattr(value, "__len__") and not isinstance(value, str) else value))
-    return out
+            sampling.collection.objects.link(helper)
+            for one in objects:
+                for bone in (bone.name for bone in one.pose.bones) if one.pose else ("",):
+                    constraint: Any = helper.constraints.new("COPY_LOCATION")
+                    constraint.target, constraint.subtarget = one, bone
+            yield sampling
+        finally:
+            bpy.data.objects.remove(helper)

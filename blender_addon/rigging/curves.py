@@ -11,15 +11,7 @@ import numpy as np
 from ..motion.reduction import compute_slopes
 from ..motion.rotations import encode_rotations
 from .nla import split_bone_path
-
-#: rotation mode -> the property that holds it; every Euler order has ``rotation_euler``
-ATTRIBUTES = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": "rotation_axis_angle"}
-ROTATIONS = ("rotation_quaternion", "rotation_euler", "rotation_axis_angle")
-
-
-def get_rotation_attribute(mode: str) -> str:
-    """The property in which a rotation mode keeps its values."""
-    return ATTRIBUTES.get(mode, "rotation_euler")
+from .rotation_modes import ROTATIONS, get_rotation_attribute
 
 
 def make_bone_path(bone: str, name: str) -> str:
@@ -87,28 +79,30 @@ class CurveWriter:
     def remember_cycles(self, pose: KeyedPose) -> None:
         """Note which of the curves that a pose replaces repeat, so that the new ones repeat as well."""
         for curve in self.holder.fcurves:
-            split = split_bone_path(curve.data_path)
-            bone, name = split or ("", curve.data_path)
+            bone, _ = split_bone_path(curve.data_path) or ("", "")
             if bone not in pose.rotations and bone not in pose.locations and bone:
                 continue
             for modifier in curve.modifiers:
                 if modifier.type == "CYCLES" and not modifier.mute:
-                    kind = "rotation" if name.startswith("rotation_") else name
                     found = {one: getattr(modifier, one) for one in ("mode_before", "mode_after", "cycles_before", "cycles_after")}
-                    self.cycles[f"{bone}.{kind}", curve.array_index if kind == "location" else 0] = found
+                    self.cycles[_get_kind(curve.data_path, curve.array_index)] = found
 
     def _key(self, path: str, index: int, values: np.ndarray, rows: np.ndarray, group: str) -> None:
         curve = self.holder.fcurves.new(path, index=index)
         curve.group = self.holder.groups.get(group) or self.holder.groups.new(group)
         put_keys(curve, self.frames, values, rows)
-        split = split_bone_path(path)
-        bone, name = split or ("", path)
-        kind = "rotation" if name.startswith("rotation_") else name
-        cycle = self.cycles.get((f"{bone}.{kind}", index if kind == "location" else 0))
+        cycle = self.cycles.get(_get_kind(path, index))
         if cycle is not None:
             modifier = curve.modifiers.new("CYCLES")
             for one, value in cycle.items():
                 setattr(modifier, one, value)
+
+
+def _get_kind(path: str, index: int) -> tuple[str, int]:
+    """What is the same for curves of the same kind: rotations of every mode count as one, locations axis by axis."""
+    bone, name = split_bone_path(path) or ("", path)
+    kind = "rotation" if name.startswith("rotation_") else name
+    return f"{bone}.{kind}", index if kind == "location" else 0
 
 
 def put_keys(curve: bpy.types.FCurve, frames: np.ndarray, values: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -146,9 +140,21 @@ def _set_handles(curve: bpy.types.FCurve, frames: np.ndarray, values: np.ndarray
         )
 
 
+def is_stepped(curve: bpy.types.FCurve) -> bool:
+    """Whether a curve jumps from key to key, as switches and choices do."""
+    return all(key.interpolation == "CONSTANT" for key in curve.keyframe_points)
+
+
+def make_stepped(curve: bpy.types.FCurve) -> None:
+    """Let a curve jump from key to key."""
+    constant = _get_enum_value("interpolation", "CONSTANT")
+    curve.keyframe_points.foreach_set("interpolation", np.full(len(curve.keyframe_points), constant, np.int32))
+    curve.update()
+
+
 def resample_curve(curve: bpy.types.FCurve, frames: np.ndarray, values: np.ndarray) -> None:
     """Key a curve anew at frames (F,); a curve that steps still does."""
-    stepped = len(curve.keyframe_points) > 0 and all(key.interpolation == "CONSTANT" for key in curve.keyframe_points)
+    stepped = len(curve.keyframe_points) > 0 and is_stepped(curve)
     for modifier in list(curve.modifiers):
         curve.modifiers.remove(modifier)
     while len(curve.keyframe_points):
@@ -158,9 +164,7 @@ def resample_curve(curve: bpy.types.FCurve, frames: np.ndarray, values: np.ndarr
     keep[1:-1] = (np.abs(np.diff(values)) > 1e-7)[:-1] | (np.abs(np.diff(values)) > 1e-7)[1:]
     put_keys(curve, frames[keep], values[keep])
     if stepped:
-        constant = _get_enum_value("interpolation", "CONSTANT")
-        curve.keyframe_points.foreach_set("interpolation", np.full(len(curve.keyframe_points), constant, np.int32))
-        curve.update()
+        make_stepped(curve)
 
 
 def cut_curve(curve: bpy.types.FCurve, first: float, last: float) -> None:

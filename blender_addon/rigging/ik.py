@@ -18,9 +18,11 @@ from ...shared.vectors import normalise
 from ..character.rig import Rig
 from ..compat import ensure_curve_holder
 from ..motion.channels import motion_to_channels
+from ..motion.key_options import KeyOptions
 from ..motion.retarget import RigMotion
 from ..motion.rotations import forward_kinematics
 from ..typed_access import get_pose
+from .action_reading import read_place
 from .curves import CurveWriter, KeyedPose
 from .editable import check_bones_editable, edit_bones
 from .ik_controls import (
@@ -34,7 +36,7 @@ from .ik_controls import (
     has_ik,
     pose_controls,
 )
-from .keyframes import Edit, KeyOptions, create_action, edit_to_channels, read_place
+from .keyframes import Edit, create_action, edit_to_channels
 from .nla import get_motion_place, split_bone_path
 from .poses import find_carrier
 from .retiming import keep
@@ -54,15 +56,16 @@ def add_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.types.
     if has_ik(armature):
         raise MotionError(f"{armature.name} has IK controls already; remove them with IK to FK first.")
     place = get_motion_place(armature)
-    rig, motion, start, _ = read_place(armature, place)
-    _add_bones(context, armature, rig)
+    found = read_place(armature, place)
+    _add_bones(context, armature, found.rig)
     try:
-        _add_constraints(armature, rig)
+        _add_constraints(armature, found.rig)
         changed = read_rig(armature)
-        _set_pole_angles(armature, changed, motion, start)
-        channels = edit_to_channels(changed, motion, motion, place)
-        options = KeyOptions(keep_modes=True)
-        return create_action(armature, channels, start, f"{place.action.name} IK", options, changed, edit=Edit(place, start, keep))
+        _set_pole_angles(armature, changed, found.motion, found.start)
+        channels = edit_to_channels(changed, found.motion, found.motion, place)
+        edit = Edit(place, found.start, keep, found.assumed)
+        name, options = f"{place.action.name} IK", KeyOptions(keep_modes=True)
+        return create_action(armature, channels, found.start, name, options, changed, edit=edit)
     except MotionError:
         _remove_controls(context, armature)
         raise
@@ -203,15 +206,10 @@ def remove_ik(context: bpy.types.Context, armature: bpy.types.Object) -> bpy.typ
     if not has_ik(armature):
         raise MotionError(f"{armature.name} has no IK controls; add them with FK to IK first.")
     place = get_motion_place(armature)
-    rig, motion, start, _ = read_place(armature, place)
+    found = read_place(armature, place)
     _remove_controls(context, armature)
     rig = read_rig(armature)
-    return create_action(
-        armature,
-        edit_to_channels(rig, motion, motion, place),
-        start,
-        f"{place.action.name} FK",
-        KeyOptions(keep_modes=True),
-        rig,
-        edit=Edit(place, start, _drop_control_curves),
-    )
+    channels = edit_to_channels(rig, found.motion, found.motion, place)
+    edit = Edit(place, found.start, _drop_control_curves, found.assumed)
+    name, options = f"{place.action.name} FK", KeyOptions(keep_modes=True)
+    return create_action(armature, channels, found.start, name, options, rig, edit=edit)

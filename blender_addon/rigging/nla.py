@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import bpy
 import numpy as np
 
 from ...shared.motion import MotionError
-from ..compat import SLOTTED_ACTIONS, get_slot_fcurves, get_strip_slot, get_used_slot, set_strip_action
+from ..compat import get_slot_fcurves, get_strip_slot, get_used_slot, list_action_strips, set_strip_action
 from ..typed_access import get_animation_data
 
 #: custom property that marks an Action as the layer for the animator's tweaks
@@ -77,29 +78,21 @@ def count_moved_bones(curves: list[bpy.types.FCurve]) -> int:
     return len({one[0] for one in found if one and one[1].startswith(("rotation_", "location"))})
 
 
-def _list_strips(strips: Any) -> list[bpy.types.NlaStrip]:
-    out = []
-    for strip in strips:
-        if strip.mute:
-            continue
-        if strip.type == "META":
-            out += _list_strips(strip.strips)
-        elif strip.type == "CLIP" and strip.action is not None:
-            out.append(strip)
-    return out
+def _list_places(tracks: Iterable[bpy.types.NlaTrack]) -> list[MotionPlace]:
+    """The strips on tracks that are not muted, those within meta strips, too."""
+    return [
+        MotionPlace(strip.action, get_strip_slot(strip), strip, track)
+        for track in tracks
+        for strip in list_action_strips(track.strips)
+    ]
 
 
-def _list_places(data: bpy.types.AnimData) -> list[MotionPlace]:
+def _list_playing(data: bpy.types.AnimData) -> list[MotionPlace]:
     """The strips that play, the topmost track first."""
     if not data.use_nla:
         return []
     tracks = [track for track in data.nla_tracks if track.is_solo] or [track for track in data.nla_tracks if not track.mute]
-    return [
-        MotionPlace(strip.action, get_strip_slot(strip), strip, track)
-        for track in reversed(tracks)
-        for strip in _list_strips(track.strips)
-        if strip.action is not None
-    ]
+    return _list_places(reversed(tracks))
 
 
 def find_motion_place(armature: bpy.types.Object | None, frame: float | None = None) -> MotionPlace | None:
@@ -113,11 +106,11 @@ def find_motion_place(armature: bpy.types.Object | None, frame: float | None = N
     data = armature.animation_data
     frame = bpy.context.scene.frame_current if frame is None and bpy.context.scene else frame or 0.0
     if data.use_tweak_mode:
-        tweaked = [place for place in _list_all(data) if place.action == data.action]
+        tweaked = [place for place in _list_places(data.nla_tracks) if place.action == data.action]
         if tweaked:
             return next((place for place in tweaked if place.strip is not None and place.strip.active), tweaked[0])
     own = MotionPlace(data.action, get_used_slot(armature)) if data.action is not None else None
-    places = [(place, count_moved_bones(place.curves)) for place in _list_places(data)]
+    places = [(place, count_moved_bones(place.curves)) for place in _list_playing(data)]
     places = [(place, bones) for place, bones in places if bones or any(c.data_path == "location" for c in place.curves)]
     if own is not None and not any(track.is_solo for track in data.nla_tracks):
         bones = count_moved_bones(own.curves)
@@ -135,15 +128,6 @@ def find_motion_place(armature: bpy.types.Object | None, frame: float | None = N
         return max(strip.frame_start - frame, frame - strip.frame_end, 0.0) if strip is not None else 0.0
 
     return min(bodies, key=measure_distance)
-
-
-def _list_all(data: bpy.types.AnimData) -> list[MotionPlace]:
-    return [
-        MotionPlace(strip.action, get_strip_slot(strip), strip, track)
-        for track in data.nla_tracks
-        for strip in _list_strips(track.strips)
-        if strip.action is not None
-    ]
 
 
 def get_motion_place(armature: bpy.types.Object) -> MotionPlace:
@@ -186,8 +170,7 @@ def add_strip(armature: bpy.types.Object, action: bpy.types.Action, slot: Any, s
     track = get_animation_data(armature).nla_tracks.new()
     track.name = action.name
     strip = track.strips.new(action.name, round(start), action)
-    if SLOTTED_ACTIONS and slot is not None:
-        strip.action_slot = slot
+    set_strip_action(strip, action, slot)
     strip.extrapolation = "HOLD_FORWARD"
     return strip
 
@@ -215,7 +198,7 @@ def replace_strip(armature: bpy.types.Object, place: MotionPlace, action: bpy.ty
     tweaking = data.use_tweak_mode
     if tweaking:
         data.use_tweak_mode = False
-    first, last = _get_key_range(action, slot)
+    first, last = (float(frame) for frame in get_motion_range(MotionPlace(action, slot)))
     begin = place.to_scene(last if strip.use_reverse else first)
     scale, repeat = strip.scale, strip.repeat
     try:
@@ -246,7 +229,3 @@ def replace_strip(armature: bpy.types.Object, place: MotionPlace, action: bpy.ty
         new.select = True
         data.nla_tracks.active = next(track for track in data.nla_tracks if new in track.strips.values())
         data.use_tweak_mode = True
-
-
-def _get_key_range(action: bpy.types.Action, slot: Any) -> tuple[float, float]:
-    return tuple(float(frame) for frame in get_motion_range(MotionPlace(action, slot)))  # type: ignore[return-value]

@@ -5,13 +5,17 @@ Each function takes what holds the curves and the paths of those that the motion
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import bpy
 import numpy as np
 
 from ...shared.vectors import smootherstep
-from .curves import cut_curve, resample_curve
+from .curves import cut_curve, is_stepped, make_stepped, resample_curve
+
+#: what becomes of the other curves: called with what holds them and the paths of those that are replaced
+Retime: TypeAlias = Callable[[Any, set[str]], None]
 
 
 def keep(holder: Any, replaced: set[str]) -> None:
@@ -23,11 +27,6 @@ def cut(holder: Any, replaced: set[str], first: int, last: int) -> None:
     for curve in holder.fcurves:
         if curve.data_path not in replaced:
             cut_curve(curve, first, last)
-
-
-def _is_stepped(curve: bpy.types.FCurve) -> bool:
-    """Whether a curve jumps from key to key, as switches and choices do."""
-    return all(key.interpolation == "CONSTANT" for key in curve.keyframe_points)
 
 
 def close_loop(holder: Any, replaced: set[str], first: int, last: int, blend: int) -> None:
@@ -42,7 +41,7 @@ def close_loop(holder: Any, replaced: set[str], first: int, last: int, blend: in
         values = np.array([curve.evaluate(frame) for frame in frames])
         if abs(values[-1] - values[0]) < 1e-6:
             continue
-        weight = np.append(np.zeros(len(frames) - 1), 1.0) if _is_stepped(curve) else ramp
+        weight = np.append(np.zeros(len(frames) - 1), 1.0) if is_stepped(curve) else ramp
         resample_curve(curve, frames, values * (1 - weight) + values[0] * weight)
 
 
@@ -63,8 +62,7 @@ def append(
     """
     end = at + other_end - other_start
     frames = np.arange(first, end + 1, dtype=float)
-    weight = np.clip((frames - at + 1) / (overlap + 1), 0, 1)
-    weight = smootherstep(weight)
+    weight = smootherstep(np.clip((frames - at + 1) / (overlap + 1), 0, 1))
     own = {(curve.data_path, curve.array_index): curve for curve in holder.fcurves}
     following = {(curve.data_path, curve.array_index): curve for curve in others if not curve.is_empty}
     for key, other in following.items():
@@ -79,15 +77,14 @@ def append(
             before = later
         else:
             before = np.array([curve.evaluate(min(frame, at + overlap - 1)) for frame in frames])
-        mix = (weight >= 0.5).astype(float) if _is_stepped(other) else weight
+        stepped = is_stepped(other)
+        mix = (weight >= 0.5).astype(float) if stepped else weight
         if key[0].endswith("rotation_quaternion") and _points_away(own, following, key[0], at, other_start):
             # the same rotation with the other sign
             later = -later
-        stepped = _is_stepped(other)
         resample_curve(curve, frames, before * (1 - mix) + later * mix)
         if stepped:
-            for point in curve.keyframe_points:
-                point.interpolation = "CONSTANT"
+            make_stepped(curve)
 
 
 def _points_away(

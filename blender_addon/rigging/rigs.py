@@ -115,7 +115,8 @@ def read_doubts(armature: bpy.types.Object) -> dict[str, str]:
     try:
         return parse_saved(armature.get(BONE_DOUBTS, "{}"))
     except MappingError:
-        return {}
+        # what another program has made of them does not make the bones certain
+        return find_doubts(armature, read_mapping(armature))
 
 
 def describe_doubts(mapping: dict[str, str], doubts: dict[str, str]) -> str:

@@ -31,7 +31,8 @@ from ..motion.scene_file_headers import SceneFileHeader, read_scene_file_header
 from ..motion.skeleton_motion import SkeletonMotion
 from ..timing import frame_rate
 from ..typed_access import get_pose, get_scene
-from .armature_source import read_animated, restore_animated, sample_armature, sample_objects
+from .armature_source import sample_armature, sample_objects
+from .scratch_scene import keep_unkeyed, make_scratch_scene
 
 logger = logs.get_logger(__name__)
 
@@ -262,21 +263,15 @@ def _show_import_scene(context: bpy.types.Context, fps: float) -> Iterator[tuple
     if window is None:
         raise MotionError("Blender has no window to import into; open one first.")
     shown, layer = window.scene, window.view_layer
-    kept = [value for owner in _iter_data() for value in read_animated(owner)]
     # the glTF importer keeps its notes on the first scene, in the order of their names
-    scene = bpy.data.scenes.new(" LatentMan Import")
-    scene.render.fps = max(1, round(fps))
-    scene.render.fps_base = scene.render.fps / fps
-    try:
-        window.scene = scene
-        yield window, scene
-    finally:
-        window.scene, window.view_layer = shown, layer
-        bpy.data.scenes.remove(scene)
-        # showing a scene evaluates its animation, which would take the place of what was not keyed yet
-        if layer is not None:
-            layer.update()
-        restore_animated(kept)
+    with keep_unkeyed(_iter_data(), layer), make_scratch_scene(" LatentMan Import") as scene:
+        scene.render.fps = max(1, round(fps))
+        scene.render.fps_base = scene.render.fps / fps
+        try:
+            window.scene = scene
+            yield window, scene
+        finally:
+            window.scene, window.view_layer = shown, layer
 
 
 def _list_clips(

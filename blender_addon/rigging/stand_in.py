@@ -8,6 +8,7 @@ armatures that are hidden, linked, or in another scene.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +16,8 @@ import bpy
 import numpy as np
 
 from ..compat import assign_action
-from ..typed_access import evaluate, get_armature, get_pose
+from ..typed_access import get_armature, get_pose
+from .scratch_scene import evaluate_at, make_scratch_scene
 
 #: the armature's transform channels and what they are where nothing is keyed
 TRANSFORMS = ("location", "rotation_euler", "rotation_quaternion", "rotation_axis_angle", "scale")
@@ -24,38 +26,38 @@ TRANSFORMS = ("location", "rotation_euler", "rotation_quaternion", "rotation_axi
 class StandIn:
     """A temporary copy of an armature; a context manager that removes it."""
 
-    def __init__(self, armature: bpy.types.Object, *, keep_layers: bool = False) -> None:
-        """Copy an armature and, with ``keep_layers``, the NLA tracks that play together with its Action."""
+    def __init__(self, armature: bpy.types.Object) -> None:
+        """Copy an armature, but none of the Actions and NLA tracks that it plays."""
         self.original = armature
-        self._scene = bpy.data.scenes.new("LatentMan")
-        self.armature = armature.copy()
-        self._data = get_armature(armature).copy()
-        self.armature.data = self._data
-        self._data.pose_position = "POSE"
-        self.armature.hide_viewport = False
-        self._scene.collection.objects.link(self.armature)
-        self._follow_itself()
-        animation = self.armature.animation_data or self.armature.animation_data_create()
-        if not keep_layers:
-            if animation.use_tweak_mode:
-                animation.use_tweak_mode = False
-            animation.action = None
-            for track in list(animation.nla_tracks):
-                animation.nla_tracks.remove(track)
-            animation.use_nla = True
-            animation.action_blend_type, animation.action_influence = "REPLACE", 1.0
+        with ExitStack() as stack:
+            self._scene = stack.enter_context(make_scratch_scene("LatentMan"))
+            self._data = get_armature(armature).copy()
+            stack.callback(bpy.data.armatures.remove, self._data)
+            self.armature = armature.copy()
+            stack.callback(bpy.data.objects.remove, self.armature)
+            self.armature.data = self._data
+            self._data.pose_position = "POSE"
+            self.armature.hide_viewport = False
+            self._scene.collection.objects.link(self.armature)
+            self._follow_itself()
+            self._play_nothing()
+            self._removal = stack.pop_all()
 
     def __enter__(self) -> StandIn:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        self._removal.close()
 
-    def close(self) -> None:
-        """Remove the copy and its scene."""
-        bpy.data.objects.remove(self.armature)
-        bpy.data.armatures.remove(self._data)
-        bpy.data.scenes.remove(self._scene)
+    def _play_nothing(self) -> None:
+        animation = self.armature.animation_data or self.armature.animation_data_create()
+        if animation.use_tweak_mode:
+            animation.use_tweak_mode = False
+        animation.action = None
+        for track in list(animation.nla_tracks):
+            animation.nla_tracks.remove(track)
+        animation.use_nla = True
+        animation.action_blend_type, animation.action_influence = "REPLACE", 1.0
 
     @property
     def bones(self) -> Any:
@@ -86,13 +88,7 @@ class StandIn:
 
     def evaluate(self, frame: float) -> bpy.types.Object:
         """The evaluated armature at a frame of its Action."""
-        whole = int(np.floor(frame))
-        self._scene.frame_set(whole, subframe=float(frame - whole))
-        return self.armature.evaluated_get(evaluate(self._scene.view_layers[0]))
-
-    def update(self) -> None:
-        """Take over properties that were just set."""
-        evaluate(self._scene.view_layers[0])
+        return self.armature.evaluated_get(evaluate_at(self._scene, frame))
 
     def iter_poses(self, frames: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
         """For each frame the object's own 4 x 4 matrix, without parent and constraints, and its evaluated pose bones."""

@@ -18,10 +18,12 @@ from ..client import BackendClient
 from ..motion import inpainting
 from ..motion.channels import motion_to_channels
 from ..motion.editing import loop_motion
+from ..motion.key_options import KeyOptions
 from ..motion.layouts import humanml_to_joints
 from ..motion.retarget import RigMotion
 from ..references import Reference, find_all, refer_to
-from ..rigging.keyframes import RATE, SEED, SOURCE, TEXT, KeyOptions, apply_motion, create_action, pose_motion
+from ..rigging.action_notes import RATE, SEED, SOURCE, TEXT
+from ..rigging.keyframes import apply_motion, create_action, pose_motion
 from .answers import check_motions
 from .task import Task
 

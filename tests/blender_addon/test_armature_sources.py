@@ -189,6 +189,20 @@ def test_unkeyed_changes_of_the_scene_stay(empty_scene, walk):
     assert tuple(round(value, 5) for value in bone.rotation_quaternion) == (0.6, 0.8, 0, 0)
 
 
+@pytest.mark.parametrize("name", ["switch", "a.b", 'a"]["b', "a\\b"])
+@pytest.mark.parametrize("on_bone", [True, False])
+def test_unkeyed_changes_of_custom_properties_stay(empty_scene, walk, on_bone, name):
+    source = build_armature(walk)
+    owner = source.pose.bones[walk.names[4]] if on_bone else source
+    for frame, value in ((1, 1.0), (9, 9.0)):
+        owner[name] = value
+        owner.keyframe_insert(f'["{bpy.utils.escape_identifier(name)}"]', frame=frame)
+    empty_scene.frame_set(3)
+    owner[name] = 55.0
+    sample_armature(empty_scene, source)
+    assert owner[name] == 55.0
+
+
 def test_a_parent_moves_scales_and_turns_a_source(settings, walk):
     source = build_armature(walk, scale=1.0)
     empty = bpy.data.objects.new("Empty", None)

@@ -10,11 +10,12 @@ import pytest
 
 from latentman.blender_addon.motion import bvh
 from latentman.blender_addon.motion.body_from_skeleton import body_from_skeleton
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.rotations import quaternion_to_matrix
 from latentman.blender_addon.motion.source_bones import split_name
 from latentman.blender_addon.operators.motion import describe_motion_file
 from latentman.blender_addon.rigging.characters import add_character
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion
+from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS

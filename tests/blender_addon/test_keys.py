@@ -12,6 +12,7 @@ from mathutils import Euler, Matrix, Quaternion
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.compat import assign_action, find_object_slot, get_fcurves
 from latentman.blender_addon.motion import foot_contacts
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import (
     axis_angle_to_quaternion,
@@ -19,7 +20,8 @@ from latentman.blender_addon.motion.rotations import (
     quaternion_to_axis_angle,
     quaternion_to_euler,
 )
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion, read_notes
+from latentman.blender_addon.rigging.action_notes import read_notes
+from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import JOINT_INDEX
@@ -176,6 +178,20 @@ def test_an_action_of_another_mode_than_the_bones_have_now_is_read(rig):
     assert {bone.rotation_mode for bone in rig.pose.bones} == {"QUATERNION"}
     assert np.linalg.norm(_see(rig, range(1, FRAMES + 1)) - before, axis=-1).max() < 1e-4
     assert action.name in bpy.data.actions
+
+
+@pytest.mark.parametrize("button", ["smooth_motion", "find_plants", "add_ik", "join_motions"])
+def test_every_button_says_that_an_euler_order_was_assumed(rig, walk, button, capfd):
+    other = apply_motion(rig, walk, 1, 20.0, KeyOptions(euler=True))
+    if button == "join_motions":
+        # what is assumed of the Action that follows is said, too
+        apply_motion(rig, walk, 1, 20.0)
+    for bone in rig.pose.bones:
+        bone.rotation_mode = "QUATERNION"
+    capfd.readouterr()
+    _run(button, **({"other": other.name, "overlap": 3} if button == "join_motions" else {}))
+    said = capfd.readouterr().out
+    assert "Warning" in said and "were read in the order XYZ" in said and "mixamorig:" in said
 
 
 def test_the_bones_mode_decides_between_several_sets_of_curves(rig):
@@ -779,12 +795,13 @@ def test_a_failed_edit_leaves_no_trace(rig, walk):
     assert before == {name: len(getattr(bpy.data, name)) for name in before}
 
 
-def test_an_earlier_take_plays_in_its_own_rotation_mode(rig, walk):
+def test_an_earlier_take_plays_in_its_own_rotation_mode(rig, walk, capfd):
     first = apply_motion(rig, walk, 1, 20.0, KeyOptions(euler=True))
     before = _see(rig, range(1, FRAMES + 1))
     apply_motion(rig, walk, 1, 20.0)
     assert {rig.pose.bones[name].rotation_mode for name in ("mixamorig:Hips", "mixamorig:LeftArm")} == {"QUATERNION"}
     while rig.animation_data.action != first:
         _run("step_take")
+    assert "were read in the order XYZ" in capfd.readouterr().out
     assert np.linalg.norm(_see(rig, range(1, FRAMES + 1)) - before, axis=-1).max() < 1e-4
     assign_action(rig, None)

@@ -11,11 +11,14 @@ import pytest
 from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import editing, foot_contacts
 from latentman.blender_addon.motion.channels import motion_to_channels
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.reduction import compute_end_effectors, interpolate_channels, reduce_keys
 from latentman.blender_addon.motion.rotations import forward_kinematics
 from latentman.blender_addon.rigging import ik
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion, read_body_motion, read_foot_contacts
+from latentman.blender_addon.rigging.action_notes import read_foot_contacts
+from latentman.blender_addon.rigging.action_reading import read_body_motion
+from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS

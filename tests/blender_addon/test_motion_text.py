@@ -16,11 +16,13 @@ from latentman.blender_addon import operators, properties
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import inpainting
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.layouts import humanml_to_joints
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import forward_kinematics
 from latentman.blender_addon.operators import generate, motion_text, polls
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, read_body_motion
+from latentman.blender_addon.rigging.action_reading import read_body_motion
+from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.blender_addon.tasks.motion import MotionTask
 from latentman.shared.cycles import compute_headings, turn_quaternions
 from latentman.shared.motion import Motion, MotionError

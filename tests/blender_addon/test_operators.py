@@ -9,10 +9,11 @@ import pytest
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import bvh
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, ReadOptions, read
 from latentman.blender_addon.motion.rotations import forward_kinematics
 from latentman.blender_addon.operators.motion import describe_motion_file, inspect_motion_file
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion
+from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import BONE_MAP, read_rig
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import SMPL_PARENTS

@@ -26,8 +26,8 @@ from latentman.blender_addon.declared_properties import (
     shorten_float,
     write_values,
 )
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.keying import Keying
-from latentman.blender_addon.rigging.keyframes import KeyOptions
 from latentman.blender_addon.technique_properties import COMMON, CUSTOM, GROUPS, OFF, PRESET, SHOWN_ELSEWHERE
 from latentman.shared import console
 from latentman.shared.arguments import get_option, part_option, read_given_settings

@@ -11,9 +11,10 @@ from latentman.blender_addon.character import mapping
 from latentman.blender_addon.character.bone_names import read_bone_name
 from latentman.blender_addon.character.map_check import check_by_posing
 from latentman.blender_addon.character.skeleton import Skeleton, get_ancestors
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import axis_angle_to_matrix, forward_kinematics, matrix_to_quaternion
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion
+from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
 from latentman.blender_addon.rigging.rigs import guess_mapping, read_rig
 from latentman.shared.motion import Motion
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS

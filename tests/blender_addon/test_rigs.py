@@ -10,10 +10,13 @@ import pytest
 
 from latentman.blender_addon import properties
 from latentman.blender_addon.character import mapping
+from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.rotations import axis_angle_to_matrix, matrix_to_quaternion
-from latentman.blender_addon.rigging.keyframes import KeyOptions, apply_motion, pose_motion, read_body_motion
-from latentman.blender_addon.rigging.rigs import BONE_MAP, guess_mapping, read_doubts, read_mapping, read_rig
+from latentman.blender_addon.rigging.action_notes import read_notes
+from latentman.blender_addon.rigging.action_reading import read_body_motion
+from latentman.blender_addon.rigging.keyframes import apply_motion, pose_motion
+from latentman.blender_addon.rigging.rigs import BONE_DOUBTS, BONE_MAP, guess_mapping, read_doubts, read_mapping, read_rig
 from latentman.shared.motion import Motion, MotionError
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from latentman.shared.vectors import normalise
@@ -155,6 +158,10 @@ def test_a_doubtful_guess_is_asked_about(doubtful, registered_parts):
     with pytest.raises(MotionError, match=r"'LeftLeg' for left knee .*; check them in the list") as refused:
         apply_motion(doubtful, motion, 1, 20.0)
     assert str(refused.value).count(". ") == 0 and doubtful.animation_data is None
+    # a damaged note of what is doubtful does not make it certain
+    doubtful[BONE_MAP], doubtful[BONE_DOUBTS] = json.dumps(guess_mapping(doubtful)[1]), "not JSON"
+    assert "left_knee" in read_doubts(doubtful)
+    del doubtful[BONE_MAP], doubtful[BONE_DOUBTS]
     # where nothing is keyed by it the guess is good enough
     assert read_rig(doubtful, allow_doubtful=True).joint_bones
     bpy.ops.latentman.guess_bones()
@@ -207,7 +214,8 @@ def test_controls_below_constrained_bones_are_solved(empty_scene):
     copy.target, copy.subtarget = armature, "Head"
     armature.pose.bones["LeftArm"]["IK_FK"] = 0.0
     rig, motion = read_rig(armature), read(BUNDLED).get_motion(1)
-    apply_motion(armature, motion, 1, 20.0)
+    action = apply_motion(armature, motion, 1, 20.0)
+    assert any("Switched to FK" in note and "LeftArm" in note for note in read_notes(action)[0])
     for frame in (0, 17, 41):
         seen = _seen(armature, rig, 1 + frame)
         wanted = normalise(motion.joints[frame, JOINT_INDEX["left_elbow"]] - motion.joints[frame, JOINT_INDEX["left_shoulder"]])
