@@ -86,7 +86,7 @@ def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tu
         from latentman.blender_addon.motion import bvh
         from latentman.shared.motion import MotionError
 
-        return bvh.read, MotionError
+        return bvh.read_body, MotionError
     if name == "scene":
         from latentman.blender_addon.motion.scene_file_headers import read_scene_file_header
         from latentman.shared.motion import MotionError

@@ -110,7 +110,7 @@ def _check_lengths(heads: dict[str, np.ndarray], leg: float, out: dict[str, str]
         elif length > 2.5 * usual:
             out.setdefault(joint, "is too far from the joint above it")
         elif not 0.85 * other < length < other / 0.85:
-            out.setdefault(joint, "makes left and right differ in length")
+            out.setdefault(joint, "makes this limb differ in length from that of the other side")
     for side in SIDES:
         for limb in LIMBS:
             upper, lower = (lengths[f"{side}_{name}"] for name in limb[1:])

@@ -15,8 +15,6 @@ from .name_mapping import map_by_words
 from .shape_mapping import ShapeError, map_limbs
 from .skeleton import Skeleton
 
-__all__ = ["SIDES", "Skeleton", "check", "dump", "get_presets", "guess", "map_by_names", "map_by_shape", "parse", "parse_saved"]
-
 #: how a mapping was found that needed no names
 BY_SHAPE = "shape of the rig"
 

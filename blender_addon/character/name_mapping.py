@@ -8,12 +8,8 @@ import numpy as np
 
 from ...shared.skeleton import SMPL_JOINTS
 from .bone_names import CONTROL, FK, ORIGINAL, BoneName, read_bone_name
-from .joints import SIDES
+from .joints import SIDES, SPINE, SPINE_JOINTS
 from .skeleton import Skeleton, find_common_ancestor, find_place_bone, get_ancestors
-
-#: where between pelvis (0) and neck (1) the spine's joints lie in SMPL
-SPINE_HEIGHTS = (0.23, 0.49, 0.6)
-SPINE = ("spine1", "spine2", "spine3")
 
 
 def map_by_words(skeleton: Skeleton) -> dict[str, str]:
@@ -168,13 +164,13 @@ def pick_spine(skeleton: Skeleton, spine: list[int], pelvis: int, neck: int | No
         if not kept or np.linalg.norm(heads[bone] - heads[kept[-1]]) > 1e-4 * max(float(np.ptp(heads[:, 2])), 1e-9):
             kept.append(bone)
     if len(kept) <= 3:
-        names = {0: (), 1: ("spine3",), 2: ("spine1", "spine3"), 3: SPINE}[len(kept)]
+        names = {0: (), 1: ("spine3",), 2: ("spine1", "spine3"), 3: SPINE_JOINTS}[len(kept)]
         return dict(zip(names, kept, strict=True))
     top = heads[neck] if neck is not None else skeleton.tails[kept[-1]]
     along = top - heads[pelvis]
     heights = ((heads[kept] - heads[pelvis]) @ along) / max(float(along @ along), 1e-12)
     best = min(
         ((a, b, c) for a in range(len(kept)) for b in range(a + 1, len(kept)) for c in range(b + 1, len(kept))),
-        key=lambda picked: sum(abs(heights[n] - wanted) for n, wanted in zip(picked, SPINE_HEIGHTS, strict=True)),
+        key=lambda picked: sum(abs(heights[n] - wanted) for n, (_, wanted) in zip(picked, SPINE, strict=True)),
     )
-    return dict(zip(SPINE, (kept[n] for n in best), strict=True))
+    return dict(zip(SPINE_JOINTS, (kept[n] for n in best), strict=True))

@@ -12,9 +12,10 @@ import numpy as np
 
 from ...shared.skeleton import SMPL_JOINTS
 from ...shared.vectors import normalise
+from .joints import SIDES, SPINE
 
-#: how far up the spine from the pelvis (0) to the neck (1) a joint without a bone is put
-SPINE_FRACTIONS = (("pelvis", 0.0), ("spine1", 0.23), ("spine2", 0.49), ("spine3", 0.6), ("neck", 1.0))
+#: how far up from the pelvis to the neck a joint without a bone is put
+_TRUNK = (("pelvis", 0.0), *SPINE, ("neck", 1.0))
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def place_pelvis(heads: dict[str, np.ndarray], bones: Sequence[np.ndarray]) -> n
     hips = (heads["left_hip"] + heads["right_hip"]) / 2
     up = (heads["left_shoulder"] + heads["right_shoulder"]) / 2 - hips
     leg = 0.0
-    for side in ("left", "right"):
+    for side in SIDES:
         hip, knee, ankle = (heads[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
         leg += float(np.linalg.norm(hip - knee) + np.linalg.norm(knee - ankle)) / 2
     up = up / max(float(np.linalg.norm(up)), 1e-9)
@@ -93,16 +94,16 @@ def complete_joints(heads: dict[str, np.ndarray], tails: dict[str, np.ndarray]) 
             across = normalise(joints["left_hip"] - joints["right_hip"] + joints["left_shoulder"] - joints["right_shoulder"])
             front = np.cross(across, normalise(shoulders - hips))
             joints["neck"] = joints["head"] - 0.17 * (shoulders - hips) - 0.05 * float(np.linalg.norm(shoulders - hips)) * front
-    for n, (joint, fraction) in enumerate(SPINE_FRACTIONS):
+    for n, (joint, fraction) in enumerate(_TRUNK):
         if joint in joints:
             continue
-        below, low = next(SPINE_FRACTIONS[k] for k in range(n - 1, -1, -1) if SPINE_FRACTIONS[k][0] in joints)
-        above, high = next(SPINE_FRACTIONS[k] for k in range(n + 1, len(SPINE_FRACTIONS)) if SPINE_FRACTIONS[k][0] in joints)
+        below, low = next(_TRUNK[k] for k in range(n - 1, -1, -1) if _TRUNK[k][0] in joints)
+        above, high = next(_TRUNK[k] for k in range(n + 1, len(_TRUNK)) if _TRUNK[k][0] in joints)
         t = (fraction - low) / (high - low)
         joints[joint] = joints[below] * (1 - t) + joints[above] * t
     if "head" not in joints:
         joints["head"] = tails["neck"] if "neck" in tails else joints["neck"] + 0.2 * (joints["neck"] - joints["pelvis"])
-    for side in ("left", "right"):
+    for side in SIDES:
         shoulder, elbow, wrist = (joints[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
         if f"{side}_collar" not in joints:
             joints[f"{side}_collar"] = (joints["neck"] + joints["spine3"]) / 4 + shoulder / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,18 +21,28 @@ class Skeleton:
     leaders: tuple[int, ...] = ()
 
 
-def get_ancestors(skeleton: Skeleton, bone: int) -> list[int]:
-    """A bone and its ancestors, the root last."""
+def get_path(parents: tuple[int, ...], bone: int) -> list[int]:
+    """A bone and its ancestors, the root last, from each bone's parent."""
     out = [bone]
-    while skeleton.parents[out[-1]] >= 0:
-        out.append(skeleton.parents[out[-1]])
+    while parents[out[-1]] >= 0:
+        out.append(parents[out[-1]])
     return out
 
 
-def find_common_ancestor(skeleton: Skeleton, bones: list[int]) -> int | None:
+def find_shared_ancestor(parents: tuple[int, ...], bones: Sequence[int]) -> int | None:
     """The nearest bone that carries all of ``bones``, which may be one of them; None when they hang on different roots."""
-    shared = set.intersection(*(set(get_ancestors(skeleton, bone)) for bone in bones))
-    return max(shared, key=lambda bone: len(get_ancestors(skeleton, bone))) if shared else None
+    first, *others = (get_path(parents, bone) for bone in bones)
+    return next((bone for bone in first if all(bone in path for path in others)), None)
+
+
+def get_ancestors(skeleton: Skeleton, bone: int) -> list[int]:
+    """``get_path`` in a rig."""
+    return get_path(skeleton.parents, bone)
+
+
+def find_common_ancestor(skeleton: Skeleton, bones: list[int]) -> int | None:
+    """``find_shared_ancestor`` in a rig."""
+    return find_shared_ancestor(skeleton.parents, bones)
 
 
 def find_place_bone(skeleton: Skeleton, bone: int) -> int:

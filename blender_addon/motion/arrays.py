@@ -17,7 +17,8 @@ from .clips import MAX_CLIPS, Clip, MotionFile
 from .joint_clips import make_joint_clip
 from .joint_layouts import LAYOUTS, looks_like_joints
 from .layouts import DecodedMotion
-from .smpl_tracks import WITH_ROOT, WITHOUT_ROOT, SmplTrack, make_135_track, make_motion_x_track, split_joints
+from .smpl_sources import make_135_track, make_motion_x_track
+from .smpl_tracks import WITH_ROOT, WITHOUT_ROOT, SmplTrack, split_joints
 from .track_decoding import ReadOptions
 from .tracks_to_clips import make_track_file
 

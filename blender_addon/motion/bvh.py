@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...shared.files import read_file
-from ...shared.motion import MAX_FPS, MAX_FRAMES, Motion, MotionError
+from ...shared.motion import MAX_FPS, MAX_FRAMES, MotionError
 from .body_from_skeleton import BodyMotion, fit_body, sample_frames
 from .skeleton_motion import SkeletonMotion
 
@@ -103,7 +103,7 @@ class BvhFile:
         )
 
 
-def read_file_content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     """The bytes of a motion file; ``MotionError`` when there is none or it is too large."""
     try:
         return read_file(path, MAX_BYTES)
@@ -117,17 +117,11 @@ def open_bvh(path: Path | str) -> BvhFile:
     """A BVH file, wholly read and checked; ``MotionError`` for a file that is damaged or is not one."""
     path = Path(path)
     try:
-        return _parse(read_file_content(path), path.name)
+        return _parse(_read_content(path), path.name)
     except (ValueError, MemoryError) as error:
         if isinstance(error, MotionError):
             raise
         raise MotionError(f"{path.name} {error or 'does not fit into the memory'}; export it again.") from None
-
-
-def read_header(path: Path | str) -> tuple[int, float]:
-    """(number of frames, frames per second) of a BVH file; ``MotionError`` for a file that is damaged or is not one."""
-    file = open_bvh(path)
-    return file.frame_count, file.fps
 
 
 def read_body(path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None = None, up_axis: str | None = None) -> BodyMotion:
@@ -141,11 +135,6 @@ def read_body(path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None
     fit = fit_body(file.pose(sample_frames(file.frame_count)), mapping, up_axis)
     body = fit.convert(file.pose, file.frame_count, fps or file.fps, Path(path).stem)
     return replace(body, notes=(*file.notes, *body.notes))
-
-
-def read(path: Path | str, fps: float = 0.0, mapping: dict[str, str] | None = None) -> Motion:
-    """``read_body`` without what was guessed."""
-    return read_body(path, fps, mapping).motion
 
 
 def describe(path: Path | str, up_axis: str | None = None) -> list[str]:
@@ -353,7 +342,7 @@ def _parse_values(content: bytes, start: int, count: int, width: int) -> tuple[n
         start = stop
     if filled < len(out):
         raise wrong
-    return out.reshape(count, width), bool(content[start:last].strip()) if filled == len(out) else False
+    return out.reshape(count, width), bool(content[start:last].strip())
 
 
 def _find_added_positions(

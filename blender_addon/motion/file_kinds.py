@@ -15,6 +15,9 @@ HEAD = 4096
 ARMATURE = "use Import Motion in Blender, or import it and choose its armature as Source"
 VIDEO = "is a video; run a pose estimator such as GVHMR on it and import its result"
 PICTURE = "is a picture; a motion needs a file of joints or rotations over time"
+SOUND = "is a sound file; a motion needs a file of joints or rotations over time"
+BLEND = "is a Blender file; append the armature in it and choose it as Source"
+SKELETON = "is an Acclaim skeleton; convert ASF and AMC to BVH"
 WEIGHTS = "holds the weights of a network; put the folder of an MDM checkpoint into Model, under Motion from words"
 ARCHIVE = "is an archive; unpack it and choose a motion file in it"
 BODY_MODEL = "is a body model, not a motion; load it with Load SMPL in the box Character"
@@ -26,7 +29,7 @@ MATLAB = "is a MATLAB or HDF5 file; save the arrays in it as .npz"
 TABLE = "is a table of text; save its numbers as .npy or .npz, or export BVH"
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"BLENDER", "is a Blender file; append the armature in it and choose it as Source"),
+    (0, b"BLENDER", BLEND),
     (0, b"Kaydara FBX Binary", f"is an FBX file; {ARMATURE}"),
     (0, b"; FBX ", f"is an FBX file; {ARMATURE}"),
     (0, b"glTF", f"is a glTF file; {ARMATURE}"),
@@ -46,8 +49,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", VIDEO),
     (8, b"AVI ", VIDEO),
     (8, b"WEBP", PICTURE),
-    (8, b"WAVE", "is a sound file; a motion needs a file of joints or rotations over time"),
-    (0, b"ID3", "is a sound file; a motion needs a file of joints or rotations over time"),
+    (8, b"WAVE", SOUND),
+    (0, b"ID3", SOUND),
     (0, b"\x89PNG", PICTURE),
     (0, b"\xff\xd8\xff", PICTURE),
     (0, b"GIF8", PICTURE),
@@ -64,7 +67,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF", "is a PDF document"),
     (0, b"GGUF", WEIGHTS),
     (0, b"version https://git-lfs", "is only a pointer of Git LFS; download the file itself, with 'git lfs pull'"),
-    (0, b":bone-data", "is an Acclaim skeleton; convert ASF and AMC to BVH"),
+    (0, b":bone-data", SKELETON),
 )
 _SUFFIXES = {
     ".fbx": f"is not a sound FBX file; export it again, {ARMATURE}",
@@ -74,7 +77,7 @@ _SUFFIXES = {
     ".sto": OPENSIM,
     ".vrma": f"is a VRM animation; {ARMATURE}",
     ".vrm": f"is a VRM model; {ARMATURE}",
-    ".asf": "is an Acclaim skeleton; convert ASF and AMC to BVH",
+    ".asf": SKELETON,
     ".amc": "is an Acclaim motion; convert ASF and AMC to BVH",
     ".dae": f"is a Collada file; {ARMATURE}",
     ".gltf": f"is a glTF file; {ARMATURE}",
@@ -116,7 +119,7 @@ def name_by_start(start: bytes, suffix: str) -> str:
     if _is_safetensors(start):
         return WEIGHTS
     if suffix == ".blend":
-        return "is a Blender file; append the armature in it and choose it as Source"
+        return BLEND
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or start.startswith(b"\x93NUMPY"):
         return ""
     if suffix in (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".json", ".joblib"):

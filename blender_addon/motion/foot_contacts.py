@@ -11,10 +11,10 @@ import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from ...shared.vectors import normalise, smootherstep
+from ..character.joints import SIDES
 from .retarget import RigMotion
 from .rotations import forward_kinematics, rotation_between
 
-SIDES = ("left", "right")
 HEEL_BEHIND_ANKLE = 0.04
 #: a leg is stretched to at most this fraction of its length, so that the knee never snaps straight
 MAX_STRETCH = 0.998
@@ -87,16 +87,21 @@ def find_foot_contacts(
         height = positions[:, 1] - min(rest[toe, 1], np.percentile(positions[:, 1], 5) + 0.01 * size)
         begins = (speed < limit) & (height < high)
         lasts = (speed < limit * settings.hysteresis) & (height < high * settings.hysteresis)
-        start: int | None = None
-        for frame in range(len(positions) + 1):
-            in_contact = frame < len(positions) and (lasts[frame] if start is not None else begins[frame])
-            if in_contact and start is None:
-                start = frame
-            elif not in_contact and start is not None:
-                if frame - start >= shortest:
-                    out.append(FootContact(side, start, frame - 1))
-                start = None
+        out += [FootContact(side, first, last) for first, last in _find_runs(begins, lasts) if last - first + 1 >= shortest]
     return out
+
+
+def _find_runs(begins: np.ndarray, lasts: np.ndarray) -> list[tuple[int, int]]:
+    """(first, last) frames of what begins where ``begins`` (F,) is true, and lasts while ``lasts`` (F,) is."""
+    out: list[tuple[int, int]] = []
+    start: int | None = None
+    for frame, (can_begin, can_last) in enumerate(zip(begins, lasts, strict=True)):
+        if start is None and can_begin:
+            start = frame
+        elif start is not None and not can_last:
+            out.append((start, frame - 1))
+            start = None
+    return out if start is None else [*out, (start, len(begins) - 1)]
 
 
 def _measure_pace(joints: np.ndarray, size: float, fps: float) -> float:

@@ -10,18 +10,19 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from ...shared.vectors import normalise
 from . import up_axis
-from .clips import NO_RATE, Clip
+from .clips import Clip
 from .joint_layouts import LEG, JointLayout, fill_missing, find_layout, find_unit, measure_leg, to_smpl
 from .layouts import AVERAGE_REST_JOINTS, DecodedMotion
 from .representations import Guess
 from .retarget import AIMS_AT
 from .rotations import make_continuous, matrix_to_quaternion, rotation_between
-from .track_decoding import GUESS, SAMPLE, ReadOptions
+from .sampling import spread_frames
+from .track_decoding import GUESS, IN_CAMERA_SPACE, SAMPLE, ReadOptions, assume_rate, say_guess
 from .up_axis import TO_BODY, guess_up_axis
 
 #: metres above the floor at which an average body's foot joints stand, and how far from it a floor is left where it is
 FOOT_HEIGHT, FLOOR = 0.03, 0.05
-#: metres and degrees within which positions and rotations of a file belong together
+#: metres within which positions and rotations of a file belong together
 MAX_STRAY = 0.02
 
 
@@ -61,13 +62,12 @@ def make_joint_clip(
     else:
         guess = _guess_axis(joints, layout, unit)
         up, doubtful = guess.value, doubtful or guess.is_doubtful
-        title = up_axis.TITLES[up]
-        notes.append(f"{title}: a doubtful guess, see Up Axis" if guess.is_doubtful else f"{title}, as its numbers show")
+        notes.append(say_guess(up_axis.TITLES[up], guess.is_doubtful, "Up Axis"))
     if up == up_axis.Y_DOWN:
-        notes.append("in the camera's space: a tilt and moves of the camera are in the motion")
+        notes.append(IN_CAMERA_SPACE)
     rate = fps or usual_fps or layout.fps
     if not fps:
-        notes.append(f"{rate:g} fps is assumed: {NO_RATE}")
+        notes.append(assume_rate(rate))
     decode = partial(_decode, joints, layout, unit, up, rate, rotations)
     return Clip(name, len(joints), rate, decode, tuple(notes), doubtful)
 
@@ -82,10 +82,9 @@ def are_in_a_picture(joints: np.ndarray) -> bool:
 
 
 def _guess_axis(joints: np.ndarray, layout: JointLayout, unit: float) -> Guess:
-    count = len(joints)
-    if not count:
+    if not len(joints):
         return Guess(up_axis.Y)
-    at = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(int))
+    at = spread_frames(len(joints), SAMPLE)
     with np.errstate(all="ignore"):
         return guess_up_axis(to_smpl(np.asarray(joints[at], np.float64) * unit, layout), up_axis.Y)
 
@@ -130,8 +129,6 @@ def _find_rotations(joints: np.ndarray, rotations: np.ndarray, layout: JointLayo
                 return None
             smpl = AVERAGE_REST_JOINTS[SMPL_JOINTS.index(AIMS_AT[name])] - AVERAGE_REST_JOINTS[joint]
             correction = rotation_between(normalise(smpl)[None], normalise(rest)[None])[0]
-        elif name in ("left_wrist", "right_wrist"):
-            correction = np.eye(3)
         out[:, joint] = to_body @ rotations[:, at] @ correction
     local = np.swapaxes(out[:, np.maximum(SMPL_PARENTS, 0)], -1, -2) @ out
     local[:, 0] = out[:, 0]

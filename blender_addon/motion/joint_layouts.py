@@ -13,6 +13,8 @@ import numpy as np
 from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_JOINT_COUNT, SMPL_JOINTS
 from ...shared.vectors import normalise
+from ..character.joints import SIDES, SPINE
+from .sampling import spread_frames
 
 #: length in metres of an average body's thigh and shin together
 LEG = 0.81
@@ -43,7 +45,7 @@ class JointLayout:
 
 def _both(**ends: tuple[int, int]) -> dict[str, int | tuple[int, ...]]:
     """Joints of both sides from (left, right)."""
-    return {f"{side}_{name}": pair[n] for name, pair in ends.items() for n, side in enumerate(("left", "right"))}
+    return {f"{side}_{name}": pair[n] for name, pair in ends.items() for n, side in enumerate(SIDES)}
 
 
 _FIRST_22: dict[str, int | tuple[int, ...]] = {name: n for n, name in enumerate(SMPL_JOINTS[:HUMANML_JOINT_COUNT])}
@@ -218,7 +220,7 @@ def _measure_misfit(joints: np.ndarray, layout: JointLayout) -> float:
     if not np.isfinite(sample).all() or not len(sample):
         return 0.0
     lengths = []
-    for side in ("left", "right"):
+    for side in SIDES:
         for limb in _LIMBS:
             ends = [_take(sample, layout.joints[f"{side}_{name}"]) for name in limb]
             lengths.append([np.linalg.norm(b - a, axis=-1) for a, b in pairwise(ends)])
@@ -236,7 +238,7 @@ def _measure_misfit(joints: np.ndarray, layout: JointLayout) -> float:
 def measure_leg(joints: np.ndarray, layout: JointLayout) -> float:
     """The length of thigh and shin together of joints (F, J, 3), in their unit."""
     sample = _sample(joints)
-    ends = [[_take(sample, layout.joints[f"{side}_{name}"]) for name in _LIMBS[0]] for side in ("left", "right")]
+    ends = [[_take(sample, layout.joints[f"{side}_{name}"]) for name in _LIMBS[0]] for side in SIDES]
     lengths = [np.linalg.norm(hip - knee, axis=-1) + np.linalg.norm(knee - ankle, axis=-1) for hip, knee, ankle in ends]
     return float(np.median(lengths)) if len(sample) else 0.0
 
@@ -268,7 +270,7 @@ def to_smpl(joints: np.ndarray, layout: JointLayout) -> np.ndarray:
     found.setdefault("neck", shoulders + 0.065 * size * up)
     found.setdefault("head", found["neck"] + 0.1 * size * up)
     _complete_trunk(found, [_take(joints, at) for at in layout.trunk])
-    for side in ("left", "right"):
+    for side in SIDES:
         found.setdefault(f"{side}_collar", found["neck"] + 0.4 * (found[f"{side}_shoulder"] - found["neck"]) - 0.06 * size * up)
     _complete_feet(found, up, size)
     return np.stack([found[name] for name in SMPL_JOINTS[:HUMANML_JOINT_COUNT]], 1)
@@ -281,7 +283,7 @@ def _complete_trunk(found: dict[str, np.ndarray], known: list[np.ndarray]) -> No
     line = np.stack([found["pelvis"], *known[1:-1], found["neck"]], 1)
     lengths = np.linalg.norm(np.diff(line, axis=1), axis=-1)
     along = np.concatenate([np.zeros((len(line), 1)), np.cumsum(lengths, 1)], 1) / np.maximum(lengths.sum(1), 1e-9)[:, None]
-    for name, share in (("spine1", 0.23), ("spine2", 0.49), ("spine3", 0.6)):
+    for name, share in SPINE:
         after = np.clip((along < share).sum(1), 1, line.shape[1] - 1)
         frames = np.arange(len(line))
         start, end = along[frames, after - 1], along[frames, after]
@@ -294,7 +296,7 @@ def _complete_feet(found: dict[str, np.ndarray], up: np.ndarray, size: float) ->
     if "left_foot" in found:
         return
     forward = normalise(np.cross(found["left_hip"] - found["right_hip"], up))
-    for side in ("left", "right"):
+    for side in SIDES:
         down = normalise(found[f"{side}_ankle"] - found[f"{side}_knee"])
         ahead = normalise(forward - (forward * down).sum(-1, keepdims=True) * down)
         found[f"{side}_foot"] = found[f"{side}_ankle"] + size * (0.134 * ahead + 0.05 * down)
@@ -320,5 +322,4 @@ def _take(joints: np.ndarray, at: int | tuple[int, ...]) -> np.ndarray:
 
 
 def _sample(joints: np.ndarray) -> np.ndarray:
-    picked = np.unique(np.linspace(0, len(joints) - 1, min(len(joints), SAMPLE)).astype(int)) if len(joints) else []
-    return np.asarray(joints[picked], np.float64)
+    return np.asarray(joints[spread_frames(len(joints), SAMPLE)], np.float64)

@@ -63,15 +63,15 @@ def open_model_results(path: Path, data: Mapping[Any, Any], options: ReadOptions
     for key, size in (("motion_263", layouts.VECTOR_263), ("motion_272", layouts.VECTOR_272)):
         values = get_array(data, key)
         if values is not None and values.ndim == 2 and values.shape[1] == size:
-            rows = np.asarray(values)
-            decode = partial(_decode_vectors, rows, HUMANML_FPS) if size == 263 else partial(layouts.decode_vectors_272, rows)
-            rate = HUMANML_FPS if size == layouts.VECTOR_263 else layouts.VECTOR_272_FPS
+            rows, is_humanml = np.asarray(values), size == layouts.VECTOR_263
+            rate = HUMANML_FPS if is_humanml else layouts.VECTOR_272_FPS
+            decode = partial(_decode_vectors, rows, rate) if is_humanml else partial(layouts.decode_vectors_272, rows)
             return MotionFile(path, f"{size}-number vectors", (Clip(text, len(rows), rate, decode),))
     for key in ("keypoints3d_optim", "keypoints3d", "joints3d", "joints", "jointPositions"):
         values = get_array(data, key)
         if values is not None and values.ndim in (3, 4) and values.shape[-1] in (3, 4) and "poses" not in data:
             usual = 60.0 if "keypoints3d_optim" in data else 0.0
-            rows = values.reshape(-1, *values.shape[-3:])[:MAX_CLIPS]
+            rows = values.reshape(-1, *values.shape[-3:])[: MAX_CLIPS + 1]
             names = [text] if len(rows) == 1 else [f"person {n}" for n in range(1, len(rows) + 1)]
             clips = [
                 make_joint_clip(name, row, options, find_rate(data), usual_fps=usual) for name, row in zip(names, rows, strict=True)
@@ -144,6 +144,8 @@ def _open_posed_joints(path: Path, data: Mapping[Any, Any], text: str, options: 
         )
     posed = posed.reshape(-1, *posed.shape[-3:])
     batch, frames, count = posed.shape[:3]
+    # one more than are read, so that the file is refused rather than cut short
+    most = MAX_CLIPS + 1
     rate = find_rate(data)
     names = [text] if batch == 1 else [f"{text} ({n})" for n in range(1, batch + 1)]
     title = "ARDY" if count == 27 else "Kimodo"
@@ -160,7 +162,7 @@ def _open_posed_joints(path: Path, data: Mapping[Any, Any], text: str, options: 
                 title, rows.reshape(frames, count, 9), path_rows[:, 0], names[n] if batch > 1 else "", form=MATRICES,
                 up=up_axis.Y, path_from=FROM_PELVIS, fps=rate,
             )
-            for n, (rows, path_rows) in enumerate(zip(local[:MAX_CLIPS], posed[:MAX_CLIPS], strict=True))
+            for n, (rows, path_rows) in enumerate(zip(local[:most], posed[:most], strict=True))
         ]  # fmt: skip
         return make_track_file(path, tracks, options, text)
     parents = find_parents(count)
@@ -169,6 +171,6 @@ def _open_posed_joints(path: Path, data: Mapping[Any, Any], text: str, options: 
     known = options if options.up_axis != "GUESS" else ReadOptions(up_axis.Y, options.layout)
     clips = [
         make_joint_clip(name, row, known, rate, None if turns is None else turns[n])
-        for n, (name, row) in enumerate(zip(names[:MAX_CLIPS], posed[:MAX_CLIPS], strict=True))
+        for n, (name, row) in enumerate(zip(names[:most], posed[:most], strict=True))
     ]
     return MotionFile(path, title, tuple(clips), frozenset({"up_axis"}))

@@ -1,7 +1,7 @@
 """Motion files -> typed motions: the clips of a file are listed first, then decoded one at a time. No bpy.
 
 What a file is, its bytes say, not its name: ``.npy`` and ``.npz`` of numpy, pickles and joblib's, torch's ``.pt``, EasyMocap's
-JSON. Which motion is in it, ``model_results.py``, ``smpl_tracks.py`` and ``arrays.py`` find. BVH is read by ``bvh.py``.
+JSON. Which motion is in it, ``model_results.py``, ``smpl_sources.py`` and ``arrays.py`` find. BVH is read by ``bvh.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from .arrays import open_array
 from .clips import MAX_CLIPS, Clip, MotionFile, clean_text
 from .joint_clips import make_joint_clip
 from .model_results import list_texts, open_model_results
-from .smpl_tracks import find_tracks, name_people
+from .smpl_sources import find_tracks
+from .smpl_tracks import name_people
 from .track_decoding import ReadOptions
 from .tracks_to_clips import make_track_file
 

@@ -10,6 +10,7 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import JOINT_INDEX
 from ...shared.vectors import normalise
 from .rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_matrix, rotation_6d_to_matrix
+from .sampling import spread_frames
 
 #: names of the forms, as the dialog, scripts and descriptions know them
 AXIS_ANGLE, MATRICES = "AXIS_ANGLE", "MATRICES"
@@ -33,6 +34,8 @@ TITLES = {
 }
 #: rotation matrices and 6D rotations may miss being orthonormal by this much
 TOLERANCE = 0.2
+#: frames that are looked at
+SAMPLE = 200
 #: radians by which knees and elbows must bend on average to tell a rotation from its inverse
 MIN_BEND = 0.06
 
@@ -86,7 +89,7 @@ def guess_form(values: np.ndarray, usual: str = "") -> Guess:
     forms = FORMS.get(values.shape[-1], ())
     if not forms:
         raise MotionError(f"rotations of {values.shape[-1]} numbers are unknown.")
-    sample = np.asarray(_pick_frames(values, 200), np.float64)
+    sample = np.asarray(values[spread_frames(len(values), SAMPLE)], np.float64)
     if not np.isfinite(sample).all():
         # which of them does not matter: the motion is refused with the frame's number
         return Guess(forms[0])
@@ -132,7 +135,3 @@ def _measure_skew(rows: np.ndarray) -> float:
     """How far rows (..., N, 3) are from being orthonormal, on average."""
     product = rows @ np.swapaxes(rows, -1, -2)
     return float(np.abs(product - np.eye(rows.shape[-2])).mean())
-
-
-def _pick_frames(values: np.ndarray, most: int) -> np.ndarray:
-    return values[np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).astype(int))] if len(values) else values

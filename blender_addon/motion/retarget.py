@@ -16,6 +16,7 @@ import numpy as np
 from ...shared.motion import Motion
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from ...shared.vectors import normalise
+from ..character.joints import SIDES
 from .rotations import (
     fit_rotations,
     forward_kinematics,
@@ -58,6 +59,7 @@ AIMS_AT = {
 SHORT = 1e-4
 #: a straight limb says nothing about its twist; this much weight keeps the rest twist there
 TWIST_PRIOR = 0.02
+#: weights of the four frames on either side in the mean of neighbouring frames
 SMOOTHING = np.exp(-0.5 * (np.arange(-4, 5) / 1.8) ** 2)
 
 
@@ -113,7 +115,7 @@ def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True, flat
     Toes lie below the ankle more steeply on one skeleton than on another, although both stand on flat soles: feet point as the
     motion's do, or, with ``flat_soles``, soles that are flat in the motion are flat on this skeleton.
     """
-    scale = compute_leg_length(rest_joints) / float(np.mean([compute_leg_length(pose) for pose in motion.joints[:1]]))
+    scale = compute_leg_length(rest_joints) / compute_leg_length(motion.joints[0])
     pelvis = motion.joints[:, 0] * scale
     if motion.rotations is None:
         rotations = solve_rotations(motion.joints, _copy_foot_slopes(rest_joints) if flat_soles else rest_joints)
@@ -141,7 +143,7 @@ def anchor_hips(joints: np.ndarray, rotations: np.ndarray, rest_joints: np.ndarr
 def _copy_foot_slopes(rest_joints: np.ndarray) -> np.ndarray:
     """Rest joints (24, 3) whose toes lie as steeply below the ankles as those of SMPL, to which joints without rotations belong."""
     out, smpl = rest_joints.copy(), np.array(SMPL_REST_JOINTS)
-    for side in ("left", "right"):
+    for side in SIDES:
         ankle, toe = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
         slope = (smpl[toe, 1] - smpl[ankle, 1]) / np.linalg.norm((smpl[toe] - smpl[ankle])[[0, 2]])
         out[toe, 1] = out[ankle, 1] + slope * np.linalg.norm((out[toe] - out[ankle])[[0, 2]])
@@ -251,7 +253,7 @@ def solve_rotations(joints: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
 def compute_leg_length(joints: np.ndarray) -> float:
     """Length of thigh and shin of joints (J, 3), the mean of both legs, in the joints' unit."""
     total = 0.0
-    for side in ("left", "right"):
+    for side in SIDES:
         leg = [JOINT_INDEX[f"{side}_{name}"] for name in ("hip", "knee", "ankle")]
         total += sum(float(np.linalg.norm(joints[a] - joints[b])) for a, b in pairwise(leg))
     return total / 2

@@ -41,10 +41,14 @@ def rotation_about_axis(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 def fit_rotations(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(F, 3, 3) rotations that turn directions ``start`` (N, 3) into ``end`` (F, N, 3) with the least squared error (Kabsch)."""
-    u, _, vt = np.linalg.svd(np.einsum("fni,nj->fij", end, start))
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[..., -1] *= sign[:, None]
-    return u @ vt
+    return nearest_rotations(np.einsum("fni,nj->fij", end, start))
+
+
+def nearest_rotations(matrices: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) the rotations nearest to matrices (..., 3, 3) in the least-squares sense, never a mirror image."""
+    u, _, vt = np.linalg.svd(matrices)
+    u[..., -1] *= np.sign(np.linalg.det(u @ vt))[..., None]
+    return np.asarray(u @ vt)
 
 
 def matrix_to_quaternion(matrices: np.ndarray) -> np.ndarray:

@@ -15,9 +15,11 @@ import numpy as np
 from ...shared.motion import MotionError
 from ...shared.vectors import normalise
 from ..character import mapping as bone_maps
-from ..character.joints import SIDES
+from ..character.joints import SIDES, SPINE_JOINTS
 from ..character.mapping import MappingError
+from ..character.skeleton import find_shared_ancestor, get_path
 from .bone_words import find_side_letters, is_other, split_name
+from .sampling import spread_frames
 from .skeleton_motion import SkeletonMotion
 from .source_shape import find_person_by_shape
 
@@ -64,7 +66,6 @@ _SIDED: tuple[tuple[str, tuple[str, ...], float], ...] = (
 )
 _LIMBS = (("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist"))
 _PELVIS, _NECK, _HEAD = ("pelvis", "hips", "hip"), ("neck",), ("head", "skull")
-SPINE_JOINTS = ("spine1", "spine2", "spine3")
 #: names of limbs for people
 LIMB_NAMES = {
     "hip": "thigh",
@@ -92,19 +93,6 @@ def _get_depths(parents: tuple[int, ...]) -> list[int]:
     for parent in parents:
         out.append(out[parent] + 1 if parent >= 0 else 0)
     return out
-
-
-def get_path(parents: tuple[int, ...], bone: int) -> list[int]:
-    """A bone and its ancestors, the root last."""
-    out = [bone]
-    while parents[out[-1]] >= 0:
-        out.append(parents[out[-1]])
-    return out
-
-
-def _find_shared_ancestor(parents: tuple[int, ...], *bones: int) -> int | None:
-    paths = [get_path(parents, bone) for bone in bones]
-    return next((bone for bone in paths[0] if all(bone in path for path in paths[1:])), None)
 
 
 def map_by_words(
@@ -144,7 +132,7 @@ def map_by_words(
         if found is None:
             return None
         out |= {f"{side}_{joint}": bone for joint, bone in zip(limb, found, strict=True) if bone >= 0}
-    pelvis = _find_shared_ancestor(parents, out["left_hip"], out["right_hip"])
+    pelvis = find_shared_ancestor(parents, (out["left_hip"], out["right_hip"]))
     if pelvis is None or pelvis in (out["left_hip"], out["right_hip"]):
         return None
     above = get_path(parents, pelvis)
@@ -225,7 +213,7 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
             if not reasons:
                 return _complete_spine(motion.parents, found, how + several)
             doubts = doubts or reasons
-    frames = np.unique(np.linspace(0, motion.frame_count - 1, LOOKED_AT).astype(int))
+    frames = spread_frames(motion.frame_count, LOOKED_AT)
     shaped = find_person_by_shape(replace(motion, positions=motion.positions[frames], rotations=motion.rotations[frames]))
     if shaped:
         bones, rival = shaped
@@ -282,7 +270,7 @@ def _find_spine(parents: tuple[int, ...], bones: dict[str, int]) -> tuple[int, .
     """The bones between pelvis and neck, from below."""
     top = bones.get("neck", bones.get("head"))
     shoulders = [bones.get(f"{side}_collar", bones[f"{side}_shoulder"]) for side in SIDES]
-    chest = _find_shared_ancestor(parents, *shoulders, *([] if top is None else [top]))
+    chest = find_shared_ancestor(parents, [*shoulders, *([] if top is None else [top])])
     path = get_path(parents, top) if top is not None else ([] if chest is None else [-1, *get_path(parents, chest)])
     below = set(get_path(parents, bones["pelvis"]))
     return tuple(bone for bone in path[1:] if bone not in below)[::-1]

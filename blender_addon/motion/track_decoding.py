@@ -14,6 +14,7 @@ from .clips import NO_RATE
 from .layouts import AVERAGE_REST_JOINTS, PELVIS_IN_SMPL, DecodedMotion, pose_in_blocks
 from .representations import FORMS, Guess, guess_form, to_matrices
 from .rotations import forward_kinematics, matrix_to_quaternion, quaternion_to_matrix
+from .sampling import spread_frames
 from .smpl_tracks import FROM_PELVIS, FROM_TURNED_ORIGIN, SmplTrack
 from .up_axis import TO_BODY, guess_up_axis
 
@@ -22,6 +23,8 @@ GUESS = "GUESS"
 BODY_JOINTS = 22
 #: frames from which the axis is guessed
 SAMPLE = 120
+#: the note of what a camera saw
+IN_CAMERA_SPACE = "in the camera's space: a tilt and moves of the camera are in the motion"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def find_reading(track: SmplTrack, options: ReadOptions) -> Reading:
     if len(FORMS[size]) > 1:
         choices.add("layout")
         if options.layout == GUESS:
-            notes.append(_say(forms.TITLES[form.value], form.is_doubtful, "Layout"))
+            notes.append(say_guess(forms.TITLES[form.value], form.is_doubtful, "Layout"))
     if options.up_axis != GUESS:
         up = Guess(options.up_axis)
     elif track.up:
@@ -70,13 +73,13 @@ def find_reading(track: SmplTrack, options: ReadOptions) -> Reading:
     else:
         joints = _pose_sample(track, form.value)
         up = guess_up_axis(joints, track.usual_up, has_path=track.path is not None)
-        notes.append(_say(up_axis.TITLES[up.value], up.is_doubtful, "Up Axis"))
+        notes.append(say_guess(up_axis.TITLES[up.value], up.is_doubtful, "Up Axis"))
     if up.value == up_axis.Y_DOWN:
-        notes.append("in the camera's space: a tilt and moves of the camera are in the motion")
+        notes.append(IN_CAMERA_SPACE)
     if track.path is None:
         notes.append("in place: the file has no path")
     if not track.fps:
-        notes.append(f"{track.usual_fps:g} fps is assumed: {NO_RATE}")
+        notes.append(assume_rate(track.usual_fps))
     missing = count_frames(track) - track.frame_count
     if missing:
         notes.append(f"{missing} missing frame{'s' if missing > 1 else ''} filled in")
@@ -84,8 +87,14 @@ def find_reading(track: SmplTrack, options: ReadOptions) -> Reading:
     return Reading(form.value, up.value, (*notes, *track.notes), form.is_doubtful or up.is_doubtful, frozenset(choices))
 
 
-def _say(title: str, is_doubtful: bool, choice: str) -> str:
+def say_guess(title: str, is_doubtful: bool, choice: str) -> str:
+    """The note of what was found in the numbers; ``choice``: the setting where it is chosen."""
     return f"{title}: a doubtful guess, see {choice}" if is_doubtful else f"{title}, as its numbers show"
+
+
+def assume_rate(fps: float) -> str:
+    """The note of a rate that no file named."""
+    return f"{fps:g} fps is assumed: {NO_RATE}"
 
 
 def count_frames(track: SmplTrack) -> int:
@@ -99,10 +108,9 @@ def _used_joints(track: SmplTrack) -> int:
 
 def _pose_sample(track: SmplTrack, form: str) -> np.ndarray:
     """(N, 22, 3) joints of an average body in some of the frames, in the file's axes."""
-    count = track.frame_count
-    if not count:
+    if not track.frame_count:
         return np.zeros((0, BODY_JOINTS, 3))
-    at = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(int))
+    at = spread_frames(track.frame_count, SAMPLE)
     local = np.broadcast_to(np.eye(3), (len(at), 24, 3, 3)).copy()
     local[:, :BODY_JOINTS] = to_matrices(track.rotations[at, :BODY_JOINTS], form)
     pelvis = np.zeros((len(at), 3)) if track.path is None else _find_pelvis(track, at, local[:, 0])

@@ -45,7 +45,8 @@ class _BoneMapOperator(bpy.types.Operator):
             ("CHARACTER", "Character", "The armature that is animated"),
             ("SOURCE", "Source", "The armature whose motion the character takes over"),
         ),
-        options={"HIDDEN"},
+        # every button says whose; what was pressed last says nothing
+        options={"HIDDEN", "SKIP_SAVE"},
     )
 
     def find_owner(self, context: bpy.types.Context) -> bpy.types.Object:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...shared.motion import Motion, MotionError
 from ...shared.skeleton import SMPL_PARENTS
+from ..character.joints import SIDES
 from ..character.rig import Rig
 from ..compat import (
     assign_action,
@@ -524,11 +525,10 @@ def get_action_range(action: bpy.types.Action) -> tuple[int, int]:
 
 def write_foot_contacts(action: bpy.types.Action, contacts: list[FootContact], start: int, spacing: float = 1.0) -> None:
     """Store foot contacts on an Action, in its own frames, for the list in the panel."""
-    sides = foot_contacts.SIDES
     action[CONTACTS] = [
         value
         for contact in contacts
-        for value in (float(sides.index(contact.side)), start + spacing * contact.start, start + spacing * contact.end)
+        for value in (float(SIDES.index(contact.side)), start + spacing * contact.start, start + spacing * contact.end)
     ]
 
 
@@ -536,6 +536,6 @@ def read_foot_contacts(action: bpy.types.Action) -> list[FootContact]:
     """The foot contacts stored on an Action, in its own frames."""
     flat = list(action.get(CONTACTS, ()))
     return [
-        FootContact(foot_contacts.SIDES[int(side)], round(start), round(end))
+        FootContact(SIDES[int(side)], round(start), round(end))
         for side, start, end in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
     ]

@@ -11,9 +11,9 @@ from ...shared.motion import MotionError
 from ...shared.skeleton import SMPL_JOINTS
 from ...shared.vectors import normalise
 from ..character.map_check import check_by_posing, find_followers
-from ..character.mapping import BY_SHAPE, MappingError, Skeleton, check, guess, parse_saved
+from ..character.mapping import BY_SHAPE, MappingError, check, guess, parse_saved
 from ..character.rig import Rig, complete_joints, place_pelvis
-from ..character.skeleton import find_common_ancestor, find_place_bone
+from ..character.skeleton import Skeleton, find_common_ancestor, find_place_bone
 from ..typed_access import get_armature, get_pose, get_view_layer
 from .characters import REST_JOINTS, find_character_meshes, read_shaped_points
 

@@ -403,7 +403,7 @@ def test_rotations_are_those_of_the_truth(tmp_path):
     for zero in ("T", "A"):
         text, _, moved = write(Case(zero=zero))
         (tmp_path / "a.bvh").write_text(text)
-        motion = bvh.read(tmp_path / "a.bvh")
+        motion = bvh.read_body(tmp_path / "a.bvh").motion
         whole = _compose(motion.rotations)
         apart = np.degrees(Rotation.from_matrix((np.swapaxes(whole[:, :22], -1, -2) @ moved).reshape(-1, 3, 3)).magnitude())
         apart = apart.reshape(FRAMES, 22)
@@ -413,7 +413,7 @@ def test_rotations_are_those_of_the_truth(tmp_path):
 def test_twist_is_found_where_the_zero_pose_says_nothing(tmp_path):
     text, _, moved = write(Case(zero="X", names="suffixes", frames=40))
     (tmp_path / "a.bvh").write_text(text)
-    motion = bvh.read(tmp_path / "a.bvh")
+    motion = bvh.read_body(tmp_path / "a.bvh").motion
     whole = _compose(motion.rotations)
     apart = np.degrees(Rotation.from_matrix((np.swapaxes(whole[:, :22], -1, -2) @ moved).reshape(-1, 3, 3)).magnitude())
     apart = apart.reshape(-1, 22).mean(0)
@@ -470,7 +470,7 @@ def test_every_spelling_is_the_same_motion(tmp_path, how):
     text, _, _ = write(Case(names="biovision", frames=5))
     (tmp_path / "a.bvh").write_text(text)
     (tmp_path / "b.bvh").write_bytes(_spell(text, how))
-    plain, spelled = (bvh.read(tmp_path / name) for name in ("a.bvh", "b.bvh"))
+    plain, spelled = (bvh.read_body(tmp_path / name).motion for name in ("a.bvh", "b.bvh"))
     assert spelled.fps == plain.fps and np.abs(spelled.joints - plain.joints).max() < 1e-6
     assert np.abs(spelled.rotations - plain.rotations).max() < 1e-6
 
@@ -522,7 +522,7 @@ def test_flat_soles_or_pointed_feet(targets, tmp_path, flat):
         steep = steep.replace(offset, f"OFFSET {side * 0.8:.6f} -9.300000 11.400000")
     (tmp_path / "a.bvh").write_text(steep)
     for armature in targets:
-        motion = bvh.read(tmp_path / "a.bvh")
+        motion = bvh.read_body(tmp_path / "a.bvh").motion
         apply_motion(armature, motion, 1, motion.fps, KeyOptions(flat_soles=flat))
         rig, seen = read_rig(armature), rigs.read_mapped_heads(armature, range(1, 1 + FRAMES))
         for side in ("left", "right"):
@@ -564,15 +564,15 @@ def test_what_is_no_person_is_one_sentence_and_a_map_helps(tmp_path):
     (tmp_path / "a.bvh").write_text(text)
     shuffled = dict(zip(names, list(names.values())[::-1], strict=True))
     with pytest.raises(MotionError, match="two joints"):
-        bvh.read(tmp_path / "a.bvh", mapping={joint: names["pelvis"] for joint in shuffled})
-    chosen = bvh.read(tmp_path / "a.bvh", mapping=names)
+        bvh.read_body(tmp_path / "a.bvh", mapping={joint: names["pelvis"] for joint in shuffled})
+    chosen = bvh.read_body(tmp_path / "a.bvh", mapping=names).motion
     truth = oracle.pose(text)
     own = normalise(chosen.joints[:, JOINT_INDEX["left_knee"]] - chosen.joints[:, JOINT_INDEX["left_hip"]])
     assert np.allclose(own, normalise(truth[names["left_knee"]] - truth[names["left_hip"]]), atol=1e-4)
     heap = "HIERARCHY\nROOT a\n{\nOFFSET 0 0 0\nCHANNELS 3 Xrotation Yrotation Zrotation\nEnd Site\n{\nOFFSET 0 1 0\n}\n}\n"
     (tmp_path / "c.bvh").write_text(heap + "MOTION\nFrames: 1\nFrame Time: 0.05\n0 0 0\n")
     with pytest.raises(MotionError, match=r"no person was found in its 1 bones; .* Motion from Armature\.$"):
-        bvh.read(tmp_path / "c.bvh")
+        bvh.read_body(tmp_path / "c.bvh")
     assert describe_motion_file(str(tmp_path / "c.bvh"))[:2] == ["BVH", "1 frames at 20 fps"]
 
 
@@ -597,8 +597,8 @@ def test_a_wrong_limb_is_doubtful(tmp_path):
     assert wrong != text
     (tmp_path / "a.bvh").write_text(wrong)
     with pytest.raises(MotionError, match="thighs differ in length"):
-        bvh.read(tmp_path / "a.bvh")
-    assert bvh.read(tmp_path / "a.bvh", mapping=names).frame_count == FRAMES
+        bvh.read_body(tmp_path / "a.bvh")
+    assert bvh.read_body(tmp_path / "a.bvh", mapping=names).motion.frame_count == FRAMES
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import pytest
 
 from latentman.blender_addon.motion import up_axis
 from latentman.blender_addon.motion.readers import BUNDLED, ReadOptions, read
+from latentman.blender_addon.motion.smpl_sources import find_tracks
+from latentman.blender_addon.motion.track_decoding import decode_track, find_reading
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import SMPL_REST_JOINTS
 from tests import bodies, samples
@@ -122,6 +124,27 @@ def test_a_long_gap_parts_a_person(tmp_path, play):
     (tmp_path / "wham_output.pkl").write_bytes(sources.pack_joblib({0: person}))
     file = read(tmp_path / "wham_output.pkl")
     assert file.texts == ("person 0, part 1", "person 0, part 2") and file.lengths == (6, frames - 6)
+
+
+@pytest.mark.parametrize("known", ["all", "some", "none"])
+def test_places_that_a_tracker_does_not_know_are_said(known):
+    """4D-Humans' frames without the person's place: filled in between the others, or in place."""
+    shots = {
+        f"{frame:06d}.jpg": {
+            "time": frame,
+            "tid": [1],
+            "smpl": [{"global_orient": np.eye(3)[None], "body_pose": np.tile(np.eye(3), (23, 1, 1))}],
+            "camera": [np.array([0.1 * frame, 0, 9]) if known == "all" or (known == "some" and frame != 4) else None],
+        }
+        for frame in range(9)
+    }
+    (track,) = find_tracks(shots)
+    reading = find_reading(track, ReadOptions())
+    assert ("1 missing frame filled in" in reading.notes) == (known == "some")
+    assert ("in place: the file has no path" in reading.notes) == (known == "none")
+    pelvis = decode_track(track, reading).joints[:, 0]
+    assert len(pelvis) == 9
+    assert np.allclose(np.diff(pelvis[:, 0]), 0.0 if known == "none" else 0.1)
 
 
 @pytest.mark.parametrize(

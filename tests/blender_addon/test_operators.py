@@ -82,7 +82,7 @@ def test_a_bvh_of_blenders_exporter_comes_back(empty_scene, tmp_path, unit):
     action = apply_motion(armature, motion, 1, 20.0)
     _write_bvh(tmp_path / "dance.bvh", armature, action, unit)
     before = [set(data) for data in (bpy.data.objects, bpy.data.actions, bpy.data.armatures)]
-    found = bvh.read(tmp_path / "dance.bvh")
+    found = bvh.read_body(tmp_path / "dance.bvh").motion
     assert [set(data) for data in (bpy.data.objects, bpy.data.actions, bpy.data.armatures)] == before
     assert found.fps == 20 and abs(found.frame_count - motion.frame_count) <= 1 and found.text == "dance"
     posed, _ = pose_motion(read_rig(armature), motion, KeyOptions())
@@ -108,7 +108,7 @@ def test_a_bad_bvh_is_one_sentence_and_leaves_nothing(empty_scene, tmp_path, tex
     path = tmp_path / "bad.bvh"
     path.write_text(text)
     with pytest.raises(MotionError) as caught:
-        bvh.read(path)
+        bvh.read_body(path)
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value) and not bpy.data.objects
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon.motion import bvh
-from latentman.blender_addon.motion.body_from_skeleton import TO_BODY, body_from_skeleton, fit_body
+from latentman.blender_addon.motion.body_from_skeleton import body_from_skeleton, fit_body
 from latentman.blender_addon.motion.bone_words import find_side_letters, split_name
 from latentman.blender_addon.motion.skeleton_motion import SkeletonMotion
+from latentman.blender_addon.motion.source_axes import TO_BODY
 from latentman.blender_addon.motion.source_bones import find_source_map
 from latentman.blender_addon.motion.track_decoding import ReadOptions
 from latentman.blender_addon.operators.motion import inspect_motion_file
@@ -277,6 +278,18 @@ def test_up_can_be_chosen_and_doubt_is_said():
             chosen = fit_body(leaning, None, axis)
             assert not chosen.is_doubtful and np.array_equal(chosen.to_body, to_body)
     assert any(found) and not found[0]
+
+
+def test_a_pelvis_that_is_put_elsewhere_is_said():
+    """The bone that carries the body lies on the floor, as roots of games do."""
+    motion = move(noise=3)
+    assert not any(note.startswith("Pelvis:") for note in fit_body(motion, None).notes)
+    positions, rest = motion.positions.copy(), motion.rest_positions.copy()
+    positions[:, 0, 1], rest[0, 1] = 0.0, rest[:, 1].min()
+    body = body_from_skeleton(replace(motion, positions=positions, rest_positions=rest), {joint: joint for joint in BODY})
+    assert any(note.startswith("Pelvis: put above the hips") for note in body.notes)
+    hips = body.motion.joints[:, 1:3].mean(1)
+    assert (np.linalg.norm(body.motion.joints[:, 0] - hips, axis=-1) < 0.15).all()
 
 
 def test_animals_on_four_feet_are_doubtful_and_people_who_crawl_are_not():
