@@ -19,20 +19,7 @@ from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.retarget import retarget
 from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS
 from tools import rigs
-
-#: the limbs whose directions are compared, as joints from and to
-LIMBS = tuple(
-    (f"{side}_{a}", f"{side}_{b}")
-    for side in ("left", "right")
-    for a, b in (
-        ("collar", "shoulder"),
-        ("shoulder", "elbow"),
-        ("elbow", "wrist"),
-        ("hip", "knee"),
-        ("knee", "ankle"),
-        ("ankle", "foot"),
-    )
-) + (("pelvis", "neck"), ("neck", "head"))
+from tools.limbs import LIMBS
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,15 @@ def check(outcome: Outcome, size: int, factor: float = 8) -> None:
     assert outcome.seconds < HANG, outcome
 
 
+def check_all(reader: str, folder: Path, sizes: dict[str, int], factor: float = 8) -> list[Outcome]:
+    """The outcomes of every entry of a folder (name -> its bytes), each of which is as ``check`` wants it."""
+    outcomes = read_all(reader, folder)
+    for outcome in outcomes:
+        check(outcome, sizes[outcome.name], factor)
+    assert len(outcomes) == len(sizes)
+    return outcomes
+
+
 def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tuple[type[Exception], ...]]:
     if name == "motion":
         from latentman.blender_addon.motion import readers

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from latentman.shared.passes import FramePasses
 from latentman.shared.shot import ShotRequest, make_request
+
+
+def make_tensors() -> dict[str, Any]:
+    """Torch's tensors of every kind that a file can hold: views, types that numpy lacks, empty ones, parameters."""
+    import torch
+
+    base = torch.randn(6, 5)
+    return {
+        "plain": base,
+        "turned": base.T,
+        "part": base[2:, 1:3],
+        "half": base.half(),
+        "brain": base.bfloat16(),
+        "count": torch.arange(5),
+        "truth": torch.tensor([True, False]),
+        "empty": torch.zeros(0, 3),
+        "one": torch.tensor(2.5),
+        "parameter": torch.nn.Parameter(base),
+    }
 
 
 def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:

@@ -1,6 +1,7 @@
 """``python -m tools.contact_sheet``: every bundled clip on the mannequin and on a rig of other proportions, as one picture.
 
-With ``--rigs``: one clip on the rig of every family that is tried, and the angles between its limbs and the motion's.
+With ``--rigs``: one clip on the rig of every family that is tried, and the angles between its limbs and the motion's. With
+``--sources FOLDER``: each of a folder's motion files on the mannequin.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ from latentman.blender_addon.typed_access import get_armature, get_mesh, get_nod
 from latentman.shared.motion import Motion
 
 from . import rigs
-from .rig_families import FAMILIES, get_joint_bones, list_bones, make_skeleton
+from .rig_families.families import FAMILIES
+from .rig_families.skeletons import get_joint_bones, list_bones, make_skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
 TILE, FRAMES, SOURCE_FRAMES = (132, 176), 6, 4
 #: frames of each rig's strip, and the bundled clip that moves all of them
 RIG_FRAMES, RIG_CLIP = 4, 4
+#: the corners of a block's end, and its faces: those of one end come first
+_SQUARE = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+_BLOCK = ((0, 1, 2, 3), (7, 6, 5, 4), (0, 4, 5, 1), (1, 5, 6, 2), (2, 6, 7, 3), (3, 7, 4, 0))
 
 
 def _set_colour(socket: bpy.types.NodeSocket, colour: tuple[float, float, float]) -> None:
@@ -49,33 +54,24 @@ def _make_material(name: str, colour: tuple[float, float, float]) -> bpy.types.M
 def _make_block_body(armature: bpy.types.Object) -> bpy.types.Object:
     """A body of one tapered block for each bone, skinned to the armature."""
     corners: list[np.ndarray] = []
-    faces: list[list[int]] = []
     owners: list[str] = []
     for bone in get_armature(armature).bones:
         head, tail = np.array(bone.head_local), np.array(bone.tail_local)
         length = np.linalg.norm(tail - head)
         turn = np.array(bone.matrix_local)[:3, :3]
         width = 0.16 * length if bone.name != "Hips" else 0.6 * length
-        start = len(corners)
         for along, size in ((0.0, 1.0), (1.0, 0.7)):
-            for x, z in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+            for x, z in _SQUARE:
                 corners.append(head + turn @ (np.array([x * width * size, along * length, z * width * size])))
-        faces += [
-            [start + n for n in face]
-            for face in ((0, 1, 2, 3), (7, 6, 5, 4), (0, 4, 5, 1), (1, 5, 6, 2), (2, 6, 7, 3), (3, 7, 4, 0))
-        ]
         owners += [bone.name] * 8
-    mesh = bpy.data.meshes.new("Blocks")
-    mesh.from_pydata([tuple(c) for c in corners], [], faces)
-    body = bpy.data.objects.new("Blocks", mesh)
-    get_scene(bpy.context).collection.objects.link(body)
-    body.parent = armature
-    modifier = body.modifiers.new("Armature", "ARMATURE")
-    assert isinstance(modifier, bpy.types.ArmatureModifier)
-    modifier.object = armature
-    for n, name in enumerate(owners):
-        group = body.vertex_groups.get(name) or body.vertex_groups.new(name=name)
-        group.add([n], 1.0, "REPLACE")
+    return _make_blocks("Blocks", armature, corners, owners)
+
+
+def _make_blocks(name: str, armature: bpy.types.Object, corners: list[np.ndarray], owners: list[str]) -> bpy.types.Object:
+    """Blocks of metal of eight corners each, a square at either end, that the corners' bones move."""
+    faces = [[first + n for n in face] for first in range(0, len(corners), 8) for face in _BLOCK]
+    body = rigs.skin_with(name, armature, corners, [], faces, owners)
+    get_mesh(body).materials.append(_make_material("Metal", (0.1, 0.35, 0.6)))
     return body
 
 
@@ -116,6 +112,20 @@ def _set_up_stage() -> bpy.types.Scene:
     return scene
 
 
+def _add_mannequin() -> bpy.types.Object:
+    person = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
+    get_mesh(next(o for o in bpy.data.objects if o.parent == person)).materials.append(_make_material("Skin", (0.8, 0.35, 0.2)))
+    return person
+
+
+def _set_in_columns(strips: list[np.ndarray]) -> np.ndarray:
+    """A sheet (height, width, 3) of strips of one size, the first half of them on the left."""
+    strips = strips + [np.full_like(strips[0], 255)] * (len(strips) % 2)
+    gap = np.full((strips[0].shape[0], 8, 3), 255, np.uint8)
+    half = len(strips) // 2
+    return np.concatenate([np.concatenate([a, gap, b], 1) for a, b in zip(strips[:half], strips[half:], strict=True)])
+
+
 def _aim_camera(scene: bpy.types.Scene, armature: bpy.types.Object, pelvis: str) -> None:
     posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
     at = posed.matrix_world @ get_pose(posed).bones[pelvis].head
@@ -154,18 +164,23 @@ def render_strip(
     return np.concatenate(tiles, 1)
 
 
+def render_clips() -> np.ndarray:
+    """A sheet of every bundled clip on the mannequin, and on a rig of other proportions beside it."""
+    scene = _set_up_scene()
+    strips = render_rows(scene, _add_mannequin(), "pelvis")
+    scene = _set_up_scene()
+    other = rigs.build_rig(rigs.make_joints(1.2, 1.1, 50), rigs.get_bone_names("Mixamo"), True, True)
+    _make_block_body(other)
+    return _set_in_columns(strips + render_rows(scene, other, "Hips"))
+
+
 def render_sources(folder: Path) -> tuple[list[str], np.ndarray]:
     """The names of the motion files in a folder, and a sheet with a strip of each, two beside each other."""
     scene = _set_up_scene()
-    person = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
-    get_mesh(next(o for o in bpy.data.objects if o.parent == person)).materials.append(_make_material("Skin", (0.8, 0.35, 0.2)))
+    person = _add_mannequin()
     paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES or path.is_dir())
     strips = [render_strip(scene, person, "pelvis", read(path).get_motion(0), frames=SOURCE_FRAMES) for path in paths]
-    strips += [np.full_like(strips[0], 255)] * (len(strips) % 2)
-    gap = np.full((strips[0].shape[0], 8, 3), 255, np.uint8)
-    half = len(strips) // 2
-    rows = [np.concatenate([a, gap, b], 1) for a, b in zip(strips[:half], strips[half:], strict=True)]
-    return [path.name for path in paths], np.concatenate(rows)
+    return [path.name for path in paths], _set_in_columns(strips)
 
 
 def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:
@@ -175,7 +190,6 @@ def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:
     limbs += [("pelvis", joint) for joint in ("left_hip", "right_hip")] + [("pelvis", "neck" if "neck" in bones else "head")]
     width = 0.035 * float(np.linalg.norm(places["head"] - places["left_ankle"]))
     corners: list[np.ndarray] = []
-    faces: list[list[int]] = []
     owners: list[str] = []
     ends = [(places[a], places[b], bones[a], width * (1.6 if a == "pelvis" and b in ("neck", "head") else 1)) for a, b in limbs]
     up = (places["head"] - places["left_ankle"]) / np.linalg.norm(places["head"] - places["left_ankle"])
@@ -185,23 +199,10 @@ def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:
         side = np.cross(along, [0.3, 0.5, 0.81])
         side /= np.linalg.norm(side)
         other = np.cross(along, side)
-        first = len(corners)
         for point in (start, end):
-            corners += [point + size * (x * side + y * other) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-        sides = ((0, 1, 2, 3), (7, 6, 5, 4), (0, 4, 5, 1), (1, 5, 6, 2), (2, 6, 7, 3), (3, 7, 4, 0))
-        faces += [[first + n for n in face] for face in sides]
+            corners += [point + size * (x * side + y * other) for x, y in _SQUARE]
         owners += [owner] * 8
-    mesh = bpy.data.meshes.new("Limbs")
-    mesh.from_pydata([tuple(corner) for corner in corners], [], faces)
-    body = bpy.data.objects.new("Limbs", mesh)
-    get_scene(bpy.context).collection.objects.link(body)
-    body.parent = armature
-    modifier = body.modifiers.new("Armature", "ARMATURE")
-    assert isinstance(modifier, bpy.types.ArmatureModifier)
-    modifier.object = armature
-    for n, name in enumerate(owners):
-        (body.vertex_groups.get(name) or body.vertex_groups.new(name=name)).add([n], 1.0, "REPLACE")
-    get_mesh(body).materials.append(_make_material("Metal", (0.1, 0.35, 0.6)))
+    _make_blocks("Limbs", armature, corners, owners)
 
 
 def _render_rig(
@@ -235,11 +236,7 @@ def render_families(clip: int) -> np.ndarray:
             strip, angles = _render_rig(get_scene(bpy.context), armature, bones, motion)
             strips.append(strip)
             print(f"| Rigify, {kind} | {len(get_armature(armature).bones)} | {angles} |", flush=True)
-    if len(strips) % 2:
-        strips.append(np.full_like(strips[0], 255))
-    gap = np.full((strips[0].shape[0], 8, 3), 255, np.uint8)
-    half = len(strips) // 2
-    return np.concatenate([np.concatenate([strips[n], gap, strips[n + half]], 1) for n in range(half)])
+    return _set_in_columns(strips)
 
 
 def main() -> None:
@@ -249,28 +246,17 @@ def main() -> None:
     parser.add_argument("--sources", type=Path, help="a folder of motion files, each of which becomes a strip of the sheet instead")
     parser.add_argument("--rigs", action="store_true", help="the rigs of all families, moved by one clip, instead")
     args = parser.parse_args()
-    args.out = args.out or ROOT / "docs" / "images" / ("rigs.png" if args.rigs else "motions.png")
+    picture = "rigs" if args.rigs else "sources" if args.sources else "motions"
+    out = args.out or ROOT / "docs" / "images" / f"{picture}.png"
+    names: list[str] = []
     if args.rigs:
-        write_png(args.out, render_families(RIG_CLIP), colours=96)
-        print(args.out)
-        return
-    if args.sources:
+        sheet = render_families(RIG_CLIP)
+    elif args.sources:
         names, sheet = render_sources(args.sources)
-        write_png(args.out, sheet, colours=96)
-        print(args.out, *names, sep="\n")
-        return
-    scene = _set_up_scene()
-    person = add_character(bpy.context, load(MANNEQUIN), "Mannequin")
-    get_mesh(next(o for o in bpy.data.objects if o.parent == person)).materials.append(_make_material("Skin", (0.8, 0.35, 0.2)))
-    left = render_rows(scene, person, "pelvis")
-    scene = _set_up_scene()
-    other = rigs.build_rig(rigs.make_joints(1.2, 1.1, 50), rigs.get_bone_names("Mixamo"), True, True)
-    get_mesh(_make_block_body(other)).materials.append(_make_material("Metal", (0.1, 0.35, 0.6)))
-    right = render_rows(scene, other, "Hips")
-    gap = np.full((left[0].shape[0], 8, 3), 255, np.uint8)
-    sheet = np.concatenate([np.concatenate([a, gap, b], 1) for a, b in zip(left, right, strict=True)])
-    write_png(args.out, sheet, colours=96)
-    print(args.out)
+    else:
+        sheet = render_clips()
+    write_png(out, sheet, colours=96)
+    print(out, *names, sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,15 @@ import numpy as np
 
 from latentman.blender_addon.character.mapping import get_presets
 from latentman.blender_addon.character.skeleton import Skeleton
+from latentman.blender_addon.rigging.rigs import read_rig
 from latentman.blender_addon.typed_access import get_armature, get_pose, get_scene, get_view_layer
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from latentman.shared.vectors import normalise
 
+from .limbs import SIDED_LIMBS
+
 #: limbs whose directions are compared, each from joint to joint; two names are the middle between two joints
-LIMBS: tuple[tuple[str, str], ...] = (
-    *(
-        (f"{side}_{a}", f"{side}_{b}")
-        for side in ("left", "right")
-        for a, b in (
-            ("hip", "knee"),
-            ("knee", "ankle"),
-            ("ankle", "foot"),
-            ("collar", "shoulder"),
-            ("shoulder", "elbow"),
-            ("elbow", "wrist"),
-        )
-    ),
-    ("neck", "head"),
-    ("left_hip right_hip", "neck"),
-)
+LIMBS: tuple[tuple[str, str], ...] = (*SIDED_LIMBS, ("neck", "head"), ("left_hip right_hip", "neck"))
 
 ROOT = Path(__file__).resolve().parents[1]
 TIPS = {
@@ -67,6 +55,24 @@ def make_joints(leg: float = 1.0, arm: float = 1.0, arms_down: float = 0.0) -> n
     return out
 
 
+def _begin_armature() -> bpy.types.Object:
+    """A new armature without bones, in edit mode."""
+    armature = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+    get_scene(bpy.context).collection.objects.link(armature)
+    get_view_layer(bpy.context).objects.active = armature
+    bpy.ops.object.mode_set(mode="EDIT")
+    return armature
+
+
+def _finish_armature(armature: bpy.types.Object, scale: float, y_up: bool) -> None:
+    """Leave edit mode, and give the object the scale and rotation of bones in ``scale`` units a metre, with Y up or Z up."""
+    bpy.ops.object.mode_set(mode="OBJECT")
+    armature.scale = (1 / scale,) * 3
+    if y_up:
+        armature.rotation_euler.x = math.pi / 2
+    get_view_layer(bpy.context).update()
+
+
 def build_rig(
     joints: np.ndarray,
     names: dict[str, str],
@@ -80,22 +86,19 @@ def build_rig(
     ``centimetres`` and ``y_up`` give the object the scale and rotation that imported files have.
     """
     rng = np.random.default_rng(seed)
-    data = bpy.data.armatures.new("Rig")
-    armature = bpy.data.objects.new("Rig", data)
-    get_scene(bpy.context).collection.objects.link(armature)
-    get_view_layer(bpy.context).objects.active = armature
+    armature = _begin_armature()
+    edit_bones = get_armature(armature).edit_bones
     scale = 100.0 if centimetres else 1.0
     place = (joints if y_up else joints[:, [0, 2, 1]] * [1, -1, 1]) * scale
     tip = {name: np.array(v) if y_up else np.array(v)[[0, 2, 1]] * [1, -1, 1] for name, v in TIPS.items()}
-    bpy.ops.object.mode_set(mode="EDIT")
-    root = data.edit_bones.new(extra_root) if extra_root else None
+    root = edit_bones.new(extra_root) if extra_root else None
     if root:
         root.head, root.tail = (0, 0, 0), (0, 0.3 * scale, 0)
     bones: dict[str, bpy.types.EditBone] = {}
     for joint, name in enumerate(SMPL_JOINTS):
         if name not in names:
             continue
-        bone = data.edit_bones.new(names[name])
+        bone = edit_bones.new(names[name])
         children = [n for n, p in enumerate(SMPL_PARENTS) if p == joint]
         follow = [n for n in children if SMPL_JOINTS[n] in names]
         straight = {"pelvis": "spine1", "spine3": "neck"}.get(name)
@@ -114,11 +117,7 @@ def build_rig(
             parent = SMPL_PARENTS[parent]
         bone.parent = bones[SMPL_JOINTS[parent]] if parent >= 0 else root
         bones[name] = bone
-    bpy.ops.object.mode_set(mode="OBJECT")
-    armature.scale = (1 / scale,) * 3
-    if y_up:
-        armature.rotation_euler.x = math.pi / 2
-    get_view_layer(bpy.context).update()
+    _finish_armature(armature, scale, y_up)
     return armature
 
 
@@ -130,28 +129,21 @@ def get_bone_names(name: str) -> dict[str, str]:
 def build_armature(skeleton: Skeleton, centimetres: bool = False, y_up: bool = False, seed: int = 0) -> bpy.types.Object:
     """An armature of a skeleton's bones, rolled at random, in the axes and the unit that imported files have."""
     rng = np.random.default_rng(seed)
-    data = bpy.data.armatures.new("Rig")
-    armature = bpy.data.objects.new("Rig", data)
-    get_scene(bpy.context).collection.objects.link(armature)
-    get_view_layer(bpy.context).objects.active = armature
+    armature = _begin_armature()
+    edit_bones = get_armature(armature).edit_bones
     scale = 100.0 if centimetres else 1.0
 
     def turn(point: np.ndarray) -> np.ndarray:
         return (point[[0, 2, 1]] * [1, 1, -1] if y_up else point) * scale
 
-    bpy.ops.object.mode_set(mode="EDIT")
     bones: list[bpy.types.EditBone] = []
     for name, parent, head, tail in zip(skeleton.names, skeleton.parents, skeleton.heads, skeleton.tails, strict=True):
-        bone = data.edit_bones.new(name)
+        bone = edit_bones.new(name)
         bone.head, bone.tail, bone.roll = tuple(turn(head)), tuple(turn(tail)), float(rng.uniform(-np.pi, np.pi))
         if parent >= 0:
             bone.parent = bones[parent]
         bones.append(bone)
-    bpy.ops.object.mode_set(mode="OBJECT")
-    armature.scale = (1 / scale,) * 3
-    if y_up:
-        armature.rotation_euler.x = math.pi / 2
-    get_view_layer(bpy.context).update()
+    _finish_armature(armature, scale, y_up)
     return armature
 
 
@@ -164,6 +156,12 @@ def read_heads(armature: bpy.types.Object, bones: dict[str, str], frames: Iterab
         for joint, bone in bones.items():
             out[joint].append(np.array(posed.matrix_world @ get_pose(posed).bones[bone].head))
     return {joint: np.array(heads) for joint, heads in out.items()}
+
+
+def read_mapped_heads(armature: bpy.types.Object, frames: Iterable[int]) -> dict[str, np.ndarray]:
+    """Joint -> (F, 3) world positions, as Blender poses them, of the heads of the bones in an armature's own bone map."""
+    rig = read_rig(armature)
+    return read_heads(armature, {joint: rig.bones[bone] for joint, bone in rig.joint_bones.items()}, frames)
 
 
 def measure_limbs(seen: dict[str, np.ndarray], joints: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
@@ -241,16 +239,28 @@ def skin_by_nearest_bone(armature: bpy.types.Object) -> bpy.types.Object:
         if bone.use_deform:
             points += [np.array(bone.head_local), np.array(bone.tail_local)]
             owners += [bone.name] * 2
-    mesh = bpy.data.meshes.new("Skin")
-    mesh.from_pydata([tuple(point) for point in points], [(n, n + 1) for n in range(0, len(points), 2)], [])
-    body = bpy.data.objects.new("Skin", mesh)
+    return skin_with("Skin", armature, points, [(n, n + 1) for n in range(0, len(points), 2)], [], owners)
+
+
+def skin_with(
+    name: str,
+    armature: bpy.types.Object,
+    points: Sequence[np.ndarray],
+    edges: Sequence[tuple[int, int]],
+    faces: Sequence[Sequence[int]],
+    owners: Sequence[str],
+) -> bpy.types.Object:
+    """A mesh of points (3,) in the armature's space, each of which one bone of the armature moves: its owner."""
+    mesh = bpy.data.meshes.new(name)
+    mesh.from_pydata([tuple(point) for point in points], edges, faces)
+    body = bpy.data.objects.new(name, mesh)
     get_scene(bpy.context).collection.objects.link(body)
     body.parent = armature
     modifier = body.modifiers.new("Armature", "ARMATURE")
     assert isinstance(modifier, bpy.types.ArmatureModifier)
     modifier.object = armature
-    for n, name in enumerate(owners):
-        (body.vertex_groups.get(name) or body.vertex_groups.new(name=name)).add([n], 1.0, "REPLACE")
+    for n, owner in enumerate(owners):
+        (body.vertex_groups.get(owner) or body.vertex_groups.new(name=owner)).add([n], 1.0, "REPLACE")
     return body
 
 

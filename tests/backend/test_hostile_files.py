@@ -21,19 +21,15 @@ from latentman.backend.motion.text import TextEncoder  # noqa: E402
 from latentman.backend.motion.weights import read_safetensors, read_torch_file  # noqa: E402
 from latentman.backend.pictures import decode_png, encode_png  # noqa: E402
 from latentman.shared.motion import MotionError  # noqa: E402
-from tests import hostile, reading  # noqa: E402
+from tests import hostile, reading, samples  # noqa: E402
 from tests.backend.test_motion_model import _write  # noqa: E402
 
 MUTATIONS = 15
 
 
 def _check(reader, folder, factor=8.0):
-    names = {path.name: sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) for path in folder.iterdir()}
-    outcomes = reading.read_all(reader, folder)
-    for outcome in outcomes:
-        reading.check(outcome, names[outcome.name], factor)
-    assert len(outcomes) == len(names)
-    return {outcome.name: outcome.kind for outcome in outcomes}
+    sizes = {path.name: sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) for path in folder.iterdir()}
+    return {outcome.name: outcome.kind for outcome in reading.check_all(reader, folder, sizes, factor)}
 
 
 @pytest.mark.parametrize(
@@ -200,25 +196,13 @@ def test_hostile_checkpoints_are_one_sentence(tmp_path, rng):
 
 
 def test_weights_are_torchs_own(tmp_path, rng):
-    base = torch.randn(6, 5)
-    value = {
-        "plain": base,
-        "turned": base.T,
-        "part": base[2:, 1:3],
-        "half": base.half(),
-        "brain": base.bfloat16(),
-        "count": torch.arange(5),
-        "truth": torch.tensor([True, False]),
-        "empty": torch.zeros(0, 3),
-        "one": torch.tensor(2.5),
-        "parameter": torch.nn.Parameter(base),
-        "nested": {"a": base},
-    }
+    tensors = samples.make_tensors()
+    value = tensors | {"nested": {"a": tensors["plain"]}}
     torch.save(value, tmp_path / "a.pt")
     found = read_torch_file((tmp_path / "a.pt").read_bytes())
     for name in set(value) - {"nested"}:
         assert found[name].dtype == value[name].dtype and torch.equal(found[name], value[name]), name
-    assert torch.equal(found["nested"]["a"], base)
+    assert torch.equal(found["nested"]["a"], tensors["plain"])
     torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / "b.pt")
     assert set(read_torch_file((tmp_path / "b.pt").read_bytes())) == {"weight", "bias"}
     from safetensors.torch import save

@@ -23,10 +23,12 @@ from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS, SMPL_REST_JOINT
 from latentman.shared.vectors import normalise  # noqa: E402
 from tests.backend import stand_in_kimodo as stand_in  # noqa: E402
 from tests.backend.wire import RunningServer  # noqa: E402
+from tools.limbs import SIDED_LIMBS  # noqa: E402
 
 SCRIPT = Path(stand_in.__file__)
 CPU = torch.device("cpu")
 REST = np.array(SMPL_REST_JOINTS)
+LIMBS = (*SIDED_LIMBS, ("neck", "head"))
 
 
 @pytest.fixture
@@ -48,20 +50,6 @@ def _whole(rotations: np.ndarray) -> np.ndarray:
         if parent >= 0:
             out[:, joint] = out[:, parent] @ out[:, joint]
     return out
-
-
-LIMBS = [
-    (f"{side}_{a}", f"{side}_{b}")
-    for side in ("left", "right")
-    for a, b in (
-        ("collar", "shoulder"),
-        ("shoulder", "elbow"),
-        ("elbow", "wrist"),
-        ("hip", "knee"),
-        ("knee", "ankle"),
-        ("ankle", "foot"),
-    )
-] + [("neck", "head")]
 
 
 def _limb_angles(rotations: np.ndarray, positions: np.ndarray, names: list[str]) -> np.ndarray:

@@ -51,6 +51,14 @@ def _registered():
     properties.unregister()
 
 
+@pytest.fixture(scope="module")
+def registered_operators():
+    """The add-on's operators, as Blender has them while it is switched on."""
+    operators.register()
+    yield
+    operators.unregister()
+
+
 @pytest.fixture(scope="session")
 def body_model():
     """The mannequin's arrays."""

@@ -15,21 +15,15 @@ from latentman.blender_addon.motion.scene_file_headers import read_scene_file_he
 from latentman.blender_addon.motion.usd_rate import read_usd_rate
 from latentman.blender_addon.rigging import scene_files
 from latentman.blender_addon.rigging.armature_source import choose_frames, remove_scale, sample_armature
-from latentman.blender_addon.rigging.rigs import BONE_MAP, read_rig
+from latentman.blender_addon.rigging.rigs import BONE_MAP
 from latentman.shared.motion import MotionError
 from tests import hostile, performances, reading
 from tools import rigs
 
+pytestmark = pytest.mark.usefixtures("registered_operators")
 MIXAMO = {joint: f"mixamorig:{bone}" for joint, bone in rigs.get_bone_names("Mixamo").items()}
 #: names that say nothing, in no order
 UNKNOWN = {joint: f"node_{n * 7 % 24:02d}" for n, joint in enumerate(rigs.get_bone_names("Mixamo"))}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operators():
-    operators.register()
-    yield
-    operators.unregister()
 
 
 @pytest.fixture(scope="module")
@@ -74,21 +68,9 @@ def list_state():
     return data, chosen, units, times, scene.name, bpy.context.window.scene.name
 
 
-def look(armature, frames):
-    """Joint -> (F, 3) places of an armature's mapped bones in world space, as Blender poses them."""
-    rig = read_rig(armature)
-    out = {joint: [] for joint in rig.joint_bones}
-    for frame in frames:
-        bpy.context.scene.frame_set(frame)
-        posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
-        for joint, bone in rig.joint_bones.items():
-            out[joint].append(np.array(posed.matrix_world @ posed.pose.bones[rig.bones[bone]].head))
-    return {joint: np.array(places) for joint, places in out.items()}
-
-
 def check_follows(armature, wanted, first=1):
     """Every limb of an armature points where it does in ``wanted``, joint -> (F, 3), from frame ``first`` on; so does the path."""
-    seen = look(armature, range(first, first + len(next(iter(wanted.values())))))
+    seen = rigs.read_mapped_heads(armature, range(first, first + len(next(iter(wanted.values())))))
     angles = performances.measure_angles(seen, wanted)
     assert len(angles) == len(performances.LIMBS)
     assert max(values.max() for values in angles.values()) < 1.0, {limb: values.max().round(2) for limb, values in angles.items()}

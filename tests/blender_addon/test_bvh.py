@@ -22,21 +22,10 @@ from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from latentman.shared.vectors import normalise
 from tests.oracles import bvh as oracle
 from tools import rigs
+from tools.limbs import LIMBS
 
 Rotation = pytest.importorskip("scipy.spatial.transform").Rotation
 FRAMES = 14
-LIMBS = [
-    (f"{side}_{upper}", f"{side}_{lower}")
-    for side in ("left", "right")
-    for upper, lower in (
-        ("hip", "knee"),
-        ("knee", "ankle"),
-        ("ankle", "foot"),
-        ("collar", "shoulder"),
-        ("shoulder", "elbow"),
-        ("elbow", "wrist"),
-    )
-] + [("neck", "head"), ("pelvis", "neck")]
 Y_UP_TO_BLENDER = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 Z_UP_FROM_Y = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
@@ -359,18 +348,6 @@ def targets():
     return add_character(bpy.context, load(MANNEQUIN), "Mannequin"), other
 
 
-def _see(armature) -> dict[str, np.ndarray]:
-    """Joint -> (F, 3) heads of its bone as Blender poses them, in world space."""
-    rig = read_rig(armature)
-    seen: dict[str, list] = {joint: [] for joint in rig.joint_bones}
-    for frame in range(FRAMES):
-        bpy.context.scene.frame_set(1 + frame)
-        posed = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
-        for joint, bone in rig.joint_bones.items():
-            seen[joint].append(np.array(posed.matrix_world @ posed.pose.bones[rig.bones[bone]].head))
-    return {joint: np.array(places) for joint, places in seen.items()}
-
-
 def _compare(truth, names, seen, to_world) -> dict[tuple[str, str], np.ndarray]:
     """Limb -> (F,) degrees between the source's direction and the rig's."""
     out = {}
@@ -401,7 +378,7 @@ def test_limbs_point_as_the_files_do(targets, tmp_path, name):
     truth = oracle.pose(text)
     for armature in targets:
         apply_motion(armature, body.motion, 1, 20.0)
-        seen = _see(armature)
+        seen = rigs.read_mapped_heads(armature, range(1, 1 + FRAMES))
         angles = _compare(truth, names, seen, np.eye(3) if case.up == "Z" else Y_UP_TO_BLENDER)
         assert len(angles) >= 12
         if "left_foot" not in names:
@@ -548,7 +525,7 @@ def test_flat_soles_or_pointed_feet(targets, tmp_path, flat):
     for armature in targets:
         motion = bvh.read_body(tmp_path / "a.bvh").motion
         apply_motion(armature, motion, 1, motion.fps, KeyOptions(flat_soles=flat))
-        rig, seen = read_rig(armature), _see(armature)
+        rig, seen = read_rig(armature), rigs.read_mapped_heads(armature, range(1, 1 + FRAMES))
         for side in ("left", "right"):
             ankle, foot = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
             # ankles do not bend in the first frame, so that the foot lies to the shin as in the rest pose

@@ -7,19 +7,14 @@ import logging
 import bpy
 import pytest
 
-from latentman.blender_addon import diagnostics, operators, preferences, properties, registration
+from latentman.blender_addon import diagnostics, preferences, properties, registration
 from latentman.blender_addon.connection import connection
 from latentman.blender_addon.operators.backend import DIAGNOSTICS
 from latentman.shared import logs
 from latentman.shared.folders import LOG_ENVIRONMENT
 from latentman.shared.redaction import PROMPT
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _operators():
-    operators.register()
-    yield
-    operators.unregister()
+pytestmark = pytest.mark.usefixtures("registered_operators")
 
 
 @pytest.fixture

@@ -49,18 +49,10 @@ def _write(folder, files, suffix):
     return sizes
 
 
-def _check(reader, folder, sizes, factor=8.0):
-    outcomes = reading.read_all(reader, folder)
-    for outcome in outcomes:
-        reading.check(outcome, sizes[outcome.name], factor)
-    assert len(outcomes) == len(sizes)
-    return outcomes
-
-
 @pytest.mark.parametrize("protocol", [b"\x80\x02", b""])
 def test_hostile_bodies_are_one_sentence(tmp_path, protocol):
     files = [(name, protocol + data + b".") for name, data in hostile.files("v_template")] + [("b2", FOUND["b2"])]
-    outcomes = _check("body", tmp_path, _write(tmp_path, files, ".pkl"))
+    outcomes = reading.check_all("body", tmp_path, _write(tmp_path, files, ".pkl"))
     assert {outcome.kind for outcome in outcomes} == {"sentence"}
 
 
@@ -70,7 +62,7 @@ def test_hostile_motions_are_one_sentence(tmp_path):
     files += [
         (f"{name}_with_lengths", hostile.as_npy(b"}(" + hostile.text("motion") + data + more)) for name, data in hostile.pickles()
     ]
-    outcomes = _check("motion", tmp_path, _write(tmp_path, files, ".npy"))
+    outcomes = reading.check_all("motion", tmp_path, _write(tmp_path, files, ".npy"))
     assert {outcome.kind for outcome in outcomes} == {"sentence"}
 
 
@@ -143,13 +135,13 @@ def test_hostile_results_are_one_sentence(tmp_path):
         path = tmp_path / f"{number:04d}_{name}"
         path.write_bytes(data)
         sizes[path.name] = len(data)
-    outcomes = _check("motion", tmp_path, sizes)
+    outcomes = reading.check_all("motion", tmp_path, sizes)
     assert {outcome.kind for outcome in outcomes} == {"sentence"}
 
 
 @pytest.mark.parametrize(("reader", "key"), [("motion", "poses"), ("body", "v_template")])
 def test_hostile_archives_are_one_sentence(tmp_path, reader, key):
-    outcomes = _check(reader, tmp_path, _write(tmp_path, hostile.archives(key), ".npz"))
+    outcomes = reading.check_all(reader, tmp_path, _write(tmp_path, hostile.archives(key), ".npz"))
     # truth values are numbers, too, whatever they are written as
     assert {outcome.kind for outcome in outcomes if "truths" not in outcome.name} == {"sentence"}
 
@@ -168,7 +160,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path):
             (folder / f"empty{suffix}").write_bytes(b"")
             with (folder / f"hole{suffix}").open("wb") as hole:
                 hole.truncate(1 << 40)
-        outcomes = _check(reader, folder, {path.name: 0 for path in folder.iterdir()})
+        outcomes = reading.check_all(reader, folder, {path.name: 0 for path in folder.iterdir()})
         assert {outcome.kind for outcome in outcomes} == {"sentence"}
 
 
@@ -235,14 +227,13 @@ def test_damaged_copies_are_a_value_or_one_sentence(tmp_path, rng, reader, list_
             # the first is whole
             path.write_bytes(data if number == 0 else hostile.mutate(rng, data))
             sizes[path.name] = path.stat().st_size
-    outcomes = _check(reader, tmp_path, sizes)
+    outcomes = reading.check_all(reader, tmp_path, sizes)
     assert not [outcome for outcome in outcomes if outcome.name.startswith("000_") and outcome.kind != "value"]
     assert sum(outcome.kind == "sentence" for outcome in outcomes) > len(outcomes) / 4
 
 
 def test_a_long_motion_takes_no_more_than_its_share(tmp_path):
     """The most frames that there may be, in the smallest numbers that hold them."""
-    sizes = {}
     for name, arrays in (
         ("amass", {"poses": np.zeros((100_000, 66), np.int8), "trans": np.zeros((100_000, 3), np.int8)}),
         ("amass_too_long", {"poses": np.zeros((4_000_000, 66), np.int8), "trans": np.zeros((4_000_000, 3), np.int8)}),
@@ -251,7 +242,7 @@ def test_a_long_motion_takes_no_more_than_its_share(tmp_path):
     np.save(tmp_path / "vectors.npy", np.zeros((100_000, 263), np.float16))
     np.save(tmp_path / "clips.npy", np.zeros((2_000_000, 1, 22, 3), np.int8))
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    outcomes = _check("motion", tmp_path, sizes)
+    outcomes = reading.check_all("motion", tmp_path, sizes)
     assert [outcome.kind for outcome in outcomes] == ["value", "sentence", "sentence", "value"]
 
 
@@ -415,13 +406,13 @@ def test_hostile_bvh_files_are_one_sentence(tmp_path, rng):
         ("no_letters", _bvh().replace(b"ROOT a", b"ROOT \xff\xfe")),
         ("closed", _bvh(skeleton=["HIERARCHY", "}", "}", "ROOT a"])),
     ]
-    outcomes = _check("bvh", tmp_path, _write(tmp_path, files, ".bvh"))
+    outcomes = reading.check_all("bvh", tmp_path, _write(tmp_path, files, ".bvh"))
     assert {outcome.kind for outcome in outcomes} == {"sentence"}
 
 
 def test_damaged_bvh_files_are_a_value_or_one_sentence(tmp_path, rng):
     files = [(str(n), hostile.mutate(rng, _bvh())) for n in range(MUTATIONS)]
-    _check("bvh", tmp_path, _write(tmp_path, files, ".bvh"))
+    reading.check_all("bvh", tmp_path, _write(tmp_path, files, ".bvh"))
 
 
 def test_hostile_bone_maps_are_one_sentence(tmp_path, rng):
@@ -429,7 +420,7 @@ def test_hostile_bone_maps_are_one_sentence(tmp_path, rng):
     files = [("good", good), ("deep", b"[" * 500_000), ("deeper", b'{"bones":' * 200_000), ("list", b"[]"), ("number", b"1e999")]
     files += [("wrong", b'{"bones": {"pelvis": [1]}}'), ("digits", b'{"bones": ' + b"9" * 100_000 + b"}")]
     files += [(str(n), hostile.mutate(rng, good)) for n in range(MUTATIONS)]
-    outcomes = _check("bones", tmp_path, _write(tmp_path, files, ".json"))
+    outcomes = reading.check_all("bones", tmp_path, _write(tmp_path, files, ".json"))
     assert outcomes[0].kind == "value" and {outcome.kind for outcome in outcomes[1:7]} == {"sentence"}
 
 
@@ -463,7 +454,7 @@ def test_damaged_keys_are_one_sentence(tmp_path, rng):
             else:
                 path.mkdir(mode=0o700)
             sizes[name] = 0
-    outcomes = {outcome.name: outcome for outcome in _check("keys", tmp_path, sizes)}
+    outcomes = {outcome.name: outcome for outcome in reading.check_all("keys", tmp_path, sizes)}
     assert outcomes["good"].kind == "value" and all(
         outcomes[name].kind == "sentence" for name in ("000", "003", "006", "008", "pipe")
     )
@@ -577,6 +568,6 @@ def test_hostile_passes_are_one_sentence(tmp_path, rng):
         (folder / passes_folder.MANIFEST).write_bytes(described)
         sizes[name] = len(data) + len(described)
     # surfaces that fill little of a frame pack well, so files of passes may unpack to more
-    outcomes = {outcome.name: outcome for outcome in _check("passes", tmp_path / "cases", sizes, 64)}
+    outcomes = {outcome.name: outcome for outcome in reading.check_all("passes", tmp_path / "cases", sizes, 64)}
     assert outcomes["good"].kind == "value"
     assert {outcomes[name].kind for name, *_ in cases[1:] if not name[-1].isdigit() or name.startswith("chunk")} == {"sentence"}

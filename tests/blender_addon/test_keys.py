@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mathutils import Euler, Matrix, Quaternion
 
-from latentman.blender_addon import operators, properties
+from latentman.blender_addon import properties
 from latentman.blender_addon.compat import assign_action, find_object_slot, get_fcurves
 from latentman.blender_addon.motion import foot_contacts
 from latentman.blender_addon.motion.key_options import KeyOptions
@@ -28,6 +28,7 @@ from latentman.shared.skeleton import JOINT_INDEX
 from latentman.shared.vectors import normalise
 from tools import rigs
 
+pytestmark = pytest.mark.usefixtures("registered_operators")
 ORDERS = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
 #: joint, the joint at the end of its limb
 LIMBS = tuple(
@@ -36,13 +37,6 @@ LIMBS = tuple(
     for a, b in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
 ) + (("pelvis", "neck"), ("neck", "head"))
 FRAMES = 16
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operators():
-    operators.register()
-    yield
-    operators.unregister()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from latentman.blender_addon.motion.smpl_sources import find_tracks
 from latentman.blender_addon.motion.track_decoding import decode_track, find_reading
 from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import SMPL_REST_JOINTS
-from tests import bodies
+from tests import bodies, samples
 
 pytest.importorskip("scipy")
 torch = pytest.importorskip("torch")
@@ -178,21 +178,8 @@ def test_joblib_of_every_version_is_read(protocol, alignment, rng):
 def test_tensors_are_torchs_own(legacy):
     from latentman.blender_addon.character.unpickling import load_pickle, load_torch
 
-    base = torch.randn(6, 5)
-    value = {
-        "plain": base,
-        "turned": base.T,
-        "part": base[2:, 1:3],
-        "same": base[:1].expand(4, 5),
-        "half": base.half(),
-        "brain": base.bfloat16(),
-        "count": torch.arange(5),
-        "truth": torch.tensor([True, False]),
-        "empty": torch.zeros(0, 3),
-        "one": torch.tensor(2.5),
-        "numpy": np.arange(3.0),
-        "parameter": torch.nn.Parameter(base),
-    }
+    tensors = samples.make_tensors()
+    value = tensors | {"same": tensors["plain"][:1].expand(4, 5), "numpy": np.arange(3.0)}
     stream = io.BytesIO()
     torch.save(value, stream, _use_new_zipfile_serialization=not legacy)
     for found in (load_torch(stream.getvalue()), load_pickle(pickle.dumps(value, 2))):

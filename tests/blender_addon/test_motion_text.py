@@ -12,7 +12,7 @@ import bpy
 import numpy as np
 import pytest
 
-from latentman.blender_addon import operators, properties
+from latentman.blender_addon import properties
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.compat import get_fcurves
 from latentman.blender_addon.motion import inpainting
@@ -30,14 +30,8 @@ from latentman.shared.motion_request import Kept, MotionRequest
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_PARENTS
 from tests.blender_addon.conftest import BACKEND_PYTHON
 
+pytestmark = pytest.mark.usefixtures("registered_operators")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operators():
-    operators.register()
-    yield
-    operators.unregister()
 
 
 @pytest.fixture

@@ -19,12 +19,7 @@ from latentman.shared.motion import MotionError
 from latentman.shared.skeleton import SMPL_PARENTS
 from tools import rigs
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _operators():
-    operators.register()
-    yield
-    operators.unregister()
+pytestmark = pytest.mark.usefixtures("registered_operators")
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from latentman.blender_addon.rigging.rigs import guess_mapping, read_rig
 from latentman.shared.motion import Motion
 from latentman.shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from tools import rigs
-from tools.rig_families import FAMILIES, Family, add_extras, get_joint_bones, list_bones, make_skeleton
+from tools.rig_families.families import FAMILIES
+from tools.rig_families.skeletons import Family, add_extras, get_joint_bones, list_bones, make_skeleton
 
 BY_NAME = {family.name: family for family in FAMILIES}
 #: legs, arms and how far arms hang down: an adult, a child, someone tall, a stout person, long arms at the sides

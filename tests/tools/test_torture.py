@@ -32,7 +32,7 @@ from tools.torture.trial import Budget, Figures
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, /proc and small disks")
 SEED = 5
 #: trials of each part in the short form
-SHORT = {"kills": 6, "messages": 4, "files": 17, "stores": 12, "disks": 4, "sharing": 1, "strangers": 4, "soak": 18}
+SHORT = {"kills": 6, "messages": 4, "files": 30, "stores": 12, "disks": 4, "sharing": 1, "strangers": 4, "soak": 18}
 SHORT |= {"cancelling": 9, "orphans": 1}
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_lost_and_nobody_dies(name, budget):
     figures = PARTS[name].run(budget(SHORT[name]))
     assert not figures.faults
     done = {"kills": "kills", "messages": "messages", "files": "files", "stores": "cases", "disks": "disks", "sharing": "jobs"}
-    least = {"messages": 4 * messages.BATCH, "files": 17 * files.BATCH, "sharing": 2}
+    least = {"messages": 4 * messages.BATCH, "files": SHORT["files"] * files.BATCH, "sharing": 2}
     if name in done:
         assert figures.counts[done[name]] >= least.get(name, SHORT[name])
     elif name == "cancelling":

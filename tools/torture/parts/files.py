@@ -21,7 +21,8 @@ from latentman.backend.jobs.job import Job
 from latentman.backend.jobs.requests import read_request
 from latentman.backend.video.look import Look
 from latentman.blender_addon.character import body_model, mapping
-from latentman.blender_addon.motion import readers
+from latentman.blender_addon.motion import bvh, readers
+from latentman.blender_addon.motion.scene_file_headers import read_scene_file_header
 from latentman.shared import curve_keys, passes_folder
 from latentman.shared.files import read_file
 from latentman.shared.manifest import PassesHeader, PassesManifest
@@ -29,6 +30,7 @@ from latentman.shared.motion import MotionError
 from latentman.shared.shot import ShotError
 from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
+from .. import motion_samples
 from ..client import play_once
 from ..mutation import mutate_bytes, mutate_text
 from ..processes import CONTEXT, Backend, Program
@@ -59,6 +61,12 @@ def _read_motion(path: Path) -> None:
     file = readers.read(path)
     for clip in range(min(len(file.clips), 2)):
         file.get_motion(clip)
+
+
+def _make_motion_reader(name: str, data: bytes) -> Reader:
+    suffix = Path(name).suffix
+    read = bvh.read if suffix == ".bvh" else _read_motion if suffix in readers.SUFFIXES else read_scene_file_header
+    return Reader(name, data, read, (MotionError,), mutate_text if suffix in (".json", ".bvh", ".gltf", ".usda") else mutate_bytes)
 
 
 def _read_checkpoint(path: Path) -> None:
@@ -134,7 +142,9 @@ def make_readers(job: Path) -> list[Reader]:
         Reader(
             "made.npz", _pack(vectors=np.zeros((2, frames, 263)), text=np.array("walks"), fps=np.array(20.0)), _read_motion, motion
         ),
+        *(_make_motion_reader(name, data) for name, data in motion_samples.make_samples(frames).items()),
         Reader("body.npz", _pack(**body), body_model.load, (body_model.BodyModelError,)),
+        # pickled here to be read without unpickling
         Reader("body.pkl", pickle.dumps(plain, protocol=2), body_model.load, (body_model.BodyModelError,)),
         Reader(
             "0001.exr",
