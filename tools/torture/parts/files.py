@@ -65,7 +65,7 @@ def _read_motion(path: Path) -> None:
 
 def _make_motion_reader(name: str, data: bytes) -> Reader:
     suffix = Path(name).suffix
-    read = bvh.read if suffix == ".bvh" else _read_motion if suffix in readers.SUFFIXES else read_scene_file_header
+    read = bvh.read_body if suffix == ".bvh" else _read_motion if suffix in readers.SUFFIXES else read_scene_file_header
     return Reader(name, data, read, (MotionError,), mutate_text if suffix in (".json", ".bvh", ".gltf", ".usda") else mutate_bytes)
 
 
