@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,14 +64,29 @@ class BackendClient:
         self._outgoing = self._context.socket(zmq.PAIR)
         self._outgoing.connect(address)
         self._is_closed = False
+        #: arrays that are on their way: what tells when they have gone out, and their bytes
+        self._leaving: deque[tuple[zmq.MessageTracker, int]] = deque()
         self._thread = threading.Thread(target=self._run, name="latentman-client", daemon=True)
         self._thread.start()
         self.send(messages.Hello())
 
     def send(self, message: messages.Message, arrays: dict[str, np.ndarray] | None = None) -> None:
         """Queue a message; ``ConnectionLost`` arrives as an event if it cannot be delivered."""
-        if not self._is_closed:
-            self._enqueue(messages.encode(message, arrays))
+        if self._is_closed:
+            return
+        parts = messages.encode(message, arrays)
+        if arrays:
+            frames = [zmq.Frame(part, track=True, copy=False) for part in parts[1:]]
+            self._leaving.append((zmq.MessageTracker(*frames), sum(array.nbytes for array in arrays.values())))
+            parts[1:] = frames
+        self._enqueue(parts)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes of arrays that were given to ``send`` and still wait in memory for their turn on the wire."""
+        while self._leaving and self._leaving[0][0].done:
+            self._leaving.popleft()
+        return sum(size for _, size in self._leaving)
 
     def _enqueue(self, parts: list[Any]) -> None:
         # after a lost connection the thread has ended and receives nothing; waiting for it would block the window
@@ -137,6 +153,7 @@ class BackendClient:
                     if len(parts) == 1 and not parts[0].bytes:
                         return
                     socket.send_multipart(parts, copy=False)
+                    del parts
                 if not answered and time.monotonic() > deadline:
                     self.events.put(
                         ConnectionLost(

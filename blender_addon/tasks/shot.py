@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ def pop_first(indices: deque[int]) -> int | None:
     return indices.popleft() if indices else None
 
 
+#: passes that wait for a busy backend to take them; beyond it no more are rendered
+MOST_WAITING_BYTES = 8 << 20
 #: frames after which memory that is free goes back to the system
 RELEASE_EVERY = 8
 
@@ -121,7 +123,8 @@ class ShotTask(Task):
     @property
     def busy(self) -> bool:
         """Whether ``step`` has something to do right now."""
-        return not self.done and (not self._submitted or bool(self._inbox) or any(self._requested.values()))
+        can_render = any(self._requested.values()) and self._can_send
+        return not self.done and (not self._submitted or bool(self._inbox) or can_render)
 
     def _step(self) -> None:
         if not self._submitted:
@@ -129,7 +132,7 @@ class ShotTask(Task):
                 self._submit()
             return
         super()._step()
-        if not self.done and self.state is not TaskState.CANCELLING:
+        if not self.done and self.state is not TaskState.CANCELLING and self._can_send:
             self._render_requested()
 
     def _submit(self) -> None:
@@ -138,21 +141,38 @@ class ShotTask(Task):
         self._client.send(messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent))
 
     def _render_requested(self) -> None:
-        """Render some of the passes that the backend has requested, small copies first, and send them."""
+        """Render some of the passes that the backend has requested, small copies first, and send them.
+
+        A frame waits until those before it have left, so that a busy backend does not let them pile up in Blender.
+        """
         for overview in (True, False):
-            indices = self._requested[overview]
-            if not indices:
+            if not self._requested[overview]:
                 continue
             render = self._get_render(overview)
-            for frame in render.render_slice(partial(pop_first, indices)):
-                if self._writer:
-                    self._writer.add(frame, overview=overview)
-                self._client.send(
-                    messages.SendPasses(ticket=self.ticket, index=frame.index, entry=frame.entry, overview=overview),
-                    frame.passes.arrays(),
-                )
+            # the loop's own name would keep a frame that has been sent while the next one is rendered
+            frames = render.render_slice(partial(self._choose_next, overview))
+            while self._send_next(frames, overview):
                 self._count_sent()
             return
+
+    @property
+    def _can_send(self) -> bool:
+        return self._client.waiting_bytes < MOST_WAITING_BYTES
+
+    def _choose_next(self, overview: bool) -> int | None:
+        return pop_first(self._requested[overview]) if self._can_send else None
+
+    def _send_next(self, frames: Iterator[RenderedFrame], overview: bool) -> bool:
+        """Send the next of the frames as it is rendered; returns whether there was one."""
+        frame = next(frames, None)
+        if frame is None:
+            return False
+        if self._writer:
+            self._writer.add(frame, overview=overview)
+        self._client.send(
+            messages.SendPasses(ticket=self.ticket, index=frame.index, entry=frame.entry, overview=overview), frame.passes.arrays()
+        )
+        return True
 
     def _get_render(self, overview: bool) -> PassRender:
         if not overview:

@@ -14,9 +14,10 @@ import pytest
 
 from latentman.blender_addon import connection as connection_module
 from latentman.blender_addon import windows_job
-from latentman.blender_addon.client import Event
+from latentman.blender_addon.client import BackendClient, Event
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import Connection, ConnectionState
+from latentman.blender_addon.tasks import shot as shot_module
 from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared import messages, running
 from latentman.shared.endpoint import free_port
@@ -32,6 +33,8 @@ SEED = int(os.environ.get("LATENTMAN_FUZZ_SEED") or 961414026)
 
 class _SilentClient:
     """Takes messages and never answers."""
+
+    waiting_bytes = 0
 
     def send(self, message, arrays=None):
         """Nothing."""
@@ -220,3 +223,37 @@ def test_the_timer_and_the_exit_wait_for_nothing():
     began = time.perf_counter()
     connection_module.connection.stop()
     assert time.perf_counter() - began < 0.5
+
+
+def test_passes_are_rendered_once_those_before_them_have_left(shot_scene, character, tmp_path, monkeypatch):
+    """A backend that takes nothing for a while does not fill Blender's memory."""
+    monkeypatch.setattr(shot_module, "MOST_WAITING_BYTES", 1)
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    client = BackendClient(endpoint)
+    try:
+        task = ShotTask(bpy.context, character, samples.request(3), client, tmp_path, folder_per_job=False)
+        for index in range(3):
+            task.receive(Event(messages.PassesWanted(ticket=task.ticket, index=index), {}))
+        while not task._submitted or task.busy:
+            task.step()
+        assert task._sent_count == 1 and client.waiting_bytes > 64 * 64
+        task.step()
+        assert task._sent_count == 1 and not task.done, "what comes in between renders nothing"
+        backend = FalseBackend(endpoint)
+        try:
+            for count in (2, 3):
+                assert _wait(lambda: client.waiting_bytes == 0) and task.busy
+                task.step()
+                assert task._sent_count == count
+            assert _wait(lambda: client.waiting_bytes == 0) and not task.busy
+        finally:
+            backend.close()
+    finally:
+        client.close()
+
+
+def _wait(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()

@@ -22,6 +22,8 @@ from tests import samples
 class _SilentClient:
     """Takes messages and never answers."""
 
+    waiting_bytes = 0
+
     def __init__(self):
         self.sent = []
 

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.usefixtures("registered_parts")
 class _SilentClient:
     """Takes messages and never answers."""
 
+    waiting_bytes = 0
+
     def __init__(self):
         self.sent = []
 

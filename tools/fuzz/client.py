@@ -23,14 +23,14 @@ LOOK_EVERY = 50
 class FalseBackend:
     """A socket that clients take for a backend; it says what it is told to. Close it when done."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:0") -> None:
         pair = curve_keys.load_or_create(zmq.curve_keypair)
         self._context: zmq.Context[Any] = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.sndhwm, self._router.linger = 0, 0
         self._router.curve_server = True
         self._router.curve_publickey, self._router.curve_secretkey = pair.server_public, pair.server_secret
-        self._router.bind("tcp://127.0.0.1:0")
+        self._router.bind(endpoint)
         self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._client = b""
 
