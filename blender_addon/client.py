@@ -77,7 +77,8 @@ class BackendClient:
         parts = messages.encode(message, arrays)
         if arrays:
             frames = [zmq.Frame(part, track=True, copy=False) for part in parts[1:]]
-            self._leaving.append((zmq.MessageTracker(*frames), sum(array.nbytes for array in arrays.values())))
+            tracker = zmq.MessageTracker(*frames)  # type: ignore[arg-type]  # pyzmq declares a tuple
+            self._leaving.append((tracker, sum(array.nbytes for array in arrays.values())))
             parts[1:] = frames
         self._enqueue(parts)
 
