@@ -11,7 +11,7 @@ from ..shared import logs
 from ..shared.version import VERSION
 from . import properties
 from .command_line import main
-from .passes.render import silence_stdout
+from .passes.quiet import silence_stdout
 
 
 def run() -> int:

@@ -147,6 +147,11 @@ def enable_addon(module: str) -> Iterator[None]:
             addon_utils.disable(module, default_set=False)
 
 
+def has_nodes(material: bpy.types.Material) -> bool:
+    """Whether a material is made of nodes; from 5.0 on, every one is."""
+    return MEDIA_TYPES or material.use_nodes
+
+
 def get_strips(scene: bpy.types.Scene) -> Any:
     """The strips of a scene's sequencer, which is created if there is none."""
     editor: Any = scene.sequence_editor or scene.sequence_editor_create()

@@ -32,9 +32,15 @@ class View:
         return (clip[:, :2] / w * [0.5, -0.5] + 0.5) * [self.width, self.height]
 
 
-def get_render_camera(scene: bpy.types.Scene) -> bpy.types.Object:
-    """The scene's camera. Raises ``ShotError`` when there is none, or none that can be used."""
-    camera = scene.camera
+def find_camera(scene: bpy.types.Scene, frame: int) -> bpy.types.Object:
+    """The camera through which a render sees a frame: that of the last marker with one, of the first marker before any, or the
+    scene's own. Raises ``ShotError`` when there is none, or none that can be used."""
+    marked = sorted(
+        ((m.frame, m.camera) for m in scene.timeline_markers if m.camera is not None and not m.camera.hide_render),
+        key=lambda pair: pair[0],
+    )
+    before = [camera for at, camera in marked if at <= frame]
+    camera = before[-1] if before else marked[0][1] if marked else scene.camera
     if camera is None:
         raise shot.ShotError("camera", "There is no camera in the scene; add one with Add > Camera.")
     if camera.type != "CAMERA":
@@ -44,11 +50,11 @@ def get_render_camera(scene: bpy.types.Scene) -> bpy.types.Object:
     return camera
 
 
-def get_view(scene: bpy.types.Scene, graph: bpy.types.Depsgraph, width: int, height: int) -> View:
-    """The view at the current frame; markers that switch cameras are followed. Raises ``ShotError`` like ``get_render_camera``."""
-    camera = get_render_camera(scene).evaluated_get(graph)
-    projection = camera.calc_matrix_camera(graph, x=width, y=height)
-    return View(np.array(camera.matrix_world.normalized().inverted()), np.array(projection), width, height)
+def read_view(camera: bpy.types.Object, graph: bpy.types.Depsgraph, width: int, height: int) -> View:
+    """What a camera sees at the current frame of evaluated data."""
+    evaluated = camera.evaluated_get(graph)
+    projection = evaluated.calc_matrix_camera(graph, x=width, y=height)
+    return View(np.array(evaluated.matrix_world.normalized().inverted()), np.array(projection), width, height)
 
 
 @dataclass(frozen=True)
