@@ -32,7 +32,7 @@ class CaptureEngine(bpy.types.RenderEngine):
     def update(self, data: bpy.types.BlendData | None = None, depsgraph: bpy.types.Depsgraph | None = None) -> None:
         """Nothing has to be exported."""
 
-    def render(self, depsgraph: bpy.types.Depsgraph | None) -> None:
+    def render(self, depsgraph: bpy.types.Depsgraph | None) -> None:  # type: ignore[override]  # the stubs let it return settings
         """Hand on what was evaluated."""
         if CaptureEngine.receive is not None and depsgraph is not None:
             CaptureEngine.receive(depsgraph)
@@ -88,5 +88,7 @@ def capture(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int, read: Ca
     if errors:
         raise errors[0]
     if not found:
-        raise shot.ShotError("passes", "The passes could not be made because Blender renders something else; generate the shot again.")
+        raise shot.ShotError(
+            "passes", "The passes could not be made because Blender renders something else; generate the shot again."
+        )
     return found[0]

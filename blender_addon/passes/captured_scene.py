@@ -7,7 +7,6 @@ Cycles. ``stage`` is empty: renders run in its context. They exist only within a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import bpy
@@ -28,7 +27,15 @@ from .visibility import Visible, iter_collection
 #: settings of a scene that decide how its objects move
 _TIME = ("frame_start", "frame_end", "gravity", "use_gravity")
 #: settings of a render that decide what its objects are made of
-_FORM = ("fps", "fps_base", "frame_map_old", "frame_map_new", "use_simplify", "simplify_subdivision_render", "simplify_child_particles_render")
+_FORM = (
+    "fps",
+    "fps_base",
+    "frame_map_old",
+    "frame_map_new",
+    "use_simplify",
+    "simplify_subdivision_render",
+    "simplify_child_particles_render",
+)
 
 
 class CapturedScene:
@@ -111,7 +118,9 @@ class CapturedScene:
                 self._link(armature)
         self._obstacles = set()
         if simulated:
-            self._obstacles = {one for one in self._user_scene.objects if is_obstacle(one) and one not in self._copies} - set(wanted)
+            self._obstacles = {one for one in self._user_scene.objects if is_obstacle(one) and one not in self._copies} - set(
+                wanted
+            )
             for one in self._obstacles:
                 self._link(one)
         self._point_to_copies()

@@ -139,7 +139,9 @@ class DrawnScene:
         self._data, self._stage, self._path, self._size = data, stage, path, (width, height)
         self._cut_outs, self._bake, self._motion_vectors = cut_outs, bake, motion_vectors
         self.scene = make_scene(data, "Drawn")
-        self._camera = data.keep(bpy.data.objects, bpy.data.objects.new(PREFIX, data.keep(bpy.data.cameras, bpy.data.cameras.new(PREFIX))))
+        self._camera = data.keep(
+            bpy.data.objects, bpy.data.objects.new(PREFIX, data.keep(bpy.data.cameras, bpy.data.cameras.new(PREFIX)))
+        )
         self.scene.collection.objects.link(self._camera)
         self.scene.camera = self._camera
         self._material = data.keep(bpy.data.materials, bpy.data.materials.new(f"{PREFIX} Passes"))
@@ -157,7 +159,8 @@ class DrawnScene:
             render.engine = "CYCLES"
         except TypeError:
             raise shot.ShotError(
-                "passes", "Passes are rendered by Cycles, which is switched off; switch on 'Cycles Render Engine' in the preferences."
+                "passes",
+                "Passes are rendered by Cycles, which is switched off; switch on 'Cycles Render Engine' in the preferences.",
             ) from None
         width, height = self._size
         settings = dict(
@@ -191,7 +194,9 @@ class DrawnScene:
         for name, value in cycles.items():
             setattr(owner.cycles, name, value)
         layer: Any = self.scene.view_layers[0]
-        passes = dict(use_pass_z=True, use_pass_uv=True, use_pass_object_index=True, use_pass_combined=True, use_pass_position=position)
+        passes = dict(
+            use_pass_z=True, use_pass_uv=True, use_pass_object_index=True, use_pass_combined=True, use_pass_position=position
+        )
         for name, value in passes.items():
             setattr(layer, name, value)
         layer.pass_alpha_threshold, layer.material_override = 0.5, self._material
@@ -211,8 +216,8 @@ class DrawnScene:
     ) -> None:
         """Render a rectangle (left, top, right, bottom) of a frame into the file.
 
-        Surfaces get the pass indices ``numbers``; ``live`` are objects with pass indices that Cycles draws itself; ``previous`` holds
-        the points (V, 3) of surfaces on the frame before. Raises ``ShotError`` when the render was stopped.
+        Surfaces get the pass indices ``numbers``; ``live`` are objects with pass indices that Cycles draws itself; ``previous``
+        holds the points (V, 3) of surfaces on the frame before. Raises ``ShotError`` when the render was stopped.
         """
         self._place_surfaces(geometry.surfaces, numbers, previous)
         self._place_live(live)

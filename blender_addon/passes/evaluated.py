@@ -60,9 +60,9 @@ class GeometryReader:
         cast = self._cast
         for instance in graph.object_instances:
             found = instance.object
-            if found is None:
+            original = found.original if found is not None else None
+            if found is None or original is None:
                 continue
-            original = found.original
             one = cast.ours.get(original)
             is_double = original in cast.doubles.values()
             if not is_double and not self._is_seen(instance, found, original, one):
@@ -147,7 +147,7 @@ class GeometryReader:
         if not np.isfinite(points).all():
             raise shot.ShotError(
                 "character" if one is not None and one.character else "scene",
-                f"{one.object.name if one else found.original.name} has vertices that are not numbers at frame {frame}; look for "
+                f"{one.object.name if one else found.name} has vertices that are not numbers at frame {frame}; look for "
                 "a broken modifier, driver or shape key.",
             )
         mesh.loops.foreach_get("vertex_index", corners)
@@ -172,7 +172,8 @@ class GeometryReader:
 
     def _take_places(self, surfaces: list[Surface], originals: dict[bpy.types.Object, Surface]) -> list[Surface]:
         """Give copies the form and the place of the objects that they stand for, where those have one of their own."""
-        by_key = {("", one.object.name_full, ()): copy for copy, one in self._cast.ours.items() if copy in self._cast.doubles}
+        ours, doubles = self._cast.ours, self._cast.doubles
+        by_key: dict[Key, bpy.types.Object] = {self.get_key(copy): copy for copy in ours if copy in doubles}
         out = []
         for surface in surfaces:
             copy = by_key.get(surface.key)
@@ -192,10 +193,7 @@ def _make_key(instance: Any, original: bpy.types.Object, one: RenderObject | Non
 def _merge(surface: Surface, theirs: Surface) -> Surface:
     shape, other = surface.shape, theirs.shape
     same = len(shape.points) == len(other.points) and np.array_equal(shape.corners, other.corners)
-    if same:
-        shape = replace(shape, points=other.points, normals=other.normals)
-    else:
-        shape = other
+    shape = replace(shape, points=other.points, normals=other.normals) if same else other
     return replace(surface, matrix=theirs.matrix, shape=shape)
 
 
@@ -230,8 +228,8 @@ def _read_rest_points(found: bpy.types.Object, mesh: bpy.types.Mesh, one: Render
             attribute.data.foreach_get("vector", rest.ravel())
             return rest
     source = one.object if one else found.original
-    data: Any = source.data
-    if not isinstance(data, bpy.types.Mesh) or len(data.vertices) != count:
+    data: Any = source.data if source is not None else None
+    if source is None or not isinstance(data, bpy.types.Mesh) or len(data.vertices) != count:
         return None
     is_deformed = data.shape_keys is not None or any(m.type in DEFORMERS for m in source.modifiers)
     return get_rest_points(data).reshape(-1, 3) if is_deformed else None
@@ -293,9 +291,10 @@ def _cast_rays(graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
     ends = [np.stack([x, y, np.full_like(x, z), np.ones_like(x)], 1) @ from_clip.T for z in (-1.0, 1.0)]
     start, stop = (end[:, :3] / end[:, 3:] for end in ends)
     found = []
+    scene: Any = graph.scene
     for origin, target in zip(start, stop, strict=True):
         ray = target - origin
-        hit, point, *_ = graph.scene.ray_cast(graph, origin, ray, distance=float(np.linalg.norm(ray)))
+        hit, point, *_ = scene.ray_cast(graph, origin, ray, distance=float(np.linalg.norm(ray)))
         if hit:
             found.append(np.array(point))
     return view.compute_depth(np.array(found).reshape(-1, 3))

@@ -1,4 +1,4 @@
-"""The surfaces of one frame as they are rendered, as plain arrays: what the camera, the rasterisers and the files need of a scene."""
+"""The surfaces of one frame as they are rendered, as plain arrays: all that cameras, rasterisers and files need of a scene."""
 
 from __future__ import annotations
 
@@ -75,4 +75,3 @@ class FrameGeometry:
 def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (N, 3) moved by a matrix (4, 4)."""
     return points @ matrix[:3, :3].T + matrix[:3, 3]
-

@@ -293,8 +293,8 @@ def _check_bodies(bodies: list[bpy.types.Object]) -> None:
 
 
 def make_render_set(view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None, scope: str) -> RenderSet:
-    """The characters that a shot renders. ``scope`` is ``CHARACTER`` (the picked one), ``CHARACTERS`` (all rigged ones) or ``SCENE``
-    (those, and everything else).
+    """The characters that a shot renders. ``scope`` is ``CHARACTER`` (the picked one), ``CHARACTERS`` (all rigged ones) or
+    ``SCENE`` (those, and everything else).
 
     Raises ``ShotError`` when there is nothing that can be rendered.
     """

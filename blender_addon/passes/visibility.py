@@ -8,8 +8,7 @@ from typing import Any
 
 import bpy
 
-from ..compat import get_used_fcurves, get_used_strips, get_slot_fcurves, get_strip_slot
-
+from ..compat import get_slot_fcurves, get_strip_slot, get_used_fcurves, get_used_strips
 
 #: instances of collections within one another that Blender follows
 MAX_DEPTH = 8
