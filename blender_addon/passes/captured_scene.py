@@ -13,10 +13,10 @@ import bpy
 import numpy as np
 
 from . import capture
-from .camera import View, find_camera, read_view
+from .camera import find_camera, read_view
 from .cutouts import CutOuts
 from .evaluated import Cast, GeometryReader
-from .geometry import FrameGeometry
+from .geometry import FrameGeometry, Key
 from .own_data import PREFIX, OwnData, make_scene
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
@@ -44,6 +44,7 @@ class CapturedScene:
     def __init__(
         self,
         data: OwnData,
+        stage: bpy.types.Scene,
         scene: bpy.types.Scene,
         visible: Visible,
         render_set: RenderSet,
@@ -53,9 +54,8 @@ class CapturedScene:
         *,
         triangulate: bool,
     ) -> None:
-        self._data, self._user_scene, self._uvs = data, scene, generated_uvs
+        self._data, self._stage, self._user_scene, self._uvs = data, stage, scene, generated_uvs
         self.scene = make_scene(data, "Captured")
-        self.stage = make_scene(data, "Stage")
         for name in _TIME:
             setattr(self.scene, name, getattr(scene, name))
         for name in _FORM:
@@ -182,15 +182,19 @@ class CapturedScene:
         self.scene.camera = camera
         return camera
 
-    def evaluate(self, frame: int, width: int, height: int, *, measure_surroundings: bool = False) -> FrameGeometry:
-        """A frame's surfaces as they are rendered, and what the camera sees in a picture of that size."""
+    def evaluate(self, frame: int, sizes: tuple[tuple[int, int], ...], *, measure_surroundings: bool = False) -> FrameGeometry:
+        """A frame's surfaces as they are rendered, and what the camera sees in pictures of those sizes (width, height)."""
         camera = self._find_camera(frame)
 
         def read(graph: bpy.types.Depsgraph) -> FrameGeometry:
-            view: View = read_view(camera, graph, width, height)
-            return self.reader.read(graph, view, frame, measure_surroundings=measure_surroundings)
+            views = {size: read_view(camera, graph, *size) for size in sizes}
+            return self.reader.read(graph, views, frame, measure_surroundings=measure_surroundings)
 
-        return capture.capture(self.stage, self.scene, frame, read)
+        return capture.capture(self._stage, self.scene, frame, read)
+
+    def find(self, key: Key) -> bpy.types.Object | None:
+        """The object of our own scene that is no instance and has that key."""
+        return next((one for one in self.scene.collection.objects if self.reader.get_key(one) == key), None)
 
 
 def _needs_attributes(found: bpy.types.Object, rendered: list[bpy.types.Object]) -> bool:

@@ -13,6 +13,7 @@ import bpy
 import numpy as np
 
 from ..compat import has_nodes
+from ..references import Reference, refer_to
 from ..typed_access import add_node, get_input, get_node, get_output, get_socket_value, set_socket_value
 from .nodes import add_math_node
 
@@ -37,7 +38,7 @@ class CutOut:
     ``uv`` names the UV map, "" for the active one; ``mapping`` transforms its coordinates.
     """
 
-    image: bpy.types.Image
+    image: Reference
     output: str
     inverted: bool
     uv: str
@@ -88,7 +89,7 @@ def _read_cut_out(socket: bpy.types.NodeSocket, inverted: bool) -> CutOut | None
     coordinates = _read_coordinates(texture)
     if coordinates is None or texture.projection != "FLAT" or (found.name == "Alpha" and image.alpha_mode == "NONE"):
         return None
-    return CutOut(image, found.name, inverted, *coordinates, texture.interpolation, texture.extension)
+    return CutOut(refer_to(image), found.name, inverted, *coordinates, texture.interpolation, texture.extension)
 
 
 #: shaders through which one sees what is behind, whatever their settings
@@ -177,6 +178,10 @@ class CutOuts:
         self._numbers: dict[CutOut, int] = {}
         self._by_material: dict[str, float] = {}
 
+    def forget_materials(self) -> None:
+        """Look at materials anew; the numbers of cut-outs stay."""
+        self._by_material.clear()
+
     @property
     def found(self) -> list[CutOut]:
         """The cut-outs, by number."""
@@ -209,7 +214,7 @@ def add_opacity_nodes(tree: bpy.types.NodeTree, cuts: list[CutOut]) -> bpy.types
     opacity: bpy.types.NodeSocket | None = None
     for n, cut in enumerate(cuts, 1):
         uv_map, texture = add_node(tree, bpy.types.ShaderNodeUVMap), add_node(tree, bpy.types.ShaderNodeTexImage)
-        uv_map.uv_map, texture.image = cut.uv, cut.image
+        uv_map.uv_map, texture.image = cut.uv, cut.image.find()
         texture.interpolation, texture.extension = cut.interpolation, cut.extension
         coordinates = get_output(uv_map, 0)
         if cut.mapping:

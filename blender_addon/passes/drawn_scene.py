@@ -209,6 +209,7 @@ class DrawnScene:
         self,
         frame: int,
         geometry: FrameGeometry,
+        view: View,
         numbers: dict[Key, int],
         live: Iterable[tuple[bpy.types.Object, int]],
         box: tuple[int, int, int, int],
@@ -226,7 +227,7 @@ class DrawnScene:
             strands = [found for found in self._live.values() if found is not None]
             fill_pass_material(self._material, self._cut_outs.found, strands, previous=self._motion_vectors)
             self._made_of = made_of
-        place_camera(self._camera, geometry.view)
+        place_camera(self._camera, view)
         set_render_region(self.scene, box, *self._size)
         # what a render that was stopped leaves is not to be taken for its result
         self._path.unlink(missing_ok=True)

@@ -45,18 +45,20 @@ class GeometryReader:
     def __init__(self, cast: Cast, cut_outs: CutOuts, people: dict[int, KeyPoints], *, triangulate: bool) -> None:
         """``triangulate`` reads the triangles of shapes, too."""
         self._cast, self._cut_outs, self._people, self._triangulate = cast, cut_outs, people, triangulate
-        #: objects that Cycles draws itself, since they show more than a mesh
-        self.live = {found for found in cast.ours if any(system.settings.type == "HAIR" for system in found.particle_systems)}
+        self._haired = {found for found in cast.ours if any(system.settings.type == "HAIR" for system in found.particle_systems)}
 
-    def read(self, graph: bpy.types.Depsgraph, view: View, frame: int, *, measure_surroundings: bool = False) -> FrameGeometry:
+    def read(
+        self, graph: bpy.types.Depsgraph, views: dict[tuple[int, int], View], frame: int, *, measure_surroundings: bool = False
+    ) -> FrameGeometry:
         """The surfaces at the current frame, whose number ``frame`` is for error messages.
 
-        ``measure_surroundings`` finds how far away is what the camera sees. Raises ``ShotError`` for a mesh with broken vertices.
+        ``measure_surroundings`` finds how far away is what the camera sees in the first of ``views``. Raises ``ShotError`` for a
+        mesh with broken vertices.
         """
         shapes: dict[int, Shape | None] = {}
         surfaces: list[tuple[bpy.types.Object | None, Surface]] = []
         originals: dict[bpy.types.Object, Surface] = {}
-        has_live = False
+        live: list[bpy.types.Object] = []
         cast = self._cast
         for instance in graph.object_instances:
             found = instance.object
@@ -68,11 +70,13 @@ class GeometryReader:
             if not is_double and not self._is_seen(instance, found, original, one):
                 continue
             if found.type in LIVE:
-                self.live.add(original)
-                has_live = True
+                if not instance.is_instance or instance.parent == found:
+                    live.append(original)
                 continue
             if found.type not in MESHES:
                 continue
+            if original in self._haired and not instance.is_instance:
+                live.append(original)
             shape = self._get_shape(found, one, shapes, frame)
             if shape is None:
                 continue
@@ -90,13 +94,13 @@ class GeometryReader:
                 originals[original] = surface
             else:
                 surfaces.append((None if instance.is_instance else original, surface))
-        found_surfaces = [replace(one, is_live=True) if original in self.live else one for original, one in surfaces]
+        found_surfaces = [replace(one, is_live=True) if original in live else one for original, one in surfaces]
         return FrameGeometry(
-            view,
+            views,
             tuple(self._take_places(found_surfaces, originals)),
             {number: person.compute(graph) for number, person in self._people.items()},
-            has_live or bool(self.live),
-            _cast_rays(graph, view) if measure_surroundings else None,
+            tuple(dict.fromkeys(self.get_key(one) for one in live)),
+            _cast_rays(graph, next(iter(views.values()))) if measure_surroundings else None,
         )
 
     def get_key(self, found: bpy.types.Object) -> Key:

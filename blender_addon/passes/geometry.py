@@ -54,15 +54,16 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class FrameGeometry:
-    """All surfaces of a frame, the view of the camera, and each person's key points (18, 3) in the world by the character's number.
+    """All surfaces of a frame, what the camera sees in pictures of several sizes (width, height), and each person's key points
+    (18, 3) in the world by the character's number.
 
-    ``has_live`` says whether there is more than these surfaces, such as hair, which only Cycles can draw.
+    ``live`` are objects that show more than these surfaces, such as hair, which only Cycles can draw.
     """
 
-    view: View
+    views: dict[tuple[int, int], View]
     surfaces: tuple[Surface, ...]
     people: dict[int, np.ndarray]
-    has_live: bool = False
+    live: tuple[Key, ...] = ()
     #: planar distances in metres of what surrounds the characters, (N,)
     surroundings: np.ndarray | None = None
 

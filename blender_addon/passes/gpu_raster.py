@@ -97,7 +97,7 @@ def is_trusted() -> bool:
 
 def can_draw(geometry: FrameGeometry) -> bool:
     """Whether a frame holds only whole meshes, without hair and cut-outs."""
-    return not geometry.has_live and all(one.shape.cuts is None for one in geometry.surfaces)
+    return not geometry.live and all(one.shape.cuts is None for one in geometry.surfaces)
 
 
 def _zoom(clip: np.ndarray, box: tuple[int, int, int, int], view: View) -> np.ndarray:
@@ -110,12 +110,12 @@ def _zoom(clip: np.ndarray, box: tuple[int, int, int, int], view: View) -> np.nd
     return out
 
 
-def draw(geometry: FrameGeometry, numbers: dict[Key, int], box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
+def draw(geometry: FrameGeometry, view: View, numbers: dict[Key, int], box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
     """Draw the passes of a frame within a rectangle (left, top, right, bottom) of pixels, as ``read_passes`` returns them;
     ``numbers`` are the surfaces' pass indices."""
     corners: dict[str, list[np.ndarray]] = {name: [] for name in ("clip", "first", "second", "third")}
     for one in geometry.surfaces:
-        for name, values in _compute_corners(one, numbers[one.key], geometry.view, box).items():
+        for name, values in _compute_corners(one, numbers[one.key], view, box).items():
             corners[name].append(values)
     joined = {name: np.concatenate(parts).astype(np.float32) for name, parts in corners.items()}
     left, top, right, bottom = box

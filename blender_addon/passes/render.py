@@ -17,6 +17,7 @@ import numpy as np
 from ...shared import shot
 from ...shared.depth import normalise_depth
 from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
 from ..references import refer_to
 from ..typed_access import get_mesh, get_scene, get_view_layer
@@ -26,7 +27,7 @@ from .captured_scene import CapturedScene
 from .cutouts import CutOuts
 from .drawn_scene import MAX_NUMBER, DrawnScene
 from .geometry import FrameGeometry, Key
-from .own_data import own_data
+from .own_data import OwnData, make_scene, own_data
 from .people import find_key_points
 from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .spool import Spool
@@ -36,6 +37,8 @@ from .visibility import find_visible
 
 #: how long frames are made at a time while the user works in the window
 SLICE_SECONDS = 0.25
+#: evaluated frames are kept for their render up to this size on disk; later ones are evaluated again
+SPOOL_BYTES = 2 << 30
 #: pixels that are rendered around those that the surfaces cover
 MARGIN = 4
 #: the depth range of a whole scene ends at this many times the farthest distance of the characters
@@ -67,10 +70,33 @@ class _Numbers:
 
 
 class _OwnScenes:
-    """The scenes of our own while they exist: where frames are evaluated, and where Cycles draws them."""
+    """The scenes of our own, each from when it is needed first until the block of ``data`` ends."""
 
-    def __init__(self, captured: CapturedScene, drawn: DrawnScene | None) -> None:
-        self.captured, self.drawn = captured, drawn
+    def __init__(
+        self,
+        data: OwnData,
+        capture_scene: Callable[[OwnData, bpy.types.Scene], CapturedScene],
+        draw_scene: Callable[[OwnData, bpy.types.Scene], DrawnScene],
+    ) -> None:
+        self.data = data
+        self._stage = make_scene(data, "Stage")
+        self._capture_scene, self._draw_scene = capture_scene, draw_scene
+        self._captured: CapturedScene | None = None
+        self._drawn: DrawnScene | None = None
+
+    @property
+    def captured(self) -> CapturedScene:
+        """Where frames are evaluated."""
+        if self._captured is None:
+            self._captured = self._capture_scene(self.data, self._stage)
+        return self._captured
+
+    @property
+    def drawn(self) -> DrawnScene:
+        """Where Cycles draws them."""
+        if self._drawn is None:
+            self._drawn = self._draw_scene(self.data, self._stage)
+        return self._drawn
 
 
 class PassRender:
@@ -125,6 +151,11 @@ class PassRender:
         self._path: Path | None = None
         self._own: _OwnScenes | None = None
         self._spool: Spool | None = None
+        self._cut_outs = CutOuts()
+        before = (frame - 1 for frame in frames) if motion_vectors else ()
+        #: frames that are evaluated once, for their depth and for their render
+        self._kept_frames = frozenset((*frames, *before))
+        self._sizes = tuple(dict.fromkeys((self._size, compute_overview_size(width, height))))
         #: whether any frame that was rendered shows a character
         self.has_seen_character = False
         # what ``render_all`` keeps: whole frames, which take memory only where something is seen
@@ -166,10 +197,7 @@ class PassRender:
                     frames.clear()
                 end = time.perf_counter() + SLICE_SECONDS
                 while frames:
-                    frame = frames.popleft()
-                    self._widen_depth_range(
-                        own.captured.evaluate(frame, *self._size, measure_surroundings=self._render_set.whole_scene)
-                    )
+                    self._measure_one(own.captured, frames.popleft())
                     if time.perf_counter() > end:
                         break
                 if not self._keep_overrides:
@@ -179,18 +207,33 @@ class PassRender:
             self.close()
             raise
 
+    def _measure_one(self, captured: CapturedScene, frame: int) -> None:
+        """Evaluate a frame, and keep it for its render while there is room."""
+        geometry = captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene)
+        self._widen_depth_range(geometry)
+        if frame in self._kept_frames and self._spool is not None and self._spool.size < SPOOL_BYTES:
+            try:
+                self._spool.put(frame, geometry)
+            except OSError:  # no room: it is evaluated again when it is rendered
+                self._kept_frames = frozenset()
+
     def _simulate(self, captured: CapturedScene, first: int) -> None:
         """Evaluate every frame from the first of the simulations to the last that is needed, and keep those that are needed."""
-        assert self._path is not None
-        self._spool = Spool(self._path.parent / "frames")
+        assert self._spool is not None
         wanted = set(self._measured_frames)
-        kept = wanted | ({frame - 1 for frame in self._frames} if self._motion_vectors else set())
-        for frame in range(min(first, *kept), max(kept) + 1):
-            geometry = captured.evaluate(frame, *self._size, measure_surroundings=self._render_set.whole_scene)
+        for frame in range(min(first, *wanted, *self._kept_frames), max(*wanted, *self._kept_frames) + 1):
+            geometry = captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene)
             if frame in wanted:
                 self._widen_depth_range(geometry)
-            if frame in kept:
-                self._spool.put(frame, geometry)
+            if frame in self._kept_frames:
+                try:
+                    self._spool.put(frame, geometry)
+                except OSError as error:
+                    raise shot.ShotError(
+                        "passes",
+                        f"The simulated frames do not fit into the folder for temporary files ({error.strerror}); make room, "
+                        "or bake the simulation.",
+                    ) from error
 
     def _find_data(self) -> None:
         """Find the scene and its objects again: an event may have come between. Raises ``ShotError`` when something is gone."""
@@ -271,38 +314,46 @@ class PassRender:
         if self._path is None:
             folder = tempfile.TemporaryDirectory(prefix="latentman-", ignore_cleanup_errors=True)
             self._path = Path(self._folder.enter_context(folder)) / "pass.exr"
+        if self._spool is None:
+            self._spool = Spool(self._path.parent / "frames")
         self._scenes.callback(self._forget)
         capture.register()
         self._scenes.callback(capture.unregister)
-        data = self._scenes.enter_context(own_data())
-        cut_outs = CutOuts()
-        captured = CapturedScene(
+        self._cut_outs.forget_materials()
+        self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn)
+        return self._own
+
+    def _make_captured(self, data: OwnData, stage: bpy.types.Scene) -> CapturedScene:
+        assert self._generated_uvs is not None
+        return CapturedScene(
             data,
+            stage,
             self._scene,
             find_visible(self._view_layer),
             self._render_set,
             self._generated_uvs,
-            cut_outs,
+            self._cut_outs,
             self._people,
             triangulate=self.uses_gpu,
         )
+
+    def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
+        assert self._generated_uvs is not None and self._path is not None
         uvs = self._generated_uvs
 
         def bake(found: bpy.types.Object, number: int) -> Strands | None:
             return bake_strands(data, found, number, uvs.get(number))
 
-        drawn = DrawnScene(
+        return DrawnScene(
             data,
-            captured.stage,
+            stage,
             *self._size,
             self._path,
-            cut_outs,
+            self._cut_outs,
             bake,
             position=self._render_set.whole_scene or self._motion_vectors,
             motion_vectors=self._motion_vectors,
         )
-        self._own = _OwnScenes(captured, drawn)
-        return self._own
 
     def _forget(self) -> None:
         self._own = None
@@ -314,7 +365,7 @@ class PassRender:
     def _evaluate(self, own: _OwnScenes, frame: int) -> FrameGeometry:
         if self._spool is not None and frame in self._spool:
             return self._spool.get(frame)
-        return own.captured.evaluate(frame, *self._size)
+        return own.captured.evaluate(frame, self._sizes)
 
     def _render_one(self, own: _OwnScenes, index: int) -> RenderedFrame:
         frame = self._frames[index]
@@ -322,7 +373,7 @@ class PassRender:
         before = self._evaluate(own, frame - 1) if self._motion_vectors else None
         for one in geometry.surfaces:
             self._names[self._numbers.number(one.key)] = one.name, one.character
-        whole = geometry.has_live or self._render_set.whole_scene
+        whole = bool(geometry.live) or self._render_set.whole_scene
         box = (0, 0, *self._size) if whole else self._find_extent(geometry).box
         found = self._render_box(own, frame, geometry, before, box)
         found = self._name_pixels(found, geometry, before)
@@ -334,7 +385,7 @@ class PassRender:
             arrays[name] = np.zeros((1, height, width, *pixels.shape[2:]), pixels.dtype)
             arrays[name][0, top:bottom, left:right] = pixels
         if before is not None:
-            arrays["motion_vectors"] = self._compute_motion(arrays, before.view)
+            arrays["motion_vectors"] = self._compute_motion(arrays, before.views[self._size])
         passes = FramePasses(**arrays)
         self.has_seen_character = self.has_seen_character or bool(passes.mask.any())
         return RenderedFrame(index, passes, self._make_entry(passes, geometry))
@@ -352,36 +403,38 @@ class PassRender:
         numbers = self._numbers.by_key
         if self.uses_gpu and gpu_raster.can_draw(geometry):
             try:
-                return gpu_raster.draw(geometry, numbers, box)
+                return gpu_raster.draw(geometry, geometry.views[self._size], numbers, box)
             except gpu_raster.ERRORS:
                 self.uses_gpu = False  # there is no graphics context at the moment; Cycles needs none
-        reader = own.captured.reader
-        live = [(found, self._numbers.number(reader.get_key(found))) for found in reader.live]
-        for found, number in live:
-            self._names[number] = reader.describe(found)
+        live = []
+        for key in geometry.live:
+            live_object = own.captured.find(key)
+            if live_object is not None:
+                live.append((live_object, self._numbers.number(key)))
+                self._names[self._numbers.number(key)] = own.captured.reader.describe(live_object)
         former = {one.key: one.shape.points for one in before.surfaces} if before else {}
         points = {
             one.key: former[one.key] if len(former.get(one.key, ())) == len(one.shape.points) else one.shape.points
             for one in geometry.surfaces
             if before is not None
         }
-        assert own.drawn is not None and self._path is not None
-        own.drawn.draw(frame, geometry, numbers, live, box, points)
+        assert self._path is not None
+        own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points)
         return reading.read_passes(self._path, right - left, bottom - top)
 
     def _make_entry(self, passes: FramePasses, geometry: FrameGeometry) -> FrameEntry:
-        view = geometry.view
+        view = geometry.views[self._size]
         camera = CameraEntry(tuple(map(float, view.world_to_camera.ravel())), tuple(map(float, view.projection.ravel())))
         people = []
         for n, points in geometry.people.items() if self._people else ():
             rows = np.column_stack([view.project(points), view.compute_depth(points)])
             people.append((n, tuple((float(x), float(y), float(depth)) for x, y, depth in rows)))
-        shown = np.unique(passes.surface_index)
-        surfaces = tuple(SurfaceEntry(number, *self._names[number]) for number in shown[shown > 0].tolist())
+        shown = np.flatnonzero(np.bincount(passes.surface_index.ravel())).tolist()
+        surfaces = tuple(SurfaceEntry(number, *self._names[number]) for number in shown if number)
         return FrameEntry(camera, surfaces, tuple(people))
 
     def _find_extent(self, geometry: FrameGeometry) -> Extent:
-        return find_extent(geometry.view, geometry.find_character_points(), MARGIN)
+        return find_extent(geometry.views[self._size], geometry.find_character_points(), MARGIN)
 
     def _widen_depth_range(self, geometry: FrameGeometry) -> None:
         """Widen the depth range so that it includes a frame."""

@@ -17,6 +17,9 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(exist_ok=True)
+        #: how many bytes the folder holds
+        self.size = 0
+        self._recent: dict[Path, np.ndarray] = {}
         #: by frame: its surfaces without their arrays, and the files of those by name
         self._shapes: dict[int, tuple[FrameGeometry, dict[int, dict[str, Path]]]] = {}
 
@@ -37,18 +40,22 @@ class Spool:
         geometry, stored = self._shapes[frame]
         shapes: dict[tuple[tuple[str, Path], ...], Shape] = {}
         surfaces = []
+        paths = {path for names in stored.values() for path in names.values()}
+        # what does not change from frame to frame is not read again
+        self._recent = {path: self._recent[path] if path in self._recent else np.load(path) for path in paths}
         for n, surface in enumerate(geometry.surfaces):
             names = tuple(sorted(stored[n].items()))
             if names not in shapes:
-                shapes[names] = _make_shape({name: np.load(path) for name, path in names})
+                shapes[names] = _make_shape({name: self._recent[path] for name, path in names})
             surfaces.append(replace(surface, shape=shapes[names]))
         return replace(geometry, surfaces=tuple(surfaces))
 
     def _store(self, array: np.ndarray) -> Path:
-        content = hashlib.sha256(array.tobytes()).hexdigest()[:32]
+        content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
         path = self._folder / f"{content}-{array.dtype.str[1:]}-{'x'.join(map(str, array.shape))}.npy"
         if not path.exists():
             np.save(path, array)
+            self.size += array.nbytes
         return path
 
 

@@ -371,27 +371,25 @@ def test_handlers_survive_what_they_meet(monkeypatch, caplog, empty_scene):
     assert caplog.text.count("ZeroDivisionError") == 2 and len(bpy.app.handlers.undo_post) == before
 
 
-def test_every_override_is_given_back_even_when_one_cannot_be():
-    from latentman.blender_addon.passes.scene_setup import override_temporarily
+def test_everything_of_ours_is_removed_even_when_one_thing_cannot_be():
+    from latentman.blender_addon.passes.own_data import own_data
 
     class _Owner:
-        first, third = 1, 3
-        _second = 2
+        def __init__(self):
+            self.removed = []
 
-        @property
-        def second(self):
-            return self._second
-
-        @second.setter
-        def second(self, value):
-            if value == 2:
-                raise ReferenceError("gone")
-            self._second = value
+        def remove(self, block):
+            if block == "second":
+                raise RuntimeError("in use")
+            if block == "third":
+                raise ReferenceError("undo has removed it")
+            self.removed.append(block)
 
     owner = _Owner()
-    with pytest.raises(ReferenceError), override_temporarily(owner, first=10, second=20, third=30):
-        assert (owner.first, owner.second, owner.third) == (10, 20, 30)
-    assert (owner.first, owner.third) == (1, 3)
+    with pytest.raises(RuntimeError, match="in use"), own_data() as data:
+        for block in ("first", "second", "third", "fourth"):
+            assert data.keep(owner, block) == block
+    assert owner.removed == ["fourth", "first"]
 
 
 def test_a_damaged_process_or_event_does_not_stop_the_timer(monkeypatch):
