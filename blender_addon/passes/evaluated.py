@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 
 from ...shared import shot
-from ..typed_access import get_attribute_data
+from ..typed_access import get_attribute_data, get_mesh
 from .camera import View
 from .cutouts import CutOuts
 from .geometry import FrameGeometry, Key, Shape, Surface
@@ -17,8 +17,8 @@ from .people import KeyPoints
 from .render_set import RenderObject, get_metres_per_unit
 from .surfaces import DEFORMERS, HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, get_rest_points
 
-#: kinds of objects that show a mesh, and those that only Cycles can draw
-MESHES, LIVE = ("MESH", "CURVE", "SURFACE", "META", "FONT"), ("CURVES", "POINTCLOUD")
+#: kinds of objects that only Cycles can draw; what is not a mesh either, such as text, shows one as an instance of its own
+LIVE = ("CURVES", "POINTCLOUD")
 #: rays per side of the grid that measures the depth of the surroundings
 RAYS = 24
 
@@ -73,7 +73,7 @@ class GeometryReader:
                 if not instance.is_instance or instance.parent == found:
                     live.append(original)
                 continue
-            if found.type not in MESHES:
+            if found.type != "MESH":
                 continue
             if original in self._haired and not instance.is_instance:
                 live.append(original)
@@ -127,19 +127,11 @@ class GeometryReader:
     def _get_shape(
         self, found: bpy.types.Object, one: RenderObject | None, shapes: dict[int, Shape | None], frame: int
     ) -> Shape | None:
-        data: Any = found.data
-        is_mesh = isinstance(data, bpy.types.Mesh)
-        mesh = data if is_mesh else found.to_mesh()
-        if mesh is None:
-            return None
+        mesh = get_mesh(found)
         pointer = mesh.as_pointer()
-        try:
-            if not is_mesh or pointer not in shapes:
-                shapes[pointer] = self._read_shape(found, mesh, one, frame)
-            return shapes[pointer]
-        finally:
-            if not is_mesh:
-                found.to_mesh_clear()
+        if pointer not in shapes:
+            shapes[pointer] = self._read_shape(found, mesh, one, frame)
+        return shapes[pointer]
 
     def _read_shape(self, found: bpy.types.Object, mesh: bpy.types.Mesh, one: RenderObject | None, frame: int) -> Shape | None:
         face_count, corner_count, point_count = len(mesh.polygons), len(mesh.loops), len(mesh.vertices)
@@ -190,7 +182,10 @@ def _make_key(instance: Any, original: bpy.types.Object, one: RenderObject | Non
     name = one.object.name_full if one else original.name_full
     if not instance.is_instance:
         return "", name, ()
-    parent = instance.parent.original.name_full if instance.parent is not None else ""
+    shower = instance.parent.original if instance.parent is not None else None
+    if shower == original and original.type != "MESH":
+        return "", name, ()
+    parent = shower.name_full if shower is not None else ""
     return parent, name, tuple(n for n in instance.persistent_id if n != 0x7FFFFFFF)
 
 
