@@ -52,8 +52,10 @@ class CapturedScene:
         cut_outs: CutOuts,
         people: dict[int, KeyPoints],
         *,
+        whole_scene: bool,
         triangulate: bool,
     ) -> None:
+        """``whole_scene`` holds props, too; ``triangulate`` is as for ``GeometryReader``."""
         self._data, self._stage, self._user_scene, self._uvs = data, stage, scene, generated_uvs
         self.scene = make_scene(data, "Captured")
         for name in _TIME:
@@ -69,7 +71,7 @@ class CapturedScene:
         self._store: bpy.types.NodeTree | None = None
         self._copies: dict[bpy.types.Object, bpy.types.Object] = {}
         self._ours = {one.object: one for one in render_set.objects}
-        self._fill(visible, render_set)
+        self._fill(visible, render_set, whole_scene)
         ours = {**{self._copies[o]: one for o, one in self._ours.items() if o in self._copies}, **self._ours}
         doubles = {copy: o for o, copy in self._copies.items() if o in self._ours and is_baked(o)}
         for original in doubles.values():
@@ -80,7 +82,7 @@ class CapturedScene:
                 doubles,
                 self._follow(visible.unseen) | frozenset(self._obstacles),
                 self._follow(visible.holes),
-                render_set.whole_scene,
+                whole_scene,
             ),
             cut_outs,
             people,
@@ -96,10 +98,10 @@ class CapturedScene:
         if found.name not in self.scene.collection.objects:
             self.scene.collection.objects.link(found)
 
-    def _fill(self, visible: Visible, render_set: RenderSet) -> None:
+    def _fill(self, visible: Visible, render_set: RenderSet, whole_scene: bool) -> None:
         """Link what is rendered, or its copies, and what these need to move as they do in the user's scene."""
         wanted = [one.object for one in render_set.objects if one.object in visible.shown]
-        if render_set.whole_scene:
+        if whole_scene:
             wanted += [one for one in visible.ordered if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME")]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
         simulated = {one for one in needed if is_simulated(one)}
@@ -108,7 +110,7 @@ class CapturedScene:
                 self._copy(one)
         instancers = [one for one in visible.ordered if one.instance_type == "COLLECTION" and one.instance_collection is not None]
         for one in instancers:
-            if render_set.whole_scene or self._holds_ours(one):
+            if whole_scene or self._holds_ours(one):
                 wanted.append(one)
                 self._copy_instancer(one)
         for one in wanted:
@@ -182,13 +184,23 @@ class CapturedScene:
         self.scene.camera = camera
         return camera
 
-    def evaluate(self, frame: int, sizes: tuple[tuple[int, int], ...], *, measure_surroundings: bool = False) -> FrameGeometry:
-        """A frame's surfaces as they are rendered, and what the camera sees in pictures of those sizes (width, height)."""
+    def evaluate(
+        self,
+        frame: int,
+        sizes: tuple[tuple[int, int], ...],
+        *,
+        measure_surroundings: bool = False,
+        find_ground: bool = False,
+    ) -> FrameGeometry:
+        """A frame's surfaces as they are rendered, and what the camera sees in pictures of those sizes (width, height).
+
+        ``measure_surroundings`` and ``find_ground`` are as for ``GeometryReader.read``.
+        """
         camera = self._find_camera(frame)
 
         def read(graph: bpy.types.Depsgraph) -> FrameGeometry:
             views = {size: read_view(camera, graph, *size) for size in sizes}
-            return self.reader.read(graph, views, frame, measure_surroundings=measure_surroundings)
+            return self.reader.read(graph, views, frame, measure_surroundings=measure_surroundings, find_ground=find_ground)
 
         return capture.capture(self._stage, self.scene, frame, read)
 

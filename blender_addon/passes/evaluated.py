@@ -19,6 +19,8 @@ from .surfaces import DEFORMERS, HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, RE
 
 #: kinds of objects that only Cycles can draw; what is not a mesh either, such as text, shows one as an instance of its own
 LIVE = ("CURVES", "POINTCLOUD")
+#: the ground is looked for from so far above the feet to so far below, in heights of the character
+GROUND_ABOVE, GROUND_BELOW = 0.15, 0.35
 #: rays per side of the grid that measures the depth of the surroundings
 RAYS = 24
 
@@ -48,12 +50,18 @@ class GeometryReader:
         self._haired = {found for found in cast.ours if any(system.settings.type == "HAIR" for system in found.particle_systems)}
 
     def read(
-        self, graph: bpy.types.Depsgraph, views: dict[tuple[int, int], View], frame: int, *, measure_surroundings: bool = False
+        self,
+        graph: bpy.types.Depsgraph,
+        views: dict[tuple[int, int], View],
+        frame: int,
+        *,
+        measure_surroundings: bool = False,
+        find_ground: bool = False,
     ) -> FrameGeometry:
         """The surfaces at the current frame, whose number ``frame`` is for error messages.
 
-        ``measure_surroundings`` finds how far away is what the camera sees in the first of ``views``. Raises ``ShotError`` for a
-        mesh with broken vertices.
+        ``measure_surroundings`` finds how far away is what the camera sees in the first of ``views``, ``find_ground`` whether
+        something lies under the characters. Raises ``ShotError`` for a mesh with broken vertices.
         """
         shapes: dict[int, Shape | None] = {}
         surfaces: list[tuple[bpy.types.Object | None, Surface]] = []
@@ -95,13 +103,32 @@ class GeometryReader:
             else:
                 surfaces.append((None if instance.is_instance else original, surface))
         found_surfaces = [replace(one, is_live=True) if original in live else one for original, one in surfaces]
-        return FrameGeometry(
+        found_geometry = FrameGeometry(
             views,
             tuple(self._take_places(found_surfaces, originals)),
             {number: person.compute(graph) for number, person in self._people.items()},
             tuple(dict.fromkeys(self.get_key(one) for one in live)),
+            frozenset(self.get_key(one) for one in live if one in cast.ours),
             _cast_rays(graph, next(iter(views.values()))) if measure_surroundings else None,
         )
+        return replace(found_geometry, has_ground=self._has_ground(graph, found_geometry)) if find_ground else found_geometry
+
+    def _has_ground(self, graph: bpy.types.Depsgraph, geometry: FrameGeometry) -> bool:
+        """Whether a ray down from the lowest point of the characters meets something else soon."""
+        points, scene = geometry.find_character_points(), graph.scene
+        if not len(points) or scene is None:
+            return False
+        height = float(np.ptp(points[:, 2])) or 1.0
+        start = points[points[:, 2].argmin()] + [0.0, 0.0, GROUND_ABOVE * height]
+        end = float(start[2]) - (GROUND_ABOVE + GROUND_BELOW) * height
+        while start[2] > end:
+            hit, place, _, _, found, _ = scene.ray_cast(graph, start.tolist(), (0.0, 0.0, -1.0), distance=float(start[2]) - end)
+            if not hit:
+                return False
+            if found is not None and found.original not in self._cast.ours and found.original not in self._cast.unseen:
+                return True
+            start = np.array(place) - [0.0, 0.0, 1e-4]
+        return False
 
     def get_key(self, found: bpy.types.Object) -> Key:
         """What tells an object that is no instance from all others."""

@@ -30,6 +30,7 @@ from .geometry import FrameGeometry, Key
 from .own_data import OwnData, make_scene, own_data
 from .people import find_key_points
 from .render_set import RenderSet, RenderSetReferences, make_render_set
+from .shadow_scene import ShadowScene
 from .spool import Spool
 from .strands import Strands, bake_strands
 from .surfaces import unwrap
@@ -52,6 +53,11 @@ class RenderedFrame:
     index: int
     passes: FramePasses
     entry: FrameEntry
+
+
+def _find_lowest(geometry: FrameGeometry) -> float:
+    points = geometry.find_character_points()
+    return float(points[:, 2].min()) if len(points) else np.inf
 
 
 class _Numbers:
@@ -77,12 +83,14 @@ class _OwnScenes:
         data: OwnData,
         capture_scene: Callable[[OwnData, bpy.types.Scene], CapturedScene],
         draw_scene: Callable[[OwnData, bpy.types.Scene], DrawnScene],
+        shade_scene: Callable[[OwnData, bpy.types.Scene], ShadowScene],
     ) -> None:
         self.data = data
         self._stage = make_scene(data, "Stage")
-        self._capture_scene, self._draw_scene = capture_scene, draw_scene
+        self._capture_scene, self._draw_scene, self._shade_scene = capture_scene, draw_scene, shade_scene
         self._captured: CapturedScene | None = None
         self._drawn: DrawnScene | None = None
+        self._shaded: ShadowScene | None = None
 
     @property
     def captured(self) -> CapturedScene:
@@ -97,6 +105,13 @@ class _OwnScenes:
         if self._drawn is None:
             self._drawn = self._draw_scene(self.data, self._stage)
         return self._drawn
+
+    @property
+    def shaded(self) -> ShadowScene:
+        """Where Cycles draws shadows."""
+        if self._shaded is None:
+            self._shaded = self._shade_scene(self.data, self._stage)
+        return self._shaded
 
 
 class PassRender:
@@ -119,11 +134,13 @@ class PassRender:
         scope: str = "CHARACTER",
         range_frames: tuple[int, ...] = (),
         motion_vectors: bool = False,
+        shadow: bool = False,
         keep_overrides: bool = False,
         quick: bool = False,
     ) -> None:
         """``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
-        as it does within its shot. ``keep_overrides`` leaves our scenes in the file until ``close``: quicker, where nobody sees the
+        as it does within its shot. ``motion_vectors`` and ``shadow`` add those passes.
+        ``keep_overrides`` leaves our scenes in the file until ``close``: quicker, where nobody sees the
         file in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles.
 
         Raises ``ShotError`` when there is nothing to render.
@@ -137,7 +154,9 @@ class PassRender:
         self._references = RenderSetReferences.make(self._render_set)
         self._frames, self._size = frames, (width, height)
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
-        self._motion_vectors, self._keep_overrides = motion_vectors, keep_overrides
+        self._motion_vectors, self._shadow, self._keep_overrides = motion_vectors, shadow, keep_overrides
+        #: whether something lies under the characters' feet, and the height of these, in metres
+        self._has_ground, self._lowest = False, np.inf
         self._people = {n: found for n, one in enumerate(self._render_set.armatures, 1) if (found := find_key_points(one))}
         can_draw = quick and not motion_vectors and not self._render_set.whole_scene
         #: whether the graphics driver draws the passes instead of Cycles
@@ -169,7 +188,7 @@ class PassRender:
     def make_overview(self, width: int, height: int) -> PassRender:
         """A render of small copies of the same frames, after ``measure``; objects have the same numbers in both."""
         small = copy.copy(self)
-        small._size, small.uses_gpu, small._people = (width, height), False, {}
+        small._size, small.uses_gpu, small._people, small._shadow = (width, height), False, {}, False
         small._scenes, small._folder, small._path, small._own = ExitStack(), ExitStack(), None, None
         return small
 
@@ -207,9 +226,12 @@ class PassRender:
             self.close()
             raise
 
+    def _capture(self, captured: CapturedScene, frame: int) -> FrameGeometry:
+        return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._shadow)
+
     def _measure_one(self, captured: CapturedScene, frame: int) -> None:
         """Evaluate a frame, and keep it for its render while there is room."""
-        geometry = captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene)
+        geometry = self._capture(captured, frame)
         self._widen_depth_range(geometry)
         if frame in self._kept_frames and self._spool is not None and self._spool.size < SPOOL_BYTES:
             try:
@@ -222,7 +244,7 @@ class PassRender:
         assert self._spool is not None
         wanted = set(self._measured_frames)
         for frame in range(min(first, *wanted, *self._kept_frames), max(*wanted, *self._kept_frames) + 1):
-            geometry = captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene)
+            geometry = self._capture(captured, frame)
             if frame in wanted:
                 self._widen_depth_range(geometry)
             if frame in self._kept_frames:
@@ -320,7 +342,7 @@ class PassRender:
         capture.register()
         self._scenes.callback(capture.unregister)
         self._cut_outs.forget_materials()
-        self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn)
+        self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn, self._make_shaded)
         return self._own
 
     def _make_captured(self, data: OwnData, stage: bpy.types.Scene) -> CapturedScene:
@@ -334,8 +356,15 @@ class PassRender:
             self._generated_uvs,
             self._cut_outs,
             self._people,
+            whole_scene=self._render_set.whole_scene or self._shadow,
             triangulate=self.uses_gpu,
         )
+
+    def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:
+        assert self._path is not None
+        visible = find_visible(self._view_layer)
+        lights = [one for one in visible.ordered if one.type == "LIGHT"]
+        return ShadowScene(data, stage, *self._size, self._path, self._cut_outs, lights, self._scene.world)
 
     def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
         assert self._generated_uvs is not None and self._path is not None
@@ -371,6 +400,9 @@ class PassRender:
         frame = self._frames[index]
         geometry = self._evaluate(own, frame)
         before = self._evaluate(own, frame - 1) if self._motion_vectors else None
+        everything = geometry
+        if not self._render_set.whole_scene:
+            geometry = geometry.keep_characters()
         for one in geometry.surfaces:
             self._names[self._numbers.number(one.key)] = one.name, one.character
         whole = bool(geometry.live) or self._render_set.whole_scene
@@ -386,6 +418,10 @@ class PassRender:
             arrays[name][0, top:bottom, left:right] = pixels
         if before is not None:
             arrays["motion_vectors"] = self._compute_motion(arrays, before.views[self._size])
+        if self._shadow:
+            ground = None if self._has_ground else float(self._lowest)
+            shadow = own.shaded.draw(frame, everything, everything.views[self._size], ground)
+            arrays["shadow"] = (shadow * (arrays["mask"][0] == 0)).astype(np.float16)[None]
         passes = FramePasses(**arrays)
         self.has_seen_character = self.has_seen_character or bool(passes.mask.any())
         return RenderedFrame(index, passes, self._make_entry(passes, geometry))
@@ -444,6 +480,9 @@ class PassRender:
             reach = SCENE_REACH * far if np.isfinite(far) else np.inf
             near, far = min(near, float(hits.min())), max(far, min(float(hits.max()), reach))
         self.near, self.far = min(self.near, near), max(self.far, far)
+        if self._shadow:
+            self._has_ground = self._has_ground or geometry.has_ground
+            self._lowest = min(self._lowest, _find_lowest(geometry))
 
     def _name_pixels(
         self, found: dict[str, np.ndarray], geometry: FrameGeometry, before: FrameGeometry | None
