@@ -153,6 +153,13 @@ def get_strips(scene: bpy.types.Scene) -> Any:
     return editor.strips if hasattr(editor, "strips") else editor.sequences
 
 
+def get_strip_range(strip: Any) -> tuple[int, int]:
+    """The scene frame at which a strip begins to be seen, and the one before which it ends."""
+    if hasattr(strip, "left_handle"):
+        return strip.left_handle, strip.right_handle
+    return strip.frame_final_start, strip.frame_final_end
+
+
 def iter_strips(scene: bpy.types.Scene) -> list[Any]:
     """Every strip of a scene, those in meta strips, too; none where it has no sequencer."""
     editor: Any = scene.sequence_editor

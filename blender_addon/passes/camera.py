@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import bpy
@@ -9,6 +11,10 @@ import numpy as np
 
 from ...shared import shot
 from ..typed_access import get_camera
+from .padding import Padding, compute_lens, pad_projection
+
+#: millimetres; any would do
+SENSOR = 36.0
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,41 @@ def get_render_camera(scene: bpy.types.Scene) -> bpy.types.Object:
     return camera
 
 
-def get_view(scene: bpy.types.Scene, graph: bpy.types.Depsgraph, width: int, height: int) -> View:
-    """The view at the current frame; markers that switch cameras are followed. Raises ``ShotError`` like ``get_render_camera``."""
+def get_view(
+    scene: bpy.types.Scene, graph: bpy.types.Depsgraph, width: int, height: int, padding: Padding | None = None
+) -> View:
+    """The view at the current frame; markers that switch cameras are followed. With ``padding`` it is wider than the camera's frame.
+
+    Raises ``ShotError`` like ``get_render_camera``.
+    """
     camera = get_render_camera(scene).evaluated_get(graph)
-    projection = camera.calc_matrix_camera(graph, x=width, y=height)
-    return View(np.array(camera.matrix_world.normalized().inverted()), np.array(projection), width, height)
+    to_camera = np.array(camera.matrix_world.normalized().inverted())
+    if padding is None:
+        return View(to_camera, np.array(camera.calc_matrix_camera(graph, x=width, y=height)), width, height)
+    projection = np.array(camera.calc_matrix_camera(graph, x=padding.frame.width, y=padding.frame.height))
+    return View(to_camera, pad_projection(projection, padding, width, height), width, height)
+
+
+@contextmanager
+def show_view_temporarily(scene: bpy.types.Scene, view: View) -> Iterator[None]:
+    """Within the block the scene's camera renders a view at its size, whatever its own lens is, keyed or not."""
+    camera = get_render_camera(scene)
+    before = get_camera(camera)
+    own = before.copy()
+    try:
+        own.animation_data_clear()
+        lens = compute_lens(view.projection, view.width, view.height)
+        own.sensor_fit, own.sensor_width, own.lens_unit = "HORIZONTAL", SENSOR, "MILLIMETERS"
+        own.shift_x, own.shift_y = lens.shift_x, lens.shift_y
+        if own.type == "ORTHO":
+            own.ortho_scale = lens.ortho_scale
+        else:
+            own.lens = lens.lens * SENSOR
+        camera.data = own
+        yield
+    finally:
+        camera.data = before
+        bpy.data.cameras.remove(own)
 
 
 @dataclass(frozen=True)

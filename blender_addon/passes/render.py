@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from ...shared import shot
 from ...shared.depth import normalise_depth
 from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
 from ...shared.passes import FramePasses
+from ...shared.picture_size import Crop
 from ..references import refer_to
 from ..typed_access import evaluate, get_mesh, get_scene, get_view_layer
 from . import gpu_raster, reading
-from .camera import Extent, View, find_extent, get_render_camera, get_view
+from .camera import Extent, View, find_extent, get_render_camera, get_view, show_view_temporarily
+from .padding import Padding
 from .people import find_key_points
 from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .scene_setup import override_scene_temporarily, set_render_region
@@ -92,8 +94,9 @@ class PassRender:
         motion_vectors: bool = False,
         keep_overrides: bool = False,
         quick: bool = False,
+        frame: Crop | None = None,
     ) -> None:
-        """``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
+        """``frame`` is the part of the picture that the camera's frame shows, all of it by default. ``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
         as it does within its shot. ``keep_overrides`` leaves the scene overridden until ``close``: quicker, where nobody sees the
         scene in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles.
 
@@ -106,6 +109,7 @@ class PassRender:
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
         self._references = RenderSetReferences.make(self._render_set)
         self._frames, self._size = frames, (width, height)
+        self._padding = Padding(frame, width, height) if frame is not None else None
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
         self._motion_vectors, self._keep_overrides = motion_vectors, keep_overrides
         objects, armatures = self._render_set.objects, self._render_set.armatures
@@ -284,7 +288,8 @@ class PassRender:
         set_render_region(self._scene, box, *self._size)
         # what a render that was stopped leaves is not to be taken for its result
         path.unlink(missing_ok=True)
-        with silence_stdout():
+        camera = show_view_temporarily(self._scene, view) if self._padding is not None else nullcontext()
+        with camera, silence_stdout():
             bpy.ops.render.render(write_still=True, scene=self._scene.name, layer=self._view_layer.name)
         if not path.exists():
             raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
@@ -338,7 +343,7 @@ class PassRender:
 
     def _find_extent(self, frame: int, graph: bpy.types.Depsgraph) -> tuple[Extent, View]:
         """The characters' extent in the view of the current frame; ``frame`` is its number, for error messages."""
-        view = get_view(self._scene, graph, *self._size)
+        view = get_view(self._scene, graph, *self._size, self._padding)
         points = []
         for body in self._render_set.bodies:
             evaluated = body.evaluated_get(graph)
