@@ -151,13 +151,13 @@ def _set_images(strip: Any, shown: Sequence[Path], output: str) -> None:
 
 def find_strips(scene: bpy.types.Scene, folder: Path) -> list[Any]:
     """The strips of a scene, those in meta strips, too, that show the frames in a folder, as images or as a movie."""
-    found = []
-    for strip in iter_strips(scene):
-        if strip.type == "IMAGE" and resolve(strip.directory) == folder:
-            found.append(strip)
-        elif strip.type == "MOVIE" and resolve(strip.filepath).parent == folder:
-            found.append(strip)
-    return found
+    return [strip for strip in iter_strips(scene) if _get_folder(strip) == folder]
+
+
+def _get_folder(strip: Any) -> Path | None:
+    if strip.type == "IMAGE":
+        return resolve(strip.directory)
+    return resolve(strip.filepath).parent if strip.type == "MOVIE" else None
 
 
 def refresh_strip(

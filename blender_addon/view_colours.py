@@ -22,12 +22,23 @@ INVERSES: dict[str, tuple[str, ...]] = {
 }
 
 
+#: by view transform the colours that come out differently all the same, as none of its own is like them
+LIMITS = {
+    "AgX": "the most saturated",
+    "Filmic": "the most saturated",
+    "Filmic Log": "the most saturated",
+    "Khronos PBR Neutral": "the darkest and the most saturated",
+}
+
+
 @dataclass(frozen=True)
 class ColourChoice:
-    """A colour space for finished frames; ``warning`` is a sentence where the render will not show their colours."""
+    """A colour space for finished frames; ``warning`` is a sentence where the render will not show their colours, ``note`` one
+    where it will show all but a few."""
 
     space: str
     warning: str = ""
+    note: str = ""
 
 
 def list_colour_spaces() -> list[str]:
@@ -61,6 +72,9 @@ def choose_colour_space(scene: bpy.types.Scene) -> ColourChoice:
     ]
     if changes:
         return ColourChoice(
-            space, f"The scene's Color Management ({', '.join(changes)}) is applied to the frames, too; reset it to see them unchanged."
+            space,
+            f"The scene's Color Management ({', '.join(changes)}) is applied to the frames, too; reset it to see them unchanged.",
         )
-    return ColourChoice(space)
+    limit = LIMITS.get(transform)
+    note = f"{transform} changes {limit} of the frames' colours; the view transform Standard shows all of them." if limit else ""
+    return ColourChoice(space, note=note)

@@ -35,7 +35,7 @@ def crop_image(image: np.ndarray, crop: Crop) -> np.ndarray:
     if crop.left + crop.width > width or crop.top + crop.height > height:
         raise ShotError(
             "size",
-            f"A part of {crop.width}x{crop.height} pixels is asked for that a frame of {width}x{height} does not have; generate the "
-            "shot again.",
+            f"A frame of {width}x{height} pixels does not hold the part of {crop.width}x{crop.height} that is asked for; generate "
+            "the shot again.",
         )
     return image[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]

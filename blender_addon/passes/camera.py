@@ -50,10 +50,9 @@ def get_render_camera(scene: bpy.types.Scene) -> bpy.types.Object:
     return camera
 
 
-def get_view(
-    scene: bpy.types.Scene, graph: bpy.types.Depsgraph, width: int, height: int, padding: Padding | None = None
-) -> View:
-    """The view at the current frame; markers that switch cameras are followed. With ``padding`` it is wider than the camera's frame.
+def get_view(scene: bpy.types.Scene, graph: bpy.types.Depsgraph, width: int, height: int, padding: Padding | None = None) -> View:
+    """The view at the current frame; markers that switch cameras are followed. With ``padding`` it is wider than the camera's
+    frame.
 
     Raises ``ShotError`` like ``get_render_camera``.
     """

@@ -37,8 +37,8 @@ def pad_projection(projection: np.ndarray, padding: Padding, width: int, height:
 
 @dataclass(frozen=True)
 class Lens:
-    """Settings of a Blender camera whose ``sensor_fit`` is HORIZONTAL: ``lens`` for a ``sensor_width`` of 1, or, for an orthographic
-    one, ``ortho_scale``; the other is 0."""
+    """Settings of a Blender camera whose ``sensor_fit`` is HORIZONTAL: ``lens`` for a ``sensor_width`` of 1, or, for an
+    orthographic one, ``ortho_scale``; the other is 0."""
 
     lens: float
     ortho_scale: float

@@ -96,9 +96,10 @@ class PassRender:
         quick: bool = False,
         frame: Crop | None = None,
     ) -> None:
-        """``frame`` is the part of the picture that the camera's frame shows, all of it by default. ``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
+        """``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
         as it does within its shot. ``keep_overrides`` leaves the scene overridden until ``close``: quicker, where nobody sees the
-        scene in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles.
+        scene in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame``
+        is the part of the picture that the camera's frame shows, all of it by default.
 
         Raises ``ShotError`` when there is nothing to render.
         """

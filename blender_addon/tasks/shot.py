@@ -149,9 +149,7 @@ class ShotTask(Task):
         self._submitted = True
         header = self._render.header
         self._client.send(
-            messages.SubmitShot(
-                ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent, crop=self.crop
-            )
+            messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent, crop=self.crop)
         )
 
     def _render_requested(self) -> None:
