@@ -113,6 +113,7 @@ def test_the_same_settings_make_the_same_request(settings, empty_scene):
     settings.prompt, settings.negative_prompt, settings.background_prompt = " a knight ", "fog", " a wood "
     settings.seed, settings.steps, settings.guidance_scale, settings.control_scale = 2**31 - 1, 31, 7.1, 0.85
     settings.scheduler, settings.preset, settings.width, settings.height = "dpm++", "latentman", 512, 384
+    settings.use_scene_aspect = False
     settings.model, settings.matching, settings.keep_background = "", "surface", True
     settings.techniques.guidance.use = CUSTOM
     settings.techniques.guidance.rho, settings.techniques.guidance.gradient = 0.03, "linear"
