@@ -188,6 +188,16 @@ class LatentManMotion(DeclaredProperties, bpy.types.PropertyGroup):
         return motion_request.MotionRequest(**values | {"seconds": shorten_float(seconds)})
 
 
+def _get_use_scene_aspect(self: Any) -> bool:
+    if self.size_from == "AUTO":
+        return not (self.is_property_set("width") or self.is_property_set("height"))
+    return bool(self.size_from == "SCENE")
+
+
+def _set_use_scene_aspect(self: Any, value: bool) -> None:
+    self.size_from = "SCENE" if value else "OWN"
+
+
 @declare(shot.ShotRequest, leave_out=FROM_SCENE)
 @declare(SceneOptions, leave_out=("frames",))
 class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
@@ -223,11 +233,24 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         description="When a shot with the same settings was generated before, keep the frames whose pose, camera and "
         "surroundings have not changed, and generate the others to match them",
     )
+    size_from: EnumProperty(
+        name="Size From",
+        items=(
+            (
+                "AUTO",
+                "Automatic",
+                "The scene's aspect, until a size is chosen: files from before there was a choice mean what they meant",
+            ),
+            ("SCENE", "Scene", "The scene's aspect"),
+            ("OWN", "Own", "Width and Height as they are"),
+        ),
+    )
     use_scene_aspect: BoolProperty(
         name="Scene's Aspect",
-        default=True,
         description="Frames have the aspect of the scene's resolution, as large as fits into Width and Height, so that the "
         "camera's frame in the viewport shows what is generated",
+        get=_get_use_scene_aspect,
+        set=_set_use_scene_aspect,
     )
     use_scene_range: BoolProperty(name="Scene Range", default=True, description="Generate the scene's frame range")
     frame_start: IntProperty(name="Start", default=1, description="First frame to generate")

@@ -100,7 +100,12 @@ def test_the_size_made_is_the_nearest_that_holds_the_frame(size, multiple, made)
 
 def test_frames_have_the_scenes_aspect(empty_scene):
     settings, render = properties.get_scene_settings(empty_scene), empty_scene.render
-    settings.prompt, settings.width, settings.height = "a man", 512, 512
+    settings.prompt = "a man"
+    assert settings.use_scene_aspect and settings.get_picture_size(empty_scene) == (256, 144)
+    # a size of the user's own, also one from a file of an earlier version, stays as it is
+    settings.width, settings.height = 512, 512
+    assert not settings.use_scene_aspect and settings.get_picture_size(empty_scene) == (512, 512)
+    settings.use_scene_aspect = True
     cases = (((1920, 1080), (1, 1), (512, 288)), ((1080, 1920), (1, 1), (288, 512)), ((720, 576), (16, 15), (512, 384)))
     for (render.resolution_x, render.resolution_y), (render.pixel_aspect_x, render.pixel_aspect_y), size in cases:
         assert settings.get_picture_size(empty_scene) == size and settings.shows_frame(empty_scene)

@@ -28,6 +28,7 @@ def settings(connection, shot_scene, character, monkeypatch, tmp_path):
     settings.character, settings.output = character, str(tmp_path / "out")
     settings.prompt, settings.steps, settings.preset, settings.seed = "a knight", 2, "cross_frame", 5
     settings.width = settings.height = 64
+    settings.use_scene_aspect = True
     shot_scene.render.resolution_x, shot_scene.render.resolution_y = 1920, 1080
     settings.use_scene_range, settings.frame_start, settings.frame_end = False, 2, 4
     return settings
