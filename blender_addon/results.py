@@ -135,7 +135,7 @@ def _write(record: ResultRecord, reference: Reference) -> None:
     result.camera, result.crop = record.camera, (crop.left, crop.top, crop.width, crop.height) if crop is not None else (0, 0, 0, 0)
     settings.active_result = len(settings.results) - 1
     # what shows an earlier result of this shot shows this one from now on; the earlier one stays in the list
-    _update_places(scene, result, [get_result_folder(old) for old in settings.results if _is_remade(old, result)])
+    _update_places(result, [get_result_folder(old) for old in settings.results if _is_remade(old, result)])
 
 
 def _is_remade(old: LatentManResult, new: LatentManResult) -> bool:
@@ -145,12 +145,14 @@ def _is_remade(old: LatentManResult, new: LatentManResult) -> bool:
     return same and bool(new.settings) and old.folder != new.folder
 
 
-def _update_places(scene: bpy.types.Scene, result: LatentManResult, instead: Sequence[Path] = ()) -> None:
-    """Have what shows a result's frames read them anew, and what shows the frames in the folders ``instead`` show them, too."""
+def _update_places(result: LatentManResult, instead: Sequence[Path] = ()) -> None:
+    """Have what shows a result's frames read them anew, and what shows the frames in the folders ``instead`` show them, too; films
+    are often cut in another scene than the shot's."""
     try:
-        for folder in instead:
-            show_instead(scene, folder, result)
-        refresh_places(scene, result)
+        for scene in bpy.data.scenes:
+            for folder in instead:
+                show_instead(scene, folder, result)
+            refresh_places(scene, result)
     except ShotError:
         logger.exception("what shows the result could not be updated")
 
@@ -171,7 +173,7 @@ def update_fetched(task: Task, scene: Reference, old: Path) -> None:
         remember_move(old, task.folder)
     for result in settings.results:
         if get_result_folder(result) == task.folder:
-            _update_places(found, result)
+            _update_places(result)
     undo_steps.push("Fetch Again")
 
 

@@ -14,6 +14,7 @@ from latentman.blender_addon.compat import find_compositing_tree, get_strip_rang
 from latentman.blender_addon.operators import generate, polls
 from latentman.blender_addon.operators import results as result_operators
 from latentman.blender_addon.paths import get_result_folder, resolve
+from latentman.blender_addon.sequencer import add_image_strip
 from latentman.blender_addon.tasks.frames_folder import list_frames
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
@@ -63,6 +64,9 @@ def test_a_result_is_shown_once_and_frames_made_again_take_its_place(connection,
     assert strip["latentman_prompt"] == node.image["latentman_prompt"] == "a knight"
     assert strip.transform.scale_x == strip.transform.scale_y == 30 and get_strip_range(strip) == (2, 5)
     strip.channel = 7
+    # a film that is cut in a scene of its own
+    edit = bpy.data.scenes.new("Edit")
+    add_image_strip(edit, list_frames(task.folder), 101, "in the film")
 
     # frames that are lost and fetched again have the same size
     result = settings.find_active_result()
@@ -77,6 +81,7 @@ def test_a_result_is_shown_once_and_frames_made_again_take_its_place(connection,
     remade = _make(connection)
     assert remade.folder != task.folder and len(settings.results) == 2
     assert [resolve(one.directory) for one in get_strips(shot_scene)] == [remade.folder] and strip.channel == 7
+    assert [(one.name, resolve(one.directory)) for one in get_strips(edit)] == [("in the film", remade.folder)]
     assert strip["latentman_job"] == remade.job and resolve(node.image.filepath).is_relative_to(remade.folder)
 
     # the earlier one can be laid beside it

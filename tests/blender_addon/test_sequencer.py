@@ -190,12 +190,14 @@ def _set_left(strip, frame):
     setattr(strip, "left_handle" if hasattr(strip, "left_handle") else "frame_final_start", frame)
 
 
-def test_a_movie_shows_the_same_as_the_images_and_leaves_the_file_alone(scene, tmp_path):
+@pytest.mark.parametrize("view", ["Standard", "AgX"])
+def test_a_movie_shows_the_same_as_the_images_and_leaves_the_file_alone(scene, tmp_path, view):
+    scene.view_settings.view_transform = view
     # blocks: H.264 has half the resolution in colour
     photo = np.kron(make_photo(8, 6), np.ones((16, 16, 1), np.uint8))
     tmp_path.joinpath("0005.png").write_bytes(encode_png(photo))
     tmp_path.joinpath("0007.png").write_bytes(encode_png(photo[::-1].copy()))
-    scenes, view = len(bpy.data.scenes), scene.view_settings.view_transform
+    scenes = len(bpy.data.scenes)
     scene.render.resolution_x, scene.render.resolution_y = 128, 96
     movie = encode_movie(scene, list_frames(tmp_path), 2)
     assert movie.suffix == ".mp4" and len(bpy.data.scenes) == scenes and scene.view_settings.view_transform == view
