@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+import msgspec
 
 from ..shared import console, messages, motion_request, shot
 from ..shared.arguments import add_setting, add_settings, read_given_settings
@@ -22,6 +23,7 @@ from ..shared.endpoint import EndpointError, free_port
 from ..shared.made_motion import save_made
 from ..shared.motion import MotionError
 from ..shared.overview import compute_overview_size, needs_overview
+from ..shared.picture_size import find_made_size, find_size_multiple, fit_aspect, make_crop
 from ..shared.scene_options import SceneOptions
 from ..shared.settings import SettingError, list_settings, with_settings
 from . import preferences
@@ -29,7 +31,7 @@ from .connection import Connection
 from .motion.key_options import KeyOptions
 from .motion.keying import Keying
 from .passes.render import PassRender
-from .properties import get_scene_settings
+from .properties import get_frame_aspect, get_scene_settings
 from .tasks.motion import MotionTask
 from .tasks.shot import PassesWriter, ShotTask, pop_first
 from .tasks.task import Task
@@ -105,8 +107,10 @@ def _generate(args: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
         options, fps = _read_scene_options(args), frame_rate(scene)
-        frames, (width, height) = _read_frames(options, scene), _read_size(args)
-        request = console.read_request_arguments(args, width, height, frames, fps)
+        frames, size = _read_frames(options, scene), _read_size(args, scene)
+        request = console.read_request_arguments(args, *size, frames, fps)
+        made = find_made_size(*size, find_size_multiple(request.sampling.model))
+        request = msgspec.structs.replace(request, width=made[0], height=made[1])
         shot.check_request(request)
         console.check_writable(args.out)
         character = find_character(scene, args.character)
@@ -122,6 +126,7 @@ def _generate(args: argparse.Namespace) -> int:
             scope=options.subjects.upper(),
             keep_overrides=True,
             alpha=options.character_only,
+            crop=make_crop(*size, *made),
             on_message=out.show,
         )
         _wait_for_task(connection, connection.add(task), interrupted)
@@ -146,9 +151,14 @@ def _read_scene_options(args: argparse.Namespace) -> SceneOptions:
     return SceneOptions(**read_given_settings(args, SceneOptions))
 
 
-def _read_size(args: argparse.Namespace) -> tuple[int, int]:
-    width, height = (getattr(args, side.name, side.default) for side in SIDES)
-    return width, height
+def _read_size(args: argparse.Namespace, scene: bpy.types.Scene) -> tuple[int, int]:
+    """(width, height) of the frames; what is not given follows from the scene's aspect, within the default size."""
+    width, height = (getattr(args, side.name, None) for side in SIDES)
+    if width and height:
+        return width, height
+    given = bool(width or height)
+    bounds = [side or (shot.MAX_SIDE if given else declared.default) for side, declared in zip((width, height), SIDES, strict=True)]
+    return fit_aspect(bounds[0], bounds[1], get_frame_aspect(scene))
 
 
 def _read_frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ...]:
@@ -162,7 +172,7 @@ def _passes(args: argparse.Namespace) -> int:
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
     try:
-        options, (width, height) = _read_scene_options(args), _read_size(args)
+        options, (width, height) = _read_scene_options(args), _read_size(args, scene)
         console.check_writable(args.out)
         frames, fps = _read_frames(options, scene), frame_rate(scene)
         render = PassRender(

@@ -39,6 +39,7 @@ ADVANCED = (
     "character_only",
     "width",
     "height",
+    "use_scene_aspect",
     "output",
 )
 MOTION = ("text", "seconds", "seed", "variants", "loop", "in_place")
@@ -376,7 +377,13 @@ class GeneratePanel(_SidebarPanel):
             row.prop(settings, "frame_end")
             row.prop(settings, "frame_step")
         frames = settings.get_frames(scene)
-        layout.label(text=f"{len(frames)} frames · {settings.width}x{settings.height}", icon="RENDER_ANIMATION")
+        width, height = settings.get_picture_size(scene)
+        layout.label(text=f"{len(frames)} frames · {width}x{height}", icon="RENDER_ANIMATION")
+        if not settings.shows_frame(scene):
+            draw_sentence(layout, context, "The frames have another shape than the camera's frame in the viewport.", "ERROR")
+            row = layout.row(align=True)
+            row.operator("latentman.match_scene_size", icon="RESTRICT_VIEW_OFF")
+            row.prop(settings, "use_scene_aspect", toggle=True)
         if scene.camera is None:
             draw_sentence(layout, context, "There is no camera in the scene.", "ERROR")
             layout.operator("latentman.add_camera", icon="CAMERA_DATA")
@@ -415,6 +422,9 @@ class ResultPanel(_SidebarPanel):
             layout.label(text=f"{result.count} frames · seed {result.seed} · flicker {result.hmse:.0f}")
         row = layout.row(align=True)
         row.operator("latentman.to_sequencer", icon="SEQUENCE")
+        row.operator("latentman.to_compositor", icon="NODE_COMPOSITING")
+        row = layout.row(align=True)
+        set_properties(row.operator("latentman.to_sequencer", text="As Movie", icon="FILE_MOVIE"), kind="MOVIE")
         row.operator("latentman.as_material", icon="MATERIAL")
         # four buttons in a row would cut their labels off
         row = layout.row(align=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...shared import shot
 from ..typed_access import get_camera
+from .padding import Padding, pad_projection
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,16 @@ def find_camera(scene: bpy.types.Scene, frame: int) -> bpy.types.Object:
     return camera
 
 
-def read_view(camera: bpy.types.Object, graph: bpy.types.Depsgraph, width: int, height: int) -> View:
-    """What a camera sees at the current frame of evaluated data."""
+def read_view(
+    camera: bpy.types.Object, graph: bpy.types.Depsgraph, width: int, height: int, padding: Padding | None = None
+) -> View:
+    """What a camera sees at the current frame of evaluated data; with ``padding`` that is more than the camera's frame."""
     evaluated = camera.evaluated_get(graph)
-    projection = evaluated.calc_matrix_camera(graph, x=width, y=height)
-    return View(np.array(evaluated.matrix_world.normalized().inverted()), np.array(projection), width, height)
+    to_camera = np.array(evaluated.matrix_world.normalized().inverted())
+    if padding is None:
+        return View(to_camera, np.array(evaluated.calc_matrix_camera(graph, x=width, y=height)), width, height)
+    projection = np.array(evaluated.calc_matrix_camera(graph, x=padding.frame.width, y=padding.frame.height))
+    return View(to_camera, pad_projection(projection, padding, width, height), width, height)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .cutouts import CutOuts
 from .evaluated import Cast, GeometryReader
 from .geometry import FrameGeometry, Key
 from .own_data import PREFIX, OwnData, make_scene
+from .padding import Padding
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
 from .simulations import find_dependencies, find_first_frame, is_baked, is_obstacle, is_simulated, iter_pointers
@@ -52,11 +53,14 @@ class CapturedScene:
         cut_outs: CutOuts,
         people: dict[int, KeyPoints],
         *,
+        padding: Padding | None,
         whole_scene: bool,
         triangulate: bool,
     ) -> None:
-        """``whole_scene`` holds props, too; ``triangulate`` is as for ``GeometryReader``."""
+        """``padding`` is what the picture shows around the camera's frame; ``whole_scene`` holds props, too;
+        ``triangulate`` is as for ``GeometryReader``."""
         self._data, self._stage, self._user_scene, self._uvs = data, stage, scene, generated_uvs
+        self._padding = padding
         self.scene = make_scene(data, "Captured")
         for name in _TIME:
             setattr(self.scene, name, getattr(scene, name))
@@ -199,7 +203,7 @@ class CapturedScene:
         camera = self._find_camera(frame)
 
         def read(graph: bpy.types.Depsgraph) -> FrameGeometry:
-            views = {size: read_view(camera, graph, *size) for size in sizes}
+            views = {size: read_view(camera, graph, *size, self._padding) for size in sizes}
             return self.reader.read(graph, views, frame, measure_surroundings=measure_surroundings, find_ground=find_ground)
 
         return capture.capture(self._stage, self.scene, frame, read)

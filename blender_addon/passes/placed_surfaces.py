@@ -14,9 +14,11 @@ from .camera import View
 from .cutouts import CUT_ATTRIBUTE
 from .geometry import Key, Shape, Surface
 from .own_data import PREFIX, OwnData
+from .padding import compute_lens
 from .pass_material import NORMAL_ATTRIBUTE, PREVIOUS_ATTRIBUTE
 from .surfaces import HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, UV_LAYER
 
+#: millimetres; any would do
 SENSOR = 36.0
 
 
@@ -153,14 +155,13 @@ def place_camera(camera: bpy.types.Object, view: View) -> None:
     """Make a camera see what a view shows, from its matrices alone."""
     data, p = get_camera(camera), view.projection
     camera.matrix_world = Matrix(np.linalg.inv(view.world_to_camera).tolist())
+    lens = compute_lens(p, view.width, view.height)
     data.sensor_fit, data.sensor_width = "HORIZONTAL", SENSOR
-    aspect = view.height / view.width
-    if p[3, 2]:
-        data.type, data.lens = "PERSP", float(p[0, 0] * SENSOR / 2)
-        data.shift_x, data.shift_y = float(p[0, 2] / 2), float(p[1, 2] / 2 * aspect)
+    data.shift_x, data.shift_y = lens.shift_x, lens.shift_y
+    if lens.lens:
+        data.type, data.lens = "PERSP", lens.lens * SENSOR
         near, far = p[2, 3] / (p[2, 2] - 1), p[2, 3] / (p[2, 2] + 1)
     else:
-        data.type, data.ortho_scale = "ORTHO", float(2 / p[0, 0])
-        data.shift_x, data.shift_y = float(-p[0, 3] / 2), float(-p[1, 3] / 2 * aspect)
+        data.type, data.ortho_scale = "ORTHO", lens.ortho_scale
         near, far = (p[2, 3] + 1) / p[2, 2], (p[2, 3] - 1) / p[2, 2]
     data.clip_start, data.clip_end = float(near), float(far)

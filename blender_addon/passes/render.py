@@ -19,6 +19,7 @@ from ...shared.depth import normalise_depth
 from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
 from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
+from ...shared.picture_size import Crop
 from ..references import refer_to
 from ..typed_access import get_mesh, get_scene, get_view_layer
 from . import capture, gpu_raster, reading
@@ -28,6 +29,7 @@ from .cutouts import CutOuts
 from .drawn_scene import MAX_NUMBER, DrawnScene
 from .geometry import FrameGeometry, Key
 from .own_data import OwnData, make_scene, own_data
+from .padding import Padding
 from .people import find_key_points
 from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .shadow_scene import ShadowScene
@@ -137,22 +139,25 @@ class PassRender:
         shadow: bool = False,
         keep_overrides: bool = False,
         quick: bool = False,
+        frame: Crop | None = None,
     ) -> None:
         """``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
         as it does within its shot. ``motion_vectors`` and ``shadow`` add those passes.
         ``keep_overrides`` leaves our scenes in the file until ``close``: quicker, where nobody sees the
-        file in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles.
+        file in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame``
+        is the part of the picture that the camera's frame shows, all of it by default.
 
         Raises ``ShotError`` when there is nothing to render.
         """
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
-        for frame in frames[:1]:
-            find_camera(self._scene, frame)
+        for first in frames[:1]:
+            find_camera(self._scene, first)
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
         self._references = RenderSetReferences.make(self._render_set)
         self._frames, self._size = frames, (width, height)
+        self._padding = Padding(frame, width, height) if frame is not None else None
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
         self._motion_vectors, self._shadow, self._keep_overrides = motion_vectors, shadow, keep_overrides
         #: whether something lies under the characters' feet, and the height of these, in metres
@@ -189,6 +194,7 @@ class PassRender:
         """A render of small copies of the same frames, after ``measure``; objects have the same numbers in both."""
         small = copy.copy(self)
         small._size, small.uses_gpu, small._people, small._shadow = (width, height), False, {}, False
+        small._sizes = tuple(dict.fromkeys((small._size, *self._sizes)))
         small._scenes, small._folder, small._path, small._own = ExitStack(), ExitStack(), None, None
         return small
 
@@ -356,6 +362,7 @@ class PassRender:
             self._generated_uvs,
             self._cut_outs,
             self._people,
+            padding=self._padding,
             whole_scene=self._render_set.whole_scene or self._shadow,
             triangulate=self.uses_gpu,
         )
@@ -392,9 +399,8 @@ class PassRender:
         self._scenes.close()
 
     def _evaluate(self, own: _OwnScenes, frame: int) -> FrameGeometry:
-        if self._spool is not None and frame in self._spool:
-            return self._spool.get(frame)
-        return own.captured.evaluate(frame, self._sizes)
+        kept = self._spool.get(frame) if self._spool is not None and frame in self._spool else None
+        return kept if kept is not None and self._size in kept.views else own.captured.evaluate(frame, self._sizes)
 
     def _render_one(self, own: _OwnScenes, index: int) -> RenderedFrame:
         frame = self._frames[index]
