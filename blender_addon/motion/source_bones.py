@@ -142,12 +142,15 @@ def map_by_words(
     # the thighs of some skeletons hang on the first bone of the spine
     spinal = set(split_name(names[pelvis], letters)[1]) & {"spine", "back", "abdomen", "waist"}
     out["pelvis"] = max(named, key=lambda bone: depths[bone]) if named and spinal else pelvis
+    # what every name of a skeleton has says nothing of a bone
+    common = set(split_name(names[out["pelvis"]])[1])
     for joint, spelled in (("head", _HEAD), ("neck", _NECK)):
-        fits = {bone: words for bone, words in central if set(words) & set(spelled) and bone not in out.values()}
+        fits = {bone: set(words) - common for bone, words in central if set(words) & set(spelled) and bone not in out.values()}
         if fits:
-            # a neck before a dummy of a neck
-            extra = {bone: sum(not word.isdigit() for word in words) for bone, words in fits.items()}
-            out[joint] = min(fits, key=lambda bone: (extra[bone], depths[bone], bone))
+            lowest = min(fits, key=lambda bone: (depths[bone], bone))
+            # a neck that hangs on a dummy of a neck
+            plainer = [bone for bone in fits if fits[bone] < fits[lowest] and lowest in get_path(parents, bone)]
+            out[joint] = min(plainer, default=lowest, key=lambda bone: (len(fits[bone]), depths[bone], bone))
     if "neck" in out and "head" in out and out["neck"] not in get_path(parents, out["head"]):
         del out["neck"]
     return out
