@@ -15,6 +15,8 @@ from . import properties
 from .connection import connection
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
+from .passes.render_set import BODIES
+from .passes.simulations import find_dependencies
 from .preferences import get_preferences
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
@@ -358,6 +360,13 @@ class TechniquesPanel(_SidebarPanel):
         layout.prop(settings.techniques, "plugins")
 
 
+def hangs_on(found: bpy.types.Object, character: bpy.types.Object | None) -> bool:
+    """Whether an object moves with a character's bones without being deformed by them, so that it may be a prop."""
+    if character is None or found == character or found.type not in BODIES:
+        return False
+    return character in find_dependencies([found]) and found not in find_character_meshes(character)
+
+
 class GeneratePanel(_SidebarPanel):
     """What is generated: scope, range, warnings, progress."""
 
@@ -368,6 +377,9 @@ class GeneratePanel(_SidebarPanel):
         """Draw scope and range, warnings with buttons that fix them, and the buttons or the progress."""
         settings, scene, layout = properties.get_settings(context), get_scene(context), get_layout(self)
         layout.prop(settings, "subjects")
+        active = context.object
+        if active is not None and hangs_on(active, settings.character):
+            layout.prop(active, "latentman_is_prop", text=f"{active.name} is only a prop")
         row = layout.row()
         row.prop(settings, "use_scene_range")
         row.prop(settings, "only_changed", text="Only Changed")

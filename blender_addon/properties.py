@@ -430,12 +430,17 @@ def register() -> None:
     object_type.latentman_bones = make_collection(type=LatentManBone, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
     object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
+    make_bool: Any = BoolProperty
+    object_type.latentman_is_prop = make_bool(
+        name="Only a Prop", description="This object moves with a character's bones without being part of the character"
+    )
 
 
 def unregister() -> None:
     """Remove the properties from scenes and objects, and unregister the classes."""
     scene_type: Any = bpy.types.Scene
     object_type: Any = bpy.types.Object
+    del object_type.latentman_is_prop
     del object_type.latentman_look_prompt
     del object_type.latentman_look
     del object_type.latentman_bones

@@ -1,17 +1,19 @@
-"""The scenes in which passes are made: copies of what is rendered, so that nothing of the user's is changed.
+"""The scene in which frames are evaluated: copies of what is rendered, so that nothing of the user's is changed.
 
-There are three. ``captured`` holds the characters and what belongs to them as Blender's own objects, copied where they need
-attributes or are simulated; it is evaluated as for a render. ``drawn`` holds what was captured as plain meshes, and is rendered by
-Cycles. ``stage`` is empty: renders run in its context. They exist only within a block; what the window shows stays as it is.
+It holds the characters and what belongs to them as Blender's own objects, copied where they need attributes or are simulated, and is
+evaluated as for a render. ``drawn_scene`` and ``shadow_scene`` hold what was found here as plain meshes, for Cycles. All of them
+exist only within a block; what the window shows stays as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import bpy
 import numpy as np
 
+from ...shared import shot
 from . import capture
 from .camera import find_camera, read_view
 from .cutouts import CutOuts
@@ -108,6 +110,7 @@ class CapturedScene:
         if whole_scene:
             wanted += [one for one in visible.ordered if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME")]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
+        _check_rigid_bodies(self._user_scene, needed)
         simulated = {one for one in needed if is_simulated(one)}
         for one in needed:
             if one in self._ours or one in simulated or _needs_attributes(one, wanted):
@@ -211,6 +214,22 @@ class CapturedScene:
     def find(self, key: Key) -> bpy.types.Object | None:
         """The object of our own scene that is no instance and has that key."""
         return next((one for one in self.scene.collection.objects if self.reader.get_key(one) == key), None)
+
+
+def _check_rigid_bodies(scene: bpy.types.Scene, needed: Iterable[bpy.types.Object]) -> None:
+    """Raise ``ShotError`` where something is moved by a rigid body simulation: Blender evaluates one only for what it shows."""
+    world = scene.rigidbody_world
+    if world is None or not world.enabled or world.collection is None:
+        return
+    members = set(world.collection.all_objects)
+    for one in needed:
+        body = one.rigid_body
+        if one in members and body is not None and body.type == "ACTIVE" and body.enabled and not body.kinematic:
+            raise shot.ShotError(
+                "scene",
+                f"{one.name} is moved by a rigid body simulation, which passes cannot follow; select it and choose Object > "
+                "Rigid Body > Bake To Keyframes.",
+            )
 
 
 def _needs_attributes(found: bpy.types.Object, rendered: list[bpy.types.Object]) -> bool:

@@ -143,15 +143,20 @@ def _find_armature(body: bpy.types.Object) -> bpy.types.Object | None:
 def find_followers(armature: bpy.types.Object) -> list[bpy.types.Object]:
     """All that moves with an armature's bones: what it deforms, and what hangs on its bones, on itself or on something that does.
 
-    What belongs to another armature, such as a horse to its rider, does not.
+    What belongs to another armature, such as a horse to its rider, does not, nor what the user calls a prop.
     """
     found: dict[bpy.types.Object, None] = {armature: None}
-    candidates = [one for one in bpy.data.objects if one.type != "ARMATURE" and one.users_scene]
+    candidates = [one for one in bpy.data.objects if one.type != "ARMATURE" and one.users_scene and not is_prop(one)]
     while True:
         new = [one for one in candidates if one not in found and _follows(one, found)]
         if not new:
             return [one for one in found if one.type in BODIES]
         found.update(dict.fromkeys(new))
+
+
+def is_prop(found: bpy.types.Object) -> bool:
+    """Whether the user says that an object is no part of the character whose bones it moves with."""
+    return bool(getattr(found, "latentman_is_prop", False))
 
 
 def _follows(one: bpy.types.Object, leaders: Container[bpy.types.Object]) -> bool:
