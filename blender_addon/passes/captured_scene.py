@@ -1,8 +1,8 @@
 """The scene in which frames are evaluated: copies of what is rendered, so that nothing of the user's is changed.
 
-It holds the characters and what belongs to them as Blender's own objects, copied where they need attributes or are simulated, and is
-evaluated as for a render. ``drawn_scene`` and ``shadow_scene`` hold what was found here as plain meshes, for Cycles. All of them
-exist only within a block; what the window shows stays as it is.
+It holds the characters and what belongs to them as Blender's own objects, copied where they need attributes or are simulated, and
+is evaluated as for a render. ``drawn_scene`` and ``shadow_scene`` hold what was found here as plain meshes, for Cycles. All of
+them exist only within a block; what the window shows stays as it is.
 """
 
 from __future__ import annotations
