@@ -15,6 +15,7 @@ from . import properties
 from .connection import connection
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
+from .passes.camera import find_marker_camera
 from .preferences import get_preferences
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
@@ -377,7 +378,7 @@ class GeneratePanel(_SidebarPanel):
             row.prop(settings, "frame_step")
         frames = settings.get_frames(scene)
         layout.label(text=f"{len(frames)} frames · {settings.width}x{settings.height}", icon="RENDER_ANIMATION")
-        if scene.camera is None:
+        if scene.camera is None and find_marker_camera(scene) is None:
             draw_sentence(layout, context, "There is no camera in the scene.", "ERROR")
             layout.operator("latentman.add_camera", icon="CAMERA_DATA")
         if not connection.connected:

@@ -10,6 +10,7 @@ from ...shared import shot
 from .. import preferences, properties
 from ..character.body_model import MANNEQUIN, BodyModelError, load
 from ..passes.render_set import get_bodies
+from ..passes.timeline import keep_current_frame
 from ..rigging.characters import add_character
 from ..typed_access import OperatorResult, get_scene, get_view_layer
 from .dialogs import ImportDialog
@@ -81,14 +82,13 @@ class AddCamera(NeedsCharacter, bpy.types.Operator):
 def frame_character(context: bpy.types.Context, scene: bpy.types.Scene, bodies: list[bpy.types.Object]) -> bpy.types.Object:
     """Add a camera that sees ``bodies`` during the whole range, a little from the side, and make it the scene's."""
     points: list[Vector] = []
-    current = scene.frame_current
-    for frame in range(scene.frame_start, scene.frame_end + 1, max(1, (scene.frame_end - scene.frame_start) // 12)):
-        scene.frame_set(frame)
-        graph = context.evaluated_depsgraph_get()
-        for body in bodies:
-            evaluated = body.evaluated_get(graph)
-            points += [evaluated.matrix_world @ Vector(corner) for corner in evaluated.bound_box]
-    scene.frame_set(current)
+    with keep_current_frame(scene):
+        for frame in range(scene.frame_start, scene.frame_end + 1, max(1, (scene.frame_end - scene.frame_start) // 12)):
+            scene.frame_set(frame)
+            graph = context.evaluated_depsgraph_get()
+            for body in bodies:
+                evaluated = body.evaluated_get(graph)
+                points += [evaluated.matrix_world @ Vector(corner) for corner in evaluated.bound_box]
     camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     scene.collection.objects.link(camera)
     scene.camera = camera

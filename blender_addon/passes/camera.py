@@ -32,9 +32,17 @@ class View:
         return (clip[:, :2] / w * [0.5, -0.5] + 0.5) * [self.width, self.height]
 
 
+def find_marker_camera(scene: bpy.types.Scene) -> bpy.types.Object | None:
+    """The camera that a marker binds to the current frame: that of the last such marker at or before it, else of the first one."""
+    bound = sorted((marker for marker in scene.timeline_markers if marker.camera), key=lambda marker: marker.frame)
+    passed = [marker for marker in bound if marker.frame <= scene.frame_current]
+    return passed[-1].camera if passed else bound[0].camera if bound else None
+
+
 def get_render_camera(scene: bpy.types.Scene) -> bpy.types.Object:
-    """The scene's camera. Raises ``ShotError`` when there is none, or none that can be used."""
-    camera = scene.camera
+    """The scene's camera, or the one that a marker binds where the scene has none: Blender sets it once it goes to a frame. Raises
+    ``ShotError`` when there is none, or none that can be used."""
+    camera = scene.camera or find_marker_camera(scene)
     if camera is None:
         raise shot.ShotError("camera", "There is no camera in the scene; add one with Add > Camera.")
     if camera.type != "CAMERA":

@@ -23,9 +23,11 @@ from ..references import refer_to
 from ..typed_access import evaluate, get_mesh, get_scene, get_view_layer
 from . import gpu_raster, reading
 from .camera import Extent, View, find_extent, get_render_camera, get_view
+from .engine import check_cycles
 from .people import find_key_points
 from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .scene_setup import override_scene_temporarily, set_render_region
+from .storage import explain_storage
 from .surfaces import override_mesh_temporarily, unwrap
 from .timeline import keep_current_frame
 
@@ -102,6 +104,7 @@ class PassRender:
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
         get_render_camera(self._scene)
+        check_cycles()
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
         self._references = RenderSetReferences.make(self._render_set)
@@ -284,11 +287,14 @@ class PassRender:
         set_render_region(self._scene, box, *self._size)
         # what a render that was stopped leaves is not to be taken for its result
         path.unlink(missing_ok=True)
-        with silence_stdout():
-            bpy.ops.render.render(write_still=True, scene=self._scene.name, layer=self._view_layer.name)
-        if not path.exists():
-            raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
-        return reading.read_passes(path, right - left, bottom - top)
+        with explain_storage(path, right - left, bottom - top):
+            with silence_stdout():
+                bpy.ops.render.render(write_still=True, scene=self._scene.name, layer=self._view_layer.name)
+            if not path.exists():
+                raise shot.ShotError(
+                    "passes", "The render of the passes was stopped (Esc does that, too); generate the shot again."
+                )
+            return reading.read_passes(path, right - left, bottom - top)
 
     def _render_one(self, index: int) -> RenderedFrame:
         scene = self._scene
