@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
                     out.emit("failed", code="file", message=failure)
                     return 2
             if watch.requested:
-                return command_line.report_interrupt(out, watch)
+                return console.report_interrupt(out, watch)
             return command_line.main(arguments)
         finally:
             # our classes must be gone when Blender frees its memory at exit, or it crashes

@@ -7,7 +7,6 @@ rendered, 130 after Ctrl-C and 143 after SIGTERM. With ``--json`` the last line 
 from __future__ import annotations
 
 import argparse
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -420,7 +419,7 @@ def main(argv: Sequence[str]) -> int:
             watch.check()
             return int(args.run(args, out, watch))
         except Interrupted:
-            return report_interrupt(out, watch)
+            return console.report_interrupt(out, watch)
         except (shot.ShotError, MotionError) as error:
             code, message = getattr(error, "code", "motion"), str(error)
             # a folder that cannot be written was chosen so: that is found before anything is done
@@ -437,13 +436,6 @@ def main(argv: Sequence[str]) -> int:
             message = f"It failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}"
         out.emit("failed", code=code, message=message)
         return console.find_exit_code(code)
-
-
-def report_interrupt(out: console.Console, watch: SignalWatch) -> int:
-    """Say that a command was stopped by a signal; returns its exit code."""
-    name = signal.Signals(watch.number).name
-    out.emit("interrupted", code="interrupted", signal=name, message=f"It was stopped ({name}); what is finished is kept.")
-    return watch.exit_code
 
 
 #: Blender's handle of the command

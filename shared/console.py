@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 
 from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method
 from .files import read_file
+from .interrupts import SignalWatch
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
@@ -30,6 +32,7 @@ FAILURES = frozenset(
         *("temporary", "ticket"),
     )
 )
+STOPPED = "It was stopped, as it was asked to; what is finished is kept."
 #: what a shot's scene or its passes decide
 FROM_SCENE = ("width", "height", "fps")
 
@@ -220,3 +223,10 @@ class Console:
         for warning in report.get("warnings", report.get("notices", ())):
             self.emit("warning", message=warning)
         self.emit("finished", report=report)
+
+
+def report_interrupt(out: Console, watch: SignalWatch) -> int:
+    """Say that a command was stopped by a signal; returns its exit code."""
+    name = signal.Signals(watch.number).name
+    out.emit("interrupted", code="interrupted", signal=name, message=STOPPED)
+    return watch.exit_code
