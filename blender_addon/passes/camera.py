@@ -8,20 +8,33 @@ import bpy
 import numpy as np
 
 from ...shared import shot
+from ...shared.manifest import CameraEntry
 from ..typed_access import get_camera
+from ..units import get_metres_per_unit
 
 
 @dataclass(frozen=True)
 class View:
-    """A camera at a frame: 4x4 matrices ``world_to_camera`` (looking along -Z) and ``projection`` for a picture (width, height)."""
+    """A camera at a frame: 4x4 matrices ``world_to_camera`` (looking along -Z) and ``projection`` for a picture (width, height), in
+    Blender's units, of which one is ``metres_per_unit`` long."""
 
     world_to_camera: np.ndarray
     projection: np.ndarray
     width: int
     height: int
+    metres_per_unit: float = 1.0
+
+    def make_entry(self) -> CameraEntry:
+        """The same camera for a world in metres."""
+        to_camera, projection = self.world_to_camera.copy(), self.projection.copy()
+        to_camera[:3, 3] *= self.metres_per_unit
+        projection[:, :3] /= self.metres_per_unit
+        if projection[3, 2]:  # perspective: homogeneous coordinates whose last one is the distance
+            projection *= self.metres_per_unit
+        return CameraEntry(tuple(map(float, to_camera.ravel())), tuple(map(float, projection.ravel())))
 
     def compute_depth(self, points: np.ndarray) -> np.ndarray:
-        """World points (N, 3) in metres -> (N,) planar distances from the camera, negative behind it."""
+        """World points (N, 3) -> (N,) planar distances from the camera, negative behind it."""
         return -(points @ self.world_to_camera[2, :3] + self.world_to_camera[2, 3])
 
     def project(self, points: np.ndarray) -> np.ndarray:
@@ -56,13 +69,14 @@ def get_view(scene: bpy.types.Scene, graph: bpy.types.Depsgraph, width: int, hei
     """The view at the current frame; markers that switch cameras are followed. Raises ``ShotError`` like ``get_render_camera``."""
     camera = get_render_camera(scene).evaluated_get(graph)
     projection = camera.calc_matrix_camera(graph, x=width, y=height)
-    return View(np.array(camera.matrix_world.normalized().inverted()), np.array(projection), width, height)
+    world_to_camera = np.array(camera.matrix_world.normalized().inverted())
+    return View(world_to_camera, np.array(projection), width, height, get_metres_per_unit(scene))
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What surfaces cover at one frame: ``near`` and ``far`` in metres (inf and -inf when nothing is in front of the camera), and
-    the rectangle of pixels (left, top, right, bottom; the last two exclusive) that contains everything seen."""
+    """What surfaces cover at one frame: ``near`` and ``far`` in Blender's units (inf and -inf when nothing is in front of the
+    camera), and the rectangle of pixels (left, top, right, bottom; the last two exclusive) that contains everything seen."""
 
     near: float
     far: float
@@ -73,7 +87,7 @@ def find_extent(view: View, points: np.ndarray, margin: int) -> Extent:
     """The extent of world points (N, 3), with ``margin`` pixels added around the rectangle."""
     full = (0, 0, view.width, view.height)
     distance = view.compute_depth(points)
-    in_front = distance > 1e-3
+    in_front = distance * view.metres_per_unit > 1e-3
     if not in_front.any():
         return Extent(np.inf, -np.inf, full)
     near, far = float(distance[in_front].min()), float(distance[in_front].max())

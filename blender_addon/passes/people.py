@@ -66,7 +66,7 @@ class KeyPoints:
             local = self._rig.rest[bone].T @ (rest - self._rig.heads[bone])
             out[number] = world[:3, :3] @ (pose[:3, :3] @ local + pose[:3, 3]) + world[:3, 3]
         out[NECK] = (out[2] + out[5]) / 2
-        return np.column_stack([view.project(out), view.compute_depth(out)])
+        return np.column_stack([view.project(out), view.compute_depth(out) * view.metres_per_unit])
 
 
 def _get_rest_joints(rig: Rig) -> np.ndarray:

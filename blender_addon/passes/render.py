@@ -17,10 +17,11 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.depth import normalise_depth
-from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
 from ...shared.passes import FramePasses
 from ..references import refer_to
 from ..typed_access import evaluate, get_mesh, get_scene, get_view_layer
+from ..units import get_metres_per_unit
 from . import gpu_raster, reading
 from .camera import Extent, View, find_extent, get_render_camera, get_view
 from .engine import check_cycles
@@ -105,6 +106,7 @@ class PassRender:
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
         get_render_camera(self._scene)
         check_cycles()
+        self._metres = get_metres_per_unit(self._scene)
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
         self._references = RenderSetReferences.make(self._render_set)
@@ -132,7 +134,7 @@ class PassRender:
         # what ``render_all`` keeps: whole frames, which take memory only where something is seen
         self._arrays: dict[str, np.ndarray] = {}
         self._entries: dict[int, FrameEntry] = {}
-        #: planar camera distances in metres that become 1 and the far end of the range, after ``measure``
+        #: planar camera distances in Blender's units that become 1 and the far end of the range, after ``measure``
         self.near, self.far = np.inf, -np.inf
         #: how many units of work ``render_all`` has
         self.total = len(self._measured_frames) + len(frames)
@@ -147,7 +149,7 @@ class PassRender:
     @property
     def header(self) -> PassesHeader:
         """The depth range and the body parts, after ``measure``."""
-        return PassesHeader(float(self.near), float(self.far), self._render_set.parts)
+        return PassesHeader(self.near * self._metres, self.far * self._metres, self._render_set.parts)
 
     def check_seen(self) -> None:
         """Raise ``ShotError`` when none of the frames that were rendered shows a character."""
@@ -328,7 +330,6 @@ class PassRender:
         return RenderedFrame(index, passes, self._make_entry(passes, graph, view))
 
     def _make_entry(self, passes: FramePasses, graph: bpy.types.Depsgraph, view: View) -> FrameEntry:
-        camera = CameraEntry(tuple(map(float, view.world_to_camera.ravel())), tuple(map(float, view.projection.ravel())))
         people = tuple(
             (n, tuple((float(x), float(y), float(depth)) for x, y, depth in person.compute(graph, view)))
             for n, person in self._people.items()
@@ -340,7 +341,7 @@ class PassRender:
             SurfaceEntry(number, objects[keys[number] >> 32].object.name, objects[keys[number] >> 32].character)
             for number in shown[shown > 0].tolist()
         )
-        return FrameEntry(camera, surfaces, people)
+        return FrameEntry(view.make_entry(), surfaces, people)
 
     def _find_extent(self, frame: int, graph: bpy.types.Depsgraph) -> tuple[Extent, View]:
         """The characters' extent in the view of the current frame; ``frame`` is its number, for error messages."""
@@ -405,6 +406,8 @@ class PassRender:
         found["mask"] = characters[index]
         found["part"] *= found["mask"] > 0
         found["rest_position"] *= metres_per_unit[index][..., None]
+        if "position" in found:
+            found["position"] *= np.float32(self._metres)
         return found
 
     def _get_object_number(self, key: int) -> int:

@@ -16,6 +16,7 @@ from ..references import Reference, refer_to
 from ..rigging.characters import find_character_meshes
 from ..rigging.rigs import read_rig
 from ..typed_access import evaluate, get_armature, get_curves, get_mesh
+from ..units import get_object_metres_per_unit
 
 RENDERABLE = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "CURVES", "POINTCLOUD", "GREASEPENCIL", "GPENCIL")
 #: the numbers of parts and of characters are stored in a byte
@@ -234,7 +235,8 @@ def _make_part_entries(
 
 def _get_metres_per_unit(found: bpy.types.Object) -> float:
     """Metres in one unit of an object's space."""
-    return float(np.cbrt(abs(np.linalg.det(np.array(found.matrix_world)[:3, :3])))) or 1.0
+    scale = float(np.cbrt(abs(np.linalg.det(np.array(found.matrix_world)[:3, :3])))) or 1.0
+    return scale * get_object_metres_per_unit(found)
 
 
 def _find_props(

@@ -26,8 +26,8 @@ def explain_storage(path: Path, width: int, height: int) -> Iterator[None]:
         if reason:
             raise shot.ShotError(
                 "temporary",
-                f"The temporary folder {path.parent.parent} cannot take a frame's passes ({reason}); make room there, or set TMPDIR "
-                "to another folder.",
+                f"The temporary folder {path.parent.parent} cannot take a frame's passes ({reason}); make room there, or set "
+                "TMPDIR to another folder.",
             ) from error
         raise
 
