@@ -109,8 +109,8 @@ def parse_frames(text: str) -> tuple[int, ...]:
         raise ShotError("frames", f"'{_shorten(text)}' is not a frame range; write it like 1-24, 1-24:2 or 3,5,9.") from None
     if not any(spans):
         raise ShotError("frames", f"The frame range '{_shorten(text)}' is empty.")
-    for span in filter(None, spans):
-        check_frames(span)
+    for one in filter(None, spans):
+        check_frames(one)
     # a range's own length may be too long for ``len``
     check_frame_count(sum((span[-1] - span[0]) // span.step + 1 for span in spans if span))
     return tuple(frame for span in spans for frame in span)
