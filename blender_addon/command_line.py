@@ -133,9 +133,33 @@ def _use_scene(scene_name: str | None, layer_name: str | None) -> Iterator[bpy.t
         layer = scene.view_layers[0]
     if layer_name is not None:
         layer = _find(scene.view_layers, layer_name, "view layer", f"in the scene '{scene.name}'")
-    with bpy.context.temp_override(scene=scene, view_layer=layer):
+    with _show(scene, layer):
         _leave_edit_mode(layer)
         yield scene
+
+
+@contextmanager
+def _show(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> Iterator[None]:
+    """Within the block the window shows a scene and a view layer.
+
+    An override of the context would do, too, but must not last while Cycles renders: Blender looks into it without holding Python's
+    lock, and crashes when another thread, such as the client's, is at work just then.
+    """
+    window = bpy.context.window
+    if window is None:
+        if (scene, layer) != (bpy.context.scene, bpy.context.view_layer):
+            raise shot.ShotError("scene", "This file has no window; save it with the scene and the view layer that are wanted.")
+        yield
+        return
+    before = window.scene, window.view_layer.name
+    if (scene, layer) != (bpy.context.scene, bpy.context.view_layer):
+        window.scene, window.view_layer = scene, layer
+    try:
+        yield
+    finally:
+        if (window.scene, window.view_layer.name) != before:
+            window.scene = before[0]
+            window.view_layer = before[0].view_layers[before[1]]
 
 
 def _find(owner: Any, name: str, kind: str, where: str) -> Any:
