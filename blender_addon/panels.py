@@ -15,6 +15,7 @@ from . import properties
 from .connection import connection
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
+from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
 from .preferences import get_preferences
@@ -377,7 +378,7 @@ class GeneratePanel(_SidebarPanel):
         """Draw scope and range, warnings with buttons that fix them, and the buttons or the progress."""
         settings, scene, layout = properties.get_settings(context), get_scene(context), get_layout(self)
         layout.prop(settings, "subjects")
-        active = context.object
+        active = context.active_object
         if active is not None and hangs_on(active, settings.character):
             layout.prop(active, "latentman_is_prop", text=f"{active.name} is only a prop")
         row = layout.row()
@@ -396,7 +397,7 @@ class GeneratePanel(_SidebarPanel):
             row = layout.row(align=True)
             row.operator("latentman.match_scene_size", icon="RESTRICT_VIEW_OFF")
             row.prop(settings, "use_scene_aspect", toggle=True)
-        if scene.camera is None:
+        if scene.camera is None and find_marker_camera(scene) is None:
             draw_sentence(layout, context, "There is no camera in the scene.", "ERROR")
             layout.operator("latentman.add_camera", icon="CAMERA_DATA")
         if not connection.connected:

@@ -45,6 +45,16 @@ LOOK_SECONDS = 0.25
 GONE = "The passes stopped coming; generate the shot again."
 
 
+def check_shot(request: ShotRequest) -> None:
+    """Raise ``ShotError`` for a model, a size or a technique that is not possible, before any passes are rendered for it."""
+    # imported late: diffusers comes with them
+    from ..models.preflight import check_model
+    from ..video.techniques.registry import build_techniques
+
+    build_techniques(request.get_method())
+    check_model(request.sampling.model, request.width, request.height)
+
+
 def make_frame_message(
     ticket: str, job: Job, index: int, *, transparent: bool, crop: Crop | None = None
 ) -> tuple[FrameResult, dict[str, np.ndarray]]:
@@ -147,6 +157,7 @@ class ShotTask(Task):
     def _run_thread(self, worker: Worker) -> None:
         try:
             self._machine.advance(TaskState.PREPARING)
+            check_shot(self._request)
             self._intake = self._store.receive(self._request, self._header)
             while not self.state.ended:
                 if self.state is not TaskState.CANCELLING:

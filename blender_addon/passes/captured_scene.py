@@ -14,6 +14,7 @@ import bpy
 import numpy as np
 
 from ...shared import shot
+from ..units import get_metres_per_unit
 from . import capture
 from .camera import find_camera, read_view
 from .cutouts import CutOuts
@@ -62,7 +63,7 @@ class CapturedScene:
         """``padding`` is what the picture shows around the camera's frame; ``whole_scene`` holds props, too;
         ``triangulate`` is as for ``GeometryReader``."""
         self._data, self._stage, self._user_scene, self._uvs = data, stage, scene, generated_uvs
-        self._padding = padding
+        self._padding, self._metres = padding, get_metres_per_unit(scene)
         self.scene = make_scene(data, "Captured")
         for name in _TIME:
             setattr(self.scene, name, getattr(scene, name))
@@ -206,7 +207,7 @@ class CapturedScene:
         camera = self._find_camera(frame)
 
         def read(graph: bpy.types.Depsgraph) -> FrameGeometry:
-            views = {size: read_view(camera, graph, *size, self._padding) for size in sizes}
+            views = {size: read_view(camera, graph, *size, self._padding, self._metres) for size in sizes}
             return self.reader.read(graph, views, frame, measure_surroundings=measure_surroundings, find_ground=find_ground)
 
         return capture.capture(self._stage, self.scene, frame, read)

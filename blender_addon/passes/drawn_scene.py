@@ -59,7 +59,7 @@ class DrawnScene:
     def _set_up(self, position: bool) -> None:
         """One sample at the centre of every pixel, without bounces, seen through up to 64 transparent surfaces, to a file."""
         render: Any = self.scene.render
-        use_cycles(self.scene)
+        render.engine = "CYCLES"
         width, height = self._size
         settings = dict(
             resolution_x=width,
@@ -132,9 +132,7 @@ class DrawnScene:
         self._path.unlink(missing_ok=True)
         capture.run_render(self._stage, self.scene, frame, write_still=True)
         if not self._path.exists():
-            raise shot.ShotError(
-                "passes", "The render of the passes was stopped (Esc does that, too), or the disk is full; generate the shot again."
-            )
+            raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
 
     def _prepare(self, found: bpy.types.Object, surface: Surface) -> None:
         found.pass_index = self._numbers[surface.key]
@@ -146,17 +144,6 @@ class DrawnScene:
             found.pass_index = number
             self.scene.collection.objects.link(found)
             self._live[found] = self._bake(found, number)
-
-
-def use_cycles(scene: bpy.types.Scene) -> None:
-    """Make Cycles render a scene; raises ``ShotError`` where it is switched off."""
-    render: Any = scene.render
-    try:
-        render.engine = "CYCLES"
-    except TypeError:
-        raise shot.ShotError(
-            "passes", "Passes are rendered by Cycles, which is switched off; switch on 'Cycles Render Engine' in the preferences."
-        ) from None
 
 
 def set_render_region(scene: bpy.types.Scene, box: tuple[int, int, int, int], width: int, height: int) -> None:

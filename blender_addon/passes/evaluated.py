@@ -14,7 +14,7 @@ from .camera import View
 from .cutouts import CutOuts
 from .geometry import FrameGeometry, Key, Shape, Surface
 from .people import KeyPoints
-from .render_set import RenderObject, get_metres_per_unit
+from .render_set import RenderObject, compute_scale
 from .surfaces import DEFORMERS, HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, get_rest_points
 
 #: kinds of objects that only Cycles can draw; what is not a mesh either, such as text, shows one as an instance of its own
@@ -93,7 +93,7 @@ class GeometryReader:
                 _make_key(instance, original, one),
                 one.object.name if one else original.name,
                 one.character if one else 0,
-                one.metres_per_unit if one else get_metres_per_unit(matrix),
+                one.metres_per_unit if one else compute_scale(matrix) * next(iter(views.values())).metres_per_unit,
                 matrix,
                 shape,
                 self._is_hole(instance, found, original),

@@ -16,17 +16,19 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.depth import normalise_depth
-from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
 from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
 from ..references import refer_to
 from ..typed_access import get_mesh, get_scene, get_view_layer
+from ..units import get_metres_per_unit
 from . import capture, gpu_raster, reading
 from .camera import Extent, View, find_camera, find_extent
 from .captured_scene import CapturedScene
 from .cutouts import CutOuts
 from .drawn_scene import MAX_NUMBER, DrawnScene
+from .engine import check_cycles
 from .geometry import FrameGeometry, Key
 from .own_data import OwnData, make_scene, own_data
 from .padding import Padding
@@ -34,6 +36,7 @@ from .people import find_key_points
 from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .shadow_scene import ShadowScene
 from .spool import Spool
+from .storage import explain_storage
 from .strands import Strands, bake_strands
 from .surfaces import unwrap
 from .visibility import find_visible
@@ -153,6 +156,8 @@ class PassRender:
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
         for first in frames[:1]:
             find_camera(self._scene, first)
+        check_cycles()
+        self._metres = get_metres_per_unit(self._scene)
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
         self._references = RenderSetReferences.make(self._render_set)
@@ -185,7 +190,7 @@ class PassRender:
         # what ``render_all`` keeps: whole frames, which take memory only where something is seen
         self._arrays: dict[str, np.ndarray] = {}
         self._entries: dict[int, FrameEntry] = {}
-        #: planar camera distances in metres that become 1 and the far end of the range, after ``measure``
+        #: planar camera distances in Blender's units that become 1 and the far end of the range, after ``measure``
         self.near, self.far = np.inf, -np.inf
         #: how many units of work ``render_all`` has
         self.total = len(self._measured_frames) + len(frames)
@@ -201,7 +206,7 @@ class PassRender:
     @property
     def header(self) -> PassesHeader:
         """The depth range and the body parts, after ``measure``."""
-        return PassesHeader(float(self.near), float(self.far), self._render_set.parts)
+        return PassesHeader(self.near * self._metres, self.far * self._metres, self._render_set.parts)
 
     def check_seen(self) -> None:
         """Raise ``ShotError`` when none of the frames that were rendered shows a character."""
@@ -461,19 +466,19 @@ class PassRender:
             if before is not None
         }
         assert self._path is not None
-        own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points)
-        return reading.read_passes(self._path, right - left, bottom - top)
+        with explain_storage(self._path, right - left, bottom - top):
+            own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points)
+            return reading.read_passes(self._path, right - left, bottom - top)
 
     def _make_entry(self, passes: FramePasses, geometry: FrameGeometry) -> FrameEntry:
         view = geometry.views[self._size]
-        camera = CameraEntry(tuple(map(float, view.world_to_camera.ravel())), tuple(map(float, view.projection.ravel())))
         people = []
         for n, points in geometry.people.items() if self._people else ():
-            rows = np.column_stack([view.project(points), view.compute_depth(points)])
+            rows = np.column_stack([view.project(points), view.compute_depth(points) * view.metres_per_unit])
             people.append((n, tuple((float(x), float(y), float(depth)) for x, y, depth in rows)))
         shown = np.flatnonzero(np.bincount(passes.surface_index.ravel())).tolist()
         surfaces = tuple(SurfaceEntry(number, *self._names[number]) for number in shown if number)
-        return FrameEntry(camera, surfaces, tuple(people))
+        return FrameEntry(view.make_entry(), surfaces, tuple(people))
 
     def _find_extent(self, geometry: FrameGeometry) -> Extent:
         return find_extent(geometry.views[self._size], geometry.find_character_points(), MARGIN)
@@ -515,6 +520,8 @@ class PassRender:
         found["mask"] = characters[index]
         found["part"] *= found["mask"] > 0
         found["rest_position"] *= metres[index][..., None]
+        if "position" in found:
+            found["position"] *= np.float32(self._metres)
         if before is not None:
             matrices = np.tile(np.eye(4, dtype=np.float32), (size, 1, 1))
             for surface in before.surfaces:

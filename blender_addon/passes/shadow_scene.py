@@ -15,7 +15,6 @@ from ..compat import set_multilayer_exr
 from . import capture
 from .camera import View
 from .cutouts import CutOuts
-from .drawn_scene import use_cycles
 from .geometry import FrameGeometry, Shape, Surface
 from .own_data import PREFIX, OwnData, make_scene
 from .pass_material import fill_pass_material
@@ -68,8 +67,8 @@ class ShadowScene:
         self._set_up()
 
     def _set_up(self) -> None:
-        use_cycles(self.scene)
         render: Any = self.scene.render
+        render.engine = "CYCLES"
         width, height = self._size
         settings = dict(
             resolution_x=width,
@@ -123,7 +122,7 @@ class ShadowScene:
         self._path.unlink(missing_ok=True)
         capture.run_render(self._stage, self.scene, frame, write_still=True)
         if not self._path.exists():
-            raise shot.ShotError("passes", "The render of the shadows was stopped, or the disk is full; generate the shot again.")
+            raise shot.ShotError("passes", "The render of the shadows was stopped (Esc does that, too); generate the shot again.")
         channels = exr.read_channels(self._path)
         lit = np.mean([_find(channels, f"Shadow Catcher.{name}") for name in "RGB"], 0)
         distance = _find(channels, "Depth.Z", "Depth.V")

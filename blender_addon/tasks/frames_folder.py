@@ -57,7 +57,7 @@ def store_png(data: np.ndarray, path: Path) -> None:
     content = data.tobytes()
     if not is_intact_png(content):
         raise shot.ShotError(
-            "frames", f"The backend sent something other than a whole image for {path.name}; generate the shot again."
+            "answer", f"The backend sent something other than a whole image for {path.name}; generate the shot again."
         )
     _store(path, content)
 

@@ -340,6 +340,7 @@ def test_every_setting_is_drawn(settings, character):
     drawn = Drawn()
     context = SimpleNamespace(
         scene=bpy.context.scene,
+        active_object=None,
         region=SimpleNamespace(width=300),
         preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
     )
