@@ -12,7 +12,7 @@ from ..character.body_model import MANNEQUIN, BodyModelError, load
 from ..passes.own_data import make_scene, own_data
 from ..passes.render_set import get_bodies
 from ..rigging.characters import add_character
-from ..typed_access import OperatorResult, evaluate, get_scene, get_view_layer
+from ..typed_access import OperatorResult, get_scene, get_view_layer
 from .dialogs import ImportDialog
 from .polls import NeedsCharacter, NeedsObjectMode
 
@@ -89,7 +89,8 @@ def frame_character(context: bpy.types.Context, scene: bpy.types.Scene, bodies: 
             other.collection.objects.link(body)
         for frame in range(scene.frame_start, scene.frame_end + 1, max(1, (scene.frame_end - scene.frame_start) // 12)):
             other.frame_set(frame)
-            graph = evaluate(other.view_layers[0])
+            # not updated by hand: that would make it the one that moves the user's objects
+            graph = other.view_layers[0].depsgraph
             for body in bodies:
                 evaluated = body.evaluated_get(graph)
                 points += [evaluated.matrix_world @ Vector(corner) for corner in evaluated.bound_box]

@@ -456,7 +456,6 @@ def test_an_output_that_is_closed_or_ascii_ends_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [
-        (("--size", "100x64"), "size", "nearest size is 96x64"),
         (("--model", "nope"), "model", "no model 'nope'"),
         (("--model", "/no/base|/no/controlnet"), "model", "/no/base"),
         (("--plugin", "nope"), "plugin", "no technique 'nope'"),
