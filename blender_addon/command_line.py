@@ -270,6 +270,7 @@ def _passes(args: argparse.Namespace, out: console.Console, watch: SignalWatch) 
             height,
             scope=options.subjects.upper(),
             motion_vectors=args.motion,
+            shadow=args.shadow,
             keep_overrides=True,
         )
         request = shot.make_request("passes", frames, fps, width=width, height=height)
@@ -423,6 +424,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_scene_arguments(passes)
     passes.add_argument("--out", type=Path, required=True, help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
+    passes.add_argument("--shadow", action="store_true", help="also the characters' shadows")
     passes.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     passes.set_defaults(run=_passes)
     motion = add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
