@@ -40,12 +40,23 @@ def _remove(owner: Any, block: Any) -> None:
 
 @contextmanager
 def own_data() -> Iterator[OwnData]:
-    """Data-blocks that exist within the block."""
+    """Data-blocks that exist within the block.
+
+    A render makes an image for its result: one that was not there before the block is removed, too.
+    """
     data = OwnData()
+    had_result = _find_render_result() is not None
     try:
         yield data
     finally:
         data.remove_all()
+        result = None if had_result else _find_render_result()
+        if result is not None:
+            bpy.data.images.remove(result)
+
+
+def _find_render_result() -> bpy.types.Image | None:
+    return next((image for image in bpy.data.images if image.type == "RENDER_RESULT"), None)
 
 
 def make_scene(data: OwnData, name: str) -> Any:
