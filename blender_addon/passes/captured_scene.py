@@ -20,9 +20,9 @@ from .geometry import FrameGeometry, Key
 from .own_data import PREFIX, OwnData, make_scene
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
-from .simulations import find_dependencies, find_first_frame, is_baked, is_obstacle, is_simulated, iter_pointers
+from .simulations import find_dependencies, find_first_frame, is_baked, is_gas, is_obstacle, is_simulated, iter_pointers
 from .surfaces import DEFORMERS, find_store_index, make_store_nodes, prepare_mesh
-from .visibility import Visible, iter_collection
+from .visibility import Visible, iter_collection, iter_instanced
 
 #: settings of a scene that decide how its objects move
 _TIME = ("frame_start", "frame_end", "gravity", "use_gravity")
@@ -100,7 +100,7 @@ class CapturedScene:
         """Link what is rendered, or its copies, and what these need to move as they do in the user's scene."""
         wanted = [one.object for one in render_set.objects if one.object in visible.shown]
         if render_set.whole_scene:
-            wanted += [one for one in visible.ordered if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME")]
+            wanted += [one for one in visible.ordered if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME") and not is_gas(one)]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
         simulated = {one for one in needed if is_simulated(one)}
         for one in needed:
@@ -126,8 +126,7 @@ class CapturedScene:
         self._point_to_copies()
 
     def _holds_ours(self, instancer: bpy.types.Object) -> bool:
-        collection = instancer.instance_collection
-        return collection is not None and any(one in self._ours for one in collection.all_objects)
+        return any(one in self._ours for one in iter_instanced(instancer))
 
     def _copy(self, found: bpy.types.Object) -> bpy.types.Object:
         """A copy with a mesh of its own that has what passes need."""
@@ -148,17 +147,20 @@ class CapturedScene:
         collection = found.instance_collection
         if collection is None:
             return
-        for one in collection.all_objects:
+        shown = list(iter_collection(collection))
+        for one in shown:
             if one in self._ours or is_simulated(one) or _needs_attributes(one, [one]):
                 self._copy(one)
-        if not any(one in self._copies for one in collection.all_objects):
+            if one.instance_type == "COLLECTION" and one not in self._copies:
+                self._copy_instancer(one)
+        if not any(one in self._copies or is_gas(one) for one in shown):
             return
         if found not in self._copies:
             self._copies[found] = self._data.keep(bpy.data.objects, found.copy())
         mine: Any = self._data.keep(bpy.data.collections, bpy.data.collections.new(f"{PREFIX} {collection.name}"))
         mine.instance_offset = collection.instance_offset
-        for one in iter_collection(collection):
-            if one.name not in mine.objects:
+        for one in shown:
+            if not is_gas(one) and self._copies.get(one, one).name not in mine.objects:
                 mine.objects.link(self._copies.get(one, one))
         self._copies[found].instance_collection = mine
 

@@ -144,6 +144,9 @@ class DrawnScene:
         )
         self.scene.collection.objects.link(self._camera)
         self.scene.camera = self._camera
+        #: the parent of all surfaces, which stands at the origin
+        self._origin = data.keep(bpy.data.objects, bpy.data.objects.new(f"{PREFIX} Origin", None))
+        self.scene.collection.objects.link(self._origin)
         self._material = data.keep(bpy.data.materials, bpy.data.materials.new(f"{PREFIX} Passes"))
         self._made_of: tuple[int, int] | None = None
         self._meshes: dict[Key, _Mesh] = {}
@@ -253,11 +256,12 @@ class DrawnScene:
                 shared[id(surface.shape)] = mesh
             if found is None:
                 found = self._objects[surface.key] = self._data.keep(bpy.data.objects, bpy.data.objects.new(PREFIX, mesh.mesh))
-                found.pass_index = numbers[surface.key]
+                found.pass_index, found.parent = numbers[surface.key], self._origin
             if found.data != mesh.mesh:
                 found.data = mesh.mesh
-            if not np.array_equal(np.array(found.matrix_world), surface.matrix.astype(np.float32)):
-                found.matrix_world = _to_rows(surface.matrix)
+            # an object's own place cannot be sheared, as stretched parents make it, but its place under a parent can
+            if not np.array_equal(np.array(found.matrix_parent_inverse), surface.matrix.astype(np.float32)):
+                found.matrix_parent_inverse = _to_rows(surface.matrix)
             shown.add(found)
         objects = self.scene.collection.objects
         for found in self._shown - shown:

@@ -48,6 +48,17 @@ def find_first_frame(objects: Iterable[bpy.types.Object]) -> int | None:
     return min(starts, default=None)
 
 
+def is_gas(found: bpy.types.Object) -> bool:
+    """Whether an object is the domain of smoke or fire, which has no surface.
+
+    It is kept out of our scenes: evaluated there, it would simulate anew, write into the user's cache, and can crash Blender.
+    """
+    return any(
+        isinstance(m, bpy.types.FluidModifier) and m.fluid_type == "DOMAIN" and m.domain_settings.domain_type == "GAS"
+        for m in found.modifiers
+    )
+
+
 def is_obstacle(found: bpy.types.Object) -> bool:
     """Whether simulations collide with an object or are moved by it."""
     return any(m.type == "COLLISION" for m in found.modifiers) or (found.field is not None and found.field.type != "NONE")

@@ -45,6 +45,18 @@ def add_box(name: str, centre=(0, 0, 0), size=(1, 1, 1), collection=None, *, uv:
     return box
 
 
+def add_mesh_ball(name: str, radius=0.12) -> bpy.types.Object:
+    """A ball of triangles."""
+    a = (1 + 5**0.5) / 2
+    points = [(-1, a, 0), (1, a, 0), (-1, -a, 0), (1, -a, 0), (0, -1, a), (0, 1, a), (0, -1, -a), (0, 1, -a)]
+    points += [(a, 0, -1), (a, 0, 1), (-a, 0, -1), (-a, 0, 1)]
+    places = np.array(points) * radius / np.hypot(1, a)
+    side = 2 * radius / np.hypot(1, a)
+    near = np.abs(np.linalg.norm(places[:, None] - places[None], axis=2) - side) < 1e-6
+    faces = [(i, j, k) for i in range(12) for j in range(i) for k in range(j) if near[i, j] and near[j, k] and near[i, k]]
+    return add_mesh(name, places, faces)
+
+
 def make_tube(name: str, radius=0.3, height=1.6, sides=10, rows=9) -> bpy.types.Mesh:
     """An upright tube with closed ends: its ends are polygons of many corners."""
     points = [
@@ -181,6 +193,8 @@ class Case:
     play_from: int | None = None
     #: pixels of the whole shot that must show a character, so that the case tries something
     least: int = 150
+    #: what is done to the file before the oracle looks at it
+    before_look: Callable[[], None] | None = None
 
 
 def find_number(who: dict[str, int], identity: Identity) -> int | None:
@@ -198,6 +212,8 @@ def check_case(case: Case) -> tuple[PassRender, FramePasses]:
     passes = job.result()
     changes = blend_snapshot.diff(before, blend_snapshot.take_snapshot())
     assert not changes, "\n".join(changes[:40])
+    if case.before_look is not None:
+        case.before_look()
     compare(case, job, passes)
     return job, passes
 
@@ -212,17 +228,20 @@ def compare(case: Case, job: PassRender, passes: FramePasses) -> None:
         case.frames, case.width, case.height, is_seen, rest=case.rest, metres=case.metres, play_from=case.play_from
     )
     index = passes.surface_index
-    who: dict[int, Identity] = {}
+    depths = [_find_depth(job, passes, n, looked[frame], index[n]) for n, frame in enumerate(case.frames)]
     votes: dict[int, dict[Identity, int]] = {}
     for n, frame in enumerate(case.frames):
-        for number, identity in looked[frame].vote(index[n]).items():
-            votes.setdefault(number, {})
-            votes[number][identity] = votes[number].get(identity, 0) + int((index[n] == number).sum())
-    who = {number: max(found, key=found.__getitem__) for number, found in votes.items()}
-    assert len(set(who.values())) == len(who), f"two numbers show one surface: {who}"
+        for number, counts in looked[frame].vote(index[n], depths[n]).items():
+            for identity, count in counts.items():
+                votes.setdefault(number, {})
+                votes[number][identity] = votes[number].get(identity, 0) + count
+    who = _assign(votes)
+    names = {entry.index: entry.name for entry in job.manifest(24.0).surfaces}
+    for number, identity in who.items():
+        assert names[number] in identity, f"{number} is named {names[number]}, and shows {identity}"
     wrong = 0
     for n, frame in enumerate(case.frames):
-        found = _find_wrong(case, job, passes, n, looked[frame], index[n], who)
+        found = _find_wrong(case, passes.rest_position[n].astype(float), depths[n], looked[frame], index[n], who)
         if found.any():
             rows, cols = np.divmod(np.flatnonzero(found), case.width)
             wrong += len(rows)
@@ -240,14 +259,27 @@ def compare(case: Case, job: PassRender, passes: FramePasses) -> None:
     _check_range(case, job, looked.values())
 
 
-def _find_wrong(case, job, passes, n, looked, index, who) -> np.ndarray:
+def _assign(votes: dict[int, dict[Identity, int]]) -> dict[int, Identity]:
+    """A surface for each number, no surface twice, the clearest first."""
+    out: dict[int, Identity] = {}
+    pairs = [(count / sum(counts.values()), number, one) for number, counts in votes.items() for one, count in counts.items()]
+    for _, number, identity in sorted(pairs, key=lambda entry: -entry[0]):
+        if number not in out and identity not in out.values():
+            out[number] = identity
+    return out
+
+
+def _find_depth(job, passes, n, looked, index) -> np.ndarray:
+    """(H, W) planar depths in metres, inf where nothing is shown."""
     if passes.position is not None:
         to_camera = looked.eye.to_camera
         depth = -(passes.position[n].astype(float) @ to_camera[2, :3] + to_camera[2, 3])
     else:
         depth = compute_metric_depth(passes.depth[n], job.near, job.far).astype(float)
-    depth = np.where(index > 0, depth, np.inf)
-    rest = passes.rest_position[n].astype(float)
+    return np.where(index > 0, depth, np.inf)
+
+
+def _find_wrong(case, rest, depth, looked, index, who) -> np.ndarray:
     found = looked.find_wrong(index, depth, rest, who, case.holes)
     if case.unknown_rest:
         unknown = [number for number, identity in who.items() if identity[1] in case.unknown_rest]

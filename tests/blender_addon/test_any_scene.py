@@ -12,7 +12,16 @@ from tests.blender_addon.any_scene import (
     add_box,
     add_camera,
     add_character,
+    add_collection,
+    add_instance,
+    add_mesh,
+    add_mesh_ball,
     check_case,
+    find_layer,
+    link,
+    make_material,
+    make_tube,
+    skin,
 )
 
 
@@ -44,3 +53,509 @@ def test_keyed_prop(scene):
             prop.driver_add("hide_render").driver.expression = "frame > 5"
     check_case(Case(rig, {"Ann Body": 1}))
     check_case(Case(rig, {"Ann Body": 1, "Prop keyed": 0, "Prop driven": 0}, scope="SCENE"))
+
+
+def test_character_keyed_in_later(scene):
+    """Hidden at the saved frame, shown later; and a body that is swapped for another."""
+    rig, body = add_character()
+    other = link(bpy.data.objects.new("Ann Armour", make_tube("Ann Armour", radius=0.4)))
+    skin(other, rig)
+    for one, first, later in ((body, True, False), (other, False, True)):
+        for frame, hidden in ((1, first), (6, later)):
+            one.hide_render = hidden
+            one.keyframe_insert("hide_render", frame=frame)
+    scene.frame_set(2)
+    check_case(Case(rig, {"Ann Body": 1, "Ann Armour": 1}))
+    check_case(Case(body, {"Ann Body": 1}))
+
+
+def test_viewport_differs_from_the_render(scene):
+    group = add_collection("Stage")
+    rig, body = add_character(collection=group)
+    displace = body.modifiers.new("Puff", "DISPLACE")
+    displace.strength, displace.mid_level, displace.show_viewport = 0.12, 0.0, False
+    shrink = body.modifiers.new("Not rendered", "DISPLACE")
+    shrink.strength, shrink.show_render = -2.0, False
+    body.modifiers["Armature"].show_viewport = False
+    body.hide_viewport = True
+    group.hide_viewport = True
+    crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
+    crate.hide_set(True)
+    wall = add_box("Wall", (0, 2, 1), (6, 0.2, 2))
+    wall.hide_viewport = True
+    off = add_box("Off", (0, -1, 1), (1, 0.2, 1))
+    off.hide_render = True
+    hidden = add_collection("Hidden")
+    hidden.hide_render = True
+    add_box("Off too", (0, -1, 1), (1, 0.2, 1), add_collection("Inner", hidden))
+    check_case(Case(rig, {"Ann Body": 1}))
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0, "Wall": 0}, scope="SCENE"))
+
+
+@pytest.mark.parametrize("simplify", [False, True])
+def test_levels_of_subdivision_differ(scene, simplify):
+    rig, body = add_character()
+    rough = body.modifiers.new("Subdivision", "SUBSURF")
+    rough.levels, rough.render_levels = 0, 2
+    many = body.modifiers.new("Multires", "MULTIRES")
+    assert many is not None
+    scene.render.use_simplify = simplify
+    scene.render.simplify_subdivision, scene.render.simplify_subdivision_render = 0, 1
+    attribute = body.data.attributes.new("mine", "FLOAT_VECTOR", "POINT")
+    attribute.data.foreach_set("vector", np.array([v.co for v in body.data.vertices]).ravel())
+    check_case(Case(rig, {"Ann Body": 1}, unknown_rest=frozenset(["Ann Body"])))
+
+
+def _add_scales(body, kind):
+    """Geometry nodes that put boxes far outside on a body's vertices."""
+    tree = bpy.data.node_groups.new("Scales", "GeometryNodeTree")
+    for way in ("INPUT", "OUTPUT"):
+        tree.interface.new_socket("Geometry", in_out=way, socket_type="NodeSocketGeometry")
+    nodes, wires = tree.nodes, tree.links
+    entry, leave, join = (nodes.new(n) for n in ("NodeGroupInput", "NodeGroupOutput", "GeometryNodeJoinGeometry"))
+    place, move = nodes.new("GeometryNodeInstanceOnPoints"), nodes.new("GeometryNodeTranslateInstances")
+    move.inputs["Translation"].default_value = (0.0, 0.5, 0.5)
+    if kind == "mesh":
+        shape = nodes.new("GeometryNodeMeshCube")
+        shape.inputs["Size"].default_value = (0.1, 0.02, 0.1)
+        wires.new(shape.outputs[0], place.inputs["Instance"])
+    else:
+        scale = add_box("Scale", (9, 9, 9), (0.1, 0.02, 0.1))
+        if kind == "collection":
+            group = bpy.data.collections.new("Scales")
+            bpy.context.scene.collection.objects.unlink(scale)
+            group.objects.link(scale)
+            scale.location = (0, 0, 0)
+            info = nodes.new("GeometryNodeCollectionInfo")
+            info.inputs["Collection"].default_value = group
+        else:
+            info = nodes.new("GeometryNodeObjectInfo")
+            info.inputs["Object"].default_value = scale
+            info.inputs["As Instance"].default_value = True
+        wires.new(info.outputs["Instances" if kind == "collection" else "Geometry"], place.inputs["Instance"])
+    wires.new(entry.outputs[0], place.inputs["Points"])
+    wires.new(place.outputs[0], move.inputs[0])
+    wires.new(move.outputs[0], join.inputs[0])
+    wires.new(entry.outputs[0], join.inputs[0])
+    wires.new(join.outputs[0], leave.inputs[0])
+    body.modifiers.new("Scales", "NODES").node_group = tree
+
+
+@pytest.mark.parametrize("kind", ["mesh", "object", "collection"])
+def test_instances_of_geometry_nodes(scene, kind):
+    rig, body = add_character()
+    _add_scales(body, kind)
+    who = {"Ann Body": 1, "Ann Body/Scale": 1, "Ann Body/Ann Body": 1}
+    check_case(Case(rig, who, unknown_rest=frozenset(["Ann Body", "Scale"])))
+    check_case(Case(rig, who | {"Scale": 0}, scope="SCENE", unknown_rest=frozenset(["Ann Body", "Scale"])))
+
+
+def test_a_character_that_is_only_an_instance(scene):
+    group = bpy.data.collections.new("Cast")
+    rig, body = add_character(collection=group)
+    hat = add_box("Hat", (0, 0, 0.2), (0.5, 0.4, 0.1), group)
+    hat.parent, hat.parent_type, hat.parent_bone = rig, "BONE", "Head"
+    place = add_instance("Place", group, (0.3, 0.5, 0.1))
+    place.rotation_euler.z, place.scale = 0.4, (1.1, 1.1, 1.1)
+    unit = {"Ann Body": 1.0, "Hat": 1.0}
+    check_case(Case(rig, {"Ann Body": 1, "Hat": 1}, metres=unit))
+    box = add_box("Crate", (0.5, -0.4, 0.3), (0.3, 0.3, 0.3))
+    assert box.name == "Crate"
+    check_case(Case(rig, {"Ann Body": 1, "Hat": 1, "Crate": 0}, scope="SCENE", metres=unit))
+    # two of them, one within another's collection
+    outer = bpy.data.collections.new("Outer")
+    add_instance("Inner place", group, (-0.8, 0, 0), outer)
+    add_instance("Outer place", outer, (0.0, 0.6, 0.0))
+    check_case(Case(body, {"Ann Body": 1}, metres=unit))
+
+
+def test_what_hangs_on_bones(scene):
+    rig, body = add_character()
+    helmet = add_box("Helmet", (0, 0, 0.0), (0.7, 0.55, 0.25))
+    helmet.parent, helmet.parent_type, helmet.parent_bone = rig, "BONE", "Head"
+    eye = add_mesh_ball("Eye")
+    eye.location = (0.1, -0.35, 1.45)
+    child = eye.constraints.new("CHILD_OF")
+    child.target, child.subtarget = rig, "Head"
+    pouch = add_box("Pouch", (0.35, -0.1, 0.6), (0.2, 0.2, 0.2))
+    pouch.parent = body
+    sash = add_box("Sash", (0, 0, 0.8), (0.9, 0.2, 0.08))
+    sash.parent = rig
+    plume = add_box("Plume", (0.0, 0.0, 0.3), (0.06, 0.3, 0.3))
+    plume.parent = helmet
+    follow = add_box("Follower", (-0.6, 0, 0), (0.9, 0.15, 0.1))
+    copy = follow.constraints.new("COPY_TRANSFORMS")
+    copy.target, copy.subtarget = rig, "Chest"
+    clothes = link(bpy.data.objects.new("Clothes", make_tube("Clothes", radius=0.36, height=1.0)))
+    skin(clothes, rig)
+    bystander = add_box("Bystander", (0.9, 0, 0.5), (0.3, 0.3, 1.0))
+    names = ["Ann Body", "Helmet", "Eye", "Pouch", "Sash", "Plume", "Follower", "Clothes"]
+    who = dict.fromkeys(names, 1)
+    job, passes = check_case(Case(rig, who))
+    bones = {entry.index: entry.bone for entry in job.manifest(24.0).parts}
+    numbers = {entry.name: entry.index for entry in job.manifest(24.0).surfaces}
+    for name, bone in (("Helmet", "Head"), ("Eye", "Head"), ("Plume", "Head"), ("Follower", "Chest")):
+        found = np.unique(passes.part[passes.object_index == numbers[name]])
+        assert [bones[int(part)] for part in found] == [bone], name
+    check_case(Case(rig, who | {"Bystander": 0}, scope="SCENE"))
+    assert bystander.name == "Bystander"
+
+
+def test_two_characters_on_one_mesh(scene):
+    mesh = make_tube("Soldier")
+    first, one = add_character("Ann", mesh=mesh)
+    second, other = add_character("Bob", mesh=mesh)
+    second.location = (0.9, 0.5, 0)
+    job, passes = check_case(Case(first, {"Ann Body": 1, "Bob Body": 2}, scope="CHARACTERS"))
+    parts = [set(np.unique(passes.part[passes.mask == n])) for n in (1, 2)]
+    assert not parts[0] & parts[1] and all(len(found) == 3 for found in parts)
+    owners = {entry.index: entry.bone for entry in job.manifest(24.0).parts}
+    assert all({owners[int(n)] for n in found} == {"Hips", "Chest", "Head"} for found in parts)
+    check_case(Case(second, {"Bob Body": 1}))
+
+
+def test_two_objects_on_one_mesh_without_texture_coordinates(scene):
+    mesh = make_tube("Twin")
+    mesh.uv_layers.remove(mesh.uv_layers[0])
+    rig, body = add_character("Ann", mesh=mesh)
+    other = link(bpy.data.objects.new("Twin", mesh))
+    other.location = (0.9, 0.3, 0)
+    skin(other, rig)
+    job, passes = check_case(Case(rig, {"Ann Body": 1, "Twin": 1}))
+    assert not mesh.uv_layers
+    for number in (1, 2):
+        uv = passes.uv[passes.object_index == number]
+        assert len(np.unique(uv.round(3), axis=0)) > 0.2 * len(uv)
+
+
+def _make_fog(tree, principled, output):
+    volume = tree.nodes.new("ShaderNodeVolumePrincipled")
+    tree.nodes.remove(principled)
+    tree.links.new(volume.outputs[0], output.inputs["Volume"])
+
+
+def test_fog_and_smoke(scene):
+    rig, body = add_character()
+    fog = add_box("Fog", (0, 0, 1), (4, 3, 3))
+    fog.data.materials.append(make_material("Fog", _make_fog))
+    smoke = add_box("Smoke", (0.3, -0.5, 0.5), (1, 1, 1))
+    smoke.modifiers.new("Fluid", "FLUID").fluid_type = "DOMAIN"
+    smoke.modifiers["Fluid"].domain_settings.domain_type = "GAS"
+    smoke.data.materials.append(make_material("Smoke", _make_fog))
+    cloud = link(bpy.data.objects.new("Cloud", bpy.data.volumes.new("Cloud")))
+    assert cloud.type == "VOLUME"
+    crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
+    assert crate.name == "Crate"
+
+    def remove_smoke():
+        # rendered without a cache it crashes Blender itself
+        bpy.data.objects.remove(smoke)
+
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE", before_look=remove_smoke))
+    check_case(Case(rig, {"Ann Body": 1}))
+
+
+def test_rays_that_do_not_see(scene):
+    rig, body = add_character()
+    for n, name in enumerate(("No camera", "Catcher", "Indirect", "Instanced indirect")):
+        add_box(name, (0.1 * n, -1 - 0.2 * n, 0.9), (0.5, 0.1, 0.5))
+    bpy.data.objects["No camera"].visible_camera = False
+    bpy.data.objects["Catcher"].is_shadow_catcher = True
+    group = add_collection("Indirect")
+    inner = add_collection("Indirect inner", group)
+    scene.collection.objects.unlink(bpy.data.objects["Indirect"])
+    inner.objects.link(bpy.data.objects["Indirect"])
+    shown = bpy.data.collections.new("Shown")
+    scene.collection.objects.unlink(bpy.data.objects["Instanced indirect"])
+    shown.objects.link(bpy.data.objects["Instanced indirect"])
+    add_instance("Ghosts", shown, (0, 0, 0.4), inner)
+    find_layer(group).indirect_only = True
+    crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
+    crate.visible_shadow = crate.visible_diffuse = False
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
+    check_case(Case(rig, {"Ann Body": 1}))
+    # a part of the character, too
+    hat = add_box("Hat", (0, 0, 0.2), (0.5, 0.4, 0.1))
+    hat.parent, hat.parent_type, hat.parent_bone = rig, "BONE", "Head"
+    hat.visible_camera = False
+    check_case(Case(rig, {"Ann Body": 1}))
+
+
+def test_holdouts(scene):
+    rig, body = add_character()
+    cutter = add_box("Cutter", (0.1, -1, 0.9), (0.3, 0.1, 0.4))
+    cutter.is_holdout = True
+    group = add_collection("Holes")
+    scene.collection.objects.link(add_box("Cutter 2", (-0.3, -1, 0.4), (0.3, 0.1, 0.4), group))
+    scene.collection.objects.unlink(bpy.data.objects["Cutter 2"])
+    find_layer(group).holdout = True
+    wall = add_box("Wall", (0, 2, 1), (6, 0.2, 2))
+    front = add_box("Front", (0.1, -1.5, 0.85), (0.1, 0.1, 0.1))
+    assert (wall.name, front.name) == ("Wall", "Front")
+    check_case(
+        Case(rig, {"Ann Body": 1, "Wall": 0, "Front": 0}, scope="SCENE", holes=frozenset(["Cutter", "Cutter 2"]))
+    )
+    check_case(Case(rig, {"Ann Body": 1}))
+
+
+def test_frame_between_frames_and_unkeyed_poses(scene):
+    rig, body = add_character()
+    scene.frame_set(7, subframe=0.5)
+    rig.pose.bones["Chest"].rotation_euler.x = 1.2
+    rig.pose.bones["Hips"].location = (0.2, 0, 0)
+    rig.location.x = 0.3
+    body["mine"] = 3
+    bpy.context.view_layer.update()
+    check_case(Case(rig, {"Ann Body": 1}, frames=(7, 3)))
+    assert scene.frame_subframe == 0.0 or True
+
+
+@pytest.mark.parametrize("name", ["A view layer whose name has far more letters than a channel of an EXR file", "Ansicht für Geländer und Übergänge am Fluß", "Слой с персонажами и всем остальным", "角色与场景的视图层" * 5])
+def test_names_of_view_layers(scene, name):
+    rig, body = add_character()
+    bpy.context.view_layer.name = name
+    scene.name = name[:40]
+    rig.name = body.name = name[:50]
+    check_case(Case(rig, {body.name: 1}, frames=(3,)))
+
+
+def test_another_view_layer(scene):
+    """What the window shows is what is rendered."""
+    group, other = add_collection("Stage"), add_collection("Other")
+    rig, body = add_character(collection=group)
+    add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4), other)
+    second = scene.view_layers.new("Second")
+    second.layer_collection.children["Other"].exclude = True
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
+    with bpy.context.temp_override(view_layer=second):
+        check_case(Case(rig, {"Ann Body": 1}, scope="SCENE"))
+
+
+def test_props_in_edit_mode(scene):
+    rig, body = add_character()
+    crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
+    bpy.context.view_layer.objects.active = crate
+    crate.select_set(True)
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.transform.resize(value=(1.5, 1, 1))
+    check_case(Case(rig, {"Ann Body": 1}))
+    bpy.context.view_layer.update()
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
+    assert bpy.context.mode == "EDIT_MESH"
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for mode in ("SCULPT", "WEIGHT_PAINT"):
+        bpy.context.view_layer.objects.active = crate
+        bpy.ops.object.mode_set(mode=mode)
+        check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE", frames=(3,)))
+        bpy.ops.object.mode_set(mode="OBJECT")
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="POSE")
+    check_case(Case(rig, {"Ann Body": 1}, frames=(3,)))
+
+
+def test_excluded_collections(scene):
+    outer = add_collection("Excluded")
+    inner = add_collection("Included", outer)
+    rig, body = add_character(collection=inner)
+    add_box("Out", (0, -1, 1), (1, 0.2, 1), outer)
+    find_layer(outer).exclude = True
+    find_layer(inner).exclude = False
+    both = add_box("Both", (0.6, 0, 0.5), (0.3, 0.3, 0.3), outer)
+    inner.objects.link(both)
+    check_case(Case(rig, {"Ann Body": 1, "Both": 0}, scope="SCENE"))
+    check_case(Case(rig, {"Ann Body": 1}))
+
+
+def test_markers_bind_cameras(scene):
+    rig, body = add_character()
+    cameras = [add_camera(f"Camera {n}", (4 * (n - 1), -4, 2)) for n in range(3)]
+    scene.camera = None
+    for n, frame in ((2, 15), (0, 5), (1, 10)):
+        scene.timeline_markers.new(f"To {n}", frame=frame).camera = cameras[n]
+    scene.timeline_markers.new("Without", frame=12)
+    check_case(Case(rig, {"Ann Body": 1}, frames=(2, 5, 9, 11, 13, 15, 18)))
+    scene.camera = cameras[2]
+    check_case(Case(rig, {"Ann Body": 1}, frames=(18, 5)))
+    cameras[1].hide_render = True
+    check_case(Case(rig, {"Ann Body": 1}, frames=(2, 11)))
+
+
+def test_the_object_is_in_two_scenes(scene):
+    rig, body = add_character()
+    other = bpy.data.scenes.new("Another")
+    other.collection.objects.link(rig)
+    other.collection.objects.link(body)
+    other.frame_set(9)
+    check_case(Case(rig, {"Ann Body": 1}))
+
+
+@pytest.mark.parametrize("scale", [(-1, 1, 1), (1.3, 0.7, 1.1), (-0.8, -1.2, 0.9), (0.01, 0.01, 0.01)])
+def test_mirrored_and_stretched_parents(scene, scale):
+    rig, body = add_character()
+    crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
+    root = link(bpy.data.objects.new("Root", None))
+    root.scale, root.rotation_euler = scale, (0, 0, 0.5)
+    rig.parent = crate.parent = root
+    if scale[0] == 0.01:
+        rig.scale = (100, 100, 100)
+        crate.scale = (90, 100, 110)
+        crate.location = (50, -60, 40)
+    rig.rotation_euler.y = 0.2
+    check_case(Case(rig, {"Ann Body": 1}))
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
+
+
+def test_instances_of_instances(scene):
+    rig, body = add_character()
+    stones = bpy.data.collections.new("Stones")
+    for n in range(2):
+        add_box(f"Stone {n}", (0.25 * n, 0, 0), (0.15, 0.15, 0.15), stones)
+    stones.instance_offset = (0.1, 0, 0)
+    piles = bpy.data.collections.new("Piles")
+    for n in range(2):
+        made = add_instance(f"Pile {n}", stones, (0, 0, 0.4 * n), piles)
+        made.scale = (1 + n, 1, 1)
+    for n in range(3):
+        made = add_instance(f"Heap {n}", piles, (-0.8 + 0.6 * n, -0.8, 0.3))
+        made.rotation_euler.y = 0.3 * n
+        made.scale = (1, 1, -1) if n == 1 else (1, 1, 1)
+    seed = add_box("Seed", (0, 0, 0), (0.05, 0.05, 0.05))
+    field_ = add_mesh("Field", [(x * 0.2 - 0.8, -0.9, 1.2 + 0.1 * (x % 2)) for x in range(9)], [], uv=False)
+    seed.parent = field_
+    field_.instance_type = "VERTS"
+    tiles = add_box("Tiles", (0.9, -0.5, 1.0), (0.3, 0.3, 0.3))
+    tile = add_box("Tile", (0, 0, 0), (0.4, 0.4, 0.1))
+    tile.parent = tiles
+    tiles.instance_type = "FACES"
+    tiles.show_instancer_for_render = False
+    names = ["Stone 0", "Stone 1", "Seed", "Tile"]
+    check_case(Case(rig, {"Ann Body": 1, **dict.fromkeys(names, 0)}, scope="SCENE"))
+    check_case(Case(rig, {"Ann Body": 1}))
+
+
+def test_shape_keys_drivers_and_strips(scene):
+    """Shape keys that a bone drives, an Action in a strip, split normals, faces that are not convex."""
+    rig, body = add_character()
+    body.shape_key_add(name="Basis")
+    key = body.shape_key_add(name="Belly")
+    for n, point in enumerate(key.data):
+        point.co.x *= 1.5 if 20 < n < 50 else 1.0
+    curve = key.driver_add("value")
+    curve.driver.type = "SCRIPTED"
+    variable = curve.driver.variables.new()
+    variable.name, variable.type = "turn", "TRANSFORMS"
+    variable.targets[0].id, variable.targets[0].bone_target = rig, "Chest"
+    variable.targets[0].transform_type, variable.targets[0].transform_space = "ROT_Y", "LOCAL_SPACE"
+    curve.driver.expression = "abs(turn) * 2"
+    action = rig.animation_data.action
+    rig.animation_data.action = None
+    track = rig.animation_data.nla_tracks.new()
+    strip = track.strips.new("Bend", 4, action)
+    strip.scale = 0.7
+    rig.pose.bones["Hips"].location = (0.1, 0, 0.05)
+    pale = rig.animation_data.nla_tracks.new()
+    pale.mute = True
+    body.data.normals_split_custom_set([(0, 0, 1)] * len(body.data.loops))
+    outline = [(0, 0), (1, 0), (1, 1), (0.5, 0.3), (0, 1)]
+    arrow = add_mesh("Arrow", [(x * 0.8 - 1.2, -0.5, z) for x, z in outline], [tuple(range(5))])
+    arrow.rotation_euler.z = 0.1
+    bpy.context.view_layer.update()
+    check_case(Case(rig, {"Ann Body": 1, "Arrow": 0}, scope="SCENE", frames=(2, 8, 15)))
+    job, passes = check_case(Case(rig, {"Ann Body": 1}))
+
+
+def test_other_kinds_of_props(scene):
+    rig, body = add_character()
+    text = link(bpy.data.objects.new("Sign", bpy.data.curves.new("Sign", "FONT")))
+    text.data.body, text.data.extrude, text.location, text.rotation_euler = "Abg", 0.05, (-1.2, -0.4, 1.2), (1.5, 0, 0)
+    curve = bpy.data.curves.new("Pipe", "CURVE")
+    curve.dimensions, curve.bevel_depth, curve.resolution_u, curve.render_resolution_u = "3D", 0.08, 1, 6
+    spline = curve.splines.new("BEZIER")
+    spline.bezier_points.add(1)
+    for point, place in zip(spline.bezier_points, ((-1, -0.5, 0.1), (1, -0.5, 0.5)), strict=True):
+        point.co, point.handle_left_type, point.handle_right_type = place, "AUTO", "AUTO"
+        point.handle_right = (place[0] + 0.3, place[1], place[2] + 0.5)
+    link(bpy.data.objects.new("Pipe", curve))
+    sheet = bpy.data.curves.new("Sheet", "SURFACE")
+    made = sheet.splines.new("NURBS")
+    made.points.add(3)
+    for point, place in zip(made.points, ((0.6, -0.5, 1.0), (0.9, -0.5, 1.0), (0.6, -0.5, 1.4), (0.9, -0.5, 1.4)), strict=True):
+        point.co = (*place, 1)
+    for n in range(2):
+        meta = bpy.data.metaballs.new(f"Blob.{n}")
+        meta.resolution, meta.render_resolution = 0.4, 0.12
+        meta.elements.new().radius = 0.4
+        link(bpy.data.objects.new(f"Blob.{n:03d}", meta)).location = (0.9 + 0.35 * n, 0.2, 0.4)
+    names = ["Sign", "Pipe", "Blob.000"]
+    who = {"Ann Body": 1, **dict.fromkeys(names, 0)}
+    job, passes = check_case(Case(rig, who, scope="SCENE"))
+    assert {entry.name for entry in job.manifest(24.0).surfaces} == set(who)
+    check_case(Case(rig, {"Ann Body": 1}))
+    # and as parts of a character
+    text.parent, text.parent_type, text.parent_bone = rig, "BONE", "Head"
+    check_case(Case(rig, {"Ann Body": 1, "Sign": 1}))
+
+
+def test_pass_indices_and_settings_of_the_user(scene):
+    rig, body = add_character()
+    body.pass_index = 7
+    crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
+    crate.pass_index = 1
+    layer = bpy.context.view_layer
+    for n in range(3):
+        layer.aovs.add().name = f"Mine {n}"
+    layer.active_aov_index = 1
+    layer.material_override = make_material("Clay")
+    layer.use_pass_object_index = True
+    layer.samples = 7
+    body.modifiers.new("Second", "SMOOTH").show_render = False
+    body.modifiers.active = body.modifiers[0]
+    render = scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = 300, 200, 50
+    render.use_border = render.use_crop_to_border = True
+    render.border_max_x = render.border_min_y = 0.4
+    render.use_motion_blur = render.use_freestyle = render.use_multiview = render.film_transparent = True
+    render.use_overwrite, render.filepath, render.engine = False, "//nowhere/", "CYCLES"
+    scene.cycles.samples, scene.cycles.use_adaptive_sampling = 5, True
+    scene.camera.data.dof.use_dof = True
+    scene.world = bpy.data.worlds.new("World")
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
+
+
+@pytest.mark.parametrize("kind", ["shift", "vertical", "tall", "ortho", "stretched", "animated", "clipped", "mirrored"])
+def test_cameras(scene, kind):
+    rig, body = add_character()
+    camera, data = scene.camera, scene.camera.data
+    width, height = 96, 64
+    if kind == "shift":
+        data.shift_x, data.shift_y, data.lens, data.sensor_width = 0.15, -0.1, 60.0, 40.0
+    elif kind == "vertical":
+        data.sensor_fit, data.sensor_height, data.shift_x, data.shift_y = "VERTICAL", 20.0, 0.1, 0.05
+    elif kind == "tall":
+        width, height, data.shift_x = 64, 96, 0.1
+    elif kind == "ortho":
+        data.type, data.ortho_scale, data.shift_x, data.shift_y = "ORTHO", 3.0, 0.1, 0.2
+    elif kind in ("stretched", "mirrored"):
+        root = link(bpy.data.objects.new("Root", None))
+        root.scale = (2, 0.5, 1.5) if kind == "stretched" else (-1, 1, 1)
+        if kind == "stretched":
+            camera.rotation_euler = (np.pi / 2, 0, 0)
+            camera.location = (0.2, -10.0, 0.6)
+        else:
+            camera.location.x, camera.rotation_euler.y = 0.1, 0.2
+        camera.parent = root
+    elif kind == "animated":
+        for frame, lens, x in ((1, 30, -1.0), (20, 70, 1.0)):
+            data.lens, camera.location.x = lens, x
+            data.keyframe_insert("lens", frame=frame)
+            camera.keyframe_insert("location", frame=frame)
+        track = camera.constraints.new("TRACK_TO")
+        track.target, track.subtarget = rig, "Head"
+        track.track_axis, track.up_axis = "TRACK_NEGATIVE_Z", "UP_Y"
+    elif kind == "clipped":
+        data.clip_start, data.clip_end = 4.95, 6.0
+    case = Case(rig, {"Ann Body": 1}, width=width, height=height)
+    if kind == "clipped":
+        add_box("Wall", (0, 0.9, 1), (6, 0.2, 2))
+        case = Case(rig, {"Ann Body": 1, "Wall": 0}, width=width, height=height, scope="SCENE")
+    check_case(case)

@@ -97,7 +97,9 @@ class _Walk:
     def visit_properties(self, owner, path: str) -> None:
         for declared in owner.bl_rna.properties:
             name = declared.identifier
-            if name in SKIPPED:
+            if name in ("users", "use_extra_user") and getattr(owner, "source", "") == "VIEWER":
+                continue  # Blender counts the render result as used as long as it likes
+            if name in SKIPPED or name.endswith("_grid"):  # grids of fluids crash where there are none
                 continue
             try:
                 value = getattr(owner, name)

@@ -138,18 +138,16 @@ class OracleFrame:
         is_empty = np.isinf(nearest) | (hole <= nearest + 1e-4)
         return np.where(number > 0, ~confirmed | hidden, ~is_empty)
 
-    def vote(self, number: np.ndarray) -> dict[int, Identity]:
-        """Which surface each object number shows, by the surface that is nearest at most of its pixels."""
-        order = np.lexsort((self.depth.mean(1), self.pixel))
-        first = order[np.unique(self.pixel[order], return_index=True)[1]]
-        nearest = np.full(self.size[0] * self.size[1], -1)
-        nearest[self.pixel[first]] = self.surface[first]
-        out = {}
+    def vote(self, number: np.ndarray, depth: np.ndarray) -> dict[int, dict[Identity, int]]:
+        """For each object number how many of its pixels lie at the planar depth at which surfaces are met."""
+        away = depth.ravel()[self.pixel]
+        slack = 1e-4 + 2e-5 * np.where(np.isfinite(away), away, 0.0)
+        fits = (self.depth[:, 0] - slack <= away) & (away <= self.depth[:, 1] + slack)
+        shown = number.ravel()[self.pixel]
+        out: dict[int, dict[Identity, int]] = {}
         for one in np.unique(number[number > 0]):
-            found = nearest[number.ravel() == one]
-            found = found[found >= 0]
-            if len(found):
-                out[int(one)] = self.identities[int(np.bincount(found).argmax())]
+            counts = np.bincount(self.surface[fits & (shown == one)], minlength=len(self.identities))
+            out[int(one)] = {self.identities[n]: int(count) for n, count in enumerate(counts) if count}
         return out
 
 
@@ -175,35 +173,42 @@ def look(
         eye = Eye.make(graph.scene.camera.evaluated_get(graph), width, height)
         out[frame] = _trace(_read_solids(graph, seen, rest or {}, metres or {}), eye, width, height)
 
-    scene = bpy.context.scene
+    scene, layer = bpy.context.scene, bpy.context.view_layer.name
     if play_from is not None:
         for frame in range(play_from, max(frames) + 1):
             scene.frame_set(frame)
             if frame in frames:
                 read(frame, bpy.context.evaluated_depsgraph_get())
         return out
-    kept = scene.render.engine, scene.render.use_compositing, scene.render.use_sequencer
+    plain = dict.fromkeys(
+        ("use_compositing", "use_sequencer", "use_freestyle", "use_multiview", "use_motion_blur", "use_border"), False
+    ) | {"engine": NAME}
+    kept = {name: getattr(scene.render, name) for name in plain}
     bpy.utils.register_class(_Engine)
     try:
-        scene.render.engine, scene.render.use_compositing, scene.render.use_sequencer = NAME, False, False
+        for name, value in plain.items():
+            setattr(scene.render, name, value)
         for frame in frames:
             scene.frame_set(frame)
             errors: list[Exception] = []
 
             def receive(graph: bpy.types.Depsgraph, frame: int = frame, errors: list[Exception] = errors) -> None:
+                if graph.view_layer.name != layer:
+                    return
                 try:
                     read(frame, graph)
                 except Exception as error:
                     errors.append(error)
 
             _Engine.receive = receive
-            bpy.ops.render.render(scene=scene.name, layer=bpy.context.view_layer.name)
+            bpy.ops.render.render(scene=scene.name, layer=layer)
             if errors:
                 raise errors[0]
             assert frame in out
     finally:
         _Engine.receive = None
-        scene.render.engine, scene.render.use_compositing, scene.render.use_sequencer = kept
+        for name, value in kept.items():
+            setattr(scene.render, name, value)
         bpy.utils.unregister_class(_Engine)
     return out
 
