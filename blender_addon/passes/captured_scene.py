@@ -20,7 +20,7 @@ from .geometry import FrameGeometry, Key
 from .own_data import PREFIX, OwnData, make_scene
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
-from .simulations import find_dependencies, find_first_frame, is_baked, is_gas, is_obstacle, is_simulated, iter_pointers
+from .simulations import check_can_be_simulated, find_dependencies, find_first_frame, is_baked, is_gas, is_obstacle, is_simulated, iter_pointers
 from .surfaces import DEFORMERS, find_store_index, make_store_nodes, prepare_mesh
 from .visibility import Visible, iter_collection, iter_instanced
 
@@ -81,6 +81,7 @@ class CapturedScene:
                 self._follow(visible.unseen) | frozenset(self._obstacles),
                 self._follow(visible.holes),
                 render_set.whole_scene,
+                {copy: o for o, copy in self._copies.items()},
             ),
             cut_outs,
             people,
@@ -103,6 +104,7 @@ class CapturedScene:
             wanted += [one for one in visible.ordered if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME") and not is_gas(one)]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
         simulated = {one for one in needed if is_simulated(one)}
+        check_can_be_simulated(simulated)
         for one in needed:
             if one in self._ours or one in simulated or _needs_attributes(one, wanted):
                 self._copy(one)

@@ -11,6 +11,8 @@ from typing import Any
 
 import bpy
 
+from ...shared import shot
+
 
 def iter_caches(found: bpy.types.Object) -> Iterator[Any]:
     """The point caches of an object that play a part in a render."""
@@ -30,6 +32,17 @@ def iter_caches(found: bpy.types.Object) -> Iterator[Any]:
 def is_finished(cache: Any) -> bool:
     """Whether a cache is baked or comes from files, so that any frame can be evaluated at any time."""
     return bool(cache.is_baked or cache.use_external)
+
+
+def check_can_be_simulated(objects: Iterable[bpy.types.Object]) -> None:
+    """Raise ``ShotError`` for a soft body that is not baked: Blender simulates those in the window's scene alone."""
+    for one in sorted(objects, key=lambda found: found.name_full):
+        for modifier in one.modifiers:
+            found: Any = modifier
+            if modifier.type == "SOFT_BODY" and modifier.show_render and not is_finished(found.point_cache):
+                raise shot.ShotError(
+                    "scene", f"{one.name} is a soft body that is not baked; bake it (Physics > Soft Body > Cache > Bake)."
+                )
 
 
 def is_simulated(found: bpy.types.Object) -> bool:

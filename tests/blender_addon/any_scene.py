@@ -292,8 +292,7 @@ def _check_range(case: Case, job: PassRender, looked: Iterable[surfaces_oracle.O
     """The depth range is that of the characters' vertices; around them it may be wider in a whole scene."""
     near, far = np.inf, -np.inf
     for frame in looked:
-        names = [i[1] for i in frame.identities if find_number(case.who, i)]
-        here = frame.measure(names)
+        here = frame.measure(lambda identity: bool(find_number(case.who, identity)))
         near, far = min(near, here[0]), max(far, here[1])
     if case.scope == "SCENE":
         assert job.near <= near + 1e-3 and job.far >= far - 1e-3, (job.near, near, job.far, far)

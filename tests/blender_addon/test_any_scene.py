@@ -7,6 +7,8 @@ import bpy
 import numpy as np
 import pytest
 
+from latentman.blender_addon.passes.render import PassRender
+from latentman.shared.shot import ShotError
 from tests.blender_addon.any_scene import (
     Case,
     add_box,
@@ -23,6 +25,7 @@ from tests.blender_addon.any_scene import (
     make_tube,
     skin,
 )
+from tests.oracles import blend_snapshot
 
 
 @pytest.fixture
@@ -255,24 +258,40 @@ def test_fog_and_smoke(scene):
     check_case(Case(rig, {"Ann Body": 1}))
 
 
+def _move(found, collection):
+    for one in list(found.users_collection):
+        one.objects.unlink(found)
+    collection.objects.link(found)
+    return found
+
+
 def test_rays_that_do_not_see(scene):
+    """What decides for an instance is what shows it. A collection's switch does not count for those within it."""
     rig, body = add_character()
-    for n, name in enumerate(("No camera", "Catcher", "Indirect", "Instanced indirect")):
+    unseen = ("No camera", "Catcher", "Indirect", "Both", "Shown by what is indirect", "Shown by what has no camera")
+    for n, name in enumerate(unseen):
         add_box(name, (0.1 * n, -1 - 0.2 * n, 0.9), (0.5, 0.1, 0.5))
     bpy.data.objects["No camera"].visible_camera = False
     bpy.data.objects["Catcher"].is_shadow_catcher = True
     group = add_collection("Indirect")
-    inner = add_collection("Indirect inner", group)
-    scene.collection.objects.unlink(bpy.data.objects["Indirect"])
-    inner.objects.link(bpy.data.objects["Indirect"])
-    shown = bpy.data.collections.new("Shown")
-    scene.collection.objects.unlink(bpy.data.objects["Instanced indirect"])
-    shown.objects.link(bpy.data.objects["Instanced indirect"])
-    add_instance("Ghosts", shown, (0, 0, 0.4), inner)
+    inner = add_collection("Within", group)
     find_layer(group).indirect_only = True
+    _move(bpy.data.objects["Indirect"], group)
+    group.objects.link(bpy.data.objects["Both"])
+    add_box("Within", (-0.6, -0.3, 0.4), (0.2, 0.1, 0.2), inner)
+    for n, name in enumerate(("indirect", "has no camera")):
+        shown = bpy.data.collections.new(f"Shown {n}")
+        _move(bpy.data.objects[f"Shown by what {'is ' * (n == 0)}{name}"], shown)
+        ghost = add_instance(f"Ghosts {n}", shown, (0, 0, 0.4), group if n == 0 else None)
+        ghost.visible_camera = n == 0
+    shown = bpy.data.collections.new("Shown")
+    both = add_box("Shown and indirect", (0, 0, 0), (0.1, 0.1, 0.1), shown)
+    group.objects.link(both)
+    add_instance("Place", shown, (-0.6, -0.3, 0.9))
     crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
     crate.visible_shadow = crate.visible_diffuse = False
-    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
+    seen = {"Crate": 0, "Within": 0, "Place/Shown and indirect": 0}
+    check_case(Case(rig, {"Ann Body": 1, **seen}, scope="SCENE"))
     check_case(Case(rig, {"Ann Body": 1}))
     # a part of the character, too
     hat = add_box("Hat", (0, 0, 0.2), (0.5, 0.4, 0.1))
@@ -286,15 +305,16 @@ def test_holdouts(scene):
     cutter = add_box("Cutter", (0.1, -1, 0.9), (0.3, 0.1, 0.4))
     cutter.is_holdout = True
     group = add_collection("Holes")
-    scene.collection.objects.link(add_box("Cutter 2", (-0.3, -1, 0.4), (0.3, 0.1, 0.4), group))
-    scene.collection.objects.unlink(bpy.data.objects["Cutter 2"])
+    add_box("Cutter 2", (-0.3, -1, 0.4), (0.3, 0.1, 0.4), group)
     find_layer(group).holdout = True
-    wall = add_box("Wall", (0, 2, 1), (6, 0.2, 2))
-    front = add_box("Front", (0.1, -1.5, 0.85), (0.1, 0.1, 0.1))
-    assert (wall.name, front.name) == ("Wall", "Front")
-    check_case(
-        Case(rig, {"Ann Body": 1, "Wall": 0, "Front": 0}, scope="SCENE", holes=frozenset(["Cutter", "Cutter 2"]))
-    )
+    shown = bpy.data.collections.new("Shown")
+    add_box("Block", (0, 0, 0), (0.1, 0.1, 0.3), shown).is_holdout = True
+    add_instance("Place", shown, (-0.8, -0.3, 0.9))
+    add_instance("Cutting place", shown, (-0.6, -0.3, 0.9)).is_holdout = True
+    add_box("Wall", (0, 2, 1), (6, 0.2, 2))
+    add_box("Front", (0.1, -1.5, 0.85), (0.1, 0.1, 0.1))
+    holes = frozenset(["Cutter", "Cutter 2", "Cutting place"])
+    check_case(Case(rig, {"Ann Body": 1, "Wall": 0, "Front": 0, "Place/Block": 0}, scope="SCENE", holes=holes))
     check_case(Case(rig, {"Ann Body": 1}))
 
 
@@ -559,3 +579,81 @@ def test_cameras(scene, kind):
         add_box("Wall", (0, 0.9, 1), (6, 0.2, 2))
         case = Case(rig, {"Ann Body": 1, "Wall": 0}, width=width, height=height, scope="SCENE")
     check_case(case)
+
+
+def _blow(found, kind):
+    """Let a mesh be simulated: its upper end hangs, or all of it sags."""
+    group = found.vertex_groups.new(name="Pins")
+    top = max(v.co.z for v in found.data.vertices)
+    group.add([v.index for v in found.data.vertices if v.co.z > top - 0.05], 1.0, "REPLACE")
+    if kind == "cloth":
+        modifier = found.modifiers.new("Cloth", "CLOTH")
+        modifier.settings.vertex_group_mass, modifier.settings.quality = "Pins", 2
+    else:
+        modifier = found.modifiers.new("Soft", "SOFT_BODY")
+        modifier.settings.vertex_group_goal, modifier.settings.goal_spring = "Pins", 0.5
+        modifier.settings.use_goal = True
+    modifier.point_cache.frame_start, modifier.point_cache.frame_end = 1, 20
+    return modifier
+
+
+def _bake(found, modifier):
+    with bpy.context.temp_override(
+        scene=bpy.context.scene, active_object=found, object=found, point_cache=modifier.point_cache, modifier=modifier
+    ):
+        bpy.ops.ptcache.bake(bake=True)
+    assert modifier.point_cache.is_baked
+
+
+@pytest.mark.parametrize("kind, baked", [("cloth", False), ("cloth", True), ("soft body", True)])
+def test_simulations(scene, kind, baked):
+    rig, body = add_character()
+    skirt = link(bpy.data.objects.new("Skirt", make_tube("Skirt", radius=0.42, height=0.7, sides=12, rows=7)))
+    skirt.location.z = 0.2
+    skirt.parent, skirt.parent_type, skirt.parent_bone = rig, "BONE", "Hips"
+    skirt.matrix_parent_inverse = (rig.matrix_world @ rig.pose.bones["Hips"].matrix).inverted()
+    body.modifiers.new("Collision", "COLLISION")
+    modifier = _blow(skirt, kind)
+    scene.frame_set(1)
+    if baked:
+        _bake(skirt, modifier)
+    scene.frame_set(1)
+    bpy.context.view_layer.update()
+    case = Case(rig, {"Ann Body": 1, "Skirt": 1}, frames=(12, 3, 7), play_from=1)
+    job, passes = check_case(case)
+    still = {entry.name: entry.index for entry in job.manifest(24.0).surfaces}["Skirt"]
+    assert (passes.object_index == still).sum() > 100
+    other = Case(rig, {"Ann Body": 1, "Skirt": 1}, frames=(7, 12), scope="SCENE", play_from=1)
+    scene.frame_set(1)
+    check_case(other)
+
+
+def test_a_soft_body_must_be_baked(scene):
+    """Blender simulates it only in the window's scene, and so has no part in what is rendered."""
+    rig, body = add_character()
+    skirt = add_box("Skirt", (0, 0, 1), (0.3, 0.3, 0.3))
+    _blow(skirt, "soft body")
+    check_case(Case(rig, {"Ann Body": 1}))
+    before = blend_snapshot.take_snapshot()
+    with pytest.raises(ShotError, match="Skirt is a soft body that is not baked; bake it"):
+        list(PassRender(bpy.context, rig, (3,), 32, 32, scope="SCENE").render_all())
+    assert not blend_snapshot.diff(before, blend_snapshot.take_snapshot())
+
+
+def test_particles(scene):
+    """Objects that particles show: of a prop, and of a character."""
+    rig, body = add_character()
+    flake = add_box("Flake", (5, 0, 0), (0.1, 0.1, 0.1))
+    for emitter in (body, add_box("Cloud", (0, 0.3, 2.2), (1.5, 0.2, 0.1))):
+        emitter.modifiers.new("Snow", "PARTICLE_SYSTEM")
+        settings = emitter.particle_systems[0].settings
+        settings.count, settings.frame_end, settings.lifetime = 30, 10, 40
+        settings.render_type, settings.instance_object, settings.particle_size = "OBJECT", flake, 1.0
+        settings.use_rotations = True
+        if emitter == body:
+            settings.emit_from = "VERT"  # on faces of many corners, Blender itself emits elsewhere every time
+    scene.frame_set(1)
+    who = {"Ann Body": 1, "Ann Body/Flake": 1}
+    check_case(Case(rig, who, frames=(12, 3), play_from=1))
+    scene.frame_set(1)
+    check_case(Case(rig, who | {"Cloud": 0, "Flake": 0}, frames=(12, 5, 9), scope="SCENE", play_from=1))

@@ -98,10 +98,9 @@ class OracleFrame:
     depth: np.ndarray
     rest: np.ndarray
 
-    def measure(self, names: Iterable[str]) -> tuple[float, float]:
-        """The nearest and the farthest planar distance of the vertices of objects in front of the camera."""
-        chosen = set(names)
-        points = [one.points for one in self.solids if one.identity[1] in chosen]
+    def measure(self, chosen: Callable[[Identity], bool]) -> tuple[float, float]:
+        """The nearest and the farthest planar distance of the chosen surfaces' vertices in front of the camera."""
+        points = [one.points for one in self.solids if chosen(one.identity)]
         if not points:
             return np.inf, -np.inf
         away = -(np.concatenate(points) @ self.eye.to_camera[2, :3] + self.eye.to_camera[2, 3])
