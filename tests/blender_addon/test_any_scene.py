@@ -7,7 +7,10 @@ import bpy
 import numpy as np
 import pytest
 
+from latentman.blender_addon import compat
+from latentman.blender_addon.passes import capture, reading, render
 from latentman.blender_addon.passes.render import PassRender
+from latentman.shared.passes import FramePasses
 from latentman.shared.shot import ShotError
 from tests.blender_addon.any_scene import (
     Case,
@@ -19,13 +22,14 @@ from tests.blender_addon.any_scene import (
     add_mesh,
     add_mesh_ball,
     check_case,
+    compare,
     find_layer,
     link,
     make_material,
     make_tube,
     skin,
 )
-from tests.oracles import blend_snapshot
+from tests.oracles import blend_snapshot, surfaces_oracle
 
 
 @pytest.fixture
@@ -657,3 +661,395 @@ def test_particles(scene):
     check_case(Case(rig, who, frames=(12, 3), play_from=1))
     scene.frame_set(1)
     check_case(Case(rig, who | {"Cloud": 0, "Flake": 0}, frames=(12, 5, 9), scope="SCENE", play_from=1))
+
+
+def _mix(tree, output, factor, first, second):
+    """A mixture of two shaders at the output; the factor is a number or a socket."""
+    mix = tree.nodes.new("ShaderNodeMixShader")
+    if isinstance(factor, float):
+        mix.inputs[0].default_value = factor
+    else:
+        tree.links.new(factor, mix.inputs[0])
+    for n, shader in ((1, first), (2, second)):
+        tree.links.new(shader.outputs[0], mix.inputs[n])
+    tree.links.new(mix.outputs[0], output.inputs["Surface"])
+    return mix
+
+
+def _put(tree, output, kind):
+    node = tree.nodes.new(kind)
+    tree.links.new(node.outputs[0], output.inputs["Surface"])
+    return node
+
+
+def _set(entry, value):
+    def build(tree, principled, output):
+        principled.inputs[entry].default_value = value
+
+    return build
+
+
+def _linked(entry, value):
+    def build(tree, principled, output):
+        node = tree.nodes.new("ShaderNodeValue")
+        node.outputs[0].default_value = value
+        reroute = tree.nodes.new("NodeReroute")
+        tree.links.new(node.outputs[0], reroute.inputs[0])
+        tree.links.new(reroute.outputs[0], principled.inputs[entry])
+
+    return build
+
+
+def _only(kind):
+    return lambda tree, principled, output: _put(tree, output, kind)
+
+
+def _by(kind, socket, swap=False, other="ShaderNodeBsdfGlossy"):
+    """Transparent where the factor is 0, something else where it is 1."""
+
+    def build(tree, principled, output):
+        clear, solid = tree.nodes.new("ShaderNodeBsdfTransparent"), tree.nodes.new(other)
+        pair = (solid, clear) if swap else (clear, solid)
+        _mix(tree, output, tree.nodes.new(kind).outputs[socket] if kind else socket, *pair)
+
+    return build
+
+
+def _add(kind):
+    def build(tree, principled, output):
+        both = _put(tree, output, "ShaderNodeAddShader")
+        for n, shader in enumerate((kind, "ShaderNodeBsdfTransparent")):
+            tree.links.new(tree.nodes.new(shader).outputs[0], both.inputs[n])
+
+    return build
+
+
+def _grouped(tree, principled, output):
+    group = bpy.data.node_groups.new("Pane", "ShaderNodeTree")
+    group.interface.new_socket("Shader", in_out="OUTPUT", socket_type="NodeSocketShader")
+    leave, glass = group.nodes.new("NodeGroupOutput"), group.nodes.new("ShaderNodeBsdfGlass")
+    group.links.new(glass.outputs[0], leave.inputs[0])
+    node = tree.nodes.new("ShaderNodeGroup")
+    node.node_tree = group
+    tree.links.new(node.outputs[0], output.inputs["Surface"])
+
+
+def _for_shadows(tree, principled, output):
+    """Glass that is transparent for shadows, as everybody's glass is."""
+    clear, glass, path = (
+        tree.nodes.new(kind) for kind in ("ShaderNodeBsdfTransparent", "ShaderNodeBsdfGlass", "ShaderNodeLightPath")
+    )
+    _mix(tree, output, path.outputs["Is Shadow Ray"], glass, clear)
+
+
+def _other_output(tree, principled, output):
+    """EEVEE sees a wall, Cycles glass."""
+    output.target = "EEVEE"
+    second = tree.nodes.new("ShaderNodeOutputMaterial")
+    second.target = "CYCLES"
+    tree.links.new(tree.nodes.new("ShaderNodeBsdfGlass").outputs[0], second.inputs["Surface"])
+
+
+def _culled(tree, principled, output):
+    """Solid from the front, clear from behind."""
+    clear, geometry = tree.nodes.new("ShaderNodeBsdfTransparent"), tree.nodes.new("ShaderNodeNewGeometry")
+    _mix(tree, output, geometry.outputs["Backfacing"], principled, clear)
+
+
+CLEAR = {
+    "glass": _only("ShaderNodeBsdfGlass"),
+    "refraction": _only("ShaderNodeBsdfRefraction"),
+    "transparent": _only("ShaderNodeBsdfTransparent"),
+    "transmission": _set("Transmission Weight", 1.0),
+    "alpha": _set("Alpha", 0.1),
+    "no alpha": _linked("Alpha", 0.0),
+    "linked transmission": _linked("Transmission Weight", 0.9),
+    "fresnel": _by("ShaderNodeFresnel", 0),
+    "layer weight": _by("ShaderNodeLayerWeight", "Facing"),
+    "mostly": _by(None, 0.15),
+    "mostly, turned": _by(None, 0.9, swap=True),
+    "unseen by the camera": _by("ShaderNodeLightPath", "Is Camera Ray", swap=True),
+    "added": _add("ShaderNodeBsdfGlossy"),
+    "glow": _add("ShaderNodeEmission"),
+    "group": _grouped,
+    "shadows": _for_shadows,
+    "volume": _make_fog,
+    "other output": _other_output,
+}
+SOLID = {
+    "plain": None,
+    "some transmission": _set("Transmission Weight", 0.3),
+    "some alpha": _set("Alpha", 0.7),
+    "translucent": _only("ShaderNodeBsdfTranslucent"),
+    "mirror": _only("ShaderNodeBsdfGlossy"),
+    "lamp": _only("ShaderNodeEmission"),
+    "mostly solid": _by(None, 0.85),
+    "seen by the camera": _by("ShaderNodeLightPath", "Is Camera Ray"),
+    "culled": _culled,
+}
+
+
+def test_what_one_sees_through(scene):
+    rig, body = add_character()
+    scene.camera = add_camera("Front", (0, -6, 1.2), (0, 0, 1.2))
+    panes = {**CLEAR, **SOLID}
+    for n, (name, build) in enumerate(panes.items()):
+        pane = add_mesh(name, [(0, 0, 0), (0.3, 0, 0), (0.3, 0, 0.3), (0, 0, 0.3)], [(0, 1, 2, 3)])
+        pane.location = (-1.1 + 0.36 * (n % 6), -1.0, 0.35 + 0.36 * (n // 6))
+        pane.data.materials.append(make_material(name, build))
+    # the object's own material overrules the mesh's
+    swapped = add_mesh("swapped", [(0, 0, 0), (0.3, 0, 0), (0.3, 0, 0.3), (0, 0, 0.3)], [(0, 1, 2, 3)])
+    swapped.data.materials.append(bpy.data.materials["plain"])
+    swapped.location = (1.1, -1.0, 0.35)
+    swapped.material_slots[0].link, swapped.material_slots[0].material = "OBJECT", bpy.data.materials["glass"]
+    add_mesh("no material", [(0, 0, 0), (0.3, 0, 0), (0.3, 0, 0.3), (0, 0, 0.3)], [(0, 1, 2, 3)]).location = (1.1, -1.0, 0.71)
+    add_box("Wall", (0, 1, 1), (6, 0.2, 4))
+    who = {"Ann Body": 1, "Wall": 0, "no material": 0, **dict.fromkeys(SOLID, 0)}
+    check_case(Case(rig, who, scope="SCENE", frames=(3,)))
+    # the visor of a character
+    visor = link(bpy.data.objects.new("Visor", make_tube("Visor", radius=0.4)))
+    skin(visor, rig)
+    visor.data.materials.append(bpy.data.materials["glass"])
+    check_case(Case(rig, {"Ann Body": 1}, frames=(3,)))
+
+
+def test_materials_that_hold_out(scene):
+    """Nothing is seen behind them, unlike behind glass."""
+    rig, body = add_character()
+    cutter = add_box("Cutter", (0.1, -1, 0.9), (0.3, 0.1, 0.4))
+    cutter.data.materials.append(make_material("Hole", _only("ShaderNodeHoldout")))
+    add_box("Wall", (0, 2, 1), (6, 0.2, 2))
+    check_case(Case(rig, {"Ann Body": 1, "Wall": 0}, scope="SCENE", holes=frozenset(["Cutter"])))
+
+
+def _save_library(path):
+    """A file with a character in a collection."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    group = add_collection("Cast")
+    rig, body = add_character(collection=group)
+    hat = add_box("Hat", (0, 0, 0.2), (0.5, 0.4, 0.1), group)
+    hat.parent, hat.parent_type, hat.parent_bone = rig, "BONE", "Head"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+
+
+@pytest.mark.parametrize("way", ["overridden", "instance"])
+def test_characters_of_libraries(tmp_path, way):
+    _save_library(tmp_path / "cast.blend")
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = bpy.context.scene
+    scene.camera = add_camera()
+    with bpy.data.libraries.load(str(tmp_path / "cast.blend"), link=True) as (source, target):
+        target.collections = list(source.collections)
+    (group,) = target.collections
+    add_box("Ann Body", (0.6, -0.5, 0.4), (0.3, 0.3, 0.3))  # a prop of the same name
+    if way == "overridden":
+        made = group.override_hierarchy_create(scene, bpy.context.view_layer, do_fully_editable=True)
+        rig = next(one for one in made.all_objects if one.type == "ARMATURE")
+        rig.pose.bones["Hips"].location.x = 0.2
+        (body,) = (one for one in made.all_objects if one.name.startswith("Ann Body"))
+        hat = next(one for one in made.all_objects if one.name.startswith("Hat"))
+        bpy.context.view_layer.update()
+        who = {body.name_full: 1, hat.name_full: 1}
+        check_case(Case(rig, who))
+        check_case(Case(rig, who | {"Ann Body": 0}, scope="SCENE"))
+    else:
+        add_instance("Place", group, (-0.3, 0, 0))
+        rig = next(one for one in group.all_objects if one.type == "ARMATURE")
+        who = {f"Place/{one.name_full}": 1 for one in group.all_objects if one.type == "MESH"}
+        metres = {one.name_full: 1.0 for one in group.all_objects}
+        check_case(Case(rig, who, metres=metres))
+
+
+@pytest.mark.parametrize("kind", ["particles", "curves"])
+def test_hair(scene, kind, tmp_path):
+    """Cycles draws hair in its own way: the same hair in the user's scene."""
+    rig, body = add_character()
+    if kind == "particles":
+        body.modifiers.new("Hair", "PARTICLE_SYSTEM")
+        settings = body.particle_systems[0].settings
+        settings.type, settings.count, settings.hair_length = "HAIR", 60, 0.5
+        settings.root_radius, settings.radius_scale = 4.0, 0.02
+        settings.child_type, settings.rendered_child_count, settings.child_percent = "SIMPLE", 3, 1
+    else:
+        curves = bpy.data.hair_curves.new("Mane")
+        curves.surface, curves.surface_uv_map = body, "UVMap"
+        curves.add_curves([3] * 8)
+        points = [(0.1 * n - 0.4, -0.2 - 0.1 * step, 1.5 + 0.1 * step) for n in range(8) for step in range(3)]
+        curves.attributes["position"].data.foreach_set("vector", np.array(points, np.float32).ravel())
+        curves.attributes.new("radius", "FLOAT", "POINT").data.foreach_set("value", np.full(24, 0.03, np.float32))
+        root = curves.attributes.new("surface_uv_coordinate", "FLOAT2", "CURVE")
+        root.data.foreach_set("vector", np.full(16, 0.6, np.float32))
+        link(bpy.data.objects.new("Mane", curves)).parent = rig
+    bpy.context.view_layer.update()
+    before = blend_snapshot.take_snapshot()
+    job = PassRender(bpy.context, rig, (3, 14), 96, 96)
+    list(job.render_all())
+    changes = blend_snapshot.diff(before, blend_snapshot.take_snapshot())
+    assert not changes, "\n".join(changes[:20])
+    mask = job.result().mask
+    scene.render.resolution_x = scene.render.resolution_y = 96
+    for n, frame in enumerate((3, 14)):
+        expected = surfaces_oracle.render_in_place(frame, {"Ann Body": 1, "Mane": 1}, tmp_path / f"{frame}.exr")
+        assert (expected > 0).sum() > 700 and ((mask[n] > 0) != (expected > 0)).sum() == 0
+
+
+@pytest.mark.parametrize("kind", ["plain", "mirrored", "sheared", "stretched"])
+def test_cameras_that_are_carried_see_what_cycles_sees(scene, kind, tmp_path):
+    rig, body = add_character()
+    add_box("Crate", (0.6, -0.4, 0.3), (0.4, 0.4, 0.4))
+    camera = scene.camera
+    if kind != "plain":
+        root = link(bpy.data.objects.new("Root", None))
+        root.scale = {"mirrored": (-1, 1, 1), "sheared": (1.5, 1, 0.6), "stretched": (1.2, 1.2, 1.2)}[kind]
+        root.rotation_euler = (0.1, 0.05, 0.2)
+        camera.parent = root
+        camera.rotation_euler.y = 0.2
+    case = Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE", frames=(3,), least=50)
+    job, passes = check_case(case)
+    numbers = {entry.name: entry.index for entry in job.manifest(24.0).surfaces}
+    scene.render.resolution_x = scene.render.resolution_y = 96
+    expected = surfaces_oracle.render_in_place(3, numbers, tmp_path / "seen.exr")
+    assert (expected != passes.object_index[0]).sum() <= 2
+
+
+def _crowd(scene):
+    """A scene with a bit of everything that makes copies: cloth, a mesh without texture coordinates, instances, hair cards."""
+    rig, body = add_character()
+    cape = link(bpy.data.objects.new("Cape", make_tube("Cape", radius=0.42, height=0.7, sides=12, rows=7)))
+    cape.data.uv_layers.remove(cape.data.uv_layers[0])
+    cape.parent = rig
+    _blow(cape, "cloth")
+    group = bpy.data.collections.new("Group")
+    add_box("Stone", (0, 0, 0), (0.3, 0.3, 0.3), group)
+    add_instance("Place", group, (0.7, 0, 0.2))
+    waving = link(bpy.data.objects.new("Flag", make_tube("Flag", radius=0.1)))
+    waving.location.x = -0.8
+    waving.modifiers.new("Mirror", "MIRROR")
+    waving.modifiers.new("Wave", "WAVE")
+    waving.modifiers.new("Subdivision", "SUBSURF")
+    scene.frame_set(4)
+    bpy.context.view_layer.update()
+    return rig
+
+
+@pytest.mark.parametrize("when", ["between slices", "in the middle", "unreadable", "out of memory", "interrupted", "unwritten"])
+def test_the_file_is_as_before_whatever_happens(scene, when, monkeypatch):
+    rig = _crowd(scene)
+    before = blend_snapshot.take_snapshot()
+
+    def check(where):
+        changes = blend_snapshot.diff(before, blend_snapshot.take_snapshot())
+        assert not changes, f"{where}: " + "\n".join(changes[:20])
+
+    monkeypatch.setattr(render, "SLICE_SECONDS", 0.0)
+    job = PassRender(bpy.context, rig, (12, 3, 7), 48, 48, scope="SCENE", motion_vectors=True)
+    if when == "between slices":
+        for n in job.render_all():
+            check(f"after {n} steps")
+    elif when == "in the middle":
+        steps = job.render_all()
+        for _ in range(3):
+            next(steps)
+        steps.close()
+    else:
+        found = {"unreadable": ValueError, "out of memory": MemoryError, "interrupted": KeyboardInterrupt, "unwritten": ShotError}[when]
+
+        def fail(*_, **__):
+            raise found("on purpose")
+
+        if when == "unwritten":
+            run_render = capture.run_render
+            monkeypatch.setattr(capture, "run_render", lambda *a, **k: None if k else run_render(*a))
+        elif when == "interrupted":
+            monkeypatch.setattr("latentman.blender_addon.passes.drawn_scene.DrawnScene.draw", fail)
+        else:
+            monkeypatch.setattr(reading, "read_passes", fail)
+        with pytest.raises(found):
+            list(job.render_all())
+    check("afterwards")
+
+
+def test_the_users_render_and_compositor_stay(scene, tmp_path):
+    rig, body = add_character()
+    scene.render.resolution_x = scene.render.resolution_y = 24
+    surfaces_oracle.render_in_place(3, {"Ann Body": 5}, tmp_path / "mine.exr")
+    scene.use_nodes = True
+    tree = scene.compositing_node_group if hasattr(scene, "compositing_node_group") else scene.node_tree
+    if tree is None:
+        tree = scene.compositing_node_group = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")
+    layers = tree.nodes.new("CompositorNodeRLayers")
+    for n, socket in enumerate(layers.outputs):
+        socket.hide = n % 2 == 1
+    result = next(image for image in bpy.data.images if image.type == "RENDER_RESULT")
+    result.render_slots.active_index = 2
+    assert blend_snapshot.take_snapshot()[f"{result.name} picture"] is not None
+    check_case(Case(rig, {"Ann Body": 1}))
+    result.render_slots.active_index = 0
+    check_case(Case(rig, {"Ann Body": 1}))
+
+
+def test_time_is_remapped_as_in_the_render(scene):
+    rig, body = add_character()
+    scene.render.frame_map_old, scene.render.frame_map_new = 100, 150
+    check_case(Case(rig, {"Ann Body": 1}, frames=(3, 9, 18)))
+
+
+def test_the_oracle_finds_what_is_wrong(scene):
+    """A pixel too many, one too few, a surface that is elsewhere, one that is another's."""
+    rig, body = add_character()
+    add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
+    case = Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE", frames=(3,))
+    job, passes = check_case(case)
+    inside = np.argwhere(passes.mask[0])[200]
+    outside = np.argwhere(passes.object_index[0] == 0)[5]
+
+    def spoil(name, place, change):
+        arrays = {key: array.copy() for key, array in passes.arrays().items()}
+        at = (0, *place)
+        arrays[name][at] = change(arrays[name][at])
+        with pytest.raises(AssertionError):
+            compare(case, job, FramePasses(**arrays))
+
+    compare(case, job, passes)
+    spoil("object_index", outside, lambda _: 1)
+    spoil("object_index", inside, lambda _: 0)
+    spoil("object_index", inside, lambda n: 3 - n)
+    spoil("position", inside, lambda p: p + 0.01)
+    spoil("rest_position", inside, lambda p: p + 0.01)
+    spoil("mask", inside, lambda n: 2)
+    body.location.x += 0.02
+    with pytest.raises(AssertionError):
+        compare(case, job, passes)
+
+
+def test_the_snapshot_finds_what_differs(scene):
+    rig, body = add_character()
+    crate = add_box("Crate")
+    scene.view_layers[0].aovs.add()
+    scene.view_layers[0].aovs.add()
+    body.modifiers.new("Second", "SMOOTH")
+    _blow(crate, "cloth")
+    before = blend_snapshot.take_snapshot()
+    assert blend_snapshot.diff(before, blend_snapshot.take_snapshot()) == []
+    changes = {
+        "active_aov_index": lambda: setattr(scene.view_layers[0], "active_aov_index", 0),
+        "modifiers.active": lambda: setattr(body.modifiers, "active", body.modifiers[0]),
+        "frame_subframe": lambda: setattr(scene, "frame_subframe", 0.5),
+        "rotation_euler": lambda: setattr(rig.pose.bones["Chest"], "rotation_euler", (0, 0, 1)),
+        "vertices[:].co": lambda: setattr(body.data.vertices[3], "co", (0, 0, 0)),
+        "groups": lambda: body.vertex_groups["Head"].add([0], 0.3, "REPLACE"),
+        "selected": lambda: crate.select_set(True),
+        "point_cache": lambda: setattr(crate.modifiers["Cloth"].point_cache, "frame_end", 99),
+        '["mine"]': lambda: body.__setitem__("mine", 1),
+        "materials": lambda: bpy.data.materials.new("Left behind"),
+        "keyframe_points": lambda: setattr(_first_curve(rig).keyframe_points[0], "co", (1, 9)),
+    }
+    for path, change in changes.items():
+        before = blend_snapshot.take_snapshot()
+        change()
+        found = blend_snapshot.diff(before, blend_snapshot.take_snapshot())
+        assert any(path in line for line in found), (path, found[:10])
+
+
+def _first_curve(rig):
+    return compat.get_used_fcurves(rig)[0]
