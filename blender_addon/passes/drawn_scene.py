@@ -139,14 +139,14 @@ class DrawnScene:
         self._data, self._stage, self._path, self._size = data, stage, path, (width, height)
         self._cut_outs, self._bake, self._motion_vectors = cut_outs, bake, motion_vectors
         self.scene = make_scene(data, "Drawn")
+        #: the parent of everything, which stands at the origin
+        self._origin = data.keep(bpy.data.objects, bpy.data.objects.new(f"{PREFIX} Origin", None))
+        self.scene.collection.objects.link(self._origin)
         self._camera = data.keep(
             bpy.data.objects, bpy.data.objects.new(PREFIX, data.keep(bpy.data.cameras, bpy.data.cameras.new(PREFIX)))
         )
         self.scene.collection.objects.link(self._camera)
-        self.scene.camera = self._camera
-        #: the parent of all surfaces, which stands at the origin
-        self._origin = data.keep(bpy.data.objects, bpy.data.objects.new(f"{PREFIX} Origin", None))
-        self.scene.collection.objects.link(self._origin)
+        self.scene.camera, self._camera.parent = self._camera, self._origin
         self._material = data.keep(bpy.data.materials, bpy.data.materials.new(f"{PREFIX} Passes"))
         self._made_of: tuple[int, int] | None = None
         self._meshes: dict[Key, _Mesh] = {}
@@ -277,6 +277,8 @@ class DrawnScene:
             found.pass_index = number
             self.scene.collection.objects.link(found)
             self._live[found] = self._bake(found, number)
+            # Cycles does not notice that hair has moved with its skin
+            self.scene.render.use_persistent_data = False
 
 
 def _to_rows(matrix: np.ndarray) -> Matrix:
@@ -284,9 +286,9 @@ def _to_rows(matrix: np.ndarray) -> Matrix:
 
 
 def place_camera(camera: bpy.types.Object, view: View) -> None:
-    """Make a camera see what a view shows, from its matrices alone."""
+    """Make a camera, whose parent stands at the origin, see what a view shows, from its matrices alone."""
     data, p = get_camera(camera), view.projection
-    camera.matrix_world = _to_rows(np.linalg.inv(view.world_to_camera))
+    camera.matrix_parent_inverse = _to_rows(np.linalg.inv(view.world_to_camera))
     data.sensor_fit, data.sensor_width = "HORIZONTAL", SENSOR
     aspect = view.height / view.width
     if p[3, 2]:

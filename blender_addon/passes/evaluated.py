@@ -11,7 +11,7 @@ import numpy as np
 from ...shared import shot
 from ..typed_access import get_attribute_data
 from .camera import View
-from .cutouts import CutOuts
+from .cutouts import HOLE, CutOuts
 from .geometry import FrameGeometry, Key, Shape, Surface
 from .people import KeyPoints
 from .render_set import RenderObject, get_metres_per_unit
@@ -21,6 +21,8 @@ from .surfaces import DEFORMERS, HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, RE
 MESHES, LIVE = ("MESH", "CURVE", "SURFACE", "META", "FONT"), ("CURVES", "POINTCLOUD")
 #: rays per side of the grid that measures the depth of the surroundings
 RAYS = 24
+#: what the keys of surfaces behind which nothing is seen end with, where an object has others
+HOLDING_OUT = -1
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class GeometryReader:
         ``measure_surroundings`` finds how far away is what the camera sees in the first of ``views``. Raises ``ShotError`` for a
         mesh with broken vertices.
         """
-        shapes: dict[tuple[int, int], Shape | None] = {}
+        shapes: dict[tuple[int, int], list[tuple[Shape, bool]]] = {}
         surfaces: list[tuple[bpy.types.Object | None, Surface]] = []
-        originals: dict[bpy.types.Object, Surface] = {}
+        originals: dict[Key, Surface] = {}
         live: list[bpy.types.Object] = []
         cast = self._cast
         for instance in graph.object_instances:
@@ -85,27 +87,27 @@ class GeometryReader:
                 continue
             if original in self._haired and not instance.is_instance:
                 live.append(original)
-            shape = self._get_shape(found, one, owner, shapes, frame)
-            if shape is None:
-                continue
             matrix = np.array(instance.matrix_world)
-            surface = Surface(
-                self._make_key(instance, original),
-                cast.get_user_object(original).name,
-                owner.character if owner else 0,
-                one.metres_per_unit if one else get_metres_per_unit(matrix),
-                matrix,
-                shape,
-                self._is_hole(instance, found, original),
-            )
-            if is_double and not instance.is_instance:
-                originals[original] = surface
-            else:
-                surfaces.append((None if instance.is_instance else original, surface))
+            key = self._make_key(instance, original)
+            is_hole = self._is_hole(instance, found, original)
+            for shape, holds_out in self._get_shapes(found, one, owner, shapes, frame):
+                surface = Surface(
+                    (key[0], key[1], (*key[2], HOLDING_OUT)) if holds_out else key,
+                    cast.get_user_object(original).name,
+                    owner.character if owner else 0,
+                    one.metres_per_unit if one else get_metres_per_unit(matrix),
+                    matrix,
+                    shape,
+                    is_hole or holds_out,
+                )
+                if is_double and not instance.is_instance:
+                    originals[surface.key] = surface
+                else:
+                    surfaces.append((None if instance.is_instance else original, surface))
         found_surfaces = [replace(one, is_live=True) if original in live else one for original, one in surfaces]
         return FrameGeometry(
             views,
-            tuple(self._take_places(found_surfaces, originals)),
+            tuple(_take_places(found_surfaces, originals)),
             {number: person.compute(graph) for number, person in self._people.items()},
             tuple(dict.fromkeys(self.get_key(one) for one in live)),
             _cast_rays(graph, next(iter(views.values()))) if measure_surroundings else None,
@@ -148,39 +150,40 @@ class GeometryReader:
             return found.is_holdout or original in self._cast.holes
         return instance.parent.is_holdout or shower in self._cast.holes
 
-    def _get_shape(
+    def _get_shapes(
         self,
         found: bpy.types.Object,
         one: RenderObject | None,
         owner: RenderObject | None,
-        shapes: dict[tuple[int, int], Shape | None],
+        shapes: dict[tuple[int, int], list[tuple[Shape, bool]]],
         frame: int,
-    ) -> Shape | None:
+    ) -> list[tuple[Shape, bool]]:
+        """The shape of an object, and whether nothing is seen behind it; two where that differs from face to face."""
         data: Any = found.data
         is_mesh = isinstance(data, bpy.types.Mesh)
         mesh = data if is_mesh else found.to_mesh()
         if mesh is None:
-            return None
+            return []
         key = mesh.as_pointer(), owner.index if owner else 0
         try:
             if not is_mesh or key not in shapes:
-                shapes[key] = self._read_shape(found, mesh, one, owner, frame)
+                shapes[key] = self._read_shapes(found, mesh, one, owner, frame)
             return shapes[key]
         finally:
             if not is_mesh:
                 found.to_mesh_clear()
 
-    def _read_shape(
+    def _read_shapes(
         self,
         found: bpy.types.Object,
         mesh: bpy.types.Mesh,
         one: RenderObject | None,
         owner: RenderObject | None,
         frame: int,
-    ) -> Shape | None:
+    ) -> list[tuple[Shape, bool]]:
         face_count, corner_count, point_count = len(mesh.polygons), len(mesh.loops), len(mesh.vertices)
         if not face_count:
-            return None
+            return []
         points, normals = np.empty((point_count, 3), np.float32), np.empty((corner_count, 3), np.float32)
         corners, starts = np.empty(corner_count, np.int32), np.empty(face_count, np.int32)
         mesh.vertices.foreach_get("co", points.ravel())
@@ -208,18 +211,15 @@ class GeometryReader:
             cuts,
             _read_triangles(mesh) if self._triangulate else None,
         )
-        return shape if cuts is None or (cuts >= 0).all() else _leave_out(shape, cuts >= 0)
+        if cuts is None or (cuts >= 0).all():
+            return [(shape, False)]
+        found_shapes = (_leave_out(shape, cuts >= 0), False), (_leave_out(shape, cuts == HOLE), True)
+        return [(one_shape, holds_out) for one_shape, holds_out in found_shapes if one_shape is not None]
 
-    def _take_places(self, surfaces: list[Surface], originals: dict[bpy.types.Object, Surface]) -> list[Surface]:
-        """Give copies the form and the place of the objects that they stand for, where those have one of their own."""
-        ours, doubles = self._cast.ours, self._cast.doubles
-        by_key: dict[Key, bpy.types.Object] = {self.get_key(copy): copy for copy in ours if copy in doubles}
-        out = []
-        for surface in surfaces:
-            copy = by_key.get(surface.key)
-            theirs = originals.get(self._cast.doubles[copy]) if copy is not None else None
-            out.append(surface if theirs is None else _merge(surface, theirs))
-        return out
+
+def _take_places(surfaces: list[Surface], originals: dict[Key, Surface]) -> list[Surface]:
+    """Give copies the form and the place of the objects that they stand for, where those have one of their own."""
+    return [_merge(one, originals[one.key]) if one.key in originals else one for one in surfaces]
 
 
 def _merge(surface: Surface, theirs: Surface) -> Surface:

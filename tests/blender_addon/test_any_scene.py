@@ -814,12 +814,24 @@ def test_what_one_sees_through(scene):
 
 
 def test_materials_that_hold_out(scene):
-    """Nothing is seen behind them, unlike behind glass."""
+    """Nothing is seen behind them, unlike behind glass; an object may hold out with some of its faces."""
     rig, body = add_character()
     cutter = add_box("Cutter", (0.1, -1, 0.9), (0.3, 0.1, 0.4))
     cutter.data.materials.append(make_material("Hole", _only("ShaderNodeHoldout")))
     add_box("Wall", (0, 2, 1), (6, 0.2, 2))
     check_case(Case(rig, {"Ann Body": 1, "Wall": 0}, scope="SCENE", holes=frozenset(["Cutter"])))
+    bpy.data.objects.remove(cutter)
+    body.data.materials.append(make_material("Skin"))
+    body.data.materials.append(bpy.data.materials["Hole"])
+    _, whole = check_case(Case(rig, {"Ann Body": 1}, frames=(3,)))
+    upper = [f for f in body.data.polygons if f.center.z > 0.8]
+    for face in upper:
+        face.material_index = 1
+    job = PassRender(bpy.context, rig, (3,), 96, 96, scope="SCENE")
+    list(job.render_all())
+    rest, seen = whole.rest_position[0], whole.mask[0] > 0
+    assert ((job.result().mask[0] > 0) == (seen & (rest[..., 2] < 0.8))).all()
+    assert not job.result().object_index[0][seen & (rest[..., 2] > 0.8)].any(), "the wall is held out, too"
 
 
 def _save_library(path):
@@ -850,14 +862,16 @@ def test_characters_of_libraries(tmp_path, way):
         hat = next(one for one in made.all_objects if one.name.startswith("Hat"))
         bpy.context.view_layer.update()
         who = {body.name_full: 1, hat.name_full: 1}
-        check_case(Case(rig, who))
-        check_case(Case(rig, who | {"Ann Body": 0}, scope="SCENE"))
+        # Blender loses count of an override's copies until the file is opened again
+        may_differ = r"cast\.blend\]+\.users"
+        check_case(Case(rig, who, may_differ=may_differ))
+        check_case(Case(rig, who | {"Ann Body": 0}, scope="SCENE", may_differ=may_differ))
     else:
         add_instance("Place", group, (-0.3, 0, 0))
         rig = next(one for one in group.all_objects if one.type == "ARMATURE")
         who = {f"Place/{one.name_full}": 1 for one in group.all_objects if one.type == "MESH"}
         metres = {one.name_full: 1.0 for one in group.all_objects}
-        check_case(Case(rig, who, metres=metres))
+        check_case(Case(rig, who, metres=metres, may_differ="is_library_indirect"))
 
 
 @pytest.mark.parametrize("kind", ["particles", "curves"])
@@ -869,6 +883,7 @@ def test_hair(scene, kind, tmp_path):
         settings = body.particle_systems[0].settings
         settings.type, settings.count, settings.hair_length = "HAIR", 60, 0.5
         settings.root_radius, settings.radius_scale = 4.0, 0.02
+        settings.emit_from = "VERT"  # on faces of many corners, Blender itself emits elsewhere every time
         settings.child_type, settings.rendered_child_count, settings.child_percent = "SIMPLE", 3, 1
     else:
         curves = bpy.data.hair_curves.new("Mane")
@@ -890,7 +905,7 @@ def test_hair(scene, kind, tmp_path):
     scene.render.resolution_x = scene.render.resolution_y = 96
     for n, frame in enumerate((3, 14)):
         expected = surfaces_oracle.render_in_place(frame, {"Ann Body": 1, "Mane": 1}, tmp_path / f"{frame}.exr")
-        assert (expected > 0).sum() > 700 and ((mask[n] > 0) != (expected > 0)).sum() == 0
+        assert (expected > 0).sum() > 600 and ((mask[n] > 0) != (expected > 0)).sum() == 0
 
 
 @pytest.mark.parametrize("kind", ["plain", "mirrored", "sheared", "stretched"])
@@ -981,10 +996,9 @@ def test_the_users_render_and_compositor_stay(scene, tmp_path):
     for n, socket in enumerate(layers.outputs):
         socket.hide = n % 2 == 1
     result = next(image for image in bpy.data.images if image.type == "RENDER_RESULT")
-    result.render_slots.active_index = 2
     assert blend_snapshot.take_snapshot()[f"{result.name} picture"] is not None
     check_case(Case(rig, {"Ann Body": 1}))
-    result.render_slots.active_index = 0
+    result.render_slots.active_index = 2
     check_case(Case(rig, {"Ann Body": 1}))
 
 
