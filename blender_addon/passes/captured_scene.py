@@ -20,6 +20,7 @@ from .geometry import FrameGeometry, Key
 from .own_data import PREFIX, OwnData, make_scene
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
+from .scene_bound import check_follows
 from .simulations import check_can_be_simulated, find_dependencies, find_first_frame, is_baked, is_gas, is_obstacle, is_simulated, iter_pointers
 from .surfaces import DEFORMERS, find_store_index, make_store_nodes, prepare_mesh
 from .visibility import Visible, iter_collection, iter_instanced
@@ -103,6 +104,7 @@ class CapturedScene:
         if render_set.whole_scene:
             wanted += [one for one in visible.ordered if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME") and not is_gas(one)]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
+        check_follows(needed, self._user_scene)
         simulated = {one for one in needed if is_simulated(one)}
         check_can_be_simulated(simulated)
         for one in needed:

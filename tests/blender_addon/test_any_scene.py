@@ -33,12 +33,14 @@ from tests.oracles import blend_snapshot, surfaces_oracle
 
 
 @pytest.fixture
-def scene():
+def scene(monkeypatch):
     """An empty scene with a camera."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     found = bpy.context.scene
     found.frame_end = 20
     found.camera = add_camera()
+    # every frame in a slice of its own
+    monkeypatch.setattr(render, "SLICE_SECONDS", 0.0)
     return found
 
 
@@ -331,7 +333,7 @@ def test_frame_between_frames_and_unkeyed_poses(scene):
     body["mine"] = 3
     bpy.context.view_layer.update()
     check_case(Case(rig, {"Ann Body": 1}, frames=(7, 3)))
-    assert scene.frame_subframe == 0.0 or True
+    assert scene.frame_current_final == 7.5
 
 
 @pytest.mark.parametrize("name", ["A view layer whose name has far more letters than a channel of an EXR file", "Ansicht für Geländer und Übergänge am Fluß", "Слой с персонажами и всем остальным", "角色与场景的视图层" * 5])
@@ -1067,3 +1069,63 @@ def test_the_snapshot_finds_what_differs(scene):
 
 def _first_curve(rig):
     return compat.get_used_fcurves(rig)[0]
+
+
+def _refuse(picked, sentence, **options):
+    """The passes are refused with a sentence, and the file is as before."""
+    before = blend_snapshot.take_snapshot()
+    with pytest.raises(ShotError, match=sentence):
+        list(PassRender(bpy.context, picked, (4,), 32, 32, **options).render_all())
+    assert not blend_snapshot.diff(before, blend_snapshot.take_snapshot())
+
+
+@pytest.mark.parametrize("kind", ["expression", "property", "context frame", "frame", "keyed", "context"])
+def test_drivers_that_read_the_scene(scene, kind):
+    """What the scene alone knows cannot be followed elsewhere: it is refused, not shown wrongly."""
+    rig, body = add_character()
+    crate = add_box("Crate", (0.5, -0.6, 0.2), (0.3, 0.3, 0.3))
+    scene["height"] = 12.0
+    if kind == "keyed":
+        for frame, height in ((1, 2.0), (20, 18.0)):
+            scene["height"] = height
+            scene.keyframe_insert('["height"]', frame=frame)
+    for owner, index in ((crate, 2), (rig, 0)):
+        driver = owner.driver_add("location", index).driver
+        driver.expression = "frame * 0.05" if kind == "expression" else "v * 0.05"
+        variable = driver.variables.new()
+        variable.name = "v"
+        if "context" in kind:
+            variable.type = "CONTEXT_PROP"
+            variable.targets[0].context_property = "ACTIVE_SCENE"
+        else:
+            variable.targets[0].id_type, variable.targets[0].id = "SCENE", scene
+        variable.targets[0].data_path = "frame_current" if "frame" in kind else '["height"]'
+        if kind == "expression":
+            driver.variables.remove(variable)
+    scene.frame_set(4)
+    bpy.context.view_layer.update()
+    if kind in ("frame", "keyed", "context"):
+        _refuse(rig, "A driver of Ann Rig reads")
+    else:
+        check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE", frames=(17, 6)))
+        check_case(Case(rig, {"Ann Body": 1}, frames=(17, 6)))
+
+
+def test_rigid_bodies(scene):
+    rig, body = add_character()
+    crate = add_box("Crate", (0.6, -0.3, 1.2), (0.3, 0.3, 0.3))
+    lift = add_box("Lift", (-0.6, -0.3, 0.2), (0.3, 0.3, 0.3))
+    ground = add_box("Ground", (0, 0, -0.1), (3, 3, 0.2))
+    for one in (crate, ground, lift):
+        with bpy.context.temp_override(active_object=one, object=one, selected_objects=[one]):
+            bpy.ops.rigidbody.object_add(type="PASSIVE" if one == ground else "ACTIVE")
+    lift.rigid_body.kinematic = True
+    for frame, height in ((1, 0.2), (20, 1.0)):
+        lift.location.z = height
+        lift.keyframe_insert("location", frame=frame)
+    scene.frame_set(1)
+    bpy.context.view_layer.update()
+    _refuse(rig, "Crate is moved by rigid body physics.*Bake To Keyframes", scope="SCENE")
+    check_case(Case(rig, {"Ann Body": 1}))
+    crate.hide_render = True
+    check_case(Case(rig, {"Ann Body": 1, "Ground": 0, "Lift": 0}, scope="SCENE", frames=(12, 4)))
