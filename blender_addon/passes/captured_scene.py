@@ -21,7 +21,16 @@ from .own_data import PREFIX, OwnData, make_scene
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
 from .scene_bound import check_follows
-from .simulations import check_can_be_simulated, find_dependencies, find_first_frame, is_baked, is_gas, is_obstacle, is_simulated, iter_pointers
+from .simulations import (
+    check_can_be_simulated,
+    find_dependencies,
+    find_first_frame,
+    is_baked,
+    is_gas,
+    is_obstacle,
+    is_simulated,
+    iter_pointers,
+)
 from .surfaces import DEFORMERS, find_store_index, make_store_nodes, prepare_mesh
 from .visibility import Visible, iter_collection, iter_instanced
 
@@ -102,7 +111,11 @@ class CapturedScene:
         """Link what is rendered, or its copies, and what these need to move as they do in the user's scene."""
         wanted = [one.object for one in render_set.objects if one.object in visible.shown]
         if render_set.whole_scene:
-            wanted += [one for one in visible.ordered if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME") and not is_gas(one)]
+            wanted += [
+                one
+                for one in visible.ordered
+                if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME") and not is_gas(one)
+            ]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
         check_follows(needed, self._user_scene)
         simulated = {one for one in needed if is_simulated(one)}

@@ -12,13 +12,20 @@ from .visibility import iter_curves
 
 
 def check_follows(objects: Iterable[bpy.types.Object], scene: bpy.types.Scene) -> None:
-    """Raise ``ShotError`` for an object that rigid body physics moves, or whose drivers read what changes in the scene itself."""
+    """Raise ``ShotError`` for an object that rigid body physics or simulation nodes move, or whose drivers read what changes in
+    the scene itself."""
     for one in sorted(objects, key=lambda found: found.name_full):
         if _is_rigid(one, scene):
             raise shot.ShotError(
                 "scene",
                 f"{one.name} is moved by rigid body physics, which passes cannot follow; bake it with Object > Rigid Body > "
                 "Bake To Keyframes.",
+            )
+        if any(m.show_render and _simulates(getattr(m, "node_group", None)) for m in one.modifiers if m.type == "NODES"):
+            raise shot.ShotError(
+                "scene",
+                f"The geometry nodes of {one.name} hold a simulation zone, which passes cannot follow; export it as Alembic and "
+                "import that in its place.",
             )
         for path in _find_scene_drivers(one, scene):
             raise shot.ShotError(
@@ -34,6 +41,16 @@ def _is_rigid(found: bpy.types.Object, scene: bpy.types.Scene) -> bool:
         return False
     is_free = body.type == "ACTIVE" and body.enabled and not body.kinematic
     return is_free and found in world.collection.all_objects.values()
+
+
+def _simulates(tree: bpy.types.NodeTree | None, depth: int = 8) -> bool:
+    """Whether a simulation zone lies in a node tree or in groups within it."""
+    if tree is None or not depth:
+        return False
+    return any(
+        node.bl_idname == "GeometryNodeSimulationOutput" or _simulates(getattr(node, "node_tree", None), depth - 1)
+        for node in tree.nodes
+    )
 
 
 def _iter_drivers(found: bpy.types.Object) -> Iterator[Any]:

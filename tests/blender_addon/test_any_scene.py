@@ -45,12 +45,12 @@ def scene(monkeypatch):
 
 
 def test_plain(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     check_case(Case(rig, {"Ann Body": 1}))
 
 
 def test_keyed_prop(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     for way in ("keyed", "driven"):
         prop = add_box(f"Prop {way}", (0.2, -1.0, 1.0 if way == "keyed" else 0.5), (0.3, 0.3, 0.3))
         prop.pass_index = 1
@@ -212,8 +212,8 @@ def test_what_hangs_on_bones(scene):
 
 def test_two_characters_on_one_mesh(scene):
     mesh = make_tube("Soldier")
-    first, one = add_character("Ann", mesh=mesh)
-    second, other = add_character("Bob", mesh=mesh)
+    first, _one = add_character("Ann", mesh=mesh)
+    second, _other = add_character("Bob", mesh=mesh)
     second.location = (0.9, 0.5, 0)
     job, passes = check_case(Case(first, {"Ann Body": 1, "Bob Body": 2}, scope="CHARACTERS"))
     parts = [set(np.unique(passes.part[passes.mask == n])) for n in (1, 2)]
@@ -226,11 +226,11 @@ def test_two_characters_on_one_mesh(scene):
 def test_two_objects_on_one_mesh_without_texture_coordinates(scene):
     mesh = make_tube("Twin")
     mesh.uv_layers.remove(mesh.uv_layers[0])
-    rig, body = add_character("Ann", mesh=mesh)
+    rig, _body = add_character("Ann", mesh=mesh)
     other = link(bpy.data.objects.new("Twin", mesh))
     other.location = (0.9, 0.3, 0)
     skin(other, rig)
-    job, passes = check_case(Case(rig, {"Ann Body": 1, "Twin": 1}))
+    _job, passes = check_case(Case(rig, {"Ann Body": 1, "Twin": 1}))
     assert not mesh.uv_layers
     for number in (1, 2):
         uv = passes.uv[passes.object_index == number]
@@ -244,7 +244,7 @@ def _make_fog(tree, principled, output):
 
 
 def test_fog_and_smoke(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     fog = add_box("Fog", (0, 0, 1), (4, 3, 3))
     fog.data.materials.append(make_material("Fog", _make_fog))
     smoke = add_box("Smoke", (0.3, -0.5, 0.5), (1, 1, 1))
@@ -273,7 +273,7 @@ def _move(found, collection):
 
 def test_rays_that_do_not_see(scene):
     """What decides for an instance is what shows it. A collection's switch does not count for those within it."""
-    rig, body = add_character()
+    rig, _body = add_character()
     unseen = ("No camera", "Catcher", "Indirect", "Both", "Shown by what is indirect", "Shown by what has no camera")
     for n, name in enumerate(unseen):
         add_box(name, (0.1 * n, -1 - 0.2 * n, 0.9), (0.5, 0.1, 0.5))
@@ -307,7 +307,7 @@ def test_rays_that_do_not_see(scene):
 
 
 def test_holdouts(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     cutter = add_box("Cutter", (0.1, -1, 0.9), (0.3, 0.1, 0.4))
     cutter.is_holdout = True
     group = add_collection("Holes")
@@ -336,7 +336,15 @@ def test_frame_between_frames_and_unkeyed_poses(scene):
     assert scene.frame_current_final == 7.5
 
 
-@pytest.mark.parametrize("name", ["A view layer whose name has far more letters than a channel of an EXR file", "Ansicht für Geländer und Übergänge am Fluß", "Слой с персонажами и всем остальным", "角色与场景的视图层" * 5])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "A view layer whose name has far more letters than a channel of an EXR file",
+        "Ansicht für Geländer und Übergänge am Fluß",
+        "Слой с персонажами и всем остальным",
+        "角色与场景的视图层" * 5,
+    ],
+)
 def test_names_of_view_layers(scene, name):
     rig, body = add_character()
     bpy.context.view_layer.name = name
@@ -348,7 +356,7 @@ def test_names_of_view_layers(scene, name):
 def test_another_view_layer(scene):
     """What the window shows is what is rendered."""
     group, other = add_collection("Stage"), add_collection("Other")
-    rig, body = add_character(collection=group)
+    rig, _body = add_character(collection=group)
     add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4), other)
     second = scene.view_layers.new("Second")
     second.layer_collection.children["Other"].exclude = True
@@ -358,7 +366,7 @@ def test_another_view_layer(scene):
 
 
 def test_props_in_edit_mode(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
     bpy.context.view_layer.objects.active = crate
     crate.select_set(True)
@@ -382,7 +390,7 @@ def test_props_in_edit_mode(scene):
 def test_excluded_collections(scene):
     outer = add_collection("Excluded")
     inner = add_collection("Included", outer)
-    rig, body = add_character(collection=inner)
+    rig, _body = add_character(collection=inner)
     add_box("Out", (0, -1, 1), (1, 0.2, 1), outer)
     find_layer(outer).exclude = True
     find_layer(inner).exclude = False
@@ -393,7 +401,7 @@ def test_excluded_collections(scene):
 
 
 def test_markers_bind_cameras(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     cameras = [add_camera(f"Camera {n}", (4 * (n - 1), -4, 2)) for n in range(3)]
     scene.camera = None
     for n, frame in ((2, 15), (0, 5), (1, 10)):
@@ -417,7 +425,7 @@ def test_the_object_is_in_two_scenes(scene):
 
 @pytest.mark.parametrize("scale", [(-1, 1, 1), (1.3, 0.7, 1.1), (-0.8, -1.2, 0.9), (0.01, 0.01, 0.01)])
 def test_mirrored_and_stretched_parents(scene, scale):
-    rig, body = add_character()
+    rig, _body = add_character()
     crate = add_box("Crate", (0.5, -0.6, 0.4), (0.4, 0.4, 0.4))
     root = link(bpy.data.objects.new("Root", None))
     root.scale, root.rotation_euler = scale, (0, 0, 0.5)
@@ -432,7 +440,7 @@ def test_mirrored_and_stretched_parents(scene, scale):
 
 
 def test_instances_of_instances(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     stones = bpy.data.collections.new("Stones")
     for n in range(2):
         add_box(f"Stone {n}", (0.25 * n, 0, 0), (0.15, 0.15, 0.15), stones)
@@ -487,11 +495,11 @@ def test_shape_keys_drivers_and_strips(scene):
     arrow.rotation_euler.z = 0.1
     bpy.context.view_layer.update()
     check_case(Case(rig, {"Ann Body": 1, "Arrow": 0}, scope="SCENE", frames=(2, 8, 15)))
-    job, passes = check_case(Case(rig, {"Ann Body": 1}))
+    _job, _passes = check_case(Case(rig, {"Ann Body": 1}))
 
 
 def test_other_kinds_of_props(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     text = link(bpy.data.objects.new("Sign", bpy.data.curves.new("Sign", "FONT")))
     text.data.body, text.data.extrude, text.location, text.rotation_euler = "Abg", 0.05, (-1.2, -0.4, 1.2), (1.5, 0, 0)
     curve = bpy.data.curves.new("Pipe", "CURVE")
@@ -514,7 +522,7 @@ def test_other_kinds_of_props(scene):
         link(bpy.data.objects.new(f"Blob.{n:03d}", meta)).location = (0.9 + 0.35 * n, 0.2, 0.4)
     names = ["Sign", "Pipe", "Blob.000"]
     who = {"Ann Body": 1, **dict.fromkeys(names, 0)}
-    job, passes = check_case(Case(rig, who, scope="SCENE"))
+    job, _passes = check_case(Case(rig, who, scope="SCENE"))
     assert {entry.name for entry in job.manifest(24.0).surfaces} == set(who)
     check_case(Case(rig, {"Ann Body": 1}))
     # and as parts of a character
@@ -550,7 +558,7 @@ def test_pass_indices_and_settings_of_the_user(scene):
 
 @pytest.mark.parametrize("kind", ["shift", "vertical", "tall", "ortho", "stretched", "animated", "clipped", "mirrored"])
 def test_cameras(scene, kind):
-    rig, body = add_character()
+    rig, _body = add_character()
     camera, data = scene.camera, scene.camera.data
     width, height = 96, 64
     if kind == "shift":
@@ -636,7 +644,7 @@ def test_simulations(scene, kind, baked):
 
 def test_a_soft_body_must_be_baked(scene):
     """Blender simulates it only in the window's scene, and so has no part in what is rendered."""
-    rig, body = add_character()
+    rig, _body = add_character()
     skirt = add_box("Skirt", (0, 0, 1), (0.3, 0.3, 0.3))
     _blow(skirt, "soft body")
     check_case(Case(rig, {"Ann Body": 1}))
@@ -792,7 +800,7 @@ SOLID = {
 
 
 def test_what_one_sees_through(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     scene.camera = add_camera("Front", (0, -6, 1.2), (0, 0, 1.2))
     panes = {**CLEAR, **SOLID}
     for n, (name, build) in enumerate(panes.items()):
@@ -840,7 +848,7 @@ def _save_library(path):
     """A file with a character in a collection."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     group = add_collection("Cast")
-    rig, body = add_character(collection=group)
+    rig, _body = add_character(collection=group)
     hat = add_box("Hat", (0, 0, 0.2), (0.5, 0.4, 0.1), group)
     hat.parent, hat.parent_type, hat.parent_bone = rig, "BONE", "Head"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
@@ -912,7 +920,7 @@ def test_hair(scene, kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["plain", "mirrored", "sheared", "stretched"])
 def test_cameras_that_are_carried_see_what_cycles_sees(scene, kind, tmp_path):
-    rig, body = add_character()
+    rig, _body = add_character()
     add_box("Crate", (0.6, -0.4, 0.3), (0.4, 0.4, 0.4))
     camera = scene.camera
     if kind != "plain":
@@ -931,7 +939,7 @@ def test_cameras_that_are_carried_see_what_cycles_sees(scene, kind, tmp_path):
 
 def _crowd(scene):
     """A scene with a bit of everything that makes copies: cloth, a mesh without texture coordinates, instances, hair cards."""
-    rig, body = add_character()
+    rig, _body = add_character()
     cape = link(bpy.data.objects.new("Cape", make_tube("Cape", radius=0.42, height=0.7, sides=12, rows=7)))
     cape.data.uv_layers.remove(cape.data.uv_layers[0])
     cape.parent = rig
@@ -969,7 +977,9 @@ def test_the_file_is_as_before_whatever_happens(scene, when, monkeypatch):
             next(steps)
         steps.close()
     else:
-        found = {"unreadable": ValueError, "out of memory": MemoryError, "interrupted": KeyboardInterrupt, "unwritten": ShotError}[when]
+        found = {"unreadable": ValueError, "out of memory": MemoryError, "interrupted": KeyboardInterrupt, "unwritten": ShotError}[
+            when
+        ]
 
         def fail(*_, **__):
             raise found("on purpose")
@@ -987,7 +997,7 @@ def test_the_file_is_as_before_whatever_happens(scene, when, monkeypatch):
 
 
 def test_the_users_render_and_compositor_stay(scene, tmp_path):
-    rig, body = add_character()
+    rig, _body = add_character()
     scene.render.resolution_x = scene.render.resolution_y = 24
     surfaces_oracle.render_in_place(3, {"Ann Body": 5}, tmp_path / "mine.exr")
     scene.use_nodes = True
@@ -1005,7 +1015,7 @@ def test_the_users_render_and_compositor_stay(scene, tmp_path):
 
 
 def test_time_is_remapped_as_in_the_render(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     scene.render.frame_map_old, scene.render.frame_map_new = 100, 150
     check_case(Case(rig, {"Ann Body": 1}, frames=(3, 9, 18)))
 
@@ -1073,6 +1083,7 @@ def _first_curve(rig):
 
 def _refuse(picked, sentence, **options):
     """The passes are refused with a sentence, and the file is as before."""
+    bpy.context.view_layer.update()
     before = blend_snapshot.take_snapshot()
     with pytest.raises(ShotError, match=sentence):
         list(PassRender(bpy.context, picked, (4,), 32, 32, **options).render_all())
@@ -1082,7 +1093,7 @@ def _refuse(picked, sentence, **options):
 @pytest.mark.parametrize("kind", ["expression", "property", "context frame", "frame", "keyed", "context"])
 def test_drivers_that_read_the_scene(scene, kind):
     """What the scene alone knows cannot be followed elsewhere: it is refused, not shown wrongly."""
-    rig, body = add_character()
+    rig, _body = add_character()
     crate = add_box("Crate", (0.5, -0.6, 0.2), (0.3, 0.3, 0.3))
     scene["height"] = 12.0
     if kind == "keyed":
@@ -1112,7 +1123,7 @@ def test_drivers_that_read_the_scene(scene, kind):
 
 
 def test_rigid_bodies(scene):
-    rig, body = add_character()
+    rig, _body = add_character()
     crate = add_box("Crate", (0.6, -0.3, 1.2), (0.3, 0.3, 0.3))
     lift = add_box("Lift", (-0.6, -0.3, 0.2), (0.3, 0.3, 0.3))
     ground = add_box("Ground", (0, 0, -0.1), (3, 3, 0.2))
@@ -1129,3 +1140,35 @@ def test_rigid_bodies(scene):
     check_case(Case(rig, {"Ann Body": 1}))
     crate.hide_render = True
     check_case(Case(rig, {"Ann Body": 1, "Ground": 0, "Lift": 0}, scope="SCENE", frames=(12, 4)))
+
+
+def _drift(found):
+    """Geometry nodes that move a mesh on from frame to frame."""
+    tree = bpy.data.node_groups.new("Drift", "GeometryNodeTree")
+    for way in ("INPUT", "OUTPUT"):
+        tree.interface.new_socket("Geometry", in_out=way, socket_type="NodeSocketGeometry")
+    names = ("NodeGroupInput", "GeometryNodeSimulationInput", "GeometryNodeSimulationOutput", "NodeGroupOutput")
+    entry, begin, end, leave = (tree.nodes.new(name) for name in names)
+    begin.pair_with_output(end)
+    move = tree.nodes.new("GeometryNodeTransform")
+    move.inputs["Translation"].default_value = (0.0, 0.0, 0.05)
+    tree.links.new(entry.outputs[0], begin.inputs["Geometry"])
+    tree.links.new(begin.outputs["Geometry"], move.inputs["Geometry"])
+    tree.links.new(move.outputs[0], end.inputs["Geometry"])
+    tree.links.new(end.outputs["Geometry"], leave.inputs[0])
+    found.modifiers.new("Drift", "NODES").node_group = tree
+
+
+def test_simulation_nodes(scene):
+    rig, _body = add_character()
+    crate = add_box("Crate", (0.6, -0.3, 0.2), (0.3, 0.3, 0.3))
+    _drift(crate)
+    outer = bpy.data.node_groups.new("Outer", "GeometryNodeTree")
+    outer.nodes.new("GeometryNodeGroup").node_tree = crate.modifiers["Drift"].node_group
+    scene.frame_set(1)
+    check_case(Case(rig, {"Ann Body": 1}))
+    _refuse(rig, "nodes of Crate hold a simulation zone", scope="SCENE")
+    crate.modifiers["Drift"].node_group = outer
+    _refuse(rig, "nodes of Crate hold a simulation zone", scope="SCENE")
+    crate.modifiers["Drift"].show_render = False
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))

@@ -163,7 +163,7 @@ def look(
     metres: dict[str, float] | None = None,
     play_from: int | None = None,
 ) -> dict[int, OracleFrame]:
-    """Evaluate frames of the context's scene as for a render of its view layer, and look at the surfaces for which ``seen`` is true.
+    """Evaluate frames of the scene as for a render of its view layer, and look at the surfaces for which ``seen`` is true.
 
     ``rest`` gives rest positions (V, 3) in object space where they are not those of the undeformed mesh, or, of what is not
     deformed, its own; ``metres`` the metres per unit of an object where they are not those of its place. ``play_from`` plays the
