@@ -133,8 +133,9 @@ def _read_constant(socket: bpy.types.NodeSocket) -> float | None:
 def read_opacity(material: bpy.types.Material | None) -> CutOut | float:
     """How opaque a material's surface is: a number, or the image that cuts it out.
 
-    It is ``HOLE`` for a Holdout, behind which nothing is seen, and 0 where one sees through it: a Transparent, Glass or Refraction BSDF, a Principled BSDF whose Alpha is a number below
-    ``OPACITY_THRESHOLD`` or that transmits more than half of the light, a mixture of which these are the larger part, and a
+    It is ``HOLE`` for a Holdout, behind which nothing is seen, and 0 where one sees through it: a Transparent, Glass or Refraction
+    BSDF, a Principled BSDF whose Alpha is a number below ``OPACITY_THRESHOLD`` or that transmits more than half of the light, a
+    mixture of which these are the larger part, a clear surface to which something is added, and a
     material without a surface, such as fog. Materials without nodes, and what is not understood, count as whole.
     """
     if material is None or material.node_tree is None or not has_nodes(material):

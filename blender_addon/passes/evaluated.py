@@ -65,6 +65,7 @@ class GeometryReader:
         shapes: dict[tuple[int, int], list[tuple[Shape, bool]]] = {}
         surfaces: list[tuple[bpy.types.Object | None, Surface]] = []
         originals: dict[Key, Surface] = {}
+        unconverted: list[tuple[bpy.types.Object, Surface]] = []
         live: list[bpy.types.Object] = []
         cast = self._cast
         for instance in graph.object_instances:
@@ -100,10 +101,15 @@ class GeometryReader:
                     shape,
                     is_hole or holds_out,
                 )
-                if is_double and not instance.is_instance:
+                if not isinstance(found.data, bpy.types.Mesh):
+                    unconverted.append((original, surface))
+                elif is_double and not instance.is_instance:
                     originals[surface.key] = surface
                 else:
                     surfaces.append((None if instance.is_instance else original, surface))
+        # texts and curves come with their meshes as instances of themselves; others have none
+        converted = {one.key[0] for _, one in surfaces}
+        surfaces += [(found, one) for found, one in unconverted if one.key[1] not in converted]
         found_surfaces = [replace(one, is_live=True) if original in live else one for original, one in surfaces]
         return FrameGeometry(
             views,

@@ -66,10 +66,8 @@ def is_gas(found: bpy.types.Object) -> bool:
 
     It is kept out of our scenes: evaluated there, it would simulate anew, write into the user's cache, and can crash Blender.
     """
-    return any(
-        isinstance(m, bpy.types.FluidModifier) and m.fluid_type == "DOMAIN" and m.domain_settings.domain_type == "GAS"
-        for m in found.modifiers
-    )
+    domains = [m.domain_settings for m in found.modifiers if isinstance(m, bpy.types.FluidModifier) and m.fluid_type == "DOMAIN"]
+    return any(domain is not None and domain.domain_type == "GAS" for domain in domains)
 
 
 def is_obstacle(found: bpy.types.Object) -> bool:

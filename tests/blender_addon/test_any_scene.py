@@ -333,7 +333,6 @@ def test_frame_between_frames_and_unkeyed_poses(scene):
     body["mine"] = 3
     bpy.context.view_layer.update()
     check_case(Case(rig, {"Ann Body": 1}, frames=(7, 3)))
-    assert scene.frame_current_final == 7.5
 
 
 @pytest.mark.parametrize(
@@ -523,7 +522,7 @@ def test_other_kinds_of_props(scene):
     names = ["Sign", "Pipe", "Blob.000"]
     who = {"Ann Body": 1, **dict.fromkeys(names, 0)}
     job, _passes = check_case(Case(rig, who, scope="SCENE"))
-    assert {entry.name for entry in job.manifest(24.0).surfaces} == set(who)
+    assert sorted(entry.name for entry in job.manifest(24.0).surfaces) == sorted(who), "each of them once"
     check_case(Case(rig, {"Ann Body": 1}))
     # and as parts of a character
     text.parent, text.parent_type, text.parent_bone = rig, "BONE", "Head"

@@ -157,9 +157,9 @@ class _Walk:
             return False
         rules = first.bl_rna.properties
         weights = "groups" in rules and isinstance(first, bpy.types.MeshVertex)
-        if any(one.type not in NUMBERS and one.identifier not in SKIPPED and one.identifier != "groups" for one in rules):
-            if not isinstance(first, (bpy.types.Keyframe, bpy.types.ShapeKeyPoint)):
-                return False
+        others = any(one.type not in NUMBERS and one.identifier not in SKIPPED and one.identifier != "groups" for one in rules)
+        if others and not isinstance(first, (bpy.types.Keyframe, bpy.types.ShapeKeyPoint)):
+            return False
         for one in rules:
             if one.type not in NUMBERS:
                 continue

@@ -279,9 +279,8 @@ def _trace(solids: list[Solid], eye: Eye, width: int, height: int) -> OracleFram
     last = np.clip(np.floor(high - 0.5 + 2 * TIE), -1, [width - 1, height - 1]).astype(int)
     spans = np.maximum(last - first + 1, 0)
     counts = spans.prod(1)
-    found = [_no_hits()]
-    for some in np.array_split(np.flatnonzero(counts), max(1, int(counts.sum() // 400_000))):
-        found.append(_meet(eye, some, counts, spans, first, corner, rest, owner, width))
+    groups = np.array_split(np.flatnonzero(counts), max(1, int(counts.sum() // 400_000)))
+    found = [_no_hits(), *(_meet(eye, some, counts, spans, first, corner, rest, owner, width) for some in groups)]
     return OracleFrame((width, height), identities, solids, eye, *(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
