@@ -582,7 +582,18 @@ BODY_25 = (
     ),
     *("left_foot", "left_foot", "left_ankle", "right_foot", "right_foot", "right_ankle"),
 )
+_LEG_NAMES, _ARM_NAMES = ("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist")
+
+
+def _walk_through(sides: tuple[str, str], arm: tuple[str, ...]) -> tuple[str, ...]:
+    """Joints in the order of a BVH file's text: legs, trunk, arms."""
+    legs = (f"{side}_{joint}" for side in sides for joint in _LEG_NAMES)
+    return ("pelvis", *legs, *NAMES_OF_TRUNK, *(f"{side}_{joint}" for side in sides for joint in arm))
+
+
+NAMES_OF_TRUNK = ("spine1", "spine2", "spine3", "neck", "head")
 _LIMBS = (*ARMS, *LEGS)
+_ALL_BUT_TRUNK = (*_LIMBS, *FEET, *TRUNK[:1], *TRUNK[2:])
 SKELETONS: dict[str, tuple[tuple[str, ...], str, float, float, tuple[tuple[str, str], ...], str]] = {
     # names, axis, metres of a unit, rate, limbs that they show, what is said
     "coco": (COCO, "Y", 0.01, 30.0, _LIMBS, "COCO's 17 joints"),
@@ -593,6 +604,17 @@ SKELETONS: dict[str, tuple[tuple[str, ...], str, float, float, tuple[tuple[str, 
     "body_25": (BODY_25, "Z", 1.0, 30.0, (*_LIMBS, *FEET), "OpenPose's 25 joints"),
     "smpl_22_z": (NAMES[:22], "Z", 1.0, 20.0, (*_LIMBS, *FEET, *TRUNK[:1], *TRUNK[2:]), "Z up"),
     "smpl_24": (NAMES, "Y", 1.0, 20.0, (*_LIMBS, *FEET, *TRUNK[:1], *TRUNK[2:]), "24 joints of SMPL"),
+    "lafan1": (_walk_through(("left", "right"), _ARM_NAMES), "Y", 0.01, 30.0, _ALL_BUT_TRUNK, "as LAFAN1's"),
+    "lafan1_z": (_walk_through(("left", "right"), _ARM_NAMES), "Z", 1.0, 30.0, _ALL_BUT_TRUNK, "as LAFAN1's"),
+    "right_first": (_walk_through(("right", "left"), _ARM_NAMES), "Z", 1.0, 30.0, _ALL_BUT_TRUNK, "the right one first"),
+    "simulators_24": (
+        _walk_through(("left", "right"), (*_ARM_NAMES, "hand")),
+        "Z",
+        1.0,
+        30.0,
+        _ALL_BUT_TRUNK,
+        "24 joints of SMPL, limb after limb",
+    ),
     "smplh_52": (
         (*NAMES[:22], *("left_hand",) * 15, *("right_hand",) * 15),
         "Y",
@@ -627,6 +649,15 @@ def write_aist_keypoints(folder: Path, play: Performance) -> Source:
     path = _bytes(folder / "gWA_keypoints.pkl", pickle.dumps({"keypoints3d": values + 0.1, "keypoints3d_optim": values}, 4))
     truth = np.stack([points[name] for name in NAMES], 1) @ TO_BLENDER["Y"].T
     return Source(path, truth, _LIMBS, 60.0, ("COCO's 17 joints", "centimetres"))
+
+
+def write_named_joints(folder: Path, play: Performance) -> Source:
+    """Places in an archive that names nothing else of the motion."""
+    joints = _points(play, "Z")
+    path = folder / "quick_retreat_stageii.npz"
+    np.savez(path, global_joint_positions=np.stack([joints[name] for name in NAMES[:22]], 1), height=np.float32(1.7))
+    truth = np.stack([joints[name] for name in NAMES], 1) @ TO_BLENDER["Z"].T
+    return Source(path, truth, _ALL_BUT_TRUNK, 20.0, ("Z up", "20 fps is assumed"))
 
 
 def write_interhuman(folder: Path, play: Performance, together: bool = False) -> Source:
@@ -826,6 +857,7 @@ SOURCES: dict[str, Callable[[Path, Performance], Source]] = {
     "hy_motion_201": lambda folder, play: write_135(folder, play, "INTERLEAVED", wide=True),
     "motion_x_322": write_motion_x,
     "interhuman": write_interhuman,
+    "named_joints": write_named_joints,
     "interhuman_together": lambda folder, play: write_interhuman(folder, play, True),
     "mdm_actions": write_action_results,
     "kimodo_77": lambda folder, play: write_kimodo(folder, play, 77),

@@ -17,6 +17,8 @@ from .skeleton import Skeleton
 
 #: how a mapping was found that needed no names
 BY_SHAPE = "shape of the rig"
+#: letters of a name in a file that are shown
+MAX_SHOWN = 40
 
 REQUIRED = (
     "pelvis",
@@ -253,7 +255,7 @@ def check(mapping: dict[str, str], names: tuple[str, ...]) -> None:
     """Raise ``MappingError`` unless every required joint has an existing bone and no bone is used for two joints."""
     unknown = sorted(set(mapping) - set(SMPL_JOINTS))
     if unknown:
-        raise MappingError(f"'{unknown[0]}' is not a joint; joints are {', '.join(SMPL_JOINTS[:4])}, ...")
+        raise _make_unknown_error(unknown[0])
     for joint in REQUIRED:
         if not mapping.get(joint):
             raise MappingError(f"No bone is mapped to {joint.replace('_', ' ')}; choose one in the bone list.")
@@ -271,17 +273,26 @@ def dump(mapping: dict[str, str]) -> str:
     return json.dumps({"latentman_bone_map": 1, "bones": mapping}, indent=1, ensure_ascii=False) + "\n"
 
 
-def parse(text: str) -> dict[str, str]:
-    """The mapping in JSON text; ``MappingError`` for any other text."""
+def parse(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(the mapping in JSON text, the names in it that are no joints and are left out); ``MappingError`` for any other text, and
+    where none of the names is a joint."""
     try:
         data = json.loads(text)
         bones = data["bones"]
-        valid = isinstance(bones, dict) and all(isinstance(v, str) for v in bones.values())
+        # a joint without a bone
+        valid = isinstance(bones, dict) and all(v is None or isinstance(v, str) for v in bones.values())
     except (ValueError, KeyError, TypeError, RecursionError):
         valid = False
     if not valid:
         raise MappingError('This is not a bone map; it should be JSON like {"bones": {"pelvis": "Hips", ...}}.')
-    return {joint: bone for joint, bone in bones.items() if joint in SMPL_JOINTS}
+    unknown = tuple(name for name in bones if name not in SMPL_JOINTS)
+    if unknown and len(unknown) == len(bones):
+        raise _make_unknown_error(unknown[0])
+    return {joint: bone or "" for joint, bone in bones.items() if joint in SMPL_JOINTS}, unknown
+
+
+def _make_unknown_error(name: str) -> MappingError:
+    return MappingError(f"'{name[:MAX_SHOWN]}' is not a joint; joints are {', '.join(SMPL_JOINTS[:4])}, ...")
 
 
 def parse_saved(saved: object) -> dict[str, str]:

@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 
 from ...shared.motion import MotionError
-from ...shared.skeleton import HUMANML_JOINT_COUNT, JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
+from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS
 from ...shared.vectors import normalise
 from . import up_axis
 from .clips import Clip
-from .joint_layouts import LEG, JointLayout, fill_missing, find_layout, find_unit, measure_leg, to_smpl
+from .joint_layouts import LAYOUTS, LEG, JointLayout, fill_missing, find_layout, find_unit, measure_leg, to_smpl
 from .layouts import AVERAGE_REST_JOINTS, DecodedMotion
 from .representations import Guess
 from .retarget import AIMS_AT
@@ -50,7 +50,7 @@ def make_joint_clip(
     if are_in_a_picture(joints):
         raise MotionError("holds key points in a picture, not a motion in space; import a pose estimator's result for the body.")
     layout, doubtful = find_layout(joints)
-    if layout.count != HUMANML_JOINT_COUNT:
+    if doubtful or layout is not LAYOUTS[0]:
         notes.append(f"{layout.name}: a doubtful guess" if doubtful else layout.name)
     if layout.completes:
         notes.append(f"made up, since the file has none: {', '.join(layout.completes)}")
@@ -92,7 +92,7 @@ def _guess_axis(joints: np.ndarray, layout: JointLayout, unit: float) -> Guess:
 def _decode(
     joints: np.ndarray, layout: JointLayout, unit: float, up: str, fps: float, rotations: np.ndarray | None
 ) -> DecodedMotion:
-    if layout.count == HUMANML_JOINT_COUNT and unit == 1.0 and up == up_axis.Y and rotations is None:
+    if layout is LAYOUTS[0] and unit == 1.0 and up == up_axis.Y and rotations is None:
         return DecodedMotion(joints, fps)
     found = to_smpl(np.asarray(joints, np.float64) * unit, layout) @ TO_BODY[up].T
     if up == up_axis.Y_DOWN:

@@ -123,6 +123,17 @@ def _name_soma(names: tuple[str, ...]) -> dict[str, int | tuple[int, ...]]:
     return found
 
 
+def _list_limb_after_limb(sides: tuple[str, str], trunk: tuple[str, ...], arm: tuple[str, ...]) -> dict[str, int | tuple[int, ...]]:
+    """Joints in the order in which a skeleton is walked through: legs, trunk, arms."""
+    legs = (f"{side}_{joint}" for side in sides for joint in ("hip", "knee", "ankle", "foot"))
+    names = ("pelvis", *legs, *trunk, *(f"{side}_{joint}" for side in sides for joint in arm))
+    return {name: n for n, name in enumerate(names) if name in _FIRST_22}
+
+
+_TRUNK = ("spine1", "spine2", "spine3", "neck", "head")
+_ARM = ("collar", "shoulder", "elbow", "wrist")
+
+
 def _list_soma(hand: tuple[str, ...], head: tuple[str, ...], toe: tuple[str, ...]) -> tuple[str, ...]:
     names = ["Hips", "Spine1", "Spine2", "Chest", "Neck1", "Neck2", "Head", *head]
     for side in ("Left", "Right"):
@@ -152,7 +163,10 @@ _TRUNKS = (
 )
 LAYOUTS: tuple[JointLayout, ...] = (
     JointLayout("22 joints of SMPL", 22, _FIRST_22, 20.0),
+    JointLayout("22 joints, limb after limb, as LAFAN1's", 22, _list_limb_after_limb(("left", "right"), _TRUNK, _ARM)),
+    JointLayout("22 joints, limb after limb, the right one first", 22, _list_limb_after_limb(("right", "left"), _TRUNK, _ARM)),
     JointLayout("24 joints of SMPL", 24, _FIRST_22, 20.0),
+    JointLayout("24 joints of SMPL, limb after limb", 24, _list_limb_after_limb(("left", "right"), _TRUNK, (*_ARM, "hand"))),
     JointLayout("52 joints of SMPL-H", 52, _FIRST_22),
     JointLayout("55 joints of SMPL-X", 55, _FIRST_22),
     JointLayout("45 joints of SMPL", 45, _FIRST_22),
@@ -187,7 +201,8 @@ def find_parents(count: int) -> tuple[int, ...] | None:
 
 
 def find_layout(joints: np.ndarray) -> tuple[JointLayout, bool]:
-    """The skeleton of joints (F, J, 3) and whether another fits nearly as well.
+    """The skeleton of joints (F, J, 3) and whether that is doubtful: another fits nearly as well, or the distances of what is taken
+    are not a body's.
 
     Raises ``MotionError`` where there is none with so many joints, or their distances are not a body's.
     """
@@ -197,10 +212,14 @@ def find_layout(joints: np.ndarray) -> tuple[JointLayout, bool]:
         raise MotionError(f"it has {joints.shape[1]} joints, which is no known skeleton (known are {counts}); save it as BVH.")
     if known[0].is_robot:
         raise MotionError(f"it is the motion of {known[0].name}, not of a person; take the model's motion for people.")
-    if len(known) == 1:
-        return known[0], False
     misfits = sorted((_measure_misfit(joints, layout), n) for n, layout in enumerate(known))
-    (best, n), (second, _) = misfits[:2]
+    best, n = misfits[0]
+    if len(known) == 1:
+        return known[0], best > 1.0
+    second = misfits[1][0]
+    if best > 1.0 and known[0].joints is _FIRST_22:
+        # a model's joints may be uneven
+        return known[0], True
     if best > 1.0:
         raise MotionError(
             f"its {joints.shape[1]} joints are neither {' nor '.join(layout.name for layout in known)}; save it as BVH."
@@ -232,7 +251,19 @@ def _measure_misfit(joints: np.ndarray, layout: JointLayout) -> float:
     uneven = float(np.abs(np.log(means[0] / means[1])).max())
     # thigh and shin, upper arm and forearm are of about the same length, and legs longer than arms
     odd = float(np.abs(np.log(means.mean(0)[[0, 2]] / means.mean(0)[[1, 3]])).max()) / 0.7
+    if _looks_backwards(sample, layout):
+        return 9.0
     return max(unsteady / MAX_UNSTEADY, uneven / MAX_UNEVEN, odd)
+
+
+def _looks_backwards(joints: np.ndarray, layout: JointLayout) -> bool:
+    """Whether the toes of joints (F, J, 3) lie behind the body in most frames: left and right are the other way around."""
+    if "left_foot" not in layout.joints or "neck" not in layout.joints:
+        return False
+    at = {name: _take(joints, place) for name, place in layout.joints.items()}
+    across, up = at["left_hip"] - at["right_hip"], at["neck"] - (at["left_hip"] + at["right_hip"]) / 2
+    toes = at["left_foot"] - at["left_ankle"] + at["right_foot"] - at["right_ankle"]
+    return bool(np.median((np.cross(across, up) * toes).sum(-1)) < 0)
 
 
 def measure_leg(joints: np.ndarray, layout: JointLayout) -> float:

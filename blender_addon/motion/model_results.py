@@ -67,7 +67,7 @@ def open_model_results(path: Path, data: Mapping[Any, Any], options: ReadOptions
             rate = HUMANML_FPS if is_humanml else layouts.VECTOR_272_FPS
             decode = partial(_decode_vectors, rows, rate) if is_humanml else partial(layouts.decode_vectors_272, rows)
             return MotionFile(path, f"{size}-number vectors", (Clip(text, len(rows), rate, decode),))
-    for key in ("keypoints3d_optim", "keypoints3d", "joints3d", "joints", "jointPositions"):
+    for key in ("keypoints3d_optim", "keypoints3d", "joints3d", "joints", "jointPositions", "global_joint_positions"):
         values = get_array(data, key)
         if values is not None and values.ndim in (3, 4) and values.shape[-1] in (3, 4) and "poses" not in data:
             usual = 60.0 if "keypoints3d_optim" in data else 0.0

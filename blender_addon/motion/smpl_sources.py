@@ -79,11 +79,13 @@ def _find_phalp(data: Mapping[Any, Any]) -> list[SmplTrack]:
     if not shots or len(shots) < 0.5 * len(data):
         return []
     people: dict[int, list[tuple[int, np.ndarray, np.ndarray | None]]] = {}
+    nameless = 0
     for number, shot in enumerate(shots):
         ids = _list_numbers(shot.get("tid", shot.get("tracked_ids")))
         seen = _list_numbers(shot.get("tracked_time"))
         cameras = shot.get("camera")
         time = _list_numbers(shot.get("time"))
+        nameless += max(len(shot["smpl"]) - len(ids), 0)
         for n, (who, body) in enumerate(zip(ids, shot["smpl"], strict=False)):
             # those that are not seen in a frame are kept from an earlier one
             if not isinstance(body, Mapping) or (n < len(seen) and seen[n] > 0):
@@ -94,7 +96,8 @@ def _find_phalp(data: Mapping[Any, Any]) -> list[SmplTrack]:
             camera = cameras[n] if isinstance(cameras, (list, tuple)) and n < len(cameras) else None
             rotations = np.concatenate([root.reshape(1, 9), limbs.reshape(-1, 9)])
             people.setdefault(who, []).append((time[0] if time else number, rotations, _read_place(camera)))
-    return [_make_phalp_track(f"person {who}", rows) for who, rows in sorted(people.items())]
+    notes = (f"{nameless} poses of nobody in particular are left out: the file has no track for them",) if nameless else ()
+    return [replace(_make_phalp_track(f"person {who}", rows), notes=notes) for who, rows in sorted(people.items())]
 
 
 def _read_place(camera: Any) -> np.ndarray | None:
@@ -144,12 +147,17 @@ def _find_3dpw(data: Mapping[Any, Any]) -> list[SmplTrack]:
     """3DPW's sequences: lists of each person's poses (F, 72) and path at 30 frames a second."""
     if "cam_poses" not in data and "poses_60Hz" not in data:
         return []
-    poses, paths = data.get("poses"), data.get("trans")
+    poses, paths = data.get("poses"), data.get("trans", ())
     if not isinstance(poses, (list, tuple)) or not isinstance(paths, (list, tuple)):
         return []
+    notes: tuple[str, ...] = ()
+    if len(poses) != len(paths):
+        rest = "who has none stays in place" if len(paths) < len(poses) else "a path without poses is left out"
+        notes = (f"the file has poses of {len(poses)} people and {len(paths)} paths: {rest}",)
     found: list[SmplTrack] = []
-    for n, (pose, path) in enumerate(zip(poses, paths, strict=False), 1):
-        found += read_parameters({"poses": pose, "trans": path}, "3DPW", usual_up=up_axis.Y, name=f"person {n}")
+    for n, pose in enumerate(poses):
+        person = {"poses": pose} | ({"trans": paths[n]} if n < len(paths) else {})
+        found += read_parameters(person, "3DPW", usual_up=up_axis.Y, name=f"person {n + 1}", notes=notes)
     return found
 
 

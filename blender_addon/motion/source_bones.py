@@ -77,6 +77,8 @@ LIMB_NAMES = {
 }
 #: frames that are looked at for shape and checks
 LOOKED_AT = 24
+#: the part of a motion's frames in which an animal stands on its four feet: it also jumps and lies down
+ON_FOUR_FEET = 0.9
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,15 @@ def map_by_words(
     # the thighs of some skeletons hang on the first bone of the spine
     spinal = set(split_name(names[pelvis], letters)[1]) & {"spine", "back", "abdomen", "waist"}
     out["pelvis"] = max(named, key=lambda bone: depths[bone]) if named and spinal else pelvis
+    # what every name of a skeleton has says nothing of a bone
+    common = set(split_name(names[out["pelvis"]])[1])
     for joint, spelled in (("head", _HEAD), ("neck", _NECK)):
-        fits = [bone for bone, words in central if set(words) & set(spelled) and bone not in out.values()]
+        fits = {bone: set(words) - common for bone, words in central if set(words) & set(spelled) and bone not in out.values()}
         if fits:
-            out[joint] = min(fits, key=lambda bone: (depths[bone], bone))
+            lowest = min(fits, key=lambda bone: (depths[bone], bone))
+            # a neck that hangs on a dummy of a neck
+            plainer = [bone for bone in fits if fits[bone] < fits[lowest] and lowest in get_path(parents, bone)]
+            out[joint] = min(plainer, default=lowest, key=lambda bone: (len(fits[bone]), depths[bone], bone))
     if "neck" in out and "head" in out and out["neck"] not in get_path(parents, out["head"]):
         del out["neck"]
     return out
@@ -320,7 +327,7 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
     if measure(middle["shoulder"], middle["ankle"]) < measure(middle["hip"], middle["ankle"]):
         out.append("its shoulders are nearer to its feet than its hips")
     if _is_on_four_feet(motion, bones):
-        out.append("its trunk lies across its legs in every pose, as an animal's on four feet")
+        out.append("its trunk lies across its legs in nearly every pose, as an animal's on four feet")
     for side, limb in product(SIDES, (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))):
         for upper, lower in pairwise(limb):
             if _is_carried(motion.positions, bones[f"{side}_{upper}"], bones[f"{side}_{lower}"]):
@@ -331,9 +338,10 @@ def _find_doubts(motion: SkeletonMotion, bones: dict[str, int], only_lengths: bo
 
 
 def _is_on_four_feet(motion: SkeletonMotion, bones: dict[str, int]) -> bool:
-    """Whether arms and legs stand across the trunk in every pose, the zero pose too.
+    """Whether arms and legs stand across the trunk in nearly every pose, and the zero pose is no upright person.
 
-    People who crawl do so on their knees.
+    People who crawl do so on their knees. A zero pose with the legs on the side of the shoulders is no pose of a body: of many
+    files all bones point along one axis.
     """
     poses = np.concatenate([motion.positions, motion.rest_positions[None]])
     at = {joint: poses[:, bone] for joint, bone in bones.items()}
@@ -345,7 +353,8 @@ def _is_on_four_feet(motion: SkeletonMotion, bones: dict[str, int]) -> bool:
     leg, arm = normalise(middle["ankle"] - middle["hip"]), normalise(middle["wrist"] - middle["shoulder"])
     across = (np.abs((leg * trunk).sum(-1)) < 0.7) & (np.abs((arm * trunk).sum(-1)) < 0.7) & ((arm * leg).sum(-1) > 0.5)
     bend = (normalise(middle["knee"] - middle["hip"]) * normalise(middle["ankle"] - middle["knee"])).sum(-1)
-    return bool(across.all() and np.median(bend) > 0.4)
+    rest_is_upright = not across[-1] and (leg[-1] * trunk[-1]).sum() < 0.7
+    return bool(not rest_is_upright and across[:-1].mean() >= ON_FOUR_FEET and np.median(bend[:-1]) > 0.4)
 
 
 def _is_carried(positions: np.ndarray, upper: int, lower: int) -> bool:

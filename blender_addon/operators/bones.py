@@ -152,7 +152,7 @@ class LoadBones(NeedsArmature, _BoneMapOperator, ImportDialog):
         """Read the file, check it against the rig, fill the list."""
         armature = self.find_editable_owner(context)
         try:
-            found = mapping.parse(read_file(Path(self.filepath), MAX_BONE_MAP).decode("utf-8-sig"))
+            found, unknown = mapping.parse(read_file(Path(self.filepath), MAX_BONE_MAP).decode("utf-8-sig"))
             mapping.check(found, tuple(bone.name for bone in get_armature(armature).bones))
         except UnicodeDecodeError:
             self.report({"ERROR"}, f"{Path(self.filepath).name} is not a text; choose a bone map that was saved as JSON.")
@@ -164,6 +164,10 @@ class LoadBones(NeedsArmature, _BoneMapOperator, ImportDialog):
             self.report({"ERROR"}, f"{Path(self.filepath).name}: {error}")
             return {"CANCELLED"}
         properties.set_bone_map(armature, found)
+        if unknown:
+            named = ", ".join(f"'{name[: mapping.MAX_SHOWN]}'" for name in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+            lines = "1 line names no joint and is" if len(unknown) == 1 else f"{len(unknown)} lines name no joint and are"
+            self.report({"WARNING"}, f"{Path(self.filepath).name}: {lines} left out: {named}; check the bone list.")
         return {"FINISHED"}
 
 

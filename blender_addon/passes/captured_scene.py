@@ -1,8 +1,8 @@
-"""The scenes in which passes are made: copies of what is rendered, so that nothing of the user's is changed.
+"""The scene in which frames are evaluated: copies of what is rendered, so that nothing of the user's is changed.
 
-There are three. ``captured`` holds the characters and what belongs to them as Blender's own objects, copied where they need
-attributes or are simulated; it is evaluated as for a render. ``drawn`` holds what was captured as plain meshes, and is rendered by
-Cycles. ``stage`` is empty: renders run in its context. They exist only within a block; what the window shows stays as it is.
+It holds the characters and what belongs to them as Blender's own objects, copied where they need attributes or are simulated, and
+is evaluated as for a render. ``drawn_scene`` and ``shadow_scene`` hold what was found here as plain meshes, for Cycles. All of
+them exist only within a block; what the window shows stays as it is.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 import bpy
 import numpy as np
 
+from ..units import get_metres_per_unit
 from . import capture
 from .camera import find_camera, read_view
 from .cutouts import CutOuts
 from .evaluated import Cast, GeometryReader
 from .geometry import FrameGeometry, Key
 from .own_data import PREFIX, OwnData, make_scene
+from .padding import Padding
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
 from .scene_bound import check_follows
@@ -62,9 +64,14 @@ class CapturedScene:
         cut_outs: CutOuts,
         people: dict[int, KeyPoints],
         *,
+        padding: Padding | None,
+        whole_scene: bool,
         triangulate: bool,
     ) -> None:
+        """``padding`` is what the picture shows around the camera's frame; ``whole_scene`` holds props, too;
+        ``triangulate`` is as for ``GeometryReader``."""
         self._data, self._stage, self._user_scene, self._uvs = data, stage, scene, generated_uvs
+        self._padding, self._metres = padding, get_metres_per_unit(scene)
         self.scene = make_scene(data, "Captured")
         for name in _TIME:
             setattr(self.scene, name, getattr(scene, name))
@@ -79,7 +86,7 @@ class CapturedScene:
         self._store: bpy.types.NodeTree | None = None
         self._copies: dict[bpy.types.Object, bpy.types.Object] = {}
         self._ours = {one.object: one for one in render_set.objects}
-        self._fill(visible, render_set)
+        self._fill(visible, render_set, whole_scene)
         ours = {**{self._copies[o]: one for o, one in self._ours.items() if o in self._copies}, **self._ours}
         doubles = {copy: o for o, copy in self._copies.items() if o in self._ours and is_baked(o)}
         for original in doubles.values():
@@ -90,7 +97,7 @@ class CapturedScene:
                 doubles,
                 self._follow(visible.unseen) | frozenset(self._obstacles),
                 self._follow(visible.holes),
-                render_set.whole_scene,
+                whole_scene,
                 {copy: o for o, copy in self._copies.items()},
             ),
             cut_outs,
@@ -107,10 +114,10 @@ class CapturedScene:
         if found.name not in self.scene.collection.objects:
             self.scene.collection.objects.link(found)
 
-    def _fill(self, visible: Visible, render_set: RenderSet) -> None:
+    def _fill(self, visible: Visible, render_set: RenderSet, whole_scene: bool) -> None:
         """Link what is rendered, or its copies, and what these need to move as they do in the user's scene."""
         wanted = [one.object for one in render_set.objects if one.object in visible.shown]
-        if render_set.whole_scene:
+        if whole_scene:
             wanted += [
                 one
                 for one in visible.ordered
@@ -125,7 +132,7 @@ class CapturedScene:
                 self._copy(one)
         instancers = [one for one in visible.ordered if one.instance_type == "COLLECTION" and one.instance_collection is not None]
         for one in instancers:
-            if render_set.whole_scene or self._holds_ours(one):
+            if whole_scene or self._holds_ours(one):
                 wanted.append(one)
                 self._copy_instancer(one)
         for one in wanted:
@@ -201,13 +208,23 @@ class CapturedScene:
         self.scene.camera = camera
         return camera
 
-    def evaluate(self, frame: int, sizes: tuple[tuple[int, int], ...], *, measure_surroundings: bool = False) -> FrameGeometry:
-        """A frame's surfaces as they are rendered, and what the camera sees in pictures of those sizes (width, height)."""
+    def evaluate(
+        self,
+        frame: int,
+        sizes: tuple[tuple[int, int], ...],
+        *,
+        measure_surroundings: bool = False,
+        find_ground: bool = False,
+    ) -> FrameGeometry:
+        """A frame's surfaces as they are rendered, and what the camera sees in pictures of those sizes (width, height).
+
+        ``measure_surroundings`` and ``find_ground`` are as for ``GeometryReader.read``.
+        """
         camera = self._find_camera(frame)
 
         def read(graph: bpy.types.Depsgraph) -> FrameGeometry:
-            views = {size: read_view(camera, graph, *size) for size in sizes}
-            return self.reader.read(graph, views, frame, measure_surroundings=measure_surroundings)
+            views = {size: read_view(camera, graph, *size, self._padding, self._metres) for size in sizes}
+            return self.reader.read(graph, views, frame, measure_surroundings=measure_surroundings, find_ground=find_ground)
 
         return capture.capture(self._stage, self.scene, frame, read)
 

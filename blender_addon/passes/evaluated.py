@@ -9,16 +9,18 @@ import bpy
 import numpy as np
 
 from ...shared import shot
-from ..typed_access import get_attribute_data
+from ..typed_access import get_attribute_data, get_mesh
 from .camera import View
 from .cutouts import HOLE, CutOuts
 from .geometry import FrameGeometry, Key, Shape, Surface
 from .people import KeyPoints
-from .render_set import RenderObject, get_metres_per_unit
+from .render_set import RenderObject, compute_scale
 from .surfaces import DEFORMERS, HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, get_rest_points
 
-#: kinds of objects that show a mesh, and those that only Cycles can draw
-MESHES, LIVE = ("MESH", "CURVE", "SURFACE", "META", "FONT"), ("CURVES", "POINTCLOUD")
+#: kinds of objects that only Cycles can draw; what is not a mesh either, such as text, shows one as an instance of its own
+LIVE = ("CURVES", "POINTCLOUD")
+#: the ground is looked for from so far above the feet to so far below, in heights of the character
+GROUND_ABOVE, GROUND_BELOW = 0.15, 0.35
 #: rays per side of the grid that measures the depth of the surroundings
 RAYS = 24
 #: what the keys of surfaces behind which nothing is seen end with, where an object has others
@@ -55,17 +57,22 @@ class GeometryReader:
         self._haired = {found for found in cast.ours if any(system.settings.type == "HAIR" for system in found.particle_systems)}
 
     def read(
-        self, graph: bpy.types.Depsgraph, views: dict[tuple[int, int], View], frame: int, *, measure_surroundings: bool = False
+        self,
+        graph: bpy.types.Depsgraph,
+        views: dict[tuple[int, int], View],
+        frame: int,
+        *,
+        measure_surroundings: bool = False,
+        find_ground: bool = False,
     ) -> FrameGeometry:
         """The surfaces at the current frame, whose number ``frame`` is for error messages.
 
-        ``measure_surroundings`` finds how far away is what the camera sees in the first of ``views``. Raises ``ShotError`` for a
-        mesh with broken vertices.
+        ``measure_surroundings`` finds how far away is what the camera sees in the first of ``views``, ``find_ground`` whether
+        something lies under the characters. Raises ``ShotError`` for a mesh with broken vertices.
         """
         shapes: dict[tuple[int, int], list[tuple[Shape, bool]]] = {}
         surfaces: list[tuple[bpy.types.Object | None, Surface]] = []
         originals: dict[Key, Surface] = {}
-        unconverted: list[tuple[bpy.types.Object, Surface]] = []
         live: list[bpy.types.Object] = []
         cast = self._cast
         for instance in graph.object_instances:
@@ -84,40 +91,55 @@ class GeometryReader:
                 if not instance.is_instance or instance.parent == found:
                     live.append(original)
                 continue
-            if found.type not in MESHES:
+            if found.type != "MESH":
                 continue
             if original in self._haired and not instance.is_instance:
                 live.append(original)
             matrix = np.array(instance.matrix_world)
             key = self._make_key(instance, original)
+            scale = one.metres_per_unit if one else compute_scale(matrix) * next(iter(views.values())).metres_per_unit
             is_hole = self._is_hole(instance, found, original)
             for shape, holds_out in self._get_shapes(found, one, owner, shapes, frame):
                 surface = Surface(
                     (key[0], key[1], (*key[2], HOLDING_OUT)) if holds_out else key,
                     cast.get_user_object(original).name,
                     owner.character if owner else 0,
-                    one.metres_per_unit if one else get_metres_per_unit(matrix),
+                    scale,
                     matrix,
                     shape,
                     is_hole or holds_out,
                 )
-                if not isinstance(found.data, bpy.types.Mesh):
-                    unconverted.append((original, surface))
-                elif is_double and not instance.is_instance:
+                if is_double and not instance.is_instance:
                     originals[surface.key] = surface
                 else:
                     surfaces.append((None if instance.is_instance else original, surface))
-        # texts and curves come with their meshes as instances of themselves; others have none
-        converted = {one.key[0] for _, one in surfaces}
-        surfaces += [(found, one) for found, one in unconverted if one.key[1] not in converted]
         found_surfaces = [replace(one, is_live=True) if original in live else one for original, one in surfaces]
-        return FrameGeometry(
+        found_geometry = FrameGeometry(
             views,
             tuple(_take_places(found_surfaces, originals)),
             {number: person.compute(graph) for number, person in self._people.items()},
             tuple(dict.fromkeys(self.get_key(one) for one in live)),
+            frozenset(self.get_key(one) for one in live if one in cast.ours),
             _cast_rays(graph, next(iter(views.values()))) if measure_surroundings else None,
         )
+        return replace(found_geometry, has_ground=self._has_ground(graph, found_geometry)) if find_ground else found_geometry
+
+    def _has_ground(self, graph: bpy.types.Depsgraph, geometry: FrameGeometry) -> bool:
+        """Whether a ray down from the lowest point of the characters meets something else soon."""
+        points, scene = geometry.find_character_points(), graph.scene
+        if not len(points) or scene is None:
+            return False
+        height = float(np.ptp(points[:, 2])) or 1.0
+        start = points[points[:, 2].argmin()] + [0.0, 0.0, GROUND_ABOVE * height]
+        end = float(start[2]) - (GROUND_ABOVE + GROUND_BELOW) * height
+        while start[2] > end:
+            hit, place, _, _, found, _ = scene.ray_cast(graph, start.tolist(), (0.0, 0.0, -1.0), distance=float(start[2]) - end)
+            if not hit:
+                return False
+            if found is not None and found.original not in self._cast.ours and found.original not in self._cast.unseen:
+                return True
+            start = np.array(place) - [0.0, 0.0, 1e-4]
+        return False
 
     def get_key(self, found: bpy.types.Object) -> Key:
         """What tells an object that is no instance from all others."""
@@ -138,6 +160,8 @@ class GeometryReader:
         if not instance.is_instance:
             return "", name, ()
         shower = self._find_shower(instance)
+        if shower == original and original.type != "MESH":
+            return "", name, ()
         parent = self._cast.get_user_object(shower).name_full if shower is not None else ""
         return parent, name, tuple(n for n in instance.persistent_id if n != 0x7FFFFFFF)
 
@@ -165,19 +189,11 @@ class GeometryReader:
         frame: int,
     ) -> list[tuple[Shape, bool]]:
         """The shape of an object, and whether nothing is seen behind it; two where that differs from face to face."""
-        data: Any = found.data
-        is_mesh = isinstance(data, bpy.types.Mesh)
-        mesh = data if is_mesh else found.to_mesh()
-        if mesh is None:
-            return []
+        mesh = get_mesh(found)
         key = mesh.as_pointer(), owner.index if owner else 0
-        try:
-            if not is_mesh or key not in shapes:
-                shapes[key] = self._read_shapes(found, mesh, one, owner, frame)
-            return shapes[key]
-        finally:
-            if not is_mesh:
-                found.to_mesh_clear()
+        if key not in shapes:
+            shapes[key] = self._read_shapes(found, mesh, one, owner, frame)
+        return shapes[key]
 
     def _read_shapes(
         self,

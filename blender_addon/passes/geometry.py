@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,8 +64,21 @@ class FrameGeometry:
     surfaces: tuple[Surface, ...]
     people: dict[int, np.ndarray]
     live: tuple[Key, ...] = ()
+    #: those of ``live`` that are curves of a character's hair
+    hair: frozenset[Key] = frozenset()
     #: planar distances in metres of what surrounds the characters, (N,)
     surroundings: np.ndarray | None = None
+    #: whether something lies under the characters' feet
+    has_ground: bool = False
+
+    def keep_characters(self) -> FrameGeometry:
+        """The same frame without props."""
+        names = {one.key for one in self.surfaces if one.character}
+        return replace(
+            self,
+            surfaces=tuple(one for one in self.surfaces if one.character),
+            live=tuple(key for key in self.live if key in names or key in self.hair),
+        )
 
     def find_character_points(self) -> np.ndarray:
         """(N, 3) world positions of all vertices of the characters."""

@@ -16,21 +16,27 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.depth import normalise_depth
-from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
 from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
+from ...shared.picture_size import Crop
 from ..references import refer_to
 from ..typed_access import get_mesh, get_scene, get_view_layer
+from ..units import get_metres_per_unit
 from . import capture, gpu_raster, reading
 from .camera import Extent, View, find_camera, find_extent
 from .captured_scene import CapturedScene
 from .cutouts import CutOuts
 from .drawn_scene import MAX_NUMBER, DrawnScene
+from .engine import check_cycles
 from .geometry import FrameGeometry, Key
 from .own_data import OwnData, make_scene, own_data
+from .padding import Padding
 from .people import find_key_points
 from .render_set import RenderSet, RenderSetReferences, make_render_set
+from .shadow_scene import ShadowScene
 from .spool import Spool
+from .storage import explain_storage
 from .strands import Strands, bake_strands
 from .surfaces import unwrap
 from .visibility import find_visible
@@ -52,6 +58,11 @@ class RenderedFrame:
     index: int
     passes: FramePasses
     entry: FrameEntry
+
+
+def _find_lowest(geometry: FrameGeometry) -> float:
+    points = geometry.find_character_points()
+    return float(points[:, 2].min()) if len(points) else np.inf
 
 
 class _Numbers:
@@ -77,12 +88,14 @@ class _OwnScenes:
         data: OwnData,
         capture_scene: Callable[[OwnData, bpy.types.Scene], CapturedScene],
         draw_scene: Callable[[OwnData, bpy.types.Scene], DrawnScene],
+        shade_scene: Callable[[OwnData, bpy.types.Scene], ShadowScene],
     ) -> None:
         self.data = data
         self._stage = make_scene(data, "Stage")
-        self._capture_scene, self._draw_scene = capture_scene, draw_scene
+        self._capture_scene, self._draw_scene, self._shade_scene = capture_scene, draw_scene, shade_scene
         self._captured: CapturedScene | None = None
         self._drawn: DrawnScene | None = None
+        self._shaded: ShadowScene | None = None
 
     @property
     def captured(self) -> CapturedScene:
@@ -97,6 +110,13 @@ class _OwnScenes:
         if self._drawn is None:
             self._drawn = self._draw_scene(self.data, self._stage)
         return self._drawn
+
+    @property
+    def shaded(self) -> ShadowScene:
+        """Where Cycles draws shadows."""
+        if self._shaded is None:
+            self._shaded = self._shade_scene(self.data, self._stage)
+        return self._shaded
 
 
 class PassRender:
@@ -119,25 +139,34 @@ class PassRender:
         scope: str = "CHARACTER",
         range_frames: tuple[int, ...] = (),
         motion_vectors: bool = False,
+        shadow: bool = False,
         keep_overrides: bool = False,
         quick: bool = False,
+        frame: Crop | None = None,
     ) -> None:
         """``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
-        as it does within its shot. ``keep_overrides`` leaves our scenes in the file until ``close``: quicker, where nobody sees the
-        file in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles.
+        as it does within its shot. ``motion_vectors`` and ``shadow`` add those passes.
+        ``keep_overrides`` leaves our scenes in the file until ``close``: quicker, where nobody sees the
+        file in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame``
+        is the part of the picture that the camera's frame shows, all of it by default.
 
         Raises ``ShotError`` when there is nothing to render.
         """
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
-        for frame in frames[:1]:
-            find_camera(self._scene, frame)
+        for first in frames[:1]:
+            find_camera(self._scene, first)
+        check_cycles()
+        self._metres = get_metres_per_unit(self._scene)
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
         self._references = RenderSetReferences.make(self._render_set)
         self._frames, self._size = frames, (width, height)
+        self._padding = Padding(frame, width, height) if frame is not None else None
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
-        self._motion_vectors, self._keep_overrides = motion_vectors, keep_overrides
+        self._motion_vectors, self._shadow, self._keep_overrides = motion_vectors, shadow, keep_overrides
+        #: whether something lies under the characters' feet, and the height of these, in metres
+        self._has_ground, self._lowest = False, np.inf
         self._people = {n: found for n, one in enumerate(self._render_set.armatures, 1) if (found := find_key_points(one))}
         can_draw = quick and not motion_vectors and not self._render_set.whole_scene
         #: whether the graphics driver draws the passes instead of Cycles
@@ -161,7 +190,7 @@ class PassRender:
         # what ``render_all`` keeps: whole frames, which take memory only where something is seen
         self._arrays: dict[str, np.ndarray] = {}
         self._entries: dict[int, FrameEntry] = {}
-        #: planar camera distances in metres that become 1 and the far end of the range, after ``measure``
+        #: planar camera distances in Blender's units that become 1 and the far end of the range, after ``measure``
         self.near, self.far = np.inf, -np.inf
         #: how many units of work ``render_all`` has
         self.total = len(self._measured_frames) + len(frames)
@@ -169,14 +198,15 @@ class PassRender:
     def make_overview(self, width: int, height: int) -> PassRender:
         """A render of small copies of the same frames, after ``measure``; objects have the same numbers in both."""
         small = copy.copy(self)
-        small._size, small.uses_gpu, small._people = (width, height), False, {}
+        small._size, small.uses_gpu, small._people, small._shadow = (width, height), False, {}, False
+        small._sizes = tuple(dict.fromkeys((small._size, *self._sizes)))
         small._scenes, small._folder, small._path, small._own = ExitStack(), ExitStack(), None, None
         return small
 
     @property
     def header(self) -> PassesHeader:
         """The depth range and the body parts, after ``measure``."""
-        return PassesHeader(float(self.near), float(self.far), self._render_set.parts)
+        return PassesHeader(self.near * self._metres, self.far * self._metres, self._render_set.parts)
 
     def check_seen(self) -> None:
         """Raise ``ShotError`` when none of the frames that were rendered shows a character."""
@@ -207,9 +237,12 @@ class PassRender:
             self.close()
             raise
 
+    def _capture(self, captured: CapturedScene, frame: int) -> FrameGeometry:
+        return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._shadow)
+
     def _measure_one(self, captured: CapturedScene, frame: int) -> None:
         """Evaluate a frame, and keep it for its render while there is room."""
-        geometry = captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene)
+        geometry = self._capture(captured, frame)
         self._widen_depth_range(geometry)
         if frame in self._kept_frames and self._spool is not None and self._spool.size < SPOOL_BYTES:
             try:
@@ -222,7 +255,7 @@ class PassRender:
         assert self._spool is not None
         wanted = set(self._measured_frames)
         for frame in range(min(first, *wanted, *self._kept_frames), max(*wanted, *self._kept_frames) + 1):
-            geometry = captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene)
+            geometry = self._capture(captured, frame)
             if frame in wanted:
                 self._widen_depth_range(geometry)
             if frame in self._kept_frames:
@@ -320,7 +353,7 @@ class PassRender:
         capture.register()
         self._scenes.callback(capture.unregister)
         self._cut_outs.forget_materials()
-        self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn)
+        self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn, self._make_shaded)
         return self._own
 
     def _make_captured(self, data: OwnData, stage: bpy.types.Scene) -> CapturedScene:
@@ -334,8 +367,16 @@ class PassRender:
             self._generated_uvs,
             self._cut_outs,
             self._people,
+            padding=self._padding,
+            whole_scene=self._render_set.whole_scene or self._shadow,
             triangulate=self.uses_gpu,
         )
+
+    def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:
+        assert self._path is not None
+        visible = find_visible(self._view_layer)
+        lights = [one for one in visible.ordered if one.type == "LIGHT"]
+        return ShadowScene(data, stage, *self._size, self._path, self._cut_outs, lights, self._scene.world)
 
     def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
         assert self._generated_uvs is not None and self._path is not None
@@ -363,14 +404,16 @@ class PassRender:
         self._scenes.close()
 
     def _evaluate(self, own: _OwnScenes, frame: int) -> FrameGeometry:
-        if self._spool is not None and frame in self._spool:
-            return self._spool.get(frame)
-        return own.captured.evaluate(frame, self._sizes)
+        kept = self._spool.get(frame) if self._spool is not None and frame in self._spool else None
+        return kept if kept is not None and self._size in kept.views else own.captured.evaluate(frame, self._sizes)
 
     def _render_one(self, own: _OwnScenes, index: int) -> RenderedFrame:
         frame = self._frames[index]
         geometry = self._evaluate(own, frame)
         before = self._evaluate(own, frame - 1) if self._motion_vectors else None
+        everything = geometry
+        if not self._render_set.whole_scene:
+            geometry = geometry.keep_characters()
         for one in geometry.surfaces:
             self._names[self._numbers.number(one.key)] = one.name, one.character
         whole = bool(geometry.live) or self._render_set.whole_scene
@@ -386,6 +429,10 @@ class PassRender:
             arrays[name][0, top:bottom, left:right] = pixels
         if before is not None:
             arrays["motion_vectors"] = self._compute_motion(arrays, before.views[self._size])
+        if self._shadow:
+            ground = None if self._has_ground else float(self._lowest)
+            shadow = own.shaded.draw(frame, everything, everything.views[self._size], ground)
+            arrays["shadow"] = (shadow * (arrays["mask"][0] == 0)).astype(np.float16)[None]
         passes = FramePasses(**arrays)
         self.has_seen_character = self.has_seen_character or bool(passes.mask.any())
         return RenderedFrame(index, passes, self._make_entry(passes, geometry))
@@ -419,19 +466,19 @@ class PassRender:
             if before is not None
         }
         assert self._path is not None
-        own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points)
-        return reading.read_passes(self._path, right - left, bottom - top)
+        with explain_storage(self._path, right - left, bottom - top):
+            own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points)
+            return reading.read_passes(self._path, right - left, bottom - top)
 
     def _make_entry(self, passes: FramePasses, geometry: FrameGeometry) -> FrameEntry:
         view = geometry.views[self._size]
-        camera = CameraEntry(tuple(map(float, view.world_to_camera.ravel())), tuple(map(float, view.projection.ravel())))
         people = []
         for n, points in geometry.people.items() if self._people else ():
-            rows = np.column_stack([view.project(points), view.compute_depth(points)])
+            rows = np.column_stack([view.project(points), view.compute_depth(points) * view.metres_per_unit])
             people.append((n, tuple((float(x), float(y), float(depth)) for x, y, depth in rows)))
         shown = np.flatnonzero(np.bincount(passes.surface_index.ravel())).tolist()
         surfaces = tuple(SurfaceEntry(number, *self._names[number]) for number in shown if number)
-        return FrameEntry(camera, surfaces, tuple(people))
+        return FrameEntry(view.make_entry(), surfaces, tuple(people))
 
     def _find_extent(self, geometry: FrameGeometry) -> Extent:
         return find_extent(geometry.views[self._size], geometry.find_character_points(), MARGIN)
@@ -444,6 +491,9 @@ class PassRender:
             reach = SCENE_REACH * far if np.isfinite(far) else np.inf
             near, far = min(near, float(hits.min())), max(far, min(float(hits.max()), reach))
         self.near, self.far = min(self.near, near), max(self.far, far)
+        if self._shadow:
+            self._has_ground = self._has_ground or geometry.has_ground
+            self._lowest = min(self._lowest, _find_lowest(geometry))
 
     def _name_pixels(
         self, found: dict[str, np.ndarray], geometry: FrameGeometry, before: FrameGeometry | None
@@ -470,6 +520,8 @@ class PassRender:
         found["mask"] = characters[index]
         found["part"] *= found["mask"] > 0
         found["rest_position"] *= metres[index][..., None]
+        if "position" in found:
+            found["position"] *= np.float32(self._metres)
         if before is not None:
             matrices = np.tile(np.eye(4, dtype=np.float32), (size, 1, 1))
             for surface in before.surfaces:

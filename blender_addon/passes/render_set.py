@@ -18,6 +18,7 @@ from ..references import Reference, refer_to
 from ..rigging.characters import find_character_meshes
 from ..rigging.rigs import read_rig
 from ..typed_access import get_armature, get_curves, get_mesh
+from ..units import get_object_metres_per_unit
 from .visibility import Visible, find_visible
 
 #: kinds of objects that a character may be made of, besides hair
@@ -143,15 +144,20 @@ def _find_armature(body: bpy.types.Object) -> bpy.types.Object | None:
 def find_followers(armature: bpy.types.Object) -> list[bpy.types.Object]:
     """All that moves with an armature's bones: what it deforms, and what hangs on its bones, on itself or on something that does.
 
-    What belongs to another armature, such as a horse to its rider, does not.
+    What belongs to another armature, such as a horse to its rider, does not, nor what the user calls a prop.
     """
     found: dict[bpy.types.Object, None] = {armature: None}
-    candidates = [one for one in bpy.data.objects if one.type != "ARMATURE" and one.users_collection]
+    candidates = [one for one in bpy.data.objects if one.type != "ARMATURE" and one.users_collection and not is_prop(one)]
     while True:
         new = [one for one in candidates if one not in found and _follows(one, found)]
         if not new:
             return [one for one in found if one.type in BODIES]
         found.update(dict.fromkeys(new))
+
+
+def is_prop(found: bpy.types.Object) -> bool:
+    """Whether the user says that an object is no part of the character whose bones it moves with."""
+    return bool(getattr(found, "latentman_is_prop", False))
 
 
 def _follows(one: bpy.types.Object, leaders: Container[bpy.types.Object]) -> bool:
@@ -268,7 +274,7 @@ def _make_part_entries(
         body = bodies[number - 1][0]
         to_body = np.array(body.matrix_world.inverted() @ armature.matrix_world)
         head = np.array(get_armature(armature).bones[bone].head_local)
-        origin = (to_body[:3, :3] @ head + to_body[:3, 3]) * get_metres_per_unit(np.array(body.matrix_world))
+        origin = (to_body[:3, :3] @ head + to_body[:3, 3]) * get_metres_per_unit(body)
         front, joint = np.zeros(3), ""
         if rig:
             front = normalise(to_body[:3, :3] @ rig.to_body[2])
@@ -279,8 +285,13 @@ def _make_part_entries(
     return tuple(entries[part] for part in sorted(entries))
 
 
-def get_metres_per_unit(matrix: np.ndarray) -> float:
-    """Metres in one unit of the space of an object whose matrix (4, 4) that is."""
+def get_metres_per_unit(found: bpy.types.Object) -> float:
+    """Metres in one unit of an object's space."""
+    return compute_scale(np.array(found.matrix_world)) * get_object_metres_per_unit(found)
+
+
+def compute_scale(matrix: np.ndarray) -> float:
+    """How much a matrix (4, 4) makes things larger, on average over the axes; 1 for one without volume."""
     return float(np.cbrt(abs(np.linalg.det(matrix[:3, :3])))) or 1.0
 
 
@@ -316,9 +327,7 @@ def make_render_set(view_layer: bpy.types.ViewLayer, character: bpy.types.Object
             face_keys.append((body, number, faces))
     numbers = _number_parts(face_counts, armatures)
     objects = [
-        RenderObject(
-            body, n, number, get_metres_per_unit(np.array(body.matrix_world)), np.array([numbers[key] for key in faces], np.float32)
-        )
+        RenderObject(body, n, number, get_metres_per_unit(body), np.array([numbers[key] for key in faces], np.float32))
         for n, (body, number, faces) in enumerate(face_keys, 1)
     ]
     objects += _make_hair_objects(visible, {body: number for body, number, _ in face_keys}, len(objects) + 1)
@@ -342,6 +351,6 @@ def _make_hair_objects(visible: Visible, characters: dict[bpy.types.Object, int]
     skins = {o: find_skin(o) for o in visible.ordered if o.type == "CURVES"}
     grown = sorted(((o, skin) for o, skin in skins.items() if skin in characters and skin), key=lambda pair: pair[0].name_full)
     return [
-        RenderObject(curves, n, characters[skin], get_metres_per_unit(np.array(skin.matrix_world)), None)
+        RenderObject(curves, n, characters[skin], get_metres_per_unit(skin), None)
         for n, (curves, skin) in enumerate(grown, first_index)
     ]

@@ -307,3 +307,60 @@ def test_easymocaps_key_points_are_read_and_those_not_seen_filled(tmp_path, play
 
 def test_the_rest_pose_here_is_that_of_the_product():
     assert len(SMPL_REST_JOINTS) == len(sources.NAMES)
+
+
+@pytest.mark.parametrize(("people", "paths"), [(3, 1), (2, 3), (2, 0), (2, 2)])
+def test_people_and_paths_that_do_not_match_are_said(tmp_path, play, people, paths):
+    """Nobody is dropped for want of a path, and a path of nobody is said."""
+    found = sources.write_3dpw(tmp_path, play)
+    value = pickle.loads(found.path.read_bytes())
+    frames = len(play.pelvis)
+    value["poses"] = [play.vectors.reshape(frames, 72)] * people
+    value["trans"] = [play.path] * paths
+    found.path.write_bytes(pickle.dumps(value, 2))
+    file = read(found.path)
+    assert len(file.clips) == people
+    described = "\n".join(file.describe())
+    assert ("the file has poses of" in described) == (people != paths)
+    if people != paths:
+        assert f"poses of {people} people and {paths} paths" in described
+    for n in range(people):
+        travelled = np.ptp(file.get_motion(n).joints[:, 0, [0, 2]], axis=0).max()
+        assert (travelled > 0.05) == (n < paths)
+        assert ("in place: the file has no path" in file.get_clip(n).list_notes(0.0)) == (n >= paths)
+
+
+def test_poses_without_a_track_are_said(tmp_path):
+    shot = {
+        "tid": [3],
+        "time": 0,
+        "smpl": [{"global_orient": np.eye(3)[None], "body_pose": np.tile(np.eye(3), (23, 1, 1))}] * 2,
+        "camera": [np.array([0.0, 0, 5])] * 2,
+    }
+    (tmp_path / "demo_a.pkl").write_bytes(pickle.dumps({f"{n}.jpg": shot | {"time": n} for n in range(6)}, 4))
+    file = read(tmp_path / "demo_a.pkl")
+    assert len(file.clips) == 1 and "6 poses of nobody in particular are left out" in "\n".join(file.describe())
+
+
+@pytest.mark.parametrize("count", [22, 24, 55])
+def test_joints_in_an_unknown_order_are_doubtful(tmp_path, play, count):
+    """The number of joints is that of SMPL's, but distances along its limbs change all the time."""
+    joints = sources.pose(play.vectors, play.pelvis, play.rest)
+    joints = np.concatenate([joints, np.repeat(joints[:, :1], 31, 1)], 1)[:, :count]
+    order = np.random.default_rng(3).permutation(count)
+    np.save(tmp_path / "a.npy", joints[:, order])
+    clip = read(tmp_path / "a.npy").clips[0]
+    assert clip.is_doubtful and any("joints of SMPL" in note and "doubtful guess" in note for note in clip.notes)
+
+
+def test_mirrored_orders_are_told_apart(tmp_path, play):
+    """Left and right first differ in nothing but where the toes point."""
+    joints = sources.pose(play.vectors, play.pelvis, play.rest)
+    said = {}
+    for sides in (("left", "right"), ("right", "left")):
+        names = sources._walk_through(sides, ("collar", "shoulder", "elbow", "wrist"))
+        np.save(tmp_path / "a.npy", joints[:, [sources.NAMES.index(name) for name in names]])
+        file = read(tmp_path / "a.npy")
+        said[sides] = file.clips[0].notes[0]
+        assert np.abs(file.get_motion(0).joints - file.get_motion(0).joints[0, 0] - joints[:, :22] + joints[0, 0]).max() < 0.06
+    assert len(set(said.values())) == 2

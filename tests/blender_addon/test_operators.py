@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import bpy
 import numpy as np
 import pytest
@@ -191,7 +194,7 @@ def test_foot_contacts_are_listed_and_edited(settings, character):
     assert bpy.ops.latentman.lock_feet(mode="hard") == {"FINISHED"}
 
 
-def test_bones_are_guessed_changed_saved_and_loaded(empty_scene, tmp_path):
+def test_bones_are_guessed_changed_saved_and_loaded(empty_scene, tmp_path, capfd):
     armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("Unreal"))
     properties.get_settings(bpy.context).character = armature
     assert bpy.ops.latentman.guess_bones() == {"FINISHED"}
@@ -205,6 +208,18 @@ def test_bones_are_guessed_changed_saved_and_loaded(empty_scene, tmp_path):
         bpy.ops.latentman.use_clip()
     assert bpy.ops.latentman.load_bones(filepath=path) == {"FINISHED"}
     assert bpy.ops.latentman.use_clip() == {"FINISHED"}
+    bones = json.loads(Path(path).read_text())["bones"]
+    for strangers, said in (
+        (["thumb"], "1 line names no joint and is left out: 'thumb'; check"),
+        (
+            ["Hips", "left knee", "a" * 90, "tail"],
+            f"4 lines name no joint and are left out: 'Hips', 'left knee', '{'a' * 40}', ...; check",
+        ),
+    ):
+        (tmp_path / "more.json").write_text(json.dumps({"bones": bones | dict.fromkeys(strangers, "thigh_l")}))
+        capfd.readouterr()
+        assert bpy.ops.latentman.load_bones(filepath=str(tmp_path / "more.json")) == {"FINISHED"}
+        assert said in capfd.readouterr().out
     (tmp_path / "bad.json").write_text('{"bones": {"pelvis": "wing"}}')
     with pytest.raises(RuntimeError, match=r"bad\.json"):
         bpy.ops.latentman.load_bones(filepath=str(tmp_path / "bad.json"))

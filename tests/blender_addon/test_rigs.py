@@ -109,8 +109,11 @@ def test_rotations_survive_another_rest_pose(empty_scene, rng):
 def test_bone_maps_are_saved_and_checked(empty_scene):
     armature = rigs.build_rig(rigs.make_joints(), rigs.get_bone_names("Unreal"))
     found = read_mapping(armature)
-    again = mapping.parse(mapping.dump(found))
-    assert again == found
+    assert mapping.parse(mapping.dump(found)) == (found, ())
+    more = json.dumps({"bones": found | {"thumb": "thumb_01_l", "Left Knee": "calf_l", "left_hand": None}})
+    assert mapping.parse(more) == (found | {"left_hand": ""}, ("thumb", "Left Knee"))
+    with pytest.raises(mapping.MappingError, match="'Hips' is not a joint; joints are pelvis"):
+        mapping.parse('{"bones": {"Hips": "pelvis", "Spine": "spine_01"}}')
     with pytest.raises(mapping.MappingError, match="no bone 'wing'"):
         mapping.check(found | {"left_wrist": "wing"}, tuple(armature.data.bones.keys()))
     with pytest.raises(mapping.MappingError, match="two joints"):

@@ -293,7 +293,7 @@ def test_a_pelvis_that_is_put_elsewhere_is_said():
 
 
 def test_animals_on_four_feet_are_doubtful_and_people_who_crawl_are_not():
-    def stand(knees: float) -> SkeletonMotion:
+    def stand(knees: float, leap: int = 0) -> SkeletonMotion:
         motion = move(noise=3)
         rest = rigs.make_joints()[:22]
         local = np.zeros((22, 3))
@@ -309,14 +309,66 @@ def test_animals_on_four_feet_are_doubtful_and_people_who_crawl_are_not():
             world[:, n] = turn if parent < 0 else world[:, parent] @ turn
             if parent >= 0:
                 positions[:, n] = positions[:, parent] + world[:, parent] @ (rest[n] - rest[parent])
+        # a leap stretches out what stood
+        for n, name in enumerate(BODY):
+            if leap and name.startswith(("left_", "right_")) and "collar" not in name:
+                positions[:leap, n] = positions[:leap, 0] + rest[n] @ world[0, 0].T - rest[0] @ world[0, 0].T
         # the zero pose stands as the frames do
-        return replace(motion, positions=positions, rotations=world, rest_positions=positions[0], rest_rotations=world[0])
+        return replace(motion, positions=positions, rotations=world, rest_positions=positions[-1], rest_rotations=world[-1])
 
     with pytest.raises(MotionError, match="four feet; import it with"):
         find_source_map(stand(10))
     assert find_source_map(stand(88)).how
+    # a leap now and then makes no person of an animal, but much of it does
+    with pytest.raises(MotionError, match="four feet"):
+        find_source_map(stand(10, FRAMES // 12))
+    assert find_source_map(stand(10, FRAMES // 4)).how
+    # of many files' zero poses every bone points along one axis, which says nothing; an upright one is a person's, who may crawl
+    animal = stand(10)
+    along = np.zeros((22, 3))
+    for n, parent in enumerate(SMPL_PARENTS[:22]):
+        if parent >= 0:
+            along[n] = along[parent] + [np.linalg.norm(animal.positions[0, n] - animal.positions[0, parent]), 0, 0]
+    with pytest.raises(MotionError, match="four feet"):
+        find_source_map(replace(animal, rest_positions=along, rest_rotations=np.tile(np.eye(3), (22, 1, 1))))
+    upright = replace(animal, rest_positions=rigs.make_joints()[:22], rest_rotations=np.tile(np.eye(3), (22, 1, 1)))
+    assert find_source_map(upright).how
     named = dict(zip(BODY, BODY, strict=True))
     assert find_source_map(stand(10), named).how == "as chosen"
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "plain"),
+    [
+        ("neckDummy", "neck", "neck"),
+        ("Neck_Root", "Neck", "Neck"),
+        ("neck", "neck1", "neck"),
+        ("Neck", "NeckTwist", "Neck"),
+        # what all names have is no addition
+        ("Hero1_Neck", "Neck", "Hero1_Neck"),
+    ],
+)
+def test_a_plain_neck_comes_before_what_is_added_to_one(lower, upper, plain):
+    """Of two necks the one is taken whose name says nothing more; of two alike the lower one."""
+    motion = move(extras={"between": ("neck", (0, 0.05, 0.01))})
+    names = [{"neck": lower, "between": upper}.get(name, name) for name in motion.names]
+    if "Hero" in lower:
+        names = [name if "eck" in name else f"Hero1_{name}" for name in names]
+    parents = list(motion.parents)
+    parents[JOINT_INDEX["head"]] = names.index(upper)
+    order = [*range(JOINT_INDEX["neck"] + 1), len(names) - 1, *range(JOINT_INDEX["neck"] + 1, len(names) - 1)]
+    at = {bone: n for n, bone in enumerate(order)}
+    motion = replace(
+        motion,
+        names=tuple(names[bone] for bone in order),
+        parents=tuple(at[parents[bone]] if parents[bone] >= 0 else -1 for bone in order),
+        positions=motion.positions[:, order],
+        rotations=motion.rotations[:, order],
+        tips=motion.tips[order],
+        rest_positions=motion.rest_positions[order],
+        rest_rotations=motion.rest_rotations[order],
+    )
+    assert motion.names[find_source_map(motion).bones["neck"]] == plain
 
 
 def test_feet_that_hang_on_the_root():
