@@ -11,6 +11,7 @@ import bpy
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
 MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
+COMPOSITOR_GROUPS = bpy.app.version >= (5, 0, 0)
 #: options of a path property whose value may begin with ``//``; without them, Blender 5 marks such a path as wrong
 RELATIVE_PATH = {"ANIMATABLE", *(("PATH_SUPPORTS_BLEND_RELATIVE",) if bpy.app.version >= (4, 5, 0) else ())}
 
@@ -241,3 +242,12 @@ def set_video_format(image_settings: bpy.types.ImageFormatSettings) -> None:
     if MEDIA_TYPES:
         settings.media_type = "VIDEO"
     settings.file_format = "FFMPEG"
+
+
+def list_compositors() -> list[Any]:
+    """The node trees of all compositors: before 5.0 a scene owns its own."""
+    trees: list[Any] = [tree for tree in bpy.data.node_groups if tree.bl_idname == "CompositorNodeTree"]
+    if not COMPOSITOR_GROUPS:
+        owners: list[Any] = list(bpy.data.scenes)
+        trees += [scene.node_tree for scene in owners if scene.node_tree is not None]
+    return trees

@@ -7,13 +7,11 @@ them exist only within a block; what the window shows stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import bpy
 import numpy as np
 
-from ...shared import shot
 from ..units import get_metres_per_unit
 from . import capture
 from .camera import find_camera, read_view
@@ -24,9 +22,19 @@ from .own_data import PREFIX, OwnData, make_scene
 from .padding import Padding
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
-from .simulations import find_dependencies, find_first_frame, is_baked, is_obstacle, is_simulated, iter_pointers
+from .scene_bound import check_follows
+from .simulations import (
+    check_can_be_simulated,
+    find_dependencies,
+    find_first_frame,
+    is_baked,
+    is_gas,
+    is_obstacle,
+    is_simulated,
+    iter_pointers,
+)
 from .surfaces import DEFORMERS, find_store_index, make_store_nodes, prepare_mesh
-from .visibility import Visible, iter_collection
+from .visibility import Visible, iter_collection, iter_instanced
 
 #: settings of a scene that decide how its objects move
 _TIME = ("frame_start", "frame_end", "gravity", "use_gravity")
@@ -90,6 +98,7 @@ class CapturedScene:
                 self._follow(visible.unseen) | frozenset(self._obstacles),
                 self._follow(visible.holes),
                 whole_scene,
+                {copy: o for o, copy in self._copies.items()},
             ),
             cut_outs,
             people,
@@ -109,10 +118,15 @@ class CapturedScene:
         """Link what is rendered, or its copies, and what these need to move as they do in the user's scene."""
         wanted = [one.object for one in render_set.objects if one.object in visible.shown]
         if whole_scene:
-            wanted += [one for one in visible.ordered if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME")]
+            wanted += [
+                one
+                for one in visible.ordered
+                if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME") and not is_gas(one)
+            ]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
-        _check_rigid_bodies(self._user_scene, needed)
+        check_follows(needed, self._user_scene)
         simulated = {one for one in needed if is_simulated(one)}
+        check_can_be_simulated(simulated)
         for one in needed:
             if one in self._ours or one in simulated or _needs_attributes(one, wanted):
                 self._copy(one)
@@ -136,8 +150,7 @@ class CapturedScene:
         self._point_to_copies()
 
     def _holds_ours(self, instancer: bpy.types.Object) -> bool:
-        collection = instancer.instance_collection
-        return collection is not None and any(one in self._ours for one in collection.all_objects)
+        return any(one in self._ours for one in iter_instanced(instancer))
 
     def _copy(self, found: bpy.types.Object) -> bpy.types.Object:
         """A copy with a mesh of its own that has what passes need."""
@@ -158,17 +171,20 @@ class CapturedScene:
         collection = found.instance_collection
         if collection is None:
             return
-        for one in collection.all_objects:
+        shown = list(iter_collection(collection))
+        for one in shown:
             if one in self._ours or is_simulated(one) or _needs_attributes(one, [one]):
                 self._copy(one)
-        if not any(one in self._copies for one in collection.all_objects):
+            if one.instance_type == "COLLECTION" and one not in self._copies:
+                self._copy_instancer(one)
+        if not any(one in self._copies or is_gas(one) for one in shown):
             return
         if found not in self._copies:
             self._copies[found] = self._data.keep(bpy.data.objects, found.copy())
         mine: Any = self._data.keep(bpy.data.collections, bpy.data.collections.new(f"{PREFIX} {collection.name}"))
         mine.instance_offset = collection.instance_offset
-        for one in iter_collection(collection):
-            if one.name not in mine.objects:
+        for one in shown:
+            if not is_gas(one) and self._copies.get(one, one).name not in mine.objects:
                 mine.objects.link(self._copies.get(one, one))
         self._copies[found].instance_collection = mine
 
@@ -215,22 +231,6 @@ class CapturedScene:
     def find(self, key: Key) -> bpy.types.Object | None:
         """The object of our own scene that is no instance and has that key."""
         return next((one for one in self.scene.collection.objects if self.reader.get_key(one) == key), None)
-
-
-def _check_rigid_bodies(scene: bpy.types.Scene, needed: Iterable[bpy.types.Object]) -> None:
-    """Raise ``ShotError`` where something is moved by a rigid body simulation: Blender evaluates one only for what it shows."""
-    world = scene.rigidbody_world
-    if world is None or not world.enabled or world.collection is None:
-        return
-    members = set(world.collection.all_objects)
-    for one in needed:
-        body = one.rigid_body
-        if one in members and body is not None and body.type == "ACTIVE" and body.enabled and not body.kinematic:
-            raise shot.ShotError(
-                "scene",
-                f"{one.name} is moved by a rigid body simulation, which passes cannot follow; select it and choose Object > "
-                "Rigid Body > Bake To Keyframes.",
-            )
 
 
 def _needs_attributes(found: bpy.types.Object, rendered: list[bpy.types.Object]) -> bool:

@@ -93,7 +93,9 @@ def _read_cut_out(socket: bpy.types.NodeSocket, inverted: bool) -> CutOut | None
 
 
 #: shaders through which one sees what is behind, whatever their settings
-_SEE_THROUGH = ("BSDF_TRANSPARENT", "BSDF_GLASS", "BSDF_REFRACTION", "HOLDOUT")
+_SEE_THROUGH = ("BSDF_TRANSPARENT", "BSDF_GLASS", "BSDF_REFRACTION")
+#: what ``CutOuts`` numbers surfaces through which one sees, and those behind which nothing is seen
+CLEAR, HOLE = -1.0, -2.0
 
 
 def _enter_groups(socket: bpy.types.NodeSocket | None) -> bpy.types.NodeSocket | None:
@@ -131,8 +133,9 @@ def _read_constant(socket: bpy.types.NodeSocket) -> float | None:
 def read_opacity(material: bpy.types.Material | None) -> CutOut | float:
     """How opaque a material's surface is: a number, or the image that cuts it out.
 
-    It is 0 where one sees through it: a Transparent, Glass or Refraction BSDF, a Principled BSDF whose Alpha is a number below
-    ``OPACITY_THRESHOLD`` or that transmits more than half of the light, a mixture of which these are the larger part, and a
+    It is ``HOLE`` for a Holdout, behind which nothing is seen, and 0 where one sees through it: a Transparent, Glass or Refraction
+    BSDF, a Principled BSDF whose Alpha is a number below ``OPACITY_THRESHOLD`` or that transmits more than half of the light, a
+    mixture of which these are the larger part, a clear surface to which something is added, and a
     material without a surface, such as fog. Materials without nodes, and what is not understood, count as whole.
     """
     if material is None or material.node_tree is None or not has_nodes(material):
@@ -149,6 +152,8 @@ def _read_shader(source: bpy.types.NodeSocket | None, depth: int) -> CutOut | fl
     shader = get_node(source)
     if shader.type in _SEE_THROUGH:
         return 0.0
+    if shader.type == "HOLDOUT":
+        return HOLE
     if shader.type == "BSDF_PRINCIPLED":
         alpha = get_input(shader, "Alpha")
         opacity, transmission = _read_constant(alpha), _read_constant(get_input(shader, "Transmission Weight"))
@@ -160,7 +165,8 @@ def _read_shader(source: bpy.types.NodeSocket | None, depth: int) -> CutOut | fl
     entries = [entry for entry in shader.inputs if entry.type == "SHADER"][:2]
     sides = [_read_shader(_enter_groups(_trace_source(entry)), depth - 1) for entry in entries]
     if shader.type == "ADD_SHADER":
-        return max(sides, key=lambda one: 2.0 if isinstance(one, CutOut) else one)
+        # what is added to a clear surface, such as a glow, hides nothing
+        return 0.0 if 0.0 in sides else max(sides, key=lambda one: 2.0 if isinstance(one, CutOut) else one)
     factor = _read_constant(get_input(shader, 0))
     if factor is not None:
         return sides[int(factor > 0.5)]
@@ -188,7 +194,8 @@ class CutOuts:
         return list(self._numbers)
 
     def get_number(self, material: bpy.types.Material | None) -> float:
-        """The number of a material's cut-out, 0 where its surface is whole, -1 where one sees through it everywhere."""
+        """The number of a material's cut-out, 0 where its surface is whole, ``CLEAR`` where one sees through it everywhere,
+        ``HOLE`` where it holds out what is behind it."""
         if material is None:
             return 0.0
         name = material.name_full
@@ -197,7 +204,8 @@ class CutOuts:
             if isinstance(opacity, CutOut):
                 self._by_material[name] = self._numbers.setdefault(opacity, len(self._numbers) + 1)
             else:
-                self._by_material[name] = 0.0 if opacity >= OPACITY_THRESHOLD else -1.0
+                whole = 0.0 if opacity >= OPACITY_THRESHOLD else CLEAR
+                self._by_material[name] = HOLE if opacity == HOLE else whole
         return self._by_material[name]
 
     def number_faces(self, materials: list[bpy.types.Material | None], slots: np.ndarray) -> np.ndarray | None:

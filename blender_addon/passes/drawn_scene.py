@@ -144,6 +144,8 @@ class DrawnScene:
             found.pass_index = number
             self.scene.collection.objects.link(found)
             self._live[found] = self._bake(found, number)
+            # Cycles does not notice that hair has moved with its skin
+            self.scene.render.use_persistent_data = False
 
 
 def set_render_region(scene: bpy.types.Scene, box: tuple[int, int, int, int], width: int, height: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ...shared import shot
 from ..typed_access import get_attribute_data, get_mesh
 from .camera import View
-from .cutouts import CutOuts
+from .cutouts import HOLE, CutOuts
 from .geometry import FrameGeometry, Key, Shape, Surface
 from .people import KeyPoints
 from .render_set import RenderObject, compute_scale
@@ -23,6 +23,8 @@ LIVE = ("CURVES", "POINTCLOUD")
 GROUND_ABOVE, GROUND_BELOW = 0.15, 0.35
 #: rays per side of the grid that measures the depth of the surroundings
 RAYS = 24
+#: what the keys of surfaces behind which nothing is seen end with, where an object has others
+HOLDING_OUT = -1
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Cast:
 
     ``ours`` gives the render object that an object stands for; ``doubles`` are objects whose copies stand for them, by the
     copy: the copy takes their place and form, not its own. ``unseen`` are objects that are evaluated but not seen by the camera,
-    ``holes`` those behind which nothing is seen.
+    ``holes`` those behind which nothing is seen. ``stand_for`` gives the user's object by its copy.
     """
 
     ours: dict[bpy.types.Object, RenderObject]
@@ -39,6 +41,11 @@ class Cast:
     unseen: frozenset[bpy.types.Object]
     holes: frozenset[bpy.types.Object]
     whole_scene: bool
+    stand_for: dict[bpy.types.Object, bpy.types.Object]
+
+    def get_user_object(self, found: bpy.types.Object) -> bpy.types.Object:
+        """The user's object for which an object stands, or itself."""
+        return self.stand_for.get(found, found)
 
 
 class GeometryReader:
@@ -63,9 +70,9 @@ class GeometryReader:
         ``measure_surroundings`` finds how far away is what the camera sees in the first of ``views``, ``find_ground`` whether
         something lies under the characters. Raises ``ShotError`` for a mesh with broken vertices.
         """
-        shapes: dict[int, Shape | None] = {}
+        shapes: dict[tuple[int, int], list[tuple[Shape, bool]]] = {}
         surfaces: list[tuple[bpy.types.Object | None, Surface]] = []
-        originals: dict[bpy.types.Object, Surface] = {}
+        originals: dict[Key, Surface] = {}
         live: list[bpy.types.Object] = []
         cast = self._cast
         for instance in graph.object_instances:
@@ -74,8 +81,11 @@ class GeometryReader:
             if found is None or original is None:
                 continue
             one = cast.ours.get(original)
+            # what a character's own geometry nodes or particles show belongs to it
+            shower = self._find_shower(instance)
+            owner = one or (cast.ours.get(shower) if shower is not None else None)
             is_double = original in cast.doubles.values()
-            if not is_double and not self._is_seen(instance, found, original, one):
+            if not is_double and not self._is_seen(instance, found, original, owner):
                 continue
             if found.type in LIVE:
                 if not instance.is_instance or instance.parent == found:
@@ -85,27 +95,28 @@ class GeometryReader:
                 continue
             if original in self._haired and not instance.is_instance:
                 live.append(original)
-            shape = self._get_shape(found, one, shapes, frame)
-            if shape is None:
-                continue
             matrix = np.array(instance.matrix_world)
-            surface = Surface(
-                _make_key(instance, original, one),
-                one.object.name if one else original.name,
-                one.character if one else 0,
-                one.metres_per_unit if one else compute_scale(matrix) * next(iter(views.values())).metres_per_unit,
-                matrix,
-                shape,
-                self._is_hole(instance, found, original),
-            )
-            if is_double and not instance.is_instance:
-                originals[original] = surface
-            else:
-                surfaces.append((None if instance.is_instance else original, surface))
+            key = self._make_key(instance, original)
+            scale = one.metres_per_unit if one else compute_scale(matrix) * next(iter(views.values())).metres_per_unit
+            is_hole = self._is_hole(instance, found, original)
+            for shape, holds_out in self._get_shapes(found, one, owner, shapes, frame):
+                surface = Surface(
+                    (key[0], key[1], (*key[2], HOLDING_OUT)) if holds_out else key,
+                    cast.get_user_object(original).name,
+                    owner.character if owner else 0,
+                    scale,
+                    matrix,
+                    shape,
+                    is_hole or holds_out,
+                )
+                if is_double and not instance.is_instance:
+                    originals[surface.key] = surface
+                else:
+                    surfaces.append((None if instance.is_instance else original, surface))
         found_surfaces = [replace(one, is_live=True) if original in live else one for original, one in surfaces]
         found_geometry = FrameGeometry(
             views,
-            tuple(self._take_places(found_surfaces, originals)),
+            tuple(_take_places(found_surfaces, originals)),
             {number: person.compute(graph) for number, person in self._people.items()},
             tuple(dict.fromkeys(self.get_key(one) for one in live)),
             frozenset(self.get_key(one) for one in live if one in cast.ours),
@@ -132,38 +143,69 @@ class GeometryReader:
 
     def get_key(self, found: bpy.types.Object) -> Key:
         """What tells an object that is no instance from all others."""
-        one = self._cast.ours.get(found)
-        return "", one.object.name_full if one else found.name_full, ()
+        return "", self._cast.get_user_object(found).name_full, ()
 
     def describe(self, found: bpy.types.Object) -> tuple[str, int]:
         """The name of an object for people, and its character's number, 0 for a prop."""
         one = self._cast.ours.get(found)
-        return (one.object.name, one.character) if one else (found.name, 0)
+        return self._cast.get_user_object(found).name, one.character if one else 0
 
-    def _is_seen(self, instance: Any, found: Any, original: bpy.types.Object, one: RenderObject | None) -> bool:
-        if one is None and not self._cast.whole_scene:
+    def _find_shower(self, instance: Any) -> bpy.types.Object | None:
+        """The object of the scene that shows an instance; None for what is none."""
+        parent = instance.parent if instance.is_instance else None
+        return parent.original if parent is not None else None
+
+    def _make_key(self, instance: Any, original: bpy.types.Object) -> Key:
+        name = self._cast.get_user_object(original).name_full
+        if not instance.is_instance:
+            return "", name, ()
+        shower = self._find_shower(instance)
+        if shower == original and original.type != "MESH":
+            return "", name, ()
+        parent = self._cast.get_user_object(shower).name_full if shower is not None else ""
+        return parent, name, tuple(n for n in instance.persistent_id if n != 0x7FFFFFFF)
+
+    def _is_seen(self, instance: Any, found: Any, original: bpy.types.Object, owner: RenderObject | None) -> bool:
+        """Whether the camera sees a surface: of an instance, what shows it decides, too, and alone where collections do."""
+        if (owner is None and not self._cast.whole_scene) or not instance.show_self:
             return False
-        if not instance.show_self or original in self._cast.unseen or found.is_shadow_catcher or not found.visible_camera:
+        both = (found, instance.parent) if instance.is_instance and instance.parent is not None else (found,)
+        if any(one.is_shadow_catcher or not one.visible_camera for one in both):
             return False
-        return not (instance.is_instance and instance.parent is not None and instance.parent.original in self._cast.unseen)
+        return (self._find_shower(instance) or original) not in self._cast.unseen
 
     def _is_hole(self, instance: Any, found: Any, original: bpy.types.Object) -> bool:
-        holes = self._cast.holes
-        return found.is_holdout or original in holes or (instance.is_instance and instance.parent.original in holes)
+        shower = self._find_shower(instance)
+        if shower is None:
+            return found.is_holdout or original in self._cast.holes
+        return instance.parent.is_holdout or shower in self._cast.holes
 
-    def _get_shape(
-        self, found: bpy.types.Object, one: RenderObject | None, shapes: dict[int, Shape | None], frame: int
-    ) -> Shape | None:
+    def _get_shapes(
+        self,
+        found: bpy.types.Object,
+        one: RenderObject | None,
+        owner: RenderObject | None,
+        shapes: dict[tuple[int, int], list[tuple[Shape, bool]]],
+        frame: int,
+    ) -> list[tuple[Shape, bool]]:
+        """The shape of an object, and whether nothing is seen behind it; two where that differs from face to face."""
         mesh = get_mesh(found)
-        pointer = mesh.as_pointer()
-        if pointer not in shapes:
-            shapes[pointer] = self._read_shape(found, mesh, one, frame)
-        return shapes[pointer]
+        key = mesh.as_pointer(), owner.index if owner else 0
+        if key not in shapes:
+            shapes[key] = self._read_shapes(found, mesh, one, owner, frame)
+        return shapes[key]
 
-    def _read_shape(self, found: bpy.types.Object, mesh: bpy.types.Mesh, one: RenderObject | None, frame: int) -> Shape | None:
+    def _read_shapes(
+        self,
+        found: bpy.types.Object,
+        mesh: bpy.types.Mesh,
+        one: RenderObject | None,
+        owner: RenderObject | None,
+        frame: int,
+    ) -> list[tuple[Shape, bool]]:
         face_count, corner_count, point_count = len(mesh.polygons), len(mesh.loops), len(mesh.vertices)
         if not face_count:
-            return None
+            return []
         points, normals = np.empty((point_count, 3), np.float32), np.empty((corner_count, 3), np.float32)
         corners, starts = np.empty(corner_count, np.int32), np.empty(face_count, np.int32)
         mesh.vertices.foreach_get("co", points.ravel())
@@ -187,33 +229,19 @@ class GeometryReader:
             normals,
             uvs,
             _read_rest_points(found, mesh, one),
-            _read_parts(mesh, one),
+            _read_parts(mesh, one, owner),
             cuts,
             _read_triangles(mesh) if self._triangulate else None,
         )
-        return shape if cuts is None or (cuts >= 0).all() else _leave_out(shape, cuts >= 0)
-
-    def _take_places(self, surfaces: list[Surface], originals: dict[bpy.types.Object, Surface]) -> list[Surface]:
-        """Give copies the form and the place of the objects that they stand for, where those have one of their own."""
-        ours, doubles = self._cast.ours, self._cast.doubles
-        by_key: dict[Key, bpy.types.Object] = {self.get_key(copy): copy for copy in ours if copy in doubles}
-        out = []
-        for surface in surfaces:
-            copy = by_key.get(surface.key)
-            theirs = originals.get(self._cast.doubles[copy]) if copy is not None else None
-            out.append(surface if theirs is None else _merge(surface, theirs))
-        return out
+        if cuts is None or (cuts >= 0).all():
+            return [(shape, False)]
+        found_shapes = (_leave_out(shape, cuts >= 0), False), (_leave_out(shape, cuts == HOLE), True)
+        return [(one_shape, holds_out) for one_shape, holds_out in found_shapes if one_shape is not None]
 
 
-def _make_key(instance: Any, original: bpy.types.Object, one: RenderObject | None) -> Key:
-    name = one.object.name_full if one else original.name_full
-    if not instance.is_instance:
-        return "", name, ()
-    shower = instance.parent.original if instance.parent is not None else None
-    if shower == original and original.type != "MESH":
-        return "", name, ()
-    parent = shower.name_full if shower is not None else ""
-    return parent, name, tuple(n for n in instance.persistent_id if n != 0x7FFFFFFF)
+def _take_places(surfaces: list[Surface], originals: dict[Key, Surface]) -> list[Surface]:
+    """Give copies the form and the place of the objects that they stand for, where those have one of their own."""
+    return [_merge(one, originals[one.key]) if one.key in originals else one for one in surfaces]
 
 
 def _merge(surface: Surface, theirs: Surface) -> Surface:
@@ -261,18 +289,19 @@ def _read_rest_points(found: bpy.types.Object, mesh: bpy.types.Mesh, one: Render
     return get_rest_points(data).reshape(-1, 3) if is_deformed else None
 
 
-def _read_parts(mesh: bpy.types.Mesh, one: RenderObject | None) -> np.ndarray | None:
+def _read_parts(mesh: bpy.types.Mesh, one: RenderObject | None, owner: RenderObject | None) -> np.ndarray | None:
+    """(F,) the faces' parts; what a character's object ``owner`` shows, without being one itself, has one of its parts."""
     if PART_ATTRIBUTE in mesh.attributes:
         attribute: Any = mesh.attributes[PART_ATTRIBUTE]
         if attribute.domain == "FACE" and attribute.data_type == "FLOAT":
             parts = np.empty(len(mesh.polygons), np.float32)
             get_attribute_data(mesh, PART_ATTRIBUTE).foreach_get("value", parts)
             return parts
-    if one is None or one.face_parts is None:
+    if owner is None or owner.face_parts is None:
         return None
-    if len(one.face_parts) == len(mesh.polygons):
-        return one.face_parts
-    return np.full(len(mesh.polygons), one.face_parts[0] if len(one.face_parts) else 1.0, np.float32)
+    if one is not None and len(owner.face_parts) == len(mesh.polygons):
+        return owner.face_parts
+    return np.full(len(mesh.polygons), owner.face_parts[0] if len(owner.face_parts) else 1.0, np.float32)
 
 
 def _read_triangles(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import bpy
 
+from ..compat import list_compositors
+
 PREFIX = "LatentMan"
 
 
@@ -40,12 +42,37 @@ def _remove(owner: Any, block: Any) -> None:
 
 @contextmanager
 def own_data() -> Iterator[OwnData]:
-    """Data-blocks that exist within the block."""
+    """Data-blocks that exist within the block.
+
+    A render makes an image for its result: one that was not there before the block is removed, too. Choosing a scene's engine
+    makes Blender show all sockets of every compositor's render layers: those that were hidden are hidden again.
+    """
     data = OwnData()
+    had_result = _find_render_result() is not None
+    hidden = {key for key, socket in _iter_sockets() if socket.hide}
     try:
         yield data
     finally:
         data.remove_all()
+        for key, socket in _iter_sockets():
+            if key in hidden and not socket.hide:
+                socket.hide = True
+        result = None if had_result else _find_render_result()
+        if result is not None:
+            bpy.data.images.remove(result)
+
+
+def _find_render_result() -> bpy.types.Image | None:
+    return next((image for image in bpy.data.images if image.type == "RENDER_RESULT"), None)
+
+
+def _iter_sockets() -> Iterator[tuple[tuple[int, str, str], bpy.types.NodeSocket]]:
+    """What the compositors' render layers give, by tree, node and name."""
+    for tree in list_compositors():
+        for node in tree.nodes:
+            if node.type == "R_LAYERS":
+                for socket in node.outputs:
+                    yield (tree.as_pointer(), node.name, socket.identifier), socket
 
 
 def make_scene(data: OwnData, name: str) -> Any:

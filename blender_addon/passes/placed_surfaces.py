@@ -108,6 +108,7 @@ class PlacedSurfaces:
     def __init__(self, data: OwnData, scene: bpy.types.Scene, prepare: Callable[[bpy.types.Object, Surface], None]) -> None:
         """``prepare`` sets up a new object for its surface."""
         self._data, self._scene, self._prepare = data, scene, prepare
+        self._origin = _add_origin(data, scene)
         self._meshes: dict[Key, _Mesh] = {}
         self._objects: dict[Key, bpy.types.Object] = {}
         self._shown: set[bpy.types.Object] = set()
@@ -127,11 +128,13 @@ class PlacedSurfaces:
             found = self._objects.get(surface.key)
             if found is None:
                 found = self._objects[surface.key] = self._data.keep(bpy.data.objects, bpy.data.objects.new(PREFIX, mesh.mesh))
+                found.parent = self._origin
                 self._prepare(found, surface)
             if found.data != mesh.mesh:
                 found.data = mesh.mesh
-            if not np.array_equal(np.array(found.matrix_world), surface.matrix.astype(np.float32)):
-                found.matrix_world = Matrix(surface.matrix.tolist())
+            # an object's own place cannot be sheared, as stretched parents make it, but its place under a parent can
+            if not np.array_equal(np.array(found.matrix_parent_inverse), surface.matrix.astype(np.float32)):
+                found.matrix_parent_inverse = Matrix(surface.matrix.tolist())
             shown.add(found)
         objects = self._scene.collection.objects
         for found in self._shown - shown:
@@ -141,20 +144,27 @@ class PlacedSurfaces:
         self._shown = shown
 
 
+def _add_origin(data: OwnData, scene: bpy.types.Scene) -> bpy.types.Object:
+    """A parent at the origin."""
+    origin: bpy.types.Object = data.keep(bpy.data.objects, bpy.data.objects.new(f"{PREFIX} Origin", None))
+    scene.collection.objects.link(origin)
+    return origin
+
+
 def add_camera(data: OwnData, scene: bpy.types.Scene) -> bpy.types.Object:
     """A camera for a scene, to be placed by ``place_camera``."""
     camera: bpy.types.Object = data.keep(
         bpy.data.objects, bpy.data.objects.new(PREFIX, data.keep(bpy.data.cameras, bpy.data.cameras.new(PREFIX)))
     )
     scene.collection.objects.link(camera)
-    scene.camera = camera
+    scene.camera, camera.parent = camera, _add_origin(data, scene)
     return camera
 
 
 def place_camera(camera: bpy.types.Object, view: View) -> None:
-    """Make a camera see what a view shows, from its matrices alone."""
+    """Make a camera of ``add_camera`` see what a view shows, from its matrices alone."""
     data, p = get_camera(camera), view.projection
-    camera.matrix_world = Matrix(np.linalg.inv(view.world_to_camera).tolist())
+    camera.matrix_parent_inverse = Matrix(np.linalg.inv(view.world_to_camera).tolist())
     lens = compute_lens(p, view.width, view.height)
     data.sensor_fit, data.sensor_width = "HORIZONTAL", SENSOR
     data.shift_x, data.shift_y = lens.shift_x, lens.shift_y

@@ -104,8 +104,8 @@ class RenderSetReferences:
 
 def _find_again(reference: Reference, *, in_scene: bool) -> bpy.types.Object:
     found: bpy.types.Object | None = reference.find()
-    # what the scene shows only as instances is in no scene itself
-    if found is None or (in_scene and not found.users_scene):
+    # what the scene shows only as instances is in no scene itself, but still in a collection
+    if found is None or (in_scene and not found.users_collection):
         raise shot.ShotError(
             "scene",
             f"{reference.name} was deleted while its passes were rendered; what is finished is kept. Bring it back (Ctrl+Z) "
@@ -147,7 +147,7 @@ def find_followers(armature: bpy.types.Object) -> list[bpy.types.Object]:
     What belongs to another armature, such as a horse to its rider, does not, nor what the user calls a prop.
     """
     found: dict[bpy.types.Object, None] = {armature: None}
-    candidates = [one for one in bpy.data.objects if one.type != "ARMATURE" and one.users_scene and not is_prop(one)]
+    candidates = [one for one in bpy.data.objects if one.type != "ARMATURE" and one.users_collection and not is_prop(one)]
     while True:
         new = [one for one in candidates if one not in found and _follows(one, found)]
         if not new:

@@ -11,6 +11,8 @@ from typing import Any
 
 import bpy
 
+from ...shared import shot
+
 
 def iter_caches(found: bpy.types.Object) -> Iterator[Any]:
     """The point caches of an object that play a part in a render."""
@@ -32,6 +34,17 @@ def is_finished(cache: Any) -> bool:
     return bool(cache.is_baked or cache.use_external)
 
 
+def check_can_be_simulated(objects: Iterable[bpy.types.Object]) -> None:
+    """Raise ``ShotError`` for a soft body that is not baked: Blender simulates those in the window's scene alone."""
+    for one in sorted(objects, key=lambda found: found.name_full):
+        for modifier in one.modifiers:
+            found: Any = modifier
+            if modifier.type == "SOFT_BODY" and modifier.show_render and not is_finished(found.point_cache):
+                raise shot.ShotError(
+                    "scene", f"{one.name} is a soft body that is not baked; bake it (Physics > Soft Body > Cache > Bake)."
+                )
+
+
 def is_simulated(found: bpy.types.Object) -> bool:
     """Whether an object's form depends on the frames that were evaluated before."""
     return any(not is_finished(cache) for cache in iter_caches(found))
@@ -46,6 +59,15 @@ def find_first_frame(objects: Iterable[bpy.types.Object]) -> int | None:
     """The first frame of the simulations of objects; None when there are none."""
     starts = [cache.frame_start for one in objects for cache in iter_caches(one) if not is_finished(cache)]
     return min(starts, default=None)
+
+
+def is_gas(found: bpy.types.Object) -> bool:
+    """Whether an object is the domain of smoke or fire, which has no surface.
+
+    It is kept out of our scenes: evaluated there, it would simulate anew, write into the user's cache, and can crash Blender.
+    """
+    domains = [m.domain_settings for m in found.modifiers if isinstance(m, bpy.types.FluidModifier) and m.fluid_type == "DOMAIN"]
+    return any(domain is not None and domain.domain_type == "GAS" for domain in domains)
 
 
 def is_obstacle(found: bpy.types.Object) -> bool:

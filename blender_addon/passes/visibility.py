@@ -69,7 +69,7 @@ def find_visible(view_layer: bpy.types.ViewLayer) -> Visible:
                     unseen.add(found)
                 if layer.holdout:
                     holes.add(found)
-    instanced = {inner for one in seen for inner in _iter_instanced(one, 0)}
+    instanced = {inner for one in seen for inner in iter_instanced(one)}
     return Visible(frozenset(seen), frozenset(unseen), frozenset(holes), frozenset(instanced), tuple(seen))
 
 
@@ -82,9 +82,10 @@ def iter_collection(collection: bpy.types.Collection) -> Iterator[bpy.types.Obje
         yield from iter_collection(child)
 
 
-def _iter_instanced(found: bpy.types.Object, depth: int) -> Iterator[bpy.types.Object]:
+def iter_instanced(found: bpy.types.Object, depth: int = 0) -> Iterator[bpy.types.Object]:
+    """The objects that an object shows because it shows a collection, also those within one another."""
     if found.instance_type != "COLLECTION" or found.instance_collection is None or depth > MAX_DEPTH:
         return
     for one in iter_collection(found.instance_collection):
         yield one
-        yield from _iter_instanced(one, depth + 1)
+        yield from iter_instanced(one, depth + 1)
