@@ -12,6 +12,7 @@ import numpy as np
 
 from ...shared.motion import Motion
 from ...shared.skeleton import SMPL_PARENTS
+from ..character.joints import SPINE_JOINTS
 from ..character.rig import Rig
 from ..compat import ensure_curve_holder, find_object_slot, find_same_slot, get_slot_fcurves, get_used_slot
 from ..motion import foot_contacts
@@ -38,7 +39,8 @@ from .stand_in import TRANSFORMS, StandIn
 
 def pose_motion(rig: Rig, motion: Motion, options: KeyOptions) -> tuple[RigMotion, list[FootContact]]:
     """A motion on a rig's own body, with its feet locked as ``options`` say, and the foot contacts that were found."""
-    posed = retarget(motion, rig.joints, rig.is_smpl, options.flat_soles)
+    spine = [joint for joint in SPINE_JOINTS if joint in rig.joint_bones]
+    posed = retarget(motion, rig.joints, rig.is_smpl, options.flat_soles, spine)
     joints = forward_kinematics(posed.local_rotations, rig.joints, posed.pelvis, SMPL_PARENTS)
     contacts = foot_contacts.find_foot_contacts(joints, rig.joints, motion.fps, options.contact_settings)
     return foot_contacts.lock_feet(posed, rig.joints, contacts, motion.fps, options.foot_lock), contacts
