@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import normalise
 from ..character.joints import SPINE_JOINTS
 from ..character.rig import Rig
 from .retarget import RigMotion

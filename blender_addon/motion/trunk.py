@@ -1,9 +1,9 @@
-"""The line from the middle of the hips to the base of the neck, on skeletons whose spine is divided otherwise than the motion's. No bpy.
+"""The line from the middle of the hips to the base of the neck, where a spine is divided otherwise than the motion's. No bpy.
 
-Parts of a spine that point as the motion's do end elsewhere where they have other lengths, or where there are fewer of them. They are
-turned until the neck lies in the wanted direction from the hips: each in proportion to its length, which is the least that they turn
-altogether (in the sense of least squares), so that a short chest keeps its orientation. All other joints keep theirs; only where
-bending such a spine hardly moves the neck the pelvis turns with it.
+Parts of a spine that point as the motion's do end elsewhere where they have other lengths, or where there are fewer of them. They
+are turned until the neck lies in the wanted direction from the hips: each in proportion to its length, which is the least that they
+turn altogether (in the sense of least squares), so that a short chest keeps its orientation. All other joints keep theirs; only
+where bending such a spine hardly moves the neck the pelvis turns with it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def point_trunk(
     tolerance: float = 0.0,
     turn_pelvis: bool = True,
 ) -> None:
-    """Turn the spine of global rotations (F, 24, 3, 3), in place, until the trunk of rest joints (24, 3) points as ``wanted`` (F, 3).
+    """Turn the spine of global rotations (F, 24, 3, 3), in place, until the trunk of rest joints (24, 3) points as ``wanted``
+    (F, 3) does.
 
     ``spine``: the joints of the spine that the skeleton has bones for; the others turn with the one below. A trunk that is nowhere
     off by more than ``tolerance`` in radians stays as it is. ``turn_pelvis`` says whether the pelvis may turn, about the middle of
@@ -63,7 +64,8 @@ def point_trunk(
     # turned about one axis, everything stays in the plane of the trunk and of where it is to point
     ahead = normalise(trunk)
     aside = np.cross(axis, ahead)
-    bend, done = _find_bend(*(np.stack([(below * e).sum(-1), *(lines * e).sum(-1)]) for e in (ahead, aside)), shares, missing)
+    along, across = (np.stack([(below * side).sum(-1), *(lines * side).sum(-1)]) for side in (ahead, aside))
+    bend, done = _find_bend(along, across, shares, missing)
     left = missing - done if turn_pelvis else np.zeros_like(missing)
     lowest = [_PELVIS, *(JOINT_INDEX[name] for name in SPINE_JOINTS[: SPINE_JOINTS.index(SMPL_JOINTS[parts[0][0]])])]
     for part, share in zip([lowest, *parts], [0.0, *shares], strict=True):
