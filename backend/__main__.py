@@ -11,11 +11,20 @@ from pathlib import Path
 
 from ..shared import logs, passes_folder, running
 from ..shared.arguments import add_settings, read_given_settings
-from ..shared.console import Console, add_shot_arguments, check_writable, read_request_arguments
+from ..shared.console import (
+    STOPPED,
+    Console,
+    add_shot_arguments,
+    check_writable,
+    find_exit_code,
+    read_request_arguments,
+    report_interrupt,
+)
 from ..shared.curve_keys import KeysError
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.files import read_file, write_atomically
 from ..shared.folders import jobs_folder
+from ..shared.interrupts import SignalWatch
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
 from .logs import keep_log, quieten_libraries
@@ -71,27 +80,43 @@ def serve(args: argparse.Namespace) -> int:
 def generate(args: argparse.Namespace) -> int:
     """Make frames from a folder of saved passes; 0 only if all frames exist afterwards."""
     from .failures import explain_failure
+    from .video.run_context import Interrupted
+
+    console = Console(args.json)
+    with SignalWatch() as watch:
+        try:
+            return _generate(args, console, watch)
+        except Interrupted:
+            return report_interrupt(console, watch)
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError):
+                raise
+            code, sentence = explain_failure(error)
+            console.emit("failed", code=code, message=sentence)
+            return find_exit_code(code)
+
+
+def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) -> int:
+    """Raises ``Interrupted``, and whatever ``explain_failure`` puts into words."""
     from .jobs.runner import ModelCache, RunCallbacks, run
     from .jobs.store import JobStore
+    from .tasks.shot import check_shot
     from .video.run_context import Interrupted
     from .video.source import SavedPasses
 
-    console = Console(args.json)
     try:
         passes = passes_folder.PassesFolder(args.passes)
         manifest = passes.manifest
         request = read_request_arguments(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
         check_request(request)
         check_writable(args.out)
+        check_shot(request)
     except ShotError as error:
         console.emit("failed", code=error.code, message=str(error))
         return 2
 
-    stopped: list[int] = []
-    signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-
     def check() -> None:
-        if stopped:
+        if watch.requested:
             raise Interrupted
 
     def copy_frame(index: int) -> None:
@@ -99,24 +124,13 @@ def generate(args: argparse.Namespace) -> int:
         write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
         console.report_frame(frame, index)
 
-    try:
-        job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes), check)
-    except Interrupted:
-        return 130
-    except (ShotError, OSError) as error:
-        code, sentence = explain_failure(error)
-        console.emit("failed", code=code, message=sentence)
-        return 2 if isinstance(error, ShotError) else 1
-    try:
-        report = run(job, ModelCache(_options(args)), RunCallbacks(console.show_progress, copy_frame, lambda: bool(stopped)))
-    except Interrupted:
-        return 130
-    except Exception as error:
-        code, sentence = explain_failure(error)
-        console.emit("failed", code=code, message=sentence)
-        return 1
+    check()
+    job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes), check)
+    report = run(job, ModelCache(_options(args)), RunCallbacks(console.show_progress, copy_frame, lambda: watch.requested))
     console.report_finished(report)
-    if any(not (args.out / f"{frame:04d}.png").exists() for frame in request.frames):
+    missing = [frame for frame in request.frames if not (args.out / f"{frame:04d}.png").exists()]
+    if missing:
+        console.emit("failed", code="generation", message=f"{len(missing)} frames are missing in {args.out}; generate them again.")
         return 1
     write_atomically(args.out / "report.json", json.dumps(report, indent=1).encode())
     return 0
@@ -190,6 +204,9 @@ def _run(args: argparse.Namespace) -> int:
             if uses_models:
                 quieten_libraries()
             return int(args.run(args))
+        except KeyboardInterrupt:
+            Console(getattr(args, "json", False)).emit("interrupted", code="interrupted", signal="SIGINT", message=STOPPED)
+            return 128 + signal.SIGINT
         except Exception as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and not missing.startswith("latentman"):

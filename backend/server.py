@@ -258,7 +258,9 @@ class Server:
         elif isinstance(message, SubmitShot):
             self._submit_shot(client, message)
         elif isinstance(message, FetchJob):
-            task = FetchTask(message.ticket, client, self._outbox, message.job, self._store, transparent=message.cut_out)
+            task = FetchTask(
+                message.ticket, client, self._outbox, message.job, self._store, transparent=message.cut_out, crop=message.crop
+            )
             self._start(client, task)
         elif isinstance(message, MakeMotion):
             self._make_motion(client, message, arrays)
@@ -295,6 +297,7 @@ class Server:
             message.header,
             self._store,
             transparent=message.cut_out,
+            crop=message.crop,
         )
         self._start(client, task)
 

@@ -77,8 +77,9 @@ class BackendClient:
         parts = messages.encode(message, arrays)
         if arrays:
             frames = [zmq.Frame(part, track=True, copy=False) for part in parts[1:]]
-            tracker = zmq.MessageTracker(*frames)  # type: ignore[arg-type]  # pyzmq declares a tuple
-            self._leaving.append((tracker, sum(array.nbytes for array in arrays.values())))
+            # some versions of pyzmq declare a tuple
+            make_tracker: Any = zmq.MessageTracker
+            self._leaving.append((make_tracker(*frames), sum(array.nbytes for array in arrays.values())))
             parts[1:] = frames
         self._enqueue(parts)
 

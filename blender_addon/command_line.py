@@ -1,56 +1,73 @@
 """``blender -b shot.blend --command latentman generate ...`` and ``python -m latentman.blender_addon ...``.
 
-Exit codes: 0 everything that was requested exists, 1 generating it failed, 2 the input is wrong, 130 interrupted.
+Exit codes: 0 everything that was requested exists, 1 making it failed, 2 the input is wrong, which is found before anything is
+rendered, 130 after Ctrl-C and 143 after SIGTERM. With ``--json`` the last line says which of them it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import bpy
+import msgspec
 
-from ..shared import console, messages, motion_request, shot
+from ..shared import console, logs, messages, motion_request, shot
 from ..shared.arguments import add_setting, add_settings, read_given_settings
 from ..shared.endpoint import EndpointError, free_port
-from ..shared.made_motion import save_made
+from ..shared.interrupts import Interrupted, SignalWatch
+from ..shared.made_motion import MadeMotion, save_made
 from ..shared.motion import MotionError
 from ..shared.overview import compute_overview_size, needs_overview
+from ..shared.picture_size import find_made_size, find_size_multiple, fit_aspect, make_crop
 from ..shared.scene_options import SceneOptions
 from ..shared.settings import SettingError, list_settings, with_settings
+from ..shared.task import TaskState
 from . import preferences
 from .connection import Connection
 from .motion.key_options import KeyOptions
 from .motion.keying import Keying
+from .passes.engine import switch_on_cycles
 from .passes.render import PassRender
-from .properties import get_scene_settings
+from .properties import get_frame_aspect, get_scene_settings
+from .rigging.instances import explain_instance, explain_instances
+from .scripts import explain_silent_drivers
 from .tasks.motion import MotionTask
 from .tasks.shot import PassesWriter, ShotTask, pop_first
 from .tasks.task import Task
 from .timing import frame_rate
-from .typed_access import get_scene
+from .typed_access import get_scene, get_view_layer
 
 COMMAND = "latentman"
-START_SECONDS, STOP_SECONDS = 120.0, 15.0
+#: how long a backend may take to start, to stop, and to say that a piece of work has been cancelled
+START_SECONDS, STOP_SECONDS, CANCEL_SECONDS = 120.0, 15.0, 10.0
+#: permission for the scripts of the file, which ``__main__`` reads before it opens that
+ENABLE_SCRIPTS = "--enable-scripts"
 SIDES = tuple(declared for declared in list_settings(shot.ShotRequest) if declared.name in ("width", "height"))
 ALPHA = next(declared for declared in list_settings(SceneOptions) if declared.name == "character_only")
+logger = logs.get_logger(__name__)
 
 
 def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object | None:
-    """The object with a name, or the panel's character, or the first armature. Raises ``ShotError`` when the name is unknown."""
+    """The object with a name, or the panel's character, or the first armature. Raises ``ShotError`` when the name is unknown, and
+    for a character that is there only as an instance of its collection."""
     if name:
         if name not in scene.objects:
             raise shot.ShotError("character", f"There is no object '{name}' in the scene.")
-        return scene.objects[name]
-    picked: bpy.types.Object | None = get_scene_settings(scene).character if hasattr(scene, "latentman") else None
-    armatures = [o for o in scene.objects if o.type == "ARMATURE"]
-    return picked or (armatures[0] if armatures else None)
+        found: bpy.types.Object | None = scene.objects[name]
+    else:
+        picked: bpy.types.Object | None = get_scene_settings(scene).character if hasattr(scene, "latentman") else None
+        found = picked or next((one for one in scene.objects if one.type == "ARMATURE"), None)
+    why = explain_instance(found) if found else explain_instances(scene.objects)
+    if why:
+        raise shot.ShotError("character", why)
+    return found
 
 
 def wait_until(connection: Connection, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
@@ -64,8 +81,8 @@ def wait_until(connection: Connection, condition: Callable[[], bool], seconds: f
     return True
 
 
-def connect(connection: Connection, endpoint: str | None) -> None:
-    """Connect to a running backend, or start one on a free port. Raises ``ShotError`` when that fails."""
+def connect(connection: Connection, endpoint: str | None, watch: SignalWatch) -> None:
+    """Connect to a running backend, or start one on a free port. Raises ``ShotError`` when that fails, and ``Interrupted``."""
     if endpoint:
         try:
             connection.connect(endpoint)
@@ -85,120 +102,189 @@ def connect(connection: Connection, endpoint: str | None) -> None:
             raise shot.ShotError(
                 "backend", f"The backend cannot be started with {python} ({error}); choose another Python."
             ) from error
-    wait_until(connection, lambda: connection.connected or bool(connection.error), START_SECONDS)
+    wait_until(connection, lambda: connection.connected or bool(connection.error) or watch.requested, START_SECONDS)
+    # Ctrl-C in a terminal reaches the backend, too, whose end is no failure then
+    watch.check()
     if not connection.connected:
         raise shot.ShotError("backend", connection.error or "The backend did not answer in time.")
 
 
-def _wait_for_task(connection: Connection, task: Task, interrupted: list[int]) -> None:
-    """Process events until the task has ended; an interrupt cancels it."""
-    while not task.done:
+def _wait_for_task(connection: Connection, task: Task, watch: SignalWatch) -> None:
+    """Process events until the task has ended. Raises ``Interrupted`` when it was asked to stop, and had been cancelled or had
+    time for that."""
+    end = float("inf")
+    while not task.done and time.monotonic() < end:
         connection.process_events()
-        if interrupted:
+        if watch.requested and task.state is not TaskState.CANCELLING:
             task.cancel()
+            end = time.monotonic() + CANCEL_SECONDS
         time.sleep(0.002)
+    if not task.succeeded:
+        watch.check()
 
 
-def _generate(args: argparse.Namespace) -> int:
-    out, connection, scene = console.Console(args.json), Connection(), get_scene(bpy.context)
-    interrupted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
+@contextmanager
+def _use_scene(scene_name: str | None, layer_name: str | None) -> Iterator[bpy.types.Scene]:
+    """Within the block a scene and a view layer of it are the context's; what is not named is what the file was saved with.
+
+    Raises ``ShotError``, which lists those there are, for unknown names.
+    """
+    scene, layer = get_scene(bpy.context), get_view_layer(bpy.context)
+    if scene_name is not None and scene_name != scene.name:
+        scene = _find(bpy.data.scenes, scene_name, "scene", "in this file")
+        layer = scene.view_layers[0]
+    if layer_name is not None:
+        layer = _find(scene.view_layers, layer_name, "view layer", f"in the scene '{scene.name}'")
+    with _show(scene, layer):
+        _leave_edit_mode(layer)
+        yield scene
+
+
+@contextmanager
+def _show(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> Iterator[None]:
+    """Within the block the window shows a scene and a view layer.
+
+    An override of the context would do, too, but must not last while Cycles renders: Blender looks into it without holding Python's
+    lock, and crashes when another thread, such as the client's, is at work just then.
+    """
+    window = bpy.context.window
+    if window is None:
+        if (scene, layer) != (bpy.context.scene, bpy.context.view_layer):
+            raise shot.ShotError("scene", "This file has no window; save it with the scene and the view layer that are wanted.")
+        yield
+        return
+    before = window.scene, window.view_layer.name
+    if (scene, layer) != (bpy.context.scene, bpy.context.view_layer):
+        window.scene, window.view_layer = scene, layer
     try:
-        options, fps = _read_scene_options(args), frame_rate(scene)
-        frames, (width, height) = _read_frames(options, scene), _read_size(args)
-        request = console.read_request_arguments(args, width, height, frames, fps)
-        shot.check_request(request)
-        console.check_writable(args.out)
-        character = find_character(scene, args.character)
-        connect(connection, args.endpoint)
-        task = ShotTask(
-            bpy.context,
-            character,
-            request,
-            connection.get_client(),
-            args.out,
-            folder_per_job=False,
-            keep_passes=args.save_passes,
-            scope=options.subjects.upper(),
-            keep_overrides=True,
-            alpha=options.character_only,
-            on_message=out.show,
-        )
-        _wait_for_task(connection, connection.add(task), interrupted)
-        if task.error:
-            out.emit("failed", code="generation", message=task.error)
-        elif task.succeeded:
-            out.emit("done", message=f"{len(task.frames)} frames in {args.out}", out=str(args.out))
-        missing = [frame for frame in frames if not (args.out / f"{frame:04d}.png").exists()]
-        if interrupted:
-            return 130
-        return 0 if task.succeeded and not missing else 1
-    except shot.ShotError as error:
-        out.emit("failed", code=error.code, message=str(error))
-        return 2
+        yield
     finally:
-        connection.stop(STOP_SECONDS)
-        # Blender programs install their handler from C, which Python reports as None
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        if (window.scene, window.view_layer.name) != before:
+            window.scene = before[0]
+            window.view_layer = before[0].view_layers[before[1]]
+
+
+def _find(owner: Any, name: str, kind: str, where: str) -> Any:
+    found = owner.get(name)
+    if found is None:
+        there = ", ".join(f"'{one.name}'" for one in owner)
+        raise shot.ShotError("scene", f"There is no {kind} '{name}' {where}; choose one of {there}.")
+    return found
+
+
+def _leave_edit_mode(layer: bpy.types.ViewLayer) -> None:
+    """A file may have been saved while something was edited: what was changed there counts, and can be rendered."""
+    for edited in [one for one in layer.objects if one.mode == "EDIT"]:
+        # several may be edited at once, and leave it together
+        if edited.mode == "EDIT":
+            override: dict[str, Any] = dict(active_object=edited, object=edited, edit_object=edited, selected_objects=[edited])
+            with bpy.context.temp_override(**override):
+                bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def _warn_of_scripts(out: console.Console) -> None:
+    get_view_layer(bpy.context).update()
+    sentence = explain_silent_drivers(
+        f"where you trust it, give {ENABLE_SCRIPTS}, or Blender's own --enable-autoexec (-y) before the file"
+    )
+    if sentence:
+        out.warn(sentence, code="scripts")
+
+
+def _generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
+    with _use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
+        connection = Connection()
+        try:
+            options, fps = _read_scene_options(args), frame_rate(scene)
+            frames, size = _read_frames(options, scene), _read_size(args, scene)
+            request = console.read_request_arguments(args, *size, frames, fps)
+            made = find_made_size(*size, find_size_multiple(request.sampling.model))
+            request = msgspec.structs.replace(request, width=made[0], height=made[1])
+            shot.check_request(request)
+            for folder in filter(None, (args.out, args.save_passes)):
+                console.check_writable(folder)
+            character = find_character(scene, args.character)
+            _warn_of_scripts(out)
+            connect(connection, args.endpoint, watch)
+            task = ShotTask(
+                bpy.context,
+                character,
+                request,
+                connection.get_client(),
+                args.out,
+                folder_per_job=False,
+                keep_passes=args.save_passes,
+                scope=options.subjects.upper(),
+                keep_overrides=True,
+                alpha=options.character_only,
+                crop=make_crop(*size, *made),
+                # why it failed is told below
+                on_message=out.show,
+            )
+            _wait_for_task(connection, connection.add(task), watch)
+            missing = [frame for frame in frames if not (args.out / f"{frame:04d}.png").exists()]
+            if not task.succeeded or missing:
+                code = task.error_code or "generation"
+                out.emit("failed", code=code, message=task.error or f"{len(missing)} frames are missing; generate the shot again.")
+                return console.find_exit_code(code)
+            out.emit("done", message=f"{len(task.frames)} frames in {args.out}", out=str(args.out))
+            return 0
+        finally:
+            connection.stop(STOP_SECONDS)
 
 
 def _read_scene_options(args: argparse.Namespace) -> SceneOptions:
     return SceneOptions(**read_given_settings(args, SceneOptions))
 
 
-def _read_size(args: argparse.Namespace) -> tuple[int, int]:
-    width, height = (getattr(args, side.name, side.default) for side in SIDES)
-    return width, height
+def _read_size(args: argparse.Namespace, scene: bpy.types.Scene) -> tuple[int, int]:
+    """(width, height) of the frames; what is not given follows from the scene's aspect, within the default size."""
+    width, height = (getattr(args, side.name, None) for side in SIDES)
+    if width and height:
+        return width, height
+    given = bool(width or height)
+    bounds = [side or (shot.MAX_SIDE if given else declared.default) for side, declared in zip((width, height), SIDES, strict=True)]
+    return fit_aspect(bounds[0], bounds[1], get_frame_aspect(scene))
 
 
 def _read_frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ...]:
     if options.frames:
         return console.parse_frames(options.frames)
-    return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
+    frames = range(scene.frame_start, scene.frame_end + 1, scene.frame_step)
+    console.check_frame_count(len(frames))
+    return tuple(frames)
 
 
-def _passes(args: argparse.Namespace) -> int:
-    out, scene = console.Console(args.json), get_scene(bpy.context)
-    interrupted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
-    try:
-        options, (width, height) = _read_scene_options(args), _read_size(args)
-        console.check_writable(args.out)
+def _passes(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
+    with _use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
+        options, (width, height) = _read_scene_options(args), _read_size(args, scene)
         frames, fps = _read_frames(options, scene), frame_rate(scene)
+        console.check_writable(args.out)
+        character = find_character(scene, args.character)
+        _warn_of_scripts(out)
         render = PassRender(
             bpy.context,
-            find_character(scene, args.character),
+            character,
             frames,
             width,
             height,
             scope=options.subjects.upper(),
             motion_vectors=args.motion,
+            shadow=args.shadow,
             keep_overrides=True,
         )
         request = shot.make_request("passes", frames, fps, width=width, height=height)
-        if not _write_passes(render, request, args.out, out, interrupted):
-            return 130
+        _write_passes(render, request, args.out, out, watch)
         out.emit("done", message=f"{len(frames)} frames in {args.out}", out=str(args.out))
         return 0
-    except shot.ShotError as error:
-        out.emit("failed", code=error.code, message=str(error))
-        return 2
-    except OSError as error:
-        out.emit("failed", code="disk", message=f"The passes could not be written: {error}")
-        return 1
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-def _write_passes(
-    render: PassRender, request: shot.ShotRequest, folder: Path, out: console.Console, interrupted: list[int]
-) -> bool:
-    """Render a shot's passes into a folder, frame by frame; False when it was interrupted."""
+def _write_passes(render: PassRender, request: shot.ShotRequest, folder: Path, out: console.Console, watch: SignalWatch) -> None:
+    """Render a shot's passes into a folder, frame by frame. Raises ``Interrupted``."""
     try:
         for done in render.measure():
             out.show_progress("measuring", done, len(request.frames))
-            if interrupted:
-                return False
+            watch.check()
         renders = [(render, False)]
         if needs_overview(request):
             renders.insert(0, (render.make_overview(*compute_overview_size(request.width, request.height)), True))
@@ -211,64 +297,65 @@ def _write_passes(
                     out.show_progress(
                         "rendering overview" if overview else "rendering passes", frame.index + 1, len(request.frames)
                     )
-                    if interrupted:
-                        return False
+                    watch.check()
             finally:
                 one.close()
         render.check_seen()
     finally:
         render.close()
-    return True
 
 
-def _motion(args: argparse.Namespace) -> int:
-    out, connection, scene = console.Console(args.json), Connection(), get_scene(bpy.context)
-    request = console.read_motion_arguments(args)
-    interrupted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
-    try:
-        motion_request.frame_count(request)
-        armature = find_character(scene, args.character) if args.save else None
-        if args.save and (armature is None or armature.type != "ARMATURE"):
-            raise shot.ShotError("character", "There is no armature in the scene to key; open a file with one, or use only --out.")
-        for path in (args.out, args.save):
-            if path:
-                console.check_writable(path.parent)
-        connect(connection, args.endpoint)
-        task = MotionTask(
-            armature,
-            request,
-            connection.get_client(),
-            scene.frame_start,
-            frame_rate(scene),
-            KeyOptions.from_keying(with_settings(get_scene_settings(scene).keying.to_keying(), read_given_settings(args, Keying))),
-            on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
-        )
-        _wait_for_task(connection, connection.add(task), interrupted)
-        if task.cancelled:
-            return 130
-        if not task.succeeded or task.made is None:
-            out.emit("failed", code="motion", message=task.error)
-            return 1 if not connection.connected else 2
-        for warning in task.warnings:
-            out.emit("warning", message=warning)
-        if args.out:
-            save_made(args.out, task.made, request)
-        if args.save:
+def _motion(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
+    with _use_scene(args.scene, args.view_layer) as scene:
+        request, connection = console.read_motion_arguments(args), Connection()
+        try:
+            motion_request.frame_count(request)
+            armature = find_character(scene, args.character) if args.save else None
+            if args.save and (armature is None or armature.type != "ARMATURE"):
+                raise shot.ShotError(
+                    "character", "There is no armature in the scene to key; open a file with one, or use only --out."
+                )
+            for path in (args.out, args.save):
+                if path:
+                    console.check_writable(path.parent)
+            if args.save:
+                _warn_of_scripts(out)
+            connect(connection, args.endpoint, watch)
+            keying = with_settings(get_scene_settings(scene).keying.to_keying(), read_given_settings(args, Keying))
+            task = MotionTask(
+                armature,
+                request,
+                connection.get_client(),
+                scene.frame_start,
+                frame_rate(scene),
+                KeyOptions.from_keying(keying),
+                on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
+            )
+            _wait_for_task(connection, connection.add(task), watch)
+            if not task.succeeded or task.made is None:
+                code = task.error_code or "motion"
+                out.emit("failed", code=code, message=task.error)
+                return console.find_exit_code(code)
+            for warning in task.warnings:
+                out.emit("warning", message=warning)
+            _store_motion(args, task.made, request)
+            count, frames = task.made.count, task.made.frame_count
+            where = " and ".join(str(path) for path in (args.out, args.save) if path)
+            out.emit("done", message=f"{count} motion{'s' if count > 1 else ''} of {frames} frames in {where}", out=where)
+            return 0
+        finally:
+            connection.stop(STOP_SECONDS)
+
+
+def _store_motion(args: argparse.Namespace, made: MadeMotion, request: motion_request.MotionRequest) -> None:
+    """Write what was asked for. Raises ``OSError``."""
+    if args.out:
+        save_made(args.out, made, request)
+    if args.save:
+        try:
             bpy.ops.wm.save_as_mainfile(filepath=str(args.save), copy=True, check_existing=False)
-        count, frames = task.made.count, task.made.frame_count
-        where = " and ".join(str(path) for path in (args.out, args.save) if path)
-        out.emit("done", message=f"{count} motion{'s' if count > 1 else ''} of {frames} frames in {where}", out=where)
-        return 0
-    except (shot.ShotError, MotionError) as error:
-        out.emit("failed", code=getattr(error, "code", "motion"), message=str(error))
-        return 2
-    except (OSError, RuntimeError) as error:
-        out.emit("failed", code="disk", message=f"The motion could not be written: {error}")
-        return 1
-    finally:
-        connection.stop(STOP_SECONDS)
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        except RuntimeError as error:
+            raise OSError(f"{args.save} cannot be written ({' '.join(str(error).split())})") from error
 
 
 class _SizeAction(argparse.Action):
@@ -292,12 +379,38 @@ def _add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     for side in SIDES:
         add_setting(parser, side)
     parser.add_argument("--size", action=_SizeAction, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
+    _add_file_arguments(parser)
+
+
+def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command needs to know of the file."""
     parser.add_argument("--character", help="object name; by default the panel's character or the first armature")
+    parser.add_argument("--scene", metavar="NAME", help="a scene of the file; by default the one that it was saved in")
+    parser.add_argument("--view-layer", metavar="NAME", help="a view layer of the scene; by default the one that it was saved with")
+    parser.add_argument(
+        ENABLE_SCRIPTS,
+        action="store_true",
+        help="let the file's Python drivers and scripts run: only for files that you trust; with blender --command, give Blender "
+        "--enable-autoexec (-y) before the file instead",
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments as JSON, too, where that is asked for."""
+
+    #: whether programs read the output
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        """Write the usage and the sentence, and exit with 2."""
+        if _Parser.as_json:
+            console.Console(True).emit("failed", code="arguments", message=message)
+        super().error(message)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command's arguments."""
-    top = argparse.ArgumentParser(prog=COMMAND, description="LatentMan: consistent frames of an animated character.")
+    top = _Parser(prog=COMMAND, description="LatentMan: consistent frames of an animated character.")
     commands = top.add_subparsers(dest="command", required=True)
     add_parser = partial(commands.add_parser, allow_abbrev=False)
     generate = add_parser("generate", help="render passes, generate frames, store them")
@@ -311,6 +424,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_scene_arguments(passes)
     passes.add_argument("--out", type=Path, required=True, help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
+    passes.add_argument("--shadow", action="store_true", help="also the characters' shadows")
     passes.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     passes.set_defaults(run=_passes)
     motion = add_parser("motion", help="a motion from a sentence: as a file, or keyed in a copy of this .blend")
@@ -318,22 +432,46 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(motion, Keying, default="the file's own")
     motion.add_argument("--out", type=Path, help="an .npz file with the motion's HumanML3D vectors, which can be imported later")
     motion.add_argument("--save", type=Path, metavar="BLEND", help="a copy of this file with the motions keyed on the character")
-    motion.add_argument("--character", help="object name; by default the panel's character or the first armature")
+    _add_file_arguments(motion)
     motion.add_argument("--endpoint", help="address of a running backend; by default one is started")
     motion.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     motion.set_defaults(run=_motion)
     return top
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run a command; returns the exit code."""
     try:
+        _Parser.as_json = "--json" in argv
         args: Any = make_parser().parse_args(argv)
         if args.command == "motion" and not (args.out or args.save):
             make_parser().error("motion needs --out, --save, or both")
     except SystemExit as stop:
         return int(stop.code or 0)
-    return int(args.run(args))
+    out = console.Console(args.json)
+    with SignalWatch() as watch:
+        code, message = "", ""
+        try:
+            watch.check()
+            return int(args.run(args, out, watch))
+        except Interrupted:
+            return console.report_interrupt(out, watch)
+        except (shot.ShotError, MotionError) as error:
+            code, message = getattr(error, "code", "motion"), str(error)
+            # a folder that cannot be written was chosen so: that is found before anything is done
+            if code == "disk":
+                out.emit("failed", code=code, message=message)
+                return 2
+        except OSError as error:
+            code, message = "disk", f"What was made cannot be written: {error}"
+        except MemoryError:
+            code, message = "memory", "There is not enough memory; use fewer frames or a smaller resolution."
+        except Exception as error:
+            logger.exception("the command %s failed", args.command)
+            code = "internal"
+            message = f"It failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}"
+        out.emit("failed", code=code, message=message)
+        return console.find_exit_code(code)
 
 
 #: Blender's handle of the command

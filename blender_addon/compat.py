@@ -147,10 +147,22 @@ def enable_addon(module: str) -> Iterator[None]:
             addon_utils.disable(module, default_set=False)
 
 
+def has_nodes(material: bpy.types.Material) -> bool:
+    """Whether a material is made of nodes; from 5.0 on, every one is."""
+    return MEDIA_TYPES or material.use_nodes
+
+
 def get_strips(scene: bpy.types.Scene) -> Any:
     """The strips of a scene's sequencer, which is created if there is none."""
     editor: Any = scene.sequence_editor or scene.sequence_editor_create()
     return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def get_strip_range(strip: Any) -> tuple[int, int]:
+    """The scene frame at which a strip begins to be seen, and the one before which it ends."""
+    if hasattr(strip, "left_handle"):
+        return strip.left_handle, strip.right_handle
+    return strip.frame_final_start, strip.frame_final_end
 
 
 def iter_strips(scene: bpy.types.Scene) -> list[Any]:
@@ -159,6 +171,56 @@ def iter_strips(scene: bpy.types.Scene) -> list[Any]:
     if editor is None:
         return []
     return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
+
+
+def find_compositing_tree(scene: bpy.types.Scene) -> Any:
+    """The scene's compositing nodes; None where it has none."""
+    owner: Any = scene
+    return owner.compositing_node_group if hasattr(owner, "compositing_node_group") else owner.node_tree
+
+
+def uses_compositing(scene: bpy.types.Scene) -> bool:
+    """Whether renders of the scene go through its compositing nodes."""
+    owner: Any = scene
+    # Blender 5 always uses the tree that there is
+    used = hasattr(owner, "compositing_node_group") or owner.use_nodes
+    return bool(used) and scene.render.use_compositing
+
+
+def make_compositing_tree(scene: bpy.types.Scene) -> tuple[Any, Any, Any]:
+    """Give a scene without compositing nodes a tree with the render as its result; (tree, output socket of the render, input socket
+    of the result)."""
+    owner: Any = scene
+    if hasattr(owner, "compositing_node_group"):
+        tree: Any = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")
+        owner.compositing_node_group = tree
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        result = tree.nodes.new("NodeGroupOutput")
+    else:
+        owner.use_nodes = True
+        tree = owner.node_tree
+        tree.nodes.clear()
+        result = tree.nodes.new("CompositorNodeComposite")
+    render = tree.nodes.new("CompositorNodeRLayers")
+    render.location, result.location = (-300, 0), (700, 0)
+    tree.links.new(render.outputs["Image"], result.inputs["Image"])
+    return tree, render.outputs["Image"], result.inputs["Image"]
+
+
+def add_fitting_node(tree: Any) -> Any:
+    """A compositing node that scales its image to fit into the render's size, without distorting or cutting it."""
+    node = tree.nodes.new("CompositorNodeScale")
+    if hasattr(node, "space"):
+        node.space, node.frame_method = "RENDER_SIZE", "FIT"
+    else:
+        node.inputs["Type"].default_value, node.inputs["Frame Type"].default_value = "Render Size", "Fit"
+    return node
+
+
+def get_alpha_over_inputs(node: Any) -> tuple[Any, Any]:
+    """The sockets of an Alpha Over node for what lies below and for what lies above."""
+    names = node.inputs.keys()
+    return (node.inputs["Background"], node.inputs["Foreground"]) if "Background" in names else (node.inputs[1], node.inputs[2])
 
 
 def set_multilayer_exr(image_settings: bpy.types.ImageFormatSettings) -> None:

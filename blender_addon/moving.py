@@ -84,13 +84,15 @@ def remember_move(old: Path, new: Path) -> None:
 
 
 def _iter_other_holders() -> Iterator[PathHolder]:
-    """Image strips and images, which name frames and textures of results."""
+    """Strips and images, which name frames, movies and textures of results."""
     for scene in bpy.data.scenes:
         for strip in iter_strips(scene):
             if strip.type == "IMAGE":
                 yield PathHolder(strip.directory, _make_setter(strip, "directory", "/"))
+            elif strip.type == "MOVIE":
+                yield PathHolder(strip.filepath, _make_setter(strip, "filepath"))
     for image in bpy.data.images:
-        if image.source == "FILE" and image.filepath:
+        if image.source in ("FILE", "SEQUENCE") and image.filepath:
             yield PathHolder(image.filepath, _make_setter(image, "filepath"))
 
 

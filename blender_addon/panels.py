@@ -15,6 +15,9 @@ from . import properties
 from .connection import connection
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
+from .passes.camera import find_marker_camera
+from .passes.render_set import BODIES
+from .passes.simulations import find_dependencies
 from .preferences import get_preferences
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
@@ -39,6 +42,7 @@ ADVANCED = (
     "character_only",
     "width",
     "height",
+    "use_scene_aspect",
     "output",
 )
 MOTION = ("text", "seconds", "seed", "variants", "loop", "in_place")
@@ -357,6 +361,13 @@ class TechniquesPanel(_SidebarPanel):
         layout.prop(settings.techniques, "plugins")
 
 
+def hangs_on(found: bpy.types.Object, character: bpy.types.Object | None) -> bool:
+    """Whether an object moves with a character's bones without being deformed by them, so that it may be a prop."""
+    if character is None or found == character or found.type not in BODIES:
+        return False
+    return character in find_dependencies([found]) and found not in find_character_meshes(character)
+
+
 class GeneratePanel(_SidebarPanel):
     """What is generated: scope, range, warnings, progress."""
 
@@ -367,6 +378,9 @@ class GeneratePanel(_SidebarPanel):
         """Draw scope and range, warnings with buttons that fix them, and the buttons or the progress."""
         settings, scene, layout = properties.get_settings(context), get_scene(context), get_layout(self)
         layout.prop(settings, "subjects")
+        active = context.active_object
+        if active is not None and hangs_on(active, settings.character):
+            layout.prop(active, "latentman_is_prop", text=f"{active.name} is only a prop")
         row = layout.row()
         row.prop(settings, "use_scene_range")
         row.prop(settings, "only_changed", text="Only Changed")
@@ -376,8 +390,14 @@ class GeneratePanel(_SidebarPanel):
             row.prop(settings, "frame_end")
             row.prop(settings, "frame_step")
         frames = settings.get_frames(scene)
-        layout.label(text=f"{len(frames)} frames · {settings.width}x{settings.height}", icon="RENDER_ANIMATION")
-        if scene.camera is None:
+        width, height = settings.get_picture_size(scene)
+        layout.label(text=f"{len(frames)} frames · {width}x{height}", icon="RENDER_ANIMATION")
+        if not settings.shows_frame(scene):
+            draw_sentence(layout, context, "The frames have another shape than the camera's frame in the viewport.", "ERROR")
+            row = layout.row(align=True)
+            row.operator("latentman.match_scene_size", icon="RESTRICT_VIEW_OFF")
+            row.prop(settings, "use_scene_aspect", toggle=True)
+        if scene.camera is None and find_marker_camera(scene) is None:
             draw_sentence(layout, context, "There is no camera in the scene.", "ERROR")
             layout.operator("latentman.add_camera", icon="CAMERA_DATA")
         if not connection.connected:
@@ -415,6 +435,9 @@ class ResultPanel(_SidebarPanel):
             layout.label(text=f"{result.count} frames · seed {result.seed} · flicker {result.hmse:.0f}")
         row = layout.row(align=True)
         row.operator("latentman.to_sequencer", icon="SEQUENCE")
+        row.operator("latentman.to_compositor", icon="NODE_COMPOSITING")
+        row = layout.row(align=True)
+        set_properties(row.operator("latentman.to_sequencer", text="As Movie", icon="FILE_MOVIE"), kind="MOVIE")
         row.operator("latentman.as_material", icon="MATERIAL")
         # four buttons in a row would cut their labels off
         row = layout.row(align=True)

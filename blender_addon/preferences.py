@@ -66,7 +66,7 @@ def get_backend_python(context: bpy.types.Context) -> str:
     """The Python that runs the backend, empty when none is known."""
     preferences = get_preferences(context)
     chosen = preferences.python if preferences else ""
-    return bpy.path.abspath(chosen) or os.environ.get(PYTHON_ENVIRONMENT, "") or find_default_python()
+    return bpy.path.abspath(chosen) or os.path.expanduser(os.environ.get(PYTHON_ENVIRONMENT, "")) or find_default_python()
 
 
 def get_backend_environment(context: bpy.types.Context) -> dict[str, str]:

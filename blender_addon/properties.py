@@ -14,12 +14,14 @@ from bpy.props import (
     EnumProperty,
     FloatProperty,
     IntProperty,
+    IntVectorProperty,
     PointerProperty,
     StringProperty,
 )
 
 from ..shared import motion_request, shot
 from ..shared.motion import MotionError
+from ..shared.picture_size import Crop, find_made_size, find_size_multiple, fit_aspect, make_crop
 from ..shared.scene_options import SceneOptions
 from ..shared.settings import list_settings, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
@@ -84,7 +86,19 @@ class LatentManResult(bpy.types.PropertyGroup):
     start: IntProperty(name="First Frame")
     step: IntProperty(name="Frame Step", default=1)
     count: IntProperty(name="Frames")
+    crop: IntVectorProperty(
+        name="Crop",
+        size=4,
+        description="The part of the generated frames that is stored: left, top, width, height; all 0 for whole ones",
+    )
+    camera: StringProperty(name="Camera", description="The scene's camera when it was generated")
     hmse: FloatProperty(name="Flicker", description="Mean squared difference of matched surface points in consecutive frames")
+
+
+def read_crop(result: LatentManResult) -> Crop | None:
+    """The part of the generated frames that a result stores; None for whole ones."""
+    left, top, width, height = result.crop
+    return Crop(left, top, width, height) if width and height else None
 
 
 class LatentManFootContact(bpy.types.PropertyGroup):
@@ -174,6 +188,16 @@ class LatentManMotion(DeclaredProperties, bpy.types.PropertyGroup):
         return motion_request.MotionRequest(**values | {"seconds": shorten_float(seconds)})
 
 
+def _get_use_scene_aspect(self: Any) -> bool:
+    if self.size_from == "AUTO":
+        return not (self.is_property_set("width") or self.is_property_set("height"))
+    return bool(self.size_from == "SCENE")
+
+
+def _set_use_scene_aspect(self: Any, value: bool) -> None:
+    self.size_from = "SCENE" if value else "OWN"
+
+
 @declare(shot.ShotRequest, leave_out=FROM_SCENE)
 @declare(SceneOptions, leave_out=("frames",))
 class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
@@ -208,6 +232,25 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         default=True,
         description="When a shot with the same settings was generated before, keep the frames whose pose, camera and "
         "surroundings have not changed, and generate the others to match them",
+    )
+    size_from: EnumProperty(
+        name="Size From",
+        items=(
+            (
+                "AUTO",
+                "Automatic",
+                "The scene's aspect, until a size is chosen: files from before there was a choice mean what they meant",
+            ),
+            ("SCENE", "Scene", "The scene's aspect"),
+            ("OWN", "Own", "Width and Height as they are"),
+        ),
+    )
+    use_scene_aspect: BoolProperty(
+        name="Scene's Aspect",
+        description="Frames have the aspect of the scene's resolution, as large as fits into Width and Height, so that the "
+        "camera's frame in the viewport shows what is generated",
+        get=_get_use_scene_aspect,
+        set=_set_use_scene_aspect,
     )
     use_scene_range: BoolProperty(name="Scene Range", default=True, description="Generate the scene's frame range")
     frame_start: IntProperty(name="Start", default=1, description="First frame to generate")
@@ -282,9 +325,28 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         method = msgspec.structs.replace(method, plugins=method.plugins | self.techniques.read_plugins())
         return None if method == shot.METHODS[read_value(self, _PRESET)] else method
 
+    def get_picture_size(self, scene: bpy.types.Scene) -> tuple[int, int]:
+        """(width, height) of the frames that are stored."""
+        if not self.use_scene_aspect:
+            return self.width, self.height
+        return fit_aspect(self.width, self.height, get_frame_aspect(scene))
+
+    def shows_frame(self, scene: bpy.types.Scene) -> bool:
+        """Whether the camera's frame in the viewport has the aspect of the frames, to the pixel."""
+        return self.get_picture_size(scene) == fit_aspect(*self.get_picture_size(scene), get_frame_aspect(scene))
+
+    def make_crop(self, scene: bpy.types.Scene, request: shot.ShotRequest) -> Crop | None:
+        """The part of the frames of ``make_request`` that the camera's frame shows; None for all of them."""
+        return make_crop(*self.get_picture_size(scene), request.width, request.height)
+
     def make_request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
-        """The request for a shot with these settings. Raises ``ShotError`` like ``make_method``."""
+        """The request for a shot with these settings, in the nearest size that holds the frames and that the model can make.
+
+        Raises ``ShotError`` like ``make_method``.
+        """
         values = read_values(self, shot.ShotRequest, FROM_SCENE)
+        made = find_made_size(*self.get_picture_size(scene), find_size_multiple(values["model"]))
+        values["width"], values["height"] = made
         return shot.make_request(frames=frames, fps=frame_rate(scene), method=self.make_method(), **values)
 
     def add_look(self, request: shot.ShotRequest) -> shot.ShotRequest:
@@ -306,6 +368,12 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
             ):
                 return msgspec.structs.replace(request, look=result.job, look_optional=True)
         return request
+
+
+def get_frame_aspect(scene: bpy.types.Scene) -> float:
+    """Width over height of the camera's frame."""
+    render = scene.render
+    return (render.resolution_x * render.pixel_aspect_x) / (render.resolution_y * render.pixel_aspect_y)
 
 
 def compute_settings_digest(request: shot.ShotRequest) -> str:
@@ -362,12 +430,17 @@ def register() -> None:
     object_type.latentman_bones = make_collection(type=LatentManBone, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
     object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
+    make_bool: Any = BoolProperty
+    object_type.latentman_is_prop = make_bool(
+        name="Only a Prop", description="This object moves with a character's bones without being part of the character"
+    )
 
 
 def unregister() -> None:
     """Remove the properties from scenes and objects, and unregister the classes."""
     scene_type: Any = bpy.types.Scene
     object_type: Any = bpy.types.Object
+    del object_type.latentman_is_prop
     del object_type.latentman_look_prompt
     del object_type.latentman_look
     del object_type.latentman_bones

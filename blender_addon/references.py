@@ -31,8 +31,8 @@ class Reference:
 
 
 def refer_to(block: bpy.types.ID) -> Reference:
-    """A reference to a scene, an object or an Action."""
-    kinds = {"SCENE": "scenes", "OBJECT": "objects", "ACTION": "actions"}
+    """A reference to a scene, an object, an Action or an image."""
+    kinds = {"SCENE": "scenes", "OBJECT": "objects", "ACTION": "actions", "IMAGE": "images"}
     return Reference(kinds[block.id_type], block.name, block.session_uid)
 
 

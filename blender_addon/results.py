@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bpy
 
 from ..shared import logs
+from ..shared.picture_size import Crop
+from ..shared.shot import ShotError
 from . import undo_steps
 from .event_handlers import EventHandlers
 from .moving import copy_folder, remember_move, remove_folder
 from .paths import get_output_folder, get_result_folder, is_temporary, make_stored_path
 from .properties import LatentManResult, LatentManSettings, compute_settings_digest, get_scene_settings
 from .references import Reference, refer_to
+from .result_places import refresh_places, show_instead
 from .tasks.fetch import FetchTask
 from .tasks.shot import ShotTask
 from .tasks.task import Task
@@ -37,6 +41,8 @@ class ResultRecord:
     count: int
     hmse: float
     transparent: bool
+    camera: str
+    crop: Crop | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ def make_record(task: ShotTask) -> ResultRecord:
         count=len(task.frames),
         hmse=figures.get("hmse") or 0.0,
         transparent=task.transparent,
+        camera=task.camera,
+        crop=task.crop,
     )
 
 
@@ -123,7 +131,30 @@ def _write(record: ResultRecord, reference: Reference) -> None:
     result.character, result.seed, result.ticket = record.character, record.seed, record.ticket
     result.job, result.settings, result.transparent = record.job, record.settings, record.transparent
     result.start, result.step, result.count, result.hmse = record.start, record.step, record.count, record.hmse
+    crop = record.crop
+    result.camera, result.crop = record.camera, (crop.left, crop.top, crop.width, crop.height) if crop is not None else (0, 0, 0, 0)
     settings.active_result = len(settings.results) - 1
+    # what shows an earlier result of this shot shows this one from now on; the earlier one stays in the list
+    _update_places(result, [get_result_folder(old) for old in settings.results if _is_remade(old, result)])
+
+
+def _is_remade(old: LatentManResult, new: LatentManResult) -> bool:
+    """Whether a result is an earlier one of the same shot, seen by the same camera and made with the same settings."""
+    names = ("settings", "character", "camera", "start", "step", "count", "transparent")
+    same = all(getattr(old, name) == getattr(new, name) for name in names) and tuple(old.crop) == tuple(new.crop)
+    return same and bool(new.settings) and old.folder != new.folder
+
+
+def _update_places(result: LatentManResult, instead: Sequence[Path] = ()) -> None:
+    """Have what shows a result's frames read them anew, and what shows the frames in the folders ``instead`` show them, too; films
+    are often cut in another scene than the shot's."""
+    try:
+        for scene in bpy.data.scenes:
+            for folder in instead:
+                show_instead(scene, folder, result)
+            refresh_places(scene, result)
+    except ShotError:
+        logger.exception("what shows the result could not be updated")
 
 
 def update_fetched(task: Task, scene: Reference, old: Path) -> None:
@@ -140,6 +171,9 @@ def update_fetched(task: Task, scene: Reference, old: Path) -> None:
                 task.error = f"{len(task.frames)} of {result.count} frames are left; generate the shot again to complete it."
     if old != task.folder:
         remember_move(old, task.folder)
+    for result in settings.results:
+        if get_result_folder(result) == task.folder:
+            _update_places(result)
     undo_steps.push("Fetch Again")
 
 

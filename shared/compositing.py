@@ -1,8 +1,11 @@
-"""Cutting the characters out of finished frames, and laying them over other pictures."""
+"""Cutting parts and characters out of finished frames, and laying them over other pictures."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from .picture_size import Crop
+from .shot import ShotError
 
 
 def soften_mask(mask: np.ndarray) -> np.ndarray:
@@ -24,3 +27,15 @@ def composite_over(image: np.ndarray, mask: np.ndarray, below: np.ndarray) -> np
     """(H, W, 3) uint8: the characters of a frame over another picture of the same size."""
     alpha = soften_mask(mask)[..., None]
     return np.round(image * alpha + below * (1 - alpha)).astype(np.uint8)
+
+
+def crop_image(image: np.ndarray, crop: Crop) -> np.ndarray:
+    """(crop.height, crop.width, C) of an image (H, W, C). Raises ``ShotError`` where the part reaches out of the image."""
+    height, width = image.shape[:2]
+    if crop.left + crop.width > width or crop.top + crop.height > height:
+        raise ShotError(
+            "size",
+            f"A frame of {width}x{height} pixels does not hold the part of {crop.width}x{crop.height} that is asked for; generate "
+            "the shot again.",
+        )
+    return image[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,14 +14,25 @@ import msgspec
 
 from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method
 from .files import read_file
+from .interrupts import SignalWatch
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
 from .settings import list_settings
-from .shot import ShotError, ShotRequest, make_request
+from .shot import MAX_FRAMES, ShotError, ShotRequest, make_request
 
 #: bytes of a report
 MAX_REPORT = 64 << 20
+#: how far from 0 a frame's number may be; Blender knows no others
+FARTHEST_FRAME = 1_048_574
+#: codes of failures that are not the input's fault; all others say that it is wrong
+FAILURES = frozenset(
+    (
+        *("answer", "busy", "disk", "diverged", "failed", "generation", "internal", "malformed", "memory", "passes", "protocol"),
+        *("temporary", "ticket"),
+    )
+)
+STOPPED = "It was stopped, as it was asked to; what is finished is kept."
 #: what a shot's scene or its passes decide
 FROM_SCENE = ("width", "height", "fps")
 
@@ -79,21 +92,45 @@ def find_job(look: str) -> str:
 
 
 def parse_frames(text: str) -> tuple[int, ...]:
-    """``1-24``, ``1-24:2``, ``3,5,9`` or mixtures -> frame numbers; ``ShotError`` for anything else."""
-    frames: list[int] = []
+    """``1-24``, ``1-24:2``, ``3,5,9`` or mixtures -> frame numbers; ``ShotError`` for anything else, and for more than
+    ``MAX_FRAMES`` frames, which are counted before there are any."""
+    spans: list[range] = []
     try:
         for piece in text.split(","):
-            span, _, step = piece.strip().partition(":")
+            span, colon, step = piece.strip().partition(":")
             # a leading minus belongs to the number
             first, dash, last = span[1:].partition("-")
             start = int(span[:1] + first)
             end = int(last) if dash else start
-            frames += range(start, end + 1, int(step or 1))
+            if colon and int(step) < 1:
+                raise ValueError
+            spans.append(range(start, end + 1, int(step or 1)))
     except ValueError:
-        raise ShotError("frames", f"'{text}' is not a frame range; write it like 1-24, 1-24:2 or 3,5,9.") from None
-    if not frames:
-        raise ShotError("frames", f"The frame range '{text}' is empty.")
-    return tuple(frames)
+        raise ShotError("frames", f"'{_shorten(text)}' is not a frame range; write it like 1-24, 1-24:2 or 3,5,9.") from None
+    if not any(spans):
+        raise ShotError("frames", f"The frame range '{_shorten(text)}' is empty.")
+    for one in filter(None, spans):
+        check_frames(one)
+    # a range's own length may be too long for ``len``
+    check_frame_count(sum((span[-1] - span[0]) // span.step + 1 for span in spans if span))
+    return tuple(frame for span in spans for frame in span)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def check_frames(frames: range) -> None:
+    """``ShotError`` for frames, at least one, that no timeline has."""
+    for frame in (frames[0], frames[-1]):
+        if abs(frame) > FARTHEST_FRAME:
+            raise ShotError("frames", f"There is no frame {frame}; choose frames from {-FARTHEST_FRAME} to {FARTHEST_FRAME}.")
+
+
+def check_frame_count(count: int) -> None:
+    """``ShotError`` for more frames than a shot may have."""
+    if count > MAX_FRAMES:
+        raise ShotError("frames", f"The shot has {count} frames; it needs 1 to {MAX_FRAMES}. Render it in parts.")
 
 
 def check_writable(folder: Path) -> None:
@@ -108,21 +145,51 @@ def check_writable(folder: Path) -> None:
         raise ShotError("disk", f"The folder {folder} cannot be written ({reason}); choose another one.") from error
 
 
+def find_exit_code(code: str) -> int:
+    """The exit code for the code of a failure: 1 for what went wrong at work, 2 for input that is wrong."""
+    return 1 if code in FAILURES else 2
+
+
 class Console:
-    """Progress on one line for people, or one JSON object a line for programs."""
+    """Progress on one line for people, or one JSON object a line for programs.
+
+    An output that is closed or full ends nothing: what is made is worth more than what is said about it.
+    """
 
     def __init__(self, as_json: bool, stream: TextIO | None = None) -> None:
         self._json, self._stream = as_json, stream or sys.stdout
         self._open_line = False
 
+    def _write(self, text: str, stream: TextIO | None = None) -> None:
+        stream = stream or self._stream
+        with suppress(OSError, ValueError):
+            try:
+                stream.write(text)
+            except UnicodeEncodeError:
+                encoding = stream.encoding or "ascii"
+                stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
+
     def emit(self, event: str, **values: Any) -> None:
         """An event with values; people see its ``message``."""
         if self._json:
-            self._stream.write(json.dumps({"event": event, **values}) + "\n")
+            self._write(json.dumps({"event": event, **values}) + "\n")
         elif "message" in values:
-            self._stream.write(("\n" if self._open_line else "") + f"{values['message']}\n")
+            self._close_line()
+            self._write(f"{values['message']}\n")
+
+    def warn(self, message: str, **values: Any) -> None:
+        """Something that people should know of; they read it on the standard error."""
+        if self._json:
+            self.emit("warning", message=message, **values)
+        else:
+            self._close_line()
+            self._write(f"{message}\n", sys.stderr)
+
+    def _close_line(self) -> None:
+        if self._open_line:
+            self._write("\n")
             self._open_line = False
-        self._stream.flush()
 
     def show_progress(self, stage: str, step: int, steps: int) -> None:
         """Progress within a stage."""
@@ -130,12 +197,10 @@ class Console:
             self.emit("progress", stage=stage, step=step, steps=steps)
             return
         filled = round(24 * step / max(steps, 1))
-        self._stream.write(f"\r{stage:<20} [{'#' * filled}{'.' * (24 - filled)}] {step}/{steps}  ")
+        self._write(f"\r{stage:<20} [{'#' * filled}{'.' * (24 - filled)}] {step}/{steps}  ")
         self._open_line = True
         if step == steps:
-            self._stream.write("\n")
-            self._open_line = False
-        self._stream.flush()
+            self._close_line()
 
     def show(self, message: AnyMessage) -> None:
         """A message of the backend."""
@@ -158,3 +223,10 @@ class Console:
         for warning in report.get("warnings", report.get("notices", ())):
             self.emit("warning", message=warning)
         self.emit("finished", report=report)
+
+
+def report_interrupt(out: Console, watch: SignalWatch) -> int:
+    """Say that a command was stopped by a signal; returns its exit code."""
+    name = signal.Signals(watch.number).name
+    out.emit("interrupted", code="interrupted", signal=name, message=STOPPED)
+    return watch.exit_code

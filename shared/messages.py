@@ -15,6 +15,7 @@ import numpy as np
 from .manifest import FrameEntry, PassesHeader
 from .motion import MAX_FPS
 from .motion_request import MotionRequest
+from .picture_size import Crop
 from .shot import MAX_FRAMES, ShotRequest
 from .skeleton import HUMANML_FPS
 from .task import TaskState
@@ -78,25 +79,27 @@ class Welcome(Message, frozen=True):
 class SubmitShot(Message, frozen=True):
     """Client: make this shot; ``ticket`` names it in every message that follows. Its passes are sent as they are asked for.
 
-    ``cut_out`` asks for frames with transparency around the characters.
+    ``cut_out`` asks for frames with transparency around the characters, ``crop`` for a part of each alone.
     """
 
     ticket: Name
     request: ShotRequest
     header: PassesHeader = PassesHeader()
     cut_out: bool = False
+    crop: Crop | None = None
 
 
 class FetchJob(Message, frozen=True):
     """Client: send the frames that job ``job`` of the store has already, with its report; nothing is made for it.
 
     The answer is ``Accepted``, a ``FrameResult`` for each frame, and ``Finished``, whose report is empty for an unfinished shot.
-    ``cut_out`` is as for ``SubmitShot``.
+    ``cut_out`` and ``crop`` are as for ``SubmitShot``.
     """
 
     ticket: Name
     job: Name
     cut_out: bool = False
+    crop: Crop | None = None
 
 
 class PassesWanted(Message, frozen=True):

@@ -23,6 +23,7 @@ EXTRA_LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
     "normal": ("float16", (3,)),
     "position": ("float32", (3,)),
     "motion_vectors": ("float32", (2,)),
+    "shadow": ("float16", ()),
 }
 #: passes that files of earlier versions call by another name
 FORMER_PASS_NAMES = {"rest": "rest_position", "motion": "motion_vectors"}
@@ -38,7 +39,8 @@ class FramePasses:
 
     Those of ``EXTRA_LAYOUT`` may be None: ``object_index`` tells objects and instances apart, props included, 0 for the
     background; ``normal`` world-space unit normals; ``position`` world-space metres; ``motion_vectors`` the way in pixels (right,
-    down) from a pixel to where its surface point was one scene frame before.
+    down) from a pixel to where its surface point was one scene frame before; ``shadow`` how much of the light the characters take
+    from the ground and the props, 0 to 1, and 0 on themselves.
     """
 
     depth: np.ndarray
@@ -50,6 +52,7 @@ class FramePasses:
     normal: np.ndarray | None = None
     position: np.ndarray | None = None
     motion_vectors: np.ndarray | None = None
+    shadow: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The passes that there are, by name."""

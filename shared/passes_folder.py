@@ -35,6 +35,7 @@ CHANNELS: dict[str, tuple[str, ...]] = {
     "normal": ("normal.X", "normal.Y", "normal.Z"),
     "position": ("position.X", "position.Y", "position.Z"),
     "motion_vectors": ("motion_vectors.X", "motion_vectors.Y"),
+    "shadow": ("shadow.V",),
 }
 
 

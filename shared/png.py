@@ -23,3 +23,11 @@ def is_intact_png(data: bytes) -> bool:
             return False
         at = end + 4
     return True
+
+
+def read_png_size(data: bytes) -> tuple[int, int]:
+    """(width, height) that a PNG file claims. Raises ``ValueError`` for what is none."""
+    if not data.startswith(_SIGNATURE) or len(data) < 24:
+        raise ValueError("it is not a PNG file")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height

@@ -2,7 +2,7 @@
 
 A walking mannequin is rendered by real Blender, streamed to a real backend process over ZeroMQ and made into frames by a model
 that only waits, so that what is measured is everything but the networks. Each length has processes of its own, whose peak of
-resident memory is counted by the kernel.
+resident memory is counted by the kernel. All lengths are of one scene, since its keyframes take memory, too.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def serve(jobs: Path, seconds: float) -> None:
     server.serve()
 
 
-def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
-    """Make one shot of some length and measure what it takes."""
+def run_shot(frames: int, longest: int, size: int, seconds: float) -> dict[str, Any]:
+    """Make one shot of some length, of a motion of the length ``longest``, and measure what it takes."""
     import bpy
 
     from latentman.blender_addon import properties
@@ -112,9 +112,9 @@ def run_shot(frames: int, size: int, seconds: float) -> dict[str, Any]:
     from tools.demo import build_scene
 
     properties.register()
-    armature = build_scene(0, frames, 20)
+    armature = build_scene(0, longest, 20)
     armature.rotation_mode = "XYZ"
-    for frame, turn in ((1, 0.0), (frames, 6.28)):
+    for frame, turn in ((1, 0.0), (longest, 6.28)):
         armature.rotation_euler[2] = turn
         armature.keyframe_insert("rotation_euler", index=2, frame=frame)
     with tempfile.TemporaryDirectory(prefix="latentman-memory-") as folder:
@@ -169,6 +169,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--seconds", type=float, default=0.002, help="how long the model waits")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "memory.json")
+    parser.add_argument("--longest", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -176,11 +177,12 @@ def main() -> int:
         serve(args.serve, args.seconds)
         return 0
     if args.one:
-        print("FOUND " + json.dumps(run_shot(args.frames[0], args.size, args.seconds)), flush=True)
+        print("FOUND " + json.dumps(run_shot(args.frames[0], args.longest or args.frames[0], args.size, args.seconds)), flush=True)
         return 0
     runs = []
     for frames in args.frames:
         command = [sys.executable, "-m", "tools.bench_memory", "--one", "--frames", str(frames), "--size", str(args.size)]
+        command += ["--longest", str(max(args.frames))]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         line = next((text for text in done.stdout.splitlines() if text.startswith("FOUND ")), None)
         if line is None:

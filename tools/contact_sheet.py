@@ -19,7 +19,7 @@ from latentman.backend.pictures import read_png, write_png
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, SUFFIXES, read
-from latentman.blender_addon.passes.render import silence_stdout
+from latentman.blender_addon.passes.quiet import silence_stdout
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.blender_addon.rigging.rigs import guess_mapping

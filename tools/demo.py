@@ -28,7 +28,7 @@ from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.operators.character import frame_character
-from latentman.blender_addon.passes.render import silence_stdout
+from latentman.blender_addon.passes.quiet import silence_stdout
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,16 @@ _SCHEDULER_OPTIONS: dict[str, dict[str, Any]] = {
     "ddim": {"clip_sample": False, "set_alpha_to_one": False},
     "dpm++": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False, "use_karras_sigmas": False},
 }
+
+
+def check_multiple(name: str, n: int, width: int, height: int) -> None:
+    """``ShotError`` for a size whose sides are not multiples of ``n``, as the model of that name needs."""
+    if width % n or height % n:
+        near = [max(n, round(side / n) * n) for side in (width, height)]
+        raise ShotError(
+            "size",
+            f"The model '{name}' cannot make {width}x{height}; the nearest size is {near[0]}x{near[1]} (multiples of {n}).",
+        )
 
 
 @dataclass(frozen=True)
@@ -98,14 +109,7 @@ class ImageModel:
 
     def check_size(self, width: int, height: int) -> None:
         """``ShotError`` naming the nearest size that works, when this one does not."""
-        n = self.size_multiple
-        if width % n or height % n:
-            near = [max(n, round(side / n) * n) for side in (width, height)]
-            raise ShotError(
-                "size",
-                f"The model '{self.name}' cannot make {width}x{height}; the nearest size is "
-                f"{near[0]}x{near[1]} (multiples of {n}).",
-            )
+        check_multiple(self.name, self.size_multiple, width, height)
 
     def make_scheduler(self, steps: int, name: str = "") -> Any:
         """A scheduler with the model's own betas and prediction type, set to a number of steps.
@@ -157,15 +161,12 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         pipeline = _load_pipeline(source, dtype)
         _add_weights(pipeline, source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        wanted = [part for part in (source.base, *(c for _, c in source.controls)) if not Path(part).exists()]
-        hint = f" Looked for on the model hub: {', '.join(wanted)}; without a connection, give folders instead." if wanted else ""
-        raise ShotError("model", f"The model '{name}' cannot be loaded: {first.rstrip('.')}.{hint}") from error
+        raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
     family_of_pipeline(pipeline)  # a kind that is not known is refused before anything is asked of it
     model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source)
-    _check_fit(model)
+    check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
     # SDXL's auto-encoder overflows in half precision
     if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
         pipeline.vae.to(torch.float32)
@@ -199,19 +200,34 @@ def _place(pipeline: DiffusionPipeline, device: torch.device, options: LoadOptio
         pipeline.vae.enable_tiling()
 
 
-def _check_fit(model: ImageModel) -> None:
-    """``ShotError`` for a ControlNet that was made for another kind of base model."""
+def explain_unloadable(name: str, source: ModelSource, error: Exception) -> ShotError:
+    """The error with the sentence for a model that cannot be loaded."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    wanted = [part for part in (source.base, *(c for _, c in source.controls)) if not Path(part).exists()]
+    hint = f" Looked for on the model hub: {', '.join(wanted)}; without a connection, give folders instead." if wanted else ""
+    return ShotError("model", f"The model '{name}' cannot be loaded: {first.rstrip('.')}.{hint}")
+
+
+def check_fit(base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """``ShotError`` for a ControlNet that was made for another kind of base model, by the configurations of its UNet and of each
+    kind of ControlNet."""
     names = ("cross_attention_dim", "in_channels", "block_out_channels", "addition_embed_type")
-    base = [model.unet.config.get(name) for name in names]
-    for kind, network in zip(model.controls, model.controlnets, strict=True):
-        given = [network.config.get(name) for name in names]
-        if given != base:
-            name, has, needs = next((n, g, b) for n, g, b in zip(names, given, base, strict=True) if g != b)
+    needed = [_get_plain(base, name) for name in names]
+    for kind, config in controls:
+        given = [_get_plain(config, name) for name in names]
+        if given != needed:
+            name, has, needs = next((n, g, b) for n, g, b in zip(names, given, needed, strict=True) if g != b)
             raise ShotError(
                 "model",
                 f"The ControlNet for {kind} does not fit the base model: its {name} is {has}, the model's "
                 f"{needs}. Use one made for this kind of model.",
             )
+
+
+def _get_plain(config: Mapping[str, Any], name: str) -> Any:
+    """A value as JSON has it: the same list may be a tuple once it is loaded."""
+    value = config.get(name)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> None:

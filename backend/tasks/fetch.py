@@ -12,6 +12,7 @@ import numpy as np
 
 from ...shared import logs
 from ...shared.messages import Accepted, Cancelled, Finished
+from ...shared.picture_size import Crop
 from ...shared.shot import ShotError
 from ...shared.task import TaskState
 from ..jobs.in_use import Claim
@@ -43,10 +44,20 @@ def find_job(store: JobStore, name: str) -> Job:
 class FetchTask(Task):
     """Sends what is on disk of one job; its own thread reads it."""
 
-    def __init__(self, ticket: str, client: bytes, outbox: Outbox, name: str, store: JobStore, *, transparent: bool) -> None:
-        """``transparent`` cuts the characters out of the frames."""
+    def __init__(
+        self,
+        ticket: str,
+        client: bytes,
+        outbox: Outbox,
+        name: str,
+        store: JobStore,
+        *,
+        transparent: bool,
+        crop: Crop | None = None,
+    ) -> None:
+        """``transparent`` cuts the characters out of the frames, ``crop`` sends a part of each."""
         super().__init__(ticket, client, outbox)
-        self._name, self._store, self._transparent = name, store, transparent
+        self._name, self._store, self._transparent, self._crop = name, store, transparent, crop
         self._credit = threading.BoundedSemaphore(FRAMES_AHEAD)
         self._thread = threading.Thread(target=self._run_thread, name=f"fetch {ticket[:8]}", daemon=True)
 
@@ -98,7 +109,7 @@ class FetchTask(Task):
             if self._stop.is_set():
                 self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
                 return
-            self.send(*make_frame_message(self.ticket, job, index, transparent=self._transparent))
+            self.send(*make_frame_message(self.ticket, job, index, transparent=self._transparent, crop=self._crop))
             self.report_progress("fetching frames", n, len(finished))
         report: dict[str, Any] | None = job.report()
         textures = {name: np.frombuffer(data, np.uint8) for name, data in job.textures().items()} if report else {}

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from ...shared import logs
-from ...shared.compositing import cut_out
+from ...shared.compositing import crop_image, cut_out
 from ...shared.manifest import PassesHeader
 from ...shared.messages import Accepted, Cancelled, Finished, FrameResult, PassesWanted, SendPasses
 from ...shared.overview import compute_overview_size
 from ...shared.passes import check_arrays
+from ...shared.picture_size import Crop
 from ...shared.shot import ShotError, ShotRequest
 from ...shared.task import TaskState
 from ..jobs.intake import PassesIntake
@@ -44,11 +45,32 @@ LOOK_SECONDS = 0.25
 GONE = "The passes stopped coming; generate the shot again."
 
 
-def make_frame_message(ticket: str, job: Job, index: int, *, transparent: bool) -> tuple[FrameResult, dict[str, np.ndarray]]:
-    """The message with a job's frame, and its array; ``transparent`` cuts the characters out."""
-    data = job.read_png(index)
-    if transparent:
-        data = encode_png(cut_out(job.read_frame(index), job.passes().frame(index).mask[0]))
+def check_shot(request: ShotRequest) -> None:
+    """Raise ``ShotError`` for a model, a size or a technique that is not possible, before any passes are rendered for it."""
+    # imported late: diffusers comes with them
+    from ..models.preflight import check_model
+    from ..video.techniques.registry import build_techniques
+
+    build_techniques(request.get_method())
+    check_model(request.sampling.model, request.width, request.height)
+
+
+def make_frame_message(
+    ticket: str, job: Job, index: int, *, transparent: bool, crop: Crop | None = None
+) -> tuple[FrameResult, dict[str, np.ndarray]]:
+    """The message with a job's frame, and its array; ``transparent`` cuts the characters out, ``crop`` keeps a part of it.
+
+    Raises ``ShotError`` for a part that reaches out of the frame.
+    """
+    if transparent or crop is not None:
+        image = job.read_frame(index)
+        if transparent:
+            image = cut_out(image, job.passes().frame(index).mask[0])
+        if crop is not None:
+            image = crop_image(image, crop)
+        data = encode_png(image)
+    else:
+        data = job.read_png(index)
     message = FrameResult(ticket=ticket, index=index, frame=job.request.frames[index])
     return message, {"png": np.frombuffer(data, np.uint8)}
 
@@ -66,10 +88,12 @@ class ShotTask(Task):
         store: JobStore,
         *,
         transparent: bool = False,
+        crop: Crop | None = None,
     ) -> None:
-        """``transparent`` cuts the characters out of the frames that are sent."""
+        """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._store, self._transparent = request, header, store, transparent
+        self._crop = crop
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
         self._job: Job | None = None
@@ -133,6 +157,7 @@ class ShotTask(Task):
     def _run_thread(self, worker: Worker) -> None:
         try:
             self._machine.advance(TaskState.PREPARING)
+            check_shot(self._request)
             self._intake = self._store.receive(self._request, self._header)
             while not self.state.ended:
                 if self.state is not TaskState.CANCELLING:
@@ -204,7 +229,7 @@ class ShotTask(Task):
 
     def _send_frame(self, index: int) -> None:
         assert self._job is not None
-        self.send(*make_frame_message(self.ticket, self._job, index, transparent=self._transparent))
+        self.send(*make_frame_message(self.ticket, self._job, index, transparent=self._transparent, crop=self._crop))
 
     # -- the worker's thread ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from mathutils import Vector
 from ...shared import shot
 from .. import preferences, properties
 from ..character.body_model import MANNEQUIN, BodyModelError, load
+from ..passes.own_data import make_scene, own_data
 from ..passes.render_set import get_bodies
 from ..rigging.characters import add_character
 from ..typed_access import OperatorResult, get_scene, get_view_layer
@@ -81,14 +82,18 @@ class AddCamera(NeedsCharacter, bpy.types.Operator):
 def frame_character(context: bpy.types.Context, scene: bpy.types.Scene, bodies: list[bpy.types.Object]) -> bpy.types.Object:
     """Add a camera that sees ``bodies`` during the whole range, a little from the side, and make it the scene's."""
     points: list[Vector] = []
-    current = scene.frame_current
-    for frame in range(scene.frame_start, scene.frame_end + 1, max(1, (scene.frame_end - scene.frame_start) // 12)):
-        scene.frame_set(frame)
-        graph = context.evaluated_depsgraph_get()
+    # frames of another scene with the same objects are evaluated without moving the user's
+    with own_data() as data:
+        other = make_scene(data, "Framing")
         for body in bodies:
-            evaluated = body.evaluated_get(graph)
-            points += [evaluated.matrix_world @ Vector(corner) for corner in evaluated.bound_box]
-    scene.frame_set(current)
+            other.collection.objects.link(body)
+        for frame in range(scene.frame_start, scene.frame_end + 1, max(1, (scene.frame_end - scene.frame_start) // 12)):
+            other.frame_set(frame)
+            # not updated by hand: that would make it the one that moves the user's objects
+            graph = other.view_layers[0].depsgraph
+            for body in bodies:
+                evaluated = body.evaluated_get(graph)
+                points += [evaluated.matrix_world @ Vector(corner) for corner in evaluated.bound_box]
     camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     scene.collection.objects.link(camera)
     scene.camera = camera

@@ -39,6 +39,7 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
             range_frames=settings.get_frames(scene),
             alpha=options.character_only,
             quick=preview,
+            crop=settings.make_crop(scene, request),
         )
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))
@@ -93,6 +94,28 @@ class GenerateShot(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
         return _start_task(self, context, properties.get_settings(context).get_frames(get_scene(context)), False)
 
 
+class MatchSceneSize(Poll, bpy.types.Operator):
+    bl_idname = "latentman.match_scene_size"
+    bl_label = "Set Scene's Resolution"
+    bl_description = (
+        "Give the scene the resolution of the frames, so that the camera's frame in the viewport shows what is generated"
+    )
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse where the camera's frame is right already."""
+        settings, scene = properties.get_settings(context), get_scene(context)
+        return not settings.shows_frame(scene) or cls.refuse("The camera's frame shows what is generated")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Set the resolution and square pixels."""
+        render = get_scene(context).render
+        render.resolution_x, render.resolution_y = properties.get_settings(context).get_picture_size(get_scene(context))
+        render.pixel_aspect_x = render.pixel_aspect_y = 1.0
+        return {"FINISHED"}
+
+
 class CancelGeneration(Poll, bpy.types.Operator):
     bl_idname = "latentman.cancel"
     bl_label = "Cancel"
@@ -109,4 +132,4 @@ class CancelGeneration(Poll, bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (PreviewFrame, GenerateShot, CancelGeneration)
+CLASSES = (PreviewFrame, GenerateShot, MatchSceneSize, CancelGeneration)

@@ -1,4 +1,4 @@
-"""The box *Results*: into the sequencer, as a material, kept as the character's look, or opened as a folder."""
+"""The box *Results*: into the sequencer and the compositor, as a material, kept as the character's look, or opened as a folder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from ..look import apply_look
 from ..passes.render_set import get_bodies
 from ..paths import get_output_folder, get_result_folder
 from ..references import refer_to
+from ..result_places import put_in_compositor, put_in_sequencer
 from ..results import update_fetched
-from ..sequencer import add_image_strip
 from ..tasks.fetch import FetchTask
-from ..tasks.frames_folder import LOOK_FOLDER, list_frames
+from ..tasks.frames_folder import LOOK_FOLDER
 from ..typed_access import OperatorResult, get_scene
+from ..view_colours import choose_colour_space
 from .polls import NeedsIdleConnection, NeedsResult, Poll
+from .reports import report_with_warnings
 
 
 def _get_result(context: bpy.types.Context) -> properties.LatentManResult:
@@ -40,21 +42,58 @@ def _get_matching_character(operator: bpy.types.Operator, context: bpy.types.Con
     return character
 
 
+def _report(operator: bpy.types.Operator, scene: bpy.types.Scene, text: str, warnings: list[str]) -> None:
+    """Report what was done, and what of the frames the scene will not show as it is."""
+    colours = choose_colour_space(scene)
+    report_with_warnings(operator, text, [*warnings, *filter(None, [colours.warning])], [*filter(None, [colours.note])])
+
+
 class ResultToSequencer(NeedsResult, bpy.types.Operator):
     bl_idname = "latentman.to_sequencer"
     bl_label = "To Sequencer"
-    bl_description = "Add the result's frames to the sequencer as an image strip, where the shot begins"
+    bl_description = (
+        "Add the result's frames to the sequencer as a strip, where the shot begins, or refresh the strip that is there"
+    )
+    bl_options = {"REGISTER", "UNDO"}
+
+    kind: bpy.props.EnumProperty(
+        name="As",
+        items=(
+            ("IMAGES", "Images", "An image strip, which shows frames that are made again at once"),
+            ("MOVIE", "Movie", "One movie file, which plays more quickly"),
+        ),
+    )
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Add the strip on the first free channel, or refresh the one that is there."""
+        result, scene = _get_result(context), get_scene(context)
+        try:
+            text, notes = put_in_sequencer(scene, result, movie=self.kind == "MOVIE")
+        except (shot.ShotError, OSError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        _report(self, scene, text, notes)
+        return {"FINISHED"}
+
+
+class ResultToCompositor(NeedsResult, bpy.types.Operator):
+    bl_idname = "latentman.to_compositor"
+    bl_label = "To Compositor"
+    bl_description = (
+        "Add the result's frames to the scene's compositing nodes as an image that follows the frame; in a scene without any "
+        "nodes they are then what is rendered"
+    )
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
-        """Add the strip on the first free channel."""
-        result = _get_result(context)
-        images, output = list_frames(get_result_folder(result)), properties.get_settings(context).output
+        """Add the nodes, or refresh those that are there."""
+        result, scene = _get_result(context), get_scene(context)
         try:
-            add_image_strip(get_scene(context), images, result.start, result.prompt[:60], result.step, output)
-        except shot.ShotError as error:
+            text, notes = put_in_compositor(scene, result)
+        except (shot.ShotError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        _report(self, scene, text, notes)
         return {"FINISHED"}
 
 
@@ -165,7 +204,9 @@ class FetchResult(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
             folder = get_output_folder(settings) / result.job
         try:
             console.check_writable(folder)
-            task = FetchTask(result.job, folder, connection.get_client(), transparent=result.transparent)
+            task = FetchTask(
+                result.job, folder, connection.get_client(), transparent=result.transparent, crop=properties.read_crop(result)
+            )
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -174,4 +215,4 @@ class FetchResult(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (ResultToSequencer, ResultAsMaterial, KeepLook, NewLook, FetchResult, OpenResultFolder)
+CLASSES = (ResultToSequencer, ResultToCompositor, ResultAsMaterial, KeepLook, NewLook, FetchResult, OpenResultFolder)

@@ -8,20 +8,33 @@ import bpy
 import numpy as np
 
 from ...shared import shot
+from ...shared.manifest import CameraEntry
 from ..typed_access import get_camera
+from .padding import Padding, pad_projection
 
 
 @dataclass(frozen=True)
 class View:
-    """A camera at a frame: 4x4 matrices ``world_to_camera`` (looking along -Z) and ``projection`` for a picture (width, height)."""
+    """A camera at a frame: 4x4 matrices ``world_to_camera`` (looking along -Z) and ``projection`` for a picture (width, height), in
+    Blender's units, of which one is ``metres_per_unit`` long."""
 
     world_to_camera: np.ndarray
     projection: np.ndarray
     width: int
     height: int
+    metres_per_unit: float = 1.0
+
+    def make_entry(self) -> CameraEntry:
+        """The same camera for a world in metres."""
+        to_camera, projection = self.world_to_camera.copy(), self.projection.copy()
+        to_camera[:3, 3] *= self.metres_per_unit
+        projection[:, :3] /= self.metres_per_unit
+        if projection[3, 2]:  # perspective: homogeneous coordinates whose last one is the distance
+            projection *= self.metres_per_unit
+        return CameraEntry(tuple(map(float, to_camera.ravel())), tuple(map(float, projection.ravel())))
 
     def compute_depth(self, points: np.ndarray) -> np.ndarray:
-        """World points (N, 3) in metres -> (N,) planar distances from the camera, negative behind it."""
+        """World points (N, 3) -> (N,) planar distances from the camera, negative behind it."""
         return -(points @ self.world_to_camera[2, :3] + self.world_to_camera[2, 3])
 
     def project(self, points: np.ndarray) -> np.ndarray:
@@ -32,9 +45,20 @@ class View:
         return (clip[:, :2] / w * [0.5, -0.5] + 0.5) * [self.width, self.height]
 
 
-def get_render_camera(scene: bpy.types.Scene) -> bpy.types.Object:
-    """The scene's camera. Raises ``ShotError`` when there is none, or none that can be used."""
-    camera = scene.camera
+def find_marker_camera(scene: bpy.types.Scene, frame: int | None = None) -> bpy.types.Object | None:
+    """The camera that a marker binds to a frame, the current one by default: that of the last such marker at or before it, else of
+    the first one. Those that are hidden for rendering do not count, as in Blender."""
+    at = scene.frame_current if frame is None else frame
+    bound = [marker for marker in scene.timeline_markers if marker.camera is not None and not marker.camera.hide_render]
+    bound.sort(key=lambda marker: marker.frame)
+    passed = [marker for marker in bound if marker.frame <= at]
+    return passed[-1].camera if passed else bound[0].camera if bound else None
+
+
+def find_camera(scene: bpy.types.Scene, frame: int) -> bpy.types.Object:
+    """The camera through which a render sees a frame: the one that a marker binds, else the scene's own. Raises ``ShotError`` when
+    there is none, or none that can be used."""
+    camera = find_marker_camera(scene, frame) or scene.camera
     if camera is None:
         raise shot.ShotError("camera", "There is no camera in the scene; add one with Add > Camera.")
     if camera.type != "CAMERA":
@@ -44,17 +68,28 @@ def get_render_camera(scene: bpy.types.Scene) -> bpy.types.Object:
     return camera
 
 
-def get_view(scene: bpy.types.Scene, graph: bpy.types.Depsgraph, width: int, height: int) -> View:
-    """The view at the current frame; markers that switch cameras are followed. Raises ``ShotError`` like ``get_render_camera``."""
-    camera = get_render_camera(scene).evaluated_get(graph)
-    projection = camera.calc_matrix_camera(graph, x=width, y=height)
-    return View(np.array(camera.matrix_world.normalized().inverted()), np.array(projection), width, height)
+def read_view(
+    camera: bpy.types.Object,
+    graph: bpy.types.Depsgraph,
+    width: int,
+    height: int,
+    padding: Padding | None = None,
+    metres_per_unit: float = 1.0,
+) -> View:
+    """What a camera sees at the current frame of evaluated data; with ``padding`` that is more than the camera's frame."""
+    evaluated = camera.evaluated_get(graph)
+    to_camera = np.array(evaluated.matrix_world.normalized().inverted())
+    if padding is None:
+        projection = np.array(evaluated.calc_matrix_camera(graph, x=width, y=height))
+        return View(to_camera, projection, width, height, metres_per_unit)
+    projection = np.array(evaluated.calc_matrix_camera(graph, x=padding.frame.width, y=padding.frame.height))
+    return View(to_camera, pad_projection(projection, padding, width, height), width, height, metres_per_unit)
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What surfaces cover at one frame: ``near`` and ``far`` in metres (inf and -inf when nothing is in front of the camera), and
-    the rectangle of pixels (left, top, right, bottom; the last two exclusive) that contains everything seen."""
+    """What surfaces cover at one frame: ``near`` and ``far`` in Blender's units (inf and -inf when nothing is in front of the
+    camera), and the rectangle of pixels (left, top, right, bottom; the last two exclusive) that contains everything seen."""
 
     near: float
     far: float
@@ -65,7 +100,7 @@ def find_extent(view: View, points: np.ndarray, margin: int) -> Extent:
     """The extent of world points (N, 3), with ``margin`` pixels added around the rectangle."""
     full = (0, 0, view.width, view.height)
     distance = view.compute_depth(points)
-    in_front = distance > 1e-3
+    in_front = distance * view.metres_per_unit > 1e-3
     if not in_front.any():
         return Extent(np.inf, -np.inf, full)
     near, far = float(distance[in_front].min()), float(distance[in_front].max())

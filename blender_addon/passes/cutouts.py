@@ -6,20 +6,23 @@ cut-out applies to a face.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import bpy
 import numpy as np
 
-from ..typed_access import add_node, get_input, get_mesh, get_node, get_output, get_socket_value, set_socket_value
+from ..compat import has_nodes
+from ..references import Reference, refer_to
+from ..typed_access import add_node, get_input, get_node, get_output, get_socket_value, set_socket_value
 from .nodes import add_math_node
 
 #: the face attribute that holds the number of a face's cut-out, from 1
 CUT_ATTRIBUTE = "latentman_cut"
 #: what is less opaque than this is a hole
 OPACITY_THRESHOLD = 0.5
+#: groups and mixtures within one another that are followed
+_DEEPEST_GROUP = 8
 #: nodes that only modify a single value on its way
 _PASS_THROUGH = ("REROUTE", "CLAMP", "MATH")
 _IMAGE_SOURCES = ("FILE", "GENERATED", "TILED")
@@ -35,7 +38,7 @@ class CutOut:
     ``uv`` names the UV map, "" for the active one; ``mapping`` transforms its coordinates.
     """
 
-    image: bpy.types.Image
+    image: Reference
     output: str
     inverted: bool
     uv: str
@@ -86,49 +89,121 @@ def _read_cut_out(socket: bpy.types.NodeSocket, inverted: bool) -> CutOut | None
     coordinates = _read_coordinates(texture)
     if coordinates is None or texture.projection != "FLAT" or (found.name == "Alpha" and image.alpha_mode == "NONE"):
         return None
-    return CutOut(image, found.name, inverted, *coordinates, texture.interpolation, texture.extension)
+    return CutOut(refer_to(image), found.name, inverted, *coordinates, texture.interpolation, texture.extension)
 
 
-def find_cut_out(material: bpy.types.Material | None) -> CutOut | None:
-    """How a material cuts its surface out: an image as the alpha of a Principled BSDF, or between it and a Transparent BSDF.
+#: shaders through which one sees what is behind, whatever their settings
+_SEE_THROUGH = ("BSDF_TRANSPARENT", "BSDF_GLASS", "BSDF_REFRACTION", "HOLDOUT")
 
-    None where it does not, or in a way that is not supported; such a surface counts as whole.
-    """
-    tree = material.node_tree if material else None
-    output = tree.get_output_node("CYCLES") if tree else None
-    source = _trace_source(output.inputs["Surface"]) if output else None
-    if source is None:
-        return None
-    shader = get_node(source)
-    if shader.type == "BSDF_PRINCIPLED":
-        return _read_cut_out(get_input(shader, "Alpha"), False)
-    if shader.type == "MIX_SHADER":
-        sides = [_trace_source(entry) for entry in list(shader.inputs)[1:3]]
-        transparent = [side is not None and get_node(side).type == "BSDF_TRANSPARENT" for side in sides]
-        if transparent.count(True) == 1:
-            # the factor is the fraction of the second shader
-            return _read_cut_out(get_input(shader, 0), transparent[1])
+
+def _enter_groups(socket: bpy.types.NodeSocket | None) -> bpy.types.NodeSocket | None:
+    """The output that a node group's output gets its value from, within the group; others as they are."""
+    for _ in range(_DEEPEST_GROUP):
+        node = get_node(socket) if socket is not None else None
+        if not isinstance(node, bpy.types.ShaderNodeGroup):
+            return socket
+        assert socket is not None
+        inner = node.node_tree.nodes if node.node_tree else ()
+        ends = [one for one in inner if isinstance(one, bpy.types.NodeGroupOutput) and one.is_active_output]
+        entry = next((entry for end in ends for entry in end.inputs if entry.identifier == socket.identifier), None)
+        socket = _trace_source(entry) if entry is not None else None
     return None
 
 
-def find_cut_outs(bodies: Iterable[bpy.types.Object]) -> tuple[list[CutOut], dict[str, np.ndarray]]:
-    """The cut-outs of meshes, and by the object's full name the number of each face's cut-out (F,) float32, 0 for none.
+def _read_constant(socket: bpy.types.NodeSocket) -> float | None:
+    """The number that a socket has as the camera sees it, None where it differs from place to place.
 
-    Meshes without any are left out.
+    By angle, as of glass and lacquer, it is what is seen from the front.
     """
-    numbers: dict[CutOut, int] = {}
-    faces = {}
-    for body in bodies:
-        if body.type != "MESH":
-            continue
-        mesh = get_mesh(body)
-        cut_outs = [find_cut_out(slot.material) for slot in body.material_slots]
-        by_slot = np.array([0 if one is None else numbers.setdefault(one, len(numbers) + 1) for one in cut_outs] or [0], np.float32)
-        if by_slot.any():
-            slots = np.empty(len(mesh.polygons), np.int32)
-            mesh.polygons.foreach_get("material_index", slots)
-            faces[body.name_full] = by_slot[np.minimum(slots, len(by_slot) - 1)]
-    return list(numbers), faces
+    if not socket.is_linked:
+        return float(get_socket_value(socket))
+    found = _trace_source(socket)
+    if found is None:
+        return None
+    kind = get_node(found).type
+    if kind == "VALUE":
+        return float(get_socket_value(found))
+    if kind == "LIGHT_PATH":
+        return float(found.name == "Is Camera Ray")
+    return 0.0 if kind in ("FRESNEL", "LAYER_WEIGHT") else None
+
+
+def read_opacity(material: bpy.types.Material | None) -> CutOut | float:
+    """How opaque a material's surface is: a number, or the image that cuts it out.
+
+    It is 0 where one sees through it: a Transparent, Glass or Refraction BSDF, a Principled BSDF whose Alpha is a number below
+    ``OPACITY_THRESHOLD`` or that transmits more than half of the light, a mixture of which these are the larger part, and a
+    material without a surface, such as fog. Materials without nodes, and what is not understood, count as whole.
+    """
+    if material is None or material.node_tree is None or not has_nodes(material):
+        return 1.0
+    output = material.node_tree.get_output_node("CYCLES")
+    if output is None:
+        return 1.0
+    return _read_shader(_enter_groups(_trace_source(output.inputs["Surface"])), _DEEPEST_GROUP)
+
+
+def _read_shader(source: bpy.types.NodeSocket | None, depth: int) -> CutOut | float:
+    if source is None:
+        return 0.0
+    shader = get_node(source)
+    if shader.type in _SEE_THROUGH:
+        return 0.0
+    if shader.type == "BSDF_PRINCIPLED":
+        alpha = get_input(shader, "Alpha")
+        opacity, transmission = _read_constant(alpha), _read_constant(get_input(shader, "Transmission Weight"))
+        if (opacity is not None and opacity < OPACITY_THRESHOLD) or (transmission is not None and transmission > 0.5):
+            return 0.0
+        return _read_cut_out(alpha, False) or 1.0
+    if shader.type not in ("MIX_SHADER", "ADD_SHADER") or not depth:
+        return 1.0
+    entries = [entry for entry in shader.inputs if entry.type == "SHADER"][:2]
+    sides = [_read_shader(_enter_groups(_trace_source(entry)), depth - 1) for entry in entries]
+    if shader.type == "ADD_SHADER":
+        return max(sides, key=lambda one: 2.0 if isinstance(one, CutOut) else one)
+    factor = _read_constant(get_input(shader, 0))
+    if factor is not None:
+        return sides[int(factor > 0.5)]
+    transparent = [one == 0.0 for one in sides]
+    if transparent.count(True) == 1:
+        # the factor is the fraction of the second shader
+        return _read_cut_out(get_input(shader, 0), transparent[1]) or 1.0
+    return 0.0 if all(transparent) else 1.0
+
+
+class CutOuts:
+    """Numbers the cut-outs of materials, from 1, in the order in which they are met."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[CutOut, int] = {}
+        self._by_material: dict[str, float] = {}
+
+    def forget_materials(self) -> None:
+        """Look at materials anew; the numbers of cut-outs stay."""
+        self._by_material.clear()
+
+    @property
+    def found(self) -> list[CutOut]:
+        """The cut-outs, by number."""
+        return list(self._numbers)
+
+    def get_number(self, material: bpy.types.Material | None) -> float:
+        """The number of a material's cut-out, 0 where its surface is whole, -1 where one sees through it everywhere."""
+        if material is None:
+            return 0.0
+        name = material.name_full
+        if name not in self._by_material:
+            opacity = read_opacity(material)
+            if isinstance(opacity, CutOut):
+                self._by_material[name] = self._numbers.setdefault(opacity, len(self._numbers) + 1)
+            else:
+                self._by_material[name] = 0.0 if opacity >= OPACITY_THRESHOLD else -1.0
+        return self._by_material[name]
+
+    def number_faces(self, materials: list[bpy.types.Material | None], slots: np.ndarray) -> np.ndarray | None:
+        """The numbers (F,) float32 of faces whose materials are ``materials[slots]``, None where all are whole."""
+        numbers = np.array([self.get_number(one) for one in materials] or [0.0], np.float32)
+        return numbers[np.clip(slots, 0, len(numbers) - 1)] if numbers.any() else None
 
 
 def add_opacity_nodes(tree: bpy.types.NodeTree, cuts: list[CutOut]) -> bpy.types.NodeSocket:
@@ -139,7 +214,7 @@ def add_opacity_nodes(tree: bpy.types.NodeTree, cuts: list[CutOut]) -> bpy.types
     opacity: bpy.types.NodeSocket | None = None
     for n, cut in enumerate(cuts, 1):
         uv_map, texture = add_node(tree, bpy.types.ShaderNodeUVMap), add_node(tree, bpy.types.ShaderNodeTexImage)
-        uv_map.uv_map, texture.image = cut.uv, cut.image
+        uv_map.uv_map, texture.image = cut.uv, cut.image.find()
         texture.interpolation, texture.extension = cut.interpolation, cut.extension
         coordinates = get_output(uv_map, 0)
         if cut.mapping:

@@ -14,12 +14,9 @@ import numpy as np
 from gpu_extras.batch import batch_for_shader
 
 from ...shared.vectors import normalise
-from ..typed_access import get_attribute_data, get_mesh
 from .camera import View
-from .cutouts import find_cut_outs
+from .geometry import FrameGeometry, Key, Surface, transform
 from .reading import BACKGROUND
-from .render_set import RenderSet
-from .surfaces import PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, get_triangle_corners
 
 #: the error that a driver may make on a triangle whose values are known, and the side of the picture that tests it
 TOLERANCE, PROBE = 1e-3, 64
@@ -98,14 +95,9 @@ def is_trusted() -> bool:
     return bool(both.sum() > PROBE and (inside ^ drawn).sum() <= 2 and np.abs(picture[..., :3] - hits)[both].max() < TOLERANCE)
 
 
-def can_draw(render_set: RenderSet) -> bool:
-    """Whether the render set holds only meshes without instances, hair and cut-outs."""
-    if render_set.whole_scene or find_cut_outs(one.object for one in render_set.objects)[0]:
-        return False
-    return all(
-        one.object.type == "MESH" and not len(one.object.particle_systems) and one.object.instance_type == "NONE"
-        for one in render_set.objects
-    )
+def can_draw(geometry: FrameGeometry) -> bool:
+    """Whether a frame holds only whole meshes, without hair and cut-outs."""
+    return not geometry.live and all(one.shape.cuts is None for one in geometry.surfaces)
 
 
 def _zoom(clip: np.ndarray, box: tuple[int, int, int, int], view: View) -> np.ndarray:
@@ -118,12 +110,12 @@ def _zoom(clip: np.ndarray, box: tuple[int, int, int, int], view: View) -> np.nd
     return out
 
 
-def draw(graph: bpy.types.Depsgraph, render_set: RenderSet, view: View, box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
-    """Draw the passes of the current frame within a rectangle (left, top, right, bottom) of pixels, as ``read_passes`` returns
-    them, without instances; the meshes must have the attributes of ``override_mesh_temporarily``."""
+def draw(geometry: FrameGeometry, view: View, numbers: dict[Key, int], box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
+    """Draw the passes of a frame within a rectangle (left, top, right, bottom) of pixels, as ``read_passes`` returns them;
+    ``numbers`` are the surfaces' pass indices."""
     corners: dict[str, list[np.ndarray]] = {name: [] for name in ("clip", "first", "second", "third")}
-    for one in render_set.objects:
-        for name, values in _compute_corners(one.object.evaluated_get(graph), one.index, view, box).items():
+    for one in geometry.surfaces:
+        for name, values in _compute_corners(one, numbers[one.key], view, box).items():
             corners[name].append(values)
     joined = {name: np.concatenate(parts).astype(np.float32) for name, parts in corners.items()}
     left, top, right, bottom = box
@@ -133,7 +125,6 @@ def draw(graph: bpy.types.Depsgraph, render_set: RenderSet, view: View, box: tup
     return {
         "depth": np.where(seen, first[..., 2], BACKGROUND),
         "index": index,
-        "instance": np.zeros(index.shape, np.float32),
         "part": np.where(seen, np.maximum(np.round(second[..., 3]), 1), 0).astype(np.uint8),
         "uv": first[..., :2].copy(),
         "rest_position": second[..., :3].copy(),
@@ -141,39 +132,22 @@ def draw(graph: bpy.types.Depsgraph, render_set: RenderSet, view: View, box: tup
     }
 
 
-def _compute_corners(
-    body: bpy.types.Object,
-    index: int,
-    view: View,
-    box: tuple[int, int, int, int],
-) -> dict[str, np.ndarray]:
-    """The values (N, 4) at the corners of a mesh's triangles: ``clip`` position; ``first`` UV, depth and 1; ``second`` rest
-    position and part; ``third`` normal and index."""
-    mesh = get_mesh(body)
-    vertices, loops = get_triangle_corners(mesh)
-    count = len(mesh.loop_triangles)
-    points, rest_positions = (np.zeros((len(mesh.vertices), 3), np.float32) for _ in range(2))
-    mesh.vertices.foreach_get("co", points.ravel())
-    if REST_POSITION_ATTRIBUTE in mesh.attributes:
-        get_attribute_data(mesh, REST_POSITION_ATTRIBUTE).foreach_get("vector", rest_positions.ravel())
-    uv, normals = np.zeros((len(mesh.loops), 2), np.float32), np.empty((len(mesh.loops), 3), np.float32)
-    layer = next((layer for layer in mesh.uv_layers if layer.active_render), None)
-    if layer:
-        layer.data.foreach_get("uv", uv.ravel())
-    mesh.corner_normals.foreach_get("vector", normals.ravel())
-    part = np.ones(len(mesh.polygons), np.float32)
-    if PART_ATTRIBUTE in mesh.attributes:
-        get_attribute_data(mesh, PART_ATTRIBUTE).foreach_get("value", part)
-    faces = np.empty(count, np.int32)
-    mesh.loop_triangles.foreach_get("polygon_index", faces)
-    to_world = np.array(body.matrix_world)
-    world = points.astype(np.float64) @ to_world[:3, :3].T + to_world[:3, 3]
+def _compute_corners(surface: Surface, number: int, view: View, box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
+    """The values (N, 4) at the corners of a surface's triangles: ``clip`` position; ``first`` UV, depth and 1; ``second`` rest
+    position and part; ``third`` normal and number."""
+    shape = surface.shape
+    assert shape.triangles is not None
+    loops, faces = shape.triangles[0].ravel(), shape.triangles[1]
+    vertices, column = shape.corners[loops], np.ones((len(loops), 1))
+    uv = shape.uvs.get("", np.zeros((len(shape.corners), 2), np.float32))
+    rest = shape.points if shape.rest is None else shape.rest
+    parts = np.ones(len(shape.starts)) if shape.parts is None else shape.parts
+    world = transform(surface.matrix, shape.points.astype(np.float64))
     clip = np.concatenate([world, np.ones((len(world), 1))], 1) @ (view.projection @ view.world_to_camera).T
-    world_normals = normalise(normals @ np.linalg.inv(to_world[:3, :3]))
-    column = np.ones((count * 3, 1))
+    normals = normalise(shape.normals @ np.linalg.inv(surface.matrix[:3, :3]))
     return {
         "clip": _zoom(clip, box, view)[vertices],
         "first": np.concatenate([uv[loops], view.compute_depth(world)[vertices, None], column], 1),
-        "second": np.concatenate([rest_positions[vertices], np.repeat(part[faces], 3)[:, None]], 1),
-        "third": np.concatenate([world_normals[loops], index * column], 1),
+        "second": np.concatenate([rest[vertices], np.repeat(parts[faces], 3)[:, None]], 1),
+        "third": np.concatenate([normals[loops], number * column], 1),
     }

@@ -10,7 +10,6 @@ from ...shared.skeleton import JOINT_INDEX
 from ..character.rig import Rig
 from ..rigging.rigs import read_rig
 from ..typed_access import get_pose
-from .camera import View
 
 #: the key points that are joints, in OpenPose's order (COCO, 18 points); nose, eyes and ears sit on the head
 LIMBS = {
@@ -56,8 +55,8 @@ class KeyPoints:
                 return self._rig.joint_bones[candidate]
         return 0
 
-    def compute(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
-        """(18, 3): x and y in pixels, and metres from the camera plane; the neck is the middle of the shoulders."""
+    def compute(self, graph: bpy.types.Depsgraph) -> np.ndarray:
+        """(18, 3) world positions; the neck is the middle of the shoulders."""
         armature = self.armature.evaluated_get(graph)
         world = np.array(armature.matrix_world)
         out = np.empty((COUNT, 3))
@@ -66,7 +65,7 @@ class KeyPoints:
             local = self._rig.rest[bone].T @ (rest - self._rig.heads[bone])
             out[number] = world[:3, :3] @ (pose[:3, :3] @ local + pose[:3, 3]) + world[:3, 3]
         out[NECK] = (out[2] + out[5]) / 2
-        return np.column_stack([view.project(out), view.compute_depth(out)])
+        return out
 
 
 def _get_rest_joints(rig: Rig) -> np.ndarray:

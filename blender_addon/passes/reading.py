@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ...shared import exr
-from .scene_setup import INSTANCE_AOV, PART_AOV, REST_POSITION_AOV
+from ...shared.vectors import normalise
+from .pass_material import NORMAL_AOV, PART_AOV, PREVIOUS_AOV, REST_POSITION_AOV
 
 BACKGROUND = np.float32(1e10)
 
@@ -15,9 +16,9 @@ BACKGROUND = np.float32(1e10)
 def read_passes(path: Path, width: int, height: int) -> dict[str, np.ndarray]:
     """The passes (height, width, ...) in a file of that size, row 0 at the top.
 
-    ``depth`` float32 metres, 1e10 for the background; ``index`` int32 pass index, 0 for the background; ``instance``
-    float32; ``part`` uint8; ``uv`` and ``rest_position`` float32; ``normal`` float16; and, where the file has them, ``position``
-    and ``motion_vectors`` float32. Raises ``ValueError`` when a pass is missing or the size differs.
+    ``depth`` float32 metres, 1e10 for the background; ``index`` int32 pass index, 0 for the background; ``part`` uint8; ``uv``
+    and ``rest_position`` float32; ``normal`` float16; and, where the file has them, ``position`` and ``previous`` positions in the
+    object's space, float32. Raises ``ValueError`` when a pass is missing or the size differs.
     """
     channels = exr.read_channels(path)
 
@@ -36,17 +37,19 @@ def read_passes(path: Path, width: int, height: int) -> dict[str, np.ndarray]:
     def vectors(*axes: tuple[str, ...]) -> np.ndarray:
         return np.stack([find(*names) for names in axes], -1) * seen[..., None]
 
+    def colours(aov: str) -> np.ndarray:
+        return vectors(*((f"{aov}.{a}", f"{aov}.{b}") for a, b in ("RX", "GY", "BZ")))
+
     found = {
         "depth": np.where(seen, find("Depth.Z", "Depth.V"), BACKGROUND),
         "index": index,
-        "instance": find(f"{INSTANCE_AOV}.X", f"{INSTANCE_AOV}.V") * seen,
         "part": np.where(seen, np.maximum(np.round(find(f"{PART_AOV}.X", f"{PART_AOV}.V")), 1), 0).astype(np.uint8),
         "uv": vectors(("UV.U", "UV.X"), ("UV.V", "UV.Y")),
-        "rest_position": vectors(*((f"{REST_POSITION_AOV}.{a}", f"{REST_POSITION_AOV}.{b}") for a, b in ("RX", "GY", "BZ"))),
-        "normal": vectors(*((f"Normal.{a}",) for a in "XYZ")).astype(np.float16),
+        "rest_position": colours(REST_POSITION_AOV),
+        "normal": normalise(colours(NORMAL_AOV)).astype(np.float16),
     }
     if any(name.endswith("Position.X") for name in channels):
         found["position"] = vectors(*((f"Position.{a}",) for a in "XYZ"))
-    if any(name.endswith("Vector.X") for name in channels):
-        found["motion_vectors"] = vectors(("Vector.X",), ("Vector.Y",)) * np.array([1, -1], np.float32)
+    if any(f".{PREVIOUS_AOV}." in name for name in channels):
+        found["previous"] = colours(PREVIOUS_AOV)
     return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,49 +16,39 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.depth import normalise_depth
-from ...shared.manifest import CameraEntry, FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
+from ...shared.picture_size import Crop
 from ..references import refer_to
-from ..typed_access import evaluate, get_mesh, get_scene, get_view_layer
-from . import gpu_raster, reading
-from .camera import Extent, View, find_extent, get_render_camera, get_view
+from ..typed_access import get_mesh, get_scene, get_view_layer
+from ..units import get_metres_per_unit
+from . import capture, gpu_raster, reading
+from .camera import Extent, View, find_camera, find_extent
+from .captured_scene import CapturedScene
+from .cutouts import CutOuts
+from .drawn_scene import MAX_NUMBER, DrawnScene
+from .engine import check_cycles
+from .geometry import FrameGeometry, Key
+from .own_data import OwnData, make_scene, own_data
+from .padding import Padding
 from .people import find_key_points
 from .render_set import RenderSet, RenderSetReferences, make_render_set
-from .scene_setup import override_scene_temporarily, set_render_region
-from .surfaces import override_mesh_temporarily, unwrap
-from .timeline import keep_current_frame
+from .shadow_scene import ShadowScene
+from .spool import Spool
+from .storage import explain_storage
+from .strands import Strands, bake_strands
+from .surfaces import unwrap
+from .visibility import find_visible
 
-#: how long the scene may be overridden at a time while the user works in the window
+#: how long frames are made at a time while the user works in the window
 SLICE_SECONDS = 0.25
-#: pixels that are rendered around those that the viewport's mesh covers
+#: evaluated frames are kept for their render up to this size on disk; later ones are evaluated again
+SPOOL_BYTES = 2 << 30
+#: pixels that are rendered around those that the surfaces cover
 MARGIN = 4
 #: the depth range of a whole scene ends at this many times the farthest distance of the characters
 SCENE_REACH = 3.0
-#: rays per side of the grid that measures the depth of the surroundings
-RAYS = 24
-
-
-@contextmanager
-def silence_stdout() -> Iterator[None]:
-    """Within the block nothing reaches standard output, where Blender would write its render log between our own lines."""
-    saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 1)
-        yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
-        os.close(sink)
-
-
-def _may_differ_in_render(body: bpy.types.Object) -> bool:
-    """Whether the rendered mesh may cover more pixels than the viewport's."""
-    if body.type != "MESH" or len(body.particle_systems):
-        return True
-    return any(
-        m.show_render != m.show_viewport or getattr(m, "levels", 0) != getattr(m, "render_levels", getattr(m, "levels", 0))
-        for m in body.modifiers
-    )
 
 
 @dataclass(frozen=True)
@@ -71,12 +60,72 @@ class RenderedFrame:
     entry: FrameEntry
 
 
+def _find_lowest(geometry: FrameGeometry) -> float:
+    points = geometry.find_character_points()
+    return float(points[:, 2].min()) if len(points) else np.inf
+
+
+class _Numbers:
+    """The numbers of surfaces in the object index pass: the characters' come first, others in the order in which they are met."""
+
+    def __init__(self, render_set: RenderSet) -> None:
+        self.by_key: dict[Key, int] = {("", one.object.name_full, ()): one.index for one in render_set.objects}
+
+    def number(self, key: Key) -> int:
+        """The number of a surface, the same on every frame. Raises ``ShotError`` when there are more than can be told apart."""
+        if key not in self.by_key:
+            if len(self.by_key) >= MAX_NUMBER:
+                raise shot.ShotError("scene", f"The scene shows more than {MAX_NUMBER} objects; hide some of them from the render.")
+            self.by_key[key] = len(self.by_key) + 1
+        return self.by_key[key]
+
+
+class _OwnScenes:
+    """The scenes of our own, each from when it is needed first until the block of ``data`` ends."""
+
+    def __init__(
+        self,
+        data: OwnData,
+        capture_scene: Callable[[OwnData, bpy.types.Scene], CapturedScene],
+        draw_scene: Callable[[OwnData, bpy.types.Scene], DrawnScene],
+        shade_scene: Callable[[OwnData, bpy.types.Scene], ShadowScene],
+    ) -> None:
+        self.data = data
+        self._stage = make_scene(data, "Stage")
+        self._capture_scene, self._draw_scene, self._shade_scene = capture_scene, draw_scene, shade_scene
+        self._captured: CapturedScene | None = None
+        self._drawn: DrawnScene | None = None
+        self._shaded: ShadowScene | None = None
+
+    @property
+    def captured(self) -> CapturedScene:
+        """Where frames are evaluated."""
+        if self._captured is None:
+            self._captured = self._capture_scene(self.data, self._stage)
+        return self._captured
+
+    @property
+    def drawn(self) -> DrawnScene:
+        """Where Cycles draws them."""
+        if self._drawn is None:
+            self._drawn = self._draw_scene(self.data, self._stage)
+        return self._drawn
+
+    @property
+    def shaded(self) -> ShadowScene:
+        """Where Cycles draws shadows."""
+        if self._shaded is None:
+            self._shaded = self._shade_scene(self.data, self._stage)
+        return self._shaded
+
+
 class PassRender:
     """Renders a shot's passes frame by frame, in any order.
 
     First ``measure`` evaluates every frame without rendering it, because the depth range is that of the whole shot. Then
-    ``render_slice`` renders the frames that are requested, and ``close`` frees everything. Between these calls the scene is as the
-    user left it. ``render_all`` does all of that in order and keeps the shot in memory for ``result``.
+    ``render_slice`` renders the frames that are requested, and ``close`` frees everything. All of it happens in scenes of our own:
+    the user's scene is never changed, and between these calls nothing of ours is in the file. ``render_all`` does all of that in
+    order and keeps the shot in memory for ``result``.
     """
 
     def __init__(
@@ -90,46 +139,58 @@ class PassRender:
         scope: str = "CHARACTER",
         range_frames: tuple[int, ...] = (),
         motion_vectors: bool = False,
+        shadow: bool = False,
         keep_overrides: bool = False,
         quick: bool = False,
+        frame: Crop | None = None,
     ) -> None:
         """``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
-        as it does within its shot. ``keep_overrides`` leaves the scene overridden until ``close``: quicker, where nobody sees the
-        scene in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles.
+        as it does within its shot. ``motion_vectors`` and ``shadow`` add those passes.
+        ``keep_overrides`` leaves our scenes in the file until ``close``: quicker, where nobody sees the
+        file in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame``
+        is the part of the picture that the camera's frame shows, all of it by default.
 
         Raises ``ShotError`` when there is nothing to render.
         """
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
-        get_render_camera(self._scene)
+        for first in frames[:1]:
+            find_camera(self._scene, first)
+        check_cycles()
+        self._metres = get_metres_per_unit(self._scene)
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
         self._references = RenderSetReferences.make(self._render_set)
         self._frames, self._size = frames, (width, height)
+        self._padding = Padding(frame, width, height) if frame is not None else None
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
-        self._motion_vectors, self._keep_overrides = motion_vectors, keep_overrides
-        objects, armatures = self._render_set.objects, self._render_set.armatures
-        self._people = {n: found for n, armature in enumerate(armatures, 1) if (found := find_key_points(armature))}
-        self._full_frame = self._render_set.whole_scene or any(
-            _may_differ_in_render(one.object) for one in objects if one.character
-        )
-        can_draw = quick and not motion_vectors and not self._full_frame and gpu_raster.can_draw(self._render_set)
+        self._motion_vectors, self._shadow, self._keep_overrides = motion_vectors, shadow, keep_overrides
+        #: whether something lies under the characters' feet, and the height of these, in metres
+        self._has_ground, self._lowest = False, np.inf
+        self._people = {n: found for n, one in enumerate(self._render_set.armatures, 1) if (found := find_key_points(one))}
+        can_draw = quick and not motion_vectors and not self._render_set.whole_scene
         #: whether the graphics driver draws the passes instead of Cycles
         self.uses_gpu = can_draw and gpu_raster.is_trusted()
-        #: object numbers by pass index and instance, packed into one integer
-        self._object_numbers: dict[int, int] = {}
-        #: by pass index the texture coordinates of meshes without any, made before the first frame is rendered
+        self._numbers = _Numbers(self._render_set)
+        #: the name and the character of every surface that was met, by number
+        self._names: dict[int, tuple[str, int]] = {}
+        #: by number the texture coordinates of meshes without any, made before the first frame is evaluated
         self._generated_uvs: dict[int, np.ndarray] | None = None
-        self._overrides, self._folder = ExitStack(), ExitStack()
+        self._folder, self._scenes = ExitStack(), ExitStack()
         self._path: Path | None = None
-        #: whether the scene is overridden
-        self._is_prepared = False
+        self._own: _OwnScenes | None = None
+        self._spool: Spool | None = None
+        self._cut_outs = CutOuts()
+        before = (frame - 1 for frame in frames) if motion_vectors else ()
+        #: frames that are evaluated once, for their depth and for their render
+        self._kept_frames = frozenset((*frames, *before))
+        self._sizes = tuple(dict.fromkeys((self._size, compute_overview_size(width, height))))
         #: whether any frame that was rendered shows a character
         self.has_seen_character = False
         # what ``render_all`` keeps: whole frames, which take memory only where something is seen
         self._arrays: dict[str, np.ndarray] = {}
         self._entries: dict[int, FrameEntry] = {}
-        #: planar camera distances in metres that become 1 and the far end of the range, after ``measure``
+        #: planar camera distances in Blender's units that become 1 and the far end of the range, after ``measure``
         self.near, self.far = np.inf, -np.inf
         #: how many units of work ``render_all`` has
         self.total = len(self._measured_frames) + len(frames)
@@ -137,14 +198,15 @@ class PassRender:
     def make_overview(self, width: int, height: int) -> PassRender:
         """A render of small copies of the same frames, after ``measure``; objects have the same numbers in both."""
         small = copy.copy(self)
-        small._size, small.uses_gpu, small._people = (width, height), False, {}
-        small._overrides, small._folder, small._path, small._is_prepared = ExitStack(), ExitStack(), None, False
+        small._size, small.uses_gpu, small._people, small._shadow = (width, height), False, {}, False
+        small._sizes = tuple(dict.fromkeys((small._size, *self._sizes)))
+        small._scenes, small._folder, small._path, small._own = ExitStack(), ExitStack(), None, None
         return small
 
     @property
     def header(self) -> PassesHeader:
         """The depth range and the body parts, after ``measure``."""
-        return PassesHeader(float(self.near), float(self.far), self._render_set.parts)
+        return PassesHeader(self.near * self._metres, self.far * self._metres, self._render_set.parts)
 
     def check_seen(self) -> None:
         """Raise ``ShotError`` when none of the frames that were rendered shows a character."""
@@ -152,19 +214,59 @@ class PassRender:
             raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
 
     def measure(self) -> Generator[int, None, None]:
-        """Find the depth range; yields how many frames are measured, with the scene restored then and at the end."""
+        """Find the depth range; yields how many frames are measured, with nothing of ours in the file then and at the end.
+
+        A scene with simulations that are not baked is evaluated in one go from their first frame, and its frames are kept.
+        """
         frames = deque(self._measured_frames)
-        while frames:
-            self._find_data()
-            end = time.perf_counter() + SLICE_SECONDS
-            with keep_current_frame(self._scene):
+        try:
+            while frames:
+                own = self._open()
+                if own.captured.first_simulated is not None:
+                    self._simulate(own.captured, own.captured.first_simulated)
+                    frames.clear()
+                end = time.perf_counter() + SLICE_SECONDS
                 while frames:
-                    frame = frames.popleft()
-                    self._scene.frame_set(frame)
-                    self._widen_depth_range(frame)
+                    self._measure_one(own.captured, frames.popleft())
                     if time.perf_counter() > end:
                         break
-            yield len(self._measured_frames) - len(frames)
+                if not self._keep_overrides:
+                    self._end()
+                yield len(self._measured_frames) - len(frames)
+        except BaseException:
+            self.close()
+            raise
+
+    def _capture(self, captured: CapturedScene, frame: int) -> FrameGeometry:
+        return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._shadow)
+
+    def _measure_one(self, captured: CapturedScene, frame: int) -> None:
+        """Evaluate a frame, and keep it for its render while there is room."""
+        geometry = self._capture(captured, frame)
+        self._widen_depth_range(geometry)
+        if frame in self._kept_frames and self._spool is not None and self._spool.size < SPOOL_BYTES:
+            try:
+                self._spool.put(frame, geometry)
+            except OSError:  # no room: it is evaluated again when it is rendered
+                self._kept_frames = frozenset()
+
+    def _simulate(self, captured: CapturedScene, first: int) -> None:
+        """Evaluate every frame from the first of the simulations to the last that is needed, and keep those that are needed."""
+        assert self._spool is not None
+        wanted = set(self._measured_frames)
+        for frame in range(min(first, *wanted, *self._kept_frames), max(*wanted, *self._kept_frames) + 1):
+            geometry = self._capture(captured, frame)
+            if frame in wanted:
+                self._widen_depth_range(geometry)
+            if frame in self._kept_frames:
+                try:
+                    self._spool.put(frame, geometry)
+                except OSError as error:
+                    raise shot.ShotError(
+                        "passes",
+                        f"The simulated frames do not fit into the folder for temporary files ({error.strerror}); make room, "
+                        "or bake the simulation.",
+                    ) from error
 
     def _find_data(self) -> None:
         """Find the scene and its objects again: an event may have come between. Raises ``ShotError`` when something is gone."""
@@ -186,7 +288,6 @@ class PassRender:
             armature = self._render_set.armatures[number - 1]
             assert armature is not None
             person.armature = armature
-        get_render_camera(scene)
 
     def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
         """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""
@@ -194,22 +295,21 @@ class PassRender:
         if index is None:
             return
         try:
-            self._begin_overrides()
             end = time.perf_counter() + SLICE_SECONDS
             while index is not None:
-                yield self._render_one(index)
+                yield self._render_one(self._open(), index)
                 index = next_index() if self._keep_overrides or time.perf_counter() < end else None
         except BaseException:
             self.close()
             raise
         if not self._keep_overrides:
-            self._end_overrides()
+            self._end()
 
     def close(self) -> None:
-        """Restore the scene and remove temporary files; more may be rendered afterwards."""
-        self._end_overrides()
+        """Remove everything of ours from the file and from the disk; more may be rendered afterwards."""
+        self._end()
         self._folder.close()
-        self._path = None
+        self._path = self._spool = None
 
     def render_all(self) -> Generator[int, None, None]:
         """Measure and render the whole shot for ``result``; yields how much of ``total`` is done."""
@@ -233,83 +333,93 @@ class PassRender:
             self._arrays[name][frame.index] = pixels[0]
         self._entries[frame.index] = frame.entry
 
-    def _begin_overrides(self) -> None:
-        """Prepare the scene for rendering, unless it is prepared already."""
-        if self._is_prepared:
-            return
+    def _open(self) -> _OwnScenes:
+        """Our own scenes, made anew unless they exist."""
+        if self._own is not None:
+            return self._own
         self._find_data()
         if self._generated_uvs is None:
             self._generated_uvs = {
                 one.index: unwrap(one.object)
                 for one in self._render_set.objects
-                if one.character and one.object.type == "MESH" and not get_mesh(one.object).uv_layers
+                if one.object.type == "MESH" and not get_mesh(one.object).uv_layers
             }
         if self._path is None:
             folder = tempfile.TemporaryDirectory(prefix="latentman-", ignore_cleanup_errors=True)
             self._path = Path(self._folder.enter_context(folder)) / "pass.exr"
-        self._is_prepared = True
-        self._overrides.enter_context(keep_current_frame(self._scene))
-        self._enter_overrides(self._generated_uvs, str(self._path))
+        if self._spool is None:
+            self._spool = Spool(self._path.parent / "frames")
+        self._scenes.callback(self._forget)
+        capture.register()
+        self._scenes.callback(capture.unregister)
+        self._cut_outs.forget_materials()
+        self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn, self._make_shaded)
+        return self._own
 
-    def _end_overrides(self) -> None:
-        """Restore the scene as it was before ``_begin_overrides``."""
-        self._is_prepared = False
-        self._overrides.close()
-
-    def _enter_overrides(self, generated_uvs: dict[int, np.ndarray], path: str) -> None:
-        if self.uses_gpu:
-            for one in self._render_set.objects:
-                self._overrides.enter_context(override_mesh_temporarily(one, generated_uvs.get(one.index)))
-            return
-        self._overrides.enter_context(
-            override_scene_temporarily(
-                self._scene,
-                self._view_layer,
-                self._render_set,
-                generated_uvs,
-                *self._size,
-                path,
-                position=self._render_set.whole_scene or self._motion_vectors,
-                motion_vectors=self._motion_vectors,
-            )
+    def _make_captured(self, data: OwnData, stage: bpy.types.Scene) -> CapturedScene:
+        assert self._generated_uvs is not None
+        return CapturedScene(
+            data,
+            stage,
+            self._scene,
+            find_visible(self._view_layer),
+            self._render_set,
+            self._generated_uvs,
+            self._cut_outs,
+            self._people,
+            padding=self._padding,
+            whole_scene=self._render_set.whole_scene or self._shadow,
+            triangulate=self.uses_gpu,
         )
 
-    def _render_box(
-        self, graph: bpy.types.Depsgraph, view: View, box: tuple[int, int, int, int], path: Path
-    ) -> dict[str, np.ndarray]:
-        """Render the passes within a rectangle (left, top, right, bottom) of the current frame."""
-        left, top, right, bottom = box
-        if self.uses_gpu:
-            return gpu_raster.draw(graph, self._render_set, view, box)
-        set_render_region(self._scene, box, *self._size)
-        # what a render that was stopped leaves is not to be taken for its result
-        path.unlink(missing_ok=True)
-        with silence_stdout():
-            bpy.ops.render.render(write_still=True, scene=self._scene.name, layer=self._view_layer.name)
-        if not path.exists():
-            raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
-        return reading.read_passes(path, right - left, bottom - top)
+    def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:
+        assert self._path is not None
+        visible = find_visible(self._view_layer)
+        lights = [one for one in visible.ordered if one.type == "LIGHT"]
+        return ShadowScene(data, stage, *self._size, self._path, self._cut_outs, lights, self._scene.world)
 
-    def _render_one(self, index: int) -> RenderedFrame:
-        scene = self._scene
-        scene.frame_set(self._frames[index])
-        graph = evaluate(self._view_layer)
-        extent, view = self._find_extent(self._frames[index], graph)
-        box = (0, 0, *self._size) if self._full_frame else extent.box
-        assert self._path is not None and self._generated_uvs is not None
-        try:
-            found = self._render_box(graph, view, box, self._path)
-        except gpu_raster.ERRORS:
-            if not self.uses_gpu:
-                raise
-            self.uses_gpu = False  # there is no graphics context at the moment; Cycles needs none
-            self._overrides.close()
-            self._overrides.enter_context(keep_current_frame(scene))
-            self._enter_overrides(self._generated_uvs, str(self._path))
-            scene.frame_set(self._frames[index])
-            graph = evaluate(self._view_layer)
-            found = self._render_box(graph, view, box, self._path)
-        found = self._number_objects(found)
+    def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
+        assert self._generated_uvs is not None and self._path is not None
+        uvs = self._generated_uvs
+
+        def bake(found: bpy.types.Object, number: int) -> Strands | None:
+            return bake_strands(data, found, number, uvs.get(number))
+
+        return DrawnScene(
+            data,
+            stage,
+            *self._size,
+            self._path,
+            self._cut_outs,
+            bake,
+            position=self._render_set.whole_scene or self._motion_vectors,
+            motion_vectors=self._motion_vectors,
+        )
+
+    def _forget(self) -> None:
+        self._own = None
+
+    def _end(self) -> None:
+        """Remove our scenes from the file."""
+        self._scenes.close()
+
+    def _evaluate(self, own: _OwnScenes, frame: int) -> FrameGeometry:
+        kept = self._spool.get(frame) if self._spool is not None and frame in self._spool else None
+        return kept if kept is not None and self._size in kept.views else own.captured.evaluate(frame, self._sizes)
+
+    def _render_one(self, own: _OwnScenes, index: int) -> RenderedFrame:
+        frame = self._frames[index]
+        geometry = self._evaluate(own, frame)
+        before = self._evaluate(own, frame - 1) if self._motion_vectors else None
+        everything = geometry
+        if not self._render_set.whole_scene:
+            geometry = geometry.keep_characters()
+        for one in geometry.surfaces:
+            self._names[self._numbers.number(one.key)] = one.name, one.character
+        whole = bool(geometry.live) or self._render_set.whole_scene
+        box = (0, 0, *self._size) if whole else self._find_extent(geometry).box
+        found = self._render_box(own, frame, geometry, before, box)
+        found = self._name_pixels(found, geometry, before)
         found["depth"] = normalise_depth(found["depth"], self.near, self.far)
         left, top, right, bottom = box
         width, height = self._size
@@ -317,99 +427,117 @@ class PassRender:
         for name, pixels in found.items():
             arrays[name] = np.zeros((1, height, width, *pixels.shape[2:]), pixels.dtype)
             arrays[name][0, top:bottom, left:right] = pixels
+        if before is not None:
+            arrays["motion_vectors"] = self._compute_motion(arrays, before.views[self._size])
+        if self._shadow:
+            ground = None if self._has_ground else float(self._lowest)
+            shadow = own.shaded.draw(frame, everything, everything.views[self._size], ground)
+            arrays["shadow"] = (shadow * (arrays["mask"][0] == 0)).astype(np.float16)[None]
         passes = FramePasses(**arrays)
         self.has_seen_character = self.has_seen_character or bool(passes.mask.any())
-        return RenderedFrame(index, passes, self._make_entry(passes, graph, view))
+        return RenderedFrame(index, passes, self._make_entry(passes, geometry))
 
-    def _make_entry(self, passes: FramePasses, graph: bpy.types.Depsgraph, view: View) -> FrameEntry:
-        camera = CameraEntry(tuple(map(float, view.world_to_camera.ravel())), tuple(map(float, view.projection.ravel())))
-        people = tuple(
-            (n, tuple((float(x), float(y), float(depth)) for x, y, depth in person.compute(graph, view)))
-            for n, person in self._people.items()
-        )
-        objects = {one.index: one for one in self._render_set.objects}
-        keys = {number: key for key, number in self._object_numbers.items()}
-        shown = np.unique(passes.surface_index)
-        surfaces = tuple(
-            SurfaceEntry(number, objects[keys[number] >> 32].object.name, objects[keys[number] >> 32].character)
-            for number in shown[shown > 0].tolist()
-        )
-        return FrameEntry(camera, surfaces, people)
+    def _render_box(
+        self,
+        own: _OwnScenes,
+        frame: int,
+        geometry: FrameGeometry,
+        before: FrameGeometry | None,
+        box: tuple[int, int, int, int],
+    ) -> dict[str, np.ndarray]:
+        """Render the passes within a rectangle (left, top, right, bottom) of a frame."""
+        left, top, right, bottom = box
+        numbers = self._numbers.by_key
+        if self.uses_gpu and gpu_raster.can_draw(geometry):
+            try:
+                return gpu_raster.draw(geometry, geometry.views[self._size], numbers, box)
+            except gpu_raster.ERRORS:
+                self.uses_gpu = False  # there is no graphics context at the moment; Cycles needs none
+        live = []
+        for key in geometry.live:
+            live_object = own.captured.find(key)
+            if live_object is not None:
+                live.append((live_object, self._numbers.number(key)))
+                self._names[self._numbers.number(key)] = own.captured.reader.describe(live_object)
+        former = {one.key: one.shape.points for one in before.surfaces} if before else {}
+        points = {
+            one.key: former[one.key] if len(former.get(one.key, ())) == len(one.shape.points) else one.shape.points
+            for one in geometry.surfaces
+            if before is not None
+        }
+        assert self._path is not None
+        with explain_storage(self._path, right - left, bottom - top):
+            own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points)
+            return reading.read_passes(self._path, right - left, bottom - top)
 
-    def _find_extent(self, frame: int, graph: bpy.types.Depsgraph) -> tuple[Extent, View]:
-        """The characters' extent in the view of the current frame; ``frame`` is its number, for error messages."""
-        view = get_view(self._scene, graph, *self._size)
-        points = []
-        for body in self._render_set.bodies:
-            evaluated = body.evaluated_get(graph)
-            mesh = get_mesh(evaluated)
-            local = np.empty((len(mesh.vertices), 3), np.float32)
-            mesh.vertices.foreach_get("co", local.ravel())
-            if not np.isfinite(local).all():
-                raise shot.ShotError(
-                    "character",
-                    f"{body.name} has vertices that are not numbers at frame {frame}; look for a broken modifier, driver "
-                    "or shape key.",
-                )
-            world = np.array(evaluated.matrix_world)
-            points.append(local @ world[:3, :3].T + world[:3, 3])
-        return find_extent(view, np.concatenate(points), MARGIN), view
+    def _make_entry(self, passes: FramePasses, geometry: FrameGeometry) -> FrameEntry:
+        view = geometry.views[self._size]
+        people = []
+        for n, points in geometry.people.items() if self._people else ():
+            rows = np.column_stack([view.project(points), view.compute_depth(points) * view.metres_per_unit])
+            people.append((n, tuple((float(x), float(y), float(depth)) for x, y, depth in rows)))
+        shown = np.flatnonzero(np.bincount(passes.surface_index.ravel())).tolist()
+        surfaces = tuple(SurfaceEntry(number, *self._names[number]) for number in shown if number)
+        return FrameEntry(view.make_entry(), surfaces, tuple(people))
 
-    def _widen_depth_range(self, frame: int) -> None:
-        """Widen the depth range so that it includes the current frame."""
-        graph = evaluate(self._view_layer)
-        extent, view = self._find_extent(frame, graph)
-        near, far = extent.near, extent.far
-        if self._render_set.whole_scene:
-            hits = self._cast_rays(graph, view)
-            if len(hits):
-                reach = SCENE_REACH * far if np.isfinite(far) else np.inf
-                near, far = min(near, float(hits.min())), max(far, min(float(hits.max()), reach))
+    def _find_extent(self, geometry: FrameGeometry) -> Extent:
+        return find_extent(geometry.views[self._size], geometry.find_character_points(), MARGIN)
+
+    def _widen_depth_range(self, geometry: FrameGeometry) -> None:
+        """Widen the depth range so that it includes a frame."""
+        extent = self._find_extent(geometry)
+        near, far, hits = extent.near, extent.far, geometry.surroundings
+        if hits is not None and len(hits):
+            reach = SCENE_REACH * far if np.isfinite(far) else np.inf
+            near, far = min(near, float(hits.min())), max(far, min(float(hits.max()), reach))
         self.near, self.far = min(self.near, near), max(self.far, far)
+        if self._shadow:
+            self._has_ground = self._has_ground or geometry.has_ground
+            self._lowest = min(self._lowest, _find_lowest(geometry))
 
-    def _cast_rays(self, graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
-        """(N,) planar distances of the points that a coarse grid of rays hits."""
-        grid = (np.arange(RAYS) + 0.5) / RAYS * 2 - 1
-        x, y = (axis.ravel() for axis in np.meshgrid(grid, grid))
-        from_clip = np.linalg.inv(view.projection @ view.world_to_camera)
-        ends = [np.stack([x, y, np.full_like(x, z), np.ones_like(x)], 1) @ from_clip.T for z in (-1.0, 1.0)]
-        start, stop = (end[:, :3] / end[:, 3:] for end in ends)
-        found = []
-        for origin, target in zip(start, stop, strict=True):
-            ray = target - origin
-            hit, point, *_ = self._scene.ray_cast(graph, origin, ray, distance=float(np.linalg.norm(ray)))
-            if hit:
-                found.append(np.array(point))
-        return view.compute_depth(np.array(found).reshape(-1, 3))
-
-    def _number_objects(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Replace a frame's pass indices and instances by characters and object numbers."""
-        index, instance = found.pop("index"), found.pop("instance")
-        characters = np.array([0, *(one.character for one in self._render_set.objects)], np.uint8)
-        metres_per_unit = np.array([1.0, *(one.metres_per_unit for one in self._render_set.objects)], np.float32)
-        # one integer for both; the random value of an instance is the same on every frame
-        keys = index.astype(np.int64) << 32 | instance.view(np.int32).astype(np.int64) & 0xFFFFFFFF
-        seen = index > 0
-        unique_keys, inverse = np.unique(keys[seen], return_inverse=True)
-        numbers = [self._get_object_number(int(key)) for key in unique_keys]
-        if len(self._object_numbers) > np.iinfo(np.uint16).max:
-            raise shot.ShotError("scene", "The scene shows more than 65535 objects; hide some of them from the render.")
-        found["object_index"] = np.zeros(index.shape, np.uint16)
-        found["object_index"][seen] = np.array(numbers, np.uint16)[inverse.ravel()]
+    def _name_pixels(
+        self, found: dict[str, np.ndarray], geometry: FrameGeometry, before: FrameGeometry | None
+    ) -> dict[str, np.ndarray]:
+        """Replace a frame's numbers by characters and object numbers, and lengths in objects' units by metres."""
+        index = found.pop("index")
+        by_key = self._numbers.by_key
+        holes = [by_key[one.key] for one in geometry.surfaces if one.is_hole]
+        if holes:
+            kept = ~np.isin(index, holes)
+            index = index * kept
+            found = {name: pixels * kept.reshape(kept.shape + (1,) * (pixels.ndim - 2)) for name, pixels in found.items()}
+            found["depth"][~kept] = reading.BACKGROUND
+            found = {name: pixels.astype(found[name].dtype) for name, pixels in found.items()}
+        size = len(by_key) + 1
+        characters, metres = np.zeros(size, np.uint8), np.ones(size, np.float32)
+        for number, (_, character) in self._names.items():
+            characters[number] = character
+        for one in self._render_set.objects:
+            metres[one.index] = one.metres_per_unit
+        for surface in geometry.surfaces:
+            metres[by_key[surface.key]] = surface.metres_per_unit
+        found["object_index"] = index.astype(np.uint16)
         found["mask"] = characters[index]
         found["part"] *= found["mask"] > 0
-        found["rest_position"] *= metres_per_unit[index][..., None]
+        found["rest_position"] *= metres[index][..., None]
+        if "position" in found:
+            found["position"] *= np.float32(self._metres)
+        if before is not None:
+            matrices = np.tile(np.eye(4, dtype=np.float32), (size, 1, 1))
+            for surface in before.surfaces:
+                if surface.key in by_key:
+                    matrices[by_key[surface.key]] = surface.matrix
+            places = np.einsum("hwab,hwb->hwa", matrices[index][..., :3, :3], found["previous"]) + matrices[index][..., :3, 3]
+            found["previous"] = places.astype(np.float32)
         return found
 
-    def _get_object_number(self, key: int) -> int:
-        """An object's number: its place in the render set, whichever frame is rendered first. Further instances of it are numbered
-        behind the render set, in the order in which they are seen."""
-        numbers = self._object_numbers
-        if key not in numbers:
-            pass_index = key >> 32
-            is_taken = pass_index in numbers.values()
-            numbers[key] = max(len(self._render_set.objects), *numbers.values(), 0) + 1 if is_taken else pass_index
-        return numbers[key]
+    def _compute_motion(self, arrays: dict[str, np.ndarray], view: View) -> np.ndarray:
+        """(1, H, W, 2) float32 the way in pixels (right, down) to where a point was on the frame before; takes ``previous`` out."""
+        previous, seen = arrays.pop("previous")[0], arrays["object_index"][0] > 0
+        out = np.zeros((1, *seen.shape, 2), np.float32)
+        rows, cols = np.nonzero(seen)
+        out[0, rows, cols] = view.project(previous[rows, cols].astype(np.float64)) - np.stack([cols, rows], 1) - 0.5
+        return out
 
     def result(self) -> FramePasses:
         """All passes, after ``render_all``. Raises ``ShotError`` when the camera never sees a character."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
+from typing import Any
 
 import bpy
 import numpy as np
@@ -15,9 +17,16 @@ from ..character.rig import Rig
 from ..references import Reference, refer_to
 from ..rigging.characters import find_character_meshes
 from ..rigging.rigs import read_rig
-from ..typed_access import evaluate, get_armature, get_curves, get_mesh
+from ..typed_access import get_armature, get_curves, get_mesh
+from ..units import get_object_metres_per_unit
+from .visibility import Visible, find_visible
 
-RENDERABLE = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "CURVES", "POINTCLOUD", "GREASEPENCIL", "GPENCIL")
+#: kinds of objects that a character may be made of, besides hair
+BODIES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
+#: modifiers by which a mesh follows another object's surface or volume
+FOLLOWERS = ("ARMATURE", "MESH_DEFORM", "SURFACE_DEFORM", "LATTICE", "HOOK")
+#: constraints by which an object hangs on a bone
+CARRIERS = ("CHILD_OF", "COPY_TRANSFORMS", "COPY_LOCATION", "ARMATURE")
 #: the numbers of parts and of characters are stored in a byte
 MAX_PARTS = MAX_CHARACTERS = 255
 #: what of a scene is rendered: the picked character, all rigged meshes, or everything
@@ -31,7 +40,7 @@ PartKey = tuple[int, str]
 
 @dataclass(frozen=True)
 class RenderObject:
-    """An object that is rendered: ``index`` is its pass index, ``character`` its character's number, 0 for a prop.
+    """An object of a character: ``index`` is its number, ``character`` its character's.
 
     ``metres_per_unit`` converts lengths in the space of its rest positions; ``face_parts`` (F,) float32 holds the part of each
     face of a mesh.
@@ -46,7 +55,8 @@ class RenderObject:
 
 @dataclass(frozen=True)
 class RenderSet:
-    """All objects that are rendered. ``armatures`` are the characters' own, by number from 1, None for a mesh without one."""
+    """The objects of the characters, their hair included. ``armatures`` are the characters' own, by number from 1, None for a mesh
+    without one."""
 
     objects: tuple[RenderObject, ...]
     armatures: tuple[bpy.types.Object | None, ...]
@@ -114,26 +124,15 @@ def find_skin(found: bpy.types.Object) -> bpy.types.Object | None:
     return found if has_hair else None
 
 
-def _find_rendered(view_layer: bpy.types.ViewLayer) -> set[bpy.types.Object]:
-    """The objects that a render of the view layer would show."""
-    out: set[bpy.types.Object] = set()
-    stack = [view_layer.layer_collection]
-    while stack:
-        layer = stack.pop()
-        if layer.exclude or layer.collection.hide_render:
-            continue
-        out.update(o for o in layer.collection.objects if not o.hide_render)
-        stack += layer.children
-    return out
-
-
 def get_bodies(character: bpy.types.Object | None) -> list[bpy.types.Object]:
     """A character's meshes. Raises ``ShotError`` when there is no character or it has no mesh."""
     if character is None:
         raise shot.ShotError("character", "There is no character; add the mannequin or pick an armature or a mesh.")
     bodies = [character] if character.type == "MESH" else find_character_meshes(character)
+    if not bodies and character.type == "ARMATURE":
+        bodies = [one for one in find_followers(character) if one.type == "MESH"]
     if not bodies:
-        raise shot.ShotError("character", f"{character.name} does not deform a mesh; pick the armature of a rigged mesh.")
+        raise shot.ShotError("character", f"{character.name} does not move a mesh; pick the armature of a rigged mesh.")
     return bodies
 
 
@@ -142,24 +141,78 @@ def _find_armature(body: bpy.types.Object) -> bpy.types.Object | None:
     return next((m.object for m in modifiers if m.object), None)
 
 
+def find_followers(armature: bpy.types.Object) -> list[bpy.types.Object]:
+    """All that moves with an armature's bones: what it deforms, and what hangs on its bones, on itself or on something that does.
+
+    What belongs to another armature, such as a horse to its rider, does not, nor what the user calls a prop.
+    """
+    found: dict[bpy.types.Object, None] = {armature: None}
+    candidates = [one for one in bpy.data.objects if one.type != "ARMATURE" and one.users_scene and not is_prop(one)]
+    while True:
+        new = [one for one in candidates if one not in found and _follows(one, found)]
+        if not new:
+            return [one for one in found if one.type in BODIES]
+        found.update(dict.fromkeys(new))
+
+
+def is_prop(found: bpy.types.Object) -> bool:
+    """Whether the user says that an object is no part of the character whose bones it moves with."""
+    return bool(getattr(found, "latentman_is_prop", False))
+
+
+def _follows(one: bpy.types.Object, leaders: Container[bpy.types.Object]) -> bool:
+    if one.parent is not None and one.parent in leaders:
+        return True
+    for modifier in one.modifiers:
+        target = getattr(modifier, "object", None) or getattr(modifier, "target", None)
+        if modifier.type in FOLLOWERS and target in leaders:
+            return True
+    for constraint in one.constraints:
+        found: Any = constraint
+        if constraint.type == "ARMATURE" and any(entry.target in leaders for entry in found.targets):
+            return True
+        is_bound = constraint.type == "CHILD_OF" or bool(getattr(constraint, "subtarget", ""))
+        if is_bound and constraint.type in CARRIERS and getattr(constraint, "target", None) in leaders:
+            return True
+    return False
+
+
 def _find_characters(
-    view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None, scope: str
+    view_layer: bpy.types.ViewLayer, visible: Visible, character: bpy.types.Object | None, scope: str
 ) -> list[tuple[bpy.types.Object | None, list[bpy.types.Object]]]:
-    """(armature, rendered meshes) of every character in the scope, the picked one first."""
-    rendered = _find_rendered(view_layer)
+    """(armature, rendered objects) of every character in the scope, the picked one first."""
     picked = get_bodies(character)
-    visible = [body for body in picked if body in rendered]
-    if not visible:
+    if character is not None and character.type == "ARMATURE":
+        picked += [one for one in find_followers(character) if one not in picked]
+    seen = [body for body in picked if body in visible.shown or body in visible.instanced]
+    if not seen:
         raise shot.ShotError("character", f"{picked[0].name} is hidden for rendering; switch on its camera icon in the outliner.")
     armature = character if character is not None and character.type == "ARMATURE" else None
-    found = [(armature, visible)]
+    found = [(armature, seen)]
+    taken = set(seen)
     if scope != "CHARACTER":
         for other in view_layer.objects:
-            if other.type == "ARMATURE" and other != armature:
-                bodies = [b for b in find_character_meshes(other) if b in rendered and b not in visible]
+            if other.type == "ARMATURE" and other != armature and find_character_meshes(other):
+                bodies = [b for b in find_followers(other) if b in visible.shown and b not in taken]
                 if bodies:
+                    taken.update(bodies)
                     found.append((other, bodies))
     return found[:MAX_CHARACTERS]
+
+
+def _find_carrying_bone(body: bpy.types.Object, armature: bpy.types.Object | None) -> str:
+    """The bone on which all of an object hangs, "" where its vertices hang on different ones or on none."""
+    one: bpy.types.Object | None = body
+    while one is not None and armature is not None:
+        if any(m.type == "ARMATURE" and getattr(m, "object", None) == armature for m in one.modifiers):
+            return ""
+        if one.parent == armature:
+            return one.parent_bone if one.parent_type == "BONE" else ""
+        for constraint in one.constraints:
+            if getattr(constraint, "target", None) == armature and constraint.type in CARRIERS:
+                return str(getattr(constraint, "subtarget", ""))
+        one = one.parent
+    return ""
 
 
 def _find_dominant_bones(body: bpy.types.Object, armature: bpy.types.Object | None) -> np.ndarray:
@@ -221,7 +274,7 @@ def _make_part_entries(
         body = bodies[number - 1][0]
         to_body = np.array(body.matrix_world.inverted() @ armature.matrix_world)
         head = np.array(get_armature(armature).bones[bone].head_local)
-        origin = (to_body[:3, :3] @ head + to_body[:3, 3]) * _get_metres_per_unit(body)
+        origin = (to_body[:3, :3] @ head + to_body[:3, 3]) * get_metres_per_unit(body)
         front, joint = np.zeros(3), ""
         if rig:
             front = normalise(to_body[:3, :3] @ rig.to_body[2])
@@ -232,41 +285,35 @@ def _make_part_entries(
     return tuple(entries[part] for part in sorted(entries))
 
 
-def _get_metres_per_unit(found: bpy.types.Object) -> float:
+def get_metres_per_unit(found: bpy.types.Object) -> float:
     """Metres in one unit of an object's space."""
-    return float(np.cbrt(abs(np.linalg.det(np.array(found.matrix_world)[:3, :3])))) or 1.0
+    return compute_scale(np.array(found.matrix_world)) * get_object_metres_per_unit(found)
 
 
-def _find_props(
-    graph: bpy.types.Depsgraph, view_layer: bpy.types.ViewLayer, taken: set[bpy.types.Object]
-) -> list[bpy.types.Object]:
-    """Everything else that a render would show, and the objects of which it shows instances."""
-    found = [o for o in _find_rendered(view_layer) if o.type in RENDERABLE and o not in taken]
-    for instance in graph.object_instances:
-        original = instance.object.original if instance.is_instance and instance.object else None
-        if original is None or original.type not in RENDERABLE or original in taken or original in found:
-            continue
-        found.append(original)
-    return sorted(found, key=lambda o: o.name_full)
+def compute_scale(matrix: np.ndarray) -> float:
+    """How much a matrix (4, 4) makes things larger, on average over the axes; 1 for one without volume."""
+    return float(np.cbrt(abs(np.linalg.det(matrix[:3, :3])))) or 1.0
 
 
 def _check_bodies(bodies: list[bpy.types.Object]) -> None:
     for body in bodies:
         if body.mode == "EDIT":
             raise shot.ShotError("character", f"{body.name} is in Edit Mode; leave it first (Tab).")
-        if not len(get_mesh(body).polygons) and not body.modifiers:
+        if body.type == "MESH" and not len(get_mesh(body).polygons) and not body.modifiers:
             raise shot.ShotError("character", f"{body.name} has no faces; pick a mesh with a surface.")
 
 
 def make_render_set(view_layer: bpy.types.ViewLayer, character: bpy.types.Object | None, scope: str) -> RenderSet:
-    """The objects that a shot renders. ``scope`` is ``CHARACTER`` (the picked one), ``CHARACTERS`` (all rigged ones) or ``SCENE``.
+    """The characters that a shot renders. ``scope`` is ``CHARACTER`` (the picked one), ``CHARACTERS`` (all rigged ones) or
+    ``SCENE`` (those, and everything else).
 
     Raises ``ShotError`` when there is nothing that can be rendered.
     """
     if scope not in SCOPES:
         raise shot.ShotError("subjects", f"'{scope}' is unknown; choose one of {', '.join(SCOPES).lower()}.")
     view_layer.update()
-    characters = _find_characters(view_layer, character, scope)
+    visible = find_visible(view_layer)
+    characters = _find_characters(view_layer, visible, character, scope)
     armatures = [armature or _find_armature(bodies[0]) for armature, bodies in characters]
     for _, bodies in characters:
         _check_bodies(bodies)
@@ -274,32 +321,36 @@ def make_render_set(view_layer: bpy.types.ViewLayer, character: bpy.types.Object
     face_keys: list[tuple[bpy.types.Object, int, list[PartKey]]] = []
     for number, ((_, bodies), armature) in enumerate(zip(characters, armatures, strict=True), 1):
         for body in bodies:
-            names = {-1: "", **{g.index: g.name for g in body.vertex_groups}}
-            faces = [(number, names[int(group)]) for group in _find_dominant_bones(body, armature)]
+            faces = _find_face_keys(body, number, armature)
             for key in faces or [(number, "")]:
                 face_counts[key] = face_counts.get(key, 0) + 1
             face_keys.append((body, number, faces))
     numbers = _number_parts(face_counts, armatures)
     objects = [
-        RenderObject(body, n, number, _get_metres_per_unit(body), np.array([numbers[key] for key in faces], np.float32))
+        RenderObject(body, n, number, get_metres_per_unit(body), np.array([numbers[key] for key in faces], np.float32))
         for n, (body, number, faces) in enumerate(face_keys, 1)
     ]
-    objects += _make_hair_objects(view_layer, {body: number for body, number, _ in face_keys}, len(objects) + 1)
-    if scope == "SCENE":
-        graph = evaluate(view_layer)
-        for prop in _find_props(graph, view_layer, {one.object for one in objects}):
-            objects.append(RenderObject(prop, len(objects) + 1, 0, _get_metres_per_unit(prop), None))
+    objects += _make_hair_objects(visible, {body: number for body, number, _ in face_keys}, len(objects) + 1)
     parts = _make_part_entries(numbers, armatures, [bodies for _, bodies in characters])
     return RenderSet(tuple(objects), tuple(armatures), parts, scope == "SCENE")
 
 
-def _make_hair_objects(
-    view_layer: bpy.types.ViewLayer, characters: dict[bpy.types.Object, int], first_index: int
-) -> list[RenderObject]:
+def _find_face_keys(body: bpy.types.Object, number: int, armature: bpy.types.Object | None) -> list[PartKey]:
+    """The part of every face of a mesh; of what is not a mesh, of all that it shows."""
+    bone = _find_carrying_bone(body, armature)
+    if body.type != "MESH":
+        return [(number, bone)]
+    if bone:
+        return [(number, bone)] * len(get_mesh(body).polygons)
+    names = {-1: "", **{g.index: g.name for g in body.vertex_groups}}
+    return [(number, names[int(group)]) for group in _find_dominant_bones(body, armature)]
+
+
+def _make_hair_objects(visible: Visible, characters: dict[bpy.types.Object, int], first_index: int) -> list[RenderObject]:
     """The rendered hair curves that grow on ``characters``' bodies, which are given with their characters' numbers."""
-    skins = {o: find_skin(o) for o in _find_rendered(view_layer) if o.type == "CURVES"}
+    skins = {o: find_skin(o) for o in visible.ordered if o.type == "CURVES"}
     grown = sorted(((o, skin) for o, skin in skins.items() if skin in characters and skin), key=lambda pair: pair[0].name_full)
     return [
-        RenderObject(curves, n, characters[skin], _get_metres_per_unit(skin), None)
+        RenderObject(curves, n, characters[skin], get_metres_per_unit(skin), None)
         for n, (curves, skin) in enumerate(grown, first_index)
     ]

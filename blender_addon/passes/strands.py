@@ -7,8 +7,6 @@ and normals are baked into images over those coordinates, which the passes' mate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +16,8 @@ import numpy as np
 from ...shared.vectors import normalise
 from ..typed_access import add_node, get_curves, get_input, get_mesh, get_output
 from .nodes import add_math_node
-from .render_set import ROOT_COORDINATE, RenderObject, find_skin
+from .own_data import OwnData
+from .render_set import ROOT_COORDINATE, find_skin
 from .surfaces import get_rest_points, get_triangle_corners
 
 #: side length of the baked images; a pixel is a few millimetres of skin
@@ -103,33 +102,33 @@ def _bake_skin(skin: bpy.types.Object, uv: np.ndarray) -> tuple[np.ndarray, np.n
     return found[..., :3], found[..., 3:]
 
 
-@contextmanager
-def _make_image(name: str, pixels: np.ndarray) -> Iterator[bpy.types.Image]:
-    """A float image of pixels (H, W, 3) that exists within the block."""
-    image: Any = bpy.data.images.new(name, pixels.shape[1], pixels.shape[0], alpha=True, float_buffer=True, is_data=True)
-    try:
-        image.pixels.foreach_set(np.concatenate([pixels, np.ones_like(pixels[..., :1])], 2).ravel())
-        image.update()
-        yield image
-    finally:
-        bpy.data.images.remove(image)
+def _make_image(data: OwnData, name: str, pixels: np.ndarray) -> bpy.types.Image:
+    """A float image of pixels (H, W, 3)."""
+    image: Any = data.keep(
+        bpy.data.images,
+        bpy.data.images.new(name, pixels.shape[1], pixels.shape[0], alpha=True, float_buffer=True, is_data=True),
+    )
+    image.pixels.foreach_set(np.concatenate([pixels, np.ones_like(pixels[..., :1])], 2).ravel())
+    image.update()
+    return image
 
 
-@contextmanager
-def bake_strands_temporarily(render_object: RenderObject, generated_uv: np.ndarray | None) -> Iterator[Strands | None]:
-    """An object's strands, whose images exist within the block; None for one without strands, or whose roots are not known.
+def bake_strands(data: OwnData, hair: bpy.types.Object, index: int, generated_uv: np.ndarray | None) -> Strands | None:
+    """An object's strands, rendered with the pass index ``index``; None for one without strands, or whose roots are not known.
 
     ``generated_uv`` are ``unwrap``'s texture coordinates for a mesh without any.
     """
-    hair = render_object.object
     skin = find_skin(hair)
     uv = _find_root_coordinates(hair, skin, generated_uv) if skin else None
     if skin is None or uv is None:
-        yield None
-        return
+        return None
     roots, offsets = _bake_skin(skin, uv)
-    with _make_image("LatentMan Roots", roots) as root_image, _make_image("LatentMan Tip Offsets", offsets) as offset_image:
-        yield Strands(render_object.index, root_image, offset_image, hair.type == "CURVES")
+    return Strands(
+        index,
+        _make_image(data, "LatentMan Roots", roots),
+        _make_image(data, "LatentMan Tip Offsets", offsets),
+        hair.type == "CURVES",
+    )
 
 
 def add_strand_nodes(tree: bpy.types.NodeTree, surface: bpy.types.NodeSocket, strands: list[Strands]) -> bpy.types.NodeSocket:

@@ -1,18 +1,14 @@
-"""Temporary attributes of meshes that the passes read: rest positions, body parts, and texture coordinates where there are none."""
+"""What the passes read from a mesh: rest positions, body parts, and texture coordinates where it has none of its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import bpy
 import numpy as np
 
 from ..typed_access import add_node, get_attribute_data, get_input, get_mesh, get_output, set_socket_value
-from .cutouts import CUT_ATTRIBUTE
-from .render_set import RenderObject
 
 REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE = "latentman_rest", "latentman_part"
 #: 1 where a surface has the rest position attribute; an attribute that is missing reads 0
@@ -75,42 +71,25 @@ def find_store_index(body: bpy.types.Object) -> int | None:
     return first if any(one in GENERATORS for one in types[:first]) else None
 
 
-@contextmanager
-def _make_store_nodes() -> Iterator[bpy.types.NodeTree]:
-    """Geometry nodes that store each point's position in the rest position attribute; they exist within the block."""
+def make_store_nodes() -> bpy.types.NodeTree:
+    """Geometry nodes that store each point's position in the rest position attribute."""
     tree = bpy.data.node_groups.new(STORE, "GeometryNodeTree")
-    try:
-        interface: Any = tree.interface
-        interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
-        interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
-        group_input, group_output = add_node(tree, bpy.types.NodeGroupInput), add_node(tree, bpy.types.NodeGroupOutput)
-        position = add_node(tree, bpy.types.GeometryNodeInputPosition)
-        store_position, store_flag = (add_node(tree, bpy.types.GeometryNodeStoreNamedAttribute) for _ in range(2))
-        store_position.data_type, store_flag.data_type = "FLOAT_VECTOR", "FLOAT"
-        for node, name in ((store_position, REST_POSITION_ATTRIBUTE), (store_flag, HAS_REST_POSITION_ATTRIBUTE)):
-            node.domain = "POINT"
-            set_socket_value(get_input(node, "Name"), name)
-        set_socket_value(get_input(store_flag, "Value"), 1.0)
-        tree.links.new(get_output(position, 0), get_input(store_position, "Value"))
-        tree.links.new(get_output(group_input, 0), get_input(store_position, "Geometry"))
-        tree.links.new(get_output(store_position, "Geometry"), get_input(store_flag, "Geometry"))
-        tree.links.new(get_output(store_flag, "Geometry"), get_input(group_output, 0))
-        yield tree
-    finally:
-        bpy.data.node_groups.remove(tree)
-
-
-@contextmanager
-def _add_store_modifier(body: bpy.types.Object, index: int) -> Iterator[None]:
-    with _make_store_nodes() as tree:
-        modifier: Any = body.modifiers.new(STORE, "NODES")
-        name = modifier.name
-        try:
-            modifier.node_group = tree
-            body.modifiers.move(len(body.modifiers) - 1, index)
-            yield
-        finally:
-            body.modifiers.remove(body.modifiers[name])
+    interface: Any = tree.interface
+    interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
+    interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+    group_input, group_output = add_node(tree, bpy.types.NodeGroupInput), add_node(tree, bpy.types.NodeGroupOutput)
+    position = add_node(tree, bpy.types.GeometryNodeInputPosition)
+    store_position, store_flag = (add_node(tree, bpy.types.GeometryNodeStoreNamedAttribute) for _ in range(2))
+    store_position.data_type, store_flag.data_type = "FLOAT_VECTOR", "FLOAT"
+    for node, name in ((store_position, REST_POSITION_ATTRIBUTE), (store_flag, HAS_REST_POSITION_ATTRIBUTE)):
+        node.domain = "POINT"
+        set_socket_value(get_input(node, "Name"), name)
+    set_socket_value(get_input(store_flag, "Value"), 1.0)
+    tree.links.new(get_output(position, 0), get_input(store_position, "Value"))
+    tree.links.new(get_output(group_input, 0), get_input(store_position, "Geometry"))
+    tree.links.new(get_output(store_position, "Geometry"), get_input(store_flag, "Geometry"))
+    tree.links.new(get_output(store_flag, "Geometry"), get_input(group_output, 0))
+    return tree
 
 
 def unwrap(body: bpy.types.Object) -> np.ndarray:
@@ -158,42 +137,26 @@ def _write_attribute(
     domain: Literal["POINT", "FACE"],
     values: np.ndarray,
 ) -> None:
-    if name in mesh.attributes:  # a crashed Blender left it in the file
+    if name in mesh.attributes:  # a file may bring it along
         mesh.attributes.remove(mesh.attributes[name])
     mesh.attributes.new(name, data_type, domain)
     get_attribute_data(mesh, name).foreach_set("vector" if data_type == "FLOAT_VECTOR" else "value", values)
 
 
-@contextmanager
-def override_mesh_temporarily(render_object: RenderObject, uv: np.ndarray | None, cuts: np.ndarray | None = None) -> Iterator[None]:
-    """Within the block, an object's mesh has the attributes that the passes read; objects of other types stay as they are.
+def prepare_mesh(body: bpy.types.Object, face_parts: np.ndarray | None, uv: np.ndarray | None, store: bpy.types.NodeTree) -> None:
+    """Give a copy of the user's mesh object, with a mesh of its own, what the passes read; it keeps its modifiers.
 
-    ``uv`` are ``unwrap``'s texture coordinates for a mesh without any, ``cuts`` (F,) float32 is the number of each face's cut-out.
+    ``face_parts`` (F,) float32 are the faces' body parts; ``uv`` are ``unwrap``'s texture coordinates for a mesh without any;
+    ``store`` are ``make_store_nodes``.
     """
-    body = render_object.object
-    if body.type != "MESH":
-        yield
-        return
     mesh, index = get_mesh(body), find_store_index(body)
-    active = mesh.attributes.active_index
-    try:
-        _write_attribute(mesh, REST_POSITION_ATTRIBUTE, "FLOAT_VECTOR", "POINT", get_rest_points(mesh))
-        _write_attribute(mesh, HAS_REST_POSITION_ATTRIBUTE, "FLOAT", "POINT", np.ones(len(mesh.vertices), np.float32))
-        if render_object.face_parts is not None:
-            _write_attribute(mesh, PART_ATTRIBUTE, "FLOAT", "FACE", render_object.face_parts)
-        if cuts is not None:
-            _write_attribute(mesh, CUT_ATTRIBUTE, "FLOAT", "FACE", cuts)
-        if uv is not None:
-            mesh.uv_layers.new(name=UV_LAYER).data.foreach_set("uv", uv)
-        if index is None:
-            yield
-        else:
-            with _add_store_modifier(body, index):
-                yield
-    finally:
-        if uv is not None and UV_LAYER in mesh.uv_layers:
-            mesh.uv_layers.remove(mesh.uv_layers[UV_LAYER])
-        for name in (REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, HAS_REST_POSITION_ATTRIBUTE, CUT_ATTRIBUTE):
-            if name in mesh.attributes:
-                mesh.attributes.remove(mesh.attributes[name])
-        mesh.attributes.active_index = active
+    _write_attribute(mesh, REST_POSITION_ATTRIBUTE, "FLOAT_VECTOR", "POINT", get_rest_points(mesh))
+    _write_attribute(mesh, HAS_REST_POSITION_ATTRIBUTE, "FLOAT", "POINT", np.ones(len(mesh.vertices), np.float32))
+    if face_parts is not None:
+        _write_attribute(mesh, PART_ATTRIBUTE, "FLOAT", "FACE", face_parts)
+    if uv is not None:
+        mesh.uv_layers.new(name=UV_LAYER).data.foreach_set("uv", uv)
+    if index is not None:
+        modifier: Any = body.modifiers.new(STORE, "NODES")
+        modifier.node_group = store
+        body.modifiers.move(len(body.modifiers) - 1, index)

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..character.body_model import BodyModel
 from ..character.joints import get_joint_names
-from ..typed_access import get_collection, get_mesh, get_pose, get_shape_keys, get_view_layer
+from ..typed_access import get_collection, get_mesh, get_pose, get_scene, get_shape_keys, get_view_layer
+from ..units import get_metres_per_unit
 from .correctives import add_correctives
 from .editable import edit_bones
 
@@ -27,7 +28,8 @@ TEMPLATE_JOINTS, JOINT_DIRECTIONS = "latentman_template_joints", "latentman_join
 def add_character(
     context: bpy.types.Context, model: BodyModel, name: str, shapes: int = 10, correctives: bool = False
 ) -> bpy.types.Object:
-    """Build a character at the world origin, feet on the ground, and return its armature, active and selected.
+    """Build a character at the world origin, feet on the ground, and return its armature, active and selected. The model's metres
+    are the scene's: an armature in a scene of another unit scale is scaled.
 
     ``shapes`` is how many of the model's shape directions become shape keys; ``correctives`` adds its pose correctives,
     driven by the bones (up to 486 keys, which makes playback slower).
@@ -40,7 +42,9 @@ def add_character(
     assert isinstance(modifier, bpy.types.ArmatureModifier)
     modifier.object = armature
     armature.rotation_euler = (math.pi / 2, 0.0, 0.0)
-    armature.location.z = -float(model.v_template[:, 1].min())
+    size = 1 / get_metres_per_unit(get_scene(context))
+    armature.scale = (size, size, size)
+    armature.location.z = -float(model.v_template[:, 1].min()) * size
     armature[REST_JOINTS] = armature[TEMPLATE_JOINTS] = [float(x) for x in joints.ravel()]
     directions = np.einsum("jv,vab->bja", model.joint_regressor, model.shapedirs[..., :shapes])
     armature[JOINT_DIRECTIONS] = [float(x) for x in directions.ravel()]

@@ -15,6 +15,7 @@ from ..character.mapping import BY_SHAPE, MappingError, check, guess, parse_save
 from ..character.rig import Rig, complete_joints, place_pelvis
 from ..character.skeleton import Skeleton, find_common_ancestor, find_place_bone
 from ..typed_access import get_armature, get_pose, get_view_layer
+from ..units import get_object_metres_per_unit
 from .characters import REST_JOINTS, find_character_meshes, read_shaped_points
 
 #: custom property on an armature: the bone map as JSON
@@ -36,10 +37,10 @@ def list_bones(armature: bpy.types.Object) -> list[bpy.types.Bone]:
 
 
 def read_skeleton(armature: bpy.types.Object, yaw: int = 0) -> Skeleton:
-    """The rest pose in world space, rotated about the vertical by ``yaw`` quarter turns."""
+    """The rest pose in world space, in metres, rotated about the vertical by ``yaw`` quarter turns."""
     bones = list_bones(armature)
     index = {bone.name: n for n, bone in enumerate(bones)}
-    world = np.array(armature.matrix_world)
+    world = np.array(armature.matrix_world) * get_object_metres_per_unit(armature)
     c, s = [(1, 0), (0, 1), (-1, 0), (0, -1)][yaw % 4]
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
 
@@ -199,6 +200,7 @@ def read_rig(armature: bpy.types.Object, allow_doubtful: bool = False) -> Rig:
     to_body = np.stack([left, up, np.cross(left, up)])
     # one scale for all axes: a rig scaled unevenly has no body space
     scale = float(np.cbrt(abs(np.linalg.det(np.array(armature.matrix_world)[:3, :3])))) or 1.0
+    scale *= get_object_metres_per_unit(armature)
     saved_joints = armature.get(REST_JOINTS)
     if saved_joints is not None and len(saved_joints) == len(SMPL_JOINTS) * 3:
         rest_joints = np.array(saved_joints).reshape(-1, 3)

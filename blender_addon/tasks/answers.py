@@ -17,18 +17,18 @@ _UNFIT = "The backend sent {}, which does not fit what it was asked for; generat
 def check_shot_answer(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray], request: ShotRequest) -> None:
     """Raise ``ShotError`` for an answer about frames that the shot does not have, or without the picture."""
     if isinstance(message, (messages.PassesWanted, messages.FrameResult)) and message.index >= len(request.frames):
-        raise ShotError("frames", _UNFIT.format(f"something about a frame with the number {message.index}"))
+        raise ShotError("answer", _UNFIT.format(f"something about a frame with the number {message.index}"))
     if isinstance(message, messages.FrameResult) and message.frame != request.frames[message.index]:
-        raise ShotError("frames", _UNFIT.format(f"a frame {message.frame}"))
+        raise ShotError("answer", _UNFIT.format(f"a frame {message.frame}"))
     check_pictures(message, arrays)
 
 
 def check_pictures(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray]) -> None:
     """Raise ``ShotError`` for a frame without its picture, and for an end with anything but textures."""
     if isinstance(message, messages.FrameResult) and "png" not in arrays:
-        raise ShotError("frames", _UNFIT.format(f"a frame {message.frame}"))
+        raise ShotError("answer", _UNFIT.format(f"a frame {message.frame}"))
     if isinstance(message, messages.Finished) and not all(name.startswith("texture_") for name in arrays):
-        raise ShotError("frames", _UNFIT.format("something that is no texture"))
+        raise ShotError("answer", _UNFIT.format("something that is no texture"))
 
 
 def check_motions(message: messages.MotionMade, arrays: Mapping[str, np.ndarray], request: MotionRequest) -> MadeMotion:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...shared import messages
+from ...shared.picture_size import Crop
 from ...shared.task import TaskState
 from ..client import BackendClient
 from . import frames_folder
@@ -26,17 +27,18 @@ class FetchTask(Task):
         client: BackendClient,
         *,
         transparent: bool,
+        crop: Crop | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
-        """Send the request; ``transparent`` makes frames transparent around the characters. Raises ``ShotError`` when the folder
-        cannot be made."""
+        """Send the request; ``transparent`` makes frames transparent around the characters, ``crop`` keeps a part of them. Raises
+        ``ShotError`` when the folder cannot be made."""
         super().__init__(client, "fetching frames", on_message)
         self.job, self.folder = job, folder
         self.frames: dict[int, Path] = {}
         self.report: dict[str, Any] = {}
         frames_folder.make_folder(folder)
         self._submitted = True
-        client.send(messages.FetchJob(ticket=self.ticket, job=job, cut_out=transparent))
+        client.send(messages.FetchJob(ticket=self.ticket, job=job, cut_out=transparent, crop=crop))
 
     def _handle(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:
         check_pictures(message, arrays)

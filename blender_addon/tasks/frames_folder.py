@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -56,7 +57,7 @@ def store_png(data: np.ndarray, path: Path) -> None:
     content = data.tobytes()
     if not is_intact_png(content):
         raise shot.ShotError(
-            "frames", f"The backend sent something other than a whole image for {path.name}; generate the shot again."
+            "answer", f"The backend sent something other than a whole image for {path.name}; generate the shot again."
         )
     _store(path, content)
 
@@ -77,10 +78,15 @@ def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np
         store_png(texture, folder / LOOK_FOLDER / f"{name}.png")
 
 
+def get_frame_number(path: Path) -> int | None:
+    """The scene frame that a frame's file is named after; None for other files."""
+    return int(path.stem) if re.fullmatch("-?[0-9]{1,9}", path.stem) else None
+
+
 def list_frames(folder: Path) -> list[Path]:
-    """The frames' files in a folder, in their order; none where there is no folder."""
+    """The frames' files in a folder, in the order of their scene frames; none where there is no folder."""
     try:
-        found = [path for path in folder.glob("*.png") if path.stem.lstrip("-").isdigit()]
+        found = [(number, path) for path in folder.glob("*.png") if (number := get_frame_number(path)) is not None]
     except OSError:
         return []
-    return sorted(found, key=lambda path: int(path.stem))
+    return [path for _, path in sorted(found)]

@@ -19,9 +19,12 @@ from ...shared import messages, passes_folder, shot
 from ...shared.machine import release_free_memory
 from ...shared.manifest import FrameEntry, join_manifest
 from ...shared.overview import compute_overview_size, needs_overview
+from ...shared.picture_size import Crop
 from ...shared.task import TaskState
 from ..client import BackendClient
+from ..passes.camera import find_camera
 from ..passes.render import PassRender, RenderedFrame
+from ..typed_access import get_scene
 from . import frames_folder
 from .answers import check_shot_answer
 from .task import Task
@@ -80,10 +83,12 @@ class ShotTask(Task):
         keep_overrides: bool = False,
         alpha: bool = False,
         quick: bool = False,
+        crop: Crop | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
         """``scope``, ``range_frames``, ``keep_overrides`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
-        transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job.
+        transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job. ``crop`` is the part of
+        the frames that the camera's frame shows and that is stored, all of them by default.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -99,6 +104,10 @@ class ShotTask(Task):
         self.job = ""
         #: whether the frames are transparent around the characters
         self.transparent = alpha
+        #: the part of the frames that is stored; None for all of them
+        self.crop = crop
+        #: the name of the scene's camera when the shot was started
+        self.camera = find_camera(get_scene(context), request.frames[0]).name
         self._folder_per_job = folder_per_job
         self._render = PassRender(
             context,
@@ -110,6 +119,7 @@ class ShotTask(Task):
             range_frames=range_frames,
             keep_overrides=keep_overrides,
             quick=quick,
+            frame=crop,
         )
         self._overview: PassRender | None = None
         self._writer = PassesWriter(keep_passes, request, self._render) if keep_passes else None
@@ -138,7 +148,9 @@ class ShotTask(Task):
     def _submit(self) -> None:
         self._submitted = True
         header = self._render.header
-        self._client.send(messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent))
+        self._client.send(
+            messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent, crop=self.crop)
+        )
 
     def _render_requested(self) -> None:
         """Render some of the passes that the backend has requested, small copies first, and send them.

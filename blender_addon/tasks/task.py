@@ -23,11 +23,12 @@ class Task:
     """Work that a backend does for this Blender. All methods must be called on the main thread.
 
     ``stage`` and ``fraction`` describe the progress for people. ``on_message`` is called with every progress and result.
+    ``error`` is why it failed, a sentence, and ``error_code`` the same for programs.
     """
 
     def __init__(self, client: BackendClient, stage: str, on_message: Callable[[messages.AnyMessage], None] | None = None) -> None:
         self.ticket = new_ticket()
-        self.stage, self.fraction, self.error = stage, 0.0, ""
+        self.stage, self.fraction, self.error, self.error_code = stage, 0.0, "", ""
         self._client, self._on_message = client, on_message
         self._machine = StateMachine(TaskState.PREPARING)
         self._inbox: deque[Event] = deque()
@@ -77,17 +78,22 @@ class Task:
             return
         try:
             self._step()
-        except (ShotError, MotionError) as error:
-            self.fail(str(error))
+        except ShotError as error:
+            self.fail(str(error), error.code)
+        except MotionError as error:
+            self.fail(str(error), "motion")
+        except MemoryError:
+            logger.exception("a task ran out of memory")
+            self.fail("There is not enough memory; use fewer frames or a smaller resolution.", "memory")
         except ReferenceError:
             logger.exception("a task's scene no longer exists")
             self.fail(REPLACED)
         except OSError as error:
             logger.exception("a task stopped")
-            self.fail(f"The work stopped: {error}")
+            self.fail(f"The work stopped: {error}", "disk")
         except Exception as error:  # no exception may reach the timer that calls this
             logger.exception("a task failed")
-            self.fail(f"The work failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}")
+            self.fail(f"The work failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}", "internal")
 
     def _step(self) -> None:
         while self._inbox and not self.done:
@@ -105,7 +111,7 @@ class Task:
         elif isinstance(message, messages.Cancelled):
             self._end(TaskState.CANCELLED)
         elif isinstance(message, messages.Failed):
-            self.fail(message.message)
+            self.fail(message.message, message.code)
 
     def _show_progress(self, message: messages.Progress) -> None:
         self.stage, self.fraction = message.stage, min(message.step / max(message.steps, 1), 1.0)
@@ -127,10 +133,11 @@ class Task:
         else:
             self._end(TaskState.CANCELLED)
 
-    def fail(self, sentence: str) -> None:
-        """End with an error, and tell the backend to stop."""
+    def fail(self, sentence: str, code: str = "failed") -> None:
+        """End with an error, and tell the backend to stop; ``code`` is for programs."""
         if self.done:
             return
+        self.error_code = code
         self.error = sentence.strip() or f"The work failed, and no reason was given; more may be in {logs.find_own()}"
         if self._submitted:
             try:

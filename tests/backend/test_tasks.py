@@ -31,6 +31,7 @@ from latentman.shared.messages import (  # noqa: E402
 )
 from latentman.shared.motion_request import MotionRequest  # noqa: E402
 from latentman.shared.overview import compute_overview_size, needs_overview  # noqa: E402
+from latentman.shared.picture_size import Crop  # noqa: E402
 from latentman.shared.task import StateMachine, TaskState  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend.wire import RunningServer  # noqa: E402
@@ -79,6 +80,23 @@ def test_characters_are_cut_out_on_request(server, tiny):
     (data,) = (arrays["png"] for message, arrays in client.heard if isinstance(message, FrameResult))
     alpha = np.asarray(Image.open(io.BytesIO(data.tobytes())))[..., 3]
     assert (alpha[passes.mask[0] == 0] < 255).all() and alpha[passes.mask[0] > 0].mean() > 200
+
+
+def test_a_part_of_the_frames_is_sent_on_request(server, tiny):
+    client, passes = server.connect(), samples.passes(1)
+    request = samples.request(1, model=tiny, preset="per_frame", steps=1)
+    (whole,) = _run_and_read(client, "whole", request, passes)
+    (part,) = _run_and_read(client, "part", request, passes, crop=Crop(3, 5, 20, 10), cut_out=True)
+    assert part.shape == (10, 20, 4) and np.array_equal(part[..., :3], whole[5:15, 3:23])
+    client.run_shot("too large", request, passes, Failed, crop=Crop(3, 5, request.width, 10))
+    failed = next(message for message, _ in client.heard if isinstance(message, Failed))
+    assert failed.code == "size" and f"{request.width}x{request.height}" in failed.message
+
+
+def _run_and_read(client, ticket, request, passes, **options):
+    client.run_shot(ticket, request, passes, Finished, **options)
+    answers = [arrays["png"] for message, arrays in client.heard if isinstance(message, FrameResult) and message.ticket == ticket]
+    return [np.asarray(Image.open(io.BytesIO(data.tobytes()))) for data in answers]
 
 
 def test_cancel_by_ticket_in_every_state(server, tiny):

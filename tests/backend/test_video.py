@@ -17,6 +17,7 @@ from latentman.backend.video.techniques.alignment import LatentAlignment, Matche
 from latentman.backend.video.techniques.cross_frame_attention import first_frame_attention  # noqa: E402
 from latentman.backend.video.techniques.guidance import MatchedPixels  # noqa: E402
 from latentman.backend.video.techniques.shared_noise import SharedNoise  # noqa: E402
+from latentman.shared.picture_size import COMMON_MULTIPLE, find_size_multiple  # noqa: E402
 from latentman.shared.shot import METHODS, Alignment, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
@@ -155,6 +156,7 @@ def test_unknown_models_and_sizes(starter):
         load("nonsense")
     with pytest.raises(ShotError, match="nearest size is 96x64"):
         starter.check_size(100, 70)
+    assert starter.size_multiple == find_size_multiple("starter") and COMMON_MULTIPLE % starter.size_multiple == 0
 
 
 def test_consistency_sees_flicker_and_ignores_motion(rng):

@@ -66,7 +66,7 @@ def group_at(settings, place: str):
 def shot_request(*arguments: str) -> ShotRequest:
     """What the command line makes of arguments."""
     args = command_line.make_parser().parse_args(["generate", "--out", "x", *arguments])
-    return console.read_request_arguments(args, *command_line._read_size(args), FRAMES, 20.0)
+    return console.read_request_arguments(args, *command_line._read_size(args, bpy.context.scene), FRAMES, 20.0)
 
 
 @pytest.mark.parametrize(("place", "struct", "left_out"), PLACES)
@@ -95,6 +95,7 @@ def test_every_setting_has_a_property_with_its_words_range_and_default(settings,
 
 def test_defaults_are_the_same_in_request_arguments_and_panel(settings, empty_scene):
     prompt = settings.prompt
+    empty_scene.render.resolution_x = empty_scene.render.resolution_y = 720
     declared = ShotRequest(text=msgspec.structs.replace(properties.shot.Text(prompt)), frames=FRAMES, fps=20.0)
     assert settings.make_request(empty_scene, FRAMES) == declared == shot_request("--prompt", prompt)
     args = command_line.make_parser().parse_args(["motion", settings.motion.text, "--out", "x"])
@@ -262,9 +263,13 @@ def test_the_commands_arguments(capsys):
     parser = command_line.make_parser()
     args = parser.parse_args(["generate", "--prompt", "x", "--out", "x", "--alpha", "--subjects", "scene", "--frames", "3,5"])
     assert command_line._read_scene_options(args) == SceneOptions("scene", True, "3,5")
-    assert command_line._read_size(args) == (256, 256)
+    scene = bpy.context.scene
+    scene.render.resolution_x, scene.render.resolution_y = 1920, 1080
+    assert command_line._read_size(args, scene) == (256, 144)
+    assert command_line._read_size(parser.parse_args(["passes", "--out", "x", "--width", "512"]), scene) == (512, 288)
+    assert command_line._read_size(parser.parse_args(["passes", "--out", "x", "--height", "1080"]), scene) == (1920, 1080)
     args = parser.parse_args(["passes", "--out", "x", "--width", "64", "--height", "48"])
-    assert command_line._read_size(args) == (64, 48)
+    assert command_line._read_size(args, scene) == (64, 48)
     args = parser.parse_args(["motion", "a", "--foot-lock", "hard", "--tolerance", "2.5"])
     assert read_given_settings(args, Keying) == {"foot_lock": "hard", "tolerance": 2.5}
     for arguments, sentence in (
@@ -335,6 +340,7 @@ def test_every_setting_is_drawn(settings, character):
     drawn = Drawn()
     context = SimpleNamespace(
         scene=bpy.context.scene,
+        active_object=None,
         region=SimpleNamespace(width=300),
         preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
     )

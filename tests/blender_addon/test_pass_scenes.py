@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import bpy
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from mathutils import Matrix, Vector
 
 from latentman.blender_addon import command_line
+from latentman.blender_addon.passes import render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.rigging.characters import add_character, find_character_meshes
 from latentman.shared import passes_folder
@@ -156,7 +158,8 @@ def test_motion_vectors_point_to_the_frame_before(shot_scene, character):
 
 def test_the_rectangle_that_is_rendered_changes_nothing(shot_scene, character, monkeypatch):
     _, cropped = _render(character, (5, 20), 113, 77)
-    monkeypatch.setattr("latentman.blender_addon.passes.render._may_differ_in_render", lambda body: True)
+    find_extent = render.find_extent
+    monkeypatch.setattr(render, "find_extent", lambda *given: replace(find_extent(*given), box=(0, 0, 113, 77)))
     _, whole = _render(character, (5, 20), 113, 77)
     for name, array in cropped.arrays().items():
         np.testing.assert_allclose(array, whole.arrays()[name], atol=2e-5, err_msg=name)
@@ -545,3 +548,100 @@ def test_skin_values_are_spread_over_texture_coordinates(rng):
     assert inside.sum() == pytest.approx(0.32 * 64 * 64, rel=0.1)
     assert np.abs(found[rows, cols] - place @ slope)[inside].max() < np.abs(slope).sum() / 64
     assert not found[:2].any() and found[61, 61].any()
+
+
+def _sun_on_a_floor(scene, direction):
+    """A floor of 20 m and a sharp sun that shines along a direction; returns the floor."""
+    for light in [one for one in scene.objects if one.type == "LIGHT"]:
+        bpy.data.objects.remove(light)
+    floor = _add(scene, "Floor", bpy.ops.mesh.primitive_plane_add, size=20)
+    sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
+    sun.data.angle = 0.0
+    sun.rotation_mode = "QUATERNION"
+    sun.rotation_quaternion = Vector(direction).to_track_quat("-Z", "Y")
+    scene.collection.objects.link(sun)
+    return floor
+
+
+def test_shadows_fall_where_rays_to_the_sun_meet_the_character(shot_scene, character, monkeypatch):
+    monkeypatch.setattr("latentman.blender_addon.passes.shadow_scene.REACH", 0)
+    direction = Vector((0.6, 0.5, -0.8)).normalized()
+    floor = _sun_on_a_floor(shot_scene, direction)
+    size = 160
+    job, passes = _render(character, (3, 12), size, size, shadow=True)
+    assert set(np.unique(passes.object_index)) == {0, 1}, "the floor is not shown, it only takes the shadow"
+    _, scene = _render(character, (3, 12), size, size, scope="SCENE", shadow=True)
+    number = {entry.name: entry.index for entry in job.manifest(20.0).surfaces}
+    (body,) = find_character_meshes(character)
+    for n, frame in enumerate((3, 12)):
+        np.testing.assert_array_equal(passes.shadow[n], scene.shadow[n])
+        on_floor = (scene.object_index[n] > 0) & (scene.object_index[n] != number["Mannequin Body"])
+        shot_scene.frame_set(frame)
+        graph = bpy.context.evaluated_depsgraph_get()
+        evaluated = body.evaluated_get(graph)
+        to_body = evaluated.matrix_world.inverted()
+        way = to_body.to_3x3() @ -direction
+        expected = np.zeros((size, size), bool)
+        for row, col in np.argwhere(on_floor):
+            expected[row, col] = evaluated.ray_cast(to_body @ Vector(scene.position[n][row, col]), way)[0]
+        found = passes.shadow[n].astype(float)
+        assert not found[~on_floor].any() and expected.sum() > 80
+        assert ((found > 0.5) != expected).sum() <= max(3, 0.01 * expected.sum()), "only where the ray grazes"
+        assert (np.abs(found - found.round()) > 0.01).sum() <= 5, "a sharp sun: only a pixel that it grazes is in between"
+    assert floor.is_shadow_catcher is False and not any(one.name.startswith("LatentMan") for one in bpy.data.objects)
+
+
+def test_without_ground_and_light_a_shadow_lies_under_the_feet(shot_scene, character):
+    for light in [one for one in shot_scene.objects if one.type == "LIGHT"]:
+        bpy.data.objects.remove(light)
+    _, passes = _render(character, (1, 24), 128, 128, shadow=True)
+    middles = []
+    for n in range(2):
+        rows, cols = np.nonzero(passes.shadow[n] > 0.5)
+        feet = np.nonzero(passes.mask[n])[0].max()
+        assert len(rows) > 40 and rows.max() > feet - 12 and not passes.shadow[n][passes.mask[n] > 0].any()
+        middles.append(np.mean([rows, cols], 1))
+    assert np.abs(middles[0] - middles[1]).max() > 3, "it walks along"
+    _, without = _render(character, (1,), 128, 128)
+    assert without.shadow is None and (without.depth[0] == passes.depth[0]).mean() > 0.9
+
+
+def test_a_shadow_falls_on_what_stands_behind(shot_scene, character):
+    _sun_on_a_floor(shot_scene, (0.0, 1.0, -0.3))
+    wall = _add(shot_scene, "Wall", bpy.ops.mesh.primitive_plane_add, size=8, location=(0, 1.2, 0), rotation=(math.pi / 2, 0, 0))
+    _, before = _render(character, (1,), 96, 96, shadow=True, scope="SCENE")
+    wall.hide_render = True
+    _, after = _render(character, (1,), 96, 96, shadow=True, scope="SCENE")
+    upper = np.s_[:48]
+    assert (before.shadow[0][upper] > 0.5).sum() > 30 > (after.shadow[0][upper] > 0.5).sum()
+
+
+def test_averages_stay_on_their_surface(rng):
+    from latentman.blender_addon.passes.shadow_scene import average_over_surface
+
+    values, distance = rng.random((20, 24)), np.where(np.arange(24) < 11, 2.0, 5.0)[None].repeat(20, 0)
+    found = average_over_surface(values, distance, 2, 0.02)
+    for row, col in ((0, 0), (7, 5), (7, 10), (7, 11), (19, 23)):
+        near = [
+            values[r, c]
+            for r in range(max(0, row - 2), min(20, row + 3))
+            for c in range(max(0, col - 2), min(24, col + 3))
+            if distance[r, c] == distance[row, col]
+        ]
+        assert found[row, col] == pytest.approx(np.mean(near))
+
+
+def test_what_is_called_a_prop_is_no_part_of_the_character(shot_scene, character):
+    sword = _add(shot_scene, "Sword", bpy.ops.mesh.primitive_cube_add, size=0.3)
+    sword.parent, sword.parent_type, sword.parent_bone = character, "BONE", "right_wrist"
+    sword.matrix_parent_inverse.identity()
+    sword.location = (0, 0, 0)
+    job, with_sword = _render(character, (1,), 96, 96)
+    assert {entry.name for entry in job.manifest(20.0).surfaces} == {"Mannequin Body", "Sword"}
+    bones = {entry.bone for entry in job.manifest(20.0).parts}
+    assert "right_wrist" in bones and set(np.unique(with_sword.mask)) == {0, 1}
+    sword.latentman_is_prop = True
+    job, _ = _render(character, (1,), 96, 96)
+    assert {entry.name for entry in job.manifest(20.0).surfaces} == {"Mannequin Body"}
+    job, _ = _render(character, (1,), 96, 96, scope="SCENE")
+    assert {entry.name: entry.character for entry in job.manifest(20.0).surfaces} == {"Mannequin Body": 1, "Sword": 0}

@@ -1,0 +1,64 @@
+"""What can be told of a model before it is loaded: whether its parts are there and fit each other, and the sizes it can make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers import ControlNetModel
+
+from ...shared.shot import ShotError
+from .loading import check_fit, check_multiple, explain_unloadable
+from .registry import ModelSource, find_model, split_revision
+
+#: ends of the names of files with weights
+WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt")
+
+
+def check_model(name: str, width: int, height: int) -> None:
+    """Raise ``ShotError`` for a model that cannot be loaded or cannot make a size, as far as its configuration tells; a base in a
+    single file tells nothing before it is loaded."""
+    source = find_model(name)
+    for part in (source.base, *(c for _, c in source.controls), *(lora for lora, _ in source.loras), *source.embeddings):
+        if _is_path(part) and not Path(part).exists():
+            raise ShotError("model", f"The model '{name}' cannot be loaded: there is no file or folder {part}.")
+    try:
+        base = _read_base(source)
+        controls = [(kind, _read_config(control)) for kind, control in source.controls if not control.endswith(WEIGHTS)]
+    except (OSError, ValueError) as error:
+        raise explain_unloadable(name, source, error) from error
+    if base is None:
+        return
+    unet, vae = base
+    check_fit(unet, controls)
+    blocks, factors = unet.get("block_out_channels"), vae.get("block_out_channels")
+    if blocks and factors:
+        check_multiple(name, 2 ** (len(factors) - 1 + len(blocks) - 1), width, height)
+
+
+def _is_path(part: str) -> bool:
+    """Whether a part can only be meant to lie on this machine."""
+    return Path(part).is_absolute() or part.startswith((".", "~")) or part.endswith(WEIGHTS) or "\\" in part
+
+
+def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """The configurations of a base's UNet and auto-encoder, None for a single file."""
+    if source.base.endswith(WEIGHTS):
+        return None
+    if not source.controls:
+        _read_config(source.base, "controlnet")
+    return _read_config(source.base, "unet"), _read_config(source.base, "vae")
+
+
+def _read_config(source: str, folder: str | None = None) -> Mapping[str, Any]:
+    """A network's ``config.json``: of this machine if it is here, else from the hub. Raises ``OSError``."""
+    name, revision = split_revision(source)
+    options: dict[str, Any] = dict(subfolder=folder, revision=revision)
+    try:
+        found = ControlNetModel.load_config(name, local_files_only=True, **options)
+    except OSError:
+        if Path(name).exists():
+            raise
+        found = ControlNetModel.load_config(name, **options)
+    return dict(found)

@@ -1,0 +1,94 @@
+"""Evaluates a scene at any frame as a render would: keyed visibility, modifiers for the render, instances.
+
+Blender shows its evaluated data for renders to render engines only. This engine draws nothing; it hands the data on. The render's
+context is a scene with nothing in it, because Blender writes what Actions and drivers give back to the data of the context's
+scene: so nothing of the user's moves, not even for a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import bpy
+
+from ...shared import shot
+from .quiet import silence_stdout
+
+NAME = "LATENTMAN_CAPTURE"
+T = TypeVar("T")
+
+
+class CaptureEngine(bpy.types.RenderEngine):
+    """Hands a render's evaluated data to the function that waits for it."""
+
+    bl_idname = NAME
+    bl_label = "LatentMan (internal)"
+    bl_use_preview = False
+
+    #: takes the evaluated data of the render that is under way
+    receive: Callable[[bpy.types.Depsgraph], None] | None = None
+
+    def update(self, data: bpy.types.BlendData | None = None, depsgraph: bpy.types.Depsgraph | None = None) -> None:
+        """Nothing has to be exported."""
+
+    def render(self, depsgraph: bpy.types.Depsgraph | None) -> None:  # type: ignore[override]  # the stubs let it return settings
+        """Hand on what was evaluated."""
+        if CaptureEngine.receive is not None and depsgraph is not None:
+            CaptureEngine.receive(depsgraph)
+
+
+_users = 0
+
+
+def register() -> None:
+    """Make the engine known to Blender; each call needs its ``unregister``."""
+    global _users
+    if _users == 0:
+        bpy.utils.register_class(CaptureEngine)
+    _users += 1
+
+
+def unregister() -> None:
+    """Take the engine out of Blender's list once nobody needs it any more."""
+    global _users
+    _users -= 1
+    if _users == 0:
+        bpy.utils.unregister_class(CaptureEngine)
+
+
+def run_render(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int, **options: Any) -> None:
+    """Render a frame of ``scene`` in the context of ``stage``, a scene without objects."""
+    # Blender renders the frame of the context's scene
+    stage.frame_current = scene.frame_current = frame
+    with silence_stdout(), bpy.context.temp_override(scene=stage, view_layer=stage.view_layers[0]):
+        bpy.ops.render.render(scene=scene.name, **options)
+
+
+def capture(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int, read: Callable[[bpy.types.Depsgraph], T]) -> T:
+    """What ``read`` finds in the evaluated data of a frame of ``scene``, whose engine is ``CaptureEngine``.
+
+    Raises what ``read`` raises, and ``ShotError`` when Blender renders something else at the moment.
+    """
+    found: list[T] = []
+    errors: list[BaseException] = []
+
+    def receive(graph: bpy.types.Depsgraph) -> None:
+        # Blender would swallow the error
+        try:
+            found.append(read(graph))
+        except BaseException as error:
+            errors.append(error)
+
+    CaptureEngine.receive = receive
+    try:
+        run_render(stage, scene, frame)
+    finally:
+        CaptureEngine.receive = None
+    if errors:
+        raise errors[0]
+    if not found:
+        raise shot.ShotError(
+            "passes", "The passes could not be made because Blender renders something else; generate the shot again."
+        )
+    return found[0]

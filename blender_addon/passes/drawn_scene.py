@@ -1,0 +1,158 @@
+"""The scene that Cycles renders: one frame's surfaces as plain meshes, with the settings that exact passes need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ...shared import shot
+from ..compat import set_multilayer_exr
+from . import capture
+from .camera import View
+from .cutouts import CutOuts
+from .geometry import FrameGeometry, Key, Surface
+from .own_data import PREFIX, OwnData, make_scene
+from .pass_material import NORMAL_AOV, PART_AOV, PREVIOUS_AOV, REST_POSITION_AOV, fill_pass_material
+from .placed_surfaces import PlacedSurfaces, add_camera, place_camera
+from .strands import Strands
+
+#: the largest pass index of Blender
+MAX_NUMBER = 32767
+
+
+class DrawnScene:
+    """The scene that Cycles renders. It exists until the ``OwnData`` that it was made in are removed."""
+
+    def __init__(
+        self,
+        data: OwnData,
+        stage: bpy.types.Scene,
+        width: int,
+        height: int,
+        path: Path,
+        cut_outs: CutOuts,
+        bake: Callable[[bpy.types.Object, int], Strands | None],
+        *,
+        position: bool,
+        motion_vectors: bool,
+    ) -> None:
+        """``path`` is where Cycles writes a frame; ``bake`` finds the strands of an object that only Cycles
+        can draw, from its pass index.
+
+        Raises ``ShotError`` where Cycles is switched off.
+        """
+        self._data, self._stage, self._path, self._size = data, stage, path, (width, height)
+        self._cut_outs, self._bake, self._motion_vectors = cut_outs, bake, motion_vectors
+        self.scene = make_scene(data, "Drawn")
+        self._camera = add_camera(data, self.scene)
+        self._material = data.keep(bpy.data.materials, bpy.data.materials.new(f"{PREFIX} Passes"))
+        self._made_of: tuple[int, int] | None = None
+        self._numbers: dict[Key, int] = {}
+        self._surfaces = PlacedSurfaces(data, self.scene, self._prepare)
+        self._live: dict[bpy.types.Object, Strands | None] = {}
+        self._set_up(position)
+
+    def _set_up(self, position: bool) -> None:
+        """One sample at the centre of every pixel, without bounces, seen through up to 64 transparent surfaces, to a file."""
+        render: Any = self.scene.render
+        render.engine = "CYCLES"
+        width, height = self._size
+        settings = dict(
+            resolution_x=width,
+            resolution_y=height,
+            resolution_percentage=100,
+            film_transparent=True,
+            filepath=str(self._path),
+            use_file_extension=True,
+            use_persistent_data=True,
+            use_compositing=False,
+            use_sequencer=False,
+            use_overwrite=True,
+        )
+        for name, value in settings.items():
+            setattr(render, name, value)
+        set_multilayer_exr(render.image_settings)
+        owner: Any = self.scene
+        cycles = dict(
+            samples=1,
+            use_adaptive_sampling=False,
+            use_denoising=False,
+            max_bounces=0,
+            transparent_max_bounces=64,
+            device="CPU",
+            filter_width=0.01,
+            seed=0,
+            use_auto_tile=False,
+            film_transparent_glass=False,
+        )
+        for name, value in cycles.items():
+            setattr(owner.cycles, name, value)
+        layer: Any = self.scene.view_layers[0]
+        passes = dict(
+            use_pass_z=True, use_pass_uv=True, use_pass_object_index=True, use_pass_combined=True, use_pass_position=position
+        )
+        for name, value in passes.items():
+            setattr(layer, name, value)
+        layer.pass_alpha_threshold, layer.material_override = 0.5, self._material
+        aovs = [(REST_POSITION_AOV, "COLOR"), (PART_AOV, "VALUE"), (NORMAL_AOV, "COLOR")]
+        for name, kind in aovs + ([(PREVIOUS_AOV, "COLOR")] if self._motion_vectors else []):
+            aov = layer.aovs.add()
+            aov.name, aov.type = name, kind
+
+    def draw(
+        self,
+        frame: int,
+        geometry: FrameGeometry,
+        view: View,
+        numbers: dict[Key, int],
+        live: Iterable[tuple[bpy.types.Object, int]],
+        box: tuple[int, int, int, int],
+        previous: dict[Key, np.ndarray],
+    ) -> None:
+        """Render a rectangle (left, top, right, bottom) of a frame into the file.
+
+        Surfaces get the pass indices ``numbers``; ``live`` are objects with pass indices that Cycles draws itself; ``previous``
+        holds the points (V, 3) of surfaces on the frame before. Raises ``ShotError`` when the render was stopped.
+        """
+        self._numbers = numbers
+        self._surfaces.show((one for one in geometry.surfaces if not one.is_live), previous)
+        self._place_live(live)
+        made_of = (len(self._cut_outs.found), len(self._live))
+        if made_of != self._made_of:
+            strands = [found for found in self._live.values() if found is not None]
+            fill_pass_material(self._material, self._cut_outs.found, strands, previous=self._motion_vectors)
+            self._made_of = made_of
+        place_camera(self._camera, view)
+        set_render_region(self.scene, box, *self._size)
+        # what a render that was stopped leaves is not to be taken for its result
+        self._path.unlink(missing_ok=True)
+        capture.run_render(self._stage, self.scene, frame, write_still=True)
+        if not self._path.exists():
+            raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
+
+    def _prepare(self, found: bpy.types.Object, surface: Surface) -> None:
+        found.pass_index = self._numbers[surface.key]
+
+    def _place_live(self, live: Iterable[tuple[bpy.types.Object, int]]) -> None:
+        for found, number in live:
+            if found in self._live:
+                continue
+            found.pass_index = number
+            self.scene.collection.objects.link(found)
+            self._live[found] = self._bake(found, number)
+
+
+def set_render_region(scene: bpy.types.Scene, box: tuple[int, int, int, int], width: int, height: int) -> None:
+    """Render only a rectangle (left, top, right, bottom) of pixels."""
+    render = scene.render
+    whole = box == (0, 0, width, height)
+    render.use_border = render.use_crop_to_border = not whole
+    if not whole:
+        left, top, right, bottom = box
+        # Blender truncates; a quarter of a pixel keeps a rounding error from costing a whole one
+        render.border_min_x, render.border_max_x = (left + 0.25) / width, (right + 0.25) / width
+        render.border_min_y, render.border_max_y = (height - bottom + 0.25) / height, (height - top + 0.25) / height

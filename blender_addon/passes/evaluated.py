@@ -1,0 +1,326 @@
+"""Reads the surfaces of a frame from Blender's evaluated data into arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ...shared import shot
+from ..typed_access import get_attribute_data, get_mesh
+from .camera import View
+from .cutouts import CutOuts
+from .geometry import FrameGeometry, Key, Shape, Surface
+from .people import KeyPoints
+from .render_set import RenderObject, compute_scale
+from .surfaces import DEFORMERS, HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, get_rest_points
+
+#: kinds of objects that only Cycles can draw; what is not a mesh either, such as text, shows one as an instance of its own
+LIVE = ("CURVES", "POINTCLOUD")
+#: the ground is looked for from so far above the feet to so far below, in heights of the character
+GROUND_ABOVE, GROUND_BELOW = 0.15, 0.35
+#: rays per side of the grid that measures the depth of the surroundings
+RAYS = 24
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who is who among the objects that a render evaluates.
+
+    ``ours`` gives the render object that an object stands for; ``doubles`` are objects whose copies stand for them, by the
+    copy: the copy takes their place and form, not its own. ``unseen`` are objects that are evaluated but not seen by the camera,
+    ``holes`` those behind which nothing is seen.
+    """
+
+    ours: dict[bpy.types.Object, RenderObject]
+    doubles: dict[bpy.types.Object, bpy.types.Object]
+    unseen: frozenset[bpy.types.Object]
+    holes: frozenset[bpy.types.Object]
+    whole_scene: bool
+
+
+class GeometryReader:
+    """Reads frames of a scene for its passes."""
+
+    def __init__(self, cast: Cast, cut_outs: CutOuts, people: dict[int, KeyPoints], *, triangulate: bool) -> None:
+        """``triangulate`` reads the triangles of shapes, too."""
+        self._cast, self._cut_outs, self._people, self._triangulate = cast, cut_outs, people, triangulate
+        self._haired = {found for found in cast.ours if any(system.settings.type == "HAIR" for system in found.particle_systems)}
+
+    def read(
+        self,
+        graph: bpy.types.Depsgraph,
+        views: dict[tuple[int, int], View],
+        frame: int,
+        *,
+        measure_surroundings: bool = False,
+        find_ground: bool = False,
+    ) -> FrameGeometry:
+        """The surfaces at the current frame, whose number ``frame`` is for error messages.
+
+        ``measure_surroundings`` finds how far away is what the camera sees in the first of ``views``, ``find_ground`` whether
+        something lies under the characters. Raises ``ShotError`` for a mesh with broken vertices.
+        """
+        shapes: dict[int, Shape | None] = {}
+        surfaces: list[tuple[bpy.types.Object | None, Surface]] = []
+        originals: dict[bpy.types.Object, Surface] = {}
+        live: list[bpy.types.Object] = []
+        cast = self._cast
+        for instance in graph.object_instances:
+            found = instance.object
+            original = found.original if found is not None else None
+            if found is None or original is None:
+                continue
+            one = cast.ours.get(original)
+            is_double = original in cast.doubles.values()
+            if not is_double and not self._is_seen(instance, found, original, one):
+                continue
+            if found.type in LIVE:
+                if not instance.is_instance or instance.parent == found:
+                    live.append(original)
+                continue
+            if found.type != "MESH":
+                continue
+            if original in self._haired and not instance.is_instance:
+                live.append(original)
+            shape = self._get_shape(found, one, shapes, frame)
+            if shape is None:
+                continue
+            matrix = np.array(instance.matrix_world)
+            surface = Surface(
+                _make_key(instance, original, one),
+                one.object.name if one else original.name,
+                one.character if one else 0,
+                one.metres_per_unit if one else compute_scale(matrix) * next(iter(views.values())).metres_per_unit,
+                matrix,
+                shape,
+                self._is_hole(instance, found, original),
+            )
+            if is_double and not instance.is_instance:
+                originals[original] = surface
+            else:
+                surfaces.append((None if instance.is_instance else original, surface))
+        found_surfaces = [replace(one, is_live=True) if original in live else one for original, one in surfaces]
+        found_geometry = FrameGeometry(
+            views,
+            tuple(self._take_places(found_surfaces, originals)),
+            {number: person.compute(graph) for number, person in self._people.items()},
+            tuple(dict.fromkeys(self.get_key(one) for one in live)),
+            frozenset(self.get_key(one) for one in live if one in cast.ours),
+            _cast_rays(graph, next(iter(views.values()))) if measure_surroundings else None,
+        )
+        return replace(found_geometry, has_ground=self._has_ground(graph, found_geometry)) if find_ground else found_geometry
+
+    def _has_ground(self, graph: bpy.types.Depsgraph, geometry: FrameGeometry) -> bool:
+        """Whether a ray down from the lowest point of the characters meets something else soon."""
+        points, scene = geometry.find_character_points(), graph.scene
+        if not len(points) or scene is None:
+            return False
+        height = float(np.ptp(points[:, 2])) or 1.0
+        start = points[points[:, 2].argmin()] + [0.0, 0.0, GROUND_ABOVE * height]
+        end = float(start[2]) - (GROUND_ABOVE + GROUND_BELOW) * height
+        while start[2] > end:
+            hit, place, _, _, found, _ = scene.ray_cast(graph, start.tolist(), (0.0, 0.0, -1.0), distance=float(start[2]) - end)
+            if not hit:
+                return False
+            if found is not None and found.original not in self._cast.ours and found.original not in self._cast.unseen:
+                return True
+            start = np.array(place) - [0.0, 0.0, 1e-4]
+        return False
+
+    def get_key(self, found: bpy.types.Object) -> Key:
+        """What tells an object that is no instance from all others."""
+        one = self._cast.ours.get(found)
+        return "", one.object.name_full if one else found.name_full, ()
+
+    def describe(self, found: bpy.types.Object) -> tuple[str, int]:
+        """The name of an object for people, and its character's number, 0 for a prop."""
+        one = self._cast.ours.get(found)
+        return (one.object.name, one.character) if one else (found.name, 0)
+
+    def _is_seen(self, instance: Any, found: Any, original: bpy.types.Object, one: RenderObject | None) -> bool:
+        if one is None and not self._cast.whole_scene:
+            return False
+        if not instance.show_self or original in self._cast.unseen or found.is_shadow_catcher or not found.visible_camera:
+            return False
+        return not (instance.is_instance and instance.parent is not None and instance.parent.original in self._cast.unseen)
+
+    def _is_hole(self, instance: Any, found: Any, original: bpy.types.Object) -> bool:
+        holes = self._cast.holes
+        return found.is_holdout or original in holes or (instance.is_instance and instance.parent.original in holes)
+
+    def _get_shape(
+        self, found: bpy.types.Object, one: RenderObject | None, shapes: dict[int, Shape | None], frame: int
+    ) -> Shape | None:
+        mesh = get_mesh(found)
+        pointer = mesh.as_pointer()
+        if pointer not in shapes:
+            shapes[pointer] = self._read_shape(found, mesh, one, frame)
+        return shapes[pointer]
+
+    def _read_shape(self, found: bpy.types.Object, mesh: bpy.types.Mesh, one: RenderObject | None, frame: int) -> Shape | None:
+        face_count, corner_count, point_count = len(mesh.polygons), len(mesh.loops), len(mesh.vertices)
+        if not face_count:
+            return None
+        points, normals = np.empty((point_count, 3), np.float32), np.empty((corner_count, 3), np.float32)
+        corners, starts = np.empty(corner_count, np.int32), np.empty(face_count, np.int32)
+        mesh.vertices.foreach_get("co", points.ravel())
+        if not np.isfinite(points).all():
+            raise shot.ShotError(
+                "character" if one is not None and one.character else "scene",
+                f"{one.object.name if one else found.name} has vertices that are not numbers at frame {frame}; look for "
+                "a broken modifier, driver or shape key.",
+            )
+        mesh.loops.foreach_get("vertex_index", corners)
+        mesh.polygons.foreach_get("loop_start", starts)
+        mesh.corner_normals.foreach_get("vector", normals.ravel())
+        slots = np.empty(face_count, np.int32)
+        mesh.polygons.foreach_get("material_index", slots)
+        cuts = self._cut_outs.number_faces(_get_materials(found, mesh), slots)
+        uvs = _read_uvs(mesh, {cut.uv for cut in self._cut_outs.found} if cuts is not None else set())
+        shape = Shape(
+            points,
+            corners,
+            starts,
+            normals,
+            uvs,
+            _read_rest_points(found, mesh, one),
+            _read_parts(mesh, one),
+            cuts,
+            _read_triangles(mesh) if self._triangulate else None,
+        )
+        return shape if cuts is None or (cuts >= 0).all() else _leave_out(shape, cuts >= 0)
+
+    def _take_places(self, surfaces: list[Surface], originals: dict[bpy.types.Object, Surface]) -> list[Surface]:
+        """Give copies the form and the place of the objects that they stand for, where those have one of their own."""
+        ours, doubles = self._cast.ours, self._cast.doubles
+        by_key: dict[Key, bpy.types.Object] = {self.get_key(copy): copy for copy in ours if copy in doubles}
+        out = []
+        for surface in surfaces:
+            copy = by_key.get(surface.key)
+            theirs = originals.get(self._cast.doubles[copy]) if copy is not None else None
+            out.append(surface if theirs is None else _merge(surface, theirs))
+        return out
+
+
+def _make_key(instance: Any, original: bpy.types.Object, one: RenderObject | None) -> Key:
+    name = one.object.name_full if one else original.name_full
+    if not instance.is_instance:
+        return "", name, ()
+    shower = instance.parent.original if instance.parent is not None else None
+    if shower == original and original.type != "MESH":
+        return "", name, ()
+    parent = shower.name_full if shower is not None else ""
+    return parent, name, tuple(n for n in instance.persistent_id if n != 0x7FFFFFFF)
+
+
+def _merge(surface: Surface, theirs: Surface) -> Surface:
+    shape, other = surface.shape, theirs.shape
+    same = len(shape.points) == len(other.points) and np.array_equal(shape.corners, other.corners)
+    shape = replace(shape, points=other.points, normals=other.normals) if same else other
+    return replace(surface, matrix=theirs.matrix, shape=shape)
+
+
+def _get_materials(found: bpy.types.Object, mesh: bpy.types.Mesh) -> list[bpy.types.Material | None]:
+    """The materials of an evaluated mesh: those of its object's slots, where they overrule the mesh's."""
+    materials: list[Any] = list(mesh.materials)
+    for n, slot in enumerate(found.material_slots):
+        if slot.link == "OBJECT" and n < len(materials):
+            materials[n] = slot.material
+    return materials
+
+
+def _read_uvs(mesh: bpy.types.Mesh, names: set[str]) -> dict[str, np.ndarray]:
+    out = {}
+    for layer in mesh.uv_layers:
+        if layer.active_render or layer.name in names:
+            coordinates = np.empty((len(mesh.loops), 2), np.float32)
+            layer.data.foreach_get("uv", coordinates.ravel())
+            out["" if layer.active_render else layer.name] = coordinates
+            if layer.active_render and layer.name in names:
+                out[layer.name] = coordinates
+    return out
+
+
+def _read_rest_points(found: bpy.types.Object, mesh: bpy.types.Mesh, one: RenderObject | None) -> np.ndarray | None:
+    """(V, 3) rest positions: stored ones, or those of a deformed mesh's own vertices; None for what is rigid."""
+    count = len(mesh.vertices)
+    if HAS_REST_POSITION_ATTRIBUTE in mesh.attributes and REST_POSITION_ATTRIBUTE in mesh.attributes:
+        rest = np.empty((count, 3), np.float32)
+        attribute: Any = mesh.attributes[REST_POSITION_ATTRIBUTE]
+        if attribute.domain == "POINT" and attribute.data_type == "FLOAT_VECTOR":
+            attribute.data.foreach_get("vector", rest.ravel())
+            return rest
+    source = one.object if one else found.original
+    data: Any = source.data if source is not None else None
+    if source is None or not isinstance(data, bpy.types.Mesh) or len(data.vertices) != count:
+        return None
+    is_deformed = data.shape_keys is not None or any(m.type in DEFORMERS for m in source.modifiers)
+    return get_rest_points(data).reshape(-1, 3) if is_deformed else None
+
+
+def _read_parts(mesh: bpy.types.Mesh, one: RenderObject | None) -> np.ndarray | None:
+    if PART_ATTRIBUTE in mesh.attributes:
+        attribute: Any = mesh.attributes[PART_ATTRIBUTE]
+        if attribute.domain == "FACE" and attribute.data_type == "FLOAT":
+            parts = np.empty(len(mesh.polygons), np.float32)
+            get_attribute_data(mesh, PART_ATTRIBUTE).foreach_get("value", parts)
+            return parts
+    if one is None or one.face_parts is None:
+        return None
+    if len(one.face_parts) == len(mesh.polygons):
+        return one.face_parts
+    return np.full(len(mesh.polygons), one.face_parts[0] if len(one.face_parts) else 1.0, np.float32)
+
+
+def _read_triangles(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
+    mesh.calc_loop_triangles()
+    count = len(mesh.loop_triangles)
+    corners, faces = np.empty((count, 3), np.int32), np.empty(count, np.int32)
+    mesh.loop_triangles.foreach_get("loops", corners.ravel())
+    mesh.loop_triangles.foreach_get("polygon_index", faces)
+    return corners, faces
+
+
+def _leave_out(shape: Shape, kept: np.ndarray) -> Shape | None:
+    """A shape with only the faces that are ``kept`` (F,)."""
+    if not kept.any():
+        return None
+    sizes = np.diff(shape.starts, append=len(shape.corners))
+    corners = np.repeat(kept, sizes)
+    starts = np.concatenate([[0], np.cumsum(sizes[kept])[:-1]]).astype(np.int32)
+    triangles = None
+    if shape.triangles is not None:
+        some = kept[shape.triangles[1]]
+        renumber = [(np.cumsum(mask) - 1).astype(np.int32) for mask in (corners, kept)]
+        triangles = renumber[0][shape.triangles[0][some]], renumber[1][shape.triangles[1][some]]
+    return Shape(
+        shape.points,
+        shape.corners[corners],
+        starts,
+        shape.normals[corners],
+        {name: uv[corners] for name, uv in shape.uvs.items()},
+        shape.rest,
+        None if shape.parts is None else shape.parts[kept],
+        None if shape.cuts is None else shape.cuts[kept],
+        triangles,
+    )
+
+
+def _cast_rays(graph: bpy.types.Depsgraph, view: View) -> np.ndarray:
+    """(N,) planar distances of the points that a coarse grid of rays hits."""
+    grid = (np.arange(RAYS) + 0.5) / RAYS * 2 - 1
+    x, y = (axis.ravel() for axis in np.meshgrid(grid, grid))
+    from_clip = np.linalg.inv(view.projection @ view.world_to_camera)
+    ends = [np.stack([x, y, np.full_like(x, z), np.ones_like(x)], 1) @ from_clip.T for z in (-1.0, 1.0)]
+    start, stop = (end[:, :3] / end[:, 3:] for end in ends)
+    found = []
+    scene: Any = graph.scene
+    for origin, target in zip(start, stop, strict=True):
+        ray = target - origin
+        hit, point, *_ = scene.ray_cast(graph, origin, ray, distance=float(np.linalg.norm(ray)))
+        if hit:
+            found.append(np.array(point))
+    return view.compute_depth(np.array(found).reshape(-1, 3))
