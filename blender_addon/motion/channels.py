@@ -98,7 +98,8 @@ def _point_spine(rig: Rig, motion: RigMotion) -> np.ndarray:
         return motion.global_rotations
     out = motion.global_rotations.copy()
     joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-    point_trunk(out, rig.joints, find_trunk(joints), spine, SAME_DIRECTION, turn_pelvis=False)
+    wanted = find_trunk(joints, from_pelvis=False)
+    point_trunk(out, rig.joints, wanted, spine, SAME_DIRECTION, turn_pelvis=False, from_pelvis=False)
     return out
 
 

@@ -130,14 +130,21 @@ def retarget(
     pelvis = motion.joints[:, 0] * scale
     if motion.rotations is None:
         rotations = solve_rotations(motion.joints, _copy_foot_slopes(rest_joints) if flat_soles else rest_joints)
-        point_trunk(rotations, rest_joints, find_trunk(motion.joints), spine, TRUNK_TOLERANCE)
+        point_trunk(
+            rotations,
+            rest_joints,
+            find_trunk(motion.joints, from_pelvis=is_smpl),
+            spine,
+            TRUNK_TOLERANCE,
+            from_pelvis=is_smpl,
+        )
         return RigMotion(rotations, anchor_hips(motion.joints * scale, rotations, rest_joints))
     rotations = local_to_global(quaternion_to_matrix(motion.rotations), SMPL_PARENTS)
     if is_smpl and not motion.follows_joints:
         return RigMotion(rotations, pelvis)
     rotations = rotations @ _compute_rest_correction(rest_joints)
     _point_limbs(rotations, motion.joints, rest_joints, flat_soles)
-    point_trunk(rotations, rest_joints, find_trunk(motion.joints), spine)
+    point_trunk(rotations, rest_joints, find_trunk(motion.joints, from_pelvis=is_smpl), spine, from_pelvis=is_smpl)
     posed = RigMotion(rotations, anchor_hips(motion.joints * scale, rotations, rest_joints))
     return replace(posed, pelvis=posed.pelvis + [0.0, _compute_rise(motion.joints * scale, posed, rest_joints), 0.0])
 

@@ -1,4 +1,7 @@
-"""The line from the middle of the hips to the base of the neck, where a spine is divided otherwise than the motion's. No bpy.
+"""The line of the trunk, where a spine is divided otherwise than the motion's. No bpy.
+
+It ends at the base of the neck. It begins at the pelvis on SMPL's own skeleton, and on others in the middle of the hips: their bone
+of the pelvis may lie anywhere.
 
 Parts of a spine that point as the motion's do end elsewhere where they have other lengths, or where there are fewer of them. They
 are turned until the neck lies in the wanted direction from the hips: each in proportion to its length, which is the least that they
@@ -27,9 +30,13 @@ STEP, STEPS, HALVINGS, REFINEMENTS = 0.1, 24, 12, 4
 LEAST_GAIN = 0.25
 
 
-def find_trunk(joints: np.ndarray) -> np.ndarray:
-    """(F, 3) from the middle of the hips to the base of the neck of joints (F, J, 3)."""
-    return np.asarray(joints[:, _NECK] - joints[:, _HIPS].mean(1))
+def find_trunk(joints: np.ndarray, *, from_pelvis: bool) -> np.ndarray:
+    """(F, 3) to the base of the neck of joints (F, J, 3), from the pelvis or from the middle of the hips."""
+    return np.asarray(joints[:, _NECK] - _find_start(joints, from_pelvis))
+
+
+def _find_start(joints: np.ndarray, from_pelvis: bool) -> np.ndarray:
+    return np.asarray(joints[:, _PELVIS] if from_pelvis else joints[:, _HIPS].mean(1))
 
 
 def point_trunk(
@@ -39,13 +46,15 @@ def point_trunk(
     spine: Collection[str] = SPINE_JOINTS,
     tolerance: float = 0.0,
     turn_pelvis: bool = True,
+    *,
+    from_pelvis: bool,
 ) -> None:
     """Turn the spine of global rotations (F, 24, 3, 3), in place, until the trunk of rest joints (24, 3) points as ``wanted``
     (F, 3) does.
 
     ``spine``: the joints of the spine that the skeleton has bones for; the others turn with the one below. A trunk that is nowhere
     off by more than ``tolerance`` in radians stays as it is. ``turn_pelvis`` says whether the pelvis may turn, about the middle of
-    the hips, where bending the spine is not enough.
+    the hips, where bending the spine is not enough. ``from_pelvis`` is as for ``find_trunk``.
     """
     parts = _join_parts(rotations, rest_joints, spine)
     vectors = [rest_joints[upper] - rest_joints[part[0]] for part, upper in _pair_with_ends(parts)]
@@ -53,7 +62,7 @@ def point_trunk(
     if sizes.sum() < SHORT or (np.linalg.norm(wanted, axis=-1) < SHORT).any():
         return
     wanted = normalise(wanted)
-    below = np.einsum("fij,j->fi", rotations[:, _PELVIS], rest_joints[parts[0][0]] - rest_joints[_HIPS].mean(0))
+    below = np.einsum("fij,j->fi", rotations[:, _PELVIS], rest_joints[parts[0][0]] - _find_start(rest_joints[None], from_pelvis)[0])
     lines = np.stack([np.einsum("fij,j->fi", rotations[:, part[0]], vector) for part, vector in zip(parts, vectors, strict=True)])
     if _measure(below + lines.sum(0), wanted).max() <= tolerance:
         return
