@@ -87,8 +87,9 @@ class Motion:
         return replace(self, joints=self.joints[start:end], rotations=rotations)
 
     def resample(self, fps: float) -> Motion:
-        """The same motion at another rate, with the same last frame: positions linearly, rotations by slerp.
+        """The same motion at another rate, each frame at its own time: positions linearly, rotations by slerp.
 
+        A last frame that lies between two new ones is on the nearer of them: held where that is later, dropped where it is earlier.
         Raises ``MotionError`` for a rate out of range or one that needs too many frames.
         """
         if not 0 < fps <= MAX_FPS:
@@ -98,7 +99,7 @@ class Motion:
             raise MotionError(
                 f"{self.source} would have {count} frames at {fps:g} fps; the limit is {MAX_FRAMES}, so choose a lower rate."
             )
-        at = np.linspace(0, self.frame_count - 1, count)
+        at = np.minimum(np.arange(count) * self.fps / fps, self.frame_count - 1)
         low = np.minimum(at.astype(int), max(self.frame_count - 2, 0))
         high = np.minimum(low + 1, self.frame_count - 1)
         t = (at - low)[:, None, None]

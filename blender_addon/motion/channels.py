@@ -8,13 +8,16 @@ from itertools import pairwise
 import numpy as np
 
 from ...shared.skeleton import JOINT_INDEX, SMPL_PARENTS
-from ...shared.vectors import normalise
+from ..character.joints import SPINE_JOINTS
 from ..character.rig import Rig
 from .retarget import RigMotion
-from .rotations import forward_kinematics, make_continuous, matrix_to_quaternion, quaternion_to_matrix, rotation_between
+from .rotations import forward_kinematics, make_continuous, matrix_to_quaternion, quaternion_to_matrix
+from .trunk import find_trunk, point_trunk
 
 #: what moves a character over the ground
 ROOT_MODES = ("BONE", "OBJECT", "IN_PLACE")
+#: radians between directions that are the same but for rounding
+SAME_DIRECTION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -89,20 +92,14 @@ def _compute_pelvis_offset(rig: Rig, posed: np.ndarray) -> np.ndarray:
 
 
 def _point_spine(rig: Rig, motion: RigMotion) -> np.ndarray:
-    """(F, 24, 3, 3) global rotations whose spine ends where the motion's does, although the rig has fewer joints in it.
-
-    A bone that stands for two parts of the spine points from the first one's beginning to the second one's end.
-    """
-    chain = [joint for joint in ("spine1", "spine2", "spine3", "neck") if joint in rig.joint_bones]
-    skipped = [(a, b) for a, b in pairwise(chain) if SMPL_PARENTS[JOINT_INDEX[b]] != JOINT_INDEX[a]]
-    if not skipped:
+    """(F, 24, 3, 3) global rotations whose trunk points as the motion's does, although the rig has fewer joints in its spine."""
+    spine = [joint for joint in SPINE_JOINTS if joint in rig.joint_bones]
+    if len(spine) == len(SPINE_JOINTS):
         return motion.global_rotations
     out = motion.global_rotations.copy()
     joints = forward_kinematics(motion.local_rotations, rig.joints, motion.pelvis, SMPL_PARENTS)
-    for lower, upper in skipped:
-        a, b = JOINT_INDEX[lower], JOINT_INDEX[upper]
-        own = out[:, a] @ normalise(rig.joints[b] - rig.joints[a])
-        out[:, a] = rotation_between(own, normalise(joints[:, b] - joints[:, a])) @ out[:, a]
+    wanted = find_trunk(joints, from_pelvis=False)
+    point_trunk(out, rig.joints, wanted, spine, SAME_DIRECTION, turn_pelvis=False, from_pelvis=False)
     return out
 
 

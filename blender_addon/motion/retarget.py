@@ -8,6 +8,7 @@ give the twist of the limb above them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -16,7 +17,7 @@ import numpy as np
 from ...shared.motion import Motion
 from ...shared.skeleton import JOINT_INDEX, SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 from ...shared.vectors import normalise
-from ..character.joints import SIDES
+from ..character.joints import SIDES, SPINE_JOINTS
 from .rotations import (
     fit_rotations,
     forward_kinematics,
@@ -27,6 +28,7 @@ from .rotations import (
     rotation_about_axis,
     rotation_between,
 )
+from .trunk import find_trunk, point_trunk
 
 #: joints whose rotation is fitted to several children
 MULTI_CHILD = {"pelvis": ("left_hip", "right_hip", "spine1"), "spine3": ("neck", "left_collar", "right_collar")}
@@ -57,6 +59,8 @@ AIMS_AT = {
 }
 #: limbs of less than this many metres have no direction
 SHORT = 1e-4
+#: radians that the trunk of a body of nearly the motion's own build may be off without joints of the spine leaving their directions
+TRUNK_TOLERANCE = np.radians(0.5)
 #: a straight limb says nothing about its twist; this much weight keeps the rest twist there
 TWIST_PRIOR = 0.02
 #: weights of the four frames on either side in the mean of neighbouring frames
@@ -107,24 +111,40 @@ def _compute_twist(direction: np.ndarray, posed_hinge: np.ndarray, observed_hing
     return np.arctan2(trust * sine + (1 - trust) * nearby[1], trust * cosine + (1 - trust) * nearby[0] + TWIST_PRIOR)
 
 
-def retarget(motion: Motion, rest_joints: np.ndarray, is_smpl: bool = True, flat_soles: bool = False) -> RigMotion:
+def retarget(
+    motion: Motion,
+    rest_joints: np.ndarray,
+    is_smpl: bool = True,
+    flat_soles: bool = False,
+    spine: Collection[str] = SPINE_JOINTS,
+) -> RigMotion:
     """Rotations that pose a skeleton with rest joints (24, 3), in metres, like a motion.
 
     The pelvis positions are scaled by the ratio of leg lengths, so that feet neither slide nor sink on another body.
     ``is_smpl`` says that the skeleton's rest pose is SMPL's own, so that the motion's rotations need no correction.
     Toes lie below the ankle more steeply on one skeleton than on another, although both stand on flat soles: feet point as the
-    motion's do, or, with ``flat_soles``, soles that are flat in the motion are flat on this skeleton.
+    motion's do, or, with ``flat_soles``, soles that are flat in the motion are flat on this skeleton. ``spine``:
+    the joints of the spine that the skeleton has bones for; the others turn with what is below.
     """
     scale = compute_leg_length(rest_joints) / compute_leg_length(motion.joints[0])
     pelvis = motion.joints[:, 0] * scale
     if motion.rotations is None:
         rotations = solve_rotations(motion.joints, _copy_foot_slopes(rest_joints) if flat_soles else rest_joints)
+        point_trunk(
+            rotations,
+            rest_joints,
+            find_trunk(motion.joints, from_pelvis=is_smpl),
+            spine,
+            TRUNK_TOLERANCE,
+            from_pelvis=is_smpl,
+        )
         return RigMotion(rotations, anchor_hips(motion.joints * scale, rotations, rest_joints))
     rotations = local_to_global(quaternion_to_matrix(motion.rotations), SMPL_PARENTS)
     if is_smpl and not motion.follows_joints:
         return RigMotion(rotations, pelvis)
     rotations = rotations @ _compute_rest_correction(rest_joints)
     _point_limbs(rotations, motion.joints, rest_joints, flat_soles)
+    point_trunk(rotations, rest_joints, find_trunk(motion.joints, from_pelvis=is_smpl), spine, from_pelvis=is_smpl)
     posed = RigMotion(rotations, anchor_hips(motion.joints * scale, rotations, rest_joints))
     return replace(posed, pelvis=posed.pelvis + [0.0, _compute_rise(motion.joints * scale, posed, rest_joints), 0.0])
 
@@ -163,19 +183,6 @@ def _point_limbs(rotations: np.ndarray, joints: np.ndarray, rest_joints: np.ndar
                 rotations[:, joint] = (
                     rotation_between(rotations[:, joint] @ normalise(own), normalise(wanted)) @ rotations[:, joint]
                 )
-    # the trunk as a whole, from pelvis to neck: its parts have other lengths
-    spine = [JOINT_INDEX[name] for name in ("pelvis", "spine1", "spine2", "spine3", "neck")]
-    parts = [
-        np.einsum("fij,j->fi", rotations[:, lower], rest_joints[upper] - rest_joints[lower]) for lower, upper in pairwise(spine)
-    ]
-    wanted = normalise(joints[:, spine[-1]] - joints[:, spine[0]])
-    below, above = parts[0], np.sum(parts[1:], axis=0)
-    along = (below * wanted).sum(-1)
-    reach = (above**2).sum(-1) - (below**2).sum(-1) + along**2
-    end = wanted * (along + np.sqrt(np.maximum(reach, 0.0)))[:, None]
-    swing = rotation_between(normalise(above), normalise(end - below))
-    for joint in spine[1:4]:
-        rotations[:, joint] = swing @ rotations[:, joint]
 
 
 def _compute_rise(joints: np.ndarray, posed: RigMotion, rest_joints: np.ndarray) -> float:

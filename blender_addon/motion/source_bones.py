@@ -81,6 +81,18 @@ LOOKED_AT = 24
 ON_FOUR_FEET = 0.9
 
 
+class UnknownBonesError(MotionError):
+    """No person is found in a source's bones, or a doubtful one; the message says what helps with a file."""
+
+    def __init__(self, reason: str, way: str) -> None:
+        super().__init__(f"{reason}; {way}.")
+        self.reason = reason
+
+    def describe_for_source(self) -> str:
+        """The sentence where the bones are those of an armature of the scene, whose list is open."""
+        return f"{self.reason}; choose its bones in the list under Source's Bones and press Use beside Source."
+
+
 @dataclass(frozen=True)
 class SourceMap:
     """``bones``: joint -> index of its bone; ``spine``: the bones between pelvis and neck, from below; ``how`` it was found."""
@@ -232,9 +244,8 @@ def find_source_map(motion: SkeletonMotion, mapping: dict[str, str] | None = Non
         way = "import it with Blender's own importer, choose its bones in the list and use Motion from Armature"
     else:
         way = "import it with Keep Armature on, choose its bones in the list and use Motion from Armature"
-    if doubts:
-        raise MotionError(f"{motion.source}: {', '.join(doubts[:3])}; {way}.")
-    raise MotionError(f"{motion.source}: no person was found in its {len(motion.names)} bones; {way}.")
+    found_none = f"no person was found in its {len(motion.names)} bones"
+    raise UnknownBonesError(f"{motion.source}: {', '.join(doubts[:3]) if doubts else found_none}", way)
 
 
 def _map_by_family(motion: SkeletonMotion) -> dict[str, int] | None:

@@ -13,6 +13,7 @@ from .. import properties
 from ..motion import bvh
 from ..motion.body_from_skeleton import body_from_skeleton
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, ReadOptions, read
+from ..motion.source_bones import UnknownBonesError
 from ..rigging import scene_files
 from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
@@ -87,10 +88,15 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source, "Z")
         except MotionError as error:
             open_source_bones(settings, source)
-            self.report({"ERROR"}, str(error))
+            self.report({"ERROR"}, describe_error(error))
             # what was opened is a change that an undo takes back
             return {"FINISHED"}
         return key_motion(self, context, body.motion, body.notes, body.is_doubtful)
+
+
+def describe_error(error: MotionError) -> str:
+    """What is wrong with the motion of an armature that is in the scene, and what helps there."""
+    return error.describe_for_source() if isinstance(error, UnknownBonesError) else str(error)
 
 
 def open_source_bones(settings: properties.LatentManSettings, source: bpy.types.Object) -> None:
@@ -253,10 +259,12 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
                         kept = imported.keep_armature(clip)
                     body = body_from_skeleton(skeleton, None, clip.name, "Z")
         except MotionError as error:
-            if kept is None:
+            of_source = settings.find_source() if path.suffix.lower() in scene_files.MMD_SUFFIXES else None
+            shown = kept or (of_source if isinstance(error, UnknownBonesError) else None)
+            if shown is None:
                 raise
-            open_source_bones(settings, kept)
-            self.report({"ERROR"}, str(error))
+            open_source_bones(settings, shown)
+            self.report({"ERROR"}, describe_error(error))
             return {"FINISHED"}
         if kept is not None:
             settings.source = kept

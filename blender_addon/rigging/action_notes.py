@@ -24,6 +24,12 @@ def write_notes(action: bpy.types.Action, notes: list[str], warnings: list[str])
             del action[key]
 
 
+def add_note(action: bpy.types.Action, note: str) -> None:
+    """Store one more sentence about what else was keyed on an Action."""
+    notes, warnings = read_notes(action)
+    write_notes(action, [*notes, note], warnings)
+
+
 def read_notes(action: bpy.types.Action) -> tuple[list[str], list[str]]:
     """(what else was keyed or muted for a motion, what is wrong with it), sentences for the user."""
     notes, warnings = (str(action.get(key, "")).splitlines() for key in (NOTES, WARNINGS))

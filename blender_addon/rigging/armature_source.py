@@ -17,7 +17,7 @@ import numpy as np
 from ...shared.motion import MAX_FRAMES, MotionError
 from ..compat import get_used_fcurves, get_used_strips
 from ..motion.skeleton_motion import SkeletonMotion
-from ..motion.source_bones import find_source_map
+from ..motion.source_bones import UnknownBonesError, find_source_map
 from ..timing import frame_rate
 from ..typed_access import get_armature, get_pose
 from .rigs import list_bones
@@ -168,7 +168,10 @@ def guess_source_mapping(scene: bpy.types.Scene, armature: bpy.types.Object) -> 
     """(how it was found, joint -> bone) of an animated armature, also by how it moves; ``MotionError`` where no person is found,
     or a doubtful one."""
     skeleton = sample_armature(scene, armature)
-    found = find_source_map(skeleton)
+    try:
+        found = find_source_map(skeleton)
+    except UnknownBonesError as error:
+        raise MotionError(error.describe_for_source()) from error
     return found.how, {joint: skeleton.names[bone] for joint, bone in found.bones.items()}
 
 

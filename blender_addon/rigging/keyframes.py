@@ -12,6 +12,7 @@ import numpy as np
 
 from ...shared.motion import Motion
 from ...shared.skeleton import SMPL_PARENTS
+from ..character.joints import SPINE_JOINTS
 from ..character.rig import Rig
 from ..compat import ensure_curve_holder, find_object_slot, find_same_slot, get_slot_fcurves, get_used_slot
 from ..motion import foot_contacts
@@ -23,7 +24,7 @@ from ..motion.reduction import ROOT_LOCATION, reduce_keys
 from ..motion.retarget import RigMotion, retarget
 from ..motion.rotations import forward_kinematics
 from ..typed_access import get_pose
-from .action_notes import RATE, SOURCE, TEXT, write_foot_contacts, write_notes
+from .action_notes import RATE, SOURCE, TEXT, add_note, write_foot_contacts, write_notes
 from .action_use import check_played, replace_edited, use_action
 from .curves import CurveWriter, KeyedPose
 from .editable import check_body_space, check_editable, check_not_edited
@@ -33,12 +34,17 @@ from .pose_fitter import Fitted, PoseFitter
 from .poses import find_carrier
 from .retiming import Retime
 from .rigs import read_rig
+from .stance import describe_stance
 from .stand_in import TRANSFORMS, StandIn
+
+#: parts of a frame that times may differ by and be the same
+SAME_TIME = 0.01
 
 
 def pose_motion(rig: Rig, motion: Motion, options: KeyOptions) -> tuple[RigMotion, list[FootContact]]:
     """A motion on a rig's own body, with its feet locked as ``options`` say, and the foot contacts that were found."""
-    posed = retarget(motion, rig.joints, rig.is_smpl, options.flat_soles)
+    spine = [joint for joint in SPINE_JOINTS if joint in rig.joint_bones]
+    posed = retarget(motion, rig.joints, rig.is_smpl, options.flat_soles, spine)
     joints = forward_kinematics(posed.local_rotations, rig.joints, posed.pelvis, SMPL_PARENTS)
     contacts = foot_contacts.find_foot_contacts(joints, rig.joints, motion.fps, options.contact_settings)
     return foot_contacts.lock_feet(posed, rig.joints, contacts, motion.fps, options.foot_lock), contacts
@@ -69,6 +75,10 @@ def apply_motion(
     action = create_action(armature, channels, start, motion.text or motion.source, options, rig, spacing)
     action[TEXT], action[SOURCE], action[RATE] = motion.text, motion.source, motion.fps
     write_foot_contacts(action, contacts, start, spacing)
+    left = motion.seconds * resampled.fps - (resampled.frame_count - 1)
+    if abs(left) > SAME_TIME:
+        done = "left out" if left > 0 else "held until the next one"
+        add_note(action, f"The last frame lies between two of the scene's at {resampled.fps:g} fps and is {done}.")
     return action
 
 
@@ -110,6 +120,7 @@ def create_action(
         with StandIn(armature) as stand:
             fitted, modes, transforms = _key_on(stand, action, slot, channels, start, options, rig, spacing, edit)
             held = _check_object_path(stand, channels, start, start + spacing * (channels.frame_count - 1))
+            notes, tilts = ([], []) if edit is not None else describe_stance(stand, rig, start)
     except BaseException:
         bpy.data.actions.remove(action)
         raise
@@ -125,7 +136,7 @@ def create_action(
         posed: Any = get_pose(armature).bones[bone]
         posed.rotation_mode = mode
     switched = _switch_to_fk(armature)
-    notes = [fitted.note] if fitted.note else []
+    notes = [*([fitted.note] if fitted.note else []), *notes]
     if switched:
         notes.append(f"Switched to FK, whose controls are keyed: {', '.join(switched)}.")
     for bone, constraint in fitted.muted:
@@ -133,7 +144,7 @@ def create_action(
     if fitted.muted:
         listed = ", ".join(f"'{constraint}' on {bone}" for bone, constraint in fitted.muted)
         notes.append(f"Muted, since they overruled the motion: {listed}.")
-    warnings = [*(edit.assumed if edit is not None else ()), *(one for one in (fitted.warning, held) if one)]
+    warnings = [*(edit.assumed if edit is not None else ()), *(one for one in (fitted.warning, held) if one), *tilts]
     warnings += check_played(armature, action)
     write_notes(action, notes, warnings)
     return action

@@ -445,6 +445,25 @@ def test_names_that_say_nothing_are_found_by_shape_or_kept_as_source(settings, t
     check_follows(settings.character, performances.get_places(performance))
 
 
+def test_with_the_armature_kept_what_helps_is_its_bone_list(settings, tmp_path):
+    """Where no person is found nobody is told to switch on what is on, or to import what is there."""
+    quadruped = {joint: bone for joint, bone in UNKNOWN.items() if "shoulder" not in joint and "elbow" not in joint}
+    strange = performances.make_performance(quadruped)
+    for kind in ("fbx", "glb"):
+        path = write(kind, tmp_path, {"walk": strange})
+        with pytest.raises(RuntimeError, match="Keep Armature on, choose its bones"):
+            bpy.ops.latentman.import_motion(filepath=str(path))
+        with pytest.raises(RuntimeError, match="list under Source's Bones and press Use beside Source") as told:
+            bpy.ops.latentman.import_motion(filepath=str(path), keep_armature=True)
+        assert "Keep Armature" not in str(told.value) and settings.source.name in bpy.context.scene.objects
+        assert settings.show_source_bones
+        for way in (bpy.ops.latentman.use_armature, lambda: bpy.ops.latentman.guess_bones(owner="SOURCE")):
+            settings.source.pop(BONE_MAP, None)
+            with pytest.raises(RuntimeError, match="list under Source's Bones and press Use beside Source") as told:
+                way()
+            assert "import it" not in str(told.value)
+
+
 def test_several_armatures_are_several_clips(settings, walk, kick, tmp_path):
     other = performances.make_performance(MIXAMO, clip=3, frames=9, seed=8)
     first, second = build_armature(walk, "One"), build_armature(other, "Two")

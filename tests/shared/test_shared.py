@@ -93,6 +93,17 @@ def test_resampling_keeps_the_ends_and_the_duration(rng):
     assert Motion.from_joints(rng.random((1, 22, 3)), 20.0, "x").resample(24).frame_count == 1
 
 
+@pytest.mark.parametrize(("source", "scene"), [(60, 24), (60, 24 / 1.001), (30, 24), (120, 25), (24, 60), (50, 29.97), (20, 20)])
+@pytest.mark.parametrize("count", [2, 41, 42, 43, 44, 45])
+def test_resampled_frames_lie_at_their_own_times(source, scene, count):
+    """Joints that are where the time is; the last frame is held, or dropped, when it lies between two."""
+    times = np.arange(count) / source
+    motion = Motion.from_joints(np.broadcast_to(times[:, None, None], (count, 22, 3)), source, "x").resample(scene)
+    wanted = np.arange(motion.frame_count) / scene
+    assert motion.joints[:, 0, 0] == pytest.approx(np.minimum(wanted, times[-1]))
+    assert abs(wanted[-1] - times[-1]) <= 0.5 / scene + 1e-9
+
+
 @pytest.mark.parametrize(
     ("joints", "word"),
     [
