@@ -345,13 +345,14 @@ class PassRender:
                 if one.object.type == "MESH" and not get_mesh(one.object).uv_layers
             }
         if self._path is None:
+            # for the whole shot: when an engine goes, Blender restarts what viewports render
+            capture.register()
+            self._folder.callback(capture.unregister)
             folder = tempfile.TemporaryDirectory(prefix="latentman-", ignore_cleanup_errors=True)
             self._path = Path(self._folder.enter_context(folder)) / "pass.exr"
         if self._spool is None:
             self._spool = Spool(self._path.parent / "frames")
         self._scenes.callback(self._forget)
-        capture.register()
-        self._scenes.callback(capture.unregister)
         self._cut_outs.forget_materials()
         self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn, self._make_shaded)
         return self._own
