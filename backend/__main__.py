@@ -136,15 +136,6 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
     return 0
 
 
-def models(_: argparse.Namespace) -> int:
-    """List the models that have names."""
-    from .models.registry import PRESETS
-
-    for name, source in PRESETS.items():
-        print(" | ".join([f"{name:10} {source.base}", *(f"{kind}={control}" for kind, control in source.controls)]))
-    return 0
-
-
 def techniques(_: argparse.Namespace) -> int:
     """List the techniques that frames can be made with, and their settings."""
     from .video.techniques.listing import describe_techniques
@@ -160,6 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     from .exports import command as exports
     from .jobs import command as jobs
     from .metrics import command as evaluation
+    from .models import command as models
     from .motion import command as motions
 
     parser = argparse.ArgumentParser(prog="latentman", description=__doc__)
@@ -186,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     exports.add_commands(commands)
     motions.add_commands(commands)
     jobs.add_commands(commands)
-    commands.add_parser("models", help="list named models").set_defaults(run=models)
+    models.add_commands(commands)
     commands.add_parser("techniques", help="list techniques, those of other packages too").set_defaults(run=techniques)
     doctor.add_commands(commands)
     return _run(parser.parse_args(argv))

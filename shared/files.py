@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import secrets
 import stat
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 #: no file that is read at once is larger
 MAX_BYTES = 4 << 30
@@ -29,13 +31,27 @@ def read_start(path: Path, count: int) -> bytes:
     return _read(path, None, count)
 
 
-def _read(path: Path, most: int | None, count: int = -1) -> bytes:
+def map_file(path: Path) -> memoryview:
+    """The bytes of a regular file of any size, read from the disk as they are looked at. Raises ``OSError`` as ``read_file``
+    does."""
+    with _open_regular(path) as stream:
+        # a file without bytes cannot be mapped
+        empty = os.fstat(stream.fileno()).st_size == 0
+        return memoryview(b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _open_regular(path: Path) -> BinaryIO:
     # without blocking: opening a pipe would wait for its other end
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as stream:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def _read(path: Path, most: int | None, count: int = -1) -> bytes:
+    with _open_regular(path) as stream:
+        found = os.fstat(stream.fileno())
         if most is not None and found.st_size > most:
             raise OSError(
                 errno.EFBIG, f"it has {found.st_size / 1e6:.0f} MB, more than the {most / 1e6:.0f} MB expected", str(path)

@@ -33,6 +33,8 @@ ITEM_SIZES: dict[str, int] = {
     "ByteStorage": 1,
     "BoolStorage": 1,
 }
+#: bytes of a zip file's directory, when the file is not read as a whole
+MAX_DIRECTORY = 8 << 20
 _LISTED = b"PK\x01\x02"
 
 
@@ -164,31 +166,90 @@ def read_torch_zip(data: bytes, find_name: Callable[[str, str], Name], budget: B
         raise ValueError("it has too many entries")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            # torch compresses nothing, so that no entry is larger than the file
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise ValueError("it is compressed, which torch does not do")
-            if sum(entry.file_size for entry in entries) > len(data):
-                raise ValueError("its entries claim more bytes than it has")
-            names = [entry.filename for entry in entries]
-            (pickled,) = (name for name in names if name.count("/") == 1 and name.endswith("/data.pkl"))
-            folder = pickled.partition("/")[0]
-            if f"{folder}/byteorder" in names and archive.read(f"{folder}/byteorder") != b"little":
-                raise ValueError("its numbers are in an unusual order")
-            storages: dict[str, _Storage] = {}
-
-            def find_storage(key: Any) -> Any:
-                kind, name, count = _get_storage_kind(key)
-                if name not in storages:
-                    content = archive.read(f"{folder}/data/{name}")
-                    if len(content) < count * ITEM_SIZES[kind]:
-                        raise ValueError("a storage is cut off")
-                    storages[name] = _Storage(content, kind)
-                return storages[name]
-
-            return read_pickle(archive.read(pickled), find_name, budget, find_storage=find_storage)
+            return _read_archive(archive, len(data), find_name, budget, lambda entry: archive.read(entry))
     except (*DAMAGED_ARCHIVE, TypeError) as error:
         raise ValueError("it is damaged") from error
+
+
+def read_mapped_torch_zip(view: memoryview, find_name: Callable[[str, str], Name], budget: Budget) -> Any:
+    """As ``read_torch_zip``, of a file of any size whose tensors are left where they are: their contents are parts of ``view``,
+    and no sums are checked."""
+
+    def get_content(entry: zipfile.ZipInfo) -> memoryview:
+        at = entry.header_offset
+        start = at + 30 + int.from_bytes(view[at + 26 : at + 28], "little") + int.from_bytes(view[at + 28 : at + 30], "little")
+        if bytes(view[at : at + 4]) != b"PK\x03\x04" or start + entry.file_size > len(view):
+            raise ValueError("a storage is cut off")
+        return view[start : start + entry.file_size]
+
+    try:
+        with zipfile.ZipFile(_Viewed(view)) as archive:
+            return _read_archive(archive, len(view), find_name, budget, get_content)
+    except (*DAMAGED_ARCHIVE, TypeError) as error:
+        raise ValueError("it is damaged") from error
+
+
+class _Viewed(io.RawIOBase):
+    """A view as a file to read from, in pieces of ``MAX_DIRECTORY`` bytes at most."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view, self._at = view, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._view)}[whence]
+        if at < 0:
+            raise OSError("before the file's beginning")
+        self._at = at
+        return at
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._view) if size < 0 else min(self._at + size, len(self._view))
+        if end - self._at > MAX_DIRECTORY:
+            raise ValueError("its directory or its pickle is too large")
+        found = bytes(self._view[self._at : end])
+        self._at += len(found)
+        return found
+
+
+def _read_archive(
+    archive: zipfile.ZipFile,
+    size: int,
+    find_name: Callable[[str, str], Name],
+    budget: Budget,
+    get_content: Callable[[zipfile.ZipInfo], bytes | memoryview],
+) -> Any:
+    entries = archive.infolist()
+    # torch compresses nothing, so that no entry is larger than the file
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("it is compressed, which torch does not do")
+    if sum(entry.file_size for entry in entries) > size:
+        raise ValueError("its entries claim more bytes than it has")
+    named = {entry.filename: entry for entry in entries}
+    (pickled,) = (name for name in named if name.count("/") == 1 and name.endswith("/data.pkl"))
+    folder = pickled.partition("/")[0]
+    if f"{folder}/byteorder" in named and archive.read(f"{folder}/byteorder") != b"little":
+        raise ValueError("its numbers are in an unusual order")
+    storages: dict[str, _Storage] = {}
+
+    def find_storage(key: Any) -> Any:
+        kind, name, count = _get_storage_kind(key)
+        if name not in storages:
+            content = get_content(named[f"{folder}/data/{name}"])
+            if len(content) < count * ITEM_SIZES[kind]:
+                raise ValueError("a storage is cut off")
+            storages[name] = _Storage(content, kind)
+        return storages[name]
+
+    return read_pickle(archive.read(pickled), find_name, budget, find_storage=find_storage)
 
 
 def read_legacy_file(data: bytes, find_name: Callable[[str, str], Name], budget: Budget) -> Any:
@@ -201,6 +262,9 @@ def read_legacy_file(data: bytes, find_name: Callable[[str, str], Name], budget:
     storages: dict[str, _Storage] = {}
 
     def find_storage(key: Any) -> Any:
+        # the class of a module comes with its source, which is of no use
+        if isinstance(key, tuple) and len(key) == 4 and key[0] == "module" and isinstance(key[1], Name):
+            return key[1]
         kind, name, _ = _get_storage_kind(key)
         return storages.setdefault(name, _Storage(b"", kind))
 

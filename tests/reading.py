@@ -115,6 +115,11 @@ def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tu
         from latentman.shared.motion import MotionError
 
         return load_checkpoint, MotionError
+    if name == "model":
+        from latentman.backend.models.recognition import inspect_model_file
+        from latentman.shared.shot import ShotError
+
+        return inspect_model_file, ShotError
     if name == "text":
         import torch
 

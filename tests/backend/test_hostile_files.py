@@ -195,6 +195,37 @@ def test_hostile_checkpoints_are_one_sentence(tmp_path, rng):
     assert kinds["good"] == "value" and {kinds[name] for name, _ in cases[1:] if "mutated" not in name} == {"sentence"}
 
 
+def test_hostile_model_files_are_told_apart(tmp_path, rng):
+    """Each is said to be something, or refused in a sentence; nothing is run, and nothing is made of what they claim."""
+    cases = [(f"pt_{name}", data) for name, data in _list_weights()] + [(f"st_{name}", data) for name, data in _list_safetensors()]
+    stream = io.BytesIO()
+    torch.save({"state_dict": {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3)}}, stream)
+    sound = _safetensors({"a": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}})
+    for n in range(MUTATIONS * 2):
+        cases += [(f"mutated_pt{n}", hostile.mutate(rng, stream.getvalue())), (f"mutated_st{n}", hostile.mutate(rng, sound))]
+    many = hostile.dictionary(**{f"a{n}": b"}" for n in range(3000)})
+    cases += [("good", stream.getvalue()), ("dictionaries", _zip({"data.pkl": b"\x80\x02" + many + b"."}))]
+    nested = b"}q\x00"
+    for level in range(1, 4):
+        nested = hostile.dictionary(
+            **{f"a{n}": (nested + b"q" + bytes([level]) if n == 0 else b"h" + bytes([level])) for n in range(500)}
+        )
+    cases += [("nested", _zip({"data.pkl": b"\x80\x02" + nested + b"."}))]
+    for name, data in cases:
+        (tmp_path / name).write_bytes(data)
+    if os.name != "nt":
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "zero").symlink_to("/dev/zero")
+    sizes = {path.name: 0 if path.name in ("pipe", "zero") else path.stat().st_size for path in tmp_path.iterdir()}
+    kinds = {outcome.name: outcome.kind for outcome in reading.check_all("model", tmp_path, sizes, 20)}
+    assert kinds["good"] == "value"
+    assert {kinds[name] for name, _ in cases if name.startswith("st_")} | {kinds.get("zero"), kinds.get("pipe")} <= {
+        "sentence",
+        None,
+    }
+    assert {kinds[f"pt_{name}"] for name in ("stride_0", "beyond", "claim", "absent", "bomb", "empty", "pickle")} == {"sentence"}
+
+
 def test_weights_are_torchs_own(tmp_path, rng):
     tensors = samples.make_tensors()
     value = tensors | {"nested": {"a": tensors["plain"]}}

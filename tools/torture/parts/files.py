@@ -19,6 +19,8 @@ import numpy as np
 
 from latentman.backend.jobs.job import Job
 from latentman.backend.jobs.requests import read_request
+from latentman.backend.models.recognition import inspect_model_file
+from latentman.backend.models.registry import STARTER
 from latentman.backend.video.look import Look
 from latentman.blender_addon.character import body_model, mapping
 from latentman.blender_addon.motion import bvh, readers
@@ -116,6 +118,10 @@ def _make_body() -> dict[str, Any]:
     }
 
 
+def _find_smallest_model() -> Path:
+    return min(STARTER.rglob("*.safetensors"), key=lambda path: path.stat().st_size)
+
+
 def make_readers(job: Path) -> list[Reader]:
     """Every kind of file; ``job`` is the folder of a finished job, whose files are among them."""
     passes, frames = make_passes(1, 32), 12
@@ -162,6 +168,7 @@ def make_readers(job: Path) -> list[Reader]:
         Reader("request.json", (job / "request.json").read_bytes(), read_request, request, mutate_text),
         Reader("report.json", (job / "report.json").read_bytes(), lambda path: _read_report(path), (), mutate_text),
         Reader("look.npz", (job / "look.npz").read_bytes(), lambda path: Look.decode(read_file(path)), (ShotError,)),
+        Reader("model.safetensors", _find_smallest_model().read_bytes(), inspect_model_file, (ShotError,)),
         Reader("latents.npz", checkpoint, _read_checkpoint, ()),
         Reader("frames/00000.png", (job / "frames" / "00000.png").read_bytes(), _read_frame, ()),
         Reader("keys/curve.txt", b"\n".join([b"a" * 40] * 4), _read_keys, (ValueError, OSError)),

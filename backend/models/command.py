@@ -1,0 +1,75 @@
+"""``latentman models``: the models that have names, and what a model's file is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...shared.shot import ShotError
+from .recognition import ModelFile, inspect_model_file
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``models``, and ``inspect`` beneath it."""
+    command = commands.add_parser("models", help="list named models; models inspect FILE says what a file is")
+    command.set_defaults(run=list_models)
+    below = command.add_subparsers(dest="models_command", metavar="inspect")
+    inspect = below.add_parser("inspect", help="say what a model's file is, without loading it", allow_abbrev=False)
+    inspect.add_argument("files", nargs="+", metavar="FILE", help=".safetensors, .ckpt, .pt, .pth or .bin")
+    inspect.add_argument("--json", action="store_true", help="one line of JSON for each file")
+    inspect.set_defaults(run=inspect_files)
+
+
+def list_models(_: argparse.Namespace) -> int:
+    """List the models that have names."""
+    from .registry import PRESETS
+
+    for name, source in PRESETS.items():
+        print(" | ".join([f"{name:10} {source.base}", *(f"{kind}={control}" for kind, control in source.controls)]))
+    return 0
+
+
+def inspect_files(args: argparse.Namespace) -> int:
+    """Say of each file what it is; 1 when one of them cannot be read or used."""
+    worst = 0
+    for text in args.files:
+        try:
+            found = inspect_model_file(Path(text))
+        except ShotError as error:
+            worst = 1
+            if args.json:
+                print(json.dumps({"file": text, "kind": "unreadable", "problem": str(error)}))
+            else:
+                print(error, file=sys.stderr)
+            continue
+        worst = max(worst, int(bool(found.problem)))
+        print(json.dumps(msgspec.to_builtins(found)) if args.json else "\n".join(write_lines(found)))
+    return worst
+
+
+def write_lines(found: ModelFile) -> list[str]:
+    """What people read: the sentence, then what is known, what is guessed and what is doubtful, a line each."""
+    lines = [found.sentence]
+    size = f"{found.size / 1e9:.2f} GB" if found.size >= 1e8 else f"{found.size / 1e6:.2f} MB"
+    lines.append(f"  file: {found.format}, {size}, {found.tensors} tensors, {found.parameters:,} numbers")
+    if found.title:
+        lines.append(f"  title: {found.title}")
+    if found.kind == "checkpoint":
+        lines.append(f"  holds: {', '.join(found.parts)}")
+    if found.kind == "lora" and found.words:
+        lines.append(f"  trigger words: {', '.join(found.words)}")
+    advice = found.recommended
+    if advice.steps:
+        size_text = f"{advice.size}x{advice.size}, " if advice.size else ""
+        spacing = f" with {advice.spacing} steps" if advice.spacing else ""
+        lines.append(
+            f"  runs best at: {size_text}{advice.steps} steps, guidance {advice.guidance_scale:g}, {advice.scheduler}{spacing}"
+        )
+    lines += [f"  guessed: {sentence}" for sentence in found.guesses]
+    lines += [f"  warning: {sentence}" for sentence in found.warnings]
+    return lines

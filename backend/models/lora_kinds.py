@@ -1,0 +1,98 @@
+"""What a LoRA is: who wrote it, by which method it changes weights, for which kind of model, from the names of its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from .unet_shape import Shapes
+
+#: (method, part of a tensor's name that only it has), the most special first
+_METHODS: tuple[tuple[str, str], ...] = (
+    ("LoHa", ".hada_w1_"),
+    ("LoKr", ".lokr_w"),
+    ("GLoRA", ".a1.weight"),
+    ("OFT", ".oft_"),
+    ("IA3", ".on_input"),
+)
+_DORA = (".dora_scale", "lora_magnitude_vector")
+_DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight")
+_DOWN_ENDS = (*_DOWN, ".lora_linear_layer.down.weight")
+#: width of what the text gives the UNet -> family
+_CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
+
+
+@dataclass(frozen=True)
+class LoraKind:
+    """``layout`` is kohya, diffusers or PEFT; ``method`` LoRA, LoCon, LoHa and others, ``dora`` whether it scales weights anew;
+    ``family`` may be empty; ``rank`` the most frequent one, 0 where the method has none; ``parts`` what it changes."""
+
+    layout: str
+    method: str
+    dora: bool
+    family: str
+    rank: int
+    parts: tuple[str, ...]
+
+
+def find_lora_kind(shapes: Shapes) -> LoraKind | None:
+    """The kind of a LoRA, None for what is none. ``shapes``: name -> shape."""
+    downs = {name: shape for name, shape in shapes.items() if name.endswith(_DOWN_ENDS)}
+    method = next((title for title, mark in _METHODS if any(mark in name for name in shapes)), "")
+    if not method and not downs:
+        # weights that are added whole, beside nothing else
+        if not any(name.startswith("lora_") and name.endswith((".diff", ".diff_b")) for name in shapes):
+            return None
+        method = "full difference"
+    if not method:
+        convolved = any(len(shape) == 4 and shape[2:] != (1, 1) for shape in downs.values())
+        method = "LoCon" if convolved or any(".lora_mid." in name for name in shapes) else "LoRA"
+    ranks = Counter(shape[0] for shape in downs.values() if shape)
+    ranks.update(shape[0] for name, shape in shapes.items() if name.endswith(".hada_w1_b") and shape)
+    return LoraKind(
+        _find_layout(shapes),
+        method,
+        any(mark in name for name in shapes for mark in _DORA),
+        _find_family(shapes),
+        ranks.most_common(1)[0][0] if ranks else 0,
+        _find_parts(shapes),
+    )
+
+
+def _find_layout(shapes: Shapes) -> str:
+    if any(name.startswith(("lora_unet", "lora_te", "lycoris_")) for name in shapes):
+        return "kohya"
+    return "PEFT" if any(".lora_A." in name for name in shapes) else "diffusers"
+
+
+def _find_parts(shapes: Shapes) -> tuple[str, ...]:
+    marks = {
+        "unet": ("lora_unet", "unet.", "lycoris_unet", "base_model.model.", "down_blocks.", "mid_block.", "up_blocks."),
+        "text_encoder": ("lora_te_", "lora_te1_", "text_encoder.", "lycoris_te"),
+        "text_encoder_2": ("lora_te2_", "text_encoder_2."),
+    }
+    return tuple(part for part, starts in marks.items() if any(name.startswith(starts) for name in shapes))
+
+
+def _find_family(shapes: Shapes) -> str:
+    names = list(shapes)
+    if any(
+        name.startswith(("transformer.", "lora_transformer", "lora_unet_double_blocks", "lora_unet_joint_blocks")) for name in names
+    ):
+        return "other"
+    if any(re.search(r"(double|joint|single)_(transformer_)?blocks", name) for name in names):
+        return "other"
+    if any(name.startswith(("lora_te2_", "text_encoder_2.")) for name in names):
+        return "sdxl"
+    for name, shape in shapes.items():
+        if re.search(r"attn2[_.](to_k|processor\.to_k|to_v|processor\.to_v)", name) and len(shape) in (2, 4):
+            takes_input = name.endswith((*_DOWN_ENDS, ".hada_w1_b"))
+            if takes_input and shape[1] in _CONTEXTS:
+                return _CONTEXTS[shape[1]]
+    # only SDXL has several transformers in a block, and none in its first
+    if any(re.search(r"transformer_blocks[_.]([1-9])", name) for name in names):
+        return "sdxl"
+    if any(re.search(r"down_blocks[_.]0[_.]attentions|input_blocks[_.]1[_.]1[_.]", name) for name in names):
+        return "sd1_or_sd2"
+    return ""

@@ -1,0 +1,435 @@
+"""What an image-model file is: from the names and shapes of its tensors and its metadata, and, told as a guess, from its name.
+
+``inspect_model_file`` takes a moment for a file of gigabytes, since it loads nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .lora_kinds import LoraKind, find_lora_kind
+from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps
+from .unet_shape import Shapes, UNetShape, find_unet_shape, strip_prefix
+from .weight_files import WeightFile, read_weight_file
+
+FAMILIES = {
+    "sd1": "Stable Diffusion 1.x",
+    "sd2": "Stable Diffusion 2.x",
+    "sdxl": "SDXL",
+    "sdxl_refiner": "SDXL's refiner",
+    "sd1_or_sd2": "Stable Diffusion 1.x or 2.x",
+    "sd_or_sdxl": "Stable Diffusion or SDXL",
+    "other": "another kind of model",
+    "": "an unknown kind of model",
+}
+_PRECISIONS = {
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "DoubleStorage": "float64",
+    "Float8_e4m3fnStorage": "float8",
+    "Float8_e5m2Storage": "float8",
+}
+#: channels that a UNet takes -> what it is beside a plain one
+_VARIANTS = {9: "inpainting", 8: "instruct", 7: "upscaler", 5: "depth"}
+#: what a variant wants beside the noise
+_VARIANT_SENTENCES = {
+    "inpainting": "an inpainting model, whose UNet takes 9 channels: it wants a picture and a mask, so choose the plain model that "
+    "it was made from",
+    "instruct": "a model for editing pictures by instruction, whose UNet takes 8 channels; choose a plain one",
+    "upscaler": "an upscaler, whose UNet takes 7 channels; choose a plain model",
+    "depth": "a model with a depth channel of its own, whose UNet takes 5 channels; choose a plain one and a depth ControlNet",
+    "unclip": "a model for variations of pictures, which takes a picture's embedding; choose a plain one",
+}
+#: marks of what is no model of these families: part of a tensor's name -> what it is
+_OTHERS = (
+    (r"(^|\.)double_blocks\.0\.", "a Flux-like transformer"),
+    (r"(^|\.)(joint_blocks|transformer_blocks)\.\d+\.(context_block|x_block|norm1_context)", "a Stable Diffusion 3"),
+    (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff"),
+    (r"^lllite_", "a ControlNet-LLLite"),
+    (r"^ip_adapter\.|^image_proj\.", "an IP-Adapter"),
+    (r"^adapter\.body\.|^body\.0\.in_conv|^body\.0\.block1", "a T2I-Adapter"),
+    (r"^lora_controlnet$", "a Control-LoRA"),
+    (r"^taesd|^decoder\.layers\.0\.weight|^1\.weight$", "a tiny auto-encoder"),
+    (r"^vision_model\.encoder|^visual_projection", "a picture encoder"),
+    (r"^body\.0\.rdb1|^model\.0\.weight|^conv_first\.weight", "an upscaler of pictures"),
+)
+#: width of a textual inversion's vectors -> family
+_EMBEDDING_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
+#: latent channels of the auto-encoders of these families
+LATENT_CHANNELS = 4
+
+
+class Recommendation(msgspec.Struct, frozen=True):
+    """How a model likes to be run; 0 and empty texts leave it to the program. ``size`` in pixels along a side; ``spacing`` of the
+    schedule's steps as diffusers names it."""
+
+    size: int = 0
+    steps: int = 0
+    guidance_scale: float = -1.0
+    scheduler: str = ""
+    spacing: str = ""
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """What a file is. ``kind`` is checkpoint, unet, vae, text_encoder, controlnet, lora, embedding, other or unknown; ``family`` a
+    key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a checkpoint or what a LoRA
+    changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty. ``guesses`` are sentences about
+    what the file itself does not say, ``problem`` why it cannot be used, empty when it can."""
+
+    file: str
+    size: int
+    format: str
+    kind: str
+    family: str = ""
+    layout: str = ""
+    variant: str = ""
+    parts: tuple[str, ...] = ()
+    control: str = ""
+    method: str = ""
+    rank: int = 0
+    words: tuple[str, ...] = ()
+    prediction: str = ""
+    zero_terminal_snr: bool = False
+    distilled: str = ""
+    ema: bool = False
+    precision: str = ""
+    parameters: int = 0
+    tensors: int = 0
+    title: str = ""
+    recommended: Recommendation = Recommendation()
+    guesses: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    problem: str = ""
+    sentence: str = ""
+
+
+@dataclass
+class _Notes:
+    """What is found on the way."""
+
+    guesses: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def inspect_model_file(path: Path) -> ModelFile:
+    """What a file is. Raises ``ShotError`` for one that cannot be read as weights."""
+    return recognise(read_weight_file(path))
+
+
+def recognise(file: WeightFile) -> ModelFile:
+    """What a file of weights is."""
+    shapes: Shapes = {name: raw.shape for name, raw in file.tensors.items()}
+    notes = _Notes()
+    title = file.metadata.get("modelspec.title", "")
+    found = _recognise_kind(file, shapes, f"{file.path.stem} {title}".strip(), notes)
+    if file.strangers:
+        notes.warnings.append(
+            f"The file names {', '.join(file.strangers)}, which weights do not need; nothing of it was run, but take care with it."
+        )
+    precisions = Counter[str]()
+    for raw in file.tensors.values():
+        if raw.kind in _PRECISIONS:
+            precisions[_PRECISIONS[raw.kind]] += raw.count
+    complete = msgspec.structs.replace(
+        found,
+        title=title[:200],
+        precision=precisions.most_common(1)[0][0] if precisions else "",
+        parameters=sum(raw.count for raw in file.tensors.values()),
+        tensors=len(file.tensors),
+        guesses=tuple(notes.guesses),
+        warnings=tuple(notes.warnings),
+    )
+    return msgspec.structs.replace(complete, sentence=describe(complete))
+
+
+def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile:
+    lora = find_lora_kind(shapes)
+    if lora is not None:
+        return _describe_lora(file, lora, name, notes)
+    for find in (_find_controlnet, _find_base, _find_vae, _find_text_encoder, _find_embedding):
+        found = find(file, shapes, name, notes)
+        if found is not None:
+            return found
+    for mark, title in _OTHERS:
+        if any(re.search(mark, tensor) for tensor in shapes):
+            return _make(file, "other", method=title, problem=f"It is {title}, which is not supported.")
+    problem = "Its tensors are those of no known kind of model; choose a Stable Diffusion or SDXL file, a ControlNet, LoRA or VAE."
+    return _make(file, "unknown", problem=problem)
+
+
+def _make(file: WeightFile, kind: str, **found: Any) -> ModelFile:
+    return ModelFile(file.path.name, file.size, file.format, kind, **found)
+
+
+# base models
+
+
+def _find_base(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    inner = strip_prefix(shapes, "model.diffusion_model.")
+    shape = find_unet_shape(inner or shapes)
+    if shape is None:
+        return None
+    parts = ["unet"]
+    if any(tensor.startswith("first_stage_model.") for tensor in shapes):
+        parts.append("vae")
+    parts += find_text_encoders(shapes)
+    kind = "checkpoint" if len(parts) > 1 else "unet"
+    family = _find_family(shape, parts, file)
+    variant = "unclip" if shape.is_unclip else "refiner" if family == "sdxl_refiner" else _VARIANTS.get(shape.in_channels, "")
+    problem = ""
+    if variant == "refiner":
+        problem = "It is SDXL's refiner, which finishes what SDXL's base began; choose the base model."
+    elif variant:
+        problem = f"It is {_VARIANT_SENTENCES[variant]}."
+    elif shape.in_channels != LATENT_CHANNELS:
+        problem = f"Its UNet takes {shape.in_channels} channels, which is no known kind; choose a plain model."
+    elif any(tensor.startswith("edm_") for tensor in shapes):
+        problem = "It was trained with EDM's noise levels, which are not supported; choose a model of epsilon or v-prediction."
+    elif kind == "unet":
+        problem = "It holds a UNet only; choose the whole checkpoint, with its text encoder and auto-encoder."
+    prediction, zero = _find_prediction(file, shapes, family, name, notes)
+    distilled = find_distillation(name)
+    steps = find_steps(name) if distilled else 0
+    if distilled:
+        notes.guesses.append(f"That it is a {distilled.capitalize()} model is taken from its name.")
+    return _make(
+        file,
+        kind,
+        family=family,
+        layout=shape.layout,
+        variant=variant,
+        parts=tuple(parts),
+        prediction=prediction,
+        zero_terminal_snr=zero,
+        distilled=distilled,
+        ema=any(tensor.startswith("model_ema.") for tensor in shapes),
+        recommended=recommend(family, prediction, zero, distilled, steps, _find_resolution(file, name)),
+        problem=problem,
+    )
+
+
+def find_text_encoders(shapes: Shapes) -> list[str]:
+    """The text encoders of a checkpoint in the original layout, as diffusers names them."""
+    single = any(tensor.startswith("cond_stage_model.") for tensor in shapes)
+    first = any(tensor.startswith("conditioner.embedders.0.transformer.") for tensor in shapes)
+    second = any(tensor.startswith(("conditioner.embedders.1.model.", "conditioner.embedders.0.model.")) for tensor in shapes)
+    return ["text_encoder"] * (single or first) + ["text_encoder_2"] * second
+
+
+def _find_family(shape: UNetShape, parts: list[str], file: WeightFile) -> str:
+    """The UNet's own family, except where the text encoder says it better."""
+    if shape.family == "sd1" and any(name.startswith("cond_stage_model.model.") for name in file.tensors):
+        return "sd2"
+    return shape.family
+
+
+def _find_prediction(file: WeightFile, shapes: Shapes, family: str, name: str, notes: _Notes) -> tuple[str, bool]:
+    """The prediction type and whether the last noise level has no signal left: by tensors and metadata, else by the name and the
+    family, which is told."""
+    zero = "ztsnr" in shapes or file.metadata.get("ss_zero_terminal_snr") == "True" or "ztsnr" in file.metadata
+    told = file.metadata.get("modelspec.prediction_type", file.metadata.get("prediction_type", "")).lower()
+    architecture = file.metadata.get("modelspec.architecture", "").lower()
+    if "v_pred" in shapes or told in ("v", "v_prediction", "v-prediction") or architecture.endswith("-768-v"):
+        return "v_prediction", zero
+    if told in ("epsilon", "eps") or architecture.endswith("v2-512"):
+        return "epsilon", zero
+    named = find_prediction(name)
+    if named:
+        spelled = "v-prediction" if named == "v_prediction" else "epsilon"
+        notes.guesses.append(f"That it predicts {spelled} is taken from its name.")
+        return named, zero
+    if family == "sd2":
+        # by the steps that Stability's own checkpoints were trained for
+        if file.values.get("global_step") == 875000:
+            return "epsilon", zero
+        notes.guesses.append("The file does not say whether it predicts v or epsilon; v is taken, as most of 2.x do.")
+        return "v_prediction", zero
+    return "epsilon", zero
+
+
+def _find_resolution(file: WeightFile, name: str) -> int:
+    found = re.match(r"(\d{2,5})(?:x(\d{2,5}))?$", file.metadata.get("modelspec.resolution", "").strip())
+    if found:
+        return max(int(side) for side in found.groups() if side)
+    return 512 if re.search(r"(?<!\d)512[_-]base", name.lower()) else 0
+
+
+def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: int, size: int) -> Recommendation:
+    """How a base model likes to be run. ``steps`` and ``size`` are what the file says, 0 for nothing."""
+    usual = {"sd1": 512, "sd2": 768 if prediction == "v_prediction" else 512, "sdxl": 1024, "sdxl_refiner": 1024}
+    size = size or usual.get(family, 0)
+    spacing = "trailing" if zero or distilled else "leading"
+    if not distilled:
+        return Recommendation(size, 30, 5.0 if family == "sdxl" else 7.0, "ddim", spacing)
+    counts = {"lightning": 4, "hyper": 8, "turbo": 4, "lcm": 6, "tcd": 8, "dmd": 4, "pcm": 4}
+    schedulers = {"lcm": "lcm", "tcd": "tcd", "hyper": "tcd", "dmd": "lcm"}
+    # Turbo's own size is that of 2.1, whatever it is made of
+    size = 512 if distilled == "turbo" and family == "sd2" else size
+    return Recommendation(size, steps or counts[distilled], 1.0, schedulers.get(distilled, "euler"), spacing)
+
+
+# parts
+
+
+def _find_controlnet(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    inner = strip_prefix(shapes, "control_model.") or shapes
+    original, diffusers = "input_hint_block.0.weight" in inner, "controlnet_cond_embedding.conv_in.weight" in inner
+    if not original and not diffusers:
+        return None
+    shape = find_unet_shape(inner)
+    control, problem = "", ""
+    if "task_embedding" in inner or any(tensor.startswith("control_add_embedding.") for tensor in inner):
+        control = "union"
+    else:
+        control = find_control_kind(name)
+        if control:
+            notes.guesses.append(f"That it is for {control} is taken from its name.")
+        else:
+            notes.guesses.append("Neither the file nor its name says what it is for; say it, as in depth=FILE.")
+    if "difference" in shapes:
+        problem = "It holds only the difference from the base model's weights; choose the whole ControlNet."
+    elif "lora_controlnet" in shapes:
+        problem = "It is a Control-LoRA, which is not supported; choose the whole ControlNet."
+    elif shape is None:
+        problem = "It lacks the attention layers of a ControlNet; download it again."
+    return _make(
+        file,
+        "controlnet",
+        family=shape.family if shape is not None else "",
+        layout="original" if original else "diffusers",
+        control=control,
+        problem=problem,
+    )
+
+
+def _find_vae(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    inner = strip_prefix(shapes, "first_stage_model.", "vae.") or shapes
+    layout = "original" if "decoder.mid.block_1.conv1.weight" in inner else ""
+    layout = layout or ("diffusers" if "decoder.mid_block.resnets.0.conv1.weight" in inner else "")
+    if not layout:
+        return None
+    channels = inner.get("decoder.conv_in.weight", (0, 0))[1]
+    if len(inner.get("decoder.conv_in.weight", ())) != 4 or channels != LATENT_CHANNELS:
+        problem = f"It makes latents of {channels} channels; those of Stable Diffusion and SDXL have {LATENT_CHANNELS}."
+        return _make(file, "vae", family="other", layout=layout, problem=problem)
+    family = find_family_in_metadata(file.metadata)
+    if not family and re.search(r"xl", name.lower()):
+        family = "sdxl"
+        notes.guesses.append("That it is for SDXL is taken from its name.")
+    if not family:
+        family = "sd_or_sdxl"
+        notes.guesses.append("The file does not say whether it is for Stable Diffusion or SDXL; their auto-encoders look alike.")
+    return _make(file, "vae", family=family, layout=layout)
+
+
+def _find_text_encoder(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    if not any(re.match(r"(text_model\.)?encoder\.layers\.0\.self_attn\.q_proj\.weight$", tensor) for tensor in shapes):
+        return None
+    return _make(file, "text_encoder", layout="diffusers", problem="It holds a text encoder only; choose the whole checkpoint.")
+
+
+def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -> ModelFile:
+    family = lora.family
+    if family in ("", "sd1_or_sd2"):
+        family = find_family_in_metadata(file.metadata) or family
+    if not family:
+        notes.guesses.append("The file does not say which kind of model it is for.")
+    distilled = find_distillation(name)
+    if distilled:
+        notes.guesses.append(f"That it makes a {distilled.capitalize()} model is taken from its name.")
+    problem = "It is a LoRA for another kind of model than Stable Diffusion or SDXL." if family == "other" else ""
+    steps = find_steps(name)
+    words = file.metadata.get("modelspec.trigger_phrase", "").strip()
+    return _make(
+        file,
+        "lora",
+        family=family,
+        layout=lora.layout,
+        parts=lora.parts,
+        method=f"{lora.method} with DoRA" if lora.dora else lora.method,
+        rank=lora.rank,
+        words=(words[:200],) if words else (),
+        distilled=distilled,
+        recommended=recommend(family, "", False, distilled, steps, 0) if distilled else Recommendation(),
+        problem=problem,
+    )
+
+
+def _find_embedding(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    """A textual inversion. Its word is the file's name, or, as diffusers writes it, that of its only tensor."""
+    stem = (file.path.stem,)
+    if {"clip_l", "clip_g"} <= set(shapes):
+        return _make(file, "embedding", family="sdxl", layout="two encoders", rank=_count_rows(shapes["clip_g"]), words=stem)
+    inner = strip_prefix(shapes, "string_to_param.")
+    if inner:
+        shape, layout, words = next(iter(inner.values())), "string_to_param", stem
+    elif "emb_params" in shapes:
+        shape, layout, words = shapes["emb_params"], "emb_params", stem
+    elif len(shapes) == 1:
+        ((word, shape),) = shapes.items()
+        layout, words = "diffusers", (word,)
+    else:
+        return None
+    if len(shape) not in (1, 2) or not shape[-1] or (layout == "diffusers" and shape[-1] not in _EMBEDDING_WIDTHS):
+        return None
+    family = _EMBEDDING_WIDTHS.get(shape[-1], "")
+    problem = "" if family else f"Its vectors have {shape[-1]} numbers, which no text encoder here takes."
+    if family == "sdxl":
+        problem = "It is for one of SDXL's two text encoders only; choose a file with clip_l and clip_g."
+    return _make(file, "embedding", family=family, layout=layout, rank=_count_rows(shape), words=words, problem=problem)
+
+
+def _count_rows(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) == 2 else 1
+
+
+# words
+
+
+def describe(found: ModelFile) -> str:
+    """One or two sentences that say what a file is."""
+    family = FAMILIES[found.family]
+    if found.kind in ("other", "unknown"):
+        return f"{found.file}: {found.problem}"
+    if found.kind == "checkpoint":
+        missing = [
+            title
+            for part, title in (("vae", "an auto-encoder"), ("text_encoder", "a text encoder"))
+            if part not in found.parts and not (part == "text_encoder" and found.variant == "refiner")
+        ]
+        what = f"a checkpoint of {family}" + (f" without {' and '.join(missing)}" if missing else "")
+    elif found.kind == "unet":
+        what = f"the UNet alone of {family}"
+    elif found.kind == "vae":
+        what = f"an auto-encoder (VAE) for {family}"
+    elif found.kind == "text_encoder":
+        what = "a text encoder"
+    elif found.kind == "controlnet":
+        what = f"a ControlNet for {family}" + (f", for {found.control}" if found.control else "")
+    elif found.kind == "lora":
+        changed = " and ".join(
+            {"unet": "the UNet", "text_encoder": "the text encoder", "text_encoder_2": "the second text encoder"}[p]
+            for p in found.parts
+        )
+        what = (
+            f"a {found.method} for {family}"
+            + (f", rank {found.rank}" if found.rank else "")
+            + (f", for {changed}" if changed else "")
+        )
+    else:
+        vectors = "one vector" if found.rank == 1 else f"{found.rank} vectors"
+        what = f"a textual inversion for {family} of {vectors}; its word is {found.words[0]}"
+    details = [f"{found.layout} layout"] if found.layout else []
+    if found.kind in ("checkpoint", "unet"):
+        details.append({"v_prediction": "v-prediction", "epsilon": "epsilon"}.get(found.prediction, "prediction unknown"))
+        details += ["zero terminal SNR"] * found.zero_terminal_snr
+    details += [found.distilled.capitalize()] * bool(found.distilled) + ["with EMA weights"] * found.ema
+    details += [found.precision] * bool(found.precision)
+    return f"{found.file} is {what} ({', '.join(details)})." + (f" {found.problem}" if found.problem else "")
