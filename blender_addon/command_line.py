@@ -35,7 +35,7 @@ from .motion.key_options import KeyOptions
 from .motion.keying import Keying
 from .passes.engine import switch_on_cycles
 from .passes.render import PassRender
-from .properties import get_frame_aspect, get_scene_settings
+from .properties import complete_model, get_frame_aspect, get_scene_settings
 from .rigging.instances import explain_instance, explain_instances
 from .scripts import explain_silent_drivers
 from .tasks.motion import MotionTask
@@ -198,6 +198,8 @@ def _generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch
             options, fps = _read_scene_options(args), frame_rate(scene)
             frames, size = _read_frames(options, scene), _read_size(args, scene)
             request = console.read_request_arguments(args, *size, frames, fps)
+            sampling = msgspec.structs.replace(request.sampling, model=complete_model(request.sampling.model))
+            request = msgspec.structs.replace(request, sampling=sampling)
             made = find_made_size(*size, find_size_multiple(request.sampling.model))
             request = msgspec.structs.replace(request, width=made[0], height=made[1])
             shot.check_request(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -21,6 +22,7 @@ from bpy.props import (
 
 from ..shared import motion_request, shot
 from ..shared.motion import MotionError
+from ..shared.pasted_paths import complete_model_name
 from ..shared.picture_size import Crop, find_made_size, find_size_multiple, fit_aspect, make_crop
 from ..shared.scene_options import SceneOptions
 from ..shared.settings import list_settings, with_parts, with_settings
@@ -345,6 +347,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         Raises ``ShotError`` like ``make_method``.
         """
         values = read_values(self, shot.ShotRequest, FROM_SCENE)
+        values["model"] = complete_model(values["model"])
         made = find_made_size(*self.get_picture_size(scene), find_size_multiple(values["model"]))
         values["width"], values["height"] = made
         return shot.make_request(frames=frames, fps=frame_rate(scene), method=self.make_method(), **values)
@@ -368,6 +371,11 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
             ):
                 return msgspec.structs.replace(request, look=result.job, look_optional=True)
         return request
+
+
+def complete_model(name: str) -> str:
+    """A model's name with whole paths for those that begin with ``//``, where the file is saved."""
+    return complete_model_name(name, Path(bpy.data.filepath).parent) if bpy.data.filepath else name
 
 
 def get_frame_aspect(scene: bpy.types.Scene) -> float:

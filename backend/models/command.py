@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ...shared.pasted_paths import read_pasted_path
 from ...shared.shot import ShotError
 from .recognition import ModelFile, inspect_model_file
 
@@ -39,7 +40,7 @@ def inspect_files(args: argparse.Namespace) -> int:
     worst = 0
     for text in args.files:
         try:
-            found = inspect_model_file(Path(text))
+            found = inspect_model_file(Path(read_pasted_path(text)))
         except ShotError as error:
             worst = 1
             if args.json:

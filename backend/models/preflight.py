@@ -10,10 +10,7 @@ from diffusers import ControlNetModel
 
 from ...shared.shot import ShotError
 from .loading import check_fit, check_multiple, explain_unloadable
-from .registry import ModelSource, find_model, split_revision
-
-#: ends of the names of files with weights
-WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt")
+from .registry import ModelSource, find_model, is_weight_file, split_revision
 
 
 def check_model(name: str, width: int, height: int) -> None:
@@ -25,7 +22,7 @@ def check_model(name: str, width: int, height: int) -> None:
             raise ShotError("model", f"The model '{name}' cannot be loaded: there is no file or folder {part}.")
     try:
         base = _read_base(source)
-        controls = [(kind, _read_config(control)) for kind, control in source.controls if not control.endswith(WEIGHTS)]
+        controls = [(kind, _read_config(control)) for kind, control in source.controls if not is_weight_file(control)]
     except (OSError, ValueError) as error:
         raise explain_unloadable(name, source, error) from error
     if base is None:
@@ -39,12 +36,12 @@ def check_model(name: str, width: int, height: int) -> None:
 
 def _is_path(part: str) -> bool:
     """Whether a part can only be meant to lie on this machine."""
-    return Path(part).is_absolute() or part.startswith((".", "~")) or part.endswith(WEIGHTS) or "\\" in part
+    return Path(part).is_absolute() or part.startswith((".", "~")) or is_weight_file(part) or "\\" in part
 
 
 def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """The configurations of a base's UNet and auto-encoder, None for a single file."""
-    if source.base.endswith(WEIGHTS):
+    if is_weight_file(source.base):
         return None
     if not source.controls:
         _read_config(source.base, "controlnet")

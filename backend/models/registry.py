@@ -3,16 +3,20 @@
 A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single
 ``.safetensors`` file. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one for
 depth), ``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion. Behind the hub id of a base or a
-ControlNet, ``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one anyway.
+ControlNet, ``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one anyway. Paths are taken as people
+paste them (``shared.pasted_paths``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
 from ...shared.shot import ShotError
 from ..maps import MAPS
 
@@ -56,7 +60,7 @@ HUB_REVISIONS = {
 def split_revision(source: str) -> tuple[str, str | None]:
     """A folder, file or hub id, and the commit to load it at: the one behind its ``@``, else that of ``HUB_REVISIONS``; None for
     what lies on this machine, and for a hub id without either, of which the newest is loaded."""
-    if Path(source).exists():
+    if os.path.exists(source):
         return source, None
     name, at, commit = source.rpartition("@")
     if at and re.fullmatch(r"[0-9a-f]{40}", commit):
@@ -64,24 +68,52 @@ def split_revision(source: str) -> tuple[str, str | None]:
     return source, HUB_REVISIONS.get(source)
 
 
+#: ends of the names of files with weights, in lower case
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
+
+def is_weight_file(path: str) -> bool:
+    """Whether a name is that of a file with weights."""
+    return path.lower().endswith(WEIGHTS)
+
+
+def _read_path(text: str) -> str:
+    """The path or the hub id that a part means. Raises ``ShotError`` for one that only Blender can complete."""
+    path = read_pasted_path(text)
+    if is_relative_to_blend_file(path):
+        raise ShotError(
+            "model", f"'{path}' begins at the .blend file, which is not known here; give the whole path, or save the file first."
+        )
+    return path
+
+
 def _read_strength(text: str) -> tuple[str, float]:
-    path, at, strength = text.rpartition("@")
-    if not at:
-        return text, 1.0
+    whole = read_pasted_path(text)
+    path, at, strength = whole.rpartition("@")
+    if not at or os.path.exists(whole):
+        return _read_path(text), 1.0
     try:
-        return path, float(strength)
+        number = float(strength)
     except ValueError:
-        raise ShotError("model", f"'{strength}' is not the strength of a LoRA; write it like lora=PATH@0.8.") from None
+        # an @ in a file's name
+        if is_weight_file(strength):
+            return _read_path(text), 1.0
+        number = math.nan
+    if not math.isfinite(number):
+        raise ShotError("model", f"'{strength}' is not the strength of a LoRA; write it like lora=PATH@0.8.")
+    return _read_path(path), number
 
 
 def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
-    first, *parts = (part.strip() for part in name.split("|"))
+    # a bar at the end is one that nothing came behind
+    first, *parts = [part for part in map(unquote_text, unquote_text(name).split("|")) if part] or [""]
+    path = first if first in PRESETS else _read_path(first)
     if first in PRESETS:
         source = PRESETS[first]
-    elif parts or (Path(first) / "model_index.json").exists():
+    elif parts or os.path.exists(os.path.join(path, "model_index.json")):
         # a preset by its folder is that preset
-        source = next((preset for preset in PRESETS.values() if Path(preset.base) == Path(first).resolve()), ModelSource(first))
+        source = next((preset for preset in PRESETS.values() if Path(preset.base) == Path(path).resolve()), ModelSource(path))
     else:
         raise ShotError(
             "model",
@@ -89,18 +121,25 @@ def find_model(name: str) -> ModelSource:
         )
     controls, loras, embeddings = [], [], []
     for part in parts:
-        kind, equals, value = part.partition("=")
-        if not equals:
-            controls.append(("depth", part))
-        elif kind in CONTROLS:
-            controls.append((kind, value))
+        kind, value = _split_part(part)
+        if kind in CONTROLS:
+            controls.append((kind, _read_path(value)))
         elif kind == "lora":
             loras.append(_read_strength(value))
         elif kind == "embedding":
-            embeddings.append(value)
+            embeddings.append(_read_path(value))
         else:
             raise ShotError("model", f"'{kind}=' is not a part of a model; use {'=, '.join(CONTROLS)}=, lora= or embedding=.")
     return replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings))
+
+
+def _split_part(part: str) -> tuple[str, str]:
+    """(kind, value) of a part. One without a kind is a ControlNet for depth, and so is a path with a sign of equality in it."""
+    kind, equals, value = part.partition("=")
+    kind = kind.strip().lower()
+    if not equals or os.path.exists(read_pasted_path(part)) or not re.fullmatch(r"[a-z0-9_]+", kind):
+        return "depth", part
+    return kind, value
 
 
 def fingerprint(name: str) -> str:

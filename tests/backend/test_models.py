@@ -208,3 +208,38 @@ def test_reduced_precision_and_compilation_are_options(folders):
     assert model.dtype == torch.bfloat16 and model.unet.dtype == torch.bfloat16
     made = np.stack(list(ShotPipeline(model, samples.request(2, steps=2), samples.passes(2), RunContext()).frames()))
     assert made.std() > 1
+
+
+def test_names_are_taken_as_people_paste_them(tmp_path, monkeypatch):
+    """Quotes, addresses, signs of equality and at-signs, Windows' backslashes, bars at the end: all mean the same files."""
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    base, control, lora = folder / "base@v1=final.safetensors", folder / "a=b@2.pth", folder / "style@0.5.safetensors"
+    for path in (base, control, lora):
+        path.write_bytes(b"")
+    wanted = replace(find_model("sd15"), base=str(base), controls=(("depth", str(control)),), loras=((str(lora), 1.0),))
+    address = "file://" + str(base).replace(" ", "%20").replace("@", "%40")
+    slashed = str(base).replace(" ", "\\ ")
+    for first in (str(base), f'"{base}"', f"'{base}'", address, f" {base} ", slashed, str(base).replace("/", "\\")):
+        for second in (str(control), f"depth={control}", f'depth="{control}"', f"Depth = '{control}'"):
+            for third in (f"lora={lora}", f'lora="{lora}"', f"lora={lora}@1", f'lora="{lora}"@1.0'):
+                for end in ("", "|", " | "):
+                    found = find_model(f"{first}|{second}|{third}{end}")
+                    assert found == wanted, (first, second, third)
+    assert find_model(f'"{base}|{control}|lora={lora}"') == wanted
+    assert find_model(f"{base}|{control}|lora={folder / 'gone@home.safetensors'}").loras[0][1] == 1
+    assert find_model("starter|") == find_model("starter") == find_model("'starter'")
+    monkeypatch.setenv("HOME", str(folder))
+    assert find_model(f"~/{base.name}|~/{control.name}|lora=~/{lora.name}") == wanted
+    for name, word in (
+        ("//models/a.safetensors|b", "begins at the .blend file"),
+        (f"{base}|lora={lora}@inf", "not the strength"),
+        (f"{base}|lora={lora}@", "not the strength"),
+        (f"{base}|colour=x", "'colour=' is not a part"),
+        ("", "There is no model"),
+        (" | ", "There is no model"),
+        ("x" * 5000, "There is no model"),
+        ("a\0b", "There is no model"),
+    ):
+        with pytest.raises(ShotError, match=word):
+            find_model(name)
