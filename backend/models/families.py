@@ -36,8 +36,10 @@ class Family:
     #: what the base model and its ControlNets are loaded as
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     controlnet_class: ClassVar[type[Any]] = ControlNetModel
-    #: keyword arguments of the pipeline's ``from_pretrained`` and ``from_single_file``
+    #: keyword arguments of the pipeline's ``from_pretrained``
     pipeline_options: ClassVar[Mapping[str, Any]] = {}
+    #: those of the pipeline itself, made of the parts of a single file
+    single_file_options: ClassVar[Mapping[str, Any]] = {}
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """Whether a ControlNet with this configuration (diffusers' ``config.json``) is made for the family's base models."""
@@ -84,6 +86,7 @@ class StableDiffusion(Family):
 
     pipeline_class = StableDiffusionControlNetPipeline
     pipeline_options = {"safety_checker": None}
+    single_file_options = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """A plain ControlNet without further conditions."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
     DiffusionPipeline,
@@ -24,7 +25,8 @@ from diffusers import (
 from ...shared.shot import ShotError
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .options import LoadOptions as LoadOptions
-from .registry import ModelSource, find_model, split_revision
+from .registry import ModelSource, find_model, is_weight_file, split_revision
+from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 
 
 def choose_device() -> torch.device:
@@ -67,6 +69,8 @@ class ImageModel:
     dtype: torch.dtype
     controls: tuple[str, ...] = ("depth",)
     source: ModelSource | None = None
+    #: sentences for the user about what was guessed or left out when it was loaded
+    warnings: tuple[str, ...] = ()
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
@@ -158,14 +162,21 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
     dtype = _choose_dtype(options, device)
     source = find_model(name)
     try:
-        pipeline = _load_pipeline(source, dtype)
+        loaded = _load_pipeline(source, dtype)
+        pipeline, warnings = loaded.pipeline, loaded.warnings
+        if source.vae:
+            warnings += _exchange_vae(pipeline, source.vae, dtype)
         _add_weights(pipeline, source)
+    except ShotError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
     family_of_pipeline(pipeline)  # a kind that is not known is refused before anything is asked of it
-    model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source)
+    if not source.guidance_scale and loaded.guidance_scale:
+        source = replace(source, guidance_scale=loaded.guidance_scale)
+    model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings)
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
     # SDXL's auto-encoder overflows in half precision
     if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
@@ -240,24 +251,62 @@ def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> None:
         pipeline.load_textual_inversion(path)
 
 
-def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> DiffusionPipeline:
+@dataclass(frozen=True)
+class _Loaded:
+    """A pipeline, sentences about what was guessed or left out, and the guidance that its file recommends, 0 for none."""
+
+    pipeline: DiffusionPipeline
+    warnings: tuple[str, ...] = ()
+    guidance_scale: float = 0.0
+
+
+def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
     options: dict[str, Any] = {"dtype": dtype}
     base, revision = split_revision(source.base)
     if not source.controls:
-        return DiffusionPipeline.from_pretrained(base, revision=revision, **options)
-    loaded = [_load_controlnet(control, options) for _, control in source.controls]
-    family, networks = loaded[0][0], [network for _, network in loaded]
-    options |= {"controlnet": networks if len(networks) > 1 else networks[0]} | dict(family.pipeline_options)
-    if Path(base).suffix == ".safetensors":
-        return family.pipeline_class.from_single_file(base, **options)
-    return family.pipeline_class.from_pretrained(base, revision=revision, **options)
+        return _Loaded(DiffusionPipeline.from_pretrained(base, revision=revision, **options))
+    checkpoint = load_checkpoint_file(Path(base), dtype) if is_weight_file(base) else None
+    loaded = [_load_controlnet(kind, control, dtype) for kind, control in source.controls]
+    family, networks = loaded[0].family, [found.network for found in loaded]
+    warnings = tuple(warning for found in loaded for warning in found.warnings)
+    added: dict[str, Any] = {"controlnet": networks if len(networks) > 1 else networks[0]}
+    if checkpoint is None:
+        options |= added | dict(family.pipeline_options)
+        return _Loaded(family.pipeline_class.from_pretrained(base, revision=revision, **options), warnings)
+    fitted = [(kind, network.config) for (kind, _), network in zip(source.controls, networks, strict=True)]
+    check_fit(checkpoint.parts["unet"].config, fitted)
+    pipeline = family.pipeline_class(**checkpoint.parts, **added, **family.single_file_options)
+    guidance = checkpoint.file.recommended.guidance_scale if checkpoint.file.distilled else 0.0
+    return _Loaded(pipeline, checkpoint.warnings + warnings, guidance)
 
 
-def _load_controlnet(control: str, options: dict[str, Any]) -> tuple[Family, Any]:
-    """A ControlNet, and the family that it is made for."""
-    if control.endswith(".safetensors"):
-        network = ControlNetModel.from_single_file(control, **options)
-        return family_of_controlnet({**network.config, "_class_name": type(network).__name__}), network
+@dataclass(frozen=True)
+class _Control:
+    """A ControlNet, the family that it is made for, and sentences about what was guessed or left out."""
+
+    family: Family
+    network: Any
+    warnings: tuple[str, ...] = ()
+
+
+def _load_controlnet(kind: str, control: str, dtype: torch.dtype) -> _Control:
+    if is_weight_file(control):
+        network, found, warnings = load_controlnet_file(Path(control), dtype)
+        if found.control and found.control != kind:
+            warnings += (f"By its name, {found.file} is a ControlNet for {found.control}; it is used for {kind}.",)
+        return _Control(family_of_controlnet({**network.config, "_class_name": type(network).__name__}), network, warnings)
     control, revision = split_revision(control)
     family = family_of_controlnet(ControlNetModel.load_config(control, revision=revision))
-    return family, family.controlnet_class.from_pretrained(control, revision=revision, **options)
+    return _Control(family, family.controlnet_class.from_pretrained(control, revision=revision, dtype=dtype))
+
+
+def _exchange_vae(pipeline: DiffusionPipeline, vae: str, dtype: torch.dtype) -> tuple[str, ...]:
+    """Put another auto-encoder into a pipeline; sentences about what was left out."""
+    if is_weight_file(vae):
+        family = "sdxl" if "text_encoder_2" in pipeline.components else "sd1"
+        network, warnings = load_vae_file(Path(vae), family, dtype)
+    else:
+        name, revision = split_revision(vae)
+        network, warnings = AutoencoderKL.from_pretrained(name, revision=revision, dtype=dtype), ()
+    pipeline.register_modules(vae=network)
+    return warnings

@@ -11,22 +11,24 @@ from diffusers import ControlNetModel
 from ...shared.shot import ShotError
 from .loading import check_fit, check_multiple, explain_unloadable
 from .registry import ModelSource, find_model, is_weight_file, split_revision
+from .single_files import open_model_file, plan_checkpoint, plan_controlnet_file
 
 
 def check_model(name: str, width: int, height: int) -> None:
-    """Raise ``ShotError`` for a model that cannot be loaded or cannot make a size, as far as its configuration tells; a base in a
-    single file tells nothing before it is loaded."""
+    """Raise ``ShotError`` for a model that cannot be loaded or cannot make a size, as far as its configuration tells, or the
+    shapes of the weights in a single file."""
     source = find_model(name)
-    for part in (source.base, *(c for _, c in source.controls), *(lora for lora, _ in source.loras), *source.embeddings):
+    added = (*(lora for lora, _ in source.loras), *source.embeddings, source.vae)
+    for part in (source.base, *(control for _, control in source.controls), *added):
         if _is_path(part) and not Path(part).exists():
             raise ShotError("model", f"The model '{name}' cannot be loaded: there is no file or folder {part}.")
     try:
         base = _read_base(source)
-        controls = [(kind, _read_config(control)) for kind, control in source.controls if not is_weight_file(control)]
+        controls = [(kind, _read_control(control)) for kind, control in source.controls]
+    except ShotError:
+        raise
     except (OSError, ValueError) as error:
         raise explain_unloadable(name, source, error) from error
-    if base is None:
-        return
     unet, vae = base
     check_fit(unet, controls)
     blocks, factors = unet.get("block_out_channels"), vae.get("block_out_channels")
@@ -39,13 +41,21 @@ def _is_path(part: str) -> bool:
     return Path(part).is_absolute() or part.startswith((".", "~")) or is_weight_file(part) or "\\" in part
 
 
-def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """The configurations of a base's UNet and auto-encoder, None for a single file."""
+def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The configurations of a base's UNet and auto-encoder."""
     if is_weight_file(source.base):
-        return None
+        plans = plan_checkpoint(*open_model_file(Path(source.base), "checkpoint"))
+        return plans["unet"].config, plans["vae"].config
     if not source.controls:
         _read_config(source.base, "controlnet")
     return _read_config(source.base, "unet"), _read_config(source.base, "vae")
+
+
+def _read_control(control: str) -> Mapping[str, Any]:
+    """The configuration of a ControlNet."""
+    if is_weight_file(control):
+        return plan_controlnet_file(*open_model_file(Path(control), "controlnet")).config
+    return _read_config(control)
 
 
 def _read_config(source: str, folder: str | None = None) -> Mapping[str, Any]:

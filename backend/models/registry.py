@@ -1,10 +1,10 @@
 """Names of image models and where their parts come from.
 
-A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single
-``.safetensors`` file. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one for
-depth), ``lora=PATH`` or ``lora=PATH@0.8``, or ``embedding=PATH`` for a textual inversion. Behind the hub id of a base or a
-ControlNet, ``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one anyway. Paths are taken as people
-paste them (``shared.pasted_paths``).
+A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single file of
+weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one
+for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder.
+Behind the hub id of a base or a ControlNet, ``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one
+anyway. Paths are taken as people paste them (``shared.pasted_paths``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
 from ...shared.shot import ShotError
 from ..maps import MAPS
+from .recognition import FAMILIES, inspect_model_file
 
 STARTER = Path(__file__).resolve().parent / "starter"
 #: the kinds of ControlNets: one for each picture that can be made of the passes
@@ -30,13 +31,15 @@ class ModelSource:
     """Where a base model and what is added to it are.
 
     ``controls`` are (kind, source) of the ControlNets; empty means that a depth ControlNet lies in the base's folder.
-    ``loras`` are (source, strength). ``guidance_scale`` suits the model; 0 leaves it to the kind of model.
+    ``loras`` are (source, strength), ``vae`` is an auto-encoder in place of the base's own, empty for that. ``guidance_scale``
+    suits the model; 0 leaves it to the kind of model.
     """
 
     base: str
     controls: tuple[tuple[str, str], ...] = ()
     loras: tuple[tuple[str, float], ...] = ()
     embeddings: tuple[str, ...] = ()
+    vae: str = ""
     guidance_scale: float = 0.0
 
 
@@ -45,6 +48,9 @@ PRESETS: dict[str, ModelSource] = {
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }
+
+#: family of a checkpoint in a single file -> the ControlNets that are taken when none is named
+USUAL_CONTROLS = {"sd1": PRESETS["sd15"].controls, "sdxl": PRESETS["sdxl"].controls}
 
 #: hub id -> the commit that is loaded, whatever its owner puts there later
 HUB_REVISIONS = {
@@ -111,7 +117,7 @@ def find_model(name: str) -> ModelSource:
     path = first if first in PRESETS else _read_path(first)
     if first in PRESETS:
         source = PRESETS[first]
-    elif parts or os.path.exists(os.path.join(path, "model_index.json")):
+    elif parts or is_weight_file(path) or os.path.exists(os.path.join(path, "model_index.json")):
         # a preset by its folder is that preset
         source = next((preset for preset in PRESETS.values() if Path(preset.base) == Path(path).resolve()), ModelSource(path))
     else:
@@ -119,7 +125,7 @@ def find_model(name: str) -> ModelSource:
             "model",
             f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder with a ControlNet, or BASE|CONTROLNET.",
         )
-    controls, loras, embeddings = [], [], []
+    controls, loras, embeddings, vae = [], [], [], ""
     for part in parts:
         kind, value = _split_part(part)
         if kind in CONTROLS:
@@ -128,9 +134,24 @@ def find_model(name: str) -> ModelSource:
             loras.append(_read_strength(value))
         elif kind == "embedding":
             embeddings.append(_read_path(value))
+        elif kind == "vae":
+            vae = _read_path(value)
         else:
-            raise ShotError("model", f"'{kind}=' is not a part of a model; use {'=, '.join(CONTROLS)}=, lora= or embedding=.")
-    return replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings))
+            known = "=, ".join((*CONTROLS, "lora", "vae"))
+            raise ShotError("model", f"'{kind}=' is not a part of a model; use {known}= or embedding=.")
+    if not controls and not source.controls and is_weight_file(source.base):
+        controls = list(_find_usual_controls(source.base))
+    return replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
+
+
+def _find_usual_controls(path: str) -> tuple[tuple[str, str], ...]:
+    """The ControlNet that is taken for a checkpoint alone, by its family. Raises ``ShotError`` where none is known."""
+    found = inspect_model_file(Path(path))
+    if found.kind != "checkpoint" or found.problem:
+        raise ShotError("model", f"The file is not a model to make pictures with. {found.sentence}")
+    if found.family not in USUAL_CONTROLS:
+        raise ShotError("model", f"Name a depth ControlNet for {FAMILIES[found.family]} as well: FILE|depth=CONTROLNET.")
+    return USUAL_CONTROLS[found.family]
 
 
 def _split_part(part: str) -> tuple[str, str]:
@@ -150,7 +171,7 @@ def fingerprint(name: str) -> str:
     networks = (source.base, *(control for _, control in source.controls))
     for commit in (split_revision(network)[1] for network in networks):
         digest.update((commit or "").encode())
-    parts = (*networks, *(lora for lora, _ in source.loras), *source.embeddings)
+    parts = (*networks, *(lora for lora, _ in source.loras), *source.embeddings, *filter(None, [source.vae]))
     for path in map(Path, parts):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():

@@ -68,6 +68,7 @@ class ShotPipeline:
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
         model.check_size(request.width, request.height)
+        run_context.warnings.extend(warning for warning in model.warnings if warning not in run_context.warnings)
         if not request.sampling.guidance_scale:
             request = with_settings(request, dict(guidance_scale=model.get_default_guidance_scale(request.sampling.scheduler)))
         self._model, self._request, self._run_context = model, request, run_context

@@ -155,6 +155,7 @@ def test_the_wheel_holds_the_product_and_nothing_else(copy, wheel):
     assert set(found) == {f"latentman/{name}" for name in wanted}
     for name in (
         "backend/models/starter/unet/diffusion_pytorch_model.safetensors",
+        "backend/models/clip_tokenizer/merges.txt",
         "backend/motion/starter/text_encoder/tokenizer.json",
         "blender_addon/character/data/mannequin.npz",
         "blender_addon/motion/data/results.npy",
