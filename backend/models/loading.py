@@ -167,8 +167,6 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         if source.vae:
             warnings += _exchange_vae(pipeline, source.vae, dtype)
         _add_weights(pipeline, source)
-    except ShotError:
-        raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:

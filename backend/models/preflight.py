@@ -25,8 +25,6 @@ def check_model(name: str, width: int, height: int) -> None:
     try:
         base = _read_base(source)
         controls = [(kind, _read_control(control)) for kind, control in source.controls]
-    except ShotError:
-        raise
     except (OSError, ValueError) as error:
         raise explain_unloadable(name, source, error) from error
     unet, vae = base
