@@ -12,7 +12,9 @@ import msgspec
 
 from ...shared.pasted_paths import read_pasted_path
 from ...shared.shot import ShotError
-from .recognition import ModelFile, inspect_model_file
+from .plans import find_building_problem
+from .recognition import ModelFile, recognise
+from .weight_files import read_weight_file
 
 
 def add_commands(commands: Any) -> None:
@@ -40,7 +42,7 @@ def inspect_files(args: argparse.Namespace) -> int:
     worst = 0
     for text in args.files:
         try:
-            found = inspect_model_file(Path(read_pasted_path(text)))
+            found = _inspect(Path(read_pasted_path(text)))
         except ShotError as error:
             worst = 1
             if args.json:
@@ -51,6 +53,17 @@ def inspect_files(args: argparse.Namespace) -> int:
         worst = max(worst, int(bool(found.problem)))
         print(json.dumps(msgspec.to_builtins(found)) if args.json else "\n".join(write_lines(found)))
     return worst
+
+
+def _inspect(path: Path) -> ModelFile:
+    file = read_weight_file(path)
+    found = recognise(file)
+    problem = found.problem or find_building_problem(file, found)
+    return (
+        found
+        if problem == found.problem
+        else msgspec.structs.replace(found, problem=problem, sentence=f"{found.sentence} {problem}")
+    )
 
 
 def write_lines(found: ModelFile) -> list[str]:

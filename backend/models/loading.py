@@ -23,6 +23,7 @@ from diffusers import (
 )
 
 from ...shared.shot import ShotError
+from .embeddings import EmbeddingWord, add_embedding, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .options import LoadOptions as LoadOptions
 from .registry import ModelSource, find_model, is_weight_file, split_revision
@@ -71,6 +72,8 @@ class ImageModel:
     source: ModelSource | None = None
     #: sentences for the user about what was guessed or left out when it was loaded
     warnings: tuple[str, ...] = ()
+    #: those of its textual inversions
+    words: tuple[EmbeddingWord, ...] = ()
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
@@ -135,6 +138,8 @@ class ImageModel:
     ) -> TextConditions:
         """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
         prompt behind when there is one."""
+        texts = (replace_words(text, self.words) for text in (prompt, negative, background))
+        prompt, negative, background = texts
         return self.family.encode_text(self, prompt, negative, guided, width, height, background)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -166,7 +171,7 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         pipeline, warnings = loaded.pipeline, loaded.warnings
         if source.vae:
             warnings += _exchange_vae(pipeline, source.vae, dtype)
-        _add_weights(pipeline, source)
+        words = _add_weights(pipeline, source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
@@ -174,7 +179,9 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
     family_of_pipeline(pipeline)  # a kind that is not known is refused before anything is asked of it
     if not source.guidance_scale and loaded.guidance_scale:
         source = replace(source, guidance_scale=loaded.guidance_scale)
-    model = ImageModel(name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings)
+    model = ImageModel(
+        name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings, words
+    )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
     # SDXL's auto-encoder overflows in half precision
     if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
@@ -239,14 +246,19 @@ def _get_plain(config: Mapping[str, Any], name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> None:
-    """LoRAs and textual inversions."""
+def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[EmbeddingWord, ...]:
+    """Put LoRAs and textual inversions into a pipeline; the words of those in files."""
     for n, (path, _) in enumerate(source.loras):
         pipeline.load_lora_weights(path, adapter_name=f"lora{n}")
     if source.loras:
         pipeline.set_adapters([f"lora{n}" for n in range(len(source.loras))], [strength for _, strength in source.loras])
-    for path in source.embeddings:
-        pipeline.load_textual_inversion(path)
+    words = []
+    for n, path in enumerate(source.embeddings):
+        if is_weight_file(path):
+            words.append(add_embedding(pipeline, Path(path), n))
+        else:
+            pipeline.load_textual_inversion(path)
+    return tuple(words)
 
 
 @dataclass(frozen=True)

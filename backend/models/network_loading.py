@@ -18,7 +18,8 @@ from .weight_files import WeightFile
 #: what training leaves in checkpoints and no network needs
 RESIDUE = re.compile(
     r"model_ema\.|loss\.|optimizer|lr_scheduler|betas$|alphas_cumprod|sqrt_|log_one_minus|posterior_|lvlb_weights$|logvar$|"
-    r"denoiser\.|v_pred$|ztsnr$|scale_factor$|first_stage_model\.loss\.|.*(\.position_ids|logit_scale|\.attn_mask)$"
+    # the first text encoder's projection, which nothing here reads
+    r".*text_projection(\.weight)?$|denoiser\.|v_pred$|ztsnr$|scale_factor$|first_stage_model\.loss\.|.*(\.position_ids|logit_scale|\.attn_mask)$"
 )
 _DTYPES = {
     "DoubleStorage": torch.float64,

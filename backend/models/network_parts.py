@@ -10,6 +10,8 @@ from .unet_shape import Shapes
 
 #: entries of CLIP's vocabulary, the marks of begin and end being the last
 WORDS = 49408
+#: (width, layers) of Stable Diffusion 2.x's text encoder without its last layer
+SD2_WITHOUT_LAST = (1024, 23)
 #: what latents are divided by, so that they have about unit variance
 SCALING = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 _SIZES = {"sd1": 512, "sd2": 768, "sdxl": 1024}
@@ -99,6 +101,9 @@ def plan_open_clip(shapes: Shapes, prefix: str, penultimate: bool) -> NetworkPla
     """A text encoder as OpenCLIP names it. ``penultimate`` leaves out the last layer, which Stable Diffusion 2.x does not use, and
     what comes behind it. Raises ``ShotError``."""
     last = _highest(shapes, r"transformer\.resblocks\.(\d+)\.")
+    # some programs write 2.x's checkpoints without the layer that is not used
+    width = shapes.get("ln_final.weight", (0,))[0]
+    unused = last if penultimate and (width, last + 1) != SD2_WITHOUT_LAST else last + 1
     sources: dict[str, TensorSource] = {}
     for name in shapes:
         if name in ("logit_scale", "attn_mask"):
@@ -107,7 +112,7 @@ def plan_open_clip(shapes: Shapes, prefix: str, penultimate: bool) -> NetworkPla
             if not penultimate:
                 sources["text_projection.weight"] = TensorSource(prefix + name, turned=name == "text_projection")
             continue
-        if penultimate and name.startswith(f"transformer.resblocks.{last}."):
+        if name.startswith(f"transformer.resblocks.{unused}."):
             continue
         new = _substitute(name, _OPEN_CLIP)
         fused = re.match(r"(.*)\.attn\.in_proj_(weight|bias)$", new)

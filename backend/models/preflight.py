@@ -10,8 +10,8 @@ from diffusers import ControlNetModel
 
 from ...shared.shot import ShotError
 from .loading import check_fit, check_multiple, explain_unloadable
+from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
 from .registry import ModelSource, find_model, is_weight_file, split_revision
-from .single_files import open_model_file, plan_checkpoint, plan_controlnet_file
 
 
 def check_model(name: str, width: int, height: int) -> None:

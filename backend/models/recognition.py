@@ -62,6 +62,8 @@ _OTHERS = (
 )
 #: width of a textual inversion's vectors -> family
 _EMBEDDING_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
+#: vectors that fit into a prompt
+MAX_VECTORS = 75
 #: latent channels of the auto-encoders of these families
 LATENT_CHANNELS = 4
 
@@ -377,10 +379,11 @@ def _find_embedding(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
         layout, words = "diffusers", (word,)
     else:
         return None
-    if len(shape) not in (1, 2) or not shape[-1] or (layout == "diffusers" and shape[-1] not in _EMBEDDING_WIDTHS):
+    if len(shape) not in (1, 2) or not shape[-1] or _count_rows(shape) > MAX_VECTORS:
         return None
-    family = _EMBEDDING_WIDTHS.get(shape[-1], "")
-    problem = "" if family else f"Its vectors have {shape[-1]} numbers, which no text encoder here takes."
+    family, problem = _EMBEDDING_WIDTHS.get(shape[-1], ""), ""
+    if not family:
+        notes.warnings.append(f"Its vectors have {shape[-1]} numbers, which no usual text encoder takes.")
     if family == "sdxl":
         problem = "It is for one of SDXL's two text encoders only; choose a file with clip_l and clip_g."
     return _make(file, "embedding", family=family, layout=layout, rank=_count_rows(shape), words=words, problem=problem)

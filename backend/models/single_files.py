@@ -17,12 +17,11 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ...shared.shot import ShotError
 from .network_loading import load_network, name_left_over
-from .network_parts import SCALING, plan_clip, plan_open_clip, plan_vae
-from .networks import NetworkPlan, plan_controlnet, plan_unet
-from .recognition import FAMILIES, ModelFile, recognise
+from .network_parts import SCALING, plan_vae
+from .plans import OPEN_CLIP, TITLES, VAE, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file
+from .recognition import FAMILIES, ModelFile
 from .tokenizers import END, make_clip_tokenizer
-from .unet_shape import Shapes, strip_prefix
-from .weight_files import WeightFile, read_weight_file
+from .unet_shape import strip_prefix
 
 CLASSES: dict[str, Any] = {
     "unet": UNet2DConditionModel,
@@ -30,11 +29,6 @@ CLASSES: dict[str, Any] = {
     "text_encoder": CLIPTextModel,
     "text_encoder_2": CLIPTextModelWithProjection,
 }
-UNET, VAE = "model.diffusion_model.", "first_stage_model."
-CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
-SDXL_CLIP, SDXL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
-#: diffusers' name of a part -> what it is called in a sentence
-TITLES = {"unet": "UNet", "vae": "auto-encoder", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
 
 
 @dataclass(frozen=True)
@@ -45,42 +39,6 @@ class LoadedCheckpoint:
     file: ModelFile
     parts: Mapping[str, Any]
     warnings: tuple[str, ...]
-
-
-def open_model_file(path: Path, *kinds: str) -> tuple[WeightFile, ModelFile]:
-    """A file of one of some kinds, as ``ModelFile`` names them. Raises ``ShotError`` for others, and for what cannot be used."""
-    file = read_weight_file(path)
-    found = recognise(file)
-    if found.kind not in kinds:
-        wanted = {"checkpoint": "a checkpoint", "controlnet": "a ControlNet", "vae": "an auto-encoder"}[kinds[0]]
-        raise ShotError("model", f"The file is no {wanted.split(' ', 1)[1]}. {found.sentence}")
-    if found.problem:
-        raise ShotError("model", f"The file {path.name} cannot be used. {found.problem}")
-    return file, found
-
-
-def _shapes(file: WeightFile) -> Shapes:
-    return {name: raw.shape for name, raw in file.tensors.items()}
-
-
-def plan_checkpoint(file: WeightFile, found: ModelFile) -> dict[str, NetworkPlan]:
-    """The plans of a checkpoint's networks by diffusers' names for them. Raises ``ShotError`` for one that lacks some."""
-    shapes = _shapes(file)
-    below = {prefix: strip_prefix(shapes, prefix) for prefix in (UNET, VAE, CLIP, OPEN_CLIP, SDXL_CLIP, SDXL_OPEN_CLIP)}
-    wanted = ["unet", "vae", "text_encoder"] + ["text_encoder_2"] * (found.family == "sdxl")
-    missing = [part for part in wanted if part not in found.parts]
-    if missing or found.layout != "original":
-        lacks = " and no ".join(TITLES[part] for part in missing) or "names in the original layout"
-        raise ShotError("model", f"The checkpoint {file.path.name} holds no {lacks}; choose the whole checkpoint.")
-    plans = {"unet": plan_unet(below[UNET], UNET), "vae": plan_vae(below[VAE], VAE, found.family)}
-    if found.family == "sdxl":
-        plans["text_encoder"] = plan_clip(below[SDXL_CLIP], SDXL_CLIP)
-        plans["text_encoder_2"] = plan_open_clip(below[SDXL_OPEN_CLIP], SDXL_OPEN_CLIP, penultimate=False)
-    elif below[OPEN_CLIP]:
-        plans["text_encoder"] = plan_open_clip(below[OPEN_CLIP], OPEN_CLIP, penultimate=found.family == "sd2")
-    else:
-        plans["text_encoder"] = plan_clip(below[CLIP], CLIP)
-    return plans
 
 
 def load_checkpoint_file(path: Path, dtype: torch.dtype) -> LoadedCheckpoint:
@@ -130,19 +88,10 @@ def load_controlnet_file(path: Path, dtype: torch.dtype) -> tuple[ControlNetMode
     file, found = open_model_file(path, "controlnet")
     plan = plan_controlnet_file(file, found)
     network, used = load_network(ControlNetModel, plan, file, "ControlNet", dtype)
-    if strip_prefix(_shapes(file), "control_model."):
+    if strip_prefix(list_shapes(file), "control_model."):
         # the first ControlNets were published with the whole model around them
         used |= {name for name in file.tensors if name.startswith(("model.", "first_stage_model.", "cond_stage_model."))}
     return network, found, (*found.warnings, *name_left_over(file, used))
-
-
-def plan_controlnet_file(file: WeightFile, found: ModelFile) -> NetworkPlan:
-    """The plan of a ControlNet's file. Raises ``ShotError``."""
-    if found.control == "union":
-        raise ShotError("model", f"{file.path.name} is a ControlNet for several kinds at once, which is not supported as a file.")
-    shapes = _shapes(file)
-    inner = strip_prefix(shapes, "control_model.")
-    return plan_controlnet(inner or shapes, "control_model." if inner else "")
 
 
 def load_vae_file(path: Path, family: str, dtype: torch.dtype) -> tuple[AutoencoderKL, tuple[str, ...]]:
@@ -152,7 +101,7 @@ def load_vae_file(path: Path, family: str, dtype: torch.dtype) -> tuple[Autoenco
         raise ShotError(
             "model", f"The auto-encoder {path.name} is for {FAMILIES[found.family]} and the model is {FAMILIES[family]}."
         )
-    shapes = _shapes(file)
+    shapes = list_shapes(file)
     prefix = next((start for start in (VAE, "vae.") if strip_prefix(shapes, start)), "")
     plan = plan_vae(strip_prefix(shapes, prefix) if prefix else shapes, prefix, family)
     network, used = load_network(AutoencoderKL, plan, file, "auto-encoder", dtype)

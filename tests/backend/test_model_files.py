@@ -473,6 +473,9 @@ def test_the_command_says_it_in_text_and_json(states, tmp_path, capsys):
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["recommended"]["steps"] == 4 and first["kind"] == "checkpoint" and second["kind"] == "unreadable"
     assert main(["models"]) == 0 and "starter" in capsys.readouterr().out
+    lacking = {name: value for name, value in states["sd1"].items() if not name.startswith("first_stage_model.")}
+    assert main(["models", "inspect", str(_write(tmp_path / "lacking.safetensors", lacking))]) == 1
+    assert "holds no auto-encoder" in capsys.readouterr().out
     shapes = {name: value for name, value in states["sd1"].items()}
     shapes["model.diffusion_model.input_blocks.0.0.weight"] = torch.zeros(32, 9, 3, 3).half()
     assert main(["models", "inspect", str(_write(tmp_path / "inpaint.safetensors", shapes))]) == 1

@@ -24,6 +24,7 @@ from diffusers.loaders import single_file_utils as theirs  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from latentman.backend.models import registry  # noqa: E402
+from latentman.backend.models.embeddings import EmbeddingWord, replace_words  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.network_parts import plan_clip, plan_open_clip, plan_vae  # noqa: E402
 from latentman.backend.models.networks import plan_controlnet, plan_unet  # noqa: E402
@@ -461,6 +462,83 @@ def _merge(word, ranks):
             yield 256 + letters[part[0]]
         else:
             yield 512 + next(rank for pair, rank in ranks.items() if "".join(pair) == part)
+
+
+@pytest.mark.parametrize("form", ["emb_params", "string_to_param", "diffusers"])
+def test_the_word_of_a_textual_inversion_is_its_files_name(truths, tmp_path, form):
+    truth = truths["sd1"]
+    torch.manual_seed(8)
+    vectors = torch.randn(3, 64)
+    if form == "emb_params":
+        path, word = tmp_path / "EasyNegative.safetensors", "EasyNegative"
+        save_file({"emb_params": vectors}, path)
+    elif form == "string_to_param":
+        path, word = tmp_path / "by hand.PT", "by hand"
+        torch.save({"string_to_param": {"*": torch.nn.Parameter(vectors)}, "name": "another name", "step": 1}, path)
+    else:
+        path, word = tmp_path / "learned_embeds.bin", "<cat>"
+        torch.save({word: vectors}, path)
+    base = f"{truth.path}|{truth.control_path}"
+    plain, model = load(base, CPU), load(f"{base}|embedding={path}", CPU)
+    texts = [word, f"a photo, {word}, bad", "a photo of a cat"]
+    found, usual = ([each.encode_text(text, "", False, 64, 64).embeddings for text in texts] for each in (model, plain))
+    assert not torch.equal(found[0], usual[0]) and not torch.equal(found[1], usual[1]) and torch.equal(found[2], usual[2])
+    assert torch.equal(model.encode_text(word.upper(), "", False, 64, 64).embeddings, found[0])
+    # what the encoder reads are the file's vectors, in their order, between the marks of begin and end
+    assert torch.equal(_read_vectors(model, word, "text_encoder", "tokenizer")[1:4], vectors)
+
+
+def _read_vectors(model, text, encoder, tokenizer):
+    """The vectors that a text encoder is given for a text."""
+    words = getattr(model.pipeline, tokenizer)
+    ids = words(model.pipeline.maybe_convert_prompt(replace_words(text, model.words), words)).input_ids
+    return getattr(model.pipeline, encoder).get_input_embeddings().weight[ids]
+
+
+def test_words_are_found_where_they_stand_alone():
+    words = [
+        EmbeddingWord("hero", "<0>"),
+        EmbeddingWord("hero-v2", "<1>"),
+        EmbeddingWord("<cat>", "<2>"),
+        EmbeddingWord("a b", "<3>"),
+    ]
+    for text, wanted in (
+        ("a hero, heroic, Hero-V2 (hero)", "a <0>, heroic, <1> (<0>)"),
+        ("superhero hero", "superhero <0>"),
+        ("<cat>on<CAT> a b", "<2>on<2> <3>"),
+        ("", ""),
+    ):
+        assert replace_words(text, words) == wanted
+    assert replace_words("hero", []) == "hero"
+
+
+def test_textual_inversions_for_both_of_sdxls_encoders(truths, tmp_path):
+    truth = truths["sdxl"]
+    torch.manual_seed(8)
+    first, second = torch.randn(2, 64), torch.randn(2, 128)
+    save_file({"clip_g": second, "clip_l": first}, tmp_path / "hero.safetensors")
+    base = f"{truth.path}|{truth.control_path}"
+    model = load(f"{base}|embedding={tmp_path / 'hero.safetensors'}", CPU)
+    for encoder, tokenizer, vectors in (("text_encoder", "tokenizer", first), ("text_encoder_2", "tokenizer_2", second)):
+        assert torch.equal(_read_vectors(model, "hero", encoder, tokenizer)[1:3], vectors)
+    plain = load(base, CPU)
+    texts = [each.encode_text("hero", "", True, 64, 64) for each in (model, plain)]
+    assert not torch.equal(texts[0].embeddings[1], texts[1].embeddings[1])
+    assert torch.equal(texts[0].embeddings[0], texts[1].embeddings[0])
+    assert not torch.equal(texts[0].added["text_embeds"][1], texts[1].added["text_embeds"][1])
+    save_file({"emb_params": first}, tmp_path / "one.safetensors")
+    for name, path in ((base, "one"), (f"{truths['sd1'].path}|{truths['sd1'].control_path}", "hero")):
+        with pytest.raises(ShotError, match="does not fit this model's text encoder"):
+            load(f"{name}|embedding={tmp_path / f'{path}.safetensors'}", CPU)
+
+
+def test_a_second_version_without_its_last_layer(truths, tmp_path):
+    """Some programs leave out the layer of 2.x's text encoder that is not used; only the real size tells."""
+    shapes = {"ln_final.weight": (1024,), "token_embedding.weight": (49408, 1024), "positional_embedding": (77, 1024)}
+    for layers in (23, 24):
+        whole = shapes | {f"transformer.resblocks.{n}.mlp.c_fc.weight": (4096, 1024) for n in range(layers)}
+        plan = plan_open_clip(whole, "", penultimate=True)
+        assert plan.config["num_hidden_layers"] == 23 and "encoder.layers.22.mlp.fc1.weight" in plan.sources
 
 
 def test_a_damaged_checkpoint_is_a_sentence(truths, tmp_path):
