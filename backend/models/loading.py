@@ -25,6 +25,7 @@ from diffusers import (
 from ...shared.shot import ShotError
 from .embeddings import EmbeddingWord, add_embedding, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
+from .loras import add_lora
 from .options import LoadOptions as LoadOptions
 from .registry import ModelSource, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
@@ -249,7 +250,10 @@ def _get_plain(config: Mapping[str, Any], name: str) -> Any:
 def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[EmbeddingWord, ...]:
     """Put LoRAs and textual inversions into a pipeline; the words of those in files."""
     for n, (path, _) in enumerate(source.loras):
-        pipeline.load_lora_weights(path, adapter_name=f"lora{n}")
+        if is_weight_file(path):
+            add_lora(pipeline, Path(path), f"lora{n}")
+        else:
+            pipeline.load_lora_weights(path, adapter_name=f"lora{n}")
     if source.loras:
         pipeline.set_adapters([f"lora{n}" for n in range(len(source.loras))], [strength for _, strength in source.loras])
     words = []

@@ -23,13 +23,8 @@ def open_model_file(path: Path, *kinds: str) -> tuple[WeightFile, ModelFile]:
     file = read_weight_file(path)
     found = recognise(file)
     if found.kind not in kinds:
-        wanted = {
-            "checkpoint": "a checkpoint",
-            "controlnet": "a ControlNet",
-            "vae": "an auto-encoder",
-            "embedding": "a textual inversion",
-        }[kinds[0]]
-        raise ShotError("model", f"The file is no {wanted.split(' ', 1)[1]}. {found.sentence}")
+        titles = {"controlnet": "ControlNet", "vae": "auto-encoder", "embedding": "textual inversion", "lora": "LoRA"}
+        raise ShotError("model", f"The file is no {titles.get(kinds[0], kinds[0])}. {found.sentence}")
     if found.problem:
         raise ShotError("model", f"The file {path.name} cannot be used. {found.problem}")
     return file, found

@@ -374,7 +374,7 @@ def _find_embedding(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
         shape, layout, words = next(iter(inner.values())), "string_to_param", stem
     elif "emb_params" in shapes:
         shape, layout, words = shapes["emb_params"], "emb_params", stem
-    elif len(shapes) == 1:
+    elif len(shapes) == 1 and not next(iter(shapes)).endswith((".weight", ".bias")):
         ((word, shape),) = shapes.items()
         layout, words = "diffusers", (word,)
     else:

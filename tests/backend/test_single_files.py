@@ -3,6 +3,7 @@ that the files were made from."""
 
 from __future__ import annotations
 
+import copy
 import re
 import socket
 
@@ -462,6 +463,51 @@ def _merge(word, ranks):
             yield 256 + letters[part[0]]
         else:
             yield 512 + next(rank for pair, rank in ranks.items() if "".join(pair) == part)
+
+
+def _write_lora(truth, path, rank=2):
+    """A LoRA in kohya's names for some attention layers of the UNet, and the same network with it added by hand."""
+    torch.manual_seed(12)
+    merged = copy.deepcopy(truth.unet)
+    state = {}
+    for name, module in merged.named_modules():
+        if re.search(r"attn[12]\.to_[qv]$", name):
+            down, up = torch.randn(rank, module.in_features) * 0.2, torch.randn(module.out_features, rank) * 0.2
+            start = f"lora_unet_{name.replace('.', '_')}"
+            state |= {f"{start}.lora_down.weight": down, f"{start}.lora_up.weight": up, f"{start}.alpha": torch.tensor(1.0)}
+            module.weight.data += 0.5 * (1.0 / rank) * up @ down
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    return merged
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".SAFETENSORS", ".pt"])
+def test_a_lora_in_kohyas_names_is_added_with_its_strength(truth, tmp_path, suffix):
+    path = tmp_path / f"style@home{suffix}"
+    merged = _write_lora(truth, path)
+    model = load(f"{truth.path}|{truth.control_path}|lora={path}@0.5", CPU)
+    latents, time, options = truth.conditions()
+    with torch.no_grad():
+        found, wanted, plain = (unet(latents, time, **options).sample for unet in (model.unet, merged, truth.unet))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert (wanted - plain).abs().max() > 1e-3
+
+
+def test_loras_that_would_be_left_out_are_refused(truths, tmp_path):
+    truth = truths["sd1"]
+    base = f"{truth.path}|{truth.control_path}"
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    save_file({f"{name}.lokr_w1": torch.ones(2, 2), f"{name}.lokr_w2": torch.ones(2, 2)}, tmp_path / "a.safetensors")
+    save_file(
+        {f"{name}.lora_down.weight": torch.ones(2, 2048), f"{name}.lora_up.weight": torch.ones(9, 2)}, tmp_path / "b.safetensors"
+    )
+    for file, word in (("a", "is a LoKr, which cannot be used"), ("b", "is for SDXL, and the model is none")):
+        with pytest.raises(ShotError, match=word):
+            load(f"{base}|lora={tmp_path / file}.safetensors", CPU)
+    with pytest.raises(ShotError, match="The file is no LoRA"):
+        load(f"{base}|lora={truth.control_path}", CPU)
 
 
 @pytest.mark.parametrize("form", ["emb_params", "string_to_param", "diffusers"])
