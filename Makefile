@@ -13,10 +13,10 @@ QUICK := tests/shared \
 	$(patsubst %,tests/backend/test_%.py,correspondence exports jobs launch method video) \
 	$(patsubst %,tests/blender_addon/test_%.py,body_files character motion motion_edit motion_files operators passes rigs)
 
-# what the other versions of Blender are tried with: all but the numbers of motion files and the process of the backend,
-# which no version changes
+# what the other versions of Blender are tried with: all but the numbers of motion files and the processes of the backend and of the
+# command line, which no version changes
 OTHER_VERSIONS := tests/blender_addon tests/shared $(patsubst %,--ignore=tests/blender_addon/test_%.py, \
-	backend_process client hostile_files motion_guesses motion_sources skeleton_guesses)
+	backend_process client command_line hostile_files motion_guesses motion_sources skeleton_guesses)
 
 .PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs lock audit torture extension lint clean
 

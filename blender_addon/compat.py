@@ -244,6 +244,12 @@ def set_video_format(image_settings: bpy.types.ImageFormatSettings) -> None:
     settings.file_format = "FFMPEG"
 
 
+def remove_scene(scene: bpy.types.Scene) -> None:
+    """Remove a scene that no window shows. ``bpy.data.scenes.remove`` crashes Blender 4.3 where the context has no window, as with
+    ``blender --command``."""
+    bpy.data.batch_remove((scene,))
+
+
 def list_compositors() -> list[Any]:
     """The node trees of all compositors: before 5.0 a scene owns its own."""
     trees: list[Any] = [tree for tree in bpy.data.node_groups if tree.bl_idname == "CompositorNodeTree"]

@@ -10,7 +10,7 @@ import bpy
 
 from ..shared import shot
 from ..shared.png import read_png_size
-from .compat import set_video_format
+from .compat import remove_scene, set_video_format
 from .passes.quiet import silence_stdout
 from .sequencer import GONE, add_image_strip
 
@@ -50,12 +50,13 @@ def encode_movie(
         set_video_format(render.image_settings)
         _set_codec(render, lossless=lossless, transparent=transparent)
         render.filepath, render.use_file_extension = str(path), False
-        with silence_stdout():
-            bpy.ops.render.render(animation=True, scene=studio.name)
+        # in its own context: Blender evaluates the context's scene anew afterwards, and poses without keyframes would be lost
+        with silence_stdout(), bpy.context.temp_override(scene=studio, view_layer=studio.view_layers[0]):
+            bpy.ops.render.render(animation=True)
     except RuntimeError as error:
         raise shot.ShotError("movie", f"{path} cannot be written ({error}); add the frames as images instead.") from error
     finally:
-        bpy.data.scenes.remove(studio)
+        remove_scene(studio)
     if not path.is_file():
         raise shot.ShotError("movie", f"{path} was not written; make room on that disk, or add the frames as images instead.")
     return path

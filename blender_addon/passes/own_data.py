@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from ..compat import list_compositors
+from ..compat import list_compositors, remove_scene
 
 PREFIX = "LatentMan"
 
@@ -35,7 +35,10 @@ class OwnData:
 
 def _remove(owner: Any, block: Any) -> None:
     try:
-        owner.remove(block)
+        if isinstance(block, bpy.types.Scene):
+            remove_scene(block)
+        else:
+            owner.remove(block)
     except ReferenceError:  # undo or another file has removed it
         pass
 

@@ -415,8 +415,7 @@ class PassRender:
         everything = geometry
         if not self._render_set.whole_scene:
             geometry = geometry.keep_characters()
-        for one in geometry.surfaces:
-            self._names[self._numbers.number(one.key)] = one.name, one.character
+        self._number_surfaces(geometry)
         whole = bool(geometry.live) or self._render_set.whole_scene
         box = (0, 0, *self._size) if whole else self._find_extent(geometry).box
         found = self._render_box(own, frame, geometry, before, box)
@@ -484,8 +483,13 @@ class PassRender:
     def _find_extent(self, geometry: FrameGeometry) -> Extent:
         return find_extent(geometry.views[self._size], geometry.find_character_points(), MARGIN)
 
+    def _number_surfaces(self, geometry: FrameGeometry) -> None:
+        for one in geometry.surfaces:
+            self._names[self._numbers.number(one.key)] = one.name, one.character
+
     def _widen_depth_range(self, geometry: FrameGeometry) -> None:
-        """Widen the depth range so that it includes a frame."""
+        """Widen the depth range so that it includes a frame, and number what is in it, whichever frame is rendered first."""
+        self._number_surfaces(geometry if self._render_set.whole_scene else geometry.keep_characters())
         extent = self._find_extent(geometry)
         near, far, hits = extent.near, extent.far, geometry.surroundings
         if hits is not None and len(hits):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import bpy
 import numpy as np
 
+from ..compat import remove_scene
 from ..typed_access import add_node, get_attribute_data, get_input, get_mesh, get_output, set_socket_value
 
 REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE = "latentman_rest", "latentman_part"
@@ -127,7 +128,7 @@ def unwrap(body: bpy.types.Object) -> np.ndarray:
     finally:
         bpy.data.objects.remove(copy)
         bpy.data.meshes.remove(mesh)
-        bpy.data.scenes.remove(scene)
+        remove_scene(scene)
 
 
 def _write_attribute(

@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..compat import get_slot_fcurves, get_strip_slot, get_used_fcurves, get_used_strips
+from ..compat import get_slot_fcurves, get_strip_slot, get_used_fcurves, get_used_strips, remove_scene
 from ..typed_access import evaluate
 
 #: the name of a custom property at the end of a path
@@ -24,7 +24,7 @@ def make_scratch_scene(name: str) -> Iterator[bpy.types.Scene]:
     try:
         yield scene
     finally:
-        bpy.data.scenes.remove(scene)
+        remove_scene(scene)
 
 
 def evaluate_at(scene: bpy.types.Scene, frame: float) -> bpy.types.Depsgraph:

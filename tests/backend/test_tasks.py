@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 
 import msgspec
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch")
 from PIL import Image  # noqa: E402
 
 from latentman.backend.jobs.store import JobStore  # noqa: E402
+from latentman.backend.tasks import shot as shot_module  # noqa: E402
 from latentman.backend.tasks.shot import FRAMES_AHEAD, PASSES_AHEAD  # noqa: E402
 from latentman.shared import messages  # noqa: E402
 from latentman.shared.messages import (  # noqa: E402
@@ -152,10 +154,17 @@ def test_who_asked_for_a_job_that_someone_else_cancels_still_gets_it(server, tin
     assert sorted(first.frames("once more")) == [0, 1, 2]
 
 
-def test_the_socket_answers_while_a_task_reads_the_disk(server):
-    """The model's name stands for a folder of very many files, each of which is looked at."""
+def test_the_socket_answers_while_a_task_reads_the_disk(server, tiny, monkeypatch):
+    """A disk, or a model hub, that takes its time before it answers."""
+    answers, check = threading.Event(), shot_module.check_shot
+
+    def check_slowly(request):
+        assert answers.wait(60)
+        check(request)
+
+    monkeypatch.setattr(shot_module, "check_shot", check_slowly)
     client = server.connect()
-    client.send(SubmitShot(ticket="slow", request=samples.request(model="/usr|x/y")))
+    client.send(SubmitShot(ticket="slow", request=samples.request(model=tiny)))
     client.send(Hello())
     while True:
         message, _ = client.receive()
@@ -163,6 +172,7 @@ def test_the_socket_answers_while_a_task_reads_the_disk(server):
         if isinstance(message, Welcome):
             break
     client.send(Cancel(ticket="slow"))
+    answers.set()
     client.wait_for(Cancelled, "slow", 10)
 
 
