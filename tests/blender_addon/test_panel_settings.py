@@ -428,3 +428,15 @@ def test_the_output_folder_may_lie_beside_the_file():
     """Blender 5 shows a path that begins with // in red where the property does not say so."""
     output = properties.LatentManSettings.bl_rna.properties["output"]
     assert output.default.startswith("//") and output.is_path_supports_blend_relative
+
+
+def test_a_model_may_lie_beside_the_saved_file(empty_scene, tmp_path):
+    """Paths that begin with // are whole in the request, since the backend does not know the file; hub ids stay as they are."""
+    settings = empty_scene.latentman
+    settings.prompt, settings.model = "a man", "//models/a.safetensors|depth=//c.pth|lora=some/hub"
+    assert settings.make_request(empty_scene, FRAMES).sampling.model == settings.model
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"), copy=False)
+    settings = properties.get_scene_settings(bpy.context.scene)
+    wanted = f"{tmp_path / 'models' / 'a.safetensors'}|depth={tmp_path / 'c.pth'}|lora=some/hub"
+    assert settings.make_request(bpy.context.scene, FRAMES).sampling.model == wanted
+    assert settings.model.startswith("//")
