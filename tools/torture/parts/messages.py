@@ -117,10 +117,14 @@ TICKETS, NO_MODEL = ("a", "b"), "/nowhere"
 
 def make_messages(chance: random.Random, samples: list[Parts], to_backend: bool) -> Iterator[Parts]:
     """Changed messages for one of the sides, without end: half of them from ``samples``, half from what an honest peer might say in
-    any state, and some of those as they are."""
+    any state, and some of those as they are.
+
+    Parts are cut where they are larger than any: ZeroMQ ends the connection at the first byte too many, and the rest would go unseen.
+    """
     while True:
         if chance.random() < 0.5:
-            yield chance.choice(GENERATORS)(chance, chance.choice(samples))
+            changed = chance.choice(GENERATORS)(chance, chance.choice(samples))
+            yield [part[: messages.MAX_PART_BYTES] for part in changed]
             continue
         honest = make_client_message(chance, TICKETS, NO_MODEL) if to_backend else make_backend_message(chance, TICKETS)
         yield spoil(chance, honest) if chance.random() < 0.9 else honest
