@@ -126,7 +126,9 @@ def run_shot(frames: int, longest: int, size: int, seconds: float) -> dict[str, 
         connection.connect(json.loads(backend.stdout.readline())["endpoint"])
         assert connection.client is not None
         wait_until(connection, lambda: connection.connected or bool(connection.error), 60)
-        request = make_request("a man", tuple(range(1, longest + 1, longest // frames))[:frames], 20.0, width=size, height=size, steps=20)
+        request = make_request(
+            "a man", tuple(range(1, longest + 1, longest // frames))[:frames], 20.0, width=size, height=size, steps=20
+        )
         passes_before_first_frame: list[int] = []
         #: (frames that have arrived, resident MB of Blender, of the backend), ten times over the shot
         course: list[tuple[int, float, float]] = []
