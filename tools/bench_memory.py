@@ -143,7 +143,7 @@ def run_shot(frames: int, longest: int, size: int, seconds: float) -> dict[str, 
 
         started = time.perf_counter()
         out = Path(folder) / "frames"
-        options: dict[str, Any] = dict(folder_per_job=False, keep_overrides=True, on_message=watch_memory)
+        options: dict[str, Any] = dict(folder_per_job=False, keep_scenes=True, on_message=watch_memory)
         task = ShotTask(bpy.context, armature, request, connection.client, out, **options)
         connection.add(task)
         wait_until(connection, lambda: task.done)
