@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,12 +36,13 @@ from .passes.engine import switch_on_cycles
 from .passes.render import PassRender
 from .properties import complete_model, get_frame_aspect, get_scene_settings
 from .rigging.instances import explain_instance, explain_instances
+from .scene_choice import use_scene
 from .scripts import explain_silent_drivers
 from .tasks.motion import MotionTask
 from .tasks.shot import PassesWriter, ShotTask, pop_first
 from .tasks.task import Task
 from .timing import frame_rate
-from .typed_access import get_scene, get_view_layer
+from .typed_access import get_view_layer
 
 COMMAND = "latentman"
 #: how long a backend may take to start, to stop, and to say that a piece of work has been cancelled
@@ -123,65 +123,6 @@ def _wait_for_task(connection: Connection, task: Task, watch: SignalWatch) -> No
         watch.check()
 
 
-@contextmanager
-def _use_scene(scene_name: str | None, layer_name: str | None) -> Iterator[bpy.types.Scene]:
-    """Within the block a scene and a view layer of it are the context's; what is not named is what the file was saved with.
-
-    Raises ``ShotError``, which lists those there are, for unknown names.
-    """
-    scene, layer = get_scene(bpy.context), get_view_layer(bpy.context)
-    if scene_name is not None and scene_name != scene.name:
-        scene = _find(bpy.data.scenes, scene_name, "scene", "in this file")
-        layer = scene.view_layers[0]
-    if layer_name is not None:
-        layer = _find(scene.view_layers, layer_name, "view layer", f"in the scene '{scene.name}'")
-    with _show(scene, layer):
-        _leave_edit_mode(layer)
-        yield scene
-
-
-@contextmanager
-def _show(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> Iterator[None]:
-    """Within the block the window shows a scene and a view layer.
-
-    An override of the context would do, too, but must not last while Cycles renders: Blender looks into it without holding Python's
-    lock, and crashes when another thread, such as the client's, is at work just then.
-    """
-    window = bpy.context.window
-    if window is None:
-        if (scene, layer) != (bpy.context.scene, bpy.context.view_layer):
-            raise shot.ShotError("scene", "This file has no window; save it with the scene and the view layer that are wanted.")
-        yield
-        return
-    before = window.scene, window.view_layer.name
-    if (scene, layer) != (bpy.context.scene, bpy.context.view_layer):
-        window.scene, window.view_layer = scene, layer
-    try:
-        yield
-    finally:
-        if (window.scene, window.view_layer.name) != before:
-            window.scene = before[0]
-            window.view_layer = before[0].view_layers[before[1]]
-
-
-def _find(owner: Any, name: str, kind: str, where: str) -> Any:
-    found = owner.get(name)
-    if found is None:
-        there = ", ".join(f"'{one.name}'" for one in owner)
-        raise shot.ShotError("scene", f"There is no {kind} '{name}' {where}; choose one of {there}.")
-    return found
-
-
-def _leave_edit_mode(layer: bpy.types.ViewLayer) -> None:
-    """A file may have been saved while something was edited: what was changed there counts, and can be rendered."""
-    for edited in [one for one in layer.objects if one.mode == "EDIT"]:
-        # several may be edited at once, and leave it together
-        if edited.mode == "EDIT":
-            override: dict[str, Any] = dict(active_object=edited, object=edited, edit_object=edited, selected_objects=[edited])
-            with bpy.context.temp_override(**override):
-                bpy.ops.object.mode_set(mode="OBJECT")
-
-
 def _warn_of_scripts(out: console.Console) -> None:
     get_view_layer(bpy.context).update()
     sentence = explain_silent_drivers(
@@ -192,7 +133,7 @@ def _warn_of_scripts(out: console.Console) -> None:
 
 
 def _generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
-    with _use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
+    with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         connection = Connection()
         try:
             options, fps = _read_scene_options(args), frame_rate(scene)
@@ -217,7 +158,7 @@ def _generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch
                 folder_per_job=False,
                 keep_passes=args.save_passes,
                 scope=options.subjects.upper(),
-                keep_overrides=True,
+                keep_scenes=True,
                 alpha=options.character_only,
                 crop=make_crop(*size, *made),
                 # why it failed is told below
@@ -258,7 +199,7 @@ def _read_frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ..
 
 
 def _passes(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
-    with _use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
+    with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         options, (width, height) = _read_scene_options(args), _read_size(args, scene)
         frames, fps = _read_frames(options, scene), frame_rate(scene)
         console.check_writable(args.out)
@@ -273,7 +214,7 @@ def _passes(args: argparse.Namespace, out: console.Console, watch: SignalWatch) 
             scope=options.subjects.upper(),
             motion_vectors=args.motion,
             shadow=args.shadow,
-            keep_overrides=True,
+            keep_scenes=True,
         )
         request = shot.make_request("passes", frames, fps, width=width, height=height)
         _write_passes(render, request, args.out, out, watch)
@@ -308,7 +249,7 @@ def _write_passes(render: PassRender, request: shot.ShotRequest, folder: Path, o
 
 
 def _motion(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
-    with _use_scene(args.scene, args.view_layer) as scene:
+    with use_scene(args.scene, args.view_layer) as scene:
         request, connection = console.read_motion_arguments(args), Connection()
         try:
             motion_request.frame_count(request)

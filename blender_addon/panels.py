@@ -394,9 +394,10 @@ class GeneratePanel(_SidebarPanel):
         layout.label(text=f"{len(frames)} frames · {width}x{height}", icon="RENDER_ANIMATION")
         if not settings.shows_frame(scene):
             draw_sentence(layout, context, "The frames have another shape than the camera's frame in the viewport.", "ERROR")
-            row = layout.row(align=True)
-            row.operator("latentman.match_scene_size", icon="RESTRICT_VIEW_OFF")
-            row.prop(settings, "use_scene_aspect", toggle=True)
+            # one below the other: beside each other their words are cut off
+            column = layout.column(align=True)
+            column.operator("latentman.match_scene_size", icon="RESTRICT_VIEW_OFF")
+            column.prop(settings, "use_scene_aspect", toggle=True)
         if scene.camera is None and find_marker_camera(scene) is None:
             draw_sentence(layout, context, "There is no camera in the scene.", "ERROR")
             layout.operator("latentman.add_camera", icon="CAMERA_DATA")

@@ -29,8 +29,8 @@ MAX_BYTES = 1 << 30
 MAX_HEADER_BYTES = 8 << 20
 #: an array goes over the wire in parts of so many bytes, so that no peer has to be allowed larger ones, known or not
 PART_BYTES = 16 << 20
-#: the largest message part there is; the sockets refuse larger ones before they are received
-MAX_PART_BYTES = PART_BYTES
+#: the largest message part on the wire, with what encryption adds to it; the sockets refuse larger ones before they are received
+MAX_PART_BYTES = PART_BYTES + 1024
 #: more parts than any message has: header, arrays, and the further parts of large ones
 MAX_PARTS = 1 + MAX_ARRAYS + MAX_BYTES // PART_BYTES
 #: characters of what is written for people

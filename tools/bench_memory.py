@@ -2,7 +2,8 @@
 
 A walking mannequin is rendered by real Blender, streamed to a real backend process over ZeroMQ and made into frames by a model
 that only waits, so that what is measured is everything but the networks. Each length has processes of its own, whose peak of
-resident memory is counted by the kernel. All lengths are of one scene, since its keyframes take memory, too.
+resident memory is counted by the kernel. All lengths are of one scene, and a short shot has frames from all of it: keyframes take
+memory, and a character near the camera takes more of it than one far away.
 """
 
 from __future__ import annotations
@@ -125,7 +126,9 @@ def run_shot(frames: int, longest: int, size: int, seconds: float) -> dict[str, 
         connection.connect(json.loads(backend.stdout.readline())["endpoint"])
         assert connection.client is not None
         wait_until(connection, lambda: connection.connected or bool(connection.error), 60)
-        request = make_request("a man", tuple(range(1, frames + 1)), 20.0, width=size, height=size, steps=20)
+        request = make_request(
+            "a man", tuple(range(1, longest + 1, longest // frames))[:frames], 20.0, width=size, height=size, steps=20
+        )
         passes_before_first_frame: list[int] = []
         #: (frames that have arrived, resident MB of Blender, of the backend), ten times over the shot
         course: list[tuple[int, float, float]] = []
@@ -140,7 +143,7 @@ def run_shot(frames: int, longest: int, size: int, seconds: float) -> dict[str, 
 
         started = time.perf_counter()
         out = Path(folder) / "frames"
-        options: dict[str, Any] = dict(folder_per_job=False, keep_overrides=True, on_message=watch_memory)
+        options: dict[str, Any] = dict(folder_per_job=False, keep_scenes=True, on_message=watch_memory)
         task = ShotTask(bpy.context, armature, request, connection.client, out, **options)
         connection.add(task)
         wait_until(connection, lambda: task.done)

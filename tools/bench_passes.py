@@ -67,11 +67,11 @@ def measure_passes() -> dict[str, float]:
     try:
         armature = build_scene(0, len(FRAMES), 20)
         # Cycles loads on first use
-        list(PassRender(bpy.context, armature, FRAMES[:2], SIZE, SIZE, keep_overrides=True).render_all())
+        list(PassRender(bpy.context, armature, FRAMES[:2], SIZE, SIZE, keep_scenes=True).render_all())
         took: dict[str, list[float]] = {}
-        for name, keep_overrides in (("ms_per_frame_512", True), ("ms_per_frame_in_window_512", False)):
+        for name, keep_scenes in (("ms_per_frame_512", True), ("ms_per_frame_in_window_512", False)):
             for _ in range(3):
-                job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_overrides=keep_overrides)
+                job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_scenes=keep_scenes)
                 started = time.perf_counter()
                 list(job.render_all())
                 passes = job.result()

@@ -39,7 +39,7 @@ def measure_preview() -> dict[str, float]:
     results = {}
     for _ in range(ROUNDS):
         for quick in took:
-            job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_overrides=True, quick=quick)
+            job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_scenes=True, quick=quick)
             started = time.perf_counter()
             list(job.render_all())
             results[quick] = job.result()

@@ -175,12 +175,18 @@ def render_clips() -> np.ndarray:
 
 
 def render_sources(folder: Path) -> tuple[list[str], np.ndarray]:
-    """The names of the motion files in a folder, and a sheet with a strip of each, two beside each other."""
+    """The names of the motion files in a folder, and a sheet at half size with a strip of each, two beside each other."""
     scene = _set_up_scene()
     person = _add_mannequin()
     paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES or path.is_dir())
     strips = [render_strip(scene, person, "pelvis", read(path).get_motion(0), frames=SOURCE_FRAMES) for path in paths]
-    return [path.name for path in paths], _set_in_columns(strips)
+    return [path.name for path in paths], _halve(_set_in_columns(strips))
+
+
+def _halve(sheet: np.ndarray) -> np.ndarray:
+    """A sheet (height, width, 3) at half its size, since that of many files would be larger than the rest of the manual."""
+    height, width = sheet.shape[0] // 2, sheet.shape[1] // 2
+    return sheet[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).mean((1, 3)).round().astype(np.uint8)
 
 
 def _make_limbs(armature: bpy.types.Object, bones: dict[str, str]) -> None:

@@ -449,6 +449,43 @@ def fetch_again() -> Iterator[None]:
     _check_panel_is_free()
 
 
+def put_in_places() -> Iterator[None]:
+    """A result as a movie and in the compositor, frames of another shape than the scene's, and a prop on a bone."""
+    yield from _generate("frames to be placed", seed=340)
+    scene, settings = get_current_scene(), get_settings()
+    monitor.phase = "placing"
+    click("latentman.to_sequencer", kind="MOVIE")
+    editor: Any = scene.sequence_editor
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    assert "MOVIE" in [strip.type for strip in strips]
+    click("latentman.to_compositor")
+    owner: Any = scene
+    tree = owner.compositing_node_group if hasattr(owner, "compositing_node_group") else owner.node_tree
+    assert any(node.type == "IMAGE" for node in tree.nodes)
+    area = max((a for a in get_window_and_view()[0].screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)
+    before = area.ui_type
+    for name, kind in (("movie", "SEQUENCE_EDITOR"), ("compositor", "CompositorNodeTree")):
+        area.ui_type = kind
+        yield from wait_seconds(1)
+        yield from take_screenshot(f"15-{name}")
+    area.ui_type = before
+    settings.width, settings.height, settings.use_scene_aspect = 320, 240, False
+    yield from scroll(40)
+    yield from take_screenshot("15-other-shape")
+    click("latentman.match_scene_size")
+    assert (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
+    mesh = bpy.data.meshes.new("Helmet")
+    mesh.from_pydata([(0, 0, 0), (0.1, 0, 0), (0, 0.1, 0)], [], [(0, 1, 2)])
+    prop = bpy.data.objects.new("Helmet", mesh)
+    scene.collection.objects.link(prop)
+    prop.parent, prop.parent_type, prop.parent_bone = settings.character, "BONE", "head"
+    scene.view_layers[0].objects.active = prop
+    yield from wait_seconds(1)
+    yield from take_screenshot("15-prop")
+    yield from scroll(-40)
+    _check_panel_is_free()
+
+
 def save_file() -> Iterator[None]:
     """Save the file for ``window_commands``."""
     _set_up_shot(3, seed=400)
@@ -468,6 +505,7 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "arrivals": undo_after_arrivals,
     "killed": kill_backend,
     "fetched": fetch_again,
+    "placed": put_in_places,
     "save": save_file,
 }
 

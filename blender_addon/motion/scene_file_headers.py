@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 from ...shared.files import read_file
 from ...shared.motion import MAX_FPS, MotionError
@@ -48,7 +47,7 @@ def read_scene_file_header(path: Path) -> SceneFileHeader:
         raise MotionError(f"{path.name} cannot be read: {error.strerror or error}.") from error
     try:
         header = _read_header(content)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, RecursionError, BadZipFile):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, RecursionError):
         raise MotionError(f"{path.name} is damaged or cut off; export it again.") from None
     if header is None or not _fits(path.suffix.lower(), header.kind):
         what = "no FBX, glTF or USD file" if header is None else f"{header.kind} inside"

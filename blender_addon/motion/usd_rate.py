@@ -13,6 +13,8 @@ import zipfile
 
 import numpy as np
 
+from ...shared.npy import DAMAGED_ARCHIVE
+
 #: USD's own rate for files that name none
 DEFAULT_RATE = 24.0
 _NAMES = ("timeCodesPerSecond", "framesPerSecond")
@@ -27,18 +29,25 @@ _TYPE_FLOAT, _TYPE_DOUBLE = 8, 9
 def read_usd_rate(content: bytes) -> float | None:
     """Time codes per second of a USD file; None for a crate older than 2017, which is laid out otherwise.
 
-    Raises ``ValueError``, ``IndexError``, ``KeyError``, ``struct.error`` or ``zipfile.BadZipFile`` for a damaged one.
+    Raises ``ValueError``, ``IndexError``, ``KeyError`` or ``struct.error`` for a damaged one.
     """
     if content.startswith(b"PK"):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            first = archive.infolist()[0]
-            if first.compress_type != zipfile.ZIP_STORED:
-                raise ValueError("a .usdz is not compressed")
-            content = archive.read(first)
+        content = _read_first_file(content)
     if content.startswith(b"PXR-USDC") and tuple(content[8:10]) < _OLDEST:
         return None
     found = _read_crate(content) if content.startswith(b"PXR-USDC") else _read_text(content)
     return next((found[name] for name in _NAMES if found.get(name, 0.0) > 0), DEFAULT_RATE)
+
+
+def _read_first_file(content: bytes) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            first = archive.infolist()[0]
+            if first.compress_type != zipfile.ZIP_STORED:
+                raise ValueError("a .usdz is not compressed")
+            return archive.read(first)
+    except DAMAGED_ARCHIVE as error:
+        raise ValueError("the archive is damaged") from error
 
 
 def _read_text(content: bytes) -> dict[str, float]:

@@ -10,18 +10,15 @@ import bpy
 import numpy as np
 
 from ...shared import shot
-from ..compat import set_multilayer_exr
 from . import capture
 from .camera import View
 from .cutouts import CutOuts
+from .cycles_settings import set_up_cycles
 from .geometry import FrameGeometry, Key, Surface
 from .own_data import PREFIX, OwnData, make_scene
 from .pass_material import NORMAL_AOV, PART_AOV, PREVIOUS_AOV, REST_POSITION_AOV, fill_pass_material
 from .placed_surfaces import PlacedSurfaces, add_camera, place_camera
 from .strands import Strands
-
-#: the largest pass index of Blender
-MAX_NUMBER = 32767
 
 
 class DrawnScene:
@@ -40,11 +37,8 @@ class DrawnScene:
         position: bool,
         motion_vectors: bool,
     ) -> None:
-        """``path`` is where Cycles writes a frame; ``bake`` finds the strands of an object that only Cycles
-        can draw, from its pass index.
-
-        Raises ``ShotError`` where Cycles is switched off.
-        """
+        """``path`` is where Cycles writes a frame; ``bake`` finds the strands of an object that only Cycles can draw, from its pass
+        index."""
         self._data, self._stage, self._path, self._size = data, stage, path, (width, height)
         self._cut_outs, self._bake, self._motion_vectors = cut_outs, bake, motion_vectors
         self.scene = make_scene(data, "Drawn")
@@ -57,40 +51,7 @@ class DrawnScene:
         self._set_up(position)
 
     def _set_up(self, position: bool) -> None:
-        """One sample at the centre of every pixel, without bounces, seen through up to 64 transparent surfaces, to a file."""
-        render: Any = self.scene.render
-        render.engine = "CYCLES"
-        width, height = self._size
-        settings = dict(
-            resolution_x=width,
-            resolution_y=height,
-            resolution_percentage=100,
-            film_transparent=True,
-            filepath=str(self._path),
-            use_file_extension=True,
-            use_persistent_data=True,
-            use_compositing=False,
-            use_sequencer=False,
-            use_overwrite=True,
-        )
-        for name, value in settings.items():
-            setattr(render, name, value)
-        set_multilayer_exr(render.image_settings)
-        owner: Any = self.scene
-        cycles = dict(
-            samples=1,
-            use_adaptive_sampling=False,
-            use_denoising=False,
-            max_bounces=0,
-            transparent_max_bounces=64,
-            device="CPU",
-            filter_width=0.01,
-            seed=0,
-            use_auto_tile=False,
-            film_transparent_glass=False,
-        )
-        for name, value in cycles.items():
-            setattr(owner.cycles, name, value)
+        set_up_cycles(self.scene, *self._size, self._path, samples=1)
         layer: Any = self.scene.view_layers[0]
         passes = dict(
             use_pass_z=True, use_pass_uv=True, use_pass_object_index=True, use_pass_combined=True, use_pass_position=position

@@ -1,7 +1,6 @@
 """Passes rasterised by Blender's ``gpu`` module: the quick way to a single frame, where the graphics driver is exact enough.
 
-Values are exact at pixel centres, like those of Cycles. What it cannot draw (instances, hair, cut-outs, modifiers that differ
-in the render) is left to Cycles.
+Values are exact at pixel centres, like those of Cycles. What it cannot draw (hair and cut-outs) is left to Cycles.
 """
 
 from __future__ import annotations

@@ -24,12 +24,12 @@ from ..references import refer_to
 from ..typed_access import get_mesh, get_scene, get_view_layer
 from ..units import get_metres_per_unit
 from . import capture, gpu_raster, reading
-from .camera import Extent, View, find_camera, find_extent
+from .camera import Extent, find_camera, find_extent
 from .captured_scene import CapturedScene
 from .cutouts import CutOuts
-from .drawn_scene import MAX_NUMBER, DrawnScene
+from .drawn_scene import DrawnScene
 from .engine import check_cycles
-from .geometry import FrameGeometry, Key
+from .geometry import FrameGeometry
 from .own_data import OwnData, make_scene, own_data
 from .padding import Padding
 from .people import find_key_points
@@ -38,6 +38,7 @@ from .shadow_scene import ShadowScene
 from .spool import Spool
 from .storage import explain_storage
 from .strands import Strands, bake_strands
+from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, name_pixels
 from .surfaces import unwrap
 from .visibility import find_visible
 
@@ -63,21 +64,6 @@ class RenderedFrame:
 def _find_lowest(geometry: FrameGeometry) -> float:
     points = geometry.find_character_points()
     return float(points[:, 2].min()) if len(points) else np.inf
-
-
-class _Numbers:
-    """The numbers of surfaces in the object index pass: the characters' come first, others in the order in which they are met."""
-
-    def __init__(self, render_set: RenderSet) -> None:
-        self.by_key: dict[Key, int] = {("", one.object.name_full, ()): one.index for one in render_set.objects}
-
-    def number(self, key: Key) -> int:
-        """The number of a surface, the same on every frame. Raises ``ShotError`` when there are more than can be told apart."""
-        if key not in self.by_key:
-            if len(self.by_key) >= MAX_NUMBER:
-                raise shot.ShotError("scene", f"The scene shows more than {MAX_NUMBER} objects; hide some of them from the render.")
-            self.by_key[key] = len(self.by_key) + 1
-        return self.by_key[key]
 
 
 class _OwnScenes:
@@ -140,22 +126,21 @@ class PassRender:
         range_frames: tuple[int, ...] = (),
         motion_vectors: bool = False,
         shadow: bool = False,
-        keep_overrides: bool = False,
+        keep_scenes: bool = False,
         quick: bool = False,
         frame: Crop | None = None,
     ) -> None:
-        """``scope`` is as for ``make_render_set``. The depth range includes that of ``range_frames``, so that a single frame looks
-        as it does within its shot. ``motion_vectors`` and ``shadow`` add those passes.
-        ``keep_overrides`` leaves our scenes in the file until ``close``: quicker, where nobody sees the
-        file in between. ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame``
-        is the part of the picture that the camera's frame shows, all of it by default.
+        """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
+        ``range_frames``, so that a single frame looks as it does within its shot. ``motion_vectors`` and ``shadow`` add those
+        passes. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
+        ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame`` is the part of
+        the picture that the camera's frame shows, all of it by default.
 
         Raises ``ShotError`` when there is nothing to render.
         """
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
-        for first in frames[:1]:
-            find_camera(self._scene, first)
+        find_camera(self._scene, frames[0])
         check_cycles()
         self._metres = get_metres_per_unit(self._scene)
         # what finds all of these again in a later event
@@ -164,16 +149,14 @@ class PassRender:
         self._frames, self._size = frames, (width, height)
         self._padding = Padding(frame, width, height) if frame is not None else None
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
-        self._motion_vectors, self._shadow, self._keep_overrides = motion_vectors, shadow, keep_overrides
+        self._motion_vectors, self._shadow, self._keep_scenes = motion_vectors, shadow, keep_scenes
         #: whether something lies under the characters' feet, and the height of these, in metres
         self._has_ground, self._lowest = False, np.inf
         self._people = {n: found for n, one in enumerate(self._render_set.armatures, 1) if (found := find_key_points(one))}
         can_draw = quick and not motion_vectors and not self._render_set.whole_scene
         #: whether the graphics driver draws the passes instead of Cycles
         self.uses_gpu = can_draw and gpu_raster.is_trusted()
-        self._numbers = _Numbers(self._render_set)
-        #: the name and the character of every surface that was met, by number
-        self._names: dict[int, tuple[str, int]] = {}
+        self._numbers = SurfaceNumbers((("", one.object.name_full, ()), one.index) for one in self._render_set.objects)
         #: by number the texture coordinates of meshes without any, made before the first frame is evaluated
         self._generated_uvs: dict[int, np.ndarray] | None = None
         self._folder, self._scenes = ExitStack(), ExitStack()
@@ -230,7 +213,7 @@ class PassRender:
                     self._measure_one(own.captured, frames.popleft())
                     if time.perf_counter() > end:
                         break
-                if not self._keep_overrides:
+                if not self._keep_scenes:
                     self._end()
                 yield len(self._measured_frames) - len(frames)
         except BaseException:
@@ -298,11 +281,11 @@ class PassRender:
             end = time.perf_counter() + SLICE_SECONDS
             while index is not None:
                 yield self._render_one(self._open(), index)
-                index = next_index() if self._keep_overrides or time.perf_counter() < end else None
+                index = next_index() if self._keep_scenes or time.perf_counter() < end else None
         except BaseException:
             self.close()
             raise
-        if not self._keep_overrides:
+        if not self._keep_scenes:
             self._end()
 
     def close(self) -> None:
@@ -319,9 +302,9 @@ class PassRender:
             while waiting:
                 for frame in self.render_slice(lambda: waiting.popleft() if waiting else None):
                     self._store(frame)
-                    if self._keep_overrides:
+                    if self._keep_scenes:
                         yield self.total - len(waiting)
-                if not self._keep_overrides:
+                if not self._keep_scenes:
                     yield self.total - len(waiting)
         finally:
             self.close()
@@ -415,20 +398,24 @@ class PassRender:
         everything = geometry
         if not self._render_set.whole_scene:
             geometry = geometry.keep_characters()
-        self._number_surfaces(geometry)
+        self._numbers.add_all(geometry.surfaces)
         whole = bool(geometry.live) or self._render_set.whole_scene
         box = (0, 0, *self._size) if whole else self._find_extent(geometry).box
-        found = self._render_box(own, frame, geometry, before, box)
-        found = self._name_pixels(found, geometry, before)
-        found["depth"] = normalise_depth(found["depth"], self.near, self.far)
         left, top, right, bottom = box
+        drawn = self._render_box(own, frame, geometry, before, box)
+        previous = drawn.pop("previous", None)
+        scales = {one.index: one.metres_per_unit for one in self._render_set.objects}
+        found = name_pixels(drawn, geometry, self._numbers, scales, self._metres)
+        found["depth"] = normalise_depth(found["depth"], self.near, self.far)
+        if before is not None and previous is not None:
+            shown = found["object_index"]
+            places = find_former_places(shown, previous, drawn["position"], geometry, before, self._numbers.by_key)
+            found["motion_vectors"] = compute_motion(places, shown > 0, before.views[self._size], left, top)
         width, height = self._size
         arrays: dict[str, np.ndarray] = {}
         for name, pixels in found.items():
             arrays[name] = np.zeros((1, height, width, *pixels.shape[2:]), pixels.dtype)
             arrays[name][0, top:bottom, left:right] = pixels
-        if before is not None:
-            arrays["motion_vectors"] = self._compute_motion(arrays, before.views[self._size])
         if self._shadow:
             ground = None if self._has_ground else float(self._lowest)
             shadow = own.shaded.draw(frame, everything, everything.views[self._size], ground)
@@ -457,8 +444,7 @@ class PassRender:
         for key in geometry.live:
             live_object = own.captured.find(key)
             if live_object is not None:
-                live.append((live_object, self._numbers.number(key)))
-                self._names[self._numbers.number(key)] = own.captured.reader.describe(live_object)
+                live.append((live_object, self._numbers.add(key, *own.captured.reader.describe(live_object))))
         former = {one.key: one.shape.points for one in before.surfaces} if before else {}
         points = {
             one.key: former[one.key] if len(former.get(one.key, ())) == len(one.shape.points) else one.shape.points
@@ -477,19 +463,15 @@ class PassRender:
             rows = np.column_stack([view.project(points), view.compute_depth(points) * view.metres_per_unit])
             people.append((n, tuple((float(x), float(y), float(depth)) for x, y, depth in rows)))
         shown = np.flatnonzero(np.bincount(passes.surface_index.ravel())).tolist()
-        surfaces = tuple(SurfaceEntry(number, *self._names[number]) for number in shown if number)
+        surfaces = tuple(SurfaceEntry(number, *self._numbers.names[number]) for number in shown if number)
         return FrameEntry(view.make_entry(), surfaces, tuple(people))
 
     def _find_extent(self, geometry: FrameGeometry) -> Extent:
         return find_extent(geometry.views[self._size], geometry.find_character_points(), MARGIN)
 
-    def _number_surfaces(self, geometry: FrameGeometry) -> None:
-        for one in geometry.surfaces:
-            self._names[self._numbers.number(one.key)] = one.name, one.character
-
     def _widen_depth_range(self, geometry: FrameGeometry) -> None:
         """Widen the depth range so that it includes a frame, and number what is in it, whichever frame is rendered first."""
-        self._number_surfaces(geometry if self._render_set.whole_scene else geometry.keep_characters())
+        self._numbers.add_all((geometry if self._render_set.whole_scene else geometry.keep_characters()).surfaces)
         extent = self._find_extent(geometry)
         near, far, hits = extent.near, extent.far, geometry.surroundings
         if hits is not None and len(hits):
@@ -499,50 +481,6 @@ class PassRender:
         if self._shadow:
             self._has_ground = self._has_ground or geometry.has_ground
             self._lowest = min(self._lowest, _find_lowest(geometry))
-
-    def _name_pixels(
-        self, found: dict[str, np.ndarray], geometry: FrameGeometry, before: FrameGeometry | None
-    ) -> dict[str, np.ndarray]:
-        """Replace a frame's numbers by characters and object numbers, and lengths in objects' units by metres."""
-        index = found.pop("index")
-        by_key = self._numbers.by_key
-        holes = [by_key[one.key] for one in geometry.surfaces if one.is_hole]
-        if holes:
-            kept = ~np.isin(index, holes)
-            index = index * kept
-            found = {name: pixels * kept.reshape(kept.shape + (1,) * (pixels.ndim - 2)) for name, pixels in found.items()}
-            found["depth"][~kept] = reading.BACKGROUND
-            found = {name: pixels.astype(found[name].dtype) for name, pixels in found.items()}
-        size = len(by_key) + 1
-        characters, metres = np.zeros(size, np.uint8), np.ones(size, np.float32)
-        for number, (_, character) in self._names.items():
-            characters[number] = character
-        for one in self._render_set.objects:
-            metres[one.index] = one.metres_per_unit
-        for surface in geometry.surfaces:
-            metres[by_key[surface.key]] = surface.metres_per_unit
-        found["object_index"] = index.astype(np.uint16)
-        found["mask"] = characters[index]
-        found["part"] *= found["mask"] > 0
-        found["rest_position"] *= metres[index][..., None]
-        if "position" in found:
-            found["position"] *= np.float32(self._metres)
-        if before is not None:
-            matrices = np.tile(np.eye(4, dtype=np.float32), (size, 1, 1))
-            for surface in before.surfaces:
-                if surface.key in by_key:
-                    matrices[by_key[surface.key]] = surface.matrix
-            places = np.einsum("hwab,hwb->hwa", matrices[index][..., :3, :3], found["previous"]) + matrices[index][..., :3, 3]
-            found["previous"] = places.astype(np.float32)
-        return found
-
-    def _compute_motion(self, arrays: dict[str, np.ndarray], view: View) -> np.ndarray:
-        """(1, H, W, 2) float32 the way in pixels (right, down) to where a point was on the frame before; takes ``previous`` out."""
-        previous, seen = arrays.pop("previous")[0], arrays["object_index"][0] > 0
-        out = np.zeros((1, *seen.shape, 2), np.float32)
-        rows, cols = np.nonzero(seen)
-        out[0, rows, cols] = view.project(previous[rows, cols].astype(np.float64)) - np.stack([cols, rows], 1) - 0.5
-        return out
 
     def result(self) -> FramePasses:
         """All passes, after ``render_all``. Raises ``ShotError`` when the camera never sees a character."""

@@ -11,10 +11,10 @@ import bpy
 import numpy as np
 
 from ...shared import exr, shot
-from ..compat import set_multilayer_exr
 from . import capture
 from .camera import View
 from .cutouts import CutOuts
+from .cycles_settings import set_up_cycles
 from .geometry import FrameGeometry, Shape, Surface
 from .own_data import PREFIX, OwnData, make_scene
 from .pass_material import fill_pass_material
@@ -67,38 +67,7 @@ class ShadowScene:
         self._set_up()
 
     def _set_up(self) -> None:
-        render: Any = self.scene.render
-        render.engine = "CYCLES"
-        width, height = self._size
-        settings = dict(
-            resolution_x=width,
-            resolution_y=height,
-            resolution_percentage=100,
-            film_transparent=True,
-            filepath=str(self._path),
-            use_file_extension=True,
-            use_persistent_data=True,
-            use_compositing=False,
-            use_sequencer=False,
-            use_overwrite=True,
-        )
-        for name, value in settings.items():
-            setattr(render, name, value)
-        set_multilayer_exr(render.image_settings)
-        owner: Any = self.scene
-        cycles = dict(
-            samples=SAMPLES,
-            use_adaptive_sampling=False,
-            use_denoising=False,
-            max_bounces=0,
-            transparent_max_bounces=64,
-            device="CPU",
-            filter_width=0.01,
-            seed=0,
-            use_auto_tile=False,
-        )
-        for name, value in cycles.items():
-            setattr(owner.cycles, name, value)
+        set_up_cycles(self.scene, *self._size, self._path, SAMPLES)
         layer: Any = self.scene.view_layers[0]
         layer.use_pass_z, layer.cycles.use_pass_shadow_catcher = True, True
         layer.material_override = self._material

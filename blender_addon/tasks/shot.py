@@ -80,13 +80,13 @@ class ShotTask(Task):
         keep_passes: Path | None = None,
         scope: str = "CHARACTER",
         range_frames: tuple[int, ...] = (),
-        keep_overrides: bool = False,
+        keep_scenes: bool = False,
         alpha: bool = False,
         quick: bool = False,
         crop: Crop | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
-        """``scope``, ``range_frames``, ``keep_overrides`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
+        """``scope``, ``range_frames``, ``keep_scenes`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
         transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job. ``crop`` is the part of
         the frames that the camera's frame shows and that is stored, all of them by default.
 
@@ -117,7 +117,7 @@ class ShotTask(Task):
             request.height,
             scope=scope,
             range_frames=range_frames,
-            keep_overrides=keep_overrides,
+            keep_scenes=keep_scenes,
             quick=quick,
             frame=crop,
         )

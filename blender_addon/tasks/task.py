@@ -164,11 +164,11 @@ class Task:
             )
 
     def _try_release(self) -> None:
-        """Release the scene; errors are only logged, as after an undo the scene that should be restored may no longer exist."""
+        """Let go of what the task has made in the file; errors are only logged, as after an undo it may no longer exist."""
         try:
             self._release()
         except Exception:
-            logger.exception("the scene that a task had overridden could not be restored")
+            logger.exception("the file as it was before a task could not be restored")
 
     def _release(self) -> None:
-        """Restore whatever the task has overridden in the scene."""
+        """Remove whatever the task has made in the file for its own use."""

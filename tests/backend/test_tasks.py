@@ -176,6 +176,17 @@ def test_the_socket_answers_while_a_task_reads_the_disk(server, tiny, monkeypatc
     client.wait_for(Cancelled, "slow", 10)
 
 
+@pytest.mark.parametrize("size", [messages.PART_BYTES, 2 * messages.PART_BYTES + 5])
+def test_an_array_as_large_as_a_part_and_larger_reaches_the_server(server, size):
+    """It is for nobody, and ends nothing: not the connection either."""
+    client = server.connect()
+    client.send(Hello(), {"x": np.zeros(size, np.uint8)})
+    assert client.wait_for(Welcome)
+    client.send(messages.Ping(ticket="after"))
+    client.send(Hello())
+    assert client.wait_for(Welcome) and server.alive
+
+
 def test_neither_passes_nor_frames_pile_up(server, tiny):
     client, passes = server.connect(), samples.passes(12)
     request = samples.request(12, model=tiny, preset="per_frame", steps=1)

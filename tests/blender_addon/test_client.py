@@ -10,6 +10,7 @@ import threading
 import time
 
 import bpy
+import numpy as np
 import pytest
 
 from latentman.blender_addon import connection as connection_module
@@ -250,6 +251,24 @@ def test_passes_are_rendered_once_those_before_them_have_left(shot_scene, charac
             backend.close()
     finally:
         client.close()
+
+
+@pytest.mark.parametrize("size", [messages.PART_BYTES - 1, messages.PART_BYTES, 2 * messages.PART_BYTES + 5])
+def test_an_array_as_large_as_a_part_and_larger_arrives(size):
+    """A part may be as large as any, and encryption makes it larger still."""
+    backend = FalseBackend()
+    client = BackendClient(backend.endpoint)
+    try:
+        backend.wait_for_client()
+        pixels = np.zeros(size, np.uint8)
+        pixels[-1] = 7
+        result = messages.FrameResult(ticket="a", index=0, frame=1)
+        backend.send([bytes(part) for part in messages.encode(result, {"png": pixels})])
+        event = client.events.get(timeout=30)
+        assert isinstance(event, Event) and np.array_equal(event.arrays["png"], pixels)
+    finally:
+        client.close()
+        backend.close()
 
 
 def _wait(condition, seconds=30):

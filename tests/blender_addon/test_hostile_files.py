@@ -571,3 +571,21 @@ def test_hostile_passes_are_one_sentence(tmp_path, rng):
     outcomes = {outcome.name: outcome for outcome in reading.check_all("passes", tmp_path / "cases", sizes, 64)}
     assert outcomes["good"].kind == "value"
     assert {outcomes[name].kind for name, *_ in cases[1:] if not name[-1].isdigit() or name.startswith("chunk")} == {"sentence"}
+
+
+@pytest.mark.parametrize("at, value", [(4, 196), (6, 1), (8, 99), (14, 255), (26, 255)])
+@pytest.mark.parametrize("header", [b"PK\x03\x04", b"PK\x01\x02"])
+def test_a_usdz_that_no_program_could_have_packed_is_damaged(tmp_path, header, at, value):
+    """The version that it needs, encryption, the kind of compression, checksums and lengths, in either of its two lists."""
+    from latentman.blender_addon.motion.scene_file_headers import read_scene_file_header
+    from tools.torture.motion_samples import pack_usdz
+
+    content = bytearray(pack_usdz())
+    start = content.index(header)
+    content[start + at + (2 if header == b"PK\x01\x02" else 0)] = value
+    path = tmp_path / "walk.usdz"
+    path.write_bytes(content)
+    try:
+        assert read_scene_file_header(path).rate > 0
+    except MotionError as error:
+        assert "damaged" in str(error)

@@ -536,6 +536,31 @@ def test_hair_rests_where_its_roots_do(shot_scene, kind):
             assert {names[i] for i in np.unique(passes.object_index[n][hair])} == {"Curls"}
 
 
+@pytest.mark.parametrize("kind", ["particles", "curves"])
+def test_hair_moves_with_its_object_and_against_the_camera(shot_scene, kind):
+    """The ball does not nod between frames 2 and 3; it is shifted, and the camera goes aside."""
+    rig, body = _head(shot_scene)
+    if kind == "particles":
+        _comb_particles(body)
+    else:
+        _comb_curves(shot_scene, body)
+    camera, shift = shot_scene.camera, 0.2 if kind == "particles" else 0.0
+    for frame, x in ((2, 0.0), (3, 0.1)):
+        camera.location.x, body.location.z = x, shift * (frame - 2)
+        camera.keyframe_insert("location", frame=frame)
+        body.keyframe_insert("location", frame=frame)
+    job, passes = _render(rig, (2, 3), 96, 96, motion_vectors=True)
+    seen = passes.mask[1] > 0
+    before = job.manifest(20.0).cameras[0]
+    place = passes.position[1][seen] - [0, 0, shift]
+    to_clip = np.array(before.projection).reshape(4, 4) @ np.array(before.world_to_camera).reshape(4, 4)
+    clip = np.c_[place, np.ones(len(place))] @ to_clip.T
+    rows, cols = np.nonzero(seen)
+    way = (clip[:, :2] / clip[:, 3:] * [0.5, -0.5] + 0.5) * 96 - np.stack([cols, rows], 1) - 0.5
+    assert seen.sum() > 1000 and np.abs(way).mean() > 0.3
+    assert np.abs(passes.motion_vectors[1][seen] - way).max() < 0.02
+
+
 def test_skin_values_are_spread_over_texture_coordinates(rng):
     from latentman.blender_addon.passes.strands import rasterise_over_uv
 

@@ -117,13 +117,21 @@ TICKETS, NO_MODEL = ("a", "b"), "/nowhere"
 
 def make_messages(chance: random.Random, samples: list[Parts], to_backend: bool) -> Iterator[Parts]:
     """Changed messages for one of the sides, without end: half of them from ``samples``, half from what an honest peer might say in
-    any state, and some of those as they are."""
+    any state, and some of those as they are.
+
+    Parts are cut where they are larger than any: ZeroMQ ends the connection at the first byte too many, and what follows would go
+    unseen.
+    """
     while True:
         if chance.random() < 0.5:
-            yield chance.choice(GENERATORS)(chance, chance.choice(samples))
+            yield _cut(chance.choice(GENERATORS)(chance, chance.choice(samples)))
             continue
         honest = make_client_message(chance, TICKETS, NO_MODEL) if to_backend else make_backend_message(chance, TICKETS)
-        yield spoil(chance, honest) if chance.random() < 0.9 else honest
+        yield _cut(spoil(chance, honest)) if chance.random() < 0.9 else honest
+
+
+def _cut(parts: Parts) -> Parts:
+    return [part[: messages.PART_BYTES] for part in parts]
 
 
 def run(budget: Budget) -> Figures:
