@@ -7,16 +7,14 @@ sentence.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -24,15 +22,15 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tqdm.auto import tqdm
+from huggingface_hub.file_download import repo_folder_name
 
 from ...shared.shot import ShotError
+from .downloads import HTTP_ERROR, DamagedDownloadError, download
 from .weight_forms import choose_form
 
 #: folders of a pipeline whose weights are needed
@@ -41,10 +39,13 @@ NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2", "controlnet")
 _TEXTS = (".json", ".txt", ".model")
 #: space that stays free on the disk
 _SPARE = 2**28
-_CHUNK = 2**22
 
 #: (bytes that have come, bytes in all, name of the file); may raise to end the download
 Report = Callable[[int, int, str], None]
+
+
+class HubError(OSError):
+    """A repository cannot be had; the text is one sentence that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def list_needed(names: Iterable[str], *, half: bool, parts: Iterable[str] = NETW
     return needed
 
 
-def find_in_cache(name: str, revision: str | None, *, half: bool) -> Path | None:
+def find_in_cache(name: str, revision: str | None, *, half: bool = False) -> Path | None:
     """The folder of a repository in the hub's cache, when all that is needed of it is there."""
     for file in ("model_index.json", "config.json"):
         try:
@@ -115,8 +116,8 @@ def _is_complete(folder: Path, *, half: bool) -> bool:
 
 
 def fetch_repository(name: str, revision: str | None, *, half: bool, report: Report | None = None) -> Path:
-    """The folder of a repository, downloaded as far as it is not in the cache. Raises ``ShotError``, and whatever ``report``
-    raises."""
+    """The folder of a repository, downloaded as far as it is not in the cache. Raises ``HubError``, ``ShotError``
+    where weights lack shards, and whatever ``report`` raises."""
     cached = find_in_cache(name, revision, half=half)
     if cached is not None:
         return cached
@@ -126,13 +127,16 @@ def fetch_repository(name: str, revision: str | None, *, half: bool, report: Rep
         commit, files = _list_repository(name, revision)
         needed = set(list_needed([file.name for file in files], half=half))
         chosen = [file for file in files if file.name in needed]
-        if not any(not file.name.endswith(_TEXTS) for file in chosen):
-            raise ShotError("model", f"The hub's '{name}' holds no diffusers model; name a repository with a model_index.json.")
+        if len({file.name.endswith(_TEXTS) for file in chosen}) < 2:
+            raise HubError(f"the hub's '{name}' holds no diffusers model; name a repository with a model_index.json")
+        # by its own name first, so that the cache knows which commit it stands for
+        first = next(file for file in chosen if file.name.endswith(_TEXTS))
+        hf_hub_download(name, first.name, revision=revision or "main", endpoint=read_endpoint())
         return _download(name, commit, chosen, report)
 
 
 def fetch_file(name: str, revision: str | None, file: str) -> Path:
-    """One small file of a repository. Raises ``ShotError``."""
+    """One small file of a repository. Raises ``HubError``."""
     found = try_to_load_from_cache(name, file, revision=revision)
     if isinstance(found, str):
         return Path(found)
@@ -161,73 +165,44 @@ def _download(name: str, commit: str, files: list[RemoteFile], report: Report | 
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
     if total + _SPARE > free:
-        raise ShotError(
-            "model",
+        raise HubError(
             f"'{name}' takes {total / 1e9:.1f} GB and there are {free / 1e9:.1f} GB free in {cache}; make space there, or move the "
-            "hub's cache with HF_HUB_CACHE.",
+            "hub's cache with HF_HUB_CACHE"
         )
     folder, done = cache, 0
     for file in files:
-        fresh = file in absent
-        path = Path(
-            hf_hub_download(
-                name,
-                file.name,
-                revision=commit,
-                endpoint=read_endpoint(),
-                tqdm_class=_make_bar(report, done, total, file.name) if report and fresh else None,
-            )
-        )
-        if fresh:
-            _check_hash(name, path, file)
-            done += file.size
+        if file in absent and file.sha256:
+            told = done
+
+            def report_file(come: int, told: int = told, name: str = file.name) -> None:
+                if report is not None:
+                    report(told + come, total, name)
+
+            blob = cache / repo_folder_name(repo_id=name, repo_type="model") / "blobs" / file.sha256
+            url = hf_hub_url(name, file.name, revision=commit, endpoint=read_endpoint())
+            try:
+                download(url, blob, file.size, file.sha256, report_file)
+            except DamagedDownloadError as error:
+                raise HubError(f"'{file.name}' of '{name}' arrived damaged and was removed again; try once more") from error
+        done += file.size if file in absent else 0
+        # what the cache has already is only given its name there
+        path = Path(hf_hub_download(name, file.name, revision=commit, endpoint=read_endpoint()))
         folder = path.parents[len(PurePosixPath(file.name).parts) - 1]
     return folder
 
 
-def _make_bar(report: Report, done: int, total: int, name: str) -> type[tqdm]:
-    """A progress bar that draws nothing and reports."""
-
-    class Bar(tqdm):  # type: ignore[type-arg]  # the stubs want what the class itself does not take
-        def __init__(self, *args: Any, **options: Any) -> None:
-            options.pop("name", None)
-            super().__init__(*args, **(options | {"disable": True}))
-            self.come = int(options.get("initial") or 0)
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self.come += int(n or 0)
-            report(done + self.come, total, name)
-            return None
-
-    return Bar
-
-
-def _check_hash(name: str, path: Path, file: RemoteFile) -> None:
-    if not file.sha256:
-        return
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != file.sha256:
-        # both the link and what it leads to
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise ShotError("model", f"'{file.name}' of '{name}' arrived damaged and was removed again; try once more.")
-
-
 @contextmanager
 def explain_hub_errors(name: str, revision: str | None = None) -> Iterator[None]:
-    """Turn what goes wrong with the hub into ``ShotError`` with one sentence that says what to do."""
+    """Turn what goes wrong with the hub into ``HubError``."""
     try:
         yield
-    except ShotError:
+    except (ShotError, HubError):
         raise
     except Exception as error:
         text = _explain(name, revision, error)
         if text is None:
             raise
-        raise ShotError("model", text) from error
+        raise HubError(text) from error
 
 
 def _explain(name: str, revision: str | None, error: BaseException) -> str | None:
@@ -239,29 +214,29 @@ def _explain(name: str, revision: str | None, error: BaseException) -> str | Non
     status = getattr(getattr(cause, "response", None), "status_code", None)
     instead = "give a folder or a file instead"
     if isinstance(cause, OfflineModeIsEnabled):
-        return f"'{name}' is not on this machine, and HF_HUB_OFFLINE says not to ask the hub; switch it off, or {instead}."
+        return f"'{name}' is not on this machine, and HF_HUB_OFFLINE says not to ask the hub; switch it off, or {instead}"
     if isinstance(cause, GatedRepoError):
-        return f"'{name}' is gated: accept its terms at {endpoint}/{name}, run 'hf auth login' with a token, and try again."
+        return f"'{name}' is gated: accept its terms at {endpoint}/{name}, run 'hf auth login' with a token, and try again"
     if isinstance(cause, RevisionNotFoundError):
-        return f"The hub has no revision '{revision}' of '{name}'; name another one behind its @."
+        return f"the hub has no revision '{revision}' of '{name}'; name another one behind its @"
     if isinstance(cause, DisabledRepoError):
-        return f"The hub has taken '{name}' down; choose another model, or {instead}."
+        return f"the hub has taken '{name}' down; choose another model, or {instead}"
     if isinstance(cause, RepositoryNotFoundError) or status in (401, 403):
-        return f"The hub has no '{name}', or it is private: check the name, run 'hf auth login' if it is yours, or {instead}."
+        return f"the hub has no '{name}', or it is private: check the name, run 'hf auth login' if it is yours, or {instead}"
     if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
-        return f"The hub's '{name}' lacks a file that a model has; choose another one, or {instead}."
+        return f"the hub's '{name}' lacks a file that a model has; choose another one, or {instead}"
     if isinstance(cause, HFValidationError):
-        return f"'{name}' is not a name that the hub can have; write OWNER/NAME, or {instead}."
+        return f"'{name}' is not a name that the hub can have; write OWNER/NAME, or {instead}"
     if status is not None:
-        return f"The hub at {endpoint} answers with an error ({status}) for '{name}'; try again later, or {instead}."
+        return f"the hub at {endpoint} answers with an error ({status}) for '{name}'; try again later, or {instead}"
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full while '{name}' is downloaded; make space in {constants.HF_HUB_CACHE} and try again."
+        return f"the disk is full while '{name}' is downloaded; make space in {constants.HF_HUB_CACHE} and try again"
     if isinstance(cause, FileMetadataError):
-        return f"What answers at {endpoint} is no model hub; check HF_ENDPOINT, the proxy and the connection."
-    if isinstance(cause, (HTTPError, HfHubHTTPError, LocalEntryNotFoundError, TimeoutError, ConnectionError)):
-        return f"The hub at {endpoint} cannot be reached for '{name}'; check the connection and try again, or {instead}."
+        return f"what answers at {endpoint} is no model hub; check HF_ENDPOINT, the proxy and the connection"
+    if isinstance(cause, (HTTP_ERROR, HfHubHTTPError, LocalEntryNotFoundError, TimeoutError, ConnectionError)):
+        return f"the hub at {endpoint} cannot be reached for '{name}'; check the connection and try again, or {instead}"
     if isinstance(cause, OSError) and "onsistency check" in str(cause):
-        return f"'{name}' came only in part; try again, and it goes on where it stopped."
+        return f"'{name}' came only in part; try again, and it goes on where it stopped"
     if isinstance(cause, ValueError):
-        return f"The hub's answer about '{name}' cannot be read; check HF_ENDPOINT and the proxy, or {instead}."
+        return f"the hub's answer about '{name}' cannot be read; check HF_ENDPOINT and the proxy, or {instead}"
     return None
