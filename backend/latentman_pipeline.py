@@ -75,13 +75,15 @@ class _LatentManMixin:
         output_type: str = "pil",
         callback_on_step_end: StepCallback | None = None,
         techniques: Sequence[Technique] = (),
+        clip_skip: int = 0,
     ) -> LatentManOutput:
         """Generate a clip whose frames fit ``passes``.
 
         ``method`` is a preset's name or a ``Method``; ``techniques`` are objects that work after those that it names.
         ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents``
         (F, C, h, w) standard normal noise takes its place. ``scheduler`` is a value of ``Sampling.scheduler``. ``controls`` names
-        the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``. ``output_type`` is ``pil``, ``np``
+        the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``. ``clip_skip`` is that of ``Text``: one
+        more than diffusers' with Stable Diffusion, two more with SDXL. ``output_type`` is ``pil``, ``np``
         or ``latent``. The callback may set ``pipe._interrupt``, or return ``latents``, as in diffusers.
 
         Raises ``ShotError`` for requests that cannot be run.
@@ -101,6 +103,7 @@ class _LatentManMixin:
             control_scale=controlnet_conditioning_scale,
             scheduler=scheduler,
             background_prompt=background_prompt,
+            clip_skip=clip_skip,
             manifest=manifest,
             **chosen,
         )

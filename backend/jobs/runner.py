@@ -16,6 +16,7 @@ from ...shared.shot import ShotError
 from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
 from ..models.loading import ImageModel, LoadOptions, load
+from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.pipeline import RunContext, ShotPipeline
 from ..video.source import PassesSource
@@ -77,7 +78,7 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
 def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
     started = time.perf_counter()
     callbacks.progress("loading the model", 0, 1)
-    model = models.get(job.request.sampling.model)
+    model = models.get(name_model(job.request.sampling.model, job.request.text))
     run_context = RunContext(
         callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look
     )

@@ -27,6 +27,8 @@ from .embeddings import EmbeddingWord, add_embedding, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .loras import add_lora
 from .options import LoadOptions as LoadOptions
+from .prompts.named_loras import check_named_loras, refuse_negative_loras, refuse_unknown_loras
+from .prompts.parsing import parse_prompt, split_loras
 from .registry import ModelSource, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 
@@ -135,13 +137,24 @@ class ImageModel:
 
     @torch.no_grad()
     def encode_text(
-        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = ""
+        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = "", clip_skip: int = 0
     ) -> TextConditions:
         """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
-        prompt behind when there is one."""
-        texts = (replace_words(text, self.words) for text in (prompt, negative, background))
-        prompt, negative, background = texts
-        return self.family.encode_text(self, prompt, negative, guided, width, height, background)
+        prompt behind when there is one. ``clip_skip`` is that of ``Text``.
+
+        Raises ``ShotError`` for a prompt that cannot be read, and for one that names a LoRA that the model was loaded without.
+        """
+        refuse_negative_loras(negative)
+        for text in (prompt, background):
+            if self.source is None:
+                refuse_unknown_loras(text)
+            else:
+                check_named_loras(text, self.source.base, self.source.loras)
+        texts = ([negative] if guided else []) + [prompt] + ([background] if background else [])
+        prompts = [parse_prompt(replace_words(split_loras(text)[0], self.words)) for text in texts]
+        found = self.family.encode_text(self, prompts, width, height, clip_skip)
+        said = (*(warning for each in prompts for warning in each.warnings), *found.warnings)
+        return replace(found, warnings=tuple(dict.fromkeys(said)))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
