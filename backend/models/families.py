@@ -43,6 +43,9 @@ class Family:
     #: those of the pipeline itself, made of the parts of a single file
     single_file_options: ClassVar[Mapping[str, Any]] = {}
 
+    #: the text encoders' layer that is taken, counted from the last, which is 1
+    own_layer: ClassVar[int] = 1
+
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """Whether a ControlNet with this configuration (diffusers' ``config.json``) is made for the family's base models."""
         raise NotImplementedError
@@ -90,7 +93,7 @@ class Family:
         height: int,
         warnings: tuple[str, ...],
     ) -> TextConditions:
-        """What the UNet is given for (N, S, D) hidden states and, where an encoder has them, (1, P) ``pooled`` ones of each text."""
+        """What the UNet is given for (N, S, D) hidden states and (1, P) ``pooled`` ones of each text, none without a projection."""
         return TextConditions(states.to(model.dtype), {}, warnings)
 
     def predict_controls(
@@ -143,6 +146,7 @@ class StableDiffusionXL(Family):
     """SDXL: two text encoders, pooled embeddings, and the picture's size as a condition."""
 
     pipeline_class = StableDiffusionXLControlNetPipeline
+    own_layer = 2
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """A ControlNet that takes the pooled text and the time ids."""

@@ -23,9 +23,9 @@ from diffusers import (
 )
 
 from ...shared.shot import ShotError
-from .embeddings import EmbeddingWord, add_embedding, replace_words
+from .embeddings import EmbeddingWord, add_embeddings, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
-from .loras import add_lora
+from .loras import add_loras
 from .options import LoadOptions as LoadOptions
 from .prompts.named_loras import check_named_loras, refuse_negative_loras, refuse_unknown_loras
 from .prompts.parsing import parse_prompt, split_loras
@@ -185,7 +185,8 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         pipeline, warnings = loaded.pipeline, loaded.warnings
         if source.vae:
             warnings += _exchange_vae(pipeline, source.vae, dtype)
-        words = _add_weights(pipeline, source)
+        words, more = _add_weights(pipeline, source)
+        warnings += more
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
@@ -260,22 +261,11 @@ def _get_plain(config: Mapping[str, Any], name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[EmbeddingWord, ...]:
-    """Put LoRAs and textual inversions into a pipeline; the words of those in files."""
-    for n, (path, _) in enumerate(source.loras):
-        if is_weight_file(path):
-            add_lora(pipeline, Path(path), f"lora{n}")
-        else:
-            pipeline.load_lora_weights(path, adapter_name=f"lora{n}")
-    if source.loras:
-        pipeline.set_adapters([f"lora{n}" for n in range(len(source.loras))], [strength for _, strength in source.loras])
-    words = []
-    for n, path in enumerate(source.embeddings):
-        if is_weight_file(path):
-            words.append(add_embedding(pipeline, Path(path), n))
-        else:
-            pipeline.load_textual_inversion(path)
-    return tuple(words)
+def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
+    """Put LoRAs and textual inversions into a pipeline; the words of these, and sentences about what was left out."""
+    warnings = add_loras(pipeline, source.loras) if source.loras else ()
+    words, more = add_embeddings(pipeline, source.embeddings)
+    return words, warnings + more
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ _OTHERS = (
 )
 #: width of a textual inversion's vectors -> family
 _EMBEDDING_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
+#: names of SDXL's vectors for its first and second text encoder: of kohya's scripts and the web interfaces, and of diffusers'
+SDXL_TENSORS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
 #: vectors that fit into a prompt
 MAX_VECTORS = 75
 #: latent channels of the auto-encoders of these families
@@ -367,8 +369,9 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
 def _find_embedding(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
     """A textual inversion. Its word is the file's name, or, as diffusers writes it, that of its only tensor."""
     stem = (file.path.stem,)
-    if {"clip_l", "clip_g"} <= set(shapes):
-        return _make(file, "embedding", family="sdxl", layout="two encoders", rank=_count_rows(shapes["clip_g"]), words=stem)
+    for names in SDXL_TENSORS:
+        if set(names) <= set(shapes):
+            return _make(file, "embedding", family="sdxl", layout="two encoders", rank=_count_rows(shapes[names[1]]), words=stem)
     inner = strip_prefix(shapes, "string_to_param.")
     if inner:
         shape, layout, words = next(iter(inner.values())), "string_to_param", stem

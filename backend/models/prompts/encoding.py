@@ -86,7 +86,7 @@ def split_into_pieces(encoder: Encoder, prompt: Prompt) -> list[Piece]:
 
 
 def _find_following(tokenizer: Any) -> dict[int, int]:
-    """The token that follows another within a textual inversion of several vectors: diffusers names them TOKEN, TOKEN_1 and so on."""
+    """The token that follows another within a textual inversion of several vectors: diffusers names them T, T_1 and so on."""
     added = dict(getattr(tokenizer, "added_tokens_encoder", {}))
     following = {}
     for name, number in added.items():

@@ -194,8 +194,8 @@ def _read_weight(number: str, group: str, warnings: list[str]) -> float:
     if not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
         raise ShotError(
             "prompt",
-            f"The weight in '{shorten(group)}' is not within -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}; choose another, or write \\( and \\) "
-            "where no weight is meant.",
+            f"The weight in '{shorten(group)}' is not within -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}; choose another, or write "
+            "\\( and \\) where no weight is meant.",
         )
     if weight > USUAL_WEIGHT or weight < 0:
         warnings.append(f"'{shorten(group)}' was read as words that count {weight:g} times; write \\( and \\) for plain brackets.")
