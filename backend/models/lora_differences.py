@@ -132,7 +132,7 @@ def _multiply_kronecker(own: torch.Tensor, tensors: Tensors) -> tuple[torch.Tens
     if second.numel() != math.prod(shape):
         sides = (first.shape[0] * second.shape[0], first.shape[1] * second.shape[1])
         raise MisfitError(f"it changes weights of {sides[0]}x{sides[1]}, and the model's are {_size(own)}")
-    second = second.reshape(shape)
+    second = second.reshape(shape).contiguous()
     return torch.kron(first.reshape(*first.shape, *[1] * (own.ndim - 2)), second), rank
 
 

@@ -120,14 +120,15 @@ def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, w
             f"'{shorten(title)}'; choose one for {_name_family(pipeline)}.",
         )
     idle = [name for change in layout.changes if is_idle(change.tensors) for name in change.tensors.values()]
-    broken = next((change for change in layout.changes if not is_idle(change.tensors) and not is_complete(change.tensors)), None)
+    changes = [change for change in layout.changes if not is_idle(change.tensors)]
+    broken = next((change for change in changes if not is_complete(change.tensors)), None)
     if broken is not None:
         has = ", ".join(broken.tensors)
         raise ShotError(
             "model", f"The LoRA {path.name} lacks tensors of '{shorten(broken.title)}', of which it has {has}; download it again."
         )
     if layout.placeless:
-        whole = len(layout.placeless) + len(layout.changes)
+        whole = len(layout.placeless) + len(changes)
         warnings.append(
             f"{len(layout.placeless)} of the {whole} layers that {path.name} changes are not in this model and stay as they are, "
             f"such as '{shorten(next(iter(layout.placeless)))}'."
@@ -137,11 +138,7 @@ def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, w
             f"{len(left)} of the tensors in {path.name} belong to no known method and are not used, such as '{shorten(left[0])}'."
         )
     scaling = _read_scaling(file)
-    return [
-        _Addition(file, change, strength, scaling.get(change.target.network, _Scaling()))
-        for change in layout.changes
-        if not is_idle(change.tensors)
-    ]
+    return [_Addition(file, change, strength, scaling.get(change.target.network, _Scaling())) for change in changes]
 
 
 def _name_family(pipeline: Any) -> str:
