@@ -30,6 +30,8 @@ from .weight_files import WeightFile
 
 METHODS = ("LoRA", "LoCon", "LoHa", "LoKr", "GLoRA", "IA3", "full difference")
 NETWORKS = ("unet", "text_encoder", "text_encoder_2")
+#: width of what the text gives the UNet, by family
+_CONTEXTS = {"sd1": 768, "sd2": 1024}
 #: whole numbers in which alphas and switches may be written
 _WHOLE = {
     "LongStorage": torch.int64,
@@ -101,16 +103,25 @@ def _find_file(source: str) -> Path:
     return files[0]
 
 
-def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, warnings: list[str]) -> list[_Addition]:
+def open_lora(path: Path, unet: Mapping[str, Any]) -> WeightFile:
+    """A file of a LoRA for a model whose UNet has a configuration. Raises ``ShotError`` for another kind of file or method, and for
+    one that says that it is for another kind of model."""
     file, found = open_model_file(path, "lora")
     method = found.method.removesuffix(" with DoRA")
     if method not in METHODS:
         raise ShotError(
             "model", f"{path.name} is a {method}, which cannot be used; choose a LoRA of the kinds {', '.join(METHODS)}."
         )
-    is_sdxl = "text_encoder_2" in pipeline.components
-    if found.family in ("sd1", "sd2", "sdxl", "sdxl_refiner", "sd1_or_sd2") and (found.family == "sdxl") != is_sdxl:
+    is_told = found.family in ("sd1", "sd2", "sdxl", "sdxl_refiner", "sd1_or_sd2")
+    is_sdxl = unet.get("addition_embed_type") == "text_time"
+    context = unet.get("cross_attention_dim")
+    if (is_told and (found.family == "sdxl") != is_sdxl) or _CONTEXTS.get(found.family, context) != context:
         raise ShotError("model", f"The LoRA {path.name} is for {FAMILIES[found.family]}, and the model is none; choose one for it.")
+    return file
+
+
+def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, warnings: list[str]) -> list[_Addition]:
+    file = open_lora(path, pipeline.unet.config)
     layout = sort_tensors(file.tensors, names)
     if not layout.changes:
         title = next(iter(layout.placeless), next(iter(file.tensors), ""))
@@ -144,7 +155,9 @@ def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, w
 def _name_family(pipeline: Any) -> str:
     if "text_encoder_2" in pipeline.components:
         return FAMILIES["sdxl"]
-    return FAMILIES[{768: "sd1", 1024: "sd2"}.get(pipeline.unet.config.cross_attention_dim, "sd1_or_sd2")]
+    return FAMILIES[
+        next((family for family, width in _CONTEXTS.items() if width == pipeline.unet.config.cross_attention_dim), "sd1_or_sd2")
+    ]
 
 
 class _PeftConfig(msgspec.Struct):

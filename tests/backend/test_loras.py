@@ -61,9 +61,7 @@ class Network:
             self.unet(torch.randn(1, 4, 16, 16), torch.tensor(321), encoder_hidden_states=torch.randn(1, 77, width), **more).sample
         ]
         ids = torch.tensor([[49406, 320, 1125, 539, 320, 2368] + [49407] * 71])
-        for name in ("text_encoder", "text_encoder_2"):
-            if name in self.components:
-                said.append(self.components[name](ids)[0])
+        said += [self.components[name](ids)[0] for name in ("text_encoder", "text_encoder_2") if name in self.components]
         return torch.cat([each.flatten() for each in said])
 
 
@@ -424,17 +422,18 @@ def test_what_has_no_place_is_named(networks, tmp_path):
 def test_what_does_not_fit_is_a_sentence(networks, tmp_path):
     path = tmp_path / "a.safetensors"
     name = _kohya("sd1", ATTENTION)
+    pair = {f"{name}.lora_down.weight": _random(2, 64), f"{name}.lora_up.weight": _random(64, 2)}
     for state, words in (
-        ({f"{name}.lora_down.weight": _random(2, 32), f"{name}.lora_up.weight": _random(64, 2)}, "it changes weights of 64x32"),
-        ({f"{name}.lora_down.weight": _random(2, 64), f"{name}.lora_up.weight": _random(64, 3)}, "do not fit each other"),
+        (pair | {f"{name}.lora_down.weight": _random(2, 32)}, "it changes weights of 64x32"),
+        (pair | {f"{name}.lora_up.weight": _random(64, 3)}, "do not fit each other"),
         ({f"{name}.lora_down.weight": _random(2, 64)}, "lacks tensors of"),
         ({f"{name}.hada_w1_a": _random(2, 64)}, "lacks tensors of"),
         ({f"{name}.lokr_w1": _random(5, 5), f"{name}.lokr_w2": _random(2, 2)}, "does not divide"),
         ({f"{name}.weight": _random(5), f"{name}.on_input": torch.tensor(0)}, "it scales 5 rows"),
         ({f"{name}.oft_blocks": _random(4, 16, 16)}, "is a OFT, which cannot be used"),
-        ({"lora_unet_nowhere.lora_down.weight": _random(2, 4), "lora_unet_nowhere.lora_up.weight": _random(4, 2)}, "none of the layers"),
-        ({f"{name}.lora_down.weight": _random(2, 64), f"{name}.lora_up.weight": _random(64, 2), f"{name}.dora_scale": _random(3, 1)}, "3 lengths"),
-    ):  # fmt: skip
+        ({key.replace(name, "lora_unet_nowhere"): value for key, value in pair.items()}, "none of the layers"),
+        (pair | {f"{name}.dora_scale": _random(3, 1)}, "3 lengths"),
+    ):
         save_file(state, path)
         with pytest.raises(ShotError, match=words) as caught:
             add_loras(networks["sd1"].copy(), [(str(path), 1.0)])

@@ -499,11 +499,11 @@ def test_loras_that_would_be_left_out_are_refused(truths, tmp_path):
     truth = truths["sd1"]
     base = f"{truth.path}|{truth.control_path}"
     name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
-    save_file({f"{name}.lokr_w1": torch.ones(2, 2), f"{name}.lokr_w2": torch.ones(2, 2)}, tmp_path / "a.safetensors")
+    save_file({f"{name}.oft_blocks": torch.ones(4, 8, 8)}, tmp_path / "a.safetensors")
     save_file(
         {f"{name}.lora_down.weight": torch.ones(2, 2048), f"{name}.lora_up.weight": torch.ones(9, 2)}, tmp_path / "b.safetensors"
     )
-    for file, word in (("a", "is a LoKr, which cannot be used"), ("b", "is for SDXL, and the model is none")):
+    for file, word in (("a", "is a OFT, which cannot be used"), ("b", "is for SDXL, and the model is none")):
         with pytest.raises(ShotError, match=word):
             load(f"{base}|lora={tmp_path / file}.safetensors", CPU)
     with pytest.raises(ShotError, match="The file is no LoRA"):
