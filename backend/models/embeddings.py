@@ -27,19 +27,19 @@ class EmbeddingWord:
 
 
 def replace_words(text: str, words: Sequence[EmbeddingWord]) -> str:
-    """A prompt with tokens for the words of textual inversions, in whatever case they are written; the longest words first."""
+    """A prompt with tokens for the words of textual inversions, in whatever case they are written; the longest words first.
+    Brackets in a word may have backslashes before them, as in the syntax of prompts."""
     if not words:
         return text
-    tokens = {known.word.lower(): known.token for known in words}
-    longest = sorted(tokens, key=len, reverse=True)
-    pattern = "|".join(_match_alone(word) for word in longest)
-    return re.sub(pattern, lambda found: tokens[found[0].lower()], text, flags=re.IGNORECASE)
+    longest = sorted(words, key=lambda known: len(known.word), reverse=True)
+    pattern = "|".join(f"({_match_alone(known.word)})" for known in longest)
+    return re.sub(pattern, lambda found: longest[(found.lastindex or 1) - 1].token, text, flags=re.IGNORECASE)
 
 
 def _match_alone(word: str) -> str:
     """A pattern for a word that is no part of another one; marks at its ends part it from anything."""
     before, after = (r"(?<!\w)" if word[0].isalnum() else ""), (r"(?!\w)" if word[-1].isalnum() else "")
-    return before + re.escape(word) + after
+    return before + re.sub(r"\\([()\[\]])", r"\\\\?\\\1", re.escape(word)) + after
 
 
 def add_embeddings(pipeline: Any, sources: Sequence[str]) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
@@ -53,28 +53,32 @@ def add_embeddings(pipeline: Any, sources: Sequence[str]) -> tuple[tuple[Embeddi
     warnings: list[str] = []
     taken: dict[str, Path] = {}
     for source in sources:
-        files = find_added_files(source, "embedding")
+        files, unfit = find_added_files(source, "embedding"), []
         for path in files:
             try:
                 found = _open_embedding(pipeline, path)
-            except ShotError as error:
+            except ShotError:
                 # of a folder of many, those for other models are left where they are
                 if len(files) == 1:
                     raise
-                warnings.append(f"{str(error).rstrip('.')}; it was left out.")
+                unfit.append(path.name)
                 continue
-            known = taken.setdefault(found.word.casefold(), path)
-            if known.resolve() == path.resolve() and known is not path:
-                continue
-            if known is not path:
-                if known.parent == path.parent and known.stem == path.stem:
-                    warnings.append(f"{path.name} has the same word as {known.name} beside it, which was taken.")
-                    continue
-                raise ShotError(
-                    "model",
-                    f"The textual inversions {known} and {path} have the same word, '{found.word}'; rename one of the files.",
-                )
-            words.append(_add_embedding(pipeline, found, len(words)))
+            known = taken.get(found.word.casefold())
+            if known is None:
+                taken[found.word.casefold()] = path
+                words.append(_add_embedding(pipeline, found, len(words)))
+            elif known.resolve() != path.resolve():
+                if known.with_suffix("") != path.with_suffix(""):
+                    raise ShotError(
+                        "model",
+                        f"The textual inversions {known} and {path} have the same word, '{found.word}'; rename one of the files.",
+                    )
+                warnings.append(f"{path.name} has the same word as {known.name} beside it, which was taken.")
+        if unfit:
+            warnings.append(
+                f"{len(unfit)} of the {len(files)} textual inversions in {source} do not fit this model and were left out, such as "
+                f"{unfit[0]}."
+            )
     return tuple(words), tuple(warnings)
 
 
@@ -89,6 +93,7 @@ class _Embedding:
 def _open_embedding(pipeline: Any, path: Path) -> _Embedding:
     file, found = open_model_file(path, "embedding")
     parts = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")]
+    names: tuple[str, ...]
     if found.family == "sdxl":
         names = next(pair for pair in SDXL_TENSORS if set(pair) <= set(file.tensors))
     else:

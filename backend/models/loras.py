@@ -83,8 +83,8 @@ def add_loras(pipeline: Any, loras: Sequence[tuple[str, float]]) -> tuple[str, .
     for source, strength in loras:
         for found in _read_lora(pipeline, _find_file(source), strength, names, warnings):
             additions.setdefault(found.change.target, []).append(found)
-    for target, found in additions.items():
-        _add_to_module(pipeline, modules[target.network][target.module], found)
+    for target, together in additions.items():
+        _add_to_module(pipeline, modules[target.network][target.module], together)
     return tuple(dict.fromkeys(warnings))
 
 
