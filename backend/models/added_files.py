@@ -8,6 +8,7 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ...shared.shot import ShotError
+from .hub import explain_hub_errors, read_endpoint
 from .recognition import inspect_model_file
 from .registry import WEIGHTS, split_revision
 
@@ -22,7 +23,7 @@ TITLES = {"lora": "LoRA", "embedding": "textual inversion"}
 def find_added_files(source: str, kind: str) -> list[Path]:
     """The files of a kind of ``USUAL_NAMES`` that a part of a model's name means: itself, or those in a folder or on the hub.
 
-    Raises ``ShotError`` where there is none, and ``OSError`` or ``ValueError`` where the hub has or gives none.
+    Raises ``ShotError`` where there is none, and ``HubError`` where the hub gives none.
     """
     path = Path(source)
     if path.is_dir():
@@ -30,21 +31,32 @@ def find_added_files(source: str, kind: str) -> list[Path]:
     if path.exists() or source.lower().endswith(WEIGHTS):
         return [path]
     name, revision = split_revision(source)
+    with explain_hub_errors(name, revision):
+        return _find_on_hub(name, revision, kind)
+
+
+def _find_on_hub(name: str, revision: str | None, kind: str) -> list[Path]:
+    endpoint = read_endpoint()
     for usual in USUAL_NAMES[kind]:
         try:
-            return [Path(huggingface_hub.hf_hub_download(name, usual, revision=revision))]
-        except LocalEntryNotFoundError:
+            return [Path(huggingface_hub.hf_hub_download(name, usual, revision=revision, endpoint=endpoint))]
+        except LocalEntryNotFoundError as error:
             # no connection: what is cached, under whatever name
-            return _find_in_folder(Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True)), kind)
+            try:
+                folder = huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True)
+            except LocalEntryNotFoundError:
+                raise error from error.__cause__
+            return _find_in_folder(Path(folder), kind)
         except EntryNotFoundError:
             continue
-    files = [file for file in huggingface_hub.list_repo_files(name, revision=revision) if file.lower().endswith(WEIGHTS)]
+    every = huggingface_hub.HfApi(endpoint=endpoint).list_repo_files(name, revision=revision)
+    files = [file for file in every if file.lower().endswith(WEIGHTS)]
     if len(files) != 1:
         which = ", ".join(files[:5]) or "none"
         raise ShotError(
             "model", f"'{name}' holds {len(files)} files that may be a {TITLES[kind]} ({which}); download one and give its path."
         )
-    return [Path(huggingface_hub.hf_hub_download(name, files[0], revision=revision))]
+    return [Path(huggingface_hub.hf_hub_download(name, files[0], revision=revision, endpoint=endpoint))]
 
 
 def _find_in_folder(folder: Path, kind: str) -> list[Path]:
