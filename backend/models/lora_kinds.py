@@ -16,6 +16,8 @@ _METHODS: tuple[tuple[str, str], ...] = (
     ("OFT", ".oft_"),
     ("IA3", ".on_input"),
 )
+#: methods that can be used
+USABLE = ("LoRA", "LoCon", "LoHa", "LoKr", "GLoRA", "IA3", "full difference")
 _DORA = (".dora_scale", "lora_magnitude_vector")
 _DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight")
 _DOWN_ENDS = (*_DOWN, ".lora_linear_layer.down.weight")

@@ -28,7 +28,6 @@ from .plans import open_model_file
 from .recognition import FAMILIES
 from .weight_files import WeightFile
 
-METHODS = ("LoRA", "LoCon", "LoHa", "LoKr", "GLoRA", "IA3", "full difference")
 NETWORKS = ("unet", "text_encoder", "text_encoder_2")
 #: width of what the text gives the UNet, by family
 _CONTEXTS = {"sd1": 768, "sd2": 1024}
@@ -107,11 +106,6 @@ def open_lora(path: Path, unet: Mapping[str, Any]) -> WeightFile:
     """A file of a LoRA for a model whose UNet has a configuration. Raises ``ShotError`` for another kind of file or method, and for
     one that says that it is for another kind of model."""
     file, found = open_model_file(path, "lora")
-    method = found.method.removesuffix(" with DoRA")
-    if method not in METHODS:
-        raise ShotError(
-            "model", f"{path.name} is a {method}, which cannot be used; choose a LoRA of the kinds {', '.join(METHODS)}."
-        )
     is_told = found.family in ("sd1", "sd2", "sdxl", "sdxl_refiner", "sd1_or_sd2")
     is_sdxl = unet.get("addition_embed_type") == "text_time"
     context = unet.get("cross_attention_dim")

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .lora_kinds import LoraKind, find_lora_kind
+from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps
 from .unet_shape import Shapes, UNetShape, find_unet_shape, strip_prefix
 from .weight_files import WeightFile, read_weight_file
@@ -349,6 +349,8 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
     if distilled:
         notes.guesses.append(f"That it makes a {distilled.capitalize()} model is taken from its name.")
     problem = "It is a LoRA for another kind of model than Stable Diffusion or SDXL." if family == "other" else ""
+    if not problem and lora.method not in USABLE:
+        problem = f"Its method, {lora.method}, cannot be used; choose one of {', '.join(USABLE)}."
     steps = find_steps(name)
     words = file.metadata.get("modelspec.trigger_phrase", "").strip()
     return _make(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from latentman.backend.jobs.runner import ModelCache  # noqa: E402
+from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run  # noqa: E402
+from latentman.backend.jobs.store import JobStore  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.prompts.encoding import Encoder, split_into_pieces  # noqa: E402
 from latentman.backend.models.prompts.named_loras import find_named_lora, name_model  # noqa: E402
@@ -21,6 +24,7 @@ from latentman.backend.tasks.shot import check_shot  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.shared.shot import ShotError, Text  # noqa: E402
 from tests import samples  # noqa: E402
+from tests.backend import tiny  # noqa: E402
 from tests.backend.test_single_files import Truth  # noqa: E402
 
 FAMILIES = ("sd1", "sd2", "sdxl")
@@ -413,6 +417,41 @@ def test_a_prompts_loras_make_another_model_and_job(tmp_path, monkeypatch):
     assert torch.equal(*texts)
     with pytest.raises(ShotError, match="is without the LoRA 'style'"):
         cache.get(base).encode_text(named.prompt, "", False, 64, 64)
+
+
+def test_jobs_with_loras_in_their_prompts(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTMAN_LORAS", str(tmp_path / "loras"))
+    tiny.write_sd(tmp_path)
+    name = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_v"
+    (tmp_path / "loras").mkdir()
+
+    def write(strength):
+        torch.manual_seed(2)
+        down, up = torch.randn(2, 32) * strength, torch.randn(32, 2)
+        state = {f"{name}.lora.down.weight": down, f"{name}.lora.up.weight": up, "unet.nowhere.lora.up.weight": torch.ones(2, 2)}
+        save_file(state, tmp_path / "loras" / "style.safetensors")
+
+    def make(prompt, **changes):
+        request = samples.request(2, model=str(tmp_path / "whole"), prompt=prompt, preset="per_frame", **changes)
+        job = store.open(request, samples.passes(2))
+        report = run(job, models, RunCallbacks())
+        return job.name, np.stack([job.read_frame(index) for index in range(2)]), report["warnings"]
+
+    store, models = JobStore(tmp_path / "jobs"), ModelCache()
+    write(1.0)
+    found = [make(f"a man{tag}") for tag in ("", "<lora:style:1>", "<lora:style:0.2>", "<lora:style>")]
+    write(2.0)
+    found.append(make("a man<lora:style:1>"))
+    frames = [made[1] for made in found]
+    assert len({made[0] for made in found}) == 5
+    assert (frames[1] == frames[3]).all() and all((frames[1] != frames[n]).any() for n in (0, 2, 4))
+    assert not found[0][2] and any("'unet.nowhere'" in warning for warning in found[1][2])
+    # after all of them the plain model is what it was
+    again = store.open(samples.request(2, model=str(tmp_path / "whole"), prompt="a man", preset="per_frame"), samples.passes(2))
+    shutil.rmtree(again.folder / "frames")
+    assert (make("a man")[1] == frames[0]).all()
+    with pytest.raises(ShotError, match="There is no LoRA"):
+        make("a man<lora:stile:1>")
 
 
 def test_shots_are_refused_before_anything_is_rendered(tmp_path, monkeypatch):

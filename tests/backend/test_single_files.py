@@ -506,7 +506,7 @@ def test_loras_that_would_be_left_out_are_refused(truths, tmp_path):
     save_file(
         {f"{name}.lora_down.weight": torch.ones(2, 2048), f"{name}.lora_up.weight": torch.ones(9, 2)}, tmp_path / "b.safetensors"
     )
-    for file, word in (("a", "is a OFT, which cannot be used"), ("b", "is for SDXL, and the model is none")):
+    for file, word in (("a", "Its method, OFT, cannot be used"), ("b", "is for SDXL, and the model is none")):
         with pytest.raises(ShotError, match=word):
             load(f"{base}|lora={tmp_path / file}.safetensors", CPU)
     with pytest.raises(ShotError, match="The file is no LoRA"):
