@@ -376,6 +376,22 @@ def test_where_named_loras_are_looked_for(checkpoint, lora, tmp_path, monkeypatc
         assert find_named_lora("trained name", str(base)) == path
 
 
+def test_links_to_checkpoints_and_loras(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTMAN_DATA", str(tmp_path / "data"))
+    checkpoint, lora = tmp_path / "store" / "a.safetensors", _write_lora(tmp_path / "elsewhere" / "style.safetensors")
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"")
+    for folder in ("Stable-diffusion", "Lora"):
+        (tmp_path / "models" / folder).mkdir(parents=True)
+    link = tmp_path / "models" / "Stable-diffusion" / "a.safetensors"
+    link.symlink_to(checkpoint)
+    (tmp_path / "models" / "Lora" / "mine").symlink_to(lora.parent)
+    (lora.parent / "round").symlink_to(tmp_path / "models" / "Lora")
+    assert find_named_lora("style", str(link)).resolve() == lora
+    with pytest.raises(ShotError, match="There is no LoRA"):
+        find_named_lora("style", str(checkpoint))
+
+
 def test_named_loras_that_are_doubtful(tmp_path, monkeypatch):
     monkeypatch.setenv("LATENTMAN_DATA", str(tmp_path / "data"))
     with pytest.raises(ShotError, match=r"There is no LoRA 'x' \(looked in no folder\)"):

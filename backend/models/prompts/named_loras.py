@@ -85,13 +85,15 @@ def _list_folders(base: str) -> Iterator[tuple[Path, bool]]:
     """(folder that is there, whether those below it count as well) in which a model's LoRAs may lie."""
     path = Path(base)
     if path.exists():
-        own = path.resolve() if path.is_dir() else path.resolve().parent
-        yield own, False
-        yield from _list_lora_folders(own)
-        for folder in (own, *own.parents):
-            if folder.name.casefold() in CHECKPOINT_FOLDERS:
-                yield from _list_lora_folders(folder.parent)
-                break
+        # a checkpoint may be a link to where it really lies: both places count
+        for place in dict.fromkeys((path.absolute(), path.resolve())):
+            own = place if place.is_dir() else place.parent
+            yield own, False
+            yield from _list_lora_folders(own)
+            for folder in (own, *own.parents):
+                if folder.name.casefold() in CHECKPOINT_FOLDERS:
+                    yield from _list_lora_folders(folder.parent)
+                    break
     for folder in lora_folders():
         if folder.is_dir():
             yield folder.resolve(), True
@@ -109,9 +111,14 @@ def _list_lora_folders(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 def _list_files(folder: Path, deep: bool) -> Iterator[Path]:
     """The files with weights in a folder, in a fixed order."""
-    count = 0
-    for root, below, names in os.walk(folder, followlinks=False):
-        below[:] = sorted(below) if deep else []
+    count, seen = 0, set[str]()
+    for root, below, names in os.walk(folder, followlinks=True):
+        # links may lead in a circle
+        real = os.path.realpath(root)
+        below[:] = sorted(below) if deep and real not in seen else []
+        if real in seen:
+            continue
+        seen.add(real)
         for name in sorted(names):
             count += 1
             if name.lower().endswith(WEIGHTS):
