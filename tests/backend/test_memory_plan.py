@@ -101,7 +101,9 @@ def test_plans_for_gpus_of_several_sizes(free, way, tiling, frames, words):
 def test_what_the_user_wants_of_offloading():
     assert plan_memory(NEED, 80 * GB, gpu=True, offload="on").offload == "model"
     assert plan_memory(NEED, 80 * GB, gpu=False, offload="on").offload == "none"
-    with pytest.raises(ShotError, match=r"takes 2\.7 GiB, and a frame .* more, and there are 1\.9 GiB free.*switch offloading on\."):
+    with pytest.raises(
+        ShotError, match=r"takes 2\.7 GiB, and a frame .* more, and there are 1\.9 GiB free.*switch offloading on\."
+    ):
         plan_memory(NEED, 2 * GB, gpu=True, offload="off", name="sd15")
     with pytest.raises(ShotError, match=r"close what else needs memory\."):
         plan_memory(NEED, GB, gpu=True)
