@@ -13,13 +13,8 @@ import torch
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
-    DDIMScheduler,
     DiffusionPipeline,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    LCMScheduler,
     MultiControlNetModel,
-    TCDScheduler,
 )
 
 from ...shared.shot import ShotError
@@ -28,6 +23,7 @@ from .families import Family, TextConditions, family_of_controlnet, family_of_pi
 from .loras import add_lora
 from .options import LoadOptions as LoadOptions
 from .registry import ModelSource, find_model, is_weight_file, split_revision
+from .schedulers import make_scheduler, name_own_scheduler
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 
 
@@ -36,19 +32,6 @@ def choose_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-SCHEDULER_CLASSES: dict[str, Any] = {
-    "ddim": DDIMScheduler,
-    "dpm++": DPMSolverMultistepScheduler,
-    "euler": EulerDiscreteScheduler,
-    "lcm": LCMScheduler,
-    "tcd": TCDScheduler,
-}
-_SCHEDULER_OPTIONS: dict[str, dict[str, Any]] = {
-    "ddim": {"clip_sample": False, "set_alpha_to_one": False},
-    "dpm++": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False, "use_karras_sigmas": False},
-}
 
 
 def check_multiple(name: str, n: int, width: int, height: int) -> None:
@@ -79,7 +62,8 @@ class ImageModel:
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
         else diffusers' default."""
-        if self._scheduler_name(scheduler) in ("lcm", "tcd"):
+        embedded = self.unet.config.get("time_cond_proj_dim") is not None
+        if (scheduler or name_own_scheduler(type(self.pipeline.scheduler).__name__)) in ("lcm", "tcd") and not embedded:
             return 1.0
         if self.source is not None and self.source.guidance_scale:
             return self.source.guidance_scale
@@ -119,19 +103,10 @@ class ImageModel:
         """``ShotError`` naming the nearest size that works, when this one does not."""
         check_multiple(self.name, self.size_multiple, width, height)
 
-    def make_scheduler(self, steps: int, name: str = "") -> Any:
-        """A scheduler with the model's own betas and prediction type, set to a number of steps.
-
-        Without a name it is DDIM, or LCM or TCD where the model was distilled with them.
-        """
-        name = self._scheduler_name(name)
-        scheduler = SCHEDULER_CLASSES[name].from_config(self.pipeline.scheduler.config, **_SCHEDULER_OPTIONS.get(name, {}))
-        scheduler.set_timesteps(steps, device=self.device)
-        return scheduler
-
-    def _scheduler_name(self, name: str) -> str:
-        given = type(self.pipeline.scheduler)
-        return name or ("lcm" if given is LCMScheduler else "tcd" if given is TCDScheduler else "ddim")
+    def make_scheduler(self, steps: int, name: str = "", spacing: str = "") -> Any:
+        """A scheduler with the model's own betas and prediction type, set to a number of steps; see ``schedulers``."""
+        own = self.pipeline.scheduler
+        return make_scheduler(own.config, type(own).__name__, steps, name, spacing, self.device)
 
     @torch.no_grad()
     def encode_text(
