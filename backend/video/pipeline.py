@@ -17,6 +17,7 @@ from ...shared.settings import with_settings
 from ...shared.shot import ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.loading import ImageModel
+from ..models.schedulers import list_schedule_warnings
 from .denoising import Denoising
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
@@ -82,7 +83,11 @@ class ShotPipeline:
         self._text: dict[bool, TextConditions] = {}
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
-        self._make_techniques()  # raises for a missing technique before anything is made
+        # both raise for what is missing or does not go together, before anything is made
+        self._make_techniques()
+        sampling = request.sampling
+        found = list_schedule_warnings(model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing))
+        run_context.warnings.extend(warning for warning in found if warning not in run_context.warnings)
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
