@@ -4,10 +4,12 @@ is made with them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -20,6 +22,7 @@ from diffusers import (
 )
 
 from ...shared.shot import ShotError
+from .recognition import ModelFile
 
 #: what a network may predict
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -84,6 +87,23 @@ def name_own_scheduler(class_name: str) -> str:
     return {"LCMScheduler": "lcm", "TCDScheduler": "tcd"}.get(class_name, "ddim")
 
 
+def make_own_scheduler(file: ModelFile) -> Any:
+    """The scheduler of a checkpoint by what its file says: its betas are those of all families, its prediction type its own."""
+    kinds = {"lcm": LCMScheduler, "tcd": TCDScheduler}
+    options: dict[str, Any] = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "prediction_type": file.prediction,
+        "timestep_spacing": file.recommended.spacing,
+        "rescale_betas_zero_snr": file.zero_terminal_snr,
+    }
+    return kinds.get(file.recommended.scheduler, DDIMScheduler)(**options)
+
+
 def make_scheduler(
     config: Mapping[str, Any], class_name: str, steps: int, name: str = "", spacing: str = "", device: torch.device | None = None
 ) -> Any:
@@ -104,7 +124,7 @@ def make_scheduler(
     if spacing and spacing not in kind.spacings:
         raise ShotError("spacing", _explain_spacing(name, spacing, kind))
     options = {**kind.options, **({"timestep_spacing": spacing} if spacing else {})}
-    scheduler = kind.scheduler_class.from_config(config, **options)
+    scheduler = kind.scheduler_class.from_config(_list_chosen_values(config, class_name), **options)
     if not _set_steps(scheduler, steps, device):
         most = next((fewer for fewer in range(steps - 1, 0, -1) if _set_steps(scheduler, fewer, device)), 0)
         raise ShotError("steps", f"The scheduler '{name}' cannot take {steps} steps with this model; choose at most {most}.")
@@ -115,6 +135,15 @@ def make_scheduler(
             "picture; choose the spacing 'leading', or set its prediction type to v.",
         )
     return scheduler
+
+
+def _list_chosen_values(config: Mapping[str, Any], class_name: str) -> dict[str, Any]:
+    """A configuration without the defaults of its class, which are not another's; a value that was changed later is none of them,
+    though diffusers still counts it as one."""
+    own = getattr(diffusers, class_name, None)
+    known = inspect.signature(own.__init__).parameters if isinstance(own, type) else {}
+    unset = [name for name in config.get("_use_default_values", ()) if name in known and known[name].default == config.get(name)]
+    return {**config, "_use_default_values": unset}
 
 
 def compute_first_signal(scheduler: Any) -> float:

@@ -52,7 +52,7 @@ def check_shot(request: ShotRequest) -> None:
     from ..video.techniques.registry import build_techniques
 
     build_techniques(request.get_method())
-    check_model(request.sampling.model, request.width, request.height)
+    check_model(request.sampling.model, request.width, request.height, request.sampling)
 
 
 def make_frame_message(

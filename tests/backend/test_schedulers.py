@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline, StableDi
 
 from latentman.backend.models.loading import ImageModel, LoadOptions, load  # noqa: E402
 from latentman.backend.models.schedulers import SCHEDULERS, list_schedule_warnings  # noqa: E402
+from latentman.backend.tasks.shot import check_shot  # noqa: E402
 from latentman.backend.video.denoising import Denoising  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
@@ -529,3 +530,24 @@ def test_models_that_take_the_guidance_scale_have_one_by_themselves(model):
     pipeline.__call__ = lambda guidance_scale=8.5: None
     embedded = ImageModel("embedded", pipeline, CPU, torch.float32)
     assert embedded.get_default_guidance_scale() == 8.5 and model.get_default_guidance_scale("lcm") == 1.0
+
+
+def test_settings_are_checked_before_passes_are_rendered(folder):
+    """From the configuration alone."""
+    for name in ("starter", str(folder / "whole")):
+        with pytest.raises(ShotError, match="'lcm' cannot take 51 steps with this model; choose at most 50"):
+            check_shot(samples.request(1, 64, model=name, scheduler="lcm", steps=51))
+        with pytest.raises(ShotError, match="spaces its steps by itself"):
+            check_shot(samples.request(1, 64, model=name, scheduler="tcd", spacing="leading"))
+        check_shot(samples.request(1, 64, model=name, scheduler="lcm", steps=50))
+        check_shot(samples.request(1, 64, model=name, scheduler="unipc", spacing="linspace"))
+
+
+def test_a_value_that_was_changed_is_not_taken_for_a_default(model, monkeypatch):
+    """Diffusers forgets the defaults of one class for another, and with them what was put in their places."""
+    own = diffusers.PNDMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, skip_prk_steps=True)
+    monkeypatch.setattr(model.pipeline, "scheduler", own)
+    assert model.make_scheduler(5, "euler").config.timestep_spacing == "linspace", "the class's own"
+    own.register_to_config(timestep_spacing="trailing", prediction_type="v_prediction")
+    found = model.make_scheduler(5, "euler").config
+    assert (found.timestep_spacing, found.prediction_type, found.beta_end) == ("trailing", "v_prediction", 0.012)
