@@ -292,9 +292,7 @@ class Sampling(msgspec.Struct, frozen=True):
             ),
         ),
     ] = ""
-    control_start: Annotated[
-        float, Setting("Control From", "Fraction of the steps from which ControlNets work", ge=0, le=1)
-    ] = 0.0
+    control_start: Annotated[float, Setting("Control From", "Fraction of the steps from which ControlNets work", ge=0, le=1)] = 0.0
     control_end: Annotated[float, Setting("Control Until", "Fraction of the steps up to which ControlNets work", ge=0, le=1)] = 1.0
 
 

@@ -19,15 +19,18 @@ from diffusers import (
 )
 
 from ...shared.shot import ShotError
+from .control_uses import ControlUse
 from .embeddings import EmbeddingWord, add_embedding, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .folder_loading import load_network_folder, load_pipeline_folder, prefers_half, read_index
 from .hub import HubError, Report, fetch_repository
 from .loras import add_lora
+from .names import DISTILLED, find_distillation
 from .options import LoadOptions as LoadOptions
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .schedulers import make_scheduler, name_own_scheduler
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
+from .vae_precision import choose_vae_dtype
 
 
 def choose_device() -> torch.device:
@@ -61,16 +64,32 @@ class ImageModel:
     warnings: tuple[str, ...] = ()
     #: those of its textual inversions
     words: tuple[EmbeddingWord, ...] = ()
+    #: how its file was distilled to few steps, a key of ``names.DISTILLED``; see ``distilled``
+    file_distilled: str = ""
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
         else diffusers' default."""
-        embedded = self.unet.config.get("time_cond_proj_dim") is not None
-        if (scheduler or name_own_scheduler(type(self.pipeline.scheduler).__name__)) in ("lcm", "tcd") and not embedded:
+        few_steps = (scheduler or name_own_scheduler(type(self.pipeline.scheduler).__name__)) in ("lcm", "tcd")
+        if few_steps and not self.takes_guidance_scale:
             return 1.0
         if self.source is not None and self.source.guidance_scale:
             return self.source.guidance_scale
         return float(inspect.signature(self.pipeline.__call__).parameters["guidance_scale"].default)
+
+    @property
+    def takes_guidance_scale(self) -> bool:
+        """Whether the UNet is told the guidance scale, as some few-step models are, and needs no second pass for it."""
+        return self.unet.config.get("time_cond_proj_dim") is not None
+
+    @property
+    def distilled(self) -> str:
+        """How the model was distilled to few steps, a key of ``names.DISTILLED``, by the names of its base and its LoRAs or its
+        scheduler; empty when nothing says that it was."""
+        names = [self.source.base, *(lora for lora, strength in self.source.loras if strength)] if self.source else []
+        found = next(filter(None, (find_distillation(Path(name).name) for name in names)), "")
+        own = name_own_scheduler(type(self.pipeline.scheduler).__name__)
+        return self.file_distilled or found or (own if own in DISTILLED else "")
 
     @cached_property
     def family(self) -> Family:
@@ -91,6 +110,11 @@ class ImageModel:
     def controlnets(self) -> list[Any]:
         """Every ControlNet, one for each of ``controls``."""
         return list(self.controlnet.nets) if isinstance(self.controlnet, MultiControlNetModel) else [self.controlnet]
+
+    @property
+    def control_uses(self) -> tuple[ControlUse, ...]:
+        """How strongly and when each of ``controls`` works."""
+        return (self.source.control_uses if self.source else ()) or (ControlUse(),) * len(self.controls)
 
     @property
     def latent_factor(self) -> int:
@@ -125,6 +149,20 @@ class ImageModel:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
         vae = self.pipeline.vae
         return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+
+    @property
+    def decodes_in_half(self) -> bool:
+        """Whether the auto-encoder computes in 16 bits."""
+        return self.pipeline.vae.dtype in (torch.float16, torch.bfloat16)
+
+    def decode_in_full(self, latents: torch.Tensor) -> torch.Tensor:
+        """``decode`` in float32, whatever the auto-encoder computes in otherwise."""
+        vae = self.pipeline.vae
+        usual = vae.dtype
+        try:
+            return self.decode(latents.to(vae.to(torch.float32).dtype))
+        finally:
+            vae.to(usual)
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) pictures in [-1, 1] -> (N, C, h, w) latents: the middle of what the auto-encoder gives."""
@@ -164,12 +202,18 @@ def load(
     if not source.guidance_scale and loaded.guidance_scale:
         source = replace(source, guidance_scale=loaded.guidance_scale)
     model = ImageModel(
-        name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings, words
+        name,
+        pipeline,
+        device,
+        dtype,
+        tuple(kind for kind, _ in source.controls) or ("depth",),
+        source,
+        warnings,
+        words,
+        file_distilled=loaded.distilled,
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
-    # SDXL's auto-encoder overflows in half precision
-    if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
-        pipeline.vae.to(torch.float32)
+    pipeline.vae.to(choose_vae_dtype(dtype, pipeline.vae.config, sdxl="text_encoder_2" in pipeline.components))
     _place(pipeline, device, options)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
@@ -253,12 +297,13 @@ def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[Embe
 @dataclass(frozen=True)
 class _Loaded:
     """A pipeline, its source with the ControlNets that were taken, sentences about what was guessed or left out, and the guidance
-    that its file recommends, 0 for none."""
+    that its file recommends, 0 for none, and how that was distilled."""
 
     source: ModelSource
     pipeline: DiffusionPipeline
     warnings: tuple[str, ...] = ()
     guidance_scale: float = 0.0
+    distilled: str = ""
 
 
 def _locate(part: str, dtype: torch.dtype, report: Report | None) -> Path:
@@ -301,7 +346,7 @@ def _load_pipeline(source: ModelSource, dtype: torch.dtype, report: Report | Non
     check_fit(checkpoint.parts["unet"].config, fitted)
     pipeline = family.pipeline_class(**checkpoint.parts, **added, **family.single_file_options)
     guidance = checkpoint.file.recommended.guidance_scale if checkpoint.file.distilled else 0.0
-    return _Loaded(source, pipeline, checkpoint.warnings + warnings, guidance)
+    return _Loaded(source, pipeline, checkpoint.warnings + warnings, guidance, checkpoint.file.distilled)
 
 
 @dataclass(frozen=True)

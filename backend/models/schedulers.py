@@ -119,7 +119,8 @@ def make_scheduler(
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in kind.predictions:
         raise ShotError(
-            "scheduler", f"The scheduler '{name}' cannot step with a model that predicts the clean picture; choose 'ddim' or 'euler'."
+            "scheduler",
+            f"The scheduler '{name}' cannot step with a model that predicts the clean picture; choose 'ddim' or 'euler'.",
         )
     if spacing and spacing not in kind.spacings:
         raise ShotError("spacing", _explain_spacing(name, spacing, kind))
@@ -189,7 +190,7 @@ def _set_steps(scheduler: Any, steps: int, device: torch.device | None) -> bool:
     _drop_step_too_many(scheduler, steps)
     times = scheduler.timesteps.double().cpu()
     levels = scheduler.sigmas.double().cpu() if hasattr(scheduler, "sigmas") else times
-    inside = 0 <= float(times.min()) and float(times.max()) < scheduler.config.num_train_timesteps
+    inside = float(times.min()) >= 0 and float(times.max()) < scheduler.config.num_train_timesteps
     return len(times) == steps and inside and bool((levels.diff() < 0).all())
 
 

@@ -1,5 +1,5 @@
-"""Every scheduler with every prediction type, spacing and precision: against diffusers' own pipeline, and against a network that knows
-the answer."""
+"""Every scheduler with every prediction type, spacing and precision: against diffusers' own pipeline, and against a network that
+knows the answer."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _compare(model, monkeypatch, name, prediction, zero, spacing, steps=6):
 
 @pytest.mark.parametrize("name, prediction, zero, spacing", COMBINATIONS)
 def test_frames_are_those_of_diffusers_own_pipeline(model, monkeypatch, name, prediction, zero, spacing):
-    """Without any part of the method, a frame is what diffusers makes of the same noise, and of the same random numbers after it."""
+    """Without any part of the method, a frame is what diffusers makes of the same noise, and of the same later random numbers."""
     _compare(model, monkeypatch, name, prediction, zero, spacing)
 
 
@@ -279,7 +279,9 @@ def test_clean_latents_and_predictions_mean_the_same(model, monkeypatch, name, p
             assert torch.allclose(sampler.predict_clean(latents, prediction_for, step), wanted, atol=room)
             output = torch.randn(2, 4, 16, 16)
             own = Sampler(model.make_scheduler(8, name, spacing), 0)
-            assert torch.allclose(own.predict_clean(latents, output, step), _convert(own, latents, output, step), rtol=1e-3, atol=room)
+            assert torch.allclose(
+                own.predict_clean(latents, output, step), _convert(own, latents, output, step), rtol=1e-3, atol=room
+            )
             if name not in MULTISTEP:
                 times = scheduler.timesteps[step : step + 1].repeat(2)
                 assert torch.allclose(scheduler.add_noise(clean, noise, times), latents, rtol=1e-3, atol=1e-3)
@@ -487,7 +489,12 @@ def test_a_scheduler_is_what_its_name_says_whatever_the_folder_has(model, monkey
     monkeypatch.setattr(model.pipeline, "scheduler", own)
     for name in SCHEDULERS:
         scheduler = model.make_scheduler(6, name)
-        assert bool(scheduler.config.get("use_karras_sigmas")) == name.endswith("karras") or name in ("ddim", "lcm", "tcd", "euler_a")
+        assert bool(scheduler.config.get("use_karras_sigmas")) == name.endswith("karras") or name in (
+            "ddim",
+            "lcm",
+            "tcd",
+            "euler_a",
+        )
         if name in MULTISTEP:
             assert scheduler.config.solver_order == 2
             assert (scheduler.config.get("algorithm_type") == "sde-dpmsolver++") == ("sde" in name) or name == "unipc"
