@@ -356,8 +356,8 @@ def check_request(request: ShotRequest) -> None:
     if request.sampling.control_start >= request.sampling.control_end:
         raise ShotError(
             "control_end",
-            f"The ControlNets would work from {request.sampling.control_start:g} to {request.sampling.control_end:g} of the steps; let "
-            "control end be the larger.",
+            f"The ControlNets would work from {request.sampling.control_start:g} to {request.sampling.control_end:g} of the steps; "
+            "let control end be the larger.",
         )
     if request.manifest is not None:
         _check_manifest(request, request.manifest)

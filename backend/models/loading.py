@@ -66,6 +66,8 @@ class ImageModel:
     words: tuple[EmbeddingWord, ...] = ()
     #: how its file was distilled to few steps, a key of ``names.DISTILLED``; see ``distilled``
     file_distilled: str = ""
+    #: see ``control_uses``; empty where all ControlNets are as they come
+    uses: tuple[ControlUse, ...] = ()
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
@@ -114,7 +116,7 @@ class ImageModel:
     @property
     def control_uses(self) -> tuple[ControlUse, ...]:
         """How strongly and when each of ``controls`` works."""
-        return (self.source.control_uses if self.source else ()) or (ControlUse(),) * len(self.controls)
+        return self.uses or (ControlUse(),) * len(self.controls)
 
     @property
     def latent_factor(self) -> int:
@@ -160,7 +162,8 @@ class ImageModel:
         vae = self.pipeline.vae
         usual = vae.dtype
         try:
-            return self.decode(latents.to(vae.to(torch.float32).dtype))
+            vae.to(torch.float32)
+            return self.decode(latents.float())
         finally:
             vae.to(usual)
 
@@ -211,6 +214,7 @@ def load(
         warnings,
         words,
         file_distilled=loaded.distilled,
+        uses=source.control_uses,
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
     pipeline.vae.to(choose_vae_dtype(dtype, pipeline.vae.config, sdxl="text_encoder_2" in pipeline.components))

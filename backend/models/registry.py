@@ -2,10 +2,11 @@
 
 A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single file of
 weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one
-for depth), behind which ``@0.8`` is its strength and ``@0-0.6``, behind that or alone, the fraction of the steps from which to which
-it works (``depth=PATH@0.8@0-0.6``), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder.
-Behind the hub id of a base or a ControlNet, ``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one
-anyway. Paths are taken as people paste them (``shared.pasted_paths``).
+for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder.
+Behind a ControlNet, ``@0.8`` is its strength, and ``@0-0.6``, behind that or alone, the fractions of the steps between which it
+works: ``depth=PATH@0.8@0-0.6``. A path that exists with an @ in it is a path. Behind the hub id of a base or a ControlNet,
+``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one anyway. Paths are taken as people paste them
+(``shared.pasted_paths``).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Schedulers by the names that requests have for them: diffusers' own, made from a model's configuration, and checked before anything
-is made with them.
+"""Schedulers by the names that requests have for them: diffusers' own, made from a model's configuration, and checked before
+anything is made with them.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def make_scheduler(
 ) -> Any:
     """A scheduler with a model's own betas and prediction type, set to a number of steps.
 
-    ``config`` and ``class_name`` are those of the scheduler in the model's folder. Without a ``name`` it is the model's own; without
-    a ``spacing`` (``leading``, ``trailing`` or ``linspace``) the steps lie as the configuration has it. Raises ``ShotError`` for
-    what does not go together, and for more steps than there are.
+    ``config`` and ``class_name`` are those of the scheduler in the model's folder. Without a ``name`` it is the model's own;
+    without a ``spacing`` (``leading``, ``trailing`` or ``linspace``) the steps lie as the configuration has it. Raises
+    ``ShotError`` for what does not go together, and for more steps than there are.
     """
     name = name or name_own_scheduler(class_name)
     kind = SCHEDULERS[name]
@@ -132,8 +132,8 @@ def make_scheduler(
     if prediction == "epsilon" and compute_first_signal(scheduler) < NO_SIGNAL:
         raise ShotError(
             "spacing",
-            "The model predicts noise, but its schedule begins with noise alone (zero terminal SNR), where that says nothing of the "
-            "picture; choose the spacing 'leading', or set its prediction type to v.",
+            "The model predicts noise, but its schedule begins with noise alone (zero terminal SNR), where that says nothing of "
+            "the picture; choose the spacing 'leading', or set its prediction type to v.",
         )
     return scheduler
 
@@ -159,8 +159,8 @@ def list_schedule_warnings(scheduler: Any) -> tuple[str, ...]:
     if compute_first_signal(scheduler) <= TOO_LATE:
         return ()
     return (
-        f"With {len(scheduler.timesteps)} steps and this spacing the schedule begins in the middle of the noise, which shows in the "
-        "frames; choose the spacing 'trailing', or another number of steps.",
+        f"With {len(scheduler.timesteps)} steps and this spacing the schedule begins in the middle of the noise, which shows in "
+        "the frames; choose the spacing 'trailing', or another number of steps.",
     )
 
 

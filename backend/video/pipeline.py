@@ -56,8 +56,8 @@ def _list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str
             found.append(f"The ControlNet for {kind} works at none of the {steps} steps; let it begin earlier or end later.")
     if model.distilled and not model.takes_guidance_scale and sampling.guidance_scale > MOST_GUIDANCE:
         found.append(
-            f"The model was distilled to few steps ({model.distilled}), which takes little guidance: at {sampling.guidance_scale:g} its "
-            f"frames become noise; use 1 to {MOST_GUIDANCE:g}."
+            f"The model was distilled to few steps ({model.distilled}) and takes little guidance: at "
+            f"{sampling.guidance_scale:g} its frames become noise; use 1 to {MOST_GUIDANCE:g}."
         )
     return found
 
