@@ -142,7 +142,7 @@ def _list_chosen_values(config: Mapping[str, Any], class_name: str) -> dict[str,
     """A configuration without the defaults of its class, which are not another's; a value that was changed later is none of them,
     though diffusers still counts it as one."""
     own = getattr(diffusers, class_name, None)
-    known = inspect.signature(own.__init__).parameters if isinstance(own, type) else {}
+    known = inspect.signature(own).parameters if isinstance(own, type) else {}
     unset = [name for name in config.get("_use_default_values", ()) if name in known and known[name].default == config.get(name)]
     return {**config, "_use_default_values": unset}
 
