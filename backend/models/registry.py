@@ -146,7 +146,7 @@ def find_model(name: str) -> ModelSource:
             known = "=, ".join((*CONTROLS, "lora", "vae"))
             raise ShotError("model", f"'{kind}=' is not a part of a model; use {known}= or embedding=.")
     if controls:
-        # without any they are empty, so that a usual ControlNet can take its place
+        uses = uses if any(use != ControlUse() for use in uses) else []
         source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
     return add_usual_control(replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae))
 

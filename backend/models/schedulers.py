@@ -29,7 +29,7 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 #: with less of the picture's variance than this in the first latents, noise that is predicted says nothing of the picture
 NO_SIGNAL = 1e-6
 #: denoising begins with noise alone; a schedule that says that this much of the variance is the picture's begins too late
-TOO_LATE = 0.25
+TOO_LATE = 0.3
 
 _DPM = {
     "algorithm_type": "dpmsolver++",

@@ -59,10 +59,10 @@ class Predictor:
                 scales, embedding_dim=self._model.unet.config.time_cond_proj_dim
             ).to(batch.device, batch.dtype)
         pictures = [torch.cat([control] * self.groups) for control in controls]
-        scales = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
+        strengths = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
         down, middle = None, None
-        if any(scales):
-            down, middle = self._model.family.predict_controls(self._model, batch, timestep, pictures, scales, options)
+        if any(strengths):
+            down, middle = self._model.family.predict_controls(self._model, batch, timestep, pictures, strengths, options)
         output = self._model.unet(
             batch,
             timestep,

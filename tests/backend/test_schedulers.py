@@ -470,7 +470,7 @@ def test_every_combination_is_compared_or_refused(model, monkeypatch):
 
 
 def test_a_schedule_that_begins_in_the_middle_of_the_noise_is_said(model):
-    for steps, spacing, late in ((1, "leading", True), (2, "leading", True), (1, "trailing", False), (20, "leading", False)):
+    for steps, spacing, late in ((1, "leading", True), (2, "leading", False), (1, "trailing", False), (20, "leading", False)):
         assert bool(list_schedule_warnings(model.make_scheduler(steps, "euler", spacing))) == late
         context = RunContext()
         _run(model, samples.request(1, steps=steps, scheduler="euler", spacing=spacing), run_context=context)
