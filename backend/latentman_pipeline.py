@@ -29,6 +29,7 @@ from ..shared.manifest import PassesManifest
 from ..shared.passes import FramePasses, check_passes
 from ..shared.shot import Method, ShotError, check_request, make_request
 from .models.control_uses import ControlUse
+from .models.families import family_of_pipeline
 from .models.loading import ImageModel
 from .video.noise import draw_noise, list_noise_sources
 from .video.pipeline import Interrupted, RunContext, ShotPipeline
@@ -89,6 +90,7 @@ class _LatentManMixin:
         output_type: str = "pil",
         callback_on_step_end: StepCallback | None = None,
         techniques: Sequence[Technique] = (),
+        clip_skip: int | None = None,
         spacing: str = "",
         control_guidance_start: float | Sequence[float] = 0.0,
         control_guidance_end: float | Sequence[float] = 1.0,
@@ -99,7 +101,8 @@ class _LatentManMixin:
         ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents``
         (F, C, h, w) standard normal noise takes its place. ``scheduler`` and ``spacing`` are values of ``Sampling``. ``controls``
         names the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``; their scales, starts and ends
-        are one number for all or one for each. ``output_type`` is ``pil``, ``np`` or ``latent``. The callback may set
+        are one number for all or one for each. ``output_type`` is ``pil``, ``np`` or ``latent``. ``clip_skip`` counts as
+        diffusers does: the layers that are left out. The callback may set
         ``pipe._interrupt``, or return ``latents``, as in diffusers.
 
         Raises ``ShotError`` for requests that cannot be run.
@@ -119,6 +122,8 @@ class _LatentManMixin:
             scheduler=scheduler,
             spacing=spacing,
             background_prompt=background_prompt,
+            # a request counts layers from the end, diffusers what is left out behind the model's own
+            clip_skip=0 if clip_skip is None else clip_skip + family_of_pipeline(self).own_layer,
             manifest=manifest,
             **chosen,
         )

@@ -14,13 +14,14 @@ torch = pytest.importorskip("torch")
 import diffusers  # noqa: E402
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline  # noqa: E402
 
-from latentman.backend.models.loading import ImageModel, LoadOptions, load  # noqa: E402
+from latentman.backend.models.loading import ImageModel, load  # noqa: E402
 from latentman.backend.models.schedulers import SCHEDULERS, list_schedule_warnings  # noqa: E402
 from latentman.backend.tasks.shot import check_shot  # noqa: E402
 from latentman.backend.video.denoising import Denoising  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques import Technique  # noqa: E402
+from latentman.shared.load_options import LoadOptions  # noqa: E402
 from latentman.shared.settings import list_settings  # noqa: E402
 from latentman.shared.shot import Guidance, Method, Sampling, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
