@@ -41,6 +41,7 @@ ADVANCED = (
     "spacing",
     "matching",
     "background_prompt",
+    "clip_skip",
     "keep_background",
     "character_only",
     "width",
