@@ -55,7 +55,7 @@ def check_shot(request: ShotRequest) -> None:
 
     build_techniques(request.get_method())
     check_text(request.text)
-    check_model(name_model(request.sampling.model, request.text), request.width, request.height)
+    check_model(name_model(request.sampling.model, request.text), request.width, request.height, request.sampling)
 
 
 def make_frame_message(
