@@ -22,11 +22,13 @@ from diffusers import (
     TCDScheduler,
 )
 
-from ...shared.shot import ShotError
+from ...shared.model_profile import ModelProfile, resolve_request
+from ...shared.shot import ShotError, ShotRequest
 from .embeddings import EmbeddingWord, add_embedding, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .loras import add_lora
 from .options import LoadOptions as LoadOptions
+from .profiles import describe_pipeline, find_profile, list_scheduler_changes
 from .registry import ModelSource, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 
@@ -75,6 +77,12 @@ class ImageModel:
     warnings: tuple[str, ...] = ()
     #: those of its textual inversions
     words: tuple[EmbeddingWord, ...] = ()
+    #: how it likes to be run; None for a pipeline that was loaded by other means
+    profile: ModelProfile | None = None
+
+    def complete_request(self, request: ShotRequest, size: tuple[int, int]) -> ShotRequest:
+        """A request with what it leaves to the model put in; ``size`` (width, height) is that of the passes."""
+        return resolve_request(request, self.profile or describe_pipeline(self.pipeline), size)
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
@@ -177,11 +185,15 @@ def load(name: str, device: torch.device | None = None, options: LoadOptions | N
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
+    profile = find_profile(name)
+    changes = list_scheduler_changes(profile)
+    if changes:
+        pipeline.scheduler.register_to_config(**changes)
     family_of_pipeline(pipeline)  # a kind that is not known is refused before anything is asked of it
     if not source.guidance_scale and loaded.guidance_scale:
         source = replace(source, guidance_scale=loaded.guidance_scale)
     model = ImageModel(
-        name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings, words
+        name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings, words, profile
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
     # SDXL's auto-encoder overflows in half precision

@@ -20,6 +20,7 @@ from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, 
 from ...shared.shot import ShotError
 from ..maps import MAPS
 from .recognition import FAMILIES, inspect_model_file
+from .settings_files import IN_FOLDER, RECOGNISED_KEYS, WEIGHTS, find_settings
 
 STARTER = Path(__file__).resolve().parent / "starter"
 #: the kinds of ControlNets: one for each picture that can be made of the passes
@@ -74,10 +75,6 @@ def split_revision(source: str) -> tuple[str, str | None]:
     return source, HUB_REVISIONS.get(source)
 
 
-#: ends of the names of files with weights, in lower case
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-
-
 def is_weight_file(path: str) -> bool:
     """Whether a name is that of a file with weights."""
     return path.lower().endswith(WEIGHTS)
@@ -128,7 +125,10 @@ def find_model(name: str) -> ModelSource:
     controls, loras, embeddings, vae = [], [], [], ""
     for part in parts:
         kind, value = _split_part(part)
-        if kind in CONTROLS:
+        if not kind:
+            path = _read_path(value)
+            controls.append((_find_own_control(path), path))
+        elif kind in CONTROLS:
             controls.append((kind, _read_path(value)))
         elif kind == "lora":
             loras.append(_read_strength(value))
@@ -155,26 +155,44 @@ def _find_usual_controls(path: str) -> tuple[tuple[str, str], ...]:
 
 
 def _split_part(part: str) -> tuple[str, str]:
-    """(kind, value) of a part. One without a kind is a ControlNet for depth, and so is a path with a sign of equality in it."""
+    """(kind, value) of a part. One without a kind is a ControlNet, and so is a path with a sign of equality in it."""
     kind, equals, value = part.partition("=")
     kind = kind.strip().lower()
     if not equals or os.path.exists(read_pasted_path(part)) or not re.fullmatch(r"[a-z0-9_]+", kind):
-        return "depth", part
+        return "", part
     return kind, value
 
 
+def _find_own_control(path: str) -> str:
+    """What a ControlNet whose kind is not given is for: what its settings file says, else depth."""
+    return str(find_settings(path).values.get("control", "depth"))
+
+
+def get_preset_name(source: ModelSource) -> str:
+    """The preset whose base a model has; empty where there is none."""
+    return next((name for name, preset in PRESETS.items() if preset.base == source.base), "")
+
+
 def fingerprint(name: str) -> str:
-    """Another text whenever what a model name stands for has changed: its parts, or the path, size or time of writing of one of
-    their files on this machine. ``ShotError`` when it cannot be a model."""
+    """Another text whenever what a model name stands for has changed: its parts, the path, size or time of writing of one of
+    their files on this machine, or what a settings file says of what was recognised; what it says of other settings is part of a
+    request. ``ShotError`` when it cannot be a model."""
     source = find_model(name)
     digest = hashlib.blake2b(repr(source).encode(), digest_size=12)
     networks = (source.base, *(control for _, control in source.controls))
     for commit in (split_revision(network)[1] for network in networks):
         digest.update((commit or "").encode())
-    parts = (*networks, *(lora for lora, _ in source.loras), *source.embeddings, *filter(None, [source.vae]))
+    loras = [lora for lora, _ in source.loras]
+    parts = (*networks, *loras, *source.embeddings, *filter(None, [source.vae]))
+    for part, preset in ((source.base, get_preset_name(source)), *((lora, "") for lora in loras)):
+        values = find_settings(part, preset).values
+        overruled = {key: values[key] for key in (*RECOGNISED_KEYS, "spacing") if key in values}
+        if overruled:
+            digest.update(repr((part, sorted(overruled.items()))).encode())
     for path in map(Path, parts):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
+            # what a settings file changes is found above
+            if file.is_file() and file.name != IN_FOLDER:
                 state = file.stat()
                 digest.update(repr((str(file), state.st_size, state.st_mtime_ns)).encode())
     return digest.hexdigest()

@@ -45,7 +45,7 @@ def refusal(capsys, parser: argparse.ArgumentParser, *arguments: str) -> str:
 
 
 def test_nothing_given_is_the_request_as_it_is_declared():
-    assert request() == make_request("x", (1, 2), 24.0)
+    assert request() == make_request("x", (1, 2), 24.0, width=256, height=256)
     parser = argparse.ArgumentParser()
     console.add_motion_arguments(parser)
     assert console.read_motion_arguments(parser.parse_args(["a person bows"])) == MotionRequest("a person bows")
