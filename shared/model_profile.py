@@ -56,7 +56,17 @@ class ModelProfile(msgspec.Struct, frozen=True):
         return fit_area(self.width, self.height, aspect, self.most_side or MAX_SIDE)
 
 
-_PRESET_NAMES = (*SIDES, "steps", "guidance_scale", "scheduler", "spacing", "family", "prediction", "zero_terminal_snr", "distilled")
+_PRESET_NAMES = (
+    *SIDES,
+    "steps",
+    "guidance_scale",
+    "scheduler",
+    "spacing",
+    "family",
+    "prediction",
+    "zero_terminal_snr",
+    "distilled",
+)
 
 
 def _make_preset(size: int, **values: Any) -> ModelProfile:

@@ -251,9 +251,7 @@ class Sampling(msgspec.Struct, frozen=True):
 
     model: Annotated[str, Setting("Model", "starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")] = "starter"
     seed: Annotated[int, Setting("Seed", "The same seed and settings give the same frames", ge=0, le=2**31 - 1)] = 0
-    steps: Annotated[
-        int, Setting("Steps", "Denoising steps; 0 is the model's own", ge=1, le=MAX_STEPS, soft_max=100, unset=MODELS_OWN)
-    ] = 0
+    steps: Annotated[int, Setting("Steps", "Denoising steps", ge=1, le=MAX_STEPS, soft_max=100, unset=MODELS_OWN)] = 0
     guidance_scale: Annotated[
         float,
         Setting(
@@ -310,8 +308,8 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "surface"
     method: Method | None = None
-    width: Annotated[int, Setting("Width", "Frame width; 0 is the model's own", **_SIDE)] = 0
-    height: Annotated[int, Setting("Height", "Frame height; 0 is the model's own", **_SIDE)] = 0
+    width: Annotated[int, Setting("Width", "Frame width", **_SIDE)] = 0
+    height: Annotated[int, Setting("Height", "Frame height", **_SIDE)] = 0
     frames: tuple[int, ...]
     fps: Annotated[float, Setting("Frame Rate", "Frames a second", ge=0, le=1000)]
     manifest: PassesManifest | None = None

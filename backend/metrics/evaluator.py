@@ -178,9 +178,7 @@ class Evaluator:
         self, shot: Shot, prompt: str, seed: int, method: Method, folder: Path
     ) -> tuple[np.ndarray, dict[str, Any]]:
         tall, wide = shot.passes.mask.shape[1:]
-        request = self._model.complete_request(
-            shot.make_request(prompt, seed, method, self._steps, self._model.name), (wide, tall)
-        )
+        request = self._model.complete_request(shot.make_request(prompt, seed, method, self._steps, self._model.name), (wide, tall))
         record_path = folder / "run.json"
         if record_path.exists():
             record: dict[str, Any] = json.loads(record_path.read_text())

@@ -1,7 +1,7 @@
 """Profiles of models: how each likes to be run and what it was recognised as, found without loading it.
 
-What counts, the last the most: the usual of its family, its configuration, file and name, a LoRA that makes it a model of few steps,
-and the settings files of either (``settings_files``).
+What counts, the last the most: the usual of its family; its configuration, file and name; a LoRA that makes it a model of few
+steps; and the settings files of either (``settings_files``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, r
 from ...shared.shot import ShotRequest
 from .names import find_distillation, find_steps
 from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
-from .registry import ModelSource, fingerprint, find_model, get_preset_name, is_weight_file, split_revision
+from .registry import ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
 from .settings_files import NOT_DISTILLED, FoundSettings, find_settings
 
 #: where values come from

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from ...shared.machine import release_free_memory
-from ...shared.passes import FramePasses
 from ...shared.model_profile import list_unset
+from ...shared.passes import FramePasses
 from ...shared.settings import with_settings
 from ...shared.shot import NOTHING, ShotError, ShotRequest
 from ..models.families import TextConditions
