@@ -93,6 +93,11 @@ def find_profile(name: str, *, download: bool = False) -> ModelProfile:
     return profile
 
 
+def find_base_profile(base: str) -> ModelProfile:
+    """The profile of a base model by itself: a preset's base, a file, a diffusers folder or a hub id. Raises ``ShotError``."""
+    return _make_profile(ModelSource(base), False)
+
+
 def _read_states(source: ModelSource) -> str:
     """Another text whenever a settings file says something else, or a configuration has come from the hub."""
     found = [find_settings(source.base, get_preset_name(source)), *(find_settings(lora) for lora, _ in source.loras)]

@@ -88,13 +88,13 @@ def check_value(key: str, value: Any) -> None:
         raise SettingError(key, f"the key '{key[:40]}' is unknown; use {', '.join(_MEANINGS)}")
     if key in choices:
         if value not in choices[key]:
-            raise SettingError(key, f"{key} cannot be {_show(value)}; use {', '.join(choices[key])}")
+            raise SettingError(key, f"the value of '{key}' cannot be {_show(value)}; use {', '.join(choices[key])}")
     elif key == "zero_terminal_snr":
         if not isinstance(value, bool):
-            raise SettingError(key, f"{key} cannot be {_show(value)}; use true or false")
+            raise SettingError(key, f"the value of '{key}' cannot be {_show(value)}; use true or false")
     elif key == "clip_skip":
         if type(value) is not int or not 0 <= value <= MOST_CLIP_SKIP:
-            raise SettingError(key, f"{key} cannot be {_show(value)}; use a whole number from 0 to {MOST_CLIP_SKIP}")
+            raise SettingError(key, f"the value of '{key}' cannot be {_show(value)}; use a whole number from 0 to {MOST_CLIP_SKIP}")
     elif key in ("width", "height", "steps", "guidance_scale"):
         declared = _find_declared(key)
         assert declared is not None
@@ -104,20 +104,20 @@ def check_value(key: str, value: Any) -> None:
         except SettingError:
             value = None
         if not value:
-            raise SettingError(key, f"{key} cannot be {_show(given)}; use a number {_RANGES[key]}")
+            raise SettingError(key, f"the value of '{key}' cannot be {_show(given)}; use a number {_RANGES[key]}")
     else:
         declared = _find_declared("prompt")
         assert declared is not None
         if not isinstance(value, str):
-            raise SettingError(key, f"{key} cannot be {_show(value)}; use a text in quotes")
+            raise SettingError(key, f"the value of '{key}' cannot be {_show(value)}; use a text in quotes")
         try:
             declared.check(value)
         except SettingError as error:
-            raise SettingError(key, f"{key} cannot be used: {str(error).rstrip('.')}") from error
+            raise SettingError(key, f"the value of '{key}' cannot be used: {str(error).rstrip('.')}") from error
 
 
 def _show(value: Any) -> str:
-    return msgspec.json.encode(value).decode()[:60]
+    return str(value) if isinstance(value, float) else msgspec.json.encode(value).decode()[:60]
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
@@ -143,10 +143,15 @@ def _refuse(path: Path, reason: str) -> ShotError:
     return ShotError("model", f"The settings file {path} cannot be used: {reason}. Correct it, or remove it.")
 
 
-def write_settings_file(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a settings file; without keys, remove it. Raises ``SettingError`` for what none may hold, and ``OSError``."""
+def check_values(values: Mapping[str, Any]) -> None:
+    """Raise ``SettingError`` for what no settings file may hold."""
     for key, value in values.items():
         check_value(key, value)
+
+
+def write_settings_file(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a settings file; without keys, remove it. Raises ``SettingError`` for what none may hold, and ``OSError``."""
+    check_values(values)
     if not values:
         path.unlink(missing_ok=True)
         return
