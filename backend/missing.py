@@ -9,6 +9,7 @@ BACKEND = {
     "transformers": "transformers",
     "accelerate": "accelerate",
     "peft": "peft",
+    "huggingface_hub": "huggingface_hub",
     "safetensors": "safetensors",
     "scipy": "scipy",
     "smplx": "smplx",

@@ -86,12 +86,12 @@ def make_waiting_model(seconds: float) -> Any:
 
 def serve(jobs: Path, seconds: float) -> None:
     """Run a backend with the waiting model until it is killed."""
-    from latentman.backend.jobs.runner import ModelCache
+    from latentman.backend.jobs.runner import ModelCache, RunCallbacks
     from latentman.backend.models.loading import ImageModel
     from latentman.backend.server import Server
 
     class WaitingModels(ModelCache):
-        def get(self, name: str) -> ImageModel:
+        def get(self, name: str, callbacks: RunCallbacks | None = None) -> ImageModel:
             return make_waiting_model(seconds)
 
     server = Server("tcp://127.0.0.1:0", jobs, set(), WaitingModels())

@@ -20,13 +20,16 @@ from .locks import LOCKS, LockError, check_files, read_lock
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "extension"
 LOCK = LOCKS / "extension.txt"
-#: those of Blender 4.2 to 5.0, and of 5.1 on
-PYTHONS = ("3.11", "3.13")
+#: those of Blender 4.2 to 5.0, and of 5.1 on; distributions build Blender with the newest
+PYTHONS = ("3.11", "3.13", "3.14")
 PLATFORMS = {
-    "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
+    "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_26_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
     "windows-x64": ("win_amd64",),
-    "macos-arm64": ("macosx_11_0_arm64", "macosx_12_0_arm64", "macosx_13_0_arm64", "macosx_14_0_arm64"),
+    "macos-arm64": ("macosx_11_0_arm64", "macosx_12_0_arm64", "macosx_13_0_arm64", "macosx_14_0_arm64", "macosx_10_15_universal2"),
+    "macos-x64": ("macosx_10_9_x86_64", "macosx_10_12_x86_64", "macosx_11_0_x86_64", "macosx_10_15_universal2"),
 }
+#: since 5.0 there is no Blender for Macs with Intel's processors
+PLATFORM_PYTHONS = {"macos-x64": ("3.11",)}
 #: what goes into the zip
 CONTENTS = (
     "__init__.py",
@@ -54,7 +57,7 @@ def download_wheels(folder: Path, platform: str, lock: Path = LOCK) -> list[Path
     if not done.exists() or done.read_text() != digest:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for python in PYTHONS:
+        for python in PLATFORM_PYTHONS.get(platform, PYTHONS):
             tags = [f"--platform={tag}" for tag in PLATFORMS[platform]]
             subprocess.run(
                 [

@@ -15,9 +15,10 @@ import numpy as np
 from ...shared.shot import ShotError
 from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
+from ..models.hub import Report
 from ..models.loading import ImageModel, LoadOptions, load
 from ..models.registry import fingerprint
-from ..video.pipeline import RunContext, ShotPipeline
+from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
 from .in_use import Claim
@@ -45,13 +46,25 @@ class ModelCache:
         self._fingerprint = ""
         self._options = options
 
-    def get(self, name: str) -> ImageModel:
-        """The loaded model; ``ShotError`` when it cannot be loaded."""
+    def get(self, name: str, callbacks: RunCallbacks | None = None) -> ImageModel:
+        """The loaded model; ``ShotError`` when it cannot be loaded. ``callbacks`` are told while it is downloaded, and end that."""
         found = fingerprint(name)
         if self._model is None or (self._model.name, self._fingerprint) != (name, found):
             self._model = None
-            self._model, self._fingerprint = load(name, options=self._options), found
+            report = None if callbacks is None else _make_report(callbacks)
+            self._model, self._fingerprint = load(name, options=self._options, report=report), found
         return self._model
+
+
+def _make_report(callbacks: RunCallbacks) -> Report:
+    """What tells of a download, and raises ``Interrupted`` when it should stop."""
+
+    def report(done: int, total: int, _: str) -> None:
+        callbacks.progress(f"downloading {total / 1e9:.1f} GB", done >> 20, max(total >> 20, 1))
+        if callbacks.should_stop():
+            raise Interrupted
+
+    return report
 
 
 def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]:
@@ -77,7 +90,7 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
 def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
     started = time.perf_counter()
     callbacks.progress("loading the model", 0, 1)
-    model = models.get(job.request.sampling.model)
+    model = models.get(job.request.sampling.model, callbacks)
     run_context = RunContext(
         callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look
     )

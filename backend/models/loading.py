@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -26,10 +27,12 @@ from ...shared.model_profile import ModelProfile, resolve_request
 from ...shared.shot import ShotError, ShotRequest
 from .embeddings import EmbeddingWord, add_embedding, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
+from .folder_loading import load_network_folder, load_pipeline_folder, prefers_half, read_index
+from .hub import HubError, Report, fetch_repository
 from .loras import add_lora
 from .options import LoadOptions as LoadOptions
 from .profiles import describe_pipeline, find_profile, list_scheduler_changes
-from .registry import ModelSource, find_model, is_weight_file, split_revision
+from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 
 
@@ -170,16 +173,21 @@ def _choose_dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[options.dtype]
 
 
-def load(name: str, device: torch.device | None = None, options: LoadOptions | None = None) -> ImageModel:
-    """Load a model. ``ShotError`` when it is missing, incomplete, or made of parts that do not fit each other."""
+def load(
+    name: str, device: torch.device | None = None, options: LoadOptions | None = None, report: Report | None = None
+) -> ImageModel:
+    """Load a model; what it lacks on this machine is downloaded, of which ``report`` is told.
+
+    Raises ``ShotError`` when it is missing, incomplete, or made of parts that do not fit each other, and what ``report`` raises.
+    """
     device, options = device or choose_device(), options or LoadOptions()
     dtype = _choose_dtype(options, device)
     source = find_model(name)
     try:
-        loaded = _load_pipeline(source, dtype)
-        pipeline, warnings = loaded.pipeline, loaded.warnings
+        loaded = _load_pipeline(source, dtype, report)
+        source, pipeline, warnings = loaded.source, loaded.pipeline, loaded.warnings
         if source.vae:
-            warnings += _exchange_vae(pipeline, source.vae, dtype)
+            warnings += _exchange_vae(pipeline, source.vae, dtype, report)
         words = _add_weights(pipeline, source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise explain_unloadable(name, source, error) from error
@@ -232,7 +240,9 @@ def _place(pipeline: DiffusionPipeline, device: torch.device, options: LoadOptio
 def explain_unloadable(name: str, source: ModelSource, error: Exception) -> ShotError:
     """The error with the sentence for a model that cannot be loaded."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    wanted = [part for part in (source.base, *(c for _, c in source.controls)) if not Path(part).exists()]
+    # what comes from the hub says itself what to do
+    parts = () if isinstance(error, HubError) else (source.base, *(c for _, c in source.controls))
+    wanted = [part for part in parts if not Path(part).exists()]
     hint = f" Looked for on the model hub: {', '.join(wanted)}; without a connection, give folders instead." if wanted else ""
     return ShotError("model", f"The model '{name}' cannot be loaded: {first.rstrip('.')}.{hint}")
 
@@ -279,31 +289,56 @@ def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[Embe
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A pipeline, sentences about what was guessed or left out, and the guidance that its file recommends, 0 for none."""
+    """A pipeline, its source with the ControlNets that were taken, sentences about what was guessed or left out, and the guidance
+    that its file recommends, 0 for none."""
 
+    source: ModelSource
     pipeline: DiffusionPipeline
     warnings: tuple[str, ...] = ()
     guidance_scale: float = 0.0
 
 
-def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
-    options: dict[str, Any] = {"dtype": dtype}
-    base, revision = split_revision(source.base)
+def _locate(part: str, dtype: torch.dtype, report: Report | None) -> Path:
+    """The folder of a part that is no file: one of this machine, or the hub's. Raises ``ShotError``."""
+    name, revision = split_revision(part)
+    if Path(name).is_dir():
+        return Path(name)
+    if is_path(part):
+        raise ShotError("model", f"There is no folder {name}; check the path, or name a hub id.")
+    return fetch_repository(name, revision, half=prefers_half(dtype), report=report)
+
+
+def is_path(part: str) -> bool:
+    """Whether a part can only be meant to lie on this machine."""
+    return Path(part).is_absolute() or part.startswith((".", "~")) or is_weight_file(part) or "\\" in part
+
+
+def _load_pipeline(source: ModelSource, dtype: torch.dtype, report: Report | None) -> _Loaded:
+    folder = None if is_weight_file(source.base) else _locate(source.base, dtype, report)
+    if folder is not None:
+        had_none, source = not source.controls, add_usual_control(source, folder)
+    else:
+        had_none = False
     if not source.controls:
-        return _Loaded(DiffusionPipeline.from_pretrained(base, revision=revision, **options))
-    checkpoint = load_checkpoint_file(Path(base), dtype) if is_weight_file(base) else None
-    loaded = [_load_controlnet(kind, control, dtype) for kind, control in source.controls]
+        assert folder is not None, "a file brings no ControlNet"
+        kind = getattr(diffusers, str(read_index(folder).get("_class_name")), DiffusionPipeline)
+        return _Loaded(source, *load_pipeline_folder(folder, kind, dtype, {}))
+    checkpoint = load_checkpoint_file(Path(source.base), dtype) if folder is None else None
+    loaded = [_load_controlnet(kind, control, dtype, report) for kind, control in source.controls]
     family, networks = loaded[0].family, [found.network for found in loaded]
     warnings = tuple(warning for found in loaded for warning in found.warnings)
+    if had_none:
+        warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
     added: dict[str, Any] = {"controlnet": networks if len(networks) > 1 else networks[0]}
     if checkpoint is None:
-        options |= added | dict(family.pipeline_options)
-        return _Loaded(family.pipeline_class.from_pretrained(base, revision=revision, **options), warnings)
+        assert folder is not None
+        pipeline, said = load_pipeline_folder(folder, family.pipeline_class, dtype, added)
+        return _Loaded(source, pipeline, said + warnings)
     fitted = [(kind, network.config) for (kind, _), network in zip(source.controls, networks, strict=True)]
     check_fit(checkpoint.parts["unet"].config, fitted)
     pipeline = family.pipeline_class(**checkpoint.parts, **added, **family.single_file_options)
     guidance = checkpoint.file.recommended.guidance_scale if checkpoint.file.distilled else 0.0
-    return _Loaded(pipeline, checkpoint.warnings + warnings, guidance)
+    return _Loaded(source, pipeline, checkpoint.warnings + warnings, guidance)
 
 
 @dataclass(frozen=True)
@@ -315,24 +350,23 @@ class _Control:
     warnings: tuple[str, ...] = ()
 
 
-def _load_controlnet(kind: str, control: str, dtype: torch.dtype) -> _Control:
+def _load_controlnet(kind: str, control: str, dtype: torch.dtype, report: Report | None) -> _Control:
     if is_weight_file(control):
         network, found, warnings = load_controlnet_file(Path(control), dtype)
         if found.control and found.control != kind:
             warnings += (f"By its name, {found.file} is a ControlNet for {found.control}; it is used for {kind}.",)
         return _Control(family_of_controlnet({**network.config, "_class_name": type(network).__name__}), network, warnings)
-    control, revision = split_revision(control)
-    family = family_of_controlnet(ControlNetModel.load_config(control, revision=revision))
-    return _Control(family, family.controlnet_class.from_pretrained(control, revision=revision, dtype=dtype))
+    folder = _locate(control, dtype, report)
+    family = family_of_controlnet(ControlNetModel.load_config(str(folder), local_files_only=True))
+    return _Control(family, *load_network_folder(folder, family.controlnet_class, "ControlNet", dtype))
 
 
-def _exchange_vae(pipeline: DiffusionPipeline, vae: str, dtype: torch.dtype) -> tuple[str, ...]:
+def _exchange_vae(pipeline: DiffusionPipeline, vae: str, dtype: torch.dtype, report: Report | None) -> tuple[str, ...]:
     """Put another auto-encoder into a pipeline; sentences about what was left out."""
     if is_weight_file(vae):
         family = "sdxl" if "text_encoder_2" in pipeline.components else "sd1"
         network, warnings = load_vae_file(Path(vae), family, dtype)
     else:
-        name, revision = split_revision(vae)
-        network, warnings = AutoencoderKL.from_pretrained(name, revision=revision, dtype=dtype), ()
+        network, warnings = load_network_folder(_locate(vae, dtype, report), AutoencoderKL, "auto-encoder", dtype)
     pipeline.register_modules(vae=network)
     return warnings

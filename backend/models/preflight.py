@@ -9,18 +9,21 @@ from typing import Any
 from diffusers import ControlNetModel
 
 from ...shared.shot import ShotError
-from .loading import check_fit, check_multiple, explain_unloadable
+from .hub import fetch_file, find_in_cache
+from .loading import check_fit, check_multiple, explain_unloadable, is_path
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
-from .registry import ModelSource, find_model, is_weight_file, split_revision
+from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 
 
 def check_model(name: str, width: int, height: int) -> None:
     """Raise ``ShotError`` for a model that cannot be loaded or cannot make a size, as far as its configuration tells, or the
     shapes of the weights in a single file."""
     source = find_model(name)
+    if Path(source.base).is_dir():
+        source = add_usual_control(source, Path(source.base))
     added = (*(lora for lora, _ in source.loras), *source.embeddings, source.vae)
     for part in (source.base, *(control for _, control in source.controls), *added):
-        if _is_path(part) and not Path(part).exists():
+        if is_path(part) and not Path(part).exists():
             raise ShotError("model", f"The model '{name}' cannot be loaded: there is no file or folder {part}.")
     try:
         base = _read_base(source)
@@ -34,18 +37,11 @@ def check_model(name: str, width: int, height: int) -> None:
         check_multiple(name, 2 ** (len(factors) - 1 + len(blocks) - 1), width, height)
 
 
-def _is_path(part: str) -> bool:
-    """Whether a part can only be meant to lie on this machine."""
-    return Path(part).is_absolute() or part.startswith((".", "~")) or is_weight_file(part) or "\\" in part
-
-
 def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The configurations of a base's UNet and auto-encoder."""
     if is_weight_file(source.base):
         plans = plan_checkpoint(*open_model_file(Path(source.base), "checkpoint"))
         return plans["unet"].config, plans["vae"].config
-    if not source.controls:
-        _read_config(source.base, "controlnet")
     return _read_config(source.base, "unet"), _read_config(source.base, "vae")
 
 
@@ -57,13 +53,10 @@ def _read_control(control: str) -> Mapping[str, Any]:
 
 
 def _read_config(source: str, folder: str | None = None) -> Mapping[str, Any]:
-    """A network's ``config.json``: of this machine if it is here, else from the hub. Raises ``OSError``."""
+    """A network's ``config.json``: of this machine if it is here, else from the hub. Raises ``OSError`` and ``ShotError``."""
     name, revision = split_revision(source)
-    options: dict[str, Any] = dict(subfolder=folder, revision=revision)
-    try:
-        found = ControlNetModel.load_config(name, local_files_only=True, **options)
-    except OSError:
-        if Path(name).exists():
-            raise
-        found = ControlNetModel.load_config(name, **options)
-    return dict(found)
+    found = Path(name) if Path(name).exists() else find_in_cache(name, revision)
+    if found is not None:
+        return dict(ControlNetModel.load_config(str(found), subfolder=folder, local_files_only=True))
+    file = fetch_file(name, revision, f"{folder}/config.json" if folder else "config.json")
+    return dict(ControlNetModel.load_config(str(file.parent), local_files_only=True))

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
 from ...shared.files import read_file
 from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, resolve_request
 from ...shared.shot import ShotRequest
+from .hub import HubError, fetch_file
 from .names import find_distillation, find_steps
 from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
 from .registry import ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
@@ -82,11 +85,12 @@ def find_profile(name: str, *, download: bool = False) -> ModelProfile:
     Configurations of the hub are read from its cache; where they are not there, they are got with ``download``, and what is usual
     is taken without. Raises ``ShotError`` for what cannot be a model, a damaged file, and a settings file that cannot be used.
     """
-    state = f"{fingerprint(name)} {_read_states(find_model(name))}"
+    source = find_model(name)
+    state = f"{fingerprint(name)} {_read_states(source)}"
     kept = _cache.get((name, download))
     if kept is not None and kept[0] == state:
         return kept[1]
-    profile = _make_profile(find_model(name), download)
+    profile = _make_profile(source, download)
     if len(_cache) >= _MOST_KEPT:
         _cache.clear()
     _cache[name, download] = (state, profile)
@@ -220,38 +224,31 @@ def _find_family(unet: Mapping[str, Any]) -> str:
 
 def _read_configuration(base: str, part: str, download: bool) -> Mapping[str, Any]:
     """A part's configuration; empty where there is none, or it is not here and ``download`` does not allow for more."""
-    file = "scheduler_config.json" if part == "scheduler" else "config.json"
-    if os.path.isdir(base):
-        try:
-            found = json.loads(read_file(Path(base) / part / file, MAX_CONFIGURATION))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
-    # imported late: it takes seconds
-    from diffusers import ControlNetModel, DDIMScheduler
+    name = f"{part}/{'scheduler_config.json' if part == 'scheduler' else 'config.json'}"
+    path = Path(base) / name if os.path.isdir(base) else _find_on_hub(base, name, download)
+    try:
+        found = json.loads(read_file(path, MAX_CONFIGURATION)) if path is not None else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
-    reader: Any = DDIMScheduler if part == "scheduler" else ControlNetModel
+
+def _find_on_hub(base: str, file: str, download: bool) -> Path | None:
+    """A file of a hub's repository in the cache, with ``download`` also from the hub; None where it cannot be had, which is told
+    when the model is loaded."""
     name, revision = split_revision(base)
-    for local in (True, False) if download else (True,):
-        try:
-            return dict(reader.load_config(name, subfolder=part, revision=revision, local_files_only=local))
-        except (OSError, ValueError):
-            continue
-    return {}
+    try:
+        if download:
+            return fetch_file(name, revision, file)
+        found = try_to_load_from_cache(name, file, revision=revision)
+    except (HubError, HFValidationError):
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def _is_known(base: str) -> bool:
     """Whether a base's configuration is on this machine."""
-    if is_weight_file(base) or os.path.isdir(base):
-        return True
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    name, revision = split_revision(base)
-    try:
-        return isinstance(try_to_load_from_cache(name, "unet/config.json", revision=revision), str)
-    except HFValidationError:
-        return False
+    return is_weight_file(base) or os.path.isdir(base) or _find_on_hub(base, "unet/config.json", False) is not None
 
 
 def _describe_lora(draft: _Draft, lora: str) -> None:

@@ -19,8 +19,10 @@ from pathlib import Path
 from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
 from ...shared.shot import ShotError
 from ..maps import MAPS
-from .recognition import FAMILIES, inspect_model_file
+from .hub import find_in_cache
+from .recognition import inspect_model_file
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, WEIGHTS, find_settings
+from .usual_controls import find_family_of_folder, find_usual_control
 
 STARTER = Path(__file__).resolve().parent / "starter"
 #: the kinds of ControlNets: one for each picture that can be made of the passes
@@ -49,9 +51,6 @@ PRESETS: dict[str, ModelSource] = {
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }
-
-#: family of a checkpoint in a single file -> the ControlNets that are taken when none is named
-USUAL_CONTROLS = {"sd1": PRESETS["sd15"].controls, "sdxl": PRESETS["sdxl"].controls}
 
 #: hub id -> the commit that is loaded, whatever its owner puts there later
 HUB_REVISIONS = {
@@ -114,13 +113,13 @@ def find_model(name: str) -> ModelSource:
     path = first if first in PRESETS else _read_path(first)
     if first in PRESETS:
         source = PRESETS[first]
-    elif parts or is_weight_file(path) or os.path.exists(os.path.join(path, "model_index.json")):
+    elif parts or is_weight_file(path) or os.path.exists(os.path.join(path, "model_index.json")) or is_hub_id(path):
         # a preset by its folder is that preset
         source = next((preset for preset in PRESETS.values() if Path(preset.base) == Path(path).resolve()), ModelSource(path))
     else:
         raise ShotError(
             "model",
-            f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder with a ControlNet, or BASE|CONTROLNET.",
+            f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder, a file, a hub id, or BASE|CONTROLNET.",
         )
     controls, loras, embeddings, vae = [], [], [], ""
     for part in parts:
@@ -139,19 +138,34 @@ def find_model(name: str) -> ModelSource:
         else:
             known = "=, ".join((*CONTROLS, "lora", "vae"))
             raise ShotError("model", f"'{kind}=' is not a part of a model; use {known}= or embedding=.")
-    if not controls and not source.controls and is_weight_file(source.base):
-        controls = list(_find_usual_controls(source.base))
-    return replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
+    found = replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
+    return add_usual_control(found)
 
 
-def _find_usual_controls(path: str) -> tuple[tuple[str, str], ...]:
-    """The ControlNet that is taken for a checkpoint alone, by its family. Raises ``ShotError`` where none is known."""
-    found = inspect_model_file(Path(path))
-    if found.kind != "checkpoint" or found.problem:
-        raise ShotError("model", f"The file is not a model to make pictures with. {found.sentence}")
-    if found.family not in USUAL_CONTROLS:
-        raise ShotError("model", f"Name a depth ControlNet for {FAMILIES[found.family]} as well: FILE|depth=CONTROLNET.")
-    return USUAL_CONTROLS[found.family]
+def is_hub_id(text: str) -> bool:
+    """Whether a text can be the name of a repository of the hub, with or without a commit behind it, and is no path here."""
+    return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?", text)) and not os.path.exists(text)
+
+
+def add_usual_control(source: ModelSource, folder: Path | None = None) -> ModelSource:
+    """A source with its family's usual depth ControlNet where it has none; as it is where the base brings one, or is not on this
+    machine yet. ``folder`` is where the base lies, by default where it is found. Raises ``ShotError`` where none is known."""
+    if source.controls:
+        return source
+    if is_weight_file(source.base):
+        file = inspect_model_file(Path(source.base))
+        if file.kind != "checkpoint" or file.problem:
+            raise ShotError("model", f"The file is not a model to make pictures with. {file.sentence}")
+        return replace(source, controls=(("depth", find_usual_control(Path(source.base), file.family)),))
+    if folder is None:
+        name, revision = split_revision(source.base)
+        folder = Path(name) if os.path.isdir(name) else find_in_cache(name, revision)
+        # whoever loads it finds out what it is
+        if folder is None or not find_family_of_folder(folder):
+            return source
+    if (folder / "controlnet").is_dir():
+        return source
+    return replace(source, controls=(("depth", find_usual_control(folder, find_family_of_folder(folder))),))
 
 
 def _split_part(part: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from diffusers import (  # noqa: E402
 from diffusers.loaders import single_file_utils as theirs  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from latentman.backend.models import registry  # noqa: E402
+from latentman.backend.models import registry, usual_controls  # noqa: E402
 from latentman.backend.models.embeddings import EmbeddingWord, replace_words  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.network_parts import plan_clip, plan_open_clip, plan_vae  # noqa: E402
@@ -335,16 +335,19 @@ def test_a_controlnet_for_something_else_is_said(truths, tmp_path):
     assert not [warning for warning in load(f"{truth.path}|{truth.control_path}", CPU).warnings if "canny" in warning]
 
 
-def test_a_checkpoint_alone_takes_its_familys_usual_controlnet(truths, monkeypatch):
-    assert find_model(str(truths["sd1"].path)).controls == registry.PRESETS["sd15"].controls
-    assert find_model(f"{truths['sdxl'].path}|").controls == registry.PRESETS["sdxl"].controls
-    with pytest.raises(ShotError, match="Name a depth ControlNet for Stable Diffusion 2"):
-        find_model(str(truths["sd2"].path))
+def test_a_checkpoint_alone_takes_its_familys_usual_controlnet(truths, tmp_path, monkeypatch):
+    for family, truth in truths.items():
+        alone = tmp_path / family / truth.path.name
+        alone.parent.mkdir()
+        alone.symlink_to(truth.path)
+        assert find_model(str(alone)).controls == (("depth", usual_controls.USUAL[family]),)
+        # one that lies beside it needs no hub
+        assert find_model(f"{truth.path}|").controls == (("depth", str(truth.control_path)),)
+    assert registry.PRESETS["sd15"].controls == (("depth", usual_controls.USUAL["sd1"]),)
     with pytest.raises(ShotError, match="not a model to make pictures with"):
         find_model(str(truths["sd1"].control_path))
-    usual = (("depth", str(truths["sd1"].control_path)),)
-    monkeypatch.setitem(registry.USUAL_CONTROLS, "sd1", usual)
-    assert load(str(truths["sd1"].path), CPU).controls == ("depth",)
+    monkeypatch.setitem(usual_controls.USUAL, "sd1", str(truths["sd1"].control_path))
+    assert load(str(tmp_path / "sd1" / truths["sd1"].path.name), CPU).controls == ("depth",)
 
 
 def test_plans_of_the_real_networks():

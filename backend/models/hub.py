@@ -1,0 +1,242 @@
+"""Models of the hub: found in its cache, else downloaded, file by file, as far as they are needed.
+
+The hub is ``$HF_ENDPOINT``, else Hugging Face's. With ``$HF_HUB_OFFLINE`` nothing is asked of it. Whatever goes wrong ends in one
+sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    EntryNotFoundError,
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import repo_folder_name
+
+from ...shared.shot import ShotError
+from .downloads import HTTP_ERROR, DamagedDownloadError, download
+from .weight_forms import choose_form
+
+#: folders of a pipeline whose weights are needed
+NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2", "controlnet")
+#: ends of names of the small files that go with them
+_TEXTS = (".json", ".txt", ".model")
+#: space that stays free on the disk
+_SPARE = 2**28
+
+#: (bytes that have come, bytes in all, name of the file); may raise to end the download
+Report = Callable[[int, int, str], None]
+
+
+class HubError(OSError):
+    """A repository cannot be had; the text is one sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository: its path, its size in bytes, and its SHA-256 where the hub says it, else empty."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def read_endpoint() -> str:
+    """The hub's address."""
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def is_offline() -> bool:
+    """Whether the hub is not to be asked."""
+    return bool(constants.is_offline_mode())
+
+
+def list_needed(names: Iterable[str], *, half: bool, parts: Iterable[str] = NETWORKS) -> list[str]:
+    """The files that a pipeline's or a network's repository is loaded from: texts, and one form of the weights of each of the
+    ``parts`` that it has, and of a network at its root. Raises ``ShotError`` where weights lack shards."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        folders.setdefault("" if str(path.parent) == "." else str(path.parent), []).append(path.name)
+    needed = [name for name in names if name.endswith(_TEXTS) and PurePosixPath(name).parts[0] not in ("onnx", "openvino", "flax")]
+    # at the root of a pipeline lie whole checkpoints, which nobody needs beside its folders
+    wanted = [*parts] if "model_index.json" in names else [""]
+    for folder in wanted:
+        form = choose_form(folders.get(folder, ()), half=half)
+        if form is not None:
+            needed += [f"{folder}/{name}" if folder else name for name in form.files]
+    return needed
+
+
+def find_in_cache(name: str, revision: str | None, *, half: bool = False) -> Path | None:
+    """The folder of a repository in the hub's cache, when all that is needed of it is there."""
+    for file in ("model_index.json", "config.json"):
+        try:
+            found = try_to_load_from_cache(name, file, revision=revision)
+        except HFValidationError:
+            return None
+        if isinstance(found, str):
+            folder = Path(found).parent
+            return folder if _is_complete(folder, half=half) else None
+    return None
+
+
+def list_names(folder: Path) -> list[str]:
+    """The files below a folder, with slashes between folders."""
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _is_complete(folder: Path, *, half: bool) -> bool:
+    names = list_names(folder)
+    try:
+        needed = list_needed(names, half=half)
+    except ShotError:
+        return False
+    whole = {str(PurePosixPath(name).parent) for name in needed if not name.endswith(_TEXTS)}
+    if "model_index.json" not in names:
+        return "." in whole
+    # what has a configuration has weights
+    return all(part in whole for part in NETWORKS if f"{part}/config.json" in names) and "unet" in whole
+
+
+def fetch_repository(name: str, revision: str | None, *, half: bool, report: Report | None = None) -> Path:
+    """The folder of a repository, downloaded as far as it is not in the cache. Raises ``HubError``, ``ShotError``
+    where weights lack shards, and whatever ``report`` raises."""
+    cached = find_in_cache(name, revision, half=half)
+    if cached is not None:
+        return cached
+    with explain_hub_errors(name, revision):
+        if is_offline():
+            raise OfflineModeIsEnabled(name)
+        commit, files = _list_repository(name, revision)
+        needed = set(list_needed([file.name for file in files], half=half))
+        chosen = [file for file in files if file.name in needed]
+        if len({file.name.endswith(_TEXTS) for file in chosen}) < 2:
+            raise HubError(f"the hub's '{name}' holds no diffusers model; name a repository with a model_index.json")
+        # by its own name first, so that the cache knows which commit it stands for
+        first = next(file for file in chosen if file.name.endswith(_TEXTS))
+        hf_hub_download(name, first.name, revision=revision or "main", endpoint=read_endpoint())
+        return _download(name, commit, chosen, report)
+
+
+def fetch_file(name: str, revision: str | None, file: str) -> Path:
+    """One small file of a repository. Raises ``HubError``."""
+    found = try_to_load_from_cache(name, file, revision=revision)
+    if isinstance(found, str):
+        return Path(found)
+    with explain_hub_errors(name, revision):
+        if is_offline():
+            raise OfflineModeIsEnabled(name)
+        return Path(hf_hub_download(name, file, revision=revision, endpoint=read_endpoint()))
+
+
+def _list_repository(name: str, revision: str | None) -> tuple[str, list[RemoteFile]]:
+    """(commit, files) of a repository."""
+    found = HfApi(endpoint=read_endpoint()).model_info(name, revision=revision, files_metadata=True, timeout=15)
+    files = [
+        RemoteFile(file.rfilename, int(file.size or 0), (file.lfs.sha256 if file.lfs else "") or "")
+        for file in found.siblings or []
+        # a name that leads out of the folder is none
+        if not PurePosixPath(file.rfilename).is_absolute() and ".." not in PurePosixPath(file.rfilename).parts
+    ]
+    return found.sha or revision or "main", files
+
+
+def _download(name: str, commit: str, files: list[RemoteFile], report: Report | None) -> Path:
+    absent = [file for file in files if not isinstance(try_to_load_from_cache(name, file.name, revision=commit), str)]
+    total = sum(file.size for file in absent)
+    cache = Path(constants.HF_HUB_CACHE)
+    cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache).free
+    if total + _SPARE > free:
+        raise HubError(
+            f"'{name}' takes {total / 1e9:.1f} GB and there are {free / 1e9:.1f} GB free in {cache}; make space there, or move the "
+            "hub's cache with HF_HUB_CACHE"
+        )
+    folder, done = cache, 0
+    for file in files:
+        if file in absent and file.sha256:
+            told = done
+
+            def report_file(come: int, told: int = told, name: str = file.name) -> None:
+                if report is not None:
+                    report(told + come, total, name)
+
+            blob = cache / repo_folder_name(repo_id=name, repo_type="model") / "blobs" / file.sha256
+            url = hf_hub_url(name, file.name, revision=commit, endpoint=read_endpoint())
+            try:
+                download(url, blob, file.size, file.sha256, report_file)
+            except DamagedDownloadError as error:
+                raise HubError(f"'{file.name}' of '{name}' arrived damaged and was removed again; try once more") from error
+        done += file.size if file in absent else 0
+        # what the cache has already is only given its name there
+        path = Path(hf_hub_download(name, file.name, revision=commit, endpoint=read_endpoint()))
+        folder = path.parents[len(PurePosixPath(file.name).parts) - 1]
+    return folder
+
+
+@contextmanager
+def explain_hub_errors(name: str, revision: str | None = None) -> Iterator[None]:
+    """Turn what goes wrong with the hub into ``HubError``."""
+    try:
+        yield
+    except (ShotError, HubError):
+        raise
+    except Exception as error:
+        text = _explain(name, revision, error)
+        if text is None:
+            raise
+        raise HubError(text) from error
+
+
+def _explain(name: str, revision: str | None, error: BaseException) -> str | None:
+    endpoint = read_endpoint()
+    cause: BaseException | None = error
+    # what asks for one file hides why it could not be had
+    while isinstance(cause, LocalEntryNotFoundError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    instead = "give a folder or a file instead"
+    if isinstance(cause, OfflineModeIsEnabled):
+        return f"'{name}' is not on this machine, and HF_HUB_OFFLINE says not to ask the hub; switch it off, or {instead}"
+    if isinstance(cause, GatedRepoError):
+        return f"'{name}' is gated: accept its terms at {endpoint}/{name}, run 'hf auth login' with a token, and try again"
+    if isinstance(cause, RevisionNotFoundError):
+        return f"the hub has no revision '{revision}' of '{name}'; name another one behind its @"
+    if isinstance(cause, DisabledRepoError):
+        return f"the hub has taken '{name}' down; choose another model, or {instead}"
+    if isinstance(cause, RepositoryNotFoundError) or status in (401, 403):
+        return f"the hub has no '{name}', or it is private: check the name, run 'hf auth login' if it is yours, or {instead}"
+    if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
+        return f"the hub's '{name}' lacks a file that a model has; choose another one, or {instead}"
+    if isinstance(cause, HFValidationError):
+        return f"'{name}' is not a name that the hub can have; write OWNER/NAME, or {instead}"
+    if status is not None:
+        return f"the hub at {endpoint} answers with an error ({status}) for '{name}'; try again later, or {instead}"
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full while '{name}' is downloaded; make space in {constants.HF_HUB_CACHE} and try again"
+    if isinstance(cause, FileMetadataError):
+        return f"what answers at {endpoint} is no model hub; check HF_ENDPOINT, the proxy and the connection"
+    if isinstance(cause, (HTTP_ERROR, HfHubHTTPError, LocalEntryNotFoundError, TimeoutError, ConnectionError)):
+        return f"the hub at {endpoint} cannot be reached for '{name}'; check the connection and try again, or {instead}"
+    if isinstance(cause, OSError) and "onsistency check" in str(cause):
+        return f"'{name}' came only in part; try again, and it goes on where it stopped"
+    if isinstance(cause, ValueError):
+        return f"the hub's answer about '{name}' cannot be read; check HF_ENDPOINT and the proxy, or {instead}"
+    return None
