@@ -111,8 +111,9 @@ def list_unset(request: ShotRequest) -> tuple[str, ...]:
 def resolve_values(values: Mapping[str, Any], profile: ModelProfile) -> dict[str, Any]:
     """The settings of ``OWN_SETTINGS`` in ``values`` with those that are 0 or empty in the model's own."""
     found = {name: value or getattr(profile, name) for name, value in values.items() if name in OWN_SETTINGS}
-    if not values.get("guidance_scale") and values.get("scheduler") in FEW_STEP_SCHEDULERS:
-        # such a scheduler was chosen, not the model's: the model's own guidance was not made for it
+    is_chosen = values.get("scheduler") in FEW_STEP_SCHEDULERS
+    if not values.get("guidance_scale") and is_chosen and not profile.distilled:
+        # the model's own guidance was not made for such a scheduler
         found["guidance_scale"] = 1.0
     if values.get("negative_prompt") == NOTHING and not profile.negative_prompt:
         found["negative_prompt"] = ""

@@ -201,11 +201,15 @@ def describe_configurations(
     sides = unet.get("sample_size")
     height, width = sides if isinstance(sides, (list, tuple)) and len(sides) == 2 else (sides, sides)
     usual = advice.size or 512
+    guidance = advice.guidance_scale
+    if unet.get("time_cond_proj_dim") is not None:
+        # it was taught what guidance does, and is told its scale
+        guidance = recommend(family, prediction, zero, "", 0, 0).guidance_scale
     return {
         "width": width * factor if isinstance(width, int) and width > 0 else usual,
         "height": height * factor if isinstance(height, int) and height > 0 else usual,
         "steps": advice.steps,
-        "guidance_scale": advice.guidance_scale,
+        "guidance_scale": guidance,
         # the class tells more than the name
         "scheduler": kind or advice.scheduler,
         "spacing": str(scheduler.get("timestep_spacing") or advice.spacing),

@@ -30,7 +30,7 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "trailing", "linspace")
 #: ``distilled`` of a model that was not, whatever its name says
 NOT_DISTILLED = "none"
-MOST_CLIP_SKIP = 12
+MOST_CLIP_SKIP = 32
 #: keys that say how pictures are made unless a request says otherwise
 OWN_KEYS = ("width", "height", "steps", "guidance_scale", "scheduler", "spacing", "negative_prompt", "clip_skip")
 #: keys that overrule what was recognised
@@ -85,7 +85,7 @@ def check_value(key: str, value: Any) -> None:
     """Raise ``SettingError`` for a key that is unknown, or a value that it cannot have."""
     choices = _list_choices()
     if key not in _MEANINGS:
-        raise SettingError(key, f"the key '{key[:40]}' is unknown; use {', '.join(_MEANINGS)}")
+        raise SettingError(key, f"the key {_show(key)} is unknown; use {', '.join(_MEANINGS)}")
     if key in choices:
         if value not in choices[key]:
             raise SettingError(key, f"the value of '{key}' cannot be {_show(value)}; use {', '.join(choices[key])}")

@@ -23,7 +23,7 @@ from latentman.backend.jobs.store import JobStore  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.profiles import complete_request, find_base_profile, find_profile  # noqa: E402
 from latentman.backend.models.registry import STARTER, find_model, fingerprint  # noqa: E402
-from latentman.backend.models.settings_files import MAX_FILE, find_place_of_user, find_settings  # noqa: E402
+from latentman.backend.models.settings_files import MAX_FILE, find_place_of_user, find_settings, read_settings_file  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.shared import messages  # noqa: E402
 from latentman.shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, resolve_request  # noqa: E402
@@ -31,6 +31,7 @@ from latentman.shared.shot import NOTHING, ShotError, check_request, make_reques
 from tests import original_layout as original  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend.tiny import write_sd, write_sdxl  # noqa: E402
+from tests.checkout import ROOT  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,15 @@ def test_folders_of_few_step_models_are_known_by_their_scheduler(copy, scheduler
     assert found.spacing == ("trailing" if wanted[0] == "turbo" else "linspace" if not wanted[0] else "leading")
 
 
+def test_a_model_that_was_taught_guidance_is_told_its_scale(copy):
+    LCMScheduler().save_pretrained(copy / "scheduler")
+    path = copy / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"time_cond_proj_dim": 256}))
+    found = find_profile(str(copy))
+    assert (found.distilled, found.steps, found.guidance_scale) == ("lcm", 6, 7.5)
+    assert resolve_request(make_request("x", (1,), 20.0, scheduler="lcm"), found).sampling.guidance_scale == 7.5
+
+
 def test_a_size_of_two_sides_and_a_damaged_configuration(copy):
     path = copy / "unet" / "config.json"
     config = json.loads(path.read_text())
@@ -207,7 +217,7 @@ def test_settings_of_folders_presets_and_hub_ids(copy, in_users_folder):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"stepz": 3}', "the key 'stepz' is unknown; use width, height, steps"),
+        ('{"stepz": 3}', 'the key "stepz" is unknown; use width, height, steps'),
         ('{"steps": 0}', "'steps' cannot be 0; use a number from 1 to 1000"),
         ('{"steps": 2.5}', "'steps' cannot be 2.5"),
         ('{"steps": "20"}', "'steps' cannot be \"20\""),
@@ -221,7 +231,7 @@ def test_settings_of_folders_presets_and_hub_ids(copy, in_users_folder):
         ('{"prediction": "v"}', "use epsilon, v_prediction, sample"),
         ('{"zero_terminal_snr": "yes"}', "use true or false"),
         ('{"distilled": "quick"}', "use none, lightning"),
-        ('{"clip_skip": 99}', "a whole number from 0 to 12"),
+        ('{"clip_skip": 99}', "a whole number from 0 to 32"),
         ('{"negative_prompt": 3}', "use a text in quotes"),
         ('{"negative_prompt": "\\u0000"}', "'negative_prompt' cannot be used"),
         ("[1, 2]", "it is not JSON with keys in braces"),
@@ -516,3 +526,12 @@ def test_the_command_for_what_makes_no_pictures_and_for_what_is_not_there(tmp_pa
         assert code == 2 and words in err and len(err.strip().splitlines()) == 1
         code, out, _ = _call(capsys, "settings", *arguments, "--json")
         assert code == 2 and words in json.loads(out)["problem"]
+
+
+def test_the_settings_file_of_the_guide_is_one(tmp_path):
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    example = text.split("```json\n")[1].split("```")[0]
+    (tmp_path / "x.latentman.json").write_text(example, encoding="utf-8")
+    assert {"width", "prediction", "note"} <= set(read_settings_file(tmp_path / "x.latentman.json"))
+    row = next(line for line in text.splitlines() if line.startswith("| `sdxl` |"))
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["1024", "30", "5"] and PRESET_PROFILES["sdxl"].guidance_scale == 5
