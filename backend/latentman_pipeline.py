@@ -27,7 +27,7 @@ from PIL import Image
 
 from ..shared.manifest import PassesManifest
 from ..shared.passes import FramePasses, check_passes
-from ..shared.shot import Method, check_request, make_request
+from ..shared.shot import NOTHING, Method, ShotError, check_request, make_request
 from .models.loading import ImageModel
 from .video.noise import draw_noise, list_noise_sources
 from .video.pipeline import Interrupted, RunContext, ShotPipeline
@@ -61,9 +61,9 @@ class _LatentManMixin:
         self,
         prompt: str,
         passes: FramePasses,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
-        negative_prompt: str = "",
+        num_inference_steps: int | None = 50,
+        guidance_scale: float | None = 7.5,
+        negative_prompt: str | None = "",
         method: Method | str = "latentman",
         controlnet_conditioning_scale: float = 1.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -78,11 +78,12 @@ class _LatentManMixin:
     ) -> LatentManOutput:
         """Generate a clip whose frames fit ``passes``.
 
-        ``method`` is a preset's name or a ``Method``; ``techniques`` are objects that work after those that it names.
-        ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents``
-        (F, C, h, w) standard normal noise takes its place. ``scheduler`` is a value of ``Sampling.scheduler``. ``controls`` names
-        the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``. ``output_type`` is ``pil``, ``np``
-        or ``latent``. The callback may set ``pipe._interrupt``, or return ``latents``, as in diffusers.
+        Of ``num_inference_steps``, ``guidance_scale`` and ``negative_prompt``, None is the model's own, as its folder or its
+        configurations say. ``method`` is a preset's name or a ``Method``; ``techniques`` are objects that work after those that it
+        names. ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents`` (F,
+        C, h, w) standard normal noise takes its place. ``scheduler`` is a value of ``Sampling.scheduler``. ``controls`` names the
+        ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``. ``output_type`` is ``pil``, ``np`` or
+        ``latent``. The callback may set ``pipe._interrupt``, or return ``latents``, as in diffusers.
 
         Raises ``ShotError`` for requests that cannot be run.
         """
@@ -94,23 +95,26 @@ class _LatentManMixin:
             height=height,
             frames=tuple(range(1, count + 1)),
             fps=24.0,
-            negative_prompt=negative_prompt,
-            steps=num_inference_steps,
-            # to a request 0 means the model's own scale, here as in diffusers it means none
-            guidance_scale=max(guidance_scale, 1.0),
+            # to a request an empty text and 0 mean the model's own, here as in diffusers they mean none
+            negative_prompt="" if negative_prompt is None else negative_prompt or NOTHING,
+            steps=0 if num_inference_steps is None else num_inference_steps,
+            guidance_scale=0.0 if guidance_scale is None else max(guidance_scale, 1.0),
             control_scale=controlnet_conditioning_scale,
             scheduler=scheduler,
             background_prompt=background_prompt,
             manifest=manifest,
             **chosen,
         )
+        if num_inference_steps == 0:
+            raise ShotError("steps", "No frames can be made in 0 steps; give 1 or more, or None for the model's own.")
         check_request(request)
         passes = check_passes(request, passes.arrays())
         device = self._execution_device
         model = ImageModel(type(self).__name__, self, device, self.unet.dtype, controls)
         for part in (self.unet, self.vae, *model.controlnets):
             part.requires_grad_(False)
-        self._interrupt, self._guidance_scale = False, guidance_scale
+        request = model.complete_request(request, (width, height))
+        self._interrupt, self._guidance_scale = False, request.sampling.guidance_scale if guidance_scale is None else guidance_scale
         last: dict[str, torch.Tensor] = {}
 
         def after_step(step: int, timestep: torch.Tensor, current: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from ...shared.shot import ShotRequest
 from .hub import HubError, fetch_file
 from .names import find_distillation, find_steps
 from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
-from .registry import ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
+from .registry import PRESETS, ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
 from .settings_files import NOT_DISTILLED, FoundSettings, find_settings
 
 #: where values come from
@@ -95,6 +95,10 @@ def find_profile(name: str, *, download: bool = False) -> ModelProfile:
         _cache.clear()
     _cache[name, download] = (state, profile)
     return profile
+
+
+def _is_same(one: str, other: str) -> bool:
+    return os.path.isdir(one) and os.path.samefile(one, other)
 
 
 def find_base_profile(base: str) -> ModelProfile:
@@ -286,12 +290,25 @@ def list_scheduler_changes(profile: ModelProfile) -> dict[str, Any]:
 
 
 def describe_pipeline(pipeline: Any) -> ModelProfile:
-    """The profile of a pipeline of diffusers that was loaded by other means."""
+    """The profile of a pipeline of diffusers that was loaded by other means: by its parts as they are now, and the settings of
+    its folder. Raises ``ShotError`` for a settings file that cannot be used."""
     configs = [getattr(pipeline, part).config for part in ("unet", "vae", "scheduler")]
-    name = str(pipeline.config.get("_name_or_path") or "")
-    scheduler = {"_class_name": type(pipeline.scheduler).__name__, **configs[2]}
-    values = describe_configurations(configs[0], configs[1], scheduler, os.path.basename(os.path.normpath(name)) if name else "")
-    return ModelProfile(**values, origins=dict.fromkeys(values, CONFIGURATION))
+    folder = str(pipeline.config.get("_name_or_path") or "")
+    scheduler = {**configs[2], "_class_name": type(pipeline.scheduler).__name__}
+    name = os.path.basename(os.path.normpath(folder)) if folder else ""
+    draft = _Draft()
+    draft.set(CONFIGURATION, **describe_configurations(configs[0], configs[1], scheduler, name))
+    if folder:
+        base = next((preset.base for preset in PRESETS.values() if _is_same(preset.base, folder)), folder)
+        preset = get_preset_name(ModelSource(base))
+        if preset and not draft.values["distilled"]:
+            # someone who exchanged a part wants that one
+            own = PRESET_PROFILES[preset]
+            draft.set(PRESET, width=own.width, height=own.height, steps=own.steps, guidance_scale=own.guidance_scale)
+        found = find_settings(base, preset)
+        _overrule(draft, found)
+        draft.apply(found)
+    return draft.finish()
 
 
 def complete_request(request: ShotRequest, size: tuple[int, int] | None = None) -> ShotRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import time
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from latentman.shared.endpoint import free_port
 from latentman.shared.model_profile import PRESET_PROFILES, ModelProfile
 from latentman.shared.shot import ShotError, ShotRequest
 from tests.blender_addon.conftest import BACKEND_PYTHON
+from tests.checkout import ROOT
 
 FRAMES = (1, 2)
 OWN = ModelProfile(512, 384, steps=12, guidance_scale=4.0, scheduler="euler", negative_prompt="fog")
@@ -192,11 +194,10 @@ def test_the_book_asks_once_takes_late_answers_and_forgets(monkeypatch):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A tiny model's folder."""
-    pytest.importorskip("torch")
-    from tools.tiny_models import write_sd
-
     root = tmp_path_factory.mktemp("tiny")
-    write_sd(root)
+    # the Python of the backend has torch, Blender's may not
+    code = "import sys, pathlib; from tools.tiny_models import write_sd; write_sd(pathlib.Path(sys.argv[1]))"
+    subprocess.run([BACKEND_PYTHON, "-c", code, str(root)], cwd=ROOT, check=True, capture_output=True, timeout=200)
     return root / "whole"
 
 
