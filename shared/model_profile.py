@@ -15,8 +15,9 @@ from .picture_size import fit_area
 from .settings import list_settings, with_settings
 from .shot import MAX_SIDE, NOTHING, ShotRequest
 
-#: settings of a request that follow the model unless they are set; the size does as well
-OWN_SETTINGS = ("steps", "guidance_scale", "scheduler", "spacing", "clip_skip", "negative_prompt")
+#: settings of a request that follow the model unless they are set; the size does as well. The spacing of the steps is not among
+#: them: left to the model, it is that of the schedule that the model is loaded with
+OWN_SETTINGS = ("steps", "guidance_scale", "scheduler", "clip_skip", "negative_prompt")
 SIDES = ("width", "height")
 #: schedulers for models distilled to few steps, which are run without guidance
 FEW_STEP_SCHEDULERS = ("lcm", "tcd")

@@ -116,7 +116,7 @@ def write_profile(profile: ModelProfile) -> list[str]:
     """A profile for people: a line for each value, with where it comes from."""
     told = profile.origins
     lines = [f"  own size: {profile.width}x{profile.height} ({told.get('width', '')})"]
-    named = [(f"own {key.replace('_', ' ')}", key) for key in OWN_SETTINGS]
+    named = [(f"own {key.replace('_', ' ')}", key) for key in (*OWN_SETTINGS, "spacing")]
     named += [(key.replace("_", " "), key) for key in ("prediction", "zero_terminal_snr", "distilled")]
     lines += [f"  {title}: {_write(getattr(profile, key))} ({told[key]})" for title, key in named if key in told]
     return lines

@@ -45,7 +45,7 @@ _MEANINGS: dict[str, str] = {
     "scheduler": "how the steps are taken",
     "spacing": "which of the training's steps are taken",
     "negative_prompt": "what should not be seen, unless a shot says so itself",
-    "clip_skip": "layers of the text encoder that are left out at its end",
+    "clip_skip": "the layer of the text encoder that is taken, counted from its end",
     "prediction": "what the network predicts",
     "zero_terminal_snr": "whether no signal is left in the last noise level",
     "distilled": "how the model was distilled to few steps; none for one that was not",
