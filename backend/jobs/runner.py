@@ -91,6 +91,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     started = time.perf_counter()
     callbacks.progress("loading the model", 0, 1)
     model = models.get(job.request.sampling.model, callbacks)
+    model = model.settle()
     run_context = RunContext(
         callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look
     )

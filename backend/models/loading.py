@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import msgspec
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -86,6 +87,12 @@ class ImageModel:
     def complete_request(self, request: ShotRequest, size: tuple[int, int]) -> ShotRequest:
         """A request with what it leaves to the model put in; ``size`` (width, height) is that of the passes."""
         return resolve_request(request, self.profile or describe_pipeline(self.pipeline), size)
+
+    def settle(self) -> ImageModel:
+        """The model for requests that have been completed: what they leave empty is to be empty, whatever a settings file says."""
+        if self.profile is None:
+            return self
+        return replace(self, profile=msgspec.structs.replace(self.profile, negative_prompt="", clip_skip=0))
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,

@@ -21,7 +21,7 @@ from latentman.backend.jobs.requests import read_request  # noqa: E402
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run  # noqa: E402
 from latentman.backend.jobs.store import JobStore  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
-from latentman.backend.models.profiles import complete_request, find_base_profile, find_profile  # noqa: E402
+from latentman.backend.models.profiles import complete_request, find_base_profile, find_profile, list_scheduler_changes  # noqa: E402
 from latentman.backend.models.registry import STARTER, find_model, fingerprint  # noqa: E402
 from latentman.backend.models.settings_files import MAX_FILE, find_place_of_user, find_settings, read_settings_file  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
@@ -285,6 +285,45 @@ def test_what_was_recognised_can_be_overruled(tmp_path):
     assert fingerprint(plain) != before
     _write(place, steps=4, negative_prompt="fog", note="x")
     assert fingerprint(plain) == before
+
+
+def test_the_schedule_is_as_the_settings_file_or_a_lora_for_few_steps_wants_it(copy, tmp_path):
+    assert not list_scheduler_changes(find_profile("starter")) and not list_scheduler_changes(find_profile(str(copy)))
+    lightning = find_profile(f"{copy}|lora=/x/sd_lightning_4step.safetensors")
+    assert list_scheduler_changes(lightning) == {"timestep_spacing": "trailing"}
+    before = load(str(copy)).pipeline.scheduler.config.timestep_spacing
+    _write(copy / "latentman.json", spacing="trailing")
+    model = load(str(copy))
+    assert (before, model.pipeline.scheduler.config.timestep_spacing) == ("leading", "trailing")
+    assert model.make_scheduler(4).timesteps.tolist() == [999, 749, 499, 249]
+
+
+def test_a_loaded_model_is_loaded_again_when_what_was_recognised_is_overruled(copy):
+    models = ModelCache()
+    first = models.get(str(copy))
+    _write(copy / "latentman.json", steps=3)
+    assert models.get(str(copy)) is first
+    _write(copy / "latentman.json", steps=3, prediction="v_prediction")
+    second = models.get(str(copy))
+    assert second is not first and second.make_scheduler(3).config.prediction_type == "v_prediction"
+    _write(copy / "latentman.json")
+    assert models.get(str(copy)).make_scheduler(3).config.prediction_type == "epsilon"
+
+
+def test_a_job_is_made_as_it_was_asked_for_whatever_a_loaded_model_knew(copy, tmp_path):
+    """The negative prompt was there when the model was loaded, and is gone when the job is asked for, or the other way round."""
+    passes = samples.passes(2, 32)
+    request = _request(copy, steps=2, guidance_scale=6.0)
+    made = {}
+    for name, before, then in (("a", "a hat", ""), ("b", "", "a hat"), ("plain", "", ""), ("hat", "a hat", "a hat")):
+        models = ModelCache()
+        _write(copy / "latentman.json", **({"negative_prompt": before} if before else {}))
+        models.get(str(copy))
+        _write(copy / "latentman.json", **({"negative_prompt": then} if then else {}))
+        job = JobStore(tmp_path / name).open(request, passes)
+        assert run(job, models, RunCallbacks())["settings"]["text"]["negative_prompt"] == then
+        made[name] = np.stack(list(job.images()))
+    assert (made["a"] == made["plain"]).all() and (made["b"] == made["hat"]).all() and (made["plain"] != made["hat"]).any()
 
 
 def test_not_distilled_whatever_the_name_says_and_the_other_way_round(checkpoints, tmp_path):
