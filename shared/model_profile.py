@@ -7,13 +7,13 @@ backend, which knows the model's files; ``resolve_request`` makes a request defi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from .picture_size import fit_area
-from .settings import list_settings, with_settings
-from .shot import MAX_SIDE, NOTHING, ShotRequest
+from .settings import MAX_TEXT, list_settings, with_settings
+from .shot import MAX_SIDE, MAX_STEPS, NOTHING, ShotRequest
 
 #: settings of a request that follow the model unless they are set; the size does as well. The spacing of the steps is not among
 #: them: left to the model, it is that of the schedule that the model is loaded with
@@ -25,6 +25,10 @@ FEW_STEP_SCHEDULERS = ("lcm", "tcd")
 FORMER_SIDE = 256
 
 
+_Side = Annotated[int, msgspec.Meta(ge=8, le=MAX_SIDE)]
+_Word = Annotated[str, msgspec.Meta(max_length=64)]
+
+
 class ModelProfile(msgspec.Struct, frozen=True):
     """How a model likes to be run.
 
@@ -34,21 +38,21 @@ class ModelProfile(msgspec.Struct, frozen=True):
     are what was recognised. ``origins`` say for each value where it comes from, ``files`` are the settings files that were read.
     """
 
-    width: int = 512
-    height: int = 512
-    most_side: int = 0
-    steps: int = 30
-    guidance_scale: float = 7.5
-    scheduler: str = "ddim"
-    spacing: str = ""
-    negative_prompt: str = ""
-    clip_skip: int = 0
-    family: str = ""
-    prediction: str = ""
+    width: _Side = 512
+    height: _Side = 512
+    most_side: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIDE)] = 0
+    steps: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEPS)] = 30
+    guidance_scale: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 7.5
+    scheduler: _Word = "ddim"
+    spacing: _Word = ""
+    negative_prompt: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
+    clip_skip: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    family: _Word = ""
+    prediction: _Word = ""
     zero_terminal_snr: bool = False
-    distilled: str = ""
-    origins: dict[str, str] = {}
-    files: tuple[str, ...] = ()
+    distilled: _Word = ""
+    origins: Annotated[dict[str, str], msgspec.Meta(max_length=100)] = {}
+    files: Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)] = ()
 
     def get_size(self, aspect: float | None = None) -> tuple[int, int]:
         """(width, height) of the model's own pictures, in pixels; of an aspect (width over height), if one is given."""

@@ -19,12 +19,12 @@ from huggingface_hub.errors import HFValidationError
 
 from ...shared.files import read_file
 from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, resolve_request
-from ...shared.shot import ShotRequest
+from ...shared.shot import MAX_SIDE, ShotRequest
 from .hub import HubError, fetch_file
 from .names import find_distillation, find_steps
 from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
 from .registry import PRESETS, ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
-from .settings_files import NOT_DISTILLED, FoundSettings, find_settings
+from .settings_files import NOT_DISTILLED, PREDICTIONS, SPACINGS, FoundSettings, find_settings
 
 #: where values come from
 PRESET, CONFIGURATION, FILE, NAME, USUAL = "preset", "configuration", "file", "name", "family's usual"
@@ -56,7 +56,7 @@ class _Draft:
     def advise(self, advice: Recommendation, origins: Mapping[str, str], *, size: bool = True) -> None:
         """Put in how a kind of model likes to be run. ``origins`` by name, with "" for all others."""
         found = {name: getattr(advice, name) for name in ("steps", "guidance_scale", "scheduler", "spacing")}
-        if size and advice.size:
+        if size and 8 <= advice.size <= MAX_SIDE:
             found |= {"width": advice.size, "height": advice.size}
         for name, value in found.items():
             self.set(origins.get(name, origins[""]), **{name: value})
@@ -196,12 +196,14 @@ def describe_configurations(
     """The values of a profile by the configurations of a model's UNet, auto-encoder and scheduler, which may be empty, and its
     name."""
     family = _find_family(unet)
-    prediction = str(scheduler.get("prediction_type") or "epsilon")
+    told = scheduler.get("prediction_type")
+    prediction = told if told in PREDICTIONS else "epsilon"
     zero = bool(scheduler.get("rescale_betas_zero_snr"))
     kind = _SCHEDULER_KINDS.get(str(scheduler.get("_class_name")), "")
     distilled = find_distillation(name) or kind or ("turbo" if _is_trailing_ancestral(scheduler) else "")
     advice = recommend(family, prediction, zero, distilled, find_steps(name) if distilled else 0, 0)
-    factor = 2 ** (len(vae.get("block_out_channels") or (0, 0, 0, 0)) - 1)
+    levels = vae.get("block_out_channels")
+    factor = 2 ** (len(levels) - 1) if isinstance(levels, (list, tuple)) and 0 < len(levels) < 8 else 8
     sides = unet.get("sample_size")
     height, width = sides if isinstance(sides, (list, tuple)) and len(sides) == 2 else (sides, sides)
     usual = advice.size or 512
@@ -210,13 +212,13 @@ def describe_configurations(
         # it was taught what guidance does, and is told its scale
         guidance = recommend(family, prediction, zero, "", 0, 0).guidance_scale
     return {
-        "width": width * factor if isinstance(width, int) and width > 0 else usual,
-        "height": height * factor if isinstance(height, int) and height > 0 else usual,
+        "width": width * factor if _is_side(width, factor) else usual,
+        "height": height * factor if _is_side(height, factor) else usual,
         "steps": advice.steps,
         "guidance_scale": guidance,
         # the class tells more than the name
         "scheduler": kind or advice.scheduler,
-        "spacing": str(scheduler.get("timestep_spacing") or advice.spacing),
+        "spacing": spacing if (spacing := scheduler.get("timestep_spacing")) in SPACINGS else advice.spacing,
         "family": family,
         "prediction": prediction,
         "zero_terminal_snr": zero,
@@ -224,10 +226,17 @@ def describe_configurations(
     }
 
 
+def _is_side(side: Any, factor: int) -> bool:
+    """Whether a number of latents is one that a picture can have along a side."""
+    return isinstance(side, int) and 8 <= side * factor <= MAX_SIDE
+
+
 def _find_family(unet: Mapping[str, Any]) -> str:
     if unet.get("addition_embed_type") == "text_time":
         return "sdxl"
-    return {768: "sd1", 1024: "sd2"}.get(unet.get("cross_attention_dim", 0), "other") if unet else ""
+    width = unet.get("cross_attention_dim")
+    known = {768: "sd1", 1024: "sd2"}.get(width, "other") if isinstance(width, int) else "other"
+    return known if unet else ""
 
 
 def _read_configuration(base: str, part: str, download: bool) -> Mapping[str, Any]:

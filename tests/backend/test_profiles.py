@@ -157,6 +157,29 @@ def test_a_size_of_two_sides_and_a_damaged_configuration(copy):
 
 
 @pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("unet", {"sample_size": 10**12}),
+        ("unet", {"sample_size": [8, -8]}),
+        ("unet", {"sample_size": "64", "cross_attention_dim": [768]}),
+        ("unet", {"sample_size": True, "cross_attention_dim": None}),
+        ("vae", {"block_out_channels": 5}),
+        ("vae", {"block_out_channels": [1] * 5000}),
+        ("scheduler", {"timestep_spacing": ["trailing"], "prediction_type": {"a": 1}, "_class_name": [1]}),
+        ("scheduler", {"timestep_spacing": "x" * 10**6, "prediction_type": "flow" * 10**5}),
+    ],
+)
+def test_configurations_that_claim_anything_give_a_profile_that_can_be_sent(copy, part, changes):
+    path = copy / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    found = find_profile(str(copy))
+    answer = messages.ModelDescribed(ticket="a", profile=found)
+    assert messages.decode([bytes(one) for one in messages.encode(answer)])[0] == answer
+    request = resolve_request(_request(copy), found)
+    check_request(request)
+
+
+@pytest.mark.parametrize(
     ("name", "steps", "scheduler"),
     [
         ("lcm-lora-sdv1-5.safetensors", 6, "lcm"),
