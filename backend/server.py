@@ -45,7 +45,6 @@ from ..shared.version import VERSION
 from .jobs.requests import remove_stale_incoming
 from .jobs.runner import ModelCache
 from .jobs.store import JobStore
-from .models.loading import choose_device
 from .models.registry import PRESETS
 from .tasks.describe import DescribeTask
 from .tasks.fetch import FetchTask
@@ -124,7 +123,8 @@ class Server:
     def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], models: ModelCache | None = None) -> None:
         """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``models`` loads what the requests name."""
         check_endpoint(endpoint, extra_clients)
-        self._device = str(choose_device())
+        models = models or ModelCache()
+        self._device = str(models.device)
         self._context = zmq.Context()
         pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
         self._authenticator = _Authenticator(self._context)

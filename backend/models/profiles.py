@@ -212,8 +212,8 @@ def describe_configurations(
         # it was taught what guidance does, and is told its scale
         guidance = recommend(family, prediction, zero, "", 0, 0).guidance_scale
     return {
-        "width": width * factor if _is_side(width, factor) else usual,
-        "height": height * factor if _is_side(height, factor) else usual,
+        "width": _count_pixels(width, factor) or usual,
+        "height": _count_pixels(height, factor) or usual,
         "steps": advice.steps,
         "guidance_scale": guidance,
         # the class tells more than the name
@@ -226,9 +226,9 @@ def describe_configurations(
     }
 
 
-def _is_side(side: Any, factor: int) -> bool:
-    """Whether a number of latents is one that a picture can have along a side."""
-    return isinstance(side, int) and 8 <= side * factor <= MAX_SIDE
+def _count_pixels(latents: Any, factor: int) -> int:
+    """The pixels of a side with so many latents; 0 for what no picture has."""
+    return latents * factor if isinstance(latents, int) and 8 <= latents * factor <= MAX_SIDE else 0
 
 
 def _find_family(unet: Mapping[str, Any]) -> str:

@@ -68,7 +68,6 @@ class ShotPipeline:
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
-        run_context.warnings.extend(warning for warning in model.warnings if warning not in run_context.warnings)
         source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
         if list_unset(request):
             # what has been rendered has its size
@@ -77,9 +76,12 @@ class ShotPipeline:
         if request.text.negative_prompt == NOTHING:
             request = with_settings(request, {"negative_prompt": ""})
         model.check_size(request.width, request.height)
+        said = (*model.warnings, *filter(None, [model.plan.sentence]))
+        run_context.warnings.extend(warning for warning in said if warning not in run_context.warnings)
         self._model, self._request, self._run_context = model, request, run_context
         self._source = source
-        self._method, self._batch_budget, self._size = request.get_method(), BatchBudget(), latent_size(model, request)
+        self._batch_budget = BatchBudget.within(model.plan.frames)
+        self._method, self._size = request.get_method(), latent_size(model, request)
         self._given: Look | None = None
         if look is not None:
             everything = range(self._source.frame_count)
