@@ -28,6 +28,7 @@ from PIL import Image
 from ..shared.manifest import PassesManifest
 from ..shared.passes import FramePasses, check_passes
 from ..shared.shot import NOTHING, Method, ShotError, check_request, make_request
+from .models.families import family_of_pipeline
 from .models.loading import ImageModel
 from .video.noise import draw_noise, list_noise_sources
 from .video.pipeline import Interrupted, RunContext, ShotPipeline
@@ -75,6 +76,7 @@ class _LatentManMixin:
         output_type: str = "pil",
         callback_on_step_end: StepCallback | None = None,
         techniques: Sequence[Technique] = (),
+        clip_skip: int | None = None,
     ) -> LatentManOutput:
         """Generate a clip whose frames fit ``passes``.
 
@@ -83,7 +85,8 @@ class _LatentManMixin:
         names. ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents`` (F,
         C, h, w) standard normal noise takes its place. ``scheduler`` is a value of ``Sampling.scheduler``. ``controls`` names the
         ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``. ``output_type`` is ``pil``, ``np`` or
-        ``latent``. The callback may set ``pipe._interrupt``, or return ``latents``, as in diffusers.
+        ``latent``. ``clip_skip`` counts as diffusers does: the layers that are left out. The callback may set ``pipe._interrupt``,
+        or return ``latents``, as in diffusers.
 
         Raises ``ShotError`` for requests that cannot be run.
         """
@@ -102,6 +105,8 @@ class _LatentManMixin:
             control_scale=controlnet_conditioning_scale,
             scheduler=scheduler,
             background_prompt=background_prompt,
+            # a request counts layers from the end, diffusers what is left out behind the model's own
+            clip_skip=0 if clip_skip is None else clip_skip + family_of_pipeline(self).own_layer,
             manifest=manifest,
             **chosen,
         )

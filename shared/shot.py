@@ -16,6 +16,8 @@ from .manifest import PassesManifest
 from .settings import MAX_TEXT, Choice, Setting, SettingError, check_settings, with_settings
 
 MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS, MAX_PLUGIN_SETTINGS = 10_000, 4096, 1000, 64, 256
+#: of the largest text encoder
+MAX_LAYERS = 32
 #: what holds for a setting that is left to the model
 MODELS_OWN = "the model's own"
 #: the negative prompt that names nothing; an empty one is the model's own
@@ -244,6 +246,17 @@ class Text(msgspec.Struct, frozen=True):
             "Background", "What is around the character, when the prompt is to be the character's alone; needs a third more time"
         ),
     ] = ""
+    clip_skip: Annotated[
+        int,
+        Setting(
+            "Clip Skip",
+            "The text encoder's layer that is taken, counted from its end: 1 is the last, 2 the last but one; 0 is the model's "
+            "own, which is 1 for Stable Diffusion and 2 for SDXL",
+            ge=0,
+            le=MAX_LAYERS,
+            soft_max=12,
+        ),
+    ] = 0
 
 
 class Sampling(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from ..metrics.consistency import Consistency
 from ..models.devices import choose_device, choose_dtype
 from ..models.hub import Report
 from ..models.loading import ImageModel, load, plan_again
+from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
@@ -101,7 +102,8 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
 def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
     started = time.perf_counter()
     callbacks.progress("loading the model", 0, 1)
-    model = models.get(job.request.sampling.model, callbacks, (job.request.width, job.request.height))
+    name = name_model(job.request.sampling.model, job.request.text)
+    model = models.get(name, callbacks, (job.request.width, job.request.height))
     model = model.settle()
     run_context = RunContext(
         callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look

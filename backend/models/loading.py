@@ -28,15 +28,17 @@ from ...shared.load_options import LoadOptions
 from ...shared.model_profile import ModelProfile, resolve_request
 from ...shared.shot import ShotError, ShotRequest
 from .devices import choose_device, choose_dtype, measure_free
-from .embeddings import EmbeddingWord, add_embedding, replace_words
+from .embeddings import EmbeddingWord, add_embeddings, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .folder_loading import load_network_folder, load_pipeline_folder, prefers_half, read_index
 from .hub import HubError, Report, fetch_repository
-from .loras import add_lora
+from .loras import add_loras
 from .memory_need import estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .network_shapes import list_networks
 from .profiles import describe_pipeline, find_profile, list_scheduler_changes
+from .prompts.named_loras import check_named_loras, refuse_negative_loras, refuse_unknown_loras
+from .prompts.parsing import parse_prompt, split_loras
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 
@@ -151,13 +153,24 @@ class ImageModel:
 
     @torch.no_grad()
     def encode_text(
-        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = ""
+        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = "", clip_skip: int = 0
     ) -> TextConditions:
         """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
-        prompt behind when there is one."""
-        texts = (replace_words(text, self.words) for text in (prompt, negative, background))
-        prompt, negative, background = texts
-        return self.family.encode_text(self, prompt, negative, guided, width, height, background)
+        prompt behind when there is one. ``clip_skip`` is that of ``Text``.
+
+        Raises ``ShotError`` for a prompt that cannot be read, and for one that names a LoRA that the model was loaded without.
+        """
+        refuse_negative_loras(negative)
+        for text in (prompt, background):
+            if self.source is None:
+                refuse_unknown_loras(text)
+            else:
+                check_named_loras(text, self.source.base, self.source.loras)
+        texts = ([negative] if guided else []) + [prompt] + ([background] if background else [])
+        prompts = [parse_prompt(replace_words(split_loras(text)[0], self.words)) for text in texts]
+        found = self.family.encode_text(self, prompts, width, height, clip_skip)
+        said = (*(warning for each in prompts for warning in each.warnings), *found.warnings)
+        return replace(found, warnings=tuple(dict.fromkeys(said)))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
@@ -198,7 +211,8 @@ def load(
             warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
         if source.vae:
             warnings += _exchange_vae(pipeline, source.vae, dtype)
-        words = _add_weights(pipeline, source)
+        words, more = _add_weights(pipeline, source)
+        warnings += more
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
@@ -282,22 +296,11 @@ def _get_plain(config: Mapping[str, Any], name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[EmbeddingWord, ...]:
-    """Put LoRAs and textual inversions into a pipeline; the words of those in files."""
-    for n, (path, _) in enumerate(source.loras):
-        if is_weight_file(path):
-            add_lora(pipeline, Path(path), f"lora{n}")
-        else:
-            pipeline.load_lora_weights(path, adapter_name=f"lora{n}")
-    if source.loras:
-        pipeline.set_adapters([f"lora{n}" for n in range(len(source.loras))], [strength for _, strength in source.loras])
-    words = []
-    for n, path in enumerate(source.embeddings):
-        if is_weight_file(path):
-            words.append(add_embedding(pipeline, Path(path), n))
-        else:
-            pipeline.load_textual_inversion(path)
-    return tuple(words)
+def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
+    """Put LoRAs and textual inversions into a pipeline; the words of these, and sentences about what was left out."""
+    warnings = add_loras(pipeline, source.loras) if source.loras else ()
+    words, more = add_embeddings(pipeline, source.embeddings)
+    return words, warnings + more
 
 
 @dataclass(frozen=True)

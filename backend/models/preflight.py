@@ -11,6 +11,7 @@ from diffusers import ControlNetModel
 from ...shared.shot import ShotError
 from .hub import fetch_file, find_in_cache
 from .loading import check_fit, check_multiple, explain_unloadable, is_path
+from .loras import open_lora
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 
@@ -32,6 +33,9 @@ def check_model(name: str, width: int, height: int) -> None:
         raise explain_unloadable(name, source, error) from error
     unet, vae = base
     check_fit(unet, controls)
+    for lora, _ in source.loras:
+        if Path(lora).is_file():
+            open_lora(Path(lora), unet)
     blocks, factors = unet.get("block_out_channels"), vae.get("block_out_channels")
     if blocks and factors:
         check_multiple(name, 2 ** (len(factors) - 1 + len(blocks) - 1), width, height)

@@ -22,6 +22,7 @@ from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, r
 from ...shared.shot import MAX_SIDE, ShotRequest
 from .hub import HubError, fetch_file
 from .names import find_distillation, find_steps
+from .prompts.named_loras import name_model
 from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
 from .registry import PRESETS, ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
 from .settings_files import NOT_DISTILLED, PREDICTIONS, SPACINGS, FoundSettings, find_settings
@@ -324,4 +325,6 @@ def complete_request(request: ShotRequest, size: tuple[int, int] | None = None) 
     """A request with what it leaves to its model put in; ``size`` as for ``resolve_request``. Raises ``ShotError``."""
     if not list_unset(request):
         return request
-    return resolve_request(request, find_profile(request.sampling.model, download=True), size)
+    # a LoRA for few steps may be named in the prompt
+    name = name_model(request.sampling.model, request.text)
+    return resolve_request(request, find_profile(name, download=True), size)

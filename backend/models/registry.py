@@ -3,8 +3,8 @@
 A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single file of
 weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one
 for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder.
-Behind the hub id of a base or a ControlNet, ``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one
-anyway. Paths are taken as people paste them (``shared.pasted_paths``).
+Behind the hub id of a base, a ControlNet, a LoRA or a textual inversion, ``@COMMIT`` names the revision that is loaded; those in
+``HUB_REVISIONS`` have one anyway. Paths are taken as people paste them (``shared.pasted_paths``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ...shared.shot import ShotError
 from ..maps import MAPS
 from .hub import find_in_cache
 from .recognition import inspect_model_file
-from .settings_files import IN_FOLDER, RECOGNISED_KEYS, WEIGHTS, find_settings
+from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
+from .settings_files import WEIGHTS as WEIGHTS
 from .usual_controls import find_family_of_folder, find_usual_control
 
 STARTER = Path(__file__).resolve().parent / "starter"
@@ -92,7 +93,8 @@ def _read_path(text: str) -> str:
 def _read_strength(text: str) -> tuple[str, float]:
     whole = read_pasted_path(text)
     path, at, strength = whole.rpartition("@")
-    if not at or os.path.exists(whole):
+    if not at or os.path.exists(whole) or re.fullmatch(r"[0-9a-f]{40}", strength):
+        # nothing behind it but a commit of the hub
         return _read_path(text), 1.0
     try:
         number = float(strength)

@@ -47,13 +47,16 @@ GONE = "The passes stopped coming; generate the shot again."
 
 
 def check_shot(request: ShotRequest) -> None:
-    """Raise ``ShotError`` for a model, a size or a technique that is not possible, before any passes are rendered for it."""
+    """Raise ``ShotError`` for a prompt, model, size or technique that is not possible, before any passes are rendered for it."""
     # imported late: diffusers comes with them
     from ..models.preflight import check_model
+    from ..models.prompts.named_loras import name_model
+    from ..models.prompts.parsing import check_text
     from ..video.techniques.registry import build_techniques
 
     build_techniques(request.get_method())
-    check_model(request.sampling.model, request.width, request.height)
+    check_text(request.text)
+    check_model(name_model(request.sampling.model, request.text), request.width, request.height)
 
 
 def make_frame_message(

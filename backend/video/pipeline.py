@@ -205,6 +205,7 @@ class ShotPipeline:
                 request.width,
                 request.height,
                 request.text.background_prompt,
+                request.text.clip_skip,
             )
             self._run_context.warnings.extend(warning for warning in found.warnings if warning not in self._run_context.warnings)
             self._text[twice] = found
