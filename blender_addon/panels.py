@@ -39,6 +39,7 @@ ADVANCED = (
     "scheduler",
     "matching",
     "background_prompt",
+    "clip_skip",
     "keep_background",
     "character_only",
     "size",
