@@ -48,7 +48,8 @@ def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> A
         return BoolProperty(**texts, default=default)
     if declared.kind is str:
         return StringProperty(**texts, default=default)
-    bounds = {"min": setting.ge, "max": setting.le, "soft_max": setting.soft_max}
+    low = 0 if setting.unset else setting.ge
+    bounds = {"min": low, "max": setting.le, "soft_max": setting.soft_max}
     numbers: dict[str, Any] = {name: declared.kind(bound) for name, bound in bounds.items() if bound is not None}
     numbers |= _UNITS.get(setting.unit, {})
     if declared.kind is int:

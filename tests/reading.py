@@ -120,6 +120,11 @@ def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tu
         from latentman.shared.shot import ShotError
 
         return inspect_model_file, ShotError
+    if name == "settings":
+        from latentman.backend.models.settings_files import read_settings_file
+        from latentman.shared.shot import ShotError
+
+        return read_settings_file, ShotError
     if name == "text":
         import torch
 

@@ -17,6 +17,7 @@ import msgspec
 from ...shared.manifest import PassesHeader, split_manifest
 from ...shared.passes import FramePasses, check_arrays
 from ...shared.shot import ShotRequest
+from ..models.profiles import complete_request
 from ..video.source import MemoryPasses, PassesSource
 from .intake import PassesIntake
 from .job import Job
@@ -32,11 +33,11 @@ class JobStore:
         self.streaming: set[str] = set()
 
     def receive(self, request: ShotRequest, header: PassesHeader) -> PassesIntake:
-        """Begin to take a shot's passes.
+        """Begin to take a shot's passes; what the request leaves to its model is put in.
 
         Raises ``ShotError`` when the look that the request keeps is not there, or the model's name stands for nothing.
         """
-        return PassesIntake(self, msgspec.structs.replace(request, manifest=None), header)
+        return PassesIntake(self, msgspec.structs.replace(complete_request(request), manifest=None), header)
 
     def open(self, request: ShotRequest, passes: FramePasses | PassesSource, check: Callable[[], None] = lambda: None) -> Job:
         """The job of a request whose passes are there as a whole: the one on disk if it was asked before, else a new one.
@@ -44,6 +45,9 @@ class JobStore:
         ``check`` is called between frames; what it raises ends it. Raises ``ShotError`` as ``receive``.
         """
         source = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
+        if not (request.width and request.height):
+            tall, wide = source.size
+            request = msgspec.structs.replace(request, width=wide, height=tall)
         header, entries = split_manifest(source.manifest(range(source.frame_count)), source.frame_count)
         intake = self.receive(request, header)
         try:

@@ -27,6 +27,7 @@ from ..jobs.intake import PassesIntake
 from ..jobs.job import Job
 from ..jobs.runner import RunCallbacks, run
 from ..jobs.store import JobStore
+from ..models.profiles import complete_request
 from ..pictures import encode_png
 from .outbox import Outbox
 from .task import Task
@@ -160,6 +161,7 @@ class ShotTask(Task):
     def _run_thread(self, worker: Worker) -> None:
         try:
             self._machine.advance(TaskState.PREPARING)
+            self._request = complete_request(self._request)
             check_shot(self._request)
             self._intake = self._store.receive(self._request, self._header)
             while not self.state.ended:

@@ -94,6 +94,10 @@ class ShotTask(Task):
         """
         super().__init__(client, RENDERING, on_message)
         shot.check_request(request)
+        if not (request.width and request.height):
+            raise shot.ShotError(
+                "size", "The size is left to the model, which has not said what it is yet; try again, or set width and height."
+            )
         self.request, self.folder = request, out
         #: the name of the character that the shot shows, "" for several
         self.character = character.name if character is not None and scope == "CHARACTER" else ""
