@@ -238,7 +238,7 @@ class Text(msgspec.Struct, frozen=True):
     ]
     negative_prompt: Annotated[
         str,
-        Setting("Negative", f"What should not be seen; empty is the model's own, {NOTHING} alone is nothing", unset=MODELS_OWN),
+        Setting("Negative", "What should not be seen; empty is the model's own, - alone is nothing", unset=MODELS_OWN),
     ] = ""
     background_prompt: Annotated[
         str,

@@ -13,7 +13,7 @@ import transformers
 
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
-from .hub import NETWORKS
+from .hub_cache import NETWORKS
 from .network_loading import RESIDUE
 from .weight_forms import choose_form
 

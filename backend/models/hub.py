@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,12 +31,8 @@ from huggingface_hub.file_download import repo_folder_name
 
 from ...shared.shot import ShotError
 from .downloads import HTTP_ERROR, DamagedDownloadError, download
-from .weight_forms import choose_form
+from .hub_cache import TEXTS, find_in_cache, list_needed
 
-#: folders of a pipeline whose weights are needed
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2", "controlnet")
-#: ends of names of the small files that go with them
-_TEXTS = (".json", ".txt", ".model")
 #: space that stays free on the disk
 _SPARE = 2**28
 
@@ -67,54 +63,6 @@ def is_offline() -> bool:
     return bool(constants.is_offline_mode())
 
 
-def list_needed(names: Iterable[str], *, half: bool, parts: Iterable[str] = NETWORKS) -> list[str]:
-    """The files that a pipeline's or a network's repository is loaded from: texts, and one form of the weights of each of the
-    ``parts`` that it has, and of a network at its root. Raises ``ShotError`` where weights lack shards."""
-    folders: dict[str, list[str]] = {}
-    for name in names:
-        path = PurePosixPath(name)
-        folders.setdefault("" if str(path.parent) == "." else str(path.parent), []).append(path.name)
-    needed = [name for name in names if name.endswith(_TEXTS) and PurePosixPath(name).parts[0] not in ("onnx", "openvino", "flax")]
-    # at the root of a pipeline lie whole checkpoints, which nobody needs beside its folders
-    wanted = [*parts] if "model_index.json" in names else [""]
-    for folder in wanted:
-        form = choose_form(folders.get(folder, ()), half=half)
-        if form is not None:
-            needed += [f"{folder}/{name}" if folder else name for name in form.files]
-    return needed
-
-
-def find_in_cache(name: str, revision: str | None, *, half: bool = False) -> Path | None:
-    """The folder of a repository in the hub's cache, when all that is needed of it is there."""
-    for file in ("model_index.json", "config.json"):
-        try:
-            found = try_to_load_from_cache(name, file, revision=revision)
-        except HFValidationError:
-            return None
-        if isinstance(found, str):
-            folder = Path(found).parent
-            return folder if _is_complete(folder, half=half) else None
-    return None
-
-
-def list_names(folder: Path) -> list[str]:
-    """The files below a folder, with slashes between folders."""
-    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-
-
-def _is_complete(folder: Path, *, half: bool) -> bool:
-    names = list_names(folder)
-    try:
-        needed = list_needed(names, half=half)
-    except ShotError:
-        return False
-    whole = {str(PurePosixPath(name).parent) for name in needed if not name.endswith(_TEXTS)}
-    if "model_index.json" not in names:
-        return "." in whole
-    # what has a configuration has weights
-    return all(part in whole for part in NETWORKS if f"{part}/config.json" in names) and "unet" in whole
-
-
 def fetch_repository(name: str, revision: str | None, *, half: bool, report: Report | None = None) -> Path:
     """The folder of a repository, downloaded as far as it is not in the cache. Raises ``HubError``, ``ShotError``
     where weights lack shards, and whatever ``report`` raises."""
@@ -127,10 +75,10 @@ def fetch_repository(name: str, revision: str | None, *, half: bool, report: Rep
         commit, files = _list_repository(name, revision)
         needed = set(list_needed([file.name for file in files], half=half))
         chosen = [file for file in files if file.name in needed]
-        if len({file.name.endswith(_TEXTS) for file in chosen}) < 2:
+        if len({file.name.endswith(TEXTS) for file in chosen}) < 2:
             raise HubError(f"the hub's '{name}' holds no diffusers model; name a repository with a model_index.json")
         # by its own name first, so that the cache knows which commit it stands for
-        first = next(file for file in chosen if file.name.endswith(_TEXTS))
+        first = next(file for file in chosen if file.name.endswith(TEXTS))
         hf_hub_download(name, first.name, revision=revision or "main", endpoint=read_endpoint())
         return _download(name, commit, chosen, report)
 

@@ -258,7 +258,7 @@ def load(
         profile=profile,
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
-    pipeline.vae.to(choose_vae_dtype(dtype, pipeline.vae.config, sdxl="text_encoder_2" in pipeline.components))
+    torch.nn.Module.to(pipeline.vae, choose_vae_dtype(dtype, pipeline.vae.config, sdxl="text_encoder_2" in pipeline.components))
     _place(pipeline, device, plan, options)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, ControlNetModel
 from transformers import CLIPTextConfig
 
 from .folder_loading import find_class, read_index
-from .hub import NETWORKS
+from .hub_cache import NETWORKS
 from .network_parts import plan_vae
 from .plans import VAE, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file
 from .registry import ModelSource, is_weight_file

@@ -9,7 +9,8 @@ from typing import Any
 from diffusers import ControlNetModel, DDIMScheduler
 
 from ...shared.shot import Sampling, ShotError
-from .hub import fetch_file, find_in_cache
+from .hub import fetch_file
+from .hub_cache import find_in_cache
 from .loading import check_fit, check_multiple, explain_unloadable, is_path
 from .loras import open_lora
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 
 from ...shared.files import read_file
 from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, resolve_request
 from ...shared.shot import MAX_SIDE, ShotRequest
-from .hub import HubError, fetch_file
+from .hub_cache import find_cached_file
 from .names import find_distillation, find_steps
 from .prompts.named_loras import name_model
 from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
@@ -255,13 +253,15 @@ def _find_on_hub(base: str, file: str, download: bool) -> Path | None:
     """A file of a hub's repository in the cache, with ``download`` also from the hub; None where it cannot be had, which is told
     when the model is loaded."""
     name, revision = split_revision(base)
+    if not download:
+        return find_cached_file(name, revision, file)
+    # imported late: commands that need no model work without the hub's library
+    from .hub import HubError, fetch_file
+
     try:
-        if download:
-            return fetch_file(name, revision, file)
-        found = try_to_load_from_cache(name, file, revision=revision)
-    except (HubError, HFValidationError):
+        return fetch_file(name, revision, file)
+    except HubError:
         return None
-    return Path(found) if isinstance(found, str) else None
 
 
 def _is_known(base: str) -> bool:

@@ -22,7 +22,7 @@ from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, 
 from ...shared.shot import ShotError
 from ..maps import MAPS
 from .control_uses import ControlUse, read_control_use
-from .hub import find_in_cache
+from .hub_cache import find_in_cache
 from .recognition import inspect_model_file
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
 from .settings_files import WEIGHTS as WEIGHTS

@@ -11,7 +11,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from latentman.backend.models import downloads
-from latentman.backend.models.hub import HubError, fetch_repository, find_in_cache, list_needed
+from latentman.backend.models.hub import HubError, fetch_repository
+from latentman.backend.models.hub_cache import find_in_cache, list_needed
 from latentman.backend.models.loading import load
 from latentman.backend.models.preflight import check_model
 from latentman.shared.load_options import LoadOptions
