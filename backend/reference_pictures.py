@@ -49,7 +49,7 @@ def read_reference(picture: Any) -> np.ndarray:
         raise ShotError("reference", "The reference is no picture; give a PIL image, or an array of height, width and 3 colours.")
     _check_size(array.shape[1], array.shape[0])
     if array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and 0 <= array.min() and array.max() <= 1):
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise ShotError("reference", "The reference's colours are no fractions; give numbers from 0 to 1.")
         array = (array * 255).round().astype(np.uint8)
     if array.dtype != np.uint8:

@@ -47,7 +47,7 @@ def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> A
     if declared.kind is bool:
         return BoolProperty(**texts, default=default)
     if declared.kind is str:
-        return StringProperty(**texts, default=default)
+        return StringProperty(**texts, default=default, **({"subtype": "FILE_PATH"} if setting.is_path else {}))
     bounds = {"min": setting.ge, "max": setting.le, "soft_max": setting.soft_max}
     numbers: dict[str, Any] = {name: declared.kind(bound) for name, bound in bounds.items() if bound is not None}
     numbers |= _UNITS.get(setting.unit, {})

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: average width of a character in pixels
 CHARACTER_WIDTH = 7.5
 #: the order in which settings are shown; declared settings that are not named here follow after them
-LOOK = ("prompt", "negative_prompt", "seed", "model", "preset")
+LOOK = ("prompt", "negative_prompt", "reference", "reference_strength", "seed", "model", "preset")
 ADVANCED = (
     "steps",
     "guidance_scale",
@@ -317,7 +317,10 @@ class LookPanel(_SidebarPanel):
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
-            column.prop(settings, name)
+            if name != "reference_strength":
+                column.prop(settings, name)
+            elif settings.reference:
+                column.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
 
 
 class AdvancedPanel(_SidebarPanel):

@@ -72,4 +72,6 @@ def check_reference(request: ShotRequest, data: bytes) -> None:
     if len(data) > MAX_BYTES:
         raise ShotError("reference", f"The reference picture has more than {MAX_BYTES >> 20} MB; make it smaller.")
     if wanted != (name_picture(data) if data else ""):
-        raise ShotError("reference", "The reference picture did not come with its shot, or is another one; generate the shot again.")
+        raise ShotError(
+            "reference", "The reference picture did not come with its shot, or is another one; generate the shot again."
+        )

@@ -47,7 +47,7 @@ class Setting:
 
     ``ge`` and ``le`` bound numbers, both included; ``soft_max`` is as far as a slider goes; ``unit`` follows the number in
     texts. ``choices`` are the values that a text may have. ``example`` is what a text without a default looks like; the panel
-    begins with it.
+    begins with it. A text that ``is_path`` is chosen from the disk.
     """
 
     label: str
@@ -58,6 +58,7 @@ class Setting:
     unit: str = ""
     choices: tuple[Choice, ...] = ()
     example: str = ""
+    is_path: bool = False
 
 
 def _write_number(value: float) -> str:

@@ -260,5 +260,5 @@ def fetch_folder(name: str, revision: str | None, folder: str, *, half: bool, re
             raise HubError(f"the hub's {where} holds no network; name a folder with a config.json and weights")
         # by its own name first, so that the cache knows which commit it stands for
         hf_hub_download(name, f"{start}config.json", revision=revision or "main", endpoint=read_endpoint())
-        chosen = [inside[inner] for inner in inside if inner == "config.json" or inner in form.files]
+        chosen = [inside[inner] for inner in inside if inner in ("config.json", *form.files) or inner.endswith(".index.json")]
         return _download(name, commit, chosen, report) / folder

@@ -107,7 +107,9 @@ def plan_projection(shapes: Shapes, kind: IPAdapterKind) -> NetworkPlan:
             "cross_attention_dim": kind.context,
             "num_image_text_embeds": kind.tokens,
         }
-        names = {f"{ours}.{end}": f"{theirs}.{end}" for ours, theirs in (("image_embeds", "proj"), ("norm", "norm")) for end in _ENDS}
+        names = {
+            f"{ours}.{end}": f"{theirs}.{end}" for ours, theirs in (("image_embeds", "proj"), ("norm", "norm")) for end in _ENDS
+        }
     elif kind.variant == "full":
         config = {"image_embed_dim": kind.width, "cross_attention_dim": kind.context}
         parts = (("ff.net.0.proj", "proj.0"), ("ff.net.2", "proj.2"), ("norm", "proj.3"))
@@ -126,7 +128,9 @@ def plan_projection(shapes: Shapes, kind: IPAdapterKind) -> NetworkPlan:
             "num_queries": kind.tokens,
             "ffn_ratio": _side(picture, "layers.0.1.1.weight", 0) / hidden if hidden else 4,
         }
-        names = {"latents": "latents"} | {f"{part}.{end}": f"{part}.{end}" for part in ("proj_in", "proj_out", "norm_out") for end in _ENDS}
+        names = {"latents": "latents"} | {
+            f"{part}.{end}": f"{part}.{end}" for part in ("proj_in", "proj_out", "norm_out") for end in _ENDS
+        }
         for n in range(depth):
             names |= {f"layers.{n}.{ours}": f"layers.{n}.{theirs}" for theirs, ours in _PLUS_BLOCK.items()}
     sources = {ours: TensorSource(f"image_proj.{theirs}") for ours, theirs in names.items() if theirs in picture}
@@ -203,7 +207,9 @@ def plan_encoder(shapes: Shapes, kind: EncoderKind) -> NetworkPlan:
         "hidden_act": "quick_gelu" if kind.hidden <= 1024 and kind.hidden in ENCODER_TITLES else "gelu",
     }
     if kind.layout == "transformers":
-        return NetworkPlan(config, {name: TensorSource(name) for name in inner if name.startswith(("vision_model.", "visual_projection."))})
+        return NetworkPlan(
+            config, {name: TensorSource(name) for name in inner if name.startswith(("vision_model.", "visual_projection."))}
+        )
     return NetworkPlan(config, _list_open_clip_sources(inner, kind.prefix, sorted(layers)))
 
 

@@ -28,6 +28,7 @@ from .embeddings import EmbeddingWord, add_embedding, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .folder_loading import load_network_folder, load_pipeline_folder, prefers_half, read_index
 from .hub import HubError, Report, fetch_repository
+from .ip_adapters import IPAdapter, add_ip_adapter
 from .loras import add_lora
 from .options import LoadOptions as LoadOptions
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
@@ -78,6 +79,8 @@ class ImageModel:
     warnings: tuple[str, ...] = ()
     #: those of its textual inversions
     words: tuple[EmbeddingWord, ...] = ()
+    #: its IP-Adapter, which can look at reference pictures; None without one
+    adapter: IPAdapter | None = None
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
@@ -180,6 +183,10 @@ def load(
         source, pipeline, warnings = loaded.source, loaded.pipeline, loaded.warnings
         if source.vae:
             warnings += _exchange_vae(pipeline, source.vae, dtype, report)
+        adapter = None
+        if source.reference is not None:
+            adapter, said = add_ip_adapter(pipeline, source.reference, dtype, report)
+            warnings += said
         words = _add_weights(pipeline, source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise explain_unloadable(name, source, error) from error
@@ -189,7 +196,7 @@ def load(
     if not source.guidance_scale and loaded.guidance_scale:
         source = replace(source, guidance_scale=loaded.guidance_scale)
     model = ImageModel(
-        name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings, words
+        name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings, words, adapter
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
     # SDXL's auto-encoder overflows in half precision

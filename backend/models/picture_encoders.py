@@ -106,7 +106,9 @@ def _list_candidates(adapter: Path, base: Path) -> Iterator[Path]:
     above = list(adapter.absolute().parents)[:3]
     folders = [*(place / name for place in above for name in _FOLDERS), base / "image_encoder"]
     yield from (folder for folder in dict.fromkeys(folders) if folder.is_dir())
-    beside = [path for path in _list_files(adapter.absolute().parent, deep=False) if any(word in path.name.lower() for word in _WORDS)]
+    beside = [
+        path for path in _list_files(adapter.absolute().parent, deep=False) if any(word in path.name.lower() for word in _WORDS)
+    ]
     below = [path for place in above for name in _FILES if (place / name).is_dir() for path in _list_files(place / name, deep=True)]
     yield from [path for path in dict.fromkeys((*below, *beside)) if path.name != adapter.name][:_MOST_FILES]
 

@@ -10,6 +10,7 @@ from diffusers import ControlNetModel
 
 from ...shared.shot import ShotError
 from .hub import fetch_file, find_in_cache
+from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import check_fit, check_multiple, explain_unloadable, is_path
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
@@ -32,9 +33,20 @@ def check_model(name: str, width: int, height: int) -> None:
         raise explain_unloadable(name, source, error) from error
     unet, vae = base
     check_fit(unet, controls)
+    if source.reference is not None:
+        try:
+            check_reference_source(source.reference, unet)
+        except (OSError, ValueError) as error:
+            raise explain_unloadable(name, source, error) from error
     blocks, factors = unet.get("block_out_channels"), vae.get("block_out_channels")
     if blocks and factors:
         check_multiple(name, 2 ** (len(factors) - 1 + len(blocks) - 1), width, height)
+
+
+def check_reference_use(name: str) -> None:
+    """Raise ``ShotError`` for a model that cannot look at a reference picture."""
+    if find_model(name).reference is None:
+        raise explain_no_adapter(name)
 
 
 def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -154,7 +154,15 @@ def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
     lora = find_lora_kind(shapes)
     if lora is not None:
         return _describe_lora(file, lora, name, notes)
-    for find in (_find_controlnet, _find_base, _find_ip_adapter, _find_picture_encoder, _find_vae, _find_text_encoder, _find_embedding):
+    for find in (
+        _find_controlnet,
+        _find_base,
+        _find_ip_adapter,
+        _find_picture_encoder,
+        _find_vae,
+        _find_text_encoder,
+        _find_embedding,
+    ):
         found = find(file, shapes, name, notes)
         if found is not None:
             return found
