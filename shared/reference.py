@@ -44,7 +44,8 @@ def take_reference(request: ShotRequest, base: Path | None = None) -> tuple[Shot
     if is_relative_to_blend_file(str(path)):
         raise ShotError(
             "reference",
-            f"The reference picture '{path}' lies beside a .blend file that is not known here; save that file, or give the whole path.",
+            f"The reference picture '{path}' lies beside a .blend file that is not known here; save that file, or give the whole "
+            "path.",
         )
     try:
         data = read_file(path, MAX_BYTES)

@@ -1,7 +1,7 @@
 """The job store: everything needed to answer an identical request again, or to go on after a crash.
 
-``<root>/<job>/request.json``, ``reference.picture`` where the request names one, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
-``latents.npz`` while denoising,
+``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
+``reference.picture`` where the request names one, ``latents.npz`` while denoising,
 ``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png`` and, when all is done,
 ``report.json``.
 """

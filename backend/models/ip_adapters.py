@@ -88,14 +88,14 @@ def check_adapter_fit(file: str, kind: IPAdapterKind, shapes: Mapping[str, tuple
         for_whom = f"for {FAMILIES[kind.family]}, " if kind.family else ""
         raise ShotError(
             "model",
-            f"The IP-Adapter {file} is {for_whom}for text of {kind.context} numbers, and the model's has "
+            f"The IP-Adapter {file} is {for_whom}for text of {kind.context} numbers, and the model has "
             f"{', '.join(map(str, sorted(widths)))}; use one made for this kind of model.",
         )
     if len(layers) != len(kind.layers):
         raise ShotError(
             "model",
-            f"The IP-Adapter {file} has {len(kind.layers)} attention layers, and the model {len(layers)}; use one made for this kind "
-            "of model.",
+            f"The IP-Adapter {file} has {len(kind.layers)} attention layers, and the model {len(layers)}; use one made for this "
+            "kind of model.",
         )
     for number, (name, (inside, context)) in zip(kind.layers, layers.items(), strict=True):
         for letter in "kv":
@@ -103,8 +103,9 @@ def check_adapter_fit(file: str, kind: IPAdapterKind, shapes: Mapping[str, tuple
             if found != (inside, context):
                 raise ShotError(
                     "model",
-                    f"The IP-Adapter {file} does not fit the model: its layer {number} is {found}, the model's {name.split('.attn')[0]} "
-                    f"needs {(inside, context)}; use one made for this kind of model, or download it again.",
+                    f"The IP-Adapter {file} does not fit the model: its layer {number} is {found}, the model's "
+                    f"{name.split('.attn')[0]} needs {(inside, context)}; use one made for this kind of model, or download it "
+                    "again.",
                 )
     return dict(zip(layers, kind.layers, strict=True))
 

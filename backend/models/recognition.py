@@ -80,9 +80,9 @@ class Recommendation(msgspec.Struct, frozen=True):
 
 class ModelFile(msgspec.Struct, frozen=True):
     """What a file is. ``kind`` is checkpoint, unet, vae, text_encoder, controlnet, lora, embedding, ip_adapter, picture_encoder,
-    other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a checkpoint or what a LoRA
-    changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty. ``guesses`` are sentences about
-    what the file itself does not say, ``problem`` why it cannot be used, empty when it can."""
+    other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a
+    checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty.
+    ``guesses`` are sentences about what the file itself does not say, ``problem`` why it cannot be used, empty when it can."""
 
     file: str
     size: int

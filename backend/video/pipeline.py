@@ -220,7 +220,8 @@ class ShotPipeline:
         if is_cut(picture):
             height, width = picture.shape[:2]
             warnings.append(
-                f"The reference picture is {width}x{height}, and only the square in its middle is looked at; crop it to what counts."
+                f"The reference picture is {width}x{height}, and only the square in its middle is looked at; crop it to what "
+                "counts."
             )
         return picture
 
