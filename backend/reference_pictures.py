@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..shared.shot import ShotError
 
@@ -30,7 +30,7 @@ def decode_reference(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_size(*picture.size)
             return convert_picture(ImageOps.exif_transpose(picture))
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ShotError(
             "reference", f"The reference picture is no picture that can be read; save it as {', '.join(FORMATS[:4])} or BMP."
         ) from error

@@ -17,6 +17,7 @@ import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ..shared.settings import Declared, list_settings
+from .compat import RELATIVE_PATH
 
 #: (identifier, label, tooltip), as Blender has them
 Item = tuple[str, str, str]
@@ -47,7 +48,9 @@ def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> A
     if declared.kind is bool:
         return BoolProperty(**texts, default=default)
     if declared.kind is str:
-        return StringProperty(**texts, default=default, **({"subtype": "FILE_PATH"} if setting.is_path else {}))
+        if setting.is_path:
+            return StringProperty(**texts, default=default, subtype="FILE_PATH", options=RELATIVE_PATH)
+        return StringProperty(**texts, default=default)
     bounds = {"min": setting.ge, "max": setting.le, "soft_max": setting.soft_max}
     numbers: dict[str, Any] = {name: declared.kind(bound) for name, bound in bounds.items() if bound is not None}
     numbers |= _UNITS.get(setting.unit, {})

@@ -14,7 +14,12 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
-from diffusers.models.embeddings import ImageProjection, IPAdapterFullImageProjection, IPAdapterPlusImageProjection
+from diffusers.models.embeddings import (
+    ImageProjection,
+    IPAdapterFullImageProjection,
+    IPAdapterPlusImageProjection,
+    MultiIPAdapterImageProjection,
+)
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -191,7 +196,7 @@ def read_pipeline_adapter(pipeline: Any) -> IPAdapter | None:
     """The IP-Adapter that diffusers' ``load_ip_adapter`` has put into a pipeline's UNet; None without one. Raises ``ShotError`` for
     several, and for one that needs another network."""
     unet = pipeline.unet
-    if unet.encoder_hid_proj is None or unet.config.get("encoder_hid_dim_type") != "ip_image_proj":
+    if not isinstance(unet.encoder_hid_proj, MultiIPAdapterImageProjection):
         return None
     projections = list(unet.encoder_hid_proj.image_projection_layers)
     if len(projections) != 1 or not isinstance(projections[0], tuple(_PROJECTIONS.values())):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.embeddings import MultiIPAdapterImageProjection
 
 from ..models.ip_adapters import ReferenceConditions
 
@@ -54,11 +55,15 @@ class ReferenceAttention:
 def attend_to_reference(unet: Any, reference: ReferenceConditions | None, groups: int) -> Iterator[None]:
     """Within the block, a UNet's attention to the text looks at the reference as well; without one it looks at the text alone,
     also where diffusers has put an IP-Adapter into the UNet."""
-    built_in = unet.config.get("encoder_hid_dim_type") == "ip_image_proj" and unet.encoder_hid_proj is not None
+    built_in = isinstance(unet.encoder_hid_proj, MultiIPAdapterImageProjection)
     if reference is None and not built_in:
         yield
         return
-    before, projection = dict(unet.attn_processors), unet.encoder_hid_proj
+    projection = unet.encoder_hid_proj
+    if built_in:
+        # otherwise the UNet asks for the picture itself; it may hold attention layers of its own
+        unet.encoder_hid_proj = None
+    before = dict(unet.attn_processors)
     changed: dict[str, Any] = {}
     for name, processor in before.items():
         if reference is not None and name in reference.layers:
@@ -68,9 +73,6 @@ def attend_to_reference(unet: Any, reference: ReferenceConditions | None, groups
             changed[name] = AttnProcessor2_0() if hasattr(processor, "to_k_ip") else processor
     try:
         unet.set_attn_processor(changed)
-        if built_in:
-            # otherwise the UNet asks for the picture itself
-            unet.encoder_hid_proj = None
         yield
     finally:
         unet.set_attn_processor(before)
