@@ -25,12 +25,12 @@ from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.files import read_file, write_atomically
 from ..shared.folders import jobs_folder
 from ..shared.interrupts import SignalWatch
+from ..shared.load_options import LoadOptions
 from ..shared.reference import take_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
 from .logs import keep_log, quieten_libraries
 from .missing import explain_missing
-from .models.options import LoadOptions
 from .owner import OwnerWatch
 
 logger = logs.get_logger(__package__)
@@ -56,7 +56,7 @@ def serve(args: argparse.Namespace) -> int:
         return 2
     try:
         server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
-    except (RefusedToBind, KeysError) as error:
+    except (RefusedToBind, KeysError, ShotError) as error:
         print(error, file=sys.stderr)
         return 2
     except (OSError, zmq.ZMQError) as error:
@@ -112,6 +112,7 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
         request, reference = take_reference(request)
         check_request(request)
         check_writable(args.out)
+        models = ModelCache(_options(args))
         check_shot(request, reference)
     except ShotError as error:
         console.emit("failed", code=error.code, message=str(error))
@@ -128,7 +129,7 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
 
     check()
     job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes), check, reference)
-    report = run(job, ModelCache(_options(args)), RunCallbacks(console.show_progress, copy_frame, lambda: watch.requested))
+    report = run(job, models, RunCallbacks(console.show_progress, copy_frame, lambda: watch.requested))
     console.report_finished(report)
     missing = [frame for frame in request.frames if not (args.out / f"{frame:04d}.png").exists()]
     if missing:

@@ -46,7 +46,7 @@ def describe_device() -> str:
     """The device that models run on, with its memory. Needs torch."""
     import torch
 
-    from .models.loading import choose_device
+    from .models.devices import choose_device
 
     device = choose_device()
     if device.type == "cuda":

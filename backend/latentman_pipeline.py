@@ -29,6 +29,7 @@ from ..shared.manifest import PassesManifest
 from ..shared.passes import FramePasses, check_passes
 from ..shared.reference import name_picture
 from ..shared.shot import MODELS_STRENGTH, Method, check_request, make_request
+from .models.families import family_of_pipeline
 from .models.ip_adapters import read_pipeline_adapter
 from .models.loading import ImageModel
 from .pictures import encode_png
@@ -79,6 +80,7 @@ class _LatentManMixin:
         output_type: str = "pil",
         callback_on_step_end: StepCallback | None = None,
         techniques: Sequence[Technique] = (),
+        clip_skip: int | None = None,
         reference: Any = None,
         reference_strength: float | None = None,
     ) -> LatentManOutput:
@@ -88,7 +90,8 @@ class _LatentManMixin:
         ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents``
         (F, C, h, w) standard normal noise takes its place. ``scheduler`` is a value of ``Sampling.scheduler``. ``controls`` names
         the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``. ``output_type`` is ``pil``, ``np``
-        or ``latent``. The callback may set ``pipe._interrupt``, or return ``latents``, as in diffusers.
+        or ``latent``. ``clip_skip`` counts as diffusers does: the layers that are left out. The callback may set
+        ``pipe._interrupt``, or return ``latents``, as in diffusers.
         ``reference`` is a picture of the character for an IP-Adapter that ``load_ip_adapter`` loaded: a PIL image, or an array
         (H, W, 3) of uint8 or of fractions. Its strength is ``reference_strength`` from 0 to 1, else that of
         ``set_ip_adapter_scale``.
@@ -115,6 +118,8 @@ class _LatentManMixin:
             control_scale=controlnet_conditioning_scale,
             scheduler=scheduler,
             background_prompt=background_prompt,
+            # a request counts layers from the end, diffusers what is left out behind the model's own
+            clip_skip=0 if clip_skip is None else clip_skip + family_of_pipeline(self).own_layer,
             reference="" if picture is None else name_picture(encode_png(picture)),
             reference_strength=MODELS_STRENGTH if reference_strength is None else reference_strength,
             manifest=manifest,

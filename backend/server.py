@@ -39,13 +39,12 @@ from ..shared.messages import (
 )
 from ..shared.motion import MotionError
 from ..shared.motion_request import check_kept, frame_count
-from ..shared.reference import check_reference
+from ..shared.reference import MAX_BYTES, check_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
 from .jobs.requests import remove_stale_incoming
 from .jobs.runner import ModelCache
 from .jobs.store import JobStore
-from .models.loading import choose_device
 from .models.registry import PRESETS
 from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
@@ -123,7 +122,8 @@ class Server:
     def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], models: ModelCache | None = None) -> None:
         """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``models`` loads what the requests name."""
         check_endpoint(endpoint, extra_clients)
-        self._device = str(choose_device())
+        models = models or ModelCache()
+        self._device = str(models.device)
         self._context = zmq.Context()
         pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
         self._authenticator = _Authenticator(self._context)
@@ -285,7 +285,7 @@ class Server:
             task.receive_taken()
 
     def _submit_shot(self, client: bytes, message: SubmitShot, arrays: dict[str, np.ndarray]) -> None:
-        reference = arrays["reference"].tobytes() if "reference" in arrays else b""
+        reference = arrays["reference"].reshape(-1)[: MAX_BYTES + 1].tobytes() if "reference" in arrays else b""
         try:
             check_request(message.request)
             check_reference(message.request, reference)

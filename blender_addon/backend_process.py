@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..shared import logs
+from ..shared.load_options import LoadOptions, write_arguments
 from .failures import describe
 from .windows_job import tie_to_this_process
 
@@ -36,9 +37,16 @@ class BackendProcess:
     process ends with Blender, in whatever way that ends: this holds the other end of its standard input, which closes then.
     """
 
-    def __init__(self, python: str, endpoint: str, jobs: Path | None = None, added: Mapping[str, str] | None = None) -> None:
-        """Start the process, with environment variables ``added`` to Blender's own. Raises ``OSError`` when the Python cannot be
-        run."""
+    def __init__(
+        self,
+        python: str,
+        endpoint: str,
+        jobs: Path | None = None,
+        added: Mapping[str, str] | None = None,
+        options: LoadOptions | None = None,
+    ) -> None:
+        """Start the process, with environment variables ``added`` to Blender's own; ``options`` say how models are run. Raises
+        ``OSError`` when the Python cannot be run."""
         self.endpoint = endpoint
         folder = logs.prepare_folder(logs.BACKEND_OUTPUT)
         self.log, self._output = logs.open_output(folder or Path(tempfile.gettempdir()))
@@ -46,6 +54,7 @@ class BackendProcess:
         command = [python, str(LAUNCHER), "serve", "--end-with-stdin", "--endpoint", endpoint]
         if jobs:
             command += ["--jobs", str(jobs)]
+        command += write_arguments(options or LoadOptions())
         try:
             self._process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._output

@@ -21,6 +21,7 @@ from ..shared import console, logs, messages, motion_request, shot
 from ..shared.arguments import add_setting, add_settings, read_given_settings
 from ..shared.endpoint import EndpointError, free_port
 from ..shared.interrupts import Interrupted, SignalWatch
+from ..shared.load_options import LoadOptions
 from ..shared.made_motion import MadeMotion, save_made
 from ..shared.motion import MotionError
 from ..shared.overview import compute_overview_size, needs_overview
@@ -83,8 +84,14 @@ def wait_until(connection: Connection, condition: Callable[[], bool], seconds: f
     return True
 
 
-def connect(connection: Connection, endpoint: str | None, watch: SignalWatch) -> None:
+def connect(connection: Connection, args: argparse.Namespace, watch: SignalWatch) -> None:
     """Connect to a running backend, or start one on a free port. Raises ``ShotError`` when that fails, and ``Interrupted``."""
+    endpoint, given = args.endpoint, read_given_settings(args, LoadOptions)
+    if endpoint and given:
+        raise shot.ShotError(
+            "backend",
+            f"--{next(iter(given))} is for a backend that is started here, and --endpoint names one that runs; give one of them.",
+        )
     if endpoint:
         try:
             connection.connect(endpoint)
@@ -99,7 +106,9 @@ def connect(connection: Connection, endpoint: str | None, watch: SignalWatch) ->
             )
         try:
             address = "127.0.0.1:" + str(free_port())
-            connection.start(python, address, environment=preferences.get_backend_environment(bpy.context))
+            options = msgspec.structs.replace(preferences.get_load_options(bpy.context), **given)
+            environment = preferences.get_backend_environment(bpy.context)
+            connection.start(python, address, environment=environment, options=options)
         except OSError as error:
             raise shot.ShotError(
                 "backend", f"The backend cannot be started with {python} ({error}); choose another Python."
@@ -151,7 +160,7 @@ def _generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch
                 console.check_writable(folder)
             character = find_character(scene, args.character)
             _warn_of_scripts(out)
-            connect(connection, args.endpoint, watch)
+            connect(connection, args, watch)
             task = ShotTask(
                 bpy.context,
                 character,
@@ -267,7 +276,7 @@ def _motion(args: argparse.Namespace, out: console.Console, watch: SignalWatch) 
                     console.check_writable(path.parent)
             if args.save:
                 _warn_of_scripts(out)
-            connect(connection, args.endpoint, watch)
+            connect(connection, args, watch)
             keying = with_settings(get_scene_settings(scene).keying.to_keying(), read_given_settings(args, Keying))
             task = MotionTask(
                 armature,
@@ -365,6 +374,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_scene_arguments(generate)
     add_setting(generate, ALPHA, aliases=("--alpha",))
     generate.add_argument("--endpoint", help="address of a running backend; by default one is started")
+    add_settings(generate, LoadOptions)
     generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `latentman generate`")
     generate.set_defaults(run=_generate)
     passes = add_parser("passes", help="render and store the passes only, for `latentman generate` and other programs")
@@ -381,6 +391,7 @@ def make_parser() -> argparse.ArgumentParser:
     motion.add_argument("--save", type=Path, metavar="BLEND", help="a copy of this file with the motions keyed on the character")
     _add_file_arguments(motion)
     motion.add_argument("--endpoint", help="address of a running backend; by default one is started")
+    add_settings(motion, LoadOptions)
     motion.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     motion.set_defaults(run=_motion)
     return top

@@ -17,6 +17,7 @@ import bpy
 
 from ..shared import logs, messages, running, version
 from ..shared.endpoint import normalise_endpoint
+from ..shared.load_options import LoadOptions
 from . import undo_steps
 from .backend_process import BackendProcess
 from .client import BackendClient, ConnectionLost, Event, Unreadable
@@ -62,7 +63,7 @@ class Connection:
         #: a process that was told to end; the next one starts after it
         self._ending: BackendProcess | None = None
         #: what the next process is to be started with
-        self._start: tuple[str, str, Path | None, Mapping[str, str] | None] | None = None
+        self._start: tuple[str, str, Path | None, Mapping[str, str] | None, LoadOptions | None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -90,8 +91,17 @@ class Connection:
             raise RuntimeError("There is no connection to a backend.")
         return self.client
 
-    def start(self, python: str, endpoint: str, jobs: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        python: str,
+        endpoint: str,
+        jobs: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        options: LoadOptions | None = None,
+    ) -> None:
         """Connect to this user's backend that runs already, or start one and connect to it once it listens.
+
+        ``environment`` and ``options`` are those of ``BackendProcess``.
 
         Raises ``OSError`` or ``EndpointError``. One that keeps its jobs in a folder of its own is always started.
         """
@@ -102,7 +112,7 @@ class Connection:
             logger.info("A backend runs at %s already", found.endpoint)
             self.connect(found.endpoint)
             return
-        self.error, self.state, self._start = "", ConnectionState.STARTING, (python, address, jobs, environment)
+        self.error, self.state, self._start = "", ConnectionState.STARTING, (python, address, jobs, environment, options)
         try:
             self._start_process()
         except OSError:

@@ -78,7 +78,7 @@ def shorten_float(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def read_value(group: bpy.types.PropertyGroup, declared: Declared) -> Any:
+def read_value(group: bpy.types.bpy_struct, declared: Declared) -> Any:
     """The value of a setting, as it appears in a request and on the command line."""
     value = getattr(group, declared.name)
     if declared.setting.choices:
@@ -89,7 +89,7 @@ def read_value(group: bpy.types.PropertyGroup, declared: Declared) -> Any:
     return declared.from_text(value) if declared.kind is str else value
 
 
-def read_values(group: bpy.types.PropertyGroup, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
+def read_values(group: bpy.types.bpy_struct, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
     """The values of all settings of a struct, by name."""
     return {declared.name: read_value(group, declared) for declared in list_settings(struct) if declared.name not in leave_out}
 

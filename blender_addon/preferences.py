@@ -1,4 +1,4 @@
-"""The extension's preferences: which Python runs the backend, where it listens, and the user's SMPL file."""
+"""The extension's preferences: which Python runs the backend and on what device, where it listens, and the user's SMPL file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import bpy
 from bpy.props import StringProperty
 
 from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoint
+from ..shared.load_options import LoadOptions
+from ..shared.settings import list_settings
 from .backend_process import PYTHON_ENVIRONMENT
 from .connection import find_default_python
+from .declared_properties import DeclaredProperties, declare, read_values
 from .typed_access import get_layout
 
 #: names Kimodo's command for the backend
@@ -18,7 +21,8 @@ KIMODO_ENVIRONMENT = "LATENTMAN_KIMODO"
 PACKAGE = __package__.rpartition(".")[0] or __package__
 
 
-class LatentManPreferences(bpy.types.AddonPreferences):
+@declare(LoadOptions)
+class LatentManPreferences(DeclaredProperties, bpy.types.AddonPreferences):
     """What the user sets once for all files."""
 
     bl_idname = PACKAGE
@@ -48,6 +52,8 @@ class LatentManPreferences(bpy.types.AddonPreferences):
             normalise_endpoint(self.endpoint)
         except EndpointError as error:
             layout.label(text=str(error), icon="ERROR")
+        for declared in list_settings(LoadOptions):
+            layout.prop(self, declared.name)
         layout.prop(self, "smpl")
         layout.prop(self, "kimodo")
         row = layout.row(align=True)
@@ -77,6 +83,12 @@ def get_backend_environment(context: bpy.types.Context) -> dict[str, str]:
     preferences = get_preferences(context)
     kimodo = preferences.kimodo if preferences else ""
     return {KIMODO_ENVIRONMENT: bpy.path.abspath(kimodo)} if kimodo else {}
+
+
+def get_load_options(context: bpy.types.Context) -> LoadOptions:
+    """How the backend that is started runs models."""
+    preferences = get_preferences(context)
+    return LoadOptions(**read_values(preferences, LoadOptions)) if preferences else LoadOptions()
 
 
 def get_endpoint(context: bpy.types.Context) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import platformdirs
 
 CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, LOG_ENVIRONMENT = "LATENTMAN_CONFIG", "LATENTMAN_DATA", "LATENTMAN_LOGS"
+LORA_ENVIRONMENT = "LATENTMAN_LORAS"
 _NAME = "latentman"
 
 
@@ -26,6 +27,13 @@ def config_folder() -> Path:
 def data_folder() -> Path:
     """``$LATENTMAN_DATA``, else the platform's folder for data."""
     return _find_folder(DATA_ENVIRONMENT, platformdirs.user_data_dir(_NAME, appauthor=False))
+
+
+def lora_folders() -> tuple[Path, ...]:
+    """Where LoRAs are looked for that a prompt names: those of ``$LATENTMAN_LORAS``, parted as in ``PATH``, and ``loras`` in the
+    data folder. They may not be there."""
+    named = filter(None, os.environ.get(LORA_ENVIRONMENT, "").split(os.pathsep))
+    return (*(Path(folder).expanduser() for folder in named), data_folder() / "loras")
 
 
 def jobs_folder() -> Path:

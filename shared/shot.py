@@ -18,6 +18,8 @@ from .settings import MAX_TEXT, Choice, Setting, SettingError, check_settings, w
 #: strength of a reference picture that is left to the model's name
 MODELS_STRENGTH = -1.0
 MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS, MAX_PLUGIN_SETTINGS = 10_000, 4096, 1000, 64, 256
+#: of the largest text encoder
+MAX_LAYERS = 32
 _FROM, _UNTIL = (
     Setting(label, f"Fraction of the steps {verb} which it works, 0 to 1", ge=0, le=1)
     for label, verb in (("From", "from"), ("Until", "up to"))
@@ -239,6 +241,17 @@ class Text(msgspec.Struct, frozen=True):
             "Background", "What is around the character, when the prompt is to be the character's alone; needs a third more time"
         ),
     ] = ""
+    clip_skip: Annotated[
+        int,
+        Setting(
+            "Clip Skip",
+            "The text encoder's layer that is taken, counted from its end: 1 is the last, 2 the last but one; 0 is the model's "
+            "own, which is 1 for Stable Diffusion and 2 for SDXL",
+            ge=0,
+            le=MAX_LAYERS,
+            soft_max=12,
+        ),
+    ] = 0
     reference: Annotated[
         str,
         Setting(

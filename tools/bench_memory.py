@@ -92,7 +92,7 @@ def serve(jobs: Path, seconds: float) -> None:
     from latentman.backend.server import Server
 
     class WaitingModels(ModelCache):
-        def get(self, name: str, callbacks: RunCallbacks | None = None) -> ImageModel:
+        def get(self, name: str, callbacks: RunCallbacks | None = None, size: tuple[int, int] | None = None) -> ImageModel:
             return make_waiting_model(seconds)
 
     server = Server("tcp://127.0.0.1:0", jobs, set(), WaitingModels())

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from latentman.backend.models.options import LoadOptions
 from latentman.blender_addon.motion.keying import Keying
 from latentman.shared.arguments import get_option, part_option
+from latentman.shared.load_options import LoadOptions
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
 from latentman.shared.settings import Declared, list_parts, list_settings, summarise

@@ -19,6 +19,7 @@ from ...shared.passes_folder import OVERVIEW
 from ...shared.shot import ShotError, ShotRequest
 from ...shared.task import new_ticket
 from ...shared.version import VERSION
+from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.techniques.registry import find_plugins, origin_of
 from .in_use import Claim
@@ -52,7 +53,7 @@ def _fingerprint_model(request: ShotRequest) -> str:
     """Another text when the model's files or the packages of the method's plugins have changed."""
     installed = find_plugins()
     plugins = [origin_of(installed[name]) for name in sorted(request.get_method().plugins) if name in installed]
-    return " ".join([fingerprint(request.sampling.model), *plugins])
+    return " ".join([fingerprint(name_model(request.sampling.model, request.text)), *plugins])
 
 
 class PassesIntake:

@@ -12,11 +12,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
 from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
+from ..models.devices import choose_device, choose_dtype
 from ..models.hub import Report
-from ..models.loading import ImageModel, LoadOptions, load
+from ..models.loading import ImageModel, load, plan_again
+from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
@@ -42,17 +45,26 @@ class ModelCache:
     """Keeps the model used last."""
 
     def __init__(self, options: LoadOptions | None = None) -> None:
+        """Raises ``ShotError`` for a device or a precision that is not there."""
         self._model: ImageModel | None = None
         self._fingerprint = ""
-        self._options = options
+        self._size: tuple[int, int] | None = None
+        self._options = options or LoadOptions()
+        #: what models run on
+        self.device = choose_device(self._options.device)
+        choose_dtype(self._options, self.device)
 
-    def get(self, name: str, callbacks: RunCallbacks | None = None) -> ImageModel:
-        """The loaded model; ``ShotError`` when it cannot be loaded. ``callbacks`` are told while it is downloaded, and end that."""
+    def get(self, name: str, callbacks: RunCallbacks | None = None, size: tuple[int, int] | None = None) -> ImageModel:
+        """The loaded model for frames of a size (width, height); ``ShotError`` when it cannot be loaded. ``callbacks`` are told
+        while it is downloaded, and end that."""
         found = fingerprint(name)
         if self._model is None or (self._model.name, self._fingerprint) != (name, found):
             self._model = None
             report = None if callbacks is None else _make_report(callbacks)
-            self._model, self._fingerprint = load(name, options=self._options, report=report), found
+            self._model, self._fingerprint = load(name, self.device, self._options, report, size), found
+            self._size = size
+        elif size is not None and size != self._size:
+            self._model, self._size = plan_again(self._model, self._options, size), size
         return self._model
 
 
@@ -90,7 +102,8 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
 def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
     started = time.perf_counter()
     callbacks.progress("loading the model", 0, 1)
-    model = models.get(job.request.sampling.model, callbacks)
+    name = name_model(job.request.sampling.model, job.request.text)
+    model = models.get(name, callbacks, (job.request.width, job.request.height))
     run_context = RunContext(
         callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look
     )

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from ...shared.shot import ShotError
+from .added_files import find_added_files
 from .network_loading import make_tensor
 from .networks import TensorSource
 from .plans import open_model_file
-from .recognition import FAMILIES
+from .recognition import FAMILIES, SDXL_TENSORS
 
 
 @dataclass(frozen=True)
@@ -26,30 +27,79 @@ class EmbeddingWord:
 
 
 def replace_words(text: str, words: Sequence[EmbeddingWord]) -> str:
-    """A prompt with tokens for the words of textual inversions, in whatever case they are written; the longest words first."""
+    """A prompt with tokens for the words of textual inversions, in whatever case they are written; the longest words first.
+    Brackets in a word may have backslashes before them, as in the syntax of prompts."""
     if not words:
         return text
-    tokens = {known.word.lower(): known.token for known in words}
-    longest = sorted(tokens, key=len, reverse=True)
-    pattern = "|".join(_match_alone(word) for word in longest)
-    return re.sub(pattern, lambda found: tokens[found[0].lower()], text, flags=re.IGNORECASE)
+    longest = sorted(words, key=lambda known: len(known.word), reverse=True)
+    pattern = "|".join(f"({_match_alone(known.word)})" for known in longest)
+    return re.sub(pattern, lambda found: longest[(found.lastindex or 1) - 1].token, text, flags=re.IGNORECASE)
 
 
 def _match_alone(word: str) -> str:
     """A pattern for a word that is no part of another one; marks at its ends part it from anything."""
     before, after = (r"(?<!\w)" if word[0].isalnum() else ""), (r"(?!\w)" if word[-1].isalnum() else "")
-    return before + re.escape(word) + after
+    return before + re.sub(r"\\([()\[\]])", r"\\\\?\\\1", re.escape(word)) + after
 
 
-def add_embedding(pipeline: Any, path: Path, number: int) -> EmbeddingWord:
-    """Put the textual inversion of a file into a pipeline of diffusers. Its word is the file's name without its end, or what
-    diffusers' own files say; the tokenizers get another for it, since many words are parts of their own. ``number`` tells the
-    pipeline's apart. Raises ``ShotError`` for one that does not fit the pipeline's text encoders."""
+def add_embeddings(pipeline: Any, sources: Sequence[str]) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
+    """Put textual inversions into a pipeline of diffusers: files, folders of them, or ids of the hub. Their words, and sentences
+    about those in folders that do not fit it.
+
+    Raises ``ShotError`` for a file that does not fit the pipeline's text encoders, and for two with the same word; ``OSError`` and
+    ``ValueError`` come from the hub.
+    """
+    words: list[EmbeddingWord] = []
+    warnings: list[str] = []
+    taken: dict[str, Path] = {}
+    for source in sources:
+        files, unfit = find_added_files(source, "embedding"), []
+        for path in files:
+            try:
+                found = _open_embedding(pipeline, path)
+            except ShotError:
+                # of a folder of many, those for other models are left where they are
+                if len(files) == 1:
+                    raise
+                unfit.append(path.name)
+                continue
+            known = taken.get(found.word.casefold())
+            if known is None:
+                taken[found.word.casefold()] = path
+                words.append(_add_embedding(pipeline, found, len(words)))
+            elif known.resolve() != path.resolve():
+                if known.with_suffix("") != path.with_suffix(""):
+                    raise ShotError(
+                        "model",
+                        f"The textual inversions {known} and {path} have the same word, '{found.word}'; rename one of the files.",
+                    )
+                warnings.append(f"{path.name} has the same word as {known.name} beside it, which was taken.")
+        if unfit:
+            warnings.append(
+                f"{len(unfit)} of the {len(files)} textual inversions in {source} do not fit this model and were left out, such as "
+                f"{unfit[0]}."
+            )
+    return tuple(words), tuple(warnings)
+
+
+@dataclass(frozen=True)
+class _Embedding:
+    """A textual inversion that fits a pipeline: its word, and its vectors for (text encoder, tokenizer), by their names."""
+
+    word: str
+    vectors: tuple[tuple[str, str, torch.Tensor], ...]
+
+
+def _open_embedding(pipeline: Any, path: Path) -> _Embedding:
     file, found = open_model_file(path, "embedding")
-    token = f"<embedding-{number}>"
     parts = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")]
-    names = ["clip_l", "clip_g"] if found.family == "sdxl" else [next(iter(file.tensors))]
+    names: tuple[str, ...]
+    if found.family == "sdxl":
+        names = next(pair for pair in SDXL_TENSORS if set(pair) <= set(file.tensors))
+    else:
+        names = (next(iter(file.tensors)),)
     has_second = "text_encoder_2" in pipeline.components
+    vectors = []
     for (encoder, tokenizer), name in zip(parts, names, strict=False):
         raw = file.tensors[name]
         width = pipeline.components[encoder].config.hidden_size if encoder in pipeline.components else 0
@@ -58,8 +108,16 @@ def add_embedding(pipeline: Any, path: Path, number: int) -> EmbeddingWord:
                 "model",
                 f"The textual inversion {path.name} is for {FAMILIES[found.family]} and does not fit this model's text encoder.",
             )
-        vectors = make_tensor(raw, TensorSource(name), torch.float32)
+        vectors.append((encoder, tokenizer, make_tensor(raw, TensorSource(name), torch.float32)))
+    return _Embedding(found.words[0], tuple(vectors))
+
+
+def _add_embedding(pipeline: Any, found: _Embedding, number: int) -> EmbeddingWord:
+    """Put a textual inversion into a pipeline. The tokenizers get another word than people write, since many words are parts of
+    their own; ``number`` tells the pipeline's apart."""
+    token = f"<embedding-{number}>"
+    for encoder, tokenizer, vectors in found.vectors:
         pipeline.load_textual_inversion(
             vectors, token=token, text_encoder=pipeline.components[encoder], tokenizer=pipeline.components[tokenizer]
         )
-    return EmbeddingWord(found.words[0], token)
+    return EmbeddingWord(found.word, token)

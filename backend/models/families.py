@@ -14,6 +14,8 @@ import torch
 from diffusers import ControlNetModel, DiffusionPipeline, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 
 from ...shared.shot import ShotError
+from .prompts.encoding import Encoder, check_clip_skip, encode_pieces, split_into_pieces
+from .prompts.parsing import Prompt
 
 if TYPE_CHECKING:
     from .loading import ImageModel
@@ -41,6 +43,9 @@ class Family:
     #: those of the pipeline itself, made of the parts of a single file
     single_file_options: ClassVar[Mapping[str, Any]] = {}
 
+    #: the text encoders' layer that is taken, counted from the last, which is 1
+    own_layer: ClassVar[int] = 1
+
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """Whether a ControlNet with this configuration (diffusers' ``config.json``) is made for the family's base models."""
         raise NotImplementedError
@@ -49,12 +54,47 @@ class Family:
         """Whether a loaded pipeline is one of the family's."""
         return isinstance(pipeline, self.pipeline_class)
 
-    def encode_text(
-        self, model: ImageModel, prompt: str, negative: str, guided: bool, width: int, height: int, background: str
-    ) -> TextConditions:
-        """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
-        prompt behind when it is not empty."""
+    def list_encoders(self, model: ImageModel) -> list[Encoder]:
+        """The text encoders of a model, whose hidden states lie side by side in what the UNet is given."""
         raise NotImplementedError
+
+    def encode_text(self, model: ImageModel, prompts: Sequence[Prompt], width: int, height: int, clip_skip: int) -> TextConditions:
+        """Embeddings of prompts, all of them as long as the longest: a shorter one is filled up with empty pieces.
+
+        ``clip_skip`` says from which layer of the text encoders, 0 for the model's own. Raises ``ShotError`` where they have not
+        as many.
+        """
+        encoders = self.list_encoders(model)
+        check_clip_skip(clip_skip, encoders)
+        pieces = [[split_into_pieces(encoder, prompt) for prompt in prompts] for encoder in encoders]
+        count = max(len(found) for row in pieces for found in row)
+        warnings = []
+        if count > max(len(prompt.sections) for prompt in prompts):
+            warnings.append(f"The prompt is longer than the text encoder takes at once; it was read in {count} pieces.")
+        columns: list[torch.Tensor] = []
+        pooled: list[torch.Tensor] = []
+        for encoder, row in zip(encoders, pieces, strict=True):
+            empty = split_into_pieces(encoder, Prompt(((),)))
+            found = [encode_pieces(encoder, text + empty * (count - len(text)), clip_skip, model.device) for text in row]
+            columns.append(torch.cat([text.states for text in found]))
+            pooled = [text.pooled for text in found if text.pooled is not None] or pooled
+            if not all(text.restored for text in found):
+                warnings.append(
+                    "The weights in the prompt turn its meaning around; they count more than they say, so use smaller ones."
+                )
+        return self.add_conditions(model, torch.cat(columns, -1), pooled, width, height, tuple(dict.fromkeys(warnings)))
+
+    def add_conditions(
+        self,
+        model: ImageModel,
+        states: torch.Tensor,
+        pooled: list[torch.Tensor],
+        width: int,
+        height: int,
+        warnings: tuple[str, ...],
+    ) -> TextConditions:
+        """What the UNet is given for (N, S, D) hidden states and (1, P) ``pooled`` ones of each text, none without a projection."""
+        return TextConditions(states.to(model.dtype), {}, warnings)
 
     def predict_controls(
         self,
@@ -97,71 +137,41 @@ class StableDiffusion(Family):
         parts = set(pipeline.components)
         return {"unet", "controlnet", "text_encoder", "tokenizer"} <= parts and "text_encoder_2" not in parts
 
-    def encode_text(
-        self, model: ImageModel, prompt: str, negative: str, guided: bool, width: int, height: int, background: str
-    ) -> TextConditions:
+    def list_encoders(self, model: ImageModel) -> list[Encoder]:
         """See ``Family``."""
-        texts = ([negative] if guided else []) + [prompt] + ([background] if background else [])
-        pieces = [self._split(model, text) for text in texts]
-        count = max(len(piece) for piece in pieces)
-        warnings: tuple[str, ...] = ()
-        if count > 1:
-            warnings = (f"The prompt is longer than the text encoder takes at once; it was read in {count} pieces.",)
-        empty = self._split(model, "")
-        rows = []
-        for piece in pieces:
-            ids = torch.tensor(piece + empty * (count - len(piece)), device=model.device)
-            rows.append(model.pipeline.text_encoder(ids)[0].reshape(1, -1, model.unet.config.cross_attention_dim))
-        return TextConditions(torch.cat(rows).to(model.dtype), {}, warnings)
-
-    @staticmethod
-    def _split(model: ImageModel, text: str) -> list[list[int]]:
-        """Token ids in runs of the text encoder's length, each with its own marks and padding."""
-        tokenizer = model.pipeline.tokenizer
-        convert = getattr(model.pipeline, "maybe_convert_prompt", None)
-        text = convert(text, tokenizer) if convert else text
-        limit = tokenizer.model_max_length - 2
-        ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        runs = [ids[n : n + limit] for n in range(0, len(ids), limit)] or [[]]
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return [[tokenizer.bos_token_id, *run, tokenizer.eos_token_id, *([pad] * (limit - len(run)))] for run in runs]
+        return [Encoder(model.pipeline, model.pipeline.text_encoder, model.pipeline.tokenizer)]
 
 
 class StableDiffusionXL(Family):
     """SDXL: two text encoders, pooled embeddings, and the picture's size as a condition."""
 
     pipeline_class = StableDiffusionXLControlNetPipeline
+    own_layer = 2
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """A ControlNet that takes the pooled text and the time ids."""
         return config.get("_class_name") == "ControlNetModel" and config.get("addition_embed_type") == "text_time"
 
-    def encode_text(
-        self, model: ImageModel, prompt: str, negative: str, guided: bool, width: int, height: int, background: str
-    ) -> TextConditions:
+    def list_encoders(self, model: ImageModel) -> list[Encoder]:
         """See ``Family``."""
-        tokenizer = model.pipeline.tokenizer
-        longest = max(len(tokenizer(text, truncation=False, verbose=False).input_ids) for text in (prompt, background))
-        warnings = ("The prompt is longer than the text encoders take; its end is left out.",)
-        rows, pooled = [], []
-        for n, text in enumerate([prompt, background] if background else [prompt]):
-            first = guided and n == 0
-            positive, unconditional, pool, no_pool = model.pipeline.encode_prompt(
-                prompt=text,
-                negative_prompt=negative,
-                device=model.device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=first,
-            )
-            rows += [unconditional, positive] if first else [positive]
-            pooled += [no_pool, pool] if first else [pool]
-        embeddings = torch.cat(rows)
-        size = torch.tensor([[height, width, 0, 0, height, width]], device=model.device, dtype=embeddings.dtype)
-        return TextConditions(
-            embeddings,
-            {"text_embeds": torch.cat(pooled), "time_ids": size.repeat(len(embeddings), 1)},
-            warnings if longest > tokenizer.model_max_length else (),
-        )
+        pipeline = model.pipeline
+        pairs = ((pipeline.text_encoder, pipeline.tokenizer), (pipeline.text_encoder_2, pipeline.tokenizer_2))
+        return [Encoder(pipeline, network, tokenizer, penultimate=True) for network, tokenizer in pairs if network is not None]
+
+    def add_conditions(
+        self,
+        model: ImageModel,
+        states: torch.Tensor,
+        pooled: list[torch.Tensor],
+        width: int,
+        height: int,
+        warnings: tuple[str, ...],
+    ) -> TextConditions:
+        """See ``Family``. The pooled embeddings are those of a text's first piece without weights: what diffusers gives for a text
+        that it does not cut."""
+        states = states.to(model.pipeline.text_encoder_2.dtype)
+        size = torch.tensor([[height, width, 0, 0, height, width]], device=model.device, dtype=states.dtype)
+        return TextConditions(states, {"text_embeds": torch.cat(pooled), "time_ids": size.repeat(len(states), 1)}, warnings)
 
 
 #: every family; the first that fits is taken

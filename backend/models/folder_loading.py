@@ -43,7 +43,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _find_class(entry: Any, folder: Path) -> Any:
+def find_class(entry: Any, folder: Path) -> Any:
     """The class of a network that an index names, None for one without any."""
     library, name = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
     if not isinstance(name, str):
@@ -99,7 +99,7 @@ def load_pipeline_folder(
     index, parts = read_index(folder), dict(added)
     warnings: tuple[str, ...] = ()
     for name in NETWORKS:
-        kind = _find_class(index.get(name), folder / name) if name not in parts else None
+        kind = find_class(index.get(name), folder / name) if name not in parts else None
         # several ControlNets lie in folders of their own, which the pipeline knows
         if kind is not None and kind is not diffusers.MultiControlNetModel:
             parts[name], said = load_network_folder(folder / name, kind, _TITLES.get(name, "ControlNet"), dtype)

@@ -139,12 +139,11 @@ def _split_encoder(encoder: str) -> tuple[str, str | None, str] | None:
     return *split_revision(found[0]), found[1]
 
 
-def add_ip_adapter(
-    pipeline: Any, source: ReferenceSource, dtype: torch.dtype, report: Report | None
-) -> tuple[IPAdapter, tuple[str, ...]]:
-    """The IP-Adapter of a file, for a pipeline that is given its picture encoder; sentences about what was guessed or left out.
+def add_ip_adapter(pipeline: Any, source: ReferenceSource, dtype: torch.dtype) -> tuple[IPAdapter, tuple[str, ...]]:
+    """The IP-Adapter of a file, for a pipeline that is given its picture encoder, which lies on this machine; sentences about what
+    was guessed or left out.
 
-    Raises ``ShotError`` where it does not fit, or weights are missing, and what ``report`` raises.
+    Raises ``ShotError`` where it does not fit, or weights are missing.
     """
     file, _ = open_model_file(Path(source.adapter), "ip_adapter")
     shapes = list_shapes(file)
@@ -158,7 +157,7 @@ def add_ip_adapter(
         keys, values = (make_tensor(file.tensors[one], TensorSource(one), dtype) for one in names)
         used.update(names)
         layers[name] = (keys, values, 1.0)
-    encoder, warnings = _load_encoder(source.encoder, dtype, report)
+    encoder, warnings = _load_encoder(Path(source.encoder), dtype)
     given = encoder.config.hidden_size if kind.is_patched else encoder.config.projection_dim
     if given != kind.width:
         raise ShotError(
@@ -172,9 +171,25 @@ def add_ip_adapter(
     return IPAdapter(projection.requires_grad_(False), layers, strength), name_left_over(file, used) + warnings
 
 
-def _load_encoder(encoder: str, dtype: torch.dtype, report: Report | None) -> tuple[Any, tuple[str, ...]]:
+def fetch_encoder(encoder: str, dtype: torch.dtype, report: Report | None) -> str:
+    """Where a picture encoder lies on this machine, downloaded if it does not yet. Raises ``HubError``, and what ``report``
+    raises."""
     hub = _split_encoder(encoder)
-    folder = Path(encoder) if hub is None else fetch_folder(*hub, half=prefers_half(dtype), report=report)
+    return encoder if hub is None else str(fetch_folder(*hub, half=prefers_half(dtype), report=report))
+
+
+def make_encoder(encoder: Path) -> Any:
+    """The picture encoder at a path, without its weights."""
+    path = find_encoder_file(encoder)
+    if path is None:
+        return CLIPVisionModelWithProjection(CLIPVisionConfig.from_pretrained(str(encoder), local_files_only=True))
+    shapes = list_shapes(open_model_file(path, "picture_encoder")[0])
+    kind = find_encoder_kind(shapes)
+    assert kind is not None, "recognised as one"
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(**plan_encoder(shapes, kind).config))
+
+
+def _load_encoder(folder: Path, dtype: torch.dtype) -> tuple[Any, tuple[str, ...]]:
     path = find_encoder_file(folder)
     if path is None:
         return load_network_folder(folder, CLIPVisionModelWithProjection, "picture encoder", dtype)

@@ -23,24 +23,22 @@ from diffusers import (
     TCDScheduler,
 )
 
+from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
-from .embeddings import EmbeddingWord, add_embedding, replace_words
+from .devices import choose_device, choose_dtype, measure_free
+from .embeddings import EmbeddingWord, add_embeddings, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .folder_loading import load_network_folder, load_pipeline_folder, prefers_half, read_index
 from .hub import HubError, Report, fetch_repository
-from .ip_adapters import IPAdapter, add_ip_adapter
-from .loras import add_lora
-from .options import LoadOptions as LoadOptions
+from .ip_adapters import IPAdapter, add_ip_adapter, fetch_encoder
+from .loras import add_loras
+from .memory_need import estimate_need
+from .memory_plan import ROOMY, MemoryPlan, plan_memory
+from .network_shapes import list_networks
+from .prompts.named_loras import check_named_loras, refuse_negative_loras, refuse_unknown_loras
+from .prompts.parsing import parse_prompt, split_loras
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
-
-
-def choose_device() -> torch.device:
-    """CUDA where there is one, else Apple's GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
 
 SCHEDULER_CLASSES: dict[str, Any] = {
     "ddim": DDIMScheduler,
@@ -79,6 +77,8 @@ class ImageModel:
     warnings: tuple[str, ...] = ()
     #: those of its textual inversions
     words: tuple[EmbeddingWord, ...] = ()
+    #: how it is put into memory
+    plan: MemoryPlan = ROOMY
     #: its IP-Adapter, which can look at reference pictures; None without one
     adapter: IPAdapter | None = None
 
@@ -141,13 +141,24 @@ class ImageModel:
 
     @torch.no_grad()
     def encode_text(
-        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = ""
+        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = "", clip_skip: int = 0
     ) -> TextConditions:
         """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
-        prompt behind when there is one."""
-        texts = (replace_words(text, self.words) for text in (prompt, negative, background))
-        prompt, negative, background = texts
-        return self.family.encode_text(self, prompt, negative, guided, width, height, background)
+        prompt behind when there is one. ``clip_skip`` is that of ``Text``.
+
+        Raises ``ShotError`` for a prompt that cannot be read, and for one that names a LoRA that the model was loaded without.
+        """
+        refuse_negative_loras(negative)
+        for text in (prompt, background):
+            if self.source is None:
+                refuse_unknown_loras(text)
+            else:
+                check_named_loras(text, self.source.base, self.source.loras)
+        texts = ([negative] if guided else []) + [prompt] + ([background] if background else [])
+        prompts = [parse_prompt(replace_words(split_loras(text)[0], self.words)) for text in texts]
+        found = self.family.encode_text(self, prompts, width, height, clip_skip)
+        said = (*(warning for each in prompts for warning in each.warnings), *found.warnings)
+        return replace(found, warnings=tuple(dict.fromkeys(said)))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
@@ -162,32 +173,38 @@ class ImageModel:
         return (latents * vae.config.scaling_factor).to(self.dtype)
 
 
-def _choose_dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
-    if options.dtype == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[options.dtype]
-
-
 def load(
-    name: str, device: torch.device | None = None, options: LoadOptions | None = None, report: Report | None = None
+    name: str,
+    device: torch.device | None = None,
+    options: LoadOptions | None = None,
+    report: Report | None = None,
+    size: tuple[int, int] | None = None,
 ) -> ImageModel:
-    """Load a model; what it lacks on this machine is downloaded, of which ``report`` is told.
+    """Load a model; what it lacks on this machine is downloaded, of which ``report`` is told. For frames of a ``size`` (width,
+    height) its place in memory is planned before.
 
-    Raises ``ShotError`` when it is missing, incomplete, or made of parts that do not fit each other, and what ``report`` raises.
+    Raises ``ShotError`` when it is missing, incomplete, made of parts that do not fit each other, or too large, and what ``report``
+    raises.
     """
-    device, options = device or choose_device(), options or LoadOptions()
-    dtype = _choose_dtype(options, device)
+    options = options or LoadOptions()
+    device = device or choose_device(options.device)
+    dtype = choose_dtype(options, device)
     source = find_model(name)
     try:
-        loaded = _load_pipeline(source, dtype, report)
-        source, pipeline, warnings = loaded.source, loaded.pipeline, loaded.warnings
+        source, had_control = _fetch(source, dtype, report), bool(source.controls)
+        plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
+        loaded = _load_pipeline(source, dtype)
+        pipeline, warnings = loaded.pipeline, loaded.warnings
+        if source.controls and not had_control:
+            warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
         if source.vae:
-            warnings += _exchange_vae(pipeline, source.vae, dtype, report)
+            warnings += _exchange_vae(pipeline, source.vae, dtype)
         adapter = None
         if source.reference is not None:
-            adapter, said = add_ip_adapter(pipeline, source.reference, dtype, report)
+            adapter, said = add_ip_adapter(pipeline, source.reference, dtype)
             warnings += said
-        words = _add_weights(pipeline, source)
+        words, more = _add_weights(pipeline, source)
+        warnings += more
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
@@ -196,13 +213,22 @@ def load(
     if not source.guidance_scale and loaded.guidance_scale:
         source = replace(source, guidance_scale=loaded.guidance_scale)
     model = ImageModel(
-        name, pipeline, device, dtype, tuple(kind for kind, _ in source.controls) or ("depth",), source, warnings, words, adapter
+        name,
+        pipeline,
+        device,
+        dtype,
+        tuple(kind for kind, _ in source.controls) or ("depth",),
+        source,
+        warnings,
+        words,
+        plan,
+        adapter,
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
     # SDXL's auto-encoder overflows in half precision
     if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
         pipeline.vae.to(torch.float32)
-    _place(pipeline, device, options)
+    _place(pipeline, device, plan, options)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             # convolutions are nearly twice as quick in this layout
@@ -214,21 +240,15 @@ def load(
     return model
 
 
-def _place(pipeline: DiffusionPipeline, device: torch.device, options: LoadOptions) -> None:
-    """Move a pipeline to its device, or only the part at work where the device is too small for all of it."""
-    size = sum(
-        p.numel() * p.element_size()
-        for part in pipeline.components.values()
-        if isinstance(part, torch.nn.Module)
-        for p in part.parameters()
-    )
-    # a GPU that the model would fill has no room left for the frames
-    tight = device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.5 * size
-    if device.type == "cuda" and (options.offload == "on" or (options.offload == "auto" and tight)):
+def _place(pipeline: DiffusionPipeline, device: torch.device, plan: MemoryPlan, options: LoadOptions) -> None:
+    """Move a pipeline to its device, or only what is at work where the plan or the user says so."""
+    if plan.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    elif device.type != "cpu" and (plan.offload == "model" or options.offload == "on"):
         pipeline.enable_model_cpu_offload(device=device)
     else:
         pipeline.to(device)
-    if tight and hasattr(pipeline.vae, "enable_tiling"):
+    if plan.tiling and hasattr(pipeline.vae, "enable_tiling"):
         pipeline.vae.enable_tiling()
 
 
@@ -264,43 +284,20 @@ def _get_plain(config: Mapping[str, Any], name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[EmbeddingWord, ...]:
-    """Put LoRAs and textual inversions into a pipeline; the words of those in files."""
-    for n, (path, _) in enumerate(source.loras):
-        if is_weight_file(path):
-            add_lora(pipeline, Path(path), f"lora{n}")
-        else:
-            pipeline.load_lora_weights(path, adapter_name=f"lora{n}")
-    if source.loras:
-        pipeline.set_adapters([f"lora{n}" for n in range(len(source.loras))], [strength for _, strength in source.loras])
-    words = []
-    for n, path in enumerate(source.embeddings):
-        if is_weight_file(path):
-            words.append(add_embedding(pipeline, Path(path), n))
-        else:
-            pipeline.load_textual_inversion(path)
-    return tuple(words)
+def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
+    """Put LoRAs and textual inversions into a pipeline; the words of these, and sentences about what was left out."""
+    warnings = add_loras(pipeline, source.loras) if source.loras else ()
+    words, more = add_embeddings(pipeline, source.embeddings)
+    return words, warnings + more
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A pipeline, its source with the ControlNets that were taken, sentences about what was guessed or left out, and the guidance
-    that its file recommends, 0 for none."""
+    """A pipeline, sentences about what was guessed or left out, and the guidance that its file recommends, 0 for none."""
 
-    source: ModelSource
     pipeline: DiffusionPipeline
     warnings: tuple[str, ...] = ()
     guidance_scale: float = 0.0
-
-
-def _locate(part: str, dtype: torch.dtype, report: Report | None) -> Path:
-    """The folder of a part that is no file: one of this machine, or the hub's. Raises ``ShotError``."""
-    name, revision = split_revision(part)
-    if Path(name).is_dir():
-        return Path(name)
-    if is_path(part):
-        raise ShotError("model", f"There is no folder {name}; check the path, or name a hub id.")
-    return fetch_repository(name, revision, half=prefers_half(dtype), report=report)
 
 
 def is_path(part: str) -> bool:
@@ -308,32 +305,80 @@ def is_path(part: str) -> bool:
     return Path(part).is_absolute() or part.startswith((".", "~")) or is_weight_file(part) or "\\" in part
 
 
-def _load_pipeline(source: ModelSource, dtype: torch.dtype, report: Report | None) -> _Loaded:
-    folder = None if is_weight_file(source.base) else _locate(source.base, dtype, report)
-    if folder is not None:
-        had_none, source = not source.controls, add_usual_control(source, folder)
-    else:
-        had_none = False
+def _fetch(source: ModelSource, dtype: torch.dtype, report: Report | None) -> ModelSource:
+    """A source whose networks all lie on this machine, with a ControlNet where its base brings none. Raises ``ShotError``."""
+
+    def locate(part: str) -> str:
+        name, revision = split_revision(part)
+        if is_weight_file(part) or Path(name).is_dir():
+            return name
+        if is_path(part):
+            raise ShotError("model", f"There is no folder {name}; check the path, or name a hub id.")
+        return str(fetch_repository(name, revision, half=prefers_half(dtype), report=report))
+
+    base = locate(source.base)
+    source = add_usual_control(replace(source, base=base), None if is_weight_file(base) else Path(base))
+    controls = tuple((kind, locate(control)) for kind, control in source.controls)
+    reference = source.reference
+    if reference is not None:
+        reference = replace(reference, encoder=fetch_encoder(reference.encoder, dtype, report))
+    return replace(source, controls=controls, vae=locate(source.vae) if source.vae else "", reference=reference)
+
+
+def make_plan(
+    source: ModelSource,
+    device: torch.device,
+    dtype: torch.dtype,
+    options: LoadOptions,
+    size: tuple[int, int],
+    name: str,
+    held: int = 0,
+) -> MemoryPlan:
+    """How a model whose parts lie on this machine is put into the device's memory; ``held`` bytes of that are its own already.
+
+    Raises ``ShotError`` when a frame of the size (width, height) does not fit.
+    """
+    free = measure_free(device)
+    if free is None:
+        return ROOMY
+    need = estimate_need(list_networks(source), *size, dtype)
+    return plan_memory(need, free + held, gpu=device.type != "cpu", offload=options.offload, name=name)
+
+
+def plan_again(model: ImageModel, options: LoadOptions, size: tuple[int, int]) -> ImageModel:
+    """A loaded model for frames of another size; it stays where it is. Raises ``ShotError`` when a frame does not fit."""
+    if model.source is None:
+        return model
+    held = sum(
+        p.numel() * p.element_size()
+        for part in model.pipeline.components.values()
+        if isinstance(part, torch.nn.Module)
+        for p in part.parameters()
+        if p.device.type == model.device.type
+    )
+    plan = make_plan(model.source, model.device, model.dtype, options, size, model.name, held)
+    if plan.tiling and hasattr(model.pipeline.vae, "enable_tiling"):
+        model.pipeline.vae.enable_tiling()
+    return replace(model, plan=replace(plan, offload=model.plan.offload))
+
+
+def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
     if not source.controls:
-        assert folder is not None, "a file brings no ControlNet"
-        kind = getattr(diffusers, str(read_index(folder).get("_class_name")), DiffusionPipeline)
-        return _Loaded(source, *load_pipeline_folder(folder, kind, dtype, {}))
-    checkpoint = load_checkpoint_file(Path(source.base), dtype) if folder is None else None
-    loaded = [_load_controlnet(kind, control, dtype, report) for kind, control in source.controls]
+        kind = getattr(diffusers, str(read_index(Path(source.base)).get("_class_name")), DiffusionPipeline)
+        return _Loaded(*load_pipeline_folder(Path(source.base), kind, dtype, {}))
+    checkpoint = load_checkpoint_file(Path(source.base), dtype) if is_weight_file(source.base) else None
+    loaded = [_load_controlnet(kind, control, dtype) for kind, control in source.controls]
     family, networks = loaded[0].family, [found.network for found in loaded]
     warnings = tuple(warning for found in loaded for warning in found.warnings)
-    if had_none:
-        warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
     added: dict[str, Any] = {"controlnet": networks if len(networks) > 1 else networks[0]}
     if checkpoint is None:
-        assert folder is not None
-        pipeline, said = load_pipeline_folder(folder, family.pipeline_class, dtype, added)
-        return _Loaded(source, pipeline, said + warnings)
+        pipeline, said = load_pipeline_folder(Path(source.base), family.pipeline_class, dtype, added)
+        return _Loaded(pipeline, said + warnings)
     fitted = [(kind, network.config) for (kind, _), network in zip(source.controls, networks, strict=True)]
     check_fit(checkpoint.parts["unet"].config, fitted)
     pipeline = family.pipeline_class(**checkpoint.parts, **added, **family.single_file_options)
     guidance = checkpoint.file.recommended.guidance_scale if checkpoint.file.distilled else 0.0
-    return _Loaded(source, pipeline, checkpoint.warnings + warnings, guidance)
+    return _Loaded(pipeline, checkpoint.warnings + warnings, guidance)
 
 
 @dataclass(frozen=True)
@@ -345,23 +390,23 @@ class _Control:
     warnings: tuple[str, ...] = ()
 
 
-def _load_controlnet(kind: str, control: str, dtype: torch.dtype, report: Report | None) -> _Control:
+def _load_controlnet(kind: str, control: str, dtype: torch.dtype) -> _Control:
     if is_weight_file(control):
         network, found, warnings = load_controlnet_file(Path(control), dtype)
         if found.control and found.control != kind:
             warnings += (f"By its name, {found.file} is a ControlNet for {found.control}; it is used for {kind}.",)
         return _Control(family_of_controlnet({**network.config, "_class_name": type(network).__name__}), network, warnings)
-    folder = _locate(control, dtype, report)
+    folder = Path(control)
     family = family_of_controlnet(ControlNetModel.load_config(str(folder), local_files_only=True))
     return _Control(family, *load_network_folder(folder, family.controlnet_class, "ControlNet", dtype))
 
 
-def _exchange_vae(pipeline: DiffusionPipeline, vae: str, dtype: torch.dtype, report: Report | None) -> tuple[str, ...]:
+def _exchange_vae(pipeline: DiffusionPipeline, vae: str, dtype: torch.dtype) -> tuple[str, ...]:
     """Put another auto-encoder into a pipeline; sentences about what was left out."""
     if is_weight_file(vae):
         family = "sdxl" if "text_encoder_2" in pipeline.components else "sd1"
         network, warnings = load_vae_file(Path(vae), family, dtype)
     else:
-        network, warnings = load_network_folder(_locate(vae, dtype, report), AutoencoderKL, "auto-encoder", dtype)
+        network, warnings = load_network_folder(Path(vae), AutoencoderKL, "auto-encoder", dtype)
     pipeline.register_modules(vae=network)
     return warnings

@@ -16,9 +16,13 @@ _METHODS: tuple[tuple[str, str], ...] = (
     ("OFT", ".oft_"),
     ("IA3", ".on_input"),
 )
+#: methods that can be used
+USABLE = ("LoRA", "LoCon", "LoHa", "LoKr", "GLoRA", "IA3", "full difference")
 _DORA = (".dora_scale", "lora_magnitude_vector")
 _DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight")
 _DOWN_ENDS = (*_DOWN, ".lora_linear_layer.down.weight")
+#: how the names of modules begin in files of kohya's scripts, LyCORIS, diffusers and ComfyUI
+_STARTS = ("lora_", "lycoris_", "unet.", "text_encoder", "diffusion_model.")
 #: width of what the text gives the UNet -> family
 _CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
 
@@ -42,7 +46,7 @@ def find_lora_kind(shapes: Shapes) -> LoraKind | None:
     method = next((title for title, mark in _METHODS if any(mark in name for name in shapes)), "")
     if not method and not downs:
         # weights that are added whole, beside nothing else
-        if not any(name.startswith("lora_") and name.endswith((".diff", ".diff_b")) for name in shapes):
+        if not any(name.startswith(_STARTS) and name.endswith((".diff", ".diff_b", ".w_norm", ".b_norm")) for name in shapes):
             return None
         method = "full difference"
     if not method:
@@ -69,8 +73,8 @@ def _find_layout(shapes: Shapes) -> str:
 def _find_parts(shapes: Shapes) -> tuple[str, ...]:
     marks = {
         "unet": ("lora_unet", "unet.", "lycoris_unet", "base_model.model.", "down_blocks.", "mid_block.", "up_blocks."),
-        "text_encoder": ("lora_te_", "lora_te1_", "text_encoder.", "lycoris_te"),
-        "text_encoder_2": ("lora_te2_", "text_encoder_2."),
+        "text_encoder": ("lora_te_", "lora_te1_", "text_encoder.", "lycoris_te_", "lycoris_te1_"),
+        "text_encoder_2": ("lora_te2_", "text_encoder_2.", "lycoris_te2"),
     }
     return tuple(part for part, starts in marks.items() if any(name.startswith(starts) for name in shapes))
 

@@ -1,40 +1,228 @@
-"""LoRAs from files put into a pipeline, after a look at what they are."""
+"""LoRAs of all methods added to the weights of a pipeline's networks.
+
+They are merged when a model is loaded: nothing is computed twice afterwards, and every method works in every network. All of them
+are differences from the model's own weights, so several add up in any order, also those with DoRA. A strength multiplies the
+difference. Each tensor of a file is used, or named in a warning.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
+from ...shared.files import read_file
+from ...shared.pickled import shorten
 from ...shared.shot import ShotError
+from ...shared.torch_files import RawTensor
+from .added_files import find_added_files
+from .lora_differences import MisfitError, compute_difference, is_complete, is_idle
+from .lora_layout import Change, ModuleNames, Target, sort_tensors
 from .network_loading import make_tensor
 from .networks import TensorSource
 from .plans import open_model_file
 from .recognition import FAMILIES
+from .weight_files import WeightFile
 
-#: methods that diffusers reads; what else there is would be left out without a word
-METHODS = ("LoRA", "LoCon")
+NETWORKS = ("unet", "text_encoder", "text_encoder_2")
+#: width of what the text gives the UNet, by family
+_CONTEXTS = {"sd1": 768, "sd2": 1024}
+#: whole numbers in which alphas and switches may be written
+_WHOLE = {
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
 
 
-def add_lora(pipeline: Any, path: Path, adapter: str) -> None:
-    """Put the LoRA of a file into a pipeline of diffusers under the name ``adapter``.
+@dataclass(frozen=True)
+class _Scaling:
+    """What a file says about its alphas beside its tensors: of all modules, and of some by the end of their names."""
 
-    Raises ``ShotError`` for one of another method or for another kind of model; ``ValueError`` and ``RuntimeError`` come from
-    diffusers.
+    alpha: float | None = None
+    pattern: Mapping[str, float] | None = None
+    root_rank: bool = False
+
+    def find(self, module: str) -> float | None:
+        """The alpha of a module."""
+        for end, alpha in (self.pattern or {}).items():
+            if module == end or module.endswith(f".{end}"):
+                return alpha
+        return self.alpha
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """A change of a module by a file at a strength."""
+
+    file: WeightFile
+    change: Change
+    strength: float
+    scaling: _Scaling
+
+
+@torch.no_grad()
+def add_loras(pipeline: Any, loras: Sequence[tuple[str, float]]) -> tuple[str, ...]:
+    """Add LoRAs, (file, folder or hub id, strength), to the weights of a pipeline; sentences about what has no place in it.
+
+    Raises ``ShotError`` for one of another method or for another kind of model; ``OSError`` and ``ValueError`` come from the hub.
     """
+    networks = {name: pipeline.components[name] for name in NETWORKS if pipeline.components.get(name) is not None}
+    modules = {name: _list_modules(network) for name, network in networks.items()}
+    names = ModuleNames(modules)
+    additions: dict[Target, list[_Addition]] = {}
+    warnings: list[str] = []
+    for source, strength in loras:
+        for found in _read_lora(pipeline, _find_file(source), strength, names, warnings):
+            additions.setdefault(found.change.target, []).append(found)
+    for target, together in additions.items():
+        _add_to_module(pipeline, modules[target.network][target.module], together)
+    return tuple(dict.fromkeys(warnings))
+
+
+def _list_modules(network: Any) -> dict[str, Any]:
+    """The modules of a network that have weights."""
+    return {
+        name: module for name, module in network.named_modules() if isinstance(getattr(module, "weight", None), torch.nn.Parameter)
+    }
+
+
+def _find_file(source: str) -> Path:
+    files = find_added_files(source, "lora")
+    if len(files) > 1:
+        which = ", ".join(file.name for file in files[:5])
+        raise ShotError("model", f"The folder {source} holds {len(files)} LoRAs ({which}); give the path of one.")
+    return files[0]
+
+
+def open_lora(path: Path, unet: Mapping[str, Any]) -> WeightFile:
+    """A file of a LoRA for a model whose UNet has a configuration. Raises ``ShotError`` for another kind of file or method, and for
+    one that says that it is for another kind of model."""
     file, found = open_model_file(path, "lora")
-    method = found.method.removesuffix(" with DoRA")
-    if method not in METHODS:
-        raise ShotError(
-            "model", f"{path.name} is a {method}, which cannot be used; choose a LoRA of the kinds {', '.join(METHODS)}."
-        )
-    is_sdxl = "text_encoder_2" in pipeline.components
-    if found.family in ("sd1", "sd2", "sdxl", "sdxl_refiner", "sd1_or_sd2") and (found.family == "sdxl") != is_sdxl:
+    is_told = found.family in ("sd1", "sd2", "sdxl", "sdxl_refiner", "sd1_or_sd2")
+    is_sdxl = unet.get("addition_embed_type") == "text_time"
+    context = unet.get("cross_attention_dim")
+    if (is_told and (found.family == "sdxl") != is_sdxl) or _CONTEXTS.get(found.family, context) != context:
         raise ShotError("model", f"The LoRA {path.name} is for {FAMILIES[found.family]}, and the model is none; choose one for it.")
-    if file.format == "safetensors" and path.suffix == ".safetensors":
-        # by its path, so that what its metadata say counts
-        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=adapter, local_files_only=True)
+    return file
+
+
+def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, warnings: list[str]) -> list[_Addition]:
+    file = open_lora(path, pipeline.unet.config)
+    layout = sort_tensors(file.tensors, names)
+    if not layout.changes:
+        title = next(iter(layout.placeless), next(iter(file.tensors), ""))
+        raise ShotError(
+            "model",
+            f"The LoRA {path.name} does not fit this model: none of the layers that it changes is in it, such as "
+            f"'{shorten(title)}'; choose one for {_name_family(pipeline)}.",
+        )
+    idle = [name for change in layout.changes if is_idle(change.tensors) for name in change.tensors.values()]
+    changes = [change for change in layout.changes if not is_idle(change.tensors)]
+    broken = next((change for change in changes if not is_complete(change.tensors)), None)
+    if broken is not None:
+        has = ", ".join(broken.tensors)
+        raise ShotError(
+            "model", f"The LoRA {path.name} lacks tensors of '{shorten(broken.title)}', of which it has {has}; download it again."
+        )
+    if layout.placeless:
+        whole = len(layout.placeless) + len(changes)
+        warnings.append(
+            f"{len(layout.placeless)} of the {whole} layers that {path.name} changes are not in this model and stay as they are, "
+            f"such as '{shorten(next(iter(layout.placeless)))}'."
+        )
+    if left := [*layout.unknown, *idle]:
+        warnings.append(
+            f"{len(left)} of the tensors in {path.name} belong to no known method and are not used, such as '{shorten(left[0])}'."
+        )
+    scaling = _read_scaling(file)
+    return [_Addition(file, change, strength, scaling.get(change.target.network, _Scaling())) for change in changes]
+
+
+def _name_family(pipeline: Any) -> str:
+    if "text_encoder_2" in pipeline.components:
+        return FAMILIES["sdxl"]
+    return FAMILIES[
+        next((family for family, width in _CONTEXTS.items() if width == pipeline.unet.config.cross_attention_dim), "sd1_or_sd2")
+    ]
+
+
+class _PeftConfig(msgspec.Struct):
+    """What is used of PEFT's ``adapter_config.json``."""
+
+    lora_alpha: float | None = None
+    alpha: float | None = None
+    alpha_pattern: dict[str, float] | None = None
+    use_rslora: bool | None = None
+
+
+def _read_scaling(file: WeightFile) -> dict[str, _Scaling]:
+    """For each network what diffusers writes into a file's metadata, or PEFT into a file beside it; empty without either. Raises
+    ``ShotError`` for what is damaged."""
+    text = file.metadata.get("lora_adapter_metadata", "")
+    beside = file.path.with_name("adapter_config.json")
+    try:
+        if text:
+            flat = msgspec.json.decode(text, type=dict[str, Any])
+            return {
+                network: _make_scaling({name.removeprefix(f"{network}."): value for name, value in flat.items()})
+                for network in NETWORKS
+                if any(name.startswith(f"{network}.") for name in flat) or "lora_alpha" in flat
+            }
+        if file.path.stem == "adapter_model" and beside.is_file():
+            return dict.fromkeys(NETWORKS, _make_scaling(msgspec.json.decode(read_file(beside), type=dict[str, Any])))
+    except (OSError, ValueError) as error:
+        raise ShotError("model", f"What is written about the LoRA {file.path.name} is damaged; download it again.") from error
+    return {}
+
+
+def _make_scaling(values: Mapping[str, Any]) -> _Scaling:
+    config = msgspec.convert(values, _PeftConfig, strict=False)
+    alpha = config.lora_alpha if config.lora_alpha is not None else config.alpha
+    return _Scaling(alpha, config.alpha_pattern, config.use_rslora or False)
+
+
+def _add_to_module(pipeline: Any, module: Any, additions: Sequence[_Addition]) -> None:
+    """Add all differences to a module's weights at once: they are rounded only then."""
+    own = module.weight.float()
+    weight, bias = torch.zeros_like(own), None
+    for addition in additions:
+        change, path = addition.change, addition.file.path
+        tensors = {role: _read_tensor(addition.file.tensors[name], name) for role, name in change.tensors.items()}
+        alpha = float(tensors.pop("alpha")) if "alpha" in tensors else addition.scaling.find(change.target.module)
+        try:
+            found = compute_difference(own, tensors, alpha, addition.scaling.root_rank)
+        except MisfitError as error:
+            raise ShotError(
+                "model",
+                f"The LoRA {path.name} does not fit this model: at '{shorten(change.title)}' {error}; choose one for "
+                f"{_name_family(pipeline)}.",
+            ) from error
+        if found.weight is not None:
+            weight += addition.strength * found.weight
+        if found.bias is not None:
+            added = addition.strength * found.bias.flatten()
+            bias = added if bias is None else bias + added
+    module.weight.data = (own + weight).to(module.weight.dtype)
+    if bias is None:
         return
-    state = {name: make_tensor(raw, TensorSource(name), torch.float32) for name, raw in file.tensors.items()}
-    pipeline.load_lora_weights(state, adapter_name=adapter)
+    if len(bias) != len(own):
+        raise ShotError("model", f"A LoRA has a bias of {len(bias)} numbers for a layer of {len(own)}; choose another.")
+    before = module.bias.float() if module.bias is not None else torch.zeros_like(bias)
+    module.bias = torch.nn.Parameter((before + bias).to(module.weight.dtype), requires_grad=False)
+
+
+def _read_tensor(raw: RawTensor, name: str) -> torch.Tensor:
+    """In float32. Alphas and switches may be whole numbers."""
+    if raw.count == 1 and raw.kind in _WHOLE and raw.span == 1:
+        dtype = _WHOLE[raw.kind]
+        start = raw.offset * dtype.itemsize
+        return torch.frombuffer(bytearray(raw.content[start : start + dtype.itemsize]), dtype=dtype).float().reshape(raw.shape)
+    return make_tensor(raw, TensorSource(name), torch.float32)

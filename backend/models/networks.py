@@ -7,7 +7,7 @@ What shapes do not tell is the family's: Stable Diffusion 1.x has 8 attention he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,3 +223,27 @@ def _rename(name: str, starts: Mapping[str, str]) -> str:
             rest = _RESNET[inner] + rest[len(inner) :] if inner else rest
         return f"{new}.{rest}"
     return name
+
+
+def name_original_modules(modules: Collection[str]) -> dict[str, str]:
+    """The names in the original layout of a UNet's modules by their names in diffusers', for those that have one."""
+    shapes: Shapes = dict.fromkeys(modules, ())
+    levels, blocks = len(_count(shapes, r"down_blocks\.(\d+)\.")), len(_count(shapes, r"down_blocks\.0\.resnets\.(\d+)\."))
+    if not levels or not blocks:
+        return {}
+    starts = {new: old for old, new in (*_ROOT.items(), *_name_blocks({}, [_Level(0, blocks, 0)] * levels))}
+    for index in range(levels):
+        # it stands behind the attention layer, where there is one
+        place = 2 if any(name.startswith(f"up_blocks.{index}.attentions.") for name in modules) else 1
+        starts[f"up_blocks.{index}.upsamplers.0.conv"] = f"output_blocks.{index * (blocks + 1) + blocks}.{place}.conv"
+    inner = {new: old for old, new in _RESNET.items()}
+    found = {}
+    for name in modules:
+        parts = name.split(".")
+        for count in range(len(parts), 0, -1):
+            old = starts.get(".".join(parts[:count]))
+            if old is not None:
+                rest = ".".join(parts[count:])
+                found[name] = f"{old}.{inner.get(rest, rest)}" if rest else old
+                break
+    return found

@@ -12,6 +12,7 @@ from ...shared.shot import ShotError
 from .hub import fetch_file, find_in_cache
 from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import check_fit, check_multiple, explain_unloadable, is_path
+from .loras import open_lora
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 
@@ -33,6 +34,9 @@ def check_model(name: str, width: int, height: int) -> None:
         raise explain_unloadable(name, source, error) from error
     unet, vae = base
     check_fit(unet, controls)
+    for lora, _ in source.loras:
+        if Path(lora).is_file():
+            open_lora(Path(lora), unet)
     if source.reference is not None:
         try:
             check_reference_source(source.reference, unet)

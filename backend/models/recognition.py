@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
-from .lora_kinds import LoraKind, find_lora_kind
+from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps
 from .unet_shape import Shapes, UNetShape, find_unet_shape, strip_prefix
 from .weight_files import WeightFile, read_weight_file
@@ -61,6 +61,8 @@ _OTHERS = (
 )
 #: width of a textual inversion's vectors -> family
 _EMBEDDING_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
+#: names of SDXL's vectors for its first and second text encoder: of kohya's scripts and the web interfaces, and of diffusers'
+SDXL_TENSORS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
 #: vectors that fit into a prompt
 MAX_VECTORS = 75
 #: latent channels of the auto-encoders of these families
@@ -369,6 +371,8 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
     if distilled:
         notes.guesses.append(f"That it makes a {distilled.capitalize()} model is taken from its name.")
     problem = "It is a LoRA for another kind of model than Stable Diffusion or SDXL." if family == "other" else ""
+    if not problem and lora.method not in USABLE:
+        problem = f"Its method, {lora.method}, cannot be used; choose one of {', '.join(USABLE)}."
     steps = find_steps(name)
     words = file.metadata.get("modelspec.trigger_phrase", "").strip()
     return _make(
@@ -389,8 +393,9 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
 def _find_embedding(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
     """A textual inversion. Its word is the file's name, or, as diffusers writes it, that of its only tensor."""
     stem = (file.path.stem,)
-    if {"clip_l", "clip_g"} <= set(shapes):
-        return _make(file, "embedding", family="sdxl", layout="two encoders", rank=_count_rows(shapes["clip_g"]), words=stem)
+    for names in SDXL_TENSORS:
+        if set(names) <= set(shapes):
+            return _make(file, "embedding", family="sdxl", layout="two encoders", rank=_count_rows(shapes[names[1]]), words=stem)
     inner = strip_prefix(shapes, "string_to_param.")
     if inner:
         shape, layout, words = next(iter(inner.values())), "string_to_param", stem

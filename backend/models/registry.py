@@ -4,8 +4,8 @@ A model is named by parts between bars: ``BASE|PART|...``. The base is a preset,
 weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one
 for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder,
 ``ip=PATH`` or ``ip=PATH@0.6`` for an IP-Adapter, and ``encoder=PATH`` for its picture encoder where that is not found.
-Behind the hub id of a base or a ControlNet, ``@COMMIT`` names the revision that is loaded; those in ``HUB_REVISIONS`` have one
-anyway. Paths are taken as people paste them (``shared.pasted_paths``).
+Behind the hub id of a base, a ControlNet, a LoRA or a textual inversion, ``@COMMIT`` names the revision that is loaded; those in
+``HUB_REVISIONS`` have one anyway. Paths are taken as people paste them (``shared.pasted_paths``).
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def _read_path(text: str) -> str:
 def _read_strength(text: str) -> tuple[str, float]:
     whole = read_pasted_path(text)
     path, at, strength = whole.rpartition("@")
-    if not at or os.path.exists(whole):
+    if not at or os.path.exists(whole) or re.fullmatch(r"[0-9a-f]{40}", strength):
+        # nothing behind it but a commit of the hub
         return _read_path(text), 1.0
     try:
         number = float(strength)

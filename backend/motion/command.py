@@ -16,7 +16,7 @@ def motion(args: argparse.Namespace) -> int:
     """Make motions from a sentence; 2 when the input is wrong, 1 when the file cannot be written."""
     from tqdm import tqdm
 
-    from ..models.loading import choose_device
+    from ..models.devices import choose_device
     from .registry import load
 
     request, out = read_motion_arguments(args), Console(args.json)

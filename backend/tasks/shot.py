@@ -48,18 +48,21 @@ GONE = "The passes stopped coming; generate the shot again."
 
 
 def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
-    """Raise ``ShotError`` for a model, a size, a technique or a reference picture that is not possible, before any passes are
+    """Raise ``ShotError`` for a prompt, model, size, technique or reference picture that is not possible, before any passes are
     rendered for it. ``reference`` is the file of the picture that the request names."""
     # imported late: diffusers comes with them
     from ..models.preflight import check_model, check_reference_use
+    from ..models.prompts.named_loras import name_model
+    from ..models.prompts.parsing import check_text
     from ..video.techniques.registry import build_techniques
 
     build_techniques(request.get_method())
+    check_text(request.text)
     check_reference(request, reference)
     if reference:
         decode_reference(reference)
         check_reference_use(request.sampling.model)
-    check_model(request.sampling.model, request.width, request.height)
+    check_model(name_model(request.sampling.model, request.text), request.width, request.height)
 
 
 def make_frame_message(

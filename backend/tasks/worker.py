@@ -20,7 +20,8 @@ class Worker:
     """``models`` and ``motions`` keep what was loaded last."""
 
     def __init__(self, models: ModelCache | None = None) -> None:
-        self.models, self.motions = models or ModelCache(), MotionCache()
+        self.models = models or ModelCache()
+        self.motions = MotionCache(self.models.device)
         self._waiting: deque[Task] = deque()
         self._changed = threading.Condition()
         self._stopping = self._busy = False

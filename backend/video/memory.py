@@ -20,6 +20,11 @@ class BatchBudget:
 
     frames: int = field(default_factory=lambda: MAX_BATCH_FRAMES)
 
+    @classmethod
+    def within(cls, frames: int) -> BatchBudget:
+        """A budget of at most so many frames."""
+        return cls(min(frames, MAX_BATCH_FRAMES))
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short."""

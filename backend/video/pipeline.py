@@ -71,12 +71,14 @@ class ShotPipeline:
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
         model.check_size(request.width, request.height)
-        run_context.warnings.extend(warning for warning in model.warnings if warning not in run_context.warnings)
+        said = (*model.warnings, *filter(None, [model.plan.sentence]))
+        run_context.warnings.extend(warning for warning in said if warning not in run_context.warnings)
         if not request.sampling.guidance_scale:
             request = with_settings(request, dict(guidance_scale=model.get_default_guidance_scale(request.sampling.scheduler)))
         self._model, self._request, self._run_context = model, request, run_context
         self._source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
-        self._method, self._batch_budget, self._size = request.get_method(), BatchBudget(), latent_size(model, request)
+        self._batch_budget = BatchBudget.within(model.plan.frames)
+        self._method, self._size = request.get_method(), latent_size(model, request)
         self._given: Look | None = None
         if look is not None:
             everything = range(self._source.frame_count)
@@ -201,6 +203,7 @@ class ShotPipeline:
                 request.width,
                 request.height,
                 request.text.background_prompt,
+                request.text.clip_skip,
             )
             self._run_context.warnings.extend(warning for warning in found.warnings if warning not in self._run_context.warnings)
             self._text[twice] = found

@@ -35,7 +35,12 @@ class StartBackend(Poll, bpy.types.Operator):
             self.report({"ERROR"}, "No Python for the backend is known; choose one in the extension's preferences.")
             return {"CANCELLED"}
         try:
-            connection.start(python, preferences.get_endpoint(context), environment=preferences.get_backend_environment(context))
+            connection.start(
+                python,
+                preferences.get_endpoint(context),
+                environment=preferences.get_backend_environment(context),
+                options=preferences.get_load_options(context),
+            )
         except (OSError, EndpointError) as error:
             self.report({"ERROR"}, f"The backend cannot be started: {error}")
             return {"CANCELLED"}

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from latentman.backend.models import downloads
 from latentman.backend.models.hub import HubError, fetch_repository, find_in_cache, list_needed
 from latentman.backend.models.loading import load
-from latentman.backend.models.options import LoadOptions
 from latentman.backend.models.preflight import check_model
+from latentman.shared.load_options import LoadOptions
 from latentman.shared.shot import ShotError
 from tests.backend import tiny
 from tests.stand_in_hub import StandInHub

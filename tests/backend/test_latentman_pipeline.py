@@ -64,6 +64,25 @@ def test_bad_calls_are_one_sentence(pipe):
         pipe(" ", samples.passes(2))
     with pytest.raises(ShotError, match="preset 'x' is unknown"):
         pipe("a man", samples.passes(2), method="x")
+    with pytest.raises(ShotError, match="without the LoRA 'style' of the prompt"):
+        pipe("a man<lora:style:1>", samples.passes(2))
+    with pytest.raises(ShotError, match="changes the prompt between steps"):
+        pipe("a [man:woman:0.5]", samples.passes(2))
+
+
+def test_weights_and_layers_of_the_text(pipe):
+    """Layers are counted as diffusers does: 0 leaves out none."""
+    made = {}
+    for name, prompt, skip in (
+        ("own", "a man", None),
+        ("none", "a man", 0),
+        ("one", "a man", 1),
+        ("weighted", "a (man:1.8)", None),
+    ):
+        options = dict(generator=_generator(), output_type="latent", clip_skip=skip)
+        made[name] = pipe(prompt, samples.passes(2), 2, **options).frames
+    assert torch.equal(made["own"], made["none"])
+    assert not torch.equal(made["own"], made["one"]) and not torch.equal(made["own"], made["weighted"])
 
 
 def test_sdxl(tmp_path):

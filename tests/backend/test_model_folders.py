@@ -14,9 +14,9 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from latentman.backend.models.loading import load
-from latentman.backend.models.options import LoadOptions
 from latentman.backend.models.registry import find_model
 from latentman.backend.models.weight_forms import choose_form, list_forms
+from latentman.shared.load_options import LoadOptions
 from latentman.shared.shot import ShotError
 from tests.backend import tiny
 

@@ -17,10 +17,11 @@ from diffusers import (  # noqa: E402
     UNet2DConditionModel,
 )
 
-from latentman.backend.models.loading import LoadOptions, load  # noqa: E402
+from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.registry import PRESETS, STARTER, find_model, fingerprint  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
+from latentman.shared.load_options import LoadOptions  # noqa: E402
 from latentman.shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
 from latentman.shared.shot import ShotError  # noqa: E402

@@ -13,6 +13,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig
+
 from latentman.backend.models.registry import HUB_REVISIONS, PRESETS, fingerprint, split_revision
 from latentman.backend.motion.registry import STARTER as MOTION_STARTER
 from latentman.backend.motion.text import HUB
@@ -121,6 +125,35 @@ def test_other_names_are_loaded_at_the_commits_behind_them(networks, tmp_path):
     newest = "me/base|me/control", f"me/base@{COMMIT}|me/control", f"me/base|me/control@{COMMIT}"
     said = hub.load(pinned, *newest)
     assert said.pop(pinned) == "loaded" and all(text.startswith("ShotError: The model") for text in said.values()), said
+
+
+def test_loras_and_textual_inversions_of_the_hub(networks, tmp_path):
+    """Offline from the cache, under diffusers' names and others, at a commit or the newest."""
+    hub = Hub(tmp_path / "hub")
+    base, control = (str(folder) for folder in networks["sd15"])
+    name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    for file, state in {
+        "usual/pytorch_lora_weights.safetensors": {f"unet.{name}.lora.{end}.weight": torch.ones(2, 2) for end in ("up", "down")},
+        "other/my style.safetensors": {
+            f"unet.{name}.lora.up.weight": torch.ones(32, 2),
+            f"unet.{name}.lora.down.weight": torch.ones(2, 32),
+        },
+        "cat/learned_embeds.bin": {"<cat>": torch.ones(CLIPTextConfig.from_pretrained(f"{base}/text_encoder").hidden_size)},
+    }.items():
+        path = tmp_path / file
+        path.parent.mkdir()
+        if path.suffix == ".bin":
+            torch.save(state, path)
+        else:
+            save_file(state, path)
+        hub.add(f"me/{path.parent.name}", COMMIT, path.parent, newest=True)
+    model = f"{base}|{control}"
+    good = [f"{model}|lora=me/other|embedding=me/cat", f"{model}|lora=me/other@0.5", f"{model}|lora=me/other@{COMMIT}@0.5"]
+    bad = [f"{model}|lora=me/usual", f"{model}|lora=me/absent", f"{model}|lora=me/other@{OTHER}", f"{model}|embedding=me/other"]
+    said = hub.load(*good, *bad)
+    assert [said[name] for name in good] == ["loaded"] * 3, said
+    assert "does not fit this model" in said[bad[0]] and "holds no textual inversion" in said[bad[3]]
+    assert all(said[name].startswith("ShotError: The model") for name in bad), said
 
 
 def test_text_encoders_are_loaded_at_their_commits(tmp_path):

@@ -502,11 +502,11 @@ def test_loras_that_would_be_left_out_are_refused(truths, tmp_path):
     truth = truths["sd1"]
     base = f"{truth.path}|{truth.control_path}"
     name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
-    save_file({f"{name}.lokr_w1": torch.ones(2, 2), f"{name}.lokr_w2": torch.ones(2, 2)}, tmp_path / "a.safetensors")
+    save_file({f"{name}.oft_blocks": torch.ones(4, 8, 8)}, tmp_path / "a.safetensors")
     save_file(
         {f"{name}.lora_down.weight": torch.ones(2, 2048), f"{name}.lora_up.weight": torch.ones(9, 2)}, tmp_path / "b.safetensors"
     )
-    for file, word in (("a", "is a LoKr, which cannot be used"), ("b", "is for SDXL, and the model is none")):
+    for file, word in (("a", "Its method, OFT, cannot be used"), ("b", "is for SDXL, and the model is none")):
         with pytest.raises(ShotError, match=word):
             load(f"{base}|lora={tmp_path / file}.safetensors", CPU)
     with pytest.raises(ShotError, match="The file is no LoRA"):
@@ -559,13 +559,46 @@ def test_words_are_found_where_they_stand_alone():
     ):
         assert replace_words(text, words) == wanted
     assert replace_words("hero", []) == "hero"
+    brackets = [EmbeddingWord("hands (v2)", "<0>"), EmbeddingWord("Straße", "<1>")]
+    for text, wanted in (("(Hands (V2):1.2)", "(<0>:1.2)"), (r"hands \(v2\), STRAßE", "<0>, <1>"), ("hands v2", "hands v2")):
+        assert replace_words(text, brackets) == wanted
 
 
-def test_textual_inversions_for_both_of_sdxls_encoders(truths, tmp_path):
+def test_folders_of_textual_inversions(truths, tmp_path):
+    truth = truths["sd1"]
+    base = f"{truth.path}|{truth.control_path}"
+    torch.manual_seed(8)
+    many, one = tmp_path / "embeddings", tmp_path / "cat"
+    many.mkdir()
+    one.mkdir()
+    vectors = [torch.randn(2, 64) for _ in range(3)]
+    save_file({"emb_params": vectors[0]}, many / "Ugly.safetensors")
+    torch.save({"string_to_param": {"*": vectors[0]}, "name": "Ugly"}, many / "Ugly.pt")
+    torch.save({"string_to_param": {"*": vectors[1]}}, many / "HERO.PT")
+    save_file({"clip_l": torch.randn(2, 768), "clip_g": torch.randn(2, 1280)}, many / "xl.safetensors")
+    (many / "notes.txt").write_text("these are mine")
+    torch.save({"<cat>": vectors[2]}, one / "learned_embeds.bin")
+    model = load(f"{base}|embedding={many}|embedding={one}|embedding={one / 'learned_embeds.bin'}", CPU)
+    assert sorted(known.word for known in model.words) == ["<cat>", "HERO", "Ugly"]
+    for text, wanted in (("ugly", vectors[0]), ("Hero", vectors[1]), ("<CAT>", vectors[2])):
+        assert torch.equal(_read_vectors(model, text, "text_encoder", "tokenizer")[1:3], wanted)
+    said = " ".join(model.warnings)
+    assert "has the same word as Ugly" in said and "1 of the 4 textual inversions" in said and "such as xl.safetensors" in said
+    save_file({"emb_params": vectors[2]}, tmp_path / "UGLY.safetensors")
+    with pytest.raises(ShotError, match="have the same word, 'UGLY'; rename one"):
+        load(f"{base}|embedding={many}|embedding={tmp_path / 'UGLY.safetensors'}", CPU)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ShotError, match="holds no textual inversion"):
+        load(f"{base}|embedding={tmp_path / 'nothing'}", CPU)
+
+
+@pytest.mark.parametrize("form", ["web interfaces", "diffusers"])
+def test_textual_inversions_for_both_of_sdxls_encoders(truths, tmp_path, form):
     truth = truths["sdxl"]
     torch.manual_seed(8)
     first, second = torch.randn(2, 64), torch.randn(2, 128)
-    save_file({"clip_g": second, "clip_l": first}, tmp_path / "hero.safetensors")
+    names = ("clip_l", "clip_g") if form == "web interfaces" else ("text_encoders_0", "text_encoders_1")
+    save_file({names[1]: second, names[0]: first}, tmp_path / "hero.safetensors")
     base = f"{truth.path}|{truth.control_path}"
     model = load(f"{base}|embedding={tmp_path / 'hero.safetensors'}", CPU)
     for encoder, tokenizer, vectors in (("text_encoder", "tokenizer", first), ("text_encoder_2", "tokenizer_2", second)):

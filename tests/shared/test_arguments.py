@@ -9,9 +9,9 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from latentman.backend.models.options import LoadOptions
 from latentman.shared import console
 from latentman.shared.arguments import add_setting, add_settings, get_option, part_option, read_given_settings, read_method
+from latentman.shared.load_options import LoadOptions
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.settings import Choice, Setting, list_parts, list_settings
 from latentman.shared.shot import METHODS, Alignment, Guidance, Method, Sampling, ShotError, ShotRequest, make_request

@@ -1,4 +1,4 @@
-"""How models are run, as settings of ``latentman serve`` and ``latentman generate``; free of torch, so that ``--help`` is quick."""
+"""How models are run: settings of ``latentman serve`` and ``latentman generate``, and of the add-on, which starts backends."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Annotated
 
 import msgspec
 
-from ...shared.settings import Choice, Setting
+from .settings import Choice, Setting, list_settings
 
 
 class LoadOptions(msgspec.Struct, frozen=True):
     """How models are run."""
 
+    device: Annotated[str, Setting("Device", "What models run on: auto, cuda, cuda:1, xpu, mps or cpu")] = "auto"
     dtype: Annotated[
         str,
         Setting(
@@ -40,3 +41,14 @@ class LoadOptions(msgspec.Struct, frozen=True):
             ),
         ),
     ] = "auto"
+
+
+def write_arguments(options: LoadOptions) -> list[str]:
+    """The arguments of ``latentman serve`` for what is not the default."""
+    found: list[str] = []
+    for declared in list_settings(LoadOptions):
+        value = getattr(options, declared.name)
+        if value != declared.default:
+            option = "--" + declared.name.replace("_", "-")
+            found += [option] if value is True else [option, str(value)]
+    return found

@@ -1,0 +1,76 @@
+"""Files that are added to a model, LoRAs and textual inversions, from what names them: a file, a folder, or an id of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from ...shared.shot import ShotError
+from .hub import explain_hub_errors, read_endpoint
+from .recognition import inspect_model_file
+from .registry import WEIGHTS, split_revision
+
+#: kind of a file -> names under which diffusers writes one, the better first
+USUAL_NAMES = {
+    "lora": ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapter_model.safetensors", "adapter_model.bin"),
+    "embedding": ("learned_embeds.safetensors", "learned_embeds.bin"),
+}
+TITLES = {"lora": "LoRA", "embedding": "textual inversion"}
+
+
+def find_added_files(source: str, kind: str) -> list[Path]:
+    """The files of a kind of ``USUAL_NAMES`` that a part of a model's name means: itself, or those in a folder or on the hub.
+
+    Raises ``ShotError`` where there is none, and ``HubError`` where the hub gives none.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _find_in_folder(path, kind)
+    if path.exists() or source.lower().endswith(WEIGHTS):
+        return [path]
+    name, revision = split_revision(source)
+    with explain_hub_errors(name, revision):
+        return _find_on_hub(name, revision, kind)
+
+
+def _find_on_hub(name: str, revision: str | None, kind: str) -> list[Path]:
+    endpoint = read_endpoint()
+    for usual in USUAL_NAMES[kind]:
+        try:
+            return [Path(huggingface_hub.hf_hub_download(name, usual, revision=revision, endpoint=endpoint))]
+        except LocalEntryNotFoundError as error:
+            # no connection: what is cached, under whatever name
+            try:
+                folder = huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True)
+            except LocalEntryNotFoundError:
+                raise error from error.__cause__
+            return _find_in_folder(Path(folder), kind)
+        except EntryNotFoundError:
+            continue
+    every = huggingface_hub.HfApi(endpoint=endpoint).list_repo_files(name, revision=revision)
+    files = [file for file in every if file.lower().endswith(WEIGHTS)]
+    if len(files) != 1:
+        which = ", ".join(files[:5]) or "none"
+        raise ShotError(
+            "model", f"'{name}' holds {len(files)} files that may be a {TITLES[kind]} ({which}); download one and give its path."
+        )
+    return [Path(huggingface_hub.hf_hub_download(name, files[0], revision=revision, endpoint=endpoint))]
+
+
+def _find_in_folder(folder: Path, kind: str) -> list[Path]:
+    usual = next((folder / name for name in USUAL_NAMES[kind] if (folder / name).is_file()), None)
+    if usual is not None:
+        return [usual]
+    found = []
+    for file in sorted(folder.iterdir()):
+        if file.name.lower().endswith(WEIGHTS) and file.is_file():
+            try:
+                is_wanted = inspect_model_file(file).kind == kind
+            except ShotError:
+                is_wanted = False
+            found += [file] if is_wanted else []
+    if not found:
+        raise ShotError("model", f"The folder {folder} holds no {TITLES[kind]}; choose another, or a file.")
+    return found

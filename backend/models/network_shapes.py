@@ -1,0 +1,64 @@
+"""What makes the networks of a model that lies on this machine, each without its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from diffusers import AutoencoderKL, ControlNetModel
+from transformers import CLIPTextConfig
+
+from .folder_loading import find_class, read_index
+from .hub import NETWORKS
+from .ip_adapters import make_encoder
+from .network_parts import plan_vae
+from .plans import VAE, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file
+from .registry import ModelSource, is_weight_file
+from .single_files import CLASSES
+from .unet_shape import strip_prefix
+
+
+def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
+    """Part -> what makes its network: those of the base, ``vae`` in place of its own, and ``controlnet_0`` and so on. All parts
+    of the source lie on this machine. Raises ``ShotError``, ``OSError`` and ``ValueError`` for what cannot be read."""
+    found: dict[str, Callable[[], Any]] = {}
+    if is_weight_file(source.base):
+        for name, plan in plan_checkpoint(*open_model_file(Path(source.base), "checkpoint")).items():
+            kind, config = CLASSES[name], dict(plan.config)
+            found[name] = partial(kind, CLIPTextConfig(**config)) if "text_encoder" in name else partial(kind, **config)
+    else:
+        index = read_index(Path(source.base))
+        for name in NETWORKS:
+            folder = Path(source.base) / name
+            kind = find_class(index.get(name), folder) if folder.is_dir() else None
+            if kind is not None and (name != "controlnet" or not source.controls):
+                found["controlnet_0" if name == "controlnet" else name] = _make_from_folder(kind, folder)
+    for n, (_, control, *_) in enumerate(source.controls):
+        if is_weight_file(control):
+            plan = plan_controlnet_file(*open_model_file(Path(control), "controlnet"))
+            found[f"controlnet_{n}"] = partial(ControlNetModel, **plan.config)
+        else:
+            found[f"controlnet_{n}"] = _make_from_folder(ControlNetModel, Path(control))
+    if source.vae and is_weight_file(source.vae):
+        file, kind_of_file = open_model_file(Path(source.vae), "vae", "checkpoint")
+        shapes = list_shapes(file)
+        prefix = next((start for start in (VAE, "vae.") if strip_prefix(shapes, start)), "")
+        family = kind_of_file.family if kind_of_file.family in ("sd1", "sd2", "sdxl") else "sd1"
+        plan = plan_vae(strip_prefix(shapes, prefix) if prefix else shapes, prefix, family)
+        found["vae"] = partial(AutoencoderKL, **plan.config)
+    elif source.vae:
+        found["vae"] = _make_from_folder(AutoencoderKL, Path(source.vae))
+    if source.reference is not None:
+        found["image_encoder"] = partial(make_encoder, Path(source.reference.encoder))
+    return found
+
+
+def _make_from_folder(kind: Any, folder: Path) -> Callable[[], Any]:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if issubclass(kind, diffusers.ModelMixin):
+        return partial(kind.from_config, config)
+    return partial(kind, kind.config_class(**config))
