@@ -390,6 +390,62 @@ def test_weights_without_a_place_are_named(root, tmp_path):
     assert any("1 of the weights in adapter.safetensors have no place" in warning for warning in loaded.warnings)
 
 
+REAL = {
+    "sd1": (
+        dict(block_out_channels=(320, 640, 1280, 1280), cross_attention_dim=768, attention_head_dim=8),
+        16,
+        {1: (320, 768), 13: (1280, 768), 31: (1280, 768)},
+    ),
+    "sdxl": (
+        dict(
+            block_out_channels=(320, 640, 1280),
+            cross_attention_dim=2048,
+            attention_head_dim=(5, 10, 20),
+            use_linear_projection=True,
+            transformer_layers_per_block=(1, 2, 10),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        ),
+        70,
+        {1: (640, 2048), 47: (1280, 2048), 139: (1280, 2048)},
+    ),
+}
+
+
+@pytest.mark.parametrize("family", REAL)
+def test_layers_of_real_models_are_numbered_as_in_published_files(family):
+    """ip-adapter_sd15 ends with layer 31, ip-adapter_sdxl with layer 139; the UNet's middle comes last."""
+    from diffusers import UNet2DConditionModel
+
+    from latentman.backend.models.ip_adapter_kinds import find_ip_adapter_kind
+    from latentman.backend.models.ip_adapters import check_adapter_fit, list_attention_layers
+
+    config, count, known = REAL[family]
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config)
+    layers = list(list_attention_layers(unet).values())
+    assert len(layers) == count and all(layers[number // 2] == shape for number, shape in known.items())
+    shapes = {f"ip_adapter.{2 * n + 1}.to_{letter}_ip.weight": shape for n, shape in enumerate(layers) for letter in "kv"}
+    context = config["cross_attention_dim"]
+    shapes |= {"image_proj.proj.weight": (4 * context, 1024), "image_proj.proj.bias": (4 * context,)}
+    kind = find_ip_adapter_kind(shapes)
+    assert (kind.family, kind.variant, kind.tokens, kind.problem) == (family, "plain", 4, "")
+    numbers = check_adapter_fit("adapter", kind, shapes, unet)
+    assert list(numbers.values()) == list(range(1, 2 * count, 2)) and next(reversed(numbers)).startswith("mid_block")
+
+
+def test_memory_is_planned_with_the_encoder(root):
+    from latentman.backend.models.memory_need import estimate_need
+    from latentman.backend.models.network_shapes import list_networks
+    from latentman.backend.models.registry import ModelSource
+
+    found = find_model(_name(root))
+    need = estimate_need(list_networks(found), 64, 64, torch.float32)
+    assert need.weights["image_encoder"] == 4 * sum(p.numel() for p in _encoder(root).parameters())
+    bare = ModelSource(found.base, found.controls)
+    assert "image_encoder" not in list_networks(bare)
+
+
 def test_names_with_an_adapter(root):
     base = _folder(root, "sd")
     adapter = root / "models" / "plain_sd.safetensors"
@@ -554,7 +610,7 @@ def test_a_picture_that_is_not_square_is_said(model):
 
 class _Loaded(ModelCache):
     def __init__(self, model):
-        self.get = lambda name, callbacks=None: model
+        self.get = lambda *_: model
 
 
 def _images(job):
