@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import bpy
 import numpy as np
 import pytest
 
 from latentman.blender_addon import properties
-from latentman.blender_addon.connection import connection as own_connection
+from latentman.blender_addon.operators import generate, polls
 from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared import messages
 from latentman.shared.reference import name_picture, take_reference
@@ -15,6 +17,8 @@ from latentman.shared.settings import with_settings
 from latentman.shared.shot import ShotError
 from tests import samples
 from tests.checkout import ROOT
+
+pytestmark = pytest.mark.usefixtures("registered_operators")
 
 PICTURE = ROOT / "docs" / "images" / "starter.png"
 
@@ -60,23 +64,35 @@ def test_a_request_without_its_picture_is_refused(shot_scene, character, tmp_pat
 
 
 def test_the_panels_picture(shot_scene, character, tmp_path, monkeypatch):
+    client, added = _Recorder(), []
+    fake = SimpleNamespace(connected=True, busy=False, get_client=lambda: client, add=added.append)
+    for module in (generate, polls):
+        monkeypatch.setattr(module, "connection", fake)
     settings = properties.get_scene_settings(shot_scene)
     declared = settings.bl_rna.properties["reference"]
     assert declared.subtype == "FILE_PATH" and settings.reference == "" and settings.reference_strength == -1
     settings.character, settings.reference = character, str(tmp_path / "gone.png")
-    client = _Recorder()
-    monkeypatch.setattr(own_connection, "client", client, raising=False)
-    monkeypatch.setattr(type(own_connection), "get_client", lambda self: client)
-    monkeypatch.setattr(type(own_connection), "busy", property(lambda self: False), raising=False)
     with pytest.raises(RuntimeError, match="There is no reference picture"):
         bpy.ops.latentman.preview_frame()
-    assert not client.sent
+    settings.reference = "//hero.png"
+    with pytest.raises(RuntimeError, match="save that file"):
+        bpy.ops.latentman.preview_frame()
+    assert not client.sent and not added
     # beside the saved file
     (tmp_path / "hero.png").write_bytes(PICTURE.read_bytes())
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"), copy=False)
-    settings = properties.get_settings(bpy.context)
-    settings.reference, settings.reference_strength = "//hero.png", 0.5
-    from latentman.blender_addon.paths import get_file_folder
-
-    request, data = take_reference(settings.make_request(bpy.context.scene, (1,)), get_file_folder())
-    assert data == PICTURE.read_bytes() and request.text.reference_strength == 0.5
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    try:
+        settings = properties.get_settings(bpy.context)
+        settings.reference_strength = 0.5
+        assert bpy.ops.latentman.preview_frame() == {"FINISHED"}
+        (task,) = added
+        assert task.request.text.reference == name_picture(PICTURE.read_bytes()) and task.request.text.reference_strength == 0.5
+        # another picture at the same place is another look
+        before = properties.compute_settings_digest(task.request)
+        task.cancel()
+        (tmp_path / "hero.png").write_bytes((ROOT / "docs" / "images" / "starter_loss.png").read_bytes())
+        assert bpy.ops.latentman.preview_frame() == {"FINISHED"}
+        assert properties.compute_settings_digest(added[1].request) != before
+        added[1].cancel()
+    finally:
+        bpy.ops.wm.read_factory_settings(use_empty=True)
