@@ -28,7 +28,8 @@ from PIL import Image
 from ..shared.manifest import PassesManifest
 from ..shared.passes import FramePasses, check_passes
 from ..shared.reference import name_picture
-from ..shared.shot import MODELS_STRENGTH, Method, check_request, make_request
+from ..shared.shot import MODELS_STRENGTH, Method, ShotError, check_request, make_request
+from .models.control_uses import ControlUse
 from .models.families import family_of_pipeline
 from .models.ip_adapters import read_pipeline_adapter
 from .models.loading import ImageModel
@@ -41,6 +42,19 @@ from .video.techniques.registry import build_techniques
 
 #: (pipeline, step index, timestep, {"latents": ...}) -> tensors to go on with
 StepCallback = Callable[[Any, int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
+
+
+def _make_control_uses(
+    count: int, scale: float | Sequence[float], start: float | Sequence[float], end: float | Sequence[float]
+) -> tuple[ControlUse, ...]:
+    """What diffusers' own pipelines take, one number for all ControlNets or one for each. Raises ``ShotError``."""
+    values = [[value] * count if isinstance(value, (int, float)) else list(value) for value in (scale, start, end)]
+    if any(len(each) != count for each in values):
+        raise ShotError("control", f"The model has {count} ControlNets; give one scale, start and end, or as many of each.")
+    uses = tuple(ControlUse(*each) for each in zip(*values, strict=True))
+    if any(use.strength < 0 or not 0 <= use.start < use.end <= 1 for use in uses):
+        raise ShotError("control", "A ControlNet works from a fraction of the steps to a larger one, with a scale of at least 0.")
+    return uses
 
 
 @dataclass
@@ -70,7 +84,7 @@ class _LatentManMixin:
         guidance_scale: float = 7.5,
         negative_prompt: str = "",
         method: Method | str = "latentman",
-        controlnet_conditioning_scale: float = 1.0,
+        controlnet_conditioning_scale: float | Sequence[float] = 1.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
         scheduler: str = "",
@@ -81,6 +95,9 @@ class _LatentManMixin:
         callback_on_step_end: StepCallback | None = None,
         techniques: Sequence[Technique] = (),
         clip_skip: int | None = None,
+        spacing: str = "",
+        control_guidance_start: float | Sequence[float] = 0.0,
+        control_guidance_end: float | Sequence[float] = 1.0,
         reference: Any = None,
         reference_strength: float | None = None,
     ) -> LatentManOutput:
@@ -88,9 +105,10 @@ class _LatentManMixin:
 
         ``method`` is a preset's name or a ``Method``; ``techniques`` are objects that work after those that it names.
         ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents``
-        (F, C, h, w) standard normal noise takes its place. ``scheduler`` is a value of ``Sampling.scheduler``. ``controls`` names
-        the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``. ``output_type`` is ``pil``, ``np``
-        or ``latent``. ``clip_skip`` counts as diffusers does: the layers that are left out. The callback may set
+        (F, C, h, w) standard normal noise takes its place. ``scheduler`` and ``spacing`` are values of ``Sampling``. ``controls``
+        names the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``; their scales, starts and ends
+        are one number for all or one for each. ``output_type`` is ``pil``, ``np`` or ``latent``. ``clip_skip`` counts as
+        diffusers does: the layers that are left out. The callback may set
         ``pipe._interrupt``, or return ``latents``, as in diffusers.
         ``reference`` is a picture of the character for an IP-Adapter that ``load_ip_adapter`` loaded: a PIL image, or an array
         (H, W, 3) of uint8 or of fractions. Its strength is ``reference_strength`` from 0 to 1, else that of
@@ -115,8 +133,8 @@ class _LatentManMixin:
             steps=num_inference_steps,
             # to a request 0 means the model's own scale, here as in diffusers it means none
             guidance_scale=max(guidance_scale, 1.0),
-            control_scale=controlnet_conditioning_scale,
             scheduler=scheduler,
+            spacing=spacing,
             background_prompt=background_prompt,
             # a request counts layers from the end, diffusers what is left out behind the model's own
             clip_skip=0 if clip_skip is None else clip_skip + family_of_pipeline(self).own_layer,
@@ -128,7 +146,8 @@ class _LatentManMixin:
         check_request(request)
         passes = check_passes(request, passes.arrays())
         device = self._execution_device
-        model = ImageModel(type(self).__name__, self, device, self.unet.dtype, controls, adapter=adapter)
+        uses = _make_control_uses(len(controls), controlnet_conditioning_scale, control_guidance_start, control_guidance_end)
+        model = ImageModel(type(self).__name__, self, device, self.unet.dtype, controls, uses=uses, adapter=adapter)
         for part in (self.unet, self.vae, *model.controlnets):
             part.requires_grad_(False)
         self._interrupt, self._guidance_scale = False, guidance_scale

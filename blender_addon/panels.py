@@ -35,9 +35,13 @@ ADVANCED = (
     "steps",
     "guidance_scale",
     "control_scale",
+    "control_start",
+    "control_end",
     "scheduler",
+    "spacing",
     "matching",
     "background_prompt",
+    "clip_skip",
     "keep_background",
     "character_only",
     "width",
@@ -317,10 +321,13 @@ class LookPanel(_SidebarPanel):
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
-            if name != "reference_strength":
-                column.prop(settings, name)
-            elif settings.reference:
-                column.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
+            row = column.row()
+            if name == "reference_strength":
+                # it counts with a picture only
+                row.active = bool(settings.reference)
+                row.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
+            else:
+                row.prop(settings, name)
 
 
 class AdvancedPanel(_SidebarPanel):

@@ -303,9 +303,30 @@ class Sampling(msgspec.Struct, frozen=True):
                 Choice("euler", "Euler", "Plain and robust"),
                 Choice("lcm", "LCM", "For models distilled to few steps"),
                 Choice("tcd", "TCD", "For models distilled to few steps"),
+                Choice("euler_a", "Euler a", "Euler with new noise in each step"),
+                Choice("euler_karras", "Euler Karras", "More of the steps at low noise"),
+                Choice("dpm++_karras", "DPM++ 2M Karras", "More of the steps at low noise"),
+                Choice("dpm++_sde", "DPM++ SDE", "DPM++ 2M with new noise in each step, also known as DPM++ 2M SDE"),
+                Choice("dpm++_sde_karras", "DPM++ SDE Karras", "The same with more of the steps at low noise"),
+                Choice("unipc", "UniPC", "Corrects each step by the next; good pictures in few steps"),
             ),
         ),
     ] = ""
+    spacing: Annotated[
+        str,
+        Setting(
+            "Spacing",
+            "Where in the noise schedule the steps lie",
+            choices=(
+                Choice("", "Model's Own", "As the model's configuration has it"),
+                Choice("leading", "Leading", "From shortly below pure noise down to the first noise level"),
+                Choice("trailing", "Trailing", "From pure noise on, also known as SGM uniform"),
+                Choice("linspace", "Linspace", "Evenly from pure noise to the first noise level"),
+            ),
+        ),
+    ] = ""
+    control_start: Annotated[float, Setting("Control From", "Fraction of the steps from which ControlNets work", ge=0, le=1)] = 0.0
+    control_end: Annotated[float, Setting("Control Until", "Fraction of the steps up to which ControlNets work", ge=0, le=1)] = 1.0
 
 
 _SIDE = dict(ge=8, le=MAX_SIDE, unit="px")
@@ -365,6 +386,12 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError(error.name, str(error)) from error
     if not 1 <= len(request.frames) <= MAX_FRAMES:
         raise ShotError("frames", f"The shot has {len(request.frames)} frames; it needs 1 to {MAX_FRAMES}.")
+    if request.sampling.control_start >= request.sampling.control_end:
+        raise ShotError(
+            "control_end",
+            f"The ControlNets would work from {request.sampling.control_start:g} to {request.sampling.control_end:g} of the steps; "
+            "let control end be the larger.",
+        )
     if request.manifest is not None:
         _check_manifest(request, request.manifest)
     method = request.get_method()

@@ -202,6 +202,10 @@ def _vae(name: str, change: Callable[[Any], original.State]) -> Write:
     return write
 
 
+def _original_vae(vae: Any) -> original.State:
+    return original.vae_to_original(vae.state_dict(), len(vae.config.block_out_channels))
+
+
 def _early_names(vae: Any) -> original.State:
     words = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     return {re.sub(r"to_[qkv]|to_out\.0", lambda found: words[found[0]], name): value for name, value in vae.state_dict().items()}
@@ -257,9 +261,7 @@ def list_layouts() -> list[Layout]:
                 family,
                 _control("depth.safetensors", lambda own: own.control.state_dict()),
             ),
-            Layout(
-                "VAE, original layout, `.ckpt`", family, _vae("vae.ckpt", lambda v: original.vae_to_original(v.state_dict(), 4))
-            ),
+            Layout("VAE, original layout, `.ckpt`", family, _vae("vae.ckpt", _original_vae)),
             Layout("VAE, diffusers' layout, `.safetensors`", family, _vae("vae.safetensors", lambda v: v.state_dict())),
             Layout("VAE, early names of diffusers", family, _vae("vae.safetensors", _early_names)),
         ]

@@ -102,20 +102,20 @@ class Family:
         latents: torch.Tensor,
         timestep: torch.Tensor,
         pictures: Sequence[torch.Tensor],
-        scale: float,
+        scales: Sequence[float],
         options: Mapping[str, Any],
     ) -> tuple[Any, Any]:
         """What the ControlNets add to the UNet: to its down blocks, and to its middle block.
 
-        ``latents`` (N, C, h, w) as the UNet sees them; ``pictures`` (N, 3, H, W) in [0, 1], one for each of ``model.controls``;
-        ``options`` are the keyword arguments that the UNet gets as well.
+        ``latents`` (N, C, h, w) as the UNet sees them; ``pictures`` (N, 3, H, W) in [0, 1] and ``scales``, how strongly each
+        works, one for each of ``model.controls``; ``options`` are the keyword arguments that the UNet gets as well.
         """
         several = len(pictures) > 1
         down, middle = model.controlnet(
             latents,
             timestep,
             controlnet_cond=list(pictures) if several else pictures[0],
-            conditioning_scale=[scale] * len(pictures) if several else scale,
+            conditioning_scale=list(scales) if several else scales[0],
             **options,
         )
         return down, middle

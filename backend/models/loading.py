@@ -14,17 +14,13 @@ import torch
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
-    DDIMScheduler,
     DiffusionPipeline,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    LCMScheduler,
     MultiControlNetModel,
-    TCDScheduler,
 )
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
+from .control_uses import ControlUse
 from .devices import choose_device, choose_dtype, measure_free
 from .embeddings import EmbeddingWord, add_embeddings, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
@@ -34,23 +30,14 @@ from .ip_adapters import IPAdapter, add_ip_adapter, fetch_encoder
 from .loras import add_loras
 from .memory_need import estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
+from .names import DISTILLED, find_distillation
 from .network_shapes import list_networks
 from .prompts.named_loras import check_named_loras, refuse_negative_loras, refuse_unknown_loras
 from .prompts.parsing import parse_prompt, split_loras
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
+from .schedulers import make_scheduler, name_own_scheduler
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
-
-SCHEDULER_CLASSES: dict[str, Any] = {
-    "ddim": DDIMScheduler,
-    "dpm++": DPMSolverMultistepScheduler,
-    "euler": EulerDiscreteScheduler,
-    "lcm": LCMScheduler,
-    "tcd": TCDScheduler,
-}
-_SCHEDULER_OPTIONS: dict[str, dict[str, Any]] = {
-    "ddim": {"clip_sample": False, "set_alpha_to_one": False},
-    "dpm++": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False, "use_karras_sigmas": False},
-}
+from .vae_precision import choose_vae_dtype
 
 
 def check_multiple(name: str, n: int, width: int, height: int) -> None:
@@ -79,17 +66,36 @@ class ImageModel:
     words: tuple[EmbeddingWord, ...] = ()
     #: how it is put into memory
     plan: MemoryPlan = ROOMY
+    #: how its file was distilled to few steps, a key of ``names.DISTILLED``; see ``distilled``
+    file_distilled: str = ""
+    #: see ``control_uses``; empty where all ControlNets are as they come
+    uses: tuple[ControlUse, ...] = ()
     #: its IP-Adapter, which can look at reference pictures; None without one
     adapter: IPAdapter | None = None
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
         else diffusers' default."""
-        if self._scheduler_name(scheduler) in ("lcm", "tcd"):
+        few_steps = (scheduler or name_own_scheduler(type(self.pipeline.scheduler).__name__)) in ("lcm", "tcd")
+        if few_steps and not self.takes_guidance_scale:
             return 1.0
         if self.source is not None and self.source.guidance_scale:
             return self.source.guidance_scale
         return float(inspect.signature(self.pipeline.__call__).parameters["guidance_scale"].default)
+
+    @property
+    def takes_guidance_scale(self) -> bool:
+        """Whether the UNet is told the guidance scale, as some few-step models are, and needs no second pass for it."""
+        return self.unet.config.get("time_cond_proj_dim") is not None
+
+    @property
+    def distilled(self) -> str:
+        """How the model was distilled to few steps, a key of ``names.DISTILLED``, by the names of its base and its LoRAs or its
+        scheduler; empty when nothing says that it was."""
+        names = [self.source.base, *(lora for lora, strength in self.source.loras if strength)] if self.source else []
+        found = next(filter(None, (find_distillation(Path(name).name) for name in names)), "")
+        own = name_own_scheduler(type(self.pipeline.scheduler).__name__)
+        return self.file_distilled or found or (own if own in DISTILLED else "")
 
     @cached_property
     def family(self) -> Family:
@@ -112,6 +118,11 @@ class ImageModel:
         return list(self.controlnet.nets) if isinstance(self.controlnet, MultiControlNetModel) else [self.controlnet]
 
     @property
+    def control_uses(self) -> tuple[ControlUse, ...]:
+        """How strongly and when each of ``controls`` works."""
+        return self.uses or (ControlUse(),) * len(self.controls)
+
+    @property
     def latent_factor(self) -> int:
         """Pixels a latent covers along each side."""
         return int(self.pipeline.vae_scale_factor)
@@ -125,19 +136,10 @@ class ImageModel:
         """``ShotError`` naming the nearest size that works, when this one does not."""
         check_multiple(self.name, self.size_multiple, width, height)
 
-    def make_scheduler(self, steps: int, name: str = "") -> Any:
-        """A scheduler with the model's own betas and prediction type, set to a number of steps.
-
-        Without a name it is DDIM, or LCM or TCD where the model was distilled with them.
-        """
-        name = self._scheduler_name(name)
-        scheduler = SCHEDULER_CLASSES[name].from_config(self.pipeline.scheduler.config, **_SCHEDULER_OPTIONS.get(name, {}))
-        scheduler.set_timesteps(steps, device=self.device)
-        return scheduler
-
-    def _scheduler_name(self, name: str) -> str:
-        given = type(self.pipeline.scheduler)
-        return name or ("lcm" if given is LCMScheduler else "tcd" if given is TCDScheduler else "ddim")
+    def make_scheduler(self, steps: int, name: str = "", spacing: str = "") -> Any:
+        """A scheduler with the model's own betas and prediction type, set to a number of steps; see ``schedulers``."""
+        own = self.pipeline.scheduler
+        return make_scheduler(own.config, type(own).__name__, steps, name, spacing, self.device)
 
     @torch.no_grad()
     def encode_text(
@@ -164,6 +166,21 @@ class ImageModel:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
         vae = self.pipeline.vae
         return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+
+    @property
+    def decodes_in_half(self) -> bool:
+        """Whether the auto-encoder computes in 16 bits."""
+        return self.pipeline.vae.dtype in (torch.float16, torch.bfloat16)
+
+    def decode_in_full(self, latents: torch.Tensor) -> torch.Tensor:
+        """``decode`` in float32, whatever the auto-encoder computes in otherwise."""
+        vae = self.pipeline.vae
+        usual = vae.dtype
+        try:
+            vae.to(torch.float32)
+            return self.decode(latents.float())
+        finally:
+            vae.to(usual)
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) pictures in [-1, 1] -> (N, C, h, w) latents: the middle of what the auto-encoder gives."""
@@ -222,12 +239,12 @@ def load(
         warnings,
         words,
         plan,
-        adapter,
+        file_distilled=loaded.distilled,
+        uses=source.control_uses,
+        adapter=adapter,
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
-    # SDXL's auto-encoder overflows in half precision
-    if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
-        pipeline.vae.to(torch.float32)
+    pipeline.vae.to(choose_vae_dtype(dtype, pipeline.vae.config, sdxl="text_encoder_2" in pipeline.components))
     _place(pipeline, device, plan, options)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
@@ -293,11 +310,13 @@ def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[tupl
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A pipeline, sentences about what was guessed or left out, and the guidance that its file recommends, 0 for none."""
+    """A pipeline, sentences about what was guessed or left out, the guidance that its file recommends, 0 for none, and how that was
+    distilled."""
 
     pipeline: DiffusionPipeline
     warnings: tuple[str, ...] = ()
     guidance_scale: float = 0.0
+    distilled: str = ""
 
 
 def is_path(part: str) -> bool:
@@ -378,7 +397,7 @@ def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
     check_fit(checkpoint.parts["unet"].config, fitted)
     pipeline = family.pipeline_class(**checkpoint.parts, **added, **family.single_file_options)
     guidance = checkpoint.file.recommended.guidance_scale if checkpoint.file.distilled else 0.0
-    return _Loaded(pipeline, checkpoint.warnings + warnings, guidance)
+    return _Loaded(pipeline, checkpoint.warnings + warnings, guidance, checkpoint.file.distilled)
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, DDIMScheduler
 
-from ...shared.shot import ShotError
+from ...shared.shot import Sampling, ShotError
 from .hub import fetch_file, find_in_cache
 from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import check_fit, check_multiple, explain_unloadable, is_path
 from .loras import open_lora
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
+from .schedulers import make_own_scheduler, make_scheduler
 
 
-def check_model(name: str, width: int, height: int) -> None:
-    """Raise ``ShotError`` for a model that cannot be loaded or cannot make a size, as far as its configuration tells, or the
-    shapes of the weights in a single file."""
+def check_model(name: str, width: int, height: int, sampling: Sampling | None = None) -> None:
+    """Raise ``ShotError`` for a model that cannot be loaded, cannot make a size or cannot be sampled in a way, as far as its
+    configuration tells, or the shapes of the weights in a single file."""
     source = find_model(name)
     if Path(source.base).is_dir():
         source = add_usual_control(source, Path(source.base))
@@ -45,6 +46,25 @@ def check_model(name: str, width: int, height: int) -> None:
     blocks, factors = unet.get("block_out_channels"), vae.get("block_out_channels")
     if blocks and factors:
         check_multiple(name, 2 ** (len(factors) - 1 + len(blocks) - 1), width, height)
+    if sampling is not None:
+        config = _read_scheduler(source)
+        if config is not None:
+            make_scheduler(config, str(config.get("_class_name", "")), sampling.steps, sampling.scheduler, sampling.spacing)
+
+
+def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:
+    """The configuration of a base's scheduler with the name of its class; None where it cannot be had without loading."""
+    if is_weight_file(source.base):
+        own = make_own_scheduler(open_model_file(Path(source.base), "checkpoint")[1])
+        return {**own.config, "_class_name": type(own).__name__}
+    name, revision = split_revision(source.base)
+    found = Path(name) if Path(name).exists() else find_in_cache(name, revision)
+    try:
+        folder = found / "scheduler" if found else fetch_file(name, revision, "scheduler/scheduler_config.json").parent
+        return dict(DDIMScheduler.load_config(str(folder), local_files_only=True))
+    except (OSError, ValueError, ShotError):
+        # what is missing is said when it is loaded
+        return None
 
 
 def check_reference_use(name: str) -> None:

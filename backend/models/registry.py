@@ -4,6 +4,8 @@ A model is named by parts between bars: ``BASE|PART|...``. The base is a preset,
 weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one
 for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder,
 ``ip=PATH`` or ``ip=PATH@0.6`` for an IP-Adapter, and ``encoder=PATH`` for its picture encoder where that is not found.
+Behind a ControlNet, ``@0.8`` is its strength, and ``@0-0.6``, behind that or alone, the fractions of the steps between which it
+works: ``depth=PATH@0.8@0-0.6``. A path that exists with an @ in it is a path.
 Behind the hub id of a base, a ControlNet, a LoRA or a textual inversion, ``@COMMIT`` names the revision that is loaded; those in
 ``HUB_REVISIONS`` have one anyway. Paths are taken as people paste them (``shared.pasted_paths``).
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
 from ...shared.shot import ShotError
 from ..maps import MAPS
+from .control_uses import ControlUse, read_control_use
 from .hub import find_in_cache
 from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
@@ -45,6 +48,8 @@ class ModelSource:
     embeddings: tuple[str, ...] = ()
     vae: str = ""
     guidance_scale: float = 0.0
+    #: one for each of ``controls``, or empty where all are as they come
+    control_uses: tuple[ControlUse, ...] = ()
     # not in its text: a name without it stands for what it always did
     reference: ReferenceSource | None = field(default=None, repr=False)
 
@@ -157,13 +162,15 @@ def find_model(name: str) -> ModelSource:
             "model",
             f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder, a file, a hub id, or BASE|CONTROLNET.",
         )
-    controls, loras, embeddings, vae = [], [], [], ""
+    controls, uses, loras, embeddings, vae = [], [], [], [], ""
     adapters: list[str] = []
     encoders: list[str] = []
     for part in parts:
         kind, value = _split_part(part)
         if kind in CONTROLS:
-            controls.append((kind, _read_path(value)))
+            path, use = read_control_use(value, is_weight_file)
+            controls.append((kind, _read_path(path)))
+            uses.append(use)
         elif kind == "lora":
             loras.append(_read_strength(value))
         elif kind == "embedding":
@@ -177,9 +184,11 @@ def find_model(name: str) -> ModelSource:
         else:
             known = "=, ".join((*CONTROLS, "lora", "vae", "ip", "encoder"))
             raise ShotError("model", f"'{kind}=' is not a part of a model; use {known}= or embedding=.")
-    found = replace(source, controls=tuple(controls) or source.controls, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
-    found = replace(found, reference=_find_reference(adapters, encoders, source.base))
-    return add_usual_control(found)
+    if controls:
+        uses = uses if any(use != ControlUse() for use in uses) else []
+        source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
+    found = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
+    return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
 
 
 def is_hub_id(text: str) -> bool:

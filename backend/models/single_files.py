@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, LCMScheduler, TCDScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ...shared.shot import ShotError
@@ -20,6 +20,7 @@ from .network_loading import load_network, name_left_over
 from .network_parts import SCALING, plan_vae
 from .plans import OPEN_CLIP, TITLES, VAE, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file
 from .recognition import FAMILIES, ModelFile
+from .schedulers import make_own_scheduler
 from .tokenizers import END, make_clip_tokenizer
 from .unet_shape import strip_prefix
 
@@ -56,7 +57,7 @@ def load_checkpoint_file(path: Path, dtype: torch.dtype) -> LoadedCheckpoint:
     else:
         # the last layer of 2.x's text encoder, which it does not use
         used |= {name for name in file.tensors if name.startswith(OPEN_CLIP) and _is_behind(name, parts["text_encoder"])}
-    parts["scheduler"] = make_scheduler(found)
+    parts["scheduler"] = make_own_scheduler(found)
     return LoadedCheckpoint(found, parts, (*found.guesses, *found.warnings, *name_left_over(file, used)))
 
 
@@ -64,23 +65,6 @@ def _is_behind(name: str, encoder: Any) -> bool:
     """Whether a tensor of OpenCLIP's belongs to the one layer behind an encoder's last, or to the projection behind that."""
     last = encoder.config.num_hidden_layers
     return name.removeprefix(OPEN_CLIP).startswith((f"transformer.resblocks.{last}.", "text_projection"))
-
-
-def make_scheduler(found: ModelFile) -> Any:
-    """The scheduler of a model by what its file says: its betas are those of all families, its prediction type its own."""
-    kinds = {"lcm": LCMScheduler, "tcd": TCDScheduler}
-    options: dict[str, Any] = {
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "clip_sample": False,
-        "set_alpha_to_one": False,
-        "steps_offset": 1,
-        "prediction_type": found.prediction,
-        "timestep_spacing": found.recommended.spacing,
-        "rescale_betas_zero_snr": found.zero_terminal_snr,
-    }
-    return kinds.get(found.recommended.scheduler, DDIMScheduler)(**options)
 
 
 def load_controlnet_file(path: Path, dtype: torch.dtype) -> tuple[ControlNetModel, ModelFile, tuple[str, ...]]:

@@ -62,7 +62,7 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
     if reference:
         decode_reference(reference)
         check_reference_use(request.sampling.model)
-    check_model(name_model(request.sampling.model, request.text), request.width, request.height)
+    check_model(name_model(request.sampling.model, request.text), request.width, request.height, request.sampling)
 
 
 def make_frame_message(

@@ -55,7 +55,7 @@ class Denoising:
         self._trajectory: list[torch.Tensor] = []
         model, request, self._given = context.model, context.request, context.given
         self._sampler = Sampler(
-            model.make_scheduler(request.sampling.steps, request.sampling.scheduler),
+            model.make_scheduler(request.sampling.steps, request.sampling.scheduler, request.sampling.spacing),
             request.sampling.seed,
             [0] * self._given + list_noise_sources(techniques, context.rows),
         )
@@ -122,7 +122,6 @@ class Denoising:
         Raises ``ShotError`` when they diverge or the memory is too small.
         """
         model, run_context = self._context.model, self._context.run_context
-        self._sampler.skip_to(first)
         with ExitStack() as stack:
             stack.enter_context(attend_to_reference(model.unet, self._reference, self._predictor.groups))
             for technique in self._techniques:
@@ -132,7 +131,10 @@ class Denoising:
                 latents = self._denoise_step(latents, step, keep=keep)
                 self._check_divergence(latents, step)
                 if run_context.after_step:
-                    latents = run_context.after_step(step, self._sampler.timesteps[step], latents)
+                    given = run_context.after_step(step, self._sampler.timesteps[step], latents)
+                    if given is not latents:
+                        self._sampler.keep_moves()
+                    latents = given
                 run_context.record_time("denoising", started)
                 if keep:
                     run_context.progress("denoising", step + 1, self.steps)
@@ -150,7 +152,7 @@ class Denoising:
         latents = own if self._anchor is None else torch.cat([self._anchor.trajectory[step : step + 1], own])
         for technique in self._techniques:
             latents = _check_shape(technique, latents, technique.before_step(latents, step))
-            self._sampler.change_history(partial(technique.before_step, step=step))
+            self._sampler.change_history(partial(self._change_memory, technique, step))
         if keep:
             self._trajectory.append(latents[0])
         # 2. predict the noise, with the gradients that techniques ask for
@@ -164,12 +166,27 @@ class Denoising:
         if corrected is not predicted:
             prediction = self._sampler.prediction_for(latents, torch.cat([given, corrected]), step)
         # 4. the scheduler's step
-        own = self._sampler.step(latents, prediction, step)[self._given :]
+        stepped = own = self._sampler.step(latents, prediction, step)[self._given :]
         for technique, gradient in gradients:
             own = _check_shape(technique, own, technique.follow_gradient(own, gradient[self._given :], step))
         for technique in self._techniques:
             own = _check_shape(technique, own, technique.after_step(own, step))
+        if own is not stepped:
+            self._sampler.keep_moves()
         return own
+
+    def _change_memory(self, technique: Technique, step: int, kept: torch.Tensor) -> torch.Tensor:
+        """What a multistep solver remembers of all frames, as a technique changes latents before a step.
+
+        Of given frames nothing was predicted here, so that nothing can be copied from them: there a frame keeps its own, which it
+        predicted from the same latents.
+        """
+        if not self._given:
+            return technique.before_step(kept, step)
+        hidden = kept.clone()
+        hidden[: self._given] = torch.nan
+        changed = technique.before_step(hidden, step)
+        return torch.where(torch.isnan(changed), kept, changed)
 
     def _predict(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, list[tuple[Technique, torch.Tensor]]]:
         """The networks' output (F, C, h, w), 0 for given frames, and the gradient of every loss of this step in the latents."""

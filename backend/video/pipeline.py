@@ -18,6 +18,7 @@ from ...shared.shot import ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
 from ..models.loading import ImageModel
+from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .denoising import Denoising
 from .keyframe_selection import select_keyframes
@@ -25,7 +26,7 @@ from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
 from .memory import BatchBudget
 from .noise import draw_noise, list_noise_sources
-from .prediction import uses_guidance
+from .prediction import list_control_scales, uses_guidance
 from .propagation import init_from_texture
 from .run_context import Interrupted, RunContext
 from .selection import select_request
@@ -35,11 +36,32 @@ from .techniques.context import latent_size
 from .techniques.fusion import TextureFusion
 from .techniques.registry import build_techniques
 
+#: the largest guidance scale that models distilled to few steps take
+MOST_GUIDANCE = 2.0
+
 __all__ = ["Interrupted", "RunContext", "ShotPipeline"]
 
 
 def _convert_to_image(picture: torch.Tensor) -> np.ndarray:
     return ((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def _list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str]:
+    """Sentences about a request that can be run and will not look right. Raises ``ShotError`` for one that cannot be sampled."""
+    sampling = request.sampling
+    scheduler = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing)
+    steps = len(scheduler.timesteps)
+    found = list(list_schedule_warnings(scheduler))
+    scales = zip(*(list_control_scales(model, request, step, steps) for step in range(steps)), strict=True)
+    for kind, use, strengths in zip(model.controls, model.control_uses, scales, strict=True):
+        if use.strength and sampling.control_scale and not any(strengths):
+            found.append(f"The ControlNet for {kind} works at none of the {steps} steps; let it begin earlier or end later.")
+    if model.distilled and not model.takes_guidance_scale and sampling.guidance_scale > MOST_GUIDANCE:
+        found.append(
+            f"The model was distilled to few steps ({model.distilled}) and takes little guidance: at "
+            f"{sampling.guidance_scale:g} its frames become noise; use 1 to {MOST_GUIDANCE:g}."
+        )
+    return found
 
 
 class ShotPipeline:
@@ -88,7 +110,10 @@ class ShotPipeline:
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
-        self._make_techniques()  # raises for a missing technique before anything is made
+        # both raise for what is missing or does not go together, before anything is made
+        self._make_techniques()
+        found = _list_sampling_warnings(model, request)
+        run_context.warnings.extend(warning for warning in found if warning not in run_context.warnings)
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -131,10 +156,13 @@ class ShotPipeline:
             self._run_context.check()
             with torch.no_grad():
                 picture = self._model.decode(latents[n : n + 1])[0].float()
+                if self._model.decodes_in_half and not torch.isfinite(picture).all():
+                    # some fine-tunes' auto-encoders overflow; each frame by itself, so that it is the same whatever was made before
+                    picture = self._model.decode_in_full(latents[n : n + 1])[0].float()
             if not torch.isfinite(picture).all():
                 raise ShotError(
                     "diverged",
-                    f"Frame {n + 1} could not be decoded into a picture; use float32 for the auto-encoder, or another seed.",
+                    f"Frame {n + 1} could not be decoded into a picture; use another seed, or another auto-encoder.",
                 )
             self._run_context.record_time("decoding", started)
             yield picture

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ...shared.shot import ShotRequest
+from ..models.control_uses import ControlUse
 from ..models.families import TextConditions
 from ..models.loading import ImageModel
 from .sampling import Sampler
@@ -58,9 +59,10 @@ class Predictor:
                 scales, embedding_dim=self._model.unet.config.time_cond_proj_dim
             ).to(batch.device, batch.dtype)
         pictures = [torch.cat([control] * self.groups) for control in controls]
-        down, middle = self._model.family.predict_controls(
-            self._model, batch, timestep, pictures, self._request.sampling.control_scale, options
-        )
+        strengths = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
+        down, middle = None, None
+        if any(strengths):
+            down, middle = self._model.family.predict_controls(self._model, batch, timestep, pictures, strengths, options)
         output = self._model.unet(
             batch,
             timestep,
@@ -78,6 +80,13 @@ class Predictor:
         if unconditional is not None:
             wanted = unconditional + self._request.sampling.guidance_scale * (wanted - unconditional)
         return wanted if frames == rows else wanted[[frames.index(frame) for frame in rows]]
+
+
+def list_control_scales(model: ImageModel, request: ShotRequest, step: int, steps: int) -> list[float]:
+    """How strongly each ControlNet works at a step: as the model's name has it, times what the request has for all of them."""
+    sampling = request.sampling
+    overall = ControlUse(sampling.control_scale, sampling.control_start, sampling.control_end)
+    return [overall.scale_at(step, steps) * use.scale_at(step, steps) for use in model.control_uses]
 
 
 def uses_guidance(model: ImageModel, request: ShotRequest) -> bool:

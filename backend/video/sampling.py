@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler, TCDScheduler
 
 
 class Sampler:
-    """Steps all frames of a clip together with one of diffusers' schedulers (``ImageModel.make_scheduler`` lists them)."""
+    """Steps all frames of a clip together with one of diffusers' schedulers (``models.schedulers`` lists them).
+
+    Arithmetic is in float32 at least: what is left of noise or of the picture at the ends of a schedule is lost in 16 bits.
+    """
 
     def __init__(self, scheduler: Any, seed: int, sources: Sequence[int] | None = None) -> None:
         """``sources`` says whose random numbers each frame of the clip takes where the scheduler adds noise; by default its own."""
         self._scheduler, self._seed, self._sources = scheduler, seed, sources
-        self._sigmas = isinstance(scheduler, (EulerDiscreteScheduler, DPMSolverMultistepScheduler))
+        self._sigmas = hasattr(scheduler, "sigmas")
+        # their latents carry noise of strength sigma on top of the picture; those of the others keep unit variance
+        self._exploding = isinstance(scheduler, (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler))
+        few_steps = isinstance(scheduler, (LCMScheduler, TCDScheduler, EulerAncestralDiscreteScheduler))
+        self._adds_noise = few_steps or str(scheduler.config.get("algorithm_type", "")).startswith("sde-")
 
     @property
     def timesteps(self) -> torch.Tensor:
@@ -27,7 +33,7 @@ class Sampler:
     @property
     def resumable(self) -> bool:
         """Whether latents alone are enough to resume; multistep solvers also need the steps before."""
-        return not isinstance(self._scheduler, DPMSolverMultistepScheduler)
+        return not hasattr(self._scheduler, "model_outputs")
 
     def scale_noise(self, noise: torch.Tensor) -> torch.Tensor:
         """Standard normal noise as the scheduler's first latents."""
@@ -35,75 +41,88 @@ class Sampler:
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
         """Clean latents (N, C, h, w) with standard normal noise of a step's level."""
-        if isinstance(self._scheduler, EulerDiscreteScheduler):
-            return clean + self._scheduler.sigmas[step].to(clean) * noise
+        if self._exploding:
+            return (_widen(clean) + self._scheduler.sigmas[step].to(clean.device) * _widen(noise)).to(clean.dtype)
         _, alpha = self._unit(clean, step)
-        return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-
-    def skip_to(self, step: int) -> None:
-        """Continue at a step without running those before it."""
-        if self._sigmas and step < len(self.timesteps):
-            self._scheduler._step_index = step
+        return (alpha.sqrt() * _widen(clean) + (1 - alpha).sqrt() * _widen(noise)).to(clean.dtype)
 
     def scale_model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
-        """The network's input for latents (N, C, h, w) at a step."""
-        if isinstance(self._scheduler, EulerDiscreteScheduler):
-            sigma = self._scheduler.sigmas[step].to(latents.device, latents.dtype)
-            return latents / (sigma**2 + 1).sqrt()
-        return self._scheduler.scale_model_input(latents, self.timesteps[step])
+        """The network's input for latents (N, C, h, w) at a step: of unit variance."""
+        self._turn_to(step)
+        return self._scheduler.scale_model_input(_widen(latents), self.timesteps[step]).to(latents.dtype)
 
     def predict_clean(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
         """The clean latents of an epsilon, v or sample prediction; differentiable."""
         kind = self._scheduler.config.prediction_type
-        if kind not in ("epsilon", "v_prediction"):
+        if kind == "sample":
             return output
-        latents, alpha = self._unit(latents, step)
+        unit, alpha = self._unit(latents, step)
+        output = _widen(output)
         if kind == "epsilon":
             # where alpha is 0 nothing of the picture is left, and an epsilon model cannot predict it
-            return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt().clamp(min=1e-4)
-        return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
+            clean = (unit - (1 - alpha).sqrt() * output) / alpha.sqrt().clamp(min=1e-4)
+        else:
+            clean = alpha.sqrt() * unit - (1 - alpha).sqrt() * output
+        return clean.to(latents.dtype)
 
     def prediction_for(self, latents: torch.Tensor, clean: torch.Tensor, step: int) -> torch.Tensor:
         """The inverse of ``predict_clean``: the network's output that would mean these clean latents."""
         kind = self._scheduler.config.prediction_type
-        if kind not in ("epsilon", "v_prediction"):
+        if kind == "sample":
             return clean
-        latents, alpha = self._unit(latents, step)
+        unit, alpha = self._unit(latents, step)
+        clean = _widen(clean)
         spread = (1 - alpha).sqrt().clamp(min=1e-4)
         if kind == "epsilon":
-            return (latents - alpha.sqrt() * clean) / spread
-        return (alpha.sqrt() * latents - clean) / spread
+            return ((unit - alpha.sqrt() * clean) / spread).to(latents.dtype)
+        return ((alpha.sqrt() * unit - clean) / spread).to(latents.dtype)
 
     def _unit(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents of unit variance, and the fraction of the picture's variance in them."""
+        """Latents of unit variance, and the fraction of the picture's variance in them, both in float32 at least."""
+        latents = _widen(latents)
         if not self._sigmas:
             return latents, self._scheduler.alphas_cumprod.to(latents.device, latents.dtype)[self.timesteps[step]]
         sigma = self._scheduler.sigmas[step].to(latents.device, torch.float32)
         alpha = (1 / (sigma**2 + 1)).to(latents.dtype)
-        # Euler's latents carry noise of strength sigma on top of the picture; the others keep unit variance
-        return latents * alpha.sqrt() if isinstance(self._scheduler, EulerDiscreteScheduler) else latents, alpha
+        return latents * alpha.sqrt() if self._exploding else latents, alpha
 
     def change_history(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Apply a change of the latents to the earlier predictions that a multistep solver keeps."""
+        """Apply a change of the latents to what a multistep solver keeps: earlier predictions, and the latents before them."""
         kept = getattr(self._scheduler, "model_outputs", None)
-        if isinstance(self._scheduler, DPMSolverMultistepScheduler) and kept:
+        if kept:
             self._scheduler.model_outputs = [None if x is None else change(x) for x in kept]
+        last = getattr(self._scheduler, "last_sample", None)
+        if last is not None:
+            self._scheduler.last_sample = change(last)
+
+    def keep_moves(self) -> None:
+        """The latents were moved after the step. A solver that would correct them from the latents before that step goes on from
+        where they are instead."""
+        if hasattr(self._scheduler, "last_sample"):
+            self._scheduler.last_sample = None
 
     def step(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
-        """The latents (F, C, h, w) of the next step. Few-step schedulers add noise, the same to frames that share it."""
-        timestep = self.timesteps[step]
-        if isinstance(self._scheduler, DDIMScheduler):
-            return self._scheduler.step(output, timestep, latents, eta=0.0).prev_sample
-        if self._sigmas:
-            return self._scheduler.step(output, timestep, latents).prev_sample
-        moved = torch.empty_like(latents)
-        for frame in range(len(latents)):
+        """The latents (F, C, h, w) of the next step. Some schedulers add noise, the same to frames that share it."""
+        self._turn_to(step)
+        options = {"generator": self._make_generators(len(latents), step)} if self._adds_noise else {}
+        moved = self._scheduler.step(_widen(output), self.timesteps[step], _widen(latents), **options)
+        return moved.prev_sample.to(latents.dtype)
+
+    def _turn_to(self, step: int) -> None:
+        """Have the scheduler be at a step: the one that it counts itself is another after a resumption, and where steps share a
+        timestep."""
+        if hasattr(self._scheduler, "_step_index"):
+            self._scheduler._step_index = step
+
+    def _make_generators(self, count: int, step: int) -> list[torch.Generator]:
+        """One for each frame, which depends on nothing but the seed, the step and the frame that it takes its numbers from."""
+        out = []
+        for frame in range(count):
             entropy = (self._seed, step, frame if self._sources is None else self._sources[frame])
-            generator = torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-            # these schedulers count their own calls; a copy has each frame start from the same count
-            moved[frame] = (
-                copy.copy(self._scheduler)
-                .step(output[frame : frame + 1], timestep, latents[frame : frame + 1], generator=generator)
-                .prev_sample[0]
-            )
-        return moved
+            out.append(torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0])))
+        return out
+
+
+def _widen(x: torch.Tensor) -> torch.Tensor:
+    """A tensor of 32 bits or more a number."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

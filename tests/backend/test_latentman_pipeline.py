@@ -89,3 +89,19 @@ def test_sdxl(tmp_path):
     tiny.write_sdxl(tmp_path)
     pipe = LatentManXLPipeline.from_pretrained(tmp_path)
     assert len(pipe("a man", samples.passes(2), 2, generator=_generator()).frames) == 2
+
+
+def test_controlnets_have_scales_and_parts_of_the_steps_as_in_diffusers(pipe):
+    def make(**changes):
+        return pipe("a man", samples.passes(1), 4, generator=_generator(), output_type="latent", **changes).frames
+
+    plain = make()
+    assert torch.equal(make(controlnet_conditioning_scale=[1.0], control_guidance_start=[0.0], control_guidance_end=1.0), plain)
+    assert not torch.equal(make(control_guidance_end=0.5), plain) and not torch.equal(
+        make(controlnet_conditioning_scale=0.5), plain
+    )
+    assert not torch.equal(make(spacing="trailing", scheduler="unipc"), make(spacing="leading", scheduler="unipc"))
+    with pytest.raises(ShotError, match="1 ControlNets; give one scale"):
+        make(controlnet_conditioning_scale=[1.0, 1.0])
+    with pytest.raises(ShotError, match="to a larger one"):
+        make(control_guidance_start=0.5, control_guidance_end=0.5)

@@ -99,7 +99,8 @@ def test_techniques_of_others():
         (("--guidance-resolution", "5000"), "choose 0 to 4096 px."),
         (
             ("--scheduler", "heun"),
-            "argument --scheduler: The scheduler 'heun' is unknown; use one of ddim, dpm++, euler, lcm, tcd.",
+            "argument --scheduler: The scheduler 'heun' is unknown; use one of ddim, dpm++, euler, lcm, tcd, euler_a, "
+            "euler_karras, dpm++_karras, dpm++_sde, dpm++_sde_karras, unipc.",
         ),
         (("--preset", ""), "The preset '' is unknown; use one of surface, "),
         (("--plugin", "glow:a"), "'a' is not a setting of the technique 'glow'; write it like glow:SETTING=VALUE."),
