@@ -101,6 +101,7 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
     """Raises ``Interrupted``, and whatever ``explain_failure`` puts into words."""
     from .jobs.runner import ModelCache, RunCallbacks, run
     from .jobs.store import JobStore
+    from .models.profiles import complete_request
     from .tasks.shot import check_shot
     from .video.run_context import Interrupted
     from .video.source import SavedPasses
@@ -110,6 +111,7 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
         manifest = passes.manifest
         request = read_request_arguments(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
         request, reference = take_reference(request)
+        request = complete_request(request)
         check_request(request)
         check_writable(args.out)
         models = ModelCache(_options(args))

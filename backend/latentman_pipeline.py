@@ -28,7 +28,7 @@ from PIL import Image
 from ..shared.manifest import PassesManifest
 from ..shared.passes import FramePasses, check_passes
 from ..shared.reference import name_picture
-from ..shared.shot import MODELS_STRENGTH, Method, ShotError, check_request, make_request
+from ..shared.shot import MODELS_STRENGTH, NOTHING, Method, ShotError, check_request, make_request
 from .models.control_uses import ControlUse
 from .models.families import family_of_pipeline
 from .models.ip_adapters import read_pipeline_adapter
@@ -80,9 +80,9 @@ class _LatentManMixin:
         self,
         prompt: str,
         passes: FramePasses,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
-        negative_prompt: str = "",
+        num_inference_steps: int | None = 50,
+        guidance_scale: float | None = 7.5,
+        negative_prompt: str | None = "",
         method: Method | str = "latentman",
         controlnet_conditioning_scale: float | Sequence[float] = 1.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -103,13 +103,13 @@ class _LatentManMixin:
     ) -> LatentManOutput:
         """Generate a clip whose frames fit ``passes``.
 
-        ``method`` is a preset's name or a ``Method``; ``techniques`` are objects that work after those that it names.
-        ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents``
-        (F, C, h, w) standard normal noise takes its place. ``scheduler`` and ``spacing`` are values of ``Sampling``. ``controls``
-        names the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``; their scales, starts and ends
-        are one number for all or one for each. ``output_type`` is ``pil``, ``np`` or ``latent``. ``clip_skip`` counts as
-        diffusers does: the layers that are left out. The callback may set
-        ``pipe._interrupt``, or return ``latents``, as in diffusers.
+        Of ``num_inference_steps``, ``guidance_scale`` and ``negative_prompt``, None is the model's own, as its folder or its
+        configurations say. ``method`` is a preset's name or a ``Method``; ``techniques`` are objects that work after those that it
+        names. ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's own; ``latents`` (F,
+        C, h, w) standard normal noise takes its place. ``scheduler`` and ``spacing`` are values of ``Sampling``. ``controls`` names
+        the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``; their scales, starts and ends are one
+        number for all or one for each. ``output_type`` is ``pil``, ``np`` or ``latent``. ``clip_skip`` counts as diffusers does:
+        the layers that are left out. The callback may set ``pipe._interrupt``, or return ``latents``, as in diffusers.
         ``reference`` is a picture of the character for an IP-Adapter that ``load_ip_adapter`` loaded: a PIL image, or an array
         (H, W, 3) of uint8 or of fractions. Its strength is ``reference_strength`` from 0 to 1, else that of
         ``set_ip_adapter_scale``.
@@ -129,10 +129,10 @@ class _LatentManMixin:
             height=height,
             frames=tuple(range(1, count + 1)),
             fps=24.0,
-            negative_prompt=negative_prompt,
-            steps=num_inference_steps,
-            # to a request 0 means the model's own scale, here as in diffusers it means none
-            guidance_scale=max(guidance_scale, 1.0),
+            # to a request an empty text and 0 mean the model's own, here as in diffusers they mean none
+            negative_prompt="" if negative_prompt is None else negative_prompt or NOTHING,
+            steps=0 if num_inference_steps is None else num_inference_steps,
+            guidance_scale=0.0 if guidance_scale is None else max(guidance_scale, 1.0),
             scheduler=scheduler,
             spacing=spacing,
             background_prompt=background_prompt,
@@ -143,6 +143,8 @@ class _LatentManMixin:
             manifest=manifest,
             **chosen,
         )
+        if num_inference_steps == 0:
+            raise ShotError("steps", "No frames can be made in 0 steps; give 1 or more, or None for the model's own.")
         check_request(request)
         passes = check_passes(request, passes.arrays())
         device = self._execution_device
@@ -150,7 +152,8 @@ class _LatentManMixin:
         model = ImageModel(type(self).__name__, self, device, self.unet.dtype, controls, uses=uses, adapter=adapter)
         for part in (self.unet, self.vae, *model.controlnets):
             part.requires_grad_(False)
-        self._interrupt, self._guidance_scale = False, guidance_scale
+        request = model.complete_request(request, (width, height))
+        self._interrupt, self._guidance_scale = False, request.sampling.guidance_scale if guidance_scale is None else guidance_scale
         last: dict[str, torch.Tensor] = {}
 
         def after_step(step: int, timestep: torch.Tensor, current: torch.Tensor) -> torch.Tensor:

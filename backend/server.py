@@ -22,6 +22,7 @@ from ..shared.messages import (
     Buffer,
     Cancel,
     Cancelled,
+    DescribeModel,
     Failed,
     FetchJob,
     FrameTaken,
@@ -46,6 +47,7 @@ from .jobs.requests import remove_stale_incoming
 from .jobs.runner import ModelCache
 from .jobs.store import JobStore
 from .models.registry import PRESETS
+from .tasks.describe import DescribeTask
 from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
 from .tasks.outbox import Outbox
@@ -259,9 +261,12 @@ class Server:
         elif isinstance(message, SubmitShot):
             self._submit_shot(client, message, arrays)
         elif isinstance(message, FetchJob):
-            task = FetchTask(
+            task: Task = FetchTask(
                 message.ticket, client, self._outbox, message.job, self._store, transparent=message.cut_out, crop=message.crop
             )
+            self._start(client, task)
+        elif isinstance(message, DescribeModel):
+            task = DescribeTask(message.ticket, client, self._outbox, message.model, download=message.download)
             self._start(client, task)
         elif isinstance(message, MakeMotion):
             self._make_motion(client, message, arrays)

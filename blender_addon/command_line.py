@@ -23,6 +23,8 @@ from ..shared.endpoint import EndpointError, free_port
 from ..shared.interrupts import Interrupted, SignalWatch
 from ..shared.load_options import LoadOptions
 from ..shared.made_motion import MadeMotion, save_made
+from ..shared.model_profile import SIDES as SIDE_NAMES
+from ..shared.model_profile import ModelProfile, resolve_request
 from ..shared.motion import MotionError
 from ..shared.overview import compute_overview_size, needs_overview
 from ..shared.picture_size import find_made_size, find_size_multiple, fit_aspect, make_crop
@@ -52,7 +54,9 @@ COMMAND = "latentman"
 START_SECONDS, STOP_SECONDS, CANCEL_SECONDS = 120.0, 15.0, 10.0
 #: permission for the scripts of the file, which ``__main__`` reads before it opens that
 ENABLE_SCRIPTS = "--enable-scripts"
-SIDES = tuple(declared for declared in list_settings(shot.ShotRequest) if declared.name in ("width", "height"))
+SIDES = tuple(declared for declared in list_settings(shot.ShotRequest) if declared.name in SIDE_NAMES)
+#: side of passes of which neither is given
+PASSES_SIDE = 256
 ALPHA = next(declared for declared in list_settings(SceneOptions) if declared.name == "character_only")
 logger = logs.get_logger(__name__)
 
@@ -75,13 +79,7 @@ def find_character(scene: bpy.types.Scene, name: str | None) -> bpy.types.Object
 
 def wait_until(connection: Connection, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
     """Process events until a condition holds; returns False when the time runs out before that."""
-    end = time.monotonic() + seconds
-    while not condition():
-        connection.process_events()
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
+    return connection.wait_until(condition, seconds)
 
 
 def connect(connection: Connection, args: argparse.Namespace, watch: SignalWatch) -> None:
@@ -148,19 +146,21 @@ def _generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch
         connection = Connection()
         try:
             options, fps = _read_scene_options(args), frame_rate(scene)
-            frames, size = _read_frames(options, scene), _read_size(args, scene)
-            request = console.read_request_arguments(args, *size, frames, fps)
-            sampling = msgspec.structs.replace(request.sampling, model=complete_model(request.sampling.model))
-            request = msgspec.structs.replace(request, sampling=sampling)
-            made = find_made_size(*size, find_size_multiple(request.sampling.model))
-            request = msgspec.structs.replace(request, width=made[0], height=made[1])
-            request, reference = take_reference(request, get_file_folder())
+            frames, given = _read_frames(options, scene), _read_size(args, scene)
+            request = console.read_request_arguments(args, *given, frames, fps)
+            model = complete_model(request.sampling.model)
+            request, reference = take_reference(with_settings(request, {"model": model}), get_file_folder())
             shot.check_request(request)
             for folder in filter(None, (args.out, args.save_passes)):
                 console.check_writable(folder)
             character = find_character(scene, args.character)
             _warn_of_scripts(out)
             connect(connection, args, watch)
+            profile = _ask_profile(connection, model, watch)
+            size = given if all(given) else profile.get_size(get_frame_aspect(scene))
+            made = find_made_size(*size, find_size_multiple(model))
+            request = resolve_request(with_settings(request, dict(zip(SIDE_NAMES, made, strict=True))), profile)
+            shot.check_request(request)
             task = ShotTask(
                 bpy.context,
                 character,
@@ -193,14 +193,21 @@ def _read_scene_options(args: argparse.Namespace) -> SceneOptions:
     return SceneOptions(**read_given_settings(args, SceneOptions))
 
 
+def _ask_profile(connection: Connection, model: str, watch: SignalWatch) -> ModelProfile:
+    """How the backend says that a model likes to be run. Raises ``ShotError`` and ``Interrupted``."""
+    profile = connection.ask_profile(model, should_stop=lambda: watch.requested)
+    watch.check()
+    assert profile is not None
+    return profile
+
+
 def _read_size(args: argparse.Namespace, scene: bpy.types.Scene) -> tuple[int, int]:
-    """(width, height) of the frames; what is not given follows from the scene's aspect, within the default size."""
-    width, height = (getattr(args, side.name, None) for side in SIDES)
-    if width and height:
+    """(width, height) of the frames; a side that is not given follows from the other and the scene's aspect. Without either, both
+    are 0: the model's own."""
+    width, height = (getattr(args, name, 0) for name in SIDE_NAMES)
+    if bool(width) == bool(height):
         return width, height
-    given = bool(width or height)
-    bounds = [side or (shot.MAX_SIDE if given else declared.default) for side, declared in zip((width, height), SIDES, strict=True)]
-    return fit_aspect(bounds[0], bounds[1], get_frame_aspect(scene))
+    return fit_aspect(width or shot.MAX_SIDE, height or shot.MAX_SIDE, get_frame_aspect(scene))
 
 
 def _read_frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ...]:
@@ -214,6 +221,9 @@ def _read_frames(options: SceneOptions, scene: bpy.types.Scene) -> tuple[int, ..
 def _passes(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         options, (width, height) = _read_scene_options(args), _read_size(args, scene)
+        if not width:
+            # passes are for any model
+            width, height = fit_aspect(PASSES_SIDE, PASSES_SIDE, get_frame_aspect(scene))
         frames, fps = _read_frames(options, scene), frame_rate(scene)
         console.check_writable(args.out)
         character = find_character(scene, args.character)
@@ -330,10 +340,11 @@ class _SizeAction(argparse.Action):
             raise argparse.ArgumentError(self, str(error)) from error
 
 
-def _add_scene_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_scene_arguments(parser: argparse.ArgumentParser, own_size: str) -> None:
+    """What a shot needs to know of the scene; ``own_size`` says in words what its size is by default."""
     add_settings(parser, SceneOptions, leave_out=(ALPHA.name,))
     for side in SIDES:
-        add_setting(parser, side)
+        add_setting(parser, side, default=f"{own_size}, or as the other side and the scene's aspect say")
     parser.add_argument("--size", action=_SizeAction, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
     _add_file_arguments(parser)
 
@@ -371,14 +382,14 @@ def make_parser() -> argparse.ArgumentParser:
     add_parser = partial(commands.add_parser, allow_abbrev=False)
     generate = add_parser("generate", help="render passes, generate frames, store them")
     console.add_shot_arguments(generate)
-    _add_scene_arguments(generate)
+    _add_scene_arguments(generate, "the model's own with the scene's aspect")
     add_setting(generate, ALPHA, aliases=("--alpha",))
     generate.add_argument("--endpoint", help="address of a running backend; by default one is started")
     add_settings(generate, LoadOptions)
     generate.add_argument("--save-passes", type=Path, metavar="DIR", help="also keep the passes for `latentman generate`")
     generate.set_defaults(run=_generate)
     passes = add_parser("passes", help="render and store the passes only, for `latentman generate` and other programs")
-    _add_scene_arguments(passes)
+    _add_scene_arguments(passes, f"the scene's aspect within {PASSES_SIDE}x{PASSES_SIDE}")
     passes.add_argument("--out", type=Path, required=True, help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
     passes.add_argument("--shadow", action="store_true", help="also the characters' shadows")

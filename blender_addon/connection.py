@@ -9,7 +9,7 @@ import atexit
 import enum
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,9 +18,12 @@ import bpy
 from ..shared import logs, messages, running, version
 from ..shared.endpoint import normalise_endpoint
 from ..shared.load_options import LoadOptions
-from . import undo_steps
+from ..shared.model_profile import ModelProfile
+from ..shared.shot import ShotError
+from . import model_profiles, undo_steps
 from .backend_process import BackendProcess
 from .client import BackendClient, ConnectionLost, Event, Unreadable
+from .model_profiles import ProfileBook
 from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
 from .tasks.shot import ShotTask
@@ -47,8 +50,11 @@ class ConnectionState(enum.Enum):
 class Connection:
     """The connection to one backend and the tasks that it runs for this Blender, to which it dispatches messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, profiles: ProfileBook | None = None) -> None:
+        """``profiles`` takes what the backend tells of models."""
         self.state = ConnectionState.OFFLINE
+        #: what the backend has told of models
+        self.profiles = profiles or ProfileBook()
         #: the backend's device, once connected
         self.device = ""
         #: the last error, a sentence for the user
@@ -131,6 +137,7 @@ class Connection:
         client = BackendClient(endpoint)
         if self.client:
             self.client.close()
+        self.profiles.forget()
         self.error, self.client, self.state = "", client, ConnectionState.CONNECTING
 
     def stop(self, seconds: float = 0.0) -> None:
@@ -146,6 +153,7 @@ class Connection:
             self._ending.wait(seconds)
         self._start = None
         self.client, self.process, self.state, self.device = None, None, ConnectionState.OFFLINE, ""
+        self.profiles.forget()
 
     def add(self, task: AnyTask) -> AnyTask:
         """Run a task from now on; returns the task."""
@@ -165,6 +173,33 @@ class Connection:
         for task in list(self._tasks.values()):
             task.cancel()
 
+    def wait_until(self, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
+        """Process events until a condition holds; returns False when the time runs out before that."""
+        end = time.monotonic() + seconds
+        while not condition():
+            self.process_events()
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def ask_profile(
+        self, model: str, seconds: float = float("inf"), should_stop: Callable[[], bool] = lambda: False
+    ) -> ModelProfile | None:
+        """How the backend says that a model likes to be run; None where it has not said so in time, or was to stop before.
+
+        Raises ``ShotError`` for a model that cannot be used, and where the backend has gone.
+        """
+        self.get_client().send(self.profiles.ask(model, download=True))
+        self.wait_until(lambda: self.profiles.is_fresh(model) or not self.connected or should_stop(), seconds)
+        if not self.connected:
+            raise ShotError("backend", self.error or "The backend stopped; start it and try again.")
+        if not self.profiles.is_fresh(model):
+            return None
+        if self.profiles.find_error(model):
+            raise ShotError("model", self.profiles.find_error(model))
+        return self.profiles.find(model)
+
     def process_events(self) -> None:
         """Handle what has arrived and advance the tasks, within the time budget; must run on the main thread."""
         self._check_process()
@@ -173,6 +208,8 @@ class Connection:
         can_work = not undo_steps.is_dragging()
         end = time.perf_counter() + BUDGET_SECONDS
         self._dispatch_events()
+        for question in self.profiles.take_questions():
+            self.get_client().send(question)
         worked = False
         for task in list(self._tasks.values()):
             while can_work and task.busy and time.perf_counter() < end:
@@ -230,6 +267,9 @@ class Connection:
         task = self._tasks.get(getattr(message, "ticket", ""))
         if task is not None:
             task.receive(event)
+        elif (is_new := self.profiles.receive(message)) is not None:
+            if is_new:
+                self._redraw()
         elif isinstance(message, messages.Welcome):
             self._on_welcome(message)
         elif isinstance(message, messages.Failed) and not message.ticket:
@@ -246,6 +286,7 @@ class Connection:
             )
             return
         self.state, self.device = ConnectionState.CONNECTED, message.device
+        self.profiles.connected = True
         logger.info("Connected to a backend on %s", message.device)
         self._redraw()
 
@@ -284,7 +325,7 @@ class Connection:
                             region.tag_redraw()
 
 
-connection = Connection()
+connection = Connection(model_profiles.book)
 
 
 def find_default_python() -> str:

@@ -51,7 +51,8 @@ def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> A
         if setting.is_path:
             return StringProperty(**texts, default=default, subtype="FILE_PATH", options=RELATIVE_PATH)
         return StringProperty(**texts, default=default)
-    bounds = {"min": setting.ge, "max": setting.le, "soft_max": setting.soft_max}
+    low = 0 if setting.unset else setting.ge
+    bounds = {"min": low, "max": setting.le, "soft_max": setting.soft_max}
     numbers: dict[str, Any] = {name: declared.kind(bound) for name, bound in bounds.items() if bound is not None}
     numbers |= _UNITS.get(setting.unit, {})
     if declared.kind is int:

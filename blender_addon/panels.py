@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import bpy
 import msgspec
 
+from ..shared.model_profile import SIDES
 from ..shared.motion_request import MotionRequest
 from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
@@ -44,11 +45,12 @@ ADVANCED = (
     "clip_skip",
     "keep_background",
     "character_only",
-    "width",
-    "height",
+    "size",
     "use_scene_aspect",
     "output",
 )
+#: settings that follow the model until they are set, and the properties of each
+FOLLOWING = {"size": SIDES, "steps": ("steps",), "guidance_scale": ("guidance_scale",), "scheduler": ("scheduler",)}
 MOTION = ("text", "seconds", "seed", "variants", "loop", "in_place")
 MOTION_MODEL = ("model", "guidance_scale", "steps")
 KEYING = ("target", "root", "rotation", "foot_lock", "flat_soles", "tolerance", "keep_rate")
@@ -69,6 +71,25 @@ def draw_sentence(layout: bpy.types.UILayout, context: bpy.types.Context, text: 
     column.scale_y = 0.8
     for n, line in enumerate(textwrap.wrap(text, width)):
         column.label(text=line, icon=icon if n == 0 else "BLANK1")
+
+
+def draw_following(column: bpy.types.UILayout, settings: properties.LatentManSettings, name: str) -> None:
+    """Draw a setting that follows the model: the model's value in grey, or the user's own, with the switch between them."""
+    follows = getattr(settings, f"follow_{name}")
+    if follows:
+        row = column.row(align=True)
+        shown = row.row(align=True)
+        shown.enabled = False
+        shown.prop(settings, f"own_{name}")
+        row.prop(settings, f"follow_{name}", text="", icon="LINKED")
+        return
+    for n, one in enumerate(FOLLOWING[name]):
+        row = column.row(align=True)
+        row.prop(settings, one)
+        if n == 0:
+            row.prop(settings, f"follow_{name}", text="", icon="UNLINKED")
+        else:
+            row.label(text="", icon="BLANK1")
 
 
 def set_properties(operator: bpy.types.OperatorProperties, **values: object) -> None:
@@ -317,7 +338,10 @@ class LookPanel(_SidebarPanel):
             row.label(text=f"Kept: {prompt}", icon="LOCKED")
             row.operator("latentman.new_look", text="", icon="X")
         layout.prop(settings, "prompt", text="", icon="GREASEPENCIL")
-        layout.prop(settings, "negative_prompt", text="", placeholder="what should not be visible", icon="X")
+        profile = settings.find_profile()
+        own = profile.negative_prompt if profile is not None else ""
+        placeholder = f"the model's own: {own}" if own else "what should not be visible"
+        layout.prop(settings, "negative_prompt", text="", placeholder=placeholder, icon="X")
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
@@ -328,6 +352,9 @@ class LookPanel(_SidebarPanel):
                 row.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
             else:
                 row.prop(settings, name)
+        error = connection.profiles.find_error(settings.get_model())
+        if error:
+            draw_sentence(layout, context, error, "ERROR")
 
 
 class AdvancedPanel(_SidebarPanel):
@@ -343,8 +370,11 @@ class AdvancedPanel(_SidebarPanel):
         settings = properties.get_settings(context)
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
-        for name in (*ADVANCED, *list_other_settings(ShotRequest, *LOOK, *ADVANCED, *properties.FROM_SCENE)):
-            column.prop(settings, name)
+        for name in (*ADVANCED, *list_other_settings(ShotRequest, *LOOK, *ADVANCED, *SIDES, *properties.FROM_SCENE)):
+            if name in FOLLOWING:
+                draw_following(column, settings, name)
+            else:
+                column.prop(settings, name)
 
 
 class TechniquesPanel(_SidebarPanel):
@@ -400,8 +430,9 @@ class GeneratePanel(_SidebarPanel):
             row.prop(settings, "frame_end")
             row.prop(settings, "frame_step")
         frames = settings.get_frames(scene)
-        width, height = settings.get_picture_size(scene)
-        layout.label(text=f"{len(frames)} frames · {width}x{height}", icon="RENDER_ANIMATION")
+        size = settings.get_picture_size(scene)
+        shown = f"{size[0]}x{size[1]}" if size else "the model's own size"
+        layout.label(text=f"{len(frames)} frames · {shown}", icon="RENDER_ANIMATION")
         if not settings.shows_frame(scene):
             draw_sentence(layout, context, "The frames have another shape than the camera's frame in the viewport.", "ERROR")
             # one below the other: beside each other their words are cut off

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from bpy.props import (
 )
 
 from ..shared import motion_request, shot
+from ..shared.model_profile import FORMER_SIDE, ModelProfile, resolve_request
 from ..shared.motion import MotionError
 from ..shared.pasted_paths import complete_model_name
 from ..shared.picture_size import Crop, find_made_size, find_size_multiple, fit_aspect, make_crop
@@ -29,7 +31,8 @@ from ..shared.settings import list_settings, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import technique_properties
 from .compat import RELATIVE_PATH
-from .declared_properties import DeclaredProperties, declare, make_property, read_value, read_values, shorten_float
+from .declared_properties import DeclaredProperties, declare, make_property, read_value, read_values, shorten_float, write_values
+from .model_profiles import book
 from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.key_options import KeyOptions
@@ -45,7 +48,8 @@ if TYPE_CHECKING:
 
 #: the settings of a shot that the scene decides, so that the panel does not show them
 FROM_SCENE = ("fps",)
-_PRESET = next(declared for declared in list_settings(shot.ShotRequest) if declared.name == "preset")
+_DECLARED = {declared.name: declared for declared in list_settings(shot.ShotRequest)}
+_PRESET = _DECLARED["preset"]
 _MATCHING = next(declared for declared in list_settings(shot.Method) if declared.name == "matching")
 
 _clip_items: list[tuple[str, str, str]] = []
@@ -192,12 +196,44 @@ class LatentManMotion(DeclaredProperties, bpy.types.PropertyGroup):
 
 def _get_use_scene_aspect(self: Any) -> bool:
     if self.size_from == "AUTO":
-        return not (self.is_property_set("width") or self.is_property_set("height"))
+        return not (self.width or self.height)
     return bool(self.size_from == "SCENE")
 
 
 def _set_use_scene_aspect(self: Any, value: bool) -> None:
     self.size_from = "SCENE" if value else "OWN"
+
+
+def _make_follow(*names: str) -> Any:
+    """A switch that leaves settings to the model. Switched off, they are the user's, and begin as the model has them."""
+
+    def follows(self: Any) -> bool:
+        return not any(read_value(self, _DECLARED[name]) for name in names)
+
+    def set_follows(self: Any, value: bool) -> None:
+        if value != follows(self):
+            new = dict.fromkeys(names) if value else self.find_own_values(names)
+            write_values(self, shot.ShotRequest, {name: new[name] or _DECLARED[name].kind() for name in names})
+
+    return BoolProperty(
+        name="Model's Own",
+        description="Leave it to the model: what suits it, or what its settings file says",
+        get=follows,
+        set=set_follows,
+    )
+
+
+def _make_own_text(label: str, *names: str) -> Any:
+    """What the model decides where settings are left to it, as a text to be shown."""
+
+    def write_text(self: Any) -> str:
+        profile = self.find_profile()
+        if profile is None:
+            return "not known until the backend runs" if not book.connected else "not known yet"
+        own = self.find_own_values(names)
+        return "x".join(_DECLARED[name].value_text(own[name]) for name in names)
+
+    return StringProperty(name=label, description="The model's own value, which is used", get=write_text)
 
 
 @declare(shot.ShotRequest, leave_out=FROM_SCENE)
@@ -254,6 +290,14 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         get=_get_use_scene_aspect,
         set=_set_use_scene_aspect,
     )
+    follow_size: _make_follow("width", "height")
+    follow_steps: _make_follow("steps")
+    follow_guidance_scale: _make_follow("guidance_scale")
+    follow_scheduler: _make_follow("scheduler")
+    own_size: _make_own_text("Size", "width", "height")
+    own_steps: _make_own_text("Steps", "steps")
+    own_guidance_scale: _make_own_text("Guidance", "guidance_scale")
+    own_scheduler: _make_own_text("Scheduler", "scheduler")
     use_scene_range: BoolProperty(name="Scene Range", default=True, description="Generate the scene's frame range")
     frame_start: IntProperty(name="Start", default=1, description="First frame to generate")
     frame_end: IntProperty(name="End", default=24, description="Last frame to generate")
@@ -327,30 +371,56 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         method = msgspec.structs.replace(method, plugins=method.plugins | self.techniques.read_plugins())
         return None if method == shot.METHODS[read_value(self, _PRESET)] else method
 
-    def get_picture_size(self, scene: bpy.types.Scene) -> tuple[int, int]:
-        """(width, height) of the frames that are stored."""
-        if not self.use_scene_aspect:
-            return self.width, self.height
-        return fit_aspect(self.width, self.height, get_frame_aspect(scene))
+    def get_model(self) -> str:
+        """The model's name, with whole paths."""
+        return complete_model(read_value(self, _DECLARED["model"]))
+
+    def find_profile(self) -> ModelProfile | None:
+        """How the model likes to be run; None where that is not known yet."""
+        return book.find(self.get_model())
+
+    def find_own_values(self, names: Collection[str]) -> dict[str, Any]:
+        """What the model decides where these settings are left to it, as far as it is known; of a size, that of the frames."""
+        profile = self.find_profile() or ModelProfile()
+        scene: Any = self.id_data
+        size = self.get_picture_size(scene) or profile.get_size()
+        own = {"width": size[0], "height": size[1]}
+        return {name: own[name] if name in own else getattr(profile, name) for name in names}
+
+    def get_picture_size(self, scene: bpy.types.Scene) -> tuple[int, int] | None:
+        """(width, height) of the frames that are stored; None where it is the model's own, which is not known yet."""
+        aspect = get_frame_aspect(scene) if self.use_scene_aspect else None
+        if self.width or self.height:
+            # earlier versions stored only what was changed
+            width, height = self.width or FORMER_SIDE, self.height or FORMER_SIDE
+            return (width, height) if aspect is None else fit_aspect(width, height, aspect)
+        profile = self.find_profile()
+        return None if profile is None else profile.get_size(aspect)
 
     def shows_frame(self, scene: bpy.types.Scene) -> bool:
-        """Whether the camera's frame in the viewport has the aspect of the frames, to the pixel."""
-        return self.get_picture_size(scene) == fit_aspect(*self.get_picture_size(scene), get_frame_aspect(scene))
+        """Whether the camera's frame in the viewport has the aspect of the frames, to the pixel, as far as that is known."""
+        size = self.get_picture_size(scene)
+        return size is None or size == fit_aspect(*size, get_frame_aspect(scene))
 
     def make_crop(self, scene: bpy.types.Scene, request: shot.ShotRequest) -> Crop | None:
         """The part of the frames of ``make_request`` that the camera's frame shows; None for all of them."""
-        return make_crop(*self.get_picture_size(scene), request.width, request.height)
+        size = self.get_picture_size(scene)
+        return None if size is None else make_crop(*size, request.width, request.height)
 
     def make_request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
-        """The request for a shot with these settings, in the nearest size that holds the frames and that the model can make.
+        """The request for a shot with these settings, in the nearest size that holds the frames and that the model can make. What
+        follows the model is put in where its profile is known, and left to it otherwise.
 
         Raises ``ShotError`` like ``make_method``.
         """
         values = read_values(self, shot.ShotRequest, FROM_SCENE)
-        values["model"] = complete_model(values["model"])
-        made = find_made_size(*self.get_picture_size(scene), find_size_multiple(values["model"]))
+        values["model"] = self.get_model()
+        size = self.get_picture_size(scene)
+        made = find_made_size(*size, find_size_multiple(values["model"])) if size else (0, 0)
         values["width"], values["height"] = made
-        return shot.make_request(frames=frames, fps=frame_rate(scene), method=self.make_method(), **values)
+        request = shot.make_request(frames=frames, fps=frame_rate(scene), method=self.make_method(), **values)
+        profile = self.find_profile()
+        return request if profile is None else resolve_request(request, profile)
 
     def add_look(self, request: shot.ShotRequest) -> shot.ShotRequest:
         """The request with the look that it reuses, if any.

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from .manifest import FrameEntry, PassesHeader
+from .model_profile import ModelProfile
 from .motion import MAX_FPS
 from .motion_request import MotionRequest
 from .picture_size import Crop
@@ -101,6 +102,25 @@ class FetchJob(Message, frozen=True):
     job: Name
     cut_out: bool = False
     crop: Crop | None = None
+
+
+class DescribeModel(Message, frozen=True):
+    """Client: how does this model like to be run? Nothing is loaded for it. With ``download`` its configuration is got from the hub
+    where it is not here yet; without, what is usual is told then.
+
+    The answer is ``ModelDescribed``, or ``Failed`` with why it cannot be used.
+    """
+
+    ticket: Name
+    model: Words
+    download: bool = False
+
+
+class ModelDescribed(Message, frozen=True):
+    """Backend: how the model of a ``DescribeModel`` likes to be run."""
+
+    ticket: Name
+    profile: ModelProfile
 
 
 class PassesWanted(Message, frozen=True):
@@ -210,6 +230,8 @@ AnyMessage = (
     | Welcome
     | SubmitShot
     | FetchJob
+    | DescribeModel
+    | ModelDescribed
     | PassesWanted
     | SendPasses
     | MakeMotion

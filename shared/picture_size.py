@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import msgspec
@@ -47,3 +48,17 @@ def fit_aspect(width: int, height: int, aspect: float, least: int = 8) -> tuple[
     if width > height * aspect:
         return max(least, round(height * aspect)), height
     return width, max(least, round(width / aspect))
+
+
+def fit_area(width: int, height: int, aspect: float, most_side: int = 0, least: int = 8) -> tuple[int, int]:
+    """(width, height) of the picture of an aspect (width over height) with the area of a rectangle; where one of its sides is
+    above ``most_side``, if that is not 0, the largest that fits into a square of that side. No side is below ``least``."""
+    area = width * height
+    if aspect >= 1:
+        tall = max(least, round(math.sqrt(area / aspect)))
+        wide = round(tall * aspect)
+    else:
+        wide = max(least, round(math.sqrt(area * aspect)))
+        tall = round(wide / aspect)
+    most = most_side or MAX_SIDE
+    return (wide, tall) if max(wide, tall) <= most else fit_aspect(most, most, aspect, least)

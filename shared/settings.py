@@ -47,7 +47,8 @@ class Setting:
 
     ``ge`` and ``le`` bound numbers, both included; ``soft_max`` is as far as a slider goes; ``unit`` follows the number in
     texts. ``choices`` are the values that a text may have. ``example`` is what a text without a default looks like; the panel
-    begins with it. A text that ``is_path`` is chosen from the disk.
+    begins with it. ``unset`` says in words what holds for 0 or an empty text, which then fit whatever the range. A text that
+    ``is_path`` is chosen from the disk.
     """
 
     label: str
@@ -58,6 +59,7 @@ class Setting:
     unit: str = ""
     choices: tuple[Choice, ...] = ()
     example: str = ""
+    unset: str = ""
     is_path: bool = False
 
 
@@ -99,6 +101,8 @@ class Declared:
             # a whole number may be too large to become a float
             finite = number and (isinstance(value, int) or math.isfinite(value))
             low, high = declared.ge, declared.le
+            if finite and value == 0 and declared.unset:
+                return
             if not finite or (low is not None and value < low) or (high is not None and value > high):
                 raise SettingError(self.name, f"The {self.words} {value} is out of range; choose {self.range_text()}.")
         elif not isinstance(value, self.kind):
@@ -135,6 +139,9 @@ class Declared:
             return ""
         low, high = self.setting.ge, self.setting.le
         behind = f" {self.setting.unit}" if unit and self.setting.unit else ""
+        if self.setting.unset and low:
+            # 0 is no number of the range
+            behind += f", or 0 for {self.setting.unset}"
         if low is not None and high is not None:
             return f"{_write_number(low)} to {_write_number(high)}{behind}"
         if low is not None:
@@ -145,6 +152,8 @@ class Declared:
         """A value as people write it: on or off for switches, the label of a choice without a name."""
         if self.kind is bool:
             return "on" if value else "off"
+        if self.setting.unset and not value:
+            return self.setting.unset
         if self.kind in (int, float):
             return _write_number(value)
         if self.setting.choices and not value:

@@ -20,6 +20,10 @@ MODELS_STRENGTH = -1.0
 MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS, MAX_PLUGIN_SETTINGS = 10_000, 4096, 1000, 64, 256
 #: of the largest text encoder
 MAX_LAYERS = 32
+#: what holds for a setting that is left to the model
+MODELS_OWN = "the model's own"
+#: the negative prompt that names nothing; an empty one is the model's own
+NOTHING = "-"
 _FROM, _UNTIL = (
     Setting(label, f"Fraction of the steps {verb} which it works, 0 to 1", ge=0, le=1)
     for label, verb in (("From", "from"), ("Until", "up to"))
@@ -234,7 +238,10 @@ class Text(msgspec.Struct, frozen=True):
         str,
         Setting("Prompt", "What the character and the place look like", example="a man in a red shirt and blue jeans, on a beach"),
     ]
-    negative_prompt: Annotated[str, Setting("Negative", "What should not be seen")] = ""
+    negative_prompt: Annotated[
+        str,
+        Setting("Negative", f"What should not be seen; empty is the model's own, {NOTHING} alone is nothing", unset=MODELS_OWN),
+    ] = ""
     background_prompt: Annotated[
         str,
         Setting(
@@ -277,7 +284,7 @@ class Sampling(msgspec.Struct, frozen=True):
 
     model: Annotated[str, Setting("Model", "starter, sd15, sdxl, a diffusers folder, or BASE|CONTROLNET")] = "starter"
     seed: Annotated[int, Setting("Seed", "The same seed and settings give the same frames", ge=0, le=2**31 - 1)] = 0
-    steps: Annotated[int, Setting("Steps", "Denoising steps", ge=1, le=MAX_STEPS, soft_max=100)] = 20
+    steps: Annotated[int, Setting("Steps", "Denoising steps", ge=1, le=MAX_STEPS, soft_max=100, unset=MODELS_OWN)] = 0
     guidance_scale: Annotated[
         float,
         Setting(
@@ -286,6 +293,7 @@ class Sampling(msgspec.Struct, frozen=True):
             ge=0,
             le=1000,
             soft_max=30,
+            unset=MODELS_OWN,
         ),
     ] = 0.0
     control_scale: Annotated[
@@ -329,11 +337,13 @@ class Sampling(msgspec.Struct, frozen=True):
     control_end: Annotated[float, Setting("Control Until", "Fraction of the steps up to which ControlNets work", ge=0, le=1)] = 1.0
 
 
-_SIDE = dict(ge=8, le=MAX_SIDE, unit="px")
+_SIDE: dict[str, Any] = dict(ge=8, le=MAX_SIDE, unit="px", unset=MODELS_OWN)
 
 
 class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides how a shot looks, apart from its passes.
+
+    What is 0 or empty and has a value that is the model's own is left to the model: ``model_profile.resolve_request`` puts that in.
 
     ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own. ``manifest`` describes the passes;
     ControlNets for normals and poses need it. ``look`` names a finished job whose look the
@@ -352,8 +362,8 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "surface"
     method: Method | None = None
-    width: Annotated[int, Setting("Width", "Frame width", **_SIDE)] = 256
-    height: Annotated[int, Setting("Height", "Frame height", **_SIDE)] = 256
+    width: Annotated[int, Setting("Width", "Frame width", **_SIDE)] = 0
+    height: Annotated[int, Setting("Height", "Frame height", **_SIDE)] = 0
     frames: tuple[int, ...]
     fps: Annotated[float, Setting("Frame Rate", "Frames a second", ge=0, le=1000)]
     manifest: PassesManifest | None = None
@@ -422,5 +432,6 @@ def _check_plugins(method: Method) -> None:
 def _check_manifest(request: ShotRequest, manifest: PassesManifest) -> None:
     count = len(request.frames)
     per_frame = [manifest.frames, *filter(None, [manifest.cameras]), *(person.keypoints for person in manifest.people)]
-    if any(len(entries) != count for entries in per_frame) or (manifest.width, manifest.height) != (request.width, request.height):
+    sides = ((manifest.width, request.width), (manifest.height, request.height))
+    if any(len(entries) != count for entries in per_frame) or any(wanted not in (0, side) for side, wanted in sides):
         raise ShotError("passes", "The description of the passes does not fit the frames; render the passes again.")

@@ -125,6 +125,11 @@ def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tu
         from latentman.shared.shot import ShotError
 
         return lambda path: decode_reference(path.read_bytes()), ShotError
+    if name == "settings":
+        from latentman.backend.models.settings_files import read_settings_file
+        from latentman.shared.shot import ShotError
+
+        return read_settings_file, ShotError
     if name == "text":
         import torch
 

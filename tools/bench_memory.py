@@ -46,6 +46,7 @@ def make_waiting_model(seconds: float) -> Any:
 
     from latentman.backend.models.families import StableDiffusion, TextConditions
     from latentman.backend.models.loading import ImageModel
+    from latentman.shared.model_profile import ModelProfile
 
     class Config(dict):
         __getattr__ = dict.__getitem__
@@ -74,15 +75,13 @@ def make_waiting_model(seconds: float) -> Any:
     class WaitingModel(ImageModel):
         family = StableDiffusion()
 
-        def get_default_guidance_scale(self, scheduler: str = "") -> float:
-            return 1.0
-
         def encode_text(self, *_: Any, **__: Any) -> TextConditions:
             return TextConditions(torch.zeros(1, 4, 8), {})
 
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
     pipeline = SimpleNamespace(unet=Network(), controlnet=Network(), vae=AutoEncoder(), scheduler=scheduler, vae_scale_factor=8)
-    return WaitingModel("waiting", pipeline, torch.device("cpu"), torch.float32)
+    profile = ModelProfile(guidance_scale=1.0)
+    return WaitingModel("waiting", pipeline, torch.device("cpu"), torch.float32, profile=profile)
 
 
 def serve(jobs: Path, seconds: float) -> None:
@@ -127,7 +126,13 @@ def run_shot(frames: int, longest: int, size: int, seconds: float) -> dict[str, 
         assert connection.client is not None
         wait_until(connection, lambda: connection.connected or bool(connection.error), 60)
         request = make_request(
-            "a man", tuple(range(1, longest + 1, longest // frames))[:frames], 20.0, width=size, height=size, steps=20
+            "a man",
+            tuple(range(1, longest + 1, longest // frames))[:frames],
+            20.0,
+            width=size,
+            height=size,
+            steps=20,
+            guidance_scale=1.0,
         )
         passes_before_first_frame: list[int] = []
         #: (frames that have arrived, resident MB of Blender, of the backend), ten times over the shot

@@ -19,6 +19,7 @@ from ...shared.npy import read_npz
 from ...shared.png import is_intact_png
 from ...shared.reference import MAX_BYTES, check_reference
 from ...shared.shot import ShotError, ShotRequest
+from ..models.profiles import complete_request
 from ..pictures import encode_png, read_png
 from ..reference_pictures import decode_reference
 from ..video.look import Look
@@ -47,7 +48,11 @@ class Job:
 
     def has_same_settings(self, other: Job) -> bool:
         """Whether what decides the look, the model's files included, is the same in both."""
-        return self.request.settings() == other.request.settings() and self._find_model() == other._find_model()
+        if self._find_model() != other._find_model():
+            return False
+        # earlier versions left some settings to the model until frames were made
+        own, others = (complete_request(job.request).settings() for job in (self, other))
+        return own == others
 
     def _find_model(self) -> str:
         try:

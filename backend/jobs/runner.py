@@ -104,6 +104,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     callbacks.progress("loading the model", 0, 1)
     name = name_model(job.request.sampling.model, job.request.text)
     model = models.get(name, callbacks, (job.request.width, job.request.height))
+    model = model.settle()
     run_context = RunContext(
         callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look
     )

@@ -18,6 +18,7 @@ from ...shared.manifest import PassesHeader, split_manifest
 from ...shared.passes import FramePasses, check_arrays
 from ...shared.reference import check_reference
 from ...shared.shot import ShotRequest
+from ..models.profiles import complete_request
 from ..video.source import MemoryPasses, PassesSource
 from .intake import PassesIntake
 from .job import Job
@@ -33,13 +34,14 @@ class JobStore:
         self.streaming: set[str] = set()
 
     def receive(self, request: ShotRequest, header: PassesHeader, reference: bytes = b"") -> PassesIntake:
-        """Begin to take a shot's passes. ``reference`` is the file of the picture that the request names.
+        """Begin to take a shot's passes; what the request leaves to its model is put in. ``reference`` is the file of the picture
+        that the request names.
 
         Raises ``ShotError`` when the look that the request keeps is not there, the model's name stands for nothing, or the picture
         is another one.
         """
         check_reference(request, reference)
-        return PassesIntake(self, msgspec.structs.replace(request, manifest=None), header, reference)
+        return PassesIntake(self, msgspec.structs.replace(complete_request(request), manifest=None), header, reference)
 
     def open(
         self,
@@ -53,6 +55,9 @@ class JobStore:
         ``check`` is called between frames; what it raises ends it. Raises ``ShotError`` as ``receive``.
         """
         source = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
+        if not (request.width and request.height):
+            tall, wide = source.size
+            request = msgspec.structs.replace(request, width=wide, height=tall)
         header, entries = split_manifest(source.manifest(range(source.frame_count)), source.frame_count)
         intake = self.receive(request, header, reference)
         try:

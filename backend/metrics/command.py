@@ -105,6 +105,7 @@ def evaluate(args: argparse.Namespace) -> int:
         evaluator = Evaluator(
             args.out,
             load(sampling.model),
+            # 0 are the model's own
             sampling.steps,
             lambda text: print(text, file=sys.stderr, flush=True),
             None if args.shots else compute_text_metrics,

@@ -136,8 +136,8 @@ class Evaluator:
         print_line: Callable[[str], None],
         extra_metrics: ExtraMetrics | None = None,
     ) -> None:
-        """``print_line`` is given a line of text after every run that was made; ``extra_metrics`` are computed of every run beside
-        those of ``compute_metrics``."""
+        """``steps`` 0 are the model's own. ``print_line`` is given a line of text after every run that was made;
+        ``extra_metrics`` are computed of every run beside those of ``compute_metrics``."""
         self._out, self._model, self._steps = out, model, steps
         self._print_line, self._extra_metrics = print_line, extra_metrics
 
@@ -177,12 +177,15 @@ class Evaluator:
     def _read_or_make_run(
         self, shot: Shot, prompt: str, seed: int, method: Method, folder: Path
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        request = shot.make_request(prompt, seed, method, self._steps, self._model.name)
+        tall, wide = shot.passes.mask.shape[1:]
+        request = self._model.complete_request(shot.make_request(prompt, seed, method, self._steps, self._model.name), (wide, tall))
         record_path = folder / "run.json"
         if record_path.exists():
             record: dict[str, Any] = json.loads(record_path.read_text())
             stored = read_run(folder, shot.passes.frame_count)
-            if stored is not None and _request_from(record) == request:
+            former = _request_from(record)
+            # earlier versions stored what was left to the model as that
+            if stored is not None and former and self._model.complete_request(former, (wide, tall)) == request:
                 return stored, record
         check_request(request)
         passes = check_passes(request, shot.passes.arrays())

@@ -13,19 +13,24 @@ import msgspec
 from ...shared.pasted_paths import read_pasted_path
 from ...shared.shot import ShotError
 from .plans import find_building_problem
+from .profiles import find_base_profile
 from .recognition import ModelFile, recognise
+from .settings_command import add_command, write_profile, write_settings
 from .weight_files import read_weight_file
 
 
 def add_commands(commands: Any) -> None:
-    """Add ``models``, and ``inspect`` beneath it."""
-    command = commands.add_parser("models", help="list named models; models inspect FILE says what a file is")
+    """Add ``models``, and ``inspect`` and ``settings`` beneath it."""
+    command = commands.add_parser(
+        "models", help="list named models; models inspect FILE says what a file is, models settings MODEL how it is run"
+    )
     command.set_defaults(run=list_models)
-    below = command.add_subparsers(dest="models_command", metavar="inspect")
+    below = command.add_subparsers(dest="models_command", metavar="inspect|settings")
     inspect = below.add_parser("inspect", help="say what a model's file is, without loading it", allow_abbrev=False)
     inspect.add_argument("files", nargs="+", metavar="FILE", help=".safetensors, .ckpt, .pt, .pth or .bin")
     inspect.add_argument("--json", action="store_true", help="one line of JSON for each file")
     inspect.set_defaults(run=inspect_files)
+    add_command(below)
 
 
 def list_models(_: argparse.Namespace) -> int:
@@ -42,7 +47,9 @@ def inspect_files(args: argparse.Namespace) -> int:
     worst = 0
     for text in args.files:
         try:
-            found = _inspect(Path(read_pasted_path(text)))
+            path = Path(read_pasted_path(text))
+            found = _inspect(path)
+            profile = find_base_profile(str(path)) if found.kind == "checkpoint" else None
         except ShotError as error:
             worst = 1
             if args.json:
@@ -51,7 +58,11 @@ def inspect_files(args: argparse.Namespace) -> int:
                 print(error, file=sys.stderr)
             continue
         worst = max(worst, int(bool(found.problem)))
-        print(json.dumps(msgspec.to_builtins(found)) if args.json else "\n".join(write_lines(found)))
+        if args.json:
+            print(json.dumps(msgspec.to_builtins(found) | {"profile": msgspec.to_builtins(profile)}))
+        else:
+            own = write_profile(profile) if profile else write_settings(str(path))
+            print("\n".join([*write_lines(found), *own]))
     return worst
 
 

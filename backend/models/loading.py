@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import msgspec
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -19,7 +20,8 @@ from diffusers import (
 )
 
 from ...shared.load_options import LoadOptions
-from ...shared.shot import ShotError
+from ...shared.model_profile import ModelProfile, resolve_request
+from ...shared.shot import ShotError, ShotRequest
 from .control_uses import ControlUse
 from .devices import choose_device, choose_dtype, measure_free
 from .embeddings import EmbeddingWord, add_embeddings, replace_words
@@ -32,6 +34,7 @@ from .memory_need import estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .names import DISTILLED, find_distillation
 from .network_shapes import list_networks
+from .profiles import describe_pipeline, find_profile, list_scheduler_changes
 from .prompts.named_loras import check_named_loras, refuse_negative_loras, refuse_unknown_loras
 from .prompts.parsing import parse_prompt, split_loras
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
@@ -70,6 +73,19 @@ class ImageModel:
     file_distilled: str = ""
     #: see ``control_uses``; empty where all ControlNets are as they come
     uses: tuple[ControlUse, ...] = ()
+    #: how it likes to be run; None for a pipeline that was loaded by other means
+    profile: ModelProfile | None = None
+
+    def complete_request(self, request: ShotRequest, size: tuple[int, int]) -> ShotRequest:
+        """A request with what it leaves to the model put in; ``size`` (width, height) is that of the passes."""
+        return resolve_request(request, self.profile or describe_pipeline(self.pipeline), size)
+
+    def settle(self) -> ImageModel:
+        """The model for requests that have been completed: what they leave empty is to be empty, whatever a settings file says."""
+        if self.profile is None:
+            return self
+        return replace(self, profile=msgspec.structs.replace(self.profile, negative_prompt="", clip_skip=0))
+
     #: its IP-Adapter, which can look at reference pictures; None without one
     adapter: IPAdapter | None = None
 
@@ -90,8 +106,10 @@ class ImageModel:
 
     @property
     def distilled(self) -> str:
-        """How the model was distilled to few steps, a key of ``names.DISTILLED``, by the names of its base and its LoRAs or its
-        scheduler; empty when nothing says that it was."""
+        """How the model was distilled to few steps, a key of ``names.DISTILLED``, by its profile, the names of its base and its
+        LoRAs, or its scheduler; empty when nothing says that it was."""
+        if self.profile is not None and self.profile.distilled:
+            return self.profile.distilled
         names = [self.source.base, *(lora for lora, strength in self.source.loras if strength)] if self.source else []
         found = next(filter(None, (find_distillation(Path(name).name) for name in names)), "")
         own = name_own_scheduler(type(self.pipeline.scheduler).__name__)
@@ -208,11 +226,11 @@ def load(
     dtype = choose_dtype(options, device)
     source = find_model(name)
     try:
-        source, had_control = _fetch(source, dtype, report), bool(source.controls)
+        source = _fetch(source, dtype, report)
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
         loaded = _load_pipeline(source, dtype)
         pipeline, warnings = loaded.pipeline, loaded.warnings
-        if source.controls and not had_control:
+        if source.is_control_usual:
             warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
         if source.vae:
             warnings += _exchange_vae(pipeline, source.vae, dtype)
@@ -226,6 +244,10 @@ def load(
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
+    profile = find_profile(name)
+    changes = list_scheduler_changes(profile)
+    if changes:
+        pipeline.scheduler.register_to_config(**changes)
     family_of_pipeline(pipeline)  # a kind that is not known is refused before anything is asked of it
     if not source.guidance_scale and loaded.guidance_scale:
         source = replace(source, guidance_scale=loaded.guidance_scale)
@@ -241,6 +263,7 @@ def load(
         plan,
         file_distilled=loaded.distilled,
         uses=source.control_uses,
+        profile=profile,
         adapter=adapter,
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
@@ -360,7 +383,8 @@ def make_plan(
     free = measure_free(device)
     if free is None:
         return ROOMY
-    need = estimate_need(list_networks(source), *size, dtype)
+    networks = list_networks(source)
+    need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl="text_encoder_2" in networks))
     return plan_memory(need, free + held, gpu=device.type != "cpu", offload=options.offload, name=name)
 
 

@@ -90,16 +90,25 @@ def _count_bytes(network: torch.nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in network.parameters())
 
 
-def estimate_need(networks: Mapping[str, Callable[[], Any]], width: int, height: int, dtype: torch.dtype) -> MemoryNeed:
+def estimate_need(
+    networks: Mapping[str, Callable[[], Any]],
+    width: int,
+    height: int,
+    dtype: torch.dtype,
+    choose_vae_dtype: Callable[[Mapping[str, Any]], torch.dtype] | None = None,
+) -> MemoryNeed:
     """What the networks of a model need for frames of a size in pixels.
 
     ``networks`` makes each: ``unet``, ``vae``, ``text_encoder`` and so on, and ``controlnet_0``, ``controlnet_1``...; they are
-    called with PyTorch's device set to one without storage.
+    called with PyTorch's device set to one without storage. ``choose_vae_dtype`` gives the auto-encoder's numbers by its
+    configuration where they are others.
     """
     with _META:
         # by its parameters, since diffusers warns of casts that matter only for values
         made = {name: torch.nn.Module.to(make(), dtype).eval() for name, make in networks.items()}
     unet, vae = made["unet"], made["vae"]
+    if choose_vae_dtype is not None:
+        torch.nn.Module.to(vae, choose_vae_dtype(vae.config))
     controls = [network for name, network in made.items() if name.startswith("controlnet")]
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     latents = torch.empty(1, unet.config.in_channels, height // factor, width // factor, dtype=dtype, device=_META)
@@ -124,5 +133,5 @@ def estimate_need(networks: Mapping[str, Callable[[], Any]], width: int, height:
     return MemoryNeed(
         {name: _count_bytes(network) for name, network in made.items()},
         _measure(denoise, [unet, *controls]),
-        _measure(lambda: vae.decode(latents, return_dict=False), [vae]),
+        _measure(lambda: vae.decode(latents.to(vae.dtype), return_dict=False), [vae]),
     )

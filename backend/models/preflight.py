@@ -14,6 +14,7 @@ from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import check_fit, check_multiple, explain_unloadable, is_path
 from .loras import open_lora
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
+from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .schedulers import make_own_scheduler, make_scheduler
 
@@ -49,6 +50,7 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
     if sampling is not None:
         config = _read_scheduler(source)
         if config is not None:
+            config = {**config, **list_scheduler_changes(find_profile(name))}
             make_scheduler(config, str(config.get("_class_name", "")), sampling.steps, sampling.scheduler, sampling.spacing)
 
 

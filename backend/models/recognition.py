@@ -83,8 +83,9 @@ class Recommendation(msgspec.Struct, frozen=True):
 class ModelFile(msgspec.Struct, frozen=True):
     """What a file is. ``kind`` is checkpoint, unet, vae, text_encoder, controlnet, lora, embedding, ip_adapter, picture_encoder,
     other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a
-    checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty.
-    ``guesses`` are sentences about what the file itself does not say, ``problem`` why it cannot be used, empty when it can."""
+    checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty; it is
+    from the ``prediction_origin`` file, name or family's usual. ``guesses`` are sentences about what the file itself does not say,
+    ``problem`` why it cannot be used, empty when it can."""
 
     file: str
     size: int
@@ -99,6 +100,7 @@ class ModelFile(msgspec.Struct, frozen=True):
     rank: int = 0
     words: tuple[str, ...] = ()
     prediction: str = ""
+    prediction_origin: str = ""
     zero_terminal_snr: bool = False
     distilled: str = ""
     ema: bool = False
@@ -205,7 +207,7 @@ def _find_base(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> Mo
         problem = "It was trained with EDM's noise levels, which are not supported; choose a model of epsilon or v-prediction."
     elif kind == "unet":
         problem = "It holds a UNet only; choose the whole checkpoint, with its text encoder and auto-encoder."
-    prediction, zero = _find_prediction(file, shapes, family, name, notes)
+    prediction, zero, origin = _find_prediction(file, shapes, family, name, notes)
     distilled = find_distillation(name)
     steps = find_steps(name) if distilled else 0
     if distilled:
@@ -218,6 +220,7 @@ def _find_base(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> Mo
         variant=variant,
         parts=tuple(parts),
         prediction=prediction,
+        prediction_origin=origin,
         zero_terminal_snr=zero,
         distilled=distilled,
         ema=any(tensor.startswith("model_ema.") for tensor in shapes),
@@ -241,28 +244,28 @@ def _find_family(shape: UNetShape, parts: list[str], file: WeightFile) -> str:
     return shape.family
 
 
-def _find_prediction(file: WeightFile, shapes: Shapes, family: str, name: str, notes: _Notes) -> tuple[str, bool]:
-    """The prediction type and whether the last noise level has no signal left: by tensors and metadata, else by the name and the
-    family, which is told."""
+def _find_prediction(file: WeightFile, shapes: Shapes, family: str, name: str, notes: _Notes) -> tuple[str, bool, str]:
+    """The prediction type, whether the last noise level has no signal left, and where the first is from: tensors and metadata,
+    else the name and the family, which is told."""
     zero = "ztsnr" in shapes or file.metadata.get("ss_zero_terminal_snr") == "True" or "ztsnr" in file.metadata
     told = file.metadata.get("modelspec.prediction_type", file.metadata.get("prediction_type", "")).lower()
     architecture = file.metadata.get("modelspec.architecture", "").lower()
     if "v_pred" in shapes or told in ("v", "v_prediction", "v-prediction") or architecture.endswith("-768-v"):
-        return "v_prediction", zero
+        return "v_prediction", zero, "file"
     if told in ("epsilon", "eps") or architecture.endswith("v2-512"):
-        return "epsilon", zero
+        return "epsilon", zero, "file"
     named = find_prediction(name)
     if named:
         spelled = "v-prediction" if named == "v_prediction" else "epsilon"
         notes.guesses.append(f"That it predicts {spelled} is taken from its name.")
-        return named, zero
+        return named, zero, "name"
     if family == "sd2":
         # by the steps that Stability's own checkpoints were trained for
         if file.values.get("global_step") == 875000:
-            return "epsilon", zero
+            return "epsilon", zero, "file"
         notes.guesses.append("The file does not say whether it predicts v or epsilon; v is taken, as most of 2.x do.")
-        return "v_prediction", zero
-    return "epsilon", zero
+        return "v_prediction", zero, "family's usual"
+    return "epsilon", zero, "family's usual"
 
 
 def _find_resolution(file: WeightFile, name: str) -> int:
@@ -278,7 +281,7 @@ def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: i
     size = size or usual.get(family, 0)
     spacing = "trailing" if zero or distilled else "leading"
     if not distilled:
-        return Recommendation(size, 30, 5.0 if family == "sdxl" else 7.0, "ddim", spacing)
+        return Recommendation(size, 30, 5.0 if family == "sdxl" else 7.5, "ddim", spacing)
     counts = {"lightning": 4, "hyper": 8, "turbo": 4, "lcm": 6, "tcd": 8, "dmd": 4, "pcm": 4}
     schedulers = {"lcm": "lcm", "tcd": "tcd", "hyper": "tcd", "dmd": "lcm"}
     # Turbo's own size is that of 2.1, whatever it is made of

@@ -26,6 +26,8 @@ from .control_uses import ControlUse, read_control_use
 from .hub import find_in_cache
 from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
+from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
+from .settings_files import WEIGHTS as WEIGHTS
 from .usual_controls import find_family_of_folder, find_usual_control
 
 STARTER = Path(__file__).resolve().parent / "starter"
@@ -50,6 +52,8 @@ class ModelSource:
     guidance_scale: float = 0.0
     #: one for each of ``controls``, or empty where all are as they come
     control_uses: tuple[ControlUse, ...] = ()
+    #: whether nobody named the ControlNet, so that the usual one was taken
+    is_control_usual: bool = False
     # not in its text: a name without it stands for what it always did
     reference: ReferenceSource | None = field(default=None, repr=False)
 
@@ -81,10 +85,6 @@ def split_revision(source: str) -> tuple[str, str | None]:
     if at and re.fullmatch(r"[0-9a-f]{40}", commit):
         return name, commit
     return source, HUB_REVISIONS.get(source)
-
-
-#: ends of the names of files with weights, in lower case
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
 def is_weight_file(path: str) -> bool:
@@ -167,9 +167,10 @@ def find_model(name: str) -> ModelSource:
     encoders: list[str] = []
     for part in parts:
         kind, value = _split_part(part)
-        if kind in CONTROLS:
-            path, use = read_control_use(value, is_weight_file)
-            controls.append((kind, _read_path(path)))
+        if not kind or kind in CONTROLS:
+            text, use = read_control_use(value, is_weight_file)
+            path = _read_path(text)
+            controls.append((kind or _find_own_control(path), path))
             uses.append(use)
         elif kind == "lora":
             loras.append(_read_strength(value))
@@ -205,7 +206,7 @@ def add_usual_control(source: ModelSource, folder: Path | None = None) -> ModelS
         file = inspect_model_file(Path(source.base))
         if file.kind != "checkpoint" or file.problem:
             raise ShotError("model", f"The file is not a model to make pictures with. {file.sentence}")
-        return replace(source, controls=(("depth", find_usual_control(Path(source.base), file.family)),))
+        return _put_usual(source, find_usual_control(Path(source.base), file.family))
     if folder is None:
         name, revision = split_revision(source.base)
         folder = Path(name) if os.path.isdir(name) else find_in_cache(name, revision)
@@ -214,33 +215,55 @@ def add_usual_control(source: ModelSource, folder: Path | None = None) -> ModelS
             return source
     if (folder / "controlnet").is_dir():
         return source
-    return replace(source, controls=(("depth", find_usual_control(folder, find_family_of_folder(folder))),))
+    return _put_usual(source, find_usual_control(folder, find_family_of_folder(folder)))
+
+
+def _put_usual(source: ModelSource, control: str) -> ModelSource:
+    return replace(source, controls=(("depth", control),), is_control_usual=True)
 
 
 def _split_part(part: str) -> tuple[str, str]:
-    """(kind, value) of a part. One without a kind is a ControlNet for depth, and so is a path with a sign of equality in it."""
+    """(kind, value) of a part. One without a kind is a ControlNet, and so is a path with a sign of equality in it."""
     kind, equals, value = part.partition("=")
     kind = kind.strip().lower()
     if not equals or os.path.exists(read_pasted_path(part)) or not re.fullmatch(r"[a-z0-9_]+", kind):
-        return "depth", part
+        return "", part
     return kind, value
 
 
+def _find_own_control(path: str) -> str:
+    """What a ControlNet whose kind is not given is for: what its settings file says, else depth."""
+    return str(find_settings(path).values.get("control", "depth"))
+
+
+def get_preset_name(source: ModelSource) -> str:
+    """The preset whose base a model has; empty where there is none."""
+    return next((name for name, preset in PRESETS.items() if preset.base == source.base), "")
+
+
 def fingerprint(name: str) -> str:
-    """Another text whenever what a model name stands for has changed: its parts, or the path, size or time of writing of one of
-    their files on this machine. ``ShotError`` when it cannot be a model."""
+    """Another text whenever what a model name stands for has changed: its parts, the path, size or time of writing of one of
+    their files on this machine, or what a settings file says of what was recognised; what it says of other settings is part of a
+    request. ``ShotError`` when it cannot be a model."""
     source = find_model(name)
     digest = hashlib.blake2b(repr(source).encode(), digest_size=12)
     networks = (source.base, *(control for _, control in source.controls))
     for commit in (split_revision(network)[1] for network in networks):
         digest.update((commit or "").encode())
-    parts = (*networks, *(lora for lora, _ in source.loras), *source.embeddings, *filter(None, [source.vae]))
+    loras = [lora for lora, _ in source.loras]
+    parts = (*networks, *loras, *source.embeddings, *filter(None, [source.vae]))
     if source.reference is not None:
         digest.update(repr(source.reference).encode())
         parts = (*parts, source.reference.adapter, source.reference.encoder)
+    for part, preset in ((source.base, get_preset_name(source)), *((lora, "") for lora in loras)):
+        values = find_settings(part, preset).values
+        overruled = {key: values[key] for key in (*RECOGNISED_KEYS, "spacing") if key in values}
+        if overruled:
+            digest.update(repr((part, sorted(overruled.items()))).encode())
     for path in map(Path, parts):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
+            # what a settings file changes is found above
+            if file.is_file() and file.name != IN_FOLDER:
                 state = file.stat()
                 digest.update(repr((str(file), state.st_size, state.st_mtime_ns)).encode())
     return digest.hexdigest()

@@ -30,7 +30,7 @@ def find_family_of_folder(folder: Path) -> str:
     try:
         config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
         width = config.get("cross_attention_dim")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return ""
     return _CONTEXTS.get(width, "") if isinstance(width, int) else ""
 

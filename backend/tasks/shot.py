@@ -28,6 +28,7 @@ from ..jobs.intake import PassesIntake
 from ..jobs.job import Job
 from ..jobs.runner import RunCallbacks, run
 from ..jobs.store import JobStore
+from ..models.profiles import complete_request
 from ..pictures import encode_png
 from ..reference_pictures import decode_reference
 from .outbox import Outbox
@@ -169,6 +170,7 @@ class ShotTask(Task):
     def _run_thread(self, worker: Worker) -> None:
         try:
             self._machine.advance(TaskState.PREPARING)
+            self._request = complete_request(self._request)
             check_shot(self._request, self._reference)
             self._intake = self._store.receive(self._request, self._header, self._reference)
             while not self.state.ended:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from ...shared.machine import release_free_memory
+from ...shared.model_profile import list_unset
 from ...shared.passes import FramePasses
 from ...shared.settings import with_settings
-from ...shared.shot import ShotError, ShotRequest
+from ...shared.shot import NOTHING, ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
 from ..models.loading import ImageModel
@@ -92,13 +93,18 @@ class ShotPipeline:
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
+        source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
+        if list_unset(request):
+            # what has been rendered has its size
+            tall, wide = source.size
+            request = model.complete_request(request, (wide, tall))
+        if request.text.negative_prompt == NOTHING:
+            request = with_settings(request, {"negative_prompt": ""})
         model.check_size(request.width, request.height)
         said = (*model.warnings, *filter(None, [model.plan.sentence]))
         run_context.warnings.extend(warning for warning in said if warning not in run_context.warnings)
-        if not request.sampling.guidance_scale:
-            request = with_settings(request, dict(guidance_scale=model.get_default_guidance_scale(request.sampling.scheduler)))
         self._model, self._request, self._run_context = model, request, run_context
-        self._source: PassesSource = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
+        self._source = source
         self._batch_budget = BatchBudget.within(model.plan.frames)
         self._method, self._size = request.get_method(), latent_size(model, request)
         self._given: Look | None = None

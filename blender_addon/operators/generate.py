@@ -19,11 +19,14 @@ from ..typed_access import OperatorResult, get_scene
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
 
 PREVIEW_IMAGE = "LatentMan Preview"
+#: how long a button waits for the backend to say how a model likes to be run; it has to read a few kilobytes for it
+ANSWER_SECONDS = 3.0
 
 
 def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames: tuple[int, ...], preview: bool) -> OperatorResult:
     settings, scene = properties.get_settings(context), get_scene(context)
     try:
+        _learn_profile(settings)
         request, reference = take_reference(settings.make_request(scene, frames), get_file_folder())
         request = settings.add_look(request)
         shot.check_request(request)
@@ -51,6 +54,14 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
     task.add_done_callback(partial(done, scene=refer_to(scene), file=bpy.data.filepath))
     connection.add(task)
     return {"FINISHED"}
+
+
+def _learn_profile(settings: properties.LatentManSettings) -> None:
+    """Have the backend say how the model likes to be run, unless it has just done so. Raises ``ShotError``."""
+    model = settings.get_model()
+    known = connection.profiles.is_fresh(model) and not connection.profiles.find_error(model)
+    if not known and connection.ask_profile(model, ANSWER_SECONDS) is None:
+        raise shot.ShotError("model", f"The backend is still reading the model '{model}'; try again in a moment.")
 
 
 def _show_preview(task: Task, scene: Reference, file: str) -> None:
@@ -114,7 +125,10 @@ class MatchSceneSize(Poll, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Set the resolution and square pixels."""
         render = get_scene(context).render
-        render.resolution_x, render.resolution_y = properties.get_settings(context).get_picture_size(get_scene(context))
+        size = properties.get_settings(context).get_picture_size(get_scene(context))
+        if size is None:
+            return {"CANCELLED"}
+        render.resolution_x, render.resolution_y = size
         render.pixel_aspect_x = render.pixel_aspect_y = 1.0
         return {"FINISHED"}
 

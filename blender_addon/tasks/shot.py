@@ -97,6 +97,10 @@ class ShotTask(Task):
         """
         super().__init__(client, RENDERING, on_message)
         shot.check_request(request)
+        if not (request.width and request.height):
+            raise shot.ShotError(
+                "size", "The size is left to the model, which has not said what it is yet; try again, or set width and height."
+            )
         check_reference(request, reference)
         self._reference = reference
         self.request, self.folder = request, out

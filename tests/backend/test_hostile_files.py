@@ -367,6 +367,31 @@ def test_damaged_looks_are_one_sentence(tmp_path, rng):
     assert {kinds[name] for name, _ in cases[1:] if "mutated" not in name} == {"sentence"}
 
 
+def test_damaged_settings_of_models_are_one_sentence(tmp_path, rng):
+    good = b'{"width": 512, "steps": 25, "scheduler": "euler", "negative_prompt": "fog", "zero_terminal_snr": false}'
+    cases = {"good": good, "empty": b"", "nothing": b"{}", "deep": b'{"note": ' + b"[" * 60_000 + b"]" * 60_000 + b"}"}
+    cases |= {
+        "large": b" " * (65 << 10) + good,
+        "lines": b'{"a\\nb": 1}',
+        "words": b'{"scheduler": "a\\nb"}',
+        "half": b'{"negative_prompt": "\\ud800"}',
+        "number": b'{"steps": ' + b"9" * 5000 + b"}",
+        "infinite": b'{"guidance_scale": 1e999}',
+        "nan": b'{"guidance_scale": NaN}',
+        "twice": b'{"steps": 0, "steps": 5}',
+        "latin": b'{"negative_prompt": "gr\xfcn"}',
+        "zeros": b"\0" * 100,
+    }
+    cases |= {f"mutated{n}": hostile.mutate(rng, good) for n in range(MUTATIONS * 4)}
+    for name, data in cases.items():
+        (tmp_path / name).write_bytes(data)
+    kinds = _check("settings", tmp_path)
+    assert {kinds[name] for name in ("good", "nothing", "twice")} == {"value"}
+    assert {
+        kinds[name] for name in ("empty", "deep", "large", "lines", "words", "half", "number", "infinite", "nan", "latin", "zeros")
+    } == {"sentence"}
+
+
 def test_damaged_reference_pictures_are_one_sentence(tmp_path, rng):
     own = Image.fromarray(rng.integers(0, 255, (40, 40, 3)).astype(np.uint8))
     for kind in FORMATS:

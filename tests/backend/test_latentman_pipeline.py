@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from diffusers import LCMScheduler  # noqa: E402
 
 from latentman.backend.latentman_pipeline import LatentManPipeline, LatentManXLPipeline  # noqa: E402
 from latentman.shared.shot import METHODS, ShotError  # noqa: E402
@@ -57,6 +61,31 @@ def test_callbacks_and_interruption_are_diffusers_own(pipe):
         callback_on_step_end=lambda p, step, t, tensors: {"latents": tensors["latents"] * 0} if step == 1 else None,
     )
     assert float(zeroed.frames.abs().max()) == 0
+
+
+def test_none_is_the_models_own(pipe, tmp_path):
+    passes, path = samples.passes(2, 32), Path(pipe.config._name_or_path) / "latentman.json"
+    path.write_text('{"steps": 2, "guidance_scale": 4, "negative_prompt": "a hat"}', encoding="utf-8")
+    try:
+        own = pipe("a man", passes, None, None, None, generator=_generator(), output_type="np").frames
+        said = pipe("a man", passes, 2, 4.0, "a hat", generator=_generator(), output_type="np").frames
+        none = pipe("a man", passes, 2, 4.0, generator=_generator(), output_type="np").frames
+    finally:
+        path.unlink()
+    assert (own == said).all() and (own != none).any()
+    # without the file, what suits its configuration; a scheduler that was exchanged is the one that is used
+    plain = pipe("a man", passes, 2, None, generator=_generator(), output_type="np").frames
+    assert (plain == pipe("a man", passes, 2, 7.5, generator=_generator(), output_type="np").frames).all()
+    former = pipe.scheduler
+    pipe.scheduler = LCMScheduler.from_config(former.config)
+    try:
+        quick = pipe("a man", passes, 2, None, generator=_generator(), output_type="np").frames
+        said = pipe("a man", passes, 2, 1.0, scheduler="lcm", generator=_generator(), output_type="np").frames
+    finally:
+        pipe.scheduler = former
+    assert (quick == said).all()
+    with pytest.raises(ShotError, match="0 steps"):
+        pipe("a man", passes, 0)
 
 
 def test_bad_calls_are_one_sentence(pipe):

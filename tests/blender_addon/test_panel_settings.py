@@ -31,6 +31,7 @@ from latentman.blender_addon.motion.keying import Keying
 from latentman.blender_addon.technique_properties import COMMON, CUSTOM, GROUPS, OFF, PRESET, SHOWN_ELSEWHERE
 from latentman.shared import console
 from latentman.shared.arguments import get_option, part_option, read_given_settings
+from latentman.shared.model_profile import PRESET_PROFILES, resolve_request
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
 from latentman.shared.settings import Choice, Setting, list_parts, list_settings
@@ -86,9 +87,8 @@ def test_every_setting_has_a_property_with_its_words_range_and_default(settings,
         elif one.kind in (int, float):
             ends = (found.default, found.hard_min, found.hard_max, found.soft_max)
             top = one.setting.le if one.setting.soft_max is None else one.setting.soft_max
-            assert tuple(map(shorten_float, ends)) == tuple(
-                shorten_float(value) for value in (default, one.setting.ge, one.setting.le, top)
-            )
+            low = 0 if one.setting.unset else one.setting.ge
+            assert tuple(map(shorten_float, ends)) == tuple(shorten_float(value) for value in (default, low, one.setting.le, top))
         else:
             assert found.default == default
 
@@ -97,7 +97,8 @@ def test_defaults_are_the_same_in_request_arguments_and_panel(settings, empty_sc
     prompt = settings.prompt
     empty_scene.render.resolution_x = empty_scene.render.resolution_y = 720
     declared = ShotRequest(text=msgspec.structs.replace(properties.shot.Text(prompt)), frames=FRAMES, fps=20.0)
-    assert settings.make_request(empty_scene, FRAMES) == declared == shot_request("--prompt", prompt)
+    assert shot_request("--prompt", prompt) == declared
+    assert settings.make_request(empty_scene, FRAMES) == resolve_request(declared, PRESET_PROFILES["starter"])
     args = command_line.make_parser().parse_args(["motion", settings.motion.text, "--out", "x"])
     assert settings.motion.make_request(settings.motion.seconds) == MotionRequest(settings.motion.text)
     assert console.read_motion_arguments(args) == MotionRequest(settings.motion.text)
@@ -265,7 +266,8 @@ def test_the_commands_arguments(capsys):
     assert command_line._read_scene_options(args) == SceneOptions("scene", True, "3,5")
     scene = bpy.context.scene
     scene.render.resolution_x, scene.render.resolution_y = 1920, 1080
-    assert command_line._read_size(args, scene) == (256, 144)
+    # the model's own, which has the scene's aspect
+    assert command_line._read_size(args, scene) == (0, 0)
     assert command_line._read_size(parser.parse_args(["passes", "--out", "x", "--width", "512"]), scene) == (512, 288)
     assert command_line._read_size(parser.parse_args(["passes", "--out", "x", "--height", "1080"]), scene) == (1920, 1080)
     args = parser.parse_args(["passes", "--out", "x", "--width", "64", "--height", "48"])
@@ -273,7 +275,7 @@ def test_the_commands_arguments(capsys):
     args = parser.parse_args(["motion", "a", "--foot-lock", "hard", "--tolerance", "2.5"])
     assert read_given_settings(args, Keying) == {"foot_lock": "hard", "tolerance": 2.5}
     for arguments, sentence in (
-        (("passes", "--out", "x", "--size", "4x64"), "The width 4 is out of range; choose 8 to 4096 px."),
+        (("passes", "--out", "x", "--size", "4x64"), "The width 4 is out of range; choose 8 to 4096 px, or 0 for the model's own."),
         (("passes", "--out", "x", "--size", "64"), "'64' is not a size; write it like 256x256"),
         (("passes", "--out", "x", "--subjects", "crowd"), "use one of character, characters, scene."),
         (("motion", "a", "--seconds", "60"), "The seconds 60.0 is out of range; choose 0.5 to 40 s."),
@@ -337,13 +339,19 @@ def test_every_setting_is_drawn(settings, character):
     settings.character = character
     for technique in settings.techniques.iter_techniques():
         technique.group.use = CUSTOM
-    drawn = Drawn()
+    following, drawn = Drawn(), Drawn()
     context = SimpleNamespace(
         scene=bpy.context.scene,
         active_object=None,
         region=SimpleNamespace(width=300),
         preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
     )
+    panels.AdvancedPanel.draw(SimpleNamespace(layout=following), context)
+    for name in panels.FOLLOWING:
+        # the model's value is shown until the switch beside it is off
+        assert {("LatentManSettings", f"{kind}_{name}") for kind in ("own", "follow")} <= following.names
+        assert not {("LatentManSettings", one) for one in panels.FOLLOWING[name]} & following.names
+        setattr(settings, f"follow_{name}", False)
     for panel in panels.CLASSES:
         if panel not in (panels.BackendPanel, panels.RigPanel, panels.ResultPanel):
             panel.draw(SimpleNamespace(layout=drawn), context)
@@ -378,7 +386,7 @@ own = scene.latentman.bl_rna.properties["churn"]
 found["property"] = [own.name, own.description, own.hard_min, own.hard_max, own.default]
 scene.latentman.churn = 0.1
 found["panel"] = scene.latentman.make_request(scene, (1,)).sampling.churn
-found["drawn"] = panels.list_other_settings(shot.ShotRequest, *panels.LOOK, *panels.ADVANCED, *properties.FROM_SCENE)
+found["drawn"] = panels.list_other_settings(shot.ShotRequest, *panels.LOOK, *panels.ADVANCED, *panels.SIDES, *properties.FROM_SCENE)
 command = command_line.make_parser()._subparsers._group_actions[0].choices["generate"]
 found["help"] = " ".join(command.format_help().split())
 found["page"] = [line for line in format_page().splitlines() if line.startswith("| churn ")]

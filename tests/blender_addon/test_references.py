@@ -68,6 +68,8 @@ def test_the_panels_picture(shot_scene, character, tmp_path, monkeypatch):
     fake = SimpleNamespace(connected=True, busy=False, get_client=lambda: client, add=added.append)
     for module in (generate, polls):
         monkeypatch.setattr(module, "connection", fake)
+    # how the starter is run is known without asking
+    monkeypatch.setattr(generate, "_learn_profile", lambda settings: None)
     settings = properties.get_scene_settings(shot_scene)
     declared = settings.bl_rna.properties["reference"]
     assert declared.subtype == "FILE_PATH" and settings.reference == "" and settings.reference_strength == -1

@@ -14,7 +14,7 @@ from latentman.shared.arguments import add_setting, add_settings, get_option, pa
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.settings import Choice, Setting, list_parts, list_settings
-from latentman.shared.shot import METHODS, Alignment, Guidance, Method, Sampling, ShotError, ShotRequest, make_request
+from latentman.shared.shot import METHODS, NOTHING, Alignment, Guidance, Method, Sampling, ShotError, ShotRequest, make_request
 
 SHOT = ("--prompt", "x", "--out", "out")
 
@@ -45,7 +45,7 @@ def refusal(capsys, parser: argparse.ArgumentParser, *arguments: str) -> str:
 
 
 def test_nothing_given_is_the_request_as_it_is_declared():
-    assert request() == make_request("x", (1, 2), 24.0)
+    assert request() == make_request("x", (1, 2), 24.0, width=256, height=256)
     parser = argparse.ArgumentParser()
     console.add_motion_arguments(parser)
     assert console.read_motion_arguments(parser.parse_args(["a person bows"])) == MotionRequest("a person bows")
@@ -56,8 +56,11 @@ def test_nothing_given_is_the_request_as_it_is_declared():
 
 def test_what_is_given_arrives():
     assert request("--steps", "7", "--scheduler", "dpm++", "--seed", "3", "--background-prompt", " a wood ") == make_request(
-        "x", (1, 2), 24.0, steps=7, scheduler="dpm++", seed=3, background_prompt="a wood"
+        "x", (1, 2), 24.0, width=256, height=256, steps=7, scheduler="dpm++", seed=3, background_prompt="a wood"
     )
+    # what is left to the model, and what names nothing
+    assert request("--steps", "0", "--guidance-scale", "0", "--negative-prompt", "") == request()
+    assert request("--negative-prompt", " - ").text.negative_prompt == NOTHING
     assert request("--scheduler", "") == request() == request("--model", " ")
     parser = argparse.ArgumentParser()
     console.add_motion_arguments(parser)
@@ -90,9 +93,9 @@ def test_techniques_of_others():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--steps", "0"), "argument --steps: The steps 0 is out of range; choose 1 to 1000."),
-        (("--steps", "many"), "argument --steps: The steps 'many' is not a number; choose 1 to 1000."),
-        (("--steps", "1.5"), "argument --steps: The steps '1.5' is not a number; choose 1 to 1000."),
+        (("--steps", "-1"), "argument --steps: The steps -1 is out of range; choose 1 to 1000, or 0 for the model's own."),
+        (("--steps", "many"), "argument --steps: The steps 'many' is not a number; choose 1 to 1000, or 0 for"),
+        (("--steps", "1.5"), "argument --steps: The steps '1.5' is not a number; choose 1 to 1000, or 0 for"),
         (("--seed", "1" + 400 * "0"), "is out of range; choose 0 to 2147483647."),
         (("--guidance-scale", "nan"), "The guidance scale nan is out of range; choose 0 to 1000."),
         (("--guidance-rho", "inf"), "argument --guidance-rho: The rho inf is out of range; choose 0 to 1000000."),
@@ -124,7 +127,7 @@ def flat(text: str) -> str:
 
 def test_help_says_range_and_default_of_every_setting():
     text = flat(shot_parser().format_help())
-    assert "Denoising steps; 1 to 1000; default 20" in text and "default Model's Own" in text
+    assert "Denoising steps; 1 to 1000, or 0 for the model's own; default the model's own" in text and "default Model's Own" in text
     options = {get_option(one.name): one for one in list_settings(ShotRequest) if one.name not in console.FROM_SCENE}
     options |= {get_option(one.name): one for one in list_settings(Method)}
     for name, part in list_parts(Method).items():

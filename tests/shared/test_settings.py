@@ -109,7 +109,22 @@ def test_texts_become_values():
 
 def test_defaults_as_people_write_them():
     assert [one.default_text() for one in list_settings(Paint)] == ["", "0.5", "2", "off", "By Hand", "1e-06"]
-    assert declared("negative_prompt", ShotRequest).default_text() == "none"
+    assert declared("background_prompt", ShotRequest).default_text() == "none"
+    assert declared("negative_prompt", ShotRequest).default_text() == "the model's own"
+    assert (
+        declared("steps", ShotRequest).value_text(0) == "the model's own" and declared("width", ShotRequest).value_text(64) == "64"
+    )
+
+
+def test_0_is_not_of_the_range_where_it_leaves_a_setting_to_the_model():
+    width = declared("width", ShotRequest)
+    width.check(0)
+    width.check(8)
+    for value in (7, -1, True, False, 0.0, 4097):
+        with pytest.raises(SettingError, match="8 to 4096 px, or 0 for the model's own"):
+            width.check(value)
+    with pytest.raises(SettingError):
+        declared("seconds", MotionRequest).check(0)
 
 
 def test_parts_are_checked_where_there_are_any():

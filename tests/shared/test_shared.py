@@ -56,7 +56,8 @@ def test_malformed_messages_are_refused(spoil):
         ({"preset": "magic"}, "preset"),
         ({"frames": ()}, "frames"),
         ({"width": 4}, "width"),
-        ({"steps": 0}, "steps"),
+        ({"steps": -1}, "steps"),
+        ({"height": 7}, "height"),
         ({"guidance_scale": float("nan")}, "guidance_scale"),
     ],
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from latentman.shared import messages
 from latentman.shared.manifest import CameraEntry, FrameEntry, PartEntry, PassesHeader, PassesManifest, SurfaceEntry
+from latentman.shared.model_profile import PRESET_PROFILES
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.passes import PASS_LAYOUT
 from latentman.shared.shot import Fusion, Keyframes, Method, make_request
@@ -41,7 +42,7 @@ def make_passes(rng: random.Random) -> dict[str, np.ndarray]:
 def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) -> Parts:
     """What a client may send: one that makes sense, about one of ``tickets`` or a new piece of work."""
     ticket = rng.choice([*tickets, f"new {rng.randrange(10**6)}"])
-    kind = rng.randrange(8)
+    kind = rng.randrange(9)
     if kind == 0:
         return _encode(messages.Hello())
     if kind == 1:
@@ -66,6 +67,8 @@ def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) 
     if kind == 5:
         job = rng.choice([f"{rng.randrange(16**24):024x}", "no-job", ".", "a" * 200])
         return _encode(messages.FetchJob(ticket=ticket, job=job, cut_out=rng.random() < 0.5))
+    if kind == 6:
+        return _encode(messages.DescribeModel(ticket=ticket, model=rng.choice([model, "starter", "no such", "\0", "x" * 500])))
     entry = FrameEntry(CameraEntry(_IDENTITY, _IDENTITY), (SurfaceEntry(1, "body", 1),), ((1, ((1.0, 2.0, 3.0),) * 18),))
     message = messages.SendPasses(ticket=ticket, index=rng.randrange(3), entry=entry, overview=rng.random() < 0.2)
     return _encode(message, make_passes(rng))
@@ -76,7 +79,7 @@ def make_backend_message(rng: random.Random, tickets: Sequence[str]) -> Parts:
     ticket = rng.choice([*tickets, "nobody"])
     picture = {"png": np.frombuffer(b"\x89PNG\r\n\x1a\n" + rng.randbytes(40), np.uint8)}
     index = rng.randrange(4)
-    kind = rng.randrange(10)
+    kind = rng.randrange(11)
     plain: list[messages.Message] = [
         messages.Accepted(ticket=ticket, job=f"{rng.randrange(16**24):024x}"),
         messages.Progress(ticket=ticket, state=rng.choice(list(TaskState)), stage="denoising", step=index, steps=4),
@@ -95,6 +98,8 @@ def make_backend_message(rng: random.Random, tickets: Sequence[str]) -> Parts:
         )
     if kind == 8:
         return _encode(messages.MotionMade(ticket=ticket), {"vectors": np.zeros((1, 40, 263), np.float32)})
+    if kind == 9:
+        return _encode(messages.ModelDescribed(ticket=ticket, profile=PRESET_PROFILES["starter"]))
     # of another version: one that fits would leave nothing to lose
     return _encode(messages.Welcome(version=VERSION, device="cpu", models=("starter",)))
 

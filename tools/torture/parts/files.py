@@ -21,6 +21,7 @@ from latentman.backend.jobs.job import Job
 from latentman.backend.jobs.requests import read_request
 from latentman.backend.models.recognition import inspect_model_file
 from latentman.backend.models.registry import STARTER
+from latentman.backend.models.settings_files import read_settings_file
 from latentman.backend.reference_pictures import decode_reference
 from latentman.backend.video.look import Look
 from latentman.blender_addon.character import body_model, mapping
@@ -140,6 +141,7 @@ def make_readers(job: Path) -> list[Reader]:
     smpl = {"thetas": np.zeros((24, 6, frames)), "root_translation": np.zeros((3, frames)), "text": "walks"}
     checkpoint = _pack(step=np.array(2), latents=np.zeros((3, 4, 8, 8)), trajectory=np.zeros((3, 4, 8, 8)))
     bones = mapping.dump({joint: joint for joint in SMPL_JOINTS}).encode()
+    settings = b'{"width": 512, "steps": 25, "scheduler": "euler", "negative_prompt": "fog", "zero_terminal_snr": false}'
     return [
         Reader("results.npy", readers.BUNDLED.read_bytes()[:200_000], _read_motion, motion),
         Reader("joints.npy", _save(joints), _read_motion, motion),
@@ -176,6 +178,7 @@ def make_readers(job: Path) -> list[Reader]:
             lambda path: decode_reference(read_file(path)),
             (ShotError,),
         ),
+        Reader("model.latentman.json", settings, read_settings_file, (ShotError,), mutate_text),
         Reader("latents.npz", checkpoint, _read_checkpoint, ()),
         Reader("frames/00000.png", (job / "frames" / "00000.png").read_bytes(), _read_frame, ()),
         Reader("keys/curve.txt", b"\n".join([b"a" * 40] * 4), _read_keys, (ValueError, OSError)),

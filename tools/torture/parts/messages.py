@@ -15,6 +15,7 @@ import zmq
 from latentman.blender_addon.client import BackendClient, ConnectionLost, Unreadable
 from latentman.shared import curve_keys, messages
 from latentman.shared.manifest import FrameEntry
+from latentman.shared.model_profile import PRESET_PROFILES
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.task import TaskState
 
@@ -44,6 +45,8 @@ def make_samples(model: str) -> list[Parts]:
         (messages.Welcome(version="1", device="cpu", models=("starter",)), {}),
         (messages.SubmitShot(ticket="a", request=shot.request), {}),
         (messages.FetchJob(ticket="c", job="0123"), {}),
+        (messages.DescribeModel(ticket="d", model="starter"), {}),
+        (messages.ModelDescribed(ticket="d", profile=PRESET_PROFILES["starter"]), {}),
         (messages.PassesWanted(ticket="a", index=0), {}),
         (messages.SendPasses(ticket="a", index=0, entry=FrameEntry()), passes),
         (messages.MakeMotion(ticket="b", request=MotionRequest("a person walks", seconds=-1.0)), {}),
