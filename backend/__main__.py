@@ -26,6 +26,7 @@ from ..shared.files import read_file, write_atomically
 from ..shared.folders import jobs_folder
 from ..shared.interrupts import SignalWatch
 from ..shared.load_options import LoadOptions
+from ..shared.reference import take_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
 from .logs import keep_log, quieten_libraries
@@ -109,11 +110,12 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
         passes = passes_folder.PassesFolder(args.passes)
         manifest = passes.manifest
         request = read_request_arguments(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
+        request, reference = take_reference(request)
         request = complete_request(request)
         check_request(request)
         check_writable(args.out)
         models = ModelCache(_options(args))
-        check_shot(request)
+        check_shot(request, reference)
     except ShotError as error:
         console.emit("failed", code=error.code, message=str(error))
         return 2
@@ -128,7 +130,7 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
         console.report_frame(frame, index)
 
     check()
-    job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes), check)
+    job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes), check, reference)
     report = run(job, models, RunCallbacks(console.show_progress, copy_frame, lambda: watch.requested))
     console.report_finished(report)
     missing = [frame for frame in request.frames if not (args.out / f"{frame:04d}.png").exists()]

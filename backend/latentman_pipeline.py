@@ -16,7 +16,7 @@ inversions, several ControlNets, offloading, and attention processors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,14 @@ from PIL import Image
 
 from ..shared.manifest import PassesManifest
 from ..shared.passes import FramePasses, check_passes
-from ..shared.shot import NOTHING, Method, ShotError, check_request, make_request
+from ..shared.reference import name_picture
+from ..shared.shot import MODELS_STRENGTH, NOTHING, Method, ShotError, check_request, make_request
 from .models.control_uses import ControlUse
 from .models.families import family_of_pipeline
+from .models.ip_adapters import read_pipeline_adapter
 from .models.loading import ImageModel
+from .pictures import encode_png
+from .reference_pictures import read_reference
 from .video.noise import draw_noise, list_noise_sources
 from .video.pipeline import Interrupted, RunContext, ShotPipeline
 from .video.techniques import Technique
@@ -94,6 +98,8 @@ class _LatentManMixin:
         spacing: str = "",
         control_guidance_start: float | Sequence[float] = 0.0,
         control_guidance_end: float | Sequence[float] = 1.0,
+        reference: Any = None,
+        reference_strength: float | None = None,
     ) -> LatentManOutput:
         """Generate a clip whose frames fit ``passes``.
 
@@ -104,10 +110,18 @@ class _LatentManMixin:
         the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``; their scales, starts and ends are one
         number for all or one for each. ``output_type`` is ``pil``, ``np`` or ``latent``. ``clip_skip`` counts as diffusers does:
         the layers that are left out. The callback may set ``pipe._interrupt``, or return ``latents``, as in diffusers.
+        ``reference`` is a picture of the character for an IP-Adapter that ``load_ip_adapter`` loaded: a PIL image, or an array
+        (H, W, 3) of uint8 or of fractions. Its strength is ``reference_strength`` from 0 to 1, else that of
+        ``set_ip_adapter_scale``.
 
         Raises ``ShotError`` for requests that cannot be run.
         """
         count, height, width = passes.mask.shape
+        picture = None if reference is None else read_reference(reference)
+        adapter = read_pipeline_adapter(self)
+        if adapter is not None and reference_strength is not None:
+            # a strength of the call's own holds for all layers
+            adapter = replace(adapter, layers={name: (*one[:2], 1.0) for name, one in adapter.layers.items()})
         chosen = {"method": method} if isinstance(method, Method) else {"preset": method}
         request = make_request(
             prompt,
@@ -124,6 +138,8 @@ class _LatentManMixin:
             background_prompt=background_prompt,
             # a request counts layers from the end, diffusers what is left out behind the model's own
             clip_skip=0 if clip_skip is None else clip_skip + family_of_pipeline(self).own_layer,
+            reference="" if picture is None else name_picture(encode_png(picture)),
+            reference_strength=MODELS_STRENGTH if reference_strength is None else reference_strength,
             manifest=manifest,
             **chosen,
         )
@@ -133,7 +149,7 @@ class _LatentManMixin:
         passes = check_passes(request, passes.arrays())
         device = self._execution_device
         uses = _make_control_uses(len(controls), controlnet_conditioning_scale, control_guidance_start, control_guidance_end)
-        model = ImageModel(type(self).__name__, self, device, self.unet.dtype, controls, uses=uses)
+        model = ImageModel(type(self).__name__, self, device, self.unet.dtype, controls, uses=uses, adapter=adapter)
         for part in (self.unet, self.vae, *model.controlnets):
             part.requires_grad_(False)
         request = model.complete_request(request, (width, height))
@@ -153,7 +169,7 @@ class _LatentManMixin:
         if noise is None:
             chosen_techniques = [*build_techniques(request.get_method()), *techniques]
             noise = self._draw_noise(generator, list_noise_sources(chosen_techniques, range(count)), shape)
-        run = ShotPipeline(model, request, passes, run_context, noise, techniques=techniques)
+        run = ShotPipeline(model, request, passes, run_context, noise, techniques=techniques, reference=picture)
         try:
             found = run.latents() if output_type == "latent" else torch.stack(list(run.pictures()))
         except Interrupted:

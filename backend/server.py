@@ -40,6 +40,7 @@ from ..shared.messages import (
 )
 from ..shared.motion import MotionError
 from ..shared.motion_request import check_kept, frame_count
+from ..shared.reference import MAX_BYTES, check_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
 from .jobs.requests import remove_stale_incoming
@@ -258,7 +259,7 @@ class Server:
         if isinstance(message, Hello):
             self._reply(client, Welcome(version=VERSION, device=self._device, models=tuple(PRESETS)))
         elif isinstance(message, SubmitShot):
-            self._submit_shot(client, message)
+            self._submit_shot(client, message, arrays)
         elif isinstance(message, FetchJob):
             task: Task = FetchTask(
                 message.ticket, client, self._outbox, message.job, self._store, transparent=message.cut_out, crop=message.crop
@@ -288,9 +289,11 @@ class Server:
         elif isinstance(task, (ShotTask, FetchTask)):
             task.receive_taken()
 
-    def _submit_shot(self, client: bytes, message: SubmitShot) -> None:
+    def _submit_shot(self, client: bytes, message: SubmitShot, arrays: dict[str, np.ndarray]) -> None:
+        reference = arrays["reference"].reshape(-1)[: MAX_BYTES + 1].tobytes() if "reference" in arrays else b""
         try:
             check_request(message.request)
+            check_reference(message.request, reference)
         except ShotError as error:
             self._refuse_new(client, message.ticket, error)
             return
@@ -303,6 +306,7 @@ class Server:
             self._store,
             transparent=message.cut_out,
             crop=message.crop,
+            reference=reference,
         )
         self._start(client, task)
 

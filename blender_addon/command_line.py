@@ -28,6 +28,7 @@ from ..shared.model_profile import ModelProfile, resolve_request
 from ..shared.motion import MotionError
 from ..shared.overview import compute_overview_size, needs_overview
 from ..shared.picture_size import find_made_size, find_size_multiple, fit_aspect, make_crop
+from ..shared.reference import take_reference
 from ..shared.scene_options import SceneOptions
 from ..shared.settings import SettingError, list_settings, with_settings
 from ..shared.task import TaskState
@@ -37,6 +38,7 @@ from .motion.key_options import KeyOptions
 from .motion.keying import Keying
 from .passes.engine import switch_on_cycles
 from .passes.render import PassRender
+from .paths import get_file_folder
 from .properties import complete_model, get_frame_aspect, get_scene_settings
 from .rigging.instances import explain_instance, explain_instances
 from .scene_choice import use_scene
@@ -147,7 +149,7 @@ def _generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch
             frames, given = _read_frames(options, scene), _read_size(args, scene)
             request = console.read_request_arguments(args, *given, frames, fps)
             model = complete_model(request.sampling.model)
-            request = with_settings(request, {"model": model})
+            request, reference = take_reference(with_settings(request, {"model": model}), get_file_folder())
             shot.check_request(request)
             for folder in filter(None, (args.out, args.save_passes)):
                 console.check_writable(folder)
@@ -171,6 +173,7 @@ def _generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch
                 keep_scenes=True,
                 alpha=options.character_only,
                 crop=make_crop(*size, *made),
+                reference=reference,
                 # why it failed is told below
                 on_message=out.show,
             )

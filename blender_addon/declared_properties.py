@@ -17,6 +17,7 @@ import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ..shared.settings import Declared, list_settings
+from .compat import RELATIVE_PATH
 
 #: (identifier, label, tooltip), as Blender has them
 Item = tuple[str, str, str]
@@ -47,6 +48,8 @@ def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> A
     if declared.kind is bool:
         return BoolProperty(**texts, default=default)
     if declared.kind is str:
+        if setting.is_path:
+            return StringProperty(**texts, default=default, subtype="FILE_PATH", options=RELATIVE_PATH)
         return StringProperty(**texts, default=default)
     low = 0 if setting.unset else setting.ge
     bounds = {"min": low, "max": setting.le, "soft_max": setting.soft_max}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: average width of a character in pixels
 CHARACTER_WIDTH = 7.5
 #: the order in which settings are shown; declared settings that are not named here follow after them
-LOOK = ("prompt", "negative_prompt", "seed", "model", "preset")
+LOOK = ("prompt", "negative_prompt", "reference", "reference_strength", "seed", "model", "preset")
 ADVANCED = (
     "steps",
     "guidance_scale",
@@ -345,7 +345,13 @@ class LookPanel(_SidebarPanel):
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
-            column.prop(settings, name)
+            row = column.row()
+            if name == "reference_strength":
+                # it counts with a picture only
+                row.active = bool(settings.reference)
+                row.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
+            else:
+                row.prop(settings, name)
         error = connection.profiles.find_error(settings.get_model())
         if error:
             draw_sentence(layout, context, error, "ERROR")

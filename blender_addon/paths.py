@@ -17,6 +17,11 @@ def resolve(path: str, blend: str | None = None) -> Path:
     return Path(os.path.abspath(bpy.path.abspath(path, start=start)))
 
 
+def get_file_folder() -> Path | None:
+    """The folder of the open file, which ``//`` stands for; None for a file that has never been saved."""
+    return Path(bpy.data.filepath).parent if bpy.data.filepath else None
+
+
 def make_stored_path(path: Path, output: str, blend: str | None = None) -> str:
     """How a path is stored in the file ``blend``: relative inside its folder, or where the setting ``output`` is relative."""
     blend = bpy.data.filepath if blend is None else blend

@@ -80,7 +80,8 @@ class Welcome(Message, frozen=True):
 class SubmitShot(Message, frozen=True):
     """Client: make this shot; ``ticket`` names it in every message that follows. Its passes are sent as they are asked for.
 
-    ``cut_out`` asks for frames with transparency around the characters, ``crop`` for a part of each alone.
+    ``cut_out`` asks for frames with transparency around the characters, ``crop`` for a part of each alone. Array ``reference``
+    (bytes,) uint8 is the file of the picture that the request names (``shared.reference``), where it names one.
     """
 
     ticket: Name

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 HOME, USER, PROMPT, SECRET = "~", "<user>", "<prompt left out>", "<left out>"
 #: settings, arguments and fields whose value a person has written in own words
-PROMPT_NAMES = ("prompt", "negative_prompt", "background_prompt", "negative", "background", "text")
+PROMPT_NAMES = ("prompt", "negative_prompt", "background_prompt", "negative", "background", "text", "reference")
 #: names of accounts and machines that tell nothing of a person, and would spoil a text where they are words
 _ANYBODY = frozenset(
     ("root", "user", "users", "admin", "administrator", "guest", "home", "ubuntu", "debian", "fedora", "blender", "latentman")

@@ -47,7 +47,8 @@ class Setting:
 
     ``ge`` and ``le`` bound numbers, both included; ``soft_max`` is as far as a slider goes; ``unit`` follows the number in
     texts. ``choices`` are the values that a text may have. ``example`` is what a text without a default looks like; the panel
-    begins with it. ``unset`` says in words what holds for 0 or an empty text, which then fit whatever the range.
+    begins with it. ``unset`` says in words what holds for 0 or an empty text, which then fit whatever the range. A text that
+    ``is_path`` is chosen from the disk.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Setting:
     choices: tuple[Choice, ...] = ()
     example: str = ""
     unset: str = ""
+    is_path: bool = False
 
 
 def _write_number(value: float) -> str:

@@ -15,6 +15,8 @@ import msgspec
 from .manifest import PassesManifest
 from .settings import MAX_TEXT, Choice, Setting, SettingError, check_settings, with_settings
 
+#: strength of a reference picture that is left to the model's name
+MODELS_STRENGTH = -1.0
 MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS, MAX_PLUGIN_SETTINGS = 10_000, 4096, 1000, 64, 256
 #: of the largest text encoder
 MAX_LAYERS = 32
@@ -257,6 +259,24 @@ class Text(msgspec.Struct, frozen=True):
             soft_max=12,
         ),
     ] = 0
+    reference: Annotated[
+        str,
+        Setting(
+            "Reference",
+            "A picture of the character, whose identity the frames keep; the model's name needs an IP-Adapter, as in sd15|ip=FILE",
+            is_path=True,
+        ),
+    ] = ""
+    reference_strength: Annotated[
+        float,
+        Setting(
+            "Reference Strength",
+            "How closely the character follows the reference picture, from 0 to 1; below 0 it is what stands behind the "
+            "IP-Adapter's @ in the model's name, else 0.6",
+            ge=MODELS_STRENGTH,
+            le=1,
+        ),
+    ] = MODELS_STRENGTH
 
 
 class Sampling(msgspec.Struct, frozen=True):

@@ -120,6 +120,11 @@ def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tu
         from latentman.shared.shot import ShotError
 
         return inspect_model_file, ShotError
+    if name == "reference":
+        from latentman.backend.reference_pictures import decode_reference
+        from latentman.shared.shot import ShotError
+
+        return lambda path: decode_reference(path.read_bytes()), ShotError
     if name == "settings":
         from latentman.backend.models.settings_files import read_settings_file
         from latentman.shared.shot import ShotError

@@ -23,7 +23,7 @@ from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.techniques.registry import find_plugins, origin_of
 from .in_use import Claim
-from .job import Job
+from .job import REFERENCE, Job
 from .passes import StoredPasses, digest_frame
 from .requests import INCOMING
 
@@ -63,7 +63,9 @@ class PassesIntake:
     overview names it, so that a new job can begin at once; where there is such a job already, all its passes are compared first.
     """
 
-    def __init__(self, store: Store, request: ShotRequest, header: PassesHeader) -> None:
+    def __init__(self, store: Store, request: ShotRequest, header: PassesHeader, reference: bytes = b"") -> None:
+        """``reference`` is the file of the picture that the request names."""
+        self._reference = reference
         self._store, self._request, self._header = store, request, header
         Job(store.root / "new", request).parent()
         self._model = _fingerprint_model(request)
@@ -154,6 +156,8 @@ class PassesIntake:
 
     def _describe(self, folder: Path) -> None:
         write_atomically(folder / "model.txt", self._model.encode(), private=True)
+        if self._reference:
+            write_atomically(folder / REFERENCE, self._reference, private=True)
         write_atomically(folder / "request.json", msgspec.json.encode(self._request), private=True)
 
     def _finish(self) -> None:

@@ -17,15 +17,19 @@ from ...shared import logs
 from ...shared.files import read_file, write_atomically
 from ...shared.npy import read_npz
 from ...shared.png import is_intact_png
+from ...shared.reference import MAX_BYTES, check_reference
 from ...shared.shot import ShotError, ShotRequest
 from ..models.profiles import complete_request
 from ..pictures import encode_png, read_png
+from ..reference_pictures import decode_reference
 from ..video.look import Look
 from ..video.run_context import Checkpoint
 from .passes import StoredPasses
 from .requests import read_request
 
 logger = logs.get_logger(__name__)
+#: the file of the picture that the request names, as it came
+REFERENCE = "reference.picture"
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,18 @@ class Job:
     def textures(self) -> dict[str, bytes]:
         """The stored textures' files by the names they travel under: ``texture_1`` and so on."""
         return {path.stem: path.read_bytes() for path in sorted(self.folder.glob("texture_*.png"))}
+
+    def read_reference(self) -> np.ndarray | None:
+        """(H, W, 3) uint8 of the reference picture, None where the request names none. Raises ``ShotError`` when it is missing or
+        damaged."""
+        if not self.request.text.reference:
+            return None
+        try:
+            data = read_file(self.folder / REFERENCE, MAX_BYTES)
+        except OSError:
+            data = b""
+        check_reference(self.request, data)
+        return decode_reference(data)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Remember where denoising stands."""

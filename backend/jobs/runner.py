@@ -173,16 +173,22 @@ def _make_pipeline(
     Where a key frame is not among the frames ``done``, the look is made again with it: from the look alone it would not be what
     it was.
     """
-    look = job.look()
+    look, reference = job.look(), job.read_reference()
     if look is not None and done.issuperset(look.keyframes):
-        return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True)
+        return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True, reference=reference)
     if parent is not None:
         try:
             return ShotPipeline(
-                model, job.request, source, run_context, look=parent.read_look(), same_settings=job.has_same_settings(parent)
+                model,
+                job.request,
+                source,
+                run_context,
+                look=parent.read_look(),
+                same_settings=job.has_same_settings(parent),
+                reference=reference,
             )
         except ShotError as error:
             if error.code != "look" or not job.request.look_optional:
                 raise
             run_context.warnings.append("The look was made anew: the character's surface is not what it was.")
-    return ShotPipeline(model, job.request, source, run_context)
+    return ShotPipeline(model, job.request, source, run_context, reference=reference)

@@ -1,7 +1,7 @@
 """The job store: everything needed to answer an identical request again, or to go on after a crash.
 
 ``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
-``latents.npz`` while denoising,
+``reference.picture`` where the request names one, ``latents.npz`` while denoising,
 ``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png`` and, when all is done,
 ``report.json``.
 """
@@ -16,6 +16,7 @@ import msgspec
 
 from ...shared.manifest import PassesHeader, split_manifest
 from ...shared.passes import FramePasses, check_arrays
+from ...shared.reference import check_reference
 from ...shared.shot import ShotRequest
 from ..models.profiles import complete_request
 from ..video.source import MemoryPasses, PassesSource
@@ -32,14 +33,23 @@ class JobStore:
         #: jobs of this process whose passes are not complete yet
         self.streaming: set[str] = set()
 
-    def receive(self, request: ShotRequest, header: PassesHeader) -> PassesIntake:
-        """Begin to take a shot's passes; what the request leaves to its model is put in.
+    def receive(self, request: ShotRequest, header: PassesHeader, reference: bytes = b"") -> PassesIntake:
+        """Begin to take a shot's passes; what the request leaves to its model is put in. ``reference`` is the file of the picture
+        that the request names.
 
-        Raises ``ShotError`` when the look that the request keeps is not there, or the model's name stands for nothing.
+        Raises ``ShotError`` when the look that the request keeps is not there, the model's name stands for nothing, or the picture
+        is another one.
         """
-        return PassesIntake(self, msgspec.structs.replace(complete_request(request), manifest=None), header)
+        check_reference(request, reference)
+        return PassesIntake(self, msgspec.structs.replace(complete_request(request), manifest=None), header, reference)
 
-    def open(self, request: ShotRequest, passes: FramePasses | PassesSource, check: Callable[[], None] = lambda: None) -> Job:
+    def open(
+        self,
+        request: ShotRequest,
+        passes: FramePasses | PassesSource,
+        check: Callable[[], None] = lambda: None,
+        reference: bytes = b"",
+    ) -> Job:
         """The job of a request whose passes are there as a whole: the one on disk if it was asked before, else a new one.
 
         ``check`` is called between frames; what it raises ends it. Raises ``ShotError`` as ``receive``.
@@ -49,7 +59,7 @@ class JobStore:
             tall, wide = source.size
             request = msgspec.structs.replace(request, width=wide, height=tall)
         header, entries = split_manifest(source.manifest(range(source.frame_count)), source.frame_count)
-        intake = self.receive(request, header)
+        intake = self.receive(request, header, reference)
         try:
             while (wanted := intake.choose_next()) is not None:
                 check()

@@ -188,3 +188,25 @@ def _explain(name: str, revision: str | None, error: BaseException) -> str | Non
     if isinstance(cause, ValueError):
         return f"the hub's answer about '{name}' cannot be read; check HF_ENDPOINT and the proxy, or {instead}"
     return None
+
+
+def fetch_folder(name: str, revision: str | None, folder: str, *, half: bool, report: Report | None = None) -> Path:
+    """One network's folder of a repository, ``""`` for its root, downloaded as far as it is not in the cache. Raises as
+    ``fetch_repository`` does."""
+    start = f"{folder}/" if folder else ""
+    cached = try_to_load_from_cache(name, f"{start}config.json", revision=revision)
+    if isinstance(cached, str) and choose_form((path.name for path in Path(cached).parent.iterdir()), half=half) is not None:
+        return Path(cached).parent
+    with explain_hub_errors(name, revision):
+        if is_offline():
+            raise OfflineModeIsEnabled(name)
+        commit, files = _list_repository(name, revision)
+        inside = {file.name[len(start) :]: file for file in files if file.name.startswith(start)}
+        form = choose_form((inner for inner in inside if "/" not in inner), half=half)
+        if form is None or "config.json" not in inside:
+            where = f"'{name}' in {folder}" if folder else f"'{name}'"
+            raise HubError(f"the hub's {where} holds no network; name a folder with a config.json and weights")
+        # by its own name first, so that the cache knows which commit it stands for
+        hf_hub_download(name, f"{start}config.json", revision=revision or "main", endpoint=read_endpoint())
+        chosen = [inside[inner] for inner in inside if inner in ("config.json", *form.files) or inner.endswith(".index.json")]
+        return _download(name, commit, chosen, report) / folder

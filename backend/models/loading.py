@@ -28,6 +28,7 @@ from .embeddings import EmbeddingWord, add_embeddings, replace_words
 from .families import Family, TextConditions, family_of_controlnet, family_of_pipeline
 from .folder_loading import load_network_folder, load_pipeline_folder, prefers_half, read_index
 from .hub import HubError, Report, fetch_repository
+from .ip_adapters import IPAdapter, add_ip_adapter, fetch_encoder
 from .loras import add_loras
 from .memory_need import estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
@@ -84,6 +85,9 @@ class ImageModel:
         if self.profile is None:
             return self
         return replace(self, profile=msgspec.structs.replace(self.profile, negative_prompt="", clip_skip=0))
+
+    #: its IP-Adapter, which can look at reference pictures; None without one
+    adapter: IPAdapter | None = None
 
     def get_default_guidance_scale(self, scheduler: str = "") -> float:
         """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
@@ -230,6 +234,10 @@ def load(
             warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
         if source.vae:
             warnings += _exchange_vae(pipeline, source.vae, dtype)
+        adapter = None
+        if source.reference is not None:
+            adapter, said = add_ip_adapter(pipeline, source.reference, dtype)
+            warnings += said
         words, more = _add_weights(pipeline, source)
         warnings += more
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -256,6 +264,7 @@ def load(
         file_distilled=loaded.distilled,
         uses=source.control_uses,
         profile=profile,
+        adapter=adapter,
     )
     check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
     torch.nn.Module.to(pipeline.vae, choose_vae_dtype(dtype, pipeline.vae.config, sdxl="text_encoder_2" in pipeline.components))
@@ -352,7 +361,10 @@ def _fetch(source: ModelSource, dtype: torch.dtype, report: Report | None) -> Mo
     base = locate(source.base)
     source = add_usual_control(replace(source, base=base), None if is_weight_file(base) else Path(base))
     controls = tuple((kind, locate(control)) for kind, control in source.controls)
-    return replace(source, controls=controls, vae=locate(source.vae) if source.vae else "")
+    reference = source.reference
+    if reference is not None:
+        reference = replace(reference, encoder=fetch_encoder(reference.encoder, dtype, report))
+    return replace(source, controls=controls, vae=locate(source.vae) if source.vae else "", reference=reference)
 
 
 def make_plan(

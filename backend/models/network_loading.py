@@ -84,7 +84,7 @@ def make_tensor(raw: RawTensor, source: TensorSource, dtype: torch.dtype) -> tor
     flat = torch.frombuffer(bytearray(raw.content[start : start + raw.span * found.itemsize]), dtype=found)
     tensor = flat.as_strided(raw.shape, raw.stride).to(dtype)
     if source.part is not None:
-        tensor = tensor.chunk(3)[source.part].clone()
+        tensor = tensor.chunk(source.parts)[source.part].clone()
     return (tensor.T if source.turned else tensor).contiguous()
 
 

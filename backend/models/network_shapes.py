@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig
 
 from .folder_loading import find_class, read_index
 from .hub_cache import NETWORKS
+from .ip_adapters import make_encoder
 from .network_parts import plan_vae
 from .plans import VAE, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file
 from .registry import ModelSource, is_weight_file
@@ -51,6 +52,8 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
         found["vae"] = partial(AutoencoderKL, **plan.config)
     elif source.vae:
         found["vae"] = _make_from_folder(AutoencoderKL, Path(source.vae))
+    if source.reference is not None:
+        found["image_encoder"] = partial(make_encoder, Path(source.reference.encoder))
     return found
 
 

@@ -42,12 +42,13 @@ _ROOT = {
 
 @dataclass(frozen=True)
 class TensorSource:
-    """Where a network's tensor is: the file's tensor ``name``, of that the third ``part`` of three when it is not None, and
-    ``turned`` when its two axes are the other way round."""
+    """Where a network's tensor is: the file's tensor ``name``, of that the ``part`` of ``parts`` equal ones when it is not None,
+    and ``turned`` when its two axes are the other way round."""
 
     name: str
     part: int | None = None
     turned: bool = False
+    parts: int = 3
 
 
 @dataclass(frozen=True)

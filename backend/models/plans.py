@@ -24,6 +24,7 @@ def open_model_file(path: Path, *kinds: str) -> tuple[WeightFile, ModelFile]:
     found = recognise(file)
     if found.kind not in kinds:
         titles = {"controlnet": "ControlNet", "vae": "auto-encoder", "embedding": "textual inversion", "lora": "LoRA"}
+        titles |= {"ip_adapter": "IP-Adapter", "picture_encoder": "picture encoder"}
         raise ShotError("model", f"The file is no {titles.get(kinds[0], kinds[0])}. {found.sentence}")
     if found.problem:
         raise ShotError("model", f"The file {path.name} cannot be used. {found.problem}")

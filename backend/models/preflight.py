@@ -11,6 +11,7 @@ from diffusers import ControlNetModel, DDIMScheduler
 from ...shared.shot import Sampling, ShotError
 from .hub import fetch_file
 from .hub_cache import find_in_cache
+from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import check_fit, check_multiple, explain_unloadable, is_path
 from .loras import open_lora
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
@@ -39,6 +40,11 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
     for lora, _ in source.loras:
         if Path(lora).is_file():
             open_lora(Path(lora), unet)
+    if source.reference is not None:
+        try:
+            check_reference_source(source.reference, unet)
+        except (OSError, ValueError) as error:
+            raise explain_unloadable(name, source, error) from error
     blocks, factors = unet.get("block_out_channels"), vae.get("block_out_channels")
     if blocks and factors:
         check_multiple(name, 2 ** (len(factors) - 1 + len(blocks) - 1), width, height)
@@ -62,6 +68,12 @@ def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:
     except (OSError, ValueError, ShotError):
         # what is missing is said when it is loaded
         return None
+
+
+def check_reference_use(name: str) -> None:
+    """Raise ``ShotError`` for a model that cannot look at a reference picture."""
+    if find_model(name).reference is None:
+        raise explain_no_adapter(name)
 
 
 def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

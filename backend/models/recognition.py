@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps
 from .unet_shape import Shapes, UNetShape, find_unet_shape, strip_prefix
@@ -53,11 +54,9 @@ _OTHERS = (
     (r"(^|\.)(joint_blocks|transformer_blocks)\.\d+\.(context_block|x_block|norm1_context)", "a Stable Diffusion 3"),
     (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff"),
     (r"^lllite_", "a ControlNet-LLLite"),
-    (r"^ip_adapter\.|^image_proj\.", "an IP-Adapter"),
     (r"^adapter\.body\.|^body\.0\.in_conv|^body\.0\.block1", "a T2I-Adapter"),
     (r"^lora_controlnet$", "a Control-LoRA"),
     (r"^taesd|^decoder\.layers\.0\.weight|^1\.weight$", "a tiny auto-encoder"),
-    (r"^vision_model\.encoder|^visual_projection", "a picture encoder"),
     (r"^body\.0\.rdb1|^model\.0\.weight|^conv_first\.weight", "an upscaler of pictures"),
 )
 #: width of a textual inversion's vectors -> family
@@ -82,11 +81,11 @@ class Recommendation(msgspec.Struct, frozen=True):
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """What a file is. ``kind`` is checkpoint, unet, vae, text_encoder, controlnet, lora, embedding, other or unknown; ``family`` a
-    key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a checkpoint or what a LoRA
-    changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty; it is
-    from the ``prediction_origin`` file, name or family's usual. ``guesses`` are sentences about
-    what the file itself does not say, ``problem`` why it cannot be used, empty when it can."""
+    """What a file is. ``kind`` is checkpoint, unet, vae, text_encoder, controlnet, lora, embedding, ip_adapter, picture_encoder,
+    other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a
+    checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty; it is
+    from the ``prediction_origin`` file, name or family's usual. ``guesses`` are sentences about what the file itself does not say,
+    ``problem`` why it cannot be used, empty when it can."""
 
     file: str
     size: int
@@ -159,7 +158,15 @@ def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
     lora = find_lora_kind(shapes)
     if lora is not None:
         return _describe_lora(file, lora, name, notes)
-    for find in (_find_controlnet, _find_base, _find_vae, _find_text_encoder, _find_embedding):
+    for find in (
+        _find_controlnet,
+        _find_base,
+        _find_ip_adapter,
+        _find_picture_encoder,
+        _find_vae,
+        _find_text_encoder,
+        _find_embedding,
+    ):
         found = find(file, shapes, name, notes)
         if found is not None:
             return found
@@ -342,6 +349,21 @@ def _find_text_encoder(file: WeightFile, shapes: Shapes, name: str, notes: _Note
     return _make(file, "text_encoder", layout="diffusers", problem="It holds a text encoder only; choose the whole checkpoint.")
 
 
+def _find_ip_adapter(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    kind = find_ip_adapter_kind(shapes)
+    if kind is None:
+        return None
+    return _make(file, "ip_adapter", family=kind.family, layout="original", variant=kind.variant, problem=kind.problem)
+
+
+def _find_picture_encoder(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    kind = find_encoder_kind(shapes)
+    if kind is None:
+        return None
+    problem = "" if kind.projection else "It lacks the projection of a picture encoder for IP-Adapters; choose another file."
+    return _make(file, "picture_encoder", layout=kind.layout, method=kind.title, problem=problem)
+
+
 def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -> ModelFile:
     family = lora.family
     if family in ("", "sd1_or_sd2"):
@@ -422,6 +444,11 @@ def describe(found: ModelFile) -> str:
         what = f"an auto-encoder (VAE) for {family}"
     elif found.kind == "text_encoder":
         what = "a text encoder"
+    elif found.kind == "ip_adapter":
+        variant = {"plain": "", "faceid": " of the FaceID kind"}.get(found.variant, f" ({found.variant})")
+        what = f"an IP-Adapter{variant} for {family}"
+    elif found.kind == "picture_encoder":
+        what = f"a picture encoder for IP-Adapters, {found.method}"
     elif found.kind == "controlnet":
         what = f"a ControlNet for {family}" + (f", for {found.control}" if found.control else "")
     elif found.kind == "lora":

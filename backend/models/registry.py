@@ -2,7 +2,8 @@
 
 A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single file of
 weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one
-for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder.
+for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder,
+``ip=PATH`` or ``ip=PATH@0.6`` for an IP-Adapter, and ``encoder=PATH`` for its picture encoder where that is not found.
 Behind a ControlNet, ``@0.8`` is its strength, and ``@0-0.6``, behind that or alone, the fractions of the steps between which it
 works: ``depth=PATH@0.8@0-0.6``. A path that exists with an @ in it is a path.
 Behind the hub id of a base, a ControlNet, a LoRA or a textual inversion, ``@COMMIT`` names the revision that is loaded; those in
@@ -15,7 +16,7 @@ import hashlib
 import math
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
@@ -23,6 +24,7 @@ from ...shared.shot import ShotError
 from ..maps import MAPS
 from .control_uses import ControlUse, read_control_use
 from .hub_cache import find_in_cache
+from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
 from .settings_files import WEIGHTS as WEIGHTS
@@ -39,7 +41,7 @@ class ModelSource:
 
     ``controls`` are (kind, source) of the ControlNets; empty means that a depth ControlNet lies in the base's folder.
     ``loras`` are (source, strength), ``vae`` is an auto-encoder in place of the base's own, empty for that. ``guidance_scale``
-    suits the model; 0 leaves it to the kind of model.
+    suits the model; 0 leaves it to the kind of model. ``reference`` is an IP-Adapter with its picture encoder.
     """
 
     base: str
@@ -52,6 +54,8 @@ class ModelSource:
     control_uses: tuple[ControlUse, ...] = ()
     #: whether nobody named the ControlNet, so that the usual one was taken
     is_control_usual: bool = False
+    # not in its text: a name without it stands for what it always did
+    reference: ReferenceSource | None = field(default=None, repr=False)
 
 
 PRESETS: dict[str, ModelSource] = {
@@ -66,6 +70,7 @@ HUB_REVISIONS = {
     "lllyasviel/control_v11f1p_sd15_depth": "539f99181d33db39cf1af2e517cd8056785f0a87",
     "stabilityai/stable-diffusion-xl-base-1.0": "462165984030d82259a11f4367a4eed129e94a7b",
     "diffusers/controlnet-depth-sdxl-1.0": "17bb97973f29801224cd66f192c5ffacf82648b4",
+    "h94/IP-Adapter": "018e402774aeeddd60609b4ecdb7e298259dc729",
     "openai/clip-vit-base-patch32": "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
     "distilbert/distilbert-base-uncased": "12040accade4e8a0f71eabdb258fecc2e7e948be",
 }
@@ -115,6 +120,33 @@ def _read_strength(text: str) -> tuple[str, float]:
     return _read_path(path), number
 
 
+def _read_adapter(text: str) -> tuple[str, float | None]:
+    """(path, strength) of an IP-Adapter, None for no strength. Raises ``ShotError``."""
+    whole = read_pasted_path(text)
+    path, at, strength = whole.rpartition("@")
+    if not at or os.path.exists(whole) or is_weight_file(strength):
+        return _read_path(text), None
+    try:
+        number = float(strength)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ShotError("model", f"'{strength}' is not the strength of an IP-Adapter; write it like ip=PATH@0.6, from 0 to 1.")
+    return _read_path(path), number
+
+
+def _find_reference(adapters: list[str], encoders: list[str], base: str) -> ReferenceSource | None:
+    if len(adapters) > 1 or len(encoders) > 1:
+        raise ShotError("model", "The model names several IP-Adapters or picture encoders; use one of each.")
+    if not adapters:
+        if encoders:
+            raise ShotError("model", "The model names a picture encoder and no IP-Adapter; add ip=FILE, or leave encoder= out.")
+        return None
+    path, strength = _read_adapter(adapters[0])
+    encoder = _read_path(encoders[0]) if encoders else ""
+    return find_reference_source(path, strength, encoder, Path(base))
+
+
 def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
     # a bar at the end is one that nothing came behind
@@ -131,6 +163,8 @@ def find_model(name: str) -> ModelSource:
             f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder, a file, a hub id, or BASE|CONTROLNET.",
         )
     controls, uses, loras, embeddings, vae = [], [], [], [], ""
+    adapters: list[str] = []
+    encoders: list[str] = []
     for part in parts:
         kind, value = _split_part(part)
         if not kind or kind in CONTROLS:
@@ -144,13 +178,18 @@ def find_model(name: str) -> ModelSource:
             embeddings.append(_read_path(value))
         elif kind == "vae":
             vae = _read_path(value)
+        elif kind == "ip":
+            adapters.append(value)
+        elif kind == "encoder":
+            encoders.append(value)
         else:
-            known = "=, ".join((*CONTROLS, "lora", "vae"))
+            known = "=, ".join((*CONTROLS, "lora", "vae", "ip", "encoder"))
             raise ShotError("model", f"'{kind}=' is not a part of a model; use {known}= or embedding=.")
     if controls:
         uses = uses if any(use != ControlUse() for use in uses) else []
         source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
-    return add_usual_control(replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae))
+    found = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
+    return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
 
 
 def is_hub_id(text: str) -> bool:
@@ -213,6 +252,9 @@ def fingerprint(name: str) -> str:
         digest.update((commit or "").encode())
     loras = [lora for lora, _ in source.loras]
     parts = (*networks, *loras, *source.embeddings, *filter(None, [source.vae]))
+    if source.reference is not None:
+        digest.update(repr(source.reference).encode())
+        parts = (*parts, source.reference.adapter, source.reference.encoder)
     for part, preset in ((source.base, get_preset_name(source)), *((lora, "") for lora in loras)):
         values = find_settings(part, preset).values
         overruled = {key: values[key] for key in (*RECOGNISED_KEYS, "spacing") if key in values}

@@ -21,6 +21,7 @@ from ...shared.messages import Accepted, Cancelled, Finished, FrameResult, Passe
 from ...shared.overview import compute_overview_size
 from ...shared.passes import check_arrays
 from ...shared.picture_size import Crop
+from ...shared.reference import check_reference
 from ...shared.shot import ShotError, ShotRequest
 from ...shared.task import TaskState
 from ..jobs.intake import PassesIntake
@@ -29,6 +30,7 @@ from ..jobs.runner import RunCallbacks, run
 from ..jobs.store import JobStore
 from ..models.profiles import complete_request
 from ..pictures import encode_png
+from ..reference_pictures import decode_reference
 from .outbox import Outbox
 from .task import Task
 from .worker import Worker
@@ -46,16 +48,21 @@ LOOK_SECONDS = 0.25
 GONE = "The passes stopped coming; generate the shot again."
 
 
-def check_shot(request: ShotRequest) -> None:
-    """Raise ``ShotError`` for a prompt, model, size or technique that is not possible, before any passes are rendered for it."""
+def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
+    """Raise ``ShotError`` for a prompt, model, size, technique or reference picture that is not possible, before any passes are
+    rendered for it. ``reference`` is the file of the picture that the request names."""
     # imported late: diffusers comes with them
-    from ..models.preflight import check_model
+    from ..models.preflight import check_model, check_reference_use
     from ..models.prompts.named_loras import name_model
     from ..models.prompts.parsing import check_text
     from ..video.techniques.registry import build_techniques
 
     build_techniques(request.get_method())
     check_text(request.text)
+    check_reference(request, reference)
+    if reference:
+        decode_reference(reference)
+        check_reference_use(request.sampling.model)
     check_model(name_model(request.sampling.model, request.text), request.width, request.height, request.sampling)
 
 
@@ -93,11 +100,13 @@ class ShotTask(Task):
         *,
         transparent: bool = False,
         crop: Crop | None = None,
+        reference: bytes = b"",
     ) -> None:
-        """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each."""
+        """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
+        file of the picture that the request names."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._store, self._transparent = request, header, store, transparent
-        self._crop = crop
+        self._crop, self._reference = crop, reference
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
         self._job: Job | None = None
@@ -162,8 +171,8 @@ class ShotTask(Task):
         try:
             self._machine.advance(TaskState.PREPARING)
             self._request = complete_request(self._request)
-            check_shot(self._request)
-            self._intake = self._store.receive(self._request, self._header)
+            check_shot(self._request, self._reference)
+            self._intake = self._store.receive(self._request, self._header, self._reference)
             while not self.state.ended:
                 if self.state is not TaskState.CANCELLING:
                     self._request_passes()

@@ -16,11 +16,13 @@ import torch
 
 from ...shared.shot import ShotError
 from ..models.families import TextConditions
+from ..models.ip_adapters import ReferenceConditions
 from .controls import make_control_pictures
 from .look import Anchor
 from .memory import run_in_batches
 from .noise import list_noise_sources
 from .prediction import Predictor
+from .reference_attention import attend_to_reference
 from .run_context import Checkpoint
 from .sampling import Sampler
 from .selection import select_frames
@@ -39,9 +41,16 @@ class Denoising:
     """
 
     def __init__(
-        self, context: ClipContext, techniques: Sequence[Technique], text: TextConditions, anchor: Anchor | None = None
+        self,
+        context: ClipContext,
+        techniques: Sequence[Technique],
+        text: TextConditions,
+        anchor: Anchor | None = None,
+        reference: ReferenceConditions | None = None,
     ) -> None:
-        """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it."""
+        """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it. ``reference`` is the
+        picture that the characters follow."""
+        self._reference = reference
         self._context, self._techniques, self._anchor = context, techniques, anchor
         self._trajectory: list[torch.Tensor] = []
         model, request, self._given = context.model, context.request, context.given
@@ -114,6 +123,7 @@ class Denoising:
         """
         model, run_context = self._context.model, self._context.run_context
         with ExitStack() as stack:
+            stack.enter_context(attend_to_reference(model.unet, self._reference, self._predictor.groups))
             for technique in self._techniques:
                 stack.enter_context(technique.attention([model.unet, *model.controlnets], self._predictor.groups))
             for step in range(first, self.steps):

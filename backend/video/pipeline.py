@@ -17,8 +17,10 @@ from ...shared.passes import FramePasses
 from ...shared.settings import with_settings
 from ...shared.shot import NOTHING, ShotError, ShotRequest
 from ..models.families import TextConditions
+from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
 from ..models.loading import ImageModel
 from ..models.schedulers import list_schedule_warnings
+from ..reference_pictures import is_cut
 from .denoising import Denoising
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
@@ -82,11 +84,12 @@ class ShotPipeline:
         same_settings: bool = True,
         finalized: bool = False,
         techniques: Sequence[Technique] = (),
+        reference: np.ndarray | None = None,
     ) -> None:
         """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
         ``finalized`` that it belongs to this very shot, so that no more key frames are needed. ``techniques`` run after those of
-        the request's method.
+        the request's method. ``reference`` (H, W, 3) uint8 is the picture that the request names.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
@@ -110,6 +113,7 @@ class ShotPipeline:
             self._given = look.adapt_to_shot(self._source, self._source.surface_names(everything)).to(model.device, model.dtype)
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
         self._text: dict[bool, TextConditions] = {}
+        self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
         # both raise for what is missing or does not go together, before anything is made
@@ -239,6 +243,39 @@ class ShotPipeline:
             self._text[twice] = found
         return self._text[twice]
 
+    def _check_reference(self, picture: np.ndarray | None) -> np.ndarray | None:
+        """The picture that frames are to look at, None for none."""
+        adapter, warnings = self._model.adapter, self._run_context.warnings
+        if bool(self._request.text.reference) != (picture is not None):
+            raise ShotError("reference", "The reference picture is not there; generate the shot again.")
+        if picture is None:
+            if adapter is not None:
+                warnings.append("The model has an IP-Adapter and the shot no reference picture; the adapter is not used.")
+            return None
+        if adapter is None:
+            raise explain_no_adapter(self._model.name)
+        if is_cut(picture):
+            height, width = picture.shape[:2]
+            warnings.append(
+                f"The reference picture is {width}x{height}, and only the square in its middle is looked at; crop it to what "
+                "counts."
+            )
+        return picture
+
+    def _get_reference(self, request: ShotRequest) -> ReferenceConditions | None:
+        """What the UNet sees of the reference picture."""
+        adapter = self._model.adapter
+        if self._reference is None or adapter is None:
+            return None
+        chosen = request.text.reference_strength
+        strength = adapter.strength if chosen < 0 else chosen
+        if not strength:
+            return None
+        twice = uses_guidance(self._model, request)
+        if twice not in self._seen:
+            self._seen[twice] = encode_reference(self._model, self._reference, strength, twice)
+        return self._seen[twice]
+
     def _make_denoising(
         self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool, once: bool = False
     ) -> Denoising:
@@ -259,7 +296,7 @@ class ShotPipeline:
             batch_budget=self._batch_budget,
             shot_cell_side=lambda: self._cell_side,
         )
-        return Denoising(context, self._make_techniques(), self._get_conditions(request), anchor)
+        return Denoising(context, self._make_techniques(), self._get_conditions(request), anchor, self._get_reference(request))
 
     def _make_techniques(self) -> list[Technique]:
         """For a clip: new ones of the method, and the caller's own."""

@@ -7,9 +7,10 @@ from functools import partial
 import bpy
 
 from ...shared import console, shot
+from ...shared.reference import take_reference
 from .. import properties, undo_steps
 from ..connection import connection
-from ..paths import get_output_folder
+from ..paths import get_file_folder, get_output_folder
 from ..references import Reference, refer_to
 from ..results import add_result
 from ..tasks.shot import ShotTask
@@ -26,7 +27,8 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
     settings, scene = properties.get_settings(context), get_scene(context)
     try:
         _learn_profile(settings)
-        request = settings.add_look(settings.make_request(scene, frames))
+        request, reference = take_reference(settings.make_request(scene, frames), get_file_folder())
+        request = settings.add_look(request)
         shot.check_request(request)
         folder = get_output_folder(settings)
         console.check_writable(folder)
@@ -43,6 +45,7 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
             alpha=options.character_only,
             quick=preview,
             crop=settings.make_crop(scene, request),
+            reference=reference,
         )
     except shot.ShotError as error:
         operator.report({"ERROR"}, str(error))

@@ -20,6 +20,7 @@ from ...shared.machine import release_free_memory
 from ...shared.manifest import FrameEntry, join_manifest
 from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.picture_size import Crop
+from ...shared.reference import check_reference
 from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.camera import find_camera
@@ -84,11 +85,13 @@ class ShotTask(Task):
         alpha: bool = False,
         quick: bool = False,
         crop: Crop | None = None,
+        reference: bytes = b"",
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
         """``scope``, ``range_frames``, ``keep_scenes`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
         transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job. ``crop`` is the part of
-        the frames that the camera's frame shows and that is stored, all of them by default.
+        the frames that the camera's frame shows and that is stored, all of them by default. ``reference`` is the file of the
+        picture that the request names.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -98,6 +101,8 @@ class ShotTask(Task):
             raise shot.ShotError(
                 "size", "The size is left to the model, which has not said what it is yet; try again, or set width and height."
             )
+        check_reference(request, reference)
+        self._reference = reference
         self.request, self.folder = request, out
         #: the name of the character that the shot shows, "" for several
         self.character = character.name if character is not None and scope == "CHARACTER" else ""
@@ -153,8 +158,10 @@ class ShotTask(Task):
         self._submitted = True
         header = self._render.header
         self._client.send(
-            messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent, crop=self.crop)
+            messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent, crop=self.crop),
+            {"reference": np.frombuffer(self._reference, np.uint8)} if self._reference else None,
         )
+        self._reference = b""
 
     def _render_requested(self) -> None:
         """Render some of the passes that the backend has requested, small copies first, and send them.

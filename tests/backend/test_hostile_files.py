@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from PIL import Image  # noqa: E402
 
 from latentman.backend.motion.checkpoints import load_checkpoint  # noqa: E402
 from latentman.backend.motion.registry import STARTER  # noqa: E402
 from latentman.backend.motion.text import TextEncoder  # noqa: E402
 from latentman.backend.motion.weights import read_safetensors, read_torch_file  # noqa: E402
 from latentman.backend.pictures import decode_png, encode_png  # noqa: E402
+from latentman.backend.reference_pictures import FORMATS  # noqa: E402
 from latentman.shared.motion import MotionError  # noqa: E402
 from tests import hostile, reading, samples  # noqa: E402
 from tests.backend.test_motion_model import _write  # noqa: E402
@@ -388,3 +390,23 @@ def test_damaged_settings_of_models_are_one_sentence(tmp_path, rng):
     assert {
         kinds[name] for name in ("empty", "deep", "large", "lines", "words", "half", "number", "infinite", "nan", "latin", "zeros")
     } == {"sentence"}
+
+
+def test_damaged_reference_pictures_are_one_sentence(tmp_path, rng):
+    own = Image.fromarray(rng.integers(0, 255, (40, 40, 3)).astype(np.uint8))
+    for kind in FORMATS:
+        stream = io.BytesIO()
+        own.save(stream, kind)
+        (tmp_path / f"good_{kind}").write_bytes(stream.getvalue())
+        for n in range(MUTATIONS):
+            (tmp_path / f"{kind}_{n}").write_bytes(hostile.mutate(rng, stream.getvalue()))
+    # small files of pictures that take more than there is
+    for kind in ("PNG", "GIF"):
+        stream = io.BytesIO()
+        Image.new("1", (30_000, 30_000)).save(stream, kind)
+        (tmp_path / f"bomb_{kind}").write_bytes(stream.getvalue())
+    # one that is not plain enough to be read: it would be a program
+    (tmp_path / "page.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n")
+    kinds = _check("reference", tmp_path, 64)
+    assert {kinds[f"good_{kind}"] for kind in FORMATS} == {"value"}
+    assert {kinds["bomb_PNG"], kinds["bomb_GIF"], kinds["page.eps"]} == {"sentence"}

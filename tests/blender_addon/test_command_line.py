@@ -459,6 +459,11 @@ def test_an_output_that_is_closed_or_ascii_ends_nothing(tmp_path):
         (("--model", "nope"), "model", "no model 'nope'"),
         (("--model", "/no/base|/no/controlnet"), "model", "/no/base"),
         (("--plugin", "nope"), "plugin", "no technique 'nope'"),
+        (("--reference", "/no/hero.png"), "reference", "no reference picture /no/hero.png"),
+        (("--reference", "//no hero.png"), "reference", "no hero.png"),
+        # a picture that is one, for a model that cannot look at it
+        (("--reference", str(ROOT / "docs" / "images" / "starter.png")), "reference", "starter|ip=FILE"),
+        (("--reference", str(ROOT / "README.md")), "reference", "no picture that can be read"),
     ],
 )
 def test_what_is_not_possible_is_found_before_any_pass(shot, tmp_path, capsys, monkeypatch, backend, more, code, words):

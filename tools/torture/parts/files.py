@@ -22,6 +22,7 @@ from latentman.backend.jobs.requests import read_request
 from latentman.backend.models.recognition import inspect_model_file
 from latentman.backend.models.registry import STARTER
 from latentman.backend.models.settings_files import read_settings_file
+from latentman.backend.reference_pictures import decode_reference
 from latentman.backend.video.look import Look
 from latentman.blender_addon.character import body_model, mapping
 from latentman.blender_addon.motion import bvh, readers
@@ -171,6 +172,12 @@ def make_readers(job: Path) -> list[Reader]:
         Reader("report.json", (job / "report.json").read_bytes(), lambda path: _read_report(path), (), mutate_text),
         Reader("look.npz", (job / "look.npz").read_bytes(), lambda path: Look.decode(read_file(path)), (ShotError,)),
         Reader("model.safetensors", _find_smallest_model().read_bytes(), inspect_model_file, (ShotError,)),
+        Reader(
+            "reference.picture",
+            (job / "frames" / "00000.png").read_bytes(),
+            lambda path: decode_reference(read_file(path)),
+            (ShotError,),
+        ),
         Reader("model.latentman.json", settings, read_settings_file, (ShotError,), mutate_text),
         Reader("latents.npz", checkpoint, _read_checkpoint, ()),
         Reader("frames/00000.png", (job / "frames" / "00000.png").read_bytes(), _read_frame, ()),
