@@ -32,6 +32,7 @@ from huggingface_hub.file_download import repo_folder_name
 from ...shared.shot import ShotError
 from .downloads import HTTP_ERROR, DamagedDownloadError, download
 from .hub_cache import TEXTS, find_in_cache, list_needed
+from .weight_forms import choose_form
 
 #: space that stays free on the disk
 _SPARE = 2**28
