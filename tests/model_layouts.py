@@ -32,13 +32,14 @@ from latentman.backend.models.tokenizers import make_clip_tokenizer
 from latentman.backend.video.controls import make_control_pictures
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.shared.shot import ShotError
+from tests import lora_files, samples
 from tests import original_layout as original
-from tests import samples
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 MARKS = ("<!-- layouts: begin -->", "<!-- layouts: end -->")
 FAMILIES = {"sd1": "SD 1.x", "sd2": "SD 2.x, v", "sdxl": "SDXL"}
 CPU = torch.device("cpu")
+LORAS = ("LoRA", "LoCon", "LoHa", "LoKr", "DoRA", "GLoRA", "IA3", "full difference")
 SIZE, STEPS, GUIDANCE, PROMPT, NEGATIVE = 64, 4, 5.0, "a photo of a cat", "bad"
 
 
@@ -211,7 +212,7 @@ def _early_names(vae: Any) -> original.State:
     return {re.sub(r"to_[qkv]|to_out\.0", lambda found: words[found[0]], name): value for name, value in vae.state_dict().items()}
 
 
-def _embedding(name: str, change: Callable[[torch.Tensor], Any]) -> Write:
+def _embedding(name: str, change: Callable[[list[torch.Tensor]], Any]) -> Write:
     """A textual inversion of two vectors, whose word is the file's name."""
 
     def write(networks: Networks, folder: Path) -> Case:
@@ -231,11 +232,62 @@ def _embedding(name: str, change: Callable[[torch.Tensor], Any]) -> Write:
                 own, token="<theirs>", text_encoder=other.components[encoder], tokenizer=other.components[tokenizer]
             )
         word = path.stem
-        # diffusers' pipeline for SDXL writes out the vectors of a word only where it is told to
-        theirs = f"a cat, {other.maybe_convert_prompt('<theirs>', other.tokenizer)}"
-        return Case(f"{folder / 'model'}|embedding={path}", other, path, "embedding", f"a cat, {word}", theirs)
+        return Case(f"{folder / 'model'}|embedding={path}", other, path, "embedding", f"a cat, {word}", "a cat, <theirs>")
 
     return write
+
+
+STRENGTH = 0.3
+
+
+class _Changed:
+    """Networks as ``lora_files`` asks for them."""
+
+    def __init__(self, networks: Networks) -> None:
+        self.family = networks.family
+        names = ("text_encoder", "text_encoder_2")
+        self.components = {"unet": networks.unet} | dict(zip(names, networks.encoders, strict=False))
+
+
+def _lora(method: str) -> Write:
+    """A LoRA of a method with kohya's names; diffusers' pipeline has its dense differences in the weights."""
+
+    def write(networks: Networks, folder: Path) -> Case:
+        networks.make_pipeline().save_pretrained(folder / "model")
+        other, path = networks.copy(), folder / "lora.safetensors"
+        lora_files.add_differences(_Changed(other), lora_files.write_file(_Changed(networks), method, path), STRENGTH)
+        return Case(f"{folder / 'model'}|lora={path}@{STRENGTH}", other.make_pipeline(), path, "lora")
+
+    return write
+
+
+def _their_lora(names: tuple[str, str]) -> Write:
+    """A LoRA with the names of diffusers or PEFT, which diffusers' pipeline loads itself."""
+
+    def write(networks: Networks, folder: Path) -> Case:
+        networks.make_pipeline().save_pretrained(folder / "model")
+        torch.manual_seed(7)
+        state = {}
+        for module in (lora_files.ATTENTION, lora_files.TEXT, lora_files.FEED):
+            own = networks.unet.get_submodule(module).weight
+            for name, shape in zip(names, ((4, own.shape[1]), (own.shape[0], 4)), strict=True):
+                state[f"unet.{module}.{name}.weight"] = torch.randn(shape) * 0.3
+        path = folder / "lora.safetensors"
+        save_file(state, path)
+        other = networks.copy().make_pipeline()
+        other.load_lora_weights(str(folder), weight_name=path.name, adapter_name="theirs")
+        other.set_adapters(["theirs"], [STRENGTH])
+        return Case(f"{folder / 'model'}|lora={path}@{STRENGTH}", other, path, "lora")
+
+    return write
+
+
+def _by_names(vectors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return dict(zip(("clip_l", "clip_g"), vectors, strict=False)) if len(vectors) > 1 else {"emb_params": vectors[0]}
+
+
+def _by_web_ui(vectors: list[torch.Tensor]) -> dict[str, Any]:
+    return {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors[0]}, "name": "mine", "step": 1000}
 
 
 def list_layouts() -> list[Layout]:
@@ -264,8 +316,13 @@ def list_layouts() -> list[Layout]:
             Layout("VAE, original layout, `.ckpt`", family, _vae("vae.ckpt", _original_vae)),
             Layout("VAE, diffusers' layout, `.safetensors`", family, _vae("vae.safetensors", lambda v: v.state_dict())),
             Layout("VAE, early names of diffusers", family, _vae("vae.safetensors", _early_names)),
+            *(Layout(f"{method}, names of kohya and LyCORIS", family, _lora(method)) for method in LORAS),
+            Layout("LoRA, names of PEFT", family, _their_lora(("lora_A", "lora_B"))),
+            Layout("LoRA, names of diffusers", family, _their_lora(("lora.down", "lora.up"))),
+            Layout("textual inversion, `.safetensors`", family, _embedding("EasyNegative.safetensors", _by_names)),
         ]
     out += [
+        *(Layout("textual inversion, `.pt`", family, _embedding("my-style.pt", _by_web_ui)) for family in ("sd1", "sd2")),
         Layout("diffusers folder, safety checker missing", "sd1", _folder(_list_safety_checker)),
         Layout(
             "one file, v and zero terminal SNR by `v_pred` and `ztsnr`",
