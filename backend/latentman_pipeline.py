@@ -31,8 +31,8 @@ from ..shared.reference import name_picture
 from ..shared.shot import MODELS_STRENGTH, NOTHING, Method, ShotError, check_request, make_request
 from .models.control_uses import ControlUse
 from .models.families import family_of_pipeline
+from .models.image_model import ImageModel
 from .models.ip_adapters import read_pipeline_adapter
-from .models.loading import ImageModel
 from .pictures import encode_png
 from .reference_pictures import read_reference
 from .video.noise import draw_noise, list_noise_sources

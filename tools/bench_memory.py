@@ -45,7 +45,7 @@ def make_waiting_model(seconds: float) -> Any:
     from diffusers import DDIMScheduler
 
     from latentman.backend.models.families import StableDiffusion, TextConditions
-    from latentman.backend.models.loading import ImageModel
+    from latentman.backend.models.image_model import ImageModel
     from latentman.shared.model_profile import ModelProfile
 
     class Config(dict):
@@ -87,7 +87,7 @@ def make_waiting_model(seconds: float) -> Any:
 def serve(jobs: Path, seconds: float) -> None:
     """Run a backend with the waiting model until it is killed."""
     from latentman.backend.jobs.runner import ModelCache, RunCallbacks
-    from latentman.backend.models.loading import ImageModel
+    from latentman.backend.models.image_model import ImageModel
     from latentman.backend.server import Server
 
     class WaitingModels(ModelCache):

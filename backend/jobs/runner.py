@@ -18,7 +18,9 @@ from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
 from ..models.devices import choose_device, choose_dtype
 from ..models.hub import Report
-from ..models.loading import ImageModel, load, plan_again
+from ..models.image_model import ImageModel
+from ..models.loading import load
+from ..models.placement import plan_again
 from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline

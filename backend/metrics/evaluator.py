@@ -20,7 +20,7 @@ import numpy as np
 from ...shared.files import write_atomically
 from ...shared.passes import FramePasses, check_passes
 from ...shared.shot import Method, ShotRequest, check_request, make_request
-from ..models.loading import ImageModel
+from ..models.image_model import ImageModel
 from ..pictures import read_frames, write_frames
 from ..video.pipeline import ShotPipeline
 from ..video.run_context import RunContext

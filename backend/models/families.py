@@ -18,7 +18,7 @@ from .prompts.encoding import Encoder, check_clip_skip, encode_pieces, split_int
 from .prompts.parsing import Prompt
 
 if TYPE_CHECKING:
-    from .loading import ImageModel
+    from .image_model import ImageModel
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from .plans import list_shapes, open_model_file
 from .recognition import FAMILIES
 
 if TYPE_CHECKING:
-    from .loading import ImageModel
+    from .image_model import ImageModel
 
 #: strength where neither the shot nor the model's name says one
 USUAL_STRENGTH = 0.6

@@ -9,10 +9,12 @@ from typing import Any
 from diffusers import ControlNetModel, DDIMScheduler
 
 from ...shared.shot import Sampling, ShotError
+from .fitting import check_fit, explain_unloadable
 from .hub import fetch_file
 from .hub_cache import find_in_cache
+from .image_model import check_multiple
 from .ip_adapters import check_reference_source, explain_no_adapter
-from .loading import check_fit, check_multiple, explain_unloadable, is_path
+from .loading import is_path
 from .loras import open_lora
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
 from .profiles import find_profile, list_scheduler_changes

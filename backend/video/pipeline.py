@@ -17,8 +17,8 @@ from ...shared.passes import FramePasses
 from ...shared.settings import with_settings
 from ...shared.shot import NOTHING, ShotError, ShotRequest
 from ..models.families import TextConditions
+from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
-from ..models.loading import ImageModel
 from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .denoising import Denoising

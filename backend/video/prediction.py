@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ...shared.shot import ShotRequest
 from ..models.control_uses import ControlUse
 from ..models.families import TextConditions
-from ..models.loading import ImageModel
+from ..models.image_model import ImageModel
 from .sampling import Sampler
 from .techniques import ClipContext
 

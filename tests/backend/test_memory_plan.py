@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
 from latentman.backend.jobs.runner import ModelCache
-from latentman.backend.models import loading
+from latentman.backend.models import placement
 from latentman.backend.models.devices import choose_device, choose_dtype
 from latentman.backend.models.loading import load
 from latentman.backend.models.memory_need import MemoryNeed, estimate_need
@@ -128,13 +128,13 @@ def test_the_plan_is_followed_and_told(tmp_path, monkeypatch):
     assert roomy.plan.frames == 8 and not roomy.plan.sentence
     need = estimate_need(list_networks(find_model(name)), 64, 64, torch.float32)
     # room for two frames' passes, and for no decoding at once
-    monkeypatch.setattr(loading, "measure_free", lambda _: int((need.resident + 5 * need.denoising * 1.4) / 0.9))
+    monkeypatch.setattr(placement, "measure_free", lambda _: int((need.resident + 5 * need.denoising * 1.4) / 0.9))
     tight = load(name, CPU, size=(64, 64))
     assert tight.plan.frames in (1, 2, 4) and "through the networks" in tight.plan.sentence
     context = RunContext()
     made = [np.stack(list(ShotPipeline(m, request, samples.passes(3), context).frames())) for m in (roomy, tight)]
     assert np.abs(made[0].astype(int) - made[1]).max() <= 1 and tight.plan.sentence in context.warnings
-    monkeypatch.setattr(loading, "measure_free", lambda _: need.resident // 2)
+    monkeypatch.setattr(placement, "measure_free", lambda _: need.resident // 2)
     with pytest.raises(ShotError, match="use a smaller size or model"):
         load(name, CPU, size=(64, 64))
 
@@ -144,7 +144,7 @@ def test_a_loaded_model_is_planned_again_for_another_size(tmp_path, monkeypatch)
     models, name = ModelCache(), str(tmp_path / "whole")
     first = models.get(name, size=(64, 64))
     assert models.get(name, size=(64, 64)) is first
-    monkeypatch.setattr(loading, "measure_free", lambda _: 60_000_000)
+    monkeypatch.setattr(placement, "measure_free", lambda _: 60_000_000)
     again = models.get(name, size=(512, 512))
     assert again.pipeline is first.pipeline and again.plan.frames < first.plan.frames
     with pytest.raises(ShotError, match="use a smaller size"):

@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 
 from diffusers import DDIMScheduler  # noqa: E402
 
-from latentman.backend.models.loading import ImageModel, load  # noqa: E402
+from latentman.backend.models.image_model import ImageModel  # noqa: E402
+from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.schedulers import SCHEDULERS  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.correspondence import match_background  # noqa: E402

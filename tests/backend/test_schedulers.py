@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 import diffusers  # noqa: E402
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline  # noqa: E402
 
-from latentman.backend.models.loading import ImageModel, load  # noqa: E402
+from latentman.backend.models.image_model import ImageModel  # noqa: E402
+from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.schedulers import SCHEDULERS, list_schedule_warnings  # noqa: E402
 from latentman.backend.tasks.shot import check_shot  # noqa: E402
 from latentman.backend.video.denoising import Denoising  # noqa: E402

@@ -19,7 +19,7 @@ from ..run_context import RunContext
 from ..selection import join_clips
 
 if TYPE_CHECKING:
-    from ...models.loading import ImageModel
+    from ...models.image_model import ImageModel
 
 
 @dataclass(frozen=True)

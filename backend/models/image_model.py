@@ -1,0 +1,195 @@
+"""A loaded pipeline of diffusers, and what can be asked of it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from diffusers import (
+    DiffusionPipeline,
+    MultiControlNetModel,
+)
+
+from ...shared.model_profile import ModelProfile, resolve_request
+from ...shared.shot import ShotError, ShotRequest
+from .control_uses import ControlUse
+from .embeddings import EmbeddingWord, replace_words
+from .families import Family, TextConditions, family_of_pipeline
+from .ip_adapters import IPAdapter
+from .memory_plan import ROOMY, MemoryPlan
+from .names import DISTILLED, find_distillation
+from .profiles import describe_pipeline
+from .prompts.named_loras import check_named_loras, refuse_negative_loras, refuse_unknown_loras
+from .prompts.parsing import parse_prompt, split_loras
+from .registry import ModelSource
+from .schedulers import make_scheduler, name_own_scheduler
+
+
+def check_multiple(name: str, n: int, width: int, height: int) -> None:
+    """``ShotError`` for a size whose sides are not multiples of ``n``, as the model of that name needs."""
+    if width % n or height % n:
+        near = [max(n, round(side / n) * n) for side in (width, height)]
+        raise ShotError(
+            "size",
+            f"The model '{name}' cannot make {width}x{height}; the nearest size is {near[0]}x{near[1]} (multiples of {n}).",
+        )
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """A loaded pipeline's components and what can be asked of them."""
+
+    name: str
+    pipeline: DiffusionPipeline
+    device: torch.device
+    dtype: torch.dtype
+    controls: tuple[str, ...] = ("depth",)
+    source: ModelSource | None = None
+    #: sentences for the user about what was guessed or left out when it was loaded
+    warnings: tuple[str, ...] = ()
+    #: those of its textual inversions
+    words: tuple[EmbeddingWord, ...] = ()
+    #: how it is put into memory
+    plan: MemoryPlan = ROOMY
+    #: how its file was distilled to few steps, a key of ``names.DISTILLED``; see ``distilled``
+    file_distilled: str = ""
+    #: see ``control_uses``; empty where all ControlNets are as they come
+    uses: tuple[ControlUse, ...] = ()
+    #: how it likes to be run; None for a pipeline that was loaded by other means
+    profile: ModelProfile | None = None
+
+    def complete_request(self, request: ShotRequest, size: tuple[int, int]) -> ShotRequest:
+        """A request with what it leaves to the model put in; ``size`` (width, height) is that of the passes."""
+        return resolve_request(request, self.profile or describe_pipeline(self.pipeline), size)
+
+    def settle(self) -> ImageModel:
+        """The model for requests that have been completed: what they leave empty is to be empty, whatever a settings file says."""
+        if self.profile is None:
+            return self
+        return replace(self, profile=msgspec.structs.replace(self.profile, negative_prompt="", clip_skip=0))
+
+    #: its IP-Adapter, which can look at reference pictures; None without one
+    adapter: IPAdapter | None = None
+
+    def get_default_guidance_scale(self, scheduler: str = "") -> float:
+        """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
+        else diffusers' default."""
+        few_steps = (scheduler or name_own_scheduler(type(self.pipeline.scheduler).__name__)) in ("lcm", "tcd")
+        if few_steps and not self.takes_guidance_scale:
+            return 1.0
+        if self.source is not None and self.source.guidance_scale:
+            return self.source.guidance_scale
+        return float(inspect.signature(self.pipeline.__call__).parameters["guidance_scale"].default)
+
+    @property
+    def takes_guidance_scale(self) -> bool:
+        """Whether the UNet is told the guidance scale, as some few-step models are, and needs no second pass for it."""
+        return self.unet.config.get("time_cond_proj_dim") is not None
+
+    @property
+    def distilled(self) -> str:
+        """How the model was distilled to few steps, a key of ``names.DISTILLED``, by its profile, the names of its base and its
+        LoRAs, or its scheduler; empty when nothing says that it was."""
+        if self.profile is not None and self.profile.distilled:
+            return self.profile.distilled
+        names = [self.source.base, *(lora for lora, strength in self.source.loras if strength)] if self.source else []
+        found = next(filter(None, (find_distillation(Path(name).name) for name in names)), "")
+        own = name_own_scheduler(type(self.pipeline.scheduler).__name__)
+        return self.file_distilled or found or (own if own in DISTILLED else "")
+
+    @cached_property
+    def family(self) -> Family:
+        """What is special about this kind of model."""
+        return family_of_pipeline(self.pipeline)
+
+    @property
+    def unet(self) -> Any:
+        """The denoising UNet."""
+        return self.pipeline.unet
+
+    @property
+    def controlnet(self) -> Any:
+        """The ControlNet, or diffusers' wrapper of several."""
+        return self.pipeline.controlnet
+
+    @property
+    def controlnets(self) -> list[Any]:
+        """Every ControlNet, one for each of ``controls``."""
+        return list(self.controlnet.nets) if isinstance(self.controlnet, MultiControlNetModel) else [self.controlnet]
+
+    @property
+    def control_uses(self) -> tuple[ControlUse, ...]:
+        """How strongly and when each of ``controls`` works."""
+        return self.uses or (ControlUse(),) * len(self.controls)
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels a latent covers along each side."""
+        return int(self.pipeline.vae_scale_factor)
+
+    @property
+    def size_multiple(self) -> int:
+        """What width and height must be divisible by."""
+        return self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    def check_size(self, width: int, height: int) -> None:
+        """``ShotError`` naming the nearest size that works, when this one does not."""
+        check_multiple(self.name, self.size_multiple, width, height)
+
+    def make_scheduler(self, steps: int, name: str = "", spacing: str = "") -> Any:
+        """A scheduler with the model's own betas and prediction type, set to a number of steps; see ``schedulers``."""
+        own = self.pipeline.scheduler
+        return make_scheduler(own.config, type(own).__name__, steps, name, spacing, self.device)
+
+    @torch.no_grad()
+    def encode_text(
+        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = "", clip_skip: int = 0
+    ) -> TextConditions:
+        """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
+        prompt behind when there is one. ``clip_skip`` is that of ``Text``.
+
+        Raises ``ShotError`` for a prompt that cannot be read, and for one that names a LoRA that the model was loaded without.
+        """
+        refuse_negative_loras(negative)
+        for text in (prompt, background):
+            if self.source is None:
+                refuse_unknown_loras(text)
+            else:
+                check_named_loras(text, self.source.base, self.source.loras)
+        texts = ([negative] if guided else []) + [prompt] + ([background] if background else [])
+        prompts = [parse_prompt(replace_words(split_loras(text)[0], self.words)) for text in texts]
+        found = self.family.encode_text(self, prompts, width, height, clip_skip)
+        said = (*(warning for each in prompts for warning in each.warnings), *found.warnings)
+        return replace(found, warnings=tuple(dict.fromkeys(said)))
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
+        vae = self.pipeline.vae
+        return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+
+    @property
+    def decodes_in_half(self) -> bool:
+        """Whether the auto-encoder computes in 16 bits."""
+        return self.pipeline.vae.dtype in (torch.float16, torch.bfloat16)
+
+    def decode_in_full(self, latents: torch.Tensor) -> torch.Tensor:
+        """``decode`` in float32, whatever the auto-encoder computes in otherwise."""
+        vae = self.pipeline.vae
+        usual = vae.dtype
+        try:
+            vae.to(torch.float32)
+            return self.decode(latents.float())
+        finally:
+            vae.to(usual)
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) pictures in [-1, 1] -> (N, C, h, w) latents: the middle of what the auto-encoder gives."""
+        vae = self.pipeline.vae
+        found = vae.encode(pictures.to(vae.dtype))
+        latents = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+        return (latents * vae.config.scaling_factor).to(self.dtype)
