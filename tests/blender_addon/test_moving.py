@@ -13,6 +13,7 @@ from latentman.backend.pictures import encode_png, read_png
 from latentman.blender_addon import moving, properties
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.compat import get_strips
+from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.operators import generate, polls
 from latentman.blender_addon.operators import results as result_operators
 from latentman.blender_addon.paths import get_result_folder
@@ -275,6 +276,8 @@ def test_a_client_that_takes_no_frames_gets_only_a_few(connection, window):
 
 class _Nothing:
     """Where ``wait_until`` has nothing else to advance."""
+
+    wait_until = Connection.wait_until
 
     def process_events(self):
         pass
