@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from latentman.backend.models.loading import load
 from latentman.backend.models.recognition import inspect_model_file
-from latentman.backend.models.single_files import make_scheduler
+from latentman.backend.models.schedulers import make_own_scheduler
 from latentman.backend.models.tokenizers import make_clip_tokenizer
 from latentman.backend.video.controls import make_control_pictures
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
@@ -95,7 +95,7 @@ def test_it_is_recognised_loaded_and_makes_the_picture_of_diffusers(networks, tm
     (ours,) = ShotPipeline(model, request, passes, RunContext(), noise=noise).frames()
     theirs = StableDiffusionControlNetPipeline(
         tokenizer=make_clip_tokenizer(),
-        scheduler=make_scheduler(found),
+        scheduler=make_own_scheduler(found),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
