@@ -176,12 +176,7 @@ class _LatentManMixin:
             run_context.should_stop = lambda: False
             found = last["latents"] if output_type == "latent" else torch.stack(list(run.decode(last["latents"])))
         self.maybe_free_model_hooks()
-        if output_type == "latent":
-            return LatentManOutput(frames=found)
-        pictures = [((p / 2 + 0.5).clamp(0, 1)).permute(1, 2, 0).cpu().numpy() for p in found]
-        if output_type == "np":
-            return LatentManOutput(frames=np.stack(pictures))
-        return LatentManOutput(frames=[Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures])
+        return LatentManOutput(frames=found if output_type == "latent" else _convert_pictures(found, output_type))
 
     @staticmethod
     def _draw_noise(generator: Any, sources: list[int], shape: tuple[int, int, int]) -> torch.Tensor:
@@ -191,6 +186,14 @@ class _LatentManMixin:
         if generator is None:
             generator = torch.Generator().manual_seed(int(torch.randint(0, 2**31, (1,))))
         return draw_noise(sources, range(len(sources)), shape, generator)
+
+
+def _convert_pictures(pictures: torch.Tensor, output_type: str) -> Any:
+    """(F, 3, H, W) around [-1, 1] as ``np``, an array (F, H, W, 3) in [0, 1], or as PIL images."""
+    arrays = [((p / 2 + 0.5).clamp(0, 1)).permute(1, 2, 0).cpu().numpy() for p in pictures]
+    if output_type == "np":
+        return np.stack(arrays)
+    return [Image.fromarray((p * 255).round().astype(np.uint8)) for p in arrays]
 
 
 class LatentManPipeline(_LatentManMixin, StableDiffusionControlNetPipeline):

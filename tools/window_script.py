@@ -449,6 +449,20 @@ def fetch_again() -> Iterator[None]:
     _check_panel_is_free()
 
 
+def show_preferences() -> Iterator[None]:
+    """The extension's preferences, in a window area: where models run, and with which numbers."""
+    area = max((a for a in get_window_and_view()[0].screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)
+    before = area.ui_type
+    area.ui_type = "PREFERENCES"
+    preferences: Any = get_preferences()
+    preferences.active_section, get_window_manager().addon_search = "ADDONS", "LatentMan"
+    with bpy.context.temp_override(window=get_window_and_view()[0], area=area):
+        bpy.ops.preferences.addon_expand(module=KEY)
+    yield from wait_seconds(1)
+    yield from take_screenshot("16-preferences")
+    area.ui_type = before
+
+
 def put_in_places() -> Iterator[None]:
     """A result as a movie and in the compositor, frames of another shape than the scene's, and a prop on a bone."""
     yield from _generate("frames to be placed", seed=340)
@@ -506,6 +520,7 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "killed": kill_backend,
     "fetched": fetch_again,
     "placed": put_in_places,
+    "preferences": show_preferences,
     "save": save_file,
 }
 

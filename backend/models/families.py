@@ -38,9 +38,7 @@ class Family:
     #: what the base model and its ControlNets are loaded as
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     controlnet_class: ClassVar[type[Any]] = ControlNetModel
-    #: keyword arguments of the pipeline's ``from_pretrained``
-    pipeline_options: ClassVar[Mapping[str, Any]] = {}
-    #: those of the pipeline itself, made of the parts of a single file
+    #: keyword arguments of the pipeline, made of the parts of a single file
     single_file_options: ClassVar[Mapping[str, Any]] = {}
 
     #: the text encoders' layer that is taken, counted from the last, which is 1
@@ -125,7 +123,6 @@ class StableDiffusion(Family):
     """Stable Diffusion 1.x and 2.x. Long prompts are read in pieces of the text encoder's length."""
 
     pipeline_class = StableDiffusionControlNetPipeline
-    pipeline_options = {"safety_checker": None}
     single_file_options = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:

@@ -5,7 +5,8 @@ Imports the hub's library only when it is asked, so that commands which need no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from ...shared.shot import ShotError
@@ -29,16 +30,16 @@ def find_cached_file(name: str, revision: str | None, file: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def list_needed(names: Iterable[str], *, half: bool, parts: Iterable[str] = NETWORKS) -> list[str]:
-    """The files that a pipeline's or a network's repository is loaded from: texts, and one form of the weights of each of the
-    ``parts`` that it has, and of a network at its root. Raises ``ShotError`` where weights lack shards."""
+def list_needed(names: Collection[str], *, half: bool) -> list[str]:
+    """The files that a pipeline's or a network's repository is loaded from: texts, and one form of the weights of each of
+    ``NETWORKS`` that it has, or of a network at its root. Raises ``ShotError`` where weights lack shards."""
     folders: dict[str, list[str]] = {}
     for name in names:
         path = PurePosixPath(name)
         folders.setdefault("" if str(path.parent) == "." else str(path.parent), []).append(path.name)
     needed = [name for name in names if name.endswith(TEXTS) and PurePosixPath(name).parts[0] not in ("onnx", "openvino", "flax")]
     # at the root of a pipeline lie whole checkpoints, which nobody needs beside its folders
-    wanted = [*parts] if "model_index.json" in names else [""]
+    wanted = NETWORKS if "model_index.json" in names else ("",)
     for folder in wanted:
         form = choose_form(folders.get(folder, ()), half=half)
         if form is not None:
@@ -69,5 +70,10 @@ def _is_complete(folder: Path, *, half: bool) -> bool:
     whole = {str(PurePosixPath(name).parent) for name in needed if not name.endswith(TEXTS)}
     if "model_index.json" not in names:
         return "." in whole
-    # what has a configuration has weights
-    return all(part in whole for part in NETWORKS if f"{part}/config.json" in names) and "unet" in whole
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        listed = {part for part in NETWORKS if (index.get(part) or [None])[0]}
+    except (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError):
+        return False
+    # a download that was ended may lack even the configuration of a part
+    return listed | {"unet"} <= whole

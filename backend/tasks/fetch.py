@@ -20,9 +20,8 @@ from ..jobs.job import Job
 from ..jobs.requests import read_request
 from ..jobs.store import JobStore
 from .outbox import Outbox
+from .own_thread import OwnThreadTask
 from .shot import FRAMES_AHEAD, LOOK_SECONDS, make_frame_message
-from .task import Task
-from .worker import Worker
 
 logger = logs.get_logger(__name__)
 
@@ -41,7 +40,7 @@ def find_job(store: JobStore, name: str) -> Job:
         raise ShotError("job", "This backend does not have the shot any more; generate it again.") from error
 
 
-class FetchTask(Task):
+class FetchTask(OwnThreadTask):
     """Sends what is on disk of one job; its own thread reads it."""
 
     def __init__(
@@ -59,22 +58,6 @@ class FetchTask(Task):
         super().__init__(ticket, client, outbox)
         self._name, self._store, self._transparent, self._crop = name, store, transparent, crop
         self._credit = threading.BoundedSemaphore(FRAMES_AHEAD)
-        self._thread = threading.Thread(target=self._run_thread, name=f"fetch {ticket[:8]}", daemon=True)
-
-    @property
-    def gone(self) -> bool:
-        """Whether its thread has ended."""
-        return self.state.ended and not self._thread.is_alive()
-
-    def start(self, worker: Worker) -> None:
-        """Begin the task's own thread."""
-        self._machine.advance(TaskState.RUNNING)
-        self._thread.start()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until its thread has ended."""
-        if self._thread.is_alive():
-            self._thread.join(seconds)
 
     def receive_taken(self) -> None:
         """The client has stored a frame."""
@@ -86,16 +69,14 @@ class FetchTask(Task):
         super().forget_client()
         self._stop.set()
 
-    def _run_thread(self) -> None:
+    def work(self) -> None:
+        """Send the job."""
+        job = find_job(self._store, self._name)
+        claim = Claim(self._store.root, self._name)
         try:
-            job = find_job(self._store, self._name)
-            claim = Claim(self._store.root, self._name)
-            try:
-                self._send_job(job)
-            finally:
-                claim.release()
-        except Exception as error:
-            self.fail(error)
+            self._send_job(job)
+        finally:
+            claim.release()
 
     def _send_job(self, job: Job) -> None:
         self.send(Accepted(ticket=self.ticket, job=job.name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 pytest.importorskip("torch")
@@ -91,6 +93,15 @@ def test_half_precision_is_downloaded_where_it_is_wanted(hub):
     assert find_in_cache("me/base", None, half=False) == folder
     assert load(NAME, CPU).dtype == torch.float32 and load(NAME, CPU, LoadOptions(dtype="bfloat16")).dtype == torch.bfloat16
     assert not [name for name in hub.files_sent() if name == "unet/diffusion_pytorch_model.safetensors"]
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "unet"])
+def test_a_cache_that_lacks_a_whole_part_is_completed(hub, part):
+    """As a download leaves it that was ended between two parts."""
+    folder = fetch_repository("me/base", None, half=False)
+    shutil.rmtree(folder / part)
+    assert find_in_cache("me/base", None) is None
+    assert load(NAME, CPU).controls == ("depth",) and find_in_cache("me/base", None) == folder
 
 
 def test_the_newest_revision_and_a_named_one(hub):
