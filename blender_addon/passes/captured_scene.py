@@ -102,6 +102,7 @@ class CapturedScene:
             ),
             cut_outs,
             people,
+            generated_uvs,
             triangulate=triangulate,
         )
         #: the first frame of simulations that must be evaluated from their beginning, None where there are none

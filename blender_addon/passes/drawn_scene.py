@@ -14,11 +14,11 @@ from . import capture
 from .camera import View
 from .cutouts import CutOuts
 from .cycles_settings import set_up_cycles
-from .geometry import FrameGeometry, Key, Surface
+from .geometry import FrameGeometry, Hair, Key, Surface
 from .own_data import PREFIX, OwnData, make_scene
 from .pass_material import NORMAL_AOV, PART_AOV, PREVIOUS_AOV, REST_POSITION_AOV, fill_pass_material
+from .placed_strands import PlacedStrands
 from .placed_surfaces import PlacedSurfaces, add_camera, place_camera
-from .strands import Strands
 
 
 class DrawnScene:
@@ -32,22 +32,21 @@ class DrawnScene:
         height: int,
         path: Path,
         cut_outs: CutOuts,
-        bake: Callable[[bpy.types.Object, int], Strands | None],
         *,
         position: bool,
         motion_vectors: bool,
     ) -> None:
-        """``path`` is where Cycles writes a frame; ``bake`` finds the strands of an object that only Cycles can draw, from its pass
-        index."""
+        """``path`` is where Cycles writes a frame."""
         self._data, self._stage, self._path, self._size = data, stage, path, (width, height)
-        self._cut_outs, self._bake, self._motion_vectors = cut_outs, bake, motion_vectors
+        self._cut_outs, self._motion_vectors = cut_outs, motion_vectors
         self.scene = make_scene(data, "Drawn")
         self._camera = add_camera(data, self.scene)
         self._material = data.keep(bpy.data.materials, bpy.data.materials.new(f"{PREFIX} Passes"))
-        self._made_of: tuple[int, int] | None = None
+        self._made_of = -1
         self._numbers: dict[Key, int] = {}
         self._surfaces = PlacedSurfaces(data, self.scene, self._prepare)
-        self._live: dict[bpy.types.Object, Strands | None] = {}
+        self._hair = PlacedStrands(data, self.scene, self._surfaces.origin, self._prepare)
+        self._live: set[bpy.types.Object] = set()
         self._set_up(position)
 
     def _set_up(self, position: bool) -> None:
@@ -73,20 +72,21 @@ class DrawnScene:
         live: Iterable[tuple[bpy.types.Object, int]],
         box: tuple[int, int, int, int],
         previous: dict[Key, np.ndarray],
+        ways: dict[Key, np.ndarray],
     ) -> None:
         """Render a rectangle (left, top, right, bottom) of a frame into the file.
 
         Surfaces get the pass indices ``numbers``; ``live`` are objects with pass indices that Cycles draws itself; ``previous``
-        holds the points (V, 3) of surfaces on the frame before. Raises ``ShotError`` when the render was stopped.
+        holds the points (V, 3) of surfaces on the frame before, ``ways`` the steps (P, 3) that lead the points of hair to where they
+        were then. Raises ``ShotError`` when the render was stopped.
         """
         self._numbers = numbers
         self._surfaces.show((one for one in geometry.surfaces if not one.is_live), previous)
+        self._hair.show(geometry.hair, ways)
         self._place_live(live)
-        made_of = (len(self._cut_outs.found), len(self._live))
-        if made_of != self._made_of:
-            strands = [found for found in self._live.values() if found is not None]
-            fill_pass_material(self._material, self._cut_outs.found, strands, previous=self._motion_vectors)
-            self._made_of = made_of
+        if len(self._cut_outs.found) != self._made_of:
+            fill_pass_material(self._material, self._cut_outs.found, previous=self._motion_vectors)
+            self._made_of = len(self._cut_outs.found)
         place_camera(self._camera, view)
         set_render_region(self.scene, box, *self._size)
         # what a render that was stopped leaves is not to be taken for its result
@@ -95,17 +95,19 @@ class DrawnScene:
         if not self._path.exists():
             raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
 
-    def _prepare(self, found: bpy.types.Object, surface: Surface) -> None:
+    def _prepare(self, found: bpy.types.Object, surface: Surface | Hair) -> None:
         found.pass_index = self._numbers[surface.key]
 
     def _place_live(self, live: Iterable[tuple[bpy.types.Object, int]]) -> None:
         for found, number in live:
             if found in self._live:
                 continue
-            found.pass_index = number
-            self.scene.collection.objects.link(found)
-            self._live[found] = self._bake(found, number)
-            # Cycles does not notice that hair has moved with its skin
+            # the object itself may be the user's
+            copy = self._data.keep(bpy.data.objects, found.copy())
+            copy.pass_index = number
+            self.scene.collection.objects.link(copy)
+            self._live.add(found)
+            # Cycles does not notice that points have moved
             self.scene.render.use_persistent_data = False
 
 

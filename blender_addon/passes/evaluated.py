@@ -12,13 +12,14 @@ from ...shared import shot
 from ..typed_access import get_attribute_data, get_mesh
 from .camera import View
 from .cutouts import HOLE, CutOuts
-from .geometry import FrameGeometry, Key, Shape, Surface
+from .geometry import FrameGeometry, Hair, Key, Shape, Strands, Surface
 from .people import KeyPoints
 from .render_set import RenderObject, compute_scale
+from .strands import Roots, find_hair_systems, read_curves, read_particle_hair
 from .surfaces import DEFORMERS, HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, get_rest_points
 
-#: kinds of objects that only Cycles can draw; what is not a mesh either, such as text, shows one as an instance of its own
-LIVE = ("CURVES", "POINTCLOUD")
+#: the kind of objects that only Cycles can draw; what is not a mesh either, such as text, shows one as an instance of its own
+LIVE = "POINTCLOUD"
 #: the ground is looked for from so far above the feet to so far below, in heights of the character
 GROUND_ABOVE, GROUND_BELOW = 0.15, 0.35
 #: rays per side of the grid that measures the depth of the surroundings
@@ -51,10 +52,20 @@ class Cast:
 class GeometryReader:
     """Reads frames of a scene for its passes."""
 
-    def __init__(self, cast: Cast, cut_outs: CutOuts, people: dict[int, KeyPoints], *, triangulate: bool) -> None:
-        """``triangulate`` reads the triangles of shapes, too."""
+    def __init__(
+        self,
+        cast: Cast,
+        cut_outs: CutOuts,
+        people: dict[int, KeyPoints],
+        generated_uvs: dict[int, np.ndarray],
+        *,
+        triangulate: bool,
+    ) -> None:
+        """``generated_uvs`` are ``unwrap``'s texture coordinates by the number of a render object; ``triangulate`` reads the
+        triangles of shapes, too."""
         self._cast, self._cut_outs, self._people, self._triangulate = cast, cut_outs, people, triangulate
-        self._haired = {found for found in cast.ours if any(system.settings.type == "HAIR" for system in found.particle_systems)}
+        self._uvs = generated_uvs
+        self._roots: dict[bpy.types.Object, Roots] = {}
 
     def read(
         self,
@@ -74,6 +85,7 @@ class GeometryReader:
         surfaces: list[tuple[bpy.types.Object | None, Surface]] = []
         originals: dict[Key, Surface] = {}
         live: list[bpy.types.Object] = []
+        hair: list[Hair] = []
         cast = self._cast
         for instance in graph.object_instances:
             found = instance.object
@@ -87,18 +99,23 @@ class GeometryReader:
             is_double = original in cast.doubles.values()
             if not is_double and not self._is_seen(instance, found, original, owner):
                 continue
-            if found.type in LIVE:
+            has_surface = is_double or instance.show_self
+            if found.type == LIVE:
                 if not instance.is_instance or instance.parent == found:
                     live.append(original)
                 continue
-            if found.type != "MESH":
+            if found.type not in ("MESH", "CURVES"):
                 continue
-            if original in self._haired and not instance.is_instance:
-                live.append(original)
             matrix = np.array(instance.matrix_world)
             key = self._make_key(instance, original)
             scale = one.metres_per_unit if one else compute_scale(matrix) * next(iter(views.values())).metres_per_unit
             is_hole = self._is_hole(instance, found, original)
+            strands = self._read_strands(found, original) if instance.show_particles or found.type == "CURVES" else None
+            if strands is not None and not is_double:
+                name, number = cast.get_user_object(original).name, owner.character if owner else 0
+                hair.append(Hair(key, name, number, scale, matrix, strands, is_hole))
+            if found.type != "MESH" or not has_surface:
+                continue
             for shape, holds_out in self._get_shapes(found, one, owner, shapes, frame):
                 surface = Surface(
                     (key[0], key[1], (*key[2], HOLDING_OUT)) if holds_out else key,
@@ -118,11 +135,22 @@ class GeometryReader:
             views,
             tuple(_take_places(found_surfaces, originals)),
             {number: person.compute(graph) for number, person in self._people.items()},
+            tuple(hair),
             tuple(dict.fromkeys(self.get_key(one) for one in live)),
-            frozenset(self.get_key(one) for one in live if one in cast.ours),
             _cast_rays(graph, next(iter(views.values()))) if measure_surroundings else None,
         )
         return replace(found_geometry, has_ground=self._has_ground(graph, found_geometry)) if find_ground else found_geometry
+
+    def _read_strands(self, found: bpy.types.Object, original: bpy.types.Object) -> Strands | None:
+        """The strands of an evaluated object."""
+        is_curves = found.type == "CURVES"
+        if not is_curves and not find_hair_systems(found):
+            return None
+        mine = self._cast.get_user_object(original)
+        if mine not in self._roots:
+            one = self._cast.ours.get(original)
+            self._roots[mine] = Roots(mine, self._uvs.get(one.index) if one is not None else None)
+        return read_curves(found.data, self._roots[mine]) if is_curves else read_particle_hair(found, self._roots[mine])
 
     def _has_ground(self, graph: bpy.types.Depsgraph, geometry: FrameGeometry) -> bool:
         """Whether a ray down from the lowest point of the characters meets something else soon."""
@@ -167,7 +195,8 @@ class GeometryReader:
 
     def _is_seen(self, instance: Any, found: Any, original: bpy.types.Object, owner: RenderObject | None) -> bool:
         """Whether the camera sees a surface: of an instance, what shows it decides, too, and alone where collections do."""
-        if (owner is None and not self._cast.whole_scene) or not instance.show_self:
+        shows_hair = found.type == "MESH" and instance.show_particles and bool(find_hair_systems(found))
+        if (owner is None and not self._cast.whole_scene) or not (instance.show_self or shows_hair):
             return False
         both = (found, instance.parent) if instance.is_instance and instance.parent is not None else (found,)
         if any(one.is_shadow_catcher or not one.visible_camera for one in both):

@@ -53,19 +53,49 @@ class Surface:
 
 
 @dataclass(frozen=True, eq=False)
+class Strands:
+    """Hair in its object's space: ``points`` (P, 3) float32 of all strands, one after the other from root to tip, and how many each
+    strand has (C,) int32.
+
+    ``radii`` (P,) float32; ``kinds`` (C,) int8 Blender's numbers for the kinds of curves, None where all are of its default kind;
+    ``uvs`` (C, 2) float32 the roots' texture coordinates, None where they are not known; ``rest`` (P, 3) float32 rest positions, None
+    for what is rigid.
+    """
+
+    points: np.ndarray
+    counts: np.ndarray
+    radii: np.ndarray | None
+    kinds: np.ndarray | None
+    uvs: np.ndarray | None
+    rest: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Hair:
+    """Strands in the world, with the fields of ``Surface``. Hair that grows from a mesh's particles has the mesh's key."""
+
+    key: Key
+    name: str
+    character: int
+    metres_per_unit: float
+    matrix: np.ndarray
+    strands: Strands
+    is_hole: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class FrameGeometry:
     """All surfaces of a frame, what the camera sees in pictures of several sizes (width, height), and each person's key points
     (18, 3) in the world by the character's number.
 
-    ``live`` are objects that show more than these surfaces, such as hair, which only Cycles can draw.
+    ``live`` are objects that show more than these surfaces and hair: clouds of points, which only Cycles can draw.
     """
 
     views: dict[tuple[int, int], View]
     surfaces: tuple[Surface, ...]
     people: dict[int, np.ndarray]
+    hair: tuple[Hair, ...] = ()
     live: tuple[Key, ...] = ()
-    #: those of ``live`` that are curves of a character's hair
-    hair: frozenset[Key] = frozenset()
     #: planar distances in metres of what surrounds the characters, (N,)
     surroundings: np.ndarray | None = None
     #: whether something lies under the characters' feet
@@ -77,7 +107,8 @@ class FrameGeometry:
         return replace(
             self,
             surfaces=tuple(one for one in self.surfaces if one.character),
-            live=tuple(key for key in self.live if key in names or key in self.hair),
+            hair=tuple(one for one in self.hair if one.character),
+            live=tuple(key for key in self.live if key in names),
         )
 
     def find_character_points(self) -> np.ndarray:

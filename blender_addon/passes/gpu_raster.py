@@ -96,7 +96,7 @@ def is_trusted() -> bool:
 
 def can_draw(geometry: FrameGeometry) -> bool:
     """Whether a frame holds only whole meshes, without hair and cut-outs."""
-    return not geometry.live and all(one.shape.cuts is None for one in geometry.surfaces)
+    return not geometry.live and not geometry.hair and all(one.shape.cuts is None for one in geometry.surfaces)
 
 
 def _zoom(clip: np.ndarray, box: tuple[int, int, int, int], view: View) -> np.ndarray:

@@ -24,6 +24,10 @@ class OwnData:
         self._made.append((owner, block))
         return block
 
+    def drop(self, block: Any) -> None:
+        """Forget ``block``, which somebody else removes."""
+        self._made = [one for one in self._made if one[1] is not block]
+
     def remove_all(self) -> None:
         """Remove everything, last things first."""
         with ExitStack() as stack:

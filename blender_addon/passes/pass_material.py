@@ -7,15 +7,15 @@ import bpy
 from ..typed_access import add_node, get_input, get_node_tree, get_output
 from .cutouts import CutOut, add_opacity_nodes
 from .nodes import add_math_node
-from .strands import Strands, add_strand_nodes
 from .surfaces import HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE
 
 REST_POSITION_AOV, PART_AOV, NORMAL_AOV, PREVIOUS_AOV = "LatentManRest", "LatentManPart", "LatentManNormal", "LatentManPrevious"
-#: the normal at each corner of a face, and each point's position on the frame before, both in the space of the object
+#: the normal at each corner of a face, and each point's position on the frame before, both in the space of the object; of hair, the
+#: way to that position
 NORMAL_ATTRIBUTE, PREVIOUS_ATTRIBUTE = "latentman_normal", "latentman_previous"
 
 
-def fill_pass_material(material: bpy.types.Material, cuts: list[CutOut], strands: list[Strands], *, previous: bool) -> None:
+def fill_pass_material(material: bpy.types.Material, cuts: list[CutOut], *, previous: bool) -> None:
     """Make a material write rest position, part and normal, and ``previous`` positions where wanted, into their AOVs, with the
     holes of ``cuts``.
 
@@ -28,15 +28,12 @@ def fill_pass_material(material: bpy.types.Material, cuts: list[CutOut], strands
     opacity = add_opacity_nodes(tree, cuts) if cuts else None
     _add_surface_nodes(tree, opacity)
     position = _add_rest_position_nodes(tree)
-    if strands:
-        position = add_strand_nodes(tree, position, strands)
     part = _add_attribute_node(tree, PART_ATTRIBUTE)
     _add_aov_output(tree, REST_POSITION_AOV, position, "Color", opacity)
     _add_aov_output(tree, PART_AOV, get_output(part, "Fac"), "Value", opacity)
     _add_aov_output(tree, NORMAL_AOV, _add_normal_nodes(tree), "Color", opacity)
     if previous:
-        before = _add_attribute_node(tree, PREVIOUS_ATTRIBUTE)
-        _add_aov_output(tree, PREVIOUS_AOV, get_output(before, "Vector"), "Color", opacity)
+        _add_aov_output(tree, PREVIOUS_AOV, _add_former_position_nodes(tree), "Color", opacity)
 
 
 def _add_attribute_node(tree: bpy.types.NodeTree, name: str) -> bpy.types.ShaderNodeAttribute:
@@ -67,6 +64,19 @@ def _add_rest_position_nodes(tree: bpy.types.NodeTree) -> bpy.types.NodeSocket:
     vector_math = bpy.types.ShaderNodeVectorMath
     in_object = add_math_node(tree, "SCALE", get_output(coordinates, "Object"), is_rigid, node_type=vector_math)
     return add_math_node(tree, "ADD", get_output(rest_position, "Vector"), in_object, node_type=vector_math)
+
+
+def _add_former_position_nodes(tree: bpy.types.NodeTree) -> bpy.types.NodeSocket:
+    """Add nodes that compute where a point was on the frame before, in the space of its object, and return their output.
+
+    The points of a strand lie on its axis, and what is seen of it beside that.
+    """
+    before = _add_attribute_node(tree, PREVIOUS_ATTRIBUTE)
+    coordinates, hair_info = add_node(tree, bpy.types.ShaderNodeTexCoord), add_node(tree, bpy.types.ShaderNodeHairInfo)
+    vector_math = bpy.types.ShaderNodeVectorMath
+    is_strand = get_output(hair_info, "Is Strand")
+    start = add_math_node(tree, "SCALE", get_output(coordinates, "Object"), is_strand, node_type=vector_math)
+    return add_math_node(tree, "ADD", get_output(before, "Vector"), start, node_type=vector_math)
 
 
 def _add_aov_output(

@@ -108,7 +108,8 @@ class PlacedSurfaces:
     def __init__(self, data: OwnData, scene: bpy.types.Scene, prepare: Callable[[bpy.types.Object, Surface], None]) -> None:
         """``prepare`` sets up a new object for its surface."""
         self._data, self._scene, self._prepare = data, scene, prepare
-        self._origin = _add_origin(data, scene)
+        #: a parent at the origin, for others as well
+        self.origin = _add_origin(data, scene)
         self._meshes: dict[Key, _Mesh] = {}
         self._objects: dict[Key, bpy.types.Object] = {}
         self._shown: set[bpy.types.Object] = set()
@@ -128,7 +129,7 @@ class PlacedSurfaces:
             found = self._objects.get(surface.key)
             if found is None:
                 found = self._objects[surface.key] = self._data.keep(bpy.data.objects, bpy.data.objects.new(PREFIX, mesh.mesh))
-                found.parent = self._origin
+                found.parent = self.origin
                 self._prepare(found, surface)
             if found.data != mesh.mesh:
                 found.data = mesh.mesh

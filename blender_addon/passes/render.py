@@ -37,8 +37,7 @@ from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .shadow_scene import ShadowScene
 from .spool import Spool
 from .storage import explain_storage
-from .strands import Strands, bake_strands
-from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, name_pixels
+from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, find_ways_back, name_pixels
 from .surfaces import unwrap
 from .visibility import find_visible
 
@@ -363,19 +362,13 @@ class PassRender:
         return ShadowScene(data, stage, *self._size, self._path, self._cut_outs, lights, self._scene.world)
 
     def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
-        assert self._generated_uvs is not None and self._path is not None
-        uvs = self._generated_uvs
-
-        def bake(found: bpy.types.Object, number: int) -> Strands | None:
-            return bake_strands(data, found, number, uvs.get(number))
-
+        assert self._path is not None
         return DrawnScene(
             data,
             stage,
             *self._size,
             self._path,
             self._cut_outs,
-            bake,
             position=self._render_set.whole_scene or self._motion_vectors,
             motion_vectors=self._motion_vectors,
         )
@@ -398,8 +391,8 @@ class PassRender:
         everything = geometry
         if not self._render_set.whole_scene:
             geometry = geometry.keep_characters()
-        self._numbers.add_all(geometry.surfaces)
-        whole = bool(geometry.live) or self._render_set.whole_scene
+        self._numbers.add_all((*geometry.surfaces, *geometry.hair))
+        whole = bool(geometry.live) or bool(geometry.hair) or self._render_set.whole_scene
         box = (0, 0, *self._size) if whole else self._find_extent(geometry).box
         left, top, right, bottom = box
         drawn = self._render_box(own, frame, geometry, before, box)
@@ -446,6 +439,7 @@ class PassRender:
             if live_object is not None:
                 live.append((live_object, self._numbers.add(key, *own.captured.reader.describe(live_object))))
         former = {one.key: one.shape.points for one in before.surfaces} if before else {}
+        ways = find_ways_back(geometry, before) if before is not None else {}
         points = {
             one.key: former[one.key] if len(former.get(one.key, ())) == len(one.shape.points) else one.shape.points
             for one in geometry.surfaces
@@ -453,7 +447,7 @@ class PassRender:
         }
         assert self._path is not None
         with explain_storage(self._path, right - left, bottom - top):
-            own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points)
+            own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points, ways)
             return reading.read_passes(self._path, right - left, bottom - top)
 
     def _make_entry(self, passes: FramePasses, geometry: FrameGeometry) -> FrameEntry:
@@ -471,7 +465,8 @@ class PassRender:
 
     def _widen_depth_range(self, geometry: FrameGeometry) -> None:
         """Widen the depth range so that it includes a frame, and number what is in it, whichever frame is rendered first."""
-        self._numbers.add_all((geometry if self._render_set.whole_scene else geometry.keep_characters()).surfaces)
+        shown = geometry if self._render_set.whole_scene else geometry.keep_characters()
+        self._numbers.add_all((*shown.surfaces, *shown.hair))
         extent = self._find_extent(geometry)
         near, far, hits = extent.near, extent.far, geometry.surroundings
         if hits is not None and len(hits):

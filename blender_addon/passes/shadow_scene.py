@@ -15,9 +15,10 @@ from . import capture
 from .camera import View
 from .cutouts import CutOuts
 from .cycles_settings import set_up_cycles
-from .geometry import FrameGeometry, Shape, Surface
+from .geometry import FrameGeometry, Hair, Shape, Surface
 from .own_data import PREFIX, OwnData, make_scene
 from .pass_material import fill_pass_material
+from .placed_strands import PlacedStrands
 from .placed_surfaces import PlacedSurfaces, add_camera, place_camera
 
 #: light paths for each pixel; what is left of their noise is taken away by averaging over neighbours on the same surface
@@ -51,6 +52,7 @@ class ShadowScene:
         self.scene = make_scene(data, "Shadows")
         self._camera = add_camera(data, self.scene)
         self._surfaces = PlacedSurfaces(data, self.scene, _prepare)
+        self._hair = PlacedStrands(data, self.scene, self._surfaces.origin, _prepare)
         self._material = data.keep(bpy.data.materials, bpy.data.materials.new(f"{PREFIX} Shadows"))
         self._made_of = -1
         self._sun: bpy.types.Object | None = None
@@ -79,11 +81,14 @@ class ShadowScene:
         was stopped.
         """
         surfaces = [one for one in geometry.surfaces if not one.is_hole]
+        hair = [one for one in geometry.hair if not one.is_hole]
         if ground is not None:
             surfaces = [one for one in surfaces if one.character] + [_make_ground(geometry, ground)]
+            hair = [one for one in hair if one.character]
         self._surfaces.show(surfaces, {})
+        self._hair.show(hair, {})
         if len(self._cut_outs.found) != self._made_of:
-            fill_pass_material(self._material, self._cut_outs.found, [], previous=False)
+            fill_pass_material(self._material, self._cut_outs.found, previous=False)
             self._made_of = len(self._cut_outs.found)
         place_camera(self._camera, view)
         if self._sun is not None:
@@ -102,7 +107,7 @@ def _find(channels: dict[str, np.ndarray], *endings: str) -> np.ndarray:
     return next(np.asarray(pixels, np.float32) for name, pixels in channels.items() if name.endswith(endings))
 
 
-def _prepare(found: bpy.types.Object, surface: Surface) -> None:
+def _prepare(found: bpy.types.Object, surface: Surface | Hair) -> None:
     found.visible_camera = not surface.character
     found.is_shadow_catcher = not surface.character
 

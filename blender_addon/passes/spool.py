@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .geometry import FrameGeometry, Shape
+from .geometry import FrameGeometry, Shape, Strands
+
+
+#: the files of arrays by their names
+Names = dict[str, Path]
 
 
 class Spool:
@@ -20,35 +24,44 @@ class Spool:
         #: how many bytes the folder holds
         self.size = 0
         self._recent: dict[Path, np.ndarray] = {}
-        #: by frame: its surfaces without their arrays, and the files of those by name
-        self._shapes: dict[int, tuple[FrameGeometry, dict[int, dict[str, Path]]]] = {}
+        #: by frame: its surfaces and hair without their arrays, and the files of those by name
+        self._shapes: dict[int, tuple[FrameGeometry, list[Names], list[Names]]] = {}
 
     def __contains__(self, frame: int) -> bool:
         return frame in self._shapes
 
     def put(self, frame: int, geometry: FrameGeometry) -> None:
         """Store a frame; raises ``OSError`` when the disk is full."""
-        stored: dict[int, dict[str, Path]] = {}
-        surfaces = []
-        for n, surface in enumerate(geometry.surfaces):
-            stored[n] = {name: self._store(array) for name, array in _list_arrays(surface.shape).items()}
-            surfaces.append(replace(surface, shape=_EMPTY))
-        self._shapes[frame] = replace(geometry, surfaces=tuple(surfaces)), stored
+        shapes = [self._store_all(list_shape_arrays(one.shape)) for one in geometry.surfaces]
+        strands = [self._store_all(list_strand_arrays(one.strands)) for one in geometry.hair]
+        bare = replace(
+            geometry,
+            surfaces=tuple(replace(one, shape=_EMPTY) for one in geometry.surfaces),
+            hair=tuple(replace(one, strands=_BALD) for one in geometry.hair),
+        )
+        self._shapes[frame] = bare, shapes, strands
 
     def get(self, frame: int) -> FrameGeometry:
         """The stored frame; raises ``KeyError`` when there is none."""
-        geometry, stored = self._shapes[frame]
+        geometry, of_shapes, of_strands = self._shapes[frame]
         shapes: dict[tuple[tuple[str, Path], ...], Shape] = {}
         surfaces = []
-        paths = {path for names in stored.values() for path in names.values()}
+        paths = {path for names in (*of_shapes, *of_strands) for path in names.values()}
         # what does not change from frame to frame is not read again
         self._recent = {path: self._recent[path] if path in self._recent else np.load(path) for path in paths}
         for n, surface in enumerate(geometry.surfaces):
-            names = tuple(sorted(stored[n].items()))
+            names = tuple(sorted(of_shapes[n].items()))
             if names not in shapes:
-                shapes[names] = _make_shape({name: self._recent[path] for name, path in names})
+                shapes[names] = make_shape({name: self._recent[path] for name, path in names})
             surfaces.append(replace(surface, shape=shapes[names]))
-        return replace(geometry, surfaces=tuple(surfaces))
+        hair = [
+            replace(one, strands=make_strands({name: self._recent[path] for name, path in names.items()}))
+            for one, names in zip(geometry.hair, of_strands, strict=True)
+        ]
+        return replace(geometry, surfaces=tuple(surfaces), hair=tuple(hair))
+
+    def _store_all(self, arrays: dict[str, np.ndarray]) -> Names:
+        return {name: self._store(array) for name, array in arrays.items()}
 
     def _store(self, array: np.ndarray) -> Path:
         content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
@@ -61,10 +74,12 @@ class Spool:
 
 _NONE = np.empty(0, np.float32)
 _EMPTY = Shape(_NONE, _NONE, _NONE, _NONE, {}, None, None, None)
+_BALD = Strands(_NONE, _NONE, None, None, None, None)
 _PLAIN = ("points", "corners", "starts", "normals", "rest", "parts", "cuts")
 
 
-def _list_arrays(shape: Shape) -> dict[str, np.ndarray]:
+def list_shape_arrays(shape: Shape) -> dict[str, np.ndarray]:
+    """The arrays of a shape by name."""
     out = {name: getattr(shape, name) for name in _PLAIN}
     out |= {f"uv {name}": uv for name, uv in shape.uvs.items()}
     if shape.triangles is not None:
@@ -72,7 +87,20 @@ def _list_arrays(shape: Shape) -> dict[str, np.ndarray]:
     return {name: array for name, array in out.items() if array is not None}
 
 
-def _make_shape(arrays: dict[str, np.ndarray]) -> Shape:
+def list_strand_arrays(strands: Strands) -> dict[str, np.ndarray]:
+    """The arrays of strands by name."""
+    names = ("points", "counts", "radii", "kinds", "uvs", "rest")
+    return {name: getattr(strands, name) for name in names if getattr(strands, name) is not None}
+
+
+def make_strands(arrays: dict[str, np.ndarray]) -> Strands:
+    """Strands of ``list_strand_arrays``."""
+    known = (arrays.get(name) for name in ("radii", "kinds", "uvs", "rest"))
+    return Strands(arrays["points"], arrays["counts"], *known)
+
+
+def make_shape(arrays: dict[str, np.ndarray]) -> Shape:
+    """A shape of ``list_shape_arrays``."""
     triangles = (arrays["triangles"], arrays["triangle faces"]) if "triangles" in arrays else None
     return Shape(
         arrays["points"],

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...shared import shot
 from .camera import View
-from .geometry import FrameGeometry, Key, Surface
+from .geometry import FrameGeometry, Hair, Key, Surface
 from .reading import BACKGROUND
 
 #: the largest pass index of Blender
@@ -33,7 +33,7 @@ class SurfaceNumbers:
         self.names[number] = name, character
         return number
 
-    def add_all(self, surfaces: Iterable[Surface]) -> None:
+    def add_all(self, surfaces: Iterable[Surface | Hair]) -> None:
         """Number surfaces that have no number yet."""
         for one in surfaces:
             self.add(one.key, one.name, one.character)
@@ -53,7 +53,7 @@ def name_pixels(
     """
     found, by_key = dict(found), numbers.by_key
     index = found.pop("index")
-    holes = [by_key[one.key] for one in geometry.surfaces if one.is_hole]
+    holes = [by_key[one.key] for one in (*geometry.surfaces, *geometry.hair) if one.is_hole]
     if holes:
         kept = ~np.isin(index, holes)
         index = index * kept
@@ -64,7 +64,7 @@ def name_pixels(
     characters, metres = np.zeros(size, np.uint8), np.ones(size, np.float32)
     for number, (_, character) in numbers.names.items():
         characters[number] = character
-    for number, scale in (own_scales | {by_key[one.key]: one.metres_per_unit for one in geometry.surfaces}).items():
+    for number, scale in (own_scales | {by_key[one.key]: one.metres_per_unit for one in (*geometry.surfaces, *geometry.hair)}).items():
         metres[number] = scale
     found["object_index"] = index.astype(np.uint16)
     found["mask"] = characters[index]
@@ -73,6 +73,17 @@ def name_pixels(
     if "position" in found:
         found["position"] = found["position"] * np.float32(metres_per_unit)
     return found
+
+
+def find_ways_back(geometry: FrameGeometry, before: FrameGeometry) -> dict[Key, np.ndarray]:
+    """The steps (P, 3) float32 by which the points of hair lie elsewhere on the frame before, in the space of its object; hair with
+    other strands moves as its object does."""
+    former = {one.key: one.strands for one in before.hair}
+    return {
+        one.key: former[one.key].points - one.strands.points
+        for one in geometry.hair
+        if one.key in former and np.array_equal(former[one.key].counts, one.strands.counts)
+    }
 
 
 def find_former_places(
@@ -90,7 +101,7 @@ def find_former_places(
     """
     matrices, back = (np.tile(np.eye(4), (len(by_key) + 1, 1, 1)) for _ in range(2))
     for matrix, frame in ((matrices, before), (back, geometry)):
-        for surface in frame.surfaces:
+        for surface in (*frame.surfaces, *frame.hair):
             if surface.key in by_key:
                 matrix[by_key[surface.key]] = surface.matrix
     live = [by_key[key] for key in geometry.live if key in by_key]

@@ -1,0 +1,73 @@
+"""Captured hair as hair curves in a scene of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from .geometry import Hair, Key, Strands
+from .own_data import PREFIX, OwnData
+from .pass_material import PREVIOUS_ATTRIBUTE
+from .render_set import ROOT_COORDINATE
+from .surfaces import HAS_REST_POSITION_ATTRIBUTE, REST_POSITION_ATTRIBUTE
+
+
+class PlacedStrands:
+    """The hair of a frame as objects of a scene; what a frame does not have is taken out of the scene."""
+
+    def __init__(
+        self, data: OwnData, scene: bpy.types.Scene, origin: bpy.types.Object, prepare: Callable[[bpy.types.Object, Hair], None]
+    ) -> None:
+        """``origin`` is an object at the origin; ``prepare`` sets up a new object for its hair."""
+        self._data, self._scene, self._origin, self._prepare = data, scene, origin, prepare
+        self._objects: dict[Key, bpy.types.Object] = {}
+        self._shown: set[bpy.types.Object] = set()
+
+    def show(self, hair: Iterable[Hair], previous: dict[Key, np.ndarray]) -> None:
+        """Show this hair and no other; ``previous`` holds how far the points (P, 3) of some have come since the frame before."""
+        shown = set()
+        for one in hair:
+            curves = self._make_curves(one.strands, previous.get(one.key))
+            found = self._objects.get(one.key)
+            if found is None:
+                found = self._objects[one.key] = self._data.keep(bpy.data.objects, bpy.data.objects.new(PREFIX, curves))
+                found.parent = self._origin
+                self._prepare(found, one)
+            else:
+                former: Any = found.data
+                found.data = curves
+                self._data.drop(former)
+                bpy.data.hair_curves.remove(former)
+            if not np.array_equal(np.array(found.matrix_parent_inverse), one.matrix.astype(np.float32)):
+                found.matrix_parent_inverse = Matrix(one.matrix.tolist())
+            shown.add(found)
+        objects = self._scene.collection.objects
+        for found in self._shown - shown:
+            objects.unlink(found)
+        for found in shown - self._shown:
+            objects.link(found)
+        self._shown = shown
+
+    def _make_curves(self, strands: Strands, previous: np.ndarray | None) -> Any:
+        """New curves: Blender updates those that exist slowly, and Cycles does not notice all that changes."""
+        curves: Any = self._data.keep(bpy.data.hair_curves, bpy.data.hair_curves.new(PREFIX))
+        curves.add_curves(strands.counts.tolist())
+        curves.attributes["position"].data.foreach_set("vector", strands.points.ravel())
+        flags = None if strands.rest is None else np.ones(len(strands.points), np.float32)
+        for name, kind, domain, values in (
+            ("radius", "FLOAT", "POINT", strands.radii),
+            ("curve_type", "INT8", "CURVE", strands.kinds),
+            (ROOT_COORDINATE, "FLOAT2", "CURVE", strands.uvs),
+            (REST_POSITION_ATTRIBUTE, "FLOAT_VECTOR", "POINT", strands.rest),
+            (HAS_REST_POSITION_ATTRIBUTE, "FLOAT", "POINT", flags),
+            (PREVIOUS_ATTRIBUTE, "FLOAT_VECTOR", "POINT", previous),
+        ):
+            if values is not None:
+                attribute = curves.attributes.get(name) or curves.attributes.new(name, kind, domain)
+                numbers = values.astype(np.int32) if kind == "INT8" else values
+                attribute.data.foreach_set("vector" if values.ndim == 2 else "value", numbers.ravel())
+        return curves
