@@ -7,7 +7,8 @@ scene: so nothing of the user's moves, not even for a moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import bpy
@@ -57,11 +58,36 @@ def unregister() -> None:
         bpy.utils.unregister_class(CaptureEngine)
 
 
+#: scripts of others run when these happen; none of it is theirs to see while a scene of our own is rendered
+_EVENTS = tuple(
+    name
+    for name in dir(bpy.app.handlers)
+    if name.startswith(("frame_change_", "render_", "depsgraph_update_", "object_bake_", "composite_"))
+)
+
+
+@contextmanager
+def silence_handlers(*kept: str) -> Iterator[None]:
+    """Within the block no script of the file or of an add-on runs when frames change or are rendered, but for those of the lists
+    ``kept``."""
+    lists: list[tuple[list[Any], list[Any]]] = []
+    try:
+        for name in _EVENTS:
+            if name not in kept:
+                handlers: Any = getattr(bpy.app.handlers, name)
+                lists.append((handlers, list(handlers)))
+                handlers.clear()
+        yield
+    finally:
+        for handlers, functions in lists:
+            handlers[:] = functions
+
+
 def run_render(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int, **options: Any) -> None:
     """Render a frame of ``scene`` in the context of ``stage``, a scene without objects."""
     # Blender renders the frame of the context's scene
     stage.frame_current = scene.frame_current = frame
-    with silence_stdout(), bpy.context.temp_override(scene=stage, view_layer=stage.view_layers[0]):
+    with silence_handlers(), silence_stdout(), bpy.context.temp_override(scene=stage, view_layer=stage.view_layers[0]):
         bpy.ops.render.render(scene=scene.name, **options)
 
 
@@ -70,6 +96,11 @@ def capture(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int, read: Ca
 
     Raises what ``read`` raises, and ``ShotError`` when Blender renders something else at the moment.
     """
+    return receive_from(lambda: run_render(stage, scene, frame), read)
+
+
+def receive_from(render: Callable[[], None], read: Callable[[bpy.types.Depsgraph], T]) -> T:
+    """What ``read`` finds in the evaluated data of what ``render`` renders with ``CaptureEngine``; raises as ``capture`` does."""
     found: list[T] = []
     errors: list[BaseException] = []
 
@@ -82,7 +113,7 @@ def capture(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int, read: Ca
 
     CaptureEngine.receive = receive
     try:
-        run_render(stage, scene, frame)
+        render()
     finally:
         CaptureEngine.receive = None
     if errors:

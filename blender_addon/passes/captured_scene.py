@@ -22,9 +22,7 @@ from .own_data import PREFIX, OwnData, make_scene
 from .padding import Padding
 from .people import KeyPoints
 from .render_set import RenderObject, RenderSet
-from .scene_bound import check_follows
 from .simulations import (
-    check_can_be_simulated,
     find_dependencies,
     find_first_frame,
     is_baked,
@@ -33,7 +31,7 @@ from .simulations import (
     is_simulated,
     iter_pointers,
 )
-from .surfaces import DEFORMERS, find_store_index, make_store_nodes, prepare_mesh
+from .surfaces import deforms, find_store_index, make_store_nodes, prepare_mesh
 from .visibility import Visible, iter_collection, iter_instanced
 
 #: settings of a scene that decide how its objects move
@@ -125,9 +123,7 @@ class CapturedScene:
                 if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME") and not is_gas(one)
             ]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
-        check_follows(needed, self._user_scene)
         simulated = {one for one in needed if is_simulated(one)}
-        check_can_be_simulated(simulated)
         for one in needed:
             if one in self._ours or one in simulated or _needs_attributes(one, wanted):
                 self._copy(one)
@@ -238,5 +234,5 @@ def _needs_attributes(found: bpy.types.Object, rendered: list[bpy.types.Object])
     """Whether a prop's rest positions are lost in its modifiers unless a copy brings them along."""
     if found.type != "MESH" or found not in rendered:
         return False
-    deforms = any(m.type in DEFORMERS for m in found.modifiers) or bool(getattr(found.data, "shape_keys", None))
+    deforms = any(map(deforms, found.modifiers)) or bool(getattr(found.data, "shape_keys", None))
     return deforms and (find_store_index(found) is not None or any(m.type in ("SUBSURF", "MULTIRES") for m in found.modifiers))

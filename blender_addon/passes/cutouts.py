@@ -6,8 +6,8 @@ cut-out applies to a face.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import bpy
 import numpy as np
@@ -192,6 +192,27 @@ class CutOuts:
     def found(self) -> list[CutOut]:
         """The cut-outs, by number."""
         return list(self._numbers)
+
+    def pack(self) -> list[dict[str, Any]]:
+        """The cut-outs as JSON can hold them, for another process with the same file."""
+        out = []
+        for cut in self.found:
+            image = cut.image.find()
+            packed = {field.name: getattr(cut, field.name) for field in fields(cut) if field.name != "image"}
+            out.append(packed | {"image": image.name_full if image is not None else ""})
+        return out
+
+    def unpack(self, packed: list[dict[str, Any]]) -> None:
+        """Know the cut-outs of another process, by the numbers that they have there. Raises ``ValueError`` for an image that is
+        gone."""
+        for n, one in enumerate(packed, 1):
+            image = next((image for image in bpy.data.images if image.name_full == one["image"]), None)
+            if image is None:
+                raise ValueError(f"the image {one['image']!r} is gone")
+            mapping = tuple(tuple(values) for values in one["mapping"]) if one["mapping"] else None
+            cut = CutOut(**one | {"image": refer_to(image), "mapping": mapping})
+            if self._numbers.setdefault(cut, n) != n:
+                raise ValueError(f"the cut-out of {one['image']!r} has another number")
 
     def get_number(self, material: bpy.types.Material | None) -> float:
         """The number of a material's cut-out, 0 where its surface is whole, ``CLEAR`` where one sees through it everywhere,

@@ -16,7 +16,7 @@ from .geometry import FrameGeometry, Hair, Key, Shape, Strands, Surface
 from .people import KeyPoints
 from .render_set import RenderObject, compute_scale
 from .strands import Roots, find_hair_systems, read_curves, read_particle_hair
-from .surfaces import DEFORMERS, HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, get_rest_points
+from .surfaces import HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, deforms, get_rest_points
 
 #: the kind of objects that only Cycles can draw; what is not a mesh either, such as text, shows one as an instance of its own
 LIVE = "POINTCLOUD"
@@ -314,7 +314,7 @@ def _read_rest_points(found: bpy.types.Object, mesh: bpy.types.Mesh, one: Render
     data: Any = source.data if source is not None else None
     if source is None or not isinstance(data, bpy.types.Mesh) or len(data.vertices) != count:
         return None
-    is_deformed = data.shape_keys is not None or any(m.type in DEFORMERS for m in source.modifiers)
+    is_deformed = data.shape_keys is not None or any(map(deforms, source.modifiers))
     return get_rest_points(data).reshape(-1, 3) if is_deformed else None
 
 

@@ -33,16 +33,20 @@ from .geometry import FrameGeometry
 from .own_data import OwnData, make_scene, own_data
 from .padding import Padding
 from .people import find_key_points
+from .playback import Playback
 from .render_set import RenderSet, RenderSetReferences, make_render_set
+from .scene_bound import SceneBound, find_scene_bound, find_used
 from .shadow_scene import ShadowScene
 from .spool import Spool
 from .storage import explain_storage
 from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, find_ways_back, name_pixels
 from .surfaces import unwrap
-from .visibility import find_visible
+from .visibility import find_visible, iter_instanced
 
 #: how long frames are made at a time while the user works in the window
 SLICE_SECONDS = 0.25
+#: how long to wait for a frame that a second Blender plays before the window gets its turn
+WAIT_SECONDS = 0.05
 #: evaluated frames are kept for their render up to this size on disk; later ones are evaluated again
 SPOOL_BYTES = 2 << 30
 #: pixels that are rendered around those that the surfaces cover
@@ -141,6 +145,8 @@ class PassRender:
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
         find_camera(self._scene, frames[0])
         check_cycles()
+        #: why the scene must be played in a second Blender, None where it need not be
+        self._bound: SceneBound | None = find_scene_bound(find_used(self._list_roots(whole=shadow)), self._scene)
         self._metres = get_metres_per_unit(self._scene)
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
@@ -198,8 +204,12 @@ class PassRender:
     def measure(self) -> Generator[int, None, None]:
         """Find the depth range; yields how many frames are measured, with nothing of ours in the file then and at the end.
 
-        A scene with simulations that are not baked is evaluated in one go from their first frame, and its frames are kept.
+        A scene with simulations that are not baked is evaluated in one go from their first frame, and its frames are kept. One whose
+        frames depend on the scene itself is played in a second Blender meanwhile.
         """
+        if self._bound is not None:
+            yield from self._play()
+            return
         frames = deque(self._measured_frames)
         try:
             while frames:
@@ -218,6 +228,59 @@ class PassRender:
         except BaseException:
             self.close()
             raise
+
+    def _list_roots(self, *, whole: bool) -> list[bpy.types.Object]:
+        """What is rendered, and the cameras."""
+        visible = find_visible(self._view_layer)
+        ours = {one.object for one in self._render_set.objects}
+        roots = [*ours, *(one for one in self._render_set.armatures if one is not None)]
+        everything = self._render_set.whole_scene or whole
+        roots += [one for one in visible.ordered if everything or any(inner in ours for inner in iter_instanced(one))]
+        cameras = [self._scene.camera, *(marker.camera for marker in self._scene.timeline_markers)]
+        return [*roots, *(camera for camera in cameras if camera is not None)]
+
+    def _play(self) -> Generator[int, None, None]:
+        """Measure and keep the frames while a second Blender plays them; yields as ``measure`` does."""
+        assert self._bound is not None
+        playback: Playback | None = None
+        wanted, measured = {*self._measured_frames, *self._kept_frames}, 0
+        try:
+            self._find_data()
+            self._prepare()
+            playback = self._start_playback(wanted)
+            self._spool = playback.spool
+            while len(playback.taken) < len(wanted):
+                for frame in playback.wait(self._cut_outs, WAIT_SECONDS):
+                    if frame in self._measured_frames:
+                        self._widen_depth_range(self._spool.get(frame))
+                        measured += 1
+                yield measured
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            if playback is not None:
+                playback.close()
+
+    def _start_playback(self, frames: set[int]) -> Playback:
+        assert self._path is not None and self._generated_uvs is not None and self._bound is not None
+        playback = Playback(self._path.parent, self._bound)
+        playback.start(
+            self._scene,
+            self._view_layer,
+            self._render_set,
+            self._generated_uvs,
+            self._people,
+            frames,
+            self._sizes,
+            self._padding,
+            self._metres,
+            whole_scene=self._render_set.whole_scene or self._shadow,
+            measure_surroundings=self._render_set.whole_scene,
+            find_ground=self._shadow,
+            triangulate=self.uses_gpu,
+        )
+        return playback
 
     def _capture(self, captured: CapturedScene, frame: int) -> FrameGeometry:
         return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._shadow)
@@ -320,6 +383,14 @@ class PassRender:
         if self._own is not None:
             return self._own
         self._find_data()
+        self._prepare()
+        self._scenes.callback(self._forget)
+        self._cut_outs.forget_materials()
+        self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn, self._make_shaded)
+        return self._own
+
+    def _prepare(self) -> None:
+        """What is made before the first frame is evaluated: texture coordinates, and a folder of our own."""
         if self._generated_uvs is None:
             self._generated_uvs = {
                 one.index: unwrap(one.object)
@@ -334,10 +405,6 @@ class PassRender:
             self._path = Path(self._folder.enter_context(folder)) / "pass.exr"
         if self._spool is None:
             self._spool = Spool(self._path.parent / "frames")
-        self._scenes.callback(self._forget)
-        self._cut_outs.forget_materials()
-        self._own = _OwnScenes(self._scenes.enter_context(own_data()), self._make_captured, self._make_drawn, self._make_shaded)
-        return self._own
 
     def _make_captured(self, data: OwnData, stage: bpy.types.Scene) -> CapturedScene:
         assert self._generated_uvs is not None
@@ -381,6 +448,9 @@ class PassRender:
         self._scenes.close()
 
     def _evaluate(self, own: _OwnScenes, frame: int) -> FrameGeometry:
+        if self._bound is not None and (self._spool is None or frame not in self._spool):
+            for _ in self._play():
+                pass
         kept = self._spool.get(frame) if self._spool is not None and frame in self._spool else None
         return kept if kept is not None and self._size in kept.views else own.captured.evaluate(frame, self._sizes)
 

@@ -1,4 +1,5 @@
-"""Physics that Blender computes from frame to frame: cloth, soft bodies, particles, dynamic paint.
+"""Physics that Blender computes from frame to frame: cloth, soft bodies, particles, dynamic paint. What is only computed for the scene
+that the window shows is in ``scene_bound``.
 
 A cache that is not baked is filled as frames are evaluated, and becomes wrong when they are not evaluated in order. Such objects
 are therefore copied, and their copies are simulated from the beginning, so that the user's caches stay as they are.
@@ -10,8 +11,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import bpy
-
-from ...shared import shot
 
 
 def iter_caches(found: bpy.types.Object) -> Iterator[Any]:
@@ -34,17 +33,6 @@ def is_finished(cache: Any) -> bool:
     return bool(cache.is_baked or cache.use_external)
 
 
-def check_can_be_simulated(objects: Iterable[bpy.types.Object]) -> None:
-    """Raise ``ShotError`` for a soft body that is not baked: Blender simulates those in the window's scene alone."""
-    for one in sorted(objects, key=lambda found: found.name_full):
-        for modifier in one.modifiers:
-            found: Any = modifier
-            if modifier.type == "SOFT_BODY" and modifier.show_render and not is_finished(found.point_cache):
-                raise shot.ShotError(
-                    "scene", f"{one.name} is a soft body that is not baked; bake it (Physics > Soft Body > Cache > Bake)."
-                )
-
-
 def is_simulated(found: bpy.types.Object) -> bool:
     """Whether an object's form depends on the frames that were evaluated before."""
     return any(not is_finished(cache) for cache in iter_caches(found))
@@ -59,6 +47,16 @@ def find_first_frame(objects: Iterable[bpy.types.Object]) -> int | None:
     """The first frame of the simulations of objects; None when there are none."""
     starts = [cache.frame_start for one in objects for cache in iter_caches(one) if not is_finished(cache)]
     return min(starts, default=None)
+
+
+def has_simulation_zone(tree: bpy.types.NodeTree | None, depth: int = 8) -> bool:
+    """Whether a simulation zone lies in a node tree or in groups within it."""
+    if tree is None or not depth:
+        return False
+    return any(
+        node.bl_idname == "GeometryNodeSimulationOutput" or has_simulation_zone(getattr(node, "node_tree", None), depth - 1)
+        for node in tree.nodes
+    )
 
 
 def is_gas(found: bpy.types.Object) -> bool:

@@ -19,8 +19,8 @@ class Spool:
     """Keeps frames in a folder of our own; arrays that are the same in several of them are stored once."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        folder.mkdir(exist_ok=True, parents=True)
         #: how many bytes the folder holds
         self.size = 0
         self._recent: dict[Path, np.ndarray] = {}
@@ -36,9 +36,17 @@ class Spool:
         strands = [self._store_all(list_strand_arrays(one.strands)) for one in geometry.hair]
         bare = replace(
             geometry,
-            surfaces=tuple(replace(one, shape=_EMPTY) for one in geometry.surfaces),
-            hair=tuple(replace(one, strands=_BALD) for one in geometry.hair),
+            surfaces=tuple(replace(one, shape=EMPTY) for one in geometry.surfaces),
+            hair=tuple(replace(one, strands=BALD) for one in geometry.hair),
         )
+        self._shapes[frame] = bare, shapes, strands
+
+    def get_stored(self, frame: int) -> tuple[FrameGeometry, list[Names], list[Names]]:
+        """A frame without its arrays, and the files of those of its surfaces and of its hair."""
+        return self._shapes[frame]
+
+    def take(self, frame: int, bare: FrameGeometry, shapes: list[Names], strands: list[Names]) -> None:
+        """Know a frame whose arrays lie in the folder already."""
         self._shapes[frame] = bare, shapes, strands
 
     def get(self, frame: int) -> FrameGeometry:
@@ -48,7 +56,7 @@ class Spool:
         surfaces = []
         paths = {path for names in (*of_shapes, *of_strands) for path in names.values()}
         # what does not change from frame to frame is not read again
-        self._recent = {path: self._recent[path] if path in self._recent else np.load(path) for path in paths}
+        self._recent = {path: self._recent[path] if path in self._recent else np.load(path, allow_pickle=False) for path in paths}
         for n, surface in enumerate(geometry.surfaces):
             names = tuple(sorted(of_shapes[n].items()))
             if names not in shapes:
@@ -65,7 +73,7 @@ class Spool:
 
     def _store(self, array: np.ndarray) -> Path:
         content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
-        path = self._folder / f"{content}-{array.dtype.str[1:]}-{'x'.join(map(str, array.shape))}.npy"
+        path = self.folder / f"{content}-{array.dtype.str[1:]}-{'x'.join(map(str, array.shape))}.npy"
         if not path.exists():
             np.save(path, array)
             self.size += array.nbytes
@@ -73,8 +81,8 @@ class Spool:
 
 
 _NONE = np.empty(0, np.float32)
-_EMPTY = Shape(_NONE, _NONE, _NONE, _NONE, {}, None, None, None)
-_BALD = Strands(_NONE, _NONE, None, None, None, None)
+EMPTY = Shape(_NONE, _NONE, _NONE, _NONE, {}, None, None, None)
+BALD = Strands(_NONE, _NONE, None, None, None, None)
 _PLAIN = ("points", "corners", "starts", "normals", "rest", "parts", "cuts")
 
 

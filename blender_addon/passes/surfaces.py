@@ -10,6 +10,7 @@ import numpy as np
 
 from ..compat import remove_scene
 from ..typed_access import add_node, get_attribute_data, get_input, get_mesh, get_output, set_socket_value
+from .simulations import has_simulation_zone
 
 REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE = "latentman_rest", "latentman_part"
 #: 1 where a surface has the rest position attribute; an attribute that is missing reads 0
@@ -45,6 +46,12 @@ DEFORMERS = frozenset(
 )
 
 
+def deforms(modifier: bpy.types.Modifier) -> bool:
+    """Whether a modifier moves points rather than making new ones; simulation zones count as moving them."""
+    tree = modifier.node_group if isinstance(modifier, bpy.types.NodesModifier) else None
+    return modifier.type in DEFORMERS or has_simulation_zone(tree)
+
+
 def get_rest_points(mesh: bpy.types.Mesh) -> np.ndarray:
     """(V * 3,) float32 undeformed vertex positions: those of the basis where there are shape keys."""
     source: Any = mesh.shape_keys.key_blocks[0].data if mesh.shape_keys else mesh.vertices
@@ -68,7 +75,7 @@ def find_store_index(body: bpy.types.Object) -> int | None:
     None where the attribute of the mesh itself is enough.
     """
     types = [m.type for m in body.modifiers]
-    first = next((n for n, one in enumerate(types) if one in DEFORMERS), len(types))
+    first = next((n for n, one in enumerate(body.modifiers) if deforms(one)), len(types))
     return first if any(one in GENERATORS for one in types[:first]) else None
 
 

@@ -1,0 +1,47 @@
+"""Run by the second Blender of ``playback``: ``blender -b copy.blend --python play.py -- FOLDER``, or with Python where Blender is a
+module: ``python play.py -- FOLDER copy.blend``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+#: a name that is nobody's, as the add-on itself may be loaded, too
+PACKAGE = "latentman_player"
+
+
+def load_package() -> None:
+    """Make the folder that this file is in importable, without running what registers the add-on."""
+    spec = importlib.util.spec_from_loader(PACKAGE, loader=None, is_package=True)
+    assert spec is not None
+    package = importlib.util.module_from_spec(spec)
+    package.__path__ = [str(ROOT)]
+    sys.modules[PACKAGE] = package
+
+
+def main(arguments: list[str]) -> None:
+    """Play the file that is open, or the one that is named."""
+    folder = Path(arguments[0])
+    paths = json.loads((folder / "paths.json").read_text(encoding="utf-8"))
+    sys.path += [path for path in paths if path not in sys.path]
+    load_package()
+    if len(arguments) > 1:
+        import bpy
+
+        bpy.ops.wm.open_mainfile(filepath=arguments[1], use_scripts=arguments[2:] == ["scripts"])
+    played_scene = importlib.import_module(f"{PACKAGE}.blender_addon.passes.played_scene")
+    played_scene.play(folder)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[sys.argv.index("--") + 1 :])
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        # Blender may crash or hang while it frees what scripts have registered
+        os._exit(0)
