@@ -257,3 +257,9 @@ def list_compositors() -> list[Any]:
         owners: list[Any] = list(bpy.data.scenes)
         trees += [scene.node_tree for scene in owners if scene.node_tree is not None]
     return trees
+
+
+def is_module() -> bool:
+    """Whether Blender is a module of Python rather than a program."""
+    # 4.2 does not say, but has no program then
+    return bool(getattr(bpy.app, "module", not bpy.app.binary_path))

@@ -1,5 +1,5 @@
-"""Run by the second Blender of ``playback``: ``blender -b copy.blend --python play.py -- FOLDER``, or with Python where Blender is a
-module: ``python play.py -- FOLDER copy.blend``."""
+"""Run by the second Blender of ``playback``: ``blender -b --python play.py -- FOLDER copy.blend``, or with Python where Blender is a
+module: ``python play.py -- FOLDER copy.blend``. A last argument ``scripts`` lets the file's scripts run."""
 
 from __future__ import annotations
 
@@ -24,17 +24,20 @@ def load_package() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Play the file that is open, or the one that is named."""
-    folder = Path(arguments[0])
+    """Open the file that is named, and play it."""
+    prepare(Path(arguments[0]))
+    import bpy
+
+    bpy.ops.wm.open_mainfile(filepath=arguments[1], use_scripts=arguments[2:] == ["scripts"])
+    importlib.import_module(f"{PACKAGE}.blender_addon.passes.played_scene").play(Path(arguments[0]))
+
+
+def prepare(folder: Path) -> None:
+    """What must be done before the file is opened."""
     paths = json.loads((folder / "paths.json").read_text(encoding="utf-8"))
     sys.path += [path for path in paths if path not in sys.path]
     load_package()
-    if len(arguments) > 1:
-        import bpy
-
-        bpy.ops.wm.open_mainfile(filepath=arguments[1], use_scripts=arguments[2:] == ["scripts"])
-    played_scene = importlib.import_module(f"{PACKAGE}.blender_addon.passes.played_scene")
-    played_scene.play(folder)
+    importlib.import_module(f"{PACKAGE}.blender_addon.passes.played_scene").watch_opening()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ import bpy
 import numpy as np
 
 from ...shared import logs, shot
+from ..compat import is_module
 from ..windows_job import KillOnClose, tie_to_this_process
 from .capture import silence_handlers
 from .cutouts import CutOuts
 from .frame_files import PATTERN, read_frame
 from .padding import Padding
 from .played_scene import DONE, FAILURE, FRAMES, REQUEST
+from .quiet import silence_stdout
 from .render_set import RenderSet
 from .scene_bound import SceneBound, list_handlers
 from .spool import Spool
@@ -84,6 +86,7 @@ class Playback:
             find_ground=find_ground,
             triangulate=triangulate,
             handlers=[name for _, name in list_handlers()],
+            bakes=list(_list_bakes()),
             people={number: _name(render_set.armatures[number - 1]) for number in people},
             objects=[
                 {
@@ -111,26 +114,29 @@ class Playback:
     def _copy_file(self) -> None:
         """Write the file as it is now, and the caches that Blender looks for beside it."""
         path = self._folder / COPY
+        # rewriting paths marks some caches as outdated
+        remap = bool(bpy.data.filepath) and any(name.startswith("//") for name in bpy.utils.blend_paths())
         try:
-            with silence_handlers("depsgraph_update_pre"), _silence_saving():
-                bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, check_existing=False, relative_remap=True)
+            # a part of the file, as a library holds it, would lack caches that are in memory
+            with silence_handlers("depsgraph_update_pre"), _silence_saving(), silence_stdout():
+                bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, check_existing=False, relative_remap=remap)
         except RuntimeError as error:
             raise shot.ShotError(
                 "passes", f"The copy of the file that must be played could not be written ({' '.join(str(error).split())}); make room."
             ) from error
         mine = Path(bpy.data.filepath)
-        caches = mine.parent / f"blendcache_{mine.stem}"
-        if bpy.data.filepath and caches.is_dir():
-            shutil.copytree(caches, self._folder / f"blendcache_{path.stem}", dirs_exist_ok=True)
+        beside = self._folder / f"blendcache_{path.stem}"
+        caches = list((mine.parent / f"blendcache_{mine.stem}").glob("*.bphys")) if bpy.data.filepath else []
+        if caches:
+            beside.mkdir(exist_ok=True)
+        for cache in caches:
+            shutil.copy(cache, beside)
 
     def _run(self) -> None:
         scripts = not bpy.app.autoexec_fail and _runs_scripts()
         path, folder = str(self._folder / COPY), str(self._folder)
-        if bpy.app.module:
-            command = [sys.executable, str(PROGRAM), "--", folder, path, *(["scripts"] if scripts else [])]
-        else:
-            allowed = "--enable-autoexec" if scripts else "--disable-autoexec"
-            command = [bpy.app.binary_path, "--background", allowed, path, "--python", str(PROGRAM), "--", folder]
+        program = [sys.executable] if is_module() else [bpy.app.binary_path, "--background", "--python"]
+        command = [*program, str(PROGRAM), "--", folder, path, *(["scripts"] if scripts else [])]
         environment = dict(os.environ)
         try:
             with (self._folder / "output.log").open("wb") as output:
@@ -206,6 +212,20 @@ def _name(found: bpy.types.Object | None) -> tuple[str, str]:
     return found.name, found.library.filepath if found.library else ""
 
 
+def _list_bakes() -> Iterator[tuple[tuple[str, str], str, int | None, str]]:
+    """(object, modifier, bake, folder) of geometry nodes' bakes that lie beside the user's file; bake is None for the modifier's
+    own folder."""
+    for found in bpy.data.objects:
+        for modifier in found.modifiers:
+            if not isinstance(modifier, bpy.types.NodesModifier):
+                continue
+            entries: list[tuple[int | None, str]] = [(None, modifier.bake_directory)]
+            entries += [(bake.bake_id, bake.directory) for bake in modifier.bakes if bake.use_custom_path]
+            for number, folder in entries:
+                if folder:
+                    yield _name(found), modifier.name, number, bpy.path.abspath(folder, library=found.library)
+
+
 def _runs_scripts() -> bool:
     """Whether scripts of the open file were allowed to run."""
     preferences = bpy.context.preferences
@@ -213,7 +233,7 @@ def _runs_scripts() -> bool:
 
 
 @contextlib.contextmanager
-def _silence_saving() -> Any:
+def _silence_saving() -> Iterator[None]:
     """Within the block no script runs because a file is saved: the file is not the user's."""
     lists: list[tuple[Any, list[Any]]] = []
     try:

@@ -27,7 +27,7 @@ from .people import KeyPoints
 from .quiet import silence_stdout
 from .render_set import RenderObject
 from .scene_bound import FRAME_HANDLERS, list_handlers
-from .simulations import is_gas
+from .simulations import is_fluid
 from .spool import Spool
 from .surfaces import deforms, make_store_nodes, prepare_mesh
 from .visibility import find_visible
@@ -42,6 +42,19 @@ def find_by_name(name: str, library: str) -> bpy.types.Object:
         if found.name == name and (found.library.filepath if found.library else "") == library:
             return found
     raise shot.ShotError("scene", f"{name} is not in the copy of the file that was made to play it; save the file and try again.")
+
+
+@bpy.app.handlers.persistent
+def _remove_fluids(*_: object) -> None:
+    """Smoke has no surface, and a liquid is no part of what is rendered; evaluated, they would write into the user's caches."""
+    for found in [one for one in bpy.data.objects if is_fluid(one)]:
+        bpy.data.objects.remove(found)
+
+
+def watch_opening() -> None:
+    """Take out of the file that will be opened what must not be evaluated even once."""
+    handlers: Any = bpy.app.handlers.load_post
+    handlers.insert(0, _remove_fluids)
 
 
 class PlayedScene:
@@ -74,9 +87,13 @@ class PlayedScene:
         """Let Blender show the scene, as physics is only computed for what is shown."""
         if bpy.context.window is not None:
             bpy.context.window.scene, bpy.context.window.view_layer = self._scene, self._layer
-        for found in [one for one in bpy.data.objects if is_gas(one)]:
-            # without surface, and rendered without a cache it crashes Blender
-            bpy.data.objects.remove(found)
+        for name, modifier, number, path in self._request["bakes"]:
+            nodes: Any = find_by_name(*name).modifiers[modifier]
+            if number is None:
+                nodes.bake_directory = path
+            for bake in nodes.bakes:
+                if bake.bake_id == number:
+                    bake.directory = path
         self._layer.update()
 
     def _set_up(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 
 from ...shared import shot
-from .simulations import has_simulation_zone, is_finished, iter_caches
+from .simulations import has_simulation_zone, is_finished, is_fluid, is_gas, iter_caches
 from .visibility import iter_curves
 
 #: the lists of ``bpy.app.handlers`` whose functions may change what a frame shows
@@ -54,7 +54,7 @@ def find_used(objects: Iterable[bpy.types.Object]) -> set[bpy.types.ID]:
 def find_scene_bound(used: Iterable[bpy.types.ID], scene: bpy.types.Scene) -> SceneBound | None:
     """Why frames of what is made of ``used`` must be evaluated in ``scene`` itself, None where any scene will do.
 
-    Raises ``ShotError`` for what must be baked first.
+    Raises ``ShotError`` for what cannot be played either.
     """
     blocks = sorted(used, key=lambda one: (one.id_type, one.name_full))
     objects = [one for one in blocks if isinstance(one, bpy.types.Object)]
@@ -85,13 +85,14 @@ def find_scene_bound(used: Iterable[bpy.types.ID], scene: bpy.types.Scene) -> Sc
 
 
 def list_handlers() -> list[tuple[str, str]]:
-    """(list, name) of the functions that others run on every frame, or before it is rendered; names hold the module."""
+    """(list, name) of the functions that others run on every frame, or before it is rendered."""
     out = []
     for kind in FRAME_HANDLERS:
         for function in getattr(bpy.app.handlers, kind):
-            module, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", None) or repr(type(function))
+            module = getattr(function, "__module__", None) or ""
             if not _OWN or not f"{module}.".startswith(f"{_OWN}."):
-                out.append((kind, f"{module}.{name}"))
+                # a script's module is called differently when Blender runs it while it opens a file
+                out.append((kind, str(getattr(function, "__qualname__", type(function).__name__))))
     return out
 
 
@@ -123,8 +124,6 @@ def _find_physics(one: bpy.types.Object, scene: bpy.types.Scene) -> Iterator[tup
                 f"Dynamic paint changes {one.name}, which passes cannot follow; bake it (Physics > Dynamic Paint > Cache > Bake).",
                 all(map(is_finished, caches)),
             )
-        elif modifier.type == "FLUID" and found.fluid_type == "DOMAIN" and found.domain_settings.domain_type == "LIQUID":
-            yield f"{one.name} is a liquid, which passes cannot follow; export it as Alembic and import that in its place.", True
     for system in one.particle_systems:
         if system.settings.type == "HAIR" and system.use_hair_dynamics:
             yield (
@@ -134,20 +133,12 @@ def _find_physics(one: bpy.types.Object, scene: bpy.types.Scene) -> Iterator[tup
 
 
 def _check_liquid(one: bpy.types.Object) -> None:
-    """Raise ``ShotError`` for a liquid that is not baked: played, it would be written into the user's cache."""
-    for modifier in one.modifiers:
-        found: Any = modifier
-        if modifier.type != "FLUID" or not modifier.show_render or found.fluid_type != "DOMAIN":
-            continue
-        domain = found.domain_settings
-        if domain.domain_type != "LIQUID":
-            continue
-        is_baked = domain.has_cache_baked_mesh if domain.use_mesh else domain.has_cache_baked_data
-        if domain.cache_type == "REPLAY" or not is_baked:
-            raise shot.ShotError(
-                "scene",
-                f"{one.name} is a liquid that is not baked; choose the type All in Physics > Fluid > Cache and press Bake All there.",
-            )
+    """Raise ``ShotError`` for a liquid: it comes from files that a copy of it may not find, and without them it is a box."""
+    if is_fluid(one) and not is_gas(one) and any(m.type == "FLUID" and m.show_render for m in one.modifiers):
+        raise shot.ShotError(
+            "scene",
+            f"{one.name} is a liquid, which passes cannot follow; export it with File > Export > Alembic, and import that in its place.",
+        )
 
 
 def _find_first_frame(scene: bpy.types.Scene) -> int:

@@ -59,6 +59,11 @@ def has_simulation_zone(tree: bpy.types.NodeTree | None, depth: int = 8) -> bool
     )
 
 
+def is_fluid(found: bpy.types.Object) -> bool:
+    """Whether an object is the domain of smoke, fire or a liquid."""
+    return any(isinstance(m, bpy.types.FluidModifier) and m.fluid_type == "DOMAIN" for m in found.modifiers)
+
+
 def is_gas(found: bpy.types.Object) -> bool:
     """Whether an object is the domain of smoke or fire, which has no surface.
 
