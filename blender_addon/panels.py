@@ -22,6 +22,7 @@ from .passes.simulations import find_dependencies
 from .preferences import get_preferences
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
+from .rigging.instances import explain_instance, explain_instances
 from .technique_properties import CUSTOM, LatentManTechniques
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
@@ -136,7 +137,14 @@ class CharacterPanel(_SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the picker and the buttons that add a character."""
         layout = get_layout(self)
-        layout.prop(properties.get_settings(context), "character", text="")
+        settings = properties.get_settings(context)
+        layout.prop(settings, "character", text="")
+        # an instance cannot be picked, and nothing else would say why
+        sentence = explain_instance(context.active_object)
+        if not sentence and settings.character is None:
+            sentence = explain_instances(get_scene(context).objects)
+        if sentence:
+            draw_sentence(layout, context, sentence)
         row = layout.row(align=True)
         row.operator("latentman.add_mannequin", icon="OUTLINER_OB_ARMATURE")
         row.operator("latentman.load_smpl", icon="FILE_FOLDER")

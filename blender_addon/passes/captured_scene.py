@@ -234,5 +234,5 @@ def _needs_attributes(found: bpy.types.Object, rendered: list[bpy.types.Object])
     """Whether a prop's rest positions are lost in its modifiers unless a copy brings them along."""
     if found.type != "MESH" or found not in rendered:
         return False
-    deforms = any(map(deforms, found.modifiers)) or bool(getattr(found.data, "shape_keys", None))
-    return deforms and (find_store_index(found) is not None or any(m.type in ("SUBSURF", "MULTIRES") for m in found.modifiers))
+    moves = any(map(deforms, found.modifiers)) or bool(getattr(found.data, "shape_keys", None))
+    return moves and (find_store_index(found) is not None or any(m.type in ("SUBSURF", "MULTIRES") for m in found.modifiers))

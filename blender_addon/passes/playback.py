@@ -122,7 +122,8 @@ class Playback:
                 bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, check_existing=False, relative_remap=remap)
         except RuntimeError as error:
             raise shot.ShotError(
-                "passes", f"The copy of the file that must be played could not be written ({' '.join(str(error).split())}); make room."
+                "passes",
+                f"The copy of the file that must be played could not be written ({' '.join(str(error).split())}); make room.",
             ) from error
         mine = Path(bpy.data.filepath)
         beside = self._folder / f"blendcache_{path.stem}"

@@ -64,7 +64,9 @@ def name_pixels(
     characters, metres = np.zeros(size, np.uint8), np.ones(size, np.float32)
     for number, (_, character) in numbers.names.items():
         characters[number] = character
-    for number, scale in (own_scales | {by_key[one.key]: one.metres_per_unit for one in (*geometry.surfaces, *geometry.hair)}).items():
+    for number, scale in (
+        own_scales | {by_key[one.key]: one.metres_per_unit for one in (*geometry.surfaces, *geometry.hair)}
+    ).items():
         metres[number] = scale
     found["object_index"] = index.astype(np.uint16)
     found["mask"] = characters[index]
