@@ -224,18 +224,6 @@ def get_alpha_over_inputs(node: Any) -> tuple[Any, Any]:
     return (node.inputs["Background"], node.inputs["Foreground"]) if "Background" in names else (node.inputs[1], node.inputs[2])
 
 
-def set_multilayer_exr(image_settings: bpy.types.ImageFormatSettings) -> None:
-    """Choose 32-bit multilayer EXR, one part with interleaved channels."""
-    settings: Any = image_settings  # media_type is not in the stubs of 4.5
-    if MEDIA_TYPES:
-        settings.media_type = "MULTI_LAYER_IMAGE"
-    settings.file_format = "OPEN_EXR_MULTILAYER"
-    settings.color_depth = "32"
-    settings.exr_codec = "NONE"
-    if hasattr(settings, "use_exr_interleave"):
-        settings.use_exr_interleave = True
-
-
 def set_video_format(image_settings: bpy.types.ImageFormatSettings) -> None:
     """Choose video through FFmpeg."""
     settings: Any = image_settings

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import time
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
 
 from latentman.blender_addon import properties
+from latentman.blender_addon.passes import pass_engine
+from latentman.blender_addon.passes.capture import run_render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.reference_shots.rasteriser import rasterise
 from latentman.blender_addon.rigging.characters import find_character_meshes
 from latentman.blender_addon.typed_access import get_camera, get_mesh, get_scene
+from latentman.shared import exr
 from latentman.shared.depth import compute_metric_depth
 
 from .demo import build_scene
@@ -23,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BLENDER5 = ROOT / "build" / "venv-blender52" / "bin" / "python"
 SIZE = 512
 FRAMES = tuple(range(1, 25))
+#: how often both ways of reading a frame are tried in turns
+ROUNDS = 5
 #: the frames that are compared with the other rasteriser
 COMPARED = (1, 9, 17, 24)
 
@@ -60,6 +68,51 @@ def _measure_preview() -> dict[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def _render_through_a_file(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int) -> dict[str, np.ndarray]:
+    """What ``pass_engine.render`` returns, by way of a multilayer OpenEXR file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pass.exr"
+        if scene.render.engine != "CYCLES":
+            scene.render.engine = "CYCLES"
+            settings: Any = scene.render.image_settings
+            if hasattr(settings, "media_type"):
+                settings.media_type = "MULTI_LAYER_IMAGE"
+            settings.file_format, settings.color_depth, settings.exr_codec = "OPEN_EXR_MULTILAYER", "32", "NONE"
+        scene.render.filepath = str(path)
+        run_render(stage, scene, frame, write_still=True)
+        return exr.read_channels(path)
+
+
+def _measure_file_round_trip(armature: bpy.types.Object) -> dict[str, float]:
+    """Milliseconds that rendering a frame takes with and without a file between Cycles and the passes, in turns, and their ratio;
+    the passes are the same, bit by bit."""
+    ways = {"direct": pass_engine.render, "through_a_file": _render_through_a_file}
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, dict[str, np.ndarray]] = {}
+    try:
+        for _ in range(ROUNDS):
+            for name, render in ways.items():
+                pass_engine.render = render
+                job = PassRender(bpy.context, armature, FRAMES, SIZE, SIZE, keep_scenes=True)
+                list(job.measure())
+                indices = deque(range(len(FRAMES)))
+                started = time.perf_counter()
+                for frame in job.render_slice(lambda indices=indices: indices.popleft() if indices else None):
+                    found.setdefault(name, {}).update(frame.passes.arrays())
+                took[name].append((time.perf_counter() - started) / len(FRAMES) * 1000)
+                job.close()
+    finally:
+        pass_engine.render = ways["direct"]
+    direct, filed = (float(np.median(values)) for values in took.values())
+    differing = sum(int((one != found["through_a_file"][name]).sum()) for name, one in found["direct"].items())
+    return {
+        "ms_per_frame_direct_512": direct,
+        "ms_per_frame_through_a_file_512": filed,
+        "direct_to_file_ratio": direct / filed,
+        "values_that_differ_from_the_file": differing,
+    }
+
+
 def measure_passes() -> dict[str, float]:
     """Measure ``mask_disagreement`` as a fraction of all pixels, ``uv_error_p99``, ``rest_error_p99_m``, ``depth_error_p99_m``,
     and milliseconds per frame, the median."""
@@ -76,6 +129,7 @@ def measure_passes() -> dict[str, float]:
                 list(job.render_all())
                 passes = job.result()
                 took.setdefault(name, []).append((time.perf_counter() - started) / len(FRAMES) * 1000)
+        round_trip = _measure_file_round_trip(armature)
         mask = 0
         uv, rest, depth = (list[np.ndarray]() for _ in range(3))
         for frame in COMPARED:
@@ -97,6 +151,6 @@ def measure_passes() -> dict[str, float]:
             f"{name}_p99{unit}": float(np.percentile(np.concatenate(found).ravel(), 99))
             for name, unit, found in (("uv_error", "", uv), ("rest_error", "_m", rest), ("depth_error", "_m", depth))
         }
-        return figures | {name: float(np.median(values)) for name, values in took.items()} | _measure_preview()
+        return figures | {name: float(np.median(values)) for name, values in took.items()} | round_trip | _measure_preview()
     finally:
         properties.unregister()

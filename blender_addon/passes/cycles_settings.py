@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import bpy
 
-from ..compat import set_multilayer_exr
+from . import pass_engine
 
 
-def set_up_cycles(scene: bpy.types.Scene, width: int, height: int, path: Path, samples: int) -> None:
-    """Make Cycles render a scene into a multilayer OpenEXR file, with so many samples at the centre of every pixel, without
-    bounces, and seen through up to 64 transparent surfaces."""
+def set_up_cycles(scene: bpy.types.Scene, width: int, height: int, samples: int) -> None:
+    """Make ``pass_engine`` render a scene, with so many samples at the centre of every pixel, without bounces, and seen through up
+    to 64 transparent surfaces."""
     render: Any = scene.render
     settings = dict(
-        engine="CYCLES",
+        engine=pass_engine.NAME,
         resolution_x=width,
         resolution_y=height,
         resolution_percentage=100,
         film_transparent=True,
-        filepath=str(path),
-        use_file_extension=True,
         use_persistent_data=True,
         use_compositing=False,
         use_sequencer=False,
-        use_overwrite=True,
     )
     for name, value in settings.items():
         setattr(render, name, value)
-    set_multilayer_exr(render.image_settings)
     # Cycles registers its settings itself, so that the stubs do not know them
     owner: Any = scene
     cycles = dict(

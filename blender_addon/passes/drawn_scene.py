@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import bpy
 import numpy as np
 
 from ...shared import shot
-from . import capture
+from . import pass_engine
 from .camera import View
 from .cutouts import CutOuts
 from .cycles_settings import set_up_cycles
@@ -30,14 +29,12 @@ class DrawnScene:
         stage: bpy.types.Scene,
         width: int,
         height: int,
-        path: Path,
         cut_outs: CutOuts,
         *,
         position: bool,
         motion_vectors: bool,
     ) -> None:
-        """``path`` is where Cycles writes a frame."""
-        self._data, self._stage, self._path, self._size = data, stage, path, (width, height)
+        self._data, self._stage, self._size = data, stage, (width, height)
         self._cut_outs, self._motion_vectors = cut_outs, motion_vectors
         self.scene = make_scene(data, "Drawn")
         self._camera = add_camera(data, self.scene)
@@ -50,7 +47,7 @@ class DrawnScene:
         self._set_up(position)
 
     def _set_up(self, position: bool) -> None:
-        set_up_cycles(self.scene, *self._size, self._path, samples=1)
+        set_up_cycles(self.scene, *self._size, samples=1)
         layer: Any = self.scene.view_layers[0]
         passes = dict(
             use_pass_z=True, use_pass_uv=True, use_pass_object_index=True, use_pass_combined=True, use_pass_position=position
@@ -73,12 +70,12 @@ class DrawnScene:
         box: tuple[int, int, int, int],
         previous: dict[Key, np.ndarray],
         ways: dict[Key, np.ndarray],
-    ) -> None:
-        """Render a rectangle (left, top, right, bottom) of a frame into the file.
+    ) -> dict[str, np.ndarray]:
+        """The channels (H, W) of a rectangle (left, top, right, bottom) of a frame, as ``read_passes`` takes them.
 
         Surfaces get the pass indices ``numbers``; ``live`` are objects with pass indices that Cycles draws itself; ``previous``
-        holds the points (V, 3) of surfaces on the frame before, ``ways`` the steps (P, 3) that lead the points of hair to where they
-        were then. Raises ``ShotError`` when the render was stopped.
+        holds the points (V, 3) of surfaces on the frame before, ``ways`` the steps (P, 3) that lead the points of hair to those
+        that they had then. Raises ``ShotError`` when the render was stopped.
         """
         self._numbers = numbers
         self._surfaces.show((one for one in geometry.surfaces if not one.is_live), previous)
@@ -89,11 +86,10 @@ class DrawnScene:
             self._made_of = len(self._cut_outs.found)
         place_camera(self._camera, view)
         set_render_region(self.scene, box, *self._size)
-        # what a render that was stopped leaves is not to be taken for its result
-        self._path.unlink(missing_ok=True)
-        capture.run_render(self._stage, self.scene, frame, write_still=True)
-        if not self._path.exists():
+        channels = pass_engine.render(self._stage, self.scene, frame)
+        if channels is None:
             raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
+        return channels
 
     def _prepare(self, found: bpy.types.Object, surface: Surface | Hair) -> None:
         found.pass_index = self._numbers[surface.key]

@@ -58,8 +58,8 @@ class Strands:
     strand has (C,) int32.
 
     ``radii`` (P,) float32; ``kinds`` (C,) int8 Blender's numbers for the kinds of curves, None where all are of its default kind;
-    ``uvs`` (C, 2) float32 the roots' texture coordinates, None where they are not known; ``rest`` (P, 3) float32 rest positions, None
-    for what is rigid.
+    ``uvs`` (C, 2) float32 the roots' texture coordinates, None where they are not known; ``rest`` (P, 3) float32 rest positions,
+    None for what is rigid.
     """
 
     points: np.ndarray

@@ -1,5 +1,5 @@
-"""Run by the second Blender of ``playback``: ``blender -b --python play.py -- FOLDER copy.blend``, or with Python where Blender is a
-module: ``python play.py -- FOLDER copy.blend``. A last argument ``scripts`` lets the file's scripts run."""
+"""Run by the second Blender of ``playback``: ``blender -b --python play.py -- FOLDER copy.blend``, or with Python where Blender is
+a module: ``python play.py -- FOLDER copy.blend``. A last argument ``scripts`` lets the file's scripts run."""
 
 from __future__ import annotations
 

@@ -1,37 +1,33 @@
-"""Reads one frame's multilayer EXR, as Cycles writes it, into arrays."""
+"""Sorts the channels of one frame that Cycles has rendered into passes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from ...shared import exr
 from ...shared.vectors import normalise
 from .pass_material import NORMAL_AOV, PART_AOV, PREVIOUS_AOV, REST_POSITION_AOV
 
 BACKGROUND = np.float32(1e10)
 
 
-def read_passes(path: Path, width: int, height: int) -> dict[str, np.ndarray]:
-    """The passes (height, width, ...) in a file of that size, row 0 at the top.
+def read_passes(channels: dict[str, np.ndarray], width: int, height: int) -> dict[str, np.ndarray]:
+    """The passes (height, width, ...) among ``channels`` (height, width) by name, row 0 at the top.
 
     ``depth`` float32 metres, 1e10 for the background; ``index`` int32 pass index, 0 for the background; ``part`` uint8; ``uv``
-    and ``rest_position`` float32; ``normal`` float16; and, where the file has them, ``position`` and ``previous`` positions in the
+    and ``rest_position`` float32; ``normal`` float16; and, where they are there, ``position`` and ``previous`` positions in the
     object's space, float32. Raises ``ValueError`` when a pass is missing or the size differs.
     """
-    channels = exr.read_channels(path)
 
     def find(*endings: str) -> np.ndarray:
         for ending in endings:
             for name, pixels in channels.items():
                 if name.endswith("." + ending):
                     return np.asarray(pixels, np.float32)
-        raise ValueError(f"{path.name} lacks the pass '{endings[0]}'; it has {', '.join(sorted(channels))}")
+        raise ValueError(f"the render lacks the pass '{endings[0]}'; it has {', '.join(sorted(channels))}")
 
     index = np.round(find("IndexOB.X", "Object Index.X")).astype(np.int32)
     if index.shape != (height, width):
-        raise ValueError(f"{path.name} is {index.shape[1]}x{index.shape[0]} instead of {width}x{height}")
+        raise ValueError(f"the render is {index.shape[1]}x{index.shape[0]} instead of {width}x{height}")
     seen = index > 0
 
     def vectors(*axes: tuple[str, ...]) -> np.ndarray:

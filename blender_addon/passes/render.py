@@ -23,7 +23,7 @@ from ...shared.picture_size import Crop
 from ..references import refer_to
 from ..typed_access import get_mesh, get_scene, get_view_layer
 from ..units import get_metres_per_unit
-from . import capture, gpu_raster, reading
+from . import capture, gpu_raster, pass_engine, reading
 from .camera import Extent, find_camera, find_extent
 from .captured_scene import CapturedScene
 from .cutouts import CutOuts
@@ -38,7 +38,6 @@ from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .scene_bound import SceneBound, find_scene_bound, find_used
 from .shadow_scene import ShadowScene
 from .spool import Spool
-from .storage import explain_storage
 from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, find_ways_back, name_pixels
 from .surfaces import unwrap
 from .visibility import find_visible, iter_instanced
@@ -264,7 +263,7 @@ class PassRender:
 
     def _start_playback(self, frames: set[int]) -> Playback:
         assert self._path is not None and self._generated_uvs is not None and self._bound is not None
-        playback = Playback(self._path.parent, self._bound)
+        playback = Playback(self._path, self._bound)
         playback.start(
             self._scene,
             self._view_layer,
@@ -401,10 +400,12 @@ class PassRender:
             # for the whole shot: when an engine goes, Blender restarts what viewports render
             capture.register()
             self._folder.callback(capture.unregister)
+            pass_engine.register()
+            self._folder.callback(pass_engine.unregister)
             folder = tempfile.TemporaryDirectory(prefix="latentman-", ignore_cleanup_errors=True)
-            self._path = Path(self._folder.enter_context(folder)) / "pass.exr"
+            self._path = Path(self._folder.enter_context(folder))
         if self._spool is None:
-            self._spool = Spool(self._path.parent / "frames")
+            self._spool = Spool(self._path / "frames")
 
     def _make_captured(self, data: OwnData, stage: bpy.types.Scene) -> CapturedScene:
         assert self._generated_uvs is not None
@@ -423,18 +424,15 @@ class PassRender:
         )
 
     def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:
-        assert self._path is not None
         visible = find_visible(self._view_layer)
         lights = [one for one in visible.ordered if one.type == "LIGHT"]
-        return ShadowScene(data, stage, *self._size, self._path, self._cut_outs, lights, self._scene.world)
+        return ShadowScene(data, stage, *self._size, self._cut_outs, lights, self._scene.world)
 
     def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
-        assert self._path is not None
         return DrawnScene(
             data,
             stage,
             *self._size,
-            self._path,
             self._cut_outs,
             position=self._render_set.whole_scene or self._motion_vectors,
             motion_vectors=self._motion_vectors,
@@ -515,10 +513,8 @@ class PassRender:
             for one in geometry.surfaces
             if before is not None
         }
-        assert self._path is not None
-        with explain_storage(self._path, right - left, bottom - top):
-            own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points, ways)
-            return reading.read_passes(self._path, right - left, bottom - top)
+        channels = own.drawn.draw(frame, geometry, geometry.views[self._size], numbers, live, box, points, ways)
+        return reading.read_passes(channels, right - left, bottom - top)
 
     def _make_entry(self, passes: FramePasses, geometry: FrameGeometry) -> FrameEntry:
         view = geometry.views[self._size]

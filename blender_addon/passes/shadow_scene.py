@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
-from ...shared import exr, shot
-from . import capture
+from ...shared import shot
+from . import pass_engine
 from .camera import View
 from .cutouts import CutOuts
 from .cycles_settings import set_up_cycles
@@ -42,13 +41,12 @@ class ShadowScene:
         stage: bpy.types.Scene,
         width: int,
         height: int,
-        path: Path,
         cut_outs: CutOuts,
         lights: Iterable[bpy.types.Object],
         world: bpy.types.World | None,
     ) -> None:
-        """``path`` is where Cycles writes a frame; ``lights`` and ``world`` are the user's. Without lights, there is a sun."""
-        self._stage, self._path, self._size, self._cut_outs = stage, path, (width, height), cut_outs
+        """``lights`` and ``world`` are the user's. Without lights, there is a sun."""
+        self._stage, self._size, self._cut_outs = stage, (width, height), cut_outs
         self.scene = make_scene(data, "Shadows")
         self._camera = add_camera(data, self.scene)
         self._surfaces = PlacedSurfaces(data, self.scene, _prepare)
@@ -69,7 +67,7 @@ class ShadowScene:
         self._set_up()
 
     def _set_up(self) -> None:
-        set_up_cycles(self.scene, *self._size, self._path, SAMPLES)
+        set_up_cycles(self.scene, *self._size, SAMPLES)
         layer: Any = self.scene.view_layers[0]
         layer.use_pass_z, layer.cycles.use_pass_shadow_catcher = True, True
         layer.material_override = self._material
@@ -93,11 +91,9 @@ class ShadowScene:
         place_camera(self._camera, view)
         if self._sun is not None:
             _point_sun(self._sun, view)
-        self._path.unlink(missing_ok=True)
-        capture.run_render(self._stage, self.scene, frame, write_still=True)
-        if not self._path.exists():
+        channels = pass_engine.render(self._stage, self.scene, frame)
+        if channels is None:
             raise shot.ShotError("passes", "The render of the shadows was stopped (Esc does that, too); generate the shot again.")
-        channels = exr.read_channels(self._path)
         lit = np.mean([_find(channels, f"Shadow Catcher.{name}") for name in "RGB"], 0)
         distance = _find(channels, "Depth.Z", "Depth.V")
         return average_over_surface(np.clip(1 - lit, 0, 1), distance, REACH, SAME_SURFACE)

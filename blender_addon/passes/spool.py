@@ -10,7 +10,6 @@ import numpy as np
 
 from .geometry import FrameGeometry, Shape, Strands
 
-
 #: the files of arrays by their names
 Names = dict[str, Path]
 
@@ -75,7 +74,12 @@ class Spool:
         content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
         path = self.folder / f"{content}-{array.dtype.str[1:]}-{'x'.join(map(str, array.shape))}.npy"
         if not path.exists():
-            np.save(path, array)
+            try:
+                np.save(path, array)
+            except OSError:
+                # half an array must not be taken for it later
+                path.unlink(missing_ok=True)
+                raise
             self.size += array.nbytes
         return path
 

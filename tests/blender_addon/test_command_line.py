@@ -383,28 +383,13 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 
 
-@pytest.mark.parametrize("command", ["passes", "generate"])
-def test_a_full_temporary_folder_is_a_sentence(blend, tmp_path, small_disk, command):
-    more = ("--prompt", "x", "--steps", "1") if command == "generate" else ()
+def test_a_full_temporary_folder_costs_only_time(blend, tmp_path, small_disk):
+    """Frames that cannot be kept there are evaluated again."""
     out = tmp_path / "out"
-    code, events, errors = _run(
-        blend,
-        command,
-        "--size",
-        "256x256",
-        "--frames",
-        "2",
-        "--out",
-        out,
-        "--json",
-        *more,
-        TMPDIR=str(small_disk),
-    )
-    assert code == 1 and events[-1]["event"] == "failed" and events[-1]["code"] == "temporary", (events, errors)
-    assert str(small_disk) in events[-1]["message"] and "TMPDIR" in events[-1]["message"] and "Traceback" not in errors
-    # torch leaves an empty folder of its own
-    left = [one.name for one in small_disk.iterdir() if not one.name.startswith("torch")]
-    assert not list(out.glob("*.exr")) and not left
+    small = ("--size", "256x256", "--frames", "2", "--out", out, "--json")
+    code, events, errors = _run(blend, "passes", *small, TMPDIR=str(small_disk))
+    assert code == 0 and events[-1]["event"] == "done" and "Traceback" not in errors, (events, errors)
+    assert list(out.glob("*.exr")) and not list(small_disk.iterdir())
 
 
 def test_a_full_folder_for_the_passes_is_a_sentence(shot, tmp_path, small_disk, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentman.blender_addon.passes import gpu_raster, reading
+from latentman.blender_addon.passes import capture, gpu_raster, pass_engine
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.reference_shots.rasteriser import rasterise as reference_rasterise
 from latentman.blender_addon.rigging.characters import find_character_meshes
@@ -82,25 +82,36 @@ def test_passes_agree_with_an_independent_rasteriser(shot_scene, character):
         assert np.percentile(np.abs(values[..., 2:] - passes.rest_position[n])[both], 99.5) < 1e-3
 
 
-def test_pass_files_are_read_like_openexr_does(shot_scene, character, monkeypatch):
+def test_the_engine_hands_over_what_blender_writes_into_a_file(shot_scene, character, monkeypatch, tmp_path):
+    """And our reader of such files agrees with OpenEXR's."""
     library = pytest.importorskip("OpenEXR")
     compared = []
+    render = pass_engine.render
 
-    def both(path, *where):
+    def both(stage, scene, frame):
+        found, path = render(stage, scene, frame), tmp_path / f"{frame}.exr"
+        settings = scene.render.image_settings
+        if hasattr(settings, "media_type"):
+            settings.media_type = "MULTI_LAYER_IMAGE"
+        settings.file_format, settings.color_depth, settings.exr_codec = "OPEN_EXR_MULTILAYER", "32", "ZIP"
+        if hasattr(settings, "use_exr_interleave"):
+            settings.use_exr_interleave = True
+        scene.render.filepath = str(path)
+        capture.run_render(stage, scene, frame, write_still=True)
         with library.File(str(path), separate_channels=True) as file:
             theirs = {name: channel.pixels for name, channel in file.channels().items()}
         ours = exr.read_channels(path)
-        assert set(ours) == set(theirs)
+        assert set(ours) == set(theirs) == set(found)
         compared.extend(np.array_equal(ours[name], theirs[name]) for name in theirs)
-        (path.parent / "half.exr").write_bytes(path.read_bytes()[:20000])
+        compared.extend(np.array_equal(found[name], theirs[name]) for name in theirs)
+        (path.parent / "half.exr").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(ValueError, match="cannot be read"):
             exr.read_channels(path.parent / "half.exr")
-        return read_passes(path, *where)
+        return found
 
-    read_passes = reading.read_passes
-    monkeypatch.setattr(reading, "read_passes", both)
+    monkeypatch.setattr(pass_engine, "render", both)
     _render(character, (5,), 96)
-    assert len(compared) > 10 and all(compared)
+    assert len(compared) > 20 and all(compared)
 
 
 def _same_passes(found, expected):

@@ -404,7 +404,7 @@ def test_stopping_ends_the_second_blender(scene):
     job = PassRender(bpy.context, rig, tuple(range(1, 200)), 32, 32, scope="SCENE")
     steps = job.measure()
     next(steps)
-    folder = job._path.parent
+    folder = job._path
     steps.close()
     assert not folder.exists()
     assert played_scene.REQUEST == "request.json"
