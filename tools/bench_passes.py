@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +73,20 @@ def _render_through_a_file(stage: bpy.types.Scene, scene: bpy.types.Scene, frame
     """What ``pass_engine.render`` returns, by way of a multilayer OpenEXR file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pass.exr"
-        if scene.render.engine != "CYCLES":
-            scene.render.engine = "CYCLES"
-            settings: Any = scene.render.image_settings
+        render: Any = scene.render
+        if render.engine != "CYCLES":
+            render.engine = "CYCLES"
+            settings: Any = render.image_settings
             if hasattr(settings, "media_type"):
                 settings.media_type = "MULTI_LAYER_IMAGE"
             settings.file_format, settings.color_depth, settings.exr_codec = "OPEN_EXR_MULTILAYER", "32", "NONE"
         scene.render.filepath = str(path)
         run_render(stage, scene, frame, write_still=True)
         return exr.read_channels(path)
+
+
+def _pop(indices: deque[int]) -> int | None:
+    return indices.popleft() if indices else None
 
 
 def _measure_file_round_trip(armature: bpy.types.Object) -> dict[str, float]:
@@ -97,7 +103,7 @@ def _measure_file_round_trip(armature: bpy.types.Object) -> dict[str, float]:
                 list(job.measure())
                 indices = deque(range(len(FRAMES)))
                 started = time.perf_counter()
-                for frame in job.render_slice(lambda indices=indices: indices.popleft() if indices else None):
+                for frame in job.render_slice(partial(_pop, indices)):
                     found.setdefault(name, {}).update(frame.passes.arrays())
                 took[name].append((time.perf_counter() - started) / len(FRAMES) * 1000)
                 job.close()

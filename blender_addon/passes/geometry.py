@@ -101,6 +101,11 @@ class FrameGeometry:
     #: whether something lies under the characters' feet
     has_ground: bool = False
 
+    @property
+    def everything(self) -> tuple[Surface | Hair, ...]:
+        """The surfaces and the hair."""
+        return (*self.surfaces, *self.hair)
+
     def keep_characters(self) -> FrameGeometry:
         """The same frame without props."""
         names = {one.key for one in self.surfaces if one.character}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.picture_size import Crop
+from ..typed_access import get_mesh
 from . import capture
 from .camera import find_camera, read_view
 from .cutouts import CutOuts
@@ -44,7 +46,6 @@ def find_by_name(name: str, library: str) -> bpy.types.Object:
     raise shot.ShotError("scene", f"{name} is not in the copy of the file that was made to play it; save the file and try again.")
 
 
-@bpy.app.handlers.persistent
 def _remove_fluids(*_: object) -> None:
     """Smoke has no surface, and a liquid is no part of what is rendered; evaluated, they would write into the user's caches."""
     for found in [one for one in bpy.data.objects if is_fluid(one)]:
@@ -53,8 +54,9 @@ def _remove_fluids(*_: object) -> None:
 
 def watch_opening() -> None:
     """Take out of the file that will be opened what must not be evaluated even once."""
-    handlers: Any = bpy.app.handlers.load_post
-    handlers.insert(0, _remove_fluids)
+    handlers, persistent = bpy.app.handlers.load_post, bpy.app.handlers.persistent
+    listening: Any = handlers
+    listening.insert(0, persistent(_remove_fluids))
 
 
 class PlayedScene:
@@ -78,8 +80,8 @@ class PlayedScene:
             if name not in here:
                 raise shot.ShotError(
                     "scene",
-                    f"The script '{name}' changes the scene on every frame and does not run when the file is opened, so passes cannot "
-                    "follow it; tick Text > Register for it in the text editor, allow scripts, and save, or bake what it moves to "
+                    f"The script '{name}' changes the scene on every frame and does not run when the file is opened, so passes "
+                    "cannot follow it; tick Text > Register for it in the text editor, allow scripts and save, or bake it to "
                     "keyframes.",
                 )
 
@@ -128,8 +130,8 @@ class PlayedScene:
         for found in {*objects, *(visible.ordered if self._request["whole_scene"] else ()), *visible.instanced}:
             one = objects.get(found)
             if found.type == "MESH" and (one is not None or _deforms(found)):
-                if found.data.users > 1:
-                    found.data = found.data.copy()
+                if get_mesh(found).users > 1:
+                    found.data = get_mesh(found).copy()
                 prepare_mesh(found, one.face_parts if one else None, uvs.get(one.index) if one else None, store)
         people = {int(n): KeyPoints(find_by_name(*name)) for n, name in self._request["people"].items()}
         cast = Cast(objects, {}, visible.unseen, visible.holes, self._request["whole_scene"], {})
@@ -147,12 +149,12 @@ class PlayedScene:
             with capture.silence_handlers(*FRAME_HANDLERS, "depsgraph_update_pre", "depsgraph_update_post"):
                 self._scene.frame_set(frame)
                 if frame in self._request["frames"]:
-                    geometry = capture.receive_from(self._render, lambda graph, frame=frame: self._read(graph, frame))
+                    geometry = capture.receive_from(self._render, partial(self._read, frame))
                     if geometry.live:
                         raise shot.ShotError(
                             "scene",
-                            f"{geometry.live[0][1]} is or shows a cloud of points, which passes cannot follow in a scene that must be "
-                            "played; hide it from the render.",
+                            f"{geometry.live[0][1]} is or shows a cloud of points, which passes cannot follow in a scene that must "
+                            "be played; hide it from the render.",
                         )
                     write_frame(self._spool, self._folder, frame, geometry, self._cut_outs.pack())
 
@@ -160,7 +162,7 @@ class PlayedScene:
         with silence_stdout(), bpy.context.temp_override(scene=self._scene, view_layer=self._layer):
             bpy.ops.render.render(scene=self._scene.name, layer=self._layer.name)
 
-    def _read(self, graph: bpy.types.Depsgraph, frame: int) -> FrameGeometry:
+    def _read(self, frame: int, graph: bpy.types.Depsgraph) -> FrameGeometry:
         camera, request = find_camera(self._scene, frame), self._request
         sizes = [(width, height) for width, height in request["sizes"]]
         views = {size: read_view(camera, graph, *size, self._padding, request["metres"]) for size in sizes}

@@ -23,7 +23,7 @@ from ...shared.picture_size import Crop
 from ..references import refer_to
 from ..typed_access import get_mesh, get_scene, get_view_layer
 from ..units import get_metres_per_unit
-from . import capture, gpu_raster, pass_engine, reading
+from . import capture, gpu_raster, kept_extents, pass_engine, reading
 from .camera import Extent, find_camera, find_extent
 from .captured_scene import CapturedScene
 from .cutouts import CutOuts
@@ -131,10 +131,12 @@ class PassRender:
         keep_scenes: bool = False,
         quick: bool = False,
         frame: Crop | None = None,
+        keep_extents: bool = False,
     ) -> None:
         """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
         ``range_frames``, so that a single frame looks as it does within its shot. ``motion_vectors`` and ``shadow`` add those
         passes. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
+        ``keep_extents`` takes what an earlier render has measured of frames that have not changed since, and keeps it for later.
         ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame`` is the part of
         the picture that the camera's frame shows, all of it by default.
 
@@ -163,6 +165,13 @@ class PassRender:
         self._numbers = SurfaceNumbers((("", one.object.name_full, ()), one.index) for one in self._render_set.objects)
         #: by number the texture coordinates of meshes without any, made before the first frame is evaluated
         self._generated_uvs: dict[int, np.ndarray] | None = None
+        #: what decides the extents of frames besides the scene; () where none are kept
+        self._extents_key: kept_extents.Key = ()
+        if keep_extents:
+            one = character.session_uid if character is not None else 0
+            self._extents_key = (self._scene.session_uid, self._layer_name, one, scope, width, height, frame, shadow)
+        #: how far away each frame is that has been measured
+        self._extents: dict[int, kept_extents.Extents] = kept_extents.find(self._extents_key)
         self._folder, self._scenes = ExitStack(), ExitStack()
         self._path: Path | None = None
         self._own: _OwnScenes | None = None
@@ -203,16 +212,21 @@ class PassRender:
     def measure(self) -> Generator[int, None, None]:
         """Find the depth range; yields how many frames are measured, with nothing of ours in the file then and at the end.
 
-        A scene with simulations that are not baked is evaluated in one go from their first frame, and its frames are kept. One whose
-        frames depend on the scene itself is played in a second Blender meanwhile.
+        A scene with simulations that are not baked is evaluated in one go from their first frame, and its frames are kept. One
+        whose frames depend on the scene itself is played in a second Blender meanwhile.
         """
+        for frame in self._measured_frames:
+            if self._is_known(frame):
+                self._widen(self._extents[frame])
         if self._bound is not None:
             yield from self._play()
             return
-        frames = deque(self._measured_frames)
+        frames = deque(frame for frame in self._measured_frames if not self._is_known(frame))
+        simulated = False
         try:
             while frames:
                 own = self._open()
+                simulated = simulated or own.captured.first_simulated is not None
                 if own.captured.first_simulated is not None:
                     self._simulate(own.captured, own.captured.first_simulated)
                     frames.clear()
@@ -224,6 +238,7 @@ class PassRender:
                 if not self._keep_scenes:
                     self._end()
                 yield len(self._measured_frames) - len(frames)
+            self._keep_extents(depends=simulated)
         except BaseException:
             self.close()
             raise
@@ -242,7 +257,8 @@ class PassRender:
         """Measure and keep the frames while a second Blender plays them; yields as ``measure`` does."""
         assert self._bound is not None
         playback: Playback | None = None
-        wanted, measured = {*self._measured_frames, *self._kept_frames}, 0
+        wanted = {frame for frame in self._measured_frames if not self._is_known(frame)} | self._kept_frames
+        measured = 0
         try:
             self._find_data()
             self._prepare()
@@ -251,9 +267,10 @@ class PassRender:
             while len(playback.taken) < len(wanted):
                 for frame in playback.wait(self._cut_outs, WAIT_SECONDS):
                     if frame in self._measured_frames:
-                        self._widen_depth_range(self._spool.get(frame))
+                        self._widen_depth_range(frame, self._spool.get(frame))
                         measured += 1
                 yield measured
+            self._keep_extents(depends=True)
         except BaseException:
             self.close()
             raise
@@ -287,7 +304,7 @@ class PassRender:
     def _measure_one(self, captured: CapturedScene, frame: int) -> None:
         """Evaluate a frame, and keep it for its render while there is room."""
         geometry = self._capture(captured, frame)
-        self._widen_depth_range(geometry)
+        self._widen_depth_range(frame, geometry)
         if frame in self._kept_frames and self._spool is not None and self._spool.size < SPOOL_BYTES:
             try:
                 self._spool.put(frame, geometry)
@@ -297,11 +314,11 @@ class PassRender:
     def _simulate(self, captured: CapturedScene, first: int) -> None:
         """Evaluate every frame from the first of the simulations to the last that is needed, and keep those that are needed."""
         assert self._spool is not None
-        wanted = set(self._measured_frames)
+        wanted = {frame for frame in self._measured_frames if not self._is_known(frame)}
         for frame in range(min(first, *wanted, *self._kept_frames), max(*wanted, *self._kept_frames) + 1):
             geometry = self._capture(captured, frame)
             if frame in wanted:
-                self._widen_depth_range(geometry)
+                self._widen_depth_range(frame, geometry)
             if frame in self._kept_frames:
                 try:
                     self._spool.put(frame, geometry)
@@ -459,7 +476,7 @@ class PassRender:
         everything = geometry
         if not self._render_set.whole_scene:
             geometry = geometry.keep_characters()
-        self._numbers.add_all((*geometry.surfaces, *geometry.hair))
+        self._numbers.add_all(geometry.everything)
         whole = bool(geometry.live) or bool(geometry.hair) or self._render_set.whole_scene
         box = (0, 0, *self._size) if whole else self._find_extent(geometry).box
         left, top, right, bottom = box
@@ -529,19 +546,30 @@ class PassRender:
     def _find_extent(self, geometry: FrameGeometry) -> Extent:
         return find_extent(geometry.views[self._size], geometry.find_character_points(), MARGIN)
 
-    def _widen_depth_range(self, geometry: FrameGeometry) -> None:
+    def _is_known(self, frame: int) -> bool:
+        """Whether a frame need not be measured: its extent is known, and it is not rendered itself."""
+        return frame in self._extents and frame not in self._kept_frames
+
+    def _keep_extents(self, *, depends: bool) -> None:
+        if self._extents_key:
+            kept_extents.keep(self._extents_key, self._measured_frames, self._extents, depends=depends)
+
+    def _widen_depth_range(self, frame: int, geometry: FrameGeometry) -> None:
         """Widen the depth range so that it includes a frame, and number what is in it, whichever frame is rendered first."""
         shown = geometry if self._render_set.whole_scene else geometry.keep_characters()
-        self._numbers.add_all((*shown.surfaces, *shown.hair))
+        self._numbers.add_all(shown.everything)
         extent = self._find_extent(geometry)
         near, far, hits = extent.near, extent.far, geometry.surroundings
         if hits is not None and len(hits):
             reach = SCENE_REACH * far if np.isfinite(far) else np.inf
             near, far = min(near, float(hits.min())), max(far, min(float(hits.max()), reach))
+        self._extents[frame] = near, far, _find_lowest(geometry) if self._shadow else np.inf, geometry.has_ground
+        self._widen(self._extents[frame])
+
+    def _widen(self, extents: kept_extents.Extents) -> None:
+        near, far, lowest, has_ground = extents
         self.near, self.far = min(self.near, near), max(self.far, far)
-        if self._shadow:
-            self._has_ground = self._has_ground or geometry.has_ground
-            self._lowest = min(self._lowest, _find_lowest(geometry))
+        self._has_ground, self._lowest = self._has_ground or has_ground, min(self._lowest, lowest)
 
     def result(self) -> FramePasses:
         """All passes, after ``render_all``. Raises ``ShotError`` when the camera never sees a character."""

@@ -1,5 +1,5 @@
-"""What moves with the user's scene alone, and so cannot be followed in a scene of our own: physics that Blender simulates only for the
-scene that it shows, drivers that read what changes in the scene, and scripts that run on every frame."""
+"""What moves with the user's scene alone, and so cannot be followed in a scene of our own: physics that Blender simulates only for
+the scene that it shows, drivers that read what changes in the scene, and scripts that run on every frame."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def _check_liquid(one: bpy.types.Object) -> None:
     if is_fluid(one) and not is_gas(one) and any(m.type == "FLUID" and m.show_render for m in one.modifiers):
         raise shot.ShotError(
             "scene",
-            f"{one.name} is a liquid, which passes cannot follow; export it with File > Export > Alembic, and import that in its place.",
+            f"{one.name} is a liquid, which passes cannot follow; export it with File > Export > Alembic, and import that in its "
+            "place.",
         )
 
 

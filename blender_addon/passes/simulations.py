@@ -1,5 +1,5 @@
-"""Physics that Blender computes from frame to frame: cloth, soft bodies, particles, dynamic paint. What is only computed for the scene
-that the window shows is in ``scene_bound``.
+"""Physics that Blender computes from frame to frame: cloth, soft bodies, particles, dynamic paint. What is only computed for the
+scene that the window shows is in ``scene_bound``.
 
 A cache that is not baked is filled as frames are evaluated, and becomes wrong when they are not evaluated in order. Such objects
 are therefore copied, and their copies are simulated from the beginning, so that the user's caches stay as they are.

@@ -1,7 +1,7 @@
 """Reads hair from evaluated data: the strands that Cycles would draw, and where their points rest.
 
-A strand's point is placed by the rest position of its root on the skin, and by how far along the strand it lies. What strands know of
-their root are its texture coordinates, so the skin's rest positions and normals are drawn over those.
+A strand's point is placed by the rest position of its root on the skin, and by how far along the strand it lies. What strands
+know of their root are its texture coordinates, so the skin's rest positions and normals are drawn over those.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Roots:
         self._skin = _bake_skin(skin, uv) if skin is not None and uv is not None else None
 
     def find_rest(self, uvs: np.ndarray | None, counts: np.ndarray, fractions: np.ndarray) -> np.ndarray | None:
-        """(P, 3) float32 where the points of strands rest, of which each has ``counts`` (C,), in the skin's units; None where that is
-        not known.
+        """(P, 3) float32 where the points of strands rest, of which each has ``counts`` (C,), in the skin's units; None where that
+        is not known.
 
         ``uvs`` (C, 2) are the roots' texture coordinates, ``fractions`` (P,) how far along its strand each point lies, from 0 to 1.
         """

@@ -53,7 +53,7 @@ def name_pixels(
     """
     found, by_key = dict(found), numbers.by_key
     index = found.pop("index")
-    holes = [by_key[one.key] for one in (*geometry.surfaces, *geometry.hair) if one.is_hole]
+    holes = [by_key[one.key] for one in geometry.everything if one.is_hole]
     if holes:
         kept = ~np.isin(index, holes)
         index = index * kept
@@ -64,9 +64,7 @@ def name_pixels(
     characters, metres = np.zeros(size, np.uint8), np.ones(size, np.float32)
     for number, (_, character) in numbers.names.items():
         characters[number] = character
-    for number, scale in (
-        own_scales | {by_key[one.key]: one.metres_per_unit for one in (*geometry.surfaces, *geometry.hair)}
-    ).items():
+    for number, scale in (own_scales | {by_key[one.key]: one.metres_per_unit for one in geometry.everything}).items():
         metres[number] = scale
     found["object_index"] = index.astype(np.uint16)
     found["mask"] = characters[index]
@@ -103,7 +101,7 @@ def find_former_places(
     """
     matrices, back = (np.tile(np.eye(4), (len(by_key) + 1, 1, 1)) for _ in range(2))
     for matrix, frame in ((matrices, before), (back, geometry)):
-        for surface in (*frame.surfaces, *frame.hair):
+        for surface in frame.everything:
             if surface.key in by_key:
                 matrix[by_key[surface.key]] = surface.matrix
     live = [by_key[key] for key in geometry.live if key in by_key]

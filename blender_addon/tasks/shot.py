@@ -129,6 +129,8 @@ class ShotTask(Task):
             keep_scenes=keep_scenes,
             quick=quick,
             frame=crop,
+            # a preview: the shot itself is measured anew
+            keep_extents=quick,
         )
         self._overview: PassRender | None = None
         self._writer = PassesWriter(keep_passes, request, self._render) if keep_passes else None

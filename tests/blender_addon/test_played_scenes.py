@@ -1,5 +1,5 @@
-"""Passes of scenes whose frames depend on the scene itself, which a second Blender plays: compared with the scene as it is when it is
-played here, and the whole file before and after."""
+"""Passes of scenes whose frames depend on the scene itself, which a second Blender plays: compared with the scene as it is when it
+is played here, and the whole file before and after."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _run_script(scene):
 
 
 def test_everything_at_once(scene, monkeypatch):
-    """Rigid and soft bodies, simulation nodes of a prop and of a character's clothes, drivers, scripts; in slices as in a window."""
+    """Rigid and soft bodies, simulation nodes of a prop and of a character's clothes, drivers, scripts; in slices."""
     monkeypatch.setattr(render, "SLICE_SECONDS", 0.0)
     rig, _body = add_character()
     _drop(scene, baked=False)
@@ -167,7 +167,7 @@ def test_baked_rigid_bodies(scene):
 
 def test_simulation_nodes_baked_on_disk(scene, tmp_path):
     """The bake is read where it lies; another frame than the bake's neighbours is no reason to begin anew."""
-    rig, _body = add_character()
+    add_character()
     crate = add_box("Crate", (0.6, -0.3, 0.2), (0.3, 0.3, 0.3))
     _drift(crate)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "baked.blend"))
