@@ -78,7 +78,8 @@ def read_view(
 ) -> View:
     """What a camera sees at the current frame of evaluated data; with ``padding`` that is more than the camera's frame."""
     evaluated = camera.evaluated_get(graph)
-    to_camera = np.array(evaluated.matrix_world.normalized().inverted())
+    # in double precision, as cameras may be far from the world's origin
+    to_camera = np.linalg.inv(np.array(evaluated.matrix_world.normalized(), np.float64))
     if padding is None:
         projection = np.array(evaluated.calc_matrix_camera(graph, x=width, y=height))
         return View(to_camera, projection, width, height, metres_per_unit)

@@ -87,6 +87,9 @@ def run_render(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int, **opt
     """Render a frame of ``scene`` in the context of ``stage``, a scene without objects."""
     # Blender renders the frame of the context's scene
     stage.frame_current = scene.frame_current = frame
+    if stage.frame_current != frame:
+        # the property takes no negative frames where the preferences do not
+        stage.frame_set(frame)
     with silence_handlers(), silence_stdout(), bpy.context.temp_override(scene=stage, view_layer=stage.view_layers[0]):
         bpy.ops.render.render(scene=scene.name, **options)
 

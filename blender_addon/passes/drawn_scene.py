@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import bpy
@@ -18,6 +19,15 @@ from .own_data import PREFIX, OwnData, make_scene
 from .pass_material import NORMAL_AOV, PART_AOV, PREVIOUS_AOV, REST_POSITION_AOV, fill_pass_material
 from .placed_strands import PlacedStrands
 from .placed_surfaces import PlacedSurfaces, add_camera, place_camera
+
+#: from so many units away on, what is drawn is drawn as if it were near
+FAR = 1024.0
+
+
+def find_near_origin(view: View) -> np.ndarray:
+    """(3,) a point near the camera, the same while it moves little; the world's origin where that is not far away."""
+    camera = np.linalg.inv(view.world_to_camera)[:3, 3]
+    return np.round(camera / FAR) * FAR
 
 
 class DrawnScene:
@@ -78,17 +88,29 @@ class DrawnScene:
         that they had then. Raises ``ShotError`` when the render was stopped.
         """
         self._numbers = numbers
-        self._surfaces.show((one for one in geometry.surfaces if not one.is_live), previous)
-        self._hair.show(geometry.hair, ways)
         self._place_live(live)
+        near = np.eye(4)
+        # far from the world's origin, single precision would cost millimetres; what Cycles draws itself stays where it is
+        near[:3, 3] = 0.0 if self._live else -find_near_origin(view)
+        surfaces = [one for one in geometry.surfaces if not one.is_live]
+        hair: Iterable[Hair] = geometry.hair
+        if near[:3, 3].any():
+            surfaces = [replace(one, matrix=near @ one.matrix) for one in surfaces]
+            hair = [replace(one, matrix=near @ one.matrix) for one in hair]
+        self._surfaces.show(surfaces, previous)
+        self._hair.show(hair, ways)
         if len(self._cut_outs.found) != self._made_of:
             fill_pass_material(self._material, self._cut_outs.found, previous=self._motion_vectors)
             self._made_of = len(self._cut_outs.found)
-        place_camera(self._camera, view)
+        place_camera(self._camera, replace(view, world_to_camera=view.world_to_camera @ np.linalg.inv(near)))
         set_render_region(self.scene, box, *self._size)
         channels = pass_engine.render(self._stage, self.scene, frame)
         if channels is None:
             raise shot.ShotError("passes", "The render of the passes was stopped (Esc does that, too); generate the shot again.")
+        for n, axis in enumerate("XYZ"):
+            for name in channels if near[:3, 3].any() else ():
+                if name.endswith(f"Position.{axis}"):
+                    channels[name] = channels[name] - np.float32(near[n, 3])
         return channels
 
     def _prepare(self, found: bpy.types.Object, surface: Surface | Hair) -> None:

@@ -28,7 +28,7 @@ from .capture import silence_handlers
 from .cutouts import CutOuts
 from .frame_files import PATTERN, read_frame
 from .padding import Padding
-from .played_scene import DONE, FAILURE, FRAMES, REQUEST
+from .played_scene import DONE, FAILURE, FRAMES, REQUEST, get_name
 from .quiet import silence_stdout
 from .render_set import RenderSet
 from .scene_bound import SceneBound, list_handlers
@@ -87,10 +87,10 @@ class Playback:
             triangulate=triangulate,
             handlers=[name for _, name in list_handlers()],
             bakes=list(_list_bakes()),
-            people={number: _name(render_set.armatures[number - 1]) for number in people},
+            people={number: get_name(render_set.armatures[number - 1]) for number in people},
             objects=[
                 {
-                    "object": _name(one.object),
+                    "object": get_name(one.object),
                     "index": one.index,
                     "character": one.character,
                     "metres_per_unit": one.metres_per_unit,
@@ -208,11 +208,6 @@ class Playback:
         self._process = None
 
 
-def _name(found: bpy.types.Object | None) -> tuple[str, str]:
-    assert found is not None
-    return found.name, found.library.filepath if found.library else ""
-
-
 def _list_bakes() -> Iterator[tuple[tuple[str, str], str, int | None, str]]:
     """(object, modifier, bake, folder) of geometry nodes' bakes that lie beside the user's file; bake is None for the modifier's
     own folder."""
@@ -224,7 +219,7 @@ def _list_bakes() -> Iterator[tuple[tuple[str, str], str, int | None, str]]:
             entries += [(bake.bake_id, bake.directory) for bake in modifier.bakes if bake.use_custom_path]
             for number, folder in entries:
                 if folder:
-                    yield _name(found), modifier.name, number, bpy.path.abspath(folder, library=found.library)
+                    yield get_name(found), modifier.name, number, bpy.path.abspath(folder, library=found.library)
 
 
 def _runs_scripts() -> bool:

@@ -7,6 +7,7 @@ drivers and its scripts.
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from functools import partial
 from pathlib import Path
@@ -38,10 +39,18 @@ from .visibility import find_visible
 REQUEST, FAILURE, FRAMES, DONE = "request.json", "failure.json", "frames", "done"
 
 
+def get_name(found: bpy.types.Object | None) -> tuple[str, str]:
+    """An object's name and the path of the library that it is of, "" for the file itself."""
+    assert found is not None
+    # a copy of the file reaches its libraries by other relative paths
+    path = os.path.realpath(bpy.path.abspath(found.library.filepath)) if found.library else ""
+    return found.name, path
+
+
 def find_by_name(name: str, library: str) -> bpy.types.Object:
-    """The object with a name, of the file itself or of a library."""
+    """The object that ``get_name`` describes."""
     for found in bpy.data.objects:
-        if found.name == name and (found.library.filepath if found.library else "") == library:
+        if found.name == name and get_name(found) == (name, library):
             return found
     raise shot.ShotError("scene", f"{name} is not in the copy of the file that was made to play it; save the file and try again.")
 
@@ -130,7 +139,8 @@ class PlayedScene:
         for found in {*objects, *(visible.ordered if self._request["whole_scene"] else ()), *visible.instanced}:
             one = objects.get(found)
             if found.type == "MESH" and (one is not None or _deforms(found)):
-                if get_mesh(found).users > 1:
+                # what is linked cannot be written to
+                if get_mesh(found).users > 1 or get_mesh(found).library is not None:
                     found.data = get_mesh(found).copy()
                 prepare_mesh(found, one.face_parts if one else None, uvs.get(one.index) if one else None, store)
         people = {int(n): KeyPoints(find_by_name(*name)) for n, name in self._request["people"].items()}
