@@ -9,10 +9,11 @@ import bpy
 import numpy as np
 
 from ...shared import shot
+from ...shared.vectors import normalise
 from ..typed_access import get_attribute_data, get_mesh
 from .camera import View
 from .cutouts import HOLE, CutOuts
-from .geometry import FrameGeometry, Hair, Key, Shape, Strands, Surface
+from .geometry import FrameGeometry, Hair, Key, Shape, Strands, Surface, transform
 from .people import KeyPoints
 from .render_set import RenderObject, compute_scale
 from .strands import Roots, find_hair_systems, read_curves, read_particle_hair
@@ -24,6 +25,8 @@ LIVE = "POINTCLOUD"
 GROUND_ABOVE, GROUND_BELOW = 0.15, 0.35
 #: rays per side of the grid that measures the depth of the surroundings
 RAYS = 24
+#: matrices whose volume is a smaller fraction of their largest entry's cube press what they move flat
+FLAT = 1e-9
 #: what the keys of surfaces behind which nothing is seen end with, where an object has others
 HOLDING_OUT = -1
 
@@ -126,6 +129,7 @@ class GeometryReader:
                     shape,
                     is_hole or holds_out,
                 )
+                surface = _flatten(surface)
                 if is_double and not instance.is_instance:
                     originals[surface.key] = surface
                 else:
@@ -266,6 +270,19 @@ class GeometryReader:
             return [(shape, False)]
         found_shapes = (_leave_out(shape, cuts >= 0), False), (_leave_out(shape, cuts == HOLE), True)
         return [(one_shape, holds_out) for one_shape, holds_out in found_shapes if one_shape is not None]
+
+
+def _flatten(surface: Surface) -> Surface:
+    """The same surface, with its place in its points where its matrix presses it flat: Cycles draws no others of those."""
+    axes = surface.matrix[:3, :3]
+    if abs(np.linalg.det(axes)) > FLAT * np.abs(axes).max() ** 3:
+        return surface
+    shape = surface.shape
+    points = np.asarray(transform(surface.matrix, shape.points.astype(np.float64)), np.float32)
+    across = np.cross(axes[:, [1, 2, 0]].T, axes[:, [2, 0, 1]].T)
+    normals = np.asarray(normalise(shape.normals @ across), np.float32)
+    rest = shape.points if shape.rest is None else shape.rest
+    return replace(surface, matrix=np.eye(4), shape=replace(shape, points=points, normals=normals, rest=rest))
 
 
 def _take_places(surfaces: list[Surface], originals: dict[Key, Surface]) -> list[Surface]:

@@ -1000,6 +1000,39 @@ def test_the_users_render_and_compositor_stay(scene, tmp_path):
     check_case(Case(rig, {"Ann Body": 1}))
 
 
+def test_what_is_pressed_flat(scene):
+    """A scale of 0 along an axis: Cycles draws it, and all that is odd beside it does no harm."""
+    rig, _body = add_character()
+    flat = add_box("Flat", (0.4, -0.5, 1), (0.3, 0.3, 0.3))
+    flat.scale = (1, 0, 1)
+    add_mesh("Points", [(0, -1, 0), (0, -1, 1)], [], uv=False)
+    link(bpy.data.objects.new("Nothing", bpy.data.meshes.new("Nothing")))
+    slots = add_box("Slots", (-0.6, -0.5, 1), (0.3, 0.3, 0.3))
+    for _ in range(2):
+        slots.data.materials.append(None)
+    slots.data.polygons[0].material_index = 1
+    who = {"Ann Body": 1, "Flat": 0, "Slots": 0}
+    check_case(Case(rig, who, scope="SCENE", metres={"Flat": 1.0}))
+
+
+def test_far_from_the_origin(scene):
+    """Twelve kilometres away, single precision is coarser than a millimetre."""
+    rig, _body = add_character()
+    root = link(bpy.data.objects.new("Root", None))
+    root.location = (12000, -8000, 300)
+    rig.parent = scene.camera.parent = root
+    check_case(Case(rig, {"Ann Body": 1}))
+
+
+def test_negative_frames(scene):
+    """The preferences allow them in the timeline or do not; they are rendered all the same."""
+    rig, _body = add_character()
+    scene.frame_start, scene.render.frame_map_old = -10, 90
+    crate = add_box("Crate", (0.5, -0.6, 0.2), (0.3, 0.3, 0.3))
+    crate.driver_add("location", 2).driver.expression = "frame * 0.02 + 0.6"
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE", frames=(-7, 0, 9)))
+
+
 def test_time_is_remapped_as_in_the_render(scene):
     rig, _body = add_character()
     scene.render.frame_map_old, scene.render.frame_map_new = 100, 150

@@ -268,6 +268,29 @@ def test_a_collection_that_shows_rigid_bodies(scene):
     check_case(Case(rig, who, frames=(10, 5), scope="SCENE", play_from=1))
 
 
+def test_a_linked_character_that_is_only_an_instance(tmp_path):
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    add_character(collection=add_collection("Cast"))
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "cast.blend"))
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.scene.camera = add_camera()
+    with bpy.data.libraries.load(str(tmp_path / "cast.blend"), link=True) as (source, target):
+        target.collections = list(source.collections)
+    add_instance("Place", target.collections[0], (-0.3, 0, 0))
+    (tmp_path / "shots").mkdir()
+    # the library is reached by a relative path, which the copy cannot use
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shots" / "shot.blend"))
+    scene = bpy.context.scene
+    _drop(scene, baked=False)
+    group = next(one for one in bpy.data.collections if one.library is not None)
+    (rig,) = (one for one in group.all_objects if one.type == "ARMATURE")
+    (body,) = (one for one in group.all_objects if one.type == "MESH")
+    who = {f"Place/{body.name_full}": 1, "Crate": 0, "Ground": 0}
+    case = Case(rig, who, frames=(9, 4), scope="SCENE", play_from=1, metres={body.name_full: 1.0})
+    case.may_differ = r"\.users|bookmarks|is_library_indirect"
+    check_case(case)
+
+
 def test_cut_outs_and_motion(scene):
     """Leaves that an image cuts out, and former positions, come across, too."""
     rig, body = add_character()
