@@ -1033,6 +1033,27 @@ def test_negative_frames(scene):
     check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE", frames=(-7, 0, 9)))
 
 
+def test_scripts_of_others_do_not_see_our_renders(scene):
+    """What runs when frames are rendered or evaluated is not told of scenes that are none of the user's."""
+    rig, _body = add_character()
+    called = []
+    names = ("render_post", "render_complete", "render_write", "depsgraph_update_post", "render_stats")
+    bpy.context.view_layer.update()
+
+    def note(*arguments):
+        called.append([getattr(one, "name", "") for one in arguments])
+
+    for name in names:
+        getattr(bpy.app.handlers, name).append(note)
+    try:
+        list(PassRender(bpy.context, rig, (3, 5), 32, 32, shadow=True).render_all())
+        assert all(note in getattr(bpy.app.handlers, name) for name in names)
+    finally:
+        for name in names:
+            getattr(bpy.app.handlers, name).remove(note)
+    assert not [names for names in called if any(name.startswith("LatentMan") for name in names)]
+
+
 def test_time_is_remapped_as_in_the_render(scene):
     rig, _body = add_character()
     scene.render.frame_map_old, scene.render.frame_map_new = 100, 150

@@ -136,6 +136,34 @@ def test_one_side_that_an_earlier_version_stored(settings, book):
     assert settings.get_picture_size(bpy.context.scene) == (256, 256)
 
 
+def test_the_panel_says_what_to_do_with_an_instance_of_a_character(settings):
+    drawn = []
+
+    class Layout:
+        def __getattr__(self, name):
+            return lambda *values, **named: drawn.append((name, values, named)) or self
+
+    def draw(active):
+        drawn.clear()
+        ui = SimpleNamespace(ui_scale=1.0)
+        region = SimpleNamespace(width=300)
+        context = SimpleNamespace(
+            scene=bpy.context.scene, active_object=active, region=region, preferences=SimpleNamespace(system=ui)
+        )
+        panels.CharacterPanel.draw(SimpleNamespace(layout=Layout()), context)
+        return " ".join(named["text"] for name, _, named in drawn if name == "label")
+
+    assert not draw(None)
+    group = bpy.data.collections.new("Cast")
+    group.objects.link(bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig")))
+    place = bpy.data.objects.new("Place", None)
+    place.instance_type, place.instance_collection = "COLLECTION", group
+    bpy.context.scene.collection.objects.link(place)
+    assert "Place is an instance of the collection 'Cast'; make it real" in draw(None)
+    settings.character = group.objects[0]
+    assert not draw(None) and "Make Instances Real" in draw(place)
+
+
 def test_drawing_asks_nothing_itself_and_shows_errors(settings, book, monkeypatch):
     monkeypatch.setattr(panels.connection, "profiles", book)
     drawn = []
