@@ -31,6 +31,7 @@ from .simulations import (
     is_simulated,
     iter_pointers,
 )
+from .strands import find_hair_systems
 from .surfaces import deforms, find_store_index, make_store_nodes, prepare_mesh
 from .visibility import Visible, iter_collection, iter_instanced
 
@@ -103,6 +104,9 @@ class CapturedScene:
             generated_uvs,
             triangulate=triangulate,
         )
+        if any(find_hair_systems(one) for one in (*self._copies.values(), *visible.ordered, *visible.instanced)):
+            # Blender keeps the strands of the frame before otherwise
+            render.use_persistent_data = False
         #: the first frame of simulations that must be evaluated from their beginning, None where there are none
         self.first_simulated = find_first_frame(copy for o, copy in self._copies.items() if is_simulated(o))
 

@@ -31,6 +31,8 @@ class PlacedStrands:
         """Show this hair and no other; ``previous`` holds how far the points (P, 3) of some have come since the frame before."""
         shown = set()
         for one in hair:
+            # Cycles takes new curves for those of the frame before where they happen to lie in the same place in memory
+            self._scene.render.use_persistent_data = False
             curves = self._make_curves(one.strands, previous.get(one.key))
             found = self._objects.get(one.key)
             if found is None:

@@ -121,6 +121,8 @@ class PlayedScene:
             use_motion_blur=False,
             use_border=False,
             use_lock_interface=False,
+            # what is kept from frame to frame may be hair that has moved since
+            use_persistent_data=False,
         )
         for name, value in settings.items():
             setattr(render, name, value)

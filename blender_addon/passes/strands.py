@@ -163,7 +163,8 @@ def _read_system(found: bpy.types.Object, modifier: Any, system: Any, roots: Roo
     parents, children = len(system.particles), len(system.child_particles)
     first = parents if settings.child_type != "NONE" and children else 0
     numbers = range(first, parents + (children if first else 0))
-    steps = (1 << settings.render_step) + 1 + (settings.kink_extra_steps if settings.kink == "SPIRAL" else 0)
+    # the last of a spiral's steps ends where the one before did, and has no key of its own
+    steps = (1 << settings.render_step) + (settings.kink_extra_steps if settings.kink == "SPIRAL" else 1)
     if not len(numbers):
         return None
     place = system.co_hair
