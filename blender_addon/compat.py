@@ -8,6 +8,7 @@ from typing import Any
 
 import addon_utils
 import bpy
+import numpy as np
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
 MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
@@ -247,7 +248,18 @@ def list_compositors() -> list[Any]:
     return trees
 
 
+#: Blender's number for curves that are polygons
+POLYGON = 1
+
+
 def is_module() -> bool:
     """Whether Blender is a module of Python rather than a program."""
     # 4.2 does not say, but has no program then
     return bool(getattr(bpy.app, "module", not bpy.app.binary_path))
+
+
+def set_curve_kinds(curves: Any, kinds: np.ndarray) -> None:
+    """Make those of hair curves polygons whose entry of ``kinds`` (C,) is 1, as Blender numbers its kinds. All others stay
+    Catmull-Rom splines, as all are before 4.3, whose Cycles draws no others."""
+    if hasattr(curves, "set_types") and (kinds == POLYGON).any():
+        curves.set_types(type="POLY", indices=np.flatnonzero(kinds == POLYGON).tolist())

@@ -9,6 +9,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from ..compat import set_curve_kinds
 from .geometry import Hair, Key, Strands
 from .own_data import PREFIX, OwnData
 from .pass_material import PREVIOUS_ATTRIBUTE
@@ -62,7 +63,6 @@ class PlacedStrands:
         flags = None if strands.rest is None else np.ones(len(strands.points), np.float32)
         for name, kind, domain, values in (
             ("radius", "FLOAT", "POINT", strands.radii),
-            ("curve_type", "INT8", "CURVE", strands.kinds),
             (ROOT_COORDINATE, "FLOAT2", "CURVE", strands.uvs),
             (REST_POSITION_ATTRIBUTE, "FLOAT_VECTOR", "POINT", strands.rest),
             (HAS_REST_POSITION_ATTRIBUTE, "FLOAT", "POINT", flags),
@@ -70,6 +70,7 @@ class PlacedStrands:
         ):
             if values is not None:
                 attribute = curves.attributes.get(name) or curves.attributes.new(name, kind, domain)
-                numbers = values.astype(np.int32) if kind == "INT8" else values
-                attribute.data.foreach_set("vector" if values.ndim == 2 else "value", numbers.ravel())
+                attribute.data.foreach_set("vector" if values.ndim == 2 else "value", values.ravel())
+        if strands.kinds is not None:
+            set_curve_kinds(curves, strands.kinds)
         return curves

@@ -871,27 +871,82 @@ def test_characters_of_libraries(tmp_path, way):
         check_case(Case(rig, who, metres=metres, may_differ="is_library_indirect"))
 
 
-@pytest.mark.parametrize("kind", ["particles", "curves"])
+def _comb(body, **more):
+    """Particle hair, with settings of its own."""
+    body.modifiers.new("Hair", "PARTICLE_SYSTEM")
+    settings = body.particle_systems[len(body.particle_systems) - 1].settings
+    settings.type, settings.count, settings.hair_length = "HAIR", 60, 0.5
+    settings.root_radius, settings.radius_scale = 4.0, 0.02
+    settings.emit_from = "VERT"  # on faces of many corners, Blender itself emits elsewhere every time
+    for name, value in more.items():
+        setattr(settings, name, value)
+
+
+def _plant(rig, body, *, polygons=False):
+    """Hair curves of a character."""
+    curves = bpy.data.hair_curves.new("Mane")
+    curves.surface, curves.surface_uv_map = body, "UVMap"
+    curves.add_curves([4] * 8)
+    points = [(0.1 * n - 0.4, -0.2 - 0.1 * step, 1.5 + 0.1 * step * (step % 2)) for n in range(8) for step in range(4)]
+    curves.attributes["position"].data.foreach_set("vector", np.array(points, np.float32).ravel())
+    curves.attributes.new("radius", "FLOAT", "POINT").data.foreach_set("value", np.full(32, 0.03, np.float32))
+    root = curves.attributes.new("surface_uv_coordinate", "FLOAT2", "CURVE")
+    root.data.foreach_set("vector", np.full(16, 0.6, np.float32))
+    if polygons and hasattr(curves, "set_types"):
+        curves.set_types(type="POLY", indices=list(range(8)))
+    link(bpy.data.objects.new("Mane", curves)).parent = rig
+
+
+def _stroke(body):
+    """Geometry nodes that add strands along a mesh's edges."""
+    tree = bpy.data.node_groups.new("Strokes", "GeometryNodeTree")
+    for way in ("INPUT", "OUTPUT"):
+        tree.interface.new_socket("Geometry", in_out=way, socket_type="NodeSocketGeometry")
+    names = (
+        "NodeGroupInput",
+        "GeometryNodeMeshToCurve",
+        "GeometryNodeSetCurveRadius",
+        "GeometryNodeJoinGeometry",
+        "NodeGroupOutput",
+    )
+    entry, make, thicken, join, leave = (tree.nodes.new(name) for name in names)
+    thicken.inputs["Radius"].default_value = 0.03
+    for start, end in ((entry, make), (make, thicken), (thicken, join), (entry, join), (join, leave)):
+        tree.links.new(start.outputs[0], end.inputs[0])
+    body.modifiers.new("Strokes", "NODES").node_group = tree
+
+
+CHILDREN = dict(child_type="SIMPLE", rendered_child_count=3, child_percent=1)
+HAIR = {
+    "children": CHILDREN,
+    "curled": CHILDREN | dict(kink="CURL", kink_amplitude=0.05, clump_factor=0.4, render_step=4, shape=-0.5, use_close_tip=False),
+    "spiral": CHILDREN | dict(kink="SPIRAL", kink_extra_steps=6, kink_amplitude=0.1, shape=0.6),
+    "hidden": {},
+    "instance": {},
+    "two": {},
+}
+
+
+@pytest.mark.parametrize("kind", [*HAIR, "curves", "polygons", "nodes"])
 def test_hair(scene, kind, tmp_path):
     """Cycles draws hair in its own way: the same hair in the user's scene."""
-    rig, body = add_character()
-    if kind == "particles":
-        body.modifiers.new("Hair", "PARTICLE_SYSTEM")
-        settings = body.particle_systems[0].settings
-        settings.type, settings.count, settings.hair_length = "HAIR", 60, 0.5
-        settings.root_radius, settings.radius_scale = 4.0, 0.02
-        settings.emit_from = "VERT"  # on faces of many corners, Blender itself emits elsewhere every time
-        settings.child_type, settings.rendered_child_count, settings.child_percent = "SIMPLE", 3, 1
+    group = bpy.data.collections.new("Cast") if kind == "instance" else None
+    rig, body = add_character(collection=group)
+    if group is not None:
+        place = add_instance("Place", group, (0.2, 0.3, 0))
+        place.rotation_euler.z, place.scale = 0.4, (1.2, 1.0, 0.9)
+        body.pass_index = 1
+    if kind in HAIR:
+        _comb(body, **HAIR[kind])
+        body.show_instancer_for_render = kind != "hidden"
+        if kind == "two":
+            _comb(body, count=20, hair_length=0.8)
+            _comb(body)
+            body.modifiers[-1].show_render = False
+    elif kind == "nodes":
+        _stroke(body)
     else:
-        curves = bpy.data.hair_curves.new("Mane")
-        curves.surface, curves.surface_uv_map = body, "UVMap"
-        curves.add_curves([3] * 8)
-        points = [(0.1 * n - 0.4, -0.2 - 0.1 * step, 1.5 + 0.1 * step) for n in range(8) for step in range(3)]
-        curves.attributes["position"].data.foreach_set("vector", np.array(points, np.float32).ravel())
-        curves.attributes.new("radius", "FLOAT", "POINT").data.foreach_set("value", np.full(24, 0.03, np.float32))
-        root = curves.attributes.new("surface_uv_coordinate", "FLOAT2", "CURVE")
-        root.data.foreach_set("vector", np.full(16, 0.6, np.float32))
-        link(bpy.data.objects.new("Mane", curves)).parent = rig
+        _plant(rig, body, polygons=kind == "polygons")
     bpy.context.view_layer.update()
     before = blend_snapshot.take_snapshot()
     job = PassRender(bpy.context, rig, (3, 14), 96, 96)
@@ -900,9 +955,29 @@ def test_hair(scene, kind, tmp_path):
     assert not changes, "\n".join(changes[:20])
     mask = job.result().mask
     scene.render.resolution_x = scene.render.resolution_y = 96
+    numbers = {"Ann Body": 1, "Mane": 1, "Place": 1}
     for n, frame in enumerate((3, 14)):
-        expected = surfaces_oracle.render_in_place(frame, {"Ann Body": 1, "Mane": 1}, tmp_path / f"{frame}.exr")
-        assert (expected > 0).sum() > 600 and ((mask[n] > 0) != (expected > 0)).sum() == 0
+        expected = surfaces_oracle.render_in_place(frame, numbers, tmp_path / f"{frame}.exr")
+        assert (expected > 0).sum() > 200 and ((mask[n] > 0) != (expected > 0)).sum() == 0
+
+
+def test_grass(scene, tmp_path):
+    """Hair of a prop, whose pass index is the user's."""
+    rig, _body = add_character()
+    lawn = add_box("Lawn", (0, 0, -0.1), (3, 3, 0.1))
+    _comb(lawn, hair_length=0.2, child_type="INTERPOLATED", rendered_child_count=4, child_percent=1)
+    lawn.pass_index = 77
+    bpy.context.view_layer.update()
+    before = blend_snapshot.take_snapshot()
+    job = PassRender(bpy.context, rig, (3, 14), 96, 96, scope="SCENE")
+    list(job.render_all())
+    assert not blend_snapshot.diff(before, blend_snapshot.take_snapshot())
+    scene.render.resolution_x = scene.render.resolution_y = 96
+    numbers = {entry.name: entry.index for entry in job.manifest(24.0).surfaces}
+    for n, frame in enumerate((3, 14)):
+        expected = surfaces_oracle.render_in_place(frame, numbers, tmp_path / f"{frame}.exr")
+        assert (expected == numbers["Lawn"]).sum() > 1000
+        assert (expected != job.result().object_index[n]).sum() <= 2
 
 
 @pytest.mark.parametrize("kind", ["plain", "mirrored", "sheared", "stretched"])
