@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 
+from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .added_files import find_added_files
+from .hub import Report
 from .network_loading import make_tensor
 from .networks import TensorSource
 from .plans import list_shapes, open_model_file
 from .recognition import FAMILIES, ModelFile, find_vectors
-from .weight_files import WeightFile
+from .weight_files import WeightFile, read_weight_file
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def _match_alone(word: str) -> str:
     return before + re.sub(r"\\([()\[\]])", r"\\\\?\\\1", re.escape(word)) + after
 
 
-def add_embeddings(pipeline: Any, sources: Sequence[str]) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
+def add_embeddings(
+    pipeline: Any, sources: Sequence[str], report: Report | None = None
+) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
     """Put textual inversions into a pipeline of diffusers: files, folders of them, or ids of the hub. Their words, and sentences
     about those in folders that do not fit it.
 
@@ -54,7 +58,7 @@ def add_embeddings(pipeline: Any, sources: Sequence[str]) -> tuple[tuple[Embeddi
     warnings: list[str] = []
     taken: dict[str, Path] = {}
     for source in sources:
-        files, unfit = find_added_files(source, "embedding"), []
+        files, unfit = find_added_files(source, "embedding", report), []
         for path in files:
             try:
                 opened = _open_embeddings(pipeline, path)
@@ -64,6 +68,7 @@ def add_embeddings(pipeline: Any, sources: Sequence[str]) -> tuple[tuple[Embeddi
                     raise
                 unfit.append(path.name)
                 continue
+            warnings += _name_unused(path, opened)
             for found in opened:
                 known = taken.get(found.word.casefold())
                 if known is None:
@@ -88,6 +93,8 @@ class _Embedding:
 
     word: str
     vectors: tuple[tuple[str, str, torch.Tensor], ...]
+    #: the file's tensors with them
+    names: tuple[str, ...]
 
 
 def _open_embeddings(pipeline: Any, path: Path) -> list[_Embedding]:
@@ -97,6 +104,15 @@ def _open_embeddings(pipeline: Any, path: Path) -> list[_Embedding]:
     if names:
         return [_open_embedding(pipeline, file, found, found.words[0], names)]
     return [_open_embedding(pipeline, file, found, word, (word,)) for word in found.words]
+
+
+def _name_unused(path: Path, opened: Sequence[_Embedding]) -> list[str]:
+    """A sentence about the tensors of a file that no text encoder here takes; none without any."""
+    used = {name for found in opened for name in found.names}
+    left = [name for name in read_weight_file(path).tensors if name not in used and not name.startswith("string_to_token.")]
+    if not left:
+        return []
+    return [f"{len(left)} of the tensors in {path.name} have no use here and were left out, such as '{shorten(left[0])}'."]
 
 
 def _open_embedding(pipeline: Any, file: WeightFile, found: ModelFile, word: str, names: tuple[str, ...]) -> _Embedding:
@@ -110,7 +126,7 @@ def _open_embedding(pipeline: Any, file: WeightFile, found: ModelFile, word: str
             what = f"The textual inversion {file.path.name} is for {FAMILIES[found.family]}"
             raise ShotError("model", f"{what} and does not fit this model's text encoder; choose another.")
         vectors.append((encoder, tokenizer, make_tensor(raw, TensorSource(name), torch.float32)))
-    return _Embedding(word, tuple(vectors))
+    return _Embedding(word, tuple(vectors), names)
 
 
 def _add_embedding(pipeline: Any, found: _Embedding, number: int) -> EmbeddingWord:

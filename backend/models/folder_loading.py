@@ -51,14 +51,20 @@ def load_network_folder(folder: Path, kind: Any, title: str, dtype: torch.dtype)
     """
     read_config(folder, title)
     form = check_weights(folder, title, half=prefers_half(dtype))
-    network, info = kind.from_pretrained(
-        str(folder),
-        variant=form.variant or None,
-        use_safetensors=form.safe,
-        dtype=dtype,
-        output_loading_info=True,
-        local_files_only=True,
-    )
+    try:
+        network, info = kind.from_pretrained(
+            str(folder),
+            variant=form.variant or None,
+            use_safetensors=form.safe,
+            dtype=dtype,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    except (ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
+        reason = shorten(str(error).strip().partition("\n")[0]).rstrip(".")
+        raise ShotError(
+            "model", f"The {title} in {folder} does not fit its config.json ({reason}); download the model again."
+        ) from error
     missing = sorted(name for name in info.get("missing_keys", ()) if not RESIDUE.match(name))
     if missing or info.get("mismatched_keys"):
         odd = missing or [str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]]

@@ -13,7 +13,7 @@ from ...shared.files import read_file
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .hub_cache import NETWORKS
-from .recognition import LATENT_CHANNELS, explain_channels
+from .recognition import FAMILIES, LATENT_CHANNELS, ModelFile, explain_channels
 from .settings_files import WEIGHTS
 from .weight_files import explain_other_file, read_weight_file
 from .weight_forms import WeightForm, choose_form, list_forms
@@ -34,7 +34,7 @@ _KNOWN = (*NETWORKS, "tokenizer", "tokenizer_2", "scheduler", "safety_checker", 
 def _read_json(path: Path, most: int) -> dict[str, Any]:
     """A JSON object. Raises ``OSError`` and ``ValueError``."""
     try:
-        found = json.loads(read_file(path, most).decode("utf-8-sig"))
+        found = json.loads(read_file(path, most).decode("utf-8"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict):
@@ -59,6 +59,8 @@ def read_config(folder: Path, title: str) -> dict[str, Any]:
     if not path.exists():
         if not folder.is_dir():
             raise ShotError("model", f"The model lacks the folder {folder} of its {title}; download the model again.")
+        if (folder / INDEX).exists():
+            raise ShotError("model", f"The folder {folder} is a whole model and no {title}; choose a {title}'s.")
         instead = "give the path of one of those files instead" if _list_weights(folder) else "download the model again"
         raise ShotError("model", f"The {title}'s folder {folder} has no config.json{_name_weights(folder)}; {instead}.")
     try:
@@ -183,8 +185,7 @@ def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = Fa
         if part in parts and parts[part] not in classes and not (part == "vae" and has_other_vae):
             raise ShotError(
                 "model",
-                f"{what} with a {shorten(str(parts[part]))} as its {TITLES[part]}, which is not supported; use one of Stable Diffusion "
-                "or SDXL.",
+                f"{what} whose {TITLES[part]}, {shorten(str(parts[part]))}, is not supported; use one of Stable Diffusion or SDXL.",
             )
 
 
@@ -250,6 +251,39 @@ def check_pipeline_folder(folder: Path, *, half: bool, has_other_control: bool, 
     read_scheduler_config(folder)
     left = sorted(part for part in listed - set(_KNOWN) if (folder / part).is_dir())
     return (f"The model's {', '.join(left)} {'have' if len(left) > 1 else 'has'} no use here and did not count.",) if left else ()
+
+
+def describe_folder(folder: Path, family: str) -> ModelFile:
+    """What a diffusers folder, or that of a single network, is; its ``problem`` says why it cannot be used. Raises ``ShotError``
+    for other folders."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    whole = (folder / INDEX).exists()
+    index = read_index(folder) if whole or not (folder / "config.json").exists() else {}
+    kind = str((index or read_config(folder, "network")).get("_class_name", "network"))
+    parts = tuple(part for part in NETWORKS if (folder / part).is_dir())
+    problem, warnings = "", tuple[str, ...]()
+    try:
+        if whole:
+            warnings = check_pipeline_folder(folder, half=False, has_other_control="controlnet" not in parts)
+        else:
+            check_weights(folder, "network", half=False)
+    except ShotError as error:
+        problem = str(error)
+    of_family = f" of {FAMILIES[family]}" if family in ("sd1", "sd2", "sdxl") else ""
+    what = f"a diffusers folder{of_family}" if whole else "the folder of one network"
+    sentence = f"{folder.name} is {what} ({shorten(kind)}{', with ' + ', '.join(parts) if parts else ''})."
+    return ModelFile(
+        folder.name,
+        size,
+        "diffusers folder",
+        "folder" if whole else "network",
+        family=family,
+        layout="diffusers",
+        parts=parts,
+        warnings=warnings,
+        problem=problem,
+        sentence=f"{sentence} {problem}".strip(),
+    )
 
 
 def read_scheduler_config(folder: Path) -> dict[str, Any]:

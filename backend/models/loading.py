@@ -59,7 +59,7 @@ def load(
         if source.reference is not None:
             adapter, said = add_ip_adapter(pipeline, source.reference, dtype)
             warnings += said
-        words, more = _add_weights(pipeline, source)
+        words, more = _add_weights(pipeline, source, report)
         warnings += more
     except LOAD_ERRORS as error:
         raise explain_unloadable(name, source, error) from error
@@ -124,10 +124,12 @@ def _fetch(source: ModelSource, dtype: torch.dtype, report: Report | None) -> Mo
     return replace(source, controls=controls, vae=locate(source.vae) if source.vae else "", reference=reference)
 
 
-def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
+def _add_weights(
+    pipeline: DiffusionPipeline, source: ModelSource, report: Report | None
+) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
     """Put LoRAs and textual inversions into a pipeline; the words of these, and sentences about what was left out."""
-    warnings = add_loras(pipeline, source.loras) if source.loras else ()
-    words, more = add_embeddings(pipeline, source.embeddings)
+    warnings = add_loras(pipeline, source.loras, report) if source.loras else ()
+    words, more = add_embeddings(pipeline, source.embeddings, report)
     return words, warnings + more
 
 

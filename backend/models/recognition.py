@@ -68,6 +68,14 @@ _OTHERS = (
     (r"^taesd|^decoder\.layers\.0\.weight|^1\.weight$", "a tiny auto-encoder"),
     (r"^body\.0\.rdb1|^model\.0\.weight|^conv_first\.weight", "an upscaler of pictures"),
 )
+#: mark in what such a file is -> what is chosen instead
+_INSTEAD = (
+    ("ControlNet", "ControlNet"),
+    ("Adapter", "ControlNet"),
+    ("Control-LoRA", "ControlNet"),
+    ("LoRA", "LoRA"),
+    ("auto-encoder", "VAE"),
+)
 #: how the names of tensors end without which quantized weights are others
 _QUANTIZED = (
     "scaled_fp8",
@@ -213,7 +221,8 @@ def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
 def _find_other(file: WeightFile, shapes: Shapes, marks: tuple[tuple[str, str], ...]) -> ModelFile | None:
     for mark, title in marks:
         if any(re.search(mark, tensor) for tensor in shapes):
-            problem = f"It is {title}, which is not supported; choose a file for Stable Diffusion or SDXL."
+            what = next((kind for mark, kind in _INSTEAD if mark in title), "file")
+            problem = f"It is {title}, which is not supported; choose a {what} for Stable Diffusion or SDXL."
             return _make(file, "other", method=title, problem=problem)
     return None
 

@@ -91,6 +91,8 @@ def split_revision(source: str) -> tuple[str, str | None]:
 def _read_path(text: str) -> str:
     """The path or the hub id that a part means. Raises ``ShotError`` for one that only Blender can complete."""
     path = read_pasted_path(text)
+    if re.match(r"(https?|ftp|hf)://", unquote_text(text), re.IGNORECASE):
+        raise ShotError("model", _explain_address(unquote_text(text)))
     if is_relative_to_blend_file(path):
         raise ShotError(
             "model", f"'{path}' begins at the .blend file, which is not known here; give the whole path, or save the file first."
@@ -191,10 +193,12 @@ def find_model(name: str) -> ModelSource:
     return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
 
 
+def _explain_address(text: str) -> str:
+    return f"'{text}' is an address; download the model and give its file or folder, or the hub's name, as in OWNER/NAME."
+
+
 def _explain_no_model(name: str, path: str) -> str:
     usual = f"{', '.join(PRESETS)}, a diffusers folder, a file, a hub id, or BASE|CONTROLNET"
-    if re.match(r"[a-z]+://", path, re.IGNORECASE):
-        return f"'{name}' is an address; download the model and give its file or folder, or the hub's name, as in OWNER/NAME."
     if os.path.isdir(path):
         return explain_folder(Path(path))
     if path.count("/") > 1 or "\\" in path or path.startswith((".", "~")):
