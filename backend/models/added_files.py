@@ -59,10 +59,11 @@ def _find_on_hub(name: str, revision: str | None, kind: str, report: Report | No
         # without a connection what is cached, under whatever name
         try:
             folder = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
-            return _find_in_folder(folder, kind)
-        except (LocalEntryNotFoundError, HFValidationError, ShotError):
-            pass
-        raise
+        except (LocalEntryNotFoundError, HFValidationError):
+            folder = None
+        if folder is None:
+            raise
+        return _find_in_folder(folder, kind)
 
 
 def _find_in_folder(folder: Path, kind: str) -> list[Path]:

@@ -91,11 +91,11 @@ def explain_folder(folder: Path) -> str:
         return f"The folder {folder} is empty; choose a diffusers folder, or a file."
     if (folder.parent / INDEX).is_file() and (folder / "config.json").is_file():
         return f"The folder {folder} is one part of a model; choose the folder above it, {folder.parent}."
-    if _list_weights(folder):
-        return f"The folder {folder} is no diffusers folder{_name_weights(folder)}; give the path of one of those files."
     below = sorted(path.parent for path in folder.glob(f"*/{INDEX}"))
     if below:
         return f"The folder {folder} is no diffusers folder, and there is one in it; choose {below[0]}."
+    if _list_weights(folder):
+        return f"The folder {folder} is no diffusers folder{_name_weights(folder)}; give the path of one of those files."
     return f"The folder {folder} is no diffusers folder, since it has no {INDEX}; choose another one, or a file."
 
 

@@ -106,7 +106,8 @@ class ModuleNames:
                 known |= {_join(old): new for new, old in name_original_modules(modules).items()}
             else:
                 # transformers 4 has a root that 5 has not
-                known |= {_join(f"text_model.{name.removeprefix('text_model.')}"): name for name in modules}
+                plain = {name.removeprefix("text_model."): name for name in modules}
+                known |= {_join(start + rest): name for rest, name in plain.items() for start in ("", "text_model.")}
 
     def find(self, title: str) -> Target | None:
         """The module that a file's name means."""

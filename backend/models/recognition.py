@@ -54,6 +54,7 @@ _STRANGE = (
     (r"(^|\.)(double_blocks|single_transformer_blocks)\.0\.", "a Flux-like transformer"),
     (r"(^|\.)(joint_blocks|transformer_blocks)\.\d+\.(context_block|x_block|norm1_context)", "a Stable Diffusion 3"),
     (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff, or a network with one"),
+    (r"^text_encoder:0:|^unet:0:", "a LoRA in the first layout of all, whose layers have numbers and no names"),
     (r"^spatial_feat_mapping\.|^transformer_layes\.", "a T2I-Adapter"),
 )
 #: the same of files that are nothing else
@@ -61,7 +62,6 @@ _OTHERS = (
     (r"^(model\.diffusion_model\.)?(x_embedder|y_embedder|t_block|pos_embed|adaln_single)\.", "a PixArt-like transformer"),
     (r"^(model\.diffusion_model\.)?(layers|blocks|transformer_blocks)\.0\.", "a transformer, and no Stable Diffusion or SDXL"),
     (r"^(encoder\.block|shared|token_embd)\.", "a T5 text encoder"),
-    (r"^text_encoder:0:|^unet:0:", "a LoRA in the first layout of all, whose layers have numbers and no names"),
     (r"^lllite_", "a ControlNet-LLLite"),
     (r"^adapter\.body\.|^body\.0\.in_conv|^body\.0\.block1", "a T2I-Adapter"),
     (r"^lora_controlnet$", "a Control-LoRA"),
