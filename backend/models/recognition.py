@@ -97,6 +97,8 @@ _EMBEDDING_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
 SDXL_TENSORS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
 #: names of the vectors for one text encoder, which are no words
 _VECTOR_NAMES = ("emb_params", "clip_l", "clip_h", "clip_g", "text_encoders_0", "text_encoders_1", "*")
+#: numbers of a vector that several words in one file have at least
+_LEAST_WIDTH = 64
 #: vectors that fit into a prompt
 MAX_VECTORS = 75
 #: latent channels of the auto-encoders of these families
@@ -460,17 +462,20 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
 
 def _find_embedding(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
     """A textual inversion. Its word is the file's name, or, as diffusers writes it, that of its only tensor."""
-    stem = (file.path.stem,)
+    stem: tuple[str, ...] = (file.path.stem,)
     pair = find_vectors(shapes)
     if len(pair) > 1:
         return _make(file, "embedding", family="sdxl", layout="two encoders", rank=_count_rows(shapes[pair[1]]), words=stem)
     if pair:
         shape, words = shapes[pair[0]], stem
         layout = "string_to_param" if pair[0].startswith("string_to_param.") else "emb_params"
-    elif shapes and not any(tensor.endswith((".weight", ".bias")) or "." in tensor.strip(".") for tensor in shapes):
+    elif len(shapes) == 1 and not next(iter(shapes)).endswith((".weight", ".bias")):
+        ((word, shape),) = shapes.items()
+        layout, words = "diffusers", (word,)
+    elif shapes and not any("." in tensor or _is_no_embedding(one) for tensor, one in shapes.items()):
         # several words may be trained at once
         shape, layout, words = next(iter(shapes.values())), "diffusers", tuple(shapes)
-        if len({one[-1:] for one in shapes.values()}) != 1 or any(_is_no_embedding(one) for one in shapes.values()):
+        if len({one[-1] for one in shapes.values()}) > 1 or shape[-1] < _LEAST_WIDTH:
             return None
     else:
         return None
