@@ -242,10 +242,13 @@ def test_passes_are_rendered_once_those_before_them_have_left(shot_scene, charac
         assert task._sent_count == 1 and not task.done, "what comes in between renders nothing"
         backend = FalseBackend(endpoint)
         try:
-            for count in (2, 3):
+            sent = task._sent_count
+            while sent < 3:
+                # the backend may take a frame while the next is being chosen: one step then sends several
                 assert _wait(lambda: client.waiting_bytes == 0) and task.busy
                 task.step()
-                assert task._sent_count == count
+                assert sent < task._sent_count <= 3
+                sent = task._sent_count
             assert _wait(lambda: client.waiting_bytes == 0) and not task.busy
         finally:
             backend.close()
