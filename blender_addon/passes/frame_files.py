@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,15 @@ from .spool import BALD, EMPTY, Names, Spool
 
 #: what the files of frames are called; what is beside them is half written
 PATTERN = "frame *.json"
+
+
+def strip(geometry: FrameGeometry) -> FrameGeometry:
+    """A frame that is only measured: who is in it, and the points of the characters."""
+    surfaces = tuple(
+        replace(one, shape=replace(EMPTY, points=one.shape.points if one.character and not one.is_hole else EMPTY.points))
+        for one in geometry.surfaces
+    )
+    return replace(geometry, surfaces=surfaces, hair=tuple(replace(one, strands=BALD) for one in geometry.hair))
 
 
 def get_path(folder: Path, frame: int) -> Path:

@@ -63,6 +63,7 @@ class Playback:
         generated_uvs: dict[int, np.ndarray],
         people: Iterable[int],
         frames: Iterable[int],
+        kept: Iterable[int],
         sizes: Iterable[tuple[int, int]],
         padding: Padding | None,
         metres: float,
@@ -72,12 +73,14 @@ class Playback:
         find_ground: bool,
         triangulate: bool,
     ) -> None:
-        """Copy the file and start to play it. Raises ``ShotError`` where a second Blender cannot be run."""
+        """Copy the file and start to play it. Of ``frames`` those that are not ``kept`` are only measured. Raises
+        ``ShotError`` where a second Blender cannot be run."""
         request: dict[str, Any] = dict(
             scene=scene.name,
             layer=view_layer.name,
             first=self._bound.first,
             frames=sorted(frames),
+            kept=sorted(kept),
             sizes=list(sizes),
             padding=None if padding is None else {"width": padding.width, "height": padding.height},
             metres=metres,

@@ -23,7 +23,7 @@ from . import capture
 from .camera import find_camera, read_view
 from .cutouts import CutOuts
 from .evaluated import Cast, GeometryReader
-from .frame_files import write_frame
+from .frame_files import strip, write_frame
 from .geometry import FrameGeometry
 from .padding import Padding
 from .people import KeyPoints
@@ -168,6 +168,8 @@ class PlayedScene:
                             f"{geometry.live[0][1]} is or shows a cloud of points, which passes cannot follow in a scene that must "
                             "be played; hide it from the render.",
                         )
+                    if frame not in self._request["kept"]:
+                        geometry = strip(geometry)
                     write_frame(self._spool, self._folder, frame, geometry, self._cut_outs.pack())
 
     def _render(self) -> None:

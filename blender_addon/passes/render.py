@@ -269,6 +269,8 @@ class PassRender:
                     if frame in self._measured_frames:
                         self._widen_depth_range(frame, self._spool.get(frame))
                         measured += 1
+                    if frame not in self._kept_frames:
+                        self._spool.forget(frame)
                 yield measured
             self._keep_extents(depends=True)
         except BaseException:
@@ -288,6 +290,7 @@ class PassRender:
             self._generated_uvs,
             self._people,
             frames,
+            self._kept_frames,
             self._sizes,
             self._padding,
             self._metres,

@@ -48,6 +48,10 @@ class Spool:
         """Know a frame whose arrays lie in the folder already."""
         self._shapes[frame] = bare, shapes, strands
 
+    def forget(self, frame: int) -> None:
+        """Know a frame no longer; its arrays stay until the folder goes, as others may have them."""
+        self._shapes.pop(frame, None)
+
     def get(self, frame: int) -> FrameGeometry:
         """The stored frame; raises ``KeyError`` when there is none."""
         geometry, of_shapes, of_strands = self._shapes[frame]

@@ -412,6 +412,22 @@ def test_a_script_that_does_not_run_by_itself(scene):
     _refuse(rig, "move' changes the scene on every frame and does not run when the file is opened.*Text > Register")
 
 
+def test_a_preview_measures_the_whole_shot(scene):
+    """Only the frame that is shown comes across as a whole."""
+    rig, _body = add_character()
+    _drop(scene, baked=False)
+    scene.frame_set(1)
+    frames = tuple(range(1, 13))
+    whole = PassRender(bpy.context, rig, frames, 64, 64, scope="SCENE")
+    list(whole.render_all())
+    job = PassRender(bpy.context, rig, (7,), 64, 64, scope="SCENE", range_frames=frames)
+    list(job.measure())
+    assert (job.near, job.far) == (whole.near, whole.far) and [frame in job._spool for frame in (6, 7, 8)] == [False, True, False]
+    (found,) = job.render_slice(iter([0, None]).__next__)
+    job.close()
+    np.testing.assert_array_equal(found.passes.depth[0], whole.result().depth[6])
+
+
 def test_a_second_blender_that_fails(scene, monkeypatch, tmp_path):
     rig, _body = add_character()
     _drop(scene, baked=False)
