@@ -248,8 +248,12 @@ def _passes(args: argparse.Namespace, out: console.Console, watch: SignalWatch) 
 def _write_passes(render: PassRender, request: shot.ShotRequest, folder: Path, out: console.Console, watch: SignalWatch) -> None:
     """Render a shot's passes into a folder, frame by frame. Raises ``Interrupted``."""
     try:
+        shown = -1
         for done in render.measure():
-            out.show_progress("measuring", done, len(request.frames))
+            # while a second Blender plays the scene, there is often nothing new
+            if done != shown:
+                out.show_progress("measuring", done, len(request.frames))
+            shown = done
             watch.check()
         renders = [(render, False)]
         if needs_overview(request):
