@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -40,10 +41,20 @@ def prepare(folder: Path) -> None:
     importlib.import_module(f"{PACKAGE}.blender_addon.passes.played_scene").watch_opening()
 
 
+def remove_temporary_folder() -> None:
+    """What Blender would do at its end, which is left out below."""
+    import bpy
+
+    folder = Path(bpy.app.tempdir)
+    if folder.name.startswith("blender_"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 if __name__ == "__main__":
     try:
         main(sys.argv[sys.argv.index("--") + 1 :])
     finally:
+        remove_temporary_folder()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         # Blender may crash or hang while it frees what scripts have registered
