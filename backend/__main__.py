@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from contextlib import nullcontext
@@ -30,7 +31,7 @@ from ..shared.reference import take_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
 from .logs import keep_log, quieten_libraries
-from .missing import explain_missing
+from .missing import explain_missing, require
 from .owner import OwnerWatch
 
 logger = logs.get_logger(__package__)
@@ -46,16 +47,26 @@ def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     import zmq
 
-    from .jobs.runner import ModelCache
+    from .models.device_names import read_device_name
     from .server import RefusedToBind, Server, allow_many_connections
+    from .tasks.resources import Resources, make_resources
 
+    options, jobs = _options(args), args.jobs or jobs_folder()
+
+    def make(jobs: Path) -> Resources:
+        quieten_libraries()
+        return make_resources(jobs, options)
+
+    # what can be said without importing the libraries, which takes seconds, is said at once
+    require()
     try:
         clients = set(read_file(args.clients, MAX_CLIENTS).split()) if args.clients else set()
     except OSError as error:
         print(f"The list of client keys {args.clients} cannot be read: {error.strerror or error}.", file=sys.stderr)
         return 2
     try:
-        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
+        read_device_name(options.device)
+        server = Server(args.endpoint, jobs, clients, make)
     except (RefusedToBind, KeysError, ShotError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -71,9 +82,20 @@ def serve(args: argparse.Namespace) -> int:
     if args.owner is not None:
         args.owner.end_with(server.stop)
     announced = running.announce(server.endpoint, owned=args.owner is not None)
-    logger.info("Listening at %s; jobs in %s; %s", server.endpoint, args.jobs or jobs_folder(), _options(args))
-    print(json.dumps({"event": "listening", "endpoint": server.endpoint, "version": VERSION}), flush=True)
-    server.serve(closing=lambda: running.withdraw(announced))
+    logger.info("Listening at %s; jobs in %s; %s", server.endpoint, jobs, options)
+
+    def report(event: str, **details: str) -> None:
+        print(json.dumps({"event": event, **details}), flush=True)
+
+    report("listening", endpoint=server.endpoint, version=VERSION)
+    server.serve(closing=lambda: running.withdraw(announced), ready=lambda: report("ready", device=server.loader.device))
+    # the interpreter cannot take itself apart while a thread imports torch
+    args.leave_at_once = server.loader.working
+    if isinstance(server.loader.error, ShotError):
+        print(server.loader.error, file=sys.stderr)
+        return 2
+    if server.loader.error is not None:
+        raise server.loader.error
     logger.info("Stopped as it was asked to")
     return 0
 
@@ -172,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="end when the standard input ends: for a program that starts the backend and holds the other end of a pipe",
     )
-    command.set_defaults(run=serve, uses_models=True, owner=None)
+    command.set_defaults(run=serve, uses_models=True, imports_later=True, owner=None)
     command = commands.add_parser("generate", help="frames from a folder of saved passes", allow_abbrev=False)
     command.add_argument("passes", type=Path)
     add_shot_arguments(command)
@@ -196,9 +218,18 @@ def _run(args: argparse.Namespace) -> int:
         # before anything that takes its time
         args.owner = OwnerWatch()
         args.owner.start()
+    code = _run_logged(args, uses_models)
+    if getattr(args, "leave_at_once", False):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run_logged(args: argparse.Namespace, uses_models: bool) -> int:
     with keep_log(args.command) if uses_models else nullcontext():
         try:
-            if uses_models:
+            if uses_models and not getattr(args, "imports_later", False):
                 quieten_libraries()
             return int(args.run(args))
         except KeyboardInterrupt:

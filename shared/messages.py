@@ -70,7 +70,10 @@ class Hello(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """Backend: its version, device and the models it can load by name."""
+    """Backend: its version, device and the models it can load by name.
+
+    ``device`` is empty as long as the backend is still loading; another ``Welcome`` follows as soon as it is known.
+    """
 
     version: Name
     device: Words

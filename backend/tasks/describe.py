@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ...shared.messages import Cancelled, ModelDescribed
 from ...shared.task import TaskState
-from ..models.profiles import find_profile
 from .outbox import Outbox
 from .own_thread import OwnThreadTask
+from .resources import Resources
 
 
 class DescribeTask(OwnThreadTask):
@@ -17,8 +17,10 @@ class DescribeTask(OwnThreadTask):
         super().__init__(ticket, client, outbox)
         self._model, self._download = model, download
 
-    def work(self) -> None:
+    def work(self, _: Resources) -> None:
         """Read the model's files."""
+        from ..models.profiles import find_profile
+
         profile = find_profile(self._model, download=self._download)
         if self._stop.is_set():
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))

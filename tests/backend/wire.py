@@ -8,6 +8,7 @@ import time
 import zmq
 
 from latentman.backend.server import Server
+from latentman.backend.tasks.resources import make_resources
 from latentman.shared import curve_keys, messages
 from latentman.shared.manifest import FrameEntry
 from latentman.shared.overview import shrink_passes
@@ -16,8 +17,9 @@ from latentman.shared.overview import shrink_passes
 class RunningServer:
     """Serves until it is closed."""
 
-    def __init__(self, jobs) -> None:
-        self.server = Server("tcp://127.0.0.1:0", jobs, set())
+    def __init__(self, jobs, make=make_resources) -> None:
+        """``make`` makes what pieces of work are done with."""
+        self.server = Server("tcp://127.0.0.1:0", jobs, set(), make)
         self._thread = threading.Thread(target=self.server.serve, daemon=True)
         self._thread.start()
         self._clients = []
