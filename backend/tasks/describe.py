@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...shared.messages import Cancelled, ModelDescribed
 from ...shared.task import TaskState
+from ..models.profiles import find_profile
 from .outbox import Outbox
 from .own_thread import OwnThreadTask
-from .resources import Resources
+
+if TYPE_CHECKING:
+    from .worker import Worker
 
 
 class DescribeTask(OwnThreadTask):
@@ -17,10 +22,9 @@ class DescribeTask(OwnThreadTask):
         super().__init__(ticket, client, outbox)
         self._model, self._download = model, download
 
-    def work(self, _: Resources) -> None:
-        """Read the model's files."""
-        from ..models.profiles import find_profile
-
+    def work(self, worker: Worker) -> None:
+        """Read the model's files, for which nothing but the hub's library is needed."""
+        worker.loader.wait_for_hub(self._stop.is_set)
         profile = find_profile(self._model, download=self._download)
         if self._stop.is_set():
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))

@@ -20,11 +20,11 @@ from ..jobs.requests import read_request
 from .frame_messages import FRAMES_AHEAD, LOOK_SECONDS, make_frame_message
 from .outbox import Outbox
 from .own_thread import OwnThreadTask
-from .resources import Resources
 
 if TYPE_CHECKING:
     from ..jobs.job import Job
     from ..jobs.store import JobStore
+    from .worker import Worker
 
 logger = logs.get_logger(__name__)
 
@@ -73,9 +73,9 @@ class FetchTask(OwnThreadTask):
         super().forget_client()
         self._stop.set()
 
-    def work(self, resources: Resources) -> None:
+    def work(self, worker: Worker) -> None:
         """Send the job."""
-        store = resources.store
+        store = self.await_resources(worker).store
         job = find_job(store, self._name)
         claim = Claim(store.root, self._name)
         try:

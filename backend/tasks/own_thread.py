@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ...shared.task import TaskState
 from .outbox import Outbox
-from .resources import Resources
 from .task import Task
 
 if TYPE_CHECKING:
@@ -38,13 +37,13 @@ class OwnThreadTask(Task):
         if self._thread.is_alive():
             self._thread.join(seconds)
 
-    def work(self, resources: Resources) -> None:
+    def work(self, worker: Worker) -> None:
         """Do the work and end."""
         raise NotImplementedError
 
     def _run_thread(self) -> None:
         try:
             assert self._worker is not None
-            self.work(self.await_resources(self._worker))
+            self.work(self._worker)
         except Exception as error:
             self.fail(error)

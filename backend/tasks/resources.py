@@ -70,7 +70,7 @@ class ResourceLoader:
         """``make`` is called once, by the thread."""
         self._make = make
         self._resources: Resources | None = None
-        self._ended = threading.Event()
+        self._has_hub, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="libraries", daemon=True)
         #: why there are none, once that is known: as it was raised, and as clients are told
         self.error: Exception | None = None
@@ -99,21 +99,33 @@ class ResourceLoader:
     def wait(self, should_stop: Callable[[], bool]) -> Resources:
         """The resources, as soon as they are there. Raises ``Interrupted`` when ``should_stop`` says so before, and ``ShotError``
         when there will be none."""
-        while not self._ended.wait(LOOK_SECONDS):
+        self._wait(self._ended, should_stop)
+        assert self._resources is not None
+        return self._resources
+
+    def wait_for_hub(self, should_stop: Callable[[], bool]) -> None:
+        """Wait until the model hub's library is imported, which takes a moment: models' files can be read then. Raises as
+        ``wait``."""
+        self._wait(self._has_hub, should_stop)
+
+    def _wait(self, event: threading.Event, should_stop: Callable[[], bool]) -> None:
+        while not event.wait(LOOK_SECONDS):
             if should_stop():
                 raise Interrupted
-        if self._resources is None:
-            assert self.refusal is not None
+        if self.refusal is not None:
             # an exception of its own for each thread, which adds its traceback
             raise ShotError(self.refusal.code, str(self.refusal))
-        return self._resources
 
     def _run(self) -> None:
         try:
+            from ..models import hub  # noqa: F401
+
+            self._has_hub.set()
             self._resources = self._make()
         except Exception as error:
             self.error, self.refusal = error, _explain(error)
         except BaseException as error:  # a library that exits
             self.error = RuntimeError(f"a library of this Python ended with {type(error).__name__}: {error}")
             self.refusal = _explain(self.error)
+        self._has_hub.set()
         self._ended.set()

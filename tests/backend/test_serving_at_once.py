@@ -71,7 +71,6 @@ def _requests(tiny):
     return {
         "shot": SubmitShot(ticket="shot", request=samples.request(1, model=tiny, preset="per_frame", steps=1)),
         "job": FetchJob(ticket="job", job="0123456789abcdef"),
-        "model": DescribeModel(ticket="model", model="starter"),
         "motion": _motion("motion"),
     }
 
@@ -108,12 +107,22 @@ def test_whatever_is_asked_for_meanwhile_waits_its_turn(held, tiny):
     make.go_on.set()
     passes = samples.passes(1)
     client.go_on("shot", passes, Finished)
-    heard = {m.ticket: m for m, _ in client.heard if isinstance(m, (Failed, ModelDescribed, MotionMade))}
-    for ticket, kind in (("job", Failed), ("model", ModelDescribed), ("motion", MotionMade)):
+    heard = {m.ticket: m for m, _ in client.heard if isinstance(m, (Failed, MotionMade))}
+    for ticket, kind in (("job", Failed), ("motion", MotionMade)):
         found = heard.get(ticket) or client.wait_for(kind, ticket)[0]
         assert isinstance(found, kind), found
         if kind is Failed:
             assert "does not have the shot" in found.message
+
+
+def test_how_a_model_is_run_is_told_at_once(held):
+    """Its files are read without PyTorch."""
+    _, server, client = held
+    client.send(DescribeModel(ticket="model", model="starter"))
+    assert client.wait_for(ModelDescribed, "model")[0].profile.family
+    client.send(DescribeModel(ticket="other", model="nosuch"))
+    assert "There is no model 'nosuch'" in client.wait_for(Failed, "other")[0].message
+    assert not server.server.loader.ended
 
 
 def test_whatever_waits_can_be_cancelled(held, tiny):
