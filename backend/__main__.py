@@ -1,4 +1,5 @@
-"""``latentman``: serve, generate, motion, evaluate, measure, export, composite, densepose, jobs, models, techniques, doctor."""
+"""``latentman``: serve, pair, generate, motion, evaluate, measure, export, composite, densepose, jobs, models, techniques and
+doctor."""
 
 from __future__ import annotations
 
@@ -30,6 +31,7 @@ from ..shared.load_options import LoadOptions
 from ..shared.reference import take_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
+from . import pairing_command
 from .logs import keep_log, quieten_libraries
 from .missing import explain_missing, require
 from .owner import OwnerWatch
@@ -45,8 +47,13 @@ def _options(args: argparse.Namespace) -> LoadOptions:
 
 def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
+    if args.list_clients:
+        return pairing_command.list_clients()
+    if args.forget_client is not None:
+        return pairing_command.forget_client(args.forget_client)
     import zmq
 
+    from . import pairing
     from .models.device_names import read_device_name
     from .server import RefusedToBind, Server, allow_many_connections
     from .tasks.resources import Resources, make_resources
@@ -66,7 +73,7 @@ def serve(args: argparse.Namespace) -> int:
         return 2
     try:
         read_device_name(options.device)
-        server = Server(args.endpoint, jobs, clients, make)
+        server = Server(args.endpoint, jobs, clients, make, pairs=args.pair)
     except (RefusedToBind, KeysError, ShotError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -88,6 +95,10 @@ def serve(args: argparse.Namespace) -> int:
         print(json.dumps({"event": event, **details}), flush=True)
 
     report("listening", endpoint=server.endpoint, version=VERSION)
+    if server.pairing is not None:
+        public, is_guess = pairing.find_public_endpoint(server.endpoint)
+        print(pairing.explain(public, is_guess=is_guess), file=sys.stderr, flush=True)
+        print(server.pairing.write_text(public), flush=True)
     server.serve(closing=lambda: running.withdraw(announced), ready=lambda: report("ready", device=server.loader.device))
     # the interpreter cannot take itself apart while a thread imports torch
     args.leave_at_once = server.loader.working
@@ -188,6 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--endpoint", default=DEFAULT_ENDPOINT, help="port 0 picks a free one")
     command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
     command.add_argument("--jobs", type=Path, help="folder of the job store")
+    pairing_command.add_serve_options(command)
     add_settings(command, LoadOptions)
     command.add_argument(
         "--end-with-stdin",
@@ -207,6 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     jobs.add_commands(commands)
     models.add_commands(commands)
     commands.add_parser("techniques", help="list techniques, those of other packages too").set_defaults(run=techniques)
+    pairing_command.add_commands(commands)
     doctor.add_commands(commands)
     return _run(parser.parse_args(argv))
 

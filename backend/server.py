@@ -15,7 +15,9 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from ..shared import curve_keys, logs
+from ..shared.curve_keys import KEY
 from ..shared.endpoint import is_loopback
+from ..shared.invitation import PairingError
 from ..shared.messages import (
     MAX_PART_BYTES,
     AnyMessage,
@@ -29,6 +31,8 @@ from ..shared.messages import (
     Hello,
     MakeMotion,
     Message,
+    Pair,
+    Paired,
     SendPasses,
     SubmitShot,
     Welcome,
@@ -43,8 +47,10 @@ from ..shared.motion_request import check_kept, frame_count
 from ..shared.reference import MAX_BYTES, check_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
+from .clients import ClientList
 from .jobs.requests import remove_stale_incoming
 from .models.registry import PRESETS
+from .pairing import Pairing
 from .tasks.describe import DescribeTask
 from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
@@ -106,39 +112,58 @@ class _Authenticator(ThreadAuthenticator):
 
 
 class _KnownClients:
-    """ZAP credentials provider: lets in the listed public keys."""
+    """ZAP credentials provider: lets in clients whose public keys are known, and, while there is a text for pairing, who has it."""
 
-    def __init__(self, allowed: set[bytes]) -> None:
-        self._allowed = allowed
+    def __init__(self, clients: ClientList) -> None:
+        self._clients = clients
+        self.pairing: Pairing | None = None
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether a client key may connect."""
-        return key in self._allowed
+        return self._clients.knows(key) or (self.pairing is not None and self.pairing.admits(key))
 
 
-def check_endpoint(endpoint: str, extra_clients: set[bytes]) -> None:
-    """``RefusedToBind`` for an address beyond loopback without a list of client keys."""
-    if not is_loopback(endpoint) and not extra_clients:
+def check_endpoint(endpoint: str, *, has_clients: bool) -> None:
+    """``RefusedToBind`` for an address beyond loopback where no client could come from there."""
+    if not is_loopback(endpoint) and not has_clients:
         raise RefusedToBind(
-            f"{endpoint} can be reached from other machines; list the client keys that may connect with "
-            "--clients FILE, or use 127.0.0.1."
+            f"{endpoint} can be reached from other machines, of which none is paired; use --pair to let one in, list the keys of "
+            "clients with --clients FILE, or use 127.0.0.1."
         )
+
+
+def _find_key(frame: Any) -> bytes:
+    """The public key, in Z85, that the sender of a frame has shown."""
+    try:
+        return str(frame.get("User-Id")).encode()
+    except zmq.ZMQError:
+        return b""
 
 
 class Server:
     """The backend service. ``serve`` returns after ``stop`` or never."""
 
     def __init__(
-        self, endpoint: str, jobs: Path, extra_clients: set[bytes], make: Callable[[Path], Resources] = make_resources
+        self,
+        endpoint: str,
+        jobs: Path,
+        extra_clients: set[bytes],
+        make: Callable[[Path], Resources] = make_resources,
+        *,
+        pairs: bool = False,
     ) -> None:
         """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``make`` makes what pieces of work are done
-        with, in a thread of its own: from the folder of the jobs, once a client has been answered."""
-        check_endpoint(endpoint, extra_clients)
+        with, in a thread of its own: from the folder of the jobs, once a client has been answered. ``pairs`` makes ``pairing``."""
         self._context = zmq.Context()
         pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
+        self._clients = ClientList({pair.client_public, *extra_clients})
+        check_endpoint(endpoint, has_clients=bool(extra_clients or pairs or self._clients.list_paired()))
+        known = _KnownClients(self._clients)
+        #: lets one more client in, or None
+        self.pairing = known.pairing = Pairing(pair.server_public, self._clients) if pairs else None
         self._authenticator = _Authenticator(self._context)
         self._authenticator.start()
-        self._authenticator.configure_curve_callback(credentials_provider=_KnownClients({pair.client_public, *extra_clients}))
+        self._authenticator.configure_curve_callback(credentials_provider=known)
         self._router = self._context.socket(zmq.ROUTER)
         self._router.linger = LINGER_MILLISECONDS
         self._router.sndhwm = 0
@@ -223,7 +248,37 @@ class Server:
             return
         # passes are large: their buffers are used as they came in
         sender, *parts = receive_parts(self._router)
-        self._answer(sender.bytes, [part.buffer if isinstance(part, zmq.Frame) else part for part in parts])
+        buffers = [part.buffer if isinstance(part, zmq.Frame) else part for part in parts]
+        key = _find_key(sender)
+        if self._clients.knows(key):
+            self._answer(sender.bytes, buffers)
+        elif self.pairing is not None and self.pairing.is_own(key):
+            self._pair(self.pairing, sender.bytes, buffers)
+        else:
+            self._refuse_forgotten(sender.bytes)
+
+    def _pair(self, pairing: Pairing, client: bytes, parts: Sequence[Buffer]) -> None:
+        """Answer one who has the text for pairing and is not known otherwise."""
+        try:
+            message, _ = decode(parts)
+            if not isinstance(message, Pair):
+                raise PairingError("Whoever has the text for pairing can do nothing with it but pair.")
+            key = message.key.encode("utf-8", "backslashreplace")
+            if not KEY.fullmatch(key):
+                raise PairingError("That is not a client's key; update the extension to the backend's version.")
+            pairing.take(key, "".join(letter for letter in message.name if letter.isprintable()) or "a client")
+            self._reply(client, Paired())
+        except WireError as error:
+            self._reply(client, Failed(code=error.code, message=clean_words(str(error))))
+        except (PairingError, curve_keys.KeysError) as error:
+            self._reply(client, Failed(code="pairing", message=clean_words(str(error))))
+
+    def _refuse_forgotten(self, client: bytes) -> None:
+        """Answer a client that was let in and has been forgotten since; what it asked for ends."""
+        for task in self._tasks.values():
+            if task.client == client:
+                task.cancel()
+        self._reply(client, Failed(code="forgotten", message="The backend does not let this machine in any more; pair again."))
 
     def _look_after_tasks(self) -> None:
         self._tasks = {ticket: task for ticket, task in self._tasks.items() if not task.gone}

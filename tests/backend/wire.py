@@ -48,13 +48,14 @@ class RunningServer:
 class WireClient:
     """Sends messages and waits for answers; what is not waited for is kept in ``heard``."""
 
-    def __init__(self, endpoint) -> None:
+    def __init__(self, endpoint, server_key=None, keys=None) -> None:
+        """``server_key`` is the backend's public key where that is not this user's own, ``keys`` the client's (public, secret)."""
         pair = curve_keys.load_or_create(zmq.curve_keypair)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
-        self._socket.curve_serverkey = pair.server_public
-        self._socket.curve_publickey, self._socket.curve_secretkey = pair.client_public, pair.client_secret
+        self._socket.curve_serverkey = server_key or pair.server_public
+        self._socket.curve_publickey, self._socket.curve_secretkey = keys or (pair.client_public, pair.client_secret)
         self._socket.connect(endpoint)
         self.heard = []
 
