@@ -78,6 +78,9 @@ def serve(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     except (OSError, zmq.ZMQError) as error:
+        if error.errno == zmq.EADDRINUSE:
+            # whoever started this one looks for the other when this one has ended
+            running.wait_for_other(args.endpoint)
         print(
             f"{args.endpoint} cannot be used ({error}); connect to the backend that is running there, or choose another address",
             file=sys.stderr,

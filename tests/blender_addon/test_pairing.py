@@ -8,6 +8,7 @@ import subprocess
 
 import bpy
 import pytest
+import zmq
 
 from latentman.blender_addon.backend_process import LAUNCHER
 from latentman.blender_addon.command_line import wait_until
@@ -73,6 +74,24 @@ def test_a_pasted_line_connects(studio):
     bpy.ops.latentman.pair_backend(text=text)
     _finish()
     assert "used already" in connection.error and not connection.running
+
+
+def test_a_backend_of_ones_own_at_the_end_of_a_tunnel_keeps_its_key(tmp_path):
+    """Another time a tunnel to a backend of somebody else ended at this address."""
+    process = subprocess.Popen(
+        [BACKEND_PYTHON, str(LAUNCHER), "serve", "--endpoint", "tcp://127.0.0.1:0", "--jobs", str(tmp_path), "--end-with-stdin"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        endpoint = json.loads(process.stdout.readline())["endpoint"]
+        key_entries.add_entry(key_entries.BACKENDS, endpoint, zmq.curve_keypair()[0])
+        connection.connect(endpoint)
+        assert wait_until(connection, lambda: connection.connected or bool(connection.error), 30)
+        assert connection.connected, connection.error
+    finally:
+        process.communicate("", timeout=60)
 
 
 def test_a_wrong_line_is_a_sentence(studio):
