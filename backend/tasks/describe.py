@@ -22,9 +22,12 @@ class DescribeTask(OwnThreadTask):
         super().__init__(ticket, client, outbox)
         self._model, self._download = model, download
 
-    def work(self, worker: Worker) -> None:
-        """Read the model's files, for which nothing but the hub's library is needed."""
+    def prepare(self, worker: Worker) -> None:
+        """Nothing but the hub's library is needed."""
         worker.loader.wait_for_hub(self._stop.is_set)
+
+    def work(self) -> None:
+        """Read the model's files."""
         profile = find_profile(self._model, download=self._download)
         if self._stop.is_set():
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))

@@ -24,7 +24,6 @@ from .own_thread import OwnThreadTask
 if TYPE_CHECKING:
     from ..jobs.job import Job
     from ..jobs.store import JobStore
-    from .worker import Worker
 
 logger = logs.get_logger(__name__)
 
@@ -73,9 +72,10 @@ class FetchTask(OwnThreadTask):
         super().forget_client()
         self._stop.set()
 
-    def work(self, worker: Worker) -> None:
+    def work(self) -> None:
         """Send the job."""
-        store = self.await_resources(worker).store
+        assert self.resources is not None
+        store = self.resources.store
         job = find_job(store, self._name)
         claim = Claim(store.root, self._name)
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...shared.task import TaskState
 from .outbox import Outbox
+from .resources import Resources
 from .task import Task
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ class OwnThreadTask(Task):
     def __init__(self, ticket: str, client: bytes, outbox: Outbox) -> None:
         super().__init__(ticket, client, outbox)
         self._worker: Worker | None = None
+        #: what the work is done with, from ``prepare`` on
+        self.resources: Resources | None = None
         self._thread = threading.Thread(target=self._run_thread, name=f"{type(self).__name__} {ticket[:8]}", daemon=True)
 
     @property
@@ -37,13 +40,18 @@ class OwnThreadTask(Task):
         if self._thread.is_alive():
             self._thread.join(seconds)
 
-    def work(self, worker: Worker) -> None:
+    def prepare(self, worker: Worker) -> None:
+        """Wait for what the work is done with, before ``work``: ``resources``, unless a task needs less."""
+        self.resources = self.await_resources(worker)
+
+    def work(self) -> None:
         """Do the work and end."""
         raise NotImplementedError
 
     def _run_thread(self) -> None:
         try:
             assert self._worker is not None
-            self.work(self._worker)
+            self.prepare(self._worker)
+            self.work()
         except Exception as error:
             self.fail(error)
