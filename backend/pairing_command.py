@@ -8,11 +8,12 @@ from typing import Any
 
 from ..shared import key_entries
 from ..shared.curve_keys import KeysError
-from ..shared.invitation import PairingError
 
 
 def pair_with(args: argparse.Namespace) -> int:
     """Pair with a backend on another machine."""
+    # imported late: pyzmq comes with them, and other commands work without it
+    from ..shared.invitation import PairingError
     from ..shared.pairing import pair
 
     try:
