@@ -304,6 +304,23 @@ def test_a_device_that_is_not_there_ends_it_with_a_sentence(start):
     assert code == 2 and said.startswith("The device 'cuda:9' is not there") and said.count("\n") == 1
 
 
+def test_what_runs_before_the_import_imports_none_of_it():
+    """Nor does reading how a model is run import more than the hub's library."""
+    program = (
+        "import sys\n"
+        "import latentman.backend.__main__, latentman.backend.server\n"
+        "from latentman.backend.missing import SERVING\n"
+        "print([name for name in SERVING if name in sys.modules])\n"
+        "from latentman.backend.models.profiles import find_profile\n"
+        "find_profile('starter'), find_profile('sd15')\n"
+        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])\n"
+    )
+    path = os.pathsep.join([str(ROOT / "build" / "package"), *filter(None, sys.path)])
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout.split("\n")[:2] == ["[]", "[]"]
+
+
 def test_packages_are_looked_for_without_importing_them(monkeypatch):
     for name in missing.SERVING:
         monkeypatch.delitem(sys.modules, name, raising=False)
