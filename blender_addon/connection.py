@@ -55,7 +55,7 @@ class Connection:
         self.state = ConnectionState.OFFLINE
         #: what the backend has told of models
         self.profiles = profiles or ProfileBook()
-        #: the backend's device, once connected
+        #: the backend's device, once it is known; a backend that has just started is connected before
         self.device = ""
         #: the last error, a sentence for the user
         self.error = ""
@@ -84,7 +84,7 @@ class Connection:
     @property
     def status(self) -> str:
         """The state as the panel shows it."""
-        return f"{self.state.value} · {self.device}" if self.connected and self.device else self.state.value
+        return f"{self.state.value} · {self.device or 'loading'}" if self.connected else self.state.value
 
     @property
     def busy(self) -> bool:
@@ -217,7 +217,7 @@ class Connection:
                 worked = True
                 self._dispatch_events()
         if worked:
-            self._redraw()
+            self.redraw()
 
     def _check_process(self) -> None:
         """Connect to the process once it listens, and report when it ended before that."""
@@ -258,7 +258,7 @@ class Connection:
                 # it may have been what any of them waits for
                 self.error = event.reason
                 self._fail_tasks(event.reason)
-                self._redraw()
+                self.redraw()
             else:
                 self._dispatch_event(event)
 
@@ -269,7 +269,7 @@ class Connection:
             task.receive(event)
         elif (is_new := self.profiles.receive(message)) is not None:
             if is_new:
-                self._redraw()
+                self.redraw()
         elif isinstance(message, messages.Welcome):
             self._on_welcome(message)
         elif isinstance(message, messages.Failed) and not message.ticket:
@@ -277,7 +277,7 @@ class Connection:
             logger.error("the backend refused a message: %s", message.message)
             if message.code == "protocol":
                 self._on_connection_lost(message.message)
-            self._redraw()
+            self.redraw()
 
     def _on_welcome(self, message: messages.Welcome) -> None:
         if message.version != version.VERSION:
@@ -287,8 +287,8 @@ class Connection:
             return
         self.state, self.device = ConnectionState.CONNECTED, message.device
         self.profiles.connected = True
-        logger.info("Connected to a backend on %s", message.device)
-        self._redraw()
+        logger.info("Connected to a backend on %s", message.device or "a device that it will tell")
+        self.redraw()
 
     def _on_connection_lost(self, reason: str) -> None:
         """End every task with the reason, and disconnect."""
@@ -296,7 +296,7 @@ class Connection:
         self._fail_tasks(reason)
         self.stop()
         self.error = reason
-        self._redraw()
+        self.redraw()
 
     def _explain_loss(self, reason: str) -> str:
         """The reason, or what is known about the end of a process that this session started."""
@@ -312,10 +312,10 @@ class Connection:
         if task.error:
             logger.error("%s %s: %s", type(task).__name__, task.ticket, task.error)
             self.error = task.error
-        self._redraw()
+        self.redraw()
 
     @staticmethod
-    def _redraw() -> None:
+    def redraw() -> None:
         """Redraw the panels, but not the viewports beside them, which would take far longer."""
         for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
             for area in window.screen.areas:
