@@ -13,16 +13,17 @@ Behind the hub id of a base, a ControlNet, a LoRA or a textual inversion, ``@COM
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
+from ...shared.control_uses import ControlUse, read_control_use
+from ...shared.model_name import is_weight_file as is_weight_file
+from ...shared.model_name import read_adapter_strength, read_lora_strength, split_name, split_part
+from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path
 from ...shared.shot import ShotError
 from ..maps import MAPS
-from .control_uses import ControlUse, read_control_use
 from .hub_cache import find_in_cache
 from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
@@ -87,11 +88,6 @@ def split_revision(source: str) -> tuple[str, str | None]:
     return source, HUB_REVISIONS.get(source)
 
 
-def is_weight_file(path: str) -> bool:
-    """Whether a name is that of a file with weights."""
-    return path.lower().endswith(WEIGHTS)
-
-
 def _read_path(text: str) -> str:
     """The path or the hub id that a part means. Raises ``ShotError`` for one that only Blender can complete."""
     path = read_pasted_path(text)
@@ -103,36 +99,14 @@ def _read_path(text: str) -> str:
 
 
 def _read_strength(text: str) -> tuple[str, float]:
-    whole = read_pasted_path(text)
-    path, at, strength = whole.rpartition("@")
-    if not at or os.path.exists(whole) or re.fullmatch(r"[0-9a-f]{40}", strength):
-        # nothing behind it but a commit of the hub
-        return _read_path(text), 1.0
-    try:
-        number = float(strength)
-    except ValueError:
-        # an @ in a file's name
-        if is_weight_file(strength):
-            return _read_path(text), 1.0
-        number = math.nan
-    if not math.isfinite(number):
-        raise ShotError("model", f"'{strength}' is not the strength of a LoRA; write it like lora=PATH@0.8.")
-    return _read_path(path), number
+    path, strength = read_lora_strength(text)
+    return _read_path(path if strength is not None else text), 1.0 if strength is None else strength
 
 
 def _read_adapter(text: str) -> tuple[str, float | None]:
     """(path, strength) of an IP-Adapter, None for no strength. Raises ``ShotError``."""
-    whole = read_pasted_path(text)
-    path, at, strength = whole.rpartition("@")
-    if not at or os.path.exists(whole) or is_weight_file(strength):
-        return _read_path(text), None
-    try:
-        number = float(strength)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise ShotError("model", f"'{strength}' is not the strength of an IP-Adapter; write it like ip=PATH@0.6, from 0 to 1.")
-    return _read_path(path), number
+    path, strength = read_adapter_strength(text)
+    return _read_path(path if strength is not None else text), strength
 
 
 def _find_reference(adapters: list[str], encoders: list[str], base: str) -> ReferenceSource | None:
@@ -149,8 +123,7 @@ def _find_reference(adapters: list[str], encoders: list[str], base: str) -> Refe
 
 def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
-    # a bar at the end is one that nothing came behind
-    first, *parts = [part for part in map(unquote_text, unquote_text(name).split("|")) if part] or [""]
+    first, parts = split_name(name)
     path = first if first in PRESETS else _read_path(first)
     if first in PRESETS:
         source = PRESETS[first]
@@ -166,7 +139,7 @@ def find_model(name: str) -> ModelSource:
     adapters: list[str] = []
     encoders: list[str] = []
     for part in parts:
-        kind, value = _split_part(part)
+        kind, value = split_part(part)
         if not kind or kind in CONTROLS:
             text, use = read_control_use(value, is_weight_file)
             path = _read_path(text)
@@ -220,15 +193,6 @@ def add_usual_control(source: ModelSource, folder: Path | None = None) -> ModelS
 
 def _put_usual(source: ModelSource, control: str) -> ModelSource:
     return replace(source, controls=(("depth", control),), is_control_usual=True)
-
-
-def _split_part(part: str) -> tuple[str, str]:
-    """(kind, value) of a part. One without a kind is a ControlNet, and so is a path with a sign of equality in it."""
-    kind, equals, value = part.partition("=")
-    kind = kind.strip().lower()
-    if not equals or os.path.exists(read_pasted_path(part)) or not re.fullmatch(r"[a-z0-9_]+", kind):
-        return "", part
-    return kind, value
 
 
 def _find_own_control(path: str) -> str:

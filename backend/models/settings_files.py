@@ -16,6 +16,7 @@ import msgspec
 
 from ...shared.files import read_file, write_atomically
 from ...shared.folders import config_folder
+from ...shared.model_name import WEIGHTS as WEIGHTS
 from ...shared.settings import Declared, SettingError, list_settings
 from ...shared.shot import MAX_SIDE, MAX_STEPS, Sampling, ShotError, ShotRequest
 from ..maps import MAPS
@@ -24,8 +25,6 @@ from .names import DISTILLED
 ENDING, IN_FOLDER = ".latentman.json", "latentman.json"
 #: bytes of a settings file
 MAX_FILE = 64 << 10
-#: ends of the names of files with weights, in lower case
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "trailing", "linspace")
 #: ``distilled`` of a model that was not, whatever its name says
