@@ -130,7 +130,7 @@ class Server:
         """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``models`` loads what the requests name."""
         check_endpoint(endpoint, extra_clients)
         models = models or ModelCache()
-        self._device = str(models.device)
+        self._device, self._options = str(models.device), models.options
         self._context = zmq.Context()
         pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
         self._authenticator = _Authenticator(self._context)
@@ -284,7 +284,7 @@ class Server:
 
     def _make_library_task(self, client: bytes, message: ListModels | ShowModels | GetModel | ChangeLibrary) -> Task:
         if isinstance(message, ListModels):
-            return ListTask(message.ticket, client, self._outbox, message)
+            return ListTask(message.ticket, client, self._outbox, message, self._options)
         if isinstance(message, ShowModels):
             return ShowTask(message.ticket, client, self._outbox, message)
         if isinstance(message, GetModel):

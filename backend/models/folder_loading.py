@@ -11,6 +11,7 @@ import diffusers
 import torch
 import transformers
 
+from ...shared.files import read_file
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .hub_cache import NETWORKS
@@ -53,6 +54,17 @@ def find_class(entry: Any, folder: Path) -> Any:
     if not (isinstance(found, type) and issubclass(found, kinds)):
         raise ShotError("model", f"The model's part {folder.name} is a {shorten(name)}, which is not known; choose another model.")
     return found
+
+
+def find_vae_class(folder: Path) -> Any:
+    """The class of the auto-encoder in a folder: a usual one, or a small one such as TAESD."""
+    try:
+        config = json.loads(read_file(folder / "config.json", _MOST_INDEX))
+        small = isinstance(config, dict) and config.get("_class_name") == "AutoencoderTiny"
+    except (OSError, ValueError, RecursionError):
+        # whoever loads it says what is wrong
+        small = False
+    return diffusers.AutoencoderTiny if small else diffusers.AutoencoderKL
 
 
 def load_network_folder(folder: Path, kind: Any, title: str, dtype: torch.dtype) -> tuple[Any, tuple[str, ...]]:

@@ -36,6 +36,11 @@ from .hub_cache import TEXTS, find_in_cache, list_needed
 from .library.tokens import find_token
 from .weight_forms import choose_form
 
+#: files of a text encoder beside its weights
+TEXT_ENCODER_FILES = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "vocab.txt"),
+    *("merges.txt", "added_tokens.json"),
+)
 #: space that stays free on the disk
 _SPARE = 2**28
 
@@ -245,6 +250,25 @@ def _explain(name: str, revision: str | None, error: BaseException) -> tuple[str
     if isinstance(cause, ValueError):
         return f"the hub's answer about '{name}' cannot be read; check HF_ENDPOINT and the proxy, or {instead}", "network"
     return None
+
+
+def fetch_text_encoder(name: str, revision: str | None, report: Report | None = None) -> Path:
+    """The folder of a text encoder's repository, downloaded as far as it is not in the cache. Raises as ``fetch_repository``
+    does."""
+    cached = find_in_cache(name, revision)
+    if cached is not None:
+        return cached
+    with explain_hub_errors(name, revision):
+        if is_offline():
+            raise OfflineModeIsEnabled(name)
+        commit, files = list_repository(name, revision)
+        # an interrupt ends this at once, which it does not do while the hub's library downloads a large file
+        form = choose_form((file.name for file in files if "/" not in file.name), half=False)
+        wanted = (*TEXT_ENCODER_FILES, *(form.files if form is not None else ()))
+        chosen = [file for file in files if file.name in wanted]
+        if form is None or "config.json" not in {file.name for file in chosen}:
+            raise HubError(f"the hub's '{name}' holds no text encoder; name a repository with a config.json and weights", "missing")
+        return download_files(name, commit, chosen, report or (lambda done, total, file: None))
 
 
 def fetch_folder(name: str, revision: str | None, folder: str, *, half: bool, report: Report | None = None) -> Path:

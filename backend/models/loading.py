@@ -8,7 +8,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline
+from diffusers import ControlNetModel, DiffusionPipeline
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
@@ -16,7 +16,7 @@ from .devices import choose_device, choose_dtype
 from .embeddings import EmbeddingWord, add_embeddings
 from .families import Family, family_of_controlnet, family_of_pipeline
 from .fitting import check_fit, explain_unloadable
-from .folder_loading import load_network_folder, load_pipeline_folder, prefers_half, read_index
+from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half, read_index
 from .hub import Report, fetch_repository
 from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
@@ -189,6 +189,6 @@ def _exchange_vae(pipeline: DiffusionPipeline, vae: str, dtype: torch.dtype) -> 
         family = "sdxl" if "text_encoder_2" in pipeline.components else "sd1"
         network, warnings = load_vae_file(Path(vae), family, dtype)
     else:
-        network, warnings = load_network_folder(Path(vae), AutoencoderKL, "auto-encoder", dtype)
+        network, warnings = load_network_folder(Path(vae), find_vae_class(Path(vae)), "auto-encoder", dtype)
     pipeline.register_modules(vae=network)
     return warnings

@@ -12,7 +12,7 @@ import diffusers
 from diffusers import AutoencoderKL, ControlNetModel
 from transformers import CLIPTextConfig
 
-from .folder_loading import find_class, read_index
+from .folder_loading import find_class, find_vae_class, read_index
 from .hub_cache import NETWORKS
 from .ip_adapters import make_encoder
 from .network_parts import plan_vae
@@ -51,7 +51,7 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
         plan = plan_vae(strip_prefix(shapes, prefix) if prefix else shapes, prefix, family)
         found["vae"] = partial(AutoencoderKL, **plan.config)
     elif source.vae:
-        found["vae"] = _make_from_folder(AutoencoderKL, Path(source.vae))
+        found["vae"] = _make_from_folder(find_vae_class(Path(source.vae)), Path(source.vae))
     if source.reference is not None:
         found["image_encoder"] = partial(make_encoder, Path(source.reference.encoder))
     return found

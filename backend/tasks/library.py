@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...shared.library import MAX_PREVIEWS
+from ...shared.load_options import LoadOptions
 from ...shared.messages import Cancelled, ChangeLibrary, GetModel, LibraryChanged, ListModels, ModelList, ModelPreviews, ShowModels
 from ...shared.shot import ShotError
 from ...shared.task import TaskState
@@ -48,9 +49,10 @@ class _LibraryTask(OwnThreadTask):
 class ListTask(_LibraryTask):
     """Answers with the library's entries."""
 
-    def __init__(self, ticket: str, client: bytes, outbox: Outbox, message: ListModels) -> None:
+    def __init__(self, ticket: str, client: bytes, outbox: Outbox, message: ListModels, options: LoadOptions) -> None:
+        """``options`` say which device the models would run on."""
         super().__init__(ticket, client, outbox)
-        self._message = message
+        self._message, self._options = message, options
 
     def work(self) -> None:
         """Look through the folders; what was looked into before is remembered."""
@@ -58,7 +60,7 @@ class ListTask(_LibraryTask):
         from ..models.library.fit import measure_device
         from ..models.library.listing import list_library
 
-        found = list_library(self._message.search, self._message.kinds, measure_device(), self.check)
+        found = list_library(self._message.search, self._message.kinds, measure_device(self._options), self.check)
         answer = ModelList(
             ticket=self.ticket,
             items=found.items,

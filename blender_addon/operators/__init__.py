@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import backend, bones, character, generate, motion, motion_edit, motion_text, results
+from . import backend, bones, character, generate, library, motion, motion_edit, motion_text, results
 
 CLASSES = (
     *backend.CLASSES,
@@ -18,6 +18,7 @@ CLASSES = (
     *motion_text.CLASSES,
     *motion_edit.CLASSES,
     *generate.CLASSES,
+    *library.CLASSES,
     *results.CLASSES,
 )
 
