@@ -65,10 +65,9 @@ class LibraryBook:
     def receive(self, message: messages.AnyMessage, previews: Mapping[str, bytes] | None = None) -> None:
         """Take an answer; ``previews`` are the thumbnails that came with it."""
         if isinstance(message, messages.ModelList):
-            changed = message.items != self.items
             self.items, self.folders, self.notices = message.items, message.folders, message.notices
             self.left_out, self.has_token, self.is_listed = message.left_out, message.has_token, True
-            self.version += changed
+            self.version += 1
         elif isinstance(message, messages.ModelPreviews):
             self.previews.update(previews or {})
         elif isinstance(message, messages.LibraryChanged):

@@ -125,25 +125,27 @@ def find_active_item() -> LibraryItem | None:
 
 def find_row_item(row: LatentManLibraryRow) -> LibraryItem | None:
     """The entry of a row."""
-    return book.items[row.index] if 0 <= row.index < len(book.items) else None
+    return _shown[row.index] if 0 <= row.index < len(_shown) else None
 
 
-_shown = -1
+#: the entries that the rows stand for
+_shown: tuple[LibraryItem, ...] = ()
 
 
 def update_rows() -> None:
-    """Have as many rows as there are entries. Must not be called while something is drawn."""
+    """Have a row for each entry; what was chosen stays chosen. Must not be called while something is drawn."""
     global _shown
     library = find_library()
-    if library is None or (_shown == book.version and len(library.rows) == len(book.items)):
+    if library is None or (_shown is book.items and len(library.rows) == len(book.items)):
         return
     chosen = find_active_item()
     name = chosen.name if chosen is not None else ""
-    library.rows.clear()
-    for index in range(len(book.items)):
-        library.rows.add().index = index
-    library.active = next((index for index, item in enumerate(book.items) if item.name == name), 0)
-    _shown = book.version
+    _shown = book.items
+    if len(library.rows) != len(_shown):
+        library.rows.clear()
+        for index in range(len(_shown)):
+            library.rows.add().index = index
+    library.active = next((index for index, item in enumerate(_shown) if item.name == name), 0)
 
 
 # thumbnails
@@ -208,4 +210,4 @@ def remove_properties() -> None:
     manager_type: Any = bpy.types.WindowManager
     del manager_type.latentman_library
     forget_icons()
-    _shown = -1
+    _shown = ()

@@ -56,6 +56,8 @@ class StandInHub:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        # clients that go away in the middle are what is tested
+        self._server.handle_error = lambda *_: None
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property

@@ -82,7 +82,8 @@ class UseModel(NeedsItem, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Write it into the model's name."""
-        item, settings = find_active_item(), properties.get_settings(context)
+        item = find_active_item()
+        settings: Any = properties.get_settings(context)
         assert item is not None
         if item.kind == "motion":
             settings.motion.model = item.use
@@ -114,7 +115,7 @@ class RemovePart(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Write the name without it."""
-        settings = properties.get_settings(context)
+        settings: Any = properties.get_settings(context)
         settings.model = remove_part(settings.model, self.index)
         return {"FINISHED"}
 

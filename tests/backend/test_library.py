@@ -10,7 +10,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from latentman.backend.models import downloads
 from latentman.backend.models.hub import HubError
-from latentman.backend.models.library import catalogue, listing, received, tokens
+from latentman.backend.models.library import catalogue, inspection, listing, received, tokens
 from latentman.backend.models.library.cards import find_preview, read_card
 from latentman.backend.models.library.catalogue import CatalogueEntry, CatalogueFile, decode_catalogue, read_catalogue
 from latentman.backend.models.library.fit import DeviceMemory, judge_fit
@@ -41,13 +40,13 @@ from latentman.backend.models.library.verifying import verify
 from latentman.backend.models.library.yaml_subset import YamlError, read_sections
 from latentman.backend.models.loading import load
 from latentman.backend.models.registry import HUB_REVISIONS, find_model
+from latentman.shared import messages
 from latentman.shared.folders import CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, MODELS_ENVIRONMENT
 from latentman.shared.library import KINDS, PREVIEW_SIDE
 from latentman.shared.png import is_intact_png, read_png_size
 from latentman.shared.shot import ShotError
 from tests import original_layout as original
 from tests.backend import tiny
-from tests.checkout import ROOT, clean_environment
 from tests.model_layouts import Networks
 from tests.stand_in_hub import StandInHub
 
@@ -229,8 +228,11 @@ def test_a_repository_comes_into_the_hubs_cache_and_is_loaded_from_there(hub, en
     assert model.controls == ("depth",) and model.uses[0].strength == 0.7
 
 
-def test_any_repository_of_the_hub_can_be_got(hub, entries):
+def test_any_repository_of_the_hub_can_be_got(hub, entries, monkeypatch):
     entries.clear()
+    # the shrunk network's width is no family's
+    width = json.loads((hub.repositories["me/control"][1] / "config.json").read_text())["cross_attention_dim"]
+    monkeypatch.setattr(inspection, "_CONTEXTS", {width: "sd1"})
     assert get("me/control", _ignore).path.name == COMMIT
     (item,) = [item for item in list_library().items if item.name == "me/control"]
     assert (item.kind, item.place, item.use) == ("controlnet", "hub", "me/control")
@@ -316,11 +318,13 @@ def test_what_the_catalogue_knows_better_is_not_got(hub, entries):
         CatalogueFile(path, size=5, save_as="x.safetensors"),
     ):
         entries[0] = _entry(files=(file,))
-        with pytest.raises(HubError, match="announces another pytorch_lora_weights.safetensors than the catalogue knows") as raised:
+        with pytest.raises(
+            HubError, match=r"announces another pytorch_lora_weights.safetensors than the catalogue knows"
+        ) as raised:
             get("lora", _ignore)
         assert raised.value.reason == "damaged" and not hub.files_sent()
     entries[0] = _entry(files=(CatalogueFile("gone.safetensors", save_as="x.safetensors"),))
-    with pytest.raises(HubError, match="lacks gone.safetensors"):
+    with pytest.raises(HubError, match=r"lacks gone.safetensors"):
         get("lora", _ignore)
 
 
@@ -382,9 +386,9 @@ def test_a_get_ends_at_once(hub, entries, what):
     hub.delay = hub.pause = 0.0
 
 
-def _run(*args, hub=None, tmp_path, wait=True, **more):
+def _run(*args, hub=None, tmp_path, wait=True, command="models"):
     """A command line of its own, with what it said."""
-    environment = clean_environment() | {
+    environment = os.environ | {
         CONFIG_ENVIRONMENT: str(tmp_path / "config"),
         DATA_ENVIRONMENT: str(tmp_path / "data"),
         MODELS_ENVIRONMENT: str(tmp_path / "models"),
@@ -392,10 +396,9 @@ def _run(*args, hub=None, tmp_path, wait=True, **more):
         "HF_HUB_CACHE": str(tmp_path / "cache"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         **({"HF_ENDPOINT": hub.address} if hub is not None else {}),
-        **more,
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "latentman", "models", *args],
+        [sys.executable, "-m", "latentman.backend", command, *args],
         env=environment,
         cwd=tmp_path,
         stdin=subprocess.PIPE,
@@ -403,7 +406,7 @@ def _run(*args, hub=None, tmp_path, wait=True, **more):
         stderr=subprocess.PIPE,
         text=True,
     )
-    return (process, *process.communicate(more.get("stdin", ""), timeout=120)) if wait else process
+    return (process, *process.communicate("", timeout=120)) if wait else process
 
 
 def _wait_for_part(tmp_path, size):
@@ -446,6 +449,20 @@ def test_ctrl_c_kill_and_a_second_process(hub, tmp_path):
     assert blob.read_bytes() == true.read_bytes() and not list(tmp_path.rglob("*.part"))
 
 
+def test_ctrl_c_ends_the_download_of_a_text_encoder_at_once(hub, tmp_path):
+    hub.pause = 0.2
+    arguments = ("a person waves", "--text-encoder", "me/control", "--out", str(tmp_path / "out.npz"))
+    process = _run(*arguments, hub=hub, tmp_path=tmp_path, wait=False, command="motion")
+    _wait_for_part(tmp_path, 4_000)
+    size = next(hub.repositories["me/control"][1].glob("*.safetensors")).stat().st_size
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    # the rest would take so many seconds
+    assert process.returncode == 130 and time.monotonic() - began < 20 < size / 2048 * hub.pause
+    assert list(tmp_path.rglob("*.part"))
+
+
 # tokens
 
 
@@ -453,7 +470,7 @@ def test_a_token_opens_what_is_private_and_goes_nowhere_else(hub, entries, monke
     hub.tokens = {"me/loras": "hf_secretsecretsecret"}
     elsewhere = StandInHub()
     elsewhere.repositories, hub.elsewhere = dict(hub.repositories), elsewhere
-    with pytest.raises(HubError, match="or it is private"):
+    with pytest.raises(HubError, match=r"or it is private"):
         get("lora", _ignore)
     with caplog.at_level("DEBUG"):
         said = tokens.save_token(" hf_secretsecretsecret\n", hub.address)
@@ -466,7 +483,7 @@ def test_a_token_opens_what_is_private_and_goes_nowhere_else(hub, entries, monke
     assert not [record for record in caplog.records if "secretsecret" in record.getMessage()]
     # another hub, such as a mirror, is not told
     monkeypatch.setenv("HF_ENDPOINT", elsewhere.address)
-    shutil.rmtree(got.parent) if (got := Path(os.environ[MODELS_ENVIRONMENT]) / "loras" / "lcm-lora.safetensors") else None
+    shutil.rmtree(Path(os.environ[MODELS_ENVIRONMENT]) / "loras")
     get("lora", _ignore)
     assert not any(elsewhere.authorizations)
     assert tokens.forget_token(hub.address) and not tokens.forget_token(hub.address)
@@ -596,7 +613,8 @@ def test_comfyuis_own_list_of_folders_is_read(tmp_path, files):
     _lay_out(root, COMFYUI, files)
     _lay_out(far, {"Lora/far.safetensors": "lora", "more/also.safetensors": "lora"}, files)
     (root / "extra_model_paths.yaml").write_text(
-        f"# a comment\na111:\n    base_path: '{far}'  # there\n    checkpoints: nowhere\n    loras: |\n         Lora\n         more\n"
+        f"# a comment\na111:\n    base_path: '{far}'  # there\n    checkpoints: nowhere\n"
+        "    loras: |\n         Lora\n         more\n"
     )
     add_folder(str(root))
     names = {Path(item.name).name for item in list_library().items if item.kind == "lora" and item.place == "folder"}
@@ -769,7 +787,7 @@ def test_what_was_got_is_removed_and_what_is_the_users_stays(hub, entries, tmp_p
             with pytest.raises(ShotError, match="none of the library's folders, so it stays"):
                 remove(str(name), files=with_files)
     for name in (root, root / "notes.txt"):
-        with pytest.raises(ShotError, match="is not deleted|no model, so it stays"):
+        with pytest.raises(ShotError, match=r"is not deleted|no model, so it stays"):
             remove(str(name), files=True)
     assert "deleted" in remove(str(root / "a.safetensors"), files=True) and not (root / "a.safetensors").exists()
     remove(str(root / "link.safetensors"), files=True)
@@ -837,7 +855,6 @@ def test_a_small_decoder_takes_the_place_of_a_models_own(sources, tmp_path):
     from diffusers import AutoencoderTiny
 
     torch.manual_seed(5)
-    small = AutoencoderTiny(block_out_channels=(8, 8), encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8))
     base = json.loads((sources["me/base"] / "vae" / "config.json").read_text())
     levels = len(base["block_out_channels"])
     widths = (8,) * levels
@@ -878,4 +895,66 @@ def test_the_command_line(hub, tmp_path, files):
     hub.close()
     process, out, error = _run("get", "me/base", hub=hub, tmp_path=tmp_path)
     assert process.returncode == 1 and "cannot be reached" in error and len(error.strip().splitlines()) == 1
-    assert ROOT.exists() and threading.active_count() > 0
+
+
+# over the wire
+
+
+def test_a_client_lists_shows_gets_and_changes(hub, entries, server, tmp_path, files):
+    root = tmp_path / "ui"
+    _lay_out(root, COMFYUI, files)
+    Image.new("RGB", (64, 200), (1, 2, 3)).save(root / "models/loras/style.preview.png")
+    (tmp_path / "secret.png").write_bytes((root / "models/loras/style.preview.png").read_bytes())
+    client = server.connect()
+    client.send(messages.ChangeLibrary(ticket="a", action="add", name=str(root)))
+    assert "as a folder of ComfyUI" in client.wait_for(messages.LibraryChanged, "a")[0].sentence
+    client.send(messages.ListModels(ticket="b", kinds=("lora",)))
+    found = client.wait_for(messages.ModelList, "b")[0]
+    style = next(item for item in found.items if item.title == "style")
+    assert style.has_preview and [folder.layout for folder in found.folders] == ["comfyui"] and not found.has_token
+    assert {item.kind for item in found.items} == {"lora"}
+    # what is no entry is not shown, whatever a client asks for
+    client.send(messages.ShowModels(ticket="c", names=(style.name, str(tmp_path / "secret"), "lora")))
+    shown, arrays = client.wait_for(messages.ModelPreviews, "c")
+    assert shown.names == (style.name,) and set(messages.read_previews(shown, arrays)) == {style.name}
+    client.send(messages.GetModel(ticket="d", name="lora"))
+    assert "is here" in client.wait_for(messages.LibraryChanged, "d")[0].sentence
+    progress = [message for message, _ in client.heard if isinstance(message, messages.Progress) and message.steps]
+    assert progress and progress[-1].step == progress[-1].steps == 900
+    client.send(messages.ChangeLibrary(ticket="e", action="verify"))
+    assert client.wait_for(messages.LibraryChanged, "e")[0].sentence == "1 file was looked at: 1 intact."
+    for ticket, message, code in (
+        ("f", messages.GetModel(ticket="f", name="me/none"), "missing"),
+        ("g", messages.ChangeLibrary(ticket="g", action="remove", name=style.name), "library"),
+        ("h", messages.ChangeLibrary(ticket="h", action="token", token="two words"), "token"),
+    ):
+        client.send(message)
+        failed = client.wait_for(messages.Failed, ticket)[0]
+        assert failed.code == code and failed.message.endswith(".") and not failed.message[:1].islower()
+    client.send(messages.ChangeLibrary(ticket="i", action="token", token="hf_abcdefgh"))
+    assert "hf_abcdefgh" not in client.wait_for(messages.LibraryChanged, "i")[0].sentence
+    assert "hf_abcdefgh" not in repr(messages.ChangeLibrary(ticket="i", action="token", token="hf_abcdefgh"))
+    assert server.alive
+
+
+def test_a_client_cancels_at_once(hub, entries, server):
+    hub.pause = 0.05
+    client = server.connect()
+    client.send(messages.GetModel(ticket="a", name="lora"))
+    client.wait_for(messages.Progress, "a")
+    began = time.monotonic()
+    client.send(messages.Cancel(ticket="a"))
+    client.wait_for(messages.Cancelled, "a", 10)
+    # half a second is for a busy machine
+    assert time.monotonic() - began < 5
+    hub.pause = 0.0
+    client.send(messages.GetModel(ticket="b", name="lora"))
+    client.wait_for(messages.LibraryChanged, "b")
+
+
+def test_thumbnails_that_are_none_are_refused():
+    picture = np.frombuffer(b"\x89PNG\r\n\x1a\n" + b"x" * 50, np.uint8)
+    message = messages.ModelPreviews(ticket="a", names=("x",))
+    for arrays in ({}, {"preview_0": picture}, {"preview_0": np.zeros((2, 2), np.uint8)}, {"other": picture}):
+        with pytest.raises(messages.WireError):
+            messages.read_previews(message, arrays)

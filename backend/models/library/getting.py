@@ -14,6 +14,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from ....shared import logs
 from ....shared.folders import models_folder
 from ....shared.library import write_bytes
+from ....shared.model_name import is_weight_file
 from ....shared.shot import ShotError
 from ..downloads import hash_file
 from ..hub import (
@@ -147,6 +148,10 @@ def choose_files(entry: CatalogueEntry, listed: Sequence[RemoteFile]) -> list[Re
     if not entry.files:
         needed = set(list_needed([file.name for file in listed], half=True))
         chosen = [file for file in listed if file.name in needed]
+        single = [file for file in listed if is_weight_file(file.name)]
+        if not any(is_weight_file(file.name) for file in chosen) and len(single) == 1:
+            # a LoRA or the like, whatever it is called
+            chosen = [*chosen, *single]
         if not any(file.sha256 for file in chosen):
             raise HubError(f"the hub's '{entry.repository}' holds no model that can be used; choose another one", "missing")
         return chosen

@@ -59,7 +59,8 @@ def list_library(
             known |= {item.path} if item.path else set()
             items.append(item)
     repositories = {entry.repository for entry in read_catalogue().entries if entry.way == "repository"}
-    items += [item for one in list_cached() if one.name not in repositories and (item := _describe_cached(one, device))]
+    cached = (_describe_cached(one, device) for one in list_cached() if one.name not in repositories)
+    items += [item for item in cached if item is not None]
     index.save()
     chosen = [item for item in items if (not kinds or item.kind in kinds) and matches(item, search)]
     return Listing(tuple(chosen[:MAX_ITEMS]), tuple(folders), tuple(notices), max(len(chosen) - MAX_ITEMS, 0))
