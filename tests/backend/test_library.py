@@ -40,6 +40,7 @@ from latentman.backend.models.library.verifying import verify
 from latentman.backend.models.library.yaml_subset import YamlError, read_sections
 from latentman.backend.models.loading import load
 from latentman.backend.models.registry import HUB_REVISIONS, find_model
+from latentman.backend.motion.registry import STARTER as MOTION_STARTER
 from latentman.shared import messages
 from latentman.shared.folders import CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, MODELS_ENVIRONMENT
 from latentman.shared.library import KINDS, PREVIEW_SIDE
@@ -451,7 +452,9 @@ def test_ctrl_c_kill_and_a_second_process(hub, tmp_path):
 
 def test_ctrl_c_ends_the_download_of_a_text_encoder_at_once(hub, tmp_path):
     hub.pause = 0.2
-    arguments = ("a person waves", "--text-encoder", "me/control", "--out", str(tmp_path / "out.npz"))
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(MOTION_STARTER, checkpoint, ignore=shutil.ignore_patterns("text_encoder"))
+    arguments = ("a person waves", "--text-encoder", "me/control", "--out", str(tmp_path / "out.npz"), "--model", str(checkpoint))
     process = _run(*arguments, hub=hub, tmp_path=tmp_path, wait=False, command="motion")
     _wait_for_part(tmp_path, 4_000)
     size = next(hub.repositories["me/control"][1].glob("*.safetensors")).stat().st_size

@@ -1,4 +1,7 @@
-"""``latentman models list|get|add|remove|verify|token``: the library of models from a terminal, for people and for programs."""
+"""``latentman models list|get|add|remove|verify|token``: the library of models from a terminal, for people and for programs.
+
+What needs the hub's library is imported by the commands that use it, so that the others work without.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,6 @@ from ....shared.interrupts import Interrupted, SignalWatch
 from ....shared.library import KINDS, LibraryItem, write_bytes
 from ....shared.shot import ShotError
 from .catalogue import find_entry
-from .fit import DeviceMemory, measure_device
-from .folders import add_folder
-from .listing import list_library, write_family
-from .removing import remove
 from .waiting import run_stoppable
 
 #: seconds between two words about the progress
@@ -98,6 +97,9 @@ def list_models(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace, out: Console, check: Callable[[], None]) -> int:
+    from .fit import measure_device
+    from .listing import list_library
+
     device = None if args.quick else measure_device()
     found = list_library(" ".join(args.words), args.kind, device, check)
     for notice in found.notices:
@@ -107,14 +109,16 @@ def _list(args: argparse.Namespace, out: Console, check: Callable[[], None]) -> 
         for item in items:
             print(json.dumps(msgspec.to_builtins(item)))
     else:
-        print("\n".join(_write_items(items, device)))
+        print("\n".join(_write_items(items)))
     if found.left_out:
         out.warn(f"{found.left_out} more match; give more words.")
     return 0
 
 
-def _write_items(items: list[LibraryItem], device: DeviceMemory | None) -> list[str]:
+def _write_items(items: list[LibraryItem]) -> list[str]:
     """A line for each entry, under the title of its kind."""
+    from .listing import write_family
+
     if not items:
         return ["Nothing matches; use fewer words, or add a folder with 'latentman models add FOLDER'."]
     lines: list[str] = []
@@ -184,6 +188,8 @@ def add_folders(args: argparse.Namespace) -> int:
     """Have folders read from now on."""
 
     def work(out: Console, check: Callable[[], None]) -> int:
+        from .folders import add_folder
+
         for folder in args.folders:
             check()
             found = add_folder(folder)
@@ -197,6 +203,8 @@ def remove_models(args: argparse.Namespace) -> int:
     """Remove models or folders."""
 
     def work(out: Console, check: Callable[[], None]) -> int:
+        from .removing import remove
+
         for name in args.names:
             check()
             out.emit("removed", name=name, message=remove(name, files=args.files))

@@ -85,7 +85,7 @@ def _find_model_folder(folder: Path, files: dict[str, os.stat_result], folders: 
         return _measure(folder, deep=True)
     if "config.json" in files and _has_weights(files):
         return _measure(folder, deep=False)
-    if "args.json" in files and any(name.startswith("model") and name.endswith(".pt") for name in files):
+    if "args.json" in files and any(name.startswith("model") and name.endswith((".pt", ".safetensors")) for name in files):
         return _measure(folder, deep=False)
     return None
 
