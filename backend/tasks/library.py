@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from ...shared.library import MAX_PREVIEWS
+from ...shared.library import MAX_PREVIEWS, LibraryItem
 from ...shared.load_options import LoadOptions
-from ...shared.messages import Cancelled, ChangeLibrary, GetModel, LibraryChanged, ListModels, ModelList, ModelPreviews, ShowModels
+from ...shared.messages import (
+    MAX_HEADER_BYTES,
+    Cancelled,
+    ChangeLibrary,
+    GetModel,
+    LibraryChanged,
+    ListModels,
+    ModelList,
+    ModelPreviews,
+    ShowModels,
+)
 from ...shared.shot import ShotError
 from ...shared.task import TaskState
 from .outbox import Outbox
@@ -17,6 +29,8 @@ from .own_thread import OwnThreadTask
 
 #: seconds between two words about the progress
 REPORT_SECONDS = 0.2
+#: bytes of the entries in an answer; its folders and notices need the rest of a message's header
+MAX_LIST_BYTES = MAX_HEADER_BYTES * 3 // 4
 LAYOUTS = {"comfyui": ", as a folder of ComfyUI", "a1111": ", as a folder of AUTOMATIC1111 or Forge"}
 
 
@@ -46,6 +60,17 @@ class _LibraryTask(OwnThreadTask):
         super().fail(error)
 
 
+def take_what_fits(items: Sequence[LibraryItem], most: int = MAX_LIST_BYTES) -> tuple[LibraryItem, ...]:
+    """As many entries as a message holds, however long their texts are."""
+    taken, size = [], 0
+    for item in items:
+        size += len(msgspec.msgpack.encode(item))
+        if size > most:
+            break
+        taken.append(item)
+    return tuple(taken)
+
+
 class ListTask(_LibraryTask):
     """Answers with the library's entries."""
 
@@ -61,12 +86,13 @@ class ListTask(_LibraryTask):
         from ..models.library.listing import list_library
 
         found = list_library(self._message.search, self._message.kinds, measure_device(self._options), self.check)
+        items = take_what_fits(found.items)
         answer = ModelList(
             ticket=self.ticket,
-            items=found.items,
+            items=items,
             folders=found.folders,
             notices=found.notices,
-            left_out=found.left_out,
+            left_out=found.left_out + len(found.items) - len(items),
             has_token=find_own_token() is not None,
         )
         self.end(TaskState.FINISHED, answer)

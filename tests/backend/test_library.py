@@ -41,6 +41,7 @@ from latentman.backend.models.library.yaml_subset import YamlError, read_section
 from latentman.backend.models.loading import load
 from latentman.backend.models.registry import HUB_REVISIONS, find_model
 from latentman.backend.motion.registry import STARTER as MOTION_STARTER
+from latentman.backend.tasks.library import take_what_fits
 from latentman.shared import messages
 from latentman.shared.folders import CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, MODELS_ENVIRONMENT
 from latentman.shared.library import KINDS, PREVIEW_SIDE
@@ -938,6 +939,16 @@ def test_a_client_lists_shows_gets_and_changes(hub, entries, server, tmp_path, f
     assert "hf_abcdefgh" not in client.wait_for(messages.LibraryChanged, "i")[0].sentence
     assert "hf_abcdefgh" not in repr(messages.ChangeLibrary(ticket="i", action="token", token="hf_abcdefgh"))
     assert server.alive
+
+
+def test_a_list_fits_into_a_message_however_long_its_texts_are():
+    long = listing.make_item(
+        name="n" * 9000, title="t" * 9000, kind="lora", path="p" * 9000, use="u" * 9000, purpose="\udcff" * 9000
+    )
+    assert max(map(len, (long.name, long.path, long.purpose))) <= 4096 and len(long.title) <= 200
+    items = take_what_fits([long] * 2000)
+    parts = messages.encode(messages.ModelList(ticket="a", items=items))
+    assert 100 < len(items) < 2000 and messages.decode([bytes(part) for part in parts])[0].items == items
 
 
 def test_a_client_cancels_at_once(hub, entries, server):

@@ -50,7 +50,7 @@ def list_places(folder: Path, layout: str) -> tuple[list[Path], list[str]]:
     # a folder named twice is read once, and so is one that lies in another
     named = list(dict.fromkeys(places))
     unique = [place for place in named if not any(place != other and place.is_relative_to(other) for other in named)]
-    return unique or [folder], notices
+    return unique, notices
 
 
 def _list_below(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
