@@ -145,8 +145,12 @@ def get_models(args: argparse.Namespace) -> int:
 
 
 def _get(args: argparse.Namespace, out: Console, check: Callable[[], None]) -> int:
+    from huggingface_hub.utils import disable_progress_bars
+
     from .getting import get
 
+    # it would draw bars of its own for the small files
+    disable_progress_bars()
     for name in args.names:
         progress = _Progress(out, args.json, check)
         got = get(name, progress.report)
