@@ -16,7 +16,7 @@ from .pasted_paths import read_pasted_path, unquote_text
 from .shot import ShotError
 
 #: ends of the names of files with weights
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".sft")
 #: kinds of parts that are ControlNets: one for each picture that can be made of the passes
 CONTROL_KINDS = ("depth", "normal", "openpose", "iuv")
 #: kinds of parts that are no ControlNets
@@ -44,9 +44,10 @@ class ModelPart:
         return self.kind in ("", "lora", "ip", *CONTROL_KINDS)
 
 
-def is_weight_file(path: str) -> bool:
-    """Whether a name is that of a file with weights."""
-    return path.lower().endswith(WEIGHTS)
+def is_weight_file(part: str) -> bool:
+    """Whether a part of a model's name is a file of weights: by the end of its name, or since a file is there, whatever its name
+    ends with."""
+    return part.lower().endswith(WEIGHTS) or os.path.isfile(part)
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
@@ -76,7 +77,7 @@ def read_lora_strength(text: str) -> tuple[str, float | None]:
         number = float(strength)
     except ValueError:
         # an @ in a file's name
-        if is_weight_file(strength):
+        if strength.lower().endswith(WEIGHTS):
             return whole, None
         number = math.nan
     if not math.isfinite(number):
@@ -88,7 +89,7 @@ def read_adapter_strength(text: str) -> tuple[str, float | None]:
     """``PATH@0.6`` -> the path and the strength of an IP-Adapter, None for none written. Raises ``ShotError``."""
     whole = read_pasted_path(text)
     path, at, strength = whole.rpartition("@")
-    if not at or os.path.exists(whole) or is_weight_file(strength):
+    if not at or os.path.exists(whole) or strength.lower().endswith(WEIGHTS):
         return whole, None
     try:
         number = float(strength)

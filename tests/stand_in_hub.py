@@ -29,7 +29,7 @@ class StandInHub:
         self.delay = 0.0
         #: every answer is this page, as a hotel's network does
         self.page = b""
-        #: bytes of a large file after which the connection is closed; seconds between pieces
+        #: bytes of a large file after which the connection is closed, -1 for before the first; seconds between pieces
         self.cut_after, self.pause = 0, 0.0
         #: whether a part of a file can be asked for
         self.ranges = True

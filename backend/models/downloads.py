@@ -23,7 +23,6 @@ MOST_ATTEMPTS = 5
 FIRST_PAUSE = 0.5
 #: how often the caller is told of the progress, and asked whether to go on, in seconds
 REPORT_SECONDS = 0.2
-_PIECE = 2**18
 #: bytes that are hashed between two looks at whether to go on; a tenth of a second at most
 _HASH_PIECE = 2**24
 #: answers that may be others a moment later
@@ -86,7 +85,7 @@ class _Transfer:
             whole = response.status_code != 206
             with self._part.open("wb" if whole else "ab") as file:
                 self.come = 0 if whole else self.come
-                for piece in response.iter_raw(_PIECE):
+                for piece in response.iter_raw():
                     if self._stopping.is_set():
                         return
                     file.write(piece)

@@ -116,6 +116,20 @@ def find_own_token() -> str | None:
     return find_token(read_endpoint())
 
 
+def fetch_chosen_file(name: str, revision: str | None, choose: Callable[[list[str]], str], report: Report | None = None) -> Path:
+    """The file of a repository that ``choose`` picks of the names of all. Raises as ``fetch_repository`` does, and what ``choose``
+    raises."""
+    with explain_hub_errors(name, revision):
+        if is_offline():
+            raise OfflineModeIsEnabled(name)
+        commit, files = list_repository(name, revision)
+        chosen = choose([file.name for file in files])
+        download_files(name, commit, [file for file in files if file.name == chosen], report)
+        # by its own name as well, so that the cache knows which commit it stands for
+        endpoint, token = read_endpoint(), find_own_token()
+        return Path(hf_hub_download(name, chosen, revision=revision or "main", endpoint=endpoint, token=token))
+
+
 def list_repository(name: str, revision: str | None) -> tuple[str, list[RemoteFile]]:
     """(commit, files) of a repository, as the hub tells; asked again a few times where that may help."""
     api = HfApi(endpoint=read_endpoint(), token=find_own_token())

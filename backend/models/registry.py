@@ -21,9 +21,10 @@ from pathlib import Path
 from ...shared.control_uses import ControlUse, read_control_use
 from ...shared.model_name import is_weight_file as is_weight_file
 from ...shared.model_name import read_adapter_strength, read_lora_strength, split_name, split_part
-from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path
+from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
 from ...shared.shot import ShotError
 from ..maps import MAPS
+from .folder_reading import INDEX, explain_folder, find_model_folder
 from .hub_cache import find_in_cache
 from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
@@ -41,8 +42,8 @@ class ModelSource:
     """Where a base model and what is added to it are.
 
     ``controls`` are (kind, source) of the ControlNets; empty means that a depth ControlNet lies in the base's folder.
-    ``loras`` are (source, strength), ``vae`` is an auto-encoder in place of the base's own, empty for that. ``guidance_scale``
-    suits the model; 0 leaves it to the kind of model. ``reference`` is an IP-Adapter with its picture encoder.
+    ``loras`` are (source, strength), ``vae`` is an auto-encoder in place of the base's own, empty for that. ``reference`` is an
+    IP-Adapter with its picture encoder.
     """
 
     base: str
@@ -50,7 +51,6 @@ class ModelSource:
     loras: tuple[tuple[str, float], ...] = ()
     embeddings: tuple[str, ...] = ()
     vae: str = ""
-    guidance_scale: float = 0.0
     #: one for each of ``controls``, or empty where all are as they come
     control_uses: tuple[ControlUse, ...] = ()
     #: whether nobody named the ControlNet, so that the usual one was taken
@@ -60,7 +60,7 @@ class ModelSource:
 
 
 PRESETS: dict[str, ModelSource] = {
-    "starter": ModelSource(str(STARTER), guidance_scale=1.5),
+    "starter": ModelSource(str(STARTER)),
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }
@@ -91,6 +91,8 @@ def split_revision(source: str) -> tuple[str, str | None]:
 def _read_path(text: str) -> str:
     """The path or the hub id that a part means. Raises ``ShotError`` for one that only Blender can complete."""
     path = read_pasted_path(text)
+    if re.match(r"(https?|ftp|hf)://", unquote_text(text), re.IGNORECASE):
+        raise ShotError("model", _explain_address(unquote_text(text)))
     if is_relative_to_blend_file(path):
         raise ShotError(
             "model", f"'{path}' begins at the .blend file, which is not known here; give the whole path, or save the file first."
@@ -124,22 +126,23 @@ def _find_reference(adapters: list[str], encoders: list[str], base: str) -> Refe
 def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
     first, parts = split_name(name)
-    path = first if first in PRESETS else _read_path(first)
+    path = first if first in PRESETS else find_model_folder(_read_path(first))
     if first in PRESETS:
         source = PRESETS[first]
     elif parts or is_weight_file(path) or os.path.exists(os.path.join(path, "model_index.json")) or is_hub_id(path):
         # a preset by its folder is that preset
         source = next((preset for preset in PRESETS.values() if Path(preset.base) == Path(path).resolve()), ModelSource(path))
     else:
-        raise ShotError(
-            "model",
-            f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder, a file, a hub id, or BASE|CONTROLNET.",
-        )
+        raise ShotError("model", _explain_no_model(name, path))
+    if first not in PRESETS and os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX)):
+        raise ShotError("model", explain_folder(Path(path)))
     controls, uses, loras, embeddings, vae = [], [], [], [], ""
     adapters: list[str] = []
     encoders: list[str] = []
     for part in parts:
         kind, value = split_part(part)
+        if kind and not unquote_text(value):
+            raise ShotError("model", f"'{kind}=' names nothing; give a path behind it, or leave it out.")
         if not kind or kind in CONTROLS:
             text, use = read_control_use(value, is_weight_file)
             path = _read_path(text)
@@ -150,6 +153,8 @@ def find_model(name: str) -> ModelSource:
         elif kind == "embedding":
             embeddings.append(_read_path(value))
         elif kind == "vae":
+            if vae:
+                raise ShotError("model", "The model names several auto-encoders; leave one vae=.")
             vae = _read_path(value)
         elif kind == "ip":
             adapters.append(value)
@@ -163,6 +168,19 @@ def find_model(name: str) -> ModelSource:
         source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
     found = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
     return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
+
+
+def _explain_address(text: str) -> str:
+    return f"'{text}' is an address; download the model and give its file or folder, or the hub's name, as in OWNER/NAME."
+
+
+def _explain_no_model(name: str, path: str) -> str:
+    usual = f"{', '.join(PRESETS)}, a diffusers folder, a file, a hub id, or BASE|CONTROLNET"
+    if os.path.isdir(path):
+        return explain_folder(Path(path))
+    if path.count("/") > 1 or "\\" in path or path.startswith((".", "~")):
+        return f"There is no model '{name}': no file or folder {path} is there; check the path, or use {usual}."
+    return f"There is no model '{name}'; use {usual}."
 
 
 def is_hub_id(text: str) -> bool:

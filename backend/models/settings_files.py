@@ -17,6 +17,7 @@ import msgspec
 from ...shared.files import read_file, write_atomically
 from ...shared.folders import config_folder
 from ...shared.model_name import WEIGHTS as WEIGHTS
+from ...shared.model_name import is_weight_file as is_weight_file
 from ...shared.settings import Declared, SettingError, list_settings
 from ...shared.shot import MAX_SIDE, MAX_STEPS, Sampling, ShotError, ShotRequest
 from ..maps import MAPS
@@ -165,7 +166,7 @@ def find_place_beside(part: str) -> Path | None:
     # the functions of ``os`` answer for whatever text, too long ones for one
     if os.path.isdir(path):
         return path / IN_FOLDER
-    if part.lower().endswith(WEIGHTS) and os.path.isdir(path.parent):
+    if is_weight_file(part) and os.path.isdir(path.parent):
         return path.with_name(path.stem + ENDING)
     return None
 
@@ -174,7 +175,7 @@ def find_place_of_user(part: str, preset: str = "") -> Path:
     """Where the settings file of a part of a model is, or would be, in the user's folder."""
     if preset:
         name = preset
-    elif part.lower().endswith(WEIGHTS):
+    elif is_weight_file(part):
         name = Path(part).stem
     elif os.path.isdir(part):
         name = Path(part).resolve().name

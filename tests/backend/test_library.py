@@ -255,7 +255,7 @@ def _break_server(hub):
 
 
 def _cut(hub):
-    hub.cut_after = 1
+    hub.cut_after = -1
 
 
 def _show_page(hub):
