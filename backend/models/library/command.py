@@ -145,7 +145,7 @@ def get_models(args: argparse.Namespace) -> int:
 
 
 def _get(args: argparse.Namespace, out: Console, check: Callable[[], None]) -> int:
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # its types leave it out
 
     from .getting import get
 
