@@ -59,7 +59,7 @@ class Connection:
         #: what the backend has told of models
         self.profiles = profiles or ProfileBook()
         self.library = library or LibraryBook()
-        #: the backend's device, once connected
+        #: the backend's device, once it is known; a backend that has just started is connected before
         self.device = ""
         #: the last error, a sentence for the user
         self.error = ""
@@ -90,7 +90,7 @@ class Connection:
     @property
     def status(self) -> str:
         """The state as the panel shows it."""
-        return f"{self.state.value} · {self.device}" if self.connected and self.device else self.state.value
+        return f"{self.state.value} · {self.device or 'loading'}" if self.connected else self.state.value
 
     @property
     def busy(self) -> bool:
@@ -230,7 +230,7 @@ class Connection:
                 worked = True
                 self._dispatch_events()
         if worked:
-            self._redraw()
+            self.redraw()
 
     def _ask_library(self) -> None:
         """Ask for what the panel wants to know of the library, one question at a time."""
@@ -282,7 +282,7 @@ class Connection:
                 # it may have been what any of them waits for
                 self.error = event.reason
                 self._fail_tasks(event.reason)
-                self._redraw()
+                self.redraw()
             else:
                 self._dispatch_event(event)
 
@@ -293,7 +293,7 @@ class Connection:
             task.receive(event)
         elif (is_new := self.profiles.receive(message)) is not None:
             if is_new:
-                self._redraw()
+                self.redraw()
         elif isinstance(message, messages.Welcome):
             self._on_welcome(message)
         elif isinstance(message, messages.Failed) and not message.ticket:
@@ -301,7 +301,7 @@ class Connection:
             logger.error("the backend refused a message: %s", message.message)
             if message.code == "protocol":
                 self._on_connection_lost(message.message)
-            self._redraw()
+            self.redraw()
 
     def _on_welcome(self, message: messages.Welcome) -> None:
         if message.version != version.VERSION:
@@ -311,8 +311,8 @@ class Connection:
             return
         self.state, self.device = ConnectionState.CONNECTED, message.device
         self.profiles.connected = True
-        logger.info("Connected to a backend on %s", message.device)
-        self._redraw()
+        logger.info("Connected to a backend on %s", message.device or "a device that it will tell")
+        self.redraw()
 
     def _on_connection_lost(self, reason: str) -> None:
         """End every task with the reason, and disconnect."""
@@ -320,7 +320,7 @@ class Connection:
         self._fail_tasks(reason)
         self.stop()
         self.error = reason
-        self._redraw()
+        self.redraw()
 
     def _explain_loss(self, reason: str) -> str:
         """The reason, or what is known about the end of a process that this session started."""
@@ -337,10 +337,10 @@ class Connection:
             logger.error("%s %s: %s", type(task).__name__, task.ticket, task.error)
             if not task.is_background:
                 self.error = task.error
-        self._redraw()
+        self.redraw()
 
     @staticmethod
-    def _redraw() -> None:
+    def redraw() -> None:
         """Redraw the panels, but not the viewports beside them, which would take far longer."""
         for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
             for area in window.screen.areas:

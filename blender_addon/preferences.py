@@ -47,7 +47,9 @@ class LatentManPreferences(DeclaredProperties, bpy.types.AddonPreferences):
         """Draw the preferences, and what is wrong with the address."""
         layout = get_layout(self)
         layout.prop(self, "python")
-        layout.prop(self, "endpoint")
+        row = layout.row(align=True)
+        row.prop(self, "endpoint")
+        row.operator("latentman.pair_backend", icon="LINKED")
         try:
             normalise_endpoint(self.endpoint)
         except EndpointError as error:

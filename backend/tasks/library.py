@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from ...shared.library import MAX_PREVIEWS, LibraryItem
-from ...shared.load_options import LoadOptions
 from ...shared.messages import (
     MAX_HEADER_BYTES,
     Cancelled,
@@ -24,8 +24,12 @@ from ...shared.messages import (
 )
 from ...shared.shot import ShotError
 from ...shared.task import TaskState
+from ..video.run_context import Interrupted
 from .outbox import Outbox
 from .own_thread import OwnThreadTask
+
+if TYPE_CHECKING:
+    from .worker import Worker
 
 #: seconds between two words about the progress
 REPORT_SECONDS = 0.2
@@ -42,11 +46,12 @@ class _LibraryTask(OwnThreadTask):
         self._stop.set()
         self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
 
+    def prepare(self, worker: Worker) -> None:
+        """Nothing but the hub's library is needed."""
+        worker.loader.wait_for_hub(self._stop.is_set)
+
     def check(self) -> None:
         """Raise ``Interrupted`` once it is to stop."""
-        # imported late: torch comes with it
-        from ..video.run_context import Interrupted
-
         if self._stop.is_set():
             raise Interrupted
 
@@ -74,10 +79,13 @@ def take_what_fits(items: Sequence[LibraryItem], most: int = MAX_LIST_BYTES) -> 
 class ListTask(_LibraryTask):
     """Answers with the library's entries."""
 
-    def __init__(self, ticket: str, client: bytes, outbox: Outbox, message: ListModels, options: LoadOptions) -> None:
-        """``options`` say which device the models would run on."""
+    def __init__(self, ticket: str, client: bytes, outbox: Outbox, message: ListModels) -> None:
         super().__init__(ticket, client, outbox)
-        self._message, self._options = message, options
+        self._message = message
+
+    def prepare(self, worker: Worker) -> None:
+        """Wait until it is known what models run on."""
+        self.resources = self.await_resources(worker)
 
     def work(self) -> None:
         """Look through the folders; what was looked into before is remembered."""
@@ -85,7 +93,9 @@ class ListTask(_LibraryTask):
         from ..models.library.fit import measure_device
         from ..models.library.listing import list_library
 
-        found = list_library(self._message.search, self._message.kinds, measure_device(self._options), self.check)
+        assert self.resources is not None
+        device = measure_device(self.resources.models.options)
+        found = list_library(self._message.search, self._message.kinds, device, self.check)
         items = take_what_fits(found.items)
         answer = ModelList(
             ticket=self.ticket,
