@@ -25,11 +25,11 @@ from diffusers import StableDiffusionControlNetPipeline, StableDiffusionXLContro
 from diffusers.utils import BaseOutput
 from PIL import Image
 
+from ..shared.control_uses import ControlUse
 from ..shared.manifest import PassesManifest
 from ..shared.passes import FramePasses, check_passes
 from ..shared.reference import name_picture
 from ..shared.shot import MODELS_STRENGTH, NOTHING, Method, ShotError, check_request, make_request
-from .models.control_uses import ControlUse
 from .models.families import family_of_pipeline
 from .models.image_model import ImageModel
 from .models.ip_adapters import read_pipeline_adapter

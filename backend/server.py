@@ -24,16 +24,20 @@ from ..shared.messages import (
     Buffer,
     Cancel,
     Cancelled,
+    ChangeLibrary,
     DescribeModel,
     Failed,
     FetchJob,
     FrameTaken,
+    GetModel,
     Hello,
+    ListModels,
     MakeMotion,
     Message,
     Pair,
     Paired,
     SendPasses,
+    ShowModels,
     SubmitShot,
     Welcome,
     WireError,
@@ -53,6 +57,7 @@ from .models.registry import PRESETS
 from .pairing import Pairing
 from .tasks.describe import DescribeTask
 from .tasks.fetch import FetchTask
+from .tasks.library import ChangeTask, GetTask, ListTask, ShowTask
 from .tasks.motion import MotionTask
 from .tasks.outbox import Outbox
 from .tasks.resources import ResourceLoader, Resources, make_resources
@@ -376,10 +381,21 @@ class Server:
             self._start(client, task)
         elif isinstance(message, MakeMotion):
             self._make_motion(client, message, arrays)
+        elif isinstance(message, (ListModels, ShowModels, GetModel, ChangeLibrary)):
+            self._start(client, self._make_library_task(client, message))
         elif isinstance(message, (SendPasses, FrameTaken, Cancel)):
             self._pass_on(client, message, arrays)
         else:
             self._reply(client, Failed(code="malformed", message="This message goes from backend to client only."))
+
+    def _make_library_task(self, client: bytes, message: ListModels | ShowModels | GetModel | ChangeLibrary) -> Task:
+        if isinstance(message, ListModels):
+            return ListTask(message.ticket, client, self._outbox, message)
+        if isinstance(message, ShowModels):
+            return ShowTask(message.ticket, client, self._outbox, message)
+        if isinstance(message, GetModel):
+            return GetTask(message.ticket, client, self._outbox, message)
+        return ChangeTask(message.ticket, client, self._outbox, message)
 
     def _pass_on(self, client: bytes, message: SendPasses | FrameTaken | Cancel, arrays: dict[str, np.ndarray]) -> None:
         """To the task that a message names; what comes after its end needs no answer, but for a cancel."""

@@ -20,11 +20,14 @@ from ..shared.endpoint import normalise_endpoint
 from ..shared.load_options import LoadOptions
 from ..shared.model_profile import ModelProfile
 from ..shared.shot import ShotError
-from . import model_profiles, undo_steps
+from . import model_library, model_profiles, undo_steps
 from .backend_process import BackendProcess
 from .client import BackendClient, ConnectionLost, Event, Unreadable
+from .library_book import LibraryBook
+from .library_book import book as library_book
 from .model_profiles import ProfileBook
 from .tasks.fetch import FetchTask
+from .tasks.library import LibraryTask
 from .tasks.motion import MotionTask
 from .tasks.shot import ShotTask
 from .tasks.task import Task
@@ -50,11 +53,12 @@ class ConnectionState(enum.Enum):
 class Connection:
     """The connection to one backend and the tasks that it runs for this Blender, to which it dispatches messages."""
 
-    def __init__(self, profiles: ProfileBook | None = None) -> None:
-        """``profiles`` takes what the backend tells of models."""
+    def __init__(self, profiles: ProfileBook | None = None, library: LibraryBook | None = None) -> None:
+        """``profiles`` takes what the backend tells of models, ``library`` what it has of them."""
         self.state = ConnectionState.OFFLINE
         #: what the backend has told of models
         self.profiles = profiles or ProfileBook()
+        self.library = library or LibraryBook()
         #: the backend's device, once it is known; a backend that has just started is connected before
         self.device = ""
         #: the last error, a sentence for the user
@@ -65,6 +69,8 @@ class Connection:
         self.shot_task: ShotTask | None = None
         self.motion_task: MotionTask | None = None
         self.fetch_task: FetchTask | None = None
+        #: the latest change to the library
+        self.library_task: LibraryTask | None = None
         self._tasks: dict[str, Task] = {}
         #: a process that was told to end; the next one starts after it
         self._ending: BackendProcess | None = None
@@ -89,7 +95,7 @@ class Connection:
     @property
     def busy(self) -> bool:
         """Whether a shot or a motion is being generated."""
-        return bool(self._tasks)
+        return any(not task.is_background for task in self._tasks.values())
 
     def get_client(self) -> BackendClient:
         """The client of the connected backend; raises ``RuntimeError`` where there is none."""
@@ -138,6 +144,7 @@ class Connection:
         if self.client:
             self.client.close()
         self.profiles.forget()
+        self.library.forget()
         self.error, self.client, self.state = "", client, ConnectionState.CONNECTING
 
     def stop(self, seconds: float = 0.0) -> None:
@@ -154,6 +161,7 @@ class Connection:
         self._start = None
         self.client, self.process, self.state, self.device = None, None, ConnectionState.OFFLINE, ""
         self.profiles.forget()
+        self.library.forget()
 
     def add(self, task: AnyTask) -> AnyTask:
         """Run a task from now on; returns the task."""
@@ -164,14 +172,18 @@ class Connection:
             self.motion_task = task
         elif isinstance(task, FetchTask):
             self.fetch_task = task
-        self.error = ""
+        elif isinstance(task, LibraryTask) and task.is_change:
+            self.library_task = task
+        if not task.is_background:
+            self.error = ""
         task.add_done_callback(self._on_task_end)
         return task
 
     def cancel_tasks(self) -> None:
-        """Cancel all running tasks."""
+        """Cancel all running shots and motions."""
         for task in list(self._tasks.values()):
-            task.cancel()
+            if not task.is_background:
+                task.cancel()
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
         """Process events until a condition holds; returns False when the time runs out before that."""
@@ -210,6 +222,7 @@ class Connection:
         self._dispatch_events()
         for question in self.profiles.take_questions():
             self.get_client().send(question)
+        self._ask_library()
         worked = False
         for task in list(self._tasks.values()):
             while can_work and task.busy and time.perf_counter() < end:
@@ -218,6 +231,17 @@ class Connection:
                 self._dispatch_events()
         if worked:
             self.redraw()
+
+    def _ask_library(self) -> None:
+        """Ask for what the panel wants to know of the library, one question at a time."""
+        model_library.update_rows()
+        if not self.connected or any(isinstance(task, LibraryTask) and not task.is_change for task in self._tasks.values()):
+            return
+        client, library = self.get_client(), self.library
+        if library.take_list_wish():
+            self.add(LibraryTask(client, library, lambda ticket: messages.ListModels(ticket=ticket), "listing models"))
+        elif names := library.take_preview_wishes():
+            self.add(LibraryTask(client, library, lambda ticket: messages.ShowModels(ticket=ticket, names=names), "thumbnails"))
 
     def _check_process(self) -> None:
         """Connect to the process once it listens, and report when it ended before that."""
@@ -311,7 +335,8 @@ class Connection:
         logger.info("%s %s: %s", type(task).__name__, task.ticket, task.state.value)
         if task.error:
             logger.error("%s %s: %s", type(task).__name__, task.ticket, task.error)
-            self.error = task.error
+            if not task.is_background:
+                self.error = task.error
         self.redraw()
 
     @staticmethod
@@ -325,7 +350,7 @@ class Connection:
                             region.tag_redraw()
 
 
-connection = Connection(model_profiles.book)
+connection = Connection(model_profiles.book, library_book)
 
 
 def find_default_python() -> str:

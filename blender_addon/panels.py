@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import bpy
@@ -14,8 +13,10 @@ from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
 from . import properties
 from .connection import connection
+from .library_panel import LISTS, ModelsPanel
 from .motion.keying import Keying
 from .operators.generate import PREVIEW_IMAGE
+from .panel_base import SidebarPanel, draw_sentence, set_properties
 from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
@@ -29,8 +30,6 @@ from .typed_access import get_armature, get_layout, get_mesh, get_scene
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
 
-#: average width of a character in pixels
-CHARACTER_WIDTH = 7.5
 #: the order in which settings are shown; declared settings that are not named here follow after them
 LOOK = ("prompt", "negative_prompt", "reference", "reference_strength", "seed", "model", "preset")
 ADVANCED = (
@@ -63,17 +62,6 @@ def list_other_settings(struct: type[msgspec.Struct], *shown: str) -> list[str]:
     return [declared.name for declared in list_settings(struct) if declared.name not in shown]
 
 
-def draw_sentence(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: IconItems = "INFO") -> None:
-    """Draw a sentence, wrapped to the width of the region."""
-    region_width = context.region.width if context.region else 0
-    scale = context.preferences.system.ui_scale if context.preferences else 1.0
-    width = max(20, int(region_width / scale / CHARACTER_WIDTH) - 6)
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for n, line in enumerate(textwrap.wrap(text, width)):
-        column.label(text=line, icon=icon if n == 0 else "BLANK1")
-
-
 def draw_following(column: bpy.types.UILayout, settings: properties.LatentManSettings, name: str) -> None:
     """Draw a setting that follows the model: the model's value in grey, or the user's own, with the switch between them."""
     follows = getattr(settings, f"follow_{name}")
@@ -93,19 +81,7 @@ def draw_following(column: bpy.types.UILayout, settings: properties.LatentManSet
             row.label(text="", icon="BLANK1")
 
 
-def set_properties(operator: bpy.types.OperatorProperties, **values: object) -> None:
-    """Set the properties with which a button calls its operator."""
-    for name, value in values.items():
-        setattr(operator, name, value)
-
-
-class _SidebarPanel(bpy.types.Panel):
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "LatentMan"
-
-
-class BackendPanel(_SidebarPanel):
+class BackendPanel(SidebarPanel):
     """The backend's state, and how to start and stop it."""
 
     bl_idname = "LATENTMAN_PT_backend"
@@ -128,7 +104,7 @@ class BackendPanel(_SidebarPanel):
         row.operator("latentman.open_log_folder", text="", icon="FILE_FOLDER")
 
 
-class CharacterPanel(_SidebarPanel):
+class CharacterPanel(SidebarPanel):
     """The character, and ways to add one."""
 
     bl_idname = "LATENTMAN_PT_character"
@@ -150,7 +126,7 @@ class CharacterPanel(_SidebarPanel):
         row.operator("latentman.load_smpl", icon="FILE_FOLDER")
 
 
-class RigPanel(_SidebarPanel):
+class RigPanel(SidebarPanel):
     """The character's height and body shape, and its bone map."""
 
     bl_idname = "LATENTMAN_PT_rig"
@@ -205,7 +181,7 @@ def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armatu
             draw_sentence(column, context, f"{slot.bone} {slot.doubt}.", "BLANK1")
 
 
-class MotionPanel(_SidebarPanel):
+class MotionPanel(SidebarPanel):
     """The motion: generated from a sentence, imported, or one of the takes."""
 
     bl_idname = "LATENTMAN_PT_motion"
@@ -252,7 +228,7 @@ class MotionPanel(_SidebarPanel):
                 draw_bone_map(body, context, source, "SOURCE")
 
 
-class MotionSettingsPanel(_SidebarPanel):
+class MotionSettingsPanel(SidebarPanel):
     """The motion model's settings, and the clips that come with the extension."""
 
     bl_idname = "LATENTMAN_PT_motion_settings"
@@ -276,7 +252,7 @@ class MotionSettingsPanel(_SidebarPanel):
         row.operator("latentman.use_clip", icon="CHECKMARK")
 
 
-class KeyingPanel(_SidebarPanel):
+class KeyingPanel(SidebarPanel):
     """How motions are written as keyframes."""
 
     bl_idname = "LATENTMAN_PT_keying"
@@ -293,7 +269,7 @@ class KeyingPanel(_SidebarPanel):
             column.prop(keying, name)
 
 
-class EditMotionPanel(_SidebarPanel):
+class EditMotionPanel(SidebarPanel):
     """Edits of the Action in use, and its foot contacts."""
 
     bl_idname = "LATENTMAN_PT_edit_motion"
@@ -331,7 +307,7 @@ class EditMotionPanel(_SidebarPanel):
         layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", icon="LOCKED")
 
 
-class LookPanel(_SidebarPanel):
+class LookPanel(SidebarPanel):
     """The prompt and the settings that decide the look."""
 
     bl_idname = "LATENTMAN_PT_look"
@@ -366,7 +342,7 @@ class LookPanel(_SidebarPanel):
             draw_sentence(layout, context, error, "ERROR")
 
 
-class AdvancedPanel(_SidebarPanel):
+class AdvancedPanel(SidebarPanel):
     """The settings of a shot that are seldom changed."""
 
     bl_idname = "LATENTMAN_PT_advanced"
@@ -386,7 +362,7 @@ class AdvancedPanel(_SidebarPanel):
                 column.prop(settings, name)
 
 
-class TechniquesPanel(_SidebarPanel):
+class TechniquesPanel(SidebarPanel):
     """The techniques of the preset, and changes to them."""
 
     bl_idname = "LATENTMAN_PT_techniques"
@@ -417,7 +393,7 @@ def hangs_on(found: bpy.types.Object, character: bpy.types.Object | None) -> boo
     return character in find_dependencies([found]) and found not in find_character_meshes(character)
 
 
-class GeneratePanel(_SidebarPanel):
+class GeneratePanel(SidebarPanel):
     """What is generated: scope, range, warnings, progress."""
 
     bl_idname = "LATENTMAN_PT_generate"
@@ -468,7 +444,7 @@ class GeneratePanel(_SidebarPanel):
             layout.template_icon(image.preview.icon_id, scale=6.0)
 
 
-class ResultPanel(_SidebarPanel):
+class ResultPanel(SidebarPanel):
     """The generated shots, and what to do with them."""
 
     bl_idname = "LATENTMAN_PT_result"
@@ -511,6 +487,7 @@ CLASSES = (
     KeyingPanel,
     EditMotionPanel,
     LookPanel,
+    ModelsPanel,
     AdvancedPanel,
     TechniquesPanel,
     GeneratePanel,
@@ -518,4 +495,4 @@ CLASSES = (
 )
 
 # its stub says that it returns nothing
-register, unregister = bpy.utils.register_classes_factory(CLASSES)  # type: ignore[func-returns-value, misc]
+register, unregister = bpy.utils.register_classes_factory((*LISTS, *CLASSES))  # type: ignore[func-returns-value, misc]

@@ -29,7 +29,7 @@ from ..shared.picture_size import Crop, find_made_size, find_size_multiple, fit_
 from ..shared.scene_options import SceneOptions
 from ..shared.settings import list_settings, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
-from . import technique_properties
+from . import model_library, technique_properties
 from .compat import RELATIVE_PATH
 from .declared_properties import DeclaredProperties, declare, make_property, read_value, read_values, shorten_float, write_values
 from .model_profiles import book
@@ -254,6 +254,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         description="An animated armature whose motion the character takes over",
     )
     show_source_bones: BoolProperty(name="Source's Bones", description="Show which bones of the source are which joints")
+    parts: PointerProperty(type=model_library.LatentManModelParts)
     clip: EnumProperty(name="Clip", items=_list_clips, description="A motion that comes with the extension")
     motion: PointerProperty(type=LatentManMotion)
     keying: PointerProperty(type=LatentManKeying)
@@ -485,6 +486,7 @@ def set_kept_look(character: bpy.types.Object, job: str, prompt: str) -> None:
 
 CLASSES = (
     *technique_properties.CLASSES,
+    *model_library.CLASSES,
     LatentManResult,
     LatentManFootContact,
     LatentManBone,
@@ -508,6 +510,7 @@ def register() -> None:
     object_type.latentman_bones = make_collection(type=LatentManBone, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
     object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
+    model_library.add_properties()
     make_bool: Any = BoolProperty
     object_type.latentman_is_prop = make_bool(
         name="Only a Prop", description="This object moves with a character's bones without being part of the character"
@@ -518,6 +521,7 @@ def unregister() -> None:
     """Remove the properties from scenes and objects, and unregister the classes."""
     scene_type: Any = bpy.types.Scene
     object_type: Any = bpy.types.Object
+    model_library.remove_properties()
     del object_type.latentman_is_prop
     del object_type.latentman_look_prompt
     del object_type.latentman_look

@@ -29,7 +29,7 @@ FARTHEST_FRAME = 1_048_574
 FAILURES = frozenset(
     (
         *("answer", "busy", "disk", "diverged", "failed", "generation", "internal", "malformed", "memory", "passes", "protocol"),
-        "ticket",
+        *("ticket", "network", "damaged", "hub"),
     )
 )
 STOPPED = "It was stopped, as it was asked to; what is finished is kept."

@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, LOG_ENVIRONMENT = "LATENTMAN_CONFIG", "LATENTMAN_DATA", "LATENTMAN_LOGS"
-LORA_ENVIRONMENT = "LATENTMAN_LORAS"
+LORA_ENVIRONMENT, MODELS_ENVIRONMENT = "LATENTMAN_LORAS", "LATENTMAN_MODELS"
 _NAME = "latentman"
 
 
@@ -29,11 +29,16 @@ def data_folder() -> Path:
     return _find_folder(DATA_ENVIRONMENT, platformdirs.user_data_dir(_NAME, appauthor=False))
 
 
+def models_folder() -> Path:
+    """Where models are kept that the library gets: ``$LATENTMAN_MODELS``, else ``models`` in the data folder."""
+    return _find_folder(MODELS_ENVIRONMENT, str(data_folder() / "models"))
+
+
 def lora_folders() -> tuple[Path, ...]:
-    """Where LoRAs are looked for that a prompt names: those of ``$LATENTMAN_LORAS``, parted as in ``PATH``, and ``loras`` in the
-    data folder. They may not be there."""
+    """Where LoRAs are looked for that a prompt names: those of ``$LATENTMAN_LORAS``, parted as in ``PATH``, ``loras`` in the
+    data folder, and those that the library has got. They may not be there."""
     named = filter(None, os.environ.get(LORA_ENVIRONMENT, "").split(os.pathsep))
-    return (*(Path(folder).expanduser() for folder in named), data_folder() / "loras")
+    return (*(Path(folder).expanduser() for folder in named), data_folder() / "loras", models_folder() / "loras")
 
 
 def jobs_folder() -> Path:

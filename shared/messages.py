@@ -7,16 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
+from .library import (
+    KINDS,
+    MAX_ITEMS,
+    MAX_PREVIEW_BYTES,
+    MAX_PREVIEWS,
+    MAX_TOKEN,
+    PREVIEW_SIDE,
+    LibraryFolder,
+    LibraryItem,
+    LongText,
+)
 from .manifest import FrameEntry, PassesHeader
 from .model_profile import ModelProfile
 from .motion import MAX_FPS
 from .motion_request import MotionRequest
 from .picture_size import Crop
+from .png import is_intact_png, read_png_size
 from .shot import MAX_FRAMES, ShotRequest
 from .skeleton import HUMANML_FPS
 from .task import TaskState
@@ -175,6 +187,74 @@ class MotionMade(Message, frozen=True):
     warnings: Annotated[tuple[Words, ...], msgspec.Meta(max_length=1000)] = ()
 
 
+class ListModels(Message, frozen=True):
+    """Client: what is in the library? Entries that have every word of ``search``, of these ``kinds`` or of all. The answer is
+    ``ModelList``, or ``Failed``."""
+
+    ticket: Name
+    search: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    kinds: Annotated[tuple[Name, ...], msgspec.Meta(max_length=len(KINDS))] = ()
+
+
+class ModelList(Message, frozen=True):
+    """Backend: the library's entries, of which ``left_out`` more would match; the user's folders, and sentences about what could
+    not be read. ``has_token`` tells whether there is a token for the hub."""
+
+    ticket: Name
+    items: Annotated[tuple[LibraryItem, ...], msgspec.Meta(max_length=MAX_ITEMS)] = ()
+    folders: Annotated[tuple[LibraryFolder, ...], msgspec.Meta(max_length=1000)] = ()
+    notices: Annotated[tuple[Words, ...], msgspec.Meta(max_length=1000)] = ()
+    left_out: Count = 0
+    has_token: bool = False
+
+
+class ShowModels(Message, frozen=True):
+    """Client: send thumbnails of these entries. The answer is ``ModelPreviews``."""
+
+    ticket: Name
+    names: Annotated[tuple[LongText, ...], msgspec.Meta(max_length=MAX_PREVIEWS)]
+
+
+class ModelPreviews(Message, frozen=True):
+    """Backend: the thumbnails that there are. Array ``preview_0`` and so on (bytes,) uint8 is the PNG file of the first of
+    ``names`` and so on, at most ``library.PREVIEW_SIDE`` pixels along a side."""
+
+    ticket: Name
+    names: Annotated[tuple[LongText, ...], msgspec.Meta(max_length=MAX_PREVIEWS)]
+
+
+class GetModel(Message, frozen=True):
+    """Client: get this entry of the library, or this repository of the hub. The answers are ``Progress`` in kilobytes and
+    ``LibraryChanged``; it can be cancelled."""
+
+    ticket: Name
+    name: LongText
+
+
+class ChangeLibrary(Message, frozen=True):
+    """Client: do something to the library. ``action`` is add (read the folder ``name``), remove (an entry or a folder; ``files``
+    deletes what lies in the user's folders as well), verify (an entry, all without a name), or token (``token`` is for the hub;
+    an empty one is forgotten). The answer is ``LibraryChanged``."""
+
+    ticket: Name
+    action: Literal["add", "remove", "verify", "token"]
+    name: LongText = ""
+    files: bool = False
+    token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)] = ""
+
+    def __repr__(self) -> str:
+        """Without the token, wherever this is written."""
+        return f"ChangeLibrary(ticket={self.ticket!r}, action={self.action!r}, name={self.name!r}, files={self.files!r})"
+
+
+class LibraryChanged(Message, frozen=True):
+    """Backend: what was asked for is done; ``sentence`` says what, ``warnings`` what is not as it should be."""
+
+    ticket: Name
+    sentence: Words
+    warnings: Annotated[tuple[Words, ...], msgspec.Meta(max_length=1000)] = ()
+
+
 class Accepted(Message, frozen=True):
     """Backend: the shot is job ``job`` of the store; frames that are on disk already follow at once."""
 
@@ -254,6 +334,13 @@ AnyMessage = (
     | SendPasses
     | MakeMotion
     | MotionMade
+    | ListModels
+    | ModelList
+    | ShowModels
+    | ModelPreviews
+    | GetModel
+    | ChangeLibrary
+    | LibraryChanged
     | Accepted
     | Cancel
     | Progress
@@ -313,6 +400,22 @@ _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 def clean_words(text: str) -> str:
     """A text for people as it can be sent: not too long, and without the halves of characters that names of files may have."""
     return text[:MAX_WORDS].encode("utf-8", "replace").decode()
+
+
+def read_previews(message: ModelPreviews, arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """name -> the PNG file of its thumbnail. Raises ``WireError`` for what is none, or too large."""
+    if len(arrays) != len(message.names) or len(set(message.names)) != len(message.names):
+        raise WireError("malformed", "The message has other thumbnails than it names.", message.ticket)
+    found = {}
+    for number, name in enumerate(message.names):
+        array = arrays.get(f"preview_{number}")
+        if array is None or array.dtype != np.uint8 or array.ndim != 1 or array.nbytes > MAX_PREVIEW_BYTES:
+            raise WireError("malformed", "The message lacks a thumbnail that it names.", message.ticket)
+        data = array.tobytes()
+        if not is_intact_png(data) or max(read_png_size(data)) > PREVIEW_SIDE:
+            raise WireError("malformed", "The message has a thumbnail that is no small picture.", message.ticket)
+        found[name] = data
+    return found
 
 
 def encode(message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> list[Any]:

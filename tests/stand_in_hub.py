@@ -19,11 +19,17 @@ class StandInHub:
     def __init__(self):
         self.repositories: dict[str, tuple[str, Path]] = {}
         self.gated: set[str] = set()
-        #: every answer is this status, when it is not 0
-        self.status = 0
+        #: private repositories: name -> the token that opens them; a gated one opens to its token, too
+        self.tokens: dict[str, str] = {}
+        #: every answer is this status, when it is not 0; so many of the next ones are 503
+        self.status, self.failures = 0, 0
+        #: another hub, to which files that are asked for here are sent on
+        self.elsewhere: StandInHub | None = None
+        #: seconds before an answer begins
+        self.delay = 0.0
         #: every answer is this page, as a hotel's network does
         self.page = b""
-        #: bytes of a large file after which the connection is closed; seconds between pieces
+        #: bytes of a large file after which the connection is closed, -1 for before the first; seconds between pieces
         self.cut_after, self.pause = 0, 0.0
         #: whether a part of a file can be asked for
         self.ranges = True
@@ -31,8 +37,9 @@ class StandInHub:
         self.wrong: dict[str, bytes] = {}
         #: file -> size that is told
         self.told_sizes: dict[str, int] = {}
-        #: (method, path, Range header) of every request
+        #: (method, path, Range header) of every request, and what each said of who asks
         self.requests: list[tuple[str, str, str]] = []
+        self.authorizations: list[str] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,6 +56,8 @@ class StandInHub:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        # clients that go away in the middle are what is tested
+        self._server.handle_error = lambda *_: None
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
@@ -72,26 +81,34 @@ class StandInHub:
     def answer(self, request, *, body):
         """Answer one request."""
         self.requests.append((request.command, request.path, request.headers.get("Range", "")))
+        self.authorizations.append(request.headers.get("Authorization", ""))
+        time.sleep(self.delay)
         path = request.path.partition("?")[0]
         if self.page:
             return _send(request, 200, self.page, body=body, content="text/html")
+        if self.failures:
+            self.failures -= 1
+            return _send(request, 503, b"{}", body=body)
         if self.status:
             return _send(request, self.status, b"{}", body=body)
         if path.startswith("/api/models/"):
             name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
-            fault = self._find_fault(name, revision)
+            fault = self._find_fault(request, name, revision)
             return self._refuse(request, *fault, body=body) if fault else self._describe(request, name, body=body)
         name, _, rest = path.lstrip("/").partition("/resolve/")
         revision, _, file = rest.partition("/")
-        fault = self._find_fault(name, revision)
+        fault = self._find_fault(request, name, revision)
         if fault:
             return self._refuse(request, *fault, body=body)
+        if self.elsewhere is not None and body:
+            return _send(request, 302, b"", body=body, headers={"Location": self.elsewhere.address + request.path})
         return self._send_file(request, name, file, body=body)
 
-    def _find_fault(self, name, revision):
-        if name not in self.repositories:
+    def _find_fault(self, request, name, revision):
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if name not in self.repositories or (name in self.tokens and name not in self.gated and given != self.tokens[name]):
             return 401, "RepoNotFound"
-        if name in self.gated:
+        if name in self.gated and not (name in self.tokens and given == self.tokens[name]):
             return 403, "GatedRepo"
         if revision and revision not in ("main", self.repositories[name][0]):
             return 404, "RevisionNotFound"

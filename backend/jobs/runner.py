@@ -51,7 +51,8 @@ class ModelCache:
         self._model: ImageModel | None = None
         self._fingerprint = ""
         self._size: tuple[int, int] | None = None
-        self._options = options or LoadOptions()
+        #: how models are run
+        self.options = self._options = options or LoadOptions()
         #: what models run on
         self.device = choose_device(self._options.device)
         choose_dtype(self._options, self.device)

@@ -1,4 +1,4 @@
-"""``latentman models``: the models that have names, and what a model's file is."""
+"""``latentman models``: the models that have names, what a model's file is, and the library."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ...shared.model_profile import ModelProfile
 from ...shared.pasted_paths import read_pasted_path
 from ...shared.shot import ShotError
 from .folder_reading import describe_folder, find_model_folder
+from .library import command as library
 from .plans import find_building_problem
 from .profiles import find_base_profile
 from .recognition import ModelFile, recognise
@@ -25,12 +26,15 @@ from .weight_files import read_weight_file
 
 
 def add_commands(commands: Any) -> None:
-    """Add ``models``, and ``inspect`` and ``settings`` beneath it."""
+    """Add ``models``, and what is beneath it."""
     command = commands.add_parser(
-        "models", help="list named models; models inspect FILE says what a file is, models settings MODEL how it is run"
+        "models",
+        help="list named models; models inspect FILE says what a file is, models settings MODEL how it is run, and models "
+        "list|get|add|remove|verify|token are the library",
     )
     command.set_defaults(run=list_models)
-    below = command.add_subparsers(dest="models_command", metavar="inspect|settings")
+    below = command.add_subparsers(dest="models_command", metavar="list|get|add|remove|verify|token|inspect|settings")
+    library.add_commands(below)
     inspect = below.add_parser("inspect", help="say what a model's file or folder is, without loading it", allow_abbrev=False)
     inspect.add_argument("files", nargs="+", metavar="FILE", help=".safetensors, .ckpt, .pt, .pth or .bin, or a diffusers folder")
     inspect.add_argument("--memory", action="store_true", help="also how the model would lie in this machine's memory")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the HTTP library's own
 
@@ -23,8 +23,10 @@ MOST_ATTEMPTS = 5
 FIRST_PAUSE = 0.5
 #: how often the caller is told of the progress, and asked whether to go on, in seconds
 REPORT_SECONDS = 0.2
+#: bytes that are hashed between two looks at whether to go on; a tenth of a second at most
+_HASH_PIECE = 2**24
 #: answers that may be others a moment later
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
 class DamagedDownloadError(Exception):
@@ -34,10 +36,10 @@ class DamagedDownloadError(Exception):
 class _Transfer:
     """A download that runs in a thread of its own, so that whoever waits for it can stop waiting."""
 
-    def __init__(self, url: str, part: Path, size: int) -> None:
+    def __init__(self, url: str, part: Path, size: int, token: str | None) -> None:
         self.come = part.stat().st_size if part.exists() else 0
         self.error: Exception | None = None
-        self._url, self._part, self._size = url, part, size
+        self._url, self._part, self._size, self._token = url, part, size, token
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name="download", daemon=True)
 
@@ -54,7 +56,7 @@ class _Transfer:
                 found: Exception = ConnectionError("the answer ended early")
             except HTTPError as error:
                 status = getattr(getattr(error, "response", None), "status_code", None)
-                if status is not None and status not in _PASSING:
+                if status is not None and status not in PASSING:
                     self.error = error
                     return
                 found = error
@@ -70,7 +72,8 @@ class _Transfer:
             self._stopping.wait(FIRST_PAUSE * 2**failed)
 
     def _receive(self) -> None:
-        headers = build_hf_headers()
+        # the HTTP library leaves the token out where it is sent on to another host
+        headers = build_hf_headers(token=self._token)
         if self.come:
             headers["Range"] = f"bytes={self.come}-"
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
@@ -91,22 +94,23 @@ class _Transfer:
                         raise DamagedDownloadError("more came than there is")
 
 
-def download(url: str, path: Path, size: int, sha256: str, report: Callable[[int], None]) -> None:
+def download(url: str, path: Path, size: int, sha256: str, report: Callable[[int], None], token: str | None = None) -> None:
     """Download a file of a known size in bytes and hash to ``path``, where it appears once it is complete.
 
     What has come lies in ``path`` with ``.part`` behind it, and the next call goes on from there. ``report`` is told how many bytes
-    have come, a few times a second; what it raises ends the download at once. Raises ``DamagedDownloadError`` for other bytes than
-    those of the hash, ``OSError`` when the disk is full, and what ``huggingface_hub`` raises for the hub's answers.
+    have come, a few times a second; what it raises ends the download at once. ``token`` goes to the host of ``url`` alone. Raises
+    ``DamagedDownloadError`` for other bytes than those of the hash, ``OSError`` when the disk is full, and what ``huggingface_hub``
+    raises for the hub's answers.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     # another backend may fetch the same file: the second one finds it there
-    with FileLock(f"{part}.lock"):
+    with _wait_for_lock(part, size, report):
         if path.exists():
             return
         if part.exists() and part.stat().st_size > size:
             part.unlink()
-        transfer = _Transfer(url, part, size)
+        transfer = _Transfer(url, part, size, token)
         transfer.thread.start()
         try:
             while transfer.thread.is_alive():
@@ -118,10 +122,31 @@ def download(url: str, path: Path, size: int, sha256: str, report: Callable[[int
             part.unlink(missing_ok=True)
         if transfer.error is not None:
             raise transfer.error
-        with part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = hash_file(part, lambda _: report(size))
         if found != sha256 or part.stat().st_size != size:
             part.unlink(missing_ok=True)
             raise DamagedDownloadError("its hash is another")
         os.replace(part, path)
     Path(f"{part}.lock").unlink(missing_ok=True)
+
+
+def _wait_for_lock(part: Path, size: int, report: Callable[[int], None]) -> FileLock:
+    """The lock of a file that is downloaded, held. While another process has it, ``report`` is told what that has got."""
+    lock = FileLock(f"{part}.lock")
+    while True:
+        try:
+            lock.acquire(timeout=REPORT_SECONDS)
+            return lock
+        except Timeout:
+            report(min(part.stat().st_size if part.exists() else 0, size))
+
+
+def hash_file(path: Path, report: Callable[[int], None]) -> str:
+    """A file's SHA-256. ``report`` is told how many bytes have been read, and may raise to end it."""
+    digest, read = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(_HASH_PIECE):
+            digest.update(piece)
+            read += len(piece)
+            report(read)
+    return digest.hexdigest()

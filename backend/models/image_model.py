@@ -14,9 +14,9 @@ from diffusers import (
     MultiControlNetModel,
 )
 
+from ...shared.control_uses import ControlUse
 from ...shared.model_profile import ModelProfile, resolve_request
 from ...shared.shot import ShotError, ShotRequest
-from .control_uses import ControlUse
 from .embeddings import EmbeddingWord, replace_words
 from .families import Family, TextConditions, family_of_pipeline
 from .ip_adapters import IPAdapter

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,26 +14,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .memory_figures import MemoryNeed as MemoryNeed
+
 _META = torch.device("meta")
 #: length of a text in tokens
 _TOKENS = 77
 #: SDXL's width of the pooled text and number of sizes
 _POOLED, _SIZES = 1280, 6
-
-
-@dataclass(frozen=True)
-class MemoryNeed:
-    """Bytes: ``weights`` of each part; ``denoising`` one frame's pass through UNet and ControlNets beside them; ``decoding`` one
-    frame through the auto-encoder beside it."""
-
-    weights: Mapping[str, int]
-    denoising: int
-    decoding: int
-
-    @property
-    def resident(self) -> int:
-        """All weights together."""
-        return sum(self.weights.values())
 
 
 class _FusedAttention(TorchFunctionMode):

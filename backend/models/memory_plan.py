@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...shared.machine import write_size
 from ...shared.shot import ShotError
-from .memory_need import MemoryNeed
+from .memory_figures import MemoryNeed
 
 #: frames that go through the networks together where memory does not matter
 MOST_FRAMES = 8

@@ -13,23 +13,23 @@ Behind the hub id of a base, a ControlNet, a LoRA or a textual inversion, ``@COM
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ...shared.control_uses import ControlUse, read_control_use
+from ...shared.model_name import is_weight_file as is_weight_file
+from ...shared.model_name import read_adapter_strength, read_lora_strength, split_name, split_part
 from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
 from ...shared.shot import ShotError
 from ..maps import MAPS
-from .control_uses import ControlUse, read_control_use
 from .folder_reading import INDEX, explain_folder, find_model_folder
 from .hub_cache import find_in_cache
 from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
 from .settings_files import WEIGHTS as WEIGHTS
-from .settings_files import is_weight_file as is_weight_file
 from .usual_controls import find_family_of_folder, find_usual_control
 
 STARTER = Path(__file__).resolve().parent / "starter"
@@ -101,36 +101,14 @@ def _read_path(text: str) -> str:
 
 
 def _read_strength(text: str) -> tuple[str, float]:
-    whole = read_pasted_path(text)
-    path, at, strength = whole.rpartition("@")
-    if not at or os.path.exists(whole) or re.fullmatch(r"[0-9a-f]{40}", strength):
-        # nothing behind it but a commit of the hub
-        return _read_path(text), 1.0
-    try:
-        number = float(strength)
-    except ValueError:
-        # an @ in a file's name
-        if strength.lower().endswith(WEIGHTS):
-            return _read_path(text), 1.0
-        number = math.nan
-    if not math.isfinite(number):
-        raise ShotError("model", f"'{strength}' is not the strength of a LoRA; write it like lora=PATH@0.8.")
-    return _read_path(path), number
+    path, strength = read_lora_strength(text)
+    return _read_path(path if strength is not None else text), 1.0 if strength is None else strength
 
 
 def _read_adapter(text: str) -> tuple[str, float | None]:
     """(path, strength) of an IP-Adapter, None for no strength. Raises ``ShotError``."""
-    whole = read_pasted_path(text)
-    path, at, strength = whole.rpartition("@")
-    if not at or os.path.exists(whole) or strength.lower().endswith(WEIGHTS):
-        return _read_path(text), None
-    try:
-        number = float(strength)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise ShotError("model", f"'{strength}' is not the strength of an IP-Adapter; write it like ip=PATH@0.6, from 0 to 1.")
-    return _read_path(path), number
+    path, strength = read_adapter_strength(text)
+    return _read_path(path if strength is not None else text), strength
 
 
 def _find_reference(adapters: list[str], encoders: list[str], base: str) -> ReferenceSource | None:
@@ -147,8 +125,7 @@ def _find_reference(adapters: list[str], encoders: list[str], base: str) -> Refe
 
 def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
-    # a bar at the end is one that nothing came behind
-    first, *parts = [part for part in map(unquote_text, unquote_text(name).split("|")) if part] or [""]
+    first, parts = split_name(name)
     path = first if first in PRESETS else find_model_folder(_read_path(first))
     if first in PRESETS:
         source = PRESETS[first]
@@ -163,7 +140,7 @@ def find_model(name: str) -> ModelSource:
     adapters: list[str] = []
     encoders: list[str] = []
     for part in parts:
-        kind, value = _split_part(part)
+        kind, value = split_part(part)
         if kind and not unquote_text(value):
             raise ShotError("model", f"'{kind}=' names nothing; give a path behind it, or leave it out.")
         if not kind or kind in CONTROLS:
@@ -234,15 +211,6 @@ def add_usual_control(source: ModelSource, folder: Path | None = None) -> ModelS
 
 def _put_usual(source: ModelSource, control: str) -> ModelSource:
     return replace(source, controls=(("depth", control),), is_control_usual=True)
-
-
-def _split_part(part: str) -> tuple[str, str]:
-    """(kind, value) of a part. One without a kind is a ControlNet, and so is a path with a sign of equality in it."""
-    kind, equals, value = part.partition("=")
-    kind = kind.strip().lower()
-    if not equals or os.path.exists(read_pasted_path(part)) or not re.fullmatch(r"[a-z0-9_]+", kind):
-        return "", part
-    return kind, value
 
 
 def _find_own_control(path: str) -> str:

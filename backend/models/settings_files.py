@@ -16,6 +16,8 @@ import msgspec
 
 from ...shared.files import read_file, write_atomically
 from ...shared.folders import config_folder
+from ...shared.model_name import WEIGHTS as WEIGHTS
+from ...shared.model_name import is_weight_file as is_weight_file
 from ...shared.settings import Declared, SettingError, list_settings
 from ...shared.shot import MAX_SIDE, MAX_STEPS, Sampling, ShotError, ShotRequest
 from ..maps import MAPS
@@ -24,8 +26,6 @@ from .names import DISTILLED
 ENDING, IN_FOLDER = ".latentman.json", "latentman.json"
 #: bytes of a settings file
 MAX_FILE = 64 << 10
-#: ends of the names of files with weights, in lower case
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".sft")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "trailing", "linspace")
 #: ``distilled`` of a model that was not, whatever its name says
@@ -158,12 +158,6 @@ def write_settings_file(path: Path, values: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = {key: values[key] for key in _MEANINGS if key in values}
     write_atomically(path, msgspec.json.format(msgspec.json.encode(ordered), indent=2) + b"\n")
-
-
-def is_weight_file(part: str) -> bool:
-    """Whether a part of a model's name is a file of weights: by the end of its name, or since a file is there, whatever its name
-    ends with."""
-    return part.lower().endswith(WEIGHTS) or os.path.isfile(part)
 
 
 def find_place_beside(part: str) -> Path | None:

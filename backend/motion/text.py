@@ -14,6 +14,7 @@ import torch
 from ...shared import logs
 from ...shared.files import read_file
 from ...shared.motion import MotionError
+from ..models.hub import fetch_text_encoder
 from ..models.registry import split_revision
 from .weights import read_weights
 
@@ -51,6 +52,8 @@ class TextEncoder:
         name, revision = split_revision(source or HUB[kind])
         try:
             _check_folder(Path(name))
+            if not Path(name).is_dir():
+                fetch_text_encoder(name, revision)
             weights = read_weights(_find_file(name, revision, *WEIGHTS))
             config = _read_config(name, revision)
             model: Any = transformers.CLIPTextModelWithProjection if kind == "clip" else transformers.AutoModel

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ...shared.control_uses import ControlUse
 from ...shared.shot import ShotRequest
-from ..models.control_uses import ControlUse
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from .sampling import Sampler

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import backend, bones, character, generate, motion, motion_edit, motion_text, pairing, results
+from . import backend, bones, character, generate, library, motion, motion_edit, motion_text, pairing, results
 
 CLASSES = (
     *backend.CLASSES,
@@ -19,6 +19,7 @@ CLASSES = (
     *motion_text.CLASSES,
     *motion_edit.CLASSES,
     *generate.CLASSES,
+    *library.CLASSES,
     *results.CLASSES,
 )
 

@@ -26,6 +26,9 @@ class Task:
     ``error`` is why it failed, a sentence, and ``error_code`` the same for programs.
     """
 
+    #: whether it may run beside a shot or a motion, and its error is shown elsewhere
+    is_background = False
+
     def __init__(self, client: BackendClient, stage: str, on_message: Callable[[messages.AnyMessage], None] | None = None) -> None:
         self.ticket = new_ticket()
         self.stage, self.fraction, self.error, self.error_code = stage, 0.0, "", ""

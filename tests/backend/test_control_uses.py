@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch")
 
 from diffusers import AutoencoderKL, LCMScheduler, StableDiffusionControlNetPipeline, TCDScheduler, UNet2DConditionModel  # noqa: E402
 
-from latentman.backend.models.control_uses import ControlUse  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.registry import PRESETS, find_model, fingerprint  # noqa: E402
 from latentman.backend.models.vae_precision import choose_vae_dtype  # noqa: E402
 from latentman.backend.video.controls import make_control_pictures  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
+from latentman.shared.control_uses import ControlUse  # noqa: E402
 from latentman.shared.load_options import LoadOptions  # noqa: E402
 from latentman.shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
 from latentman.shared.shot import ShotError, check_request  # noqa: E402

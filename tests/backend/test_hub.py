@@ -198,7 +198,7 @@ def test_a_slow_download_can_be_ended_and_goes_on_where_it_stopped(hub, monkeypa
 
 
 def test_a_connection_that_stays_broken_is_a_sentence(hub):
-    hub.cut_after = 1
+    hub.cut_after = -1
     with pytest.raises(HubError, match="cannot be reached for 'me/base'; check the connection and try again"):
         fetch_repository("me/base", None, half=False)
 

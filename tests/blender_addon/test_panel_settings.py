@@ -336,7 +336,8 @@ class Drawn:
 
 
 def test_every_setting_is_drawn(settings, character):
-    settings.character = character
+    # a strength is shown beside a picture only
+    settings.character, settings.reference = character, "hero.png"
     for technique in settings.techniques.iter_techniques():
         technique.group.use = CUSTOM
     following, drawn = Drawn(), Drawn()

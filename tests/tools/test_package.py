@@ -156,6 +156,7 @@ def test_the_wheel_holds_the_product_and_nothing_else(copy, wheel):
     for name in (
         "backend/models/starter/unet/diffusion_pytorch_model.safetensors",
         "backend/models/clip_tokenizer/merges.txt",
+        "backend/models/library/catalogue.json",
         "backend/motion/starter/text_encoder/tokenizer.json",
         "blender_addon/character/data/mannequin.npz",
         "blender_addon/motion/data/results.npy",

@@ -42,7 +42,7 @@ def make_passes(rng: random.Random) -> dict[str, np.ndarray]:
 def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) -> Parts:
     """What a client may send: one that makes sense, about one of ``tickets`` or a new piece of work."""
     ticket = rng.choice([*tickets, f"new {rng.randrange(10**6)}"])
-    kind = rng.randrange(9)
+    kind = rng.randrange(12)
     if kind == 0:
         return _encode(messages.Hello())
     if kind == 1:
@@ -69,6 +69,18 @@ def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) 
         return _encode(messages.FetchJob(ticket=ticket, job=job, cut_out=rng.random() < 0.5))
     if kind == 6:
         return _encode(messages.DescribeModel(ticket=ticket, model=rng.choice([model, "starter", "no such", "\0", "x" * 500])))
+    if kind == 7:
+        words = rng.choice(["", "few steps", "x" * 200])
+        return _encode(messages.ListModels(ticket=ticket, search=words, kinds=rng.choice([(), ("lora",), ("no such",)])))
+    if kind == 8:
+        names = tuple(rng.choice(["starter", "/etc/passwd", "../x", "\n"]) for _ in range(rng.randrange(3)))
+        return _encode(messages.ShowModels(ticket=ticket, names=names))
+    if kind == 9:
+        # nothing that could be got, or removed
+        name = rng.choice(["no such", "", "starter", "/etc/passwd", "x" * 4000])
+        if rng.random() < 0.5:
+            return _encode(messages.GetModel(ticket=ticket, name=name))
+        return _encode(messages.ChangeLibrary(ticket=ticket, action=rng.choice(["remove", "verify"]), name=name))
     entry = FrameEntry(CameraEntry(_IDENTITY, _IDENTITY), (SurfaceEntry(1, "body", 1),), ((1, ((1.0, 2.0, 3.0),) * 18),))
     message = messages.SendPasses(ticket=ticket, index=rng.randrange(3), entry=entry, overview=rng.random() < 0.2)
     return _encode(message, make_passes(rng))

@@ -14,6 +14,7 @@ import zmq
 
 from latentman.blender_addon.client import BackendClient, ConnectionLost, Unreadable
 from latentman.shared import curve_keys, messages
+from latentman.shared.library import LibraryFolder, LibraryItem
 from latentman.shared.manifest import FrameEntry
 from latentman.shared.model_profile import PRESET_PROFILES
 from latentman.shared.motion_request import MotionRequest
@@ -40,6 +41,7 @@ def make_samples(model: str) -> list[Parts]:
     pictures: dict[str, Any] = {"png": np.arange(300, dtype=np.uint8)}
     kept = {"joints": np.zeros((80, 22, 3), np.float32), "parts": np.zeros((80, 3), np.uint8)}
     passes = shot.passes.select([0]).arrays()
+    item = LibraryItem(name="/models/a.safetensors", title="a", kind="lora", words=("ink",), is_here=True)
     found: list[tuple[messages.Message, dict[str, Any]]] = [
         (messages.Hello(), {}),
         (messages.Welcome(version="1", device="cpu", models=("starter",)), {}),
@@ -54,6 +56,14 @@ def make_samples(model: str) -> list[Parts]:
         (messages.MakeMotion(ticket="b", request=MotionRequest("a person walks", seconds=-1.0)), {}),
         (messages.MakeMotion(ticket="b", request=MotionRequest("a person walks", seconds=-1.0)), kept),
         (messages.MotionMade(ticket="b"), {"vectors": np.zeros((1, 80, 263), np.float32)}),
+        (messages.ListModels(ticket="l", search="few steps", kinds=("lora",)), {}),
+        (messages.ModelList(ticket="l", items=(item,), folders=(LibraryFolder(path="/models"),), left_out=3), {}),
+        (messages.ShowModels(ticket="m", names=("/models/a.safetensors",)), {}),
+        (messages.ModelPreviews(ticket="m", names=("/models/a.safetensors",)), {"preview_0": pictures["png"]}),
+        # nothing that could be got, or removed
+        (messages.GetModel(ticket="n", name="no such model"), {}),
+        (messages.ChangeLibrary(ticket="o", action="verify", name="no such model"), {}),
+        (messages.LibraryChanged(ticket="o", sentence="It is done.", warnings=("Almost.",)), {}),
         (messages.Accepted(ticket="a", job="0123"), {}),
         (messages.Cancel(ticket="a"), {}),
         (messages.Progress(ticket="a", state=TaskState.RUNNING, stage="x", step=1, steps=2), {}),

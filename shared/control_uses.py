@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...shared.pasted_paths import read_pasted_path
-from ...shared.shot import ShotError
+from .pasted_paths import read_pasted_path
+from .shot import ShotError
 
 #: the largest strength, as that of the setting for all of them
 MOST = 1000.0

@@ -1,0 +1,161 @@
+"""What a candidate is, by the recognition that loading uses; remembered on the disk, so that each file is looked into once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ....shared import logs
+from ....shared.files import make_private_folder, read_file, write_atomically
+from ....shared.folders import data_folder
+from ....shared.shot import ShotError
+from ....shared.version import VERSION
+from ..names import find_control_kind
+from ..recognition import inspect_model_file
+from ..usual_controls import find_family_of_folder
+from .scanning import Candidate
+
+logger = logs.get_logger(__name__)
+MAX_INDEX, MAX_CONFIGURATION, MAX_KEPT = 64 << 20, 1 << 20, 50_000
+#: width of the text in a ControlNet's configuration -> family
+_CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+#: kinds that stay what they are in the library; others are not usable
+_KINDS = ("checkpoint", "controlnet", "lora", "vae", "embedding", "ip_adapter", "picture_encoder")
+
+
+class Inspected(msgspec.Struct, frozen=True):
+    """What a candidate is: its kind and family, what a ControlNet is for, trigger words; ``sentence`` says it in words, ``problem``
+    why it cannot be used."""
+
+    kind: str
+    family: str = ""
+    control: str = ""
+    title: str = ""
+    words: tuple[str, ...] = ()
+    problem: str = ""
+    sentence: str = ""
+
+
+class _Known(msgspec.Struct, frozen=True):
+    state: str
+    found: Inspected
+
+
+class _Index(msgspec.Struct):
+    #: another version may recognise more
+    version: str = ""
+    known: dict[str, _Known] = {}
+
+
+class InspectionIndex:
+    """What was found out before. Damaged or missing, it is made again."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or data_folder() / "library" / "index.msgpack"
+        try:
+            index = msgspec.msgpack.decode(read_file(self._path, MAX_INDEX), type=_Index)
+        except (OSError, ValueError):
+            index = _Index()
+        self._known = index.known if index.version == VERSION else {}
+        self._is_changed = False
+
+    def inspect(self, candidate: Candidate) -> Inspected:
+        """What a candidate is. Never raises for what is in it."""
+        key = str(candidate.path)
+        known = self._known.get(key)
+        if known is not None and known.state == candidate.state:
+            return known.found
+        found = inspect_candidate(candidate)
+        self._known[key], self._is_changed = _Known(candidate.state, found), True
+        return found
+
+    def save(self) -> None:
+        """Keep what was found out; what cannot be kept is found out again."""
+        if not self._is_changed:
+            return
+        while len(self._known) > MAX_KEPT:
+            self._known.pop(next(iter(self._known)))
+        try:
+            make_private_folder(self._path.parent)
+            # names that are no text stay out: they are refused anyway
+            known = {key: value for key, value in self._known.items() if _is_text(key)}
+            write_atomically(self._path, msgspec.msgpack.encode(_Index(VERSION, known)))
+            self._is_changed = False
+        except OSError as error:
+            logger.warning("What models are cannot be remembered (%s)", error)
+
+
+def _is_text(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def inspect_candidate(candidate: Candidate) -> Inspected:
+    """What a candidate is, looked up anew."""
+    path = candidate.path
+    if not _is_text(str(path)):
+        sentence = "Its name holds bytes that are no letters; rename it."
+        return Inspected("other", problem=sentence, sentence=sentence)
+    try:
+        found = _inspect_folder(path) if candidate.is_folder else _inspect_file(path)
+    except ShotError as error:
+        return Inspected("other", problem=str(error), sentence=str(error))
+    except Exception as error:  # a file that nobody foresaw is listed, and the others too
+        logger.exception("%s could not be looked into", path)
+        sentence = f"It could not be looked into ({type(error).__name__}); 'latentman models inspect' says more."
+        return Inspected("other", problem=sentence, sentence=sentence)
+    if "|" in str(path) and not found.problem:
+        problem = "Its path holds a bar, which parts the names of models; rename it."
+        return msgspec.structs.replace(found, problem=problem)
+    return found
+
+
+def _inspect_file(path: Path) -> Inspected:
+    found = inspect_model_file(path)
+    # only a whole model, or what is added to one, can be chosen
+    kind = found.kind if found.kind in _KINDS else "other"
+    return Inspected(
+        kind, found.family, found.control, found.title, found.words[:32] if kind == "lora" else (), found.problem, found.sentence
+    )
+
+
+def _inspect_folder(folder: Path) -> Inspected:
+    if (folder / "args.json").is_file():
+        return Inspected("motion", "mdm", sentence=f"{folder.name} is a motion model of MDM.")
+    if (folder / "model_index.json").is_file():
+        family = find_family_of_folder(folder)
+        problem = "" if family else "It is a model of a kind that is not supported; choose Stable Diffusion 1.x, 2.x or SDXL."
+        return Inspected("checkpoint", family, problem=problem, sentence=f"{folder.name} is a diffusers folder.")
+    return inspect_configuration(_read_configuration(folder), folder.name)
+
+
+def inspect_configuration(config: dict[str, Any], name: str) -> Inspected:
+    """What a network is by its ``config.json`` and the name of its folder."""
+    told, kind = str(config.get("_class_name", "")), str(config.get("model_type", ""))
+    if told.startswith("ControlNet"):
+        width = config.get("cross_attention_dim")
+        family = _CONTEXTS.get(width, "other") if isinstance(width, int) else "other"
+        control = "union" if "Union" in told else find_control_kind(name)
+        problem = "" if family != "other" else "It is a ControlNet for a kind of model that is not supported."
+        return Inspected("controlnet", family, control, problem=problem, sentence=f"{name} is a ControlNet.")
+    if told in ("AutoencoderKL", "AutoencoderTiny"):
+        what = "an auto-encoder (VAE)" if told == "AutoencoderKL" else "a small auto-encoder"
+        return Inspected("vae", "sdxl" if "xl" in name.lower() else "", sentence=f"{name} is {what}.")
+    if kind == "clip_vision_model":
+        return Inspected("picture_encoder", sentence=f"{name} is a picture encoder.")
+    if kind in ("distilbert", "clip", "clip_text_model"):
+        return Inspected("text_encoder", "mdm", sentence=f"{name} is a text encoder.")
+    sentence = f"It is a network of a kind that cannot be used alone ({(told or kind or 'unknown')[:60]})."
+    return Inspected("other", problem=sentence, sentence=sentence)
+
+
+def _read_configuration(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_file(folder / "config.json", MAX_CONFIGURATION))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ShotError("model", f"The file {folder / 'config.json'} cannot be read; download the model again.") from error
+    if not isinstance(found, dict):
+        raise ShotError("model", f"The file {folder / 'config.json'} is no configuration; download the model again.")
+    return found

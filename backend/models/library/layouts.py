@@ -1,0 +1,81 @@
+"""How other programs lay their models out: which folders below one that the user names are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ....shared.files import read_file
+from .yaml_subset import YamlError, read_sections
+
+#: the name of a folder in lower case -> what lies in it, of ComfyUI, and of AUTOMATIC1111's web interface and Forge
+COMFYUI = (
+    *("checkpoints", "loras", "controlnet", "vae", "vae_approx", "embeddings", "diffusers", "unet", "diffusion_models"),
+    *("ipadapter", "clip_vision", "clip", "text_encoders", "style_models"),
+)
+A1111 = ("stable-diffusion", "lora", "lycoris", "controlnet", "vae", "vae-approx", "embeddings", "ipadapter", "text_encoder")
+#: places of ControlNets and textual inversions beside ``models``
+A1111_BESIDE = ("embeddings", "extensions/sd-webui-controlnet/models")
+EXTRA_PATHS = "extra_model_paths.yaml"
+MAX_EXTRA = 256 << 10
+#: at most so many folders are named by an ``extra_model_paths.yaml``
+MAX_PLACES = 200
+
+
+def find_layout(folder: Path) -> str:
+    """comfyui, a1111 or plain: by the folders below, or those around it where the user has named an inner one."""
+    for root in (folder, folder.parent):
+        models = root / "models"
+        if (models / "checkpoints").is_dir() or (root / EXTRA_PATHS).is_file() or (root / "comfy").is_dir():
+            return "comfyui"
+        if any((models / name).is_dir() for name in ("Stable-diffusion", "Lora")):
+            return "a1111"
+    if (folder / "checkpoints").is_dir():
+        return "comfyui"
+    return "a1111" if (folder / "Stable-diffusion").is_dir() else "plain"
+
+
+def list_places(folder: Path, layout: str) -> tuple[list[Path], list[str]]:
+    """(folders to read, sentences about what could not be read). Only folders that are there."""
+    notices: list[str] = []
+    if layout == "comfyui":
+        places = list(_list_below(folder, COMFYUI))
+        more, notices = _read_extra_paths(folder)
+        places += more
+    elif layout == "a1111":
+        places = list(_list_below(folder, A1111))
+        places += [folder / name for name in A1111_BESIDE if (folder / name).is_dir()]
+    else:
+        places = [folder]
+    # a folder named twice is read once, and so is one that lies in another
+    named = list(dict.fromkeys(places))
+    unique = [place for place in named if not any(place != other and place.is_relative_to(other) for other in named)]
+    return unique, notices
+
+
+def _list_below(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    for root in (folder / "models", folder):
+        try:
+            found = sorted(path for path in root.iterdir() if path.name.lower() in names and path.is_dir())
+        except OSError:
+            continue
+        yield from found
+
+
+def _read_extra_paths(folder: Path) -> tuple[list[Path], list[str]]:
+    """The folders that ComfyUI's own list of further folders names."""
+    path = next((place / EXTRA_PATHS for place in (folder, folder.parent) if (place / EXTRA_PATHS).is_file()), None)
+    if path is None:
+        return [], []
+    try:
+        sections = read_sections(read_file(path, MAX_EXTRA).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, YamlError) as error:
+        return [], [f"{path} cannot be read ({error}); add the folders that it names one by one."]
+    places: list[Path] = []
+    for values in sections.values():
+        base = Path(values.get("base_path", [""])[0]).expanduser()
+        base = base if base.is_absolute() else path.parent / base
+        for kind, named in values.items():
+            if kind.lower() in (*COMFYUI, *A1111):
+                places += [place for one in named if (place := base / Path(one).expanduser()).is_dir()]
+    return places[:MAX_PLACES], []

@@ -1,0 +1,123 @@
+"""Writes into ``backend/models/library/catalogue.json`` what each kind of base model takes of a device's memory, by its networks'
+published shapes: ``python -m tools.write_catalogue_memory``; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from latentman.backend.models.memory_need import MemoryNeed, estimate_need
+
+CATALOGUE = Path(__file__).resolve().parents[1] / "backend" / "models" / "library" / "catalogue.json"
+PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
+_DOWN = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
+_UP = ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")
+_XL: dict[str, Any] = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "attention_head_dim": (5, 10, 20),
+    "transformer_layers_per_block": (1, 2, 10),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+#: family -> pixels of a side, and what its UNet and ControlNet are made with
+FAMILIES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
+    "sd1": (512, {"cross_attention_dim": 768, "down_block_types": _DOWN}, {"up_block_types": _UP}),
+    "sd2": (
+        768,
+        {
+            "cross_attention_dim": 1024,
+            "down_block_types": _DOWN,
+            "attention_head_dim": (5, 10, 20, 20),
+            "use_linear_projection": True,
+        },
+        {"up_block_types": _UP},
+    ),
+    "sdxl": (1024, _XL, {"up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "sample_size": 128}),
+}
+
+
+def _make_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+
+
+def _make_text_encoder(width: int, layers: int, *, projected: bool = False) -> Any:
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        projection_dim=width,
+    )
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+
+
+def list_networks(family: str) -> Mapping[str, Callable[[], Any]]:
+    """What makes each network of a family, with one ControlNet."""
+    _, shape, own = FAMILIES[family]
+    networks: dict[str, Callable[[], Any]] = {
+        "unet": lambda: UNet2DConditionModel(**shape, **own),
+        "vae": _make_vae,
+        "controlnet_0": lambda: ControlNetModel(**shape),
+    }
+    if family == "sd1":
+        networks["text_encoder"] = lambda: _make_text_encoder(768, 12)
+    elif family == "sd2":
+        networks["text_encoder"] = lambda: _make_text_encoder(1024, 23)
+    else:
+        networks["text_encoder"] = lambda: _make_text_encoder(768, 12)
+        networks["text_encoder_2"] = lambda: _make_text_encoder(1280, 32, projected=True)
+    return networks
+
+
+def measure(family: str, precision: str) -> MemoryNeed:
+    """What a family's base takes with one ControlNet and frames of its own size."""
+    side = FAMILIES[family][0]
+    return estimate_need(list_networks(family), side, side, PRECISIONS[precision])
+
+
+def write_memory() -> dict[str, dict[str, Any]]:
+    """family -> precision -> what it takes, as the catalogue holds it."""
+    out: dict[str, dict[str, Any]] = {}
+    for family in FAMILIES:
+        found = {precision: measure(family, precision) for precision in PRECISIONS}
+        out[family] = {
+            precision: {"weights": dict(need.weights), "denoising": need.denoising, "decoding": need.decoding}
+            for precision, need in found.items()
+        }
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 1 when ``--check`` finds other figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where the file has other figures")
+    args = parser.parse_args(argv)
+    catalogue = json.loads(CATALOGUE.read_text(encoding="utf-8"))
+    memory = write_memory()
+    if args.check:
+        return int(catalogue["memory"] != memory)
+    catalogue["memory"] = memory
+    CATALOGUE.write_text(json.dumps(catalogue, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
