@@ -1,0 +1,171 @@
+"""Where things are fetched from, and asking for them by HTTP: proxies, certificates, users and passwords."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import http.client
+import os
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from .failures import InstallationError, Remedy
+
+PACKAGE_INDEX = "https://pypi.org/simple"
+TORCH_INDEX = "https://download.pytorch.org/whl"
+PYTHON_MIRROR = "https://github.com/astral-sh/python-build-standalone/releases/download"
+#: what names them; the second ones are those of pip and uv, which a studio has set already
+PACKAGE_VARIABLES = ("LATENTMAN_PACKAGE_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+TORCH_VARIABLES = ("LATENTMAN_TORCH_INDEX",)
+PYTHON_VARIABLES = ("LATENTMAN_PYTHON_MIRROR", "UV_PYTHON_INSTALL_MIRROR")
+#: seconds without a byte after which a connection counts as broken
+STALL_SECONDS = 30.0
+#: where systems keep the certificates that they trust, should this Python have been built for another place
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+_AGENT = "latentman-setup"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The addresses of the package index, of torch's index and of the mirror of Pythons."""
+
+    package_index: str = PACKAGE_INDEX
+    torch_index: str = TORCH_INDEX
+    python_mirror: str = PYTHON_MIRROR
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Network:
+        """Those that environment variables name, else the usual ones."""
+
+        def find(names: tuple[str, ...], usual: str) -> str:
+            return next((value.rstrip("/") for name in names if (value := environment.get(name, "").strip())), usual)
+
+        return cls(
+            find(PACKAGE_VARIABLES, PACKAGE_INDEX), find(TORCH_VARIABLES, TORCH_INDEX), find(PYTHON_VARIABLES, PYTHON_MIRROR)
+        )
+
+    @cached_property
+    def _opener(self) -> urllib.request.OpenerDirector:
+        return urllib.request.build_opener(urllib.request.HTTPSHandler(context=make_tls_context()), _CarefulRedirect())
+
+    def open(self, url: str, **headers: str) -> http.client.HTTPResponse:
+        """Ask for something. Raises ``urllib.error.HTTPError`` for answers from 400 on, and ``OSError`` and
+        ``http.client.HTTPException`` for what keeps an answer from coming."""
+        address, authorization = split_credentials(url)
+        if urlsplit(address).scheme not in ("http", "https"):
+            raise ValueError(f"{address} is not an address of the web")
+        request = urllib.request.Request(address, headers={"User-Agent": _AGENT, **headers})
+        if authorization:
+            request.add_unredirected_header("Authorization", authorization)
+        return cast(http.client.HTTPResponse, self._opener.open(request, timeout=STALL_SECONDS))
+
+
+class _CarefulRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection from a safe connection to an open one."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # as the class above declares it
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise urllib.error.URLError("it leads from https to another kind of connection")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def split_credentials(url: str) -> tuple[str, str]:
+    """(the address without user and password, the header for them or nothing)."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, ""
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host)), "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def hide_credentials(url: str) -> str:
+    """The address as it may be shown."""
+    return split_credentials(url)[0]
+
+
+def make_tls_context() -> ssl.SSLContext:
+    """What connections are checked with; ``SSL_CERT_FILE`` comes first, as everywhere."""
+    context = ssl.create_default_context()
+    if context.cert_store_stats()["x509_ca"] or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
+        return context
+    bundles = [Path(bundle) for bundle in _BUNDLES]
+    with contextlib.suppress(ImportError):
+        import certifi
+
+        bundles.insert(0, Path(certifi.where()))
+    for bundle in bundles:
+        with contextlib.suppress(OSError, ssl.SSLError):
+            context.load_verify_locations(cafile=str(bundle))
+            break
+    return context
+
+
+def get_status(error: BaseException) -> int:
+    """The status of an answer, 0 where there was none."""
+    return error.code if isinstance(error, urllib.error.HTTPError) else 0
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    status = get_status(error)
+    if status:
+        return status in (408, 425, 429) or status >= 500
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return not isinstance(reason, (ssl.SSLCertVerificationError, ValueError))
+
+
+def explain_network_error(error: BaseException, url: str) -> InstallationError:
+    """What kept something from being fetched, in words."""
+    host = urlsplit(hide_credentials(url)).netloc or url
+    status = get_status(error)
+    reason = error.reason if isinstance(error, urllib.error.URLError) and not status else error
+    if status == 407:
+        return InstallationError("proxy", "The proxy asks for a user and a password; write them into the proxy's address.", Remedy.NETWORK)
+    if status in (401, 403):
+        return InstallationError(
+            "refused",
+            f"{host} refuses ({status}); if it asks for a user and a password, write them into its address.",
+            Remedy.NETWORK,
+        )
+    if status == 404:
+        return InstallationError(
+            "absent", f"{host} does not have {hide_credentials(url)}; check the address, or use another index.", Remedy.NETWORK
+        )
+    if status:
+        return InstallationError("server", f"{host} answers with an error ({status}); try again later.")
+    if isinstance(reason, ssl.SSLError):
+        return InstallationError(
+            "certificate",
+            f"The certificate of {host} is not trusted ({getattr(reason, 'verify_message', '') or reason}); if your network has "
+            "certificates of its own, name their file in SSL_CERT_FILE and start Blender again.",
+            Remedy.NETWORK,
+        )
+    if isinstance(reason, socket.gaierror):
+        return InstallationError(
+            "network", f"{host} is not known; check the connection to the internet, or the addresses and the proxy.", Remedy.NETWORK
+        )
+    if isinstance(reason, TimeoutError):
+        return InstallationError("network", f"{host} stopped answering; try again, and it goes on where it stopped.", Remedy.NETWORK)
+    if isinstance(reason, ValueError):
+        return InstallationError("address", f"{hide_credentials(url)} cannot be asked ({reason}); check the addresses.", Remedy.NETWORK)
+    detail = os.strerror(reason.errno) if isinstance(reason, OSError) and reason.errno in errno.errorcode else str(reason)
+    return InstallationError(
+        "network",
+        f"{host} cannot be reached ({detail}); check the connection and the proxy, and try again: it goes on where it stopped.",
+        Remedy.NETWORK,
+    )

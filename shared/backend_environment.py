@@ -1,0 +1,91 @@
+"""Where *Set Up* keeps the Python environments that backends run in, and which of them is in use. Needs only the standard library.
+
+::
+
+    ROOT/current.json            which environment is in use
+    ROOT/environments/NAME/      one environment; environment.json in it says that it is complete
+    ROOT/downloads/              what has been fetched and is not installed yet
+    ROOT/set_up.lock             held by whoever changes any of it
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CURRENT, STAMP, LOCK = "current.json", "environment.json", "set_up.lock"
+ENVIRONMENTS, DOWNLOADS = "environments", "downloads"
+#: held, shared, by every backend that runs in an environment
+IN_USE = "in_use.lock"
+#: characters of such a file
+_MOST = 1 << 16
+
+
+@dataclass(frozen=True)
+class BackendEnvironment:
+    """A complete environment.
+
+    ``key`` is the SHA-256 of what was installed, ``device`` the kind of device that it is for, ``version`` the product's version
+    that made it, ``packages`` the number of packages.
+    """
+
+    folder: Path
+    python: Path
+    key: str
+    device: str
+    version: str
+    packages: int
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a small JSON file holds; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            found = json.loads(stream.read(_MOST))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_environment(folder: Path) -> BackendEnvironment | None:
+    """The environment in a folder; None where it is not complete or its Python is gone."""
+    found = _read(folder / STAMP)
+    texts = [found.get(name) for name in ("python", "key", "device", "version")]
+    packages = found.get("packages")
+    if not all(isinstance(text, str) and text for text in texts) or not isinstance(packages, int):
+        return None
+    inner, key, device, version = map(str, texts)
+    python = folder / inner
+    # the stamp may name only what lies in the folder; the Python itself may be a link to one of the system's
+    if Path(inner).is_absolute() or ".." in Path(inner).parts or not python.exists():
+        return None
+    return BackendEnvironment(folder, python, key, device, version, packages)
+
+
+def list_environments(root: Path) -> list[BackendEnvironment]:
+    """All complete environments, by name."""
+    try:
+        folders = sorted((root / ENVIRONMENTS).iterdir())
+    except OSError:
+        return []
+    return [found for folder in folders if (found := read_environment(folder))]
+
+
+def find_current(root: Path) -> BackendEnvironment | None:
+    """The environment in use; None without one."""
+    name = _read(root / CURRENT).get("environment")
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        return None
+    return read_environment(root / ENVIRONMENTS / name)
+
+
+def has_traces(root: Path) -> bool:
+    """Whether *Set Up* has begun there, whatever came of it."""
+    return any((root / name).exists() for name in (CURRENT, ENVIRONMENTS, DOWNLOADS))
