@@ -177,5 +177,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--include-private", action="store_true", help="leave prompts, the home folder and the user's name in the report"
     )
-    command.add_argument("--try", dest="device", default="", metavar="DEVICE", help="make a tiny frame on auto, cuda, xpu, mps or cpu")
+    command.add_argument(
+        "--try", dest="device", default="", metavar="DEVICE", help="make a tiny frame on auto, cuda, xpu, mps or cpu"
+    )
     command.set_defaults(run=doctor)

@@ -4,6 +4,7 @@ Needs only the standard library. Written so that an old Python can read it and s
 """
 
 import os
+import runpy
 import sys
 
 OLDEST = (3, 11)
@@ -14,13 +15,7 @@ def main() -> int:
     if sys.version_info[:2] < OLDEST:
         sys.stderr.write(f"Python {sys.version_info[0]}.{sys.version_info[1]} runs here; *Set Up* needs 3.11 or newer.\n")
         return 2
-    # an isolated Python does not look into the folder of its script
-    folder = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, folder)
-    from launch import load_package
-
-    sys.path.remove(folder)
-    load_package()
+    runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py"))["load_package"]()
     from latentman.backend.installation.command import main as command_line
 
     return command_line()

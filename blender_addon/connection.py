@@ -24,6 +24,7 @@ from . import model_profiles, undo_steps
 from .backend_process import BackendProcess
 from .client import BackendClient, ConnectionLost, Event, Unreadable
 from .model_profiles import ProfileBook
+from .set_up.state import set_up
 from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
 from .tasks.shot import ShotTask
@@ -217,7 +218,7 @@ class Connection:
                 worked = True
                 self._dispatch_events()
         if worked:
-            self._redraw()
+            self.redraw()
 
     def _check_process(self) -> None:
         """Connect to the process once it listens, and report when it ended before that."""
@@ -258,7 +259,7 @@ class Connection:
                 # it may have been what any of them waits for
                 self.error = event.reason
                 self._fail_tasks(event.reason)
-                self._redraw()
+                self.redraw()
             else:
                 self._dispatch_event(event)
 
@@ -269,7 +270,7 @@ class Connection:
             task.receive(event)
         elif (is_new := self.profiles.receive(message)) is not None:
             if is_new:
-                self._redraw()
+                self.redraw()
         elif isinstance(message, messages.Welcome):
             self._on_welcome(message)
         elif isinstance(message, messages.Failed) and not message.ticket:
@@ -277,7 +278,7 @@ class Connection:
             logger.error("the backend refused a message: %s", message.message)
             if message.code == "protocol":
                 self._on_connection_lost(message.message)
-            self._redraw()
+            self.redraw()
 
     def _on_welcome(self, message: messages.Welcome) -> None:
         if message.version != version.VERSION:
@@ -288,7 +289,7 @@ class Connection:
         self.state, self.device = ConnectionState.CONNECTED, message.device
         self.profiles.connected = True
         logger.info("Connected to a backend on %s", message.device)
-        self._redraw()
+        self.redraw()
 
     def _on_connection_lost(self, reason: str) -> None:
         """End every task with the reason, and disconnect."""
@@ -296,7 +297,7 @@ class Connection:
         self._fail_tasks(reason)
         self.stop()
         self.error = reason
-        self._redraw()
+        self.redraw()
 
     def _explain_loss(self, reason: str) -> str:
         """The reason, or what is known about the end of a process that this session started."""
@@ -312,17 +313,19 @@ class Connection:
         if task.error:
             logger.error("%s %s: %s", type(task).__name__, task.ticket, task.error)
             self.error = task.error
-        self._redraw()
+        self.redraw()
 
     @staticmethod
-    def _redraw() -> None:
-        """Redraw the panels, but not the viewports beside them, which would take far longer."""
+    def redraw() -> None:
+        """Redraw the panels and the preferences, but not the viewports beside them, which would take far longer."""
         for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
             for area in window.screen.areas:
                 if area.type in ("VIEW_3D", "SEQUENCE_EDITOR"):
                     for region in area.regions:
                         if region.type == "UI" or area.type == "SEQUENCE_EDITOR":
                             region.tag_redraw()
+                elif area.type == "PREFERENCES":
+                    area.tag_redraw()
 
 
 connection = Connection(model_profiles.book)
@@ -337,6 +340,8 @@ def on_timer() -> float:
     """Process events from the window's timer. No exception may leave it, as Blender would remove the timer."""
     try:
         connection.process_events()
+        if set_up.poll():
+            connection.redraw()
     except Exception as error:
         logger.exception("The timer met an unexpected error")
         connection.error = f"Something failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}"
@@ -346,6 +351,7 @@ def on_timer() -> float:
 def register() -> None:
     """Start the timer, which background Blender does without, and end the backend when Blender exits."""
     atexit.register(connection.stop)
+    atexit.register(set_up.cancel)
     if not bpy.app.background and not bpy.app.timers.is_registered(on_timer):
         bpy.app.timers.register(on_timer, first_interval=TIMER_SECONDS, persistent=True)
 
@@ -355,4 +361,6 @@ def unregister() -> None:
     if bpy.app.timers.is_registered(on_timer):
         bpy.app.timers.unregister(on_timer)
     atexit.unregister(connection.stop)
+    atexit.unregister(set_up.cancel)
     connection.stop()
+    set_up.cancel()

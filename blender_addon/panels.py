@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import bpy
@@ -19,17 +18,18 @@ from .operators.generate import PREVIEW_IMAGE
 from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
-from .preferences import get_preferences
+from .preferences import find_used_environment, get_backend_python, get_preferences
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
+from .sentences import draw_sentence
+from .set_up.drawing import draw_set_up
+from .set_up.state import SetUpState, set_up
 from .technique_properties import CUSTOM, LatentManTechniques
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
 
-#: average width of a character in pixels
-CHARACTER_WIDTH = 7.5
 #: the order in which settings are shown; declared settings that are not named here follow after them
 LOOK = ("prompt", "negative_prompt", "reference", "reference_strength", "seed", "model", "preset")
 ADVANCED = (
@@ -60,17 +60,6 @@ FEET = ("plant_speed", "plant_height")
 def list_other_settings(struct: type[msgspec.Struct], *shown: str) -> list[str]:
     """The names of a struct's settings without those in ``shown``."""
     return [declared.name for declared in list_settings(struct) if declared.name not in shown]
-
-
-def draw_sentence(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: IconItems = "INFO") -> None:
-    """Draw a sentence, wrapped to the width of the region."""
-    region_width = context.region.width if context.region else 0
-    scale = context.preferences.system.ui_scale if context.preferences else 1.0
-    width = max(20, int(region_width / scale / CHARACTER_WIDTH) - 6)
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for n, line in enumerate(textwrap.wrap(text, width)):
-        column.label(text=line, icon=icon if n == 0 else "BLANK1")
 
 
 def draw_following(column: bpy.types.UILayout, settings: properties.LatentManSettings, name: str) -> None:
@@ -113,6 +102,9 @@ class BackendPanel(_SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the state, and the buttons to start or stop."""
         layout = get_layout(self)
+        if not connection.running and (set_up.state is not SetUpState.IDLE or not get_backend_python(context)):
+            self._draw_set_up(context)
+            return
         row = layout.row(align=True)
         row.label(text=connection.status, icon="RADIOBUT_ON" if connection.connected else "RADIOBUT_OFF")
         if connection.running:
@@ -120,11 +112,27 @@ class BackendPanel(_SidebarPanel):
         else:
             row.operator("latentman.start_backend", icon="PLAY")
             row.operator("latentman.connect_backend", text="", icon="LINKED")
+            environment = find_used_environment(context)
+            if environment is not None and environment.is_outdated:
+                draw_sentence(layout, context, "This version of the extension comes with other packages for the backend.")
+                layout.operator("latentman.plan_set_up", text="Update...", icon="IMPORT")
         if connection.error:
             draw_sentence(layout, context, connection.error, "ERROR")
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", text="", icon="FILE_FOLDER")
+
+    def _draw_set_up(self, context: bpy.types.Context) -> None:
+        """Draw *Set Up* in place of *Start*, which would have nothing to start."""
+        layout = get_layout(self)
+        if set_up.state is SetUpState.IDLE:
+            row = layout.row(align=True)
+            row.scale_y = 1.4
+            row.operator("latentman.plan_set_up", icon="IMPORT")
+            row.operator("latentman.connect_backend", text="", icon="LINKED")
+            if connection.error:
+                draw_sentence(layout, context, connection.error, "ERROR")
+        draw_set_up(layout, context, get_preferences(context))
 
 
 class CharacterPanel(_SidebarPanel):

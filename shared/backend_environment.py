@@ -10,8 +10,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,17 @@ ENVIRONMENTS, DOWNLOADS = "environments", "downloads"
 IN_USE = "in_use.lock"
 #: characters of such a file
 _MOST = 1 << 16
+#: every file that an environment may need
+PACKAGE_LOCK = Path(__file__).resolve().parents[1] / "locks" / "setup.json"
+
+
+@cache
+def hash_lock() -> str:
+    """The SHA-256 of this version's list of packages; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(PACKAGE_LOCK.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,7 @@ class BackendEnvironment:
     """A complete environment.
 
     ``key`` is the SHA-256 of what was installed, ``device`` the kind of device that it is for, ``version`` the product's version
-    that made it, ``packages`` the number of packages.
+    that made it, ``packages`` the number of packages, ``lock`` the SHA-256 of the list that it was made from.
     """
 
     folder: Path
@@ -37,6 +50,12 @@ class BackendEnvironment:
     device: str
     version: str
     packages: int
+    lock: str = ""
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether this version of the product comes with another list of packages."""
+        return self.lock != hash_lock()
 
     @property
     def name(self) -> str:
@@ -66,7 +85,7 @@ def read_environment(folder: Path) -> BackendEnvironment | None:
     # the stamp may name only what lies in the folder; the Python itself may be a link to one of the system's
     if Path(inner).is_absolute() or ".." in Path(inner).parts or not python.exists():
         return None
-    return BackendEnvironment(folder, python, key, device, version, packages)
+    return BackendEnvironment(folder, python, key, device, version, packages, str(found.get("lock", "")))
 
 
 def list_environments(root: Path) -> list[BackendEnvironment]:

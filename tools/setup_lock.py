@@ -24,7 +24,7 @@ from packaging.utils import parse_wheel_filename
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools.locks import LOCKS, LockedPackage, LockError, normalise, read_lock  # noqa: E402
+from tools.locks import LOCKS, LockedPackage, LockError, read_lock  # noqa: E402
 
 INDEX = "https://pypi.org/simple"
 JSON = "application/vnd.pypi.simple.v1+json"

@@ -55,7 +55,8 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "package_index": hide_credentials(plan.network.package_index),
         "torch_index": hide_credentials(plan.network.torch_index),
         "current": plan.current,
-        "is_current": bool(plan.key) and any(found.key == plan.key and found.name == plan.current for found in list_environments(plan.request.root)),
+        "is_current": bool(plan.key)
+        and any(found.key == plan.key and found.name == plan.current for found in list_environments(plan.request.root)),
         "notes": list(plan.notes),
         "problem": plan.problem,
         "remedy": plan.remedy.value if plan.problem else "",
@@ -85,7 +86,10 @@ def run(args: argparse.Namespace, tools: Tools) -> dict[str, Any]:
     root = args.root.expanduser().absolute()
     if args.command == "status":
         current = find_current(root)
-        return {"current": str(current.folder) if current else "", "environments": [found.name for found in list_environments(root)]}
+        return {
+            "current": str(current.folder) if current else "",
+            "environments": [found.name for found in list_environments(root)],
+        }
     if args.command == "move":
         move(root, args.to.expanduser().absolute(), tools)
         return {"root": str(args.to)}

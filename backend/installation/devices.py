@@ -1,8 +1,8 @@
 """Which devices this machine has that torch can compute on, asked of the drivers themselves.
 
 The drivers are spoken to through their own libraries: CUDA's driver API (cuInit and so on), Level Zero's for Intel, the kernel's
-table of AMD's devices under ``/sys/class/kfd``. A driver can crash or hang who asks it, so that ``probe_in_child`` asks in a process
-of its own.
+table of AMD's devices under ``/sys/class/kfd``. A driver can crash or hang who asks it, so that ``probe_in_child`` asks in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ PROBE_SECONDS = 20.0
 KFD = Path("/sys/class/kfd/kfd/topology/nodes")
 #: AMD's devices that torch's build for ROCm has kernels for
 ROCM_TARGETS = frozenset(
-    "gfx900 gfx906 gfx908 gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1101 gfx1102 gfx1150 gfx1151 gfx1200 gfx1201".split()
+    ("gfx900", "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1101", "gfx1102")
+    + ("gfx1150", "gfx1151", "gfx1200", "gfx1201")
 )
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _INTEL = 0x8086
@@ -188,7 +189,9 @@ def probe_xpu(load: Load = _load_library) -> list[Device]:
             if properties.type != 1 or properties.vendor != _INTEL:
                 continue
             name = properties.name.decode("utf-8", "replace")
-            doubt = "it shares the processor's memory; only those of Core Ultra and newer can be used" if properties.flags & 1 else ""
+            doubt = (
+                "it shares the processor's memory; only those of Core Ultra and newer can be used" if properties.flags & 1 else ""
+            )
             found.append(Device("xpu", name, properties.allocation, doubt))
     return found
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ...shared.backend_environment import CURRENT, ENVIRONMENTS, STAMP
+from ...shared.backend_environment import CURRENT, ENVIRONMENTS, STAMP, hash_lock
 from ...shared.files import write_atomically
 from ...shared.version import VERSION
 from .failures import InstallationError, Remedy
@@ -98,10 +98,21 @@ class Uv:
 
     def make_venv(self, folder: Path, python: Path) -> Path:
         """Make a virtual environment of a Python; returns its program."""
-        self.run("venv", "--no-project", "--offline", "--relocatable", "--python", str(python), str(folder), what="making the environment")
+        self.run(
+            "venv",
+            "--no-project",
+            "--offline",
+            "--relocatable",
+            "--python",
+            str(python),
+            str(folder),
+            what="making the environment",
+        )
         return get_venv_python(folder)
 
-    def install(self, python: Path, requirements: Path, wheels: Path, watch: Callable[[], None], *, again: tuple[str, ...] = ()) -> None:
+    def install(
+        self, python: Path, requirements: Path, wheels: Path, watch: Callable[[], None], *, again: tuple[str, ...] = ()
+    ) -> None:
         """Install the wheels that ``requirements`` names by version and hash; packages named in ``again`` are replaced."""
         more = [part for name in again for part in ("--reinstall-package", name)]
         # a fetched Python belongs to this environment alone
@@ -118,7 +129,9 @@ def explain_uv_failure(text: str, what: str) -> InstallationError:
     lowered = text.lower()
     if "no space left" in lowered or "os error 28" in lowered or "os error 112" in lowered or "quota exceeded" in lowered:
         return InstallationError(
-            "space", f"The disk became full while {what}; free some space, or choose another folder. What has come is kept.", Remedy.SPACE
+            "space",
+            f"The disk became full while {what}; free some space, or choose another folder. What has come is kept.",
+            Remedy.SPACE,
         )
     if "permission denied" in lowered or "access is denied" in lowered or "os error 5)" in lowered:
         return InstallationError(
@@ -190,7 +203,9 @@ def find_damage(folder: Path, report: Callable[[int], None] | None = None) -> di
 
 def find_site_folders(folder: Path) -> list[Path]:
     """The folders of an environment that packages lie in."""
-    return sorted(path for path in (*folder.glob("*/lib/python3*/site-packages"), *folder.glob("*/Lib/site-packages")) if path.is_dir())
+    return sorted(
+        path for path in (*folder.glob("*/lib/python3*/site-packages"), *folder.glob("*/Lib/site-packages")) if path.is_dir()
+    )
 
 
 def list_installed(folder: Path) -> dict[str, str]:
@@ -213,10 +228,17 @@ def write_stamp(folder: Path, python: Path, plan: Plan, key: str, files: tuple[L
         "device": plan.build,
         "version": VERSION,
         "packages": len(files),
+        "lock": hash_lock(),
         "python_source": plan.python_name,
         "files": [{"name": file.name, "sha256": file.sha256, "folder": file.folder, "size": file.size} for file in files],
     }
     write_atomically(folder / STAMP, json.dumps(stamp, indent=1).encode())
+
+
+def renew_stamp(folder: Path) -> None:
+    """Say that an environment is what this version of the product needs."""
+    stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    write_atomically(folder / STAMP, json.dumps(stamp | {"version": VERSION, "lock": hash_lock()}, indent=1).encode())
 
 
 def switch(root: Path, name: str) -> None:

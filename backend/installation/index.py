@@ -83,7 +83,9 @@ class Indexes:
         if found is None:
             host = hide_credentials(self._get_base(file.folder))
             raise InstallationError(
-                "absent", f"{host} does not have {file.name}; use an index that mirrors all of PyPI, or *From Files*.", Remedy.NETWORK
+                "absent",
+                f"{host} does not have {file.name}; use an index that mirrors all of PyPI, or *From Files*.",
+                Remedy.NETWORK,
             )
         return found
 
@@ -114,8 +116,8 @@ class Indexes:
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InstallationError(
                     "index",
-                    f"What answers at {hide_credentials(url)} is not a package index; check the address and whether the network asks "
-                    "you to log in first.",
+                    f"What answers at {hide_credentials(url)} is not a package index; check the address, and whether the network "
+                    "wants you to log in first.",
                     Remedy.NETWORK,
                 ) from error
         raise AssertionError

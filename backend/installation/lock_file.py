@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...shared.backend_environment import PACKAGE_LOCK
 from .failures import InstallationError, Remedy
 
-LOCK = Path(__file__).resolve().parents[2] / "locks" / "setup.json"
 #: what a file unpacks to where the lock does not know it, and how large a build of torch is where nobody has said so
 _UNPACKED_RATIO, _TORCH_SIZES = 2.2, {"cpu": 192_000_000}
 _TORCH_SIZE = 2_600_000_000
@@ -79,7 +79,7 @@ def _read_file(name: str, found: dict[str, Any]) -> LockedFile:
 def read_lock(path: Path | None = None) -> SetupLock:
     """The lock of this copy of the product. Raises ``InstallationError``."""
     try:
-        found = json.loads((path or LOCK).read_text(encoding="utf-8"))
+        found = json.loads((path or PACKAGE_LOCK).read_text(encoding="utf-8"))
         python = found["python"]
         return SetupLock(
             {
@@ -98,7 +98,7 @@ def read_lock(path: Path | None = None) -> SetupLock:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InstallationError(
-            "lock", f"The extension is damaged: {path or LOCK} cannot be read; install the extension again.", Remedy.REPORT
+            "lock", f"The extension is damaged: {path or PACKAGE_LOCK} cannot be read; install the extension again.", Remedy.REPORT
         ) from error
 
 

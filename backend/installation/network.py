@@ -135,7 +135,9 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
     status = get_status(error)
     reason = error.reason if isinstance(error, urllib.error.URLError) and not status else error
     if status == 407:
-        return InstallationError("proxy", "The proxy asks for a user and a password; write them into the proxy's address.", Remedy.NETWORK)
+        return InstallationError(
+            "proxy", "The proxy asks for a user and a password; write them into the proxy's address.", Remedy.NETWORK
+        )
     if status in (401, 403):
         return InstallationError(
             "refused",
@@ -160,10 +162,15 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
             "network", f"{host} is not known; check the connection to the internet, or the addresses and the proxy.", Remedy.NETWORK
         )
     if isinstance(reason, TimeoutError):
-        return InstallationError("network", f"{host} stopped answering; try again, and it goes on where it stopped.", Remedy.NETWORK)
+        return InstallationError(
+            "network", f"{host} stopped answering; try again, and it goes on where it stopped.", Remedy.NETWORK
+        )
     if isinstance(reason, ValueError):
-        return InstallationError("address", f"{hide_credentials(url)} cannot be asked ({reason}); check the addresses.", Remedy.NETWORK)
-    detail = os.strerror(reason.errno) if isinstance(reason, OSError) and reason.errno in errno.errorcode else str(reason)
+        return InstallationError(
+            "address", f"{hide_credentials(url)} cannot be asked ({reason}); check the addresses.", Remedy.NETWORK
+        )
+    number = reason.errno if isinstance(reason, OSError) else None
+    detail = os.strerror(number) if number in errno.errorcode and number is not None else str(reason)
     return InstallationError(
         "network",
         f"{host} cannot be reached ({detail}); check the connection and the proxy, and try again: it goes on where it stopped.",

@@ -17,7 +17,11 @@ from .transfer import PART
 #: bytes that stay free on the disk, and of a Python that has been unpacked
 SPARE, PYTHON_SIZE = 1 << 29, 120_000_000
 #: what builds of torch that are not locked take: to fetch, unpacked
-_UNLOCKED = {"cuda-older": (3_200_000_000, 5_600_000_000), "rocm": (4_800_000_000, 16_000_000_000), "xpu": (1_800_000_000, 6_000_000_000)}
+_UNLOCKED = {
+    "cuda-older": (3_200_000_000, 5_600_000_000),
+    "rocm": (4_800_000_000, 16_000_000_000),
+    "xpu": (1_800_000_000, 6_000_000_000),
+}
 _UNLOCKED_CPU = (320_000_000, 1_100_000_000)
 #: an environment of another Python than this one's is made with it only where it is asked for
 FETCHED, FOUND = "fetched", "found"
@@ -107,6 +111,14 @@ def measure_free(root: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def explain_space(needed: int, folder: Path, free: int) -> str:
+    """The sentence for a disk that is too small."""
+    return (
+        f"{write_size(needed)} are needed for a while in {folder}, and {write_size(free)} are free there; free some space, or "
+        "choose another folder."
+    )
+
+
 def choose_python(request: Request, lock: SetupLock, system: str) -> tuple[PythonBuild | None, FoundPython | None, str]:
     """(the Python to fetch, the one of this machine, a note). Of the two the first is used where it is there, and the second where
     it cannot be fetched."""
@@ -115,7 +127,9 @@ def choose_python(request: Request, lock: SetupLock, system: str) -> tuple[Pytho
         named = examine_python(Path(request.python))
         if named is None:
             raise InstallationError(
-                "python", f"{request.python} is not a Python 3.11 to 3.14 of 64 bits that runs here; choose another one.", Remedy.FILES
+                "python",
+                f"{request.python} is not a Python 3.11 to 3.14 of 64 bits that runs here; choose another one.",
+                Remedy.FILES,
             )
         return None, named, ""
     found = find_python(request.host) if request.python != FETCHED else None
@@ -165,9 +179,7 @@ def _complete(plan: Plan, lock: SetupLock) -> Plan:
             Remedy.REPORT,
         )
     if plan.build not in dict(plan.builds):
-        raise InstallationError(
-            "device", f"'{plan.build}' is none of {', '.join(name for name, _ in plan.builds)}.", Remedy.DEVICE
-        )
+        raise InstallationError("device", f"'{plan.build}' is none of {', '.join(name for name, _ in plan.builds)}.", Remedy.DEVICE)
     fetched, found, note = choose_python(request, lock, system)
     notes = [note] if note else []
     chosen = replace(plan, fetched_python=fetched, found_python=found)
@@ -182,12 +194,10 @@ def _complete(plan: Plan, lock: SetupLock) -> Plan:
         more = _UNLOCKED.get(plan.build, _UNLOCKED_CPU)
         download, unpacked, is_exact = sum(file.size for file in others) + more[0], more[1], False
         notes.append(
-            f"This version has no locked list for {LABELS[plan.build]} with Python {chosen.python_version}: what is needed is asked of "
-            f"{hide_credentials(plan.network.torch_index)}, and files are compared with the hashes that the index announces."
+            f"This version has no locked list for {LABELS[plan.build]} with Python {chosen.python_version}: what is needed is "
+            f"asked of {hide_credentials(plan.network.torch_index)}, and files are compared with the hashes that the index announces."
         )
-    for device in plan.devices.found:
-        if device.doubt:
-            notes.append(f"{device.name}: {device.doubt}.")
+    notes += [f"{device.name}: {device.doubt}." for device in plan.devices.found if device.doubt]
     current = find_current(request.root)
     free = measure_free(request.root)
     done = replace(
@@ -204,12 +214,7 @@ def _complete(plan: Plan, lock: SetupLock) -> Plan:
     if request.files is not None:
         done = _check_files(done, request.files)
     if done.needed > free:
-        return replace(
-            done,
-            problem=f"{write_size(done.needed)} are needed for a while in {request.root}, and {write_size(free)} are free there; free "
-            "some space, or choose another folder.",
-            remedy=Remedy.SPACE,
-        )
+        return replace(done, problem=explain_space(done.needed, request.root, free), remedy=Remedy.SPACE)
     return done
 
 

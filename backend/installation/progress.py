@@ -14,7 +14,8 @@ TELL_SECONDS, RATE_SECONDS = 0.2, 5.0
 
 
 class Progress:
-    """Tells of steps: ``{"event": "progress", "step": ..., "done": bytes, "total": bytes, "rate": bytes a second, "name": ...}``."""
+    """Tells of steps, as ``{"event": "progress", "step": ..., "done": ..., "total": ..., "rate": ..., "name": ...}``; the
+    numbers are bytes, and bytes a second."""
 
     def __init__(self, stream: TextIO = sys.stdout) -> None:
         self._stream = stream

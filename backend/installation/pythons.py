@@ -37,7 +37,13 @@ def examine_python(path: Path) -> FoundPython | None:
     command = [str(path), "-I", "-c", _QUESTION]
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=_SECONDS, check=False, env=make_environment(), **make_hidden(), stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+            env=make_environment(),
+            **make_hidden(),
+            stdin=subprocess.DEVNULL,
         )
         kind, (major, minor), is_64_bit, is_threaded, base, _ = json.loads(done.stdout)
     except (OSError, ValueError, TypeError, subprocess.TimeoutExpired):

@@ -64,7 +64,12 @@ def fits(name: str, system: str, python: str) -> int:
 def _fits_platform(tag: str, system: str) -> bool:
     if system == "linux-x64":
         new = re.fullmatch(r"manylinux_2_(\d+)_x86_64", tag)
-        return bool(new and int(new[1]) <= _GLIBC) or tag in ("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64")
+        return bool(new and int(new[1]) <= _GLIBC) or tag in (
+            "manylinux2014_x86_64",
+            "manylinux2010_x86_64",
+            "manylinux1_x86_64",
+            "linux_x86_64",
+        )
     if system == "windows-x64":
         return tag == "win_amd64"
     mac = re.fullmatch(r"macosx_(\d+)_\d+_(arm64|universal2)", tag)
@@ -123,12 +128,15 @@ def _find(
         known = lock.known.get(offer.name) or (locked.sha256 if locked else "")
         if known and known != offer.sha256:
             raise InstallationError(
-                "hash", f"An index offers {offer.name} with another hash than the one that is locked; use another index.", Remedy.NETWORK
+                "hash",
+                f"An index offers {offer.name} with another hash than the one that is locked; use another index.",
+                Remedy.NETWORK,
             )
         return locked or LockedFile(
             offer.name, offer.sha256, offer.size or 1, int(offer.size * 2.2), folder, exact=bool(offer.size)
         )
     raise InstallationError(
-        "absent", f"No index has a file of {name} {version} for {plan.system} and Python {plan.python_version}; choose another device.",
+        "absent",
+        f"No index has a file of {name} {version} for {plan.system} and Python {plan.python_version}; choose another device.",
         Remedy.DEVICE,
     )

@@ -12,18 +12,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
-from ...shared.backend_environment import DOWNLOADS, ENVIRONMENTS, STAMP, find_current, list_environments, read_environment
+from ...shared.backend_environment import (
+    CURRENT,
+    DOWNLOADS,
+    ENVIRONMENTS,
+    LOCK,
+    STAMP,
+    find_current,
+    list_environments,
+    read_environment,
+)
 from .changing import hold, is_used
+from .devices import Devices
 from .environment import (
     Uv,
     Watch,
     find_damage,
     find_site_folders,
-    get_venv_python,
     list_installed,
     list_leftovers,
     measure_folder,
     remove_folder,
+    renew_stamp,
     switch,
     unpack_python,
     unpack_uv,
@@ -34,11 +44,11 @@ from .failures import InstallationError, Remedy, explain_os_error, write_size
 from .index import Indexes
 from .lock_file import LockedFile, SetupLock, make_key
 from .network import Network
-from .planning import FOUND, SPARE, Plan, Request, find_file, find_present, make_plan, measure_free
+from .planning import FOUND, SPARE, Plan, Request, explain_space, find_file, find_present, make_plan, measure_free
 from .processes import Children, make_environment
 from .progress import Progress
 from .resolving import resolve
-from .transfer import fetch
+from .transfer import fetch, hash_file
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"
 UV_FOLDER, CACHE_FOLDER = "uv", "unpacked"
@@ -80,6 +90,7 @@ class _Installation:
         existing = self._find_existing()
         if existing is not None:
             self._try_out(existing)
+            renew_stamp(existing)
             self._finish(existing)
             return existing
         work = self._root / ENVIRONMENTS / f"{token_hex(4)}.part"
@@ -137,13 +148,15 @@ class _Installation:
             if found is None or error.code == "hash":
                 raise
             other = make_plan(
-                replace(self._plan.request, python=FOUND), self._tools.lock, self._plan.devices, self._tools.network, self._plan.system
+                replace(self._plan.request, python=FOUND),
+                self._tools.lock,
+                self._plan.devices,
+                self._tools.network,
+                self._plan.system,
             )
             if other.problem:
                 raise
-            self._tools.progress.emit(
-                "note", message=f"{error.sentence} The Python of this machine is used instead: {found.path}"
-            )
+            self._tools.progress.emit("note", message=f"{error.sentence} The Python of this machine is used instead: {found.path}")
             self._plan = replace(other, build=self._plan.build)
             return None
 
@@ -152,12 +165,7 @@ class _Installation:
         needed = sum(file.size + file.unpacked for file in files) - find_present(self._downloads, files) + SPARE
         free = measure_free(self._root)
         if needed > free:
-            raise InstallationError(
-                "space",
-                f"{write_size(needed)} are needed for a while in {self._root}, and {write_size(free)} are free there; free some space, or "
-                "choose another folder.",
-                Remedy.SPACE,
-            )
+            raise InstallationError("space", explain_space(needed, self._root, free), Remedy.SPACE)
 
     def _fetch_all(self, step: str, files: tuple[LockedFile, ...]) -> list[Path]:
         """Have all files in the folder of downloads, the smallest first; returns their paths."""
@@ -178,8 +186,6 @@ class _Installation:
 
     def _copy(self, source: Path, file: LockedFile) -> Path:
         """A file from the user's folder, as far as it is the one that is locked."""
-        from .transfer import hash_file
-
         path = find_file(source, file.name)
         if path is None:
             raise InstallationError("files", f"{file.name} is no longer in {source}.", Remedy.FILES)
@@ -268,7 +274,9 @@ def try_out(python: Path, build: str, children: Children) -> None:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     signal = f" (it ended with code {process.returncode})"
     last = (lines[-1] if lines else "nothing was said").rstrip(".")
-    raise InstallationError("check", f"The check failed: {last}{signal}; choose another device, or look at the diagnostics.", Remedy.DEVICE)
+    raise InstallationError(
+        "check", f"The check failed: {last}{signal}; choose another device, or look at the diagnostics.", Remedy.DEVICE
+    )
 
 
 def read_last_object(text: str) -> dict | None:
@@ -292,7 +300,8 @@ def repair(request: Request, tools: Tools) -> list[str]:
             tools.progress.begin("checking", sum(measure_folder(site) for site in find_site_folders(current.folder)))
             stamp = json.loads((current.folder / STAMP).read_text(encoding="utf-8"))
             files = tuple(
-                tools.lock.files.get(file["name"]) or LockedFile(file["name"], file["sha256"], file["size"], 0, file["folder"], file["size"] > 1)
+                tools.lock.files.get(file["name"])
+                or LockedFile(file["name"], file["sha256"], file["size"], 0, file["folder"], file["size"] > 1)
                 for file in stamp["files"]
             )
             damaged = set(find_damage(current.folder, tools.progress.advance))
@@ -309,8 +318,6 @@ def repair(request: Request, tools: Tools) -> list[str]:
 
 
 def _replace_packages(request: Request, tools: Tools, folder: Path, python: Path, broken: tuple[LockedFile, ...]) -> None:
-    from .devices import Devices
-
     plan = make_plan(request, tools.lock, Devices(()), tools.network)
     if plan.uv is None:
         raise InstallationError("plan", plan.problem, plan.remedy)
@@ -328,7 +335,11 @@ def _replace_packages(request: Request, tools: Tools, folder: Path, python: Path
     requirements = request.root / DOWNLOADS / "requirements.txt"
     write_requirements(requirements, broken)
     uv.install(
-        python, requirements, request.root / DOWNLOADS, Watch(folder, tools.progress.advance), again=tuple(file.package for file in broken)
+        python,
+        requirements,
+        request.root / DOWNLOADS,
+        Watch(folder, tools.progress.advance),
+        again=tuple(file.package for file in broken),
     )
     shutil.rmtree(request.root / DOWNLOADS, ignore_errors=True)
 
@@ -373,8 +384,6 @@ def move(root: Path, target: Path, tools: Tools) -> None:
 
 
 def _copy_tree(root: Path, target: Path, progress: Progress) -> None:
-    from ...shared.backend_environment import LOCK
-
     done = 0
 
     def copy(source: str, path: str) -> str:
@@ -396,18 +405,15 @@ def remove(root: Path, tools: Tools) -> int:
                     raise InstallationError("used", "A backend runs in it; stop it, then remove it.")
             size = measure_folder(root / ENVIRONMENTS) + measure_folder(root / DOWNLOADS)
             tools.progress.begin("removing", size)
-            (root / "current.json").unlink(missing_ok=True)
+            (root / CURRENT).unlink(missing_ok=True)
             for found in list_environments(root):
                 remove_folder(found.folder)
             for name in (ENVIRONMENTS, DOWNLOADS):
                 if (root / name).exists():
                     shutil.rmtree(root / name)
         with suppress(OSError):
-            (root / "set_up.lock").unlink()
+            (root / LOCK).unlink()
             root.rmdir()
         return size
     except OSError as error:
         raise explain_os_error(error, "removing", root) from error
-
-
-__all__ = ["Tools", "get_venv_python", "install", "move", "remove", "repair", "try_out"]

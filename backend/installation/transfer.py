@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
 import time
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,9 +103,6 @@ def _receive(network: Network, url: str, file: LockedFile, part: Path, report: R
 
 def _is_network(error: OSError) -> bool:
     """Whether an ``OSError`` with a number is one of a connection, and not one of the disk."""
-    import errno
-    import urllib.error
-
     disk = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOENT)
     return isinstance(error, (urllib.error.URLError, ConnectionError, TimeoutError)) or error.errno not in disk
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import bpy
 
-from . import backend, bones, character, generate, motion, motion_edit, motion_text, results
+from . import backend, bones, character, generate, motion, motion_edit, motion_text, results, set_up
 
 CLASSES = (
     *backend.CLASSES,
+    *set_up.CLASSES,
     *character.CLASSES,
     *bones.CLASSES,
     *motion.CLASSES,
