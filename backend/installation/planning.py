@@ -195,7 +195,7 @@ def _complete(plan: Plan, lock: SetupLock) -> Plan:
         download, unpacked, is_exact = sum(file.size for file in others) + more[0], more[1], False
         notes.append(
             f"This version has no locked list for {LABELS[plan.build]} with Python {chosen.python_version}: what is needed is "
-            f"asked of {hide_credentials(plan.network.torch_index)}, and files are compared with the hashes that the index announces."
+            f"asked of {hide_credentials(plan.network.torch_index)}, and files are compared with the hashes that it announces."
         )
     notes += [f"{device.name}: {device.doubt}." for device in plan.devices.found if device.doubt]
     current = find_current(request.root)
@@ -233,6 +233,6 @@ def _check_files(plan: Plan, folder: Path) -> Plan:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InstallationError(
-            "files", f"{folder} lacks {missing[0]}{more}; latentman setup --list says which files belong into it.", Remedy.FILES
+            "files", f"{folder} lacks {missing[0]}{more}; 'latentman setup files' lists all that belong into it.", Remedy.FILES
         )
     return plan
