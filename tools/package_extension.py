@@ -39,8 +39,9 @@ CONTENTS = (
     "backend",
     "pyproject.toml",
     "setup.py",
-    # so that the backend's packages can be installed as they are locked
+    # so that the backend's packages can be installed as they are locked, by *Set Up* and by hand
     "locks/backend.txt",
+    "locks/setup.json",
     "LICENSE",
     "README.md",
 )

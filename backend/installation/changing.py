@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -9,37 +10,81 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ...shared.backend_environment import IN_USE, LOCK
-from .failures import InstallationError
+from ...shared.backend_environment import CURRENT, DOWNLOADS, ENVIRONMENTS, IN_USE, LOCK, STAMP
+from .failures import InstallationError, Remedy
+
+#: what others put into every folder or disk, and nobody misses
+_CLUTTER = frozenset(("desktop.ini", "thumbs.db", "lost+found", "system volume information"))
+#: what an error of locking is when somebody else holds the lock, and not that nobody can lock there
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
-def _try_lock(stream: BinaryIO, *, shared: bool = False) -> bool:
-    """Whether the file could be locked."""
+def _lock(stream: BinaryIO, *, shared: bool = False) -> None:
+    """Lock a file; raises ``OSError``."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        stream.seek(0)
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+def _is_of(stream: BinaryIO, path: Path) -> bool:
+    """Whether an open file is the one that has the name now: another process may have deleted it in between."""
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            stream.seek(0)
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(stream.fileno()), os.stat(path))
     except OSError:
         return False
-    return True
 
 
 @contextmanager
 def hold(root: Path) -> Iterator[None]:
-    """Hold the lock of a folder. Raises ``InstallationError`` while somebody else does."""
+    """Hold the lock of a folder, which is made where there is none. Raises ``InstallationError`` while somebody else holds it, and
+    ``OSError``."""
     root.mkdir(parents=True, exist_ok=True)
-    with (root / LOCK).open("a+b") as stream:
-        if not _try_lock(stream):
-            raise InstallationError(
-                "busy", "Another Blender is setting up the backend in the same folder; wait until it has finished, then try again."
-            )
-        yield
+    path = root / LOCK
+    while True:
+        with path.open("a+b") as stream:
+            try:
+                _lock(stream)
+            except OSError as error:
+                if error.errno in _TAKEN:
+                    raise InstallationError(
+                        "busy",
+                        "Another Blender is setting up the backend in the same folder; wait until it has finished, then try again.",
+                    ) from error
+                raise InstallationError(
+                    "unlockable",
+                    f"{root} is on a disk where files cannot be locked ({error.strerror}); choose a folder on a disk of this "
+                    "computer.",
+                    Remedy.SPACE,
+                ) from error
+            if not _is_of(stream, path):
+                continue
+            yield
+            return
+
+
+def drop_lock(root: Path) -> None:
+    """Delete the lock of a folder that is held, because nothing is left there. Windows does not delete what is open; the file stays
+    there, and does no harm."""
+    with suppress(OSError):
+        (root / LOCK).unlink()
+
+
+def find_strangers(root: Path) -> list[str]:
+    """What lies in a folder that *Set Up* has never used, as far as it is not to be seen as empty. Raises ``OSError``."""
+    try:
+        names = sorted(os.listdir(root))
+    except FileNotFoundError:
+        return []
+    if LOCK in names:
+        return []
+    own = {CURRENT, ENVIRONMENTS, DOWNLOADS}
+    return [name for name in names if name not in own and name[0] not in ".$" and name.lower() not in _CLUTTER]
 
 
 def claim(folder: Path) -> BinaryIO | None:
@@ -50,22 +95,38 @@ def claim(folder: Path) -> BinaryIO | None:
     except OSError:
         return None
     if sys.platform != "win32":
-        # Windows lets nobody delete the Python that runs anyway
-        _try_lock(stream, shared=True)
+        # Windows lets nobody change the program that runs anyway
+        with suppress(OSError):
+            _lock(stream, shared=True)
     return stream
 
 
-def is_used(folder: Path) -> bool:
-    """Whether a backend runs in an environment."""
+def claim_own() -> BinaryIO | None:
+    """``claim`` for the environment that this very Python is of; None where *Set Up* has not made it."""
+    folder = Path(sys.prefix).parent
+    return claim(folder) if (folder / STAMP).is_file() else None
+
+
+def is_used(folder: Path, python: Path | None = None) -> bool:
+    """Whether a backend runs in an environment; ``python`` is its program, as far as it is known."""
     if sys.platform == "win32":
-        # what runs cannot be renamed there
-        other = folder.with_name(folder.name + ".old")
-        try:
-            os.rename(folder, other)
-            os.rename(other, folder)
-        except OSError:
-            return True
+        return python is not None and is_running(python)
+    try:
+        stream = (folder / IN_USE).open("r+b")
+    except OSError:
         return False
-    with suppress(OSError), (folder / IN_USE).open("a+b") as stream:
-        return not _try_lock(stream)
+    with stream:
+        try:
+            _lock(stream)
+        except OSError as error:
+            return error.errno in _TAKEN
     return False
+
+
+def is_running(program: Path) -> bool:
+    """Whether a program runs: then it cannot be opened for writing."""
+    try:
+        with program.open("r+b"):
+            return False
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)

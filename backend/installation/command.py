@@ -7,6 +7,7 @@ A JSON object a line says how it goes: ``plan``, ``step``, ``progress``, ``note`
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from dataclasses import asdict
@@ -15,14 +16,15 @@ from typing import Any
 
 from ...shared.backend_environment import find_current, list_environments
 from ...shared.version import VERSION
-from .devices import LABELS, probe, probe_in_child, write_devices
-from .failures import InstallationError
+from .devices import LABELS, PROBES, probe, probe_in_children, write_devices
+from .failures import InstallationError, Remedy
 from .lock_file import find_system, read_lock
+from .moving import move
 from .network import Network, hide_credentials
 from .planning import Plan, Request, make_plan
 from .processes import Children, end_with_owner
 from .progress import Progress
-from .running import Tools, install, move, remove, repair
+from .running import Tools, install, remove, repair
 
 ENTRY = Path(__file__).resolve().parents[1] / "install.py"
 
@@ -55,10 +57,11 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "package_index": hide_credentials(plan.network.package_index),
         "torch_index": hide_credentials(plan.network.torch_index),
         "current": plan.current,
-        "is_current": bool(plan.key)
+        "is_current": plan.exists
         and any(found.key == plan.key and found.name == plan.current for found in list_environments(plan.request.root)),
         "notes": list(plan.notes),
         "problem": plan.problem,
+        "code": plan.code,
         "remedy": plan.remedy.value if plan.problem else "",
         "version": VERSION,
     }
@@ -67,7 +70,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("probe", help="print the devices")
+    commands.add_parser("probe", help="print a maker's devices").add_argument("maker", choices=tuple(PROBES))
     for name in ("plan", "install", "repair", "move", "remove", "status"):
         command = commands.add_parser(name, allow_abbrev=False)
         command.add_argument("--root", type=Path, required=True, help="where environments are kept")
@@ -81,9 +84,17 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def find_path(path: Path) -> Path:
+    """A path that the user has named, with ``~`` and without ``..``; links in it stay. Raises ``InstallationError``."""
+    try:
+        return Path(os.path.abspath(path.expanduser()))
+    except RuntimeError as error:
+        raise InstallationError("path", f"{path} names the home of nobody; write the folder out.", Remedy.SPACE) from error
+
+
 def run(args: argparse.Namespace, tools: Tools) -> dict[str, Any]:
     """Run a command; returns what ``done`` tells. Raises ``InstallationError``."""
-    root = args.root.expanduser().absolute()
+    root = find_path(args.root)
     if args.command == "status":
         current = find_current(root)
         return {
@@ -91,16 +102,17 @@ def run(args: argparse.Namespace, tools: Tools) -> dict[str, Any]:
             "environments": [found.name for found in list_environments(root)],
         }
     if args.command == "move":
-        move(root, args.to.expanduser().absolute(), tools)
-        return {"root": str(args.to)}
+        target = find_path(args.to)
+        move(root, target, tools.progress)
+        return {"root": str(target)}
     if args.command == "remove":
         return {"bytes": remove(root, tools)}
-    files = args.files.expanduser().absolute() if args.files else None
+    files = find_path(args.files) if args.files else None
     request = Request(root, args.build, args.python, files, args.host)
     if args.command == "repair":
         return {"packages": repair(request, tools)}
-    devices = probe_in_child([sys.executable, "-I", "-B", str(ENTRY), "probe"])
-    plan = make_plan(request, tools.lock, devices, tools.network)
+    devices = probe_in_children([sys.executable, "-I", "-B", str(ENTRY), "probe"], tools.children)
+    plan = make_plan(request, tools.lock, devices, tools.network, tools.children)
     tools.progress.emit("plan", **describe_plan(plan))
     if args.command == "plan":
         return {}
@@ -111,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parse(argv)
     if args.command == "probe":
-        print(write_devices(probe()))
+        print(f"\n{write_devices(probe(args.maker))}", flush=True)
         return 0
     progress, children = Progress(), Children()
     end_with_owner(children)
@@ -126,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
             "failed",
             code="unexpected",
             message=f"Something failed unexpectedly ({type(error).__name__}: {error}); copy the diagnostics and report it.",
-            remedy="report",
+            remedy=Remedy.REPORT.value,
         )
         return 1
     finally:

@@ -1,8 +1,8 @@
 """Which devices this machine has that torch can compute on, asked of the drivers themselves.
 
 The drivers are spoken to through their own libraries: CUDA's driver API (cuInit and so on), Level Zero's for Intel, the kernel's
-table of AMD's devices under ``/sys/class/kfd``. A driver can crash or hang who asks it, so that ``probe_in_child`` asks in a
-process of its own.
+table of AMD's devices under ``/sys/class/kfd``. A driver can crash or hang who asks it, so that ``probe_in_children`` asks each in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .lock_file import find_system
-from .processes import make_hidden
+from .processes import Children, get_code, make_environment, read_last
 
 #: the builds of torch that a platform can have, the one that always works last
 BUILDS = {
@@ -35,10 +37,12 @@ LABELS = {
     "metal": "Apple, Metal",
     "cpu": "Processor only",
 }
-#: the folder of torch's index that has the build, where PyPI has not
-TORCH_FOLDERS = {"cuda-older": "cu126", "rocm": "rocm7.2", "xpu": "xpu", "cpu": "cpu"}
+#: the folder of torch's index that has the build
+_TORCH_FOLDERS = {"cuda": "cu130", "cuda-older": "cu126", "rocm": "rocm7.2", "xpu": "xpu", "cpu": "cpu"}
+#: the builds that PyPI has
+_ON_PYPI = {("linux-x64", "cuda"), ("windows-x64", "cpu"), ("macos-arm64", "metal")}
 PROBE_SECONDS = 20.0
-KFD = Path("/sys/class/kfd/kfd/topology/nodes")
+KFD, KFD_DEVICE = Path("/sys/class/kfd/kfd/topology/nodes"), Path("/dev/kfd")
 #: AMD's devices that torch's build for ROCm has kernels for
 ROCM_TARGETS = frozenset(
     ("gfx900", "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1101", "gfx1102")
@@ -46,6 +50,8 @@ ROCM_TARGETS = frozenset(
 )
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _INTEL = 0x8086
+#: what cuInit says where there is a driver and no device
+_NO_DEVICE = 100
 
 Load = Callable[[str], Any]
 
@@ -63,7 +69,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Devices:
-    """All devices that were found, the best first, and what was tried in vain."""
+    """All devices that were found, the best first, and sentences about what could not be asked though it is there."""
 
     found: tuple[Device, ...]
     notes: tuple[str, ...] = ()
@@ -75,6 +81,15 @@ class Devices:
         return usable[0] if usable else builds[-1] if builds else ""
 
 
+def find_torch_folder(system: str, build: str) -> str:
+    """The folder of torch's index that has a build, empty where PyPI has it."""
+    return "" if (system, build) in _ON_PYPI else _TORCH_FOLDERS[build]
+
+
+class DriverError(Exception):
+    """A driver is there and does not answer as it should; the text is a sentence for people."""
+
+
 def _load_library(name: str) -> Any:
     return ctypes.CDLL(name)
 
@@ -83,7 +98,7 @@ def judge_cuda(capability: tuple[int, int], driver: int) -> tuple[str, str]:
     """(build, doubt) for a device of NVIDIA's: its compute capability, and the CUDA version of its driver times 1000."""
     has = f"its driver is for CUDA {driver // 1000}.{driver % 1000 // 10}"
     if capability < (5, 0):
-        return "cuda-older", f"compute capability {capability[0]}.{capability[1]} is older than what torch can use"
+        return "cuda-older", "it is older than the cards that PyTorch can use; the processor is used instead"
     if driver >= 13000 and capability >= (7, 5):
         return "cuda", ""
     if driver >= 12000 and capability <= (9, 0):
@@ -93,26 +108,31 @@ def judge_cuda(capability: tuple[int, int], driver: int) -> tuple[str, str]:
 
 
 def probe_cuda(load: Load = _load_library) -> list[Device]:
-    """NVIDIA's devices. Raises ``OSError`` where there is no driver."""
+    """NVIDIA's devices. Raises ``OSError`` where there is no driver, and ``DriverError``."""
     library = load("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    if library.cuInit(0):
+
+    def ask(name: str, *arguments: Any) -> None:
+        if status := getattr(library, name)(*arguments):
+            raise DriverError(
+                f"NVIDIA's driver is there but does not work (error {status}); restart the computer, or install the driver again."
+            )
+
+    if library.cuInit(0) == _NO_DEVICE:
         return []
-    number = ctypes.c_int()
-    library.cuDriverGetVersion(ctypes.byref(number))
-    driver = number.value
-    library.cuDeviceGetCount(ctypes.byref(number))
+    ask("cuInit", 0)
+    version, count = ctypes.c_int(), ctypes.c_int()
+    ask("cuDriverGetVersion", ctypes.byref(version))
+    ask("cuDeviceGetCount", ctypes.byref(count))
     found = []
-    for n in range(number.value):
-        device, part, memory, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(256)
-        if library.cuDeviceGet(ctypes.byref(device), n):
-            continue
-        library.cuDeviceGetName(name, len(name), device)
-        library.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-        capability = []
-        for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR):
-            library.cuDeviceGetAttribute(ctypes.byref(part), attribute, device)
-            capability.append(part.value)
-        build, doubt = judge_cuda((capability[0], capability[1]), driver)
+    for n in range(count.value):
+        device, memory, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(256)
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        ask("cuDeviceGet", ctypes.byref(device), n)
+        ask("cuDeviceGetName", name, len(name), device)
+        ask("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+        ask("cuDeviceGetAttribute", ctypes.byref(major), _CAPABILITY_MAJOR, device)
+        ask("cuDeviceGetAttribute", ctypes.byref(minor), _CAPABILITY_MINOR, device)
+        build, doubt = judge_cuda((major.value, minor.value), version.value)
         found.append(Device(build, name.value.decode("utf-8", "replace"), memory.value, doubt))
     return found
 
@@ -126,9 +146,10 @@ def _read_properties(path: Path) -> dict[str, int]:
     return found
 
 
-def probe_rocm(nodes: Path = KFD) -> list[Device]:
+def probe_rocm(nodes: Path = KFD, device: Path = KFD_DEVICE) -> list[Device]:
     """AMD's devices, from the table of the kernel's driver. Raises ``OSError`` where there is none."""
     found = []
+    may_use = os.access(device, os.R_OK | os.W_OK)
     for node in sorted(nodes.iterdir(), key=lambda path: path.name.zfill(4)):
         try:
             properties = _read_properties(node / "properties")
@@ -140,8 +161,11 @@ def probe_rocm(nodes: Path = KFD) -> list[Device]:
         target = f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
         memory = 0
         for bank in sorted(node.glob("mem_banks/*/properties")):
-            memory = max(memory, _read_properties(bank).get("size_in_bytes", 0))
-        doubt = "" if target in ROCM_TARGETS else f"torch's build for ROCm has nothing for {target}"
+            with suppress(OSError):
+                memory = max(memory, _read_properties(bank).get("size_in_bytes", 0))
+        doubt = "" if target in ROCM_TARGETS else f"PyTorch cannot use {target}; the processor is used instead"
+        if not doubt and not may_use:
+            doubt = f"you may not use it; have your user added to the group that owns {device} ('render'), and log in again"
         found.append(Device("rocm", f"AMD {target}", memory, doubt))
     return found
 
@@ -168,31 +192,42 @@ class _ZeProperties(ctypes.Structure):
 
 
 def probe_xpu(load: Load = _load_library) -> list[Device]:
-    """Intel's devices. Raises ``OSError`` where there is no Level Zero."""
+    """Intel's devices. Raises ``OSError`` where there is no Level Zero, and ``DriverError``."""
     library = load("ze_loader.dll" if sys.platform == "win32" else "libze_loader.so.1")
+
+    def ask(name: str, *arguments: Any) -> None:
+        if status := getattr(library, name)(*arguments):
+            raise DriverError(
+                f"Intel's driver is there but does not work (error {status & 0xFFFFFFFF:#x}); restart the computer, or install the "
+                "driver again."
+            )
+
+    # the loader alone, without a driver, has nothing to say
     if library.zeInit(0):
         return []
     found: list[Device] = []
     count = ctypes.c_uint32()
-    library.zeDriverGet(ctypes.byref(count), None)
+    ask("zeDriverGet", ctypes.byref(count), None)
     drivers = (ctypes.c_void_p * count.value)()
-    library.zeDriverGet(ctypes.byref(count), drivers)
+    ask("zeDriverGet", ctypes.byref(count), drivers)
     for driver in drivers:
         number = ctypes.c_uint32()
-        library.zeDeviceGet(ctypes.c_void_p(driver), ctypes.byref(number), None)
+        ask("zeDeviceGet", ctypes.c_void_p(driver), ctypes.byref(number), None)
         devices = (ctypes.c_void_p * number.value)()
-        library.zeDeviceGet(ctypes.c_void_p(driver), ctypes.byref(number), devices)
+        ask("zeDeviceGet", ctypes.c_void_p(driver), ctypes.byref(number), devices)
         for device in devices:
             properties = _ZeProperties(stype=3)
-            library.zeDeviceGetProperties(ctypes.c_void_p(device), ctypes.byref(properties))
+            ask("zeDeviceGetProperties", ctypes.c_void_p(device), ctypes.byref(properties))
             # a graphics device of Intel's
             if properties.type != 1 or properties.vendor != _INTEL:
                 continue
             name = properties.name.decode("utf-8", "replace")
             doubt = (
-                "it shares the processor's memory; only those of Core Ultra and newer can be used" if properties.flags & 1 else ""
+                "only those of Core Ultra processors and newer can be used; choose 'Intel, XPU' if it is one"
+                if properties.flags & 1
+                else ""
             )
-            found.append(Device("xpu", name, properties.allocation, doubt))
+            found.append(Device("xpu", name, doubt=doubt))
     return found
 
 
@@ -201,21 +236,35 @@ def probe_metal() -> list[Device]:
     if find_system() != "macos-arm64":
         raise OSError("no Metal")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return [Device("metal", platform.processor() or "Apple", memory)]
+    return [Device("metal", "Apple silicon", memory)]
 
 
-def probe() -> Devices:
-    """All devices of this machine; the processor is the last."""
-    found: list[Device] = []
-    notes = []
-    for name, ask in (("NVIDIA", probe_cuda), ("AMD", probe_rocm), ("Intel", probe_xpu), ("Metal", probe_metal)):
-        try:
-            found += ask()
-        except (OSError, AttributeError, ValueError) as error:
-            notes.append(f"{name}: {error}")
+#: whose drivers are asked
+PROBES: dict[str, Callable[[], list[Device]]] = {
+    "NVIDIA": probe_cuda,
+    "AMD": probe_rocm,
+    "Intel": probe_xpu,
+    "Apple": probe_metal,
+}
+
+
+def probe(maker: str) -> Devices:
+    """The devices of a maker's that this machine has."""
+    try:
+        return Devices(tuple(PROBES[maker]()))
+    except DriverError as error:
+        return Devices((), (str(error),))
+    except (OSError, AttributeError, ValueError):
+        # no driver, or one of another kind: the usual case
+        return Devices(())
+
+
+def merge(parts: list[Devices]) -> Devices:
+    """All devices, the best first and the processor last."""
+    found = [device for part in parts for device in part.found]
     found.sort(key=lambda device: (bool(device.doubt), ("cuda", "cuda-older", "metal", "rocm", "xpu").index(device.build)))
     found.append(Device("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} threads"))
-    return Devices(tuple(found), tuple(notes))
+    return Devices(tuple(found), tuple(note for part in parts for note in part.notes))
 
 
 def write_devices(devices: Devices) -> str:
@@ -223,15 +272,38 @@ def write_devices(devices: Devices) -> str:
     return json.dumps(asdict(devices))
 
 
-def probe_in_child(command: list[str]) -> Devices:
-    """Ask in a process of its own, ``command``, that prints what ``write_devices`` makes. Where it crashes or hangs, the processor
-    is what there is, and the notes say why."""
-    cpu = Device("cpu", platform.machine())
+def read_devices(text: str) -> Devices:
+    """What ``write_devices`` has made, the last thing in a text. Raises ``ValueError``."""
+    found = read_last(text, dict)
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False, **make_hidden())
-        found = json.loads(done.stdout)
-        return Devices(tuple(Device(**device) for device in found["found"]), tuple(found["notes"]))
-    except subprocess.TimeoutExpired:
-        return Devices((cpu,), (f"The drivers did not answer within {PROBE_SECONDS:.0f} seconds.",))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Devices((cpu,), ("The drivers could not be asked.",))
+        return Devices(tuple(Device(**device) for device in found["found"]), tuple(map(str, found["notes"])))
+    except (KeyError, TypeError) as error:
+        raise ValueError("these are no devices") from error
+
+
+def make_note(what: str, maker: str) -> Devices:
+    """No device, and why."""
+    return Devices((), (f"{maker}'s driver {what}, or choose the device yourself.",))
+
+
+def probe_in_children(command: list[str], children: Children) -> Devices:
+    """Ask each maker's driver in a process of its own, all at the same time: ``command`` with the maker's name prints what
+    ``write_devices`` makes. A driver that crashes or hangs takes only its own devices away, and the notes say so."""
+    started = {maker: children.start([*command, maker], make_environment()) for maker in PROBES}
+    parts = []
+    until = time.monotonic() + PROBE_SECONDS
+    for maker, process in started.items():
+        try:
+            said, _ = process.communicate(timeout=max(0.1, until - time.monotonic()))
+            if get_code(process):
+                raise ValueError
+            parts.append(read_devices(said.decode("utf-8", "replace")))
+        except subprocess.TimeoutExpired:
+            parts.append(
+                make_note(f"did not answer within {PROBE_SECONDS:.0f} seconds and is left out; restart the computer", maker)
+            )
+        except ValueError:
+            parts.append(make_note("crashed when it was asked and is left out; install a newer one", maker))
+        finally:
+            children.end(process)
+    return merge(parts)

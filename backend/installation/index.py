@@ -15,11 +15,13 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from .failures import InstallationError, Remedy
 from .lock_file import LockedFile
-from .network import Network, explain_network_error, hide_credentials, may_pass
+from .network import Network, explain_network_error, get_host, get_wish, hide_credentials, may_pass
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 #: bytes of a page; the largest of PyPI's have a tenth of it
 _MOST = 64 << 20
+#: how the names of an index's files end
+_ENDS = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".egg", ".exe", ".msi", ".rpm", ".tgz")
 #: seconds before a page is asked for again
 PAUSES = (1.0, 3.0, 9.0)
 
@@ -38,23 +40,28 @@ class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.base = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        href = dict(attrs).get("href") if tag == "a" else None
-        if href:
+        href = dict(attrs).get("href")
+        if href and tag == "base":
+            self.base = self.base or href
+        elif href and tag == "a":
             self.links.append(href)
 
 
 def read_page(data: bytes, kind: str, url: str) -> tuple[Offer, ...]:
     """The files of an index's page for one package, which was asked for at ``url`` and is of the MIME type ``kind``. Raises
-    ``ValueError``."""
+    ``ValueError`` for what is something else."""
     if kind.endswith("json"):
         found = json.loads(data)
+        if not isinstance(found, dict) or not isinstance(found.get("files"), list):
+            raise ValueError("it names no files")
         return tuple(
             Offer(
                 str(file["filename"]),
                 urljoin(url, str(file["url"])),
-                str((file.get("hashes") or {}).get("sha256") or ""),
+                str((file.get("hashes") or {}).get("sha256") or "").lower(),
                 int(file.get("size") or 0),
             )
             for file in found["files"]
@@ -62,11 +69,17 @@ def read_page(data: bytes, kind: str, url: str) -> tuple[Offer, ...]:
     parser = _Links()
     parser.feed(data.decode("utf-8", "replace"))
     offers = []
+    base = urljoin(url, parser.base)
     for link in parser.links:
-        whole, fragment = urldefrag(urljoin(url, link))
+        whole, fragment = urldefrag(urljoin(base, link))
         name = unquote(urlsplit(whole).path.rpartition("/")[2])
-        digest = re.fullmatch(r"sha256=([0-9a-f]{64})", fragment)
-        offers.append(Offer(name, whole, digest[1] if digest else "", 0))
+        if not name.endswith(_ENDS):
+            continue
+        digest = re.search(r"(?:^|&)sha256=([0-9a-fA-F]{64})(?:&|$)", fragment)
+        offers.append(Offer(name, whole, digest[1].lower() if digest else "", 0))
+    if not offers:
+        # the page on which a network wants people to log in has links, too
+        raise ValueError("it names no files")
     return tuple(offers)
 
 
@@ -84,9 +97,11 @@ class Indexes:
             host = hide_credentials(self._get_base(file.folder))
             raise InstallationError(
                 "absent",
-                f"{host} does not have {file.name}; use an index that mirrors all of PyPI, or *From Files*.",
+                f"{host} does not have {file.name}; use an index that has all of PyPI's files, or *From Files*.",
                 Remedy.NETWORK,
             )
+        if found.sha256 and found.sha256 != file.sha256:
+            raise explain_wrong_file(file, found.url)
         return found
 
     def list_offers(self, package: str, folder: str = "") -> tuple[Offer, ...]:
@@ -112,20 +127,32 @@ class Indexes:
             except (OSError, http.client.HTTPException) as error:
                 if pause is None or not may_pass(error):
                     raise explain_network_error(error, url) from error
-                time.sleep(pause)
+                time.sleep(max(pause, get_wish(error)))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InstallationError(
                     "index",
-                    f"What answers at {hide_credentials(url)} is not a package index; check the address, and whether the network "
-                    "wants you to log in first.",
+                    f"What answers at {hide_credentials(url)} is not a package index; open a web page to see whether your network "
+                    "wants you to log in first, then check the address.",
                     Remedy.NETWORK,
                 ) from error
         raise AssertionError
 
 
 def keep_credentials(asked: str, link: str) -> str:
-    """A link of a page that was asked for at ``asked``, with the user and password of the index where it is on the same host."""
+    """A link of a page that was asked for at ``asked``, with the user and password of the index where it is on the same host, and
+    not without the encryption that the page came with."""
     parts, found = urlsplit(asked), urlsplit(link)
-    if "@" in parts.netloc and "@" not in found.netloc and parts.netloc.rpartition("@")[2] == found.netloc:
+    same = parts.netloc.rpartition("@")[2] == found.netloc and found.scheme in (parts.scheme, "https")
+    if "@" in parts.netloc and "@" not in found.netloc and same:
         return found._replace(netloc=parts.netloc).geturl()
     return link
+
+
+def explain_wrong_file(file: LockedFile, url: str) -> InstallationError:
+    """The sentence for a file that is not the one that is locked."""
+    return InstallationError(
+        "hash",
+        f"{get_host(url)} offers a {file.name} that is not the genuine one (its checksum is another), so it is not used; try "
+        "again, or use another address.",
+        Remedy.NETWORK,
+    )

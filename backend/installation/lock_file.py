@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +17,22 @@ from .failures import InstallationError, Remedy
 
 #: what a file unpacks to where the lock does not know it, and how large a build of torch is where nobody has said so
 _UNPACKED_RATIO, _TORCH_SIZES = 2.2, {"cpu": 192_000_000}
-_TORCH_SIZE = 2_600_000_000
+_TORCH_SIZE, _OTHER_SIZE = 2_600_000_000, 40_000_000
+
+
+def normalise(name: str) -> str:
+    """A package's name as indexes write it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def guess_size(folder: str) -> int:
+    """The bytes of a file whose size nobody has told; ``folder`` is that of torch's index, empty for another package."""
+    return _TORCH_SIZES.get(folder, _TORCH_SIZE) if folder else _OTHER_SIZE
+
+
+def guess_unpacked(size: int) -> int:
+    """The bytes that a file of so many unpacks to."""
+    return int(size * _UNPACKED_RATIO)
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class LockedFile:
     @property
     def package(self) -> str:
         """The package's name as indexes write it."""
-        return self.name.split("-")[0].replace("_", "-").replace(".", "-").lower()
+        return normalise(self.name.split("-")[0])
 
     @property
     def version(self) -> str:
@@ -72,8 +88,8 @@ def _read_file(name: str, found: dict[str, Any]) -> LockedFile:
     folder = str(found.get("folder", ""))
     size, unpacked = int(found.get("size", 0)), int(found.get("unpacked", 0))
     exact = size > 0
-    size = size or (_TORCH_SIZES.get(folder, _TORCH_SIZE) if folder else 40_000_000)
-    return LockedFile(name, str(found["sha256"]), size, unpacked or int(size * _UNPACKED_RATIO), folder, exact)
+    size = size or guess_size(folder)
+    return LockedFile(name, str(found["sha256"]), size, unpacked or guess_unpacked(size), folder, exact)
 
 
 def read_lock(path: Path | None = None) -> SetupLock:
@@ -81,7 +97,7 @@ def read_lock(path: Path | None = None) -> SetupLock:
     try:
         found = json.loads((path or PACKAGE_LOCK).read_text(encoding="utf-8"))
         python = found["python"]
-        return SetupLock(
+        lock = SetupLock(
             {
                 system: PythonBuild(python["version"], python["release"], _read_file(build["name"], build))
                 for system, build in python["builds"].items()
@@ -96,6 +112,11 @@ def read_lock(path: Path | None = None) -> SetupLock:
             },
             dict(found["known"]),
         )
+        for devices in lock.environments.values():
+            for versions in devices.values():
+                for names in versions.values():
+                    [lock.files[name] for name in names]
+        return lock
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InstallationError(
             "lock", f"The extension is damaged: {path or PACKAGE_LOCK} cannot be read; install the extension again.", Remedy.REPORT

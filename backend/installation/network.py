@@ -7,6 +7,7 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import socket
 import ssl
 import urllib.error
@@ -29,6 +30,8 @@ TORCH_VARIABLES = ("LATENTMAN_TORCH_INDEX",)
 PYTHON_VARIABLES = ("LATENTMAN_PYTHON_MIRROR", "UV_PYTHON_INSTALL_MIRROR")
 #: seconds without a byte after which a connection counts as broken
 STALL_SECONDS = 30.0
+#: seconds that a server may ask to be left alone for
+MOST_WISHED = 120.0
 #: where systems keep the certificates that they trust, should this Python have been built for another place
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -52,7 +55,9 @@ class Network:
         """Those that environment variables name, else the usual ones."""
 
         def find(names: tuple[str, ...], usual: str) -> str:
-            return next((value.rstrip("/") for name in names if (value := environment.get(name, "").strip())), usual)
+            named = next((value for name in names if (value := environment.get(name, "").strip())), usual)
+            # uv lets an index have a name
+            return re.sub(r"^[\w-]+=(?=https?://)", "", named).rstrip("/")
 
         return cls(
             find(PACKAGE_VARIABLES, PACKAGE_INDEX), find(TORCH_VARIABLES, TORCH_INDEX), find(PYTHON_VARIABLES, PYTHON_MIRROR)
@@ -74,13 +79,21 @@ class Network:
         return cast(http.client.HTTPResponse, self._opener.open(request, timeout=STALL_SECONDS))
 
 
+class InsecureRedirectError(ValueError):
+    """A redirection from a safe connection to an open one."""
+
+
 class _CarefulRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection from a safe connection to an open one."""
+    """Follows no redirection from a safe connection to an open one, and keeps user and password for the host that they are for."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # as the class above declares it
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise urllib.error.URLError("it leads from https to another kind of connection")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+            raise urllib.error.URLError(InsecureRedirectError("it leads from https to another kind of connection"))
+        found = super().redirect_request(req, fp, code, msg, headers, newurl)
+        authorization = req.unredirected_hdrs.get("Authorization")
+        if found is not None and authorization and urlsplit(req.full_url)[:2] == urlsplit(newurl)[:2]:
+            found.add_unredirected_header("Authorization", authorization)
+        return found
 
 
 def split_credentials(url: str) -> tuple[str, str]:
@@ -95,7 +108,10 @@ def split_credentials(url: str) -> tuple[str, str]:
 
 def hide_credentials(url: str) -> str:
     """The address as it may be shown."""
-    return split_credentials(url)[0]
+    try:
+        return split_credentials(url)[0]
+    except ValueError:
+        return re.sub(r"//[^/]*@", "//", url)
 
 
 def make_tls_context() -> ssl.SSLContext:
@@ -115,41 +131,87 @@ def make_tls_context() -> ssl.SSLContext:
     return context
 
 
+def get_host(url: str) -> str:
+    """The host of an address, as it may be shown."""
+    try:
+        return urlsplit(hide_credentials(url)).netloc or url
+    except ValueError:
+        return hide_credentials(url)
+
+
 def get_status(error: BaseException) -> int:
     """The status of an answer, 0 where there was none."""
     return error.code if isinstance(error, urllib.error.HTTPError) else 0
 
 
+def _get_reason(error: BaseException) -> BaseException | str:
+    """What is behind an error of urllib's."""
+    return error.reason if isinstance(error, urllib.error.URLError) and not get_status(error) else error
+
+
+def _get_tunnel_status(reason: BaseException | str) -> int:
+    """What a proxy has answered that was to connect to another host, 0 where it is something else."""
+    found = re.match(r"Tunnel connection failed: (\d+)", str(reason))
+    return int(found[1]) if found else 0
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
-    status = get_status(error)
+    reason = _get_reason(error)
+    status = get_status(error) or _get_tunnel_status(reason)
     if status:
-        return status in (408, 425, 429) or status >= 500
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return not isinstance(reason, (ssl.SSLCertVerificationError, ValueError))
+        return status in (408, 425, 429) or (status >= 500 and status not in (501, 505))
+    # a reason in words is one of urllib's own, as for a kind of proxy that it does not know
+    return not isinstance(reason, (ssl.SSLCertVerificationError, ValueError, http.client.InvalidURL, str))
+
+
+def get_wish(error: BaseException) -> float:
+    """The seconds that a server asks to wait for before the next request; 0 where it does not, ``MOST_WISHED`` at the most."""
+    if not isinstance(error, urllib.error.HTTPError):
+        return 0.0
+    wish = str(error.headers.get("Retry-After") or "")
+    return min(float(wish), MOST_WISHED) if wish.isdigit() else 0.0
 
 
 def explain_network_error(error: BaseException, url: str) -> InstallationError:
     """What kept something from being fetched, in words."""
-    host = urlsplit(hide_credentials(url)).netloc or url
+    host = get_host(url)
+    reason = _get_reason(error)
     status = get_status(error)
-    reason = error.reason if isinstance(error, urllib.error.URLError) and not status else error
-    if status == 407:
+    tunnel = _get_tunnel_status(reason)
+    if 407 in (status, tunnel):
         return InstallationError(
-            "proxy", "The proxy asks for a user and a password; write them into the proxy's address.", Remedy.NETWORK
+            "proxy",
+            "The proxy asks for a user and a password; write them into the proxy's address, as in http://user:password@proxy:8080.",
+            Remedy.NETWORK,
+        )
+    if tunnel:
+        return InstallationError(
+            "proxy", f"The proxy does not connect to {host} ({tunnel}); check the proxy, or ask who runs it.", Remedy.NETWORK
+        )
+    if isinstance(reason, str) and "unknown url type" in reason:
+        return InstallationError(
+            "proxy", "Only proxies whose addresses begin with http:// can be used; name another one.", Remedy.NETWORK
+        )
+    if status == 429:
+        return InstallationError(
+            "server", f"{host} has been asked too often (429); try again in some minutes, and it goes on where it stopped."
         )
     if status in (401, 403):
         return InstallationError(
             "refused",
-            f"{host} refuses ({status}); if it asks for a user and a password, write them into its address.",
+            f"{host} refuses to answer ({status}); if it wants a user and a password, write them into its address, as in "
+            "https://user:password@index.studio/simple.",
             Remedy.NETWORK,
         )
     if status == 404:
         return InstallationError(
-            "absent", f"{host} does not have {hide_credentials(url)}; check the address, or use another index.", Remedy.NETWORK
+            "absent", f"{host} has nothing at {hide_credentials(url)}; check the address, or use another one.", Remedy.NETWORK
         )
     if status:
-        return InstallationError("server", f"{host} answers with an error ({status}); try again later.")
+        return InstallationError(
+            "server", f"{host} answers with an error ({status}); try again later, and it goes on where it stopped."
+        )
     if isinstance(reason, ssl.SSLError):
         return InstallationError(
             "certificate",
@@ -159,15 +221,22 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         )
     if isinstance(reason, socket.gaierror):
         return InstallationError(
-            "network", f"{host} is not known; check the connection to the internet, or the addresses and the proxy.", Remedy.NETWORK
+            "network",
+            f"{host} cannot be found; check the connection to the internet, then the addresses and the proxy. Without internet, "
+            "use *From Files*.",
+            Remedy.NETWORK,
+        )
+    if isinstance(reason, InsecureRedirectError):
+        return InstallationError(
+            "address", f"{host} leads on to an address without https, which is not safe; use another one.", Remedy.NETWORK
         )
     if isinstance(reason, TimeoutError):
         return InstallationError(
             "network", f"{host} stopped answering; try again, and it goes on where it stopped.", Remedy.NETWORK
         )
-    if isinstance(reason, ValueError):
+    if isinstance(reason, (ValueError, http.client.InvalidURL)):
         return InstallationError(
-            "address", f"{hide_credentials(url)} cannot be asked ({reason}); check the addresses.", Remedy.NETWORK
+            "address", f"{hide_credentials(url)} is not an address that can be asked; it begins with https://.", Remedy.NETWORK
         )
     number = reason.errno if isinstance(reason, OSError) else None
     detail = os.strerror(number) if number in errno.errorcode and number is not None else str(reason)

@@ -7,19 +7,20 @@ other packages are those of ``locks/backend.txt``.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
-from .devices import TORCH_FOLDERS
+from .devices import find_torch_folder
 from .environment import Uv
 from .failures import InstallationError, Remedy
 from .index import Indexes, Offer
-from .lock_file import LockedFile, SetupLock
-from .network import Network
+from .lock_file import LockedFile, SetupLock, guess_size, guess_unpacked, normalise
+from .network import Network, get_host
 from .planning import Plan
 
 BACKEND_LOCK = Path(__file__).resolve().parents[2] / "locks" / "backend.txt"
-#: what only other builds of torch need, by the beginning of the name
-_OF_TORCH = ("nvidia-", "cuda-", "triton", "pytorch-triton", "intel-", "torch")
+#: torch and what only other builds of it need: by the name, and by its beginning
+_OF_TORCH = re.compile(r"torch|triton(-.*)?|pytorch-triton(-.*)?|nvidia-.*|cuda-.*|intel-.*")
 _PLATFORMS = {"linux-x64": "x86_64-manylinux_2_28", "windows-x64": "x86_64-pc-windows-msvc", "macos-arm64": "aarch64-apple-darwin"}
 _GLIBC = 28
 
@@ -27,7 +28,7 @@ _GLIBC = 28
 def read_pins(text: str) -> list[str]:
     """The lines ``NAME==VERSION ; MARKER`` of a lock, without hashes and without what belongs to builds of torch."""
     lines = [line.rstrip(" \\") for line in text.splitlines() if re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*==", line)]
-    return [line for line in lines if not line.startswith(_OF_TORCH)]
+    return [line for line in lines if not _OF_TORCH.fullmatch(normalise(line.partition("==")[0]))]
 
 
 def read_resolution(text: str) -> dict[str, tuple[str, frozenset[str]]]:
@@ -36,7 +37,7 @@ def read_resolution(text: str) -> dict[str, tuple[str, frozenset[str]]]:
     for block in re.split(r"\n(?=[A-Za-z0-9])", text):
         pin = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", block.strip())
         if pin:
-            found[re.sub(r"[-_.]+", "-", pin[1]).lower()] = pin[2], frozenset(re.findall(r"sha256:([0-9a-f]{64})", block))
+            found[normalise(pin[1])] = pin[2], frozenset(re.findall(r"sha256:([0-9a-f]{64})", block))
     return found
 
 
@@ -52,7 +53,7 @@ def fits(name: str, system: str, python: str) -> int:
         rank = 4
     elif "abi3" in abis and any(re.fullmatch(r"cp3\d+", tag) and int(tag[3:]) <= minor for tag in pythons):
         rank = 3
-    elif "none" in abis and (own in pythons or any(tag in ("py3", "py2.py3") or re.fullmatch(r"py3\d*", tag) for tag in pythons)):
+    elif "none" in abis and any(tag in (own, "py3") or (re.fullmatch(r"py3\d+", tag) and int(tag[3:]) <= minor) for tag in pythons):
         rank = 2
     else:
         return 0
@@ -88,22 +89,38 @@ def choose_offer(offers: list[Offer], version: str, hashes: frozenset[str], syst
     return best[1] if best else None
 
 
+def find_torch_version(lock: SetupLock) -> str:
+    """The version of torch that is locked, whatever the build. Raises ``InstallationError``."""
+    found = next((file.version.partition("+")[0] for file in lock.files.values() if file.package == "torch"), None)
+    if found is None:
+        raise InstallationError(
+            "lock", "The extension is damaged: it names no PyTorch; install the extension again.", Remedy.REPORT
+        )
+    return found
+
+
 def resolve(plan: Plan, lock: SetupLock, uv: Uv, network: Network, indexes: Indexes, folder: Path) -> tuple[LockedFile, ...]:
     """Find out which files the plan's environment needs. Raises ``InstallationError``."""
-    torch_folder = TORCH_FOLDERS[plan.build]
-    torch_version = next(file.version.partition("+")[0] for file in lock.files.values() if file.package == "torch")
+    torch_folder = find_torch_folder(plan.system, plan.build)
+    torch_version = find_torch_version(lock)
+    if torch_folder:
+        torch_version += f"+{torch_folder}"
     backend = BACKEND_LOCK.read_text(encoding="utf-8")
     wanted, out = folder / "wanted.txt", folder / "resolved.txt"
     pins = read_pins(backend)
-    wanted.write_text("\n".join([*pins, f"torch=={torch_version}+{torch_folder.replace('/', '')}"]) + "\n", encoding="utf-8")
+    wanted.write_text("\n".join([*pins, f"torch=={torch_version}"]) + "\n", encoding="utf-8")
     uv.run(
         *("pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--only-binary", ":all:"),
-        *("--index-strategy", "unsafe-best-match", "--python-version", plan.python_version),
-        *("--python-platform", _PLATFORMS[plan.system], str(wanted), "--output-file", str(out)),
+        *("--index-strategy", "unsafe-best-match", "--system-certs"),
+        # it wants some Python to run, even to find out what another one needs
+        *("--python", sys.executable, "--python-version", plan.python_version, "--python-platform", _PLATFORMS[plan.system]),
+        *(str(wanted), "--output-file", str(out)),
         what="asking the indexes what is needed",
         # addresses may hold passwords, which everybody could read in a command line
-        UV_DEFAULT_INDEX=network.package_index,
-        UV_INDEX=f"{network.torch_index}/{torch_folder}",
+        variables={
+            "UV_DEFAULT_INDEX": network.package_index,
+            **({"UV_INDEX": f"{network.torch_index}/{torch_folder}"} if torch_folder else {}),
+        },
     )
     found = []
     for name, (version, hashes) in sorted(read_resolution(out.read_text(encoding="utf-8")).items()):
@@ -114,7 +131,8 @@ def resolve(plan: Plan, lock: SetupLock, uv: Uv, network: Network, indexes: Inde
 def _find(
     name: str, version: str, hashes: frozenset[str], plan: Plan, lock: SetupLock, indexes: Indexes, torch_folder: str
 ) -> LockedFile:
-    for folder in ("", torch_folder) if not name.startswith(_OF_TORCH) else (torch_folder, ""):
+    folders = ("", torch_folder) if not _OF_TORCH.fullmatch(name) else (torch_folder, "")
+    for folder in dict.fromkeys(folders):
         try:
             offers = indexes.list_offers(name, folder)
         except InstallationError as error:
@@ -129,14 +147,14 @@ def _find(
         if known and known != offer.sha256:
             raise InstallationError(
                 "hash",
-                f"An index offers {offer.name} with another hash than the one that is locked; use another index.",
+                f"{get_host(offer.url)} offers a {offer.name} that is not the genuine one (its checksum is another), so it is not used; "
+                "use another address.",
                 Remedy.NETWORK,
             )
-        return locked or LockedFile(
-            offer.name, offer.sha256, offer.size or 1, int(offer.size * 2.2), folder, exact=bool(offer.size)
-        )
+        size = offer.size or guess_size(torch_folder if name == "torch" else "")
+        return locked or LockedFile(offer.name, offer.sha256, size, guess_unpacked(size), folder, exact=bool(offer.size))
     raise InstallationError(
         "absent",
-        f"No index has a file of {name} {version} for {plan.system} and Python {plan.python_version}; choose another device.",
+        f"{name} {version} cannot be had for {plan.system} and Python {plan.python_version}; choose another device.",
         Remedy.DEVICE,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
@@ -18,21 +17,35 @@ from ...shared.backend_environment import (
     ENVIRONMENTS,
     LOCK,
     STAMP,
+    UNFINISHED,
+    BackendEnvironment,
     find_current,
+    has_traces,
     list_environments,
+    list_leftovers,
+    list_made,
     read_environment,
+    read_json,
 )
-from .changing import hold, is_used
+from .changing import drop_lock, hold, is_used
 from .devices import Devices
 from .environment import (
+    PYTHON_FOLDER,
+    PYTHON_ITSELF,
+    PYTHON_LIST,
     Uv,
     Watch,
+    change_stamp,
+    delete_tree,
     find_damage,
     find_site_folders,
+    hash_records,
     list_installed,
-    list_leftovers,
     measure_folder,
+    read_files,
+    read_python_list,
     remove_folder,
+    rename,
     renew_stamp,
     switch,
     unpack_python,
@@ -40,12 +53,12 @@ from .environment import (
     write_requirements,
     write_stamp,
 )
-from .failures import InstallationError, Remedy, explain_os_error, write_size
+from .failures import InstallationError, Remedy, explain_os_error
 from .index import Indexes
-from .lock_file import LockedFile, SetupLock, make_key
+from .lock_file import LockedFile, SetupLock, make_key, normalise
 from .network import Network
-from .planning import FOUND, SPARE, Plan, Request, explain_space, find_file, find_present, make_plan, measure_free
-from .processes import Children, make_environment
+from .planning import FOUND, SPARE, Plan, Request, explain_space, find_file, find_made, find_present, make_plan, measure_free
+from .processes import Children, make_environment, read_last
 from .progress import Progress
 from .resolving import resolve
 from .transfer import fetch, hash_file
@@ -67,13 +80,19 @@ class Tools:
 def install(plan: Plan, tools: Tools) -> Path:
     """Make the environment of a plan and use it from now on; returns its folder. Raises ``InstallationError``."""
     if plan.problem:
-        raise InstallationError("plan", plan.problem, plan.remedy)
-    root = plan.request.root
+        raise InstallationError(plan.code, plan.problem, plan.remedy)
+    with _changing(plan.request.root, "setting up"):
+        return _Installation(plan, tools).run()
+
+
+@contextmanager
+def _changing(root: Path, what: str) -> Iterator[None]:
+    """Hold a folder while something is changed, and put errors of the file system into words."""
     try:
         with hold(root):
-            return _Installation(plan, tools).run()
+            yield
     except OSError as error:
-        raise explain_os_error(error, "setting up", root) from error
+        raise explain_os_error(error, what, root) from error
 
 
 class _Installation:
@@ -85,15 +104,13 @@ class _Installation:
 
     def run(self) -> Path:
         for leftover in list_leftovers(self._root):
-            shutil.rmtree(leftover, ignore_errors=True)
+            with suppress(OSError):
+                delete_tree(leftover)
         self._downloads.mkdir(parents=True, exist_ok=True)
-        existing = self._find_existing()
-        if existing is not None:
-            self._try_out(existing)
-            renew_stamp(existing)
-            self._finish(existing)
+        existing = find_made(self._plan)
+        if existing is not None and self._use_again(existing):
             return existing
-        work = self._root / ENVIRONMENTS / f"{token_hex(4)}.part"
+        work = self._root / ENVIRONMENTS / f"{token_hex(4)}{UNFINISHED}"
         uv = self._prepare_uv()
         archive = self._fetch_python()
         plan = self._plan
@@ -107,22 +124,40 @@ class _Installation:
         try:
             python = self._make_python(uv, work, archive)
             self._install(uv, work, python, files)
+            plan = self._plan
             key = make_key(files, plan.python_name)
-            self._try_out(work, python)
+            self._try_out(python)
             write_stamp(work, python, plan, key, files)
-            folder = self._root / ENVIRONMENTS / f"{plan.build}-{key[:12]}"
-            remove_folder(folder)
-            os.rename(work, folder)
+            folder = self._make_room(f"{plan.build}-{key[:12]}")
+            rename(work, folder)
         except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            with suppress(OSError):
+                delete_tree(work)
             raise
         self._finish(folder)
         return folder
 
-    def _find_existing(self) -> Path | None:
-        """The environment that this plan would make, if it is there already."""
-        key = self._plan.key
-        return next((found.folder for found in list_environments(self._root) if key and found.key == key), None)
+    def _use_again(self, folder: Path) -> bool:
+        """Whether an environment that is there already still works; then it is used from now on."""
+        found = read_environment(folder)
+        assert found is not None
+        try:
+            self._try_out(found.python)
+        except InstallationError as error:
+            self._tools.progress.emit("note", message=f"{error.sentence} What is there is therefore made anew.")
+            return False
+        renew_stamp(folder)
+        self._finish(folder)
+        return True
+
+    def _make_room(self, name: str) -> Path:
+        """A folder for an environment, which is not there; one that a backend runs in stays as it is."""
+        folder = self._root / ENVIRONMENTS / name
+        found = read_environment(folder)
+        if os.path.lexists(folder) and is_used(folder, found.python if found else None):
+            return folder.with_name(f"{name}-{token_hex(2)}")
+        remove_folder(folder)
+        return folder
 
     def _prepare_uv(self) -> Uv:
         assert self._plan.uv is not None
@@ -135,14 +170,14 @@ class _Installation:
         build = self._plan.fetched_python
         if build is None:
             return None
-        folder = self._plan.request.files
-        if folder is not None and (path := find_file(folder, build.file.name)) is not None:
-            return path
+        folder, progress = self._plan.request.files, self._tools.progress
+        progress.begin("python", build.file.size)
+        progress.set_name(f"Python {build.version}")
+        if folder is not None and find_file(folder, build.file.name) is not None:
+            return self._copy(folder, build.file)
+        url = f"{self._tools.network.python_mirror}/{build.release}/{build.file.name.replace('+', '%2B')}"
         try:
-            self._tools.progress.begin("python", build.file.size)
-            self._tools.progress.set_name(f"Python {build.version}")
-            url = f"{self._tools.network.python_mirror}/{build.release}/{build.file.name.replace('+', '%2B')}"
-            return fetch(self._tools.network, url, build.file, self._downloads, self._tools.progress.advance)
+            return fetch(self._tools.network, lambda: url, build.file, self._downloads, progress.advance, progress.set_name)
         except InstallationError as error:
             found = self._plan.found_python
             if found is None or error.code == "hash":
@@ -152,11 +187,12 @@ class _Installation:
                 self._tools.lock,
                 self._plan.devices,
                 self._tools.network,
+                self._tools.children,
                 self._plan.system,
             )
             if other.problem:
                 raise
-            self._tools.progress.emit("note", message=f"{error.sentence} The Python of this machine is used instead: {found.path}")
+            progress.emit("note", message=f"{error.sentence} The Python of this computer is used instead: {found.path}.")
             self._plan = replace(other, build=self._plan.build)
             return None
 
@@ -165,7 +201,7 @@ class _Installation:
         needed = sum(file.size + file.unpacked for file in files) - find_present(self._downloads, files) + SPARE
         free = measure_free(self._root)
         if needed > free:
-            raise InstallationError("space", explain_space(needed, self._root, free), Remedy.SPACE)
+            raise explain_space(needed, self._root, free)
 
     def _fetch_all(self, step: str, files: tuple[LockedFile, ...]) -> list[Path]:
         """Have all files in the folder of downloads, the smallest first; returns their paths."""
@@ -178,28 +214,38 @@ class _Installation:
             if source is not None:
                 found.append(self._copy(source, file))
             else:
-                path = self._downloads / file.name
-                url = "" if path.exists() else self._indexes.find(file).url
-                found.append(fetch(self._tools.network, url or str(path), file, self._downloads, progress.advance))
+                found.append(self._fetch(file))
             progress.complete(file.size)
         return found
+
+    def _fetch(self, file: LockedFile) -> Path:
+        progress = self._tools.progress
+        return fetch(
+            self._tools.network,
+            lambda: self._indexes.find(file).url,
+            file,
+            self._downloads,
+            progress.advance,
+            lambda sentence: progress.set_name(f"{file.package}: {sentence}"),
+        )
 
     def _copy(self, source: Path, file: LockedFile) -> Path:
         """A file from the user's folder, as far as it is the one that is locked."""
         path = find_file(source, file.name)
         if path is None:
-            raise InstallationError("files", f"{file.name} is no longer in {source}.", Remedy.FILES)
+            raise InstallationError("files", f"{file.name} is not in {source}; put it there, and try again.", Remedy.FILES)
         if hash_file(path, self._tools.progress.advance) != file.sha256:
-            raise InstallationError(
-                "hash", f"{path} is not the file that is locked: its hash is another; fetch it again.", Remedy.FILES
-            )
+            raise InstallationError("damaged", f"{path} is damaged, or another file of the same name; copy it again.", Remedy.FILES)
         target = self._downloads / file.name
-        if not target.exists():
-            try:
-                os.link(path, target)
-            except OSError:
-                shutil.copyfile(path, target.with_name(target.name + ".copy"))
-                os.replace(target.with_name(target.name + ".copy"), target)
+        if target.exists() and hash_file(target) == file.sha256:
+            return target
+        part = target.with_name(f"{target.name}.copy")
+        part.unlink(missing_ok=True)
+        try:
+            os.link(path.resolve(), part)
+        except OSError:
+            shutil.copyfile(path, part)
+        os.replace(part, target)
         return target
 
     def _make_python(self, uv: Uv, work: Path, archive: Path | None) -> Path:
@@ -219,12 +265,8 @@ class _Installation:
         if missing:
             raise InstallationError("uv", f"{', '.join(sorted(missing))} did not get installed; try again.", Remedy.REPORT)
 
-    def _try_out(self, folder: Path, python: Path | None = None) -> None:
+    def _try_out(self, python: Path) -> None:
         """Make one tiny frame in an environment. Raises ``InstallationError``."""
-        if python is None:
-            found = read_environment(folder)
-            assert found is not None
-            python = found.python
         self._tools.progress.begin("trying")
         try_out(python, self._plan.build, self._tools.children)
 
@@ -235,15 +277,17 @@ class _Installation:
         if old is not None and old.folder != folder:
             self._tools.progress.emit("note", message=f"The environment before it, {old.name}, is not used any more.")
         clear_up(self._root, folder)
-        shutil.rmtree(self._downloads, ignore_errors=True)
+        with suppress(OSError):
+            delete_tree(self._downloads)
 
 
 def clear_up(root: Path, keep: Path) -> None:
     """Remove the environments that nobody uses, but one."""
-    for found in list_environments(root):
-        if found.folder != keep and not is_used(found.folder):
+    for folder in list_made(root):
+        found = read_environment(folder)
+        if folder != keep and not is_used(folder, found.python if found else None):
             with suppress(OSError):
-                remove_folder(found.folder)
+                remove_folder(folder)
 
 
 #: what an environment is tried on, by its build of torch
@@ -254,166 +298,159 @@ TRY_SECONDS = 600.0
 def try_out(python: Path, build: str, children: Children) -> None:
     """Let an environment make one tiny frame on its device. Raises ``InstallationError``."""
     command = [str(python), str(LAUNCHER), "doctor", "--json", "--try", _DEVICES[build]]
-    process = children.start(command, make_environment(PYTHONNOUSERSITE="1"))
     try:
-        said, _ = process.communicate(timeout=TRY_SECONDS)
+        code, text = children.ask(command, make_environment(PYTHONNOUSERSITE="1"), TRY_SECONDS)
     except subprocess.TimeoutExpired as error:
-        process.kill()
         raise InstallationError(
-            "check", f"The check did not make a frame within {TRY_SECONDS / 60:.0f} minutes; choose another device.", Remedy.DEVICE
+            "check",
+            f"The test frame was not ready within {TRY_SECONDS / 60:.0f} minutes; choose another device, or try again.",
+            Remedy.DEVICE,
         ) from error
-    finally:
-        children.forget(process)
-    text = said.decode("utf-8", "replace")
-    found = read_last_object(text)
-    if process.returncode == 0 and found and found.get("frame"):
+    found = read_last(text, dict)
+    if code == 0 and found and found.get("frame"):
         return
     problems = found.get("problems") if found else None
     if problems:
-        raise InstallationError("check", f"The check failed: {str(problems[0]).rstrip('.')}.", Remedy.DEVICE)
+        raise InstallationError(
+            "check", f"No test frame could be made ({str(problems[0]).rstrip('.')}); choose another device.", Remedy.DEVICE
+        )
+    if code == -9:
+        raise InstallationError(
+            "check",
+            "The system ended the making of a test frame, perhaps for want of memory; close other programs, and try again.",
+        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    signal = f" (it ended with code {process.returncode})"
     last = (lines[-1] if lines else "nothing was said").rstrip(".")
     raise InstallationError(
-        "check", f"The check failed: {last}{signal}; choose another device, or look at the diagnostics.", Remedy.DEVICE
+        "check",
+        f"No test frame could be made ({last}; it ended with code {code}); choose another device, or repair what is there.",
+        Remedy.DEVICE,
     )
-
-
-def read_last_object(text: str) -> dict | None:
-    """The JSON object that a program has written last, whatever it wrote before."""
-    start = text.find("\n{") + 1 if not text.startswith("{") else 0
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text[start:])
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def repair(request: Request, tools: Tools) -> list[str]:
-    """Make the environment in use whole again; returns the packages that were fetched anew. Raises ``InstallationError``."""
+    """Make the environment in use whole again; returns the packages that were fetched anew, ``Python`` among them. Raises
+    ``InstallationError``."""
     root = request.root
     current = find_current(root)
     if current is None:
-        raise InstallationError("nothing", "There is no environment to repair; set up the backend first.")
-    try:
-        with hold(root):
-            tools.progress.begin("checking", sum(measure_folder(site) for site in find_site_folders(current.folder)))
-            stamp = json.loads((current.folder / STAMP).read_text(encoding="utf-8"))
-            files = tuple(
-                tools.lock.files.get(file["name"])
-                or LockedFile(file["name"], file["sha256"], file["size"], 0, file["folder"], file["size"] > 1)
-                for file in stamp["files"]
+        raise _explain_nothing("repair")
+    with _changing(root, "repairing"):
+        try:
+            stamped = read_files(current.folder)
+        except ValueError as error:
+            raise InstallationError(
+                "stamp", "The list of what was set up is damaged; remove the backend, then set it up again."
+            ) from error
+        size = sum(measure_folder(site) for site in find_site_folders(current.folder))
+        tools.progress.begin("checking", size + measure_folder(current.folder / PYTHON_FOLDER))
+        # the lock knows more of a file than the stamp: how large it is when it is unpacked
+        files = tuple(
+            locked if (locked := tools.lock.files.get(file.name)) and locked.sha256 == file.sha256 else file for file in stamped
+        )
+        damaged = set(find_damage(current.folder, tools.progress.advance))
+        installed = list_installed(current.folder)
+        damaged |= {file.package for file in files if installed.get(file.package) != file.version}
+        broken = tuple(file for file in files if file.package in damaged)
+        is_python_broken = PYTHON_ITSELF in damaged
+        if broken or is_python_broken:
+            _refuse_used(current, "repair")
+            _Repair(request, tools, current).run(broken, is_python_broken)
+        tools.progress.begin("trying")
+        try_out(current.python, current.device, tools.children)
+        return [*([PYTHON_ITSELF] if is_python_broken else []), *sorted(file.package for file in broken)]
+
+
+def _explain_nothing(what: str) -> InstallationError:
+    return InstallationError("nothing", f"There is nothing to {what}: set up the backend first.")
+
+
+def _refuse_used(found: BackendEnvironment, what: str) -> None:
+    if is_used(found.folder, found.python):
+        raise InstallationError("used", f"A backend is running there; stop it in every Blender, then {what} it.")
+
+
+class _Repair:
+    """Puts what is damaged in an environment back in its place."""
+
+    def __init__(self, request: Request, tools: Tools, current: BackendEnvironment) -> None:
+        self._tools, self._current = tools, current
+        plan = make_plan(request, tools.lock, Devices(()), tools.network, tools.children)
+        if plan.uv is None:
+            raise InstallationError(plan.code, plan.problem, plan.remedy)
+        self._plan = replace(plan, problem="")
+        self._work = _Installation(self._plan, tools)
+        self._downloads = request.root / DOWNLOADS
+        self._downloads.mkdir(parents=True, exist_ok=True)
+
+    def run(self, broken: tuple[LockedFile, ...], is_python_broken: bool) -> None:
+        if is_python_broken:
+            self._repair_python()
+        if broken:
+            self._repair_packages(broken)
+        with suppress(OSError):
+            delete_tree(self._downloads)
+
+    def _repair_python(self) -> None:
+        """Write the damaged files of a fetched Python anew, as far as its archive is still the one that is locked."""
+        folder = self._current.folder
+        build = self._tools.lock.pythons.get(self._plan.system)
+        plan = replace(self._plan, fetched_python=build, found_python=None)
+        archive = _Installation(plan, self._tools)._fetch_python()
+        assert archive is not None and build is not None
+        if read_json(folder / STAMP).get("python_source") != build.file.name:
+            raise InstallationError(
+                "outdated", "The Python that was set up is damaged, and this version comes with another one; set up again."
             )
-            damaged = set(find_damage(current.folder, tools.progress.advance))
-            installed = list_installed(current.folder)
-            damaged |= {file.package for file in files if installed.get(file.package) != file.version}
-            broken = tuple(file for file in files if file.package in damaged)
-            if broken:
-                _replace_packages(request, tools, current.folder, current.python, broken)
-            tools.progress.begin("trying")
-            try_out(current.python, current.device, tools.children)
-            return sorted(file.package for file in broken)
-    except OSError as error:
-        raise explain_os_error(error, "repairing", root) from error
+        self._tools.progress.begin("unpacking")
+        fresh = self._downloads / "fresh"
+        delete_tree(fresh)
+        unpack_python(archive, fresh)
+        for name, digest in (read_python_list(fresh) or {}).items():
+            target = folder / PYTHON_FOLDER / name
+            if not (target.is_file() and hash_file(target) == digest):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(fresh / PYTHON_FOLDER / name, target)
+        os.replace(fresh / PYTHON_LIST, folder / PYTHON_LIST)
 
-
-def _replace_packages(request: Request, tools: Tools, folder: Path, python: Path, broken: tuple[LockedFile, ...]) -> None:
-    plan = make_plan(request, tools.lock, Devices(()), tools.network)
-    if plan.uv is None:
-        raise InstallationError("plan", plan.problem, plan.remedy)
-    work = _Installation(replace(plan, problem=""), tools)
-    (request.root / DOWNLOADS).mkdir(parents=True, exist_ok=True)
-    uv = work._prepare_uv()
-    work._fetch_all("packages", broken)
-    # what is half there cannot be taken away by its record
-    for site in find_site_folders(folder):
-        for file in broken:
-            for info in site.glob(f"{file.name.split('-')[0]}-*.dist-info"):
-                if not (info / "RECORD").exists():
-                    shutil.rmtree(info, ignore_errors=True)
-    tools.progress.begin("installing", sum(file.unpacked for file in broken))
-    requirements = request.root / DOWNLOADS / "requirements.txt"
-    write_requirements(requirements, broken)
-    uv.install(
-        python,
-        requirements,
-        request.root / DOWNLOADS,
-        Watch(folder, tools.progress.advance),
-        again=tuple(file.package for file in broken),
-    )
-    shutil.rmtree(request.root / DOWNLOADS, ignore_errors=True)
-
-
-def move(root: Path, target: Path, tools: Tools) -> None:
-    """Move everything of *Set Up* to another folder. Raises ``InstallationError``; then all is where it was."""
-    if target.exists() and any(target.iterdir()):
-        raise InstallationError("target", f"{target} is not empty; choose a new folder for it.", Remedy.SPACE)
-    if target.absolute().is_relative_to(root.absolute()):
-        raise InstallationError("target", f"{target} is inside the folder that is moved; choose another one.", Remedy.SPACE)
-    try:
-        with hold(root):
-            for found in list_environments(root):
-                if is_used(found.folder):
-                    raise InstallationError("used", "A backend runs in it; stop it, then move it.")
-            size = measure_folder(root)
-            tools.progress.begin("moving", size)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if sys.platform != "win32" and target.parent.stat().st_dev == root.stat().st_dev:
-                with suppress(OSError):
-                    target.rmdir()
-                os.rename(root, target)
-                return
-            free = measure_free(target)
-            if size + SPARE > free:
-                raise InstallationError(
-                    "space", f"{write_size(size)} are to be moved to {target}, and {write_size(free)} are free there.", Remedy.SPACE
-                )
-            work = target.with_name(f"{target.name}.part")
-            shutil.rmtree(work, ignore_errors=True)
-            try:
-                _copy_tree(root, work, tools.progress)
-                with suppress(OSError):
-                    target.rmdir()
-                os.rename(work, target)
-            except BaseException:
-                shutil.rmtree(work, ignore_errors=True)
-                raise
-        shutil.rmtree(root, ignore_errors=True)
-    except OSError as error:
-        raise explain_os_error(error, "moving", target) from error
-
-
-def _copy_tree(root: Path, target: Path, progress: Progress) -> None:
-    done = 0
-
-    def copy(source: str, path: str) -> str:
-        nonlocal done
-        shutil.copy2(source, path, follow_symlinks=False)
-        done += os.lstat(source).st_size
-        progress.advance(done)
-        return path
-
-    shutil.copytree(root, target, symlinks=True, copy_function=copy, ignore=shutil.ignore_patterns(LOCK))
+    def _repair_packages(self, broken: tuple[LockedFile, ...]) -> None:
+        folder, progress = self._current.folder, self._tools.progress
+        uv = self._work._prepare_uv()
+        self._work._check_space(broken)
+        self._work._fetch_all("packages", broken)
+        # by its record, what is half there would be taken away by halves, or not at all
+        names = {file.package for file in broken}
+        for site in find_site_folders(folder):
+            for info in site.glob("*.dist-info"):
+                if normalise(info.name.partition("-")[0]) in names:
+                    delete_tree(info)
+        progress.begin("installing", sum(file.unpacked for file in broken))
+        requirements = self._downloads / "requirements.txt"
+        write_requirements(requirements, broken)
+        uv.install(self._current.python, requirements, self._downloads, Watch(folder, progress.advance), again=tuple(sorted(names)))
+        change_stamp(folder, records=hash_records(folder))
 
 
 def remove(root: Path, tools: Tools) -> int:
-    """Delete everything that *Set Up* has made; returns the bytes. Models are elsewhere and stay. Raises ``InstallationError``."""
-    try:
-        with hold(root):
-            for found in list_environments(root):
-                if is_used(found.folder):
-                    raise InstallationError("used", "A backend runs in it; stop it, then remove it.")
-            size = measure_folder(root / ENVIRONMENTS) + measure_folder(root / DOWNLOADS)
-            tools.progress.begin("removing", size)
-            (root / CURRENT).unlink(missing_ok=True)
-            for found in list_environments(root):
-                remove_folder(found.folder)
-            for name in (ENVIRONMENTS, DOWNLOADS):
-                if (root / name).exists():
-                    shutil.rmtree(root / name)
+    """Delete everything that *Set Up* has made; returns the bytes. Models are elsewhere and stay, and so does what others have put
+    there. Raises ``InstallationError``."""
+    if not has_traces(root):
+        raise _explain_nothing("remove")
+    with _changing(root, "removing"):
+        for found in list_environments(root):
+            _refuse_used(found, "remove")
+        made = list_made(root)
+        size = sum(map(measure_folder, made)) + measure_folder(root / DOWNLOADS)
+        tools.progress.begin("removing", size)
+        (root / CURRENT).unlink(missing_ok=True)
+        for folder in made:
+            remove_folder(folder)
+        delete_tree(root / DOWNLOADS)
         with suppress(OSError):
-            (root / LOCK).unlink()
-            root.rmdir()
-        return size
-    except OSError as error:
-        raise explain_os_error(error, "removing", root) from error
+            (root / ENVIRONMENTS).rmdir()
+        drop_lock(root)
+    with suppress(OSError):
+        (root / LOCK).unlink(missing_ok=True)
+    with suppress(OSError):
+        root.rmdir()
+    return size
