@@ -39,11 +39,15 @@ def main() -> int:
     claimed = claim_own()
 
     try:
-        from latentman.backend.__main__ import main as command_line
-    except ModuleNotFoundError as error:
-        sys.stderr.write(f"{sys.executable}: {explain_missing(error.name or '')}\n")
-        return 2
-    return command_line()
+        try:
+            from latentman.backend.__main__ import main as command_line
+        except ModuleNotFoundError as error:
+            sys.stderr.write(f"{sys.executable}: {explain_missing(error.name or '')}\n")
+            return 2
+        return command_line()
+    finally:
+        if claimed:
+            claimed.close()
 
 
 if __name__ == "__main__":

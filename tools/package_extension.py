@@ -39,9 +39,8 @@ CONTENTS = (
     "backend",
     "pyproject.toml",
     "setup.py",
-    # so that the backend's packages can be installed as they are locked, by *Set Up* and by hand
+    # so that the backend's packages can be installed as they are locked
     "locks/backend.txt",
-    "locks/setup.json",
     "LICENSE",
     "README.md",
 )

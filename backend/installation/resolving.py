@@ -147,7 +147,7 @@ def _find(
         if known and known != offer.sha256:
             raise InstallationError(
                 "hash",
-                f"{get_host(offer.url)} offers a {offer.name} that is not the genuine one (its checksum is another), so it is not used; "
+                f"{get_host(offer.url)} offers a {offer.name} that is not the genuine one (its checksum is another), and is not used; "
                 "use another address.",
                 Remedy.NETWORK,
             )
