@@ -10,6 +10,7 @@ import enum
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -332,8 +333,9 @@ connection = Connection(model_profiles.book)
 
 
 def find_default_python() -> str:
-    """The Python that runs this module, or "" if it is Blender's program."""
-    return sys.executable if "blender" not in Path(sys.executable).name.lower() else ""
+    """The Python that Blender is a package of, where it has the backend's packages, too; "" for Blender as a program, whose own
+    Python has not."""
+    return sys.executable if not bpy.app.binary_path and find_spec("torch") is not None else ""
 
 
 def on_timer() -> float:

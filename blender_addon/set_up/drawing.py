@@ -84,7 +84,8 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
         column.label(text=f"From {plan['files']}", icon="FILE_FOLDER")
     else:
         column.label(text=f"To fetch: {about}{write_size(left)}{come}", icon="IMPORT")
-    column.label(text=f"On the disk: {about}{write_size(plan['unpacked'])}, {write_size(plan['free'])} free", icon="DISK_DRIVE")
+    column.label(text=f"On the disk: {about}{write_size(plan['unpacked'])}", icon="DISK_DRIVE")
+    column.label(text=f"Free there: {write_size(plan['free'])}", icon="BLANK1")
     if preferences is not None:
         column.prop(preferences, "backend_folder", text="", placeholder=plan["root"])
     for note in plan["notes"]:
