@@ -240,6 +240,8 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         )
     number = reason.errno if isinstance(reason, OSError) else None
     detail = os.strerror(number) if number in errno.errorcode and number is not None else str(reason)
+    if isinstance(reason, http.client.HTTPException):
+        detail = "the answer broke off"
     return InstallationError(
         "network",
         f"{host} cannot be reached ({detail}); check the connection and the proxy, and try again: it goes on where it stopped.",
