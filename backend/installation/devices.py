@@ -294,7 +294,7 @@ def probe_in_children(command: list[str], children: Children) -> Devices:
     until = time.monotonic() + PROBE_SECONDS
     for maker, process in started.items():
         try:
-            said, _ = process.communicate(timeout=max(0.1, until - time.monotonic()))
+            said = children.listen(process, max(0.1, until - time.monotonic()))
             if get_code(process):
                 raise ValueError
             parts.append(read_devices(said.decode("utf-8", "replace")))

@@ -77,12 +77,14 @@ class Children:
         Raises ``OSError``, and ``subprocess.TimeoutExpired`` after it was ended."""
         process = self.start(command, environment)
         try:
-            said = self._listen(process, seconds)
+            said = self.listen(process, seconds)
         finally:
             self.end(process)
         return get_code(process), said.decode("utf-8", "replace")
 
-    def _listen(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    def listen(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
+        """What a program says until it ends. Raises ``subprocess.TimeoutExpired``. (``communicate`` would close its standard input,
+        and end it with that.)"""
         assert process.stdout is not None
         stream, said = process.stdout, []
         reader = threading.Thread(target=lambda: said.append(stream.read()), daemon=True)
