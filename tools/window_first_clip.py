@@ -20,7 +20,6 @@ from tools.window_actions import (
 )
 
 
-
 def get_set_up() -> Any:
     """The installed extension's *Set Up*."""
     return sys.modules[KEY + ".blender_addon.set_up.state"].set_up

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from ...shared.backend_environment import CURRENT, GONE, STAMP, hash_lock, read_json
 from ...shared.files import write_atomically
@@ -287,7 +287,10 @@ def read_record(data: bytes) -> dict[str, str]:
             if len(row) != 3:
                 raise ValueError("a record has three columns")
             path, digest = row[0], row[1]
-            if digest.startswith("sha256=") and not path.startswith("..") and not path.endswith(".pyc"):
+            is_inside = not (
+                PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+            )
+            if digest.startswith("sha256=") and is_inside and not path.endswith(".pyc"):
                 found[path] = base64.urlsafe_b64decode(digest.partition("=")[2] + "==").hex()
     except csv.Error as error:
         raise ValueError(str(error)) from error
