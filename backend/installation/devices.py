@@ -239,13 +239,14 @@ def probe_metal() -> list[Device]:
     return [Device("metal", "Apple silicon", memory)]
 
 
-#: whose drivers are asked
+#: whose devices are looked for, and whose drivers run for it in the process that asks
 PROBES: dict[str, Callable[[], list[Device]]] = {
     "NVIDIA": probe_cuda,
     "AMD": probe_rocm,
     "Intel": probe_xpu,
     "Apple": probe_metal,
 }
+DRIVERS = ("NVIDIA", "Intel")
 
 
 def probe(maker: str) -> Devices:
@@ -288,9 +289,12 @@ def make_note(what: str, maker: str) -> Devices:
 
 def probe_in_children(command: list[str], children: Children) -> Devices:
     """Ask each maker's driver in a process of its own, all at the same time: ``command`` with the maker's name prints what
-    ``write_devices`` makes. A driver that crashes or hangs takes only its own devices away, and the notes say so."""
-    started = {maker: children.start([*command, maker], make_environment()) for maker in PROBES}
-    parts = []
+    ``write_devices`` makes, and watches its standard input. A driver that crashes or hangs takes only its own devices away, and the
+    notes say so."""
+    # Macs have no such drivers
+    makers = DRIVERS if sys.platform != "darwin" else ()
+    started = {maker: children.start([*command, maker], make_environment(), guard=False) for maker in makers}
+    parts = [probe(maker) for maker in PROBES if maker not in DRIVERS]
     until = time.monotonic() + PROBE_SECONDS
     for maker, process in started.items():
         try:

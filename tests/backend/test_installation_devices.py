@@ -320,9 +320,9 @@ def test_a_driver_that_crashes_takes_only_its_own_devices_away(tmp_path, crash):
 def test_a_driver_that_hangs_is_left_out_and_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(devices_module, "PROBE_SECONDS", 1.0)
     said = tmp_path / "pid"
-    lines = [f"if maker == 'AMD': open({str(said)!r}, 'w').write(str(os.getpid())); time.sleep(600)", _ANSWER]
+    lines = [f"if maker == 'NVIDIA': open({str(said)!r}, 'w').write(str(os.getpid())); time.sleep(600)", _ANSWER]
     found = probe_in_children(_write_program(tmp_path, lines), Children())
-    assert "AMD's driver did not answer" in found.notes[0]
+    assert "NVIDIA's driver did not answer" in found.notes[0]
     if said.exists() and said.read_text():
         assert not is_alive(int(said.read_text()))
 
