@@ -72,6 +72,9 @@ class StandInIndex:
             def do_GET(self):
                 index.answer(self)
 
+            # uv asks so whether parts of a file can be had
+            do_HEAD = do_GET
+
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._scheme = "https" if certificate else "http"
@@ -117,7 +120,8 @@ class StandInIndex:
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()
-        handler.wfile.write(body)
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
 
     def _answer(self, handler, path):
         if self.status and self.status_count:
@@ -202,6 +206,8 @@ class StandInIndex:
         handler.send_header("Content-Type", "application/octet-stream")
         handler.send_header("Content-Length", str(size - start))
         handler.end_headers()
+        if handler.command == "HEAD":
+            return None
         cut = self.cut_after if self.cut_count else 0
         if cut and size - start > cut:
             self.cut_count -= 1
