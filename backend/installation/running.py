@@ -57,7 +57,19 @@ from .failures import InstallationError, Remedy, explain_os_error
 from .index import Indexes
 from .lock_file import LockedFile, SetupLock, make_key, normalise
 from .network import Network
-from .planning import FOUND, SPARE, Plan, Request, explain_space, find_file, find_made, find_present, make_plan, measure_free
+from .planning import (
+    FOUND,
+    SPARE,
+    Plan,
+    Request,
+    explain_space,
+    find_by_key,
+    find_file,
+    find_made,
+    find_present,
+    make_plan,
+    measure_free,
+)
 from .processes import Children, make_environment, read_last
 from .progress import Progress
 from .resolving import resolve
@@ -118,6 +130,9 @@ class _Installation:
         if files is None:
             self._tools.progress.begin("resolving")
             files = resolve(plan, self._tools.lock, uv, self._tools.network, self._indexes, self._downloads)
+            existing = find_by_key(self._root, make_key(files, plan.python_name))
+            if existing is not None and self._use_again(existing):
+                return existing
         self._check_space(files)
         self._fetch_all("packages", files)
         work.mkdir(parents=True)

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from latentman.backend.installation import environment, index, moving, planning, running, transfer
+from latentman.backend.installation import environment, index, moving, planning, resolving, running, transfer
 from latentman.backend.installation.changing import claim, find_strangers, hold, is_running, is_used
 from latentman.backend.installation.environment import find_damage, find_site_folders
 from latentman.backend.installation.failures import InstallationError, Remedy
+from latentman.backend.installation.lock_file import LockedFile
 from latentman.backend.installation.moving import MARK, move
 from latentman.backend.installation.running import install, remove, repair
 from latentman.shared.backend_environment import (
@@ -311,6 +312,35 @@ def test_after_that_it_is_set_up_again(ready):
     (old.folder / STAMP).write_bytes(b"{")
     assert runs(ready.install(python="found")) == "1.0 1.0 1.0"
     assert len(list((ready.root / ENVIRONMENTS).iterdir())) == 1
+
+
+@pytest.mark.skipif(SYSTEM != "linux-x64", reason="where torch's own index has the build for the processor")
+def test_what_is_not_locked_is_found_out_and_installed(set_up, monkeypatch):
+    """A Python or device without a list: uv asks the indexes, and all of it is fetched and compared as usual."""
+    tag = f"cp{PYTHON.replace('.', '')}"
+    torch = write_wheel(
+        set_up.folder / "torch", "torch", "9.0+cpu", needs=["alpha", "beta"], tag=f"{tag}-{tag}-manylinux_2_28_x86_64"
+    )
+    set_up.index.folders["whl/cpu"] = torch.parent
+    backend = set_up.folder / "backend.txt"
+    backend.write_text("alpha==1.0\nbeta==1.0\ngamma-delta==1.0\ntorch==9.0\n")
+    monkeypatch.setattr(resolving, "BACKEND_LOCK", backend)
+    locked = LockedFile(torch.name, "0" * 64, 10, folder="cpu")
+    set_up.lock = replace(set_up.lock, environments={SYSTEM: {}}, files={torch.name: locked})
+    # its genuine hash is known, and this is another file
+    assert fail(set_up.install, python="found").code == "hash"
+    set_up.lock = replace(set_up.lock, files={"torch-9.0-py3-none-any.whl": replace(locked, name="torch-9.0-py3-none-any.whl")})
+    plan = set_up.plan(python="found")
+    assert plan.packages is None and not plan.is_exact and not plan.key
+    folder = install(plan, set_up.tools)
+    assert runs(folder) == "1.0 1.0 1.0" and find_current(set_up.root).packages == 4
+    (site,) = find_site_folders(folder)
+    (site / "torch" / "__init__.py").unlink()
+    assert repair(set_up.request(python="found"), set_up.tools) == ["torch"]
+    # a second press finds out that it is there already
+    set_up.told.events.clear()
+    assert install(set_up.plan(python="found"), set_up.tools) == folder
+    assert [one["step"] for one in set_up.told.list("step")][-2:] == ["resolving", "trying"]
 
 
 # ---------------------------------------------------------------- folders
