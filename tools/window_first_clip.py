@@ -20,7 +20,6 @@ from tools.window_actions import (
 )
 
 
-
 def get_set_up() -> Any:
     """The installed extension's *Set Up*."""
     return sys.modules[KEY + ".blender_addon.set_up.state"].set_up
@@ -58,7 +57,7 @@ def make_first_clip() -> Iterator[None]:
     yield from _press(0.3, 45, lambda: set_up.state.value == "planned", "the plan")
     yield from take_screenshot("21-plan")
     yield from _press(0.5, 222, lambda: set_up.state.value == "running", "the installation")
-    yield from wait_until(lambda: set_up.step.name == "packages" and set_up.step.done > 60e6, "packages")
+    yield from wait_until(lambda: (set_up.step.name == "packages" and set_up.step.done > 60e6) or not set_up.busy, "packages")
     yield from take_screenshot("22-fetching")
     yield from wait_until(lambda: set_up.step.name == "trying" or not set_up.busy, "the check")
     yield from take_screenshot("23-trying")

@@ -40,7 +40,7 @@ def fetch_wheels(folder: Path) -> None:
         if (folder / file.name).exists():
             continue
         try:
-            fetch(network, indexes.find(file).url, file, folder, lambda done: None)
+            fetch(network, lambda file=file: indexes.find(file).url, file, folder, lambda done: None)
         except InstallationError:
             if not file.folder:
                 raise
