@@ -11,9 +11,11 @@ import bpy
 from tools.window_actions import (
     KEY,
     click_at,
+    click_down_column,
     get_arguments,
     get_connection,
     get_window_and_view,
+    scroll,
     take_screenshot,
     wait_seconds,
     wait_until,
@@ -57,7 +59,7 @@ def make_first_clip() -> Iterator[None]:
     yield from _press(0.3, 45, lambda: set_up.state.value == "planned", "the plan")
     yield from take_screenshot("21-plan")
     yield from _press(0.5, 222, lambda: set_up.state.value == "running", "the installation")
-    yield from wait_until(lambda: set_up.step.name == "packages" and set_up.step.done > 60e6, "packages")
+    yield from wait_until(lambda: (set_up.step.name == "packages" and set_up.step.done > 60e6) or not set_up.busy, "packages")
     yield from take_screenshot("22-fetching")
     yield from wait_until(lambda: set_up.step.name == "trying" or not set_up.busy, "the check")
     yield from take_screenshot("23-trying")
@@ -68,7 +70,16 @@ def make_first_clip() -> Iterator[None]:
     yield from take_screenshot("24-connected")
     yield from _press(0.25, 163, lambda: get_settings().character is not None, "the mannequin")
     yield from take_screenshot("25-mannequin")
-    yield from _press(0.25, 335, lambda: get_connection().motion_task is not None, "the motion's beginning")
+    # the panel grows while it is looked at
+    yield from click_down_column(0.25, lambda: get_connection().motion_task is not None, 300, 350)
     yield from wait_until(lambda: get_connection().motion_task.done, "the motion")
     assert get_connection().motion_task.succeeded, get_connection().motion_task.error
     yield from take_screenshot("26-motion")
+    yield from scroll(40)
+    yield from take_screenshot("27-before")
+    yield from click_down_column(0.75, lambda: get_connection().shot_task is not None, 500, 700)
+    yield from wait_until(lambda: get_connection().shot_task.fraction > 0.5 or get_connection().shot_task.done, "half of the shot")
+    yield from take_screenshot("28-generating")
+    yield from wait_until(lambda: get_connection().shot_task.done, "the shot")
+    assert get_connection().shot_task.succeeded, get_connection().shot_task.error
+    yield from take_screenshot("29-clip")

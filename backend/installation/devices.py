@@ -13,15 +13,15 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .lock_file import find_system
-from .processes import Children, get_code, make_environment, read_last
+from .processes import Children, make_environment, read_last
 
 #: the builds of torch that a platform can have, the one that always works last
 BUILDS = {
@@ -291,23 +291,20 @@ def probe_in_children(command: list[str], children: Children) -> Devices:
     """Ask each maker's driver in a process of its own, all at the same time: ``command`` with the maker's name prints what
     ``write_devices`` makes, and watches its standard input. A driver that crashes or hangs takes only its own devices away, and the
     notes say so."""
+
+    def ask(maker: str) -> Devices:
+        try:
+            code, said = children.ask([*command, maker], make_environment(), PROBE_SECONDS, guard=False)
+            if code:
+                raise ValueError
+            return read_devices(said)
+        except subprocess.TimeoutExpired:
+            return make_note(f"did not answer within {PROBE_SECONDS:.0f} seconds and is left out; restart the computer", maker)
+        except (OSError, ValueError):
+            return make_note("crashed when it was asked and is left out; install a newer one", maker)
+
     # Macs have no such drivers
     makers = DRIVERS if sys.platform != "darwin" else ()
-    started = {maker: children.start([*command, maker], make_environment(), guard=False) for maker in makers}
-    parts = [probe(maker) for maker in PROBES if maker not in DRIVERS]
-    until = time.monotonic() + PROBE_SECONDS
-    for maker, process in started.items():
-        try:
-            said = children.listen(process, max(0.1, until - time.monotonic()))
-            if get_code(process):
-                raise ValueError
-            parts.append(read_devices(said.decode("utf-8", "replace")))
-        except subprocess.TimeoutExpired:
-            parts.append(
-                make_note(f"did not answer within {PROBE_SECONDS:.0f} seconds and is left out; restart the computer", maker)
-            )
-        except ValueError:
-            parts.append(make_note("crashed when it was asked and is left out; install a newer one", maker))
-        finally:
-            children.end(process)
+    with ThreadPoolExecutor(len(DRIVERS)) as pool:
+        parts = [*pool.map(ask, makers), *(probe(maker) for maker in PROBES if maker not in DRIVERS)]
     return merge(parts)
