@@ -16,9 +16,10 @@ import pytest
 
 from latentman.backend.installation.processes import CANCELLED, NOT_STARTED, Children, get_code, read_last
 from latentman.shared.backend_environment import ENVIRONMENTS, find_current, list_environments
-from tests.checkout import copy_checkout
+from tests.checkout import ROOT, clean_environment, copy_checkout
 from tests.small_set_up import BUILD, SmallSetUp, find_system_python, is_alive
 from tests.small_wheels import find_uv
+from tools import window_wheels
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the small uv is a script of sh")
 _FILES = ("__init__.py", "blender_manifest.toml")
@@ -330,3 +331,45 @@ def test_programs_that_cannot_be_started(tmp_path):
 )
 def test_what_a_program_has_said_last(text, kind, found):
     assert read_last(text, kind) == found
+
+
+@pytest.mark.slow
+def test_the_real_packages_make_a_real_frame(tmp_path, monkeypatch):
+    """All of it with the product's own lock, torch and a frame: killed once on the way, gone on with, repaired, moved and removed."""
+    monkeypatch.setattr(window_wheels, "PAUSE", 0.0)
+    beside = Path(sys.prefix).resolve().parent / "wheels" / "set-up"
+    wheels = beside if beside.is_dir() else ROOT / "build" / "wheels" / "set-up"
+    window_wheels.fetch_wheels(wheels)
+    root, moved = tmp_path / "Ordner mit ü" / "backend", tmp_path / "moved"
+    with window_wheels.serve_wheels(wheels) as variables:
+
+        def call(command, *more, folder=root, until=None):
+            arguments = [sys.executable, "-I", "-B", str(ROOT / "backend" / "install.py"), command, "--root", str(folder), *more]
+            process = subprocess.Popen(
+                arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_environment(tmp_path / "home") | variables
+            )
+            events = []
+            for line in process.stdout:
+                events.append(json.loads(line))
+                if until and events[-1].get("step") == until:
+                    process.kill()
+            process.wait(_SECONDS)
+            return process.returncode, events[-1]
+
+        chosen = ["--build", window_wheels.BUILD, "--python", str(find_system_python().path)]
+        code, _ = call("install", *chosen, until="installing")
+        assert code == -signal.SIGKILL and find_current(root) is None
+        code, last = call("install", *chosen)
+        assert code == 0, last
+        current = find_current(root)
+        assert current.packages > 40 and not current.is_outdated and len(list((root / ENVIRONMENTS).iterdir())) == 1
+        (torch,) = current.folder.glob("*/lib/python3*/site-packages/torch/lib/libtorch_cpu.so")
+        with torch.open("r+b") as stream:
+            stream.seek(1 << 20)
+            stream.write(b"damage")
+        assert call("repair", *chosen)[1]["packages"] == ["torch"]
+        assert call("move", "--to", str(moved))[0] == 0 and find_current(moved).name == current.name
+        code, last = call("repair", *chosen, folder=moved)
+        assert code == 0 and last["packages"] == []
+        code, last = call("remove", folder=moved)
+        assert code == 0 and last["bytes"] > 5e8 and not moved.exists()
