@@ -228,8 +228,8 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
     if isinstance(reason, ssl.SSLError):
         return InstallationError(
             "certificate",
-            f"The certificate of {host} is not trusted ({getattr(reason, 'verify_message', '') or reason}); if your network has "
-            "certificates of its own, name their file in SSL_CERT_FILE and start Blender again.",
+            f"The certificate of {host} is not trusted ({getattr(reason, 'verify_message', '') or reason}); check the date of this "
+            "computer, and if your network has certificates of its own, name their file in the environment variable SSL_CERT_FILE.",
             Remedy.NETWORK,
         )
     if isinstance(reason, socket.gaierror):
@@ -249,7 +249,9 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         )
     if isinstance(reason, (ValueError, http.client.InvalidURL)):
         return InstallationError(
-            "address", f"{hide_credentials(url)} is not an address that can be asked; it begins with https://.", Remedy.NETWORK
+            "address",
+            f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://.",
+            Remedy.NETWORK,
         )
     number = reason.errno if isinstance(reason, OSError) else None
     detail = os.strerror(number) if number in errno.errorcode and number is not None else str(reason)

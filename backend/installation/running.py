@@ -289,9 +289,9 @@ class _Installation:
         """Use an environment from now on, and clear up."""
         old = find_current(self._root)
         switch(self._root, folder.name)
-        if old is not None and old.folder != folder:
-            self._tools.progress.emit("note", message=f"The environment before it, {old.name}, is not used any more.")
         clear_up(self._root, folder)
+        if old is not None and old.folder != folder and old.folder.exists():
+            self._tools.progress.emit("note", message="What was set up before stays on the disk until no Blender uses it any more.")
         with suppress(OSError):
             delete_tree(self._downloads)
 
@@ -316,19 +316,14 @@ def try_out(python: Path, build: str, children: Children) -> None:
     try:
         code, text = children.ask(command, make_environment(PYTHONNOUSERSITE="1"), TRY_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise InstallationError(
-            "check",
-            f"The test frame was not ready within {TRY_SECONDS / 60:.0f} minutes; choose another device, or try again.",
-            Remedy.DEVICE,
-        ) from error
+        raise explain_check(f"The test frame was not ready within {TRY_SECONDS / 60:.0f} minutes", build) from error
     found = read_last(text, dict)
     if code == 0 and found and found.get("frame"):
         return
     problems = found.get("problems") if found else None
     if problems:
-        raise InstallationError(
-            "check", f"No test frame could be made ({str(problems[0]).rstrip('.')}); choose another device.", Remedy.DEVICE
-        )
+        # what the backend advises then is for those who have installed it by hand
+        raise explain_check(f"No test frame could be made ({str(problems[0]).partition(';')[0].rstrip('.')})", build)
     if code == -9:
         raise InstallationError(
             "check",
@@ -336,11 +331,15 @@ def try_out(python: Path, build: str, children: Children) -> None:
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = (lines[-1] if lines else "nothing was said").rstrip(".")
-    raise InstallationError(
-        "check",
-        f"No test frame could be made ({last}; it ended with code {code}); choose another device, or repair what is there.",
-        Remedy.DEVICE,
-    )
+    raise explain_check(f"No test frame could be made ({last}; it ended with code {code})", build)
+
+
+def explain_check(what: str, build: str) -> InstallationError:
+    """The sentence for an environment that makes no frame."""
+    if build in ("cpu", "metal"):
+        advice = "try again, and if that does not help, copy the diagnostics and report it"
+        return InstallationError("check", f"{what}; {advice}.", Remedy.REPORT)
+    return InstallationError("check", f"{what}; install the newest driver of your card, or choose another device.", Remedy.DEVICE)
 
 
 def repair(request: Request, tools: Tools) -> list[str]:

@@ -402,7 +402,7 @@ def test_a_folder_that_cannot_be_written(set_up, monkeypatch):
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG, errno.EIO, errno.ENOTDIR])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
 @pytest.mark.parametrize("where", ["write_requirements", "unpack_uv", "write_stamp", "switch"])
 def test_a_folder_that_fails_on_the_way(ready, monkeypatch, where, number):
     """Whatever the step: a sentence, nothing half, and the next try succeeds."""
