@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import types
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -21,7 +22,7 @@ import pytest
 from packaging.tags import compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import parse_wheel_filename
 
-from latentman.backend.installation import changing, planning, processes, pythons, resolving
+from latentman.backend.installation import changing, environment, planning, processes, pythons, resolving
 from latentman.backend.installation.devices import BUILDS, Device, Devices
 from latentman.backend.installation.environment import (
     Uv,
@@ -785,3 +786,91 @@ def test_resolving_fails_in_a_sentence(torch_index, tmp_path, uv_program):
 
 def test_this_platform():
     assert find_system() in ("linux-x64", "linux-arm64", "windows-x64", "windows-arm64", "macos-x64", "macos-arm64")
+
+
+# ---------------------------------------------------------------- somebody who is not root
+
+
+def _run_as_nobody(call):
+    """Whether a call says True in a process of somebody who may not do everything."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    code = 1
+    try:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        code = 0 if call() else 1
+    finally:
+        os._exit(code)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that everybody may write into, below folders that everybody may look into."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    subprocess.run(["chmod", "-R", "u+rwX", folder], check=False)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="users of POSIX")
+@pytest.mark.parametrize("mode", [0o000, 0o111, 0o444, 0o555])
+def test_a_tree_that_must_not_be_written_is_deleted(open_folder, mode):
+    tree = open_folder / "tree"
+
+    def make_and_delete():
+        for name in ("a/b/c", "a/d", "e"):
+            (tree / name).mkdir(parents=True)
+            (tree / name / "file").write_bytes(b"x")
+        (tree / "link").symlink_to("/etc")
+        for folder, _, names in os.walk(tree, topdown=False):
+            for name in names:
+                os.chmod(os.path.join(folder, name), mode)
+            os.chmod(folder, mode)
+        environment.delete_tree(tree)
+        return not tree.exists()
+
+    assert _run_as_nobody(make_and_delete) and os.path.isdir("/etc")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="users of POSIX")
+def test_what_cannot_be_deleted_raises_and_does_not_go_on_for_ever(open_folder):
+    (open_folder / "theirs" / "inner").mkdir(parents=True)
+    (open_folder / "theirs" / "inner" / "file").write_bytes(b"x")
+    for folder in (open_folder / "theirs" / "inner", open_folder / "theirs"):
+        folder.chmod(0o500 if os.geteuid() == 0 else 0o555)
+    if os.geteuid() != 0:
+        pytest.skip("needs a folder of somebody else's")
+
+    def delete():
+        try:
+            environment.delete_tree(open_folder / "theirs")
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        return False
+
+    assert _run_as_nobody(delete)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="users of POSIX")
+def test_a_folder_of_somebody_else_s(open_folder):
+    closed = open_folder / "closed"
+    closed.mkdir()
+    closed.chmod(0o755 if os.geteuid() == 0 else 0o555)
+
+    def plan():
+        found = _plan(closed / "new", "linux-x64", "cpu")
+        return found.code == "permission" and str(closed) in found.problem and found.remedy is Remedy.SPACE
+
+    assert _run_as_nobody(plan)
+    closed.chmod(0o000)
+
+    def plan_where_nothing_can_be_seen():
+        found = _plan(closed / "new", "linux-x64", "cpu")
+        return found.code in ("permission", "path") and found.remedy is Remedy.SPACE
+
+    assert _run_as_nobody(plan_where_nothing_can_be_seen)
