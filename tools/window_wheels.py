@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from latentman.backend.installation.failures import InstallationError
@@ -31,6 +32,10 @@ def list_files() -> tuple[LockedFile, ...]:
     return (lock.uv[system], *files)
 
 
+def _find_url(indexes: Indexes, file: LockedFile) -> str:
+    return indexes.find(file).url
+
+
 def fetch_wheels(folder: Path) -> None:
     """Have all of it in a folder, from the indexes, or by pip where a build lies with the machine's own wheels."""
     network = Network.from_environment()
@@ -40,7 +45,7 @@ def fetch_wheels(folder: Path) -> None:
         if (folder / file.name).exists():
             continue
         try:
-            fetch(network, lambda file=file: indexes.find(file).url, file, folder, lambda done: None)
+            fetch(network, partial(_find_url, indexes, file), file, folder, lambda done: None)
         except InstallationError:
             if not file.folder:
                 raise

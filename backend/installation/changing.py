@@ -107,9 +107,9 @@ def claim_own() -> BinaryIO | None:
     return claim(folder) if (folder / STAMP).is_file() else None
 
 
-def is_used(folder: Path, python: Path | None = None) -> bool:
+def is_used(folder: Path, python: Path | None = None, platform: str = sys.platform) -> bool:
     """Whether a backend runs in an environment; ``python`` is its program, as far as it is known."""
-    if sys.platform == "win32":
+    if platform == "win32":
         return python is not None and is_running(python)
     try:
         stream = (folder / IN_USE).open("r+b")

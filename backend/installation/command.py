@@ -122,11 +122,11 @@ def run(args: argparse.Namespace, tools: Tools) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parse(argv)
+    progress, children = Progress(), Children()
+    end_with_owner(children)
     if args.command == "probe":
         print(f"\n{write_devices(probe(args.maker))}", flush=True)
         return 0
-    progress, children = Progress(), Children()
-    end_with_owner(children)
     try:
         done = run(args, Tools(read_lock(), Network.from_environment(), children, progress))
     except InstallationError as error:

@@ -239,13 +239,14 @@ def probe_metal() -> list[Device]:
     return [Device("metal", "Apple silicon", memory)]
 
 
-#: whose drivers are asked
+#: whose devices are looked for, and whose drivers run for it in the process that asks
 PROBES: dict[str, Callable[[], list[Device]]] = {
     "NVIDIA": probe_cuda,
     "AMD": probe_rocm,
     "Intel": probe_xpu,
     "Apple": probe_metal,
 }
+DRIVERS = ("NVIDIA", "Intel")
 
 
 def probe(maker: str) -> Devices:
@@ -288,11 +289,12 @@ def make_note(what: str, maker: str) -> Devices:
 
 def probe_in_children(command: list[str], children: Children) -> Devices:
     """Ask each maker's driver in a process of its own, all at the same time: ``command`` with the maker's name prints what
-    ``write_devices`` makes. A driver that crashes or hangs takes only its own devices away, and the notes say so."""
+    ``write_devices`` makes, and watches its standard input. A driver that crashes or hangs takes only its own devices away, and the
+    notes say so."""
 
     def ask(maker: str) -> Devices:
         try:
-            code, said = children.ask([*command, maker], make_environment(), PROBE_SECONDS)
+            code, said = children.ask([*command, maker], make_environment(), PROBE_SECONDS, guard=False)
             if code:
                 raise ValueError
             return read_devices(said)
@@ -301,6 +303,8 @@ def probe_in_children(command: list[str], children: Children) -> Devices:
         except (OSError, ValueError):
             return make_note("crashed when it was asked and is left out; install a newer one", maker)
 
-    with ThreadPoolExecutor(len(PROBES)) as pool:
-        parts = list(pool.map(ask, PROBES))
+    # Macs have no such drivers
+    makers = DRIVERS if sys.platform != "darwin" else ()
+    with ThreadPoolExecutor(len(DRIVERS)) as pool:
+        parts = [*pool.map(ask, makers), *(probe(maker) for maker in PROBES if maker not in DRIVERS)]
     return merge(parts)

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from ...shared.backend_environment import CURRENT, GONE, STAMP, hash_lock, read_json
 from ...shared.files import write_atomically
@@ -41,9 +41,10 @@ _ATTEMPTS, _PAUSE = 40, 0.25
 _SAID = 2000
 
 
-def unpack_uv(wheel: Path, folder: Path) -> Path:
-    """Take uv's program out of its wheel; returns its path. Raises ``InstallationError``."""
-    name = "uv.exe" if sys.platform == "win32" else "uv"
+def unpack_uv(wheel: Path, folder: Path, platform: str = sys.platform) -> Path:
+    """Take uv's program out of its wheel; returns its path. ``platform`` is as ``sys.platform`` has it. Raises
+    ``InstallationError``."""
+    name = "uv.exe" if platform == "win32" else "uv"
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         inner = next((entry for entry in archive.namelist() if entry.endswith(f".data/scripts/{name}")), None)
@@ -58,7 +59,7 @@ def unpack_uv(wheel: Path, folder: Path) -> Path:
     return path
 
 
-def unpack_python(archive: Path, folder: Path) -> Path:
+def unpack_python(archive: Path, folder: Path, platform: str = sys.platform) -> Path:
     """Unpack a fetched Python into a folder, with a list of its files beside it; returns the path of its program. Raises
     ``InstallationError``, and ``OSError`` for the disk."""
     try:
@@ -71,7 +72,7 @@ def unpack_python(archive: Path, folder: Path) -> Path:
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise InstallationError("python", f"{archive.name} cannot be unpacked ({error}); try again.") from error
     inside = folder / PYTHON_FOLDER
-    python = inside / ("python.exe" if sys.platform == "win32" else "bin/python3")
+    python = inside / ("python.exe" if platform == "win32" else "bin/python3")
     if not python.exists():
         raise InstallationError("python", f"{archive.name} holds no Python; install the extension again.", Remedy.REPORT)
     files = [path for path in sorted(inside.rglob("*")) if path.is_file() and not path.is_symlink() and path.suffix != ".pyc"]
@@ -97,9 +98,9 @@ def check_member(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def get_venv_python(folder: Path) -> Path:
+def get_venv_python(folder: Path, platform: str = sys.platform) -> Path:
     """The program of a virtual environment."""
-    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    return folder / ("Scripts/python.exe" if platform == "win32" else "bin/python")
 
 
 class Uv:
@@ -286,7 +287,10 @@ def read_record(data: bytes) -> dict[str, str]:
             if len(row) != 3:
                 raise ValueError("a record has three columns")
             path, digest = row[0], row[1]
-            if digest.startswith("sha256=") and not path.startswith("..") and not path.endswith(".pyc"):
+            is_inside = not (
+                PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+            )
+            if digest.startswith("sha256=") and is_inside and not path.endswith(".pyc"):
                 found[path] = base64.urlsafe_b64decode(digest.partition("=")[2] + "==").hex()
     except csv.Error as error:
         raise ValueError(str(error)) from error
@@ -398,10 +402,10 @@ def switch(root: Path, name: str) -> None:
     write_atomically(root / CURRENT, json.dumps({"format": 1, "environment": name}).encode())
 
 
-def extend(path: Path) -> str:
+def extend(path: PurePath, platform: str = sys.platform) -> str:
     """A path as Windows takes it when it is longer than 260 characters."""
     text = str(path)
-    if sys.platform != "win32" or text.startswith("\\\\?\\") or not path.is_absolute():
+    if platform != "win32" or text.startswith("\\\\?\\") or not path.is_absolute():
         return text
     text = text.replace("/", "\\")
     return f"\\\\?\\UNC\\{text[2:]}" if text.startswith("\\\\") else f"\\\\?\\{text}"

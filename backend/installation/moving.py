@@ -39,17 +39,19 @@ def move(root: Path, target: Path, progress: Progress) -> None:
     named, root, target = root, Path(os.path.realpath(root)), Path(os.path.realpath(target))
     try:
         _check(root, target)
-        with hold(root), hold(target):
-            for found in list_environments(root):
-                if is_used(found.folder, found.python):
-                    raise InstallationError("used", "A backend is running there; stop it in every Blender, then move it.")
-            _move(root, target, progress)
-            drop_lock(root)
-        for path in (root / LOCK, root):
-            with suppress(OSError):
-                path.unlink() if path != root else path.rmdir()
-        if named.is_symlink() and not named.exists():
-            named.unlink()
+        with hold(target):
+            with hold(root):
+                for found in list_environments(root):
+                    if is_used(found.folder, found.python):
+                        raise InstallationError("used", "A backend is running there; stop it in every Blender, then move it.")
+                _move(root, target, progress)
+                drop_lock(root)
+            for path in (root / LOCK, root):
+                with suppress(OSError):
+                    path.unlink() if path != root else path.rmdir()
+            if named.is_symlink() and not named.exists():
+                named.unlink()
+            (target / MARK).unlink()
     except OSError as error:
         raise explain_os_error(error, "moving", target) from error
 
@@ -98,7 +100,6 @@ def _move(root: Path, target: Path, progress: Progress) -> None:
     delete_tree(root / DOWNLOADS)
     with suppress(OSError):
         (root / ENVIRONMENTS).rmdir()
-    (target / MARK).unlink()
 
 
 def _rename_all(folders: list[Path], target: Path) -> bool:

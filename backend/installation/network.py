@@ -73,10 +73,23 @@ class Network:
         address, authorization = split_credentials(url)
         if urlsplit(address).scheme not in ("http", "https"):
             raise ValueError(f"{address} is not an address of the web")
+        check_proxy(address)
         request = urllib.request.Request(address, headers={"User-Agent": _AGENT, **headers})
         if authorization:
             request.add_unredirected_header("Authorization", authorization)
         return cast(http.client.HTTPResponse, self._opener.open(request, timeout=STALL_SECONDS))
+
+
+class UnusableProxyError(ValueError):
+    """A proxy of a kind that the standard library does not speak with."""
+
+
+def check_proxy(address: str) -> None:
+    """Raises ``urllib.error.URLError`` where the proxy for an address is none of HTTP."""
+    parts = urlsplit(address)
+    proxy = urllib.request.getproxies().get(parts.scheme, "")
+    if proxy.lower().startswith("socks") and not urllib.request.proxy_bypass(parts.hostname or ""):
+        raise urllib.error.URLError(UnusableProxyError("it is no proxy of HTTP"))
 
 
 class InsecureRedirectError(ValueError):
@@ -189,7 +202,7 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         return InstallationError(
             "proxy", f"The proxy does not connect to {host} ({tunnel}); check the proxy, or ask who runs it.", Remedy.NETWORK
         )
-    if isinstance(reason, str) and "unknown url type" in reason:
+    if isinstance(reason, UnusableProxyError) or (isinstance(reason, str) and "unknown url type" in reason):
         return InstallationError(
             "proxy", "Only proxies whose addresses begin with http:// can be used; name another one.", Remedy.NETWORK
         )
@@ -240,6 +253,8 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         )
     number = reason.errno if isinstance(reason, OSError) else None
     detail = os.strerror(number) if number in errno.errorcode and number is not None else str(reason)
+    if isinstance(reason, http.client.HTTPException):
+        detail = "the answer broke off"
     return InstallationError(
         "network",
         f"{host} cannot be reached ({detail}); check the connection and the proxy, and try again: it goes on where it stopped.",

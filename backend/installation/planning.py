@@ -296,8 +296,12 @@ def _complete(plan: Plan, lock: SetupLock, children: Children) -> Plan:
 
 def find_made(plan: Plan) -> Path | None:
     """The environment that a plan would make, if it is there already."""
-    key = plan.key
-    return next((found.folder for found in list_environments(plan.request.root) if key and found.key == key), None)
+    return find_by_key(plan.request.root, plan.key)
+
+
+def find_by_key(root: Path, key: str) -> Path | None:
+    """The environment with a key; None where there is none."""
+    return next((found.folder for found in list_environments(root) if key and found.key == key), None)
 
 
 def _check_files(plan: Plan, folder: Path) -> None:

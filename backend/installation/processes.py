@@ -57,32 +57,46 @@ class Children:
         self._lock = threading.RLock()
         self._ended = False
 
-    def start(self, command: list[str], environment: dict[str, str], folder: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a program whose output can be read; one that cannot be started ends with ``NOT_STARTED`` or raises ``OSError``."""
-        more: dict[str, Any] = {**make_hidden(), "stdin": subprocess.DEVNULL}
+    def start(
+        self, command: list[str], environment: dict[str, str], folder: Path | None = None, *, guard: bool = True
+    ) -> subprocess.Popen[bytes]:
+        """Start a program whose output can be read; one that cannot be started ends with ``NOT_STARTED`` or raises ``OSError``.
+
+        Without ``guard`` it is one that soon ends by itself, or watches its standard input.
+        """
+        more = make_hidden()
         if sys.platform != "win32":
-            command = [sys.executable, "-I", "-S", "-B", "-c", _GUARD, *command]
-            more = {"start_new_session": True, "stdin": subprocess.PIPE}
+            more["start_new_session"] = True
+            if guard:
+                command = [sys.executable, "-I", "-S", "-B", "-c", _GUARD, *command]
         with self._lock:
             if self._ended:
                 raise KeyboardInterrupt
             process = subprocess.Popen(
-                command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more
+                command,
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                **more,
             )
             self._running.add(process)
         return process
 
-    def ask(self, command: list[str], environment: dict[str, str], seconds: float) -> tuple[int, str]:
+    def ask(self, command: list[str], environment: dict[str, str], seconds: float, *, guard: bool = True) -> tuple[int, str]:
         """Run a program to its end; returns (exit code, minus the signal's number for one that a signal has ended; what it said).
         Raises ``OSError``, and ``subprocess.TimeoutExpired`` after it was ended."""
-        process = self.start(command, environment)
+        process = self.start(command, environment, guard=guard)
         try:
-            said = self._listen(process, seconds)
+            said = self.listen(process, seconds)
         finally:
             self.end(process)
         return get_code(process), said.decode("utf-8", "replace")
 
-    def _listen(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    def listen(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
+        """What a program says until it ends. Raises ``subprocess.TimeoutExpired``. (``communicate`` would close its standard input,
+        and end it with that.)"""
         assert process.stdout is not None
         stream, said = process.stdout, []
         reader = threading.Thread(target=lambda: said.append(stream.read()), daemon=True)

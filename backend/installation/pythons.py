@@ -47,7 +47,7 @@ class FoundPython:
 def examine_python(path: Path, children: Children) -> FoundPython | None:
     """A Python that an environment can be made of, by any of its names; None for what cannot be used."""
     try:
-        code, said = children.ask([str(path), "-I", "-c", _QUESTION], make_environment(), ANSWER_SECONDS)
+        code, said = children.ask([str(path), "-I", "-c", _QUESTION], make_environment(), ANSWER_SECONDS, guard=False)
         kind, (major, minor), is_64_bit, is_threaded, base, prefix = read_last(said, list)
     except (OSError, ValueError, TypeError, subprocess.TimeoutExpired):
         return None
@@ -71,7 +71,7 @@ def list_candidates(children: Children, platform: str = sys.platform) -> Iterato
             yield Path(found)
     if platform == "win32":
         with suppress(OSError, subprocess.TimeoutExpired):
-            _, said = children.ask(["py", "-0p"], make_environment(), ANSWER_SECONDS)
+            _, said = children.ask(["py", "-0p"], make_environment(), ANSWER_SECONDS, guard=False)
             yield from read_launcher(said)
 
 

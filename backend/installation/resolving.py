@@ -13,9 +13,9 @@ from pathlib import Path
 from .devices import find_torch_folder
 from .environment import Uv
 from .failures import InstallationError, Remedy
-from .index import Indexes, Offer
+from .index import Indexes, Offer, explain_wrong_file
 from .lock_file import LockedFile, SetupLock, guess_size, guess_unpacked, normalise
-from .network import Network, get_host
+from .network import Network
 from .planning import Plan
 
 BACKEND_LOCK = Path(__file__).resolve().parents[2] / "locks" / "backend.txt"
@@ -145,12 +145,7 @@ def _find(
         locked = lock.files.get(offer.name)
         known = lock.known.get(offer.name) or (locked.sha256 if locked else "")
         if known and known != offer.sha256:
-            raise InstallationError(
-                "hash",
-                f"{get_host(offer.url)} offers a {offer.name} that is not the genuine one (its checksum is another), and is not used; "
-                "use another address.",
-                Remedy.NETWORK,
-            )
+            raise explain_wrong_file(LockedFile(offer.name, known, 0), offer.url)
         size = offer.size or guess_size(torch_folder if name == "torch" else "")
         return locked or LockedFile(offer.name, offer.sha256, size, guess_unpacked(size), folder, exact=bool(offer.size))
     raise InstallationError(

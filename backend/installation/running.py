@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +57,19 @@ from .failures import InstallationError, Remedy, explain_os_error
 from .index import Indexes
 from .lock_file import LockedFile, SetupLock, make_key, normalise
 from .network import Network
-from .planning import FOUND, SPARE, Plan, Request, explain_space, find_file, find_made, find_present, make_plan, measure_free
+from .planning import (
+    FOUND,
+    SPARE,
+    Plan,
+    Request,
+    explain_space,
+    find_by_key,
+    find_file,
+    find_made,
+    find_present,
+    make_plan,
+    measure_free,
+)
 from .processes import Children, make_environment, read_last
 from .progress import Progress
 from .resolving import resolve
@@ -118,6 +130,9 @@ class _Installation:
         if files is None:
             self._tools.progress.begin("resolving")
             files = resolve(plan, self._tools.lock, uv, self._tools.network, self._indexes, self._downloads)
+            existing = find_by_key(self._root, make_key(files, plan.python_name))
+            if existing is not None and self._use_again(existing):
+                return existing
         self._check_space(files)
         self._fetch_all("packages", files)
         work.mkdir(parents=True)
@@ -348,14 +363,15 @@ def repair(request: Request, tools: Tools) -> list[str]:
         files = tuple(
             locked if (locked := tools.lock.files.get(file.name)) and locked.sha256 == file.sha256 else file for file in stamped
         )
-        damaged = set(find_damage(current.folder, tools.progress.advance))
+        damage = find_damage(current.folder, tools.progress.advance)
+        damaged = set(damage)
         installed = list_installed(current.folder)
         damaged |= {file.package for file in files if installed.get(file.package) != file.version}
         broken = tuple(file for file in files if file.package in damaged)
         is_python_broken = PYTHON_ITSELF in damaged
         if broken or is_python_broken:
             _refuse_used(current, "repair")
-            _Repair(request, tools, current).run(broken, is_python_broken)
+            _Repair(request, tools, current, damage).run(broken, is_python_broken)
         tools.progress.begin("trying")
         try_out(current.python, current.device, tools.children)
         return [*([PYTHON_ITSELF] if is_python_broken else []), *sorted(file.package for file in broken)]
@@ -373,8 +389,8 @@ def _refuse_used(found: BackendEnvironment, what: str) -> None:
 class _Repair:
     """Puts what is damaged in an environment back in its place."""
 
-    def __init__(self, request: Request, tools: Tools, current: BackendEnvironment) -> None:
-        self._tools, self._current = tools, current
+    def __init__(self, request: Request, tools: Tools, current: BackendEnvironment, damage: Mapping[str, Iterable[str]]) -> None:
+        self._tools, self._current, self._damage = tools, current, damage
         plan = make_plan(request, tools.lock, Devices(()), tools.network, tools.children)
         if plan.uv is None:
             raise InstallationError(plan.code, plan.problem, plan.remedy)
@@ -424,6 +440,11 @@ class _Repair:
             for info in site.glob("*.dist-info"):
                 if normalise(info.name.partition("-")[0]) in names:
                     delete_tree(info)
+            for name in names:
+                for path in self._damage.get(name, ()):
+                    # uv replaces files, and not a folder that has come in the place of one
+                    if (site / path).is_dir():
+                        delete_tree(site / path)
         progress.begin("installing", sum(file.unpacked for file in broken))
         requirements = self._downloads / "requirements.txt"
         write_requirements(requirements, broken)
