@@ -335,7 +335,7 @@ def test_what_a_program_has_said_last(text, kind, found):
 
 @pytest.mark.slow
 def test_the_real_packages_make_a_real_frame(tmp_path, monkeypatch):
-    """All of it with the product's own lock, torch and a frame: killed once on the way, gone on with, repaired, moved and removed."""
+    """All of it with the product's own lock and torch: killed once on the way, gone on with, repaired, moved and removed."""
     monkeypatch.setattr(window_wheels, "PAUSE", 0.0)
     beside = Path(sys.prefix).resolve().parent / "wheels" / "set-up"
     wheels = beside if beside.is_dir() else ROOT / "build" / "wheels" / "set-up"
