@@ -18,7 +18,7 @@ QUICK := tests/shared \
 OTHER_VERSIONS := tests/blender_addon tests/shared $(patsubst %,--ignore=tests/blender_addon/test_%.py, \
 	backend_process client command_line hostile_files motion_guesses motion_sources skeleton_guesses)
 
-.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs lock audit torture extension lint clean
+.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs lock audit torture extension release lint clean
 
 setup: $(VENV)/.ready
 setup-blender52: $(VENV52)/.ready
@@ -94,5 +94,9 @@ audit:
 extension: setup
 	$(RUN) -m tools.package_extension
 
+# zips, checksums, notes and a repository for Blender's Get Extensions, in build/release; from a committed tree
+release: setup
+	$(RUN) -m tools.release
+
 clean:
-	rm -rf build/lib build/site build/documented build/demo build/bench build/window build/extension
+	rm -rf build/lib build/site build/documented build/demo build/bench build/window build/extension build/release

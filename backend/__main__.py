@@ -1,9 +1,11 @@
-"""``latentman``: serve, generate, motion, evaluate, measure, export, composite, densepose, jobs, models, techniques, doctor."""
+"""``latentman``: serve, pair, generate, motion, evaluate, measure, export, composite, densepose, jobs, models, techniques and
+doctor."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from contextlib import nullcontext
@@ -29,8 +31,9 @@ from ..shared.load_options import LoadOptions
 from ..shared.reference import take_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
+from . import pairing_command
 from .logs import keep_log, quieten_libraries
-from .missing import explain_missing
+from .missing import explain_missing, require
 from .owner import OwnerWatch
 
 logger = logs.get_logger(__package__)
@@ -44,22 +47,40 @@ def _options(args: argparse.Namespace) -> LoadOptions:
 
 def serve(args: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
+    if args.list_clients:
+        return pairing_command.list_clients()
+    if args.forget_client is not None:
+        return pairing_command.forget_client(args.forget_client)
     import zmq
 
-    from .jobs.runner import ModelCache
+    from . import pairing
+    from .models.device_names import read_device_name
     from .server import RefusedToBind, Server, allow_many_connections
+    from .tasks.resources import Resources, make_resources
 
+    options, jobs = _options(args), args.jobs or jobs_folder()
+
+    def make(jobs: Path) -> Resources:
+        quieten_libraries()
+        return make_resources(jobs, options)
+
+    # what can be said without importing the libraries, which takes seconds, is said at once
+    require()
     try:
         clients = set(read_file(args.clients, MAX_CLIENTS).split()) if args.clients else set()
     except OSError as error:
         print(f"The list of client keys {args.clients} cannot be read: {error.strerror or error}.", file=sys.stderr)
         return 2
     try:
-        server = Server(args.endpoint, args.jobs or jobs_folder(), clients, ModelCache(_options(args)))
+        read_device_name(options.device)
+        server = Server(args.endpoint, jobs, clients, make, pairs=args.pair)
     except (RefusedToBind, KeysError, ShotError) as error:
         print(error, file=sys.stderr)
         return 2
     except (OSError, zmq.ZMQError) as error:
+        if error.errno == zmq.EADDRINUSE:
+            # whoever started this one looks for the other when this one has ended
+            running.wait_for_other(args.endpoint)
         print(
             f"{args.endpoint} cannot be used ({error}); connect to the backend that is running there, or choose another address",
             file=sys.stderr,
@@ -71,9 +92,24 @@ def serve(args: argparse.Namespace) -> int:
     if args.owner is not None:
         args.owner.end_with(server.stop)
     announced = running.announce(server.endpoint, owned=args.owner is not None)
-    logger.info("Listening at %s; jobs in %s; %s", server.endpoint, args.jobs or jobs_folder(), _options(args))
-    print(json.dumps({"event": "listening", "endpoint": server.endpoint, "version": VERSION}), flush=True)
-    server.serve(closing=lambda: running.withdraw(announced))
+    logger.info("Listening at %s; jobs in %s; %s", server.endpoint, jobs, options)
+
+    def report(event: str, **details: str) -> None:
+        print(json.dumps({"event": event, **details}), flush=True)
+
+    report("listening", endpoint=server.endpoint, version=VERSION)
+    if server.pairing is not None:
+        public, is_guess = pairing.find_public_endpoint(server.endpoint)
+        print(pairing.explain(public, is_guess=is_guess), file=sys.stderr, flush=True)
+        print(server.pairing.write_text(public), flush=True)
+    server.serve(closing=lambda: running.withdraw(announced), ready=lambda: report("ready", device=server.loader.device))
+    # the interpreter cannot take itself apart while a thread imports torch
+    args.leave_at_once = server.loader.working
+    if isinstance(server.loader.error, ShotError):
+        print(server.loader.error, file=sys.stderr)
+        return 2
+    if server.loader.error is not None:
+        raise server.loader.error
     logger.info("Stopped as it was asked to")
     return 0
 
@@ -166,13 +202,14 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--endpoint", default=DEFAULT_ENDPOINT, help="port 0 picks a free one")
     command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
     command.add_argument("--jobs", type=Path, help="folder of the job store")
+    pairing_command.add_serve_options(command)
     add_settings(command, LoadOptions)
     command.add_argument(
         "--end-with-stdin",
         action="store_true",
         help="end when the standard input ends: for a program that starts the backend and holds the other end of a pipe",
     )
-    command.set_defaults(run=serve, uses_models=True, owner=None)
+    command.set_defaults(run=serve, uses_models=True, imports_later=True, owner=None)
     command = commands.add_parser("generate", help="frames from a folder of saved passes", allow_abbrev=False)
     command.add_argument("passes", type=Path)
     add_shot_arguments(command)
@@ -185,6 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     jobs.add_commands(commands)
     models.add_commands(commands)
     commands.add_parser("techniques", help="list techniques, those of other packages too").set_defaults(run=techniques)
+    pairing_command.add_commands(commands)
     doctor.add_commands(commands)
     return _run(parser.parse_args(argv))
 
@@ -196,9 +234,18 @@ def _run(args: argparse.Namespace) -> int:
         # before anything that takes its time
         args.owner = OwnerWatch()
         args.owner.start()
+    code = _run_logged(args, uses_models)
+    if getattr(args, "leave_at_once", False):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run_logged(args: argparse.Namespace, uses_models: bool) -> int:
     with keep_log(args.command) if uses_models else nullcontext():
         try:
-            if uses_models:
+            if uses_models and not getattr(args, "imports_later", False):
                 quieten_libraries()
             return int(args.run(args))
         except KeyboardInterrupt:

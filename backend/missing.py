@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.util import find_spec
+
 #: packages of the extra ``backend``: what is imported -> what is installed
 BACKEND = {
     "torch": "torch",
@@ -19,6 +22,8 @@ BACKEND = {
 }
 #: what every part needs
 CORE = {"numpy": "numpy", "msgspec": "msgspec", "zmq": "pyzmq", "platformdirs": "platformdirs"}
+#: what the service cannot begin without, in the order in which it is told of them; the other packages are for some models only
+SERVING = ("torch", "diffusers", "transformers", "huggingface_hub", "safetensors", "scipy", "PIL", "tqdm", "filelock")
 INSTALL_BACKEND = "pip install 'latentman[backend]'"
 
 
@@ -33,3 +38,10 @@ def explain_missing(module: str) -> str:
     if name == "bpy":
         return f"{said} Blender as a package: pip install 'latentman[blender]'"
     return f"{said} it with pip, or leave out what needs it."
+
+
+def require(modules: Iterable[str] = SERVING) -> None:
+    """``ModuleNotFoundError`` for the first of some top-level modules that this Python has not; imports none of them."""
+    for name in modules:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)

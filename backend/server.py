@@ -15,7 +15,9 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from ..shared import curve_keys, logs
+from ..shared.curve_keys import KEY
 from ..shared.endpoint import is_loopback
+from ..shared.invitation import PairingError
 from ..shared.messages import (
     MAX_PART_BYTES,
     AnyMessage,
@@ -29,6 +31,8 @@ from ..shared.messages import (
     Hello,
     MakeMotion,
     Message,
+    Pair,
+    Paired,
     SendPasses,
     SubmitShot,
     Welcome,
@@ -43,14 +47,15 @@ from ..shared.motion_request import check_kept, frame_count
 from ..shared.reference import MAX_BYTES, check_reference
 from ..shared.shot import ShotError, check_request
 from ..shared.version import VERSION
+from .clients import ClientList
 from .jobs.requests import remove_stale_incoming
-from .jobs.runner import ModelCache
-from .jobs.store import JobStore
 from .models.registry import PRESETS
+from .pairing import Pairing
 from .tasks.describe import DescribeTask
 from .tasks.fetch import FetchTask
 from .tasks.motion import MotionTask
 from .tasks.outbox import Outbox
+from .tasks.resources import ResourceLoader, Resources, make_resources
 from .tasks.shot import ShotTask
 from .tasks.task import Task
 from .tasks.worker import Worker
@@ -66,6 +71,14 @@ PING_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 #: how long a step may take to end when the service is stopped
 STOP_SECONDS = 30.0
+#: how long a first client is waited for before the libraries are imported, during which answers may be late
+IMPORT_AFTER_SECONDS = 1.0
+#: clients that are told of the device as soon as it is known
+MOST_TOLD = 1000
+#: how long pieces of work are waited for before clients are left alone
+LAST_WORDS_SECONDS = 1.0
+#: how long the last words to clients may take when the service is stopped
+LINGER_MILLISECONDS = 500
 #: pieces of work that are not at their end yet; more are refused
 MOST_TASKS = 64
 
@@ -99,40 +112,60 @@ class _Authenticator(ThreadAuthenticator):
 
 
 class _KnownClients:
-    """ZAP credentials provider: lets in the listed public keys."""
+    """ZAP credentials provider: lets in clients whose public keys are known, and, while there is a text for pairing, who has it."""
 
-    def __init__(self, allowed: set[bytes]) -> None:
-        self._allowed = allowed
+    def __init__(self, clients: ClientList) -> None:
+        self._clients = clients
+        self.pairing: Pairing | None = None
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether a client key may connect."""
-        return key in self._allowed
+        return self._clients.knows(key) or (self.pairing is not None and self.pairing.admits(key))
 
 
-def check_endpoint(endpoint: str, extra_clients: set[bytes]) -> None:
-    """``RefusedToBind`` for an address beyond loopback without a list of client keys."""
-    if not is_loopback(endpoint) and not extra_clients:
+def check_endpoint(endpoint: str, *, has_clients: bool) -> None:
+    """``RefusedToBind`` for an address beyond loopback where no client could come from there."""
+    if not is_loopback(endpoint) and not has_clients:
         raise RefusedToBind(
-            f"{endpoint} can be reached from other machines; list the client keys that may connect with "
-            "--clients FILE, or use 127.0.0.1."
+            f"{endpoint} can be reached from other machines, of which none is paired; use --pair to let one in, list the keys of "
+            "clients with --clients FILE, or use 127.0.0.1."
         )
+
+
+def _find_key(frame: Any) -> bytes:
+    """The public key, in Z85, that the sender of a frame has shown."""
+    try:
+        return str(frame.get("User-Id")).encode()
+    except zmq.ZMQError:
+        return b""
 
 
 class Server:
     """The backend service. ``serve`` returns after ``stop`` or never."""
 
-    def __init__(self, endpoint: str, jobs: Path, extra_clients: set[bytes], models: ModelCache | None = None) -> None:
-        """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``models`` loads what the requests name."""
-        check_endpoint(endpoint, extra_clients)
-        models = models or ModelCache()
-        self._device = str(models.device)
+    def __init__(
+        self,
+        endpoint: str,
+        jobs: Path,
+        extra_clients: set[bytes],
+        make: Callable[[Path], Resources] = make_resources,
+        *,
+        pairs: bool = False,
+    ) -> None:
+        """Binds at once; ``endpoint`` then holds the real address, also for port 0. ``make`` makes what pieces of work are done
+        with, in a thread of its own: from the folder of the jobs, once a client has been answered. ``pairs`` makes ``pairing``."""
         self._context = zmq.Context()
         pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
+        self._clients = ClientList({pair.client_public, *extra_clients})
+        check_endpoint(endpoint, has_clients=bool(extra_clients or pairs or self._clients.list_paired()))
+        known = _KnownClients(self._clients)
+        #: lets one more client in, or None
+        self.pairing = known.pairing = Pairing(pair.server_public, self._clients) if pairs else None
         self._authenticator = _Authenticator(self._context)
         self._authenticator.start()
-        self._authenticator.configure_curve_callback(credentials_provider=_KnownClients({pair.client_public, *extra_clients}))
+        self._authenticator.configure_curve_callback(credentials_provider=known)
         self._router = self._context.socket(zmq.ROUTER)
-        self._router.linger = 500
+        self._router.linger = LINGER_MILLISECONDS
         self._router.sndhwm = 0
         # sending to a client that is gone is an error, which is how that is noticed
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -145,7 +178,14 @@ class Server:
         self._router.curve_publickey, self._router.curve_secretkey = pair.server_public, pair.server_secret
         self._router.bind(endpoint)
         self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._outbox, self._store, self._worker = Outbox(self._context), JobStore(jobs), Worker(models)
+        #: where the jobs are
+        self.jobs = jobs
+        #: what is loaded while clients are answered already
+        self.loader = ResourceLoader(lambda: make(jobs))
+        self._outbox, self._worker = Outbox(self._context), Worker(self.loader)
+        #: clients to be told of the device, in their order
+        self._untold: dict[bytes, None] = {}
+        self._has_answered = self._has_told = False
         self._tasks: dict[str, Task] = {}
         self._pinged = 0.0
         self._stopping = threading.Event()
@@ -154,38 +194,41 @@ class Server:
         """Ask ``serve`` to return; safe from a signal handler."""
         self._stopping.set()
 
-    def serve(self, closing: Callable[[], None] = lambda: None) -> None:
-        """Answer clients until stopped; ``closing`` is called as soon as that is asked for.
+    def serve(self, closing: Callable[[], None] = lambda: None, ready: Callable[[], None] = lambda: None) -> None:
+        """Answer clients until stopped; ``closing`` is called as soon as that is asked for, ``ready`` as soon as the libraries are
+        imported and the device is known. Where that fails the service stops, and ``loader.error`` says why.
 
         An exception in one part of a round ends nothing but that part.
         """
         self._worker.start()
-        threading.Thread(target=remove_stale_incoming, args=(self._store.root,), name="clean", daemon=True).start()
+        threading.Thread(target=remove_stale_incoming, args=(self.jobs,), name="clean", daemon=True).start()
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._outbox.readable, zmq.POLLIN)
-        self._pinged = time.monotonic()
+        began = self._pinged = time.monotonic()
         try:
             while not self._stopping.is_set():
                 self._attempt(lambda: poller.poll(POLL_MILLISECONDS))
                 self._attempt(self._send_waiting)
                 self._attempt(self._receive)
                 self._attempt(self._look_after_tasks)
+                if self._has_answered or time.monotonic() > began + IMPORT_AFTER_SECONDS:
+                    self._attempt(lambda: self._look_after_loading(ready))
         finally:
             self._attempt(closing)
-            # another backend may have the address from now on
-            self._attempt(lambda: self._router.unbind(self.endpoint))
             for task in list(self._tasks.values()):
                 self._attempt(task.cancel)
+            self._attempt(self._send_last_words)
+            # another backend may have the address from now on; the last words still go out, which they would not after unbinding
+            self._router.close()
             end = time.monotonic() + STOP_SECONDS
             self._worker.stop(STOP_SECONDS)
             # a thread that is still at work when Python ends takes the process down with an abort
             for task in list(self._tasks.values()):
                 task.wait(max(end - time.monotonic(), 0.0))
-            self._attempt(self._send_waiting)
             self._authenticator.stop()
-            self._router.close()
             self._outbox.close()
+            self._attempt(lambda: self._context.destroy(linger=LINGER_MILLISECONDS))
 
     def _attempt(self, part: Callable[[], object]) -> None:
         """Do a part of a round; what nobody foresaw goes to the log, and the service goes on."""
@@ -205,13 +248,76 @@ class Server:
             return
         # passes are large: their buffers are used as they came in
         sender, *parts = receive_parts(self._router)
-        self._answer(sender.bytes, [part.buffer if isinstance(part, zmq.Frame) else part for part in parts])
+        buffers = [part.buffer if isinstance(part, zmq.Frame) else part for part in parts]
+        key = _find_key(sender)
+        if self._clients.knows(key):
+            self._answer(sender.bytes, buffers)
+        elif self.pairing is not None and self.pairing.is_own(key):
+            self._pair(self.pairing, sender.bytes, buffers)
+        else:
+            self._refuse_forgotten(sender.bytes)
+
+    def _pair(self, pairing: Pairing, client: bytes, parts: Sequence[Buffer]) -> None:
+        """Answer one who has the text for pairing and is not known otherwise."""
+        try:
+            message, _ = decode(parts)
+            if not isinstance(message, Pair):
+                raise PairingError("Whoever has the text for pairing can do nothing with it but pair.")
+            key = message.key.encode("utf-8", "backslashreplace")
+            if not KEY.fullmatch(key):
+                raise PairingError("That is not a client's key; update the extension to the backend's version.")
+            pairing.take(key, "".join(letter for letter in message.name if letter.isprintable()) or "a client")
+            self._reply(client, Paired())
+        except WireError as error:
+            self._reply(client, Failed(code=error.code, message=clean_words(str(error))))
+        except (PairingError, curve_keys.KeysError) as error:
+            self._reply(client, Failed(code="pairing", message=clean_words(str(error))))
+
+    def _refuse_forgotten(self, client: bytes) -> None:
+        """Answer a client that was let in and has been forgotten since; what it asked for ends."""
+        for task in self._tasks.values():
+            if task.client == client:
+                task.cancel()
+        self._reply(client, Failed(code="forgotten", message="The backend does not let this machine in any more; pair again."))
 
     def _look_after_tasks(self) -> None:
         self._tasks = {ticket: task for ticket, task in self._tasks.items() if not task.gone}
         if time.monotonic() > self._pinged + PING_SECONDS:
             self._pinged = time.monotonic()
             self._ping()
+
+    def _send_last_words(self) -> None:
+        """Send what tasks say at their end, as far as they end soon."""
+        end = time.monotonic() + LAST_WORDS_SECONDS
+        while not all(task.gone for task in self._tasks.values()) and time.monotonic() < end:
+            self._outbox.readable.poll(POLL_MILLISECONDS)
+            self._send_waiting()
+        self._send_waiting()
+
+    def _look_after_loading(self, ready: Callable[[], None]) -> None:
+        """Begin to import the libraries, tell of the device when it is known, and stop when there will be none."""
+        self.loader.start()
+        if not self.loader.ended or self._has_told:
+            return
+        self._has_told = True
+        if self.loader.refusal is not None:
+            for task in list(self._tasks.values()):
+                task.fail(self.loader.refusal)
+            self.stop()
+            return
+        logger.info("The libraries are imported; models run on %s", self.loader.device)
+        ready()
+        for client in self._untold:
+            self._reply(client, self._make_welcome())
+        self._untold.clear()
+
+    def _make_welcome(self) -> Welcome:
+        return Welcome(version=VERSION, device=self.loader.device, models=tuple(PRESETS))
+
+    def _welcome(self, client: bytes) -> None:
+        self._reply(client, self._make_welcome())
+        if not self._has_told and len(self._untold) < MOST_TOLD:
+            self._untold[client] = None
 
     def _send(self, client: bytes, parts: list[Any]) -> None:
         try:
@@ -236,7 +342,7 @@ class Server:
 
     def _answer(self, client: bytes, parts: Sequence[Buffer]) -> None:
         """Handle one message. One that cannot be handled ends the piece of work that it is about, and nothing else."""
-        ticket = ""
+        ticket, self._has_answered = "", True
         try:
             message, arrays = decode(parts)
             ticket = getattr(message, "ticket", "")
@@ -257,12 +363,12 @@ class Server:
 
     def _dispatch(self, client: bytes, message: AnyMessage, arrays: dict[str, np.ndarray]) -> None:
         if isinstance(message, Hello):
-            self._reply(client, Welcome(version=VERSION, device=self._device, models=tuple(PRESETS)))
+            self._welcome(client)
         elif isinstance(message, SubmitShot):
             self._submit_shot(client, message, arrays)
         elif isinstance(message, FetchJob):
             task: Task = FetchTask(
-                message.ticket, client, self._outbox, message.job, self._store, transparent=message.cut_out, crop=message.crop
+                message.ticket, client, self._outbox, message.job, transparent=message.cut_out, crop=message.crop
             )
             self._start(client, task)
         elif isinstance(message, DescribeModel):
@@ -303,7 +409,6 @@ class Server:
             self._outbox,
             message.request,
             message.header,
-            self._store,
             transparent=message.cut_out,
             crop=message.crop,
             reference=reference,

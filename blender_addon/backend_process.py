@@ -66,7 +66,7 @@ class BackendProcess:
             raise
         logger.info("Backend %s is started with %s; its output goes to %s", self.pid, python, self.log)
         self._job = tie_to_this_process(self.pid)
-        self._has_listened = False
+        self._is_ready = False
         #: when it was told to end
         self._stopped: float | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -133,8 +133,9 @@ class BackendProcess:
             except ValueError:
                 continue
             if event.get("event") == "listening":
-                self._has_listened = True
                 return str(event["endpoint"])
+            # it listens before it has imported its libraries, which may fail
+            self._is_ready = self._is_ready or event.get("event") == "ready"
         return None
 
     @property
@@ -158,7 +159,8 @@ class BackendProcess:
     def explain_failure(self) -> str:
         """One sentence that says why the process ended and where its log is."""
         code = self._process.returncode if self.has_ended() else None
-        return describe(logs.read_tail(self.log, READ_LINES), code, self._has_listened, self.log)
+        self.poll_endpoint()
+        return describe(logs.read_tail(self.log, READ_LINES), code, self._is_ready, self.log)
 
     def stop(self) -> None:
         """Tell the process to end, and return at once. It is killed when it does not within ``KILL_SECONDS``; should Blender end

@@ -18,13 +18,22 @@ import numpy as np
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from ..shared import curve_keys, logs, messages
-from ..shared.endpoint import normalise_endpoint
+from ..shared import curve_keys, key_entries, logs, messages, running
+from ..shared.endpoint import is_loopback, normalise_endpoint
 
 CONNECT_SECONDS = 10.0
 #: how long the last words, such as a cancel, may take to go out
 LINGER_MILLISECONDS = 500
 logger = logs.get_logger(__name__)
+
+
+def _choose_server_key(endpoint: str, own: bytes) -> bytes:
+    """The public key of the backend that is expected at an address: of the one that was paired with there, or this user's own.
+    Raises ``KeysError``."""
+    # at the near end of a tunnel there may be a backend of this user's own another time
+    if is_loopback(endpoint) and running.find_running(endpoint) is not None:
+        return own
+    return key_entries.find_backend_key(endpoint) or own
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,7 @@ class BackendClient:
         outgoing = self._outgoing
         try:
             pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
+            server_key = _choose_server_key(self.endpoint, pair.server_public)
         except (OSError, ValueError) as error:
             outgoing.close(0)
             self.events.put(ConnectionLost(f"The backend cannot be connected to. {error}"))
@@ -133,7 +143,7 @@ class BackendClient:
         socket = self._context.socket(zmq.DEALER)
         socket.linger, socket.sndhwm, socket.rcvhwm = LINGER_MILLISECONDS, 0, 0
         socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_PART_BYTES)
-        socket.curve_serverkey = pair.server_public
+        socket.curve_serverkey = server_key
         socket.curve_publickey, socket.curve_secretkey = pair.client_public, pair.client_secret
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         poller = zmq.Poller()
@@ -189,7 +199,9 @@ class BackendClient:
     def _check_event(self, event: Mapping[str, Any], answered: bool) -> bool:
         """Report a connection that broke or was refused; returns whether it did."""
         if event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self.events.put(ConnectionLost("The backend does not know this user's key; start the backend as the same user."))
+            self.events.put(
+                ConnectionLost("The backend does not know this user's key; start it as the same user, or pair with it.")
+            )
             return True
         if event["event"] == zmq.EVENT_DISCONNECTED and answered:
             self.events.put(

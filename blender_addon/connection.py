@@ -57,7 +57,7 @@ class Connection:
         self.state = ConnectionState.OFFLINE
         #: what the backend has told of models
         self.profiles = profiles or ProfileBook()
-        #: the backend's device, once connected
+        #: the backend's device, once it is known; a backend that has just started is connected before
         self.device = ""
         #: the last error, a sentence for the user
         self.error = ""
@@ -86,7 +86,7 @@ class Connection:
     @property
     def status(self) -> str:
         """The state as the panel shows it."""
-        return f"{self.state.value} · {self.device}" if self.connected and self.device else self.state.value
+        return f"{self.state.value} · {self.device or 'loading'}" if self.connected else self.state.value
 
     @property
     def busy(self) -> bool:
@@ -289,7 +289,7 @@ class Connection:
             return
         self.state, self.device = ConnectionState.CONNECTED, message.device
         self.profiles.connected = True
-        logger.info("Connected to a backend on %s", message.device)
+        logger.info("Connected to a backend on %s", message.device or "a device that it will tell")
         self.redraw()
 
     def _on_connection_lost(self, reason: str) -> None:

@@ -159,10 +159,10 @@ def explain(text: str, code: int | None) -> str:
     return _shorten(last.partition("\n")[0]) or ("the reason is unknown" if code is None else f"exit code {code}")
 
 
-def describe(text: str, code: int | None, has_listened: bool, log: Path) -> str:
-    """The sentence for the panel, which names the log. ``has_listened`` tells whether the backend had been ready."""
+def describe(text: str, code: int | None, was_ready: bool, log: Path) -> str:
+    """The sentence for the panel, which names the log. ``was_ready`` tells whether the backend had begun its work."""
     why = explain(text, code)
-    if has_listened:
+    if was_ready:
         return (
             f"The backend stopped: {why}. Finished frames are kept; start it and generate again to continue. Its output is in {log}"
         )

@@ -85,17 +85,17 @@ class ProfileBook:
 
     def receive(self, message: messages.AnyMessage) -> bool | None:
         """Take an answer; whether it says something new, None for a message that answers none of the questions."""
-        model = self._tickets.pop(getattr(message, "ticket", ""), None)
+        if not isinstance(message, (messages.ModelDescribed, messages.Failed)):
+            return None  # such as that the backend is still loading
+        model = self._tickets.pop(message.ticket, None)
         entry = self._entries.get(model) if model is not None else None
         if entry is None:
             return None
         profile, error = entry.profile, entry.error
         if isinstance(message, messages.ModelDescribed):
             entry.profile, entry.error = message.profile, ""
-        elif isinstance(message, messages.Failed):
-            entry.profile, entry.error = None, message.message
         else:
-            return None
+            entry.profile, entry.error = None, message.message
         entry.told = time.monotonic()
         return (profile, error) != (entry.profile, entry.error)
 

@@ -353,10 +353,11 @@ class LookPanel(_SidebarPanel):
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
+            if name == "reference_strength" and not settings.reference:
+                # it counts with a picture only
+                continue
             row = column.row()
             if name == "reference_strength":
-                # it counts with a picture only
-                row.active = bool(settings.reference)
                 row.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
             else:
                 row.prop(settings, name)

@@ -102,7 +102,9 @@ class LatentManPreferences(DeclaredProperties, bpy.types.AddonPreferences):
         layout = get_layout(self)
         draw_set_up_page(layout, context, self)
         layout.prop(self, "python")
-        layout.prop(self, "endpoint")
+        row = layout.row(align=True)
+        row.prop(self, "endpoint")
+        row.operator("latentman.pair_backend", icon="LINKED")
         try:
             normalise_endpoint(self.endpoint)
         except EndpointError as error:

@@ -18,8 +18,8 @@ from .folders import CONFIG_ENVIRONMENT, config_folder
 
 #: bytes of the file, which has 164
 MAX_BYTES = 4096
-#: the letters of Z85, five of which stand for four bytes
-_KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+#: a key in the letters of Z85, five of which stand for four bytes
+KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
 
 class KeysError(ValueError):
@@ -55,7 +55,7 @@ def load_or_create(
     try:
         if not os.path.lexists(path):
             _create(path, make_pair)
-        _check_private(path)
+        check_private(path)
         lines = read_file(path, MAX_BYTES).split()
     except OSError as error:
         reason = error.strerror or str(error)
@@ -84,9 +84,9 @@ def _create(path: Path, make_pair: Callable[[], tuple[bytes, bytes]]) -> None:
     sync_folder(path.parent)
 
 
-def _check_private(path: Path) -> None:
-    """``KeysError`` where somebody else may have read or changed the keys. Windows keeps them in the user's profile, which is
-    nobody else's."""
+def check_private(path: Path) -> None:
+    """``KeysError`` where somebody else may have read or changed the keys in a file. On Windows they are in the user's profile,
+    which is nobody else's."""
     if os.name == "nt":
         return
     for one, right in ((path.parent, "700"), (path, "600")):
@@ -104,7 +104,7 @@ def _check_private(path: Path) -> None:
 
 
 def _are_keys(lines: list[bytes], derive_public: Callable[[bytes], bytes] | None) -> bool:
-    if len(lines) != 4 or not all(_KEY.fullmatch(line) for line in lines):
+    if len(lines) != 4 or not all(KEY.fullmatch(line) for line in lines):
         return False
     try:
         return derive_public is None or (derive_public(lines[1]) == lines[0] and derive_public(lines[3]) == lines[2])

@@ -36,6 +36,8 @@ MAX_PART_BYTES = PART_BYTES + 1024
 MAX_PARTS = 1 + MAX_ARRAYS + MAX_BYTES // PART_BYTES
 #: characters of what is written for people
 MAX_WORDS = 20_000
+#: characters of the name of a client's machine
+MAX_CLIENT_NAME = 64
 #: a name that the two sides give to a piece of work
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 #: names that become names of files: of an array, of a job
@@ -70,11 +72,25 @@ class Hello(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """Backend: its version, device and the models it can load by name."""
+    """Backend: its version, device and the models it can load by name.
+
+    ``device`` is empty as long as the backend is still loading; another ``Welcome`` follows as soon as it is known.
+    """
 
     version: Name
     device: Words
     models: Annotated[tuple[Words, ...], msgspec.Meta(max_length=1000)]
+
+
+class Pair(Message, frozen=True):
+    """Client that has the text for pairing: let me in from now on. ``key`` is its public key in Z85, ``name`` the machine's."""
+
+    key: Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
+    name: Annotated[str, msgspec.Meta(max_length=MAX_CLIENT_NAME)] = ""
+
+
+class Paired(Message, frozen=True):
+    """Backend: the client of a ``Pair`` may connect with its own key."""
 
 
 class SubmitShot(Message, frozen=True):
@@ -228,6 +244,8 @@ class Failed(Message, frozen=True):
 AnyMessage = (
     Hello
     | Welcome
+    | Pair
+    | Paired
     | SubmitShot
     | FetchJob
     | DescribeModel

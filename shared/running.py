@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from .version import VERSION
 FOLDER = "backends"
 _MOST_BYTES = 4096
 _PROBE_SECONDS = 0.3
+#: how long a backend may take from taking its address to saying so, and how often that is looked for
+_ANNOUNCE_SECONDS, _LOOK_SECONDS = 2.0, 0.05
 _ANY_ADDRESS = ("0.0.0.0", "*", "[::]")
 
 
@@ -103,3 +106,11 @@ def find_running(endpoint: str, *, ending: int | None = None) -> RunningBackend 
         if _is_alive(record):
             return record
     return None
+
+
+def wait_for_other(endpoint: str, seconds: float = _ANNOUNCE_SECONDS) -> RunningBackend | None:
+    """As ``find_running``, for an address that is taken: a backend that was a moment quicker has perhaps not said so yet."""
+    end = time.monotonic() + seconds
+    while (found := find_running(endpoint)) is None and time.monotonic() < end:
+        time.sleep(_LOOK_SECONDS)
+    return found

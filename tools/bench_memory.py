@@ -86,15 +86,22 @@ def make_waiting_model(seconds: float) -> Any:
 
 def serve(jobs: Path, seconds: float) -> None:
     """Run a backend with the waiting model until it is killed."""
+    from latentman.backend.jobs.motions import MotionCache
     from latentman.backend.jobs.runner import ModelCache, RunCallbacks
+    from latentman.backend.jobs.store import JobStore
     from latentman.backend.models.image_model import ImageModel
     from latentman.backend.server import Server
+    from latentman.backend.tasks.resources import Resources
 
     class WaitingModels(ModelCache):
         def get(self, name: str, callbacks: RunCallbacks | None = None, size: tuple[int, int] | None = None) -> ImageModel:
             return make_waiting_model(seconds)
 
-    server = Server("tcp://127.0.0.1:0", jobs, set(), WaitingModels())
+    def make(jobs: Path) -> Resources:
+        models = WaitingModels()
+        return Resources(models, MotionCache(models.device), JobStore(jobs))
+
+    server = Server("tcp://127.0.0.1:0", jobs, set(), make)
     print(json.dumps({"event": "listening", "endpoint": server.endpoint}), flush=True)
     server.serve()
 

@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from latentman.backend.metrics.named_colours import PALETTE
 from latentman.backend.models.loading import load as load_model
-from latentman.backend.models.registry import PRESETS, STARTER
+from latentman.backend.models.registry import STARTER
 from latentman.backend.pictures import write_png
 from latentman.backend.video.pipeline import ShotPipeline
 from latentman.backend.video.run_context import RunContext
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.blender_addon.reference_shots.views import View, render_passes
+from latentman.shared.model_profile import PRESET_PROFILES
 from latentman.shared.passes import FramePasses
 from latentman.shared.shot import make_request
 
@@ -155,7 +156,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("build/bench/starter.json"), help="where the figures go")
     parser.add_argument("--model", type=Path, default=STARTER, help="the starter's folder")
     parser.add_argument("--examples", type=int, default=96)
-    parser.add_argument("--guidance", type=float, default=PRESETS["starter"].guidance_scale)
+    parser.add_argument("--guidance", type=float, default=PRESET_PROFILES["starter"].guidance_scale)
     parser.add_argument("--card", action="store_true", help="write the figures into the model's README.md too")
     args = parser.parse_args()
     seeds = [HELD_OUT_SEED + n for n in range(args.examples)]

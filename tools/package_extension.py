@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import bpy
 
 from .locks import LOCKS, LockError, check_files, read_lock
+from .release.archives import find_date, rewrite_archive
+from .release.checks import read_manifest_version
+from .release.wheel_tags import check_wheels
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "extension"
@@ -85,8 +90,8 @@ def download_wheels(folder: Path, platform: str, lock: Path = LOCK) -> list[Path
     return wheels
 
 
-def stage(folder: Path, wheels: dict[str, list[Path]]) -> None:
-    """Lay out the extension's source tree with its wheels and their names in the manifest."""
+def stage(folder: Path, platform: str, wheels: list[Path]) -> None:
+    """Lay out the extension's source tree for one platform, with its wheels and their names in the manifest."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -98,15 +103,13 @@ def stage(folder: Path, wheels: dict[str, list[Path]]) -> None:
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy2(source, folder / name)
     (folder / "wheels").mkdir()
-    names = sorted({wheel.name for found in wheels.values() for wheel in found})
-    for found in wheels.values():
-        for wheel in found:
-            shutil.copy2(wheel, folder / "wheels" / wheel.name)
-    manifest = (folder / "blender_manifest.toml").read_text()
-    listed = "wheels = [\n" + "".join(f'  "./wheels/{name}",\n' for name in names) + "]"
-    platforms = ", ".join(f'"{name}"' for name in wheels)
-    manifest = manifest.replace("wheels = []", listed).replace('platforms = ["linux-x64"]', f"platforms = [{platforms}]")
-    (folder / "blender_manifest.toml").write_text(manifest)
+    for wheel in wheels:
+        shutil.copy2(wheel, folder / "wheels" / wheel.name)
+    path = folder / "blender_manifest.toml"
+    listed = "wheels = [\n" + "".join(f'  "./wheels/{wheel.name}",\n' for wheel in wheels) + "]"
+    manifest, found = re.subn(r"(?m)^platforms = \[.*\]$", f'platforms = ["{platform}"]', path.read_text(encoding="utf-8"))
+    assert found == 1 and manifest.count("\nwheels = []\n") == 1, "the manifest has another form"
+    path.write_text(manifest.replace("wheels = []", listed), encoding="utf-8")
 
 
 def run_blender_tool(*arguments: str) -> None:
@@ -116,6 +119,33 @@ def run_blender_tool(*arguments: str) -> None:
     subprocess.run([sys.executable, str(script), *arguments], check=True)
 
 
+def build(platforms: Sequence[str], out: Path) -> list[Path]:
+    """The zips of some platforms, in the folder ``out``; the same commit gives the same bytes.
+
+    Raises ``LockError`` for a wheel that has changed or that no Blender would take, and ``CalledProcessError`` where a wheel cannot
+    be had or Blender's tool refuses a zip.
+    """
+    date = find_date(ROOT)
+    version = read_manifest_version(ROOT)
+    made = []
+    for platform in platforms:
+        wheels = download_wheels(ROOT / "build" / "wheels" / platform, platform)
+        pythons = PLATFORM_PYTHONS.get(platform, PYTHONS)
+        problems = check_wheels([wheel.name for wheel in wheels], platform, pythons, [one.name for one in read_lock(LOCK)])
+        if problems:
+            raise LockError(" ".join(problems))
+        source = out / "source"
+        stage(source, platform, wheels)
+        path = out / f"latentman-{version}-{platform.replace('-', '_')}.zip"
+        run_blender_tool("validate", str(source))
+        run_blender_tool("build", "--source-dir", str(source), "--output-filepath", str(path))
+        rewrite_archive(path, date)
+        run_blender_tool("validate", str(path))
+        made.append(path)
+        shutil.rmtree(source)
+    return made
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -123,27 +153,23 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the zips; older ones in it are removed")
     args = parser.parse_args()
     out = args.out.resolve()
-    wheels = {}
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("*.zip"):
+        old.unlink()
+    made = []
     for platform in args.platforms:
         try:
-            wheels[platform] = download_wheels(ROOT / "build" / "wheels" / platform, platform)
-        except subprocess.CalledProcessError:
+            made += build([platform], out)
+        except subprocess.CalledProcessError as error:
+            if "pip" not in error.cmd:
+                return 1
             print(f"{platform}: the package index lacks a wheel as it is locked; no zip is built for it", file=sys.stderr)
         except LockError as error:
             print(f"{platform}: {error}", file=sys.stderr)
             return 1
-    if not wheels:
-        return 1
-    source = out / "source"
-    stage(source, wheels)
-    for old in out.glob("*.zip"):
-        old.unlink()
-    run_blender_tool("validate", str(source))
-    run_blender_tool("build", "--source-dir", str(source), "--output-dir", str(out), "--split-platforms")
-    for made in sorted(out.glob("*.zip")):
-        run_blender_tool("validate", str(made))
-        print(f"{made}: {made.stat().st_size / 1e6:.1f} MB")
-    return 0
+    for path in made:
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return 0 if made else 1
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from ...shared.shot import ShotError
-from .hub import explain_hub_errors, read_endpoint
+from .hub import HubError, Report, fetch_chosen_file
+from .hub_cache import find_cached_file
 from .recognition import inspect_model_file
 from .registry import WEIGHTS, split_revision
 
@@ -20,8 +21,9 @@ USUAL_NAMES = {
 TITLES = {"lora": "LoRA", "embedding": "textual inversion"}
 
 
-def find_added_files(source: str, kind: str) -> list[Path]:
-    """The files of a kind of ``USUAL_NAMES`` that a part of a model's name means: itself, or those in a folder or on the hub.
+def find_added_files(source: str, kind: str, report: Report | None = None) -> list[Path]:
+    """The files of a kind of ``USUAL_NAMES`` that a part of a model's name means: itself, or those in a folder or on the hub, of
+    whose download ``report`` is told.
 
     Raises ``ShotError`` where there is none, and ``HubError`` where the hub gives none.
     """
@@ -30,33 +32,38 @@ def find_added_files(source: str, kind: str) -> list[Path]:
         return _find_in_folder(path, kind)
     if path.exists() or source.lower().endswith(WEIGHTS):
         return [path]
-    name, revision = split_revision(source)
-    with explain_hub_errors(name, revision):
-        return _find_on_hub(name, revision, kind)
+    return _find_on_hub(*split_revision(source), kind, report)
 
 
-def _find_on_hub(name: str, revision: str | None, kind: str) -> list[Path]:
-    endpoint = read_endpoint()
+def _find_on_hub(name: str, revision: str | None, kind: str, report: Report | None) -> list[Path]:
+    """What lies in the hub's cache is taken without asking the hub."""
     for usual in USUAL_NAMES[kind]:
+        cached = find_cached_file(name, revision, usual)
+        if cached is not None:
+            return [cached]
+
+    def choose(names: list[str]) -> str:
+        usual = next((usual for usual in USUAL_NAMES[kind] if usual in names), "")
+        files = [file for file in names if file.lower().endswith(WEIGHTS)]
+        if not usual and len(files) != 1:
+            which = ", ".join(files[:5]) or "none"
+            raise ShotError(
+                "model",
+                f"'{name}' holds {len(files)} files that may be a {TITLES[kind]} ({which}); download one and give its path.",
+            )
+        return usual or files[0]
+
+    try:
+        return [fetch_chosen_file(name, revision, choose, report)]
+    except HubError:
+        # without a connection what is cached, under whatever name
         try:
-            return [Path(huggingface_hub.hf_hub_download(name, usual, revision=revision, endpoint=endpoint))]
-        except LocalEntryNotFoundError as error:
-            # no connection: what is cached, under whatever name
-            try:
-                folder = huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True)
-            except LocalEntryNotFoundError:
-                raise error from error.__cause__
-            return _find_in_folder(Path(folder), kind)
-        except EntryNotFoundError:
-            continue
-    every = huggingface_hub.HfApi(endpoint=endpoint).list_repo_files(name, revision=revision)
-    files = [file for file in every if file.lower().endswith(WEIGHTS)]
-    if len(files) != 1:
-        which = ", ".join(files[:5]) or "none"
-        raise ShotError(
-            "model", f"'{name}' holds {len(files)} files that may be a {TITLES[kind]} ({which}); download one and give its path."
-        )
-    return [Path(huggingface_hub.hf_hub_download(name, files[0], revision=revision, endpoint=endpoint))]
+            folder = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError):
+            folder = None
+        if folder is None:
+            raise
+        return _find_in_folder(folder, kind)
 
 
 def _find_in_folder(folder: Path, kind: str) -> list[Path]:

@@ -10,12 +10,17 @@ from typing import Any
 
 import msgspec
 
+from ...shared.arguments import add_settings, read_given_settings
+from ...shared.load_options import LoadOptions
+from ...shared.model_profile import ModelProfile
 from ...shared.pasted_paths import read_pasted_path
 from ...shared.shot import ShotError
+from .folder_reading import describe_folder, find_model_folder
 from .plans import find_building_problem
 from .profiles import find_base_profile
 from .recognition import ModelFile, recognise
 from .settings_command import add_command, write_profile, write_settings
+from .usual_controls import find_family_of_folder
 from .weight_files import read_weight_file
 
 
@@ -26,8 +31,10 @@ def add_commands(commands: Any) -> None:
     )
     command.set_defaults(run=list_models)
     below = command.add_subparsers(dest="models_command", metavar="inspect|settings")
-    inspect = below.add_parser("inspect", help="say what a model's file is, without loading it", allow_abbrev=False)
-    inspect.add_argument("files", nargs="+", metavar="FILE", help=".safetensors, .ckpt, .pt, .pth or .bin")
+    inspect = below.add_parser("inspect", help="say what a model's file or folder is, without loading it", allow_abbrev=False)
+    inspect.add_argument("files", nargs="+", metavar="FILE", help=".safetensors, .ckpt, .pt, .pth or .bin, or a diffusers folder")
+    inspect.add_argument("--memory", action="store_true", help="also how the model would lie in this machine's memory")
+    add_settings(inspect, LoadOptions, leave_out=("compile",))
     inspect.add_argument("--json", action="store_true", help="one line of JSON for each file")
     inspect.set_defaults(run=inspect_files)
     add_command(below)
@@ -49,7 +56,8 @@ def inspect_files(args: argparse.Namespace) -> int:
         try:
             path = Path(read_pasted_path(text))
             found = _inspect(path)
-            profile = find_base_profile(str(path)) if found.kind == "checkpoint" else None
+            profile = find_base_profile(str(path)) if found.kind in ("checkpoint", "folder") and not found.problem else None
+            plan = _plan_memory(path, profile, args) if profile is not None and args.memory else []
         except ShotError as error:
             worst = 1
             if args.json:
@@ -59,14 +67,30 @@ def inspect_files(args: argparse.Namespace) -> int:
             continue
         worst = max(worst, int(bool(found.problem)))
         if args.json:
-            print(json.dumps(msgspec.to_builtins(found) | {"profile": msgspec.to_builtins(profile)}))
+            memory = {"memory": " ".join(plan)} if plan else {}
+            print(json.dumps(msgspec.to_builtins(found) | {"profile": msgspec.to_builtins(profile)} | memory))
         else:
             own = write_profile(profile) if profile else write_settings(str(path))
-            print("\n".join([*write_lines(found), *own]))
+            print("\n".join([*write_lines(found), *own, *(f"  memory: {sentence}" for sentence in plan)]))
     return worst
 
 
+def _plan_memory(path: Path, profile: ModelProfile, args: argparse.Namespace) -> list[str]:
+    """How the model would lie in memory for frames of its own size, in sentences. Raises ``ShotError`` where it does not fit."""
+    # imported late: without it the command takes a moment
+    from .placement import describe_plan
+
+    options = msgspec.structs.replace(LoadOptions(), **read_given_settings(args, LoadOptions))
+    try:
+        return describe_plan(str(path), options, profile.get_size(None))
+    except (OSError, ValueError) as error:
+        return [str(error)]
+
+
 def _inspect(path: Path) -> ModelFile:
+    path = Path(find_model_folder(str(path)))
+    if path.is_dir():
+        return describe_folder(path, find_family_of_folder(path))
     file = read_weight_file(path)
     found = recognise(file)
     problem = found.problem or find_building_problem(file, found)
@@ -81,7 +105,8 @@ def write_lines(found: ModelFile) -> list[str]:
     """What people read: the sentence, then what is known, what is guessed and what is doubtful, a line each."""
     lines = [found.sentence]
     size = f"{found.size / 1e9:.2f} GB" if found.size >= 1e8 else f"{found.size / 1e6:.2f} MB"
-    lines.append(f"  file: {found.format}, {size}, {found.tensors} tensors, {found.parameters:,} numbers")
+    tensors = f", {found.tensors} tensors, {found.parameters:,} numbers" if found.tensors else ""
+    lines.append(f"  file: {found.format}, {size}{tensors}")
     if found.title:
         lines.append(f"  title: {found.title}")
     if found.kind == "checkpoint":

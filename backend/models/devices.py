@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
+from .device_names import KINDS, read_device_name
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 #: CUDA's compute capability from which half precision is quicker than single
 _HALF_CAPABILITY = (5, 3)
-_KINDS = ("cuda", "xpu", "mps", "cpu")
 
 
 def _count(kind: str) -> int:
@@ -42,16 +40,13 @@ def choose_device(name: str = "auto") -> torch.device:
 
     ``auto`` is the first kind of these that there is. Raises ``ShotError`` for an unknown one and for one that is not there.
     """
-    name = name.strip().lower()
-    if name in ("", "auto"):
-        return torch.device(next(kind for kind in _KINDS if _count(kind)))
-    found = re.fullmatch(r"(cuda|xpu|mps|cpu)(?::(\d{1,3}))?", name)
-    if found is None or (found[2] is not None and found[1] in ("mps", "cpu") and int(found[2])):
-        raise ShotError("device", f"The device '{name}' is unknown; use auto, cuda, cuda:1, xpu, mps or cpu.")
-    kind, count = found[1], _count(found[1])
+    kind, number = read_device_name(name)
+    if kind == "auto":
+        return torch.device(next(kind for kind in KINDS if _count(kind)))
+    name, count = name.strip().lower(), _count(kind)
     if not count:
         raise ShotError("device", f"The device '{name}' is not there: {_why_absent(kind)}.")
-    if found[2] is not None and int(found[2]) >= count:
+    if number is not None and number >= count:
         last = f"{kind}:{count - 1}" if count > 1 else kind
         raise ShotError("device", f"The device '{name}' is not there; the last one is {last}.")
     return torch.device(name if kind in ("cuda", "xpu") else kind)

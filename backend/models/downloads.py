@@ -23,7 +23,6 @@ MOST_ATTEMPTS = 5
 FIRST_PAUSE = 0.5
 #: how often the caller is told of the progress, and asked whether to go on, in seconds
 REPORT_SECONDS = 0.2
-_PIECE = 2**18
 #: answers that may be others a moment later
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
@@ -83,7 +82,7 @@ class _Transfer:
             whole = response.status_code != 206
             with self._part.open("wb" if whole else "ab") as file:
                 self.come = 0 if whole else self.come
-                for piece in response.iter_raw(_PIECE):
+                for piece in response.iter_raw():
                     if self._stopping.is_set():
                         return
                     file.write(piece)

@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 
+from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .added_files import find_added_files
+from .hub import Report
 from .network_loading import make_tensor
 from .networks import TensorSource
-from .plans import open_model_file
-from .recognition import FAMILIES, SDXL_TENSORS
+from .plans import list_shapes, open_model_file
+from .recognition import FAMILIES, ModelFile, find_vectors
+from .weight_files import WeightFile, read_weight_file
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ def _match_alone(word: str) -> str:
     return before + re.sub(r"\\([()\[\]])", r"\\\\?\\\1", re.escape(word)) + after
 
 
-def add_embeddings(pipeline: Any, sources: Sequence[str]) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
+def add_embeddings(
+    pipeline: Any, sources: Sequence[str], report: Report | None = None
+) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
     """Put textual inversions into a pipeline of diffusers: files, folders of them, or ids of the hub. Their words, and sentences
     about those in folders that do not fit it.
 
@@ -53,27 +58,27 @@ def add_embeddings(pipeline: Any, sources: Sequence[str]) -> tuple[tuple[Embeddi
     warnings: list[str] = []
     taken: dict[str, Path] = {}
     for source in sources:
-        files, unfit = find_added_files(source, "embedding"), []
+        files, unfit = find_added_files(source, "embedding", report), []
         for path in files:
             try:
-                found = _open_embedding(pipeline, path)
+                opened = _open_embeddings(pipeline, path)
             except ShotError:
                 # of a folder of many, those for other models are left where they are
                 if len(files) == 1:
                     raise
                 unfit.append(path.name)
                 continue
-            known = taken.get(found.word.casefold())
-            if known is None:
-                taken[found.word.casefold()] = path
-                words.append(_add_embedding(pipeline, found, len(words)))
-            elif known.resolve() != path.resolve():
-                if known.with_suffix("") != path.with_suffix(""):
-                    raise ShotError(
-                        "model",
-                        f"The textual inversions {known} and {path} have the same word, '{found.word}'; rename one of the files.",
-                    )
-                warnings.append(f"{path.name} has the same word as {known.name} beside it, which was taken.")
+            warnings += _name_unused(path, opened)
+            for found in opened:
+                known = taken.get(found.word.casefold())
+                if known is None:
+                    taken[found.word.casefold()] = path
+                    words.append(_add_embedding(pipeline, found, len(words)))
+                elif known.resolve() != path.resolve():
+                    if known.with_suffix("") != path.with_suffix(""):
+                        same = f"The textual inversions {known} and {path} have the same word, '{found.word}'"
+                        raise ShotError("model", f"{same}; rename one of the files.")
+                    warnings.append(f"{path.name} has the same word as {known.name} beside it, which was taken.")
         if unfit:
             warnings.append(
                 f"{len(unfit)} of the {len(files)} textual inversions in {source} do not fit this model and were left out, such as "
@@ -88,28 +93,40 @@ class _Embedding:
 
     word: str
     vectors: tuple[tuple[str, str, torch.Tensor], ...]
-
-
-def _open_embedding(pipeline: Any, path: Path) -> _Embedding:
-    file, found = open_model_file(path, "embedding")
-    parts = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")]
+    #: the file's tensors with them
     names: tuple[str, ...]
-    if found.family == "sdxl":
-        names = next(pair for pair in SDXL_TENSORS if set(pair) <= set(file.tensors))
-    else:
-        names = (next(iter(file.tensors)),)
+
+
+def _open_embeddings(pipeline: Any, path: Path) -> list[_Embedding]:
+    """The textual inversions in a file: one, or one for each of its words."""
+    file, found = open_model_file(path, "embedding")
+    names = find_vectors(list_shapes(file))
+    if names:
+        return [_open_embedding(pipeline, file, found, found.words[0], names)]
+    return [_open_embedding(pipeline, file, found, word, (word,)) for word in found.words]
+
+
+def _name_unused(path: Path, opened: Sequence[_Embedding]) -> list[str]:
+    """A sentence about the tensors of a file that no text encoder here takes; none without any."""
+    used = {name for found in opened for name in found.names}
+    left = [name for name in read_weight_file(path).tensors if name not in used and not name.startswith("string_to_token.")]
+    if not left:
+        return []
+    return [f"{len(left)} of the tensors in {path.name} have no use here and were left out, such as '{shorten(left[0])}'."]
+
+
+def _open_embedding(pipeline: Any, file: WeightFile, found: ModelFile, word: str, names: tuple[str, ...]) -> _Embedding:
+    parts = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")]
     has_second = "text_encoder_2" in pipeline.components
     vectors = []
     for (encoder, tokenizer), name in zip(parts, names, strict=False):
         raw = file.tensors[name]
         width = pipeline.components[encoder].config.hidden_size if encoder in pipeline.components else 0
         if (found.family == "sdxl") != has_second or raw.shape[-1] != width:
-            raise ShotError(
-                "model",
-                f"The textual inversion {path.name} is for {FAMILIES[found.family]} and does not fit this model's text encoder.",
-            )
+            what = f"The textual inversion {file.path.name} is for {FAMILIES[found.family]}"
+            raise ShotError("model", f"{what} and does not fit this model's text encoder; choose another.")
         vectors.append((encoder, tokenizer, make_tensor(raw, TensorSource(name), torch.float32)))
-    return _Embedding(found.words[0], tuple(vectors))
+    return _Embedding(word, tuple(vectors), names)
 
 
 def _add_embedding(pipeline: Any, found: _Embedding, number: int) -> EmbeddingWord:

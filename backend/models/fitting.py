@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from ...shared.shot import ShotError
 from .hub import HubError
 from .registry import ModelSource
+
+#: what the libraries raise where files are not as they expect
+LOAD_ERRORS = (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError)
 
 
 def explain_unloadable(name: str, source: ModelSource, error: Exception) -> ShotError:

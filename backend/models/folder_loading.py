@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,34 +12,18 @@ import transformers
 
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
+from .folder_reading import TITLES, TOKENIZER_FILES, check_pipeline_folder, check_vae_config, check_weights, read_config, read_index
 from .hub_cache import NETWORKS
 from .network_loading import RESIDUE
-from .weight_forms import choose_form
+from .tokenizers import END, make_clip_tokenizer
 
-_TITLES = {"unet": "UNet", "vae": "auto-encoder", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
 #: parts that nothing here uses, and that many leave out
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
-#: bytes that a model_index.json may have
-_MOST_INDEX = 2**20
 
 
 def prefers_half(dtype: torch.dtype) -> bool:
     """Whether weights in half precision are taken where a folder has them beside others."""
     return dtype in (torch.float16, torch.bfloat16)
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """A pipeline's ``model_index.json``. Raises ``ShotError`` for a folder without a usable one."""
-    path = folder / "model_index.json"
-    try:
-        if path.stat().st_size > _MOST_INDEX:
-            raise ValueError("it is too large")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ShotError("model", f"The model's {path} cannot be read ({error}); download the model again.") from error
-    if not isinstance(found, dict):
-        raise ShotError("model", f"The model's {path} is no list of parts; download the model again.")
-    return found
 
 
 def find_class(entry: Any, folder: Path) -> Any:
@@ -55,25 +38,33 @@ def find_class(entry: Any, folder: Path) -> Any:
     return found
 
 
+def find_vae_class(folder: Path) -> Any:
+    """The class of the auto-encoder in a folder. Raises ``ShotError``."""
+    return getattr(diffusers, check_vae_config(read_config(folder, "auto-encoder"), folder))
+
+
 def load_network_folder(folder: Path, kind: Any, title: str, dtype: torch.dtype) -> tuple[Any, tuple[str, ...]]:
     """A network of a diffusers or transformers class from its folder, on the CPU, and sentences about what was left out. ``title``
     is what the network is called in a sentence.
 
     Raises ``ShotError`` where weights are missing or have other shapes, ``OSError`` and ``ValueError`` as the libraries do.
     """
-    if not (folder / "config.json").is_file():
-        raise ShotError("model", f"The {title}'s folder {folder} has no config.json; download the model again.")
-    form = choose_form((path.name for path in folder.iterdir()), half=prefers_half(dtype))
-    if form is None:
-        raise ShotError("model", f"The {title}'s folder {folder} has no weights; download the model again.")
-    network, info = kind.from_pretrained(
-        str(folder),
-        variant=form.variant or None,
-        use_safetensors=form.safe,
-        dtype=dtype,
-        output_loading_info=True,
-        local_files_only=True,
-    )
+    read_config(folder, title)
+    form = check_weights(folder, title, half=prefers_half(dtype))
+    try:
+        network, info = kind.from_pretrained(
+            str(folder),
+            variant=form.variant or None,
+            use_safetensors=form.safe,
+            dtype=dtype,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    except (ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
+        reason = shorten(str(error).strip().partition("\n")[0]).rstrip(".")
+        raise ShotError(
+            "model", f"The {title} in {folder} does not fit its config.json ({reason}); download the model again."
+        ) from error
     missing = sorted(name for name in info.get("missing_keys", ()) if not RESIDUE.match(name))
     if missing or info.get("mismatched_keys"):
         odd = missing or [str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]]
@@ -97,16 +88,28 @@ def load_pipeline_folder(
     """A pipeline from a folder, with ``added`` parts in place of its own, and sentences about what was left out. Raises what
     ``load_network_folder`` does."""
     index, parts = read_index(folder), dict(added)
-    warnings: tuple[str, ...] = ()
+    warnings = check_pipeline_folder(
+        folder, half=prefers_half(dtype), has_other_control="controlnet" in added, has_other_vae="vae" in added
+    )
     for name in NETWORKS:
         kind = find_class(index.get(name), folder / name) if name not in parts else None
         # several ControlNets lie in folders of their own, which the pipeline knows
         if kind is not None and kind is not diffusers.MultiControlNetModel:
-            parts[name], said = load_network_folder(folder / name, kind, _TITLES.get(name, "ControlNet"), dtype)
+            parts[name], said = load_network_folder(folder / name, kind, TITLES.get(name, "ControlNet"), dtype)
             warnings += said
     for name in _UNUSED:
         if name in index and (name == "safety_checker" or not (folder / name).is_dir()):
             parts[name] = None
+    for name in ("tokenizer", "tokenizer_2"):
+        is_wanted = name in index and name not in parts and name.replace("tokenizer", "text_encoder") in parts
+        if is_wanted and not any((folder / name / file).is_file() for file in TOKENIZER_FILES):
+            # both of SDXL's have the same words; the second, as that of 2.x, fills up with another one
+            second = name == "tokenizer_2" or parts["text_encoder"].config.hidden_act == "gelu"
+            parts[name] = make_clip_tokenizer("!" if second else END)
+            warnings += (f"The model brings no {name}; CLIP's own is used.",)
+    scheduler = (index.get("scheduler") or [None, None])[1]
+    if "scheduler" not in parts and not hasattr(diffusers, str(scheduler)):
+        raise ShotError("model", f"The model's scheduler is a {shorten(str(scheduler))}, which is not known; choose another model.")
     if "requires_safety_checker" in index:
         parts["requires_safety_checker"] = False
     return pipeline_class.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **parts), warnings

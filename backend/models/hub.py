@@ -95,6 +95,19 @@ def fetch_file(name: str, revision: str | None, file: str) -> Path:
         return Path(hf_hub_download(name, file, revision=revision, endpoint=read_endpoint()))
 
 
+def fetch_chosen_file(name: str, revision: str | None, choose: Callable[[list[str]], str], report: Report | None = None) -> Path:
+    """The file of a repository that ``choose`` picks of the names of all. Raises as ``fetch_repository`` does, and what ``choose``
+    raises."""
+    with explain_hub_errors(name, revision):
+        if is_offline():
+            raise OfflineModeIsEnabled(name)
+        commit, files = _list_repository(name, revision)
+        chosen = choose([file.name for file in files])
+        _download(name, commit, [file for file in files if file.name == chosen], report)
+        # by its own name as well, so that the cache knows which commit it stands for
+        return Path(hf_hub_download(name, chosen, revision=revision or "main", endpoint=read_endpoint()))
+
+
 def _list_repository(name: str, revision: str | None) -> tuple[str, list[RemoteFile]]:
     """(commit, files) of a repository."""
     found = HfApi(endpoint=read_endpoint()).model_info(name, revision=revision, files_metadata=True, timeout=15)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -75,16 +74,6 @@ class ImageModel:
 
     #: its IP-Adapter, which can look at reference pictures; None without one
     adapter: IPAdapter | None = None
-
-    def get_default_guidance_scale(self, scheduler: str = "") -> float:
-        """The scale of classifier-free guidance that suits the model: none with a few-step scheduler, else what its source says,
-        else diffusers' default."""
-        few_steps = (scheduler or name_own_scheduler(type(self.pipeline.scheduler).__name__)) in ("lcm", "tcd")
-        if few_steps and not self.takes_guidance_scale:
-            return 1.0
-        if self.source is not None and self.source.guidance_scale:
-            return self.source.guidance_scale
-        return float(inspect.signature(self.pipeline.__call__).parameters["guidance_scale"].default)
 
     @property
     def takes_guidance_scale(self) -> bool:

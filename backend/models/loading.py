@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
 from .devices import choose_device, choose_dtype
 from .embeddings import EmbeddingWord, add_embeddings
 from .families import Family, family_of_controlnet, family_of_pipeline
-from .fitting import check_fit, explain_unloadable
-from .folder_loading import load_network_folder, load_pipeline_folder, prefers_half, read_index
+from .fitting import LOAD_ERRORS, check_fit, explain_unloadable
+from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half
+from .folder_reading import find_vae_folder, read_config, read_index
 from .hub import Report, fetch_repository
 from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
@@ -59,9 +59,9 @@ def load(
         if source.reference is not None:
             adapter, said = add_ip_adapter(pipeline, source.reference, dtype)
             warnings += said
-        words, more = _add_weights(pipeline, source)
+        words, more = _add_weights(pipeline, source, report)
         warnings += more
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except LOAD_ERRORS as error:
         raise explain_unloadable(name, source, error) from error
     if getattr(pipeline, "controlnet", None) is None:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
@@ -70,8 +70,6 @@ def load(
     if changes:
         pipeline.scheduler.register_to_config(**changes)
     family_of_pipeline(pipeline)  # a kind that is not known is refused before anything is asked of it
-    if not source.guidance_scale and loaded.guidance_scale:
-        source = replace(source, guidance_scale=loaded.guidance_scale)
     model = ImageModel(
         name,
         pipeline,
@@ -126,29 +124,30 @@ def _fetch(source: ModelSource, dtype: torch.dtype, report: Report | None) -> Mo
     return replace(source, controls=controls, vae=locate(source.vae) if source.vae else "", reference=reference)
 
 
-def _add_weights(pipeline: DiffusionPipeline, source: ModelSource) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
+def _add_weights(
+    pipeline: DiffusionPipeline, source: ModelSource, report: Report | None
+) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
     """Put LoRAs and textual inversions into a pipeline; the words of these, and sentences about what was left out."""
-    warnings = add_loras(pipeline, source.loras) if source.loras else ()
-    words, more = add_embeddings(pipeline, source.embeddings)
+    warnings = add_loras(pipeline, source.loras, report) if source.loras else ()
+    words, more = add_embeddings(pipeline, source.embeddings, report)
     return words, warnings + more
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A pipeline, sentences about what was guessed or left out, the guidance that its file recommends, 0 for none, and how that was
-    distilled."""
+    """A pipeline, sentences about what was guessed or left out, and how its file was distilled."""
 
     pipeline: DiffusionPipeline
     warnings: tuple[str, ...] = ()
-    guidance_scale: float = 0.0
     distilled: str = ""
 
 
 def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
     if not source.controls:
-        kind = getattr(diffusers, str(read_index(Path(source.base)).get("_class_name")), DiffusionPipeline)
-        return _Loaded(*load_pipeline_folder(Path(source.base), kind, dtype, {}))
-    checkpoint = load_checkpoint_file(Path(source.base), dtype) if is_weight_file(source.base) else None
+        return _Loaded(*load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}))
+    checkpoint = None
+    if is_weight_file(source.base):
+        checkpoint = load_checkpoint_file(Path(source.base), dtype, has_other_vae=bool(source.vae))
     loaded = [_load_controlnet(kind, control, dtype) for kind, control in source.controls]
     family, networks = loaded[0].family, [found.network for found in loaded]
     warnings = tuple(warning for found in loaded for warning in found.warnings)
@@ -159,8 +158,16 @@ def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
     fitted = [(kind, network.config) for (kind, _), network in zip(source.controls, networks, strict=True)]
     check_fit(checkpoint.parts["unet"].config, fitted)
     pipeline = family.pipeline_class(**checkpoint.parts, **added, **family.single_file_options)
-    guidance = checkpoint.file.recommended.guidance_scale if checkpoint.file.distilled else 0.0
-    return _Loaded(pipeline, checkpoint.warnings + warnings, guidance, checkpoint.file.distilled)
+    return _Loaded(pipeline, checkpoint.warnings + warnings, checkpoint.file.distilled)
+
+
+def _find_pipeline_class(folder: Path) -> Any:
+    """The class for a folder that brings its ControlNet: that of the ControlNet's family, whatever the folder's own is, which may
+    know nothing of a ControlNet. Raises ``ShotError``."""
+    read_index(folder)
+    found = sorted(path.parent for path in (folder / "controlnet").glob("*/config.json"))
+    first = folder / "controlnet" if (folder / "controlnet" / "config.json").exists() or not found else found[0]
+    return family_of_controlnet(read_config(first, "ControlNet")).pipeline_class
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,7 @@ def _load_controlnet(kind: str, control: str, dtype: torch.dtype) -> _Control:
             warnings += (f"By its name, {found.file} is a ControlNet for {found.control}; it is used for {kind}.",)
         return _Control(family_of_controlnet({**network.config, "_class_name": type(network).__name__}), network, warnings)
     folder = Path(control)
-    family = family_of_controlnet(ControlNetModel.load_config(str(folder), local_files_only=True))
+    family = family_of_controlnet(read_config(folder, "ControlNet"))
     return _Control(family, *load_network_folder(folder, family.controlnet_class, "ControlNet", dtype))
 
 
@@ -189,6 +196,7 @@ def _exchange_vae(pipeline: DiffusionPipeline, vae: str, dtype: torch.dtype) -> 
         family = "sdxl" if "text_encoder_2" in pipeline.components else "sd1"
         network, warnings = load_vae_file(Path(vae), family, dtype)
     else:
-        network, warnings = load_network_folder(Path(vae), AutoencoderKL, "auto-encoder", dtype)
+        folder = find_vae_folder(Path(vae))
+        network, warnings = load_network_folder(folder, find_vae_class(folder), "auto-encoder", dtype)
     pipeline.register_modules(vae=network)
     return warnings

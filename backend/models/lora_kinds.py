@@ -22,7 +22,12 @@ _DORA = (".dora_scale", "lora_magnitude_vector")
 _DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight")
 _DOWN_ENDS = (*_DOWN, ".lora_linear_layer.down.weight")
 #: how the names of modules begin in files of kohya's scripts, LyCORIS, diffusers and ComfyUI
-_STARTS = ("lora_", "lycoris_", "unet.", "text_encoder", "diffusion_model.")
+_STARTS = ("lora_", "lycoris_", "unet.", "text_encoder", "diffusion_model.", "base_model.model.", "transformer_blocks.", "blocks.")
+#: what there is in the names of a text encoder's modules, and of those of Stable Diffusion's UNets
+_TEXT = re.compile(r"^lora_te|^lycoris_te|text_encoder|text_model|^clip_[lgh]\.|^te\d?\.|^bundle_emb\.")
+_BLOCKS = re.compile(
+    r"(down|up|input|output)_blocks[._]\d|mid_block|middle_block|conv_(in|out|norm_out)|time_embed|(label|add)_emb|[._]out[._]\d"
+)
 #: width of what the text gives the UNet -> family
 _CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
 
@@ -42,7 +47,7 @@ class LoraKind:
 
 def find_lora_kind(shapes: Shapes) -> LoraKind | None:
     """The kind of a LoRA, None for what is none. ``shapes``: name -> shape."""
-    downs = {name: shape for name, shape in shapes.items() if name.endswith(_DOWN_ENDS)}
+    downs = {name: shape for name, shape in shapes.items() if _is_down(name)}
     method = next((title for title, mark in _METHODS if any(mark in name for name in shapes)), "")
     if not method and not downs:
         # weights that are added whole, beside nothing else
@@ -64,6 +69,11 @@ def find_lora_kind(shapes: Shapes) -> LoraKind | None:
     )
 
 
+def _is_down(name: str) -> bool:
+    """Whether a tensor is the first of the two factors; PEFT may have the name of an adapter in its name."""
+    return name.endswith(_DOWN_ENDS) or bool(re.search(r"\.lora_A\.[\w-]+\.weight$", name))
+
+
 def _find_layout(shapes: Shapes) -> str:
     if any(name.startswith(("lora_unet", "lora_te", "lycoris_")) for name in shapes):
         return "kohya"
@@ -72,26 +82,40 @@ def _find_layout(shapes: Shapes) -> str:
 
 def _find_parts(shapes: Shapes) -> tuple[str, ...]:
     marks = {
-        "unet": ("lora_unet", "unet.", "lycoris_unet", "base_model.model.", "down_blocks.", "mid_block.", "up_blocks."),
-        "text_encoder": ("lora_te_", "lora_te1_", "text_encoder.", "lycoris_te_", "lycoris_te1_"),
-        "text_encoder_2": ("lora_te2_", "text_encoder_2.", "lycoris_te2"),
+        "unet": (
+            *("lora_unet", "unet.", "lycoris_unet", "base_model.model.", "diffusion_model.", "model.diffusion_model."),
+            *("down_blocks.", "mid_block.", "up_blocks."),
+        ),
+        "text_encoder": (
+            "lora_te_",
+            "lora_te1_",
+            "text_encoder.",
+            "lycoris_te_",
+            "lycoris_te1_",
+            "clip_l.",
+            "text_encoders.clip_l.",
+        ),
+        "text_encoder_2": ("lora_te2_", "text_encoder_2.", "lycoris_te2", "clip_g.", "text_encoders.clip_g."),
     }
     return tuple(part for part, starts in marks.items() if any(name.startswith(starts) for name in shapes))
 
 
 def _find_family(shapes: Shapes) -> str:
     names = list(shapes)
-    if any(
-        name.startswith(("transformer.", "lora_transformer", "lora_unet_double_blocks", "lora_unet_joint_blocks")) for name in names
-    ):
+    starts = ("transformer.", "lora_transformer", "lora_prior_", "lora_unet_double_blocks", "lora_unet_joint_blocks")
+    if any(name.startswith(starts) or "motion_modules" in name for name in names):
+        return "other"
+    of_unet = [name for name in names if not _TEXT.search(name)]
+    # OFT's and others may have any name before those of the modules
+    if of_unet and not any(_BLOCKS.search(name) for name in of_unet) and any(name.startswith(_STARTS) for name in of_unet):
         return "other"
     if any(re.search(r"(double|joint|single)_(transformer_)?blocks", name) for name in names):
         return "other"
-    if any(name.startswith(("lora_te2_", "text_encoder_2.")) for name in names):
+    if any(name.startswith(("lora_te2_", "text_encoder_2.", "clip_g.")) for name in names):
         return "sdxl"
     for name, shape in shapes.items():
         if re.search(r"attn2[_.](to_k|processor\.to_k|to_v|processor\.to_v)", name) and len(shape) in (2, 4):
-            takes_input = name.endswith((*_DOWN_ENDS, ".hada_w1_b"))
+            takes_input = _is_down(name) or name.endswith(".hada_w1_b")
             if takes_input and shape[1] in _CONTEXTS:
                 return _CONTEXTS[shape[1]]
     # only SDXL has several transformers in a block, and none in its first

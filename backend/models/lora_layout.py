@@ -14,14 +14,14 @@ UNET, FIRST, SECOND = "unet", "text_encoder", "text_encoder_2"
 
 #: end of a tensor's name -> what it is
 _ENDS: tuple[tuple[str, str], ...] = (
-    (r"[._]lora(?:_linear_layer)?\.up\.weight|\.lora_up\.weight|\.lora_B(?:\.\w+)?\.weight", "up"),
-    (r"[._]lora(?:_linear_layer)?\.down\.weight|\.lora_down\.weight|\.lora_A(?:\.\w+)?\.weight", "down"),
+    (r"[._]lora(?:_linear_layer)?\.up\.weight|\.lora_up\.weight|\.lora_B(?:\.[\w-]+)?\.weight", "up"),
+    (r"[._]lora(?:_linear_layer)?\.down\.weight|\.lora_down\.weight|\.lora_A(?:\.[\w-]+)?\.weight", "down"),
     (r"\.lora_mid\.weight", "mid"),
-    (r"\.lora_B(?:\.\w+)?\.bias|\.lora_up\.bias", "up_bias"),
+    (r"\.lora_B(?:\.[\w-]+)?\.bias|\.lora_up\.bias", "up_bias"),
     (r"\.alpha", "alpha"),
     (r"\.scalar", "scalar"),
     (r"\.dora_scale", "dora"),
-    (r"\.lora_magnitude_vector(?:\.\w+)?(?:\.weight)?", "magnitude"),
+    (r"\.lora_magnitude_vector(?:\.[\w-]+)?(?:\.weight)?", "magnitude"),
     (r"\.(?P<own>hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t2)(?:\.default)?", ""),
     (r"\.(?P<own2>a1|a2|b1|b2|bm)\.weight", ""),
     (r"\.on_input", "on_input"),
@@ -50,8 +50,20 @@ _STARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("diffusion_model.", (UNET,)),
     ("text_encoders.clip_l.transformer.", (FIRST,)),
     ("text_encoders.clip_g.transformer.", (SECOND,)),
+    ("text_encoders.clip_l.", (FIRST,)),
+    ("text_encoders.clip_g.", (SECOND,)),
+    ("clip_l.", (FIRST,)),
+    ("clip_g.", (SECOND,)),
+    ("clip_h.", (FIRST,)),
+    ("te1.", (FIRST,)),
+    ("te2.", (SECOND,)),
+    ("text_encoder_1.", (FIRST,)),
+    ("text_encoder1.", (FIRST,)),
+    ("text_encoder2.", (SECOND,)),
     ("", (UNET, FIRST, SECOND)),
 )
+#: what PEFT puts before the names of a network's modules
+_PEFT = "base_model.model."
 #: what early versions of diffusers called the layers of a text encoder
 _EARLY = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
@@ -94,13 +106,14 @@ class ModuleNames:
                 known |= {_join(old): new for new, old in name_original_modules(modules).items()}
             else:
                 # transformers 4 has a root that 5 has not
-                known |= {_join(f"text_model.{name.removeprefix('text_model.')}"): name for name in modules}
+                plain = {name.removeprefix("text_model."): name for name in modules}
+                known |= {_join(start + rest): name for rest, name in plain.items() for start in ("", "text_model.")}
 
     def find(self, title: str) -> Target | None:
         """The module that a file's name means."""
-        title = re.sub(r"^base_model\.model\.", "", title)
+        title = title.removeprefix(_PEFT)
         start, networks = next((start, networks) for start, networks in _STARTS if title.startswith(start))
-        rest = title[len(start) :].replace(".processor.", ".")
+        rest = title[len(start) :].removeprefix(_PEFT).replace(".processor.", ".")
         for network in networks:
             for name in self._spell(network, rest):
                 module = self._known.get(network, {}).get(_join(name))

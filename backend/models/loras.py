@@ -20,6 +20,7 @@ from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from ...shared.torch_files import RawTensor
 from .added_files import find_added_files
+from .hub import Report
 from .lora_differences import MisfitError, compute_difference, is_complete, is_idle
 from .lora_layout import Change, ModuleNames, Target, sort_tensors
 from .network_loading import make_tensor
@@ -69,7 +70,7 @@ class _Addition:
 
 
 @torch.no_grad()
-def add_loras(pipeline: Any, loras: Sequence[tuple[str, float]]) -> tuple[str, ...]:
+def add_loras(pipeline: Any, loras: Sequence[tuple[str, float]], report: Report | None = None) -> tuple[str, ...]:
     """Add LoRAs, (file, folder or hub id, strength), to the weights of a pipeline; sentences about what has no place in it.
 
     Raises ``ShotError`` for one of another method or for another kind of model; ``OSError`` and ``ValueError`` come from the hub.
@@ -80,7 +81,7 @@ def add_loras(pipeline: Any, loras: Sequence[tuple[str, float]]) -> tuple[str, .
     additions: dict[Target, list[_Addition]] = {}
     warnings: list[str] = []
     for source, strength in loras:
-        for found in _read_lora(pipeline, _find_file(source), strength, names, warnings):
+        for found in _read_lora(pipeline, _find_file(source, report), strength, names, warnings):
             additions.setdefault(found.change.target, []).append(found)
     for target, together in additions.items():
         _add_to_module(pipeline, modules[target.network][target.module], together)
@@ -94,8 +95,8 @@ def _list_modules(network: Any) -> dict[str, Any]:
     }
 
 
-def _find_file(source: str) -> Path:
-    files = find_added_files(source, "lora")
+def _find_file(source: str, report: Report | None) -> Path:
+    files = find_added_files(source, "lora", report)
     if len(files) > 1:
         which = ", ".join(file.name for file in files[:5])
         raise ShotError("model", f"The folder {source} holds {len(files)} LoRAs ({which}); give the path of one.")

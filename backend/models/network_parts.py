@@ -89,12 +89,12 @@ def plan_vae(shapes: Shapes, prefix: str, family: str) -> NetworkPlan:
     return NetworkPlan(config, sources)
 
 
-def plan_clip(shapes: Shapes, prefix: str) -> NetworkPlan:
+def plan_clip(shapes: Shapes, prefix: str, activation: str = "quick_gelu") -> NetworkPlan:
     """A text encoder as transformers names it, with or without ``text_model.`` in front of the names. Raises ``ShotError``."""
     plain = {name.removeprefix("text_model."): name for name in shapes}
     named = {name: shapes[old] for name, old in plain.items()}
     sources = {name: TensorSource(prefix + old) for name, old in plain.items() if not name.endswith("position_ids")}
-    return NetworkPlan(_make_text_config(named, "quick_gelu", named.get("text_projection.weight", (0,))[0]), sources)
+    return NetworkPlan(_make_text_config(named, activation, named.get("text_projection.weight", (0,))[0]), sources)
 
 
 def plan_open_clip(shapes: Shapes, prefix: str, penultimate: bool) -> NetworkPlan:

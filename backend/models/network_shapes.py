@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,14 +11,13 @@ import diffusers
 from diffusers import AutoencoderKL, ControlNetModel
 from transformers import CLIPTextConfig
 
-from .folder_loading import find_class, read_index
+from .folder_loading import find_class, find_vae_class
+from .folder_reading import find_vae_folder, read_config, read_index
 from .hub_cache import NETWORKS
 from .ip_adapters import make_encoder
-from .network_parts import plan_vae
-from .plans import VAE, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file
+from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .registry import ModelSource, is_weight_file
 from .single_files import CLASSES
-from .unet_shape import strip_prefix
 
 
 def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
@@ -27,7 +25,8 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
     of the source lie on this machine. Raises ``ShotError``, ``OSError`` and ``ValueError`` for what cannot be read."""
     found: dict[str, Callable[[], Any]] = {}
     if is_weight_file(source.base):
-        for name, plan in plan_checkpoint(*open_model_file(Path(source.base), "checkpoint")).items():
+        opened = open_model_file(Path(source.base), "checkpoint")
+        for name, plan in plan_checkpoint(*opened, has_other_vae=bool(source.vae)).items():
             kind, config = CLASSES[name], dict(plan.config)
             found[name] = partial(kind, CLIPTextConfig(**config)) if "text_encoder" in name else partial(kind, **config)
     else:
@@ -45,20 +44,18 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
             found[f"controlnet_{n}"] = _make_from_folder(ControlNetModel, Path(control))
     if source.vae and is_weight_file(source.vae):
         file, kind_of_file = open_model_file(Path(source.vae), "vae", "checkpoint")
-        shapes = list_shapes(file)
-        prefix = next((start for start in (VAE, "vae.") if strip_prefix(shapes, start)), "")
         family = kind_of_file.family if kind_of_file.family in ("sd1", "sd2", "sdxl") else "sd1"
-        plan = plan_vae(strip_prefix(shapes, prefix) if prefix else shapes, prefix, family)
-        found["vae"] = partial(AutoencoderKL, **plan.config)
+        found["vae"] = partial(AutoencoderKL, **plan_vae_file(file, family).config)
     elif source.vae:
-        found["vae"] = _make_from_folder(AutoencoderKL, Path(source.vae))
+        folder = find_vae_folder(Path(source.vae))
+        found["vae"] = _make_from_folder(find_vae_class(folder), folder)
     if source.reference is not None:
         found["image_encoder"] = partial(make_encoder, Path(source.reference.encoder))
     return found
 
 
 def _make_from_folder(kind: Any, folder: Path) -> Callable[[], Any]:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder, "network")
     if issubclass(kind, diffusers.ModelMixin):
         return partial(kind.from_config, config)
     return partial(kind, kind.config_class(**config))

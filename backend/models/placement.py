@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
 
 from ...shared.load_options import LoadOptions
-from .devices import measure_free
+from ...shared.machine import write_size
+from .devices import choose_device, choose_dtype, measure_free
 from .image_model import ImageModel
 from .memory_need import estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .network_shapes import list_networks
-from .registry import ModelSource
+from .registry import ModelSource, find_model
 from .vae_precision import choose_vae_dtype
 
 
@@ -36,6 +38,29 @@ def make_plan(
     networks = list_networks(source)
     need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl="text_encoder_2" in networks))
     return plan_memory(need, free + held, gpu=device.type != "cpu", offload=options.offload, name=name)
+
+
+def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> list[str]:
+    """Sentences about what a base model on this machine, with the ControlNet that it would take if that is here, needs for frames
+    of a size (width, height), and how it would be placed. Raises ``ShotError``, ``OSError`` and ``ValueError``."""
+    device = choose_device(options.device)
+    dtype = choose_dtype(options, device)
+    source = find_model(base)
+    here = tuple((kind, control) for kind, control in source.controls if Path(control).exists())
+    source = replace(source, controls=here)
+    networks = list_networks(source)
+    need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl="text_encoder_2" in networks))
+    lacks = "" if any(name.startswith("controlnet") for name in networks) else " without its ControlNet, which is not here yet,"
+    title, precision = base.rpartition("/")[2], str(dtype).removeprefix("torch.")
+    said = [
+        f"{title}{lacks} has {write_size(need.resident)} of weights in {precision}; a frame of {size[0]}x{size[1]} takes "
+        f"{write_size(need.denoising)} to denoise and {write_size(need.decoding)} to decode."
+    ]
+    free = measure_free(device)
+    if free is None:
+        return said
+    plan = plan_memory(need, free, gpu=device.type != "cpu", offload=options.offload, name=title)
+    return [*said, plan.sentence or f"All of it fits into the {write_size(free)} that are free on {device}."]
 
 
 def plan_again(model: ImageModel, options: LoadOptions, size: tuple[int, int]) -> ImageModel:

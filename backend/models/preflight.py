@@ -6,17 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import ControlNetModel, DDIMScheduler
-
 from ...shared.shot import Sampling, ShotError
+from .families import family_of_controlnet
 from .fitting import check_fit, explain_unloadable
-from .hub import fetch_file
+from .folder_reading import (
+    INDEX,
+    check_base_config,
+    check_index,
+    check_pipeline_folder,
+    check_vae_config,
+    find_vae_folder,
+    read_config,
+    read_index,
+    read_scheduler_config,
+)
+from .hub import HubError, fetch_file
 from .hub_cache import find_in_cache
 from .image_model import check_multiple
 from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import is_path
 from .loras import open_lora
-from .plans import open_model_file, plan_checkpoint, plan_controlnet_file
+from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .schedulers import make_own_scheduler, make_scheduler
@@ -34,6 +44,7 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
             raise ShotError("model", f"The model '{name}' cannot be loaded: there is no file or folder {part}.")
     try:
         base = _read_base(source)
+        check_base_config(base[0], Path(source.base).name)
         controls = [(kind, _read_control(control)) for kind, control in source.controls]
     except (OSError, ValueError) as error:
         raise explain_unloadable(name, source, error) from error
@@ -42,6 +53,9 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
     for lora, _ in source.loras:
         if Path(lora).is_file():
             open_lora(Path(lora), unet)
+    for embedding in source.embeddings:
+        if Path(embedding).is_file():
+            open_model_file(Path(embedding), "embedding")
     if source.reference is not None:
         try:
             check_reference_source(source.reference, unet)
@@ -65,8 +79,7 @@ def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:
     name, revision = split_revision(source.base)
     found = Path(name) if Path(name).exists() else find_in_cache(name, revision)
     try:
-        folder = found / "scheduler" if found else fetch_file(name, revision, "scheduler/scheduler_config.json").parent
-        return dict(DDIMScheduler.load_config(str(folder), local_files_only=True))
+        return read_scheduler_config(found if found else fetch_file(name, revision, "scheduler/scheduler_config.json").parents[1])
     except (OSError, ValueError, ShotError):
         # what is missing is said when it is loaded
         return None
@@ -79,25 +92,52 @@ def check_reference_use(name: str) -> None:
 
 
 def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The configurations of a base's UNet and auto-encoder."""
+    """The configurations of a base's UNet and of the auto-encoder. Raises ``OSError``, ``ValueError`` and ``ShotError``."""
+    vae = _read_vae(source.vae) if source.vae else None
     if is_weight_file(source.base):
-        plans = plan_checkpoint(*open_model_file(Path(source.base), "checkpoint"))
-        return plans["unet"].config, plans["vae"].config
-    return _read_config(source.base, "unet"), _read_config(source.base, "vae")
+        opened = open_model_file(Path(source.base), "checkpoint")
+        plans = plan_checkpoint(*opened, has_other_vae=vae is not None)
+        return plans["unet"].config, vae if vae is not None else plans["vae"].config
+    name, revision = split_revision(source.base)
+    folder = Path(name) if Path(name).is_dir() else find_in_cache(name, revision)
+    if folder is not None:
+        # either form has the same faults as a rule, and none has been chosen yet
+        check_pipeline_folder(folder, half=False, has_other_control=bool(source.controls), has_other_vae=vae is not None)
+    try:
+        unet = _read_config(source.base, "UNet", "unet")
+    except HubError:
+        if folder is None:
+            check_index(read_index(fetch_file(name, revision, INDEX).parent), name)
+        raise
+    return unet, vae if vae is not None else _read_config(source.base, "auto-encoder", "vae")
+
+
+def _read_vae(vae: str) -> Mapping[str, Any]:
+    """The configuration of an auto-encoder that takes the place of the base's."""
+    if is_weight_file(vae):
+        file, found = open_model_file(Path(vae), "vae", "checkpoint")
+        return plan_vae_file(file, found.family if found.family in ("sd1", "sd2", "sdxl") else "sd1").config
+    if Path(vae).is_dir():
+        folder = find_vae_folder(Path(vae))
+        config = read_config(folder, "auto-encoder")
+        check_vae_config(config, folder)
+        return config
+    return _read_config(vae, "auto-encoder")
 
 
 def _read_control(control: str) -> Mapping[str, Any]:
-    """The configuration of a ControlNet."""
+    """The configuration of a ControlNet. Raises ``ShotError`` for one of an unknown kind."""
     if is_weight_file(control):
         return plan_controlnet_file(*open_model_file(Path(control), "controlnet")).config
-    return _read_config(control)
+    config = _read_config(control, "ControlNet")
+    family_of_controlnet(config)
+    return config
 
 
-def _read_config(source: str, folder: str | None = None) -> Mapping[str, Any]:
+def _read_config(source: str, title: str, folder: str = "") -> Mapping[str, Any]:
     """A network's ``config.json``: of this machine if it is here, else from the hub. Raises ``OSError`` and ``ShotError``."""
     name, revision = split_revision(source)
     found = Path(name) if Path(name).exists() else find_in_cache(name, revision)
-    if found is not None:
-        return dict(ControlNetModel.load_config(str(found), subfolder=folder, local_files_only=True))
-    file = fetch_file(name, revision, f"{folder}/config.json" if folder else "config.json")
-    return dict(ControlNetModel.load_config(str(file.parent), local_files_only=True))
+    if found is None:
+        found, folder = fetch_file(name, revision, f"{folder}/config.json" if folder else "config.json").parent, ""
+    return read_config(found / folder, title)

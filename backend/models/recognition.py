@@ -48,21 +48,57 @@ _VARIANT_SENTENCES = {
     "depth": "a model with a depth channel of its own, whose UNet takes 5 channels; choose a plain one and a depth ControlNet",
     "unclip": "a model for variations of pictures, which takes a picture's embedding; choose a plain one",
 }
-#: marks of what is no model of these families: part of a tensor's name -> what it is
-_OTHERS = (
-    (r"(^|\.)double_blocks\.0\.", "a Flux-like transformer"),
+#: marks of what is no model of these families, whatever else is in the file: part of a tensor's name -> what it is
+_STRANGE = (
+    (r"^controlnet_blocks\.0\.|^controlnet_x_embedder\.", "a ControlNet for a transformer such as Flux or Stable Diffusion 3"),
+    (r"(^|\.)(double_blocks|single_transformer_blocks)\.0\.", "a Flux-like transformer"),
     (r"(^|\.)(joint_blocks|transformer_blocks)\.\d+\.(context_block|x_block|norm1_context)", "a Stable Diffusion 3"),
-    (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff"),
+    (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff, or a network with one"),
+    (r"^text_encoder:0:|^unet:0:", "a LoRA in the first layout of all, whose layers have numbers and no names"),
+    (r"^spatial_feat_mapping\.|^transformer_layes\.", "a T2I-Adapter"),
+)
+#: the same of files that are nothing else
+_OTHERS = (
+    (r"^(model\.diffusion_model\.)?(x_embedder|y_embedder|t_block|pos_embed|adaln_single)\.", "a PixArt-like transformer"),
+    (r"^(model\.diffusion_model\.)?(layers|blocks|transformer_blocks)\.0\.", "a transformer, and no Stable Diffusion or SDXL"),
+    (r"^(encoder\.block|shared|token_embd)\.", "a T5 text encoder"),
     (r"^lllite_", "a ControlNet-LLLite"),
     (r"^adapter\.body\.|^body\.0\.in_conv|^body\.0\.block1", "a T2I-Adapter"),
     (r"^lora_controlnet$", "a Control-LoRA"),
     (r"^taesd|^decoder\.layers\.0\.weight|^1\.weight$", "a tiny auto-encoder"),
     (r"^body\.0\.rdb1|^model\.0\.weight|^conv_first\.weight", "an upscaler of pictures"),
 )
+#: mark in what such a file is -> what is chosen instead
+_INSTEAD = (
+    ("ControlNet", "ControlNet"),
+    ("Adapter", "ControlNet"),
+    ("Control-LoRA", "ControlNet"),
+    ("LoRA", "LoRA"),
+    ("auto-encoder", "VAE"),
+)
+#: how the names of tensors end without which quantized weights are others
+_QUANTIZED = (
+    "scaled_fp8",
+    ".scale_weight",
+    ".weight_scale",
+    ".scale_input",
+    ".comfy_quant",
+    ".absmax",
+    ".quant_map",
+    ".quant_state.bitsandbytes__nf4",
+    ".quant_state.bitsandbytes__fp4",
+    ".SCB",
+    ".qweight",
+    ".qzeros",
+)
 #: width of a textual inversion's vectors -> family
 _EMBEDDING_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
 #: names of SDXL's vectors for its first and second text encoder: of kohya's scripts and the web interfaces, and of diffusers'
 SDXL_TENSORS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
+#: names of the vectors for one text encoder, which are no words
+_VECTOR_NAMES = ("emb_params", "clip_l", "clip_h", "clip_g", "text_encoders_0", "text_encoders_1", "*")
+#: numbers of a vector that several words in one file have at least
+_LEAST_WIDTH = 64
 #: vectors that fit into a prompt
 MAX_VECTORS = 75
 #: latent channels of the auto-encoders of these families
@@ -142,6 +178,9 @@ def recognise(file: WeightFile) -> ModelFile:
     for raw in file.tensors.values():
         if raw.kind in _PRECISIONS:
             precisions[_PRECISIONS[raw.kind]] += raw.count
+    if not found.problem and any(name.endswith(_QUANTIZED) for name in file.tensors):
+        problem = "Its weights are quantized, which is not supported; choose the file in float16, bfloat16 or float32."
+        found = msgspec.structs.replace(found, problem=problem)
     complete = msgspec.structs.replace(
         found,
         title=title[:200],
@@ -158,9 +197,13 @@ def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
     lora = find_lora_kind(shapes)
     if lora is not None:
         return _describe_lora(file, lora, name, notes)
+    strange = _find_other(file, shapes, _STRANGE)
+    if strange is not None:
+        return strange
     for find in (
         _find_controlnet,
         _find_base,
+        _find_averaged,
         _find_ip_adapter,
         _find_picture_encoder,
         _find_vae,
@@ -170,11 +213,20 @@ def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
         found = find(file, shapes, name, notes)
         if found is not None:
             return found
-    for mark, title in _OTHERS:
-        if any(re.search(mark, tensor) for tensor in shapes):
-            return _make(file, "other", method=title, problem=f"It is {title}, which is not supported.")
+    other = _find_other(file, shapes, _OTHERS)
+    if other is not None:
+        return other
     problem = "Its tensors are those of no known kind of model; choose a Stable Diffusion or SDXL file, a ControlNet, LoRA or VAE."
     return _make(file, "unknown", problem=problem)
+
+
+def _find_other(file: WeightFile, shapes: Shapes, marks: tuple[tuple[str, str], ...]) -> ModelFile | None:
+    for mark, title in marks:
+        if any(re.search(mark, tensor) for tensor in shapes):
+            what = next((kind for mark, kind in _INSTEAD if mark in title), "file")
+            problem = f"It is {title}, which is not supported; choose a {what} for Stable Diffusion or SDXL."
+            return _make(file, "other", method=title, problem=problem)
+    return None
 
 
 def _make(file: WeightFile, kind: str, **found: Any) -> ModelFile:
@@ -185,12 +237,12 @@ def _make(file: WeightFile, kind: str, **found: Any) -> ModelFile:
 
 
 def _find_base(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
-    inner = strip_prefix(shapes, "model.diffusion_model.")
+    inner = strip_prefix(shapes, "model.diffusion_model.", "diffusion_model.", "unet.")
     shape = find_unet_shape(inner or shapes)
     if shape is None:
         return None
     parts = ["unet"]
-    if any(tensor.startswith("first_stage_model.") for tensor in shapes):
+    if any(tensor.startswith(("first_stage_model.", "vae.")) for tensor in shapes):
         parts.append("vae")
     parts += find_text_encoders(shapes)
     kind = "checkpoint" if len(parts) > 1 else "unet"
@@ -199,10 +251,10 @@ def _find_base(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> Mo
     problem = ""
     if variant == "refiner":
         problem = "It is SDXL's refiner, which finishes what SDXL's base began; choose the base model."
-    elif variant:
+    elif variant == "unclip":
         problem = f"It is {_VARIANT_SENTENCES[variant]}."
     elif shape.in_channels != LATENT_CHANNELS:
-        problem = f"Its UNet takes {shape.in_channels} channels, which is no known kind; choose a plain model."
+        problem = explain_channels(shape.in_channels)
     elif any(tensor.startswith("edm_") for tensor in shapes):
         problem = "It was trained with EDM's noise levels, which are not supported; choose a model of epsilon or v-prediction."
     elif kind == "unet":
@@ -229,11 +281,26 @@ def _find_base(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> Mo
     )
 
 
+def explain_channels(channels: Any) -> str:
+    """The sentence for a UNet that takes so many channels, other than those of the latents."""
+    variant = _VARIANTS.get(channels, "")
+    return f"It is {_VARIANT_SENTENCES[variant]}." if variant else f"Its UNet takes {channels} channels; choose a plain model."
+
+
+def _find_averaged(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    """A checkpoint without a UNet but for the running means of its weights."""
+    if not any(tensor.startswith("model_ema.diffusion_model") for tensor in shapes):
+        return None
+    problem = "It holds only the EMA weights of a UNet under their names in training; choose the whole checkpoint."
+    return _make(file, "checkpoint", layout="original", parts=tuple(find_text_encoders(shapes)), ema=True, problem=problem)
+
+
 def find_text_encoders(shapes: Shapes) -> list[str]:
-    """The text encoders of a checkpoint in the original layout, as diffusers names them."""
-    single = any(tensor.startswith("cond_stage_model.") for tensor in shapes)
+    """The text encoders of a checkpoint, as diffusers names them."""
+    single = any(tensor.startswith(("cond_stage_model.", "text_encoder.")) for tensor in shapes)
     first = any(tensor.startswith("conditioner.embedders.0.transformer.") for tensor in shapes)
-    second = any(tensor.startswith(("conditioner.embedders.1.model.", "conditioner.embedders.0.model.")) for tensor in shapes)
+    seconds = ("conditioner.embedders.1.model.", "conditioner.embedders.0.model.", "text_encoder_2.")
+    second = any(tensor.startswith(seconds) for tensor in shapes)
     return ["text_encoder"] * (single or first) + ["text_encoder_2"] * second
 
 
@@ -395,21 +462,27 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
 
 def _find_embedding(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
     """A textual inversion. Its word is the file's name, or, as diffusers writes it, that of its only tensor."""
-    stem = (file.path.stem,)
-    for names in SDXL_TENSORS:
-        if set(names) <= set(shapes):
-            return _make(file, "embedding", family="sdxl", layout="two encoders", rank=_count_rows(shapes[names[1]]), words=stem)
-    inner = strip_prefix(shapes, "string_to_param.")
-    if inner:
-        shape, layout, words = next(iter(inner.values())), "string_to_param", stem
-    elif "emb_params" in shapes:
-        shape, layout, words = shapes["emb_params"], "emb_params", stem
+    stem: tuple[str, ...] = (file.path.stem,)
+    pair = find_vectors(shapes)
+    if len(pair) > 1:
+        return _make(file, "embedding", family="sdxl", layout="two encoders", rank=_count_rows(shapes[pair[1]]), words=stem)
+    if pair:
+        shape, words = shapes[pair[0]], stem
+        layout = "string_to_param" if pair[0].startswith("string_to_param.") else "emb_params"
     elif len(shapes) == 1 and not next(iter(shapes)).endswith((".weight", ".bias")):
         ((word, shape),) = shapes.items()
         layout, words = "diffusers", (word,)
+    elif shapes and not any("." in tensor or _is_no_embedding(one) for tensor, one in shapes.items()):
+        # several words may be trained at once
+        shape, layout, words = next(iter(shapes.values())), "diffusers", tuple(shapes)
+        if len({one[-1] for one in shapes.values()}) > 1 or shape[-1] < _LEAST_WIDTH:
+            return None
     else:
         return None
-    if len(shape) not in (1, 2) or not shape[-1] or _count_rows(shape) > MAX_VECTORS:
+    if len(shape) in (1, 2) and shape[-1] in _EMBEDDING_WIDTHS and _count_rows(shape) > MAX_VECTORS:
+        problem = f"It has {_count_rows(shape)} vectors, and a prompt takes {MAX_VECTORS} at most; choose a shorter one."
+        return _make(file, "embedding", layout=layout, rank=_count_rows(shape), words=words, problem=problem)
+    if _is_no_embedding(shape):
         return None
     family, problem = _EMBEDDING_WIDTHS.get(shape[-1], ""), ""
     if not family:
@@ -417,6 +490,23 @@ def _find_embedding(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
     if family == "sdxl":
         problem = "It is for one of SDXL's two text encoders only; choose a file with clip_l and clip_g."
     return _make(file, "embedding", family=family, layout=layout, rank=_count_rows(shape), words=words, problem=problem)
+
+
+def find_vectors(shapes: Shapes) -> tuple[str, ...]:
+    """The names of the tensors with the vectors of a textual inversion whose word is its file's name: of one text encoder, or of
+    both of SDXL's; empty where each tensor's name is a word."""
+    for names in SDXL_TENSORS:
+        for start in ("", "string_to_param."):
+            pair = tuple(start + name for name in names)
+            if set(pair) <= set(shapes):
+                return pair
+    inner = next((name for name in shapes if name.startswith("string_to_param.")), "")
+    found = inner or next((name for name in _VECTOR_NAMES if name in shapes), "")
+    return (found,) if found else ()
+
+
+def _is_no_embedding(shape: tuple[int, ...]) -> bool:
+    return len(shape) not in (1, 2) or not shape[-1] or _count_rows(shape) > MAX_VECTORS
 
 
 def _count_rows(shape: tuple[int, ...]) -> int:
@@ -463,7 +553,8 @@ def describe(found: ModelFile) -> str:
         )
     else:
         vectors = "one vector" if found.rank == 1 else f"{found.rank} vectors"
-        what = f"a textual inversion for {family} of {vectors}; its word is {found.words[0]}"
+        words = f"words are {', '.join(found.words[:5])}" if len(found.words) > 1 else f"word is {found.words[0]}"
+        what = f"a textual inversion for {family} of {vectors}; its {words}"
     details = [f"{found.layout} layout"] if found.layout else []
     if found.kind in ("checkpoint", "unet"):
         details.append({"v_prediction": "v-prediction", "epsilon": "epsilon"}.get(found.prediction, "prediction unknown"))

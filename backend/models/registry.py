@@ -23,11 +23,13 @@ from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, 
 from ...shared.shot import ShotError
 from ..maps import MAPS
 from .control_uses import ControlUse, read_control_use
+from .folder_reading import INDEX, explain_folder, find_model_folder
 from .hub_cache import find_in_cache
 from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
 from .settings_files import WEIGHTS as WEIGHTS
+from .settings_files import is_weight_file as is_weight_file
 from .usual_controls import find_family_of_folder, find_usual_control
 
 STARTER = Path(__file__).resolve().parent / "starter"
@@ -40,8 +42,8 @@ class ModelSource:
     """Where a base model and what is added to it are.
 
     ``controls`` are (kind, source) of the ControlNets; empty means that a depth ControlNet lies in the base's folder.
-    ``loras`` are (source, strength), ``vae`` is an auto-encoder in place of the base's own, empty for that. ``guidance_scale``
-    suits the model; 0 leaves it to the kind of model. ``reference`` is an IP-Adapter with its picture encoder.
+    ``loras`` are (source, strength), ``vae`` is an auto-encoder in place of the base's own, empty for that. ``reference`` is an
+    IP-Adapter with its picture encoder.
     """
 
     base: str
@@ -49,7 +51,6 @@ class ModelSource:
     loras: tuple[tuple[str, float], ...] = ()
     embeddings: tuple[str, ...] = ()
     vae: str = ""
-    guidance_scale: float = 0.0
     #: one for each of ``controls``, or empty where all are as they come
     control_uses: tuple[ControlUse, ...] = ()
     #: whether nobody named the ControlNet, so that the usual one was taken
@@ -59,7 +60,7 @@ class ModelSource:
 
 
 PRESETS: dict[str, ModelSource] = {
-    "starter": ModelSource(str(STARTER), guidance_scale=1.5),
+    "starter": ModelSource(str(STARTER)),
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }
@@ -87,14 +88,11 @@ def split_revision(source: str) -> tuple[str, str | None]:
     return source, HUB_REVISIONS.get(source)
 
 
-def is_weight_file(path: str) -> bool:
-    """Whether a name is that of a file with weights."""
-    return path.lower().endswith(WEIGHTS)
-
-
 def _read_path(text: str) -> str:
     """The path or the hub id that a part means. Raises ``ShotError`` for one that only Blender can complete."""
     path = read_pasted_path(text)
+    if re.match(r"(https?|ftp|hf)://", unquote_text(text), re.IGNORECASE):
+        raise ShotError("model", _explain_address(unquote_text(text)))
     if is_relative_to_blend_file(path):
         raise ShotError(
             "model", f"'{path}' begins at the .blend file, which is not known here; give the whole path, or save the file first."
@@ -112,7 +110,7 @@ def _read_strength(text: str) -> tuple[str, float]:
         number = float(strength)
     except ValueError:
         # an @ in a file's name
-        if is_weight_file(strength):
+        if strength.lower().endswith(WEIGHTS):
             return _read_path(text), 1.0
         number = math.nan
     if not math.isfinite(number):
@@ -124,7 +122,7 @@ def _read_adapter(text: str) -> tuple[str, float | None]:
     """(path, strength) of an IP-Adapter, None for no strength. Raises ``ShotError``."""
     whole = read_pasted_path(text)
     path, at, strength = whole.rpartition("@")
-    if not at or os.path.exists(whole) or is_weight_file(strength):
+    if not at or os.path.exists(whole) or strength.lower().endswith(WEIGHTS):
         return _read_path(text), None
     try:
         number = float(strength)
@@ -151,22 +149,23 @@ def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
     # a bar at the end is one that nothing came behind
     first, *parts = [part for part in map(unquote_text, unquote_text(name).split("|")) if part] or [""]
-    path = first if first in PRESETS else _read_path(first)
+    path = first if first in PRESETS else find_model_folder(_read_path(first))
     if first in PRESETS:
         source = PRESETS[first]
     elif parts or is_weight_file(path) or os.path.exists(os.path.join(path, "model_index.json")) or is_hub_id(path):
         # a preset by its folder is that preset
         source = next((preset for preset in PRESETS.values() if Path(preset.base) == Path(path).resolve()), ModelSource(path))
     else:
-        raise ShotError(
-            "model",
-            f"There is no model '{name}'; use {', '.join(PRESETS)}, a diffusers folder, a file, a hub id, or BASE|CONTROLNET.",
-        )
+        raise ShotError("model", _explain_no_model(name, path))
+    if first not in PRESETS and os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX)):
+        raise ShotError("model", explain_folder(Path(path)))
     controls, uses, loras, embeddings, vae = [], [], [], [], ""
     adapters: list[str] = []
     encoders: list[str] = []
     for part in parts:
         kind, value = _split_part(part)
+        if kind and not unquote_text(value):
+            raise ShotError("model", f"'{kind}=' names nothing; give a path behind it, or leave it out.")
         if not kind or kind in CONTROLS:
             text, use = read_control_use(value, is_weight_file)
             path = _read_path(text)
@@ -177,6 +176,8 @@ def find_model(name: str) -> ModelSource:
         elif kind == "embedding":
             embeddings.append(_read_path(value))
         elif kind == "vae":
+            if vae:
+                raise ShotError("model", "The model names several auto-encoders; leave one vae=.")
             vae = _read_path(value)
         elif kind == "ip":
             adapters.append(value)
@@ -190,6 +191,19 @@ def find_model(name: str) -> ModelSource:
         source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
     found = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
     return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
+
+
+def _explain_address(text: str) -> str:
+    return f"'{text}' is an address; download the model and give its file or folder, or the hub's name, as in OWNER/NAME."
+
+
+def _explain_no_model(name: str, path: str) -> str:
+    usual = f"{', '.join(PRESETS)}, a diffusers folder, a file, a hub id, or BASE|CONTROLNET"
+    if os.path.isdir(path):
+        return explain_folder(Path(path))
+    if path.count("/") > 1 or "\\" in path or path.startswith((".", "~")):
+        return f"There is no model '{name}': no file or folder {path} is there; check the path, or use {usual}."
+    return f"There is no model '{name}'; use {usual}."
 
 
 def is_hub_id(text: str) -> bool:

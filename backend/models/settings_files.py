@@ -25,7 +25,7 @@ ENDING, IN_FOLDER = ".latentman.json", "latentman.json"
 #: bytes of a settings file
 MAX_FILE = 64 << 10
 #: ends of the names of files with weights, in lower case
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".sft")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "trailing", "linspace")
 #: ``distilled`` of a model that was not, whatever its name says
@@ -160,13 +160,19 @@ def write_settings_file(path: Path, values: Mapping[str, Any]) -> None:
     write_atomically(path, msgspec.json.format(msgspec.json.encode(ordered), indent=2) + b"\n")
 
 
+def is_weight_file(part: str) -> bool:
+    """Whether a part of a model's name is a file of weights: by the end of its name, or since a file is there, whatever its name
+    ends with."""
+    return part.lower().endswith(WEIGHTS) or os.path.isfile(part)
+
+
 def find_place_beside(part: str) -> Path | None:
     """Where the settings file beside a part of a model is, or would be; None for what is not on this machine."""
     path = Path(part)
     # the functions of ``os`` answer for whatever text, too long ones for one
     if os.path.isdir(path):
         return path / IN_FOLDER
-    if part.lower().endswith(WEIGHTS) and os.path.isdir(path.parent):
+    if is_weight_file(part) and os.path.isdir(path.parent):
         return path.with_name(path.stem + ENDING)
     return None
 
@@ -175,7 +181,7 @@ def find_place_of_user(part: str, preset: str = "") -> Path:
     """Where the settings file of a part of a model is, or would be, in the user's folder."""
     if preset:
         name = preset
-    elif part.lower().endswith(WEIGHTS):
+    elif is_weight_file(part):
         name = Path(part).stem
     elif os.path.isdir(part):
         name = Path(part).resolve().name

@@ -17,8 +17,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ...shared.shot import ShotError
 from .network_loading import load_network, name_left_over
-from .network_parts import SCALING, plan_vae
-from .plans import OPEN_CLIP, TITLES, VAE, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file
+from .network_parts import SCALING
+from .plans import OPEN_CLIP, TITLES, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .recognition import FAMILIES, ModelFile
 from .schedulers import make_own_scheduler
 from .tokenizers import END, make_clip_tokenizer
@@ -42,12 +42,13 @@ class LoadedCheckpoint:
     warnings: tuple[str, ...]
 
 
-def load_checkpoint_file(path: Path, dtype: torch.dtype) -> LoadedCheckpoint:
-    """A checkpoint in the original layout. Raises ``ShotError`` for what is no checkpoint, lacks weights or has others."""
+def load_checkpoint_file(path: Path, dtype: torch.dtype, *, has_other_vae: bool = False) -> LoadedCheckpoint:
+    """A checkpoint in one file, whose part ``vae`` is None where it lacks one and ``has_other_vae``. Raises ``ShotError`` for what
+    is no checkpoint, lacks weights or has others."""
     file, found = open_model_file(path, "checkpoint")
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = {"vae": None}
     used: set[str] = set()
-    for name, plan in plan_checkpoint(file, found).items():
+    for name, plan in plan_checkpoint(file, found, has_other_vae=has_other_vae).items():
         parts[name], taken = load_network(CLASSES[name], plan, file, TITLES[name], dtype)
         used |= taken
     # both have the same words, and fill up short prompts differently
@@ -85,9 +86,6 @@ def load_vae_file(path: Path, family: str, dtype: torch.dtype) -> tuple[Autoenco
         raise ShotError(
             "model", f"The auto-encoder {path.name} is for {FAMILIES[found.family]} and the model is {FAMILIES[family]}."
         )
-    shapes = list_shapes(file)
-    prefix = next((start for start in (VAE, "vae.") if strip_prefix(shapes, start)), "")
-    plan = plan_vae(strip_prefix(shapes, prefix) if prefix else shapes, prefix, family)
-    network, used = load_network(AutoencoderKL, plan, file, "auto-encoder", dtype)
+    network, used = load_network(AutoencoderKL, plan_vae_file(file, family), file, "auto-encoder", dtype)
     # the rest of a whole checkpoint was not asked for
     return network, () if found.kind == "checkpoint" else name_left_over(file, used)

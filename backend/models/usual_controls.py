@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from time import time_ns
 
 from ...shared.shot import ShotError
 from .recognition import FAMILIES, inspect_model_file
@@ -35,15 +37,26 @@ def find_family_of_folder(folder: Path) -> str:
     return _CONTEXTS.get(width, "") if isinstance(width, int) else ""
 
 
+#: (base, family) -> the folders and files that were looked at with their times, and what was found: a path, or empty
+_kept: dict[tuple[str, str], tuple[dict[Path, int], str]] = {}
+_MOST_KEPT = 64
+#: nanoseconds for which a folder must have been left alone, since clocks of file systems are coarse
+_QUIET = 2 * 10**9
+
+
 def find_usual_control(base: Path, family: str) -> str:
-    """The path or hub id of a depth ControlNet for a base at a path. Raises ``ShotError`` where none is known."""
-    for file in _list_candidates(base):
-        try:
-            found = inspect_model_file(file)
-        except (ShotError, OSError):
-            continue
-        if found.kind == "controlnet" and found.family == family and not found.problem and found.control == "depth":
-            return str(file)
+    """The path or hub id of a depth ControlNet for a base at a path. What was found is kept while nothing is written to the folders
+    that were looked into. Raises ``ShotError`` where none is known."""
+    times, found = _kept.get((str(base), family), ({}, ""))
+    if not times or any(_read_time(path) != time for path, time in times.items()):
+        times = {}
+        found = _find_beside(base, family, times)
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        if all(time < time_ns() - _QUIET for time in times.values()):
+            _kept[str(base), family] = (times, found)
+    if found:
+        return found
     if family not in USUAL:
         raise ShotError(
             "model",
@@ -52,25 +65,56 @@ def find_usual_control(base: Path, family: str) -> str:
     return USUAL[family]
 
 
-def _list_candidates(base: Path) -> Iterator[Path]:
-    """Files whose names speak of depth: beside the base, and where web UIs keep ControlNets."""
+def _read_time(path: Path) -> int:
+    """When something was last written to a file or a folder, in nanoseconds; 0 where there is nothing."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _find_beside(base: Path, family: str, times: dict[Path, int]) -> str:
+    """The path of a fitting ControlNet on the disk, empty without one. ``times`` gets the folders and files that were looked at."""
+    for file in _list_candidates(base, times):
+        try:
+            found = inspect_model_file(file)
+        except (ShotError, OSError):
+            continue
+        if found.kind == "controlnet" and found.family == family and not found.problem and found.control == "depth":
+            return str(file)
+    return ""
+
+
+def _list_candidates(base: Path, times: dict[Path, int]) -> Iterator[Path]:
+    """Files whose names speak of depth: beside the base, and where web UIs keep ControlNets. Their times, and those of the folders,
+    are put into ``times`` before the folders are read."""
     folders = [base.parent]
     for above in (base.parent, base.parent.parent):
+        times[above] = _read_time(above)
         try:
             folders += [path for path in sorted(above.iterdir()) if path.name.lower() in _FOLDERS and path.is_dir()]
         except OSError:
             continue
     for above in list(base.parents)[:3]:
-        folders += [above / name for name in _EXTENSIONS if (above / name).is_dir()]
+        for name in _EXTENSIONS:
+            # also one that is not there yet
+            times |= {path: _read_time(path) for path in (above / name, *(above / name).parents) if path.is_relative_to(above)}
+            folders += [above / name] if (above / name).is_dir() else []
     count = 0
     for folder in dict.fromkeys(folders):
         # people sort their ControlNets into folders of their own
-        listed = folder.iterdir() if folder == base.parent else folder.rglob("*")
-        try:
-            names = sorted(path for path in listed if path.suffix.lower() in _SUFFIXES and "depth" in path.name.lower())
-        except OSError:
-            continue
-        for path in names:
+        for path in sorted(_list_depth_files(folder, folder != base.parent, times)):
             if path != base and path.is_file() and count < _MOST_FILES:
                 count += 1
+                times[path] = _read_time(path)
                 yield path
+
+
+def _list_depth_files(folder: Path, deep: bool, times: dict[Path, int]) -> list[Path]:
+    found = []
+    for root, below, names in os.walk(folder):
+        times[Path(root)] = _read_time(Path(root))
+        found += [Path(root, name) for name in names if "depth" in name.lower() and name.lower().endswith(_SUFFIXES)]
+        if not deep:
+            below.clear()
+    return found

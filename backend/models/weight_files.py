@@ -17,7 +17,7 @@ import msgspec
 from ...shared.files import map_file, read_file
 from ...shared.pickled import Budget, Name, PickleError, StandIn, shorten
 from ...shared.shot import ShotError
-from ...shared.torch_files import LEGACY_MAGIC, RawTensor, TorchNames, read_legacy_file, read_mapped_torch_zip
+from ...shared.torch_files import LEGACY_MAGIC, RawTensor, TorchNames, is_torch_zip, read_legacy_file, read_mapped_torch_zip
 
 #: bytes of a header of safetensors; LoRAs bring the captions that they were trained on
 MAX_HEADER = 16 << 20
@@ -56,10 +56,35 @@ _KNOWN_MODULES = (
 _HARMFUL = ("eval", "exec", "compile", "open", "getattr", "__import__", "input", "breakpoint")
 
 
+_PICTURE = "is a picture and no weights; choose the .pt or .safetensors file of what it shows"
+_ARCHIVE = "is an archive; unpack it, and choose the file with the weights in it"
+#: how files begin that are none of weights -> what they are
+_OTHER_FILES = {
+    b"\x89PNG": _PICTURE,
+    b"\xff\xd8\xff": _PICTURE,
+    b"GIF8": _PICTURE,
+    b"7z\xbc\xaf": _ARCHIVE,
+    b"Rar!": _ARCHIVE,
+    b"\x1f\x8b": _ARCHIVE,
+    b"BZh": _ARCHIVE,
+    b"\xfd7zXZ": _ARCHIVE,
+    b"(\xb5/\xfd": _ARCHIVE,
+    b"\x89HDF": "is a file of Keras, which is not supported; choose the model's .safetensors file",
+    b"# xet version": "is a pointer and not the model itself; download the file",
+    b"%PDF": "is a document and no weights; download the model's file itself",
+}
+#: what servers answer instead of a file, in lower case
+_REFUSALS = (b"entry not found", b"invalid username", b"access to model", b"not found", b"unauthorized", b"repository not found")
+#: what programs put around the names of a network's tensors
+_WRAPPERS = ("state_dict.", "model_state_dict.", "module.", "controlnet.")
+#: how names begin around which there may be one more ``model.``
+_ROOTS = ("model.diffusion_model.", "control_model.", "input_blocks.", "down_blocks.", "lora_unet_", "encoder.down", "decoder.up")
+
+
 @dataclass(frozen=True)
 class WeightFile:
     """A file of weights. ``tensors`` by their names in the file's order, those of nested dictionaries joined by points, without the
-    ``state_dict.`` around a network's; ``metadata`` that of safetensors; ``values`` the plain numbers and texts of a
+    ``state_dict.`` and the like around a network's; ``metadata`` that of safetensors; ``values`` the plain numbers and texts of a
     pickle; ``strangers`` names in a pickle that weights do not need, none of which was called."""
 
     path: Path
@@ -91,12 +116,16 @@ def read_weight_file(path: Path) -> WeightFile:
         raise ShotError("model", f"The file {path.name} {explained}.")
     try:
         if start.startswith(b"PK"):
+            if not is_torch_zip(bytes(view[:4096]) + bytes(view[-(1 << 20) :])):
+                raise ShotError("model", f"The file {path.name} {_ARCHIVE}.")
             return _read_pickled(path, view, "torch")
         if start.startswith(LEGACY_MAGIC):
             return _read_pickled(path, view, "torch before 1.6")
         return _read_safetensors(path, view)
     except OSError as error:
         raise ShotError("model", f"The file {path} cannot be read: {(error.strerror or str(error)).rstrip('.')}.") from error
+    except ShotError:
+        raise
     except (ValueError, PickleError) as error:
         raise ShotError(
             "model",
@@ -105,11 +134,27 @@ def read_weight_file(path: Path) -> WeightFile:
         ) from error
 
 
+def explain_other_file(path: Path) -> str:
+    """What a file is that has no weights, by how it begins; empty when it may have some. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return _explain_other(file.read(512))
+
+
 def _explain_other(start: bytes) -> str:
     """What a file is that has no weights; empty when it may have some."""
     text = start.lstrip().lower()
-    if not start:
+    if not start.strip(b"\0"):
         return "is empty; download it again"
+    if start[4:9] == b"\0\0\0\0{":
+        # the length of a header, and the header
+        return ""
+    for mark, what in _OTHER_FILES.items():
+        if start.startswith(mark):
+            return what
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return _PICTURE
+    if text.startswith((b"{", b"[")) or text.startswith(_REFUSALS):
+        return "is a text and no weights; download the model's file itself"
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "is a web page and no model; download the file itself"
     if text.startswith(b"version https://git-lfs"):
@@ -154,7 +199,21 @@ def _read_safetensors(path: Path, view: memoryview) -> WeightFile:
         if stop > len(content):
             raise ValueError("it is cut off")
         tensors[name], end = RawTensor(content[start:stop], kind, 0, shape, _strides(shape)), stop
-    return WeightFile(path, len(view), "safetensors", {name: tensors[name] for name in entries}, metadata)
+    return WeightFile(path, len(view), "safetensors", _unwrap({name: tensors[name] for name in entries}), metadata)
+
+
+def _unwrap(tensors: dict[str, RawTensor]) -> dict[str, RawTensor]:
+    """Tensors without what trainers and compilers put around their names; a name that would then be another's stays."""
+    is_doubled = any(name.startswith("model." + root) for name in tensors for root in _ROOTS)
+    found: dict[str, RawTensor] = {}
+    for name, raw in tensors.items():
+        new = name.replace("_orig_mod.", "")
+        while wrapper := next((start for start in _WRAPPERS if new.startswith(start)), ""):
+            new = new[len(wrapper) :]
+        if is_doubled:
+            new = new.removeprefix("model.")
+        found[new if new and new not in found and (new == name or new not in tensors) else name] = raw
+    return found
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -202,7 +261,7 @@ def _read_pickled(path: Path, view: memoryview, kind: str) -> WeightFile:
     tensors: dict[str, RawTensor] = {}
     values: dict[str, int | float | str] = {}
     _flatten(value, "", MAX_DEPTH, tensors, values, set())
-    return WeightFile(path, len(view), kind, tensors, {}, values, tuple(strangers))
+    return WeightFile(path, len(view), kind, _unwrap(tensors), {}, values, tuple(strangers))
 
 
 def _flatten(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...shared.messages import Cancelled, ModelDescribed
 from ...shared.task import TaskState
 from ..models.profiles import find_profile
 from .outbox import Outbox
 from .own_thread import OwnThreadTask
+
+if TYPE_CHECKING:
+    from .worker import Worker
 
 
 class DescribeTask(OwnThreadTask):
@@ -16,6 +21,10 @@ class DescribeTask(OwnThreadTask):
         """``download`` gets a configuration from the hub where it is not here."""
         super().__init__(ticket, client, outbox)
         self._model, self._download = model, download
+
+    def prepare(self, worker: Worker) -> None:
+        """Nothing but the hub's library is needed."""
+        worker.loader.wait_for_hub(self._stop.is_set)
 
     def work(self) -> None:
         """Read the model's files."""

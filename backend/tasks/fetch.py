@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -16,12 +16,14 @@ from ...shared.picture_size import Crop
 from ...shared.shot import ShotError
 from ...shared.task import TaskState
 from ..jobs.in_use import Claim
-from ..jobs.job import Job
 from ..jobs.requests import read_request
-from ..jobs.store import JobStore
+from .frame_messages import FRAMES_AHEAD, LOOK_SECONDS, make_frame_message
 from .outbox import Outbox
 from .own_thread import OwnThreadTask
-from .shot import FRAMES_AHEAD, LOOK_SECONDS, make_frame_message
+
+if TYPE_CHECKING:
+    from ..jobs.job import Job
+    from ..jobs.store import JobStore
 
 logger = logs.get_logger(__name__)
 
@@ -31,6 +33,8 @@ _JOB_NAME = re.compile("[0-9a-f]{8,64}")
 
 def find_job(store: JobStore, name: str) -> Job:
     """A job of the store by its name. Raises ``ShotError`` when it is not there."""
+    from ..jobs.job import Job
+
     folder = store.root / name
     try:
         if not _JOB_NAME.fullmatch(name):
@@ -49,14 +53,13 @@ class FetchTask(OwnThreadTask):
         client: bytes,
         outbox: Outbox,
         name: str,
-        store: JobStore,
         *,
         transparent: bool,
         crop: Crop | None = None,
     ) -> None:
         """``transparent`` cuts the characters out of the frames, ``crop`` sends a part of each."""
         super().__init__(ticket, client, outbox)
-        self._name, self._store, self._transparent, self._crop = name, store, transparent, crop
+        self._name, self._transparent, self._crop = name, transparent, crop
         self._credit = threading.BoundedSemaphore(FRAMES_AHEAD)
 
     def receive_taken(self) -> None:
@@ -71,8 +74,10 @@ class FetchTask(OwnThreadTask):
 
     def work(self) -> None:
         """Send the job."""
-        job = find_job(self._store, self._name)
-        claim = Claim(self._store.root, self._name)
+        assert self.resources is not None
+        store = self.resources.store
+        job = find_job(store, self._name)
+        claim = Claim(store.root, self._name)
         try:
             self._send_job(job)
         finally:

@@ -30,6 +30,6 @@ class MotionTask(Task):
                 raise Interrupted
             self.report_progress("making motion", step, of)
 
-        made = worker.motions.make(self._request, self._kept, step_done)
+        made = self.await_resources(worker).motions.make(self._request, self._kept, step_done)
         message = MotionMade(ticket=self.ticket, fps=made.fps, warnings=tuple(clean_words(one) for one in made.warnings))
         self.end(TaskState.FINISHED, message, made.list_arrays())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...shared.task import TaskState
 from .outbox import Outbox
+from .resources import Resources
 from .task import Task
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ class OwnThreadTask(Task):
 
     def __init__(self, ticket: str, client: bytes, outbox: Outbox) -> None:
         super().__init__(ticket, client, outbox)
+        self._worker: Worker | None = None
+        #: what the work is done with, from ``prepare`` on
+        self.resources: Resources | None = None
         self._thread = threading.Thread(target=self._run_thread, name=f"{type(self).__name__} {ticket[:8]}", daemon=True)
 
     @property
@@ -28,6 +32,7 @@ class OwnThreadTask(Task):
     def start(self, worker: Worker) -> None:
         """Begin the task's own thread."""
         self._machine.advance(TaskState.RUNNING)
+        self._worker = worker
         self._thread.start()
 
     def wait(self, seconds: float) -> None:
@@ -35,12 +40,18 @@ class OwnThreadTask(Task):
         if self._thread.is_alive():
             self._thread.join(seconds)
 
+    def prepare(self, worker: Worker) -> None:
+        """Wait for what the work is done with, before ``work``: ``resources``, unless a task needs less."""
+        self.resources = self.await_resources(worker)
+
     def work(self) -> None:
         """Do the work and end."""
         raise NotImplementedError
 
     def _run_thread(self) -> None:
         try:
+            assert self._worker is not None
+            self.prepare(self._worker)
             self.work()
         except Exception as error:
             self.fail(error)

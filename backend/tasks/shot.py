@@ -10,41 +10,34 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...shared import logs
-from ...shared.compositing import crop_image, cut_out
 from ...shared.manifest import PassesHeader
-from ...shared.messages import Accepted, Cancelled, Finished, FrameResult, PassesWanted, SendPasses
+from ...shared.messages import Accepted, Cancelled, Finished, PassesWanted, SendPasses
 from ...shared.overview import compute_overview_size
 from ...shared.passes import check_arrays
 from ...shared.picture_size import Crop
 from ...shared.reference import check_reference
 from ...shared.shot import ShotError, ShotRequest
 from ...shared.task import TaskState
-from ..jobs.intake import PassesIntake
-from ..jobs.job import Job
-from ..jobs.runner import RunCallbacks, run
-from ..jobs.store import JobStore
-from ..models.profiles import complete_request
-from ..pictures import encode_png
-from ..reference_pictures import decode_reference
+from .frame_messages import FRAMES_AHEAD, LOOK_SECONDS, make_frame_message
 from .outbox import Outbox
 from .task import Task
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from ..jobs.intake import PassesIntake
+    from ..jobs.job import Job
 
 logger = logs.get_logger(__name__)
 
 #: passes that are asked for before those asked for earlier have come
 PASSES_AHEAD = 2
-#: frames that are sent before the client has taken those sent earlier
-FRAMES_AHEAD = 4
 #: more passes than a client that obeys could have sent; a task with this many waiting is refused
 MOST_WAITING = 4 * PASSES_AHEAD
-#: how often the task's thread looks whether it should end
-LOOK_SECONDS = 0.25
 GONE = "The passes stopped coming; generate the shot again."
 
 
@@ -55,6 +48,7 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
     from ..models.preflight import check_model, check_reference_use
     from ..models.prompts.named_loras import name_model
     from ..models.prompts.parsing import check_text
+    from ..reference_pictures import decode_reference
     from ..video.techniques.registry import build_techniques
 
     build_techniques(request.get_method())
@@ -64,26 +58,6 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
         decode_reference(reference)
         check_reference_use(request.sampling.model)
     check_model(name_model(request.sampling.model, request.text), request.width, request.height, request.sampling)
-
-
-def make_frame_message(
-    ticket: str, job: Job, index: int, *, transparent: bool, crop: Crop | None = None
-) -> tuple[FrameResult, dict[str, np.ndarray]]:
-    """The message with a job's frame, and its array; ``transparent`` cuts the characters out, ``crop`` keeps a part of it.
-
-    Raises ``ShotError`` for a part that reaches out of the frame.
-    """
-    if transparent or crop is not None:
-        image = job.read_frame(index)
-        if transparent:
-            image = cut_out(image, job.passes().frame(index).mask[0])
-        if crop is not None:
-            image = crop_image(image, crop)
-        data = encode_png(image)
-    else:
-        data = job.read_png(index)
-    message = FrameResult(ticket=ticket, index=index, frame=job.request.frames[index])
-    return message, {"png": np.frombuffer(data, np.uint8)}
 
 
 class ShotTask(Task):
@@ -96,7 +70,6 @@ class ShotTask(Task):
         outbox: Outbox,
         request: ShotRequest,
         header: PassesHeader,
-        store: JobStore,
         *,
         transparent: bool = False,
         crop: Crop | None = None,
@@ -105,7 +78,7 @@ class ShotTask(Task):
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
         file of the picture that the request names."""
         super().__init__(ticket, client, outbox)
-        self._request, self._header, self._store, self._transparent = request, header, store, transparent
+        self._request, self._header, self._transparent = request, header, transparent
         self._crop, self._reference = crop, reference
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
@@ -170,9 +143,12 @@ class ShotTask(Task):
     def _run_thread(self, worker: Worker) -> None:
         try:
             self._machine.advance(TaskState.PREPARING)
+            store = self.await_resources(worker).store
+            from ..models.profiles import complete_request
+
             self._request = complete_request(self._request)
             check_shot(self._request, self._reference)
-            self._intake = self._store.receive(self._request, self._header, self._reference)
+            self._intake = store.receive(self._request, self._header, self._reference)
             while not self.state.ended:
                 if self.state is not TaskState.CANCELLING:
                     self._request_passes()
@@ -249,10 +225,12 @@ class ShotTask(Task):
 
     def run(self, worker: Worker) -> None:
         """Make the frames."""
+        from ..jobs.runner import RunCallbacks, run
+
         assert self._job is not None
         callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set)
         try:
-            report = run(self._job, worker.models, callbacks)
+            report = run(self._job, self.await_resources(worker).models, callbacks)
         finally:
             self._working = False
         self._inbox.put(lambda: self._finish(report))

@@ -12,7 +12,9 @@ from ...shared import logs
 from ...shared.messages import Cancelled, Failed, Message, Ping, Progress, clean_words
 from ...shared.task import StateMachine, TaskState
 from ..failures import explain_failure
+from ..video.run_context import Interrupted
 from .outbox import Outbox
+from .resources import LOADING, Resources
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -57,6 +59,13 @@ class Task:
         """Send something that says nothing: that shows whether the client is still there."""
         self.send(Ping(ticket=self.ticket))
 
+    def await_resources(self, worker: Worker) -> Resources:
+        """What the work is done with, for the task's own thread. Raises ``Interrupted`` when the task is stopped before it is
+        there, and ``ShotError`` when it will not be."""
+        if not worker.loader.ended:
+            self.report_progress(LOADING, 0, 1)
+        return worker.loader.wait(self._stop.is_set)
+
     def start(self, worker: Worker) -> None:
         """Begin to live; does not block."""
         raise NotImplementedError
@@ -92,9 +101,6 @@ class Task:
 
     def fail(self, error: BaseException) -> None:
         """End with an error, or as cancelled when that is why."""
-        # imported late: torch comes with it, and only work that has begun can be interrupted
-        from ..video.run_context import Interrupted
-
         if isinstance(error, Interrupted):
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
             return

@@ -7,8 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ...shared import logs
-from ..jobs.motions import MotionCache
-from ..jobs.runner import ModelCache
+from ...shared.shot import ShotError
+from ..video.run_context import Interrupted
+from .resources import LOADING, ResourceLoader
 
 if TYPE_CHECKING:
     from .task import Task
@@ -17,11 +18,10 @@ logger = logs.get_logger(__name__)
 
 
 class Worker:
-    """``models`` and ``motions`` keep what was loaded last."""
+    """Runs tasks from when ``loader`` has made what they are done with."""
 
-    def __init__(self, models: ModelCache | None = None) -> None:
-        self.models = models or ModelCache()
-        self.motions = MotionCache(self.models.device)
+    def __init__(self, loader: ResourceLoader) -> None:
+        self.loader = loader
         self._waiting: deque[Task] = deque()
         self._changed = threading.Condition()
         self._stopping = self._busy = False
@@ -39,7 +39,9 @@ class Worker:
             ahead = len(self._waiting) + self._busy
             self._waiting.append(task)
             self._changed.notify()
-        if ahead:
+        if not self.loader.ended:
+            task.report_progress(LOADING, 0, 1)
+        elif ahead:
             task.report_progress(f"waiting for {ahead} before it", 0, 1)
 
     def stop(self, seconds: float) -> None:
@@ -51,6 +53,12 @@ class Worker:
             self._thread.join(timeout=seconds)
 
     def _run_tasks(self) -> None:
+        try:
+            self.loader.wait(lambda: self._stopping)
+        except Interrupted:
+            return
+        except ShotError:
+            pass  # each task is told so itself
         while True:
             with self._changed:
                 while not self._waiting and not self._stopping:

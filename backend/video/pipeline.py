@@ -19,6 +19,7 @@ from ...shared.shot import NOTHING, ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
+from ..models.prompts.parsing import split_loras
 from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .denoising import Denoising
@@ -57,12 +58,30 @@ def _list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str
     for kind, use, strengths in zip(model.controls, model.control_uses, scales, strict=True):
         if use.strength and sampling.control_scale and not any(strengths):
             found.append(f"The ControlNet for {kind} works at none of the {steps} steps; let it begin earlier or end later.")
+    found += _list_few_step_warnings(model, request)
     if model.distilled and not model.takes_guidance_scale and sampling.guidance_scale > MOST_GUIDANCE:
         found.append(
             f"The model was distilled to few steps ({model.distilled}) and takes little guidance: at "
             f"{sampling.guidance_scale:g} its frames become noise; use 1 to {MOST_GUIDANCE:g}."
         )
     return found
+
+
+def _list_few_step_warnings(model: ImageModel, request: ShotRequest) -> list[str]:
+    """A sentence about a LoRA for few steps that only the prompt names, which whoever made the request need not have known."""
+    profile, sampling = model.profile, request.sampling
+    origin = profile.origins.get("distilled", "") if profile is not None else ""
+    if profile is None or not profile.distilled or not origin.startswith("LoRA ") or not split_loras(request.text.prompt)[1]:
+        return []
+    pairs = (
+        (f"{profile.steps} steps", sampling.steps == profile.steps),
+        (f"guidance {profile.guidance_scale:g}", sampling.guidance_scale == profile.guidance_scale),
+        (f"the scheduler '{profile.scheduler}'", sampling.scheduler == profile.scheduler),
+    )
+    wanted = [text for text, is_so in pairs if not is_so]
+    if not wanted:
+        return []
+    return [f"The {origin} of the prompt is for few steps and wants {', '.join(wanted)}; set them for frames as it was made for."]
 
 
 class ShotPipeline:

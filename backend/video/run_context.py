@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from .look import Look
+if TYPE_CHECKING:  # imported by the service before torch
+    import torch
+
+    from .look import Look
 
 
 class Interrupted(Exception):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import bpy
 
-from . import backend, bones, character, generate, motion, motion_edit, motion_text, results, set_up
+from . import backend, bones, character, generate, motion, motion_edit, motion_text, pairing, results, set_up
 
 CLASSES = (
     *backend.CLASSES,
     *set_up.CLASSES,
+    *pairing.CLASSES,
     *character.CLASSES,
     *bones.CLASSES,
     *motion.CLASSES,
@@ -22,5 +23,15 @@ CLASSES = (
     *results.CLASSES,
 )
 
-# its stub says that it returns nothing
-register, unregister = bpy.utils.register_classes_factory(CLASSES)  # type: ignore[func-returns-value, misc]
+
+def register() -> None:
+    """Register the operators."""
+    for kind in CLASSES:
+        bpy.utils.register_class(kind)
+
+
+def unregister() -> None:
+    """End what is under way, and unregister the operators."""
+    pairing.stop_attempt()
+    for kind in reversed(CLASSES):
+        bpy.utils.unregister_class(kind)

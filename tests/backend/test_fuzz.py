@@ -187,7 +187,7 @@ def test_a_job_with_a_truncated_frame_asked_for_twice_while_it_waits(server, tin
     client, passes = server.connect(), samples.passes(3)
     request = samples.request(3, model=tiny, preset="per_frame", steps=1)
     finished, _ = client.run_shot("first", request, passes, Finished)
-    folder = server.server._store.root / finished.report["job"]
+    folder = server.server.jobs / finished.report["job"]
     for path in (folder / "frames" / "00001.png", folder / "passes" / "0002.exr", folder / "passes" / "0003.json"):
         path.write_bytes(path.read_bytes()[:50])
     # something else keeps the worker busy

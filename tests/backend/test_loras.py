@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_a_sentence(networks, tmp_path):
         ({f"{name}.lokr_w1": make_random(5, 5), f"{name}.lokr_w2": make_random(2, 2)}, "does not divide"),
         ({f"{name}.weight": make_random(5), f"{name}.on_input": torch.tensor(0)}, "it scales 5 rows"),
         ({f"{name}.oft_blocks": make_random(4, 16, 16)}, "Its method, OFT, cannot be used"),
-        ({key.replace(name, "lora_unet_nowhere"): value for key, value in pair.items()}, "none of the layers"),
+        ({key.replace(name, "lora_unet_mid_block_nowhere"): value for key, value in pair.items()}, "none of the layers"),
         (pair | {f"{name}.dora_scale": make_random(3, 1)}, "3 lengths"),
     ):
         save_file(state, path)

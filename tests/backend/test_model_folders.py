@@ -140,7 +140,7 @@ def test_a_part_without_weights_is_an_error(folder, part):
     with pytest.raises(ShotError, match="has no weights; download the model again"):
         load(str(folder), CPU)
     shutil.rmtree(folder / part)
-    with pytest.raises(ShotError, match=r"has no config\.json|Name a depth ControlNet"):
+    with pytest.raises(ShotError, match=r"lacks the folder|Name a depth ControlNet"):
         load(str(folder), CPU)
 
 

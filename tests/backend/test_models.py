@@ -18,11 +18,13 @@ from diffusers import (  # noqa: E402
 )
 
 from latentman.backend.models.loading import load  # noqa: E402
-from latentman.backend.models.registry import PRESETS, STARTER, find_model, fingerprint  # noqa: E402
+from latentman.backend.models.profiles import describe_pipeline  # noqa: E402
+from latentman.backend.models.registry import STARTER, find_model, fingerprint  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.shared.load_options import LoadOptions  # noqa: E402
 from latentman.shared.manifest import CameraEntry, PassesManifest, PersonEntry  # noqa: E402
+from latentman.shared.model_profile import PRESET_PROFILES, resolve_request  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
 from latentman.shared.shot import ShotError  # noqa: E402
 from tests import samples  # noqa: E402
@@ -71,20 +73,21 @@ def test_few_step_models_share_their_noise_between_frames(folders, monkeypatch, 
 
 
 def test_every_model_has_a_guidance_scale_of_its_own(folders):
-    """A request that names none is guided as diffusers would guide that model, the starter as its registry entry says."""
+    """A request that names none is guided as diffusers would guide that model, the starter as its profile says."""
     model = load(str(folders / "whole"), torch.device("cpu"))
     default = inspect.signature(StableDiffusionControlNetPipeline.__call__).parameters["guidance_scale"].default
     starter = load("starter", torch.device("cpu"))
-    assert starter.get_default_guidance_scale() == PRESETS["starter"].guidance_scale != default
-    assert find_model(str(STARTER)) == find_model("starter") and model.get_default_guidance_scale() == default
-    assert starter.get_default_guidance_scale("lcm") == 1
+    assert starter.profile.guidance_scale == PRESET_PROFILES["starter"].guidance_scale != default
+    assert find_model(str(STARTER)) == find_model("starter") and model.profile.guidance_scale == default
+    resolved = resolve_request(samples.request(2, guidance_scale=0.0, scheduler="lcm"), starter.profile)
+    assert resolved.sampling.guidance_scale == 1
     made = {}
     for scale in (0.0, default, 1.0):
         run = ShotPipeline(model, samples.request(2, guidance_scale=scale), samples.passes(2), RunContext())
         made[scale] = np.stack(list(run.frames()))
     assert (made[0.0] == made[default]).all() and (made[0.0] != made[1.0]).any()
     model.pipeline.scheduler = LCMScheduler.from_config(model.pipeline.scheduler.config)
-    assert model.get_default_guidance_scale() == 1
+    assert describe_pipeline(model.pipeline).guidance_scale == 1
 
 
 def test_a_fingerprint_changes_with_the_files_of_a_model(tmp_path):

@@ -118,6 +118,14 @@ def test_what_cannot_be_done_is_a_sentence(text, words):
         ("(red:-1)", "count -1 times"),
         ("red:1.3, blue", "no weight without round brackets"),
         ("{red} shirt", "Curly brackets"),
+        ("a cat\nNegative prompt: ugly\nSteps: 20", "put what follows it into the negative prompt"),
+        ("a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7", "put these settings into their own"),
+        ("a cat, embedding:EasyNegative", "write the textual inversion's word alone"),
+        ("(a red shirt)1.3, blue", "gives no weight"),
+        ("(a red shirt)++, blue", "gives no weight"),
+        ("a red++ shirt", "gives no weight"),
+        ("a cat --ar 16:9", "is no option here"),
+        ("a __colour__ shirt", "wildcards are not replaced"),
         ("<lyra:a:1>", "nothing known"),
     ],
 )
@@ -476,6 +484,7 @@ def test_shots_are_refused_before_anything_is_rendered(tmp_path, monkeypatch):
         ("a [man:woman:0.5]", "between steps"),
         ("a man <lora:absent:1>", "There is no LoRA 'absent'"),
         ("<lora:style:1>", "nothing but LoRAs"),
+        (" \n ", "The prompt is empty"),
     ):
         with pytest.raises(ShotError, match=words):
             check_shot(samples.request(prompt=prompt))

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch")
 import diffusers  # noqa: E402
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline  # noqa: E402
 
-from latentman.backend.models.image_model import ImageModel  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.schedulers import SCHEDULERS, list_schedule_warnings  # noqa: E402
 from latentman.backend.tasks.shot import check_shot  # noqa: E402
@@ -538,15 +537,6 @@ def test_pixel_guidance_moves_frames_with_every_scheduler(model):
             for rho in (0.0, 0.05)
         ]
         assert not torch.allclose(made[0], made[1], atol=1e-4), name
-
-
-def test_models_that_take_the_guidance_scale_have_one_by_themselves(model):
-    """They were distilled with scales of several, of which 1 is none; others go without guidance under a few-step scheduler."""
-    unet = SimpleNamespace(config={"time_cond_proj_dim": 32})
-    pipeline = SimpleNamespace(unet=unet, scheduler=diffusers.LCMScheduler(), __call__=None)
-    pipeline.__call__ = lambda guidance_scale=8.5: None
-    embedded = ImageModel("embedded", pipeline, CPU, torch.float32)
-    assert embedded.get_default_guidance_scale() == 8.5 and model.get_default_guidance_scale("lcm") == 1.0
 
 
 def test_settings_are_checked_before_passes_are_rendered(folder):

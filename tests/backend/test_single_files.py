@@ -309,7 +309,7 @@ def test_what_a_file_says_reaches_the_scheduler(truths, tmp_path):
     for name, kind in (("my_LCM.safetensors", LCMScheduler), ("mine-lightning-4step.safetensors", DDIMScheduler)):
         save_file(truth.state, tmp_path / name)
         model = load(f"{tmp_path / name}|{truth.control_path}", CPU)
-        assert isinstance(model.make_scheduler(4), kind) and model.get_default_guidance_scale() == 1
+        assert isinstance(model.make_scheduler(4), kind) and model.profile.guidance_scale == 1
         assert any("taken from its name" in warning for warning in model.warnings)
 
 

@@ -8,6 +8,7 @@ import time
 import zmq
 
 from latentman.backend.server import Server
+from latentman.backend.tasks.resources import make_resources
 from latentman.shared import curve_keys, messages
 from latentman.shared.manifest import FrameEntry
 from latentman.shared.overview import shrink_passes
@@ -16,8 +17,9 @@ from latentman.shared.overview import shrink_passes
 class RunningServer:
     """Serves until it is closed."""
 
-    def __init__(self, jobs) -> None:
-        self.server = Server("tcp://127.0.0.1:0", jobs, set())
+    def __init__(self, jobs, make=make_resources) -> None:
+        """``make`` makes what pieces of work are done with."""
+        self.server = Server("tcp://127.0.0.1:0", jobs, set(), make)
         self._thread = threading.Thread(target=self.server.serve, daemon=True)
         self._thread.start()
         self._clients = []
@@ -46,13 +48,14 @@ class RunningServer:
 class WireClient:
     """Sends messages and waits for answers; what is not waited for is kept in ``heard``."""
 
-    def __init__(self, endpoint) -> None:
+    def __init__(self, endpoint, server_key=None, keys=None) -> None:
+        """``server_key`` is the backend's public key where that is not this user's own, ``keys`` the client's (public, secret)."""
         pair = curve_keys.load_or_create(zmq.curve_keypair)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
-        self._socket.curve_serverkey = pair.server_public
-        self._socket.curve_publickey, self._socket.curve_secretkey = pair.client_public, pair.client_secret
+        self._socket.curve_serverkey = server_key or pair.server_public
+        self._socket.curve_publickey, self._socket.curve_secretkey = keys or (pair.client_public, pair.client_secret)
         self._socket.connect(endpoint)
         self.heard = []
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -88,13 +91,51 @@ def shot_scene(empty_scene, character):
     return empty_scene
 
 
-@pytest.fixture
-def connection(tmp_path):
-    """A connection to a real backend process that keeps its jobs in ``tmp_path``."""
-    connection = Connection()
-    connection.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
-    wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
+def start_backend(connection, jobs):
+    """Start a real backend process that keeps its jobs in a folder, and wait until it is loaded."""
+    connection.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", jobs)
+    wait_until(connection, lambda: bool(connection.device or connection.error), 120)
     assert connection.connected, connection.error
+
+
+@dataclass(frozen=True)
+class SharedBackend:
+    """A backend for all tests that need no more than one: where it listens, and its jobs."""
+
+    endpoint: str
+    jobs: Path
+
+
+@pytest.fixture(scope="session")
+def shared_backend(tmp_path_factory):
+    """The backend of this run of the tests."""
+    jobs, first = tmp_path_factory.mktemp("shared") / "jobs", Connection()
+    start_backend(first, jobs)
+    yield SharedBackend(first.get_client().endpoint, jobs)
+    first.stop(15)
+
+
+@pytest.fixture
+def connection(shared_backend):
+    """A connection to the shared backend, which knows no job yet."""
+    connection = Connection()
+    connection.connect(shared_backend.endpoint)
+    wait_until(connection, lambda: bool(connection.device or connection.error), 120)
+    assert connection.connected, connection.error
+    yield connection
+    connection.cancel_tasks()
+    assert wait_until(connection, lambda: not connection.busy, 60)
+    connection.stop()
+    # the next test begins with an empty store, as if it had a backend of its own
+    for path in shared_backend.jobs.glob("*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def own_connection(tmp_path):
+    """A connection to a backend process of the test's own, which keeps its jobs in ``tmp_path``."""
+    connection = Connection()
+    start_backend(connection, tmp_path / "jobs")
     yield connection
     connection.stop()
 

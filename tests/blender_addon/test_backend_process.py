@@ -57,7 +57,7 @@ def test_a_backend_that_dies_leaves_logs_and_a_sentence(folder, tmp_path, number
     connection.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
     process = connection.process
     try:
-        wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
+        wait_until(connection, lambda: bool(connection.device or connection.error), 120)
         assert connection.connected, connection.error
         log, pid = process.log, process.pid
         os.kill(pid, number)
@@ -109,7 +109,8 @@ def test_a_used_address_is_named(folder):
 def test_what_it_writes_is_kept_and_how_it_ended_is_logged(folder, tmp_path):
     own = logs.start(logs.BLENDER)
     try:
-        body = 'echo hello; echo \'{"event": "listening", "endpoint": "tcp://127.0.0.1:7"}\'; echo \'ValueError: x\' >&2; exit 3'
+        events = ('{"event": "listening", "endpoint": "tcp://127.0.0.1:7"}', '{"event": "ready", "device": "cpu"}')
+        body = f"echo hello; echo '{events[0]}'; echo '{events[1]}'; echo 'ValueError: x' >&2; exit 3"
         process = BackendProcess(_wrong_python(tmp_path, body), "tcp://127.0.0.1:1")
         _wait_for_end(process)
         sentence = process.explain_failure()
@@ -120,6 +121,16 @@ def test_what_it_writes_is_kept_and_how_it_ended_is_logged(folder, tmp_path):
     assert sentence.startswith("The backend stopped: ValueError: x. ")
     assert process.log.read_text().startswith("ValueError: x\n") and "hello" not in process.log.read_text()
     assert f"Backend {process.pid} ended by itself with code 3" in own.read_text()
+
+
+def test_one_that_listens_but_cannot_load_its_libraries_did_not_start(folder, tmp_path):
+    connection = Connection()
+    event = '{"event": "listening", "endpoint": "tcp://127.0.0.1:7"}'
+    body = f"echo '{event}'; echo 'ImportError: libcuda: undefined symbol' >&2; exit 1"
+    connection.start(_wrong_python(tmp_path, body), "127.0.0.1:7")
+    wait_until(connection, lambda: bool(connection.error), 60)
+    said = "The backend did not start: a library of its Python cannot be loaded (libcuda: undefined symbol); install"
+    assert connection.error.startswith(said) and not connection.running
 
 
 def test_a_log_folder_that_cannot_be_written_stops_no_backend(tmp_path, monkeypatch, capfd):

@@ -480,19 +480,10 @@ def test_a_motion_model_that_does_not_exist_is_wrong_input(shot, tmp_path, capsy
     assert code == 2 and "no motion model 'nope'" in events[-1]["message"]
 
 
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory):
-    """The address of a backend with a job store of its own."""
-    from latentman.blender_addon.command_line import wait_until
-    from latentman.blender_addon.connection import Connection
-    from latentman.shared.endpoint import free_port
-
-    connection = Connection()
-    connection.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path_factory.mktemp("jobs"))
-    wait_until(connection, lambda: connection.connected or bool(connection.error), 120)
-    assert connection.connected, connection.error
-    yield connection.get_client().endpoint
-    connection.stop(10)
+@pytest.fixture
+def backend(shared_backend):
+    """The address of a backend that is running."""
+    return shared_backend.endpoint
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------------

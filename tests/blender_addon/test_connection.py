@@ -58,7 +58,7 @@ def test_a_shot_is_cancelled_before_the_backend_hears_of_it(connection, shot_sce
     assert task.cancelled and not connection.busy and shot_scene.frame_current == 5
 
 
-def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connection, shot_scene, character, tmp_path):
+def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connection, shared_backend, shot_scene, character, tmp_path):
     """Nothing is generated afterwards, and the scene is as it was."""
     shot_scene.frame_set(5)
     task = connection.add(ShotTask(bpy.context, character, samples.request(4), connection.client, tmp_path, folder_per_job=False))
@@ -67,7 +67,7 @@ def test_a_shot_is_cancelled_between_its_submission_and_its_acceptance(connectio
     assert task.state is TaskState.CANCELLING and task.stage == "cancelling"
     assert wait_until(connection, lambda: task.done, 30) and task.cancelled and not task.error
     assert shot_scene.frame_current == 5 and not connection.busy
-    assert [path for path in (tmp_path / "jobs").glob("*") if path.name not in ("incoming", "in_use")] == []
+    assert [path for path in shared_backend.jobs.glob("*") if path.name not in ("incoming", "in_use")] == []
     after = connection.add(
         ShotTask(bpy.context, character, samples.request(1), connection.client, tmp_path / "b", folder_per_job=False)
     )

@@ -111,8 +111,8 @@ def test_cancel_takes_effect_within_a_step(connection, shot_scene, character, tm
     assert step_count() <= reached + 30 and step_count() < 400
 
 
-def test_a_killed_backend_is_said_and_the_job_goes_on(connection, shot_scene, character, tmp_path):
-    received = []
+def test_a_killed_backend_is_said_and_the_job_goes_on(own_connection, shot_scene, character, tmp_path):
+    connection, received = own_connection, []
     request = samples.request(2, steps=60)
     generation = _generation(connection, character, tmp_path / "out", request, on_message=received.append)
 

@@ -17,7 +17,6 @@ from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import connection as panels_connection
 from latentman.blender_addon.model_profiles import ProfileBook
 from latentman.shared import messages
-from latentman.shared.endpoint import free_port
 from latentman.shared.model_profile import PRESET_PROFILES, ModelProfile
 from latentman.shared.shot import ShotError, ShotRequest
 from tests.blender_addon.conftest import BACKEND_PYTHON
@@ -210,10 +209,10 @@ def model(tiny, tmp_path):
 
 
 @pytest.fixture
-def running(registered_operators, tmp_path):
+def running(registered_operators, shared_backend):
     """The panels' own connection, to a real backend."""
-    panels_connection.start(BACKEND_PYTHON, f"127.0.0.1:{free_port()}", tmp_path / "jobs")
-    wait_until(panels_connection, lambda: panels_connection.connected or bool(panels_connection.error), 120)
+    panels_connection.connect(shared_backend.endpoint)
+    wait_until(panels_connection, lambda: bool(panels_connection.device or panels_connection.error), 120)
     assert panels_connection.connected, panels_connection.error
     yield panels_connection
     panels_connection.stop(15)

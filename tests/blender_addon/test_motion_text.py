@@ -223,6 +223,14 @@ def kimodo(monkeypatch, tmp_path):
     return tmp_path / "asked.json"
 
 
+@pytest.fixture
+def kimodo_window(kimodo, own_connection, window, monkeypatch):
+    """The panel's settings with a backend behind the buttons that finds the stand-in."""
+    for module in (motion_text, generate, polls):
+        monkeypatch.setattr(module, "connection", own_connection)
+    return window
+
+
 LIMBS = (("hip", "knee"), ("knee", "ankle"), ("ankle", "foot"), ("collar", "shoulder"), ("shoulder", "elbow"), ("elbow", "wrist"))
 
 
@@ -243,7 +251,8 @@ def _measure_limbs(character, joints, frames):
     return np.array(out).T
 
 
-def test_kimodos_rotations_arrive_on_the_rig(kimodo, window, connection, character):
+def test_kimodos_rotations_arrive_on_the_rig(kimodo_window, own_connection, character):
+    window, connection = kimodo_window, own_connection
     window.motion.model, window.motion.text, window.motion.variants = "kimodo", "a person walks", 2
     window.motion.steps = 3
     bpy.context.scene.render.fps = 30
@@ -257,7 +266,8 @@ def test_kimodos_rotations_arrive_on_the_rig(kimodo, window, connection, charact
 
 
 @pytest.mark.parametrize("keep", ["FRAMES", "LEGS", "PATH"])
-def test_what_is_kept_becomes_kimodos_constraints(kimodo, window, connection, character, keep):
+def test_what_is_kept_becomes_kimodos_constraints(kimodo, kimodo_window, own_connection, character, keep):
+    window, connection = kimodo_window, own_connection
     action = apply_motion(character, read(BUNDLED).get_motion(0).crop(0, 50), 1, 20.0)
     for curve in get_fcurves(action):
         for key in curve.keyframe_points:

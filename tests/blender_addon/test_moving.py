@@ -219,9 +219,9 @@ def test_a_result_whose_frames_are_gone_is_fetched_again(window, connection, dat
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")} == before
 
 
-def test_what_the_backend_does_not_have_cannot_be_fetched(window, connection, tmp_path):
+def test_what_the_backend_does_not_have_cannot_be_fetched(window, connection, shared_backend):
     _generate(connection)
-    job = tmp_path / "jobs" / _settings().results[0].job
+    job = shared_backend.jobs / _settings().results[0].job
     report = bpy.context.scene.latentman.results[0]
     (job / "frames" / "00000.png").write_bytes(b"")
     assert bpy.ops.latentman.fetch_result() == {"FINISHED"}

@@ -11,9 +11,9 @@ from diffusers import AutoencoderTiny, StableDiffusionControlNetPipeline
 from PIL import Image, ImageDraw
 from transformers import CLIPTokenizer
 
-from latentman.backend.models.registry import PRESETS
 from latentman.backend.pictures import write_png
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
+from latentman.shared.model_profile import PRESET_PROFILES
 
 from . import networks
 from .dataset import render
@@ -65,7 +65,7 @@ def _write_samples(pipeline: StableDiffusionControlNetPipeline, path: Path) -> N
             example.caption,
             image=depth,
             num_inference_steps=20,
-            guidance_scale=PRESETS["starter"].guidance_scale,
+            guidance_scale=PRESET_PROFILES["starter"].guidance_scale,
             output_type="np",
             generator=torch.Generator().manual_seed(seed),
         ).images[0]

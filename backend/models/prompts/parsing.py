@@ -30,6 +30,19 @@ _TAG = re.compile(r"<(\w+):([^<>]*)>")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 #: what stands behind a colon and is meant as a number
 _MEANT_AS_NUMBER = re.compile(r"\s*(?:[+-]?[.,]?[0-9][0-9.,%eE+-]*|[+-]?(?:nan|inf)|[+-])\s*", re.IGNORECASE)
+#: what other programs have in prompts, or write beside them -> what became of it, and what is meant here
+_OTHER_SYNTAX = (
+    (
+        r"^\s*Negative prompt\s*:",
+        "was read as words; put what follows it into the negative prompt, and the settings into their own",
+    ),
+    (r"^\s*Steps\s*:\s*\d+\s*,.*", "was read as words; put these settings into their own, and take them out"),
+    (r"\bembedding:\w[^\s,()]*", "was read with 'embedding:' as a word; write the textual inversion's word alone"),
+    (r"\)\s?(?:\d*\.\d+|[+-]{1,9})(?![\w.])", "gives no weight; write it like (word:1.3)"),
+    (r"\w(?:\+{2,9}|-{2,9})(?!\w)", "gives no weight; write it like (word:1.3)"),
+    (r"(?:^|\s)--[a-z]\w*(?:\s+[\w.:]+)?", "was read as words; it is no option here, so take it out"),
+    (r"__[\w/-]+?__", "was read as words; wildcards are not replaced, so write what is meant"),
+)
 #: the names of LoRAs in the web interfaces, and of what LyCORIS made
 _LORA_KINDS = ("lora", "lyco", "lycoris", "locon", "loha", "lokr")
 
@@ -148,7 +161,10 @@ def check_text(text: Text) -> None:
     """``ShotError`` for texts that cannot be read, before anything is made for them."""
     for part in (text.prompt, text.negative_prompt, text.background_prompt):
         parse_prompt(split_loras(part)[0])
-    if not split_loras(text.prompt)[0].strip():
+    plain, loras = split_loras(text.prompt)
+    if not plain.strip():
+        if not loras:
+            raise ShotError("prompt", "The prompt is empty; describe the character and the place.")
         raise ShotError("prompt", "The prompt holds nothing but LoRAs; describe the character and the place as well.")
 
 
@@ -219,6 +235,10 @@ def _warn_of_brackets(text: str, open_left: bool, unmatched: str) -> Iterator[st
         yield "A number behind a colon is no weight without round brackets; write (word:1.3)."
     if re.search(r"\{[^{}]*\}", plain):
         yield "Curly brackets in the prompt are read as letters; write (word) for more weight."
+    for pattern, what in _OTHER_SYNTAX:
+        found = re.search(pattern, plain, re.MULTILINE)
+        if found:
+            yield f"'{shorten(found[0].strip())}' in the prompt {what}."
     for tag in _TAG.finditer(text):
         yield f"'{shorten(tag[0])}' in the prompt is nothing known and was read as words; a LoRA is written <lora:NAME:0.8>."
 

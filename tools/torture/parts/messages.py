@@ -43,6 +43,8 @@ def make_samples(model: str) -> list[Parts]:
     found: list[tuple[messages.Message, dict[str, Any]]] = [
         (messages.Hello(), {}),
         (messages.Welcome(version="1", device="cpu", models=("starter",)), {}),
+        (messages.Pair(key="a" * 40, name="x"), {}),
+        (messages.Paired(), {}),
         (messages.SubmitShot(ticket="a", request=shot.request), {}),
         (messages.FetchJob(ticket="c", job="0123"), {}),
         (messages.DescribeModel(ticket="d", model="starter"), {}),
