@@ -333,6 +333,34 @@ def test_what_a_program_has_said_last(text, kind, found):
     assert read_last(text, kind) == found
 
 
+def test_a_backend_that_runs_is_not_disturbed(make, product):
+    """The backend says itself in which environment it runs, whoever has started it."""
+    set_up = make()
+    assert start(product, set_up).finish()[0] == 0
+    current = find_current(set_up.root)
+    waits = "import sys\n\n\ndef main():\n    print(1, flush=True)\n    sys.stdin.read()\n    return 0\n"
+    (product / "backend" / "__main__.py").write_text(waits)
+    try:
+        command = [str(current.python), str(product / "backend" / "launch.py"), "serve"]
+        backend = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert backend.stdout.readline().strip() == b"1"
+        (product / "backend" / "__main__.py").write_text(_BACKEND)
+        (site,) = current.folder.glob("*/lib/python3*/site-packages")
+        (site / "alpha" / "__init__.py").unlink()
+        for words in (("repair",), ("move", "--to", str(set_up.folder / "moved")), ("remove",)):
+            code, last = start(product, set_up, *words).finish()
+            assert (code, last["code"]) == (1, "used") and "stop it" in last["message"]
+        # a new version comes beside it
+        set_up.renew("2.0")
+        assert start(product, set_up).finish()[0] == 0
+        assert current.folder.exists() and find_current(set_up.root).folder != current.folder
+        backend.communicate(timeout=_SECONDS)
+        assert backend.returncode == 0
+        assert start(product, set_up, "remove").finish()[0] == 0 and not set_up.root.exists()
+    finally:
+        (product / "backend" / "__main__.py").write_text(_BACKEND)
+
+
 @pytest.mark.slow
 def test_the_real_packages_make_a_real_frame(tmp_path, monkeypatch):
     """All of it with the product's own lock, torch and a frame: killed on the way, gone on with, repaired, moved, removed."""
