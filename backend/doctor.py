@@ -9,6 +9,7 @@ import argparse
 import json
 import platform
 import sys
+import time
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -20,6 +21,7 @@ from ..shared.redaction import find_private
 from ..shared.shot import ShotError
 from ..shared.version import VERSION
 from .missing import BACKEND, CORE, INSTALL_BACKEND
+from .trial import make_trial_frame
 
 #: what some commands use where it is there: what is imported -> what it is for
 OPTIONAL = {"bpy": "Blender as a package", "detectron2": "the command densepose", "densepose": "the command densepose"}
@@ -28,7 +30,8 @@ OPTIONAL = {"bpy": "Blender as a package", "detectron2": "the command densepose"
 @dataclass(frozen=True)
 class Findings:
     """What was found. ``problems`` are sentences; without any, everything that the backend needs is there. ``keys`` says whether
-    the encryption keys exist; they are made when the backend first starts."""
+    the encryption keys exist; they are made when the backend first starts. ``frame`` tells of the frame that was made, empty where
+    none was asked for."""
 
     versions: dict[str, str]
     device: str
@@ -36,6 +39,7 @@ class Findings:
     keys: bool
     optional: dict[str, str]
     problems: tuple[str, ...]
+    frame: str = ""
 
 
 def _missing() -> list[str]:
@@ -67,11 +71,18 @@ def _load_starter() -> str:
     return f"loads; sizes in multiples of {model.size_multiple}"
 
 
-def examine() -> Findings:
-    """Look at this environment; imports torch and loads the starter model where that is possible."""
+def _make_frame(device: str) -> str:
+    started = time.perf_counter()
+    frame = make_trial_frame(device)
+    return f"{frame.shape[1]}x{frame.shape[0]} made in {time.perf_counter() - started:.1f} s"
+
+
+def examine(trial_device: str = "") -> Findings:
+    """Look at this environment; imports torch and loads the starter model where that is possible, and makes a tiny frame with it
+    where ``trial_device`` names a device."""
     versions = {package: machine.find_version(package) for package in (*CORE.values(), *BACKEND.values())}
     optional = {name: use for name, use in OPTIONAL.items() if find_spec(name) is not None}
-    problems, device, starter = [], "", ""
+    problems, device, starter, frame = [], "", "", ""
     missing = _missing()
     if missing:
         problems.append(
@@ -85,12 +96,14 @@ def examine() -> Findings:
             quieten_libraries()
             device = describe_device()
             starter = _load_starter()
+            if trial_device:
+                frame = _make_frame(trial_device)
         except ShotError as error:
             problems.append(str(error))
         except (ImportError, OSError, RuntimeError) as error:
             first = str(error).strip().partition("\n")[0].rstrip(".")
             problems.append(f"The backend's packages cannot be used: {first}; install them again with {INSTALL_BACKEND}")
-    return Findings(versions, device, starter, find_keys().exists(), optional, tuple(problems))
+    return Findings(versions, device, starter, find_keys().exists(), optional, tuple(problems), frame)
 
 
 def list_rows(found: Findings) -> list[tuple[str, str]]:
@@ -107,6 +120,7 @@ def list_rows(found: Findings) -> list[tuple[str, str]]:
         ("optional packages", "  ".join(optional)),
         ("device", found.device or "not known"),
         ("starter model", found.starter or "does not load"),
+        *([("tiny frame", found.frame)] if found.frame else []),
         *diagnostics.list_folder_rows(),
         ("keys", "there" if found.keys else "made when the backend first starts"),
     ]
@@ -142,7 +156,7 @@ def write_report(found: Findings, include_private: bool) -> str:
 
 def doctor(args: argparse.Namespace) -> int:
     """Say what this environment can do; 1 when the backend cannot run in it."""
-    found = examine()
+    found = examine(args.device)
     if args.json:
         print(json.dumps(list_values(found), indent=1))
     elif args.report:
@@ -162,5 +176,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     form.add_argument("--report", action="store_true", help="a text for a bug report, with the last lines of the logs")
     command.add_argument(
         "--include-private", action="store_true", help="leave prompts, the home folder and the user's name in the report"
+    )
+    command.add_argument(
+        "--try", dest="device", default="", metavar="DEVICE", help="make a tiny frame on auto, cuda, xpu, mps or cpu"
     )
     command.set_defaults(run=doctor)

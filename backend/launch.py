@@ -32,14 +32,22 @@ def main() -> int:
     # the folder of this script must not shadow anybody's modules
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != os.path.dirname(os.path.abspath(__file__))]
     load_package()
+    from latentman.backend.installation.changing import claim_own
     from latentman.backend.missing import explain_missing
 
+    # until this process ends: *Set Up* leaves the environment alone that it runs in
+    claimed = claim_own()
+
     try:
-        from latentman.backend.__main__ import main as command_line
-    except ModuleNotFoundError as error:
-        sys.stderr.write(f"{sys.executable}: {explain_missing(error.name or '')}\n")
-        return 2
-    return command_line()
+        try:
+            from latentman.backend.__main__ import main as command_line
+        except ModuleNotFoundError as error:
+            sys.stderr.write(f"{sys.executable}: {explain_missing(error.name or '')}\n")
+            return 2
+        return command_line()
+    finally:
+        if claimed:
+            claimed.close()
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from .properties import complete_model, get_frame_aspect, get_scene_settings
 from .rigging.instances import explain_instance, explain_instances
 from .scene_choice import use_scene
 from .scripts import explain_silent_drivers
+from .set_up.command import add_setup_command
 from .tasks.motion import MotionTask
 from .tasks.shot import PassesWriter, ShotTask, pop_first
 from .tasks.task import Task
@@ -100,7 +101,8 @@ def connect(connection: Connection, args: argparse.Namespace, watch: SignalWatch
         if not python:
             raise shot.ShotError(
                 "backend",
-                "No Python for the backend is known; set LATENTMAN_PYTHON, choose one in the preferences, or give --endpoint.",
+                "The backend is not set up; run latentman setup, name a Python that has its packages in LATENTMAN_PYTHON, or give "
+                "--endpoint.",
             )
         try:
             address = "127.0.0.1:" + str(free_port())
@@ -409,6 +411,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(motion, LoadOptions)
     motion.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     motion.set_defaults(run=_motion)
+    add_setup_command(add_parser)
     return top
 
 

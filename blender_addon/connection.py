@@ -10,6 +10,7 @@ import enum
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from .client import BackendClient, ConnectionLost, Event, Unreadable
 from .library_book import LibraryBook
 from .library_book import book as library_book
 from .model_profiles import ProfileBook
+from .set_up.state import set_up
 from .tasks.fetch import FetchTask
 from .tasks.library import LibraryTask
 from .tasks.motion import MotionTask
@@ -341,27 +343,32 @@ class Connection:
 
     @staticmethod
     def redraw() -> None:
-        """Redraw the panels, but not the viewports beside them, which would take far longer."""
+        """Redraw the panels and the preferences, but not the viewports beside them, which would take far longer."""
         for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
             for area in window.screen.areas:
                 if area.type in ("VIEW_3D", "SEQUENCE_EDITOR"):
                     for region in area.regions:
                         if region.type == "UI" or area.type == "SEQUENCE_EDITOR":
                             region.tag_redraw()
+                elif area.type == "PREFERENCES":
+                    area.tag_redraw()
 
 
 connection = Connection(model_profiles.book, library_book)
 
 
 def find_default_python() -> str:
-    """The Python that runs this module, or "" if it is Blender's program."""
-    return sys.executable if "blender" not in Path(sys.executable).name.lower() else ""
+    """The Python that Blender is a package of, where it has the backend's packages, too; "" for Blender as a program, whose own
+    Python has not."""
+    return sys.executable if not bpy.app.binary_path and find_spec("torch") is not None else ""
 
 
 def on_timer() -> float:
     """Process events from the window's timer. No exception may leave it, as Blender would remove the timer."""
     try:
         connection.process_events()
+        if set_up.poll():
+            connection.redraw()
     except Exception as error:
         logger.exception("The timer met an unexpected error")
         connection.error = f"Something failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}"
@@ -371,6 +378,7 @@ def on_timer() -> float:
 def register() -> None:
     """Start the timer, which background Blender does without, and end the backend when Blender exits."""
     atexit.register(connection.stop)
+    atexit.register(set_up.cancel)
     if not bpy.app.background and not bpy.app.timers.is_registered(on_timer):
         bpy.app.timers.register(on_timer, first_interval=TIMER_SECONDS, persistent=True)
 
@@ -380,4 +388,6 @@ def unregister() -> None:
     if bpy.app.timers.is_registered(on_timer):
         bpy.app.timers.unregister(on_timer)
     atexit.unregister(connection.stop)
+    atexit.unregister(set_up.cancel)
     connection.stop()
+    set_up.cancel()

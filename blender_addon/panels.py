@@ -20,10 +20,12 @@ from .panel_base import SidebarPanel, draw_sentence, set_properties
 from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
-from .preferences import get_preferences
+from .preferences import find_used_environment, get_backend_python, get_preferences
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
 from .rigging.instances import explain_instance, explain_instances
+from .set_up.drawing import draw_set_up
+from .set_up.state import SetUpState, set_up
 from .technique_properties import CUSTOM, LatentManTechniques
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
@@ -90,6 +92,9 @@ class BackendPanel(SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the state, and the buttons to start or stop."""
         layout = get_layout(self)
+        if not connection.running and (set_up.state is not SetUpState.IDLE or not get_backend_python(context)):
+            self._draw_set_up(context)
+            return
         row = layout.row(align=True)
         row.label(text=connection.status, icon="RADIOBUT_ON" if connection.connected else "RADIOBUT_OFF")
         if connection.running:
@@ -97,11 +102,27 @@ class BackendPanel(SidebarPanel):
         else:
             row.operator("latentman.start_backend", icon="PLAY")
             row.operator("latentman.connect_backend", text="", icon="LINKED")
+            environment = find_used_environment(context)
+            if environment is not None and environment.is_outdated:
+                draw_sentence(layout, context, "This version of the extension comes with other packages for the backend.")
+                layout.operator("latentman.plan_set_up", text="Update...", icon="IMPORT")
         if connection.error:
             draw_sentence(layout, context, connection.error, "ERROR")
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", text="", icon="FILE_FOLDER")
+
+    def _draw_set_up(self, context: bpy.types.Context) -> None:
+        """Draw *Set Up* in place of *Start*, which would have nothing to start."""
+        layout = get_layout(self)
+        if set_up.state is SetUpState.IDLE:
+            row = layout.row(align=True)
+            row.scale_y = 1.4
+            row.operator("latentman.plan_set_up", icon="IMPORT")
+            row.operator("latentman.connect_backend", text="", icon="LINKED")
+            if connection.error:
+                draw_sentence(layout, context, connection.error, "ERROR")
+        draw_set_up(layout, context, get_preferences(context))
 
 
 class CharacterPanel(SidebarPanel):

@@ -46,6 +46,11 @@ def jobs_folder() -> Path:
     return data_folder() / "jobs"
 
 
+def backend_folder() -> Path:
+    """Where *Set Up* keeps the environments of the backend unless another folder is named."""
+    return data_folder() / "backend"
+
+
 def results_folder() -> Path:
     """Where the frames of files that have never been saved are, until they are."""
     return data_folder() / "results"

@@ -27,7 +27,9 @@ from .folders import LOG_ENVIRONMENT, log_folder
 LEVEL_ENVIRONMENT = "LATENTMAN_LOG_LEVEL"
 #: the programs' own words, and what a backend's process wrote to its standard error when Blender started it
 BLENDER, BACKEND, BACKEND_OUTPUT = "blender", "backend", "backend-output"
-KINDS = (BLENDER, BACKEND, BACKEND_OUTPUT)
+#: what *Set Up* did
+SET_UP = "set-up"
+KINDS = (BLENDER, BACKEND, BACKEND_OUTPUT, SET_UP)
 ROOT = "latentman"
 FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 MAX_BYTES, BACKUPS = 1 << 20, 3

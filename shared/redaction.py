@@ -82,6 +82,8 @@ _PROMPT_RULES = (
 _SECRET = _Rule(
     re.compile(r"(?im)^([ \t]*\w*(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY)\w*(?:[ \t]*[=:][ \t]*|[ \t]+))\S.*$"), r"\g<1>" + SECRET
 )
+#: the user and password in an address
+_CREDENTIALS = _Rule(re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^/\s@\"']+@"), r"\g<1>" + SECRET + "@")
 
 
 def _home_rules(homes: tuple[str, ...]) -> list[_Rule]:
@@ -116,6 +118,7 @@ def redact(text: str, private: Private) -> str:
         *_known_prompt_rules(private.prompts),
         *_PROMPT_RULES,
         _SECRET,
+        _CREDENTIALS,
         *_home_rules(private.homes),
         _ANY_HOME,
         *_name_rules(private.names),

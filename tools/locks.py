@@ -128,7 +128,8 @@ def lock(upgrade: bool) -> int:
             return 1
         packages = read_lock(LOCKS / f"{name}.txt")
         print(f"locks/{name}.txt: {len(packages)} packages, {sum(len(package.hashes) for package in packages)} hashes")
-    return 0
+    # every file of locks/backend.txt by its name and size, for *Set Up*
+    return 1 if _run(programs / "python", "tools/setup_lock.py") else 0
 
 
 def audit(service: str) -> int:

@@ -46,6 +46,7 @@ CONTENTS = (
     "setup.py",
     # so that the backend's packages can be installed as they are locked
     "locks/backend.txt",
+    "locks/setup.json",
     "LICENSE",
     "README.md",
 )

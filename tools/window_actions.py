@@ -5,6 +5,7 @@ Whatever waits is a generator, which a timer advances, so that the window stays 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -14,7 +15,7 @@ from typing import Any
 
 import bpy
 
-KEY, TICK, PATIENCE = "bl_ext.user_default.latentman", 0.3, 400.0
+KEY, TICK, PATIENCE = "bl_ext.user_default.latentman", 0.3, float(os.environ.get("LATENTMAN_WINDOW_PATIENCE", "400"))
 
 
 def get_arguments() -> tuple[str, Path]:

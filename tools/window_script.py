@@ -34,8 +34,11 @@ from tools.window_actions import (
     wait_seconds,
     wait_until,
 )
+from tools.window_first_clip import make_first_clip
 
 PROMPT = "a knight in red armour"
+#: the part that is run alone, since it begins with nothing but the zip
+FIRST_CLIP = "first-clip"
 monitor = StallMonitor()
 
 
@@ -529,6 +532,9 @@ def run_parts() -> Iterator[None]:
     """Run the chosen parts, one after the other."""
     chosen = os.environ.get("LATENTMAN_WINDOW_PARTS", "").split() or list(PARTS)
     try:
+        if chosen == [FIRST_CLIP]:
+            yield from make_first_clip()
+            return
         yield from start()
         for name in chosen:
             print(f"part {name}", flush=True)

@@ -13,12 +13,16 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tools import window_commands
+from tools.window_wheels import fetch_wheels, serve_wheels
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "window"
+#: the part that begins with nothing but the zip, and the packages that it installs
+FIRST_CLIP, WHEELS = "first-clip", ROOT / "build" / "wheels" / "set-up"
 #: Debian's releases, and what Blender needs there beside itself
 SUITES = {"trixie": (), "sid": ("python3-cattr",)}
 PACKAGES = (
@@ -154,6 +158,7 @@ def main() -> int:
     program, prefix = os.environ.get("BLENDER"), []
     display = os.environ.get("DISPLAY") if program else None
     processes = []
+    stack = ExitStack()
     try:
         if not program:
             prefix, program = prepare_chroot(args.suite), "/usr/bin/blender"
@@ -162,6 +167,12 @@ def main() -> int:
             processes.append(subprocess.Popen([*prefix, "Xvfb", display, "-screen", "0", "1280x900x24"], stderr=subprocess.DEVNULL))
             time.sleep(3)
         environment = make_environment(display, args.parts)
+        if FIRST_CLIP in args.parts:
+            fetch_wheels(WHEELS)
+            environment |= stack.enter_context(serve_wheels(WHEELS))
+            # nothing but what the set-up finds by itself
+            environment.pop("LATENTMAN_PYTHON")
+            environment["PATH"] += f":{Path(sys.base_prefix) / 'bin'}"
         blender = open_window([*prefix, program], package, environment)
         processes.append(blender)
         take_screenshots(blender, prefix, display)
@@ -169,6 +180,7 @@ def main() -> int:
         if outcome == "passed" and (OUT / "shot.blend").exists():
             outcome = window_commands.run([*prefix, program], package, OUT, environment)
     finally:
+        stack.close()
         for process in reversed(processes):
             process.terminate()
             try:

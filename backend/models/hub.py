@@ -228,7 +228,8 @@ def _explain(name: str, revision: str | None, error: BaseException) -> tuple[str
     instead = "give a folder or a file instead"
     if isinstance(cause, OfflineModeIsEnabled):
         return (
-            f"'{name}' is not on this machine, and HF_HUB_OFFLINE says not to ask the hub; switch it off, or {instead}",
+            f"'{name}' is not on this machine, and the hub is not to be asked (HF_HUB_OFFLINE, or Blender's online access is off); "
+            f"allow it, or {instead}",
             "offline",
         )
     if isinstance(cause, GatedRepoError):

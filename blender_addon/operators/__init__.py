@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import bpy
 
-from . import backend, bones, character, generate, library, motion, motion_edit, motion_text, pairing, results
+from . import backend, bones, character, generate, library, motion, motion_edit, motion_text, pairing, results, set_up
 
 CLASSES = (
     *backend.CLASSES,
+    *set_up.CLASSES,
     *pairing.CLASSES,
     *character.CLASSES,
     *bones.CLASSES,

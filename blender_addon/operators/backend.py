@@ -32,7 +32,9 @@ class StartBackend(Poll, bpy.types.Operator):
         """Connect to a running backend, or start the process; the timer connects once it listens."""
         python = preferences.get_backend_python(context)
         if not python:
-            self.report({"ERROR"}, "No Python for the backend is known; choose one in the extension's preferences.")
+            self.report(
+                {"ERROR"}, "The backend is not set up; press Set Up, or choose a Python that has its packages in the preferences."
+            )
             return {"CANCELLED"}
         try:
             connection.start(

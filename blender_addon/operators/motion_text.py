@@ -17,6 +17,7 @@ from ..rigging.action_reading import read_place
 from ..rigging.action_use import use_take
 from ..rigging.editable import check_editable
 from ..rigging.nla import get_motion_place
+from ..scene_range import find_motion_range, fit_range
 from ..tasks.motion import MotionEdit, MotionTask
 from ..tasks.task import Task
 from ..timing import frame_rate
@@ -46,7 +47,20 @@ def _start_task(context: bpy.types.Context, edit: MotionEdit | None, seconds: fl
 
 def _make_undo_step(task: Task) -> None:
     if isinstance(task, MotionTask) and task.succeeded:
+        _fit_range(task)
         undo_steps.record("Make Motion", lambda: task.has_all_actions, task.key_motions)
+
+
+def _fit_range(task: MotionTask) -> None:
+    """Let the scenes that show the character last as long as its new motion."""
+    armature = task.armature
+    found = find_motion_range(armature) if armature is not None else None
+    if armature is None or found is None:
+        return
+    for scene in armature.users_scene:
+        sentence = fit_range(scene, armature, *found)
+        if sentence:
+            task.warnings = (*task.warnings, sentence)
 
 
 class MakeMotion(NeedsIdleConnection, NeedsArmature, bpy.types.Operator):

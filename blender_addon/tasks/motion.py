@@ -101,6 +101,11 @@ class MotionTask(Task):
         self._end(TaskState.FINISHED)
 
     @property
+    def armature(self) -> bpy.types.Object | None:
+        """The armature that the motions are for, where it still exists."""
+        return self._armature.find() if self._armature else None
+
+    @property
     def actions(self) -> list[bpy.types.Action]:
         """The Actions that were keyed and still exist."""
         return find_all(self._action_references)
@@ -123,7 +128,7 @@ class MotionTask(Task):
 
     def key_motions(self) -> None:
         """Key every motion as a new Action; again, where an undo has taken them away."""
-        armature = self._armature.find() if self._armature else None
+        armature = self.armature
         assert self._armature is not None
         if armature is None or not armature.users_scene:
             raise MotionError(

@@ -87,19 +87,15 @@ def test_preferences_offer_both_buttons():
     drawn = []
 
     class Layout:
-        def row(self, **_):
-            return self
-
         def operator(self, name, **_):
             drawn.append(name)
 
-        def prop(self, *_):
-            pass
-
-        label = prop
+        def __getattr__(self, _):
+            # rows, boxes and columns draw into the same list; labels and properties draw nothing
+            return lambda *_, **__: self
 
     class Preferences:
-        layout, endpoint = Layout(), "127.0.0.1:1"
+        layout, endpoint, backend_folder, build = Layout(), "127.0.0.1:1", "", "AUTO"
 
     preferences.LatentManPreferences.draw(Preferences(), bpy.context)
-    assert drawn == ["latentman.copy_diagnostics", "latentman.open_log_folder"]
+    assert drawn[-2:] == ["latentman.copy_diagnostics", "latentman.open_log_folder"] and "latentman.plan_set_up" in drawn

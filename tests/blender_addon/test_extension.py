@@ -71,7 +71,7 @@ def test_the_zip_holds_the_product(package):
     found = [path for folder in product for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
     wanted = {path.relative_to(ROOT).as_posix() for path in found}
     wanted |= {"__init__.py", "blender_manifest.toml", "pyproject.toml", "setup.py", "LICENSE", "README.md"}
-    wanted |= {"locks/backend.txt"}
+    wanted |= {"locks/backend.txt", "locks/setup.json"}
     assert {name for name in names if not name.startswith("wheels/") and not name.endswith("/")} == wanted
 
 

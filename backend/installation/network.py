@@ -1,0 +1,264 @@
+"""Where things are fetched from, and asking for them by HTTP: proxies, certificates, users and passwords."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import http.client
+import os
+import re
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from .failures import InstallationError, Remedy
+
+PACKAGE_INDEX = "https://pypi.org/simple"
+TORCH_INDEX = "https://download.pytorch.org/whl"
+PYTHON_MIRROR = "https://github.com/astral-sh/python-build-standalone/releases/download"
+#: what names them; the second ones are those of pip and uv, which a studio has set already
+PACKAGE_VARIABLES = ("LATENTMAN_PACKAGE_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+TORCH_VARIABLES = ("LATENTMAN_TORCH_INDEX",)
+PYTHON_VARIABLES = ("LATENTMAN_PYTHON_MIRROR", "UV_PYTHON_INSTALL_MIRROR")
+#: seconds without a byte after which a connection counts as broken
+STALL_SECONDS = 30.0
+#: seconds that a server may ask to be left alone for
+MOST_WISHED = 120.0
+#: where systems keep the certificates that they trust, should this Python have been built for another place
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+_AGENT = "latentman-setup"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The addresses of the package index, of torch's index and of the mirror of Pythons."""
+
+    package_index: str = PACKAGE_INDEX
+    torch_index: str = TORCH_INDEX
+    python_mirror: str = PYTHON_MIRROR
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Network:
+        """Those that environment variables name, else the usual ones."""
+
+        def find(names: tuple[str, ...], usual: str) -> str:
+            named = next((value for name in names if (value := environment.get(name, "").strip())), usual)
+            # uv lets an index have a name
+            return re.sub(r"^[\w-]+=(?=https?://)", "", named).rstrip("/")
+
+        return cls(
+            find(PACKAGE_VARIABLES, PACKAGE_INDEX), find(TORCH_VARIABLES, TORCH_INDEX), find(PYTHON_VARIABLES, PYTHON_MIRROR)
+        )
+
+    @cached_property
+    def _opener(self) -> urllib.request.OpenerDirector:
+        return urllib.request.build_opener(urllib.request.HTTPSHandler(context=make_tls_context()), _CarefulRedirect())
+
+    def open(self, url: str, **headers: str) -> http.client.HTTPResponse:
+        """Ask for something. Raises ``urllib.error.HTTPError`` for answers from 400 on, and ``OSError`` and
+        ``http.client.HTTPException`` for what keeps an answer from coming."""
+        address, authorization = split_credentials(url)
+        if urlsplit(address).scheme not in ("http", "https"):
+            raise ValueError(f"{address} is not an address of the web")
+        check_proxy(address)
+        request = urllib.request.Request(address, headers={"User-Agent": _AGENT, **headers})
+        if authorization:
+            request.add_unredirected_header("Authorization", authorization)
+        return cast(http.client.HTTPResponse, self._opener.open(request, timeout=STALL_SECONDS))
+
+
+class UnusableProxyError(ValueError):
+    """A proxy of a kind that the standard library does not speak with."""
+
+
+def check_proxy(address: str) -> None:
+    """Raises ``urllib.error.URLError`` where the proxy for an address is none of HTTP."""
+    parts = urlsplit(address)
+    proxy = urllib.request.getproxies().get(parts.scheme, "")
+    if proxy.lower().startswith("socks") and not urllib.request.proxy_bypass(parts.hostname or ""):
+        raise urllib.error.URLError(UnusableProxyError("it is no proxy of HTTP"))
+
+
+class InsecureRedirectError(ValueError):
+    """A redirection from a safe connection to an open one."""
+
+
+class _CarefulRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection from a safe connection to an open one, and keeps user and password for the host that they are for."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # as the class above declares it
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise urllib.error.URLError(InsecureRedirectError("it leads from https to another kind of connection"))
+        found = super().redirect_request(req, fp, code, msg, headers, newurl)
+        authorization = req.unredirected_hdrs.get("Authorization")
+        if found is not None and authorization and urlsplit(req.full_url)[:2] == urlsplit(newurl)[:2]:
+            found.add_unredirected_header("Authorization", authorization)
+        return found
+
+
+def split_credentials(url: str) -> tuple[str, str]:
+    """(the address without user and password, the header for them or nothing)."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, ""
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host)), "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def hide_credentials(url: str) -> str:
+    """The address as it may be shown."""
+    try:
+        return split_credentials(url)[0]
+    except ValueError:
+        return re.sub(r"//[^/]*@", "//", url)
+
+
+def make_tls_context() -> ssl.SSLContext:
+    """What connections are checked with; ``SSL_CERT_FILE`` comes first, as everywhere."""
+    context = ssl.create_default_context()
+    if context.cert_store_stats()["x509_ca"] or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
+        return context
+    bundles = [Path(bundle) for bundle in _BUNDLES]
+    with contextlib.suppress(ImportError):
+        import certifi
+
+        bundles.insert(0, Path(certifi.where()))
+    for bundle in bundles:
+        with contextlib.suppress(OSError, ssl.SSLError):
+            context.load_verify_locations(cafile=str(bundle))
+            break
+    return context
+
+
+def get_host(url: str) -> str:
+    """The host of an address, as it may be shown."""
+    try:
+        return urlsplit(hide_credentials(url)).netloc or url
+    except ValueError:
+        return hide_credentials(url)
+
+
+def get_status(error: BaseException) -> int:
+    """The status of an answer, 0 where there was none."""
+    return error.code if isinstance(error, urllib.error.HTTPError) else 0
+
+
+def _get_reason(error: BaseException) -> BaseException | str:
+    """What is behind an error of urllib's."""
+    return error.reason if isinstance(error, urllib.error.URLError) and not get_status(error) else error
+
+
+def _get_tunnel_status(reason: BaseException | str) -> int:
+    """What a proxy has answered that was to connect to another host, 0 where it is something else."""
+    found = re.match(r"Tunnel connection failed: (\d+)", str(reason))
+    return int(found[1]) if found else 0
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    reason = _get_reason(error)
+    status = get_status(error) or _get_tunnel_status(reason)
+    if status:
+        return status in (408, 425, 429) or (status >= 500 and status not in (501, 505))
+    # a reason in words is one of urllib's own, as for a kind of proxy that it does not know
+    return not isinstance(reason, (ssl.SSLCertVerificationError, ValueError, http.client.InvalidURL, str))
+
+
+def get_wish(error: BaseException) -> float:
+    """The seconds that a server asks to wait for before the next request; 0 where it does not, ``MOST_WISHED`` at the most."""
+    if not isinstance(error, urllib.error.HTTPError):
+        return 0.0
+    wish = str(error.headers.get("Retry-After") or "")
+    return min(float(wish), MOST_WISHED) if wish.isdigit() else 0.0
+
+
+def explain_network_error(error: BaseException, url: str) -> InstallationError:
+    """What kept something from being fetched, in words."""
+    host = get_host(url)
+    reason = _get_reason(error)
+    status = get_status(error)
+    tunnel = _get_tunnel_status(reason)
+    if 407 in (status, tunnel):
+        return InstallationError(
+            "proxy",
+            "The proxy asks for a user and a password; write them into the proxy's address, as in http://user:password@proxy:8080.",
+            Remedy.NETWORK,
+        )
+    if tunnel:
+        return InstallationError(
+            "proxy", f"The proxy does not connect to {host} ({tunnel}); check the proxy, or ask who runs it.", Remedy.NETWORK
+        )
+    if isinstance(reason, UnusableProxyError) or (isinstance(reason, str) and "unknown url type" in reason):
+        return InstallationError(
+            "proxy", "Only proxies whose addresses begin with http:// can be used; name another one.", Remedy.NETWORK
+        )
+    if status == 429:
+        return InstallationError(
+            "server", f"{host} has been asked too often (429); try again in some minutes, and it goes on where it stopped."
+        )
+    if status in (401, 403):
+        return InstallationError(
+            "refused",
+            f"{host} refuses to answer ({status}); if it wants a user and a password, write them into its address, as in "
+            "https://user:password@index.studio/simple.",
+            Remedy.NETWORK,
+        )
+    if status == 404:
+        return InstallationError(
+            "absent", f"{host} has nothing at {hide_credentials(url)}; check the address, or use another one.", Remedy.NETWORK
+        )
+    if status:
+        return InstallationError(
+            "server", f"{host} answers with an error ({status}); try again later, and it goes on where it stopped."
+        )
+    if isinstance(reason, ssl.SSLError):
+        return InstallationError(
+            "certificate",
+            f"The certificate of {host} is not trusted ({getattr(reason, 'verify_message', '') or reason}); check the date of this "
+            "computer, and if your network has certificates of its own, name their file in the environment variable SSL_CERT_FILE.",
+            Remedy.NETWORK,
+        )
+    if isinstance(reason, socket.gaierror):
+        return InstallationError(
+            "network",
+            f"{host} cannot be found; check the connection to the internet, then the addresses and the proxy. Without internet, "
+            "use *From Files*.",
+            Remedy.NETWORK,
+        )
+    if isinstance(reason, InsecureRedirectError):
+        return InstallationError(
+            "address", f"{host} leads on to an address without https, which is not safe; use another one.", Remedy.NETWORK
+        )
+    if isinstance(reason, TimeoutError):
+        return InstallationError(
+            "network", f"{host} stopped answering; try again, and it goes on where it stopped.", Remedy.NETWORK
+        )
+    if isinstance(reason, (ValueError, http.client.InvalidURL)):
+        return InstallationError(
+            "address",
+            f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://.",
+            Remedy.NETWORK,
+        )
+    number = reason.errno if isinstance(reason, OSError) else None
+    detail = os.strerror(number) if number in errno.errorcode and number is not None else str(reason)
+    if isinstance(reason, http.client.HTTPException):
+        detail = "the answer broke off"
+    return InstallationError(
+        "network",
+        f"{host} cannot be reached ({detail}); check the connection and the proxy, and try again: it goes on where it stopped.",
+        Remedy.NETWORK,
+    )

@@ -1,0 +1,155 @@
+"""Draws *Set Up*, in the panel and in the preferences: the plan, the progress, or what went wrong with the button that helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from ...shared.backend_environment import BackendEnvironment, find_current
+from ..panel_base import draw_sentence
+from .online import can_be_asked, is_online
+from .state import SetUpState, set_up
+
+NETWORK = ("package_index", "torch_index", "python_mirror", "hub", "proxy")
+
+
+def write_size(count: int) -> str:
+    """Bytes as people read them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def describe_environment(found: BackendEnvironment) -> str:
+    """What is set up, in a line."""
+    return f"Set up for {found.device} with version {found.version} ({found.packages} packages)"
+
+
+def draw_set_up(layout: bpy.types.UILayout, context: bpy.types.Context, preferences: Any) -> None:
+    """Draw the state of *Set Up*; ``preferences`` is None where the add-on runs without being installed."""
+    if set_up.state is SetUpState.PLANNING:
+        layout.label(text="Looking at this computer ...", icon="SORTTIME")
+    elif set_up.state is SetUpState.PLANNED:
+        _draw_plan(layout, context, preferences)
+    elif set_up.state is SetUpState.RUNNING:
+        layout.progress(factor=set_up.step.fraction, text=set_up.step.text)
+        if set_up.step.on:
+            layout.label(text=set_up.step.on, icon="BLANK1")
+        for note in set_up.notes:
+            draw_sentence(layout, context, note)
+        layout.operator("latentman.cancel_set_up", icon="CANCEL")
+    elif set_up.state is SetUpState.FAILED:
+        _draw_failure(layout, context, preferences)
+    elif set_up.result:
+        draw_sentence(layout, context, set_up.result)
+
+
+def _draw_online(layout: bpy.types.UILayout, context: bpy.types.Context) -> bool:
+    """Draw the question for the internet where it is switched off; returns whether it can be used."""
+    if is_online():
+        return True
+    if can_be_asked():
+        draw_sentence(
+            layout,
+            context,
+            "Blender keeps extensions offline. Setting up fetches packages; nothing else is sent.",
+            "INTERNET_OFFLINE",
+        )
+        layout.operator("latentman.allow_online", icon="INTERNET")
+    else:
+        draw_sentence(
+            layout,
+            context,
+            "Blender was started offline: set up from files, or start it without --offline-mode.",
+            "INTERNET_OFFLINE",
+        )
+    return False
+
+
+def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferences: Any) -> None:
+    plan = set_up.plan
+    column = layout.column(align=True)
+    if preferences is not None:
+        column.prop(preferences, "build", text="")
+    names = [device["name"] for device in plan["devices"] if device["build"] == plan["build"]]
+    column.label(text=f"{plan['label']}{': ' + names[0] if names else ''}", icon="MEMORY")
+    version = next((one["version"] for one in plan["packages"] if one["name"] == "torch"), "")
+    count = f" and {len(plan['packages']) - 1} more" if plan["packages"] else " and what it needs"
+    column.label(text=f"PyTorch {version}{count}", icon="PACKAGE")
+    python = f"Python {plan['python']}" if plan["is_python_fetched"] else plan["python"]
+    column.label(text=python, icon="CONSOLE")
+    about = "" if plan["is_exact"] else "about "
+    left = plan["download"] - plan["present"]
+    come = f" ({write_size(plan['present'])} are there)" if plan["present"] else ""
+    if plan["files"]:
+        column.label(text=f"From {plan['files']}", icon="FILE_FOLDER")
+    else:
+        column.label(text=f"To fetch: {about}{write_size(left)}{come}", icon="IMPORT")
+    column.label(text=f"On the disk: {about}{write_size(plan['unpacked'])}", icon="DISK_DRIVE")
+    column.label(text=f"Free there: {write_size(plan['free'])}", icon="BLANK1")
+    if preferences is not None:
+        column.prop(preferences, "backend_folder", text="", placeholder=plan["root"])
+    for note in plan["notes"]:
+        draw_sentence(layout, context, note)
+    if plan["problem"]:
+        draw_sentence(layout, context, plan["problem"], "ERROR")
+        _draw_remedy(layout, context, preferences, plan["remedy"])
+    elif plan["files"] or _draw_online(layout, context):
+        row = layout.row()
+        row.scale_y = 1.4
+        size = "" if plan["files"] else f" ({about}{write_size(left)})"
+        text = "Check and Use" if plan["is_current"] else f"Install{size}"
+        row.operator("latentman.run_set_up", text=text, icon="CHECKMARK")
+    row = layout.row(align=True)
+    row.operator("latentman.set_up_from_files", icon="FILE_FOLDER")
+    row.operator("latentman.close_set_up", text="", icon="X")
+
+
+def _draw_failure(layout: bpy.types.UILayout, context: bpy.types.Context, preferences: Any) -> None:
+    draw_sentence(layout, context, set_up.message, "ERROR")
+    _draw_remedy(layout, context, preferences, set_up.remedy)
+    row = layout.row(align=True)
+    row.operator("latentman.plan_set_up", text="Try Again", icon="FILE_REFRESH")
+    row.operator("latentman.copy_diagnostics", text="", icon="COPYDOWN")
+    row.operator("latentman.close_set_up", text="", icon="X")
+
+
+def _draw_remedy(layout: bpy.types.UILayout, context: bpy.types.Context, preferences: Any, remedy: str) -> None:
+    """Draw what helps against a failure."""
+    if remedy == "files":
+        layout.operator("latentman.set_up_from_files", icon="FILE_FOLDER")
+    if preferences is None:
+        return
+    column = layout.column()
+    column.use_property_split, column.use_property_decorate = True, False
+    if remedy == "device":
+        column.prop(preferences, "build")
+    elif remedy == "network":
+        for name in NETWORK:
+            if name != "hub":
+                column.prop(preferences, name)
+    elif remedy == "space":
+        column.prop(preferences, "backend_folder")
+
+
+def draw_set_up_page(layout: bpy.types.UILayout, context: bpy.types.Context, preferences: Any) -> None:
+    """Draw the part of the preferences: what is set up, its buttons, and where things are fetched from."""
+    from ..preferences import get_backend_folder
+
+    box = layout.box()
+    current = find_current(get_backend_folder(context))
+    row = box.row()
+    row.label(
+        text=describe_environment(current) if current else "The backend is not set up", icon="CHECKMARK" if current else "INFO"
+    )
+    if set_up.state is SetUpState.IDLE:
+        row.operator("latentman.plan_set_up", text="Update..." if current else "Set Up...", icon="IMPORT")
+        if current:
+            row = box.row(align=True)
+            row.operator("latentman.repair_backend", icon="TOOL_SETTINGS")
+            row.operator("latentman.move_backend", icon="FOLDER_REDIRECT")
+            row.operator("latentman.remove_backend", icon="TRASH")
+    draw_set_up(box, context, preferences)
+    column = box.column()
+    column.use_property_split, column.use_property_decorate = True, False
+    for name in ("build", "backend_folder", *NETWORK):
+        column.prop(preferences, name)
