@@ -12,6 +12,7 @@ from ..shared.model_name import split_name
 from . import model_library, properties
 from .connection import connection
 from .library_book import NEEDS_PAGE, NEEDS_TOKEN, book
+from .online import is_online
 from .panel_base import SidebarPanel, draw_sentence, set_properties
 from .typed_access import get_layout
 
@@ -185,7 +186,7 @@ def draw_item(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         row = box.row(align=True)
         row.operator("latentman.use_model", icon="CHECKMARK")
         row.operator("latentman.get_model", icon="IMPORT")
-        if item.can_get and not bpy.app.online_access:
+        if item.can_get and not is_online():
             draw_sentence(box, context, "Blender is not allowed to go online; allow it in the preferences to get models.", "ERROR")
             box.operator("latentman.allow_online", icon="INTERNET")
     row = box.row(align=True)

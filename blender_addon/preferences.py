@@ -17,8 +17,8 @@ from ..shared.settings import list_settings
 from .backend_process import PYTHON_ENVIRONMENT
 from .connection import find_default_python
 from .declared_properties import DeclaredProperties, declare, read_values
+from .online import is_online
 from .set_up.drawing import draw_set_up_page
-from .set_up.online import is_online
 from .set_up.options import SetUpOptions
 from .set_up.state import SetUpState, set_up
 from .typed_access import get_layout
@@ -43,7 +43,8 @@ class LatentManPreferences(DeclaredProperties, bpy.types.AddonPreferences):
     python: StringProperty(
         name="Backend Python",
         subtype="FILE_PATH",
-        description="A Python that has the backend's packages (pip install 'latentman[backend]'); if empty, LATENTMAN_PYTHON",
+        description="A Python that has the backend's packages (pip install 'latentman[backend]'); if empty, LATENTMAN_PYTHON, else "
+        "what Set Up made",
     )
     backend_folder: StringProperty(
         name="Folder",

@@ -2,7 +2,8 @@
 
 ``BLENDER=/path/to/blender`` uses that program on the current display; otherwise a Debian chroot with Blender and a
 virtual display is set up under ``build`` (needs root and debootstrap). Then the program's command line is tried
-with the file that the window saved. Exit code 0 when everything worked.
+with the file that the window saved. The part ``first-clip``, which begins with nothing but the zip, is run alone.
+``LATENTMAN_WINDOW_PATIENCE`` is how many seconds the window waits for something. Exit code 0 when everything worked.
 """
 
 from __future__ import annotations

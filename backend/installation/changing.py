@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ...shared.backend_environment import CURRENT, DOWNLOADS, ENVIRONMENTS, IN_USE, LOCK, STAMP
-from .failures import InstallationError, Remedy
+from ...shared.backend_environment import CURRENT, DOWNLOADS, ENVIRONMENTS, IN_USE, LOCK, STAMP, BackendEnvironment
+from .failures import InstallationError, Remedy, explain_os_error
 
 #: what others put into every folder or disk, and nobody misses
 _CLUTTER = frozenset(("desktop.ini", "thumbs.db", "lost+found", "system volume information"))
@@ -130,3 +130,24 @@ def is_running(program: Path) -> bool:
             return False
     except OSError as error:
         return not isinstance(error, FileNotFoundError)
+
+
+@contextmanager
+def hold_for(root: Path, what: str) -> Iterator[None]:
+    """Hold a folder while something is changed, and put errors of the file system into words."""
+    try:
+        with hold(root):
+            yield
+    except OSError as error:
+        raise explain_os_error(error, what, root) from error
+
+
+def explain_nothing(what: str) -> InstallationError:
+    """The sentence where there is nothing to repair or to remove."""
+    return InstallationError("nothing", f"There is nothing to {what}: set up the backend first.")
+
+
+def refuse_used(found: BackendEnvironment, what: str) -> None:
+    """Raise ``InstallationError`` where a backend runs in an environment that is to be repaired or removed."""
+    if is_used(found.folder, found.python):
+        raise InstallationError("used", f"A backend is running there; stop it in every Blender, then {what} it.")

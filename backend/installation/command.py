@@ -24,7 +24,9 @@ from .network import Network, hide_credentials
 from .planning import Plan, Request, make_plan
 from .processes import Children, end_with_owner
 from .progress import Progress
-from .running import Tools, install, remove, repair
+from .removing import remove
+from .repairing import repair
+from .running import Tools, install
 
 ENTRY = Path(__file__).resolve().parents[1] / "install.py"
 

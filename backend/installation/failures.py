@@ -31,11 +31,6 @@ class InstallationError(Exception):
         return self.sentence
 
 
-def write_size(count: int) -> str:
-    """Bytes as people read them: ``2.84 GB``."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
-
-
 #: what Windows says where another program has a file open, and where a path is too long
 _SHARING, _TOO_LONG = (32, 33), (206,)
 

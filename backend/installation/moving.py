@@ -20,9 +20,10 @@ from ...shared.backend_environment import (
     read_json,
 )
 from ...shared.files import write_atomically
+from ...shared.sizes import write_size
 from .changing import drop_lock, find_strangers, hold, is_used
-from .environment import delete_tree, measure_folder, rename
-from .failures import InstallationError, Remedy, explain_os_error, write_size
+from .failures import InstallationError, Remedy, explain_os_error
+from .folders import delete_tree, measure_folder, rename
 from .planning import SPARE, measure_free
 from .progress import Progress
 from .pythons import is_inside

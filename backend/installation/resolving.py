@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from .devices import find_torch_folder
-from .environment import Uv
 from .failures import InstallationError, Remedy
 from .index import Indexes, Offer, explain_wrong_file
 from .lock_file import LockedFile, SetupLock, guess_size, guess_unpacked, normalise
 from .network import Network
 from .planning import Plan
+from .uv import Uv
 
 BACKEND_LOCK = Path(__file__).resolve().parents[2] / "locks" / "backend.txt"
 #: torch and what only other builds of it need: by the name, and by its beginning

@@ -4,64 +4,31 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
 from ...shared.backend_environment import (
-    CURRENT,
     DOWNLOADS,
     ENVIRONMENTS,
-    LOCK,
-    STAMP,
     UNFINISHED,
-    BackendEnvironment,
     find_current,
-    has_traces,
-    list_environments,
     list_leftovers,
     list_made,
     read_environment,
-    read_json,
 )
-from .changing import drop_lock, hold, is_used
-from .devices import Devices
-from .environment import (
-    PYTHON_FOLDER,
-    PYTHON_ITSELF,
-    PYTHON_LIST,
-    Uv,
-    Watch,
-    change_stamp,
-    delete_tree,
-    find_damage,
-    find_site_folders,
-    hash_records,
-    list_installed,
-    measure_folder,
-    read_files,
-    read_python_list,
-    remove_folder,
-    rename,
-    renew_stamp,
-    switch,
-    unpack_python,
-    unpack_uv,
-    write_requirements,
-    write_stamp,
-)
-from .failures import InstallationError, Remedy, explain_os_error
+from .changing import hold_for, is_used
+from .environment import renew_stamp, switch, unpack_python, write_stamp
+from .failures import InstallationError, Remedy
+from .folders import Watch, delete_tree, remove_folder, rename
 from .index import Indexes
-from .lock_file import LockedFile, SetupLock, make_key, normalise
+from .lock_file import LockedFile, SetupLock, make_key
 from .network import Network
 from .planning import (
     FOUND,
     SPARE,
     Plan,
-    Request,
     explain_space,
     find_by_key,
     find_file,
@@ -70,12 +37,14 @@ from .planning import (
     make_plan,
     measure_free,
 )
-from .processes import Children, make_environment, read_last
+from .processes import Children
 from .progress import Progress
 from .resolving import resolve
 from .transfer import fetch, hash_file
+from .trial_run import try_out
+from .uv import Uv, unpack_uv, write_requirements
+from .wholeness import list_installed
 
-LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"
 UV_FOLDER, CACHE_FOLDER = "uv", "unpacked"
 
 
@@ -93,21 +62,11 @@ def install(plan: Plan, tools: Tools) -> Path:
     """Make the environment of a plan and use it from now on; returns its folder. Raises ``InstallationError``."""
     if plan.problem:
         raise InstallationError(plan.code, plan.problem, plan.remedy)
-    with _changing(plan.request.root, "setting up"):
-        return _Installation(plan, tools).run()
+    with hold_for(plan.request.root, "setting up"):
+        return Installation(plan, tools).run()
 
 
-@contextmanager
-def _changing(root: Path, what: str) -> Iterator[None]:
-    """Hold a folder while something is changed, and put errors of the file system into words."""
-    try:
-        with hold(root):
-            yield
-    except OSError as error:
-        raise explain_os_error(error, what, root) from error
-
-
-class _Installation:
+class Installation:
     def __init__(self, plan: Plan, tools: Tools) -> None:
         self._plan, self._tools = plan, tools
         self._root = plan.request.root
@@ -123,8 +82,8 @@ class _Installation:
         if existing is not None and self._use_again(existing):
             return existing
         work = self._root / ENVIRONMENTS / f"{token_hex(4)}{UNFINISHED}"
-        uv = self._prepare_uv()
-        archive = self._fetch_python()
+        uv = self.prepare_uv()
+        archive = self.fetch_python()
         plan = self._plan
         files = plan.packages
         if files is None:
@@ -133,8 +92,8 @@ class _Installation:
             existing = find_by_key(self._root, make_key(files, plan.python_name))
             if existing is not None and self._use_again(existing):
                 return existing
-        self._check_space(files)
-        self._fetch_all("packages", files)
+        self.check_space(files)
+        self.fetch_all("packages", files)
         work.mkdir(parents=True)
         try:
             python = self._make_python(uv, work, archive)
@@ -174,13 +133,13 @@ class _Installation:
         remove_folder(folder)
         return folder
 
-    def _prepare_uv(self) -> Uv:
+    def prepare_uv(self) -> Uv:
         assert self._plan.uv is not None
-        wheel = self._fetch_all("uv", (self._plan.uv,))[0]
+        wheel = self.fetch_all("uv", (self._plan.uv,))[0]
         program = unpack_uv(wheel, self._downloads / UV_FOLDER)
         return Uv(program, self._downloads / CACHE_FOLDER, self._tools.children)
 
-    def _fetch_python(self) -> Path | None:
+    def fetch_python(self) -> Path | None:
         """The archive of the Python to fetch; None where one of this machine is used, also because this one cannot be had."""
         build = self._plan.fetched_python
         if build is None:
@@ -215,14 +174,14 @@ class _Installation:
             self._plan = replace(other, build=self._plan.build)
             return None
 
-    def _check_space(self, files: tuple[LockedFile, ...]) -> None:
+    def check_space(self, files: tuple[LockedFile, ...]) -> None:
         """Raises ``InstallationError`` where the disk would become full."""
         needed = sum(file.size + file.unpacked for file in files) - find_present(self._downloads, files) + SPARE
         free = measure_free(self._root)
         if needed > free:
             raise explain_space(needed, self._root, free)
 
-    def _fetch_all(self, step: str, files: tuple[LockedFile, ...]) -> list[Path]:
+    def fetch_all(self, step: str, files: tuple[LockedFile, ...]) -> list[Path]:
         """Have all files in the folder of downloads, the smallest first; returns their paths."""
         progress = self._tools.progress
         progress.begin(step, sum(file.size for file in files))
@@ -307,174 +266,3 @@ def clear_up(root: Path, keep: Path) -> None:
         if folder != keep and not is_used(folder, found.python if found else None):
             with suppress(OSError):
                 remove_folder(folder)
-
-
-#: what an environment is tried on, by its build of torch
-_DEVICES = {"cuda": "cuda", "cuda-older": "cuda", "rocm": "cuda", "xpu": "xpu", "metal": "mps", "cpu": "cpu"}
-TRY_SECONDS = 600.0
-
-
-def try_out(python: Path, build: str, children: Children) -> None:
-    """Let an environment make one tiny frame on its device. Raises ``InstallationError``."""
-    command = [str(python), str(LAUNCHER), "doctor", "--json", "--try", _DEVICES[build]]
-    try:
-        code, text = children.ask(command, make_environment(PYTHONNOUSERSITE="1"), TRY_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise explain_check(f"The test frame was not ready within {TRY_SECONDS / 60:.0f} minutes", build) from error
-    found = read_last(text, dict)
-    if code == 0 and found and found.get("frame"):
-        return
-    problems = found.get("problems") if found else None
-    if problems:
-        # what the backend advises then is for those who have installed it by hand
-        raise explain_check(f"No test frame could be made ({str(problems[0]).partition(';')[0].rstrip('.')})", build)
-    if code == -9:
-        raise InstallationError(
-            "check",
-            "The system ended the making of a test frame, perhaps for want of memory; close other programs, and try again.",
-        )
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = (lines[-1] if lines else "nothing was said").rstrip(".")
-    raise explain_check(f"No test frame could be made ({last}; it ended with code {code})", build)
-
-
-def explain_check(what: str, build: str) -> InstallationError:
-    """The sentence for an environment that makes no frame."""
-    if build in ("cpu", "metal"):
-        advice = "try again, and if that does not help, copy the diagnostics and report it"
-        return InstallationError("check", f"{what}; {advice}.", Remedy.REPORT)
-    return InstallationError("check", f"{what}; install the newest driver of your card, or choose another device.", Remedy.DEVICE)
-
-
-def repair(request: Request, tools: Tools) -> list[str]:
-    """Make the environment in use whole again; returns the packages that were fetched anew, ``Python`` among them. Raises
-    ``InstallationError``."""
-    root = request.root
-    current = find_current(root)
-    if current is None:
-        raise _explain_nothing("repair")
-    with _changing(root, "repairing"):
-        try:
-            stamped = read_files(current.folder)
-        except ValueError as error:
-            raise InstallationError(
-                "stamp", "The list of what was set up is damaged; remove the backend, then set it up again."
-            ) from error
-        size = sum(measure_folder(site) for site in find_site_folders(current.folder))
-        tools.progress.begin("checking", size + measure_folder(current.folder / PYTHON_FOLDER))
-        # the lock knows more of a file than the stamp: how large it is when it is unpacked
-        files = tuple(
-            locked if (locked := tools.lock.files.get(file.name)) and locked.sha256 == file.sha256 else file for file in stamped
-        )
-        damage = find_damage(current.folder, tools.progress.advance)
-        damaged = set(damage)
-        installed = list_installed(current.folder)
-        damaged |= {file.package for file in files if installed.get(file.package) != file.version}
-        broken = tuple(file for file in files if file.package in damaged)
-        is_python_broken = PYTHON_ITSELF in damaged
-        if broken or is_python_broken:
-            _refuse_used(current, "repair")
-            _Repair(request, tools, current, damage).run(broken, is_python_broken)
-        tools.progress.begin("trying")
-        try_out(current.python, current.device, tools.children)
-        return [*([PYTHON_ITSELF] if is_python_broken else []), *sorted(file.package for file in broken)]
-
-
-def _explain_nothing(what: str) -> InstallationError:
-    return InstallationError("nothing", f"There is nothing to {what}: set up the backend first.")
-
-
-def _refuse_used(found: BackendEnvironment, what: str) -> None:
-    if is_used(found.folder, found.python):
-        raise InstallationError("used", f"A backend is running there; stop it in every Blender, then {what} it.")
-
-
-class _Repair:
-    """Puts what is damaged in an environment back in its place."""
-
-    def __init__(self, request: Request, tools: Tools, current: BackendEnvironment, damage: Mapping[str, Iterable[str]]) -> None:
-        self._tools, self._current, self._damage = tools, current, damage
-        plan = make_plan(request, tools.lock, Devices(()), tools.network, tools.children)
-        if plan.uv is None:
-            raise InstallationError(plan.code, plan.problem, plan.remedy)
-        self._plan = replace(plan, problem="")
-        self._work = _Installation(self._plan, tools)
-        self._downloads = request.root / DOWNLOADS
-        self._downloads.mkdir(parents=True, exist_ok=True)
-
-    def run(self, broken: tuple[LockedFile, ...], is_python_broken: bool) -> None:
-        if is_python_broken:
-            self._repair_python()
-        if broken:
-            self._repair_packages(broken)
-        with suppress(OSError):
-            delete_tree(self._downloads)
-
-    def _repair_python(self) -> None:
-        """Write the damaged files of a fetched Python anew, as far as its archive is still the one that is locked."""
-        folder = self._current.folder
-        build = self._tools.lock.pythons.get(self._plan.system)
-        plan = replace(self._plan, fetched_python=build, found_python=None)
-        archive = _Installation(plan, self._tools)._fetch_python()
-        assert archive is not None and build is not None
-        if read_json(folder / STAMP).get("python_source") != build.file.name:
-            raise InstallationError(
-                "outdated", "The Python that was set up is damaged, and this version comes with another one; set up again."
-            )
-        self._tools.progress.begin("unpacking")
-        fresh = self._downloads / "fresh"
-        delete_tree(fresh)
-        unpack_python(archive, fresh)
-        for name, digest in (read_python_list(fresh) or {}).items():
-            target = folder / PYTHON_FOLDER / name
-            if not (target.is_file() and hash_file(target) == digest):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(fresh / PYTHON_FOLDER / name, target)
-        os.replace(fresh / PYTHON_LIST, folder / PYTHON_LIST)
-
-    def _repair_packages(self, broken: tuple[LockedFile, ...]) -> None:
-        folder, progress = self._current.folder, self._tools.progress
-        uv = self._work._prepare_uv()
-        self._work._check_space(broken)
-        self._work._fetch_all("packages", broken)
-        # by its record, what is half there would be taken away by halves, or not at all
-        names = {file.package for file in broken}
-        for site in find_site_folders(folder):
-            for info in site.glob("*.dist-info"):
-                if normalise(info.name.partition("-")[0]) in names:
-                    delete_tree(info)
-            for name in names:
-                for path in self._damage.get(name, ()):
-                    # uv replaces files, and not a folder that has come in the place of one
-                    if (site / path).is_dir():
-                        delete_tree(site / path)
-        progress.begin("installing", sum(file.unpacked for file in broken))
-        requirements = self._downloads / "requirements.txt"
-        write_requirements(requirements, broken)
-        uv.install(self._current.python, requirements, self._downloads, Watch(folder, progress.advance), again=tuple(sorted(names)))
-        change_stamp(folder, records=hash_records(folder))
-
-
-def remove(root: Path, tools: Tools) -> int:
-    """Delete everything that *Set Up* has made; returns the bytes. Models are elsewhere and stay, and so does what others have put
-    there. Raises ``InstallationError``."""
-    if not has_traces(root):
-        raise _explain_nothing("remove")
-    with _changing(root, "removing"):
-        for found in list_environments(root):
-            _refuse_used(found, "remove")
-        made = list_made(root)
-        size = sum(map(measure_folder, made)) + measure_folder(root / DOWNLOADS)
-        tools.progress.begin("removing", size)
-        (root / CURRENT).unlink(missing_ok=True)
-        for folder in made:
-            remove_folder(folder)
-        delete_tree(root / DOWNLOADS)
-        with suppress(OSError):
-            (root / ENVIRONMENTS).rmdir()
-        drop_lock(root)
-    with suppress(OSError):
-        (root / LOCK).unlink(missing_ok=True)
-    with suppress(OSError):
-        root.rmdir()
-    return size

@@ -95,11 +95,6 @@ class WeightFile:
     values: Mapping[str, int | float | str] = field(default_factory=dict)
     strangers: tuple[str, ...] = ()
 
-    def get_shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, () when there is none of that name."""
-        found = self.tensors.get(name)
-        return found.shape if found is not None else ()
-
 
 def read_weight_file(path: Path) -> WeightFile:
     """What a file holds. The name's end does not count, only the contents do.

@@ -18,6 +18,16 @@ from .polls import Poll
 DIAGNOSTICS = "diagnostics.txt"
 
 
+def start_backend(context: bpy.types.Context) -> None:
+    """Connect to a backend that runs, or start the process, as the preferences say. Raises ``OSError`` and ``EndpointError``."""
+    connection.start(
+        preferences.get_backend_python(context),
+        preferences.get_endpoint(context),
+        environment=preferences.get_backend_environment(context),
+        options=preferences.get_load_options(context),
+    )
+
+
 class StartBackend(Poll, bpy.types.Operator):
     bl_idname = "latentman.start_backend"
     bl_label = "Start"
@@ -30,19 +40,13 @@ class StartBackend(Poll, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Connect to a running backend, or start the process; the timer connects once it listens."""
-        python = preferences.get_backend_python(context)
-        if not python:
+        if not preferences.get_backend_python(context):
             self.report(
                 {"ERROR"}, "The backend is not set up; press Set Up, or choose a Python that has its packages in the preferences."
             )
             return {"CANCELLED"}
         try:
-            connection.start(
-                python,
-                preferences.get_endpoint(context),
-                environment=preferences.get_backend_environment(context),
-                options=preferences.get_load_options(context),
-            )
+            start_backend(context)
         except (OSError, EndpointError) as error:
             self.report({"ERROR"}, f"The backend cannot be started: {error}")
             return {"CANCELLED"}

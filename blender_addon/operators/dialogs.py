@@ -1,10 +1,11 @@
-"""Dialogs: mixins of operators that choose a file, and the dialog of an operator's settings."""
+"""Dialogs: mixins of operators that choose a file or a folder, and the dialog of an operator's settings."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bpy
+from bpy.props import BoolProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..typed_access import OperatorResult
@@ -25,6 +26,21 @@ if TYPE_CHECKING:
 
 else:
     ImportDialog, ExportDialog = ImportHelper, ExportHelper
+
+
+class FolderDialog:
+    """Mixin of an operator that takes a folder: it opens a file dialog and puts the chosen path into ``directory``."""
+
+    directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Open the file browser."""
+        if context.window_manager is None:
+            return {"CANCELLED"}
+        operator: Any = self
+        context.window_manager.fileselect_add(operator)
+        return {"RUNNING_MODAL"}
 
 
 def show_settings_dialog(operator: bpy.types.Operator, context: bpy.types.Context) -> OperatorResult:

@@ -15,9 +15,10 @@ from .. import properties
 from ..connection import connection
 from ..library_book import book
 from ..model_library import find_active_item, list_parts
+from ..online import is_online
 from ..tasks.library import LibraryTask
 from ..typed_access import OperatorResult, get_layout
-from .dialogs import show_settings_dialog
+from .dialogs import FolderDialog, show_settings_dialog
 from .polls import Poll
 
 
@@ -131,7 +132,7 @@ class GetModel(NeedsItem, NeedsLibrary, bpy.types.Operator):
         item = find_active_item()
         if item is not None and not item.can_get:
             return cls.refuse("It is here already" if item.is_here else "It can be had in a browser only; press Open Page")
-        if not bpy.app.online_access:
+        if not is_online():
             return cls.refuse("Blender is not allowed to go online; allow it in the preferences, System")
         return super().poll(context)
 
@@ -243,20 +244,10 @@ class OpenModelPage(NeedsItem, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class AddModels(NeedsLibrary, bpy.types.Operator):
+class AddModels(FolderDialog, NeedsLibrary, bpy.types.Operator):
     bl_idname = "latentman.add_models"
     bl_label = "Add Folder"
     bl_description = "Read a folder of models where it is: of ComfyUI, AUTOMATIC1111, Forge, or any other"
-
-    directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
-        """Choose it."""
-        if context.window_manager is None:
-            return {"CANCELLED"}
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Ask the backend to read it."""

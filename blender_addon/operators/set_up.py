@@ -6,29 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.props import BoolProperty, StringProperty
 
 from ...shared.endpoint import EndpointError
+from ...shared.sizes import write_size
 from .. import preferences
 from ..connection import connection
-from ..set_up.online import allow_online, is_online
+from ..online import allow_online, is_online
 from ..set_up.state import SetUpState, set_up
 from ..typed_access import OperatorResult, get_layout
+from .backend import start_backend
+from .dialogs import FolderDialog, show_settings_dialog
 from .polls import Poll
 
 
-def start_backend() -> None:
+def start_new_backend() -> None:
     """Start the backend that has just been set up."""
-    context = bpy.context
     if connection.running:
         return
     try:
-        connection.start(
-            preferences.get_backend_python(context),
-            preferences.get_endpoint(context),
-            environment=preferences.get_backend_environment(context),
-            options=preferences.get_load_options(context),
-        )
+        start_backend(bpy.context)
     except (OSError, EndpointError) as error:
         connection.error = f"The backend cannot be started: {error}"
 
@@ -44,12 +40,12 @@ class NeedsIdleSetUp(Poll):
         return super().poll(context)
 
 
-class NeedsEnvironment(NeedsIdleSetUp):
-    """There is an environment, and no backend runs in it."""
+class NeedsStoppedBackend(NeedsIdleSetUp):
+    """This Blender runs no backend."""
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Refuse without one, and while the backend runs."""
+        """Refuse while the backend runs."""
         if connection.running:
             return cls.refuse("Stop the backend first")
         return super().poll(context)
@@ -87,22 +83,13 @@ class RunSetUp(NeedsIdleSetUp, bpy.types.Operator):
     def _finish(event: dict[str, Any]) -> None:
         set_up.files = None
         set_up.result = ""
-        start_backend()
+        start_new_backend()
 
 
-class SetUpFromFiles(NeedsIdleSetUp, bpy.types.Operator):
+class SetUpFromFiles(FolderDialog, NeedsIdleSetUp, bpy.types.Operator):
     bl_idname = "latentman.set_up_from_files"
     bl_label = "From Files..."
     bl_description = "Choose a folder that holds the wheels, for a computer without internet"
-
-    directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
-        """Open the file browser."""
-        if context.window_manager is not None:
-            context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Plan with the folder."""
@@ -144,7 +131,7 @@ class AllowOnline(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class RepairBackend(NeedsEnvironment, bpy.types.Operator):
+class RepairBackend(NeedsStoppedBackend, bpy.types.Operator):
     bl_idname = "latentman.repair_backend"
     bl_label = "Repair"
     bl_description = "Compare every file of the backend's packages with what was installed, and fetch what is damaged or gone"
@@ -160,19 +147,10 @@ class RepairBackend(NeedsEnvironment, bpy.types.Operator):
         set_up.result = f"Repaired: {', '.join(names)}." if names else "Nothing was damaged, and a test frame was made."
 
 
-class MoveBackend(NeedsEnvironment, bpy.types.Operator):
+class MoveBackend(FolderDialog, NeedsStoppedBackend, bpy.types.Operator):
     bl_idname = "latentman.move_backend"
     bl_label = "Move..."
     bl_description = "Move the backend's packages to another folder or disk"
-
-    directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
-        """Open the file browser."""
-        if context.window_manager is not None:
-            context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Begin."""
@@ -192,15 +170,14 @@ class MoveBackend(NeedsEnvironment, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class RemoveBackend(NeedsEnvironment, bpy.types.Operator):
+class RemoveBackend(NeedsStoppedBackend, bpy.types.Operator):
     bl_idname = "latentman.remove_backend"
     bl_label = "Remove"
     bl_description = "Delete the backend's packages and everything that was fetched for them; models, jobs and frames stay"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Ask first."""
-        manager = context.window_manager
-        return manager.invoke_props_dialog(self) if manager is not None else {"CANCELLED"}
+        return show_settings_dialog(self, context)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Say what goes and what stays."""
@@ -215,7 +192,7 @@ class RemoveBackend(NeedsEnvironment, bpy.types.Operator):
 
     @staticmethod
     def _finish(event: dict[str, Any]) -> None:
-        set_up.result = f"Removed; {int(event.get('bytes', 0)) / 1e9:.1f} GB are free again."
+        set_up.result = f"Removed; {write_size(int(event.get('bytes', 0)), 1)} are free again."
 
 
 CLASSES = (

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import bpy
 
 from ...shared import shot
+from .engine import SharedRegistration
 from .quiet import silence_stdout
 
 NAME = "LATENTMAN_CAPTURE"
@@ -39,23 +40,9 @@ class CaptureEngine(bpy.types.RenderEngine):
             CaptureEngine.receive(depsgraph)
 
 
-_users = 0
-
-
-def register() -> None:
-    """Make the engine known to Blender; each call needs its ``unregister``."""
-    global _users
-    if _users == 0:
-        bpy.utils.register_class(CaptureEngine)
-    _users += 1
-
-
-def unregister() -> None:
-    """Take the engine out of Blender's list once nobody needs it any more."""
-    global _users
-    _users -= 1
-    if _users == 0:
-        bpy.utils.unregister_class(CaptureEngine)
+#: makes the engine known to Blender while somebody needs it
+_registration = SharedRegistration(CaptureEngine)
+register, unregister = _registration.register, _registration.unregister
 
 
 #: scripts of others run when these happen; none of it is theirs to see while a scene of our own is rendered

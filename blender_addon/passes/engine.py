@@ -1,4 +1,4 @@
-"""Cycles, which renders the passes, is an add-on of Blender's that can be switched off."""
+"""Render engines: Cycles, which renders the passes and can be switched off, and our own, which Blender knows for a while."""
 
 from __future__ import annotations
 
@@ -11,6 +11,25 @@ import bpy
 from ...shared import shot
 
 MODULE = "cycles"
+
+
+class SharedRegistration:
+    """A render engine of ours that Blender knows as long as somebody needs it: each ``register`` needs its ``unregister``."""
+
+    def __init__(self, engine: type[bpy.types.RenderEngine]) -> None:
+        self._engine, self._users = engine, 0
+
+    def register(self) -> None:
+        """Make the engine known to Blender, if it is not yet."""
+        if self._users == 0:
+            bpy.utils.register_class(self._engine)
+        self._users += 1
+
+    def unregister(self) -> None:
+        """Take the engine out of Blender's list once nobody needs it any more."""
+        self._users -= 1
+        if self._users == 0:
+            bpy.utils.unregister_class(self._engine)
 
 
 def has_cycles() -> bool:

@@ -13,6 +13,16 @@ from ..compat import list_compositors, remove_scene
 PREFIX = "LatentMan"
 
 
+def show_only(scene: bpy.types.Scene, before: set[bpy.types.Object], now: set[bpy.types.Object]) -> set[bpy.types.Object]:
+    """Change which of our objects are in a scene of our own, from those ``before``; returns those that are ``now``."""
+    objects = scene.collection.objects
+    for found in before - now:
+        objects.unlink(found)
+    for found in now - before:
+        objects.link(found)
+    return now
+
+
 class OwnData:
     """Data-blocks that are removed when the block ends, whatever happens within it."""
 

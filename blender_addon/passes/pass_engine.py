@@ -12,11 +12,10 @@ import bpy
 import numpy as np
 
 from . import capture
-from .engine import MODULE
+from .engine import MODULE, SharedRegistration
 
 NAME = "LATENTMAN_PASSES"
 
-_users = 0
 #: what has been rendered last
 _received: list[dict[str, np.ndarray]] = []
 
@@ -76,20 +75,9 @@ def _read_result(result: Any) -> dict[str, np.ndarray]:
     return out
 
 
-def register() -> None:
-    """Make the engine known to Blender; each call needs its ``unregister``. Cycles is switched on."""
-    global _users
-    if _users == 0:
-        bpy.utils.register_class(PassEngine)
-    _users += 1
-
-
-def unregister() -> None:
-    """Take the engine out of Blender's list once nobody needs it any more."""
-    global _users
-    _users -= 1
-    if _users == 0:
-        bpy.utils.unregister_class(PassEngine)
+#: makes the engine known to Blender while somebody needs it
+_registration = SharedRegistration(PassEngine)
+register, unregister = _registration.register, _registration.unregister
 
 
 def render(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int) -> dict[str, np.ndarray] | None:

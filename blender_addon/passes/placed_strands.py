@@ -11,7 +11,7 @@ from mathutils import Matrix
 
 from ..compat import set_curve_kinds
 from .geometry import Hair, Key, Strands
-from .own_data import PREFIX, OwnData
+from .own_data import PREFIX, OwnData, show_only
 from .pass_material import PREVIOUS_ATTRIBUTE
 from .render_set import ROOT_COORDINATE
 from .surfaces import HAS_REST_POSITION_ATTRIBUTE, REST_POSITION_ATTRIBUTE
@@ -48,12 +48,7 @@ class PlacedStrands:
             if not np.array_equal(np.array(found.matrix_parent_inverse), one.matrix.astype(np.float32)):
                 found.matrix_parent_inverse = Matrix(one.matrix.tolist())
             shown.add(found)
-        objects = self._scene.collection.objects
-        for found in self._shown - shown:
-            objects.unlink(found)
-        for found in shown - self._shown:
-            objects.link(found)
-        self._shown = shown
+        self._shown = show_only(self._scene, self._shown, shown)
 
     def _make_curves(self, strands: Strands, previous: np.ndarray | None) -> Any:
         """New curves: Blender updates those that exist slowly, and Cycles does not notice all that changes."""

@@ -13,7 +13,7 @@ from ..typed_access import get_camera
 from .camera import View
 from .cutouts import CUT_ATTRIBUTE
 from .geometry import Key, Shape, Surface
-from .own_data import PREFIX, OwnData
+from .own_data import PREFIX, OwnData, show_only
 from .padding import compute_lens
 from .pass_material import NORMAL_ATTRIBUTE, PREVIOUS_ATTRIBUTE
 from .surfaces import HAS_REST_POSITION_ATTRIBUTE, PART_ATTRIBUTE, REST_POSITION_ATTRIBUTE, UV_LAYER
@@ -137,12 +137,7 @@ class PlacedSurfaces:
             if not np.array_equal(np.array(found.matrix_parent_inverse), surface.matrix.astype(np.float32)):
                 found.matrix_parent_inverse = Matrix(surface.matrix.tolist())
             shown.add(found)
-        objects = self._scene.collection.objects
-        for found in self._shown - shown:
-            objects.unlink(found)
-        for found in shown - self._shown:
-            objects.link(found)
-        self._shown = shown
+        self._shown = show_only(self._scene, self._shown, shown)
 
 
 def _add_origin(data: OwnData, scene: bpy.types.Scene) -> bpy.types.Object:

@@ -14,9 +14,10 @@ from ...shared import shot
 from ...shared.backend_environment import find_current
 from ...shared.console import Console
 from ...shared.interrupts import SignalWatch
+from ...shared.sizes import write_size
 from .. import preferences
-from .drawing import describe_environment, write_size
-from .online import is_online
+from ..online import is_online
+from .drawing import describe_environment
 from .options import SetUpOptions
 from .process import SetUpProcess
 from .state import STEPS
@@ -127,8 +128,8 @@ def _show_plan(out: Console, plan: dict[str, Any], action: str) -> None:
         out.emit("plan", message="\n".join(lines), **plan)
         return
     about = "" if plan["is_exact"] else "about "
-    sizes = f"{about}{write_size(plan['download'] - plan['present'])} to fetch, {write_size(plan['unpacked'])} on the disk"
-    text = f"{plan['label']}; Python {plan['python']}; {sizes}, {write_size(plan['free'])} free in {plan['root']}"
+    sizes = f"{about}{write_size(plan['download'] - plan['present'], 1)} to fetch, {write_size(plan['unpacked'], 1)} on the disk"
+    text = f"{plan['label']}; Python {plan['python']}; {sizes}, {write_size(plan['free'], 1)} free in {plan['root']}"
     out.emit("plan", message="\n".join([text, *plan["notes"], *filter(None, [plan["problem"]])]), **plan)
 
 
@@ -138,5 +139,5 @@ def _write_end(action: str, event: dict[str, Any]) -> str:
     if action == "repair":
         return f"Repaired: {', '.join(event['packages'])}." if event["packages"] else "Nothing was damaged."
     if action == "remove":
-        return f"Removed; {write_size(event['bytes'])} are free again."
+        return f"Removed; {write_size(event['bytes'], 1)} are free again."
     return f"Moved to {event.get('root', '')}; name this folder in the preferences."

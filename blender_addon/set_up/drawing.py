@@ -7,16 +7,12 @@ from typing import Any
 import bpy
 
 from ...shared.backend_environment import BackendEnvironment, find_current
+from ...shared.sizes import write_size
+from ..online import can_be_asked, is_online
 from ..panel_base import draw_sentence
-from .online import can_be_asked, is_online
 from .state import SetUpState, set_up
 
 NETWORK = ("package_index", "torch_index", "python_mirror", "hub", "proxy")
-
-
-def write_size(count: int) -> str:
-    """Bytes as people read them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def describe_environment(found: BackendEnvironment) -> str:
@@ -79,13 +75,13 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
     column.label(text=python, icon="CONSOLE")
     about = "" if plan["is_exact"] else "about "
     left = plan["download"] - plan["present"]
-    come = f" ({write_size(plan['present'])} are there)" if plan["present"] else ""
+    come = f" ({write_size(plan['present'], 1)} are there)" if plan["present"] else ""
     if plan["files"]:
         column.label(text=f"From {plan['files']}", icon="FILE_FOLDER")
     else:
-        column.label(text=f"To fetch: {about}{write_size(left)}{come}", icon="IMPORT")
-    column.label(text=f"On the disk: {about}{write_size(plan['unpacked'])}", icon="DISK_DRIVE")
-    column.label(text=f"Free there: {write_size(plan['free'])}", icon="BLANK1")
+        column.label(text=f"To fetch: {about}{write_size(left, 1)}{come}", icon="IMPORT")
+    column.label(text=f"On the disk: {about}{write_size(plan['unpacked'], 1)}", icon="DISK_DRIVE")
+    column.label(text=f"Free there: {write_size(plan['free'], 1)}", icon="BLANK1")
     if preferences is not None:
         column.prop(preferences, "backend_folder", text="", placeholder=plan["root"])
     for note in plan["notes"]:
@@ -96,7 +92,7 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
     elif plan["files"] or _draw_online(layout, context):
         row = layout.row()
         row.scale_y = 1.4
-        size = "" if plan["files"] else f" ({about}{write_size(left)})"
+        size = "" if plan["files"] else f" ({about}{write_size(left, 1)})"
         text = "Check and Use" if plan["is_current"] else f"Install{size}"
         row.operator("latentman.run_set_up", text=text, icon="CHECKMARK")
     row = layout.row(align=True)

@@ -15,13 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from latentman.backend.installation import environment, index, moving, planning, resolving, running, transfer
+from latentman.backend.installation import folders, index, moving, planning, resolving, running, transfer, trial_run
 from latentman.backend.installation.changing import claim, find_strangers, hold, is_running, is_used
-from latentman.backend.installation.environment import find_damage, find_site_folders
 from latentman.backend.installation.failures import InstallationError, Remedy
 from latentman.backend.installation.lock_file import LockedFile
 from latentman.backend.installation.moving import MARK, move
-from latentman.backend.installation.running import install, remove, repair
+from latentman.backend.installation.removing import remove
+from latentman.backend.installation.repairing import repair
+from latentman.backend.installation.running import install
+from latentman.backend.installation.uv import Uv
+from latentman.backend.installation.wholeness import find_damage, find_site_folders
 from latentman.shared.backend_environment import (
     CURRENT,
     DOWNLOADS,
@@ -63,7 +66,7 @@ def check(tmp_path_factory):
 def hurry(monkeypatch, check):
     monkeypatch.setattr(transfer, "PAUSES", (0.001,) * 2)
     monkeypatch.setattr(index, "PAUSES", (0.001,) * 2)
-    monkeypatch.setattr(running, "LAUNCHER", check)
+    monkeypatch.setattr(trial_run, "LAUNCHER", check)
     monkeypatch.setattr(planning, "find_python", lambda children, without=None: find_system_python())
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -87,7 +90,7 @@ def made(tmp_path_factory, uv, check):
     folder.mkdir()
     found = SmallSetUp(folder, uv)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "LAUNCHER", check)
+        patch.setattr(trial_run, "LAUNCHER", check)
         patch.setattr(planning, "find_python", lambda children, without=None: find_system_python())
         found.install()
     yield found
@@ -238,8 +241,8 @@ def test_a_failing_check_leaves_the_old_environment_in_use(ready, tmp_path, monk
     ready.renew("2.0")
     bad = tmp_path / "bad.py"
     bad.write_text(lines)
-    monkeypatch.setattr(running, "LAUNCHER", bad)
-    monkeypatch.setattr(running, "TRY_SECONDS", 1.0 if "sleep" in lines else 60.0)
+    monkeypatch.setattr(trial_run, "LAUNCHER", bad)
+    monkeypatch.setattr(trial_run, "TRY_SECONDS", 1.0 if "sleep" in lines else 60.0)
     error = fail(ready.install, python="found")
     assert error.code == code and words in error.sentence
     assert find_current(ready.root) == before
@@ -417,7 +420,7 @@ def test_a_folder_that_fails_on_the_way(ready, monkeypatch, where, number):
         patch.setattr(running, "try_out", lambda *_: None)
         if where != "unpack_uv" and number != errno.ENOSPC:
             # the same from here on
-            patch.setattr(environment.Uv, "install", lambda self, python, *_, **__: _install_by_hand(ready, python))
+            patch.setattr(Uv, "install", lambda self, python, *_, **__: _install_by_hand(ready, python))
         error = fail(ready.install, python="found")
     assert error.code in ("permission", "space", "path", "disk") and error.remedy is Remedy.SPACE
     assert find_current(ready.root) == before
@@ -686,7 +689,7 @@ def other_disk(monkeypatch):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
         rename(source, target)
 
-    monkeypatch.setattr(environment.os, "rename", refuse)
+    monkeypatch.setattr(folders.os, "rename", refuse)
 
 
 @pytest.mark.parametrize("disk", ["same", "other"])

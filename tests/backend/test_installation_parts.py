@@ -22,21 +22,11 @@ import pytest
 from packaging.tags import compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import parse_wheel_filename
 
-from latentman.backend.installation import changing, environment, planning, processes, pythons, resolving
+from latentman.backend.installation import changing, folders, planning, processes, pythons, resolving
 from latentman.backend.installation.devices import BUILDS, Device, Devices
-from latentman.backend.installation.environment import (
-    Uv,
-    check_member,
-    explain_uv_failure,
-    extend,
-    find_damage,
-    get_venv_python,
-    read_record,
-    unpack_python,
-    unpack_uv,
-    write_requirements,
-)
-from latentman.backend.installation.failures import InstallationError, Remedy, explain_os_error, write_size
+from latentman.backend.installation.environment import check_member, unpack_python
+from latentman.backend.installation.failures import InstallationError, Remedy, explain_os_error
+from latentman.backend.installation.folders import extend
 from latentman.backend.installation.index import Indexes, Offer, read_page
 from latentman.backend.installation.lock_file import LockedFile, find_system, normalise, read_lock
 from latentman.backend.installation.network import Network
@@ -44,7 +34,10 @@ from latentman.backend.installation.planning import Request, check_root, make_pl
 from latentman.backend.installation.processes import Children
 from latentman.backend.installation.pythons import examine_python, find_python, list_candidates, read_launcher
 from latentman.backend.installation.resolving import choose_offer, fits, read_pins, read_resolution, resolve
+from latentman.backend.installation.uv import Uv, explain_uv_failure, get_venv_python, unpack_uv, write_requirements
+from latentman.backend.installation.wholeness import find_damage, read_record
 from latentman.shared.backend_environment import PACKAGE_LOCK
+from latentman.shared.sizes import write_size
 from tests.checkout import old_pythons
 from tests.small_set_up import PYTHON, describe, find_system_python
 from tests.small_wheels import find_uv, write_wheel
@@ -831,7 +824,7 @@ def test_a_tree_that_must_not_be_written_is_deleted(open_folder, mode):
             for name in names:
                 os.chmod(os.path.join(folder, name), mode)
             os.chmod(folder, mode)
-        environment.delete_tree(tree)
+        folders.delete_tree(tree)
         return not tree.exists()
 
     assert _run_as_nobody(make_and_delete) and os.path.isdir("/etc")
@@ -848,7 +841,7 @@ def test_what_cannot_be_deleted_raises_and_does_not_go_on_for_ever(open_folder):
 
     def delete():
         try:
-            environment.delete_tree(open_folder / "theirs")
+            folders.delete_tree(open_folder / "theirs")
         except OSError as error:
             return isinstance(error, PermissionError)
         return False

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import bpy
 import pytest
 
-from latentman.blender_addon import command_line, preferences
+from latentman.blender_addon import command_line, online, preferences
 from latentman.blender_addon import connection as connection_module
 from latentman.blender_addon.operators import set_up as buttons
 from latentman.blender_addon.panels import BackendPanel
-from latentman.blender_addon.set_up import command, drawing, online, options
+from latentman.blender_addon.set_up import command, drawing, options
 from latentman.blender_addon.set_up.state import STEPS, SetUp, SetUpState, Step, set_up
 from latentman.shared.backend_environment import find_current
 from latentman.shared.redaction import Private, redact
@@ -33,9 +33,9 @@ START = """
 import runpy, sys
 from pathlib import Path
 runpy.run_path({launcher!r})["load_package"]()
-from latentman.backend.installation import command, index, lock_file, running, transfer
+from latentman.backend.installation import command, index, lock_file, transfer, trial_run
 lock_file.PACKAGE_LOCK = Path({lock!r})
-running.LAUNCHER = Path({check!r})
+trial_run.LAUNCHER = Path({check!r})
 index.PAUSES = transfer.PAUSES = (0.01, 0.01)
 sys.exit(command.main())
 """

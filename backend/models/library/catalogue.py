@@ -15,7 +15,6 @@ import msgspec
 from ....shared.files import read_file
 from ....shared.library import KINDS
 from ....shared.model_name import is_weight_file
-from ....shared.shot import ShotError
 from ..memory_figures import MemoryNeed
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
@@ -119,11 +118,3 @@ def find_need(family: str, precision: str) -> MemoryNeed | None:
     """What a family's base takes in float16 or float32; None where that is not known."""
     figures = read_catalogue().memory.get(family, {}).get(precision)
     return None if figures is None else MemoryNeed(figures.weights, figures.denoising, figures.decoding)
-
-
-def require_entry(name: str) -> CatalogueEntry:
-    """The entry of a name. Raises ``ShotError`` for none."""
-    entry = find_entry(name)
-    if entry is None:
-        raise ShotError("library", f"The library has no '{name}'; 'latentman models list' shows what there is.")
-    return entry

@@ -66,11 +66,6 @@ def list_library(
     return Listing(tuple(chosen[:MAX_ITEMS]), tuple(folders), tuple(notices), max(len(chosen) - MAX_ITEMS, 0))
 
 
-def find_item(name: str) -> LibraryItem | None:
-    """The entry of a name, None for none."""
-    return next((item for item in list_library().items if item.name == name), None)
-
-
 def _read_folders() -> tuple[list[LibraryFolder], list[str]]:
     try:
         folders = list_folders()
