@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bpy
+import numpy as np
 from mathutils import Euler, Matrix, Vector
 
 from .framing import keeps_direction
@@ -87,7 +88,7 @@ def frame_character(
         scene.camera = camera
     else:
         location, rotation, scale = camera.matrix_world.decompose()
-        if not keeps_direction(rotation.to_matrix()):
+        if not keeps_direction(np.array(rotation.to_matrix())):
             rotation = Euler(DIRECTION).to_quaternion()
             camera.matrix_world = Matrix.LocRotScale(location, rotation, scale)
     get_view_layer(context).update()

@@ -21,7 +21,7 @@ _Pose = tuple[Any, ...]
 
 
 def _describe_camera(camera: bpy.types.Object) -> _Pose:
-    return (camera.session_uid, tuple(round(value, 5) for row in camera.matrix_world for value in row))
+    return (camera.session_uid, tuple(np.array(camera.matrix_world).round(5).ravel().tolist()))
 
 
 class FramingBook:

@@ -35,7 +35,7 @@ def redraw_status_bars(*, at_once: bool = False) -> None:
         return
     _last = time.monotonic()
     for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
-        # the bar is no area of the screen: Blender redraws it when the text of a running tool goes. While a tool runs, its text stays
+        # the bar is no area of the screen, but Blender redraws it when the text of a tool goes; that of a running tool stays
         if len(window.modal_operators):
             continue
         try:

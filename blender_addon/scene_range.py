@@ -38,7 +38,11 @@ def fit_range(scene: bpy.types.Scene, character: bpy.types.Object, first: int, l
         return ""
     others = explain_others(scene, character, first, last)
     if others:
-        return f"The motion lies in frames {first} to {last}; the scene's range stays {scene.frame_start} to {scene.frame_end}. {others}"
+        kept = f"{scene.frame_start} to {scene.frame_end}"
+        return (
+            f"The motion lies in frames {first} to {last}; the scene's range stays {kept}. {others} Press Use the Motion's "
+            "Range to play the motion alone."
+        )
     scene.frame_start, scene.frame_end = first, last
     return ""
 
