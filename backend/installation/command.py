@@ -18,7 +18,7 @@ from ...shared.backend_environment import find_current, list_environments
 from ...shared.version import VERSION
 from .devices import LABELS, PROBES, probe, probe_in_children, write_devices
 from .failures import InstallationError, Remedy
-from .lock_file import find_system, read_lock
+from .lock_file import LockedFile, find_system, read_lock
 from .moving import move
 from .network import Network, hide_credentials
 from .planning import Plan, Request, make_plan
@@ -27,6 +27,10 @@ from .progress import Progress
 from .running import Tools, install, remove, repair
 
 ENTRY = Path(__file__).resolve().parents[1] / "install.py"
+
+
+def _describe_file(file: LockedFile) -> dict[str, Any]:
+    return {"file": file.name, "size": file.size, "sha256": file.sha256}
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -39,12 +43,8 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "devices": [asdict(device) for device in plan.devices.found],
         "python": plan.fetched_python.version if plan.fetched_python else str(plan.found_python.path) if plan.found_python else "",
         "is_python_fetched": plan.fetched_python is not None,
-        "packages": [
-            {"name": file.package, "version": file.version, "file": file.name, "size": file.size, "sha256": file.sha256}
-            for file in plan.packages or ()
-        ],
-        "uv": plan.uv.name if plan.uv else "",
-        "python_archive": plan.fetched_python.file.name if plan.fetched_python else "",
+        "packages": [{"name": file.package, "version": file.version, **_describe_file(file)} for file in plan.packages or ()],
+        "tools": [_describe_file(file) for file in (plan.uv, plan.fetched_python.file if plan.fetched_python else None) if file],
         "is_locked": plan.packages is not None,
         "download": plan.download,
         "present": plan.present,

@@ -73,7 +73,7 @@ from .planning import (
 from .processes import Children, make_environment, read_last
 from .progress import Progress
 from .resolving import resolve
-from .transfer import fetch, hash_file
+from .transfer import PAUSES, fetch, hash_file
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"
 UV_FOLDER, CACHE_FOLDER = "uv", "unpacked"
@@ -191,8 +191,11 @@ class _Installation:
         if folder is not None and find_file(folder, build.file.name) is not None:
             return self._copy(folder, build.file)
         url = f"{self._tools.network.python_mirror}/{build.release}/{build.file.name.replace('+', '%2B')}"
+        # where there is another one, nobody is kept waiting for long
+        pauses = PAUSES[:2] if self._plan.found_python is not None else PAUSES
+        network = self._tools.network
         try:
-            return fetch(self._tools.network, lambda: url, build.file, self._downloads, progress.advance, progress.set_name)
+            return fetch(network, lambda: url, build.file, self._downloads, progress.advance, progress.set_name, pauses)
         except InstallationError as error:
             found = self._plan.found_python
             if found is None or error.code == "hash":
@@ -207,7 +210,8 @@ class _Installation:
             )
             if other.problem:
                 raise
-            progress.emit("note", message=f"{error.sentence} The Python of this computer is used instead: {found.path}.")
+            why = error.sentence.partition(";")[0].rstrip(".")
+            progress.emit("note", message=f"{why}. The Python of this computer is used instead: {found.path}.")
             self._plan = replace(other, build=self._plan.build)
             return None
 

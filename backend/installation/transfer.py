@@ -49,11 +49,13 @@ def fetch(
     folder: Path,
     report: Report,
     explain: Explain = lambda sentence: None,
+    pauses: tuple[float, ...] = (),
 ) -> Path:
     """Download a file into a folder, where it appears under its name once its hash is right.
 
     ``find_url`` is asked only where something is to come. What has come stays in ``NAME.part`` whatever happens, and the next call
-    goes on from there. Raises ``InstallationError``, and ``OSError`` for the disk.
+    goes on from there. ``pauses`` are seconds before the next tries, ``PAUSES`` when left out. Raises ``InstallationError``, and
+    ``OSError`` for the disk.
     """
     path, part = folder / file.name, folder / (file.name + PART)
     if path.exists():
@@ -67,7 +69,7 @@ def fetch(
         had = part.stat().st_size if part.exists() else 0
         if not (file.exact and had == file.size):
             url = url or find_url()
-            _receive(network, url, file, part, report, explain)
+            _receive(network, url, file, part, report, explain, pauses or PAUSES)
         if hash_file(part) == file.sha256:
             os.replace(part, path)
             return path
@@ -77,7 +79,9 @@ def fetch(
     raise explain_wrong_file(file, url)
 
 
-def _receive(network: Network, url: str, file: LockedFile, part: Path, report: Report, explain: Explain) -> None:
+def _receive(
+    network: Network, url: str, file: LockedFile, part: Path, report: Report, explain: Explain, pauses: tuple[float, ...]
+) -> None:
     """Fetch until all is there."""
     come, failed = part.stat().st_size if part.exists() else 0, 0
     if file.exact and come > file.size:
@@ -106,9 +110,9 @@ def _receive(network: Network, url: str, file: LockedFile, part: Path, report: R
         elif not may_pass(error):
             raise explain_network_error(error, url) from error
         failed = 0 if come > before else failed + 1
-        if failed > len(PAUSES):
+        if failed > len(pauses):
             raise explain_network_error(error, url) from error
-        pause = max(PAUSES[max(0, failed - 1)], get_wish(error))
+        pause = max(pauses[max(0, failed - 1)], get_wish(error))
         explain(f"{get_host(url)} does not answer as it should; the next try is in {pause:.0f} s")
         time.sleep(pause)
 

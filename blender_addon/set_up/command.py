@@ -123,8 +123,7 @@ def _follow(process: SetUpProcess, action: str, out: Console, watch: SignalWatch
 
 def _show_plan(out: Console, plan: dict[str, Any], action: str) -> None:
     if action == "files":
-        lines = [f"{one['sha256']}  {one['file']}" for one in plan["packages"]]
-        lines += [f"{'':64}  {name}" for name in (plan["uv"], plan["python_archive"]) if name]
+        lines = [f"{one['sha256']}  {one['file']}" for one in (*plan["tools"], *plan["packages"])]
         out.emit("plan", message="\n".join(lines), **plan)
         return
     about = "" if plan["is_exact"] else "about "
