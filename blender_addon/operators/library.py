@@ -309,8 +309,8 @@ class GiveToken(NeedsLibrary, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class AllowOnline(bpy.types.Operator):
-    bl_idname = "latentman.allow_online"
+class OpenOnlinePreferences(bpy.types.Operator):
+    bl_idname = "latentman.open_online_preferences"
     bl_label = "Open Preferences"
     bl_description = "Open Blender's preferences, where Allow Online Access is"
 
@@ -336,5 +336,5 @@ CLASSES = (
     AddModels,
     ForgetFolder,
     GiveToken,
-    AllowOnline,
+    OpenOnlinePreferences,
 )
