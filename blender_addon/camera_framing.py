@@ -94,13 +94,13 @@ def frame_character(
     get_view_layer(context).update()
     flat = [component for point in points for component in point.to_tuple()]
     location, width = camera.camera_fit_coords(context.evaluated_depsgraph_get(), flat)
-    _, rotation, scale = camera.matrix_world.decompose()
     centre = sum(points, Vector()) / len(points)
     data = get_camera(camera)
     if data.type == "ORTHO":
         data.ortho_scale = width * (1 + 2 * MARGIN)
     else:
         location = location + MARGIN * (location - centre)
-    camera.matrix_world = Matrix.LocRotScale(location, rotation, scale)
+    # without a parent the world's way is the camera's own; its rotation stays to the last digit
+    camera.location += location - camera.matrix_world.translation
     get_view_layer(context).update()
     return camera

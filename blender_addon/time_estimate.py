@@ -138,7 +138,9 @@ class TimeLeft:
         if self._expected is None:
             # the first shares tell little: some more of them must be there
             return by_share if fraction >= 3 * LEAST_FRACTION else None
-        return fraction * by_share + (1 - fraction) * max(self._expected - elapsed, by_share * fraction)
+        # from the half on the work itself tells enough
+        trust = min(1.0, 2 * fraction)
+        return trust * by_share + (1 - trust) * max(self._expected - elapsed, by_share * trust)
 
     def get(self, now: float) -> float | None:
         """Seconds left at ``now``; None as long as that is not known well."""

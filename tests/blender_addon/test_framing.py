@@ -63,7 +63,14 @@ def test_one_that_lies_across_the_picture_or_travels_is_not_called_small():
 
 @pytest.mark.parametrize(
     ("angles", "kept"),
-    [((90, 0, 0), True), ((63.6, 0, 46.7), True), ((100, 0, 180), True), ((0, 0, 0), False), ((170, 0, 0), False), ((90, 40, 0), False)],
+    [
+        ((90, 0, 0), True),
+        ((63.6, 0, 46.7), True),
+        ((100, 0, 180), True),
+        ((0, 0, 0), False),
+        ((170, 0, 0), False),
+        ((90, 40, 0), False),
+    ],
 )
 def test_a_direction_that_suits_a_character_is_kept(angles, kept):
     assert keeps_direction(np.array(Euler(map(math.radians, angles)).to_matrix())) is kept
@@ -96,7 +103,7 @@ def _measure(scene, camera) -> Framing:
     body = next(one for one in scene.objects if one.type == "MESH")
     graph = bpy.context.evaluated_depsgraph_get()
     one = body.evaluated_get(graph)
-    seen = np.array([world_to_camera_view(scene, camera, one.matrix_world @ vertex.co) for vertex in one.data.vertices[::40]])
+    seen = np.array([world_to_camera_view(scene, camera, one.matrix_world @ vertex.co) for vertex in list(one.data.vertices)[::40]])
     low, high = seen.min(0), seen.max(0)
     return Framing(high[1] - low[1], high[0] - low[0], (low[:2] < 0).any() or (high[:2] > 1).any() or low[2] <= 0, False)
 

@@ -71,7 +71,8 @@ def test_no_place_is_nearer(seed):
     """Against a search of a fine grid of all places."""
     rng = np.random.default_rng(seed)
     obstacles = [
-        _box(f"{n}", (*rng.uniform(-2, 2, 2), 0.9), (*rng.uniform(0.2, 1.6, 2), rng.uniform(1, 3))) for n in range(rng.integers(1, 7))
+        _box(f"{n}", (*rng.uniform(-2, 2, 2), 0.9), (*rng.uniform(0.2, 1.6, 2), rng.uniform(1, 3)))
+        for n in range(rng.integers(1, 7))
     ]
     found = find_free_place(LOW, HIGH, obstacles)
 
