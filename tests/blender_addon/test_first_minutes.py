@@ -1,4 +1,4 @@
-"""Names of shapes, the words of a motion before it is made, its range, errors where the work is, and *Cancel* that answers at once."""
+"""Names of shapes, the words of a motion before it is made, its range, errors where the work is, and *Cancel* at once."""
 
 from __future__ import annotations
 
@@ -132,8 +132,7 @@ def test_every_sentence_of_the_menu_is_known_and_every_action_has_some():
         assert vocabulary.read_sentence(sentence).text == sentence and not vocabulary.explain_text(sentence)
     # what is listed for people is what the menu has
     for verb in vocabulary.ACTIONS.replace(" and ", ", ").split(", "):
-        table = vocabulary.TABLE.get(verb.split()[0], verb.split()[0])
-        assert any(table in sentence or sentence.split()[2] in table for sentence in sentences), verb
+        assert any(sentence.split()[2][:3] == verb[:3] for sentence in sentences), verb
 
 
 @pytest.mark.parametrize("text", ["", "a person w", "a person walks | a person b", "x |", "A dog r", "jumps, then cl", "42 ", "ü"])

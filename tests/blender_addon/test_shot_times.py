@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import bpy
@@ -64,8 +65,8 @@ def test_an_estimate_comes_from_the_run_that_is_most_like_it(job, runs, expected
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "a few seconds"), (12, "10 s"), (57.4, "55 s"), (58, "1 min"), (89, "1 min"), (150, "2 min"), (3540, "59 min"), (3600, "1 h"),
-     (3599, "1 h"), (7900, "2 h 10 min"), (86400, "24 h")],
+    [(0, "a few seconds"), (12, "10 s"), (57.4, "55 s"), (58, "1 min"), (89, "1 min"), (150, "2 min"), (3540, "59 min"),
+     (3600, "1 h"), (3599, "1 h"), (7900, "2 h 10 min"), (86400, "24 h")],
 )  # fmt: skip
 def test_times_are_rounded_words(seconds, words):
     assert write_duration(seconds) == words
@@ -90,7 +91,7 @@ def test_the_time_left_is_hidden_until_it_is_known_smooth_and_never_negative(exp
         shown.append(left.get(now))
     assert all(one is None for one in shown[: int(10 * LEAST_SECONDS)]) and shown[400] is not None
     known = [one for one in shown if one is not None]
-    assert min(known) >= 0 and max(abs(a - b) for a, b in zip(known, known[1:], strict=False)) < max(6.0, 0.05 * (expected or 0))
+    assert min(known) >= 0 and max(abs(a - b) for a, b in pairwise(known)) < max(6.0, 0.05 * (expected or 0))
     if expected in (None, 100.0):
         assert all(abs(one - (100 - n / 10)) < 12 for n, one in enumerate(shown) if one is not None)
     assert shown[1000] < 12 and left.get(10_000.0) == 0.0
