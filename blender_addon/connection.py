@@ -262,9 +262,10 @@ class Connection:
     def _ask_library(self) -> None:
         """Ask for what the panel wants to know of the library, one question at a time."""
         model_library.update_rows()
-        if not self.connected or any(isinstance(task, LibraryTask) and not task.is_change for task in self._tasks.values()):
+        client, library = self.client, self.library
+        asking = any(isinstance(task, LibraryTask) and not task.is_change for task in self._tasks.values())
+        if client is None or not self.connected or asking:
             return
-        client, library = self.get_client(), self.library
         if library.take_list_wish():
             self.add(LibraryTask(client, library, lambda ticket: messages.ListModels(ticket=ticket), "listing models"))
         elif names := library.take_preview_wishes():

@@ -187,7 +187,7 @@ def draw_item(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         row.operator("latentman.get_model", icon="IMPORT")
         if item.can_get and not bpy.app.online_access:
             draw_sentence(box, context, "Blender is not allowed to go online; allow it in the preferences to get models.", "ERROR")
-            box.operator("latentman.open_online_preferences", icon="PREFERENCES")
+            box.operator("latentman.allow_online", icon="INTERNET")
     row = box.row(align=True)
     row.operator("latentman.open_model_page", icon="URL")
     set_properties(row.operator("latentman.verify_models", icon="FILE_TICK"), name=item.name)

@@ -73,7 +73,7 @@ from .planning import (
 from .processes import Children, make_environment, read_last
 from .progress import Progress
 from .resolving import resolve
-from .transfer import PAUSES, fetch, hash_file
+from .transfer import fetch, hash_file
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"
 UV_FOLDER, CACHE_FOLDER = "uv", "unpacked"
@@ -192,10 +192,10 @@ class _Installation:
             return self._copy(folder, build.file)
         url = f"{self._tools.network.python_mirror}/{build.release}/{build.file.name.replace('+', '%2B')}"
         # where there is another one, nobody is kept waiting for long
-        pauses = PAUSES[:2] if self._plan.found_python is not None else PAUSES
+        patience = 2 if self._plan.found_python is not None else 0
         network = self._tools.network
         try:
-            return fetch(network, lambda: url, build.file, self._downloads, progress.advance, progress.set_name, pauses)
+            return fetch(network, lambda: url, build.file, self._downloads, progress.advance, progress.set_name, patience)
         except InstallationError as error:
             found = self._plan.found_python
             if found is None or error.code == "hash":

@@ -49,13 +49,13 @@ def fetch(
     folder: Path,
     report: Report,
     explain: Explain = lambda sentence: None,
-    pauses: tuple[float, ...] = (),
+    patience: int = 0,
 ) -> Path:
     """Download a file into a folder, where it appears under its name once its hash is right.
 
     ``find_url`` is asked only where something is to come. What has come stays in ``NAME.part`` whatever happens, and the next call
-    goes on from there. ``pauses`` are seconds before the next tries, ``PAUSES`` when left out. Raises ``InstallationError``, and
-    ``OSError`` for the disk.
+    goes on from there. ``patience`` is how often it is tried again before it is given up, 0 for as often as there are ``PAUSES``.
+    Raises ``InstallationError``, and ``OSError`` for the disk.
     """
     path, part = folder / file.name, folder / (file.name + PART)
     if path.exists():
@@ -69,7 +69,7 @@ def fetch(
         had = part.stat().st_size if part.exists() else 0
         if not (file.exact and had == file.size):
             url = url or find_url()
-            _receive(network, url, file, part, report, explain, pauses or PAUSES)
+            _receive(network, url, file, part, report, explain, PAUSES[:patience] if patience else PAUSES)
         if hash_file(part) == file.sha256:
             os.replace(part, path)
             return path

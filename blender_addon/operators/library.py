@@ -309,21 +309,6 @@ class GiveToken(NeedsLibrary, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class OpenOnlinePreferences(bpy.types.Operator):
-    bl_idname = "latentman.open_online_preferences"
-    bl_label = "Open Preferences"
-    bl_description = "Open Blender's preferences, where Allow Online Access is"
-
-    def execute(self, context: bpy.types.Context) -> OperatorResult:
-        """Open them at the page System."""
-        if context.preferences is not None:
-            page: Any = "SYSTEM"
-            context.preferences.active_section = page
-        if not bpy.app.background:
-            bpy.ops.screen.userpref_show()
-        return {"FINISHED"}
-
-
 CLASSES = (
     ListModels,
     UseModel,
@@ -336,5 +321,4 @@ CLASSES = (
     AddModels,
     ForgetFolder,
     GiveToken,
-    OpenOnlinePreferences,
 )

@@ -107,11 +107,11 @@ def test_unused_jobs_are_removed_and_looks_that_are_kept_stay(tmp_path, capsys):
 
 def test_only_loopback_without_a_list_of_clients():
     for address in ("tcp://127.0.0.1:5", "tcp://[::1]:5", "tcp://localhost:5"):
-        check_endpoint(address, set())
+        check_endpoint(address, has_clients=False)
     for address in ("tcp://0.0.0.0:5", "tcp://*:5", "tcp://192.168.1.2:5"):
         with pytest.raises(RefusedToBind, match="--clients"):
-            check_endpoint(address, set())
-        check_endpoint(address, {b"key"})
+            check_endpoint(address, has_clients=False)
+        check_endpoint(address, has_clients=True)
 
 
 def _backend(*arguments):

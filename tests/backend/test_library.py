@@ -451,6 +451,7 @@ def test_ctrl_c_kill_and_a_second_process(hub, tmp_path):
     assert blob.read_bytes() == true.read_bytes() and not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_download_of_a_text_encoder_at_once(hub, tmp_path):
     hub.pause = 0.2
     checkpoint = tmp_path / "checkpoint"

@@ -181,7 +181,7 @@ def test_the_box_tells_what_there_is_to_know(library, settings):
     assert {"sd15", "Depth: depth", "Far", "LoRA · size not known yet · MIT"} <= set(drawn.texts)
     assert "a part that cannot be understood" in drawn.texts
     if not bpy.app.online_access:
-        assert "latentman.open_online_preferences" in drawn.buttons
+        assert "latentman.allow_online" in drawn.buttons
     book.fail("'far' is gated: accept its terms.", "gated")
     drawn = Texts()
     panels.ModelsPanel.draw(SimpleNamespace(layout=drawn), _context())
