@@ -23,7 +23,11 @@ from tests.checkout import ROOT
 from tests.small_set_up import CHECK, SmallSetUp
 from tests.small_wheels import find_uv
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the small uv is a script of sh")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="the small uv is a script of sh"),
+    # the process takes the best Python of the computer, which the small list of packages must be for
+    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the small list is for the Python of the backend's tests"),
+]
 #: what runs in place of backend/install.py: the same command with the small lock and the small check
 START = """
 import runpy, sys
