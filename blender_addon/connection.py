@@ -24,9 +24,11 @@ from ..shared.shot import ShotError
 from . import model_library, model_profiles, undo_steps
 from .backend_process import BackendProcess
 from .client import BackendClient, ConnectionLost, Event, Unreadable
+from .error_places import ErrorBoard, Place
 from .library_book import LibraryBook
 from .library_book import book as library_book
 from .model_profiles import ProfileBook
+from .redrawing import redraw_panels, redraw_status_bars
 from .set_up.state import set_up
 from .tasks.fetch import FetchTask
 from .tasks.library import LibraryTask
@@ -40,6 +42,9 @@ logger = logs.get_logger(__name__)
 TIMER_SECONDS, BUDGET_SECONDS = 0.1, 0.06
 STOPPED = "The backend was stopped; what is finished is kept."
 
+#: kind of task -> the box that shows its error
+_PLACES: tuple[tuple[type[Task], Place], ...] = ((ShotTask, Place.SHOT), (MotionTask, Place.MOTION), (FetchTask, Place.RESULT))
+
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
@@ -50,6 +55,11 @@ class ConnectionState(enum.Enum):
     STARTING = "starting"
     CONNECTING = "connecting"
     CONNECTED = "running"
+
+
+def find_place(task: Task) -> Place:
+    """The box that shows a task's error."""
+    return next((place for kind, place in _PLACES if isinstance(task, kind)), Place.BACKEND)
 
 
 class Connection:
@@ -63,8 +73,8 @@ class Connection:
         self.library = library or LibraryBook()
         #: the backend's device, once it is known; a backend that has just started is connected before
         self.device = ""
-        #: the last error, a sentence for the user
-        self.error = ""
+        #: the errors that the boxes of the panel show
+        self.errors = ErrorBoard()
         self.process: BackendProcess | None = None
         self.client: BackendClient | None = None
         #: the latest tasks, also after their end
@@ -98,6 +108,19 @@ class Connection:
     def busy(self) -> bool:
         """Whether a shot or a motion is being generated."""
         return any(not task.is_background for task in self._tasks.values())
+
+    @property
+    def error(self) -> str:
+        """The last error that is still shown, a sentence for the user, wherever it belongs. What is set is about the backend; an
+        empty one dismisses all."""
+        return self.errors.last
+
+    @error.setter
+    def error(self, sentence: str) -> None:
+        if sentence:
+            self.errors.show(Place.BACKEND, sentence)
+        else:
+            self.errors.dismiss()
 
     def get_client(self) -> BackendClient:
         """The client of the connected backend; raises ``RuntimeError`` where there is none."""
@@ -177,15 +200,17 @@ class Connection:
         elif isinstance(task, LibraryTask) and task.is_change:
             self.library_task = task
         if not task.is_background:
-            self.error = ""
+            # the next try: whatever it brings is about this one. The backend works, as it takes the task
+            self.errors.dismiss(find_place(task), Place.BACKEND)
         task.add_done_callback(self._on_task_end)
         return task
 
     def cancel_tasks(self) -> None:
-        """Cancel all running shots and motions."""
+        """Cancel all running shots and motions; the panel says so at once, and their ends come as messages."""
         for task in list(self._tasks.values()):
             if not task.is_background:
                 task.cancel()
+        self.redraw(at_once=True)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
         """Process events until a condition holds; returns False when the time runs out before that."""
@@ -339,20 +364,18 @@ class Connection:
         if task.error:
             logger.error("%s %s: %s", type(task).__name__, task.ticket, task.error)
             if not task.is_background:
-                self.error = task.error
-        self.redraw()
+                self.errors.show(find_place(task), task.error)
+        self.redraw(at_once=True)
+
+    def find_working_task(self) -> Task | None:
+        """The shot, the motion or the frames that the user waits for; None while nothing is made."""
+        return next((task for task in self._tasks.values() if not task.is_background), None)
 
     @staticmethod
-    def redraw() -> None:
-        """Redraw the panels and the preferences, but not the viewports beside them, which would take far longer."""
-        for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
-            for area in window.screen.areas:
-                if area.type in ("VIEW_3D", "SEQUENCE_EDITOR"):
-                    for region in area.regions:
-                        if region.type == "UI" or area.type == "SEQUENCE_EDITOR":
-                            region.tag_redraw()
-                elif area.type == "PREFERENCES":
-                    area.tag_redraw()
+    def redraw(*, at_once: bool = False) -> None:
+        """Redraw the panels, the preferences and the status bar, but not the viewports, which would take far longer."""
+        redraw_panels()
+        redraw_status_bars(at_once=at_once)
 
 
 connection = Connection(model_profiles.book, library_book)

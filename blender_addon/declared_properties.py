@@ -37,8 +37,13 @@ class DeclaredProperties:
         def __getattr__(self, name: str) -> Any: ...
 
 
-def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> Any:
-    """The property of a setting. ``leading_items`` are put before its choices, and the first of them becomes the default."""
+#: (group, context, text that is being typed) -> texts to choose from
+Search = Callable[[Any, bpy.types.Context, str], list[str]]
+
+
+def make_property(declared: Declared, leading_items: tuple[Item, ...] = (), search: Search | None = None) -> Any:
+    """The property of a setting. ``leading_items`` are put before its choices, and the first of them becomes the default;
+    ``search`` offers completions while a text is typed, which may be any other all the same."""
     setting = declared.setting
     texts: dict[str, Any] = {"name": setting.label, "description": setting.help}
     if setting.choices:
@@ -50,6 +55,8 @@ def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> A
     if declared.kind is str:
         if setting.is_path:
             return StringProperty(**texts, default=default, subtype="FILE_PATH", options=RELATIVE_PATH)
+        if search is not None:
+            return StringProperty(**texts, default=default, search=search, search_options={"SUGGESTION"})
         return StringProperty(**texts, default=default)
     low = 0 if setting.unset else setting.ge
     bounds = {"min": low, "max": setting.le, "soft_max": setting.soft_max}
@@ -62,13 +69,16 @@ def make_property(declared: Declared, leading_items: tuple[Item, ...] = ()) -> A
     return FloatProperty(**texts, default=default, precision=3, **numbers)
 
 
-def declare(struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> Callable[[Group], Group]:
-    """A class decorator that adds a property to a ``PropertyGroup`` for every setting of a struct and of the structs in it."""
+def declare(
+    struct: type[msgspec.Struct], leave_out: Collection[str] = (), searches: Mapping[str, Search] | None = None
+) -> Callable[[Group], Group]:
+    """A class decorator that adds a property to a ``PropertyGroup`` for every setting of a struct and of the structs in it;
+    ``searches`` are those of ``make_property`` by the setting's name."""
 
     def add_properties(group: Group) -> Group:
         for declared in list_settings(struct):
             if declared.name not in leave_out:
-                group.__annotations__[declared.name] = make_property(declared)
+                group.__annotations__[declared.name] = make_property(declared, search=(searches or {}).get(declared.name))
         return group
 
     return add_properties

@@ -19,6 +19,7 @@ import bpy
 from ..shared import logs
 from .compat import iter_strips
 from .connection import connection
+from .error_places import Place
 from .event_handlers import EventHandlers
 from .paths import get_output_folder, is_temporary, make_stored_path, resolve
 from .properties import get_scene_settings
@@ -151,9 +152,10 @@ def _prepare(saving: _Saving) -> None:
                     saving.moves[old] = new
                 except OSError as error:
                     logger.exception("the frames in %s cannot be copied to %s", old, new)
-                    connection.error = (
+                    connection.errors.show(
+                        Place.RESULT,
                         f"The frames in {old} could not be copied to {new} ({error.strerror or error}) and stay where they are; "
-                        "make room there and save again."
+                        "make room there and save again.",
                     )
     for holder, output in _iter_result_holders():
         old = resolve(holder.stored, before)

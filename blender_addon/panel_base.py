@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 CHARACTER_WIDTH = 7.5
 
 
-def draw_sentence(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: IconItems = "INFO") -> None:
-    """Draw a sentence, wrapped to the width of the region."""
+def draw_sentence(
+    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: IconItems = "INFO", margin: int = 0
+) -> None:
+    """Draw a sentence, wrapped to the width of the region; ``margin`` are characters that a button beside it takes."""
     region_width = context.region.width if context.region else 0
     scale = context.preferences.system.ui_scale if context.preferences else 1.0
-    width = max(20, int(region_width / scale / CHARACTER_WIDTH) - 6)
+    width = max(20, int(region_width / scale / CHARACTER_WIDTH) - 6 - margin)
     column = layout.column(align=True)
     column.scale_y = 0.8
     for n, line in enumerate(textwrap.wrap(text, width)):

@@ -11,10 +11,15 @@ from ..shared.model_profile import SIDES
 from ..shared.motion_request import MotionRequest
 from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
+from ..shared.vocabulary import SENTENCES
 from . import properties
+from .character.shape_names import name_shape
 from .connection import connection
+from .error_places import Place
+from .kept_framing import book as framing_book
 from .library_panel import LISTS, ModelsPanel
 from .motion.keying import Keying
+from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
 from .panel_base import SidebarPanel, draw_sentence, set_properties
 from .passes.camera import find_marker_camera
@@ -24,9 +29,14 @@ from .preferences import find_used_environment, get_backend_python, get_preferen
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
 from .rigging.instances import explain_instance, explain_instances
+from .scene_range import find_other_range
 from .set_up.drawing import draw_set_up
 from .set_up.state import SetUpState, set_up
+from .shot_times import estimate_shot
+from .task_texts import describe_task, get_task_fraction, is_cancelling
+from .tasks.task import Task
 from .technique_properties import CUSTOM, LatentManTechniques
+from .time_estimate import write_estimate
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
 if TYPE_CHECKING:
@@ -83,6 +93,24 @@ def draw_following(column: bpy.types.UILayout, settings: properties.LatentManSet
             row.label(text="", icon="BLANK1")
 
 
+def draw_error(layout: bpy.types.UILayout, context: bpy.types.Context, place: Place) -> None:
+    """Draw the error that stands in a box, if any, with the x that dismisses it."""
+    sentence = connection.errors.find(place)
+    if sentence:
+        row = layout.row(align=True)
+        draw_sentence(row, context, sentence, "ERROR", margin=3)
+        set_properties(row.operator("latentman.dismiss_error", text="", icon="X", emboss=False), place=place.name)
+
+
+def draw_task(layout: bpy.types.UILayout, task: Task) -> None:
+    """Draw a task's bar with what it does, and *Cancel*, which has no use any more once it is pressed."""
+    cancelling = is_cancelling(task)
+    layout.progress(factor=get_task_fraction(task), text=describe_task(task))
+    row = layout.row()
+    row.enabled = not cancelling
+    row.operator("latentman.cancel", text="Cancelling..." if cancelling else "Cancel", icon="CANCEL")
+
+
 class BackendPanel(SidebarPanel):
     """The backend's state, and how to start and stop it."""
 
@@ -106,8 +134,7 @@ class BackendPanel(SidebarPanel):
             if environment is not None and environment.is_outdated:
                 draw_sentence(layout, context, "This version of the extension comes with other packages for the backend.")
                 layout.operator("latentman.plan_set_up", text="Update...", icon="IMPORT")
-        if connection.error:
-            draw_sentence(layout, context, connection.error, "ERROR")
+        draw_error(layout, context, Place.BACKEND)
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", text="", icon="FILE_FOLDER")
@@ -120,8 +147,7 @@ class BackendPanel(SidebarPanel):
             row.scale_y = 1.4
             row.operator("latentman.plan_set_up", icon="IMPORT")
             row.operator("latentman.connect_backend", text="", icon="LINKED")
-            if connection.error:
-                draw_sentence(layout, context, connection.error, "ERROR")
+            draw_error(layout, context, Place.BACKEND)
         draw_set_up(layout, context, get_preferences(context))
 
 
@@ -161,7 +187,7 @@ class RigPanel(SidebarPanel):
         return properties.get_settings(context).find_armature() is not None
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Draw the height, the shape sliders of SMPL bodies, and the bone map as a list."""
+        """Draw the height, the shape sliders of SMPL bodies, by name where it is known what they do, and the bone map as a list."""
         armature, layout = properties.get_settings(context).find_armature(), get_layout(self)
         if armature is None:
             return
@@ -172,7 +198,7 @@ class RigPanel(SidebarPanel):
         column = layout.column(align=True)
         for key in keys.key_blocks if keys else ():
             if key.name.startswith("Shape"):
-                column.prop(key, "value", text=key.name, slider=True)
+                column.prop(key, "value", text=name_shape(key.name, len(key.data)), slider=True)
         draw_bone_map(layout, context, armature, "CHARACTER")
 
 
@@ -202,6 +228,15 @@ def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armatu
             draw_sentence(column, context, f"{slot.bone} {slot.doubt}.", "BLANK1")
 
 
+def draw_motion_range(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Offer the motion's range where the scene has another one."""
+    found = find_other_range(get_scene(context), properties.get_settings(context).find_armature())
+    if found is not None:
+        layout.operator(
+            "latentman.use_motion_range", text=f"Use the Motion's Range ({found[0]} to {found[1]})", icon="PREVIEW_RANGE"
+        )
+
+
 class MotionPanel(SidebarPanel):
     """The motion: generated from a sentence, imported, or one of the takes."""
 
@@ -211,7 +246,14 @@ class MotionPanel(SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the sentence, the import button, and the takes."""
         settings, layout = properties.get_settings(context), get_layout(self)
-        layout.prop(settings.motion, "text", text="", icon="GREASEPENCIL")
+        row = layout.row(align=True)
+        row.prop(settings.motion, "text", text="", icon="GREASEPENCIL")
+        words: tuple[str, ...] = ()
+        if settings.motion.uses_built_in_model:
+            row.menu("LATENTMAN_MT_actions", text="", icon="DOWNARROW_HLT")
+            words = explain_words(settings.motion.text)
+        for sentence in words:
+            draw_sentence(layout, context, sentence, "ERROR")
         row = layout.row(align=True)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
             row.prop(settings.motion, name, text=label)
@@ -220,15 +262,16 @@ class MotionPanel(SidebarPanel):
             row.prop(settings.motion, name, toggle=True)
         task = connection.motion_task
         if task and not task.done:
-            layout.progress(factor=task.fraction, text=task.stage)
-            layout.operator("latentman.cancel", icon="CANCEL")
+            draw_task(layout, task)
         else:
             row = layout.row(align=True)
             row.scale_y = 1.2
             row.operator("latentman.make_motion", icon="ARMATURE_DATA")
             row.operator("latentman.import_motion", icon="IMPORT")
-        for warning in task.warnings if task else ():
+        draw_error(layout, context, Place.MOTION)
+        for warning in list_new(task.warnings, words) if task else ():
             draw_sentence(layout, context, warning, "ERROR")
+        draw_motion_range(layout, context)
         if settings.character is None:
             draw_sentence(layout, context, "Pick a character above first.")
             return
@@ -247,6 +290,26 @@ class MotionPanel(SidebarPanel):
             header.label(text="Source's Bones")
             if body is not None:
                 draw_bone_map(body, context, source, "SOURCE")
+
+
+class ActionMenu(bpy.types.Menu):
+    """The actions that the built-in motion model knows."""
+
+    bl_idname = "LATENTMAN_MT_actions"
+    bl_label = "Actions"
+    bl_description = "What the built-in motion model knows; with Shift held, an action is put after what the text says already"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw an entry for each action."""
+        layout = get_layout(self)
+        layout.operator_context = "INVOKE_DEFAULT"
+        for action, sentences in SENTENCES.items():
+            for n, sentence in enumerate(sentences):
+                if n == 0:
+                    layout.separator()
+                    set_properties(layout.operator("latentman.choose_action", text=action), sentence=sentence)
+                else:
+                    set_properties(layout.operator("latentman.choose_action", text=f"    {sentence}"), sentence=sentence)
 
 
 class MotionSettingsPanel(SidebarPanel):
@@ -439,6 +502,8 @@ class GeneratePanel(SidebarPanel):
         size = settings.get_picture_size(scene)
         shown = f"{size[0]}x{size[1]}" if size else "the model's own size"
         layout.label(text=f"{len(frames)} frames · {shown}", icon="RENDER_ANIMATION")
+        if connection.connected and frames:
+            layout.label(text=write_estimate(estimate_shot(settings, scene, len(frames))), icon="TIME")
         if not settings.shows_frame(scene):
             draw_sentence(layout, context, "The frames have another shape than the camera's frame in the viewport.", "ERROR")
             # one below the other: beside each other their words are cut off
@@ -447,19 +512,20 @@ class GeneratePanel(SidebarPanel):
             column.prop(settings, "use_scene_aspect", toggle=True)
         if scene.camera is None and find_marker_camera(scene) is None:
             draw_sentence(layout, context, "There is no camera in the scene.", "ERROR")
-            layout.operator("latentman.add_camera", icon="CAMERA_DATA")
+        elif sentence := framing_book.explain(context, scene, settings.character, size):
+            draw_sentence(layout, context, sentence)
+        layout.operator("latentman.frame_character", icon="CAMERA_DATA")
         if not connection.connected:
             draw_sentence(layout, context, "The backend is not running; press Start above.")
         task = connection.shot_task
         if task and not task.done:
-            text = f"{task.stage} · frames {len(task.frames)}/{len(task.request.frames)}"
-            layout.progress(factor=task.fraction, text=text)
-            layout.operator("latentman.cancel", icon="CANCEL")
+            draw_task(layout, task)
         else:
             row = layout.row(align=True)
             row.scale_y = 1.3
             row.operator("latentman.preview_frame", icon="IMAGE_DATA")
             row.operator("latentman.generate", icon="RENDER_ANIMATION")
+        draw_error(layout, context, Place.SHOT)
         image = bpy.data.images.get(PREVIEW_IMAGE)
         if image and image.preview:
             layout.template_icon(image.preview.icon_id, scale=6.0)
@@ -474,6 +540,7 @@ class ResultPanel(SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the list of results, and the buttons for the active one."""
         settings, layout = properties.get_settings(context), get_layout(self)
+        draw_error(layout, context, Place.RESULT)
         if not settings.results:
             draw_sentence(layout, context, "Nothing generated yet.")
             return
@@ -493,8 +560,7 @@ class ResultPanel(SidebarPanel):
         row.operator("latentman.open_folder", icon="FILE_FOLDER")
         task = connection.fetch_task
         if task and not task.done:
-            layout.progress(factor=task.fraction, text=task.stage)
-            layout.operator("latentman.cancel", icon="CANCEL")
+            draw_task(layout, task)
         else:
             layout.operator("latentman.fetch_result", icon="IMPORT")
 
@@ -516,4 +582,4 @@ CLASSES = (
 )
 
 # its stub says that it returns nothing
-register, unregister = bpy.utils.register_classes_factory((*LISTS, *CLASSES))  # type: ignore[func-returns-value, misc]
+register, unregister = bpy.utils.register_classes_factory((*LISTS, ActionMenu, *CLASSES))  # type: ignore[func-returns-value, misc]

@@ -21,7 +21,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from ..shared import motion_request, shot
+from ..shared import motion_request, shot, vocabulary
 from ..shared.model_profile import FORMER_SIDE, ModelProfile, resolve_request
 from ..shared.motion import MotionError
 from ..shared.pasted_paths import complete_model_name
@@ -184,9 +184,19 @@ class LatentManKeying(DeclaredProperties, bpy.types.PropertyGroup):
         return KeyOptions.from_keying(self.to_keying())
 
 
-@declare(motion_request.MotionRequest)
+def _complete_motion_text(self: Any, context: bpy.types.Context, text: str) -> list[str]:
+    """What the built-in model can be asked for; other models know other words."""
+    return vocabulary.complete_text(text) if self.uses_built_in_model else []
+
+
+@declare(motion_request.MotionRequest, searches={"text": _complete_motion_text})
 class LatentManMotion(DeclaredProperties, bpy.types.PropertyGroup):
     """Which motion is generated."""
+
+    @property
+    def uses_built_in_model(self) -> bool:
+        """Whether the motion comes from the model that is part of the package, whose words are known."""
+        return str(self.model).strip() == motion_request.BUILT_IN
 
     def make_request(self, seconds: float) -> motion_request.MotionRequest:
         """The request for a motion with these settings and the given length in seconds."""

@@ -6,11 +6,36 @@ import bpy
 
 from ..shared import logs
 from ..shared.version import VERSION
-from . import command_line, connection, moving, operators, panels, preferences, properties, results, undo_steps
+from . import (
+    command_line,
+    connection,
+    kept_framing,
+    moving,
+    operators,
+    panels,
+    preferences,
+    properties,
+    results,
+    status_bar,
+    undo_steps,
+)
 from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
-PARTS = (properties, undo_steps, moving, results, kept_extents, preferences, operators, panels, command_line, connection)
+PARTS = (
+    properties,
+    undo_steps,
+    moving,
+    results,
+    kept_extents,
+    kept_framing,
+    preferences,
+    operators,
+    panels,
+    status_bar,
+    command_line,
+    connection,
+)
 
 
 def register() -> None:

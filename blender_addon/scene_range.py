@@ -36,14 +36,32 @@ def fit_range(scene: bpy.types.Scene, character: bpy.types.Object, first: int, l
     that is returned says so; empty otherwise."""
     if (scene.frame_start, scene.frame_end) == (first, last):
         return ""
-    others = find_other_keys(scene, character)
-    if others is not None and (others[0] < first or others[1] > last):
+    others = explain_others(scene, character, first, last)
+    if others:
+        kept = f"{scene.frame_start} to {scene.frame_end}"
         return (
-            f"The motion lies in frames {first} to {last}; the scene's range stays {scene.frame_start} to {scene.frame_end}, since "
-            f"other things are animated from {others[0]:.0f} to {others[1]:.0f}."
+            f"The motion lies in frames {first} to {last}; the scene's range stays {kept}. {others} Press Use the Motion's "
+            "Range to play the motion alone."
         )
     scene.frame_start, scene.frame_end = first, last
     return ""
+
+
+def explain_others(scene: bpy.types.Scene, character: bpy.types.Object, first: int, last: int) -> str:
+    """What else is animated outside of a range, as a sentence; empty where nothing is."""
+    others = find_other_keys(scene, character)
+    if others is None or (others[0] >= first and others[1] <= last):
+        return ""
+    return f"Other things are animated from {others[0]:.0f} to {others[1]:.0f}."
+
+
+def find_other_range(scene: bpy.types.Scene, armature: bpy.types.Object | None) -> tuple[int, int] | None:
+    """The range of an armature's motion where the scene has another one; None where it has the same, or there is no motion."""
+    found = find_motion_range(armature) if armature is not None else None
+    # a scene's frames are not negative
+    if found is None or found[0] < 0 or found[1] < found[0] or found == (scene.frame_start, scene.frame_end):
+        return None
+    return found
 
 
 def find_motion_range(armature: bpy.types.Object) -> tuple[int, int] | None:

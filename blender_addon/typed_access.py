@@ -39,7 +39,7 @@ def evaluate(view_layer: bpy.types.ViewLayer) -> bpy.types.Depsgraph:
     return view_layer.depsgraph
 
 
-def get_layout(owner: bpy.types.Panel | bpy.types.Operator | bpy.types.AddonPreferences) -> bpy.types.UILayout:
+def get_layout(owner: bpy.types.Panel | bpy.types.Menu | bpy.types.Operator | bpy.types.AddonPreferences) -> bpy.types.UILayout:
     """The layout that a ``draw`` method fills."""
     if owner.layout is None:
         raise TypeError("There is no layout outside of draw.")

@@ -14,6 +14,8 @@ from .settings import Setting, SettingError, check_settings
 from .skeleton import HUMANML_FPS, HUMANML_JOINT_COUNT, HUMANML_MAX_FRAMES, SMPL_JOINTS
 
 MIN_FRAMES, MAX_SECONDS, MAX_VARIANTS = 10, 40.0, 64
+#: the model that is part of the package
+BUILT_IN = "starter"
 #: separates sentences that follow each other; so does a new line
 NEXT = "|"
 _NEXT = re.compile(r"[|\r\n]+")
@@ -52,7 +54,7 @@ class MotionRequest(msgspec.Struct, frozen=True):
     steps: Annotated[int, Setting("Steps", "Deterministic steps; 0 is the model's own chain", ge=0, le=1000)] = 0
     model: Annotated[
         str, Setting("Model", "starter, the folder of an MDM checkpoint, kimodo, or a name that a package of the backend's adds")
-    ] = "starter"
+    ] = BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,14 @@ class Kept:
         return "poses" if self.parts[:, UPPER].any() else "legs" if self.parts[:, LOWER].any() else "path"
 
 
+def split_text(text: str) -> list[str]:
+    """The sentences of a text in their order."""
+    return [part.strip() for part in _NEXT.split(text) if part.strip()]
+
+
 def split_sentences(request: MotionRequest) -> list[str]:
     """The sentences in their order."""
-    return [part.strip() for part in _NEXT.split(request.text) if part.strip()]
+    return split_text(request.text)
 
 
 def frame_count(request: MotionRequest) -> int:

@@ -12,9 +12,9 @@ import bpy
 import numpy as np
 
 from latentman.blender_addon import properties
+from latentman.blender_addon.camera_framing import frame_character
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes import gpu_raster
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.passes.render_set import get_bodies

@@ -22,12 +22,12 @@ from PIL import Image, ImageDraw
 
 from latentman.backend.pictures import read_png, write_png
 from latentman.blender_addon import command_line, properties
+from latentman.blender_addon.camera_framing import frame_character
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.compat import set_video_format
 from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.quiet import silence_stdout
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character

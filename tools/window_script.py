@@ -132,7 +132,7 @@ def use_panel() -> Iterator[None]:
     with bpy.context.temp_override(window=get_window_and_view()[0]):
         bpy.ops.ed.undo()
     assert get_settings().character.animation_data.action.name == used
-    click("latentman.add_camera")
+    click("latentman.frame_character")
     get_current_scene().frame_set(3)
     yield from take_screenshot("3-motion")
     get_settings().steps = 8
@@ -252,7 +252,7 @@ def _set_up_shot(frames: int, seed: int, steps: int = 8) -> None:
     scene = get_current_scene()
     if scene.camera is None:
         click("latentman.use_clip")
-        click("latentman.add_camera")
+        click("latentman.frame_character")
         scene = get_current_scene()
     scene.frame_start, scene.frame_end = 1, frames
     chosen = get_settings()

@@ -17,13 +17,12 @@ import msgspec
 import numpy as np
 import torch
 
-from ...shared import logs
+from ...shared import logs, vocabulary
 from ...shared.cycles import NOTABLE_TURN, close_loop, put_in_place
 from ...shared.made_motion import MadeMotion, read_made
 from ...shared.motion import MotionError
 from ...shared.motion_request import NEXT, Kept, MotionRequest, split_sentences
 from ...shared.settings import SettingError, check_settings, read_plugin, with_settings
-from . import vocabulary
 from .checkpoints import load_checkpoint
 from .generate import make, makes_loops
 from .kimodo.source import KimodoSource

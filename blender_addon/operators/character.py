@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import bpy
 from bpy.props import BoolProperty, IntProperty, StringProperty
-from mathutils import Vector
 
 from ...shared import shot
 from .. import preferences, properties
+from ..camera_framing import explain_fixed, find_used_camera, frame_character
 from ..character.body_model import MANNEQUIN, BodyModelError, load
-from ..passes.own_data import make_scene, own_data
+from ..kept_framing import book as framing_book
 from ..passes.render_set import get_bodies
 from ..rigging.characters import add_character
-from ..typed_access import OperatorResult, get_scene, get_view_layer
+from ..standing import stand_at_cursor
+from ..typed_access import OperatorResult, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsCharacter, NeedsObjectMode
+
+
+def _stand_free(operator: bpy.types.Operator, context: bpy.types.Context, armature: bpy.types.Object) -> None:
+    """Put a new character at the 3D cursor, or as near as what stands there allows, and say where."""
+    words = stand_at_cursor(context, armature)
+    if words:
+        operator.report({"INFO"}, words)
 
 
 class AddMannequin(NeedsObjectMode, bpy.types.Operator):
     bl_idname = "latentman.add_mannequin"
     bl_label = "Add Mannequin"
-    bl_description = "Add the built-in body: an armature and a skinned mesh with UVs and shape keys"
+    bl_description = (
+        "Add the built-in body at the 3D cursor, beside what stands there: an armature and a skinned mesh with UVs and shape keys"
+    )
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Add the body and pick it as the character."""
-        properties.get_settings(context).character = add_character(context, load(MANNEQUIN), "Mannequin")
+        armature = add_character(context, load(MANNEQUIN), "Mannequin")
+        _stand_free(self, context, armature)
+        properties.get_settings(context).character = armature
         return {"FINISHED"}
 
 
@@ -57,52 +69,40 @@ class LoadSmpl(NeedsObjectMode, bpy.types.Operator, ImportDialog):
         except BodyModelError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        properties.get_settings(context).character = add_character(context, model, model.name, self.shapes, self.correctives)
+        armature = add_character(context, model, model.name, self.shapes, self.correctives)
+        _stand_free(self, context, armature)
+        properties.get_settings(context).character = armature
         return {"FINISHED"}
 
 
-class AddCamera(NeedsCharacter, bpy.types.Operator):
-    bl_idname = "latentman.add_camera"
-    bl_label = "Add Camera"
-    bl_description = "Add a camera that sees the character over the whole frame range"
+class FrameCharacter(NeedsCharacter, bpy.types.Operator):
+    bl_idname = "latentman.frame_character"
+    bl_label = "Frame Character"
+    bl_description = (
+        "Move the camera so that it sees the character over the whole frame range; a camera that is animated, held by something "
+        "or used elsewhere stays, and a new one is added"
+    )
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
-        """Frame the character over the whole range, from its front."""
+        """Move the camera that is used at the current frame, or add one."""
         scene = get_scene(context)
         try:
             bodies = get_bodies(properties.get_settings(context).character)
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        frame_character(context, scene, bodies)
+        camera = find_used_camera(scene)
+        reason = explain_fixed(camera, scene) if camera is not None else ""
+        framed = frame_character(context, scene, bodies, None if reason else camera)
+        framing_book.remember(framed)
+        if reason:
+            self.report({"INFO"}, f"{reason}, so that it stays as it is; '{framed.name}' is the scene's camera now")
+        elif camera is None:
+            self.report({"INFO"}, f"Added '{framed.name}'")
+        else:
+            self.report({"INFO"}, f"Moved '{framed.name}'")
         return {"FINISHED"}
 
 
-def frame_character(context: bpy.types.Context, scene: bpy.types.Scene, bodies: list[bpy.types.Object]) -> bpy.types.Object:
-    """Add a camera that sees ``bodies`` during the whole range, a little from the side, and make it the scene's."""
-    points: list[Vector] = []
-    # frames of another scene with the same objects are evaluated without moving the user's
-    with own_data() as data:
-        other = make_scene(data, "Framing")
-        for body in bodies:
-            other.collection.objects.link(body)
-        for frame in range(scene.frame_start, scene.frame_end + 1, max(1, (scene.frame_end - scene.frame_start) // 12)):
-            other.frame_set(frame)
-            # not updated by hand: that would make it the one that moves the user's objects
-            graph = other.view_layers[0].depsgraph
-            for body in bodies:
-                evaluated = body.evaluated_get(graph)
-                points += [evaluated.matrix_world @ Vector(corner) for corner in evaluated.bound_box]
-    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
-    scene.collection.objects.link(camera)
-    scene.camera = camera
-    camera.rotation_euler = (1.50, 0.0, 0.45)
-    get_view_layer(context).update()
-    flat = [component for point in points for component in point.to_tuple()]
-    location, _ = camera.camera_fit_coords(context.evaluated_depsgraph_get(), flat)
-    camera.location = location + 0.06 * (location - sum(points, Vector()) / len(points))
-    return camera
-
-
-CLASSES = (AddMannequin, LoadSmpl, AddCamera)
+CLASSES = (AddMannequin, LoadSmpl, FrameCharacter)

@@ -48,3 +48,12 @@ def show_settings_dialog(operator: bpy.types.Operator, context: bpy.types.Contex
     if context.window_manager is None:
         return {"CANCELLED"}
     return context.window_manager.invoke_props_dialog(operator)
+
+
+def ask(
+    operator: bpy.types.Operator, context: bpy.types.Context, event: bpy.types.Event, title: str, message: str, yes: str
+) -> OperatorResult:
+    """Ask a question; the operator is executed when the user answers ``yes``, the word on the button."""
+    if context.window_manager is None:
+        return {"CANCELLED"}
+    return context.window_manager.invoke_confirm(operator, event, title=title, message=message, confirm_text=yes, icon="QUESTION")

@@ -5,17 +5,22 @@ from __future__ import annotations
 from functools import partial
 
 import bpy
+from bpy.props import EnumProperty
 
 from ...shared import console, shot
 from ...shared.reference import take_reference
 from .. import properties, undo_steps
 from ..connection import connection
+from ..error_places import Place
 from ..paths import get_file_folder, get_output_folder
 from ..references import Reference, refer_to
 from ..results import add_result
+from ..shot_times import estimate_shot, keep_time, write_question
+from ..task_texts import is_cancelling
 from ..tasks.shot import ShotTask
 from ..tasks.task import Task
 from ..typed_access import OperatorResult, get_scene
+from .dialogs import ask
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
 
 PREVIEW_IMAGE = "LatentMan Preview"
@@ -25,6 +30,7 @@ ANSWER_SECONDS = 3.0
 
 def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames: tuple[int, ...], preview: bool) -> OperatorResult:
     settings, scene = properties.get_settings(context), get_scene(context)
+    connection.errors.dismiss(Place.SHOT)
     try:
         _learn_profile(settings)
         request, reference = take_reference(settings.make_request(scene, frames), get_file_folder())
@@ -33,6 +39,7 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
         folder = get_output_folder(settings)
         console.check_writable(folder)
         options = settings.read_scene_options()
+        expected = None if preview else estimate_shot(settings, scene, len(frames))
         task = ShotTask(
             context,
             settings.character,
@@ -46,8 +53,10 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
             quick=preview,
             crop=settings.make_crop(scene, request),
             reference=reference,
+            expected_seconds=expected.seconds if expected is not None else None,
         )
     except shot.ShotError as error:
+        connection.errors.show(Place.SHOT, str(error))
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
     done = _show_preview if preview else _add_result
@@ -86,6 +95,7 @@ def _add_result(task: Task, scene: Reference, file: str) -> None:
     """Add finished frames to the scene's results, also those of a shot that was cancelled or failed."""
     if isinstance(task, ShotTask):
         add_result(task, scene, file)
+        keep_time(task)
 
 
 class PreviewFrame(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
@@ -102,6 +112,15 @@ class GenerateShot(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
     bl_idname = "latentman.generate"
     bl_label = "Generate"
     bl_description = "Generate every frame of the range; each is stored as soon as it is finished"
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Ask before a shot that takes more than a few minutes."""
+        settings, scene = properties.get_settings(context), get_scene(context)
+        frames = len(settings.get_frames(scene))
+        title, message = write_question(frames, estimate_shot(settings, scene, frames))
+        if not title:
+            return self.execute(context)
+        return ask(self, context, event, title, message, "Generate")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the task; the timer does the rest."""
@@ -136,11 +155,14 @@ class MatchSceneSize(Poll, bpy.types.Operator):
 class CancelGeneration(Poll, bpy.types.Operator):
     bl_idname = "latentman.cancel"
     bl_label = "Cancel"
-    bl_description = "Stop generating the shot or the motion within one step; finished frames are kept"
+    bl_description = "Stop what is being made within one step; finished frames are kept"
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Refuse while nothing is being generated."""
+        task = connection.find_working_task()
+        if task is not None and is_cancelling(task):
+            return cls.refuse("It is being cancelled; the step that is under way ends first")
         return connection.busy or cls.refuse("Nothing is being generated")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
@@ -149,4 +171,18 @@ class CancelGeneration(Poll, bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (PreviewFrame, GenerateShot, MatchSceneSize, CancelGeneration)
+class DismissError(bpy.types.Operator):
+    bl_idname = "latentman.dismiss_error"
+    bl_label = "Dismiss"
+    bl_description = "Take this message away"
+
+    place: EnumProperty(name="Box", items=tuple((place.name, place.value.capitalize(), "") for place in Place), options={"HIDDEN"})
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Take the message of one box away."""
+        connection.errors.dismiss(Place[self.place])
+        connection.redraw()
+        return {"FINISHED"}
+
+
+CLASSES = (PreviewFrame, GenerateShot, MatchSceneSize, CancelGeneration, DismissError)

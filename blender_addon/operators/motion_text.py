@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import bpy
 import msgspec
 import numpy as np
-from bpy.props import EnumProperty, IntProperty
+from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 
+from ...shared.motion import MotionError
 from ...shared.skeleton import HUMANML_FPS
 from .. import properties, undo_steps
 from ..compat import get_fcurves
 from ..connection import connection
+from ..error_places import Place
 from ..motion import inpainting
+from ..motion_words import add_sentence
 from ..rigging.action_notes import TEXT
 from ..rigging.action_reading import read_place
 from ..rigging.action_use import use_take
 from ..rigging.editable import check_editable
 from ..rigging.nla import get_motion_place
-from ..scene_range import find_motion_range, fit_range
+from ..scene_range import explain_others, find_motion_range, find_other_range, fit_range
 from ..tasks.motion import MotionEdit, MotionTask
 from ..tasks.task import Task
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
-from .polls import NeedsArmature, NeedsIdleConnection, NeedsMotion
+from .polls import NeedsArmature, NeedsIdleConnection, NeedsMotion, Poll
 from .reports import report_motion_errors, report_with_warnings
 
 
@@ -63,6 +69,17 @@ def _fit_range(task: MotionTask) -> None:
             task.warnings = (*task.warnings, sentence)
 
 
+@contextmanager
+def _keep_error() -> Iterator[None]:
+    """Let an error of starting a motion stand in the box until the next try."""
+    connection.errors.dismiss(Place.MOTION)
+    try:
+        yield
+    except MotionError as error:
+        connection.errors.show(Place.MOTION, str(error))
+        raise
+
+
 class MakeMotion(NeedsIdleConnection, NeedsArmature, bpy.types.Operator):
     bl_idname = "latentman.make_motion"
     bl_label = "Make Motion"
@@ -71,7 +88,8 @@ class MakeMotion(NeedsIdleConnection, NeedsArmature, bpy.types.Operator):
     @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the task; the timer does the rest."""
-        return _start_task(context, None, properties.get_settings(context).motion.seconds)
+        with _keep_error():
+            return _start_task(context, None, properties.get_settings(context).motion.seconds)
 
 
 def find_selected_frames(action: bpy.types.Action) -> set[int]:
@@ -97,6 +115,10 @@ class RemakeMotion(NeedsIdleConnection, NeedsMotion, bpy.types.Operator):
     @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Read the Action and start the task."""
+        with _keep_error():
+            return self._start(context)
+
+    def _start(self, context: bpy.types.Context) -> OperatorResult:
         settings, fps = properties.get_settings(context), frame_rate(get_scene(context))
         check_editable(settings.character)
         place = get_motion_place(settings.character)
@@ -146,4 +168,54 @@ class StepTake(NeedsArmature, bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (MakeMotion, RemakeMotion, StepTake)
+class UseMotionRange(NeedsMotion, bpy.types.Operator):
+    bl_idname = "latentman.use_motion_range"
+    bl_label = "Use the Motion's Range"
+    bl_description = "Make the scene's frame range that of the character's motion"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse where the scene has that range already."""
+        if not super().poll(context):
+            return False
+        scene = get_scene(context)
+        if not scene.is_editable:
+            return cls.refuse("The scene is linked from another file")
+        found = find_other_range(scene, properties.get_settings(context).find_armature())
+        return found is not None or cls.refuse("The scene has the motion's range already")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Set the range, and say what else was animated outside of it."""
+        scene, armature = get_scene(context), properties.get_settings(context).find_armature()
+        found = find_other_range(scene, armature)
+        if armature is None or found is None:
+            return {"CANCELLED"}
+        sentence = explain_others(scene, armature, *found)
+        scene.frame_start, scene.frame_end = found
+        report_with_warnings(self, f"The scene plays frames {found[0]} to {found[1]}", [sentence] if sentence else [])
+        return {"FINISHED"}
+
+
+class ChooseAction(Poll, bpy.types.Operator):
+    bl_idname = "latentman.choose_action"
+    bl_label = "Choose Action"
+    bl_description = "Let the person do this; with Shift held, after what the text says already"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    sentence: StringProperty(name="Sentence", options={"HIDDEN"})
+    add: BoolProperty(name="Add", description="Put it after what the text says already", options={"SKIP_SAVE"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """See whether Shift is held."""
+        self.add = event.shift
+        return self.execute(context)
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Write the sentence into the text field."""
+        motion = properties.get_settings(context).motion
+        motion.text = add_sentence(motion.text, self.sentence) if self.add else self.sentence
+        return {"FINISHED"}
+
+
+CLASSES = (MakeMotion, RemakeMotion, StepTake, UseMotionRange, ChooseAction)

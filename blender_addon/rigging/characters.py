@@ -21,6 +21,8 @@ from .editable import edit_bones
 BONE_LENGTH, SHAPE_RANGE = 0.08, 3.0
 #: custom property on the armature: the rest joints (24, 3), for retargeting
 REST_JOINTS = "latentman_rest_joints"
+#: custom property on an armature: how far its soles lay below its origin when its bones were fitted last, in its own units
+SOLES = "latentman_soles"
 #: custom properties of an SMPL-type armature: unshaped joints, and how each shape key moves them
 TEMPLATE_JOINTS, JOINT_DIRECTIONS = "latentman_template_joints", "latentman_joint_directions"
 
@@ -45,6 +47,7 @@ def add_character(
     size = 1 / get_metres_per_unit(get_scene(context))
     armature.scale = (size, size, size)
     armature.location.z = -float(model.v_template[:, 1].min()) * size
+    armature[SOLES] = float(model.v_template[:, 1].min())
     armature[REST_JOINTS] = armature[TEMPLATE_JOINTS] = [float(x) for x in joints.ravel()]
     directions = np.einsum("jv,vab->bja", model.joint_regressor, model.shapedirs[..., :shapes])
     armature[JOINT_DIRECTIONS] = [float(x) for x in directions.ravel()]
@@ -121,7 +124,8 @@ def _unwrap(context: bpy.types.Context, body: bpy.types.Object, armature: bpy.ty
 
 
 def fit_skeleton(context: bpy.types.Context, armature: bpy.types.Object) -> None:
-    """Move the bones to the joints of the body as its shape keys have it, and its soles to the ground.
+    """Move the bones to the joints of the body as its shape keys have it, and its soles to where they were: to Z = 0 for an
+    armature that does not know how they were.
 
     Does nothing for an armature that was not built from a body model; raises ``MotionError`` where its bones cannot be edited.
     """
@@ -140,8 +144,11 @@ def fit_skeleton(context: bpy.types.Context, armature: bpy.types.Object) -> None
             bone.head, bone.tail, bone.roll = head, head + np.array([0.0, BONE_LENGTH, 0.0]), 0.0
     armature[REST_JOINTS] = [float(x) for x in joints.ravel()]
     if body:
-        low = read_shaped_points(body)[:, 1].min()
-        armature.location.z = -float(low) * armature.scale.y
+        low = float(read_shaped_points(body)[:, 1].min())
+        before = armature.get(SOLES)
+        ground = 0.0 if before is None else armature.location.z + float(before) * armature.scale.y
+        armature.location.z = ground - low * armature.scale.y
+        armature[SOLES] = low
 
 
 def read_shaped_points(body: bpy.types.Object) -> np.ndarray:

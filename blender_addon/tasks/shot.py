@@ -25,6 +25,7 @@ from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.camera import find_camera
 from ..passes.render import PassRender, RenderedFrame
+from ..shot_progress import ShotProgress
 from ..typed_access import get_scene
 from . import frames_folder
 from .answers import check_shot_answer
@@ -86,12 +87,13 @@ class ShotTask(Task):
         quick: bool = False,
         crop: Crop | None = None,
         reference: bytes = b"",
+        expected_seconds: float | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
         """``scope``, ``range_frames``, ``keep_scenes`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
         transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job. ``crop`` is the part of
         the frames that the camera's frame shows and that is stored, all of them by default. ``reference`` is the file of the
-        picture that the request names.
+        picture that the request names; ``expected_seconds`` is how long such shots have taken, None where that is not known.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -109,6 +111,11 @@ class ShotTask(Task):
         self.report: dict[str, Any] | None = None
         self.frames: dict[int, Path] = {}
         self.seconds: dict[str, float] = {}
+        #: how far the shot is as a whole, and the stages that it has been in
+        self.progress = ShotProgress(len(request.frames), expected_seconds)
+        self.stages: set[str] = set()
+        #: whether frames came that had been made before
+        self.came_early = False
         #: the backend's identifier of this shot, once it has accepted it
         self.job = ""
         #: whether the frames are transparent around the characters
@@ -238,11 +245,18 @@ class ShotTask(Task):
         elif isinstance(message, messages.FrameResult):
             self.frames[message.index] = frames_folder.store_frame(self.folder, message.frame, arrays)
             self._client.send(messages.FrameTaken(ticket=self.ticket))
+            self.came_early |= not self.stages - {RENDERING}
+            self.progress.update(self.stage, self.fraction, len(self.frames))
             self._notify(message)
         elif isinstance(message, messages.Finished):
             self._finish(message, arrays)
         else:
             super()._handle(message, arrays)
+
+    def _show_progress(self, message: messages.Progress) -> None:
+        self.stages.add(message.stage)
+        super()._show_progress(message)
+        self.progress.update(self.stage, self.fraction, len(self.frames))
 
     def _finish(self, message: messages.Finished, arrays: dict[str, np.ndarray]) -> None:
         self.seconds["backend"] = time.perf_counter() - self._started

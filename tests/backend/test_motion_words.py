@@ -10,11 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from latentman.backend.__main__ import main  # noqa: E402
-from latentman.backend.motion import vocabulary  # noqa: E402
 from latentman.backend.motion.features import encode  # noqa: E402
 from latentman.backend.motion.registry import load  # noqa: E402
 from latentman.blender_addon.motion.layouts import humanml_to_joints  # noqa: E402
-from latentman.shared import cycles, messages  # noqa: E402
+from latentman.shared import cycles, messages, vocabulary  # noqa: E402
 from latentman.shared.made_motion import MadeMotion  # noqa: E402
 from latentman.shared.motion import MotionError  # noqa: E402
 from latentman.shared.motion_request import MotionRequest, frame_count, split_sentences  # noqa: E402

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon import moving, operators, properties, results, undo_steps
+from latentman.blender_addon.camera_framing import frame_character
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.motion.retarget import retarget
-from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion

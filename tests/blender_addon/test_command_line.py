@@ -15,9 +15,9 @@ import bpy
 import pytest
 
 from latentman.blender_addon import command_line
+from latentman.blender_addon.camera_framing import frame_character
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion

@@ -48,7 +48,7 @@ def test_every_operator_has_a_tooltip():
         ("cancel", None, "Nothing is being generated"),
         ("generate", "ARMATURE", "The backend is not running; press Start above"),
         ("make_motion", "ARMATURE", "The backend is not running; press Start above"),
-        ("add_camera", None, "Pick a character first"),
+        ("frame_character", None, "Pick a character first"),
         ("use_clip", None, "Pick an armature as the character first"),
         ("guess_bones", "MESH", "Pick an armature as the character first"),
         ("smooth_motion", "MESH", "Pick an armature as the character first"),

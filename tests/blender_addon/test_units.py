@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
+from latentman.blender_addon.camera_framing import frame_character
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.motion.readers import BUNDLED, read
-from latentman.blender_addon.operators.character import frame_character
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character

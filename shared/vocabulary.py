@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .motion_request import NEXT, split_text
+
 
 def _list_words(words: str) -> frozenset[str]:
     return frozenset(words.split())
@@ -20,6 +22,33 @@ ACTIONS = (
     "throwing, limping, sneaking and marching"
 )
 MANNERS = "forward, backward, left, right, in a circle, around, in place, slowly, quickly, happily, sadly, once, twice, three times"
+#: action, as menus show it -> sentences that show what can be said of it, the plainest first
+SENTENCES: dict[str, tuple[str, ...]] = {
+    "Walk": (
+        "a person walks forward",
+        "a person walks backward slowly",
+        "a person walks in a circle to the left",
+        "a person walks in place",
+        "a person walks forward sadly",
+    ),
+    "Run": ("a person runs forward", "a person runs in a circle to the right", "a person runs in place", "a person jogs forward"),
+    "Jump": ("a person jumps", "a person jumps forward", "a person jumps three times"),
+    "Hop": ("a person hops forward on the left foot", "a person hops forward on the right foot"),
+    "Sidestep": ("a person sidesteps to the left", "a person sidesteps to the right"),
+    "Turn": ("a person turns around", "a person turns to the left", "a person turns to the right"),
+    "Wave": ("a person waves with the right hand", "a person waves with the left hand"),
+    "Punch": ("a person punches with the right hand twice", "a person punches with the left fist"),
+    "Kick": ("a person kicks with the right leg", "a person kicks with the left leg twice"),
+    "Squat": ("a person squats", "a person squats twice slowly"),
+    "Sit Down": ("a person sits down", "a person sits down and stands up"),
+    "Dance": ("a person dances", "a person dances happily"),
+    "Bow": ("a person bows", "a person bows twice"),
+    "Clap": ("a person claps", "a person claps three times"),
+    "Throw": ("a person throws a ball with the right hand", "a person throws something with the left hand"),
+    "Limp": ("a person limps forward on the left leg", "a person limps forward on the right leg"),
+    "Sneak": ("a person sneaks forward", "a person tiptoes backward"),
+    "March": ("a person marches forward", "a person marches in place"),
+}
 #: the words of the sentences it has learnt from that name an action
 VERBS = _list_words(
     "walks strolls walking runs jogs running jumps leaps hops turns spins waves waving punches punch boxes kicks kick squats "
@@ -264,3 +293,26 @@ def seems_english(text: str) -> bool:
         return False
     foreign = sum(word in _OTHER_LANGUAGES - _ENGLISH or not word.isascii() for word in words)
     return not foreign or foreign <= sum(word in _ENGLISH for word in words)
+
+
+def explain_text(text: str) -> tuple[str, ...]:
+    """What ``explain_readings`` says of a whole text, whose sentences may be parted by ``|``; nothing of one without words."""
+    return explain_readings([read_sentence(sentence) for sentence in split_text(text)])
+
+
+def complete_text(text: str) -> list[str]:
+    """Texts that begin like one that is being typed and go on with words that the built-in model knows: whole sentences where
+    the last one is empty or begins one of them, else the last word finished. Each begins with ``text`` as it is."""
+    head, bar, last = text.rpartition(NEXT)
+    before = f"{head}{bar}{last[: len(last) - len(last.lstrip())]}" if bar else ""
+    typed = last.lstrip() if bar else text
+    sentences = [one for group in SENTENCES.values() for one in group]
+    gap = " " if bar and not before.endswith(" ") else ""
+    if not typed.strip():
+        return [f"{before}{gap}{one}" for one in sentences]
+    found = [f"{text}{one[len(typed) :]}" for one in sentences if one.startswith(typed.lower())]
+    word = re.search(r"[^\W\d_]+$", text)
+    if word is not None:
+        known = sorted(one for one in VERBS | OTHERS if one.startswith(word[0].lower()) and one != word[0].lower())
+        found += [f"{text}{one[len(word[0]) :]}" for one in known]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,38 @@
+"""The work in Blender's status bar, which every workspace shows: stage, overall bar, time left, and *Cancel*."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from .connection import connection
+from .redrawing import redraw_status_bars
+from .task_texts import describe_task, get_task_fraction, is_cancelling
+from .tasks.shot import ShotTask
+
+
+def _draw(self: Any, context: bpy.types.Context) -> None:
+    task = connection.find_working_task()
+    if task is None or task.done:
+        return
+    row = self.layout.row()
+    row.separator()
+    shown = row.row()
+    shown.ui_units_x = 14
+    kind = "LatentMan" if isinstance(task, ShotTask) else "LatentMan motion"
+    shown.progress(factor=get_task_fraction(task), text=f"{kind}: {describe_task(task)}")
+    button = row.row()
+    button.enabled = not is_cancelling(task)
+    button.operator("latentman.cancel", text="", icon="CANCEL")
+
+
+def register() -> None:
+    """Add the work to the status bar."""
+    bpy.types.STATUSBAR_HT_header.append(_draw)
+
+
+def unregister() -> None:
+    """Take it away."""
+    bpy.types.STATUSBAR_HT_header.remove(_draw)
+    redraw_status_bars(at_once=True)
