@@ -207,6 +207,10 @@ def use_folded_panels() -> Iterator[None]:
     """Open the sub-panels that are folded: all settings of a shot, and its techniques."""
     monitor.phase = "sub-panels"
     get_settings().prompt = PROMPT
+    open_panels("ModelsPanel")
+    yield from scroll(6)
+    yield from wait_seconds(3)
+    yield from take_screenshot("8-models")
     open_panels("AdvancedPanel")
     yield from scroll(6)
     yield from take_screenshot("8-advanced")
@@ -454,16 +458,18 @@ def fetch_again() -> Iterator[None]:
 
 def show_preferences() -> Iterator[None]:
     """The extension's preferences, in a window area: where models run, and with which numbers."""
-    area = max((a for a in get_window_and_view()[0].screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)
+    window, area, _ = get_window_and_view()
     before = area.ui_type
     area.ui_type = "PREFERENCES"
     preferences: Any = get_preferences()
     preferences.active_section, get_window_manager().addon_search = "ADDONS", "LatentMan"
-    with bpy.context.temp_override(window=get_window_and_view()[0], area=area):
+    with bpy.context.temp_override(window=window, area=area):
         bpy.ops.preferences.addon_expand(module=KEY)
-    yield from wait_seconds(1)
-    yield from take_screenshot("16-preferences")
+        yield from wait_seconds(1)
+    (out := get_arguments()[1] / "16-preferences.request").touch()
+    yield from wait_until(out.with_suffix(".done").exists, "a screenshot of the preferences")
     area.ui_type = before
+    yield from wait_seconds(1)
 
 
 def put_in_places() -> Iterator[None]:

@@ -132,13 +132,15 @@ class PassRender:
         quick: bool = False,
         frame: Crop | None = None,
         keep_extents: bool = False,
+        is_copied: bool = False,
     ) -> None:
         """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
         ``range_frames``, so that a single frame looks as it does within its shot. ``motion_vectors`` and ``shadow`` add those
         passes. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
         ``keep_extents`` takes what an earlier render has measured of frames that have not changed since, and keeps it for later.
         ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame`` is the part of
-        the picture that the camera's frame shows, all of it by default.
+        the picture that the camera's frame shows, all of it by default. ``is_copied`` says that the frames are rendered from a copy
+        of the file, in which every object leaves its Edit Mode.
 
         Raises ``ShotError`` when there is nothing to render.
         """
@@ -147,7 +149,15 @@ class PassRender:
         find_camera(self._scene, frames[0])
         check_cycles()
         #: why the scene must be played in a second Blender, None where it need not be
-        self._bound: SceneBound | None = find_scene_bound(find_used(self._list_roots(whole=shadow)), self._scene)
+        roots = self._list_roots(whole=shadow)
+        used = find_used(roots)
+        #: objects whose form and pose are not what is rendered as long as they are edited
+        self._edited = [one.name for one in roots if one.mode == "EDIT"]
+        if not is_copied:
+            self.check_modes()
+        self._bound: SceneBound | None = find_scene_bound(used, self._scene)
+        #: names of images whose pixels are nowhere but in this Blender's memory
+        self._unsaved = sorted(one.name for one in used if isinstance(one, bpy.types.Image) and one.is_dirty)
         self._metres = get_metres_per_unit(self._scene)
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
@@ -198,6 +208,20 @@ class PassRender:
         small._sizes = tuple(dict.fromkeys((small._size, *self._sizes)))
         small._scenes, small._folder, small._path, small._own = ExitStack(), ExitStack(), None, None
         return small
+
+    #: a step always has something to do
+    has_news = True
+
+    def explain_why_here(self) -> str:
+        """Why a copy of the file, in another Blender, would not show the same; "" where it would."""
+        if self._bound is not None:
+            return "its frames depend on the scene itself"
+        return f"the image {self._unsaved[0]} is not saved" if self._unsaved else ""
+
+    def check_modes(self) -> None:
+        """Raise ``ShotError`` where an object was in Edit Mode: Blender shows its rest pose then, or nothing of it."""
+        if self._edited:
+            raise shot.ShotError("character", f"{self._edited[0]} is in Edit Mode; leave it first (Tab).")
 
     @property
     def header(self) -> PassesHeader:
