@@ -465,7 +465,7 @@ def show_preferences() -> Iterator[None]:
     preferences.active_section, get_window_manager().addon_search = "ADDONS", "LatentMan"
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.preferences.addon_expand(module=KEY)
-        yield from wait_seconds(1)
+    yield from wait_seconds(1)
     (out := get_arguments()[1] / "16-preferences.request").touch()
     yield from wait_until(out.with_suffix(".done").exists, "a screenshot of the preferences")
     area.ui_type = before

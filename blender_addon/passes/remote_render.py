@@ -92,7 +92,6 @@ class RemotePassRender:
             yield from self._measure_there()
         if self._here:
             logger.info("The passes are rendered in this Blender: %s", self._here)
-            self._local.check_modes()
             yield from self._local.measure()
 
     def _measure_there(self) -> Generator[int, None, None]:
@@ -116,6 +115,7 @@ class RemotePassRender:
                             # whatever ended it would most likely end the next one
                             _give_up("a second Blender has ended by itself")
                         self._stay_here(message.get("unable", "the second Blender ended"))
+                        break
         except BaseException:
             self.close()
             raise

@@ -68,6 +68,13 @@ def _find_lowest(geometry: FrameGeometry) -> float:
     return float(points[:, 2].min()) if len(points) else np.inf
 
 
+def _check_modes(objects: list[bpy.types.Object]) -> None:
+    """Raise ``ShotError`` where an object is in Edit Mode: Blender renders its rest pose then, or nothing of it."""
+    for one in objects:
+        if one.mode == "EDIT":
+            raise shot.ShotError("character", f"{one.name} is in Edit Mode; leave it first (Tab).")
+
+
 class _OwnScenes:
     """The scenes of our own, each from when it is needed first until the block of ``data`` ends."""
 
@@ -151,10 +158,8 @@ class PassRender:
         #: why the scene must be played in a second Blender, None where it need not be
         roots = self._list_roots(whole=shadow)
         used = find_used(roots)
-        #: objects whose form and pose are not what is rendered as long as they are edited
-        self._edited = [one.name for one in roots if one.mode == "EDIT"]
         if not is_copied:
-            self.check_modes()
+            _check_modes(roots)
         self._bound: SceneBound | None = find_scene_bound(used, self._scene)
         #: names of images whose pixels are nowhere but in this Blender's memory
         self._unsaved = sorted(one.name for one in used if isinstance(one, bpy.types.Image) and one.is_dirty)
@@ -217,11 +222,6 @@ class PassRender:
         if self._bound is not None:
             return "its frames depend on the scene itself"
         return f"the image {self._unsaved[0]} is not saved" if self._unsaved else ""
-
-    def check_modes(self) -> None:
-        """Raise ``ShotError`` where an object was in Edit Mode: Blender shows its rest pose then, or nothing of it."""
-        if self._edited:
-            raise shot.ShotError("character", f"{self._edited[0]} is in Edit Mode; leave it first (Tab).")
 
     @property
     def header(self) -> PassesHeader:
@@ -376,6 +376,7 @@ class PassRender:
             armature = self._render_set.armatures[number - 1]
             assert armature is not None
             person.armature = armature
+        _check_modes(self._list_roots(whole=self._shadow))
 
     def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
         """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""
