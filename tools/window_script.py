@@ -84,6 +84,9 @@ def start() -> Iterator[None]:
     package, _ = get_arguments()
     yield from wait_seconds(2)
     bpy.ops.extensions.package_install_files(filepath=package, repo="user_default", enable_on_install=True)
+    monitor.watch(get_connection(), "process_events", "the extension's timer")
+    for panel in sys.modules[KEY + ".blender_addon.panels"].CLASSES:
+        monitor.watch(panel, "draw", "the extension's panels")
     # a backend that somebody runs on this machine is not to be in the way
     preferences: Any = get_preferences().addons[KEY].preferences
     preferences.endpoint = f"127.0.0.1:{sys.modules[KEY + '.shared.endpoint'].free_port()}"
@@ -145,6 +148,7 @@ def use_panel() -> Iterator[None]:
     yield from take_screenshot("4-preview")
     monitor.phase = "generating"
     click("latentman.generate")
+    yield from play_meanwhile()
     yield from wait_until(lambda: get_connection().shot_task.stage == "denoising", "the first step")
     yield from take_screenshot("5-generating")
     yield from wait_until(lambda: get_connection().shot_task.done, "the frames")
@@ -170,6 +174,23 @@ def use_panel() -> Iterator[None]:
     yield from take_screenshot("7-sequencer")
     area.type = before
     yield from scroll(-40)
+
+
+def play_meanwhile() -> Iterator[None]:
+    """Play the animation while passes are rendered: it goes on."""
+    scene, seen = get_current_scene(), set()
+    window, area, _ = get_window_and_view()
+    monitor.phase = "playing while passes are rendered"
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.screen.animation_play()
+    shot = get_connection().shot_task
+    while not shot.done and shot.stage == "rendering passes":
+        seen.add(scene.frame_current)
+        yield
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.screen.animation_cancel()
+    monitor.phase = "generating"
+    assert len(seen) > 3, f"only the frames {sorted(seen)} were shown while passes were rendered"
 
 
 def use_source() -> Iterator[None]:
