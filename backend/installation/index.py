@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+from ...shared.addresses import hide_credentials
 from .failures import InstallationError, Remedy
 from .lock_file import LockedFile
-from .network import Network, explain_network_error, get_host, get_wish, hide_credentials, may_pass
+from .network import Network, explain_network_error, get_host, get_wish, may_pass
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 #: bytes of a page; the largest of PyPI's have a tenth of it

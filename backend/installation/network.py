@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from ...shared.addresses import hide_credentials
 from .failures import InstallationError, Remedy
 
 PACKAGE_INDEX = "https://pypi.org/simple"
@@ -117,14 +118,6 @@ def split_credentials(url: str) -> tuple[str, str]:
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=host)), "Basic " + base64.b64encode(pair.encode()).decode()
-
-
-def hide_credentials(url: str) -> str:
-    """The address as it may be shown."""
-    try:
-        return split_credentials(url)[0]
-    except ValueError:
-        return re.sub(r"//[^/]*@", "//", url)
 
 
 def make_tls_context() -> ssl.SSLContext:

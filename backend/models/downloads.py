@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,8 +27,23 @@ FIRST_PAUSE = 0.5
 REPORT_SECONDS = 0.2
 #: bytes that are hashed between two looks at whether to go on; a tenth of a second at most
 _HASH_PIECE = 2**24
+#: seconds that a hub may ask to be left alone for
+MOST_WISHED = 120.0
 #: answers that may be others a moment later
 PASSING = (408, 425, 429, 500, 502, 503, 504)
+
+
+def read_wish(error: BaseException) -> float:
+    """The seconds that a hub asks to be left alone for, ``MOST_WISHED`` at the most; 0 where it does not."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    text = str(headers.get("Retry-After") or "") if headers is not None else ""
+    if not text:
+        return 0.0
+    try:
+        seconds = float(text) if text.strip().isdigit() else parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), MOST_WISHED)
 
 
 class DamagedDownloadError(Exception):
@@ -50,7 +67,7 @@ class _Transfer:
     def _run(self) -> None:
         failed = 0
         while self.come < self._size and not self._stopping.is_set():
-            before = self.come
+            before, wish = self.come, 0.0
             try:
                 self._receive()
                 found: Exception = ConnectionError("the answer ended early")
@@ -59,7 +76,7 @@ class _Transfer:
                 if status is not None and status not in PASSING:
                     self.error = error
                     return
-                found = error
+                found, wish = error, read_wish(error)
             except Exception as error:  # told to the caller, whatever it is
                 self.error = error
                 return
@@ -69,11 +86,13 @@ class _Transfer:
             if failed >= MOST_ATTEMPTS:
                 self.error = found
                 return
-            self._stopping.wait(FIRST_PAUSE * 2**failed)
+            self._stopping.wait(max(FIRST_PAUSE * 2**failed, wish))
 
     def _receive(self) -> None:
         # the HTTP library leaves the token out where it is sent on to another host
         headers = build_hf_headers(token=self._token)
+        # what comes is hashed and kept as it comes
+        headers["Accept-Encoding"] = "identity"
         if self.come:
             headers["Range"] = f"bytes={self.come}-"
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT

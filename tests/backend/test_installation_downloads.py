@@ -22,7 +22,8 @@ from latentman.backend.installation import transfer
 from latentman.backend.installation.failures import InstallationError, Remedy, explain_os_error
 from latentman.backend.installation.index import Indexes
 from latentman.backend.installation.lock_file import LockedFile
-from latentman.backend.installation.network import Network, explain_network_error, hide_credentials, may_pass
+from latentman.backend.installation.network import Network, explain_network_error, may_pass
+from latentman.shared.addresses import hide_credentials
 from tests.small_set_up import describe
 from tests.small_wheels import write_wheel
 from tests.stand_in_proxy import StandInProxy
