@@ -9,6 +9,7 @@ import http.client
 import json
 import re
 import time
+import zlib
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -54,7 +55,7 @@ class _Links(HTMLParser):
 def read_page(data: bytes, kind: str, url: str) -> tuple[Offer, ...]:
     """The files of an index's page for one package, which was asked for at ``url`` and is of the MIME type ``kind``. Raises
     ``ValueError`` for what is something else."""
-    if kind.endswith("json"):
+    if kind.endswith("json") or data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
         found = json.loads(data)
         if not isinstance(found, dict) or not isinstance(found.get("files"), list):
             raise ValueError("it names no files")
@@ -82,6 +83,24 @@ def read_page(data: bytes, kind: str, url: str) -> tuple[Offer, ...]:
         # the page on which a network wants people to log in has links, too
         raise ValueError("it names no files")
     return tuple(offers)
+
+
+def read_whole(answer: http.client.HTTPResponse) -> bytes:
+    """A page, unpacked where it came packed, which some servers do unasked. Raises ``http.client.IncompleteRead`` for one that was
+    cut off, and ``ValueError`` for one that cannot be unpacked or is too large."""
+    data = answer.read(_MOST)
+    if answer.length:
+        raise http.client.IncompleteRead(data, answer.length)
+    coding = (answer.headers.get("Content-Encoding") or "identity").strip().lower()
+    if coding in ("gzip", "x-gzip", "deflate") and data:
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            data = unpacker.decompress(data, _MOST)
+        except zlib.error as error:
+            raise ValueError("it cannot be unpacked") from error
+        if not unpacker.eof:
+            raise ValueError("it is cut off, or too large")
+    return data
 
 
 class Indexes:
@@ -121,7 +140,7 @@ class Indexes:
         for pause in (*PAUSES, None):
             try:
                 with self._network.open(url, Accept=ACCEPT) as answer:
-                    data = answer.read(_MOST)
+                    data = read_whole(answer)
                     kind = answer.headers.get_content_type()
                     offers = read_page(data, kind, answer.geturl())
                 return tuple(replace(offer, url=keep_credentials(url, offer.url)) for offer in offers)
@@ -129,7 +148,7 @@ class Indexes:
                 if pause is None or not may_pass(error):
                     raise explain_network_error(error, url) from error
                 time.sleep(max(pause, get_wish(error)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise InstallationError(
                     "index",
                     f"What answers at {hide_credentials(url)} is not a package index; open a web page to see whether your network "

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from ...shared.addresses import hide_credentials
+from ...shared.addresses import hide_credentials, read_wish
 from .failures import InstallationError, Remedy
 
 PACKAGE_INDEX = "https://pypi.org/simple"
@@ -31,8 +31,6 @@ TORCH_VARIABLES = ("LATENTMAN_TORCH_INDEX",)
 PYTHON_VARIABLES = ("LATENTMAN_PYTHON_MIRROR", "UV_PYTHON_INSTALL_MIRROR")
 #: seconds without a byte after which a connection counts as broken
 STALL_SECONDS = 30.0
-#: seconds that a server may ask to be left alone for
-MOST_WISHED = 120.0
 #: where systems keep the certificates that they trust, should this Python have been built for another place
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -41,6 +39,8 @@ _BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 _AGENT = "latentman-setup"
+#: letters of an address that stay as they are
+_PLAIN = "%/:=&?~+!$,;'@()*[]-._"
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,11 @@ class Network:
         """Ask for something. Raises ``urllib.error.HTTPError`` for answers from 400 on, and ``OSError`` and
         ``http.client.HTTPException`` for what keeps an answer from coming."""
         address, authorization = split_credentials(url)
-        if urlsplit(address).scheme not in ("http", "https"):
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https"):
             raise ValueError(f"{address} is not an address of the web")
+        # pages name files with letters that may not stand in a request
+        address = parts._replace(path=quote(parts.path, _PLAIN), query=quote(parts.query, _PLAIN)).geturl()
         check_proxy(address)
         request = urllib.request.Request(address, headers={"User-Agent": _AGENT, **headers})
         if authorization:
@@ -103,6 +106,8 @@ class _CarefulRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # as the class above declares it
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise urllib.error.URLError(InsecureRedirectError("it leads from https to another kind of connection"))
+        if not newurl.lower().startswith(("http:", "https:")):
+            raise urllib.error.URLError(ValueError("it leads out of the web"))
         found = super().redirect_request(req, fp, code, msg, headers, newurl)
         authorization = req.unredirected_hdrs.get("Authorization")
         if found is not None and authorization and urlsplit(req.full_url)[:2] == urlsplit(newurl)[:2]:
@@ -172,11 +177,10 @@ def may_pass(error: BaseException) -> bool:
 
 
 def get_wish(error: BaseException) -> float:
-    """The seconds that a server asks to wait for before the next request; 0 where it does not, ``MOST_WISHED`` at the most."""
+    """The seconds that a server asks to wait for before the next request, as ``read_wish`` has them."""
     if not isinstance(error, urllib.error.HTTPError):
         return 0.0
-    wish = str(error.headers.get("Retry-After") or "")
-    return min(float(wish), MOST_WISHED) if wish.isdigit() else 0.0
+    return read_wish(str(error.headers.get("Retry-After") or ""))
 
 
 def explain_network_error(error: BaseException, url: str) -> InstallationError:
@@ -213,6 +217,20 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
     if status == 404:
         return InstallationError(
             "absent", f"{host} has nothing at {hide_credentials(url)}; check the address, or use another one.", Remedy.NETWORK
+        )
+    if 300 <= status < 400:
+        return InstallationError(
+            "address",
+            f"{host} leads on to nothing that can be used ({status}); check the address, or use another one.",
+            Remedy.NETWORK,
+        )
+    if status in (410, 451):
+        return InstallationError(
+            "absent", f"{host} has taken away what is at {hide_credentials(url)} ({status}); use another address.", Remedy.NETWORK
+        )
+    if 400 <= status < 500 and not may_pass(error):
+        return InstallationError(
+            "refused", f"{host} does not answer what it is asked ({status}); check the address and the proxy.", Remedy.NETWORK
         )
     if status:
         return InstallationError(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,6 +14,8 @@ from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # th
 
 # its documentation names these, and its types do not
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
+
+from ...shared.addresses import read_wish
 
 #: what the HTTP library raises
 HTTP_ERROR: type[Exception] = HTTPError
@@ -27,23 +27,14 @@ FIRST_PAUSE = 0.5
 REPORT_SECONDS = 0.2
 #: bytes that are hashed between two looks at whether to go on; a tenth of a second at most
 _HASH_PIECE = 2**24
-#: seconds that a hub may ask to be left alone for
-MOST_WISHED = 120.0
 #: answers that may be others a moment later
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
-def read_wish(error: BaseException) -> float:
-    """The seconds that a hub asks to be left alone for, ``MOST_WISHED`` at the most; 0 where it does not."""
+def get_wish(error: BaseException) -> float:
+    """The seconds that a hub's answer asks to be left alone for, as ``read_wish`` has them; 0 where there was none."""
     headers = getattr(getattr(error, "response", None), "headers", None)
-    text = str(headers.get("Retry-After") or "") if headers is not None else ""
-    if not text:
-        return 0.0
-    try:
-        seconds = float(text) if text.strip().isdigit() else parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return 0.0
-    return min(max(seconds, 0.0), MOST_WISHED)
+    return read_wish(str(headers.get("Retry-After") or "")) if headers is not None else 0.0
 
 
 class DamagedDownloadError(Exception):
@@ -65,9 +56,10 @@ class _Transfer:
         self._stopping.set()
 
     def _run(self) -> None:
-        failed = 0
+        # the most that has been there: what is lost and comes again is no progress
+        failed, most = 0, self.come
         while self.come < self._size and not self._stopping.is_set():
-            before, wish = self.come, 0.0
+            wish = 0.0
             try:
                 self._receive()
                 found: Exception = ConnectionError("the answer ended early")
@@ -76,13 +68,14 @@ class _Transfer:
                 if status is not None and status not in PASSING:
                     self.error = error
                     return
-                found, wish = error, read_wish(error)
+                found, wish = error, get_wish(error)
             except Exception as error:  # told to the caller, whatever it is
                 self.error = error
                 return
             if self.come >= self._size:
                 return
-            failed = failed + 1 if self.come == before else 0
+            failed = failed + 1 if self.come <= most else 0
+            most = max(most, self.come)
             if failed >= MOST_ATTEMPTS:
                 self.error = found
                 return

@@ -32,7 +32,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from ...shared.addresses import hide_credentials
 from ...shared.shot import ShotError
-from .downloads import FIRST_PAUSE, HTTP_ERROR, PASSING, DamagedDownloadError, download, read_wish
+from .downloads import FIRST_PAUSE, HTTP_ERROR, PASSING, DamagedDownloadError, download, get_wish
 from .hub_cache import TEXTS, find_in_cache, list_needed
 from .hub_connection import explain_connection
 from .library.tokens import find_token
@@ -143,7 +143,7 @@ def list_repository(name: str, revision: str | None) -> tuple[str, list[RemoteFi
             status = getattr(getattr(error, "response", None), "status_code", None)
             if attempt == _ATTEMPTS - 1 or (status is not None and status not in PASSING):
                 raise
-            time.sleep(max(FIRST_PAUSE * 2**attempt, read_wish(error)))
+            time.sleep(max(FIRST_PAUSE * 2**attempt, get_wish(error)))
     files = [
         RemoteFile(file.rfilename, int(file.size or 0), (file.lfs.sha256 if file.lfs else "") or "")
         for file in found.siblings or []
