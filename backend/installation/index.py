@@ -17,7 +17,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from ...shared.addresses import hide_credentials
 from .failures import InstallationError, Remedy
 from .lock_file import LockedFile
-from .network import Network, explain_network_error, get_host, get_wish, may_pass
+from .network import Network, check_address, explain_network_error, get_host, get_wish, may_pass
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 #: bytes of a page; the largest of PyPI's have a tenth of it
@@ -137,6 +137,7 @@ class Indexes:
         return self._pages[url]
 
     def _fetch(self, url: str) -> tuple[Offer, ...]:
+        check_address(url)
         for pause in (*PAUSES, None):
             try:
                 with self._network.open(url, Accept=ACCEPT) as answer:

@@ -73,8 +73,8 @@ class Network:
         ``http.client.HTTPException`` for what keeps an answer from coming."""
         address, authorization = split_credentials(url)
         parts = urlsplit(address)
-        if parts.scheme not in ("http", "https"):
-            raise ValueError(f"{address} is not an address of the web")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{hide_credentials(address)} is not an address of the web")
         # pages name files with letters that may not stand in a request
         address = parts._replace(path=quote(parts.path, _PLAIN), query=quote(parts.query, _PLAIN)).geturl()
         check_proxy(address)
@@ -82,6 +82,32 @@ class Network:
         if authorization:
             request.add_unredirected_header("Authorization", authorization)
         return cast(http.client.HTTPResponse, self._opener.open(request, timeout=STALL_SECONDS))
+
+
+def check_address(url: str) -> None:
+    """Raises ``InstallationError`` for what is no address of the web."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return
+        error = ValueError("it is not an address of the web")
+    except ValueError as found:
+        error = found
+    raise explain_network_error(error, url) from error
+
+
+def find_certificate_problem() -> str:
+    """Why the certificates that ``SSL_CERT_FILE`` names cannot be read; empty where they can, or none are named."""
+    path = os.environ.get("SSL_CERT_FILE", "")
+    if not path:
+        return ""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        return f"{path} holds no certificate"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror or error}"
+    return ""
 
 
 class UnusableProxyError(ValueError):
@@ -236,6 +262,12 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         return InstallationError(
             "server", f"{host} answers with an error ({status}); try again later, and it goes on where it stopped."
         )
+    if isinstance(reason, ssl.SSLError) and (problem := find_certificate_problem()):
+        return InstallationError(
+            "certificate",
+            f"The certificate of {host} cannot be checked with those of SSL_CERT_FILE ({problem}); name a file in the format PEM there.",
+            Remedy.NETWORK,
+        )
     if isinstance(reason, ssl.SSLError):
         return InstallationError(
             "certificate",
@@ -258,10 +290,18 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         return InstallationError(
             "network", f"{host} stopped answering; try again, and it goes on where it stopped.", Remedy.NETWORK
         )
+    if isinstance(reason, http.client.InvalidURL) and (proxy := urllib.request.getproxies().get(urlsplit(url).scheme)):
+        return InstallationError(
+            "proxy",
+            f"The proxy's address {hide_credentials(proxy)} cannot be understood; write it as http://proxy:8080, and odd letters of a "
+            "password as numbers, such as %23 for #.",
+            Remedy.NETWORK,
+        )
     if isinstance(reason, (ValueError, http.client.InvalidURL)):
         return InstallationError(
             "address",
-            f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://.",
+            f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://, and odd letters of a "
+            "password as numbers, such as %23 for #.",
             Remedy.NETWORK,
         )
     number = reason.errno if isinstance(reason, OSError) else None
