@@ -265,7 +265,8 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
     if isinstance(reason, ssl.SSLError) and (problem := find_certificate_problem()):
         return InstallationError(
             "certificate",
-            f"The certificate of {host} cannot be checked with those of SSL_CERT_FILE ({problem}); name a file in the format PEM there.",
+            f"The certificate of {host} cannot be checked with those of SSL_CERT_FILE ({problem}); name a file in the format PEM "
+            "there.",
             Remedy.NETWORK,
         )
     if isinstance(reason, ssl.SSLError):
@@ -293,15 +294,15 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
     if isinstance(reason, http.client.InvalidURL) and (proxy := urllib.request.getproxies().get(urlsplit(url).scheme)):
         return InstallationError(
             "proxy",
-            f"The proxy's address {hide_credentials(proxy)} cannot be understood; write it as http://proxy:8080, and odd letters of a "
-            "password as numbers, such as %23 for #.",
+            f"The proxy's address {hide_credentials(proxy)} cannot be understood; write it as http://proxy:8080, and odd letters "
+            "of a password as numbers, such as %23 for #.",
             Remedy.NETWORK,
         )
     if isinstance(reason, (ValueError, http.client.InvalidURL)):
         return InstallationError(
             "address",
-            f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://, and odd letters of a "
-            "password as numbers, such as %23 for #.",
+            f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://, and odd letters "
+            "of a password as numbers, such as %23 for #.",
             Remedy.NETWORK,
         )
     number = reason.errno if isinstance(reason, OSError) else None

@@ -69,7 +69,7 @@ def repair(request: Request, tools: Tools) -> list[str]:
         damaged |= {file.package for file in files if installed.get(file.package) != file.version}
         broken = tuple(file for file in files if file.package in damaged)
         is_python_fetched = (current.folder / PYTHON_FOLDER).exists()
-        is_python_broken = PYTHON_ITSELF in damaged or (is_python_fetched and not os.path.exists(current.python))
+        is_python_broken = PYTHON_ITSELF in damaged or (is_python_fetched and not os.path.isfile(current.python))
         if not is_python_fetched and (lost := explain_loss(root)):
             # that of a virtual environment leads to one of this computer's
             raise InstallationError("incomplete", lost.replace("repair it, or set it up again", "set it up again"))
