@@ -67,7 +67,9 @@ def render_views(views: Sequence[View], size: int) -> ViewPasses:
     assert body.uv is not None and body.uv_faces is not None, "the bundled body has texture coordinates"
     corners = np.concatenate([body.uv[body.uv_faces], body.v_template[body.faces]], 2)
     part_of_vertex = (body.weights.argmax(1) + 1).astype(np.uint8)
-    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("depth", "mask", "uv", "rest_position", "part", "normal", "motion_vectors")}
+    layers: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("depth", "mask", "uv", "rest_position", "part", "normal", "motion_vectors")
+    }
     before = views[0] if views else None
     for view in views:
         raster = view.rasterise(size)

@@ -16,6 +16,7 @@ from latentman.backend.__main__ import main  # noqa: E402
 from latentman.backend.metrics.baselines import bake_texture, blur, sample_bilinear  # noqa: E402
 from latentman.backend.metrics.consistency import background_error  # noqa: E402
 from latentman.backend.metrics.evaluator import COLUMNS, Evaluator, Shot, compute_means  # noqa: E402
+from latentman.backend.metrics.figures import measure_clip  # noqa: E402
 from latentman.backend.metrics.pictures import (  # noqa: E402
     boundary_contrast,
     boundary_f_measure,
@@ -27,7 +28,6 @@ from latentman.backend.metrics.report import make_flicker_maps, write_report  # 
 from latentman.backend.metrics.surface import (  # noqa: E402
     compute_cell_colours,
     hmse,
-    hmse_compat,
     reappearance,
     shading_std,
     surface_variance,
@@ -99,7 +99,7 @@ def test_texture_that_swims_is_seen_in_the_high_band(passes):
 def test_the_cyclic_figure_counts_the_last_pair(passes):
     images = _brightened(_paint(passes), passes, [0, 0, 0, 0, 0, 30])
     assert hmse(images, passes) == pytest.approx(900 / 5, rel=0.02)
-    assert hmse_compat(images, passes) == pytest.approx(2 * 900 / 6, rel=0.02)
+    assert measure_clip(images, passes)["hmse_cyclic"] == pytest.approx(2 * 900 / 6, rel=0.02)
 
 
 def test_warping_along_motion_vectors(passes):
