@@ -1,9 +1,9 @@
 """The human mean squared error by the formula of LatentMan's authors (arXiv 2312.07133), for comparison with their numbers.
 
 Every frame is unwrapped into a texture of 256x256 by the surface's texture coordinates, between whose pixels the colours are
-interpolated; the textures of a frame and the one before, and of the first and the last, are subtracted, and the squares averaged over
-the texels that both show. The authors do all of it in 8 bits, where differences and squares wrap around at 256; both are given here.
-They take the coordinates from DensePose, which is replaced by the passes' own.
+interpolated; the textures of a frame and the one before, and of the first and the last, are subtracted, and the squares averaged
+over the texels that both show. The authors do all of it in 8 bits, where differences and squares wrap around at 256; both are
+given here. They take the coordinates from DensePose, which is replaced by the passes' own.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class AuthorsHmse:
         self._count += int(both.sum())
 
     def figures(self) -> dict[str, float]:
-        """``hmse_authors_printed`` in 8 bits and ``hmse_authors`` without wrapping; called once, when all frames have been added."""
+        """``hmse_authors_printed`` in 8 bits and ``hmse_authors`` without wrapping; called once, when all frames have been
+        added."""
         if self._first is None or self._last is None:
             return {"hmse_authors_printed": NAN, "hmse_authors": NAN}
         self._compare(self._first, self._last)

@@ -15,6 +15,8 @@ from .pairs import PairFigures, Shift, compare_pair, paint_frozen
 NAN = float("nan")
 #: frames apart in which slow sliding is looked for: long enough to add up, short enough to know the texture again
 SHORT_LAGS = (2, 4, 8)
+#: squared percents below which there is no texture that could stay on the screen
+LEAST_TEXTURE = 0.25
 #: old frames that are kept at most
 MOST_KEPT = 8
 #: side of a cell of the surface in typical pixel footprints
@@ -129,6 +131,7 @@ class ClipPairs:
             "hmse": _ratio(pairs, "error", "matched"),
             "hmse_floor": _measure_floor(pairs),
             "hmse_relative": _ratio(pairs, "error", "contrast"),
+            "hmse_texture": _ratio(pairs, "high", "matched"),
             "hmse_cyclic": self._measure_cyclic(per_pair),
             "hmse_p95": float(np.percentile(per_pair, 95)) if per_pair else NAN,
             "hmse_worst": max(per_pair, default=NAN),
@@ -160,7 +163,7 @@ def _measure_screen_lock(pairs: list[PairFigures]) -> float:
     """How much of the fine band stays on the screen where the surface moves on: what the same pixels have in common beyond what
     the same points have."""
     own, earlier, behind = (_sum(pairs, name) for name in ("own", "earlier", "behind"))
-    if not own * earlier * behind:
+    if min(own, earlier, behind) < LEAST_TEXTURE * _sum(pairs, "moved") or not own * earlier * behind:
         return NAN
     stuck = _sum(pairs, "stuck") / np.sqrt(own * earlier)
     return float(stuck - _sum(pairs, "along") / np.sqrt(own * behind) * _sum(pairs, "between") / np.sqrt(earlier * behind))

@@ -1,34 +1,44 @@
 """The list of all figures, and the one pass over a clip that computes them.
 
-``FIGURES`` says of each what it is, its unit, its floor and what it does not see; ``docs/figures.md`` is made of it. Frames are added
-one after the other, so that a clip of any length takes about the same memory.
+``FIGURES`` says of each what it is, its unit, its floor and what it does not see; ``docs/figures.md`` is made of it. Frames are
+added one after the other, so that a clip of any length takes about the same memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from ...shared.passes import FramePasses
 from .authors_hmse import AuthorsHmse
 from .clip_pairs import ClipPairs, measure_change
-from .frames import prepare_frame
+from .frames import MeasuredFrame, prepare_frame
 from .pictures import BoundaryContrast, PictureContrast, Segmentation, compare_contrast, measure_contrast
-from .shading import CellGatherer, measure_shading
-from .surface import CellColourGatherer, Images, WarpError, reappearance, shading_std, surface_variance
+from .shading import CellGatherer
+from .surface import CellColourGatherer, Images, WarpError
 from .surroundings import Surroundings
 from .timing import Timing
 
 Better = Literal["lower", "higher", "near 1", "reads"]
 
 
+class Part(Protocol):
+    """What gathers some of the figures from frames that are added one after the other."""
+
+    def add(self, frame: MeasuredFrame) -> None:
+        """The next frame."""
+
+    def figures(self) -> dict[str, float]:
+        """The figures by name, once all frames have been added."""
+
+
 @dataclass(frozen=True)
 class Figure:
-    """What a figure is: its name, unit, which values are good (``reads`` for those that only help to read others), what it measures,
-    the value of a faultless clip, and its known weaknesses."""
+    """What a figure is: its name, unit, which values are good (``reads`` for those that only help to read others), what it
+    measures, the value of a faultless clip, and its known weaknesses."""
 
     name: str
     unit: str
@@ -44,9 +54,9 @@ FIGURES: tuple[Figure, ...] = (
         "hmse",
         SQUARED,
         "lower",
-        "The paper's human mean squared error: mean squared difference of the same surface points in consecutive frames, the earlier "
-        "one read between its pixels by cubic convolution. Points within two pixels of a silhouette, and those that cannot be read "
-        "between pixels (the edge of an arm before the body), count for `rim_error` instead.",
+        "The paper's human mean squared error: mean squared difference of the same surface points in consecutive frames, the "
+        "earlier one read between its pixels by cubic convolution. Points within two pixels of a silhouette, and those that cannot "
+        "be read between pixels (the edge of an arm before the body), count for `rim_error` instead.",
         "`hmse_floor`, 0.2 to 1.5 at 256 pixels",
         "Slow changes, rims and surroundings; contrast that is lost lowers it; independent noise counts about a tenth too little.",
     ),
@@ -54,8 +64,8 @@ FIGURES: tuple[Figure, ...] = (
         "hmse_floor",
         SQUARED,
         "reads",
-        "The `hmse` of a frozen texture that is as sharp as the clip, on the same points: what reading between pixels and rounding to "
-        "8 bits add.",
+        "The `hmse` of a frozen texture that is as sharp as the clip, on the same points: what reading between pixels and rounding "
+        "to 8 bits add.",
         "",
         "An estimate: the texture is made of waves of 4 to 12 pixels, so that of grain it says too little.",
     ),
@@ -63,10 +73,18 @@ FIGURES: tuple[Figure, ...] = (
         "hmse_relative",
         "ratio",
         "lower",
-        "The sum of `hmse`'s differences over twice the variance of the texture around each point: 1 is another texture in each frame, "
-        "whatever the contrast.",
+        "The sum of `hmse`'s differences over twice the variance of the texture around each point: 1 is another texture in each "
+        "frame, whatever the contrast.",
         "below 0.01",
         "A change of brightness counts more in a picture without texture, where it can exceed 1.",
+    ),
+    Figure(
+        "hmse_texture",
+        SQUARED,
+        "lower",
+        "`hmse` of what is finer than four pixels: light that changes smoothly over the surface does not count.",
+        "as `hmse`; 1 to 7 in light that moves",
+        "A shadow's edge that wanders counts.",
     ),
     Figure(
         "hmse_p95",
@@ -123,8 +141,8 @@ FIGURES: tuple[Figure, ...] = (
         "rim_error",
         SQUARED,
         "lower",
-        "As `hmse`, of the points that it leaves out: within two pixels of the silhouette and where a limb covers another. The earlier "
-        "frame's pixels off the character take no part.",
+        "As `hmse`, of the points that it leaves out: within two pixels of the silhouette and where a limb covers another. The "
+        "earlier frame's pixels off the character take no part.",
         "20 to 150: there is no reading between pixels at an edge",
         "Compare it between methods on the same shot only.",
     ),
@@ -140,8 +158,8 @@ FIGURES: tuple[Figure, ...] = (
         "slide",
         "pixels a frame",
         "lower",
-        "Root mean square over patches of the surface of the speed at which the texture keeps moving over it in the same direction, "
-        "from frames 1 to 8 apart.",
+        "Root mean square over patches of the surface of the speed at which the texture keeps moving over it in the same "
+        "direction, from frames 1 to 8 apart.",
         "0.002 in still light, up to 0.025 in light that moves quickly",
         "A shadow's edge that wanders over the body counts; sliding along the view counts less.",
     ),
@@ -149,8 +167,8 @@ FIGURES: tuple[Figure, ...] = (
         "screen_lock",
         "correlation",
         "lower",
-        "How much of the texture stays on the screen where the surface has moved by four pixels or more: what the same pixels have in "
-        "common beyond what the same points have.",
+        "How much of the texture stays on the screen where the surface has moved by four pixels or more: what the same pixels have "
+        "in common beyond what the same points have.",
         "within 0.1 of 0",
         "Only pixels that move; NaN in a shot where none does.",
     ),
@@ -210,10 +228,19 @@ FIGURES: tuple[Figure, ...] = (
         "detail",
         "ratio",
         "near 1",
-        "Root mean square of the band between 0.8 and 2.5 pixels inside the silhouettes over that of the per-frame run with the same "
-        "seed; what lies outside takes no part.",
+        "Root mean square of the band between 0.8 and 2.5 pixels inside the silhouettes over that of the per-frame run with the "
+        "same seed; what lies outside takes no part.",
         "1",
         "Grain is detail to it, see `grain`.",
+    ),
+    Figure(
+        "detail_level",
+        LEVELS,
+        "reads",
+        "The same without a reference; `grain_level`, `detail_coarse_level`, `contrast_level`, `saturation_level` and "
+        "`exposure_level` are what the ratios below are made of.",
+        "",
+        "Says nothing across shots and costumes.",
     ),
     Figure("grain", "ratio", "near 1", "The same of what is finer than 0.8 pixels.", "1", "Compression takes it away."),
     Figure("detail_coarse", "ratio", "near 1", "The same between 2.5 and 6 pixels.", "1", "Holds some shading."),
@@ -270,7 +297,8 @@ FIGURES: tuple[Figure, ...] = (
         "halo_error",
         SQUARED,
         "lower",
-        "Mean squared difference of the six pixels outside the silhouettes from what the same pixels show when the characters are far.",
+        "Mean squared difference of the six pixels outside the silhouettes from what the same pixels show when the characters are "
+        "far.",
         "0; 5 to 15 with shadows on the ground",
         "For a still camera; pixels that are never clear take no part; a background that flickers counts.",
     ),
@@ -323,81 +351,90 @@ FIGURES: tuple[Figure, ...] = (
         "Noise hides them.",
     ),
 )
+#: figures by what gathers them
+PAIR_FIGURES = (
+    *("hmse", "hmse_floor", "hmse_relative", "hmse_texture", "hmse_p95", "hmse_worst", "hmse_cyclic", "matched_fraction"),
+    *("rim_error", "jitter", "slide", "screen_lock", "change_slope"),
+)
+SHADING_FIGURES = ("liveliness", "drift", "recolouring", "unexplained_change", "flicker_fast", "flicker_slow")
+CONTRAST_FIGURES = ("grain", "detail", "detail_level", "detail_coarse", "contrast", "saturation", "exposure")
+SURROUNDINGS_FIGURES = ("background_error", "background_std", "halo_error", "ghost_error")
 #: name -> figure
 BY_NAME = {figure.name: figure for figure in FIGURES}
 
 
-class ClipMeasurer:
-    """Computes every figure of a clip whose frames are added one after the other."""
+#: name -> what gathers it from the frames; parts that no wanted figure needs are left out
+PARTS: dict[str, tuple[Callable[[], Part], Collection[str]]] = {
+    "pairs": (ClipPairs, PAIR_FIGURES),
+    "authors": (AuthorsHmse, ("hmse_authors", "hmse_authors_printed")),
+    "warp": (WarpError, ("warp_error",)),
+    "cells": (CellGatherer, SHADING_FIGURES),
+    "contrast": (PictureContrast, CONTRAST_FIGURES),
+    "colours": (CellColourGatherer, ("surface_variance_low", "surface_variance_high", "reappearance", "shading_std")),
+    "surroundings": (Surroundings, SURROUNDINGS_FIGURES),
+    "segmentation": (Segmentation, ("silhouette_iou", "boundary_f_measure")),
+    "edges": (BoundaryContrast, ("boundary_contrast",)),
+    "timing": (Timing, ("timing_error", "repeated_frames")),
+}
 
-    def __init__(self) -> None:
-        self._pairs, self._cells, self._colours = ClipPairs(), CellGatherer(), CellColourGatherer()
-        self._contrast, self._edges, self._segmentation = PictureContrast(), BoundaryContrast(), Segmentation()
-        self._warp, self._authors = WarpError(), AuthorsHmse()
-        self._surroundings, self._timing = Surroundings(), Timing()
-        self._count = 0
+
+class ClipMeasurer:
+    """Computes figures of a clip whose frames are added one after the other."""
+
+    def __init__(self, only: Collection[str] = ()) -> None:
+        """``only`` are names of figures, which spare the work for others; all when it is empty. Raises ``KeyError`` for others."""
+        wanted = {BY_NAME[name].name for name in only} or set(BY_NAME)
+        self._parts = {name: make() for name, (make, figures) in PARTS.items() if wanted & set(figures)}
+        self._wanted, self._count = wanted, 0
 
     def add(self, image: np.ndarray, passes: FramePasses) -> None:
         """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
         frame = prepare_frame(self._count, image, passes)
-        for part in (
-            self._pairs,
-            self._cells,
-            self._colours,
-            self._contrast,
-            self._edges,
-            self._segmentation,
-            self._warp,
-            self._authors,
-            self._surroundings,
-            self._timing,
-        ):
+        for part in self._parts.values():
             part.add(frame)
         self._count += 1
 
     @property
     def contrast(self) -> dict[str, float]:
-        """``PictureContrast.figures``, for those who are compared with this clip."""
-        return self._contrast.figures()
+        """``PictureContrast.figures``, for those who are compared with this clip; empty when it was not wanted."""
+        part = self._parts.get("contrast")
+        return part.figures() if isinstance(part, PictureContrast) else {}
 
     @property
     def change(self) -> dict[int, float]:
         """lag in frames -> root mean square change of surface points in levels, up to the clip's length."""
-        return measure_change([*self._pairs.neighbours, *self._pairs.older])
+        pairs = self._parts.get("pairs")
+        return measure_change([*pairs.neighbours, *pairs.older]) if isinstance(pairs, ClipPairs) else {}
 
     def figures(self, reference: dict[str, float] | None = None) -> dict[str, float]:
-        """Every figure of ``FIGURES`` by name; NaN where there is nothing to measure. ``reference`` is the ``contrast`` of the
-        per-frame run with the same seed; without one the figures that are ratios to it are NaN. Called once."""
-        colours = self._colours.colours()
-        own = self.contrast
-        found = (
-            self._pairs.figures()
-            | self._authors.figures()
-            | {"warp_error": self._warp.mean}
-            | measure_shading(self._cells.series())
-            | (compare_contrast(own, reference) if reference else dict.fromkeys(own, float("nan")))
-            | {"reappearance": reappearance(colours), "shading_std": shading_std(colours)}
-            | self._surroundings.figures()
-            | self._segmentation.figures()
-            | {"boundary_contrast": self._edges.ratio}
-            | self._timing.figures()
-        )
-        for band in ("low", "high"):
-            found[f"surface_variance_{band}"] = surface_variance(colours, band, None)
-            found |= {f"surface_variance_{band}_lag{lag}": surface_variance(colours, band, lag) for lag in (1, 8)}
-        return {name: found[name] for name in [*BY_NAME, *(key for key in found if key not in BY_NAME)]}
+        """The wanted figures by name, in the order of ``FIGURES``, and parts of them; NaN where there is nothing to measure.
+
+        ``reference`` is the ``contrast`` of the per-frame run with the same seed; without one the figures that are ratios to it
+        are NaN. Called once."""
+        found: dict[str, float] = {}
+        for part in self._parts.values():
+            found |= part.figures()
+        levels = self.contrast
+        found |= {f"{name}_level": value for name, value in levels.items()}
+        found |= compare_contrast(levels, reference) if reference else dict.fromkeys(levels, float("nan"))
+        extra = [name for name in found if name not in BY_NAME]
+        return {name: found[name] for name in [*BY_NAME, *extra] if name in extra or name in self._wanted}
 
 
-def measure_frames(frames: Iterable[tuple[np.ndarray, FramePasses]], reference: dict[str, float] | None = None) -> dict[str, float]:
+def measure_frames(
+    frames: Iterable[tuple[np.ndarray, FramePasses]], reference: dict[str, float] | None = None, only: Collection[str] = ()
+) -> dict[str, float]:
     """``ClipMeasurer.figures`` of frames (H, W, 3) uint8, each with its passes (1, H, W, ...), read one at a time."""
-    found = ClipMeasurer()
+    found = ClipMeasurer(only)
     for image, passes in frames:
         found.add(image, passes)
     return found.figures(reference)
 
 
-def measure_clip(images: Images, passes: FramePasses, reference: Images | None = None) -> dict[str, float]:
+def measure_clip(
+    images: Images, passes: FramePasses, reference: Images | None = None, only: Collection[str] = ()
+) -> dict[str, float]:
     """``ClipMeasurer.figures`` of a whole clip: frames (F, H, W, 3) uint8 with their passes; ``reference`` are the frames of the
     per-frame run with the same seed."""
     contrast = measure_contrast(reference, passes) if reference is not None else None
-    return measure_frames(((images[n], passes.select([n])) for n in range(len(images))), contrast)
+    return measure_frames(((images[n], passes.select([n])) for n in range(len(images))), contrast, only)

@@ -25,6 +25,8 @@ SHIFT_NOISE = 1.0
 SCREEN_MOTION = 4.0
 #: pixels by which a point read between pixels may miss
 READING_ERROR = 0.2
+#: squared levels that count as contrast where a picture has none
+ROUNDING = 1.0
 #: waves of the frozen texture that a clip's floor is measured with, and their lengths in pixels' footprints
 WAVES, WAVE_LENGTHS = 24, (4.0, 12.0)
 
@@ -49,11 +51,11 @@ class PairFigures:
 
     ``lag`` frames lie between them; ``matched`` of ``visible`` pixels inside the silhouettes were matched. ``error`` is the sum of
     squared differences, ``floor`` that of a frozen texture whose fine band has ``floor_energy`` where the clip's has ``energy``,
-    ``contrast`` of twice the variance around each pixel; ``low`` and ``high`` the errors of both bands.
+    ``contrast`` of twice the variance around each pixel; ``low`` and ``high`` the errors of both bands, divided at ``BAND_SIGMA``.
     ``rim_error`` and ``rim_matched`` are of the edge that the rest leaves out. ``shift`` (pixels) is the root mean square by which
-    the texture slid against the surface. Of points that moved on the screen, products of the fine band summed: with itself
-    (``own``, ``earlier``, ``behind``), with the same point earlier (``along``), with the same pixel earlier (``stuck``), and of
-    these two (``between``).
+    the texture slid against the surface. Of the ``moved`` points, which went elsewhere on the screen, products of the fine band
+    summed: with itself (``own``, ``earlier``, ``behind``), with the same point earlier (``along``), with the same pixel earlier
+    (``stuck``), and of these two (``between``).
     """
 
     lag: int
@@ -68,6 +70,7 @@ class PairFigures:
     high: float = 0.0
     rim_error: float = 0.0
     rim_matched: int = 0
+    moved: int = 0
     own: float = 0.0
     earlier: float = 0.0
     behind: float = 0.0
@@ -193,7 +196,8 @@ def compare_pair(now: MeasuredFrame, then: MeasuredFrame, own_frozen: np.ndarray
     behind = _find_texture(grey, scatter, within, within & then.inner[window])
     contrast = smooth_inside(scatter((own - smooth_inside(scatter(own), within, BAND_SIGMA)[within]) ** 2), within, SHIFT_SIGMA)
     # the window keeps the order of the points, which ``match`` gives by rising pixels
-    vectors, strength = find_shift(*(scatter(t[:, None])[..., 0] for t in (texture[:, 0], texture[:, 0] - texture[:, 1])), within)
+    now_texture, change_texture = scatter(texture[:, :1])[..., 0], scatter(texture[:, :1] - texture[:, 1:])[..., 0]
+    vectors, strength = find_shift(now_texture, change_texture, within)
     here, along, stuck = _limit(behind[left]).T
     return PairFigures(
         lag,
@@ -203,7 +207,8 @@ def compare_pair(now: MeasuredFrame, then: MeasuredFrame, own_frozen: np.ndarray
         floor=float(((own_frozen.reshape(-1)[inner.here] - read[:, 3]) ** 2).sum()),
         floor_energy=float((_sharpen(own_frozen, now.inner)[seen] ** 2).sum()),
         energy=float((_sharpen(now.image, now.inner)[seen] ** 2).mean(-1).sum()),
-        contrast=float(2 * contrast[within].mean(-1).sum()),
+        contrast=float(2 * contrast[within].mean(-1).sum()) + ROUNDING * matched,
+        moved=int(left.sum()),
         low=float((coarse_change**2).mean(1).sum()),
         high=float(((change - coarse_change) ** 2).mean(1).sum()),
         rim_error=rim_error,
@@ -235,6 +240,7 @@ def _limit(values: np.ndarray) -> np.ndarray:
 
 
 def _sharpen(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """What pixels (H, W, C) differ from their four neighbours' mean, inside a silhouette: what reading between pixels gets wrong."""
+    """What pixels (H, W, C) differ from their four neighbours' mean, inside a silhouette: what reading between pixels gets
+    wrong."""
     mean = sum(np.roll(values, step, axis) for axis in (0, 1) for step in (-1, 1)) / 4
     return np.where(inside[..., None], values - mean, 0.0)

@@ -73,7 +73,8 @@ def compare_contrast(figures: dict[str, float], reference: dict[str, float]) -> 
 
 
 def detail(images: Images, reference: Images, passes: FramePasses) -> float:
-    """Contrast of fine detail against that of ``reference``, the per-frame run with the same seed: 1 is as much, a blur has less."""
+    """Contrast of fine detail against that of ``reference``, the per-frame run with the same seed: 1 is as much, a blur has
+    less."""
     return compare_contrast(measure_contrast(images, passes), measure_contrast(reference, passes))["detail"]
 
 
@@ -172,8 +173,8 @@ def _mean_f_measure(segmented: Iterable[np.ndarray], masks: Iterable[np.ndarray]
 
 
 class BoundaryContrast:
-    """Mean colour gradient on the masks' boundaries over the mean gradient 4 to 12 pixels away from them; frames are added one after
-    the other."""
+    """Mean colour gradient on the masks' boundaries over the mean gradient 4 to 12 pixels away from them; frames are added one
+    after the other."""
 
     def __init__(self) -> None:
         self._sums = np.zeros(4)
@@ -189,6 +190,10 @@ class BoundaryContrast:
         away = distance_transform_cdt(~line, "taxicab")
         band = (away > 4) & (away <= 12)
         self._sums += [slope[line].sum(), line.sum(), slope[band].sum(), band.sum()]
+
+    def figures(self) -> dict[str, float]:
+        """``boundary_contrast``, see ``ratio``."""
+        return {"boundary_contrast": self.ratio}
 
     @property
     def ratio(self) -> float:

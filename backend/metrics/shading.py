@@ -1,9 +1,9 @@
 """What the changes of the surface's colours over a whole clip are made of: light, drift, other colours, flicker.
 
-The surface is divided into cells a few pixels wide, whose mean colours are gathered frame by frame. A model of their changes is then
-fitted: every cell has a colour of its own; the light brightens it by a smooth function of how the cell is turned, which changes
-smoothly over the clip; and each frame may be brighter or have more contrast as a whole. The first is the costume, the second
-*liveliness*, the third *drift*, and what is left is *unexplained*.
+The surface is divided into cells a few pixels wide, whose mean colours are gathered frame by frame. A model of their changes is
+then fitted: every cell has a colour of its own; the light brightens it by a smooth function of how the cell is turned, which
+changes smoothly over the clip; and each frame may be brighter or have more contrast as a whole. The first is the costume, the
+second *liveliness*, the third *drift*, and what is left is *unexplained*.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class CellGatherer:
             found = np.column_stack([means, count])[enough].astype(np.float32)
             self._frames.append((frame.number, cells[enough].astype(np.int32), found))
 
+    def figures(self) -> dict[str, float]:
+        """``measure_shading`` of what was gathered."""
+        return measure_shading(self.series())
+
     def series(self) -> CellSeries | None:
         """What was gathered; None without any surface."""
         if not self._frames:
@@ -99,7 +103,8 @@ def _average(values: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.
 
 
 def _regress_frames(values: np.ndarray, base: np.ndarray, frame: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(N, D) for each of N rows what a constant and a multiple of ``base`` (N,), chosen for each frame, explain of values (N, D)."""
+    """(N, D) for each of N rows what a constant and a multiple of ``base`` (N,), chosen for each frame, explain of values (N,
+    D)."""
     mean = _average(np.column_stack([base, values]), frame, weights)
     centred, rest = base - mean[:, 0], values - mean[:, 1:]
     square = np.bincount(frame, weights * centred**2)
@@ -116,8 +121,8 @@ def _compute_harmonics(series: CellSeries) -> np.ndarray:
 
 
 def _make_light_features(series: CellSeries, base: np.ndarray) -> np.ndarray:
-    """(N, D): how lights of every direction brighten a cell (spherical harmonics of its normal up to the second order, times its own
-    brightness), times smooth curves over the clip."""
+    """(N, D): how lights of every direction brighten a cell (spherical harmonics of its normal up to the second order, times its
+    own brightness), times smooth curves over the clip."""
     turned = _compute_harmonics(series) * base[:, None]
     count = int(series.frame.max()) + 1
     curves = min(MOST_CURVES, 1 + count // FRAMES_A_CURVE)
@@ -148,8 +153,8 @@ def _root_mean_square(values: np.ndarray, weights: np.ndarray) -> float:
 
 
 def measure_flicker(residual: np.ndarray, series: CellSeries) -> dict[float, float]:
-    """period in frames -> root mean square level of the cells' changes (N, 3) with it, in windows of ``WINDOW`` frames through which
-    a cell is seen (fewer in a short clip); empty for clips under six frames."""
+    """period in frames -> root mean square level of the cells' changes (N, 3) with it, in windows of ``WINDOW`` frames through
+    which a cell is seen (fewer in a short clip); empty for clips under six frames."""
     count = int(series.frame.max()) + 1
     window = min(WINDOW, count)
     if window < 6:
@@ -199,7 +204,8 @@ def measure_shading(series: CellSeries | None) -> dict[str, float]:
         target = _partial_out(lit[:, None], series, base)
         explained = _root_mean_square(features @ _solve(features, target, series.pixels)[:, 0], series.pixels)
     rest, offsets = _take_light(series)
-    flicker = measure_flicker(rest, series)
+    # of all changes: a light that flickers is no better than a colour that does
+    flicker = measure_flicker(change, series)
     fast = [level**2 for period, level in flicker.items() if period < FAST_PERIOD]
     slow = [level**2 for period, level in flicker.items() if period >= FAST_PERIOD]
     return {
@@ -217,7 +223,8 @@ def _take_light(series: CellSeries) -> tuple[np.ndarray, np.ndarray]:
     beside the light, NaN in frames that show too little.
 
     A light multiplies the colours that there are, so that it leaves black black; what is added is known apart from it where the
-    costume has light and dark colours. A lamp that stands still comes first, for the whole clip; then each frame has one of its own.
+    costume has light and dark colours. A lamp that stands still comes first, for the whole clip; then each frame has one of its
+    own.
     """
     harmonics, weights = _compute_harmonics(series), series.pixels
     count = int(series.frame.max()) + 1

@@ -24,6 +24,8 @@ from .sampling import sample_cubic
 Images = np.ndarray | Sequence[np.ndarray]
 #: side of a surface cell in typical pixel footprints
 CELL = 2.0
+#: frames apart over which ``surface_variance`` is shown as well
+LAGS = (1, 8)
 #: a point must have been hidden for this many frames before it counts as reappearing
 HIDDEN_FRAMES = 4
 
@@ -87,6 +89,10 @@ class WarpError:
         self._total += float(((frame.image[rows, cols] - read[:, :3]) ** 2).mean(1)[same].sum())
         self._count += int(same.sum())
 
+    def figures(self) -> dict[str, float]:
+        """``warp_error``, see ``mean``."""
+        return {"warp_error": self.mean}
+
     @property
     def mean(self) -> float:
         """The mean over pixels and channels; NaN when there is nothing to compare."""
@@ -141,6 +147,15 @@ class CellColourGatherer:
         both = np.concatenate([low, frame.image - low], 2).reshape(-1, 6)[pixels]
         means = np.stack([np.bincount(where.ravel(), column, len(cells)) for column in both.T], 1) / count[:, None]
         self._frames.append((frame.number, cells, np.column_stack([means, count]).astype(np.float32)))
+
+    def figures(self) -> dict[str, float]:
+        """``surface_variance`` of both bands over the clip and over ``LAGS``, ``reappearance`` and ``shading_std``."""
+        colours = self.colours()
+        out = {"reappearance": reappearance(colours), "shading_std": shading_std(colours)}
+        for band in ("low", "high"):
+            out[f"surface_variance_{band}"] = surface_variance(colours, band, None)
+            out |= {f"surface_variance_{band}_lag{lag}": surface_variance(colours, band, lag) for lag in LAGS}
+        return out
 
     def colours(self) -> CellColours | None:
         """What was gathered; None when no surface was visible."""
