@@ -75,7 +75,7 @@ FIGURES: tuple[Figure, ...] = (
         "lower",
         "The sum of `hmse`'s differences over twice the variance of the texture around each point: 1 is another texture in each "
         "frame, whatever the contrast.",
-        "below 0.01",
+        "below 0.03",
         "A change of brightness counts more in a picture without texture, where it can exceed 1.",
     ),
     Figure(
@@ -125,7 +125,7 @@ FIGURES: tuple[Figure, ...] = (
         "reads",
         "The same as the authors' code prints it, in 8 bits: 256 becomes 0. Only to compare with printed numbers.",
         "",
-        "Saturates near 85, the mean of random bytes' squares modulo 256; order is lost above 16 levels.",
+        "Saturates near 105, the mean of the squares of random bytes modulo 256; changes above 16 levels lose their order.",
     ),
     Figure(
         "warp_error",
@@ -208,12 +208,17 @@ FIGURES: tuple[Figure, ...] = (
         "flicker_fast",
         LEVELS,
         "lower",
-        "Root mean square of those changes with periods under four frames.",
-        "0.5",
+        "Root mean square of the cells' changes of colour with periods under four frames, in windows of sixteen.",
+        "0.5 to 1.1",
         "Needs six frames.",
     ),
     Figure(
-        "flicker_slow", LEVELS, "lower", "The same with periods of four to sixteen frames.", "1 to 2.5", "Quick cast shadows count."
+        "flicker_slow",
+        LEVELS,
+        "lower",
+        "The same with periods of four to sixteen frames.",
+        "1 to 4",
+        "Light that moves quickly counts.",
     ),
     Figure(
         "liveliness",

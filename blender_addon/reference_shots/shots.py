@@ -48,14 +48,15 @@ def _retarget_rotations(motion: Motion) -> np.ndarray:
 
 
 def _bounce(frames: np.ndarray, count: int) -> np.ndarray:
-    """Frame numbers (F,) from 0 as those of a motion of ``count`` frames that is played to its end, back to its start, and so on."""
+    """Frame numbers (F,) from 0 as those of a motion of ``count`` frames that is played to its end, back to its start, and on."""
     there_and_back = max(2 * (count - 1), 1)
     return (count - 1) - np.abs(frames % there_and_back - (count - 1))
 
 
 def make_clip_views(text: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0, step: int = 1) -> list[View]:
-    """Views of a bundled motion, every ``step``-th of its frames, to and fro where the shot is longer than it: seen from ``turn`` degrees to its side, with a camera that
-    orbits it by ``orbit`` degrees over the shot. The body's path over the ground is left out."""
+    """Views of a bundled motion, every ``step``-th of its frames, to and fro where the shot is longer than it: seen from ``turn``
+    degrees to its side, with a camera that orbits it by ``orbit`` degrees over the shot. The body's path over the ground is left
+    out."""
     motion = _retarget_rotations(read_bundled_motions()[text])
     rotations = motion[_bounce(np.arange(frames) * step, len(motion))]
     return [
