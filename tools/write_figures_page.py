@@ -14,8 +14,8 @@ INTRODUCTION = """# Figures
 What an evaluation measures. Levels are of the scale 0 to 255. *Inside* is what lies two pixels or more within the silhouettes of
 the passes; surface points are matched exactly, by their rest positions, and read between the pixels of the other frame. No figure
 is worth anything alone: a blur is steady, a frozen texture steadier. Each fault that the tests paint from exact passes (blur, lost
-contrast, one colour, grain, drift, turning hues, sliding and stuck textures, flicker, jitter, rims, halos, ghosts, changed costumes,
-frozen, late, dropped and repeated frames, wrong silhouettes) loses on at least one (`tests/backend/test_figures.py`).
+contrast, one colour, grain, drift, turning hues, sliding and stuck textures, flicker, jitter, rims, halos, ghosts, changed
+costumes, frozen, late, dropped and repeated frames, wrong silhouettes) loses on at least one (`tests/backend/test_figures.py`).
 
 *Faultless* is what clips painted without a fault come to, at 128 and 256 pixels. `python -m tools.write_figures_page` writes this
 page from the list in `backend/metrics/figures.py`.
