@@ -356,6 +356,12 @@ FIGURES: tuple[Figure, ...] = (
         "Noise hides them.",
     ),
 )
+#: the figures that tables show; all stand in the files
+MAIN = (
+    *("hmse", "hmse_floor", "hmse_relative", "hmse_worst", "rim_error", "jitter", "slide", "drift", "recolouring", "flicker_fast"),
+    *("liveliness", "detail", "contrast", "reappearance", "background_error", "halo_error", "ghost_error", "silhouette_iou"),
+    "timing_error",
+)
 #: figures by what gathers them
 PAIR_FIGURES = (
     *("hmse", "hmse_floor", "hmse_relative", "hmse_texture", "hmse_p95", "hmse_worst", "hmse_cyclic", "matched_fraction"),
