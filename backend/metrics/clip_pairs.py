@@ -6,6 +6,7 @@ A frame is compared with the one before and with one that is older. Only some fr
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -102,10 +103,11 @@ class ClipPairs:
         self._slid.add(surface.key[rows], surface.ids[rows], np.column_stack([moved / lag * weight[:, None], weight]))
 
     def _measure_cyclic(self, per_pair: list[float]) -> float:
-        """The mean over the pairs, with that of the first frame and the last."""
+        """The mean over the pairs, with that of the first frame and the last, which is also the longest way apart."""
         last = max(self._kept, default=0)
         if 0 in self._kept and last:
             closing, _ = self._compare(self._kept[0], last)
+            self.older.append(replace(closing, lag=last))
             per_pair = [*per_pair, *([closing.error / closing.matched] if closing.matched else [])]
         return float(np.mean(per_pair)) if per_pair else NAN
 
@@ -123,7 +125,7 @@ class ClipPairs:
         return float(np.sqrt((weight * (speed**2).sum(1)).sum() / weight.sum()))
 
     def figures(self) -> dict[str, float]:
-        """The figures by name; see ``figures.FIGURES``."""
+        """The figures by name; see ``figures.FIGURES``. Called once, when all frames have been added."""
         pairs, per_pair = self.neighbours, [pair.error / pair.matched for pair in self.neighbours if pair.matched]
         known = [(value, weight) for value, weight in self._jitter if not np.isnan(value)]
         matched = sum(pair.matched for pair in pairs)

@@ -413,7 +413,8 @@ class ClipMeasurer:
 
     @property
     def change(self) -> dict[int, float]:
-        """lag in frames -> root mean square change of surface points in levels, up to the clip's length."""
+        """lag in frames -> root mean square change of surface points in levels, up to the clip's length once ``figures`` was
+        called; empty when it was not wanted."""
         pairs = self._parts.get("pairs")
         return measure_change([*pairs.neighbours, *pairs.older]) if isinstance(pairs, ClipPairs) else {}
 

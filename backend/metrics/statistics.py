@@ -1,9 +1,9 @@
 """What an evaluation's runs support: variants compared by pairs of runs of the same shot, prompt and seed.
 
-A pair's ratio is the variant's figure over the baseline's. Ratios are averaged as logarithms (the geometric mean), with the interval
-that holds the true mean in 95 of 100 cases (Student's t). Within a shot and prompt the pairs are seeds. Over all of them, seeds of one
-shot and prompt have much in common, so that the interval is the wider one of two: that of all pairs, and, from three groups on, that
-of the groups' means.
+A pair's ratio is the variant's figure over the baseline's. Ratios are averaged as logarithms (the geometric mean), with the
+interval that holds the true mean in 95 of 100 cases (Student's t). Within a shot and prompt the pairs are seeds. Over all of them,
+seeds of one shot and prompt have much in common, so that the interval is the wider one of two: that of all pairs, and, from three
+groups on, that of the groups' means.
 """
 
 from __future__ import annotations
