@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from latentman.backend.metrics.figures import FIGURES, Figure
+from latentman.backend.metrics.figures import FIGURES, OPTIONAL, Figure
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "figures.md"
 INTRODUCTION = """# Figures
@@ -32,7 +32,8 @@ def _format_row(figure: Figure) -> str:
 
 def format_page() -> str:
     """The page's text."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|", *(_format_row(figure) for figure in FIGURES)]
+    rows = [_format_row(figure) for figure in (*FIGURES, *OPTIONAL)]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|", *rows]
     return INTRODUCTION + "\n".join(lines) + "\n"
 
 

@@ -25,14 +25,15 @@ from ..pictures import read_frames, write_frames
 from ..video.pipeline import ShotPipeline
 from ..video.run_context import RunContext
 from .baselines import bake_texture, blur
-from .figures import FIGURES, measure_clip
+from .figures import FIGURES, OPTIONAL, measure_clip
 from .peak_memory import PeakMemory
+from .perceptual import PerceptualSimilarity, find_encoders
 from .variants import VARIANTS
 
 #: baselines that are computed from the frames of another variant
 DERIVED: dict[str, str] = {"blurred": "cross_frame", "bake": "cross_frame"}
 #: the figures that the report shows, in order
-COLUMNS = (*(figure.name for figure in FIGURES), "named_colours", "seconds_per_frame", "peak_mb")
+COLUMNS = (*(figure.name for figure in (*FIGURES, *OPTIONAL)), "named_colours", "seconds_per_frame", "peak_mb")
 
 #: (frames (F, H, W, 3) uint8, their passes, the prompt) -> figures by name
 ExtraMetrics = Callable[[np.ndarray, FramePasses, str], dict[str, float]]
@@ -90,7 +91,8 @@ def compute_metrics(images: np.ndarray, reference: np.ndarray, passes: FramePass
 
     ``reference`` are the frames of the ``per_frame`` run with the same prompt and seed, against which detail is measured.
     """
-    return measure_clip(images, passes, reference)
+    more = {name: PerceptualSimilarity(name, encode) for name, encode in find_encoders().items()}
+    return measure_clip(images, passes, reference, more=more)
 
 
 class Evaluator:

@@ -6,7 +6,7 @@ added one after the other, so that a clip of any length takes about the same mem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -356,6 +356,26 @@ FIGURES: tuple[Figure, ...] = (
         "Noise hides them.",
     ),
 )
+#: figures that are there where an encoder's weights are at hand, see ``perceptual``
+OPTIONAL: tuple[Figure, ...] = (
+    Figure(
+        "clip_similarity",
+        "cosine",
+        "higher",
+        "How alike CLIP's image encoder finds the characters, alone on grey, of consecutive frames. Only where its weights are in "
+        "the hub's cache.",
+        "above 0.97",
+        "Saturates; a blur or a frozen frame is as good as any.",
+    ),
+    Figure(
+        "dino_similarity",
+        "cosine",
+        "higher",
+        "The same by DINOv2's encoder.",
+        "above 0.95",
+        "As `clip_similarity`.",
+    ),
+)
 #: the figures that tables show; all stand in the files
 MAIN = (
     *("hmse", "hmse_floor", "hmse_relative", "hmse_worst", "rim_error", "jitter", "slide", "drift", "recolouring", "flicker_fast"),
@@ -392,10 +412,12 @@ PARTS: dict[str, tuple[Callable[[], Part], Collection[str]]] = {
 class ClipMeasurer:
     """Computes figures of a clip whose frames are added one after the other."""
 
-    def __init__(self, only: Collection[str] = ()) -> None:
-        """``only`` are names of figures, which spare the work for others; all when it is empty. Raises ``KeyError`` for others."""
+    def __init__(self, only: Collection[str] = (), more: Mapping[str, Part] | None = None) -> None:
+        """``only`` are names of figures, which spare the work for others; all when it is empty. Raises ``KeyError`` for others.
+        ``more`` are further parts by a name of their own, such as ``PerceptualSimilarity``."""
         wanted = {BY_NAME[name].name for name in only} or set(BY_NAME)
         self._parts = {name: make() for name, (make, figures) in PARTS.items() if wanted & set(figures)}
+        self._parts |= more or {}
         self._wanted, self._count = wanted, 0
 
     def add(self, image: np.ndarray, passes: FramePasses) -> None:
@@ -434,19 +456,26 @@ class ClipMeasurer:
 
 
 def measure_frames(
-    frames: Iterable[tuple[np.ndarray, FramePasses]], reference: dict[str, float] | None = None, only: Collection[str] = ()
+    frames: Iterable[tuple[np.ndarray, FramePasses]],
+    reference: dict[str, float] | None = None,
+    only: Collection[str] = (),
+    more: Mapping[str, Part] | None = None,
 ) -> dict[str, float]:
     """``ClipMeasurer.figures`` of frames (H, W, 3) uint8, each with its passes (1, H, W, ...), read one at a time."""
-    found = ClipMeasurer(only)
+    found = ClipMeasurer(only, more)
     for image, passes in frames:
         found.add(image, passes)
     return found.figures(reference)
 
 
 def measure_clip(
-    images: Images, passes: FramePasses, reference: Images | None = None, only: Collection[str] = ()
+    images: Images,
+    passes: FramePasses,
+    reference: Images | None = None,
+    only: Collection[str] = (),
+    more: Mapping[str, Part] | None = None,
 ) -> dict[str, float]:
     """``ClipMeasurer.figures`` of a whole clip: frames (F, H, W, 3) uint8 with their passes; ``reference`` are the frames of the
     per-frame run with the same seed."""
     contrast = measure_contrast(reference, passes) if reference is not None else None
-    return measure_frames(((images[n], passes.select([n])) for n in range(len(images))), contrast, only)
+    return measure_frames(((images[n], passes.select([n])) for n in range(len(images))), contrast, only, more)
