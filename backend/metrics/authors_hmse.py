@@ -46,7 +46,7 @@ class AuthorsHmse:
     def __init__(self) -> None:
         self._first: np.ndarray | None = None
         self._last: np.ndarray | None = None
-        self._wrapped, self._whole, self._count = 0, 0, 0
+        self._wrapped, self._whole, self._count, self._frames = 0, 0, 0, 0
 
     def add(self, frame: MeasuredFrame) -> None:
         """The next frame."""
@@ -55,6 +55,7 @@ class AuthorsHmse:
             self._compare(texture, self._last)
         self._first = texture if self._first is None else self._first
         self._last = texture
+        self._frames += 1
 
     def _compare(self, texture: np.ndarray, other: np.ndarray) -> None:
         both = (texture != 0) & (other != 0)
@@ -66,7 +67,7 @@ class AuthorsHmse:
     def figures(self) -> dict[str, float]:
         """``hmse_authors_printed`` in 8 bits and ``hmse_authors`` without wrapping; called once, when all frames have been
         added."""
-        if self._first is None or self._last is None:
+        if self._first is None or self._last is None or self._frames < 2:
             return {"hmse_authors_printed": NAN, "hmse_authors": NAN}
         self._compare(self._first, self._last)
         count = self._count or NAN

@@ -53,8 +53,8 @@ class ClipPairs:
 
     def add(self, frame: MeasuredFrame) -> None:
         """The next frame."""
-        if not self._footprint and len(frame.surface.pixels):
-            self._footprint = frame.surface.footprint
+        if not self._footprint and frame.mask.any():
+            self._footprint = frame.footprint
         self._kept[frame.number] = frame
         self._frozen[frame.number] = paint_frozen(frame, self._footprint or 1e-3)
         if frame.number - 1 in self._kept:

@@ -186,7 +186,8 @@ FIGURES: tuple[Figure, ...] = (
         "lower",
         "Speed at which a brightness or colour is added to the whole character, beside what a white light makes of its colours.",
         "0.02 to 0.1 over 20 frames",
-        "On a costume of one grey, brightening and more light are the same, and it takes it for light.",
+        "On a costume of one grey, brightening and more light are the same, and it takes it for light. Without the normal pass, "
+        "turning counts.",
     ),
     Figure(
         "recolouring",

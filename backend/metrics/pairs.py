@@ -97,7 +97,7 @@ def find_inner(points: MatchedPoints, now: MeasuredFrame, then: MeasuredFrame) -
     read = sample_cubic(then.passes.rest_position[0], points.places)
     size = np.maximum(np.linalg.norm(now.surface.across[rows], axis=1), np.linalg.norm(now.surface.down[rows], axis=1))
     apart = np.linalg.norm(read - now.surface.key[rows], axis=1)
-    return np.asarray(inside & (apart <= READING_ERROR * np.maximum(size, now.surface.footprint)))
+    return np.asarray(inside & (apart <= READING_ERROR * np.maximum(size, now.footprint)))
 
 
 def sum_squared_differences(now: MeasuredFrame, then: MeasuredFrame, inner: MatchedPoints) -> float:

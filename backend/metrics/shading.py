@@ -54,7 +54,7 @@ class CellGatherer:
         pixels = np.flatnonzero(frame.inner)
         if not len(pixels):
             return
-        self._side = self._side or CELL * frame.surface.footprint
+        self._side = self._side or CELL * frame.footprint
         rows = frame.surface.row_of[pixels]
         key = np.column_stack([np.floor(frame.surface.key[rows] / self._side).astype(np.int32), frame.surface.ids[rows]])
         values = [frame.image.reshape(-1, 3)[pixels]]

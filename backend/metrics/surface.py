@@ -85,7 +85,7 @@ class WarpError:
         x, y = places.astype(int).T
         read = sample_cubic(np.concatenate([then.image, then.passes.rest_position[0]], 2), places)
         apart = np.linalg.norm(frame.passes.rest_position[0][rows, cols] - read[:, 3:], axis=1)
-        same = (apart < 0.5 * frame.surface.footprint) & then.inner[y, x]
+        same = (apart < 0.5 * frame.footprint) & then.inner[y, x]
         self._total += float(((frame.image[rows, cols] - read[:, :3]) ** 2).mean(1)[same].sum())
         self._count += int(same.sum())
 
@@ -137,7 +137,7 @@ class CellColourGatherer:
         pixels, window = np.flatnonzero(frame.inner), find_window(frame.mask, 1)
         if not len(pixels):
             return
-        self._side = self._side or CELL * frame.surface.footprint
+        self._side = self._side or CELL * frame.footprint
         low = np.zeros(frame.image.shape)
         # the low band averages the characters' pixels only
         low[window] = smooth_inside(frame.image[window], frame.mask[window], BAND_SIGMA)
