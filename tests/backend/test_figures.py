@@ -243,7 +243,7 @@ def test_a_frozen_texture_comes_to_the_floor():
     found = measure_clip(flat, painted.shot(), only=("hmse", "hmse_floor", "slide", "jitter", "change_slope"))
     assert found["hmse"] < 0.6, "rounded matches come to 26 here"
     assert found["hmse_floor"] == pytest.approx(found["hmse"], rel=0.5)
-    assert found["slide"] < 0.004 and found["jitter"] < 0.03 and abs(found["change_slope"]) < 0.01
+    assert found["slide"] < 0.004 and found["jitter"] < 0.03 and abs(found["change_slope"]) < 0.03
 
 
 def test_lost_contrast_does_not_win_relative_to_itself():
