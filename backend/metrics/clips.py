@@ -128,6 +128,7 @@ class _Found:
     format: str
     bits: int
     grey: bool
+    palette: bool
     transparent: bool
 
 
@@ -143,9 +144,9 @@ def _read_picture(path: Path, page: int = 0) -> _Found:
             bits, kind, mode = _measure_bits(data, picture), picture.format or "", picture.mode
             if mode in ("F", "LAB", "HSV") or (mode == "I" and bits != 16):
                 raise ValueError(f"its pixels are {mode}, not levels of red, green and blue")
-            rgba = picture.convert("RGBA") if picture.has_transparency_data else None
-            transparent = rgba is not None and rgba.getextrema()[3][0] < 255  # type: ignore[index]  # four bands
-            return _Found(convert_to_rgb(picture), kind, bits, mode in ("1", "L", "LA") or mode.startswith("I"), transparent)
+            transparent = picture.has_transparency_data and bool((np.asarray(picture.convert("RGBA"))[..., 3] < 255).any())
+            grey = mode in ("1", "L", "LA") or mode.startswith("I")
+            return _Found(convert_to_rgb(picture), kind, bits, grey, mode == "P" and kind != "GIF", transparent)
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise _refuse(f"{path} cannot be read ({reason}); save it again as PNG.") from error
@@ -228,6 +229,8 @@ class Clip:
         elif found.format in ("JPEG", "WEBP", "GIF"):
             name = {"WEBP": "WebP"}.get(found.format, found.format)
             self._say(f"The pictures of {self.where} are {name}; what it loses is part of every figure.")
+        if found.palette:
+            self._say(f"The pictures of {self.where} have a palette; the colours that it lacks are part of every figure.")
         if found.bits == 16:
             self._say(f"The pictures of {self.where} have 16 bits and are rounded to 8.")
         if found.grey:
