@@ -144,11 +144,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     from ..models.devices import choose_device, choose_dtype
     from ..models.loading import load
     from ..models.profiles import find_profile
-    from .evaluator import DERIVED, Evaluator, check_shots
-    from .given_clips import find_given_clips
+    from .evaluator import DERIVED, Evaluator
+    from .given_clips import check_given_clips, find_given_clips
     from .making import describe_making
     from .named_colours import compute_text_metrics
     from .report import write_report
+    from .shots import check_shots
 
     # what the code is like now, not when the runs have ended
     describe_making()
@@ -168,6 +169,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     check_shots(shots)
     taken = {"per_frame", *variants, *DERIVED}
     clips = find_given_clips(args.frames_from or [], taken, [shot.name for shot in shots], len(prompts), seeds)
+    check_given_clips(clips, shots)
     model = load(sampling.model, device, options)
     for warning in model.warnings:
         _say(warning)

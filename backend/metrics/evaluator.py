@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ import numpy as np
 
 from ...shared.files import read_file, write_atomically
 from ...shared.passes import FramePasses, check_passes
-from ...shared.shot import Method, Sampling, ShotError, ShotRequest, check_request, make_request
+from ...shared.shot import Method, Sampling, ShotRequest, check_request
 from ..models.image_model import ImageModel
 from ..pictures import read_frames, write_frames
 from ..video.pipeline import ShotPipeline
 from ..video.run_context import RunContext
 from .baselines import bake_texture, blur
 from .figures import FIGURES, OPTIONAL, measure_clip
-from .given_clips import GivenClip, read_given_clip
+from .given_clips import GivenClip, open_given_clip
 from .peak_memory import PeakMemory
 from .perceptual import PerceptualSimilarity, find_encoders
 from .run_identity import (
@@ -36,9 +34,10 @@ from .run_identity import (
     describe_run,
     fingerprint_frames,
     fingerprint_model,
-    fingerprint_passes,
     list_differences,
 )
+from .shots import Shot as Shot
+from .shots import check_shots
 from .variants import VARIANTS
 
 #: baselines that are computed from the frames of another variant
@@ -52,35 +51,6 @@ MAX_RECORD = 64 << 20
 ExtraMetrics = Callable[[np.ndarray, FramePasses, str], dict[str, float]]
 #: one run: its shot, prompt, seed, variant and folder, and its figures
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A named shot to evaluate on."""
-
-    name: str
-    passes: FramePasses
-    fps: float = 20.0
-    #: the scene's numbers of the frames; empty for 1 and so on
-    frames: tuple[int, ...] = ()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the passes."""
-        return fingerprint_passes(self.passes)
-
-    def make_request(self, prompt: str, method: Method, sampling: Sampling) -> ShotRequest:
-        """A request for all of the shot's frames, numbered from 1."""
-        count, height, width = self.passes.mask.shape
-        return make_request(
-            prompt,
-            width=width,
-            height=height,
-            frames=tuple(range(1, count + 1)),
-            fps=self.fps,
-            sampling=sampling,
-            method=method,
-        )
 
 
 def read_run(folder: Path, count: int) -> np.ndarray | None:
@@ -103,20 +73,6 @@ def _read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def check_shots(shots: Sequence[Shot]) -> None:
-    """``ShotError`` for shots of one name, which nobody could tell apart in a table, and for copies, which would count twice."""
-    names: dict[str, Shot] = {}
-    prints: dict[str, Shot] = {}
-    for shot in shots:
-        # there are disks that do not tell capitals apart
-        if shot.name.casefold() in names:
-            raise ShotError("shot", f"There are two shots called '{shot.name}'; rename one of their folders.")
-        other = prints.get(shot.fingerprint)
-        if other is not None:
-            raise ShotError("shot", f"The shots '{other.name}' and '{shot.name}' have the same passes; leave one of them out.")
-        names[shot.name.casefold()] = prints[shot.fingerprint] = shot
 
 
 def compute_metrics(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> dict[str, float]:
@@ -255,8 +211,7 @@ class Evaluator:
 
     def _copy_given_clip(self, clip: GivenClip, shot: Shot, parent: Path) -> tuple[np.ndarray, dict[str, Any]]:
         """The frames and the record of a clip that was made elsewhere, copied beside the runs."""
-        height, width = shot.passes.mask.shape[1:]
-        found = read_given_clip(clip.path, shot.frames or tuple(range(1, shot.passes.frame_count + 1)), (width, height))
+        found = open_given_clip(clip, shot)
         images = np.stack(list(found))
         self._warn(found.warnings)
         frames = fingerprint_frames(images)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...shared.shot import ShotError
 from .clips import Clip, open_clip
+from .shots import Shot
 
 LAYOUT = "SHOT/PROMPT-SEED below it, such as walk/1-4 for the first prompt and seed 4"
 
@@ -64,6 +65,16 @@ def find_given_clips(
     return found
 
 
-def read_given_clip(path: Path, frames: Sequence[int], size: tuple[int, int]) -> Clip:
-    """``open_clip`` of one path."""
-    return open_clip([path], frames, size)
+def open_given_clip(clip: GivenClip, shot: Shot) -> Clip:
+    """The pictures of a clip for the frames of its shot. Raises ``ShotError``."""
+    height, width = shot.passes.mask.shape[1:]
+    return open_clip([clip.path], shot.frames or tuple(range(1, shot.passes.frame_count + 1)), (width, height))
+
+
+def check_given_clips(clips: Sequence[GivenClip], shots: Sequence[Shot]) -> None:
+    """Raise ``ShotError`` for clips that cannot be read to their end, before anything is made to compare them with."""
+    for clip in clips:
+        for shot in shots:
+            if shot.name == clip.shot:
+                for _ in open_given_clip(clip, shot):
+                    pass
