@@ -64,7 +64,8 @@ def add_setting(
     default: str = "",
     repeat: bool = False,
 ) -> None:
-    """One argument. It is absent from the parsed ones unless it was given; ``default`` says in words what holds then.
+    """One argument. It is absent from the parsed ones unless it was given; ``default`` says in words what holds then, and that a
+    setting without a default of its own need not be given.
 
     ``option`` takes the place of its usual name, without dashes for an argument known by its position; ``aliases`` are further
     names; with ``repeat`` it may be given several times and is a list.
@@ -72,7 +73,7 @@ def add_setting(
     names = [option or get_option(declared.name), *aliases]
     values: dict[str, Any] = {"help": _help(declared, default)}
     if names[0].startswith("-"):
-        values |= {"default": argparse.SUPPRESS, "required": declared.required and not repeat}
+        values |= {"default": argparse.SUPPRESS, "required": declared.required and not (repeat or default)}
     if declared.kind is bool:
         values["action"] = argparse.BooleanOptionalAction
     else:
@@ -120,6 +121,14 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:SETTING=VALUE,...]",
         help="a technique of another package, with its settings; may be given several times",
     )
+
+
+def has_method_arguments(args: argparse.Namespace) -> bool:
+    """Whether any of the arguments of ``add_method_arguments`` was given."""
+    names = [declared.name for declared in list_settings(Method)]
+    for name, part in list_parts(Method).items():
+        names += [name, *(f"{name}_{declared.name}" for declared in list_settings(part))]
+    return bool(args.plugin) or any(name in vars(args) for name in names)
 
 
 def read_method(args: argparse.Namespace, preset: str) -> Method | None:

@@ -54,25 +54,44 @@ def read_motion_arguments(args: argparse.Namespace) -> MotionRequest:
     return MotionRequest(**read_given_settings(args, MotionRequest))
 
 
+def add_look_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a shot whose look is made and nothing else."""
+    add_settings(parser, ShotRequest, leave_out=FROM_SCENE)
+    add_method_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the look's file, shot.look for one")
+    add_json_argument(parser)
+    parser.set_defaults(look="")
+
+
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``ShotRequest``, and those of output."""
-    add_settings(parser, ShotRequest, leave_out=FROM_SCENE)
+    prompt = next(declared for declared in list_settings(ShotRequest) if declared.name == "prompt")
+    add_setting(parser, prompt, default="that of the look's file, where --look names one")
+    add_settings(parser, ShotRequest, leave_out=(*FROM_SCENE, "prompt"))
     add_method_arguments(parser)
     parser.add_argument(
         "--look",
         default="",
-        help="keep the look of an earlier shot: its folder of frames, or its job's name; "
-        "of a shot with the same settings only changed frames are made",
+        metavar="FILE|FOLDER|JOB",
+        help="a file that the command look has made: it brings all settings, and any of its shot's frames come out as in the whole "
+        "shot; or keep the look of an earlier shot: its folder of frames, or its job's name; of a shot with the same settings only "
+        "changed frames are made then",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the frames")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the frames")
+    add_json_argument(parser)
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output, as docs/command_line.md has it")
 
 
 def read_request_arguments(
     args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
 ) -> ShotRequest:
     """The request that the arguments describe. Raises ``ShotError`` for a folder without a look."""
-    given = read_given_settings(args, ShotRequest, leave_out=FROM_SCENE)
+    # an empty prompt is refused with what it is for
+    given = {"prompt": "", **read_given_settings(args, ShotRequest, leave_out=FROM_SCENE)}
     request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
     return msgspec.structs.replace(request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look))
 
@@ -143,6 +162,13 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ShotError("disk", f"The folder {folder} cannot be written ({reason}); choose another one.") from error
+
+
+def check_writable_file(path: Path) -> None:
+    """Make the folder of a file; ``ShotError`` when the file cannot be written there."""
+    if path.is_dir():
+        raise ShotError("disk", f"{path} is a folder; name a file.")
+    check_writable(path.parent)
 
 
 def find_exit_code(code: str) -> int:
