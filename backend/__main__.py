@@ -14,7 +14,7 @@ from pathlib import Path
 from ..shared import logs, running
 from ..shared.arguments import add_settings
 from ..shared.command_parser import CommandParser, reads_json
-from ..shared.console import STOPPED, Console
+from ..shared.console import STOPPED, Console, check_shot_arguments
 from ..shared.curve_keys import KeysError
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.files import read_file
@@ -116,7 +116,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     arguments = sys.argv[1:] if argv is None else argv
     CommandParser.as_json = reads_json(arguments)
-    return _run(parser.parse_args(arguments))
+    args = parser.parse_args(arguments)
+    check_shot_arguments(parser, args)
+    return _run(args)
 
 
 def make_parser() -> CommandParser:
@@ -130,11 +132,14 @@ def make_parser() -> CommandParser:
 
     parser = CommandParser(
         prog="latentman",
-        description="LatentMan's backend: frames and motions from diffusion models, for the add-on and from passes that it has saved.",
+        description="LatentMan's backend: frames and motions from diffusion models, for the add-on and from saved passes.",
         examples=(
             ("latentman doctor", "what this environment can do"),
             ('latentman generate saved_passes --prompt "a knight in a forest" --out frames', "frames from saved passes"),
-            ("latentman generate --help", "all arguments of a command; docs/command_line.md has the events, exit codes and variables"),
+            (
+                "latentman generate --help",
+                "all arguments of a command; events, exit codes and variables: docs/command_line.md",
+            ),
         ),
     )
     parser.add_argument("--version", action="version", version=VERSION)
@@ -144,11 +149,17 @@ def make_parser() -> CommandParser:
         help="run the service the add-on talks to, until Ctrl-C; it says as JSON where it listens",
         examples=(
             ("latentman serve", "for a Blender on this machine"),
-            ("latentman serve --pair --endpoint tcp://0.0.0.0:48573", "for another machine, which is let in by the line that is printed"),
+            (
+                "latentman serve --pair --endpoint tcp://0.0.0.0:48573",
+                "for another machine, let in by the line that is printed",
+            ),
         ),
     )
     command.add_argument(
-        "--endpoint", default=DEFAULT_ENDPOINT, metavar="ADDRESS", help=f"where it listens, by default {DEFAULT_ENDPOINT}; port 0 picks a free one"
+        "--endpoint",
+        default=DEFAULT_ENDPOINT,
+        metavar="ADDRESS",
+        help=f"where it listens; default {DEFAULT_ENDPOINT}, port 0 picks a free one",
     )
     command.add_argument("--clients", type=Path, metavar="FILE", help="file with the public keys of further clients, one a line")
     command.add_argument("--jobs", type=Path, metavar="FOLDER", help="folder of the job store; by default jobs in the data folder")

@@ -26,7 +26,7 @@ from ..shared.files import write_atomically
 from ..shared.folders import jobs_folder
 from ..shared.interrupts import SignalWatch
 from ..shared.load_options import LoadOptions
-from ..shared.look_file import LookFile, write_frames
+from ..shared.look_file import LookFile, describe_look, name_part_report, write_frames
 from ..shared.part_arguments import find_look_file, read_part_request
 from ..shared.reference import take_reference
 from ..shared.shot import ShotError, ShotRequest, check_request
@@ -135,17 +135,12 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
     missing = [frame for frame in request.frames if not (args.out / f"{frame:04d}.png").exists()]
     if missing:
         raise ShotError("generation", f"{len(missing)} frames are missing in {args.out}; generate them again.")
-    write_atomically(args.out / name_report(request, look_file), json.dumps(report, indent=1).encode())
+    write_atomically(
+        args.out / ("report.json" if look_file is None else name_part_report(request.frames)), json.dumps(report, indent=1).encode()
+    )
     console.report_finished(report)
     console.emit("done", message=f"{len(request.frames)} frames in {args.out}", out=str(args.out))
     return 0
-
-
-def name_report(request: ShotRequest, look_file: LookFile | None) -> str:
-    """The name of a shot's report beside its frames; parts that are made into one folder have one each."""
-    if look_file is None:
-        return "report.json"
-    return f"report_{min(request.frames):04d}-{max(request.frames):04d}.json"
 
 
 def _check_size(manifest: Any, request: ShotRequest) -> None:
@@ -190,11 +185,6 @@ def _look(args: argparse.Namespace, console: Console, watch: SignalWatch) -> int
     return 0
 
 
-def describe_look(path: Path, report: dict[str, Any]) -> str:
-    """What was made, in words."""
-    return f"the look of {report['shot']} frames in {path}, from the key frames {write_frames(report['frames'])}"
-
-
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register them."""
     command = commands.add_parser(
@@ -202,7 +192,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="frames from a folder of saved passes",
         examples=(
             (f'latentman generate saved_passes --prompt "{PROMPT}" --out frames', "a whole shot"),
-            ("latentman generate saved_passes --look shot.look --frames 1-8 --out frames", "a part of the shot that a look was made for"),
+            (
+                "latentman generate saved_passes --look shot.look --frames 1-8 --out frames",
+                "a part of the shot of a look",
+            ),
             (
                 f'latentman generate saved_passes --prompt "{PROMPT}" --steps 10 --preset surface_fast --out test --json',
                 "a quick try, with its progress for programs",

@@ -81,9 +81,17 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+def check_shot_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """What the arguments of a shot must have together; ends as ``parser.error`` does."""
+    if args.command == "generate" and "prompt" not in args and not args.look:
+        parser.error("the following arguments are required: --prompt, or --look with a look's file")
+
+
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
-    parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output, as docs/command_line.md has it")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line on standard output, as docs/command_line.md has it"
+    )
 
 
 def read_request_arguments(

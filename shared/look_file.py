@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -45,8 +46,8 @@ _VIEW_TYPES = {"mask": np.uint8, "part": np.uint8, "depth": np.float16}
 
 
 class LookScene(msgspec.Struct, frozen=True):
-    """What Blender needs in order to render the passes of a part as those of the whole shot: what was shown, the part of the picture
-    that the camera's frame shows, and the depth range in the file's own units."""
+    """What Blender needs in order to render the passes of a part as those of the whole shot: what was shown, the part of the
+    picture that the camera's frame shows, and the depth range in the file's own units."""
 
     subjects: str
     character: str
@@ -142,7 +143,9 @@ class LookFile:
                     f"{_shorten(declared.value_text(wanted))}); leave that to the look, or make a new one.",
                 )
         if request.get_method() != own.get_method():
-            raise ShotError("look", "The look was made with other techniques; leave preset and techniques to the look, or make a new one.")
+            raise ShotError(
+                "look", "The look was made with other techniques; leave preset and techniques to the look, or make a new one."
+            )
 
     def check_view(self, row: int, passes: FramePasses) -> None:
         """Raise ``ShotError`` when the passes (1, H, W, ...) of a frame do not show what it showed when the look was made."""
@@ -164,12 +167,22 @@ def _shorten(text: str) -> str:
     return f"'{text if len(text) <= 40 else text[:37] + '...'}'"
 
 
+def describe_look(path: Path, report: Mapping[str, Any]) -> str:
+    """What was made, in words: the look's file and what its report says."""
+    return f"the look of {report['shot']} frames in {path}, from the key frames {write_frames(report['frames'])}"
+
+
 def write_frames(frames: Sequence[int]) -> str:
     """Frame numbers as people write them: ``1-24``, or the first few of those that are no range."""
     ordered = sorted(frames)
     if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
         return f"{ordered[0]}-{ordered[-1]}"
     return ", ".join(map(str, ordered[:6])) + (f" and {len(ordered) - 6} more" if len(ordered) > 6 else "")
+
+
+def name_part_report(frames: Sequence[int]) -> str:
+    """The name of the report of a part of a shot, beside its frames; parts that are made into one folder have one each."""
+    return f"report_{min(frames):04d}-{max(frames):04d}.json"
 
 
 def name_look(data: bytes) -> str:
@@ -199,8 +212,8 @@ def encode_look_file(
 
 
 def decode_look_file(data: bytes, what: str = "The look's file") -> LookFile:
-    """The inverse of ``encode_look_file``. Raises ``ShotError`` for what is not a look's file, or a damaged one; ``what`` begins its
-    sentence."""
+    """The inverse of ``encode_look_file``. Raises ``ShotError`` for what is not a look's file, or a damaged one; ``what`` begins
+    its sentence."""
     try:
         entries = {name: bytes(content) for name, content in unpack_npz(data).items()}
         description = msgspec.json.decode(entries[_DESCRIPTION], type=LookDescription)
@@ -244,7 +257,6 @@ def read_look_file(path: Path) -> LookFile:
     try:
         data = read_file(path, MAX_LOOK_FILE)
     except OSError as error:
-        raise ShotError(
-            "look", f"The look {path} cannot be read ({(error.strerror or str(error)).rstrip('.')}); give one that latentman look has made."
-        ) from error
+        reason = (error.strerror or str(error)).rstrip(".")
+        raise ShotError("look", f"The look {path} cannot be read ({reason}); give one that latentman look has made.") from error
     return decode_look_file(data, f"The look {path}")

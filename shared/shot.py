@@ -386,6 +386,14 @@ def make_request(prompt: str, frames: tuple[int, ...], fps: float, **changes: An
     return with_settings(ShotRequest(text=Text(prompt), frames=frames, fps=fps), changes)
 
 
+def explain_no_keyframes(request: ShotRequest) -> str:
+    """The sentence for a shot whose frames cannot be made from a look."""
+    return (
+        f"The preset '{request.preset}' makes every frame together with all others, so that there is no look to make them from; "
+        "use surface or surface_fast, or generate the shot as a whole."
+    )
+
+
 def check_request(request: ShotRequest) -> None:
     """Raise ``ShotError`` for settings that cannot be run."""
     if not request.text.prompt.strip():

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...shared.files import read_file
 from ...shared.look_file import LookDescription, LookScene, encode_look_file, make_view
-from ...shared.shot import ShotError, ShotRequest
+from ...shared.shot import ShotError, ShotRequest, explain_no_keyframes
 from ...shared.version import VERSION
 from ..models.identity import identify
 from ..models.prompts.named_loras import name_model
@@ -23,11 +23,7 @@ from .runner import ModelCache, RunCallbacks, make_pipeline, prepare
 def check_look_request(request: ShotRequest) -> None:
     """Raise ``ShotError`` for a shot whose frames cannot be made from a look, or that keeps another's."""
     if request.get_method().keyframes is None:
-        raise ShotError(
-            "preset",
-            f"The preset '{request.preset}' makes every frame together with all others, so that there is no look to make them from; "
-            "use surface or surface_fast, or generate the shot as a whole.",
-        )
+        raise ShotError("preset", explain_no_keyframes(request))
     if request.look:
         raise ShotError("look", "A look is made anew; leave --look out, or generate with it.")
 

@@ -62,7 +62,8 @@ class JobStore:
     ) -> Job:
         """The job of a request whose passes are there as a whole: the one on disk if it was asked before, else a new one.
 
-        ``check`` is called between frames; what it raises ends it. ``look`` is the look's file that the shot is a part of. Raises ``ShotError`` as ``receive``.
+        ``check`` is called between frames; what it raises ends it. ``look`` is the look's file that the shot is a part of. Raises
+        ``ShotError`` as ``receive``.
         """
         source = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
         if not (request.width and request.height):

@@ -10,7 +10,6 @@ import hashlib
 from pathlib import Path
 
 from ...shared.shot import ShotError
-
 from .registry import find_model, get_preset_name, split_revision
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
 

@@ -72,8 +72,8 @@ def check_part(request: ShotRequest, look_file: LookFile) -> None:
     if identify(name_model(request.sampling.model, request.text)) != look_file.description.model:
         raise ShotError(
             "look",
-            f"The look was made with another model than '{request.sampling.model}' is here, or with other files of it; name that one "
-            "with --model, or make the look again.",
+            f"The look was made with another model than '{request.sampling.model}' is here, or with other files of it; name that "
+            "one with --model, or make the look again.",
         )
 
 
@@ -177,9 +177,7 @@ class ShotTask(Task):
                 check_look_request(self._request)
             if self._look:
                 check_part(self._request, decode_look_file(self._look))
-            self._intake = store.receive(
-                self._request, self._header, self._reference, look=self._look, on_demand=self._only_look
-            )
+            self._intake = store.receive(self._request, self._header, self._reference, look=self._look, on_demand=self._only_look)
             while not self.state.ended:
                 if self.state is not TaskState.CANCELLING:
                     self._request_passes()

@@ -12,6 +12,7 @@ import bpy
 
 from ...shared import shot
 from ...shared.backend_environment import find_current
+from ...shared.command_parser import CommandParser
 from ...shared.console import Console
 from ...shared.interrupts import SignalWatch
 from ...shared.sizes import write_size
@@ -36,7 +37,7 @@ _LOOK_SECONDS = 0.05
 _END_SECONDS = 5.0
 
 
-def add_setup_command(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+def add_setup_command(add_parser: Callable[..., CommandParser]) -> None:
     """Register it."""
     command = add_parser("setup", help="set up the backend: fetch its packages, with progress, resume and a check")
     command.add_argument(
