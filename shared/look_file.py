@@ -38,11 +38,12 @@ SUFFIX = ".look"
 #: side of the grid on which what two frames show is compared, and how many of the cells that show something may differ: edges move
 #: by a pixel between the small copy and the frame
 VIEW_SIDE, MOST_DIFFERENT = 32, 0.12
-#: cells whose depth, from 0 to 1, differs by more show something else
-DEPTH_TOLERANCE = 0.03
+#: cells whose depth, from 0 to 1, differs by more show something else; so do those whose place on the surface differs by more than
+#: this fraction of what is seen of it
+DEPTH_TOLERANCE, PLACE_TOLERANCE = 0.03, 0.06
 _DESCRIPTION, _LOOK, _VIEWS, _REFERENCE = "look.json", "look.npz", "views.npz", "reference.picture"
 _FRAME = re.compile(r"frame_(\d{5})\.png")
-_VIEW_TYPES = {"mask": np.uint8, "part": np.uint8, "depth": np.float16}
+_VIEW_TYPES = {"mask": (np.uint8, ()), "part": (np.uint8, ()), "depth": (np.float16, ()), "rest_position": (np.float16, (3,))}
 
 
 class LookScene(msgspec.Struct, frozen=True):
@@ -75,26 +76,32 @@ class LookDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_view(passes: FramePasses) -> dict[str, np.ndarray]:
-    """What a frame's passes (1, H, W, ...) show, roughly: ``mask``, ``part`` and ``depth`` (S, S) at the nearest pixels."""
+    """What a frame's passes (1, H, W, ...) show, roughly, at the nearest pixels: ``mask``, ``part``, ``depth`` (S, S) and
+    ``rest_position`` (S, S, 3)."""
     height, width = passes.mask.shape[1:]
     rows, cols = (((np.arange(VIEW_SIDE) + 0.5) * side / VIEW_SIDE).astype(int) for side in (height, width))
     places = np.ix_(rows, cols)
-    arrays = {"mask": passes.mask, "part": passes.part, "depth": passes.depth}
-    return {name: array[0][places].astype(_VIEW_TYPES[name]) for name, array in arrays.items()}
+    arrays = passes.arrays()
+    return {name: arrays[name][0][places].astype(kind) for name, (kind, _) in _VIEW_TYPES.items()}
 
 
 def is_same_view(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
     """Whether two frames show the same, apart from edges that lie a pixel beside each other."""
     shown = (one["mask"] > 0) | (other["mask"] > 0)
+    if not shown.any():
+        return True
     depths = np.abs(one["depth"].astype(np.float32) - other["depth"].astype(np.float32))
-    differ = (one["mask"] != other["mask"]) | (one["part"] != other["part"]) | (depths > DEPTH_TOLERANCE)
+    places = [view["rest_position"].astype(np.float32) for view in (one, other)]
+    reach = float(np.ptp(np.concatenate([place[shown] for place in places]), axis=0).max())
+    moved = np.abs(places[0] - places[1]).max(-1) > PLACE_TOLERANCE * reach
+    differ = (one["mask"] != other["mask"]) | (one["part"] != other["part"]) | (depths > DEPTH_TOLERANCE) | moved
     return int((differ & shown).sum()) <= 2 + MOST_DIFFERENT * int(shown.sum())
 
 
 @dataclass(frozen=True)
 class LookFile:
     """A look's file in memory. ``name`` is one for its bytes, ``data`` these; ``look`` is the look itself, ``frames`` are the
-    key frames' PNG files by their places, ``views`` (F, S, S) what each frame of the shot shows."""
+    key frames' PNG files by their places, ``views`` (F, S, S, ...) what each frame of the shot shows."""
 
     name: str
     description: LookDescription
@@ -245,11 +252,15 @@ def _check(made: LookFile) -> None:
     for picture in made.frames.values():
         if not is_intact_png(picture) or read_png_size(picture) != (request.width, request.height):
             raise ValueError("a key frame is damaged")
-    for name, kind in _VIEW_TYPES.items():
-        if name not in made.views or made.views[name].shape != (count, VIEW_SIDE, VIEW_SIDE) or made.views[name].dtype != kind:
+    for name, (kind, trailing) in _VIEW_TYPES.items():
+        view = made.views.get(name)
+        if (
+            view is None
+            or view.shape != (count, VIEW_SIDE, VIEW_SIDE, *trailing)
+            or view.dtype != kind
+            or not np.isfinite(view).all()
+        ):
             raise ValueError("it does not say what its frames show")
-    if not np.isfinite(made.views["depth"]).all():
-        raise ValueError("it does not say what its frames show")
 
 
 def read_look_file(path: Path) -> LookFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from .arguments import has_method_arguments, read_given_settings, read_method
 from .look_file import LookFile, read_look_file
 from .reference import take_reference
 from .settings import with_settings
-from .shot import ShotError, ShotRequest, check_request
+from .shot import JOB_NAME, ShotError, ShotRequest, check_request
 
 #: what a look's file decides, and the request does not say
 FROM_LOOK = ("width", "height", "fps")
@@ -22,9 +23,7 @@ def find_look_file(look: str) -> LookFile | None:
     path = Path(look)
     if not look or path.is_dir():
         return None
-    if path.is_file() or path.suffix or path.name != look:
-        return read_look_file(path.expanduser())
-    return None
+    return None if re.fullmatch(JOB_NAME, look) else read_look_file(path.expanduser())
 
 
 def read_part_request(

@@ -6,7 +6,6 @@ With it frames can be made one by one, later, and by others, and still belong to
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -84,16 +83,21 @@ class Look:
     surfaces: dict[int, str] = field(default_factory=dict)
     keyframes: tuple[int, ...] = ()
 
-    def adapt_to_shot(self, source: PassesSource, surfaces: dict[int, str], rows: Sequence[int] | None = None) -> Look:
-        """The look with its objects numbered as in another shot, of which ``rows`` are looked at, by default all.
+    def adapt_to_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
+        """The look with its objects numbered as in another shot.
 
         Raises ``ShotError`` when that shot shows another surface.
         """
+        adapted = self.renumber(surfaces)
+        check_surface(adapted.texture, source)
+        return adapted
+
+    def renumber(self, surfaces: dict[int, str]) -> Look:
+        """The look with its objects numbered as in another shot, whose objects are (number -> name) ``surfaces``."""
         numbers = {name: index for index, name in surfaces.items()}
         texture = self.texture
         if numbers and self.surfaces:
             texture = texture.renumber({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
-        check_surface(texture, source, rows)
         return replace(self, texture=texture, surfaces=surfaces or self.surfaces)
 
     def encode(self) -> bytes:
@@ -171,15 +175,15 @@ def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls
         raise ValueError("its background is damaged")
 
 
-def check_surface(texture: SurfaceTexture, source: PassesSource, rows: Sequence[int] | None = None) -> None:
-    """Raise ``ShotError`` when the surface in a shot, or in its frames ``rows``, is not the one that a texture was made on.
+def check_surface(texture: SurfaceTexture, source: PassesSource) -> None:
+    """Raise ``ShotError`` when the surface in a shot is not the one that a texture was made on.
 
     Pixels of the same character that are near a known surface lie in known cells; those of another character cross them only
     here and there.
     """
     near_pixels = inside_pixels = seen_pixels = 0
     vague = texture.coarsen(texture.side * NEAR)
-    for frame in sample_frames(source.overview, range(source.frame_count) if rows is None else rows):
+    for frame in sample_frames(source.overview, range(source.frame_count)):
         if not len(frame.pixels):
             continue
         exact, rough = compute_visibility(frame, texture.side), compute_visibility(frame, vague.side)

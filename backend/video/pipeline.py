@@ -141,7 +141,9 @@ class ShotPipeline:
         self._given: Look | None = None
         if look is not None:
             names = self._source.surface_names(self._rows)
-            self._given = look.adapt_to_shot(self._source, names, self._rows).to(model.device, model.dtype)
+            # a part may show only what the look does not know; whoever makes it knows that the look is of its shot
+            adapted = look.renumber(names) if self._is_part else look.adapt_to_shot(self._source, names)
+            self._given = adapted.to(model.device, model.dtype)
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
