@@ -57,9 +57,9 @@ class LoadSmpl(NeedsObjectMode, bpy.types.Operator, ImportDialog):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Open the file dialog, with the preferences' model chosen."""
-        chosen = preferences.get_preferences(context)
-        if chosen and chosen.smpl:
-            self.filepath = bpy.path.abspath(chosen.smpl)
+        chosen = preferences.get_smpl_file(context)
+        if chosen:
+            self.filepath = chosen
         return super().invoke(context, event)
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
