@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,23 @@ def read_load_options(args: argparse.Namespace) -> LoadOptions:
     return LoadOptions(**read_given_settings(args, LoadOptions))
 
 
+class WrongInputError(Exception):
+    """What was given cannot be used, which was found before anything was made of it; ``code`` as of a ``ShotError``."""
+
+    def __init__(self, error: ShotError) -> None:
+        super().__init__(str(error))
+        self.code = error.code
+
+
+@contextmanager
+def _reading_input() -> Iterator[None]:
+    """Within the block nothing is made yet: what is wrong there is the input, whatever its code."""
+    try:
+        yield
+    except ShotError as error:
+        raise WrongInputError(error) from error
+
+
 def _run_watched(work: Callable[[argparse.Namespace, Console, SignalWatch], int], args: argparse.Namespace) -> int:
     """Run a command's work; whatever ends it is an event, and the exit code says what."""
     from .failures import explain_failure
@@ -54,14 +72,15 @@ def _run_watched(work: Callable[[argparse.Namespace, Console, SignalWatch], int]
             return work(args, console, watch)
         except Interrupted:
             return report_interrupt(console, watch)
+        except WrongInputError as error:
+            console.emit("failed", code=error.code, message=str(error))
+            return 2
         except Exception as error:
             if isinstance(error, ModuleNotFoundError):
                 raise
             code, sentence = explain_failure(error)
             console.emit("failed", code=code, message=sentence)
-            # a folder that cannot be written was chosen so: that is found before anything is done
-            chosen = code == "disk" and isinstance(error, ShotError)
-            return 2 if chosen else find_exit_code(code)
+            return find_exit_code(code)
 
 
 def _select_passes(args: argparse.Namespace) -> tuple[PassesSource, tuple[int, ...]]:
@@ -71,13 +90,15 @@ def _select_passes(args: argparse.Namespace) -> tuple[PassesSource, tuple[int, .
 
     folder = passes_folder.PassesFolder(args.passes)
     source, there = SavedPasses(folder), folder.manifest.frames
-    if args.frames is None:
-        return source, there
-    frames = parse_frames(args.frames)
+    frames = there if args.frames is None else parse_frames(args.frames)
     places = {frame: n for n, frame in enumerate(there)}
     for frame in frames:
         if frame not in places:
             raise ShotError("frames", f"{args.passes} has no passes of frame {frame}; it has {write_frames(there)}.")
+        if not passes_folder.frame_path(args.passes, frame).is_file():
+            raise ShotError("passes", f"The passes of frame {frame} are missing in {args.passes}; render them again.")
+    if args.frames is None:
+        return source, frames
     return SelectedPasses(source, [places[frame] for frame in frames]), frames
 
 
@@ -101,23 +122,24 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
     from .tasks.shot import check_part, check_shot
     from .video.run_context import Interrupted
 
-    look_file = find_look_file(args.look)
-    source, frames = _select_passes(args)
-    manifest = passes_folder.PassesFolder(args.passes).manifest
-    if look_file is not None:
-        request, reference = read_part_request(args, look_file, frames)
-        _check_size(manifest, request)
-        _check_depth_range(manifest, look_file)
-    else:
-        request = read_request_arguments(args, manifest.width, manifest.height, frames, manifest.fps)
-        request, reference = take_reference(request)
-        request = complete_request(request)
-    check_request(request)
-    check_writable(args.out)
-    models = ModelCache(read_load_options(args))
-    check_shot(request, reference)
-    if look_file is not None:
-        check_part(request, look_file)
+    with _reading_input():
+        look_file = find_look_file(args.look)
+        source, frames = _select_passes(args)
+        manifest = passes_folder.PassesFolder(args.passes).manifest
+        if look_file is not None:
+            request, reference = read_part_request(args, look_file, frames)
+            _check_size(manifest, request)
+            _check_depth_range(manifest, look_file)
+        else:
+            request = read_request_arguments(args, manifest.width, manifest.height, frames, manifest.fps)
+            request, reference = take_reference(request)
+            request = complete_request(request)
+        check_request(request)
+        check_writable(args.out)
+        models = ModelCache(read_load_options(args))
+        check_shot(request, reference)
+        if look_file is not None:
+            check_part(request, look_file)
 
     def check() -> None:
         if watch.requested:
@@ -161,16 +183,17 @@ def _look(args: argparse.Namespace, console: Console, watch: SignalWatch) -> int
     from .tasks.shot import check_shot
     from .video.run_context import Interrupted
 
-    source, frames = _select_passes(args)
-    manifest = passes_folder.PassesFolder(args.passes).manifest
-    request = read_request_arguments(args, manifest.width, manifest.height, frames, manifest.fps)
-    request, reference = take_reference(request)
-    request = complete_request(request)
-    check_request(request)
-    check_look_request(request)
-    check_writable_file(args.out)
-    models = ModelCache(read_load_options(args))
-    check_shot(request, reference)
+    with _reading_input():
+        source, frames = _select_passes(args)
+        manifest = passes_folder.PassesFolder(args.passes).manifest
+        request = read_request_arguments(args, manifest.width, manifest.height, frames, manifest.fps)
+        request, reference = take_reference(request)
+        request = complete_request(request)
+        check_request(request)
+        check_look_request(request)
+        check_writable_file(args.out)
+        models = ModelCache(read_load_options(args))
+        check_shot(request, reference)
 
     def check() -> None:
         if watch.requested:

@@ -10,6 +10,16 @@ from typing import Any, NoReturn
 from .console import Console
 
 
+class _Commands(argparse._SubParsersAction):
+    """The commands of a parser; what the list says of one is the beginning of its own help, too."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:
+        """As argparse's."""
+        words = str(options.get("help", ""))
+        options.setdefault("description", words[:1].upper() + words[1:])
+        return super().add_parser(name, **options)
+
+
 class CommandParser(argparse.ArgumentParser):
     """Arguments are written out in full, since a shorter name may mean another one in a later version.
 
@@ -28,9 +38,8 @@ class CommandParser(argparse.ArgumentParser):
             options["epilog"] = "examples:\n" + "\n".join(lines).replace("%", "%%")
         options.setdefault("allow_abbrev", False)
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        if options.get("help") and not options.get("description"):
-            options["description"] = options["help"]
         super().__init__(*args, **options)
+        self.register("action", "parsers", _Commands)
 
     def error(self, message: str) -> NoReturn:
         """Write the usage and the sentence, and exit with 2."""

@@ -100,8 +100,15 @@ def remove_folder(root: Path, folder: Path) -> None:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register it."""
-    parser = commands.add_parser("jobs", help="list the stored jobs, or remove those that were not used for a while")
-    parser.add_argument("--jobs", type=Path, help="folder of the job store")
+    parser = commands.add_parser(
+        "jobs",
+        help="list the stored jobs, or remove those that were not used for a while",
+        examples=(
+            ("latentman jobs", "what is stored, and how much of the disk it takes"),
+            ("latentman jobs --remove-unused 30", "make room: what nobody asked for in thirty days"),
+        ),
+    )
+    parser.add_argument("--jobs", type=Path, metavar="FOLDER", help="folder of the job store; by default jobs in the data folder")
     parser.add_argument(
         "--remove-unused",
         type=float,

@@ -198,7 +198,12 @@ def measure(args: argparse.Namespace) -> int:
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add both commands to the parser of ``latentman``."""
     command = commands.add_parser(
-        "evaluate", help="compare presets over shots, prompts and seeds; continues where it was stopped", allow_abbrev=False
+        "evaluate",
+        help="compare presets over shots, prompts and seeds; continues where it was stopped",
+        examples=(
+            ("latentman evaluate --suite paper --quick --json figures.json", "one shot, two prompts, 12 frames"),
+            ('latentman evaluate shot_a shot_b --variants surface,latentman --prompt "a knight" --seed 4', "shots of your own"),
+        ),
     )
     command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
     command.add_argument(
@@ -220,7 +225,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", type=Path, default=Path("build") / "evaluation", help="runs and report")
     command.add_argument("--json", type=Path, help="file for the mean figures of every variant")
     command.set_defaults(run=evaluate, uses_models=True)
-    command = commands.add_parser("measure", help="measure the consistency of finished frames")
-    command.add_argument("passes", type=Path)
-    command.add_argument("frames", type=Path)
+    command = commands.add_parser(
+        "measure",
+        help="measure the consistency of finished frames",
+        examples=(("latentman measure saved_passes frames", "figures as JSON"),),
+    )
+    command.add_argument("passes", type=Path, metavar="PASSES", help="folder of saved passes")
+    command.add_argument("frames", type=Path, metavar="FRAMES", help="folder of the frames made from them, of the same size")
     command.set_defaults(run=measure)

@@ -39,7 +39,15 @@ _END_SECONDS = 5.0
 
 def add_setup_command(add_parser: Callable[..., CommandParser]) -> None:
     """Register it."""
-    command = add_parser("setup", help="set up the backend: fetch its packages, with progress, resume and a check")
+    command = add_parser(
+        "setup",
+        help="set up the backend: fetch its packages, with progress, resume and a check",
+        examples=(
+            ("blender -b --command latentman setup --online", "for the best device of this machine"),
+            ("blender -b --command latentman setup files --build cuda", "what to fetch for machines without the internet"),
+            ("blender -b --command latentman setup --files /share/wheels", "and there"),
+        ),
+    )
     command.add_argument(
         "action",
         nargs="?",
@@ -47,7 +55,9 @@ def add_setup_command(add_parser: Callable[..., CommandParser]) -> None:
         choices=tuple(ACTIONS),
         help="; ".join(f"{n}: {text}" for n, text in ACTIONS.items()),
     )
-    command.add_argument("--build", default="", help="cuda, cuda-older, rocm, xpu, metal or cpu; by default the best device's")
+    command.add_argument(
+        "--build", default="", metavar="BUILD", help="cuda, cuda-older, rocm, xpu, metal or cpu; by default the best device's"
+    )
     command.add_argument("--folder", type=Path, help="where it is kept; by default as the preferences say")
     command.add_argument("--python", default="", help="fetched, found, or the path of one; by default one is fetched")
     command.add_argument("--files", type=Path, help="a folder of files in place of the network")
