@@ -17,6 +17,7 @@ from . import (
     properties,
     results,
     status_bar,
+    templates,
     undo_steps,
 )
 from .passes import kept_extents
@@ -33,6 +34,7 @@ PARTS = (
     operators,
     panels,
     status_bar,
+    templates,
     command_line,
     connection,
 )
