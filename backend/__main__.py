@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ..shared import logs, running
-from ..shared.arguments import add_settings
+from ..shared.arguments import add_settings, read_path
 from ..shared.command_parser import CommandParser, reads_json
 from ..shared.console import STOPPED, Console, check_shot_arguments
 from ..shared.curve_keys import KeysError
@@ -161,8 +161,10 @@ def make_parser() -> CommandParser:
         metavar="ADDRESS",
         help=f"where it listens; default {DEFAULT_ENDPOINT}, port 0 picks a free one",
     )
-    command.add_argument("--clients", type=Path, metavar="FILE", help="file with the public keys of further clients, one a line")
-    command.add_argument("--jobs", type=Path, metavar="FOLDER", help="folder of the job store; by default jobs in the data folder")
+    command.add_argument("--clients", type=read_path, metavar="FILE", help="file of further clients' public keys, one a line")
+    command.add_argument(
+        "--jobs", type=read_path, metavar="FOLDER", help="folder of the job store; default: jobs in the data folder"
+    )
     pairing_command.add_serve_options(command)
     add_settings(command, LoadOptions)
     command.add_argument(

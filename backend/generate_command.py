@@ -7,11 +7,10 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..shared import passes_folder
-from ..shared.arguments import add_settings, read_given_settings
+from ..shared.arguments import add_settings, read_given_settings, read_path
 from ..shared.console import (
     Console,
     add_look_arguments,
@@ -244,10 +243,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_passes_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("passes", type=Path, metavar="PASSES", help="folder of passes, saved by Blender's passes or --save-passes")
+    command.add_argument("passes", type=read_path, metavar="PASSES", help="folder of passes that Blender's passes has saved")
     command.add_argument("--frames", metavar="FRAMES", help=FRAMES_HELP)
 
 
 def _add_running_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--jobs", type=Path, metavar="FOLDER", help="folder of the job store; by default jobs in the data folder")
+    command.add_argument(
+        "--jobs", type=read_path, metavar="FOLDER", help="folder of the job store; default: jobs in the data folder"
+    )
     add_settings(command, LoadOptions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,6 +35,13 @@ def _answer(read: Callable[[str], Value]) -> Callable[[str], Value]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return type_of_argument
+
+
+def read_path(text: str) -> Path:
+    """A path that was typed, as argparse's type. An empty one would be the folder that somebody happens to be in."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("a path cannot be empty or have such characters; name a file or a folder")
+    return Path(text).expanduser()
 
 
 def _help(declared: Declared, default: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method
+from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method, read_path
 from .files import read_file
 from .interrupts import SignalWatch
 from .manifest import PassesManifest
@@ -58,7 +58,7 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of a shot whose look is made and nothing else."""
     add_settings(parser, ShotRequest, leave_out=FROM_SCENE)
     add_method_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the look's file, shot.look for one")
+    parser.add_argument("--out", type=read_path, required=True, metavar="FILE", help="the look's file, shot.look for one")
     add_json_argument(parser)
     parser.set_defaults(look="")
 
@@ -77,7 +77,7 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
         "shot; or keep the look of an earlier shot: its folder of frames, or its job's name; of a shot with the same settings only "
         "changed frames are made then",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the frames")
+    parser.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the frames")
     add_json_argument(parser)
 
 
@@ -106,10 +106,10 @@ def read_request_arguments(
 
 def find_job(look: str) -> str:
     """The job that made the look: ``look`` itself, or what the report in a folder of frames says. Raises ``ShotError``."""
-    folder = Path(look)
-    if not look or not folder.is_dir():
-        return look
+    folder = Path(look).expanduser()
     try:
+        if not look or not folder.is_dir():
+            return look
         return str(json.loads(read_file(folder / "report.json", MAX_REPORT))["job"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ShotError(

@@ -20,10 +20,17 @@ FROM_LOOK = ("width", "height", "fps")
 
 def find_look_file(look: str) -> LookFile | None:
     """The look's file that ``--look`` names, None where it names a folder of frames, a job or nothing. Raises ``ShotError``."""
-    path = Path(look)
-    if not look or path.is_dir():
+    if not look or re.fullmatch(JOB_NAME, look):
         return None
-    return None if re.fullmatch(JOB_NAME, look) else read_look_file(path.expanduser())
+    path = Path(look).expanduser()
+    try:
+        if path.is_dir():
+            return None
+    except (OSError, ValueError) as error:  # no file can have such a name
+        raise ShotError(
+            "look", f"There is no look '{look[:40]}' ({error.args[-1]}); give one that latentman look has made."
+        ) from error
+    return read_look_file(path)
 
 
 def read_part_request(

@@ -26,7 +26,8 @@ UNBOUNDED = 2**31 - 1
 def list_operators() -> list[Any]:
     """What Blender knows of every operator, in the panel's order; the add-on is registered."""
     kinds: list[Any] = [kind for kind in CLASSES if issubclass(kind, bpy.types.Operator)]
-    return [getattr(bpy.ops.latentman, kind.bl_idname.partition(".")[2]).get_rna_type() for kind in kinds]
+    operators: Any = bpy.ops
+    return [getattr(operators.latentman, kind.bl_idname.partition(".")[2]).get_rna_type() for kind in kinds]
 
 
 def list_arguments(operator: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...shared import passes_folder
+from ...shared.arguments import read_path
 from ...shared.compositing import composite_over, cut_out
 from ...shared.console import check_writable
 from ...shared.shot import ShotError
@@ -116,7 +117,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     _add_passes(command)
     command.add_argument("--maps", default=",".join(MAPS), help="any of " + ", ".join(MAPS) + ", separated by commas")
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the pictures")
+    command.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the pictures")
     command.set_defaults(run=export)
     command = commands.add_parser(
         "composite",
@@ -127,9 +128,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ),
     )
     _add_passes(command)
-    command.add_argument("frames", type=Path, metavar="FRAMES", help="folder of the finished frames")
-    command.add_argument("--over", type=Path, help="folder of pictures to lie below, such as Blender's own render")
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the pictures")
+    command.add_argument("frames", type=read_path, metavar="FRAMES", help="folder of the finished frames")
+    command.add_argument("--over", type=read_path, help="folder of pictures to lie below, such as Blender's own render")
+    command.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the pictures")
     command.set_defaults(run=composite)
     command = commands.add_parser(
         "densepose",
@@ -140,13 +141,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ),
     )
     _add_passes(command)
-    command.add_argument("renders", type=Path, help="folder with 0001.png and so on, of the passes' size")
-    command.add_argument("--weights", type=Path, help="DensePose checkpoint, model_final_*.pkl")
-    command.add_argument("--config", type=Path, help="its configuration file; DensePose's own R_50_FPN when left out")
+    command.add_argument("renders", type=read_path, help="folder with 0001.png and so on, of the passes' size")
+    command.add_argument("--weights", type=read_path, help="DensePose checkpoint, model_final_*.pkl")
+    command.add_argument("--config", type=read_path, help="its configuration file; DensePose's own R_50_FPN when left out")
     command.add_argument("--iuv", action="store_true", help="the pictures are IUV images already")
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the new passes")
+    command.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the new passes")
     command.set_defaults(run=densepose)
 
 
 def _add_passes(command: argparse.ArgumentParser) -> None:
-    command.add_argument("passes", type=Path, metavar="PASSES", help="folder of saved passes")
+    command.add_argument("passes", type=read_path, metavar="PASSES", help="folder of saved passes")

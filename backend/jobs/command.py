@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from ...shared.arguments import read_path
 from ...shared.files import make_private_folder
 from ...shared.folders import jobs_folder
 from ...shared.shot import ShotRequest
@@ -108,7 +109,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             ("latentman jobs --remove-unused 30", "make room: what nobody asked for in thirty days"),
         ),
     )
-    parser.add_argument("--jobs", type=Path, metavar="FOLDER", help="folder of the job store; by default jobs in the data folder")
+    parser.add_argument(
+        "--jobs", type=read_path, metavar="FOLDER", help="folder of the job store; default: jobs in the data folder"
+    )
     parser.add_argument(
         "--remove-unused",
         type=float,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from ...shared.arguments import read_path
 from ...shared.console import Console, add_motion_arguments, read_motion_arguments
 from ...shared.made_motion import save_made
 from ...shared.motion import MotionError
@@ -75,9 +75,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ),
     )
     add_motion_arguments(command)
-    command.add_argument("--statistics", type=Path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
+    command.add_argument("--statistics", type=read_path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
     command.add_argument("--text-encoder", help="folder or hub id of CLIP ViT-B/32 or DistilBERT")
-    command.add_argument("--out", type=Path, required=True, help="an .npz that the add-on imports")
+    command.add_argument("--out", type=read_path, required=True, help="an .npz that the add-on imports")
     command.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     command.set_defaults(run=motion, uses_models=True)
     sources = commands.add_parser(

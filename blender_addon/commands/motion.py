@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import bpy
 
 from ...shared import console, messages, motion_request, shot
-from ...shared.arguments import add_settings, read_given_settings
+from ...shared.arguments import add_settings, read_given_settings, read_path
 from ...shared.command_parser import CommandParser
 from ...shared.interrupts import SignalWatch
 from ...shared.made_motion import MadeMotion, save_made
@@ -36,9 +35,8 @@ def run_motion(args: argparse.Namespace, out: console.Console, watch: SignalWatc
                 raise shot.ShotError(
                     "character", "There is no armature in the scene to key; open a file with one, or use only --out."
                 )
-            for path in (args.out, args.save):
-                if path:
-                    console.check_writable(path.parent)
+            for path in filter(None, (args.out, args.save)):
+                console.check_writable_file(path)
             if args.save:
                 warn_of_scripts(out)
             connect(connection, args, watch)
@@ -93,9 +91,12 @@ def add_command(add_parser: Callable[..., CommandParser]) -> None:
     console.add_motion_arguments(motion)
     add_settings(motion, Keying, default="the file's own")
     motion.add_argument(
-        "--out", type=Path, metavar="FILE", help="an .npz file with the motion's HumanML3D vectors, which can be imported later"
+        "--out",
+        type=read_path,
+        metavar="FILE",
+        help="an .npz file with the motion's HumanML3D vectors, to be imported later",
     )
-    motion.add_argument("--save", type=Path, metavar="BLEND", help="a copy of this file with the motions keyed on the character")
+    motion.add_argument("--save", type=read_path, metavar="BLEND", help="a copy of this file with the motions keyed on the rig")
     add_file_arguments(motion)
     add_backend_arguments(motion)
     console.add_json_argument(motion)

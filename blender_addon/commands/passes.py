@@ -11,6 +11,7 @@ from pathlib import Path
 import bpy
 
 from ...shared import console, shot
+from ...shared.arguments import read_path
 from ...shared.command_parser import CommandParser
 from ...shared.interrupts import SignalWatch
 from ...shared.overview import compute_overview_size, needs_overview
@@ -97,7 +98,7 @@ def add_command(add_parser: Callable[..., CommandParser]) -> None:
         ),
     )
     add_scene_arguments(passes, f"the scene's aspect within {PASSES_SIDE}x{PASSES_SIDE}")
-    passes.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the passes")
+    passes.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
     passes.add_argument("--shadow", action="store_true", help="also the characters' shadows")
     console.add_json_argument(passes)

@@ -6,13 +6,12 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import bpy
 
 from ...shared import console, shot
-from ...shared.arguments import add_setting, read_given_settings
+from ...shared.arguments import add_setting, read_given_settings, read_path
 from ...shared.command_parser import CommandParser
 from ...shared.interrupts import SignalWatch
 from ...shared.look_file import LookFile, describe_look
@@ -227,7 +226,7 @@ def add_commands(add_parser: Callable[..., CommandParser]) -> None:
     add_setting(generate, ALPHA, aliases=("--alpha",))
     add_backend_arguments(generate)
     generate.add_argument(
-        "--save-passes", type=Path, metavar="FOLDER", help="also keep the passes there, for the backend's generate"
+        "--save-passes", type=read_path, metavar="FOLDER", help="also keep the passes there, for the backend's generate"
     )
     generate.set_defaults(run=run_generate)
     look = add_parser(

@@ -11,6 +11,7 @@ from typing import Any
 import bpy
 
 from ...shared import shot
+from ...shared.arguments import read_path
 from ...shared.backend_environment import find_current
 from ...shared.command_parser import CommandParser
 from ...shared.console import Console
@@ -58,10 +59,10 @@ def add_setup_command(add_parser: Callable[..., CommandParser]) -> None:
     command.add_argument(
         "--build", default="", metavar="BUILD", help="cuda, cuda-older, rocm, xpu, metal or cpu; by default the best device's"
     )
-    command.add_argument("--folder", type=Path, help="where it is kept; by default as the preferences say")
+    command.add_argument("--folder", type=read_path, help="where it is kept; by default as the preferences say")
     command.add_argument("--python", default="", help="fetched, found, or the path of one; by default one is fetched")
-    command.add_argument("--files", type=Path, help="a folder of files in place of the network")
-    command.add_argument("--to", type=Path, help="the new folder, for move")
+    command.add_argument("--files", type=read_path, help="a folder of files in place of the network")
+    command.add_argument("--to", type=read_path, help="the new folder, for move")
     command.add_argument("--online", action="store_true", help="use the internet though Blender keeps extensions offline")
     command.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     command.set_defaults(run=run_setup)

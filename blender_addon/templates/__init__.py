@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bpy
+
+from ..typed_access import get_layout
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -15,9 +18,10 @@ def list_templates() -> list[Path]:
 
 
 def _draw(self: bpy.types.Menu, context: bpy.types.Context) -> None:
-    self.layout.separator()
+    layout = get_layout(self)
+    layout.separator()
     for path in list_templates():
-        opening = self.layout.operator("text.open", text=f"LatentMan: {path.stem.replace('_', ' ').title()}", translate=False)
+        opening: Any = layout.operator("text.open", text=f"LatentMan: {path.stem.replace('_', ' ').title()}", translate=False)
         opening.filepath = str(path)
         # a text of its own in the open file, so that the template stays as it is
         opening.internal = True

@@ -29,7 +29,7 @@ MORE = {
 REPORT = "LatentMan Batch"
 
 
-def make_command(file):
+def make_command(file: Path) -> list[str]:
     """The command line for a file."""
     words = ["generate", *ARGUMENTS, *MORE.get(file.stem, []), "--out", str(Path(bpy.path.abspath(OUT)) / file.stem), "--json"]
     if bpy.app.binary_path:
@@ -38,14 +38,14 @@ def make_command(file):
     return [sys.executable, "-m", "latentman.blender_addon", str(file), *words]
 
 
-def tell(line):
+def tell(line: str) -> None:
     """Write a line where people see it."""
     text = bpy.data.texts.get(REPORT) or bpy.data.texts.new(REPORT)
     text.write(line + "\n")
     print(line)
 
 
-def read_end(path):
+def read_end(path: Path) -> tuple[str, str]:
     """How a command ended, as its last JSON line says."""
     events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
     last = events[-1] if events else {}
@@ -55,12 +55,14 @@ def read_end(path):
 class Batch:
     """Runs the command for one file after the other."""
 
-    def __init__(self, files):
+    def __init__(self, files: list[Path]) -> None:
         self.waiting = list(files)
-        self.ends = {}
-        self.process = None
+        self.ends: dict[str, str] = {}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.file = self.output = Path()
+        self.began = 0.0
 
-    def step(self):
+    def step(self) -> float | None:
         """Look after the process that runs; returns the seconds until the next look, None at the end."""
         if self.process is not None:
             if self.process.poll() is None:
@@ -82,7 +84,7 @@ class Batch:
         return 0.5
 
 
-def main():
+def main() -> Batch | None:
     """Begin with the first file."""
     folder = Path(bpy.path.abspath(FILES))
     files = sorted(folder.glob("*.blend"))

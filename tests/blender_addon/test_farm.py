@@ -53,7 +53,7 @@ def read_all(folder):
 def test_the_look_says_of_which_shot_it_is(farm):
     description = read_look_file(farm[0] / "shot.look").description
     assert description.request.frames == (1, 2, 3, 4, 5, 6) and len(description.keyframes) == 2
-    assert (description.request.width, description.request.height) == (304, 160)
+    assert (description.request.width, description.request.height) == (320, 160)
     assert description.scene.subjects == "character" and description.scene.character == "Mannequin"
     assert (description.scene.crop.width, description.scene.crop.height) == (300, 156)
     assert description.header.near == pytest.approx(description.scene.near * 0.37)
@@ -95,7 +95,7 @@ def test_what_does_not_belong_to_the_look_is_refused_before_any_pass(farm, shot,
         (("--frames", "2", "--subjects", "scene"), "look", "--subjects character"),
         (("--frames", "2", "--character", "nobody"), "character", "no object 'nobody'"),
         (("--frames", "2", "--steps", "3"), "look", "another steps"),
-        (("--frames", "2", "--model", "sd15"), "look", "another model"),
+        (("--frames", "2", "--model", "nope"), "model", "no model 'nope'"),
         (("--frames", "2", "--look", tmp_path / "no.look"), "look", "cannot be read"),
         (("--frames", "2", "--look", farm[0] / "shot.blend"), "look", "it is no archive"),
         (("--frames", "2,2"), "frames", "twice"),
