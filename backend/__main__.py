@@ -8,13 +8,13 @@ import json
 import os
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ..shared import logs, running
 from ..shared.arguments import add_settings, read_path
 from ..shared.command_parser import CommandParser, reads_json
-from ..shared.console import STOPPED, Console, check_shot_arguments
+from ..shared.console import CLOSED_PIPE, STOPPED, Console, check_shot_arguments, finish_output, prepare_output
 from ..shared.curve_keys import KeysError
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.files import read_file
@@ -26,6 +26,7 @@ from . import generate_command, pairing_command
 from .generate_command import read_load_options
 from .logs import keep_log, quieten_libraries
 from .missing import explain_missing, require
+from .models.hub_variables import drop_empty, find_problem
 from .owner import OwnerWatch
 
 logger = logs.get_logger(__package__)
@@ -197,7 +198,16 @@ def _run(args: argparse.Namespace) -> int:
         # before anything that takes its time
         args.owner = OwnerWatch()
         args.owner.start()
+    prepare_output()
+    drop_empty(os.environ)
     code = _run_logged(args, uses_models)
+    try:
+        code = finish_output() or code
+    except OSError as error:
+        print(f"What was to be said could not be written ({error.strerror or error}); make space there.", file=sys.stderr)
+        code = code or 1
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if getattr(args, "leave_at_once", False):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -208,12 +218,18 @@ def _run(args: argparse.Namespace) -> int:
 def _run_logged(args: argparse.Namespace, uses_models: bool) -> int:
     with keep_log(args.command) if uses_models else nullcontext():
         try:
+            problem = find_problem(os.environ)
+            if problem:
+                _tell_failure(args, "environment", problem)
+                return 2
             if uses_models and not getattr(args, "imports_later", False):
                 quieten_libraries()
             return int(args.run(args))
         except KeyboardInterrupt:
             Console(getattr(args, "json", False) is True).emit("interrupted", code="interrupted", signal="SIGINT", message=STOPPED)
             return 128 + signal.SIGINT
+        except BrokenPipeError:
+            return CLOSED_PIPE
         except Exception as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and not missing.startswith("latentman"):

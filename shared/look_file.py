@@ -267,7 +267,7 @@ def read_look_file(path: Path) -> LookFile:
     """A look's file. Raises ``ShotError``."""
     try:
         data = read_file(path, MAX_LOOK_FILE)
-    except OSError as error:
-        reason = (error.strerror or str(error)).rstrip(".")
+    except (OSError, ValueError) as error:  # a ``ValueError`` for a name that no file can have
+        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
         raise ShotError("look", f"The look {path} cannot be read ({reason}); give one that latentman look has made.") from error
     return decode_look_file(data, f"The look {path}")

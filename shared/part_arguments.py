@@ -27,9 +27,7 @@ def find_look_file(look: str) -> LookFile | None:
         if path.is_dir():
             return None
     except (OSError, ValueError) as error:  # no file can have such a name
-        raise ShotError(
-            "look", f"There is no look '{look[:40]}' ({error.args[-1]}); give one that latentman look has made."
-        ) from error
+        raise ShotError("look", f"There is no look '{look[:40]}' ({error.args[-1]}); give a look's file.") from error
     return read_look_file(path)
 
 

@@ -297,8 +297,6 @@ def compute_scale(matrix: np.ndarray) -> float:
 
 def _check_bodies(bodies: list[bpy.types.Object]) -> None:
     for body in bodies:
-        if body.mode == "EDIT":
-            raise shot.ShotError("character", f"{body.name} is in Edit Mode; leave it first (Tab).")
         if body.type == "MESH" and not len(get_mesh(body).polygons) and not body.modifiers:
             raise shot.ShotError("character", f"{body.name} has no faces; pick a mesh with a surface.")
 

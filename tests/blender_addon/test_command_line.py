@@ -462,6 +462,36 @@ def test_what_is_not_possible_is_found_before_any_pass(shot, tmp_path, capsys, m
     assert not any(e.get("stage") == "rendering passes" for e in events)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("generate", "--prompt", "x", "--out", ""), "arguments", "cannot be empty"),
+        (("generate", "--prompt", "x", "--out", "a\0b"), "arguments", "cannot be empty"),
+        (("generate", "--prompt", "x", "--out", "FILE"), "disk", "cannot be written"),
+        (("generate", "--prompt", "x", "--out", "a" * 300), "disk", "cannot be written"),
+        (("generate", "--prompt", "x", "--save-passes", "FILE", "--out", "OUT"), "disk", "cannot be written"),
+        (("generate", "--prompt", "x", "--size", "100000x100000", "--out", "OUT"), "arguments", "out of range"),
+        (("generate", "--prompt", "x", "--look", "a" * 5000, "--out", "OUT"), "look", "no look"),
+        (("generate", "--prompt", "x", "--look", "a\0b", "--out", "OUT"), "look", "cannot be read"),
+        (("generate", "--prompt", "x", "--look", "/dev/zero", "--out", "OUT"), "look", "not a regular file"),
+        (("generate", "--prompt", "x", "--endpoint", "nonsense:::", "--out", "OUT"), "backend", "not the address"),
+        (("generate", "--prompt", "\udcff", "--out", "OUT"), "arguments", "no text has"),
+        (("passes", "--size", "0x64", "--out", ""), "arguments", "cannot be empty"),
+        (("motion", "a person walks", "--out", "FOLDER"), "disk", "is a folder"),
+        (("motion", "a person walks", "--save", "FOLDER"), "disk", "is a folder"),
+        (("motion", "", "--out", "OUT"), "motion", "is empty"),
+    ],
+)
+def test_wrong_words_and_places_are_found_before_a_backend_is_asked(shot, tmp_path, capsys, monkeypatch, arguments, code, words):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENTMAN_PYTHON", str(tmp_path / "no python"))
+    places = {"FILE": tmp_path / "file", "FOLDER": tmp_path, "OUT": tmp_path / "out"}
+    found, events = _call(capsys, *(places.get(word, word) for word in arguments))
+    assert found == 2 and [(one["event"], one["code"]) for one in events] == [("failed", code)], events
+    assert words in events[0]["message"] and not list(tmp_path.glob("*.exr"))
+
+
 def test_a_motion_model_that_does_not_exist_is_wrong_input(shot, tmp_path, capsys, backend):
     code, events = _call(capsys, "motion", "a person walks", "--model", "nope", "--out", tmp_path / "a.npz", "--endpoint", backend)
     assert code == 2 and "no motion model 'nope'" in events[-1]["message"]
