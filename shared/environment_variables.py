@@ -67,5 +67,7 @@ VARIABLES = (
     Variable("HTTPS_PROXY", "the same", "none", is_own=False),
     Variable("HF_ENDPOINT", "the model hub; the preferences come first", "https://huggingface.co", is_own=False),
     Variable("HF_HOME", "folder of the hub's cache", "`~/.cache/huggingface`", is_own=False),
+    Variable("HF_HUB_ETAG_TIMEOUT", "seconds that the hub may take to answer", "10", is_own=False),
+    Variable("HF_HUB_DOWNLOAD_TIMEOUT", "seconds without a byte of a download", "10", is_own=False),
     Variable("HF_HUB_OFFLINE", "`1`: nothing is fetched from the hub", "unset", is_own=False),
 )
