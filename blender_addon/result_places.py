@@ -10,7 +10,8 @@ from .compat import uses_compositing
 from .compositor import add_image_node, find_image_nodes, refresh_image_node
 from .movie import encode_movie
 from .paths import get_result_folder, resolve
-from .properties import LatentManResult, get_scene_settings
+from .properties import get_scene_settings
+from .result_properties import LatentManResult
 from .sequencer import (
     add_image_strip,
     add_movie_strip,

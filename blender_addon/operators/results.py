@@ -14,6 +14,7 @@ from ..passes.render_set import get_bodies
 from ..paths import get_output_folder, get_result_folder
 from ..references import refer_to
 from ..result_places import put_in_compositor, put_in_sequencer
+from ..result_properties import LatentManResult, read_crop
 from ..results import update_fetched
 from ..tasks.fetch import FetchTask
 from ..tasks.frames_folder import LOOK_FOLDER
@@ -23,7 +24,7 @@ from .polls import NeedsIdleConnection, NeedsResult, Poll
 from .reports import report_with_warnings
 
 
-def _get_result(context: bpy.types.Context) -> properties.LatentManResult:
+def _get_result(context: bpy.types.Context) -> LatentManResult:
     """The active result, which ``poll`` has checked."""
     result = properties.get_settings(context).find_active_result()
     assert result is not None
@@ -204,9 +205,7 @@ class FetchResult(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
             folder = get_output_folder(settings) / result.job
         try:
             console.check_writable(folder)
-            task = FetchTask(
-                result.job, folder, connection.get_client(), transparent=result.transparent, crop=properties.read_crop(result)
-            )
+            task = FetchTask(result.job, folder, connection.get_client(), transparent=result.transparent, crop=read_crop(result))
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
