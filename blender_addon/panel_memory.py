@@ -1,7 +1,7 @@
 """The panel's settings as a text that a result keeps, and the way back: *Restore Settings* and *Make Again*.
 
-Properties are found as Blender knows them, so that new ones are kept without being named here; choices are kept by their names. What
-another version of the extension does not know any more is told instead of guessed.
+Properties are found as Blender knows them, so that new ones are kept without being named here; choices are kept by their names.
+What another version of the extension does not know any more is told instead of guessed.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""The files of removed results: out of the way at once, back by an undo, and gone for good when the file was saved without them and is
-closed.
+"""The files of removed results: out of the way at once, back by an undo, and gone for good when the file was saved without them
+and is closed.
 
-They wait in a folder beside their own, on the same disk. What a crash leaves there is put back when a file is opened that still names
-it. Only what a shot stores is taken: files that somebody else has put beside the frames stay.
+They wait in a folder beside their own, on the same disk. What a crash leaves there is put back when a file is opened that still
+names it. Only what a shot stores is taken: files that somebody else has put beside the frames stay.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ def is_own_file(path: Path) -> bool:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move what a shot stores from a folder to another on the same disk; raises ``OSError``, and then everything is where it was."""
+    """Move what a shot stores from a folder to another on the same disk. Raises ``OSError``, and then all is where it was."""
     moved: list[tuple[Path, Path]] = []
     target.mkdir(parents=True, exist_ok=True)
     try:
@@ -125,7 +124,9 @@ def _follow_results(*_: object) -> None:
             _take_away(one)
 
 
-def _on_save(*_: object) -> None:
+def _on_save(path: str = "", *_: object) -> None:
+    if path and path != bpy.data.filepath:  # a copy
+        return
     for one in _removed:
         one.is_saved = one.is_away
 
@@ -165,11 +166,9 @@ _handlers = EventHandlers(
 def register() -> None:
     """Listen to undo, saving and the opening of files."""
     _handlers.register()
-    atexit.register(settle)
 
 
 def unregister() -> None:
     """Stop listening, as at the end of Blender."""
     _handlers.unregister()
-    atexit.unregister(settle)
     settle()

@@ -1,6 +1,6 @@
 """What lies in the results' folders, as far as it is known: the panels ask here and never read the disk themselves.
 
-A folder is looked at on a thread of its own, since it may be on a disk that is slow or gone; the window's timer takes what was found.
+A folder is looked at on a thread of its own, since it may be on a slow disk, or on none; the window's timer takes what was found.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import bpy
 import bpy.utils.previews
 
 from ..shared import logs
+from .redrawing import redraw_panels
 from .tasks.frames_folder import LOOK_FOLDER, list_frames
 
 logger = logs.get_logger(__name__)
 
+TIMER_SECONDS = 0.25
 #: a folder that is shown is looked at again after so long
 FRESH_SECONDS = 5.0
 #: folders that are looked at at a time
@@ -130,12 +132,23 @@ class Shelf:
 shelf = Shelf()
 
 
+def _on_timer() -> float:
+    try:
+        if shelf.update():
+            redraw_panels()
+    except Exception:  # Blender would remove the timer
+        logger.exception("the results' folders could not be looked at")
+    return TIMER_SECONDS
+
+
 def register() -> None:
-    """Nothing is looked at before a panel asks."""
+    """Have the window's timer take what was found."""
+    if not bpy.app.background and not bpy.app.timers.is_registered(_on_timer):
+        bpy.app.timers.register(_on_timer, first_interval=TIMER_SECONDS, persistent=True)
 
 
 def unregister() -> None:
     """Let go of everything."""
+    if bpy.app.timers.is_registered(_on_timer):
+        bpy.app.timers.unregister(_on_timer)
     shelf.close()
-
-

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-#: up to this mean squared difference of matched surface points (0 to 255, squared) in consecutive frames a shot is called so: a mean
-#: texture that is painted back has about 12, shared textures 8 to 40, frames that are made one by one 200 and more
+#: up to this mean squared difference of matched surface points (0 to 255, squared) in consecutive frames a shot is called so: a
+#: mean texture that is painted back has about 12, shared textures 8 to 40, frames that are made one by one 200 and more
 STEADINESS = ((15.0, "very steady"), (60.0, "steady"), (150.0, "flickers a little"), (float("inf"), "flickers"))
 #: more of a prompt than there is room for is cut
 PROMPT_LENGTH = 300
@@ -82,12 +82,18 @@ def shorten(text: str, length: int = PROMPT_LENGTH) -> str:
     return words if len(words) <= length else f"{words[: length - 3].rstrip()}..."
 
 
-def write_bytes_question(count: int, names: Sequence[str], users: int) -> str:
-    """What removing the files of ``count`` results means, where ``users`` strips, nodes and materials show them."""
-    what = f"'{shorten(names[0], 60)}'" if count == 1 else f"{count} results"
-    shown = ""
-    if users:
-        shown = (
-            f" {users} {'place in this file shows' if users == 1 else 'places in this file show'} its frames and would be empty."
+def write_removal(names: Sequence[str], users: int, frames: int, *, files: bool) -> tuple[str, ...]:
+    """What *Remove* says before it removes results called ``names`` with ``frames`` frames on disk, which ``users`` strips, nodes
+    and materials show: sentences."""
+    what = f"'{shorten(names[0], 60)}'" if len(names) == 1 else f"{len(names)} results"
+    lines = [f"Remove {what} from the list?"]
+    if not files:
+        lines.append("The files stay where they are.")
+        return tuple(lines)
+    if frames:
+        lines.append(
+            f"{frames} {_count_word(frames)} on disk go with it. Undo brings them back until this file is saved and closed."
         )
-    return f"Remove {what}?{shown}"
+    if users:
+        lines.append(f"{users} {'place in this file shows' if users == 1 else 'places in this file show'} them and would be empty.")
+    return tuple(lines)

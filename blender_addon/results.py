@@ -19,10 +19,13 @@ from .properties import LatentManSettings, compute_settings_digest, get_scene_se
 from .references import Reference, refer_to
 from .result_places import refresh_places, show_instead
 from .result_properties import LatentManResult
+from .result_shelf import shelf
 from .result_words import write_now
+from .shot_notice import notice, write_notice
 from .tasks.fetch import FetchTask
 from .tasks.shot import ShotTask
 from .tasks.task import Task
+from .viewer import reread
 
 logger = logs.get_logger(__name__)
 
@@ -122,6 +125,8 @@ def add_result(task: ShotTask, scene: Reference, file: str, panel: str = "") -> 
     record = _settle(record, get_scene_settings(scene.find()))
     _write(record, scene)
     undo_steps.record("Generate", lambda: _has(record, scene), lambda: _write(record, scene))
+    seconds = task.seconds.get("backend", 0.0)
+    notice.show(write_notice(record.count, record.total, record.made, record.kept, seconds), record.ticket)
 
 
 def _settle(record: ResultRecord, settings: LatentManSettings) -> ResultRecord:
@@ -185,6 +190,9 @@ def _update_places(result: LatentManResult, instead: Sequence[Path] = ()) -> Non
             for folder in instead:
                 show_instead(scene, folder, result)
             refresh_places(scene, result)
+        folders = [get_result_folder(result), *instead]
+        shelf.forget(folders)
+        reread(folders[0])
     except ShotError:
         logger.exception("what shows the result could not be updated")
 
@@ -210,6 +218,11 @@ def update_fetched(task: Task, scene: Reference, old: Path) -> None:
 
 
 def _on_load(*_: object) -> None:
+    notice.dismiss()
+    _add_homeless()
+
+
+def _add_homeless() -> None:
     """Give a file that was opened again the results of the shots that ended while it was closed."""
     for homeless in list(_homeless):
         scene = bpy.data.scenes.get(homeless.scene)

@@ -16,6 +16,7 @@ from ..panel_memory import capture_panel
 from ..paths import get_file_folder, get_output_folder
 from ..references import Reference, refer_to
 from ..results import add_result
+from ..shot_notice import notice
 from ..shot_times import estimate_shot, keep_time, write_question
 from ..task_texts import is_cancelling
 from ..tasks.shot import ShotTask
@@ -33,6 +34,7 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
     """Start the task of a shot, or of one frame that the panel shows; what is wrong is reported, and stands in the panel's box."""
     settings, scene = properties.get_settings(context), get_scene(context)
     connection.errors.dismiss(Place.SHOT)
+    notice.dismiss()
     try:
         _learn_profile(settings)
         request, reference = take_reference(settings.make_request(scene, frames), get_file_folder())
