@@ -87,7 +87,8 @@ def _find_workspace() -> Any:
 
 
 def _add_workspace() -> Any:
-    path = os.path.join(bpy.utils.system_resource("SCRIPTS"), *_TEMPLATE)
+    scripts: str = bpy.utils.system_resource("SCRIPTS")  # type: ignore[attr-defined]  # the stubs lack it
+    path = os.path.join(scripts, *_TEMPLATE)
     try:
         bpy.ops.workspace.append_activate(idname=_WORKSPACE, filepath=path)
     except RuntimeError:
@@ -132,7 +133,7 @@ def _frame(window: Any, area: Any) -> None:
         return
     try:
         with bpy.context.temp_override(window=window, screen=window.screen, area=area, region=region):
-            if bpy.ops.sequencer.view_selected.poll():
+            if bpy.ops.sequencer.view_selected.poll():  # type: ignore[call-arg]  # the stub asks for what Blender does not
                 bpy.ops.sequencer.view_selected()
     except RuntimeError:
         logger.info("the sequencer could not be framed", exc_info=True)

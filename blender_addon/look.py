@@ -172,7 +172,7 @@ def remove_look(bodies: Iterable[bpy.types.Object]) -> int:
                 slot.link = "DATA"
         if letters == "N" and len(body.material_slots) == 1 and body.material_slots[0].material is None:
             mesh: Any = get_mesh(body)
-            mesh.materials.pop(index=0)
+            mesh.materials.clear()  # to take one slot out does not reach the object
         for number in range(len(letters)):
             if body.get(_OWN.format(number)) is not None:
                 del body[_OWN.format(number)]

@@ -411,6 +411,9 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         kept = get_kept_look(self.character)[0] if self.character else ""
         if kept:
             return msgspec.structs.replace(request, look=kept)
+        if not request.get_method().fusion:
+            # it keeps no look: the same shot again is the same job, which is there already
+            return request
         digest = compute_settings_digest(request)
         for result in reversed(self.results):
             if (

@@ -91,6 +91,21 @@ def remove_files(folder: Path) -> bool:
     return folder.is_dir()
 
 
+def remove_copies(folder: Path) -> None:
+    """Remove what a shot has stored in a folder, as the same is elsewhere; other files stay."""
+    try:
+        for path in folder.iterdir():
+            if not is_own_file(path):
+                continue
+            if path.is_dir():
+                remove_folder(path)
+            else:
+                path.unlink()
+    except OSError:
+        logger.exception("the copies in %s could not be removed", folder)
+    _remove_empty(folder)
+
+
 def _list_wanted() -> set[Path]:
     return {get_result_folder(result) for scene in bpy.data.scenes for result in get_scene_settings(scene).results}
 

@@ -17,12 +17,14 @@ from .moving import copy_folder, remember_move, remove_folder
 from .paths import get_output_folder, get_result_folder, is_temporary, make_stored_path
 from .properties import LatentManSettings, compute_settings_digest, get_scene_settings
 from .references import Reference, refer_to
+from .removed_files import remove_copies
 from .result_places import refresh_places, show_instead
-from .result_properties import LatentManResult
+from .result_properties import LatentManResult, read_crop
 from .result_shelf import shelf
 from .result_words import write_now
 from .shot_notice import notice, write_notice
 from .tasks.fetch import FetchTask
+from .tasks.frames_folder import list_frames
 from .tasks.shot import ShotTask
 from .tasks.task import Task
 from .viewer import reread
@@ -122,11 +124,33 @@ def add_result(task: ShotTask, scene: Reference, file: str, panel: str = "") -> 
             "result, or generate again."
         )
         return
+    place = _find_repeated(record, task.request.look, scene)
+    if place is not None:
+        # nothing has changed since: the list and the disk keep one of them
+        get_scene_settings(scene.find()).active_result = place
+        remove_copies(record.folder)
+        notice.show(f"Nothing has changed: the result has these {record.count} frames already", "")
+        return
     record = _settle(record, get_scene_settings(scene.find()))
     _write(record, scene)
     undo_steps.record("Generate", lambda: _has(record, scene), lambda: _write(record, scene))
     seconds = task.seconds.get("backend", 0.0)
     notice.show(write_notice(record.count, record.total, record.made, record.kept, seconds), record.ticket)
+
+
+def _find_repeated(record: ResultRecord, look: str, reference: Reference) -> int | None:
+    """The place of the result that has every frame of this one, all of which were taken over from it and are there; None where
+    something is new."""
+    if record.made or record.kept != record.total or record.count != record.total or not look:
+        return None
+    for place, old in enumerate(get_scene_settings(reference.find()).results):
+        if old.job != look or old.settings != record.settings or get_result_folder(old) == record.folder:
+            continue
+        shot_of_old = (old.character, old.camera, old.start, old.step, old.count, old.transparent, read_crop(old))
+        shot_of_new = (record.character, record.camera, record.start, record.step, record.count, record.transparent, record.crop)
+        if shot_of_old == shot_of_new and len(list_frames(get_result_folder(old))) >= record.count:
+            return place
+    return None
 
 
 def _settle(record: ResultRecord, settings: LatentManSettings) -> ResultRecord:

@@ -204,7 +204,8 @@ def compose(frame: int) -> np.ndarray | None:
     pictures = [one for clip in wanted if (one := _show_clip(clip, frame, flicker=options.flicker)) is not None]
     if len(pictures) < 2:
         return pictures[0] if pictures else None
-    return put_beside(*pictures) if options.mode == "BESIDE" else wipe(*pictures, options.position)
+    left, right = pictures
+    return put_beside(left, right) if options.mode == "BESIDE" else wipe(left, right, options.position)
 
 
 def refresh() -> None:
@@ -237,7 +238,8 @@ def _redraw() -> None:
 
 def _on_frame(scene: bpy.types.Scene, *_: object) -> None:
     # frames that a render or the passes step through are nobody's to look at
-    if _shown is not None and scene == _shown.scene.find() and not bpy.app.is_job_running("RENDER"):
+    is_running: Any = bpy.app.is_job_running  # the stubs say that it returns nothing
+    if _shown is not None and scene == _shown.scene.find() and not is_running("RENDER"):
         refresh()
 
 

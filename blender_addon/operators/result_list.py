@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bpy
 import msgspec
@@ -65,7 +66,7 @@ class RestoreSettings(NeedsResult, bpy.types.Operator):
         scene = get_scene_of(result)
         memory = find_memory(result)
         if memory is None:
-            settings = get_scene_settings(scene)
+            settings: Any = get_scene_settings(scene)
             settings.prompt, settings.seed = result.prompt, result.seed
             self.report(
                 {"WARNING"},

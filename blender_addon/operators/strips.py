@@ -128,7 +128,7 @@ class MakeAgain(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
         if scene != context.scene:
             override["view_layer"] = scene.view_layers[0]
         with use_memory(scene, memory) as notes, bpy.context.temp_override(**override):
-            settings = get_scene_settings(scene)
+            settings: Any = get_scene_settings(scene)
             if self.new_seed:
                 used = {one.seed for one in settings.results}
                 settings.seed = next(seed for _ in range(1000) if (seed := random.randrange(2**31)) not in used)

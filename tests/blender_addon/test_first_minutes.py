@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 import pytest
 
-from latentman.blender_addon import panels, properties
+from latentman.blender_addon import panels, properties, results_panel
 from latentman.blender_addon.character.shape_names import MANNEQUIN_SHAPES, MANNEQUIN_VERTICES, name_shape
 from latentman.blender_addon.connection import Connection, connection
 from latentman.blender_addon.error_places import ErrorBoard, Place
@@ -202,11 +202,11 @@ def test_one_sentence_for_each_place():
 
 @pytest.mark.parametrize(
     ("place", "panel"),
-    [(Place.MOTION, panels.MotionPanel), (Place.SHOT, panels.GeneratePanel), (Place.RESULT, panels.ResultPanel)],
+    [(Place.MOTION, panels.MotionPanel), (Place.SHOT, panels.GeneratePanel), (Place.RESULT, results_panel.ResultPanel)],
 )
 def test_an_error_stands_in_its_box_until_it_is_dismissed(settings, place, panel):
     connection.errors.show(place, "It went wrong; do better.")
-    for other in (panels.MotionPanel, panels.GeneratePanel, panels.ResultPanel):
+    for other in (panels.MotionPanel, panels.GeneratePanel, results_panel.ResultPanel):
         drawn = _draw(other)
         assert ("It went wrong; do better." in drawn.texts) == (other is panel) == ("latentman.dismiss_error" in drawn.operators)
     assert bpy.ops.latentman.dismiss_error(place=place.name) == {"FINISHED"}
