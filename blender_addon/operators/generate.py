@@ -13,6 +13,8 @@ from .. import properties, undo_steps
 from ..connection import connection
 from ..error_places import Place
 from ..panel_memory import capture_panel
+from ..passes.camera import find_camera
+from ..passes.render_set import check_bodies, get_bodies
 from ..paths import get_file_folder, get_output_folder
 from ..references import Reference, refer_to
 from ..results import add_result
@@ -60,7 +62,8 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
             expected_seconds=expected.seconds if expected is not None else None,
         )
     except shot.ShotError as error:
-        connection.errors.show(Place.SHOT, str(error))
+        still_holds = partial(_has_error, str(error), refer_to(scene), frames)
+        connection.errors.show(Place.SHOT, str(error), still_holds if still_holds() else None)
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
     done = partial(
@@ -69,6 +72,23 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
     task.add_done_callback(done)
     connection.add(task)
     return {"FINISHED"}
+
+
+def _has_error(sentence: str, reference: Reference, frames: tuple[int, ...]) -> bool:
+    """Whether a shot of a scene would fail with this sentence before anything is sent, as far as that is quickly seen."""
+    scene = reference.find()
+    if scene is None:
+        return False
+    settings = properties.get_scene_settings(scene)
+    try:
+        request, _ = take_reference(settings.make_request(scene, frames), get_file_folder())
+        shot.check_request(settings.add_look(request))
+        find_camera(scene, frames[0])
+        if settings.read_scene_options().subjects == "character":
+            check_bodies(get_bodies(settings.character))
+    except shot.ShotError as error:
+        return str(error) == sentence
+    return False
 
 
 def _learn_profile(settings: properties.LatentManSettings) -> None:
