@@ -284,8 +284,11 @@ class Connection:
         if time.monotonic() < self._errors_checked + MENDED_SECONDS:
             return
         self._errors_checked = time.monotonic()
-        if self.errors.drop_mended():
-            self.redraw()
+        try:
+            if self.errors.drop_mended():
+                self.redraw()
+        except Exception:  # what looks into the scene may meet anything; the sentences stay until they are dismissed
+            logger.exception("it could not be seen whether an error is mended")
 
     def _ask_library(self) -> None:
         """Ask for what the panel wants to know of the library, one question at a time."""

@@ -143,6 +143,11 @@ def has_look(body: bpy.types.Object) -> bool:
     return body.get(_SLOTS) is not None and find_look(body) is not None
 
 
+def find_dressed(objects: Iterable[bpy.types.Object]) -> list[bpy.types.Object]:
+    """Those of the objects that wear a look."""
+    return [one for one in objects if one.get(_SLOTS) is not None and has_look(one)]
+
+
 def find_look(body: bpy.types.Object) -> bpy.types.Material | None:
     """The look's material on a body; None where it wears its own."""
     return next((slot.material for slot in body.material_slots if find_look_image(slot.material) is not None), None)

@@ -14,11 +14,10 @@ from .chosen_result import list_versions
 from .connection import connection
 from .error_drawing import draw_error, draw_task
 from .error_places import Place
-from .look import has_look, shows_texture
+from .look import find_dressed, shows_texture
 from .panel_base import SidebarPanel, draw_sentence, set_properties
-from .passes.render_set import get_bodies
 from .paths import get_result_folder
-from .result_properties import LatentManResult, is_partial, make_shot_key
+from .result_properties import LatentManResult, get_scene_of, is_partial, make_shot_key
 from .result_shelf import shelf
 from .result_words import describe_consistency, describe_date, describe_frames, shorten
 from .shot_notice import notice
@@ -145,6 +144,7 @@ def draw_facts(layout: bpy.types.UILayout, context: bpy.types.Context, result: L
     if state is not None and not state.frames:
         can_fetch = "press Fetch Again, or generate the shot again." if result.job else "generate the shot again."
         draw_sentence(layout, context, f"The frames are not on disk any more; {can_fetch}", "ERROR")
+        layout.operator("latentman.locate_result", icon="FILE_FOLDER")
     elif state is not None and state.frames < result.count:
         draw_sentence(layout, context, f"Only {state.frames} of the {result.count} frames are on disk.", "ERROR")
 
@@ -238,16 +238,12 @@ class ResultPanel(SidebarPanel):
 
 def _draw_material(layout: bpy.types.UILayout, settings: properties.LatentManSettings, result: LatentManResult) -> None:
     """*As Material*, pressed where the character wears this look, and the way back."""
-    bodies = []
-    if settings.character is not None and settings.character.name == result.character:
-        try:
-            bodies = get_bodies(settings.character)
-        except ValueError:
-            bodies = []
+    # not the character's bodies: to find them takes long in a large scene
+    dressed = find_dressed(get_scene_of(result).objects)
     row = layout.row(align=True)
-    worn = any(shows_texture(body, get_result_folder(result)) for body in bodies)
+    worn = any(shows_texture(body, get_result_folder(result)) for body in dressed)
     row.operator("latentman.as_material", icon="MATERIAL", depress=worn)
-    if any(map(has_look, bodies)):
+    if dressed and settings.character is not None:
         row.operator("latentman.own_materials", text="", icon="LOOP_BACK")
 
 

@@ -7,6 +7,7 @@ pixels are not saved, and closing it, or opening a file, takes it away.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,9 @@ def close_viewer() -> None:
     """Take the image away."""
     global _shown
     _shown = None
+    for space in _iter_spaces():
+        if space.image is not None and space.image.name == IMAGE:
+            space.use_image_pin = False
     for name in (IMAGE, _READER):
         image = bpy.data.images.get(name)
         if image is not None:
@@ -229,11 +233,18 @@ def refresh() -> None:
     _redraw()
 
 
-def _redraw() -> None:
+def _iter_areas() -> Iterator[Any]:
     for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
-        for area in window.screen.areas:
-            if area.type == "IMAGE_EDITOR":
-                area.tag_redraw()
+        yield from (area for area in window.screen.areas if area.type == "IMAGE_EDITOR")
+
+
+def _iter_spaces() -> Iterator[Any]:
+    yield from (area.spaces.active for area in _iter_areas())
+
+
+def _redraw() -> None:
+    for area in _iter_areas():
+        area.tag_redraw()
 
 
 def _on_frame(scene: bpy.types.Scene, *_: object) -> None:
@@ -244,8 +255,12 @@ def _on_frame(scene: bpy.types.Scene, *_: object) -> None:
 
 
 def _on_undo(*_: object) -> None:
-    # an undo takes the image back to an earlier frame, or away
+    # an undo takes the image back to an earlier frame, or away from the editors that showed it
     refresh()
+    image = bpy.data.images.get(IMAGE) if _shown is not None else None
+    for space in _iter_spaces():
+        if image is not None and space.image is None and space.use_image_pin:
+            space.image = image
 
 
 def _on_load(*_: object) -> None:

@@ -14,8 +14,9 @@ from ...shared.files import read_file
 from ..chosen_result import find_index
 from ..connection import connection
 from ..error_places import Place
+from ..moving import remember_move
 from ..panel_memory import PanelMemory, apply_memory, make_memory_of_request, read_memory
-from ..paths import get_result_folder
+from ..paths import get_result_folder, make_stored_path, resolve
 from ..properties import get_scene_settings
 from ..removed_files import remove_files
 from ..result_places import count_places
@@ -24,6 +25,7 @@ from ..result_shelf import shelf
 from ..result_words import write_removal
 from ..tasks.frames_folder import list_frames
 from ..typed_access import OperatorResult, get_layout
+from .dialogs import FolderDialog
 from .polls import NeedsResult
 from .reports import report_with_warnings
 from .results import get_result
@@ -156,7 +158,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
     bl_idname = "latentman.remove_result"
     bl_label = "Remove"
     bl_description = "Take the result out of the list, and its files off the disk if wanted; what is in the job store stays there"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     which: EnumProperty(
         name="Which",
@@ -232,6 +234,28 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class LocateResult(FolderDialog, NeedsResult, bpy.types.Operator):
+    bl_idname = "latentman.locate_result"
+    bl_label = "Locate Folder..."
+    bl_description = "Choose the folder that the result's frames were moved to; strips, nodes and materials that show them follow"
+    bl_options = {"UNDO"}
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Have the result and what shows it name the chosen folder."""
+        result = get_result(context)
+        old, new = get_result_folder(result), resolve(self.directory)
+        if not list_frames(new):
+            self.report({"ERROR"}, f"There are no frames in {new}; choose the folder with the numbered pictures.")
+            return {"CANCELLED"}
+        result.folder = make_stored_path(new, get_scene_settings(get_scene_of(result)).output)
+        if old != new:
+            remember_move(old, new)
+        shelf.forget([old, new])
+        connection.errors.dismiss(Place.RESULT)
+        self.report({"INFO"}, f"'{result.name}' is in {new}.")
+        return {"FINISHED"}
+
+
 def _take_files(folder: Path, place: int, results: object) -> str:
     """Take a result's files away; a sentence where they and the result have to stay."""
     task = connection.shot_task
@@ -252,4 +276,4 @@ def _take_files(folder: Path, place: int, results: object) -> str:
     return ""
 
 
-CLASSES = (RestoreSettings, RenameResult, StarResult, CopyPrompt, CopySeed, RemoveResult)
+CLASSES = (RestoreSettings, RenameResult, StarResult, CopyPrompt, CopySeed, RemoveResult, LocateResult)

@@ -8,6 +8,7 @@ import bpy
 from bpy.props import EnumProperty, StringProperty
 
 from ..chosen_result import find_chosen_result, iter_results, list_versions
+from ..connection import connection
 from ..editors import play, show_image, show_strip
 from ..paths import get_result_folder
 from ..properties import get_scene_settings
@@ -51,7 +52,8 @@ def _show(
             sentences.append(f"The shot has the frames {span[0]} to {span[1]}, and the scene plays {first} to {last}.")
     if start and window is not None:
         play(window)
-    operator.report({"INFO"}, " ".join(sentences))
+    if sentences:
+        operator.report({"INFO"}, " ".join(sentences))
     return {"FINISHED"}
 
 
@@ -89,6 +91,7 @@ class PlayResult(Poll, bpy.types.Operator):
             return {"CANCELLED"}
         if result.ticket == notice.ticket:
             notice.dismiss()
+            connection.redraw(at_once=True)
         return _show(self, context, open_viewer(result), start=start)
 
 
@@ -183,6 +186,7 @@ class DismissNotice(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Take it away."""
         notice.dismiss()
+        connection.redraw(at_once=True)
         return {"FINISHED"}
 
 

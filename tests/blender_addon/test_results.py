@@ -533,6 +533,22 @@ def test_the_notice_is_drawn_until_it_is_looked_at(settings):
     assert not any(text.startswith("Done") for text in _draw(results_panel.ResultPanel).texts)
 
 
+def test_a_folder_that_was_moved_is_located_and_strips_and_materials_follow(settings, shot_scene, tmp_path):
+    result = _end_shot("aa")
+    bpy.ops.latentman.to_sequencer()
+    bpy.ops.latentman.as_material()
+    new = tmp_path / "archive" / "aa"
+    new.parent.mkdir()
+    shutil.move(get_result_folder(result), new)
+    with pytest.raises(RuntimeError, match="no frames in"):
+        bpy.ops.latentman.locate_result(directory=str(tmp_path))
+    assert bpy.ops.latentman.locate_result(directory=str(new)) == {"FINISHED"}
+    (strip,) = get_strips(shot_scene)
+    (image,) = [one for one in bpy.data.images if "texture_1" in one.filepath]
+    assert get_result_folder(result) == resolve(strip.directory) == new and resolve(image.filepath).is_relative_to(new)
+    assert find_strip_result(strip) == result and bpy.ops.latentman.play_result() == {"FINISHED"}
+
+
 # -- play and compare
 
 
@@ -602,8 +618,9 @@ def test_two_results_by_a_wipe_side_by_side_and_as_flicker(settings, shot_scene)
     bpy.ops.ed.undo_push(message="one")
     bpy.ops.ed.undo_push(message="two")
     bpy.ops.ed.undo()
-    viewer.refresh()
     assert _show_viewer()[2, 2, 0] == 90
+    spaces = [area.spaces.active for area in bpy.context.window.screen.areas if area.type == "IMAGE_EDITOR"]
+    assert viewer.IMAGE in [space.image.name for space in spaces if space.image]
     options.mode = "WIPE"
 
 
