@@ -16,6 +16,7 @@ from latentman.backend.pictures import encode_png, read_png
 from latentman.blender_addon import panels, properties, removed_files, result_shelf, results_panel, sequencer_panel, viewer
 from latentman.blender_addon.chosen_result import find_strip_result, refer_to_result
 from latentman.blender_addon.compat import find_active_strip, get_strip_range, get_strips, select_strip
+from latentman.blender_addon.editors import show_textures
 from latentman.blender_addon.operators import result_list
 from latentman.blender_addon.operators.results import get_result
 from latentman.blender_addon.panel_memory import apply_memory, capture_panel, read_memory, use_memory
@@ -841,3 +842,57 @@ def test_pictures_of_the_viewer_are_those_on_disk(settings, shot_scene):
     shot_scene.frame_set(3)
     bpy.ops.latentman.play_result()
     assert (_show_viewer()[..., :3] == read_png(Path(get_result_folder(result)) / "0003.png").astype(int)).all()
+
+
+# -- pressed by hand
+
+
+def test_solid_viewports_show_textures_and_others_stay(settings):
+    screen = bpy.context.window.screen
+    space = next(area.spaces.active for area in screen.areas if area.type == "VIEW_3D")
+    space.shading.type, space.shading.color_type = "SOLID", "MATERIAL"
+    assert show_textures(screen) and space.shading.color_type == "TEXTURE" and not show_textures(screen)
+    # what somebody has chosen is left alone
+    space.shading.color_type = "RANDOM"
+    assert not show_textures(screen) and space.shading.color_type == "RANDOM" and not show_textures(None)
+
+
+def test_the_question_before_removing_says_what_it_means(settings, shot_scene):
+    _end_shot("aa")
+    bpy.ops.latentman.to_sequencer()
+    asked = {}
+
+    class Manager:
+        def invoke_props_dialog(self, operator, **_):
+            asked["operator"] = operator
+            return {"RUNNING_MODAL"}
+
+    remove = result_list.RemoveResult
+    question = SimpleNamespace(which="ACTIVE", files=True, layout=Drawn())
+    question._list_chosen = lambda context: remove._list_chosen(question, context)
+    context = SimpleNamespace(scene=shot_scene, window_manager=Manager(), area=None)
+    assert remove.invoke(question, context, None) == {"RUNNING_MODAL"} and asked
+    remove.draw(question, context)
+    texts = question.layout.texts
+    assert "Remove 'a knight' from the list?" in texts and any(text.startswith("3 frames on disk go with it.") for text in texts)
+    assert any(text.startswith("1 place in this file shows them") for text in texts)
+    question.which, settings.results[0].starred = "UNSTARRED", True
+    remove.draw(question, context)
+    assert "Every result has a star." in question.layout.texts
+
+
+def test_the_status_bar_and_the_image_editor_have_the_same_buttons(settings, shot_scene):
+    from latentman.blender_addon import status_bar
+
+    _end_shot("aa")
+    _end_shot("bb", seed=6)
+    drawn = Drawn()
+    status_bar._draw(SimpleNamespace(layout=drawn), bpy.context)
+    assert {"latentman.play_result", "latentman.dismiss_notice"} == {name for name, _ in drawn.operators}
+    assert any("Done: 3 frames" in text for text in drawn.texts)
+    panel = sequencer_panel.ViewerPanel
+    image = bpy.data.images.new("another", 4, 4)
+    assert not _draw(panel, space_data=SimpleNamespace(image=image)).texts
+    bpy.ops.latentman.compare_results(other="0")
+    drawn = _draw(panel, space_data=SimpleNamespace(image=bpy.data.images[viewer.IMAGE]))
+    assert {"position", "flicker"} <= set(drawn.texts) and "A: a knight" in drawn.texts
