@@ -147,7 +147,7 @@ def wait_until(condition: Callable[[], object], what: str) -> Iterator[None]:
 
 
 class StallMonitor:
-    """How long the window stood still: the longest times between two ticks of a quick timer.
+    """How long the window stood still: the longest times between two ticks of a quick timer, and what of it was the extension's.
 
     ``phase`` names what is going on; figures are kept for each name and written as text, to be read and not asserted.
     """
@@ -155,8 +155,24 @@ class StallMonitor:
     def __init__(self) -> None:
         self.phase = "start"
         self.gaps: dict[str, list[float]] = {}
+        #: by phase and by what the extension did: how long each call took
+        self.calls: dict[str, dict[str, list[float]]] = {}
         self._last = time.monotonic()
         bpy.app.timers.register(self._tick, first_interval=0.05)
+
+    def watch(self, owner: Any, name: str, what: str) -> None:
+        """Take the time of every call of a function of the extension's from now on."""
+        function = getattr(owner, name)
+
+        def call(*arguments: Any) -> Any:
+            begin = time.monotonic()
+            try:
+                return function(*arguments)
+            finally:
+                self.calls.setdefault(self.phase, {}).setdefault(what, []).append(time.monotonic() - begin)
+
+        # Blender gives a drawing function as many arguments as it names
+        setattr(owner, name, (lambda self, context: call(self, context)) if isinstance(owner, type) else call)
 
     def _tick(self) -> float:
         now = time.monotonic()
@@ -170,6 +186,9 @@ class StallMonitor:
         for name, gaps in self.gaps.items():
             longest = " ".join(f"{gap:.2f}" for gap in sorted(gaps)[:-4:-1])
             lines.append(f"{name}: {len(gaps)} ticks in {sum(gaps):.0f} s, longest gaps {longest} s")
+            for what, times in self.calls.get(name, {}).items():
+                longest = " ".join(f"{seconds:.3f}" for seconds in sorted(times)[:-4:-1])
+                lines.append(f"    {what}: {len(times)} calls, {sum(times):.2f} s in all, longest {longest} s")
         return "\n".join(lines) + "\n"
 
 

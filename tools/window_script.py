@@ -84,6 +84,9 @@ def start() -> Iterator[None]:
     package, _ = get_arguments()
     yield from wait_seconds(2)
     bpy.ops.extensions.package_install_files(filepath=package, repo="user_default", enable_on_install=True)
+    monitor.watch(get_connection(), "process_events", "the extension's timer")
+    for panel in sys.modules[KEY + ".blender_addon.panels"].CLASSES:
+        monitor.watch(panel, "draw", "the extension's panels")
     # a backend that somebody runs on this machine is not to be in the way
     preferences: Any = get_preferences().addons[KEY].preferences
     preferences.endpoint = f"127.0.0.1:{sys.modules[KEY + '.shared.endpoint'].free_port()}"
@@ -145,6 +148,7 @@ def use_panel() -> Iterator[None]:
     yield from take_screenshot("4-preview")
     monitor.phase = "generating"
     click("latentman.generate")
+    yield from play_meanwhile()
     yield from wait_until(lambda: get_connection().shot_task.stage == "denoising", "the first step")
     yield from take_screenshot("5-generating")
     yield from wait_until(lambda: get_connection().shot_task.done, "the frames")
@@ -170,6 +174,23 @@ def use_panel() -> Iterator[None]:
     yield from take_screenshot("7-sequencer")
     area.type = before
     yield from scroll(-40)
+
+
+def play_meanwhile() -> Iterator[None]:
+    """Play the animation while passes are rendered: it goes on."""
+    scene, seen = get_current_scene(), set()
+    window, area, _ = get_window_and_view()
+    monitor.phase = "playing while passes are rendered"
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.screen.animation_play()
+    shot = get_connection().shot_task
+    while not shot.done and shot.stage == "rendering passes":
+        seen.add(scene.frame_current)
+        yield
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.screen.animation_cancel()
+    monitor.phase = "generating"
+    assert len(seen) > 3, f"only the frames {sorted(seen)} were shown while passes were rendered"
 
 
 def use_source() -> Iterator[None]:
@@ -207,6 +228,10 @@ def use_folded_panels() -> Iterator[None]:
     """Open the sub-panels that are folded: all settings of a shot, and its techniques."""
     monitor.phase = "sub-panels"
     get_settings().prompt = PROMPT
+    open_panels("ModelsPanel")
+    yield from scroll(6)
+    yield from wait_seconds(3)
+    yield from take_screenshot("8-models")
     open_panels("AdvancedPanel")
     yield from scroll(6)
     yield from take_screenshot("8-advanced")
@@ -454,16 +479,18 @@ def fetch_again() -> Iterator[None]:
 
 def show_preferences() -> Iterator[None]:
     """The extension's preferences, in a window area: where models run, and with which numbers."""
-    area = max((a for a in get_window_and_view()[0].screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)
+    window, area, _ = get_window_and_view()
     before = area.ui_type
     area.ui_type = "PREFERENCES"
     preferences: Any = get_preferences()
     preferences.active_section, get_window_manager().addon_search = "ADDONS", "LatentMan"
-    with bpy.context.temp_override(window=get_window_and_view()[0], area=area):
+    with bpy.context.temp_override(window=window, area=area):
         bpy.ops.preferences.addon_expand(module=KEY)
     yield from wait_seconds(1)
-    yield from take_screenshot("16-preferences")
+    (out := get_arguments()[1] / "16-preferences.request").touch()
+    yield from wait_until(out.with_suffix(".done").exists, "a screenshot of the preferences")
     area.ui_type = before
+    yield from wait_seconds(1)
 
 
 def put_in_places() -> Iterator[None]:

@@ -60,6 +60,8 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
             crop=settings.make_crop(scene, request),
             reference=reference,
             expected_seconds=expected.seconds if expected is not None else None,
+            # a preview is quicker here
+            elsewhere=not preview and not bpy.app.background,
         )
     except shot.ShotError as error:
         still_holds = partial(_has_error, str(error), refer_to(scene), frames)

@@ -7,12 +7,7 @@ user's scene, its caches and its window stay as they are.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,26 +16,19 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ...shared import logs, shot
-from ..compat import is_module
-from ..windows_job import KillOnClose, tie_to_this_process
-from .capture import silence_handlers
+from ...shared import shot
 from .cutouts import CutOuts
 from .frame_files import PATTERN, read_frame
 from .padding import Padding
 from .played_scene import DONE, FAILURE, FRAMES, REQUEST, get_name
-from .quiet import silence_stdout
 from .render_set import RenderSet
 from .scene_bound import SceneBound, list_handlers
+from .second_blender import CopyError, SecondBlender
 from .spool import Spool
 
-PROGRAM = Path(__file__).resolve().parent / "play.py"
-COPY = "copy.blend"
-#: how long a second Blender that was told to end may take
-END_SECONDS = 10.0
-#: lines of its output that are kept for the log when it fails
-KEPT_LINES = 20
-logger = logs.get_logger(__name__)
+#: the module that plays the copy
+MODULE = "played_scene"
+FAILED = "the Blender that played the file has failed"
 
 
 class Playback:
@@ -49,8 +37,7 @@ class Playback:
     def __init__(self, folder: Path, bound: SceneBound) -> None:
         """``folder`` is where everything goes; it exists, and is removed by others."""
         self._folder, self._bound = folder, bound
-        self._process: subprocess.Popen[bytes] | None = None
-        self._tie: KillOnClose | None = None
+        self._second = SecondBlender(folder)
         self.spool = Spool(folder / FRAMES)
         #: frames that have been taken
         self.taken: set[int] = set()
@@ -110,44 +97,15 @@ class Playback:
         for index, uv in generated_uvs.items():
             np.save(self._folder / f"uv {index}.npy", uv)
         (self._folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-        (self._folder / "paths.json").write_text(json.dumps(sys.path), encoding="utf-8")
-        self._copy_file()
         self._run()
 
-    def _copy_file(self) -> None:
-        """Write the file as it is now, and the caches that Blender looks for beside it."""
-        path = self._folder / COPY
-        # rewriting paths marks some caches as outdated
-        remap = bool(bpy.data.filepath) and any(name.startswith("//") for name in bpy.utils.blend_paths())
-        try:
-            # a part of the file, as a library holds it, would lack caches that are in memory
-            with silence_handlers("depsgraph_update_pre"), _silence_saving(), silence_stdout():
-                bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, check_existing=False, relative_remap=remap)
-        except RuntimeError as error:
-            raise shot.ShotError(
-                "passes",
-                f"The copy of the file that must be played could not be written ({' '.join(str(error).split())}); make room.",
-            ) from error
-        mine = Path(bpy.data.filepath)
-        beside = self._folder / f"blendcache_{path.stem}"
-        caches = list((mine.parent / f"blendcache_{mine.stem}").glob("*.bphys")) if bpy.data.filepath else []
-        if caches:
-            beside.mkdir(exist_ok=True)
-        for cache in caches:
-            shutil.copy(cache, beside)
-
     def _run(self) -> None:
-        scripts = not bpy.app.autoexec_fail and _runs_scripts()
-        path, folder = str(self._folder / COPY), str(self._folder)
-        program = [sys.executable] if is_module() else [bpy.app.binary_path, "--background", "--python"]
-        command = [*program, str(PROGRAM), "--", folder, path, *(["scripts"] if scripts else [])]
-        environment = dict(os.environ)
         try:
-            with (self._folder / "output.log").open("wb") as output:
-                self._process = subprocess.Popen(
-                    command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-                )
-            self._tie = tie_to_this_process(self._process.pid)
+            self._second.start(MODULE)
+        except CopyError as error:
+            raise shot.ShotError(
+                "passes", f"The copy of the file that must be played could not be written ({error}); make room."
+            ) from error
         except OSError as error:
             raise shot.ShotError("scene", self._bound.reason) from error
 
@@ -156,8 +114,7 @@ class Playback:
 
         Raises ``ShotError`` when the second Blender has failed.
         """
-        assert self._process is not None
-        is_over = self._process.poll() is not None
+        is_over = not self._second.is_running
         new = []
         for path in self._folder.glob(PATTERN):
             frame = int(path.stem.removeprefix("frame "))
@@ -172,7 +129,7 @@ class Playback:
     @property
     def is_running(self) -> bool:
         """Whether the second Blender still plays."""
-        return self._process is not None and self._process.poll() is None
+        return self._second.is_running
 
     def _check(self) -> None:
         failure = self._folder / FAILURE
@@ -180,16 +137,11 @@ class Playback:
             found = json.loads(failure.read_text(encoding="utf-8"))
             if found["code"]:
                 raise shot.ShotError(found["code"], found["message"])
-            self._log()
+            self._second.log(FAILED)
             raise shot.ShotError("scene", f"{self._bound.reason.rstrip('.')} (playing it failed: {found['message'].rstrip('.')}).")
         if not (self._folder / DONE).exists():
-            self._log()
+            self._second.log(FAILED)
             raise shot.ShotError("scene", f"{self._bound.reason.rstrip('.')} (the Blender that played it ended early).")
-
-    def _log(self) -> None:
-        with contextlib.suppress(OSError):
-            lines = (self._folder / "output.log").read_text(encoding="utf-8", errors="replace").splitlines()
-            logger.error("the Blender that played the file has failed:\n%s", "\n".join(lines[-KEPT_LINES:]))
 
     def wait(self, cut_outs: CutOuts, seconds: float) -> list[int]:
         """Wait for a moment if nothing has been played, then take what has."""
@@ -201,14 +153,7 @@ class Playback:
 
     def close(self) -> None:
         """End the second Blender."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = None
+        self._second.close()
 
 
 def _list_bakes() -> Iterator[tuple[tuple[str, str], str, int | None, str]]:
@@ -223,25 +168,3 @@ def _list_bakes() -> Iterator[tuple[tuple[str, str], str, int | None, str]]:
             for number, folder in entries:
                 if folder:
                     yield get_name(found), modifier.name, number, bpy.path.abspath(folder, library=found.library)
-
-
-def _runs_scripts() -> bool:
-    """Whether scripts of the open file were allowed to run."""
-    preferences = bpy.context.preferences
-    return bool(preferences is not None and preferences.filepaths.use_scripts_auto_execute) or bool(list_handlers())
-
-
-@contextlib.contextmanager
-def _silence_saving() -> Iterator[None]:
-    """Within the block no script runs because a file is saved: the file is not the user's."""
-    lists: list[tuple[Any, list[Any]]] = []
-    try:
-        for name in ("save_pre", "save_post", "save_post_fail"):
-            handlers: Any = getattr(bpy.app.handlers, name, None)
-            if handlers is not None:
-                lists.append((handlers, list(handlers)))
-                handlers.clear()
-        yield
-    finally:
-        for handlers, functions in lists:
-            handlers[:] = functions

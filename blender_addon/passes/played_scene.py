@@ -61,7 +61,7 @@ def _remove_fluids(*_: object) -> None:
         bpy.data.objects.remove(found)
 
 
-def watch_opening() -> None:
+def prepare() -> None:
     """Take out of the file that will be opened what must not be evaluated even once."""
     handlers, persistent = bpy.app.handlers.load_post, bpy.app.handlers.persistent
     listening: Any = handlers
@@ -188,7 +188,7 @@ def _deforms(found: bpy.types.Object) -> bool:
     return any(map(deforms, found.modifiers)) or bool(getattr(found.data, "shape_keys", None))
 
 
-def play(folder: Path) -> None:
+def run(folder: Path) -> None:
     """Play what the request in ``folder`` says; what goes wrong is written into it."""
     failure: dict[str, str] = {}
     try:

@@ -68,6 +68,13 @@ def _find_lowest(geometry: FrameGeometry) -> float:
     return float(points[:, 2].min()) if len(points) else np.inf
 
 
+def _check_modes(objects: list[bpy.types.Object]) -> None:
+    """Raise ``ShotError`` where an object is in Edit Mode: Blender renders its rest pose then, or nothing of it."""
+    for one in objects:
+        if one.mode == "EDIT":
+            raise shot.ShotError("character", f"{one.name} is in Edit Mode; leave it first (Tab).")
+
+
 class _OwnScenes:
     """The scenes of our own, each from when it is needed first until the block of ``data`` ends."""
 
@@ -132,13 +139,15 @@ class PassRender:
         quick: bool = False,
         frame: Crop | None = None,
         keep_extents: bool = False,
+        is_copied: bool = False,
     ) -> None:
         """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
         ``range_frames``, so that a single frame looks as it does within its shot. ``motion_vectors`` and ``shadow`` add those
         passes. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
         ``keep_extents`` takes what an earlier render has measured of frames that have not changed since, and keeps it for later.
         ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame`` is the part of
-        the picture that the camera's frame shows, all of it by default.
+        the picture that the camera's frame shows, all of it by default. ``is_copied`` says that the frames are rendered from a copy
+        of the file, in which every object leaves its Edit Mode.
 
         Raises ``ShotError`` when there is nothing to render.
         """
@@ -147,7 +156,13 @@ class PassRender:
         find_camera(self._scene, frames[0])
         check_cycles()
         #: why the scene must be played in a second Blender, None where it need not be
-        self._bound: SceneBound | None = find_scene_bound(find_used(self._list_roots(whole=shadow)), self._scene)
+        roots = self._list_roots(whole=shadow)
+        used = find_used(roots)
+        if not is_copied:
+            _check_modes(roots)
+        self._bound: SceneBound | None = find_scene_bound(used, self._scene)
+        #: names of images whose pixels are nowhere but in this Blender's memory
+        self._unsaved = sorted(one.name for one in used if isinstance(one, bpy.types.Image) and one.is_dirty)
         self._metres = get_metres_per_unit(self._scene)
         # what finds all of these again in a later event
         self._scene_reference, self._layer_name = refer_to(self._scene), self._view_layer.name
@@ -198,6 +213,15 @@ class PassRender:
         small._sizes = tuple(dict.fromkeys((small._size, *self._sizes)))
         small._scenes, small._folder, small._path, small._own = ExitStack(), ExitStack(), None, None
         return small
+
+    #: a step always has something to do
+    has_news = True
+
+    def explain_why_here(self) -> str:
+        """Why a copy of the file, in another Blender, would not show the same; "" where it would."""
+        if self._bound is not None:
+            return "its frames depend on the scene itself"
+        return f"the image {self._unsaved[0]} is not saved" if self._unsaved else ""
 
     @property
     def header(self) -> PassesHeader:
@@ -352,6 +376,7 @@ class PassRender:
             armature = self._render_set.armatures[number - 1]
             assert armature is not None
             person.armature = armature
+        _check_modes(self._list_roots(whole=self._shadow))
 
     def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
         """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""

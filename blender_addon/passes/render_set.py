@@ -298,8 +298,6 @@ def compute_scale(matrix: np.ndarray) -> float:
 def check_bodies(bodies: list[bpy.types.Object]) -> None:
     """Raise ``ShotError`` for meshes that are being edited, and for those without a surface."""
     for body in bodies:
-        if body.mode == "EDIT":
-            raise shot.ShotError("character", f"{body.name} is in Edit Mode; leave it first (Tab).")
         if body.type == "MESH" and not len(get_mesh(body).polygons) and not body.modifiers:
             raise shot.ShotError("character", f"{body.name} has no faces; pick a mesh with a surface.")
 

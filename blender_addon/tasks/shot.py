@@ -24,6 +24,7 @@ from ...shared.reference import check_reference
 from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.camera import find_camera
+from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
 from ..passes.render import PassRender, RenderedFrame
 from ..shot_progress import ShotProgress
 from ..typed_access import get_scene
@@ -49,7 +50,7 @@ RELEASE_EVERY = 8
 class PassesWriter:
     """Writes rendered passes into a folder, frame by frame."""
 
-    def __init__(self, folder: Path, request: shot.ShotRequest, render: PassRender) -> None:
+    def __init__(self, folder: Path, request: shot.ShotRequest, render: PassRender | RemotePassRender) -> None:
         self._folder, self._request, self._render = folder, request, render
         self._entries: dict[int, FrameEntry] = {}
 
@@ -88,12 +89,14 @@ class ShotTask(Task):
         crop: Crop | None = None,
         reference: bytes = b"",
         expected_seconds: float | None = None,
+        elsewhere: bool = False,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
         """``scope``, ``range_frames``, ``keep_scenes`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
         transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job. ``crop`` is the part of
         the frames that the camera's frame shows and that is stored, all of them by default. ``reference`` is the file of the
         picture that the request names; ``expected_seconds`` is how long such shots have taken, None where that is not known.
+        ``elsewhere`` renders the passes in a second Blender where that is possible, so that a window stays alive.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -125,25 +128,33 @@ class ShotTask(Task):
         #: the name of the scene's camera when the shot was started
         self.camera = find_camera(get_scene(context), request.frames[0]).name
         self._folder_per_job = folder_per_job
-        self._render = PassRender(
-            context,
-            character,
-            request.frames,
-            request.width,
-            request.height,
-            scope=scope,
-            range_frames=range_frames,
-            keep_scenes=keep_scenes,
-            quick=quick,
-            frame=crop,
-            # a preview: the shot itself is measured anew
-            keep_extents=quick,
-        )
-        self._overview: PassRender | None = None
+        size = (request.width, request.height)
+        self._render: PassRender | RemotePassRender
+        if elsewhere:
+            self._render = make_render(
+                context, character, request.frames, *size, scope=scope, range_frames=range_frames, frame=crop
+            )
+        else:
+            self._render = PassRender(
+                context,
+                character,
+                request.frames,
+                *size,
+                scope=scope,
+                range_frames=range_frames,
+                keep_scenes=keep_scenes,
+                quick=quick,
+                frame=crop,
+                # a preview: the shot itself is measured anew
+                keep_extents=quick,
+            )
+        self._overview: PassRender | RemoteOverview | None = None
         self._writer = PassesWriter(keep_passes, request, self._render) if keep_passes else None
         self._measurement = self._render.measure()
         #: indices of the frames that the backend has requested, by whether it is the small copy
         self._requested: dict[bool, deque[int]] = {True: deque(), False: deque()}
+        #: how many have been requested by the backend and not been sent yet, likewise
+        self._waiting = {True: 0, False: 0}
         self._sent_count = 0
         self._send_total = len(request.frames) * (2 if needs_overview(request) else 1)
         self._started = time.perf_counter()
@@ -151,8 +162,15 @@ class ShotTask(Task):
     @property
     def busy(self) -> bool:
         """Whether ``step`` has something to do right now."""
-        can_render = any(self._requested.values()) and self._can_send
-        return not self.done and (not self._submitted or bool(self._inbox) or can_render)
+        if self.done:
+            return False
+        has_news = self._render.has_news
+        if not self._submitted:
+            return has_news
+        # small copies come first
+        overview = self._waiting[True] > 0
+        can_render = bool(self._requested[overview]) or (has_news and self._waiting[overview] > 0)
+        return bool(self._inbox) or (can_render and self._can_send)
 
     def _step(self) -> None:
         if not self._submitted:
@@ -178,12 +196,13 @@ class ShotTask(Task):
         A frame waits until those before it have left, so that a busy backend does not let them pile up in Blender.
         """
         for overview in (True, False):
-            if not self._requested[overview]:
+            if not self._waiting[overview]:
                 continue
             render = self._get_render(overview)
             # the loop's own name would keep a frame that has been sent while the next one is rendered
             frames = render.render_slice(partial(self._choose_next, overview))
             while self._send_next(frames, overview):
+                self._waiting[overview] -= 1
                 self._count_sent()
             return
 
@@ -206,7 +225,7 @@ class ShotTask(Task):
         )
         return True
 
-    def _get_render(self, overview: bool) -> PassRender:
+    def _get_render(self, overview: bool) -> PassRender | RemotePassRender | RemoteOverview:
         if not overview:
             if self._overview is not None:
                 self._overview.close()
@@ -237,6 +256,7 @@ class ShotTask(Task):
         if isinstance(message, messages.PassesWanted):
             if self.state is not TaskState.CANCELLING:
                 self._requested[message.overview].append(message.index)
+                self._waiting[message.overview] += 1
         elif isinstance(message, messages.Accepted):
             self.job = message.job
             if self._folder_per_job:
@@ -273,6 +293,7 @@ class ShotTask(Task):
         self._measurement.close()
         self._requested[True].clear()
         self._requested[False].clear()
+        self._waiting = {True: 0, False: 0}
         try:
             if self._overview is not None:
                 self._overview.close()

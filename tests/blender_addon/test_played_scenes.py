@@ -433,7 +433,7 @@ def test_a_second_blender_that_fails(scene, monkeypatch, tmp_path):
     _drop(scene, baked=False)
     program = tmp_path / "fail.py"
     program.write_text("import sys; sys.exit('on purpose')")
-    monkeypatch.setattr("latentman.blender_addon.passes.playback.PROGRAM", program)
+    monkeypatch.setattr("latentman.blender_addon.passes.second_blender.PROGRAM", program)
     _refuse(rig, "Crate is moved by rigid body physics.*Bake To Keyframes.*ended early", scope="SCENE")
 
 

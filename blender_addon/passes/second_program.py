@@ -1,5 +1,6 @@
-"""Run by the second Blender of ``playback``: ``blender -b --python play.py -- FOLDER copy.blend``, or with Python where Blender is
-a module: ``python play.py -- FOLDER copy.blend``. A last argument ``scripts`` lets the file's scripts run."""
+"""Run by a second Blender: ``blender -b --python second_program.py -- MODULE FOLDER copy.blend``, or with Python where Blender is a
+module: ``python second_program.py -- MODULE FOLDER copy.blend``. MODULE is a module of this folder with ``run(folder)`` and perhaps
+``prepare()``, which is called before the copy is opened. A last argument ``scripts`` lets the file's scripts run."""
 
 from __future__ import annotations
 
@@ -9,10 +10,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 #: a name that is nobody's, as the add-on itself may be loaded, too
-PACKAGE = "latentman_player"
+PACKAGE = "latentman_second"
 
 
 def load_package() -> None:
@@ -25,20 +27,23 @@ def load_package() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Open the file that is named, and play it."""
-    prepare(Path(arguments[0]))
+    """Open the file that is named, and do the work."""
+    name, folder, path = arguments[:3]
+    module = load_module(name, Path(folder))
+    if hasattr(module, "prepare"):
+        module.prepare()
     import bpy
 
-    bpy.ops.wm.open_mainfile(filepath=arguments[1], use_scripts=arguments[2:] == ["scripts"])
-    importlib.import_module(f"{PACKAGE}.blender_addon.passes.played_scene").play(Path(arguments[0]))
+    bpy.ops.wm.open_mainfile(filepath=path, use_scripts=arguments[3:] == ["scripts"])
+    module.run(Path(folder))
 
 
-def prepare(folder: Path) -> None:
-    """What must be done before the file is opened."""
+def load_module(name: str, folder: Path) -> ModuleType:
+    """The module that does the work, with the packages of the Blender that has started this one."""
     paths = json.loads((folder / "paths.json").read_text(encoding="utf-8"))
     sys.path += [path for path in paths if path not in sys.path]
     load_package()
-    importlib.import_module(f"{PACKAGE}.blender_addon.passes.played_scene").watch_opening()
+    return importlib.import_module(f"{PACKAGE}.blender_addon.passes.{name}")
 
 
 def remove_temporary_folder() -> None:

@@ -1,0 +1,262 @@
+"""Renders a shot's passes in a second Blender, from a copy of the file as it is now, so that the window with the user's scene stays
+alive meanwhile, and what is changed there does not reach the shot half way."""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+import msgspec
+
+from ...shared import logs, shot
+from ...shared.machine import measure_memory
+from ...shared.manifest import FrameEntry, PassesHeader
+from ...shared.passes import FramePasses
+from ...shared.picture_size import Crop
+from .played_scene import get_name
+from .render import PassRender, RenderedFrame
+from .render_worker import MARK, REQUEST, RenderRequest, get_folder, read_passes
+from .second_blender import COPY, CopyError, SecondBlender
+
+MODULE = "render_worker"
+#: an open file takes about so many times the room that it takes on disk
+MEMORY_PER_BYTE = 4
+#: what a second Blender takes with an empty file
+LEAST_MEMORY = 512 << 20
+ENDED = "The second Blender that renders the passes ended early; generate the shot again, what is finished is kept."
+logger = logs.get_logger(__name__)
+#: why no second Blender is used any more in this session, "" as long as it may be
+_gave_up = ""
+
+
+def _give_up(reason: str) -> None:
+    global _gave_up
+    _gave_up = reason
+
+
+class RemotePassRender:
+    """Renders as ``PassRender`` does, with the same methods, but elsewhere.
+
+    Where no second Blender can do it - it cannot be run, the copy would lack something, there is no memory for it - the frames are
+    rendered in this one, and the log says why.
+    """
+
+    def __init__(self, local: PassRender, request: RenderRequest) -> None:
+        """``local`` renders the same frames in this Blender, if need be."""
+        self._local, self._request = local, request
+        #: why the frames are rendered in this Blender, "" as long as they are not
+        self._here = _gave_up or local.explain_why_here()
+        self._second: SecondBlender | None = None
+        self._folder: Path | None = None
+        self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._header: PassesHeader | None = None
+        self._rendered: dict[bool, deque[dict[str, Any]]] = {True: deque(), False: deque()}
+        self._has_seen_character = False
+        self.near = self.far = 0.0
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a step would do something: measure or render here, or take what has come from there."""
+        return bool(self._here) or self._second is None or not self._inbox.empty() or any(self._rendered.values())
+
+    @property
+    def header(self) -> PassesHeader:
+        """The depth range and the body parts, after ``measure``."""
+        if self._here:
+            return self._local.header
+        assert self._header is not None
+        return self._header
+
+    @property
+    def has_seen_character(self) -> bool:
+        """Whether any frame that was rendered shows a character."""
+        return self._has_seen_character or self._local.has_seen_character
+
+    def check_seen(self) -> None:
+        """Raise ``ShotError`` when none of the frames that were rendered shows a character."""
+        if not self.has_seen_character:
+            self._local.check_seen()
+
+    def measure(self) -> Generator[int, None, None]:
+        """Start the second Blender, and wait for the depth range that it finds; yields how many frames are measured."""
+        if not self._here:
+            yield from self._measure_there()
+        if self._here:
+            logger.info("The passes are rendered in this Blender: %s", self._here)
+            yield from self._local.measure()
+
+    def _measure_there(self) -> Generator[int, None, None]:
+        try:
+            self._start()
+        except (OSError, CopyError) as error:
+            self._stay_here(f"no second Blender can be run ({error})")
+            return
+        measured = 0
+        try:
+            while self._header is None and not self._here:
+                yield measured
+                for message in self._take():
+                    measured = message.get("measured", measured)
+                    if "header" in message:
+                        self._header = msgspec.convert(message["header"], PassesHeader)
+                        self.near, self.far = message["near"], message["far"]
+                    elif "unable" in message or "ended" in message:
+                        self._log_output()
+                        if "ended" in message:
+                            # whatever ended it would most likely end the next one
+                            _give_up("a second Blender has ended by itself")
+                        self._stay_here(message.get("unable", "the second Blender ended"))
+                        break
+        except BaseException:
+            self.close()
+            raise
+
+    def _stay_here(self, why: str) -> None:
+        self._here = why
+        self._end_second()
+
+    def _start(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="latentman-"))
+        (self._folder / REQUEST).write_bytes(msgspec.json.encode(self._request))
+        second = SecondBlender(self._folder)
+        second.start(MODULE, piped=True)
+        self._second = second
+        memory, size = measure_memory(), (self._folder / COPY).stat().st_size
+        if memory is not None and memory[0] < LEAST_MEMORY + MEMORY_PER_BYTE * size:
+            self._stay_here("there is no memory for a second Blender")
+            return
+        assert second.process is not None
+        threading.Thread(target=_read_lines, args=(second.process, self._inbox), daemon=True).start()
+
+    def _take(self) -> Iterator[dict[str, Any]]:
+        """What has come, without waiting. Raises ``ShotError`` for what the second Blender refuses."""
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if "failure" in message:
+                raise shot.ShotError(message["code"], message["failure"])
+            yield message
+
+    def _log_output(self) -> None:
+        if self._second is not None:
+            self._second.log("the Blender that renders the passes has ended or failed")
+
+    def render_slice(self, next_index: Callable[[], int | None], *, overview: bool = False) -> Iterator[RenderedFrame]:
+        """Ask for the frames whose indices ``next_index`` returns, until it returns None; yields those that are rendered by now."""
+        if self._here:
+            yield from self._local.render_slice(next_index)
+            return
+        while (index := next_index()) is not None:
+            self._ask(index, overview)
+        for message in self._take():
+            if "index" in message:
+                self._rendered[message["overview"]].append(message)
+            elif "unable" in message or "ended" in message:
+                self._log_output()
+                _give_up("a second Blender has ended by itself")
+                raise shot.ShotError("passes", ENDED)
+        while self._rendered[overview]:
+            yield self._load(self._rendered[overview].popleft())
+
+    def _ask(self, index: int, overview: bool) -> None:
+        assert self._second is not None and self._second.process is not None and self._second.process.stdin is not None
+        try:
+            self._second.process.stdin.write(json.dumps({"index": index, "overview": overview}).encode() + b"\n")
+            self._second.process.stdin.flush()
+        except OSError:
+            logger.debug("the second Blender takes nothing any more", exc_info=True)
+            self._inbox.put({"ended": True})
+
+    def _load(self, message: dict[str, Any]) -> RenderedFrame:
+        assert self._folder is not None
+        folder = get_folder(self._folder, message["index"], message["overview"])
+        passes = FramePasses(**read_passes(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+        self._has_seen_character = self._has_seen_character or bool(passes.mask.any())
+        return RenderedFrame(message["index"], passes, msgspec.convert(message["entry"], FrameEntry))
+
+    def make_overview(self, width: int, height: int) -> PassRender | RemoteOverview:
+        """A render of small copies of the same frames, after ``measure``."""
+        return self._local.make_overview(width, height) if self._here else RemoteOverview(self)
+
+    def close(self) -> None:
+        """End the second Blender, and remove everything of ours from the file and from the disk; nothing is rendered afterwards."""
+        self._end_second()
+        self._local.close()
+
+    def _end_second(self) -> None:
+        second, self._second = self._second, None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            # in a thread of its own: the window does not wait for it
+            threading.Thread(target=_clear, args=(second, folder), name="clear passes").start()
+
+
+class RemoteOverview:
+    """The small copies of the frames of a ``RemotePassRender``."""
+
+    def __init__(self, whole: RemotePassRender) -> None:
+        self._whole = whole
+
+    def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
+        """As that of ``RemotePassRender``."""
+        return self._whole.render_slice(next_index, overview=True)
+
+    def close(self) -> None:
+        """Nothing is left: the second Blender ends with the whole frames."""
+
+
+def _read_lines(process: subprocess.Popen[bytes], inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.startswith(MARK):
+                inbox.put(json.loads(line.removeprefix(MARK)))
+    except (OSError, ValueError):
+        logger.debug("the second Blender cannot be read any more", exc_info=True)
+    inbox.put({"ended": True})
+
+
+def _clear(second: SecondBlender | None, folder: Path) -> None:
+    if second is not None:
+        second.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_render(
+    context: bpy.types.Context,
+    character: bpy.types.Object | None,
+    frames: tuple[int, ...],
+    width: int,
+    height: int,
+    *,
+    scope: str,
+    range_frames: tuple[int, ...] = (),
+    frame: Crop | None = None,
+) -> RemotePassRender:
+    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``."""
+    local = PassRender(
+        context, character, frames, width, height, scope=scope, range_frames=range_frames, frame=frame, is_copied=True
+    )
+    assert context.scene is not None and context.view_layer is not None
+    request = RenderRequest(
+        context.scene.name,
+        context.view_layer.name,
+        get_name(character) if character is not None else None,
+        frames,
+        (width, height),
+        scope,
+        range_frames,
+        False,
+        frame,
+        tuple(sorted(bpy.app.driver_namespace)),
+    )
+    return RemotePassRender(local, request)

@@ -1,0 +1,137 @@
+"""The second Blender's side of ``remote_render``: renders a shot's passes from a copy of the user's file, frame by frame, as it is
+told on standard input, and says on standard output what it has done. Both speak JSON, one object on a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+import msgspec
+import numpy as np
+
+from ...shared import shot
+from ...shared.overview import compute_overview_size
+from ...shared.picture_size import Crop
+from ..scene_choice import use_scene
+from .played_scene import find_by_name, prepare
+from .render import PassRender
+
+__all__ = ["prepare", "run"]
+
+#: the file that says what to render
+REQUEST = "render.json"
+#: how lines that are meant for the other side begin; scripts and Blender print others
+MARK = b"latentman "
+#: this Blender yields to the one with the window
+NICENESS = 5
+
+
+class RenderRequest(msgspec.Struct, frozen=True):
+    """What a second Blender renders: names instead of data-blocks, otherwise as for ``PassRender``."""
+
+    scene: str
+    layer: str
+    #: name and library of the character's object, None for a whole scene
+    character: tuple[str, str] | None
+    frames: tuple[int, ...]
+    size: tuple[int, int]
+    scope: str
+    range_frames: tuple[int, ...]
+    shadow: bool
+    crop: Crop | None
+    #: names that drivers may use
+    driver_names: tuple[str, ...]
+
+
+def write_passes(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the arrays of one frame's passes into a folder of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pixels in arrays.items():
+        np.save(folder / f"{name}.npy", pixels)
+
+
+def read_passes(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays that ``write_passes`` has written."""
+    return {path.stem: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+
+
+def get_folder(folder: Path, index: int, overview: bool) -> Path:
+    """The folder of a frame's passes."""
+    return folder / "passes" / f"{index}{' overview' if overview else ''}"
+
+
+class _Worker:
+    def __init__(self, folder: Path, say: Callable[[dict[str, Any]], None], lines: Iterator[bytes]) -> None:
+        self._folder, self._say, self._lines = folder, say, lines
+        self._request = msgspec.json.decode((folder / REQUEST).read_bytes(), type=RenderRequest)
+
+    def work(self) -> None:
+        """Measure the shot, then render what is asked for until nothing more can be asked."""
+        request = self._request
+        unknown = sorted(set(request.driver_names) - set(bpy.app.driver_namespace))
+        if unknown:
+            self._say({"unable": f"drivers may use {', '.join(unknown)}, which is only known in the other Blender"})
+            return
+        with use_scene(request.scene, request.layer):
+            self._render_all()
+
+    def _render_all(self) -> None:
+        request = self._request
+        render = PassRender(
+            bpy.context,
+            find_by_name(*request.character) if request.character else None,
+            request.frames,
+            *request.size,
+            scope=request.scope,
+            range_frames=request.range_frames,
+            shadow=request.shadow,
+            keep_scenes=True,
+            frame=request.crop,
+        )
+        for measured in render.measure():
+            self._say({"measured": measured})
+        self._say({"near": render.near, "far": render.far, "header": msgspec.to_builtins(render.header)})
+        small: PassRender | None = None
+        try:
+            for line in self._lines:
+                wanted = json.loads(line)
+                if not wanted["overview"] and small is not None:
+                    small.close()
+                    small = None
+                elif wanted["overview"] and small is None:
+                    small = render.make_overview(*compute_overview_size(*request.size))
+                self._render(small if wanted["overview"] and small is not None else render, wanted["index"], wanted["overview"])
+        finally:
+            for one in (small, render):
+                if one is not None:
+                    one.close()
+
+    def _render(self, render: PassRender, index: int, overview: bool) -> None:
+        for frame in render.render_slice(iter((index, None)).__next__):
+            write_passes(get_folder(self._folder, index, overview), dict(frame.passes.arrays()))
+            self._say({"index": index, "overview": overview, "entry": msgspec.to_builtins(frame.entry)})
+
+
+def run(folder: Path) -> None:
+    """Render what the request in ``folder`` says."""
+    # Blender's own log is kept from standard output while it renders, what is said here is not
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+
+    def say(message: dict[str, Any]) -> None:
+        out.write(MARK + json.dumps(message).encode() + b"\n")
+
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    try:
+        _Worker(folder, say, iter(sys.stdin.buffer.readline, b"")).work()
+    except shot.ShotError as error:
+        say({"failure": str(error), "code": error.code})
+    except Exception as error:
+        traceback.print_exc()
+        say({"unable": f"{type(error).__name__}: {error}"})

@@ -1,0 +1,135 @@
+"""A second Blender without a window, which opens a copy of the user's file: started, watched and ended here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from ...shared import logs
+from ..compat import is_module
+from ..windows_job import KillOnClose, tie_to_this_process
+from .capture import silence_handlers
+from .quiet import silence_stdout
+from .scene_bound import list_handlers
+
+PROGRAM = Path(__file__).resolve().parent / "second_program.py"
+COPY, OUTPUT = "copy.blend", "output.log"
+#: how long a second Blender that was told to end may take
+END_SECONDS = 10.0
+#: lines of its output that are kept for the log when it fails
+KEPT_LINES = 20
+logger = logs.get_logger(__name__)
+
+
+class CopyError(Exception):
+    """The copy of the file could not be written; the text says why."""
+
+
+class SecondBlender:
+    """A second Blender that works in a folder which exists and is removed by others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+        self._tie: KillOnClose | None = None
+
+    def start(self, module: str, *, piped: bool = False) -> None:
+        """Copy the file as it is now, and run ``module`` of this folder in another Blender that opens the copy. With ``piped`` its
+        standard input and output are pipes; what it writes besides goes to a file.
+
+        Raises ``CopyError``, and ``OSError`` where no second Blender can be run.
+        """
+        copy_file(self.folder / COPY)
+        (self.folder / "paths.json").write_text(json.dumps(sys.path), encoding="utf-8")
+        scripts = not bpy.app.autoexec_fail and _runs_scripts()
+        program = [sys.executable] if is_module() else [bpy.app.binary_path, "--background", "--python"]
+        command = [*program, str(PROGRAM), "--", module, str(self.folder), str(self.folder / COPY)]
+        # its own temporary folder goes with ours, however it ends
+        places = dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(self.folder))
+        with (self.folder / OUTPUT).open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, "scripts"] if scripts else command,
+                env={**os.environ, **places},
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if piped else output,
+                stderr=output if piped else subprocess.STDOUT,
+            )
+        self._tie = tie_to_this_process(self.process.pid)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def log(self, what: str) -> None:
+        """Write the end of its output into the log."""
+        with contextlib.suppress(OSError):
+            lines = (self.folder / OUTPUT).read_text(encoding="utf-8", errors="replace").splitlines()
+            logger.error("%s:\n%s", what, "\n".join(lines[-KEPT_LINES:]))
+
+    def close(self) -> None:
+        """End it, and wait for that."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def copy_file(path: Path) -> None:
+    """Write the file as it is now to ``path``, and the caches that Blender looks for beside it. Raises ``CopyError``."""
+    # rewriting paths marks some caches as outdated
+    remap = bool(bpy.data.filepath) and any(name.startswith("//") for name in bpy.utils.blend_paths())
+    try:
+        # a part of the file, as a library holds it, would lack caches that are in memory
+        with silence_handlers("depsgraph_update_pre"), _silence_saving(), silence_stdout():
+            bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, check_existing=False, relative_remap=remap)
+    except RuntimeError as error:
+        raise CopyError(" ".join(str(error).split())) from error
+    mine = Path(bpy.data.filepath)
+    beside = path.parent / f"blendcache_{path.stem}"
+    caches = list((mine.parent / f"blendcache_{mine.stem}").glob("*.bphys")) if bpy.data.filepath else []
+    if caches:
+        beside.mkdir(exist_ok=True)
+    for cache in caches:
+        shutil.copy(cache, beside)
+
+
+def _runs_scripts() -> bool:
+    """Whether scripts of the open file were allowed to run."""
+    preferences = bpy.context.preferences
+    return bool(preferences is not None and preferences.filepaths.use_scripts_auto_execute) or bool(list_handlers())
+
+
+@contextlib.contextmanager
+def _silence_saving() -> Iterator[None]:
+    """Within the block no script runs because a file is saved: the file is not the user's."""
+    lists: list[tuple[Any, list[Any]]] = []
+    try:
+        for name in ("save_pre", "save_post", "save_post_fail"):
+            handlers: Any = getattr(bpy.app.handlers, name, None)
+            if handlers is not None:
+                lists.append((handlers, list(handlers)))
+                handlers.clear()
+        yield
+    finally:
+        for handlers, functions in lists:
+            handlers[:] = functions
