@@ -14,6 +14,7 @@ from ..connection import connection
 from ..error_places import Place
 from ..panel_memory import capture_panel
 from ..passes.camera import find_camera
+from ..passes.render import check_modes
 from ..passes.render_set import check_bodies, get_bodies
 from ..paths import get_file_folder, get_output_folder
 from ..references import Reference, refer_to
@@ -87,7 +88,9 @@ def _has_error(sentence: str, reference: Reference, frames: tuple[int, ...]) -> 
         shot.check_request(settings.add_look(request))
         find_camera(scene, frames[0])
         if settings.read_scene_options().subjects == "character":
-            check_bodies(get_bodies(settings.character))
+            bodies = get_bodies(settings.character)
+            check_bodies(bodies)
+            check_modes([*bodies, settings.character])
     except shot.ShotError as error:
         return str(error) == sentence
     return False
