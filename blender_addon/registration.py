@@ -15,9 +15,12 @@ from . import (
     panels,
     preferences,
     properties,
+    removed_files,
+    result_shelf,
     results,
     status_bar,
     undo_steps,
+    viewer,
 )
 from .passes import kept_extents
 
@@ -26,6 +29,9 @@ PARTS = (
     properties,
     undo_steps,
     moving,
+    removed_files,
+    viewer,
+    result_shelf,
     results,
     kept_extents,
     kept_framing,

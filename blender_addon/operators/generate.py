@@ -12,9 +12,14 @@ from ...shared.reference import take_reference
 from .. import properties, undo_steps
 from ..connection import connection
 from ..error_places import Place
+from ..panel_memory import capture_panel
+from ..passes.camera import find_camera
+from ..passes.render import check_modes
+from ..passes.render_set import check_bodies, get_bodies
 from ..paths import get_file_folder, get_output_folder
 from ..references import Reference, refer_to
 from ..results import add_result
+from ..shot_notice import notice
 from ..shot_times import estimate_shot, keep_time, write_question
 from ..task_texts import is_cancelling
 from ..tasks.shot import ShotTask
@@ -28,9 +33,11 @@ PREVIEW_IMAGE = "LatentMan Preview"
 ANSWER_SECONDS = 3.0
 
 
-def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames: tuple[int, ...], preview: bool) -> OperatorResult:
+def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames: tuple[int, ...], preview: bool) -> OperatorResult:
+    """Start the task of a shot, or of one frame that the panel shows; what is wrong is reported, and stands in the panel's box."""
     settings, scene = properties.get_settings(context), get_scene(context)
     connection.errors.dismiss(Place.SHOT)
+    notice.dismiss()
     try:
         _learn_profile(settings)
         request, reference = take_reference(settings.make_request(scene, frames), get_file_folder())
@@ -58,13 +65,35 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
             elsewhere=not preview and not bpy.app.background,
         )
     except shot.ShotError as error:
-        connection.errors.show(Place.SHOT, str(error))
+        still_holds = partial(_has_error, str(error), refer_to(scene), frames)
+        connection.errors.show(Place.SHOT, str(error), still_holds if still_holds() else None)
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    done = _show_preview if preview else _add_result
-    task.add_done_callback(partial(done, scene=refer_to(scene), file=bpy.data.filepath))
+    done = partial(
+        _show_preview if preview else _add_result, scene=refer_to(scene), file=bpy.data.filepath, panel=capture_panel(scene)
+    )
+    task.add_done_callback(done)
     connection.add(task)
     return {"FINISHED"}
+
+
+def _has_error(sentence: str, reference: Reference, frames: tuple[int, ...]) -> bool:
+    """Whether a shot of a scene would fail with this sentence before anything is sent, as far as that is quickly seen."""
+    scene = reference.find()
+    if scene is None:
+        return False
+    settings = properties.get_scene_settings(scene)
+    try:
+        request, _ = take_reference(settings.make_request(scene, frames), get_file_folder())
+        shot.check_request(settings.add_look(request))
+        find_camera(scene, frames[0])
+        if settings.read_scene_options().subjects == "character":
+            bodies = get_bodies(settings.character)
+            check_bodies(bodies)
+            check_modes([*bodies, settings.character])
+    except shot.ShotError as error:
+        return str(error) == sentence
+    return False
 
 
 def _learn_profile(settings: properties.LatentManSettings) -> None:
@@ -75,7 +104,7 @@ def _learn_profile(settings: properties.LatentManSettings) -> None:
         raise shot.ShotError("model", f"The backend is still reading the model '{model}'; try again in a moment.")
 
 
-def _show_preview(task: Task, scene: Reference, file: str) -> None:
+def _show_preview(task: Task, scene: Reference, file: str, panel: str) -> None:
     """Load the finished frame as the image that the panel shows, if its file is still open."""
     if not isinstance(task, ShotTask) or not task.succeeded or scene.find() is None:
         return
@@ -93,10 +122,10 @@ def _load_preview(path: str) -> None:
     image.preview_ensure()
 
 
-def _add_result(task: Task, scene: Reference, file: str) -> None:
+def _add_result(task: Task, scene: Reference, file: str, panel: str) -> None:
     """Add finished frames to the scene's results, also those of a shot that was cancelled or failed."""
     if isinstance(task, ShotTask):
-        add_result(task, scene, file)
+        add_result(task, scene, file, panel)
         keep_time(task)
 
 
@@ -107,7 +136,7 @@ class PreviewFrame(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the task; the timer does the rest."""
-        return _start_task(self, context, (get_scene(context).frame_current,), True)
+        return start_task(self, context, (get_scene(context).frame_current,), True)
 
 
 class GenerateShot(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
@@ -126,7 +155,7 @@ class GenerateShot(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the task; the timer does the rest."""
-        return _start_task(self, context, properties.get_settings(context).get_frames(get_scene(context)), False)
+        return start_task(self, context, properties.get_settings(context).get_frames(get_scene(context)), False)
 
 
 class MatchSceneSize(Poll, bpy.types.Operator):
