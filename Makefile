@@ -96,7 +96,7 @@ extension: setup
 
 # zips, checksums, notes and a repository for Blender's Get Extensions, in build/release; from a committed tree
 release: setup
-	$(RUN) -m tools.release
+	$(RUN) -m tools.release $(if $(WEBSITE),--website $(WEBSITE))
 
 clean:
 	rm -rf build/lib build/site build/documented build/demo build/bench build/window build/extension build/release

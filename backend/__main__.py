@@ -8,17 +8,20 @@ import json
 import os
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ..shared import logs, passes_folder, running
 from ..shared.arguments import add_settings, read_given_settings
 from ..shared.console import (
+    CLOSED_PIPE,
     STOPPED,
     Console,
     add_shot_arguments,
     check_writable,
     find_exit_code,
+    finish_output,
+    prepare_output,
     read_request_arguments,
     report_interrupt,
 )
@@ -34,6 +37,7 @@ from ..shared.version import VERSION
 from . import pairing_command
 from .logs import keep_log, quieten_libraries
 from .missing import explain_missing, require
+from .models.hub_variables import drop_empty, find_problem
 from .owner import OwnerWatch
 
 logger = logs.get_logger(__package__)
@@ -234,7 +238,16 @@ def _run(args: argparse.Namespace) -> int:
         # before anything that takes its time
         args.owner = OwnerWatch()
         args.owner.start()
+    prepare_output()
+    drop_empty(os.environ)
     code = _run_logged(args, uses_models)
+    try:
+        code = finish_output() or code
+    except OSError as error:
+        print(f"What was to be said could not be written ({error.strerror or error}); make space there.", file=sys.stderr)
+        code = code or 1
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if getattr(args, "leave_at_once", False):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -245,12 +258,18 @@ def _run(args: argparse.Namespace) -> int:
 def _run_logged(args: argparse.Namespace, uses_models: bool) -> int:
     with keep_log(args.command) if uses_models else nullcontext():
         try:
+            problem = find_problem(os.environ)
+            if problem:
+                print(problem, file=sys.stderr)
+                return 2
             if uses_models and not getattr(args, "imports_later", False):
                 quieten_libraries()
             return int(args.run(args))
         except KeyboardInterrupt:
             Console(getattr(args, "json", False)).emit("interrupted", code="interrupted", signal="SIGINT", message=STOPPED)
             return 128 + signal.SIGINT
+        except BrokenPipeError:
+            return CLOSED_PIPE
         except Exception as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and not missing.startswith("latentman"):

@@ -45,6 +45,9 @@ def main() -> int:
             sys.stderr.write(f"{sys.executable}: {explain_missing(error.name or '')}\n")
             return 2
         return command_line()
+    except KeyboardInterrupt:
+        sys.stderr.write("It was stopped before it began.\n")
+        return 130
     finally:
         if claimed:
             claimed.close()

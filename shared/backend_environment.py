@@ -84,6 +84,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_environment(folder: Path) -> BackendEnvironment | None:
     """The environment in a folder; None where it is not complete or its Python is gone."""
+    found = read_stamp(folder)
+    return found if found is not None and os.path.exists(found.python) else None
+
+
+def read_stamp(folder: Path) -> BackendEnvironment | None:
+    """The environment in a folder as its stamp has it, though its Python may be gone; None without a stamp."""
     found = read_json(folder / STAMP)
     texts = [found.get(name) for name in ("python", "key", "device", "version")]
     packages = found.get("packages")
@@ -92,7 +98,7 @@ def read_environment(folder: Path) -> BackendEnvironment | None:
     inner, key, device, version = map(str, texts)
     python = folder / inner
     # the stamp may name only what lies in the folder; the Python itself may be a link to one of the system's
-    if Path(inner).is_absolute() or ".." in Path(inner).parts or not os.path.exists(python):
+    if Path(inner).is_absolute() or ".." in Path(inner).parts:
         return None
     return BackendEnvironment(folder, python, key, device, version, packages, str(found.get("lock", "")))
 
@@ -121,10 +127,28 @@ def _list_folders(root: Path, name: re.Pattern[str]) -> list[Path]:
 
 def find_current(root: Path) -> BackendEnvironment | None:
     """The environment in use; None without one."""
+    found = find_chosen(root)
+    return found if found is not None and os.path.exists(found.python) else None
+
+
+def find_chosen(root: Path) -> BackendEnvironment | None:
+    """The environment that was in use last, though its Python may be gone; None without one."""
     name = read_json(root / CURRENT).get("environment")
     if not isinstance(name, str) or not name or Path(name).name != name:
         return None
-    return read_environment(root / ENVIRONMENTS / name)
+    return read_stamp(root / ENVIRONMENTS / name)
+
+
+def explain_loss(root: Path) -> str:
+    """Why nothing can be used of what was set up in a folder, a sentence; empty where nothing was, or all is well."""
+    if find_current(root) is not None:
+        return ""
+    chosen = find_chosen(root)
+    if chosen is not None:
+        return f"The Python of what was set up is gone ({chosen.python}); repair it, or set it up again."
+    if _list_folders(root, _NAME):
+        return f"What was set up in {root} is no longer whole: the file that says so is gone; set it up again."
+    return ""
 
 
 def has_traces(root: Path) -> bool:

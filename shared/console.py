@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -32,6 +33,8 @@ FAILURES = frozenset(
         *("ticket", "network", "damaged", "hub"),
     )
 )
+#: the exit code of a command whose output nobody reads any more, as shells report it
+CLOSED_PIPE = 128 + 13
 STOPPED = "It was stopped, as it was asked to; what is finished is kept."
 #: what a shot's scene or its passes decide
 FROM_SCENE = ("width", "height", "fps")
@@ -150,6 +153,33 @@ def find_exit_code(code: str) -> int:
     return 1 if code in FAILURES else 2
 
 
+def make_printable(text: str) -> str:
+    """A text of somebody else's for a terminal: in place of letters that would move the cursor, change colours or turn the reading
+    direction, their numbers."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+
+
+def prepare_output() -> None:
+    """Let the standard output take all letters, also where it has an encoding without them: their numbers stand for them."""
+    with suppress(AttributeError, ValueError, OSError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a stand-in may lack it
+
+
+def finish_output() -> int:
+    """Write what waits to be written to the standard output; returns the exit code for what came of it: 0, or 128 + 13 where nobody
+    reads it any more, as ``| head`` does. Raises ``OSError`` where it cannot be written."""
+    try:
+        # there is none in a program without a terminal
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # what is left would be tried again when the interpreter ends
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    return 0
+
+
 class Console:
     """Progress on one line for people, or one JSON object a line for programs.
 
@@ -176,7 +206,7 @@ class Console:
             self._write(json.dumps({"event": event, **values}) + "\n")
         elif "message" in values:
             self._close_line()
-            self._write(f"{values['message']}\n")
+            self._write(f"{make_printable(str(values['message']))}\n")
 
     def warn(self, message: str, **values: Any) -> None:
         """Something that people should know of; they read it on the standard error."""
@@ -184,7 +214,7 @@ class Console:
             self.emit("warning", message=message, **values)
         else:
             self._close_line()
-            self._write(f"{message}\n", sys.stderr)
+            self._write(f"{make_printable(message)}\n", sys.stderr)
 
     def _close_line(self) -> None:
         if self._open_line:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from .addresses import CREDENTIALS
+
 HOME, USER, PROMPT, SECRET = "~", "<user>", "<prompt left out>", "<left out>"
 #: settings, arguments and fields whose value a person has written in own words
 PROMPT_NAMES = ("prompt", "negative_prompt", "background_prompt", "negative", "background", "text", "reference")
@@ -83,7 +85,7 @@ _SECRET = _Rule(
     re.compile(r"(?im)^([ \t]*\w*(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY)\w*(?:[ \t]*[=:][ \t]*|[ \t]+))\S.*$"), r"\g<1>" + SECRET
 )
 #: the user and password in an address
-_CREDENTIALS = _Rule(re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^/\s@\"']+@"), r"\g<1>" + SECRET + "@")
+_CREDENTIALS = _Rule(CREDENTIALS, r"\g<1>" + SECRET + "@")
 
 
 def _home_rules(homes: tuple[str, ...]) -> list[_Rule]:

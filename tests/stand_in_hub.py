@@ -40,6 +40,8 @@ class StandInHub:
         #: (method, path, Range header) of every request, and what each said of who asks
         self.requests: list[tuple[str, str, str]] = []
         self.authorizations: list[str] = []
+        #: the packings that a file was taken in
+        self.encodings: list[str] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -82,6 +84,8 @@ class StandInHub:
         """Answer one request."""
         self.requests.append((request.command, request.path, request.headers.get("Range", "")))
         self.authorizations.append(request.headers.get("Authorization", ""))
+        if request.command == "GET" and "/resolve/" in request.path:
+            self.encodings.append(request.headers.get("Accept-Encoding", ""))
         time.sleep(self.delay)
         path = request.path.partition("?")[0]
         if self.page:

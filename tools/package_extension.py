@@ -90,8 +90,11 @@ def download_wheels(folder: Path, platform: str, lock: Path = LOCK) -> list[Path
     return wheels
 
 
-def stage(folder: Path, platform: str, wheels: list[Path]) -> None:
-    """Lay out the extension's source tree for one platform, with its wheels and their names in the manifest."""
+def stage(folder: Path, platform: str, wheels: list[Path], website: str = "") -> None:
+    """Lay out the extension's source tree for one platform, with its wheels and their names in the manifest, and the address of a
+    ``website`` where there is one. Raises ``LockError`` for what is no address."""
+    if website and not re.fullmatch(r"https://[^\s\"\\]+", website):
+        raise LockError(f"{website} is no address of a website; write it out, beginning with https://.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -109,7 +112,10 @@ def stage(folder: Path, platform: str, wheels: list[Path]) -> None:
     listed = "wheels = [\n" + "".join(f'  "./wheels/{wheel.name}",\n' for wheel in wheels) + "]"
     manifest, found = re.subn(r"(?m)^platforms = \[.*\]$", f'platforms = ["{platform}"]', path.read_text(encoding="utf-8"))
     assert found == 1 and manifest.count("\nwheels = []\n") == 1, "the manifest has another form"
-    path.write_text(manifest.replace("wheels = []", listed), encoding="utf-8")
+    manifest = manifest.replace("wheels = []", listed)
+    path.write_text(
+        re.sub(r"(?m)^(maintainer = )", f'website = "{website}"\n\\1', manifest) if website else manifest, encoding="utf-8"
+    )
 
 
 def run_blender_tool(*arguments: str) -> None:
@@ -119,7 +125,7 @@ def run_blender_tool(*arguments: str) -> None:
     subprocess.run([sys.executable, str(script), *arguments], check=True)
 
 
-def build(platforms: Sequence[str], out: Path) -> list[Path]:
+def build(platforms: Sequence[str], out: Path, website: str = "") -> list[Path]:
     """The zips of some platforms, in the folder ``out``; the same commit gives the same bytes.
 
     Raises ``LockError`` for a wheel that has changed or that no Blender would take, and ``CalledProcessError`` where a wheel cannot
@@ -135,7 +141,7 @@ def build(platforms: Sequence[str], out: Path) -> list[Path]:
         if problems:
             raise LockError(" ".join(problems))
         source = out / "source"
-        stage(source, platform, wheels)
+        stage(source, platform, wheels, website)
         path = out / f"latentman-{version}-{platform.replace('-', '_')}.zip"
         run_blender_tool("validate", str(source))
         run_blender_tool("build", "--source-dir", str(source), "--output-filepath", str(path))

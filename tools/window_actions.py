@@ -10,7 +10,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -165,15 +164,15 @@ class StallMonitor:
         """Take the time of every call of a function of the extension's from now on."""
         function = getattr(owner, name)
 
-        @wraps(function)
-        def call(*arguments: Any, **named: Any) -> Any:
+        def call(*arguments: Any) -> Any:
             begin = time.monotonic()
             try:
-                return function(*arguments, **named)
+                return function(*arguments)
             finally:
                 self.calls.setdefault(self.phase, {}).setdefault(what, []).append(time.monotonic() - begin)
 
-        setattr(owner, name, call)
+        # Blender gives a drawing function as many arguments as it names
+        setattr(owner, name, (lambda self, context: call(self, context)) if isinstance(owner, type) else call)
 
     def _tick(self) -> float:
         now = time.monotonic()

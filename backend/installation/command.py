@@ -14,13 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...shared.addresses import hide_credentials
 from ...shared.backend_environment import find_current, list_environments
 from ...shared.version import VERSION
 from .devices import LABELS, PROBES, probe, probe_in_children, write_devices
 from .failures import InstallationError, Remedy
 from .lock_file import LockedFile, find_system, read_lock
 from .moving import move
-from .network import Network, hide_credentials
+from .network import Network
 from .planning import Plan, Request, make_plan
 from .processes import Children, end_with_owner
 from .progress import Progress

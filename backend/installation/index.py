@@ -9,13 +9,15 @@ import http.client
 import json
 import re
 import time
+import zlib
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+from ...shared.addresses import hide_credentials
 from .failures import InstallationError, Remedy
 from .lock_file import LockedFile
-from .network import Network, explain_network_error, get_host, get_wish, hide_credentials, may_pass
+from .network import Network, check_address, explain_network_error, get_host, get_wish, may_pass
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 #: bytes of a page; the largest of PyPI's have a tenth of it
@@ -53,7 +55,7 @@ class _Links(HTMLParser):
 def read_page(data: bytes, kind: str, url: str) -> tuple[Offer, ...]:
     """The files of an index's page for one package, which was asked for at ``url`` and is of the MIME type ``kind``. Raises
     ``ValueError`` for what is something else."""
-    if kind.endswith("json"):
+    if kind.endswith("json") or data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
         found = json.loads(data)
         if not isinstance(found, dict) or not isinstance(found.get("files"), list):
             raise ValueError("it names no files")
@@ -81,6 +83,24 @@ def read_page(data: bytes, kind: str, url: str) -> tuple[Offer, ...]:
         # the page on which a network wants people to log in has links, too
         raise ValueError("it names no files")
     return tuple(offers)
+
+
+def read_whole(answer: http.client.HTTPResponse) -> bytes:
+    """A page, unpacked where it came packed, which some servers do unasked. Raises ``http.client.IncompleteRead`` for one that was
+    cut off, and ``ValueError`` for one that cannot be unpacked or is too large."""
+    data = answer.read(_MOST)
+    if answer.length:
+        raise http.client.IncompleteRead(data, answer.length)
+    coding = (answer.headers.get("Content-Encoding") or "identity").strip().lower()
+    if coding in ("gzip", "x-gzip", "deflate") and data:
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            data = unpacker.decompress(data, _MOST)
+        except zlib.error as error:
+            raise ValueError("it cannot be unpacked") from error
+        if not unpacker.eof:
+            raise ValueError("it is cut off, or too large")
+    return data
 
 
 class Indexes:
@@ -117,10 +137,11 @@ class Indexes:
         return self._pages[url]
 
     def _fetch(self, url: str) -> tuple[Offer, ...]:
+        check_address(url)
         for pause in (*PAUSES, None):
             try:
                 with self._network.open(url, Accept=ACCEPT) as answer:
-                    data = answer.read(_MOST)
+                    data = read_whole(answer)
                     kind = answer.headers.get_content_type()
                     offers = read_page(data, kind, answer.geturl())
                 return tuple(replace(offer, url=keep_credentials(url, offer.url)) for offer in offers)
@@ -128,7 +149,7 @@ class Indexes:
                 if pause is None or not may_pass(error):
                     raise explain_network_error(error, url) from error
                 time.sleep(max(pause, get_wish(error)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise InstallationError(
                     "index",
                     f"What answers at {hide_credentials(url)} is not a package index; open a web page to see whether your network "

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from ...shared.addresses import hide_credentials, read_wish
 from .failures import InstallationError, Remedy
 
 PACKAGE_INDEX = "https://pypi.org/simple"
@@ -30,8 +31,6 @@ TORCH_VARIABLES = ("LATENTMAN_TORCH_INDEX",)
 PYTHON_VARIABLES = ("LATENTMAN_PYTHON_MIRROR", "UV_PYTHON_INSTALL_MIRROR")
 #: seconds without a byte after which a connection counts as broken
 STALL_SECONDS = 30.0
-#: seconds that a server may ask to be left alone for
-MOST_WISHED = 120.0
 #: where systems keep the certificates that they trust, should this Python have been built for another place
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -40,6 +39,8 @@ _BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 _AGENT = "latentman-setup"
+#: letters of an address that stay as they are
+_PLAIN = "%/:=&?~+!$,;'@()*[]-._"
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,42 @@ class Network:
         """Ask for something. Raises ``urllib.error.HTTPError`` for answers from 400 on, and ``OSError`` and
         ``http.client.HTTPException`` for what keeps an answer from coming."""
         address, authorization = split_credentials(url)
-        if urlsplit(address).scheme not in ("http", "https"):
-            raise ValueError(f"{address} is not an address of the web")
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{hide_credentials(address)} is not an address of the web")
+        # pages name files with letters that may not stand in a request
+        address = parts._replace(path=quote(parts.path, _PLAIN), query=quote(parts.query, _PLAIN)).geturl()
         check_proxy(address)
         request = urllib.request.Request(address, headers={"User-Agent": _AGENT, **headers})
         if authorization:
             request.add_unredirected_header("Authorization", authorization)
         return cast(http.client.HTTPResponse, self._opener.open(request, timeout=STALL_SECONDS))
+
+
+def check_address(url: str) -> None:
+    """Raises ``InstallationError`` for what is no address of the web."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return
+        error = ValueError("it is not an address of the web")
+    except ValueError as found:
+        error = found
+    raise explain_network_error(error, url) from error
+
+
+def find_certificate_problem() -> str:
+    """Why the certificates that ``SSL_CERT_FILE`` names cannot be read; empty where they can, or none are named."""
+    path = os.environ.get("SSL_CERT_FILE", "")
+    if not path:
+        return ""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        return f"{path} holds no certificate"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror or error}"
+    return ""
 
 
 class UnusableProxyError(ValueError):
@@ -102,6 +132,8 @@ class _CarefulRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # as the class above declares it
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise urllib.error.URLError(InsecureRedirectError("it leads from https to another kind of connection"))
+        if not newurl.lower().startswith(("http:", "https:")):
+            raise urllib.error.URLError(ValueError("it leads out of the web"))
         found = super().redirect_request(req, fp, code, msg, headers, newurl)
         authorization = req.unredirected_hdrs.get("Authorization")
         if found is not None and authorization and urlsplit(req.full_url)[:2] == urlsplit(newurl)[:2]:
@@ -117,14 +149,6 @@ def split_credentials(url: str) -> tuple[str, str]:
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=host)), "Basic " + base64.b64encode(pair.encode()).decode()
-
-
-def hide_credentials(url: str) -> str:
-    """The address as it may be shown."""
-    try:
-        return split_credentials(url)[0]
-    except ValueError:
-        return re.sub(r"//[^/]*@", "//", url)
 
 
 def make_tls_context() -> ssl.SSLContext:
@@ -179,11 +203,10 @@ def may_pass(error: BaseException) -> bool:
 
 
 def get_wish(error: BaseException) -> float:
-    """The seconds that a server asks to wait for before the next request; 0 where it does not, ``MOST_WISHED`` at the most."""
+    """The seconds that a server asks to wait for before the next request, as ``read_wish`` has them."""
     if not isinstance(error, urllib.error.HTTPError):
         return 0.0
-    wish = str(error.headers.get("Retry-After") or "")
-    return min(float(wish), MOST_WISHED) if wish.isdigit() else 0.0
+    return read_wish(str(error.headers.get("Retry-After") or ""))
 
 
 def explain_network_error(error: BaseException, url: str) -> InstallationError:
@@ -221,9 +244,30 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         return InstallationError(
             "absent", f"{host} has nothing at {hide_credentials(url)}; check the address, or use another one.", Remedy.NETWORK
         )
+    if 300 <= status < 400:
+        return InstallationError(
+            "address",
+            f"{host} leads on to nothing that can be used ({status}); check the address, or use another one.",
+            Remedy.NETWORK,
+        )
+    if status in (410, 451):
+        return InstallationError(
+            "absent", f"{host} has taken away what is at {hide_credentials(url)} ({status}); use another address.", Remedy.NETWORK
+        )
+    if 400 <= status < 500 and not may_pass(error):
+        return InstallationError(
+            "refused", f"{host} does not answer what it is asked ({status}); check the address and the proxy.", Remedy.NETWORK
+        )
     if status:
         return InstallationError(
             "server", f"{host} answers with an error ({status}); try again later, and it goes on where it stopped."
+        )
+    if isinstance(reason, ssl.SSLError) and (problem := find_certificate_problem()):
+        return InstallationError(
+            "certificate",
+            f"The certificate of {host} cannot be checked with those of SSL_CERT_FILE ({problem}); name a file in the format PEM "
+            "there.",
+            Remedy.NETWORK,
         )
     if isinstance(reason, ssl.SSLError):
         return InstallationError(
@@ -247,10 +291,18 @@ def explain_network_error(error: BaseException, url: str) -> InstallationError:
         return InstallationError(
             "network", f"{host} stopped answering; try again, and it goes on where it stopped.", Remedy.NETWORK
         )
+    if isinstance(reason, http.client.InvalidURL) and (proxy := urllib.request.getproxies().get(urlsplit(url).scheme)):
+        return InstallationError(
+            "proxy",
+            f"The proxy's address {hide_credentials(proxy)} cannot be understood; write it as http://proxy:8080, and odd letters "
+            "of a password as numbers, such as %23 for #.",
+            Remedy.NETWORK,
+        )
     if isinstance(reason, (ValueError, http.client.InvalidURL)):
         return InstallationError(
             "address",
-            f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://.",
+            f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://, and odd letters "
+            "of a password as numbers, such as %23 for #.",
             Remedy.NETWORK,
         )
     number = reason.errno if isinstance(reason, OSError) else None

@@ -8,13 +8,14 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...shared.addresses import hide_credentials
 from ...shared.backend_environment import DOWNLOADS, find_current, list_environments
 from ...shared.sizes import write_size
 from .changing import find_strangers
 from .devices import BUILDS, LABELS, Devices
 from .failures import InstallationError, Remedy, explain_os_error
 from .lock_file import LockedFile, PythonBuild, SetupLock, find_system, make_key
-from .network import Network, hide_credentials
+from .network import Network
 from .processes import Children
 from .pythons import FoundPython, examine_python, find_python
 from .transfer import PART

@@ -6,18 +6,20 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from ...shared.backend_environment import (
     DOWNLOADS,
     STAMP,
     BackendEnvironment,
-    find_current,
+    explain_loss,
+    find_chosen,
     read_json,
 )
 from .changing import explain_nothing, hold_for, refuse_used
 from .devices import Devices
 from .environment import change_stamp, read_files, unpack_python
-from .failures import InstallationError
+from .failures import InstallationError, Remedy
 from .folders import Watch, delete_tree, measure_folder
 from .lock_file import LockedFile, normalise
 from .planning import (
@@ -44,9 +46,10 @@ def repair(request: Request, tools: Tools) -> list[str]:
     """Make the environment in use whole again; returns the packages that were fetched anew, ``Python`` among them. Raises
     ``InstallationError``."""
     root = request.root
-    current = find_current(root)
+    current = find_chosen(root)
     if current is None:
-        raise explain_nothing("repair")
+        lost = explain_loss(root)
+        raise InstallationError("incomplete", lost) if lost else explain_nothing("repair")
     with hold_for(root, "repairing"):
         try:
             stamped = read_files(current.folder)
@@ -65,13 +68,37 @@ def repair(request: Request, tools: Tools) -> list[str]:
         installed = list_installed(current.folder)
         damaged |= {file.package for file in files if installed.get(file.package) != file.version}
         broken = tuple(file for file in files if file.package in damaged)
-        is_python_broken = PYTHON_ITSELF in damaged
+        is_python_fetched = (current.folder / PYTHON_FOLDER).exists()
+        is_python_broken = PYTHON_ITSELF in damaged or (is_python_fetched and not os.path.isfile(current.python))
+        if not is_python_fetched and (lost := explain_loss(root)):
+            # that of a virtual environment leads to one of this computer's
+            raise InstallationError("incomplete", lost.replace("repair it, or set it up again", "set it up again"))
         if broken or is_python_broken:
             refuse_used(current, "repair")
             Repair(request, tools, current, damage).run(broken, is_python_broken)
         tools.progress.begin("trying")
-        try_out(current.python, current.device, tools.children)
+        try:
+            try_out(current.python, current.device, tools.children)
+        except InstallationError as error:
+            if error.remedy is not Remedy.REPORT:
+                raise
+            # what belongs to no package, such as the notes of a virtual environment, is not compared
+            what = error.sentence.partition(";")[0]
+            raise InstallationError(
+                "check", f"{what}, though every package is whole; set it up again, and it is made anew."
+            ) from error
         return [*([PYTHON_ITSELF] if is_python_broken else []), *sorted(file.package for file in broken)]
+
+
+def make_way(target: Path, folder: Path) -> None:
+    """Let a file have its place below an environment's folder, where something else has come there, or above it."""
+    for above in reversed(target.relative_to(folder).parents):
+        place = folder / above
+        if os.path.lexists(place) and not place.is_dir():
+            place.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir() and not target.is_symlink():
+        delete_tree(target)
 
 
 class Repair:
@@ -112,9 +139,14 @@ class Repair:
         unpack_python(archive, fresh)
         for name, digest in (read_python_list(fresh) or {}).items():
             target = folder / PYTHON_FOLDER / name
-            if not (target.is_file() and hash_file(target) == digest):
-                target.parent.mkdir(parents=True, exist_ok=True)
+            if not (os.path.isfile(target) and hash_file(target) == digest):
+                make_way(target, folder)
                 os.replace(fresh / PYTHON_FOLDER / name, target)
+        for link in [path for path in (fresh / PYTHON_FOLDER).rglob("*") if path.is_symlink()]:
+            target = folder / PYTHON_FOLDER / link.relative_to(fresh / PYTHON_FOLDER)
+            if not (target.is_symlink() and os.readlink(target) == os.readlink(link)):
+                make_way(target, folder)
+                os.replace(link, target)
         os.replace(fresh / PYTHON_LIST, folder / PYTHON_LIST)
 
     def _repair_packages(self, broken: tuple[LockedFile, ...]) -> None:

@@ -64,12 +64,12 @@ def fetch(
             return path
         path.unlink()
     url = ""
-    # a broken piece of an earlier download is told apart from a wrong file by fetching all of it once more
+    # what came in pieces, in another try or of servers that differ, is told apart from a wrong file by fetching all of it once more
     for attempt in range(2):
         had = part.stat().st_size if part.exists() else 0
         if not (file.exact and had == file.size):
             url = url or find_url()
-            _receive(network, url, file, part, report, explain, PAUSES[:patience] if patience else PAUSES)
+            had += _receive(network, url, file, part, report, explain, PAUSES[:patience] if patience else PAUSES)
         if hash_file(part) == file.sha256:
             os.replace(part, path)
             return path
@@ -81,18 +81,19 @@ def fetch(
 
 def _receive(
     network: Network, url: str, file: LockedFile, part: Path, report: Report, explain: Explain, pauses: tuple[float, ...]
-) -> None:
-    """Fetch until all is there."""
+) -> int:
+    """Fetch until all is there; returns how often an answer had to be gone on with."""
     come, failed = part.stat().st_size if part.exists() else 0, 0
+    # the most that has been there: what is lost and comes again is no progress
+    most, resumed = come, 0
     if file.exact and come > file.size:
         part.unlink()
         come = 0
     while True:
-        before = come
         try:
             come, complete = _receive_once(network, url, file, part, come, report)
             if complete:
-                return
+                return resumed
             error: Exception = ConnectionError("it stops in the middle of a file")
         except (http.client.HTTPException, ValueError) as found:
             error = found
@@ -104,12 +105,13 @@ def _receive(
         if get_status(error) == 416:
             # there is nothing behind what has come: it is complete, or it is another file
             if come and not file.exact:
-                return
+                return resumed
             part.unlink(missing_ok=True)
             come = 0
         elif not may_pass(error):
             raise explain_network_error(error, url) from error
-        failed = 0 if come > before else failed + 1
+        failed = 0 if come > most else failed + 1
+        most, resumed = max(most, come), resumed + bool(come)
         if failed > len(pauses):
             raise explain_network_error(error, url) from error
         pause = max(pauses[max(0, failed - 1)], get_wish(error))
@@ -139,7 +141,7 @@ def _receive_once(network: Network, url: str, file: LockedFile, part: Path, come
             # one that knows no ranges sends all of it again
             come = 0
         length = answer.headers.get("Content-Length", "")
-        total = come + int(length) if length.isdigit() else None
+        total = come + int(length) if length.isdecimal() else None
         _check_answer(file, url, answer.headers.get_content_type(), total)
         with part.open("ab" if come else "wb") as stream:
             while piece := answer.read(_PIECE):

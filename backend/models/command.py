@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from ...shared.arguments import add_settings, read_given_settings
+from ...shared.console import make_printable
 from ...shared.load_options import LoadOptions
 from ...shared.model_profile import ModelProfile
-from ...shared.pasted_paths import read_pasted_path
 from ...shared.shot import ShotError
 from .folder_reading import describe_folder, find_model_folder
 from .library import command as library
+from .library.naming import read_path
 from .plans import find_building_problem
 from .profiles import find_base_profile
 from .recognition import ModelFile, recognise
@@ -58,7 +59,7 @@ def inspect_files(args: argparse.Namespace) -> int:
     worst = 0
     for text in args.files:
         try:
-            path = Path(read_pasted_path(text))
+            path = read_path(text)
             found = _inspect(path)
             profile = find_base_profile(str(path)) if found.kind in ("checkpoint", "folder") and not found.problem else None
             plan = _plan_memory(path, profile, args) if profile is not None and args.memory else []
@@ -67,7 +68,7 @@ def inspect_files(args: argparse.Namespace) -> int:
             if args.json:
                 print(json.dumps({"file": text, "kind": "unreadable", "problem": str(error)}))
             else:
-                print(error, file=sys.stderr)
+                print(make_printable(str(error)), file=sys.stderr)
             continue
         worst = max(worst, int(bool(found.problem)))
         if args.json:
@@ -75,7 +76,8 @@ def inspect_files(args: argparse.Namespace) -> int:
             print(json.dumps(msgspec.to_builtins(found) | {"profile": msgspec.to_builtins(profile)} | memory))
         else:
             own = write_profile(profile) if profile else write_settings(str(path))
-            print("\n".join([*write_lines(found), *own, *(f"  memory: {sentence}" for sentence in plan)]))
+            lines = [*write_lines(found), *own, *(f"  memory: {sentence}" for sentence in plan)]
+            print(make_printable("\n".join(lines)))
     return worst
 
 

@@ -15,6 +15,8 @@ from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # th
 # its documentation names these, and its types do not
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
+from ...shared.addresses import read_wish
+
 #: what the HTTP library raises
 HTTP_ERROR: type[Exception] = HTTPError
 #: attempts in a row that bring nothing before a download is given up
@@ -27,6 +29,12 @@ REPORT_SECONDS = 0.2
 _HASH_PIECE = 2**24
 #: answers that may be others a moment later
 PASSING = (408, 425, 429, 500, 502, 503, 504)
+
+
+def get_wish(error: BaseException) -> float:
+    """The seconds that a hub's answer asks to be left alone for, as ``read_wish`` has them; 0 where there was none."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    return read_wish(str(headers.get("Retry-After") or "")) if headers is not None else 0.0
 
 
 class DamagedDownloadError(Exception):
@@ -48,9 +56,10 @@ class _Transfer:
         self._stopping.set()
 
     def _run(self) -> None:
-        failed = 0
+        # the most that has been there: what is lost and comes again is no progress
+        failed, most = 0, self.come
         while self.come < self._size and not self._stopping.is_set():
-            before = self.come
+            wish = 0.0
             try:
                 self._receive()
                 found: Exception = ConnectionError("the answer ended early")
@@ -59,21 +68,24 @@ class _Transfer:
                 if status is not None and status not in PASSING:
                     self.error = error
                     return
-                found = error
+                found, wish = error, get_wish(error)
             except Exception as error:  # told to the caller, whatever it is
                 self.error = error
                 return
             if self.come >= self._size:
                 return
-            failed = failed + 1 if self.come == before else 0
+            failed = failed + 1 if self.come <= most else 0
+            most = max(most, self.come)
             if failed >= MOST_ATTEMPTS:
                 self.error = found
                 return
-            self._stopping.wait(FIRST_PAUSE * 2**failed)
+            self._stopping.wait(max(FIRST_PAUSE * 2**failed, wish))
 
     def _receive(self) -> None:
         # the HTTP library leaves the token out where it is sent on to another host
         headers = build_hf_headers(token=self._token)
+        # what comes is hashed and kept as it comes
+        headers["Accept-Encoding"] = "identity"
         if self.come:
             headers["Range"] = f"bytes={self.come}-"
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT

@@ -30,9 +30,11 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import repo_folder_name
 
+from ...shared.addresses import hide_credentials
 from ...shared.shot import ShotError
-from .downloads import FIRST_PAUSE, HTTP_ERROR, PASSING, DamagedDownloadError, download
+from .downloads import FIRST_PAUSE, HTTP_ERROR, PASSING, DamagedDownloadError, download, get_wish
 from .hub_cache import TEXTS, find_in_cache, list_needed
+from .hub_connection import explain_connection
 from .library.tokens import find_token
 from .weight_forms import choose_form
 
@@ -72,7 +74,7 @@ class RemoteFile:
 
 def read_endpoint() -> str:
     """The hub's address."""
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    return (os.environ.get("HF_ENDPOINT", "").strip() or constants.ENDPOINT).rstrip("/")
 
 
 def is_offline() -> bool:
@@ -141,7 +143,7 @@ def list_repository(name: str, revision: str | None) -> tuple[str, list[RemoteFi
             status = getattr(getattr(error, "response", None), "status_code", None)
             if attempt == _ATTEMPTS - 1 or (status is not None and status not in PASSING):
                 raise
-            time.sleep(FIRST_PAUSE * 2**attempt)
+            time.sleep(max(FIRST_PAUSE * 2**attempt, get_wish(error)))
     files = [
         RemoteFile(file.rfilename, int(file.size or 0), (file.lfs.sha256 if file.lfs else "") or "")
         for file in found.siblings or []
@@ -219,13 +221,17 @@ def explain_hub_errors(name: str, revision: str | None = None) -> Iterator[None]
 
 def _explain(name: str, revision: str | None, error: BaseException) -> tuple[str, str] | None:
     """(sentence, reason) of ``HubError``; None for what has nothing to do with the hub."""
-    endpoint = read_endpoint()
+    address = read_endpoint()
+    endpoint = hide_credentials(address)
     cause: BaseException | None = error
     # what asks for one file hides why it could not be had
     while isinstance(cause, LocalEntryNotFoundError) and cause.__cause__ is not None:
         cause = cause.__cause__
     status = getattr(getattr(cause, "response", None), "status_code", None)
     instead = "give a folder or a file instead"
+    connection = explain_connection(cause, status, address)
+    if connection is not None:
+        return connection, "network"
     if isinstance(cause, OfflineModeIsEnabled):
         return (
             f"'{name}' is not on this machine, and the hub is not to be asked (HF_HUB_OFFLINE, or Blender's online access is off); "
@@ -240,7 +246,7 @@ def _explain(name: str, revision: str | None, error: BaseException) -> tuple[str
         )
     if isinstance(cause, RevisionNotFoundError):
         return f"the hub has no revision '{revision}' of '{name}'; name another one behind its @", "missing"
-    if isinstance(cause, DisabledRepoError):
+    if isinstance(cause, DisabledRepoError) or status in (410, 451):
         return f"the hub has taken '{name}' down; choose another model, or {instead}", "missing"
     if isinstance(cause, RepositoryNotFoundError) or status in (401, 403):
         return (
@@ -252,6 +258,12 @@ def _explain(name: str, revision: str | None, error: BaseException) -> tuple[str
         return f"the hub's '{name}' lacks a file that a model has; choose another one, or {instead}", "missing"
     if isinstance(cause, HFValidationError):
         return f"'{name}' is not a name that the hub can have; write OWNER/NAME, or {instead}", "missing"
+    if status == 404:
+        return f"the hub at {endpoint} has no '{name}'; check the name and HF_ENDPOINT, or {instead}", "missing"
+    if status == 429:
+        return f"the hub at {endpoint} has been asked too often; wait some minutes and try again, or {instead}", "network"
+    if status is not None and status < 500:
+        return f"the hub at {endpoint} refuses what is asked for '{name}' ({status}); check HF_ENDPOINT, or {instead}", "network"
     if status is not None:
         return f"the hub at {endpoint} answers with an error ({status}) for '{name}'; try again later, or {instead}", "network"
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):

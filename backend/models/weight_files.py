@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from ...shared.disk_errors import explain_disk_error
 from ...shared.files import map_file, read_file
 from ...shared.pickled import Budget, Name, PickleError, StandIn, shorten
 from ...shared.shot import ShotError
@@ -104,7 +105,7 @@ def read_weight_file(path: Path) -> WeightFile:
     try:
         view = map_file(path)
     except OSError as error:
-        raise ShotError("model", f"The file {path} cannot be read: {(error.strerror or str(error)).rstrip('.')}.") from error
+        raise ShotError("model", explain_disk_error(error, path, "read", "choose another file")) from error
     start = bytes(view[:512])
     explained = _explain_other(start)
     if explained:
@@ -118,7 +119,7 @@ def read_weight_file(path: Path) -> WeightFile:
             return _read_pickled(path, view, "torch before 1.6")
         return _read_safetensors(path, view)
     except OSError as error:
-        raise ShotError("model", f"The file {path} cannot be read: {(error.strerror or str(error)).rstrip('.')}.") from error
+        raise ShotError("model", explain_disk_error(error, path, "read", "choose another file")) from error
     except ShotError:
         raise
     except (ValueError, PickleError) as error:

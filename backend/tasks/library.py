@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from ...shared.addresses import hide_credentials
 from ...shared.library import MAX_PREVIEWS, LibraryItem
 from ...shared.messages import (
     MAX_HEADER_BYTES,
@@ -179,10 +180,16 @@ class ChangeTask(_LibraryTask):
             sentence = remove(message.name, files=message.files)
         elif message.action == "token":
             if message.token.strip():
-                sentence = f"The token for {read_endpoint()} is kept in {save_token(message.token, read_endpoint())}."
+                sentence = (
+                    f"The token for {hide_credentials(read_endpoint())} is kept in {save_token(message.token, read_endpoint())}."
+                )
             else:
                 forgotten = forget_token(read_endpoint())
-                sentence = f"The token for {read_endpoint()} is forgotten." if forgotten else "There is no token to forget."
+                sentence = (
+                    f"The token for {hide_credentials(read_endpoint())} is forgotten."
+                    if forgotten
+                    else "There is no token to forget."
+                )
         else:
             sentence, warnings = self._verify()
         self.end(TaskState.FINISHED, LibraryChanged(ticket=self.ticket, sentence=sentence, warnings=warnings))

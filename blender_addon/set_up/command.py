@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 
 from ...shared import shot
-from ...shared.backend_environment import find_current
+from ...shared.backend_environment import explain_loss, find_current
 from ...shared.console import Console
 from ...shared.interrupts import SignalWatch
 from ...shared.sizes import write_size
@@ -58,7 +58,7 @@ def add_setup_command(add_parser: Callable[..., argparse.ArgumentParser]) -> Non
 
 def run_setup(args: argparse.Namespace, out: Console, watch: SignalWatch) -> int:
     """Run the command; returns the exit code. Raises ``ShotError`` and ``Interrupted``."""
-    root = args.folder.expanduser().absolute() if args.folder else preferences.get_backend_folder(bpy.context)
+    root = _find_path(args.folder) if args.folder else preferences.get_backend_folder(bpy.context)
     variables = preferences.get_network_variables(bpy.context)
     options = SetUpOptions(root, args.build, args.python, args.files, variables)
     if args.action == "status":
@@ -70,7 +70,7 @@ def run_setup(args: argparse.Namespace, out: Console, watch: SignalWatch) -> int
     if args.action == "move" and args.to is None:
         raise shot.ShotError("arguments", "setup move needs --to with the new folder.")
     command = "plan" if args.action == "files" else args.action
-    more = ("--to", str(args.to.expanduser().absolute())) if args.action == "move" else ()
+    more = ("--to", str(_find_path(args.to))) if args.action == "move" else ()
     try:
         process = SetUpProcess(options, command, *more)
     except OSError as error:
@@ -78,12 +78,19 @@ def run_setup(args: argparse.Namespace, out: Console, watch: SignalWatch) -> int
     return _follow(process, args.action, out, watch)
 
 
+def _find_path(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise shot.ShotError("arguments", f"{path} names the home of nobody; write the folder out.") from error
+
+
 def _show_status(out: Console, root: Path) -> int:
     current = find_current(root)
-    text = f"{describe_environment(current)}, in {current.folder}" if current else f"The backend is not set up in {root}"
+    text = f"{describe_environment(current)}, in {current.folder}." if current else f"The backend is not set up in {root}."
     out.emit(
         "status",
-        message=f"{text}.",
+        message=explain_loss(root) or text,
         environment=str(current.folder) if current else "",
         python=str(current.python) if current else "",
         outdated=bool(current and current.is_outdated),

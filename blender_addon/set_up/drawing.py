@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from ...shared.backend_environment import BackendEnvironment, find_current
+from ...shared.backend_environment import BackendEnvironment, explain_loss, find_chosen, find_current
 from ...shared.sizes import write_size
 from ..online import can_be_asked, is_online
 from ..panel_base import draw_sentence
@@ -144,6 +144,11 @@ def draw_set_up_page(layout: bpy.types.UILayout, context: bpy.types.Context, pre
             row.operator("latentman.repair_backend", icon="TOOL_SETTINGS")
             row.operator("latentman.move_backend", icon="FOLDER_REDIRECT")
             row.operator("latentman.remove_backend", icon="TRASH")
+    lost = explain_loss(get_backend_folder(context))
+    if lost and set_up.state is SetUpState.IDLE:
+        draw_sentence(box, context, lost, "ERROR")
+        if find_chosen(get_backend_folder(context)):
+            box.operator("latentman.repair_backend", icon="TOOL_SETTINGS")
     draw_set_up(box, context, preferences)
     column = box.column()
     column.use_property_split, column.use_property_decorate = True, False

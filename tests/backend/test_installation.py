@@ -31,6 +31,7 @@ from latentman.shared.backend_environment import (
     ENVIRONMENTS,
     LOCK,
     STAMP,
+    explain_loss,
     find_current,
     has_traces,
     list_environments,
@@ -307,7 +308,7 @@ def test_damaged_notes_are_not_believed(ready, name, content):
     path = (old.folder if name == STAMP else ready.root) / name
     path.write_bytes(content)
     assert find_current(ready.root) is None
-    assert fail(repair, ready.request(), ready.tools).code == "nothing"
+    assert fail(repair, ready.request(), ready.tools).code == "incomplete"
 
 
 def test_after_that_it_is_set_up_again(ready):
@@ -648,6 +649,83 @@ def test_repair(ready, damage, names):
     assert bool(ready.index.requests) is bool(names)
     assert find_damage(current.folder) == {} and runs(current.folder) == "1.0 1.0 1.0"
     assert repair(ready.request(), ready.tools) == []
+
+
+def test_repair_of_what_belongs_to_no_package_says_to_set_up_again(ready):
+    current = find_current(ready.root)
+    notes = current.folder / "venv" / "pyvenv.cfg"
+    notes.unlink()
+    found = fail(repair, ready.request(), ready.tools)
+    assert found.code == "check" and found.sentence.endswith("though every package is whole; set it up again, and it is made anew.")
+    assert runs(ready.install()) == "1.0 1.0 1.0"
+
+
+def _lose_python(current):
+    (current.folder / "venv" / "bin" / "python").unlink()
+
+
+def _lose_the_system_s(current):
+    link = current.folder / "venv" / "bin" / "python"
+    link.unlink()
+    link.symlink_to("/nowhere/bin/python3.12")
+
+
+@pytest.mark.parametrize(
+    ("lose", "words"),
+    [
+        (_lose_python, "The Python of what was set up is gone"),
+        (_lose_the_system_s, "The Python of what was set up is gone"),
+        (lambda current: (current.folder / STAMP).write_bytes(b""), "no longer whole"),
+        (lambda current: (current.folder.parent.parent / CURRENT).unlink(), "no longer whole"),
+    ],
+)
+def test_what_is_no_longer_whole_is_said_and_made_anew(ready, lose, words):
+    assert explain_loss(ready.root) == ""
+    lose(find_current(ready.root))
+    found = fail(repair, ready.request(), ready.tools)
+    assert found.code == "incomplete" and words in found.sentence and found.sentence.endswith("set it up again.")
+    assert words in explain_loss(ready.root)
+    assert runs(ready.install()) == "1.0 1.0 1.0" and explain_loss(ready.root) == ""
+
+
+def _put_a_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "inner").write_bytes(b"x")
+
+
+def _put_a_file_for_the_folder(path):
+    shutil.rmtree(path.parent)
+    path.parent.write_bytes(b"x")
+
+
+@pytest.mark.parametrize("name", ["bin/python3", f"bin/python{PYTHON}", f"lib/python{PYTHON}/json/decoder.py"])
+@pytest.mark.parametrize("damage", [Path.unlink, _put_a_folder, _put_a_file_for_the_folder], ids=["gone", "a folder", "no folder"])
+def test_repair_of_a_fetched_python(fetched, name, damage):
+    current = find_current(fetched.root)
+    damage(current.folder / "python" / name)
+    assert repair(fetched.request(), fetched.tools) == ["Python"]
+    assert find_damage(current.folder) == {} and runs(current.folder) == "1.0 1.0 1.0"
+    assert explain_loss(fetched.root) == "" and find_current(fetched.root) == current
+
+
+@pytest.fixture(scope="module")
+def fetched_once(tmp_path_factory, uv, archive, check):
+    folder = tmp_path_factory.mktemp("fetched") / _LETTERS
+    folder.mkdir()
+    found = SmallSetUp(folder, uv, archive=archive)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial_run, "LAUNCHER", check)
+        patch.setattr(planning, "find_python", lambda children, without=None: find_system_python())
+        found.install()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def fetched(fetched_once):
+    """It is set up with a fetched Python; each test leaves it whole."""
+    return fetched_once
 
 
 def test_repair_is_refused_while_a_backend_runs_there(ready):

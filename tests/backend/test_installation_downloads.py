@@ -22,7 +22,8 @@ from latentman.backend.installation import transfer
 from latentman.backend.installation.failures import InstallationError, Remedy, explain_os_error
 from latentman.backend.installation.index import Indexes
 from latentman.backend.installation.lock_file import LockedFile
-from latentman.backend.installation.network import Network, explain_network_error, hide_credentials, may_pass
+from latentman.backend.installation.network import Network, explain_network_error, may_pass
+from latentman.shared.addresses import MOST_WISHED, hide_credentials
 from tests.small_set_up import describe
 from tests.small_wheels import write_wheel
 from tests.stand_in_proxy import StandInProxy
@@ -201,7 +202,7 @@ def test_an_error_for_a_while_passes(index, fetch, wheel, status):
         (403, "refused", Remedy.NETWORK),
         (404, "absent", Remedy.NETWORK),
         (407, "proxy", Remedy.NETWORK),
-        (410, "server", Remedy.RETRY),
+        (410, "absent", Remedy.NETWORK),
         (429, "server", Remedy.RETRY),
         (500, "server", Remedy.RETRY),
         (503, "server", Remedy.RETRY),
@@ -228,7 +229,7 @@ def test_what_a_server_asks_to_wait_is_waited(index, fetch, wheel, monkeypatch):
     (fetch.folder / wheel.name).unlink()
     index.status_count, index.wish = 1, "86400"
     fetch(wheel)
-    assert max(slept) == network_module.MOST_WISHED
+    assert max(slept) == MOST_WISHED
 
 
 @pytest.mark.parametrize("kind", ["as long", "longer", "shorter"])

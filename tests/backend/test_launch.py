@@ -41,6 +41,20 @@ def copy(tmp_path_factory):
     return folder
 
 
+def test_a_stop_before_anything_is_imported_is_a_sentence(launcher, monkeypatch, capsys):
+    from latentman.backend import __main__ as command_line
+    from latentman.backend import entry
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "main", stop)
+    monkeypatch.setattr(launcher, "load_package", lambda: None)
+    for program in (entry, launcher):
+        assert program.main() == 130
+        assert capsys.readouterr() == ("", "It was stopped before it began.\n")
+
+
 def test_any_copy_runs_from_any_folder(copy, tmp_path):
     pytest.importorskip("zmq")
     for cwd in (copy.parent, copy, copy / "backend", tmp_path):

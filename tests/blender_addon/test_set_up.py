@@ -17,7 +17,7 @@ from latentman.blender_addon.operators import set_up as buttons
 from latentman.blender_addon.panels import BackendPanel
 from latentman.blender_addon.set_up import command, drawing, options
 from latentman.blender_addon.set_up.state import STEPS, SetUp, SetUpState, Step, set_up
-from latentman.shared.backend_environment import find_current
+from latentman.shared.backend_environment import STAMP, find_current
 from latentman.shared.redaction import Private, redact
 from tests.checkout import ROOT
 from tests.small_set_up import CHECK, SmallSetUp
@@ -245,6 +245,15 @@ def test_the_command_line(small, capsys, monkeypatch):
     assert run_command(capsys, "repair", "--online")[0] == 0
     code, lines = run_command(capsys, "move")
     assert code == 2 and "--to" in lines[-1]["message"]
+    for arguments in (("plan", "--folder", "~nobody-of-this-name/x"), ("move", "--to", "~nobody-of-this-name/x")):
+        code, lines = run_command(capsys, *arguments)
+        assert code == 2 and lines[-1]["message"].endswith("names the home of nobody; write the folder out.")
+    stamp = find_current(small.root).folder / STAMP
+    whole = stamp.read_bytes()
+    stamp.unlink()
+    code, lines = run_command(capsys, "status")
+    assert code == 1 and "no longer whole" in lines[-1]["message"] and lines[-1]["message"].endswith("set it up again.")
+    stamp.write_bytes(whole)
     code, lines = run_command(capsys, "move", "--to", str(small.folder / "there"))
     assert code == 0 and find_current(small.folder / "there")
     assert run_command(capsys, "remove", "--folder", str(small.folder / "there"))[0] == 0

@@ -172,7 +172,7 @@ def test_the_wheels_description(wheel):
     assert set(re.findall(r"(?m)^Provides-Extra: (\w+)$", described)) == {"backend", "blender", "dev", "docs"}
     always = {re.match(r"[\w-]+", line)[0] for line in re.findall(r"(?m)^Requires-Dist: ([^;\n]+)$", described)}
     assert always == {"numpy", "msgspec", "pyzmq", "platformdirs"}
-    assert information["entry_points.txt"].split() == ["[console_scripts]", "latentman", "=", "latentman.backend.__main__:main"]
+    assert information["entry_points.txt"].split() == ["[console_scripts]", "latentman", "=", "latentman.backend.entry:main"]
 
 
 def test_the_source_archive_gives_the_same_wheel(copy, wheel, tmp_path):

@@ -64,6 +64,9 @@ SHOWN = (
 )
 
 
+WEBSITE = "https://example.org/latentman"
+
+
 @pytest.fixture(scope="module")
 def blender_filter():
     """Blender's own choice of wheels, as a function of (names, platform, Python)."""
@@ -213,20 +216,23 @@ def releases(tmp_path_factory):
         _set_version(folder, version)
         _git(folder, "add", "--all")
         _git(folder, "commit", "--quiet", "--message", version)
-        done = _release(folder, "--platforms", "linux-x64", "--out", str(work / version))
+        more = ("--website", WEBSITE) if version == "7.0.1" else ()
+        done = _release(folder, "--platforms", "linux-x64", "--out", str(work / version), *more)
         assert done.returncode == 0, done.stdout + done.stderr
         made.append(work / version)
     return folder, *made
 
 
 def test_a_release_is_complete(releases):
-    _, _, newest = releases
+    _, oldest, newest = releases
     assert {path.name for path in newest.iterdir()} == {"index.json", "SHA256SUMS", "NOTES.md", "latentman-7.0.1-linux_x64.zip"}
     (entry,) = json.loads((newest / "index.json").read_text())["data"]
+    (before,) = json.loads((oldest / "index.json").read_text())["data"]
+    assert "website" not in before
     path = newest / "latentman-7.0.1-linux_x64.zip"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert entry["archive_url"] == f"./{path.name}" and entry["archive_hash"] == f"sha256:{digest}"
-    assert (entry["version"], entry["platforms"]) == ("7.0.1", ["linux-x64"]) and entry["website"].startswith("https://")
+    assert (entry["version"], entry["platforms"]) == ("7.0.1", ["linux-x64"]) and entry["website"] == WEBSITE
     assert entry["python_versions"] == ["3.11", "3.13", "3.14"]
     lines = (newest / "SHA256SUMS").read_text().splitlines()
     assert f"{digest}  {path.name}" in lines and len(lines) == 3
@@ -244,7 +250,7 @@ def test_the_same_commit_gives_the_same_release(releases, tmp_path):
     folder, _, newest = releases
     for path in folder.rglob("*.py"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
-    done = _release(folder, "--platforms", "linux-x64", "--out", str(tmp_path / "again"))
+    done = _release(folder, "--platforms", "linux-x64", "--out", str(tmp_path / "again"), "--website", WEBSITE)
     assert done.returncode == 0, done.stderr
     for path in newest.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name

@@ -20,7 +20,7 @@ from .checks import ReleaseError, check_size, check_tree, check_version
 from .repository import write_checksums, write_index, write_notes
 
 
-def release(out: Path, platforms: list[str]) -> None:
+def release(out: Path, platforms: list[str], website: str = "") -> None:
     """Make the folder ``out``, which is there only when all of it succeeded. Raises ``ReleaseError`` and ``LockError``."""
     commit = check_tree(ROOT)
     version, notes = check_version(ROOT, VERSION)
@@ -28,7 +28,7 @@ def release(out: Path, platforms: list[str]) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        for path in build(platforms, work):
+        for path in build(platforms, work, website):
             check_size(path)
             print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
         write_index(work, run_blender_tool)
@@ -38,6 +38,8 @@ def release(out: Path, platforms: list[str]) -> None:
         work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if not website:
+        print("The manifest names no website; make release WEBSITE=https://... puts one into it.")
     print(f"LatentMan {version} is in {out}; tag it with: git tag -a v{version} {commit[:12]}")
 
 
@@ -48,9 +50,10 @@ def main() -> int:
         "--out", type=Path, default=ROOT / "build" / "release", help="folder of the release; what is in it is removed"
     )
     parser.add_argument("--platforms", nargs="+", default=list(PLATFORMS), choices=list(PLATFORMS))
+    parser.add_argument("--website", default="", help="the project's address, for the manifest; https://...")
     args = parser.parse_args()
     try:
-        release(args.out.resolve(), args.platforms)
+        release(args.out.resolve(), args.platforms, args.website)
     except (ReleaseError, LockError) as error:
         print(error, file=sys.stderr)
         return 1

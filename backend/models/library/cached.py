@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +56,10 @@ def _choose_snapshot(folder: Path, name: str) -> Path | None:
     except (OSError, UnicodeDecodeError):
         pass
     for commit in filter(None, wanted):
-        if "/" not in commit and (folder / "snapshots" / commit).is_dir():
+        if "/" not in commit and os.path.isdir(folder / "snapshots" / commit):
             return folder / "snapshots" / commit
     try:
-        found = sorted(path for path in (folder / "snapshots").iterdir() if path.is_dir())
+        found = sorted(path for path in (folder / "snapshots").iterdir() if os.path.isdir(path))
     except OSError:
         return None
     return found[-1] if found else None

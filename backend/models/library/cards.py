@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ class Card(msgspec.Struct, frozen=True):
 
 def find_preview(path: Path) -> Path | None:
     """The picture beside a file, or in a folder that is a model; None where there is none."""
-    places = [path / f"preview{end}" for end in (".png", ".jpg", ".webp")] if path.is_dir() else []
+    places = [path / f"preview{end}" for end in (".png", ".jpg", ".webp")] if os.path.isdir(path) else []
     places += [path.parent / (_get_stem(path) + end) for end in PICTURES]
-    return next((place for place in places if place != path and place.is_file()), None)
+    return next((place for place in places if place != path and os.path.isfile(place)), None)
 
 
 def read_card(path: Path) -> Card:
@@ -46,7 +47,7 @@ def read_card(path: Path) -> Card:
 
 
 def _get_stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.stem
+    return path.name if os.path.isdir(path) else path.stem
 
 
 def _read(found: dict[str, Any]) -> Card:

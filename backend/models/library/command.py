@@ -15,7 +15,9 @@ from typing import Any
 
 import msgspec
 
-from ....shared.console import Console, find_exit_code, report_interrupt
+from ....shared.addresses import hide_credentials
+from ....shared.console import Console, find_exit_code, make_printable, report_interrupt
+from ....shared.disk_errors import explain_disk_error, find_path
 from ....shared.interrupts import Interrupted, SignalWatch
 from ....shared.library import KINDS, LibraryItem, write_bytes
 from ....shared.shot import ShotError
@@ -79,15 +81,19 @@ def _run(args: argparse.Namespace, work: Callable[[Console, Callable[[], None]],
             return _fail(out, args, error.reason, f"{sentence[:1].upper()}{sentence[1:]}.")
         except ShotError as error:
             return _fail(out, args, error.code, str(error))
+        except BrokenPipeError:
+            # nobody reads on
+            raise
         except OSError as error:
-            return _fail(out, args, "disk", f"A file or folder cannot be used: {error}.")
+            sentence = explain_disk_error(error, find_path(error, "A file, folder or output"), "used", "name others")
+            return _fail(out, args, "disk", sentence)
 
 
 def _fail(out: Console, args: argparse.Namespace, code: str, sentence: str) -> int:
     if args.json:
         out.emit("failed", code=code, message=sentence)
     else:
-        print(sentence, file=sys.stderr)
+        print(make_printable(sentence), file=sys.stderr)
     return find_exit_code(code)
 
 
@@ -136,7 +142,7 @@ def _write_items(items: list[LibraryItem]) -> list[str]:
                 lines.append(f"  {'':24} {item.path}")
             if item.problem:
                 lines.append(f"  {'':24} {item.problem}")
-    return [line.replace("\n", " ") for line in lines]
+    return [make_printable(line.replace("\n", " ")) for line in lines]
 
 
 def get_models(args: argparse.Namespace) -> int:
@@ -228,7 +234,7 @@ def verify_models(args: argparse.Namespace) -> int:
             if args.json:
                 print(json.dumps({"path": str(one.path), "name": one.name, "state": one.state, "message": one.sentence}))
             elif one.state != "intact":
-                print(one.sentence)
+                print(make_printable(one.sentence))
         if not args.json:
             print(summarise(checked))
         return int(any(one.state in ("damaged", "missing") for one in checked))
@@ -245,11 +251,15 @@ def keep_token(args: argparse.Namespace) -> int:
     try:
         endpoint = read_endpoint()
         if args.forget:
-            message = f"The token for {endpoint} is forgotten." if forget_token(endpoint) else "There is no token to forget."
+            message = (
+                f"The token for {hide_credentials(endpoint)} is forgotten."
+                if forget_token(endpoint)
+                else "There is no token to forget."
+            )
         else:
-            asked = f"Token for {endpoint} (it is not shown): "
+            asked = f"Token for {hide_credentials(endpoint)} (it is not shown): "
             token = getpass.getpass(asked) if sys.stdin.isatty() else sys.stdin.readline()
-            message = f"The token for {endpoint} is kept in {save_token(token, endpoint)}."
+            message = f"The token for {hide_credentials(endpoint)} is kept in {save_token(token, endpoint)}."
     except ShotError as error:
         return _fail(out, args, error.code, str(error))
     except EOFError:

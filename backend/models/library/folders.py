@@ -11,12 +11,13 @@ import msgspec
 from filelock import FileLock
 
 from ....shared import logs
+from ....shared.disk_errors import explain_disk_error, find_path
 from ....shared.files import make_private_folder, read_file, write_atomically
-from ....shared.folders import config_folder
+from ....shared.folders import CONFIG_ENVIRONMENT, config_folder
 from ....shared.library import LibraryFolder, LongText
-from ....shared.pasted_paths import read_pasted_path
 from ....shared.shot import ShotError
 from .layouts import find_layout
+from .naming import read_path
 
 logger = logs.get_logger(__name__)
 FILE = "library.json"
@@ -52,7 +53,7 @@ def list_folders() -> list[LibraryFolder]:
 
 def describe_folder(folder: Path) -> LibraryFolder:
     """A folder with its layout, and why it cannot be read."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return LibraryFolder(path=str(folder), problem=f"There is no folder {folder}; connect its disk, or remove it.")
     if not os.access(folder, os.R_OK | os.X_OK):
         return LibraryFolder(
@@ -63,8 +64,8 @@ def describe_folder(folder: Path) -> LibraryFolder:
 
 def add_folder(text: str) -> LibraryFolder:
     """Have a folder read from now on; one that is read already stays. Raises ``ShotError``."""
-    folder = Path(os.path.abspath(read_pasted_path(text)))
-    if folder.is_file():
+    folder = read_path(text)
+    if os.path.isfile(folder):
         folder = folder.parent
     found = describe_folder(folder)
     if found.problem:
@@ -98,4 +99,5 @@ def _change(change: Callable[[list[Path]], list[Path]]) -> None:
             settings = _Settings(folders=[str(folder) for folder in folders])
             write_atomically(path, msgspec.json.format(msgspec.json.encode(settings), indent=1), private=True)
     except OSError as error:
-        raise ShotError("disk", f"{path} cannot be written ({error.strerror or error}); make space there.") from error
+        elsewhere = f"name another folder in {CONFIG_ENVIRONMENT}"
+        raise ShotError("disk", explain_disk_error(error, find_path(error, path), "written", elsewhere)) from error

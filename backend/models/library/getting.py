@@ -3,7 +3,7 @@ in part goes on where it stopped."""
 
 from __future__ import annotations
 
-import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,8 @@ from huggingface_hub import constants
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from ....shared import logs
-from ....shared.folders import models_folder
+from ....shared.disk_errors import explain_disk_error, find_path, is_full
+from ....shared.folders import MODELS_ENVIRONMENT, models_folder
 from ....shared.library import write_bytes
 from ....shared.model_name import is_weight_file
 from ....shared.shot import ShotError
@@ -93,7 +94,7 @@ def find_here(entry: CatalogueEntry) -> Path | None:
     """Where an entry is on this machine, all of it; None where it is not."""
     if entry.way == "files":
         paths = list_paths(entry)
-        return paths[0] if all(path.is_file() for path in paths) else None
+        return paths[0] if all(os.path.isfile(path) for path in paths) else None
     if entry.way != "repository":
         return None
     files = find_entry_files(entry)
@@ -135,11 +136,13 @@ def get(name: str, report: Report) -> Got:
             ) from error
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise HubError(
                 f"the disk is full while '{entry.title}' is got; make space in {folder} and try again", "disk"
             ) from error
-        raise HubError(f"{folder} cannot be written ({error.strerror or error}); choose another folder", "disk") from error
+        variable = MODELS_ENVIRONMENT if entry.way == "files" else "HF_HOME"
+        sentence = explain_disk_error(error, find_path(error, folder), "used", f"name another folder in {variable}")
+        raise HubError(sentence.rstrip("."), "disk") from error
 
 
 def choose_files(entry: CatalogueEntry, listed: Sequence[RemoteFile]) -> list[RemoteFile]:
@@ -175,7 +178,7 @@ def _check_file(entry: CatalogueEntry, wanted: CatalogueFile, found: RemoteFile 
 def _get_files(entry: CatalogueEntry, commit: str, files: Sequence[RemoteFile], folder: Path, report: Report) -> Got:
     """Into the library's own folder."""
     paths = [folder / file.save_as for file in entry.files]
-    absent = [(file, path) for file, path in zip(files, paths, strict=True) if not path.is_file()]
+    absent = [(file, path) for file, path in zip(files, paths, strict=True) if not os.path.isfile(path)]
     total = sum(file.size for file, _ in absent)
     check_space(entry.title, total, folder, "move the models' folder with LATENTMAN_MODELS")
     done = 0
@@ -227,7 +230,7 @@ def _drop_damaged(entry: CatalogueEntry) -> None:
     for path in damaged:
         target = path.resolve()
         for place in (path, target):
-            if place.is_file() or place.is_symlink():
+            if os.path.isfile(place) or os.path.islink(place):
                 place.unlink()
     if damaged:
         forget_received(damaged)

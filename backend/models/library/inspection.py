@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ class InspectionIndex:
         known = self._known.get(key)
         if known is not None and known.state == candidate.state:
             return known.found
-        found = inspect_candidate(candidate)
-        self._known[key], self._is_changed = _Known(candidate.state, found), True
+        found, is_lasting = _look_into(candidate)
+        if is_lasting:
+            self._known[key], self._is_changed = _Known(candidate.state, found), True
         return found
 
     def save(self) -> None:
@@ -94,22 +96,30 @@ def _is_text(text: str) -> bool:
 
 def inspect_candidate(candidate: Candidate) -> Inspected:
     """What a candidate is, looked up anew."""
+    return _look_into(candidate)[0]
+
+
+def _look_into(candidate: Candidate) -> tuple[Inspected, bool]:
+    """(what a candidate is, whether that stays so while the file is as it is: permissions and disks change without it)."""
     path = candidate.path
     if not _is_text(str(path)):
-        sentence = "Its name holds bytes that are no letters; rename it."
-        return Inspected("other", problem=sentence, sentence=sentence)
+        return _refuse("Its name holds bytes that are no letters; rename it."), True
     try:
         found = _inspect_folder(path) if candidate.is_folder else _inspect_file(path)
     except ShotError as error:
-        return Inspected("other", problem=str(error), sentence=str(error))
+        return _refuse(str(error)), not isinstance(error.__cause__, OSError)
     except Exception as error:  # a file that nobody foresaw is listed, and the others too
         logger.exception("%s could not be looked into", path)
-        sentence = f"It could not be looked into ({type(error).__name__}); 'latentman models inspect' says more."
-        return Inspected("other", problem=sentence, sentence=sentence)
+        is_lasting = not isinstance(error, (OSError, MemoryError))
+        return _refuse(f"It could not be looked into ({type(error).__name__}); 'latentman models inspect' says more."), is_lasting
     if "|" in str(path) and not found.problem:
         problem = "Its path holds a bar, which parts the names of models; rename it."
-        return msgspec.structs.replace(found, problem=problem)
-    return found
+        return msgspec.structs.replace(found, problem=problem), True
+    return found, True
+
+
+def _refuse(sentence: str) -> Inspected:
+    return Inspected("other", problem=sentence, sentence=sentence)
 
 
 def _inspect_file(path: Path) -> Inspected:
@@ -122,9 +132,9 @@ def _inspect_file(path: Path) -> Inspected:
 
 
 def _inspect_folder(folder: Path) -> Inspected:
-    if (folder / "args.json").is_file():
+    if os.path.isfile(folder / "args.json"):
         return Inspected("motion", "mdm", sentence=f"{folder.name} is a motion model of MDM.")
-    if (folder / "model_index.json").is_file():
+    if os.path.isfile(folder / "model_index.json"):
         family = find_family_of_folder(folder)
         problem = "" if family else "It is a model of a kind that is not supported; choose Stable Diffusion 1.x, 2.x or SDXL."
         return Inspected("checkpoint", family, problem=problem, sentence=f"{folder.name} is a diffusers folder.")

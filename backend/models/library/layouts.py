@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ....shared.files import read_file
@@ -26,13 +27,13 @@ def find_layout(folder: Path) -> str:
     """comfyui, a1111 or plain: by the folders below, or those around it where the user has named an inner one."""
     for root in (folder, folder.parent):
         models = root / "models"
-        if (models / "checkpoints").is_dir() or (root / EXTRA_PATHS).is_file() or (root / "comfy").is_dir():
+        if os.path.isdir(models / "checkpoints") or os.path.isfile(root / EXTRA_PATHS) or os.path.isdir(root / "comfy"):
             return "comfyui"
-        if any((models / name).is_dir() for name in ("Stable-diffusion", "Lora")):
+        if any(os.path.isdir(models / name) for name in ("Stable-diffusion", "Lora")):
             return "a1111"
-    if (folder / "checkpoints").is_dir():
+    if os.path.isdir(folder / "checkpoints"):
         return "comfyui"
-    return "a1111" if (folder / "Stable-diffusion").is_dir() else "plain"
+    return "a1111" if os.path.isdir(folder / "Stable-diffusion") else "plain"
 
 
 def list_places(folder: Path, layout: str) -> tuple[list[Path], list[str]]:
@@ -44,7 +45,7 @@ def list_places(folder: Path, layout: str) -> tuple[list[Path], list[str]]:
         places += more
     elif layout == "a1111":
         places = list(_list_below(folder, A1111))
-        places += [folder / name for name in A1111_BESIDE if (folder / name).is_dir()]
+        places += [folder / name for name in A1111_BESIDE if os.path.isdir(folder / name)]
     else:
         places = [folder]
     # a folder named twice is read once, and so is one that lies in another
@@ -56,7 +57,7 @@ def list_places(folder: Path, layout: str) -> tuple[list[Path], list[str]]:
 def _list_below(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
     for root in (folder / "models", folder):
         try:
-            found = sorted(path for path in root.iterdir() if path.name.lower() in names and path.is_dir())
+            found = sorted(path for path in root.iterdir() if path.name.lower() in names and os.path.isdir(path))
         except OSError:
             continue
         yield from found
@@ -64,7 +65,7 @@ def _list_below(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
 
 def _read_extra_paths(folder: Path) -> tuple[list[Path], list[str]]:
     """The folders that ComfyUI's own list of further folders names."""
-    path = next((place / EXTRA_PATHS for place in (folder, folder.parent) if (place / EXTRA_PATHS).is_file()), None)
+    path = next((place / EXTRA_PATHS for place in (folder, folder.parent) if os.path.isfile(place / EXTRA_PATHS)), None)
     if path is None:
         return [], []
     try:
@@ -72,10 +73,32 @@ def _read_extra_paths(folder: Path) -> tuple[list[Path], list[str]]:
     except (OSError, UnicodeDecodeError, YamlError) as error:
         return [], [f"{path} cannot be read ({error}); add the folders that it names one by one."]
     places: list[Path] = []
-    for values in sections.values():
-        base = Path(values.get("base_path", [""])[0]).expanduser()
-        base = base if base.is_absolute() else path.parent / base
-        for kind, named in values.items():
-            if kind.lower() in (*COMFYUI, *A1111):
-                places += [place for one in named if (place := base / Path(one).expanduser()).is_dir()]
-    return places[:MAX_PLACES], []
+    notices: list[str] = []
+    for section, values in sections.items():
+        named = _find_named(path, values)
+        there = [place for place in named if os.path.isdir(place)]
+        if named and not there:
+            # of a web interface many folders are usually not there; all of them are not where the first line leads nowhere
+            notices.append(
+                f"None of the folders that '{section}' in {path} names is there, such as {named[0]}; correct its base_path."
+            )
+        places += there
+    if len(places) > MAX_PLACES:
+        notices.append(f"{path} names more than {MAX_PLACES} folders, of which the first are read; add the others one by one.")
+    return places[:MAX_PLACES], notices
+
+
+def _find_named(path: Path, values: Mapping[str, Sequence[str]]) -> list[Path]:
+    """The folders of models that a section names, whether or not they are there."""
+    base = os.path.join(path.parent, _expand(next(iter(values.get("base_path", ())), "")))
+    return [
+        Path(os.path.normpath(os.path.join(base, _expand(one))))
+        for kind, named in values.items()
+        if kind.lower() in (*COMFYUI, *A1111)
+        for one in named
+    ]
+
+
+def _expand(text: str) -> str:
+    """A path as ComfyUI reads it: with the home folder for ``~``, and variables of the environment."""
+    return os.path.expandvars(os.path.expanduser(text))

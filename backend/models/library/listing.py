@@ -23,7 +23,7 @@ from .getting import find_here, list_paths
 from .inspection import Inspected, InspectionIndex, inspect_configuration
 from .layouts import list_places
 from .received import read_received
-from .scanning import Candidate, scan
+from .scanning import Candidate, LeftOut, scan
 
 #: kinds of which a device's memory holds one together with a base
 _FITTED = ("checkpoint", "controlnet")
@@ -52,7 +52,8 @@ def list_library(
     folders, notices = _read_folders()
     items: list[LibraryItem] = []
     known: set[str] = set()
-    for found in (_list_catalogue(device), _list_own(index, device, check), _list_user(folders, notices, index, device, check)):
+    own, users = _list_own(notices, index, device, check), _list_user(folders, notices, index, device, check)
+    for found in (_list_catalogue(device), own, users):
         for item in found:
             if item.path and item.path in known:
                 continue
@@ -63,7 +64,8 @@ def list_library(
     items += [item for item in cached if item is not None]
     index.save()
     chosen = [item for item in items if (not kinds or item.kind in kinds) and matches(item, search)]
-    return Listing(tuple(chosen[:MAX_ITEMS]), tuple(folders), tuple(notices), max(len(chosen) - MAX_ITEMS, 0))
+    said = tuple(_clean(notice, 4096) for notice in dict.fromkeys(notices))
+    return Listing(tuple(chosen[:MAX_ITEMS]), tuple(folders), said, max(len(chosen) - MAX_ITEMS, 0))
 
 
 def _read_folders() -> tuple[list[LibraryFolder], list[str]]:
@@ -140,12 +142,16 @@ def _find_use(entry: CatalogueEntry, here: Path | None) -> str:
     return entry.repository if pinned else f"{entry.repository}@{entry.revision}"
 
 
-def _list_own(index: InspectionIndex, device: DeviceMemory | None, check: Callable[[], None]) -> Iterator[LibraryItem]:
+def _list_own(
+    notices: list[str], index: InspectionIndex, device: DeviceMemory | None, check: Callable[[], None]
+) -> Iterator[LibraryItem]:
     """What lies in the library's own folder and is none of the catalogue's."""
     named = {str(path) for entry in read_catalogue().entries for path in list_paths(entry)}
-    for candidate in scan(models_folder(), check):
+    left_out = LeftOut()
+    for candidate in scan(models_folder(), check, left_out):
         if str(candidate.path) not in named:
             yield _describe_file(candidate, index.inspect(candidate), "library", device)
+    notices += left_out.explain(models_folder())
 
 
 def _list_user(
@@ -161,9 +167,11 @@ def _list_user(
         places, said = list_places(Path(folder.path), folder.layout)
         notices += said
         for place in places:
-            for candidate in scan(place, check):
+            left_out = LeftOut()
+            for candidate in scan(place, check, left_out):
                 check()
                 yield _describe_file(candidate, index.inspect(candidate), "folder", device)
+            notices += left_out.explain(place)
 
 
 def _describe_file(candidate: Candidate, found: Inspected, place: str, device: DeviceMemory | None) -> LibraryItem:
@@ -192,7 +200,7 @@ def _describe_file(candidate: Candidate, found: Inspected, place: str, device: D
 
 def _describe_cached(found: CachedRepository, device: DeviceMemory | None) -> LibraryItem | None:
     """A repository of the hub's cache; None for one that has nothing to do with pictures, motions or their words."""
-    if (found.folder / "model_index.json").exists():
+    if os.path.exists(found.folder / "model_index.json"):
         family = find_family_of_folder(found.folder)
         problem = "" if family else "It is a model of a kind that is not supported."
         inspected = Inspected("checkpoint", family, problem=problem, sentence="It lies in the hub's cache.")

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ....shared.disk_errors import explain_disk_error, find_path
 from ....shared.folders import models_folder
 from ....shared.library import write_bytes
 from ....shared.model_name import is_weight_file
-from ....shared.pasted_paths import read_pasted_path
 from ....shared.shot import ShotError
 from ..registry import is_hub_id, split_revision
 from .cached import CachedRepository, find_cache, list_cached
@@ -19,6 +19,7 @@ from .catalogue import CatalogueEntry, find_entry
 from .folders import read_folders, remove_folder
 from .getting import list_paths
 from .layouts import find_layout, list_places
+from .naming import read_path
 from .received import forget_received, read_received
 from .scanning import scan
 
@@ -29,7 +30,7 @@ def remove(name: str, *, files: bool = False) -> str:
     entry = find_entry(name)
     if entry is not None:
         return _remove_entry(entry, files)
-    path = Path(os.path.abspath(read_pasted_path(name)))
+    path = read_path(name)
     if path in read_folders():
         if files:
             raise ShotError(
@@ -47,7 +48,7 @@ def _remove_entry(entry: CatalogueEntry, files: bool) -> str:
         why = "comes with the extension" if entry.way == "bundled" else "is not got by the library"
         raise ShotError("library", f"'{entry.title}' {why} and cannot be removed.")
     if entry.way == "files":
-        there = [path for path in list_paths(entry) if path.is_file()]
+        there = [path for path in list_paths(entry) if os.path.isfile(path)]
         if not there:
             raise ShotError("library", f"'{entry.title}' is not here; there is nothing to remove.")
         size = sum(path.stat().st_size for path in there)
@@ -71,7 +72,7 @@ def _remove_cached(found: CachedRepository, title: str, files: bool, wanted: set
     """Remove files of a repository from the hub's cache: those that the library has got, with ``files`` also those of others."""
     own = {Path(path) for path, file in read_received().items() if file.repository == found.name}
     snapshots = found.folder.parent
-    there = [path for path in sorted(snapshots.rglob("*")) if path.is_file() or path.is_symlink()]
+    there = [path for path in sorted(snapshots.rglob("*")) if os.path.isfile(path) or os.path.islink(path)]
     chosen = [path for path in there if not wanted or path.relative_to(snapshots).as_posix().partition("/")[2] in wanted]
     if not files:
         chosen = [path for path in chosen if path in own]
@@ -85,15 +86,15 @@ def _remove_cached(found: CachedRepository, title: str, files: bool, wanted: set
     needed = {path.resolve() for path in there if path not in targets}
     size = 0
     for path, target in targets.items():
-        if target.parent == blobs and target not in needed and target.exists():
+        if target.parent == blobs and target not in needed and os.path.exists(target):
             size += target.stat().st_size
             target.unlink()
-        elif not path.is_symlink():
+        elif not os.path.islink(path):
             size += path.stat().st_size
         path.unlink(missing_ok=True)
     forget_received(chosen)
     _prune(snapshots)
-    if not any(path.is_file() or path.is_symlink() for path in snapshots.rglob("*")):
+    if not any(os.path.isfile(path) or os.path.islink(path) for path in snapshots.rglob("*")):
         cache = find_cache()
         # what is left are the cache's own notes about it
         if cache is not None and snapshots.parent.parent == cache:
@@ -102,13 +103,13 @@ def _remove_cached(found: CachedRepository, title: str, files: bool, wanted: set
 
 
 def _prune(folder: Path) -> None:
-    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+    for path in sorted((path for path in folder.rglob("*") if os.path.isdir(path)), reverse=True):
         with suppress(OSError):
             path.rmdir()
 
 
 def _remove_path(path: Path, files: bool) -> str:
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         raise ShotError("library", f"There is no {path} in the library; 'latentman models list' shows what there is.")
     if _is_inside(path, [models_folder()]):
         pass
@@ -119,11 +120,11 @@ def _remove_path(path: Path, files: bool) -> str:
             "library",
             f"{path} lies in a folder of yours, so it stays; with --files (Delete Files) it is deleted for good.",
         )
-    size = path.stat().st_size if path.is_file() else 0
-    if path.is_symlink() or (path.is_file() and is_weight_file(path.name)):
+    size = path.stat().st_size if os.path.isfile(path) else 0
+    if os.path.islink(path) or (os.path.isfile(path) and is_weight_file(path.name)):
         # of a link only the link
         _unlink([path])
-    elif path.is_dir() and any(found.path == path for found in scan(path)):
+    elif os.path.isdir(path) and any(found.path == path for found in scan(path)):
         shutil.rmtree(path)
         forget_received([Path(one) for one in read_received() if Path(one).is_relative_to(path)])
     else:
@@ -146,5 +147,5 @@ def _unlink(paths: list[Path]) -> None:
         for path in paths:
             path.unlink()
     except OSError as error:
-        raise ShotError("disk", f"{error.filename} cannot be deleted ({error.strerror}); close what uses it.") from error
+        raise ShotError("disk", explain_disk_error(error, find_path(error, paths[0]), "deleted", "leave it")) from error
     forget_received(paths)

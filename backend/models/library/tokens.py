@@ -12,10 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ....shared import logs
+from ....shared.addresses import hide_credentials
+from ....shared.disk_errors import explain_disk_error
 from ....shared.endpoint import is_loopback
 from ....shared.files import make_private_folder, read_file, write_atomically
-from ....shared.folders import config_folder
+from ....shared.folders import CONFIG_ENVIRONMENT, config_folder
 from ....shared.library import MAX_TOKEN
+from ....shared.pasted_paths import unquote_text
 from ....shared.shot import ShotError
 
 logger = logs.get_logger(__name__)
@@ -36,7 +39,10 @@ def find_file() -> Path:
 def find_host(endpoint: str) -> str:
     """The hub that a token is for: host and port of its address; empty for an address that a token must not be sent to, since
     others could read it on the way."""
-    parts = urlsplit(endpoint)
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError:
+        return ""
     host = parts.netloc.rpartition("@")[2].lower()
     if parts.scheme == "https":
         return host
@@ -45,7 +51,7 @@ def find_host(endpoint: str) -> str:
 
 def check_token(token: str) -> str:
     """A token without the blanks around it. Raises ``ShotError`` for what is none."""
-    token = token.strip()
+    token = unquote_text(token)
     if not token or len(token) > MAX_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise ShotError("token", "That is no token; copy it whole from the hub's page of access tokens.")
     return token
@@ -56,7 +62,8 @@ def save_token(token: str, endpoint: str) -> str:
     token, host = check_token(token), find_host(endpoint)
     if not host:
         raise ShotError(
-            "token", f"A token would be readable on its way to {endpoint}; use a hub whose address begins with https://."
+            "token",
+            f"A token would be readable on its way to {hide_credentials(endpoint)}; use a hub whose address begins with https://.",
         )
     in_keyring = _ask_keyring(lambda keyring: _store(keyring, host, token)) is True
     _write({**_read(), host: {"in": _IN_KEYRING} if in_keyring else {"token": token}})
@@ -127,4 +134,5 @@ def _write(tokens: dict[str, dict[str, str]]) -> None:
         make_private_folder(path.parent)
         write_atomically(path, json.dumps(tokens).encode(), private=True)
     except OSError as error:
-        raise ShotError("disk", f"The token cannot be kept in {path} ({error.strerror or error}); make space there.") from error
+        elsewhere = f"name another folder in {CONFIG_ENVIRONMENT}"
+        raise ShotError("disk", f"The token is not kept: {explain_disk_error(error, path, 'written', elsewhere)}") from error

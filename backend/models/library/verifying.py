@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from ....shared.pasted_paths import read_pasted_path
 from ....shared.shot import ShotError
 from ..downloads import hash_file
 from .cached import find_entry_files
 from .catalogue import CatalogueEntry, find_entry, read_catalogue
 from .getting import list_paths
+from .naming import read_path
 from .received import ReceivedFile, change_received, read_received
 
 #: (bytes that were read, bytes in all, name of the file); may raise to end it
@@ -44,7 +44,7 @@ def verify(names: Sequence[str], report: Report) -> list[Checked]:
     """Look at models by their names, or at all that are here and of which something is known. Raises ``ShotError`` for a name that
     means nothing, and what ``report`` raises."""
     expected = _list_expected(names)
-    sizes = [one.path.stat().st_size if one.path.is_file() else 0 for one in expected]
+    sizes = [one.path.stat().st_size if os.path.isfile(one.path) else 0 for one in expected]
     total, done, checked = sum(sizes), 0, []
     for one, size in zip(expected, sizes, strict=True):
         told = done
@@ -68,9 +68,9 @@ def _list_expected(names: Sequence[str]) -> list[_Expected]:
         return list(every.values())
     chosen: dict[Path, _Expected] = {}
     for name in names:
-        path = Path(os.path.abspath(read_pasted_path(name)))
+        path = read_path(name)
         found = [one for one in every.values() if one.name == name or one.path == path or one.path.is_relative_to(path)]
-        if not found and path.is_file():
+        if not found and os.path.isfile(path):
             found = [_Expected(path, name, None, None)]
         if not found and find_entry(name) is None:
             raise ShotError("library", f"There is no '{name}' to verify; 'latentman models list' shows what there is.")
@@ -82,7 +82,7 @@ def _list_expected(names: Sequence[str]) -> list[_Expected]:
 
 def _expect_entry(entry: CatalogueEntry) -> list[_Expected]:
     """An entry's files that are here, though nobody wrote down that they came."""
-    paths = [path for path in list_paths(entry) if path.is_file()] if entry.way == "files" else find_entry_files(entry) or []
+    paths = [path for path in list_paths(entry) if os.path.isfile(path)] if entry.way == "files" else find_entry_files(entry) or []
     out = []
     for path, file in zip(paths, entry.files, strict=False):
         # the hub's cache calls large files by their hashes
@@ -93,7 +93,7 @@ def _expect_entry(entry: CatalogueEntry) -> list[_Expected]:
 
 
 def _check(one: _Expected, report: Callable[[int], None]) -> Checked:
-    if not one.path.is_file():
+    if not os.path.isfile(one.path):
         return Checked(one.path, one.name, "missing", f"{one.path} is gone; get '{one.name}' again.")
     again = f"get '{one.name}' again"
     try:

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import re
 
-_KEY = re.compile(r"( *)([A-Za-z0-9_. -]+?)\s*:(?:\s+(.*))?")
+_KEY = re.compile(r"""( *)("[^"\\]*"|'[^']*'|\w[\w. -]*?)\s*:(?:\s+(.*))?""")
+#: a text in quotes; of the escapes of double ones only those that paths need
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\["\\/])*"(?!")""")
+#: what stands for no value at all
+_NULLS = ("~", "null", "Null", "NULL")
+#: the beginning of a document, and of what is said about it
+_MARKS = re.compile(r"(---|\.\.\.)(\s+#.*)?|%.*")
 
 
 class YamlError(ValueError):
@@ -30,10 +36,13 @@ def read_sections(text: str) -> dict[str, dict[str, list[str]]]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         block = None
+        if _MARKS.fullmatch(line):
+            section = None
+            continue
         found = _KEY.fullmatch(line)
         if "\t" in line[: depth + 1] or found is None:
             raise YamlError(f"line {number} is not understood")
-        key, value = found[2], _strip_comment(found[3] or "", number)
+        key, value = _unquote_key(found[2]), _strip_comment(found[3] or "", number)
         if depth == 0:
             if value:
                 raise YamlError(f"line {number} is not understood")
@@ -42,6 +51,8 @@ def read_sections(text: str) -> dict[str, dict[str, list[str]]]:
             raise YamlError(f"line {number} is not understood")
         elif value in ("|", "|-", "|+"):
             inner, block = depth, (section.setdefault(key, []), depth)
+        elif value in _NULLS:
+            inner = depth
         elif value:
             inner = depth
             section.setdefault(key, []).append(_unquote(value, number))
@@ -50,20 +61,27 @@ def read_sections(text: str) -> dict[str, dict[str, list[str]]]:
     return {name: {key: values for key, values in found.items() if values} for name, found in sections.items()}
 
 
+def _unquote_key(key: str) -> str:
+    return key[1:-1] if key[0] in "\"'" else key
+
+
 def _strip_comment(value: str, number: int) -> str:
     value = value.strip()
     if value[:1] in ("'", '"'):
-        end = value.find(value[0], 1)
-        rest = value[end + 1 :].strip() if end > 0 else "?"
-        if rest and not rest.startswith("#"):
+        found = _QUOTED.match(value)
+        rest = value[found.end() :].strip() if found else "?"
+        if found is None or (rest and not rest.startswith("#")):
             raise YamlError(f"line {number} is not understood")
-        return value[: end + 1]
+        return found[0]
     return re.split(r"\s#", value, maxsplit=1)[0].strip() if not value.startswith("#") else ""
 
 
 def _unquote(value: str, number: int) -> str:
-    if value[:1] == "'" or (value[:1] == '"' and "\\" not in value):
-        return value[1:-1]
-    if value[:1] in ('"', "[", "{", "&", "*", "!", ">", "%", "@", "`", "-") and not re.fullmatch(r"-?[\w./\\:-]+", value):
+    if value[:1] == "'":
+        return value[1:-1].replace("''", "'")
+    if value[:1] == '"':
+        # of all escapes only those that paths need
+        return re.sub(r'\\(["\\/])', r"\1", value[1:-1])
+    if value[:1] in ("[", "{", "&", "*", "!", ">", "%", "@", "`", "-") and not re.fullmatch(r"-?[\w./\\:-]+", value):
         raise YamlError(f"line {number} is not understood")
     return value
