@@ -428,6 +428,7 @@ class Server:
             transparent=message.cut_out,
             crop=message.crop,
             reference=reference,
+            drafts=message.drafts,
         )
         self._start(client, task)
 

@@ -19,6 +19,7 @@ from .error_drawing import draw_error, draw_task
 from .error_places import Place
 from .kept_framing import book as framing_book
 from .library_panel import LISTS, ModelsPanel
+from .live_preview import live
 from .motion.keying import Keying
 from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
@@ -501,6 +502,9 @@ class GeneratePanel(SidebarPanel):
         task = connection.shot_task
         if task and not task.done:
             draw_task(layout, task)
+            if live.icon:
+                layout.template_icon(live.icon, scale=8.0)
+            layout.operator("latentman.watch", icon="WINDOW")
         else:
             row = layout.row(align=True)
             row.scale_y = 1.3
@@ -508,7 +512,7 @@ class GeneratePanel(SidebarPanel):
             row.operator("latentman.generate", icon="RENDER_ANIMATION")
         draw_error(layout, context, Place.SHOT)
         image = bpy.data.images.get(PREVIEW_IMAGE)
-        if image and image.preview:
+        if image and image.preview and (task is None or task.done):
             layout.template_icon(image.preview.icon_id, scale=6.0)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from . import drafts
 from .library import (
     KINDS,
     MAX_ITEMS,
@@ -109,7 +110,8 @@ class SubmitShot(Message, frozen=True):
     """Client: make this shot; ``ticket`` names it in every message that follows. Its passes are sent as they are asked for.
 
     ``cut_out`` asks for frames with transparency around the characters, ``crop`` for a part of each alone. Array ``reference``
-    (bytes,) uint8 is the file of the picture that the request names (``shared.reference``), where it names one.
+    (bytes,) uint8 is the file of the picture that the request names (``shared.reference``), where it names one. ``drafts`` asks for
+    small pictures while frames are made.
     """
 
     ticket: Name
@@ -117,6 +119,7 @@ class SubmitShot(Message, frozen=True):
     header: PassesHeader = PassesHeader()
     cut_out: bool = False
     crop: Crop | None = None
+    drafts: bool = False
 
 
 class FetchJob(Message, frozen=True):
@@ -292,6 +295,15 @@ class FrameResult(Message, frozen=True):
     frame: int
 
 
+class Draft(Message, frozen=True):
+    """Backend: what these frames of the request look like by now. Array ``pictures`` (N, h, w, 3) uint8 holds them small
+    (``shared.drafts``); they are ``finished``, or still being denoised."""
+
+    ticket: Name
+    indices: Annotated[tuple[Index, ...], msgspec.Meta(min_length=1, max_length=drafts.MOST)]
+    finished: bool = False
+
+
 class FrameTaken(Message, frozen=True):
     """Client: a frame has been stored; the next one may come."""
 
@@ -345,6 +357,7 @@ AnyMessage = (
     | Cancel
     | Progress
     | Ping
+    | Draft
     | FrameResult
     | FrameTaken
     | Finished

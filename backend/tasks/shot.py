@@ -9,14 +9,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...shared import logs
 from ...shared.manifest import PassesHeader
-from ...shared.messages import Accepted, Cancelled, Finished, PassesWanted, SendPasses
+from ...shared.messages import Accepted, Cancelled, Draft, Finished, PassesWanted, SendPasses
 from ...shared.overview import compute_overview_size
 from ...shared.passes import check_arrays
 from ...shared.picture_size import Crop
@@ -74,12 +74,13 @@ class ShotTask(Task):
         transparent: bool = False,
         crop: Crop | None = None,
         reference: bytes = b"",
+        drafts: bool = False,
     ) -> None:
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
-        file of the picture that the request names."""
+        file of the picture that the request names; ``drafts`` sends small pictures while frames are made."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
-        self._crop, self._reference = crop, reference
+        self._crop, self._reference, self._drafts = crop, reference, drafts
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
         self._job: Job | None = None
@@ -228,12 +229,17 @@ class ShotTask(Task):
         from ..jobs.runner import RunCallbacks, run
 
         assert self._job is not None
-        callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set)
+        draft = self._send_draft if self._drafts else None
+        callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set, draft)
         try:
             report = run(self._job, self.await_resources(worker).models, callbacks)
         finally:
             self._working = False
         self._inbox.put(lambda: self._finish(report))
+
+    def _send_draft(self, indices: Sequence[int], pictures: np.ndarray, finished: bool) -> None:
+        if not self._lost:
+            self.send(Draft(ticket=self.ticket, indices=tuple(indices), finished=finished), {"pictures": pictures})
 
     def _frame_stored(self, index: int) -> None:
         self._inbox.put(lambda: self._due.append(index))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import bpy
+import numpy as np
 from bpy.props import EnumProperty
 
-from ...shared import console, shot
+from ...shared import console, messages, shot
 from ...shared.reference import take_reference
 from .. import properties, undo_steps
 from ..connection import connection
 from ..error_places import Place
+from ..live_preview import live, make_image
 from ..panel_memory import capture_panel
 from ..passes.camera import find_camera
 from ..passes.render import check_modes
@@ -61,6 +65,8 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
             crop=settings.make_crop(scene, request),
             reference=reference,
             expected_seconds=expected.seconds if expected is not None else None,
+            on_draft=None if preview else _show_drafts,
+            on_message=None if preview else _show_frame,
             # a preview is quicker here
             elsewhere=not preview and not bpy.app.background,
         )
@@ -73,6 +79,7 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
         _show_preview if preview else _add_result, scene=refer_to(scene), file=bpy.data.filepath, panel=capture_panel(scene)
     )
     task.add_done_callback(done)
+    live.begin()
     connection.add(task)
     return {"FINISHED"}
 
@@ -94,6 +101,18 @@ def _has_error(sentence: str, reference: Reference, frames: tuple[int, ...]) -> 
     except shot.ShotError as error:
         return str(error) == sentence
     return False
+
+
+def _show_drafts(indices: Sequence[int], pictures: np.ndarray, finished: bool) -> None:
+    """Show what frames look like by now; of finished ones the files follow."""
+    live.show_small(list(pictures), only_icon=finished)
+
+
+def _show_frame(message: messages.AnyMessage) -> None:
+    """Show a frame that has arrived."""
+    task = connection.shot_task
+    if isinstance(message, messages.FrameResult) and task is not None and message.index in task.frames:
+        live.show_file(task.frames[message.index])
 
 
 def _learn_profile(settings: properties.LatentManSettings) -> None:
@@ -202,6 +221,30 @@ class CancelGeneration(Poll, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class WatchShot(Poll, bpy.types.Operator):
+    bl_idname = "latentman.watch"
+    bl_label = "Watch"
+    bl_description = "Open a window that shows the key frames as they take shape, and each frame as it arrives"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse while no shot is being made."""
+        task = connection.shot_task
+        return (task is not None and not task.done) or cls.refuse("No shot is being made")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Open an image editor in a window of its own."""
+        manager: Any = context.window_manager
+        image, before = make_image(), {window.as_pointer() for window in manager.windows}
+        if bpy.ops.wm.window_new() != {"FINISHED"}:
+            return {"CANCELLED"}
+        window = next(window for window in manager.windows if window.as_pointer() not in before)
+        area: Any = window.screen.areas[0]
+        area.ui_type = "IMAGE_EDITOR"
+        area.spaces.active.image = image
+        return {"FINISHED"}
+
+
 class DismissError(bpy.types.Operator):
     bl_idname = "latentman.dismiss_error"
     bl_label = "Dismiss"
@@ -216,4 +259,4 @@ class DismissError(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (PreviewFrame, GenerateShot, MatchSceneSize, CancelGeneration, DismissError)
+CLASSES = (PreviewFrame, GenerateShot, MatchSceneSize, CancelGeneration, WatchShot, DismissError)
