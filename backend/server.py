@@ -432,6 +432,7 @@ class Server:
             look=look,
             only_look=message.only_look,
             scene=message.scene,
+            drafts=message.drafts,
         )
         self._start(client, task)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ...shared.drafts import shrink
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
 from ...shared.version import VERSION
@@ -23,6 +24,7 @@ from ..models.loading import load
 from ..models.placement import plan_again
 from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
+from ..video.drafts import DraftMaker
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
@@ -43,6 +45,8 @@ class RunCallbacks:
     progress: Callable[[str, int, int], None] = lambda stage, step, steps: None
     frame_stored: Callable[[int], None] = lambda index: None
     should_stop: Callable[[], bool] = lambda: False
+    #: gets the indices of frames and their small pictures (N, h, w, 3) uint8, and whether they are finished; None for nobody
+    draft: Callable[[Sequence[int], np.ndarray, bool], None] | None = None
 
 
 class ModelCache:
@@ -115,6 +119,9 @@ def prepare(job: Job, models: ModelCache, callbacks: RunCallbacks) -> tuple[Imag
         callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look
     )
     run_context.record_time("loading", started)
+    draft = callbacks.draft
+    if draft is not None:
+        run_context.show_clean = DraftMaker(model, lambda rows, pictures: draft(rows, pictures, False)).show
     source = job.passes()
     source.interrupt_with(run_context.check)
     return model, source, run_context
@@ -135,6 +142,8 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
         for index, image in pipeline.iter_frames(done, taken):
             if index not in done:
                 job.write_frame(index, image)
+                if callbacks.draft is not None:
+                    callbacks.draft([index], shrink(image)[None], True)
                 callbacks.frame_stored(index)
     figures = _measure(job, source, run_context, has_textures=look_file is None)
     return {

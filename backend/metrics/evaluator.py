@@ -25,30 +25,15 @@ from ..pictures import read_frames, write_frames
 from ..video.pipeline import ShotPipeline
 from ..video.run_context import RunContext
 from .baselines import bake_texture, blur
-from .consistency import background_error
+from .figures import FIGURES, OPTIONAL, measure_clip
 from .peak_memory import PeakMemory
-from .pictures import boundary_contrast, boundary_f_measure, detail, segment_characters, silhouette_iou
-from .surface import compute_cell_colours, hmse, hmse_compat, reappearance, shading_std, surface_variance, warp_error
+from .perceptual import PerceptualSimilarity, find_encoders
 from .variants import VARIANTS
 
 #: baselines that are computed from the frames of another variant
 DERIVED: dict[str, str] = {"blurred": "cross_frame", "bake": "cross_frame"}
 #: the figures that the report shows, in order
-COLUMNS = (
-    "hmse",
-    "detail",
-    "surface_variance_low",
-    "surface_variance_high",
-    "reappearance",
-    "shading_std",
-    "background_error",
-    "silhouette_iou",
-    "boundary_f_measure",
-    "boundary_contrast",
-    "named_colours",
-    "seconds_per_frame",
-    "peak_mb",
-)
+COLUMNS = (*(figure.name for figure in (*FIGURES, *OPTIONAL)), "named_colours", "seconds_per_frame", "peak_mb")
 
 #: (frames (F, H, W, 3) uint8, their passes, the prompt) -> figures by name
 ExtraMetrics = Callable[[np.ndarray, FramePasses, str], dict[str, float]]
@@ -106,23 +91,8 @@ def compute_metrics(images: np.ndarray, reference: np.ndarray, passes: FramePass
 
     ``reference`` are the frames of the ``per_frame`` run with the same prompt and seed, against which detail is measured.
     """
-    colours, segmented = compute_cell_colours(images, passes), segment_characters(images, passes)
-    figures = {
-        "hmse": hmse(images, passes),
-        "hmse_compat": hmse_compat(images, passes),
-        "warp_error": warp_error(images, passes),
-        "detail": detail(images, reference, passes),
-        "reappearance": reappearance(colours),
-        "shading_std": shading_std(colours),
-        "background_error": background_error(images, passes),
-        "silhouette_iou": silhouette_iou(segmented, passes),
-        "boundary_f_measure": boundary_f_measure(segmented, passes),
-        "boundary_contrast": boundary_contrast(images, passes),
-    }
-    for band in ("low", "high"):
-        figures[f"surface_variance_{band}"] = surface_variance(colours, band, None)
-        figures |= {f"surface_variance_{band}_lag{lag}": surface_variance(colours, band, lag) for lag in (1, 8)}
-    return figures
+    more = {name: PerceptualSimilarity(name, encode) for name, encode in find_encoders().items()}
+    return measure_clip(images, passes, reference, more=more)
 
 
 class Evaluator:

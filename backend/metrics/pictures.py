@@ -2,59 +2,138 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, median_filter
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_cdt, gaussian_filter, median_filter
 
 from ...shared.passes import FramePasses
-from .surface import erode_masks
+from .bands import find_window, smooth_inside
+from .frames import LUMA, MeasuredFrame, prepare_frame
+from .surface import Images
 
-#: pixels; what is finer than the first is aliasing, what is coarser than the second is shading
-DETAIL_SIGMAS = (0.8, 2.5)
+#: pixels; what is finer than the first is grain or aliasing, what is coarser than the second is form, and than the last shading
+BAND_SIGMAS = (0.8, 2.5, 6.0)
+#: a reference with less than this many levels counts as having this many
+LEAST_LEVEL = 0.05
 #: colour bins along each channel, and pixels around the silhouette that are classified
 BINS, RING = 12, 24
 #: pixels by which a boundary may be off and still count as found
 BOUNDARY_TOLERANCE = 2
 
 
-def compute_detail_energy(images: np.ndarray, passes: FramePasses) -> float:
-    """Mean squared value of the band between two Gaussians (``DETAIL_SIGMAS``) inside the characters, on the 0..255 scale."""
-    masks = erode_masks(passes)
-    total, count = 0.0, 0
-    for image, mask in zip(images.astype(np.float64), masks, strict=True):
-        for channel in range(3):
-            fine, coarse = (gaussian_filter(image[..., channel], sigma) for sigma in DETAIL_SIGMAS)
-            total += float(((fine - coarse)[mask] ** 2).sum())
-        count += 3 * int(mask.sum())
-    return total / count if count else float("nan")
+class PictureContrast:
+    """What the characters' pictures hold, over frames that are added one after the other: energies of three bands, contrast,
+    colourfulness and brightness; all inside the silhouettes only."""
+
+    def __init__(self) -> None:
+        self._count, self._sums = 0, np.zeros(6)
+
+    def add(self, frame: MeasuredFrame) -> None:
+        """The next frame."""
+        window = find_window(frame.inner, 1)
+        inside, image = frame.inner[window], frame.image[window]
+        if not inside.any():
+            return
+        levels = [image, *(smooth_inside(image, inside, sigma) for sigma in BAND_SIGMAS)]
+        bands = [((finer - coarser)[inside] ** 2).mean(1).sum() for finer, coarser in pairwise(levels)]
+        colours = image[inside]
+        grey = colours @ LUMA
+        self._sums += [*bands, grey.sum(), (grey**2).sum(), ((colours - grey[:, None]) ** 2).mean(1).sum()]
+        self._count += int(inside.sum())
+
+    def figures(self) -> dict[str, float]:
+        """Levels: root mean squares of the ``grain``, ``detail`` and ``detail_coarse`` bands, of the brightness about its mean
+        (``contrast``) and of the colours about their grey (``saturation``), and the mean brightness (``exposure``)."""
+        if not self._count:
+            return dict.fromkeys(("grain", "detail", "detail_coarse", "contrast", "saturation", "exposure"), float("nan"))
+        grain, fine, coarse, grey, square, colour = self._sums / self._count
+        return {
+            "grain": float(np.sqrt(grain)),
+            "detail": float(np.sqrt(fine)),
+            "detail_coarse": float(np.sqrt(coarse)),
+            "contrast": float(np.sqrt(max(square - grey**2, 0.0))),
+            "saturation": float(np.sqrt(colour)),
+            "exposure": float(grey),
+        }
 
 
-def detail(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> float:
-    """Contrast of fine detail against that of ``reference``, the per-frame run with the same seed: 1 is as much, a blur has less.
+def measure_contrast(images: Images, passes: FramePasses) -> dict[str, float]:
+    """``PictureContrast.figures`` of a whole clip: frames (F, H, W, 3) uint8 with their passes."""
+    found = PictureContrast()
+    for n in range(len(images)):
+        found.add(prepare_frame(n, images[n], passes.select([n])))
+    return found.figures()
 
-    It is the root of the ratio of both ``compute_detail_energy``.
-    """
-    return float(np.sqrt(compute_detail_energy(images, passes) / max(compute_detail_energy(reference, passes), 1e-9)))
+
+def compare_contrast(figures: dict[str, float], reference: dict[str, float]) -> dict[str, float]:
+    """Two ``PictureContrast.figures`` as ratios: 1 is as much as the reference has."""
+    return {name: value / max(reference[name], LEAST_LEVEL) for name, value in figures.items()}
 
 
-def segment_characters(images: np.ndarray, passes: FramePasses) -> np.ndarray:
-    """(F, H, W) bool: the pixels that look like the character by their colour alone.
+def detail(images: Images, reference: Images, passes: FramePasses) -> float:
+    """Contrast of fine detail against that of ``reference``, the per-frame run with the same seed: 1 is as much, a blur has
+    less."""
+    return compare_contrast(measure_contrast(images, passes), measure_contrast(reference, passes))["detail"]
+
+
+class Segmentation:
+    """Finds the characters by their colours alone; frames are added one after the other.
 
     A pixel within ``RING`` pixels of the mask belongs to the character when its colour is likelier inside the masks than around
     them, by histograms over the other frames of the clip, so that no frame is judged by itself.
     """
-    bins = (images.astype(np.int64) * BINS // 256 * np.array([BINS * BINS, BINS, 1])).sum(-1)
-    masks = passes.mask > 0
-    rings = np.stack([binary_dilation(mask, iterations=RING) for mask in masks])
-    out = np.zeros(masks.shape, bool)
-    for n, (mask, ring) in enumerate(zip(masks, rings, strict=True)):
-        if not mask.any():
-            continue
-        others = np.arange(len(masks)) != n if len(masks) > 1 else np.ones(1, bool)
-        inside = np.bincount(bins[others][masks[others]], minlength=BINS**3) + 0.5
-        outside = np.bincount(bins[others][rings[others] & ~masks[others]], minlength=BINS**3) + 0.5
-        likely = inside / inside.sum() > outside / outside.sum()
-        out[n] = median_filter(likely[bins[n]] & ring, 3)
-    return out
+
+    def __init__(self) -> None:
+        self._frames: list[tuple[tuple[int, ...], tuple[slice, slice], np.ndarray, np.ndarray, np.ndarray]] = []
+        self._inside, self._outside = np.zeros(BINS**3), np.zeros(BINS**3)
+
+    def add(self, frame: MeasuredFrame) -> None:
+        """The next frame."""
+        window = find_window(frame.mask, RING)
+        mask = frame.mask[window]
+        bins = (frame.image[window].astype(np.int64) * BINS // 256 * np.array([BINS * BINS, BINS, 1])).sum(-1).astype(np.uint16)
+        ring = distance_transform_cdt(~mask, "taxicab") <= RING if mask.any() else np.zeros_like(mask)
+        self._frames.append((frame.mask.shape, window, bins, mask, ring))
+        self._inside += np.bincount(bins[mask], minlength=BINS**3)
+        self._outside += np.bincount(bins[ring & ~mask], minlength=BINS**3)
+
+    def iter_masks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each frame what was found and the mask, (H, W) bool."""
+        for shape, window, bins, mask, ring in self._frames:
+            found, whole = np.zeros(shape, bool), np.zeros(shape, bool)
+            if mask.any():
+                own_inside = np.bincount(bins[mask], minlength=BINS**3)
+                own_outside = np.bincount(bins[ring & ~mask], minlength=BINS**3)
+                alone = len(self._frames) == 1
+                inside = self._inside - (0 if alone else own_inside) + 0.5
+                outside = self._outside - (0 if alone else own_outside) + 0.5
+                likely = inside / inside.sum() > outside / outside.sum()
+                found[window] = median_filter(likely[bins] & ring, 3)
+                whole[window] = mask
+            yield found, whole
+
+    def figures(self) -> dict[str, float]:
+        """``silhouette_iou`` and ``boundary_f_measure``, see those; both are of what was added."""
+        pairs = list(self.iter_masks())
+        found, masks = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        return {"silhouette_iou": _mean_iou(found, masks), "boundary_f_measure": _mean_f_measure(found, masks)}
+
+
+def segment_characters(images: Images, passes: FramePasses) -> np.ndarray:
+    """(F, H, W) bool: the pixels of frames (F, H, W, 3) uint8 that look like the character, by ``Segmentation``."""
+    found = Segmentation()
+    for n in range(len(images)):
+        found.add(prepare_frame(n, images[n], passes.select([n])))
+    return np.stack([mask for mask, _ in found.iter_masks()])
+
+
+def _mean_iou(segmented: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> float:
+    values = [
+        (found & mask).sum() / max((found | mask).sum(), 1) for found, mask in zip(segmented, masks, strict=True) if mask.any()
+    ]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def silhouette_iou(segmented: np.ndarray, passes: FramePasses) -> float:
@@ -63,12 +142,7 @@ def silhouette_iou(segmented: np.ndarray, passes: FramePasses) -> float:
     1 is a character that stands out sharply where it should be; noise scores about the fraction that the mask takes of its
     surroundings. NaN when no frame shows a character.
     """
-    values = [
-        (found & mask).sum() / max((found | mask).sum(), 1)
-        for found, mask in zip(segmented, passes.mask > 0, strict=True)
-        if mask.any()
-    ]
-    return float(np.mean(values)) if values else float("nan")
+    return _mean_iou(segmented, passes.mask > 0)
 
 
 def _find_boundary(mask: np.ndarray) -> np.ndarray:
@@ -82,8 +156,12 @@ def boundary_f_measure(segmented: np.ndarray, passes: FramePasses) -> float:
 
     1 is an outline in place, 0 one that is elsewhere. NaN when no frame shows a character's outline.
     """
+    return _mean_f_measure(segmented, passes.mask > 0)
+
+
+def _mean_f_measure(segmented: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> float:
     values = []
-    for found, mask in zip(segmented, passes.mask > 0, strict=True):
+    for found, mask in zip(segmented, masks, strict=True):
         wanted, seen = _find_boundary(mask), _find_boundary(found)
         if not wanted.any():
             continue
@@ -94,15 +172,40 @@ def boundary_f_measure(segmented: np.ndarray, passes: FramePasses) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def boundary_contrast(images: np.ndarray, passes: FramePasses) -> float:
-    """Mean colour gradient on the masks' boundaries over the mean gradient 4 to 12 pixels away from them: above 1 where edges of
-    the pictures lie on the boundaries, 1 for pictures that do not follow the masks. NaN without boundaries."""
-    at_edge, near, edges, nears = 0.0, 0.0, 0, 0
-    for image, mask in zip(images.astype(np.float64), passes.mask > 0, strict=True):
-        smooth = np.stack([gaussian_filter(image[..., c], 1.0) for c in range(3)], -1)
+class BoundaryContrast:
+    """Mean colour gradient on the masks' boundaries over the mean gradient 4 to 12 pixels away from them; frames are added one
+    after the other."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(4)
+
+    def add(self, frame: MeasuredFrame) -> None:
+        """The next frame."""
+        edge = binary_dilation(frame.mask) & binary_dilation(~frame.mask)
+        if not edge.any():
+            return
+        window = find_window(edge, 14)
+        line, smooth = edge[window], gaussian_filter(frame.image[window], (1.0, 1.0, 0))
         slope = np.sqrt(sum(np.square(np.gradient(smooth, axis=axis)) for axis in (0, 1))).sum(-1)
-        edge = binary_dilation(mask) & binary_dilation(~mask)
-        band = binary_dilation(edge, iterations=12) & ~binary_dilation(edge, iterations=4)
-        at_edge, near = at_edge + float(slope[edge].sum()), near + float(slope[band].sum())
-        edges, nears = edges + int(edge.sum()), nears + int(band.sum())
-    return (at_edge / edges) / max(near / nears, 1e-9) if edges and nears else float("nan")
+        away = distance_transform_cdt(~line, "taxicab")
+        band = (away > 4) & (away <= 12)
+        self._sums += [slope[line].sum(), line.sum(), slope[band].sum(), band.sum()]
+
+    def figures(self) -> dict[str, float]:
+        """``boundary_contrast``, see ``ratio``."""
+        return {"boundary_contrast": self.ratio}
+
+    @property
+    def ratio(self) -> float:
+        """Above 1 where edges of the pictures lie on the boundaries, 1 for pictures that do not follow the masks. NaN without
+        boundaries."""
+        at_edge, edges, near, nears = self._sums
+        return float((at_edge / edges) / max(near / nears, 1e-9)) if edges and nears else float("nan")
+
+
+def boundary_contrast(images: Images, passes: FramePasses) -> float:
+    """``BoundaryContrast.ratio`` of a whole clip: frames (F, H, W, 3) uint8 with their passes."""
+    found = BoundaryContrast()
+    for n in range(len(images)):
+        found.add(prepare_frame(n, images[n], passes.select([n])))
+    return found.ratio

@@ -17,7 +17,13 @@ from ...shared.passes import FramePasses
 from ..pictures import write_png
 from ..video.correspondence import match_surfaces
 from .evaluator import COLUMNS, Row, Shot, compute_means, read_run
+from .figures import BY_NAME, MAIN
+from .statistics import format_ratios
 
+#: the figures of which variants are compared pair by pair
+COMPARED = tuple(name for name in MAIN if BY_NAME[name].better != "reads")
+#: the columns of the table in Markdown
+TABLE = (*MAIN, *(name for name in COLUMNS if name not in BY_NAME))
 #: frames in a contact sheet, the height of a picture in it, and the width of the labels beside them, in pixels
 SHEET_FRAMES, SHEET_HEIGHT, SHEET_LABEL = 6, 128, 150
 #: a change of this much (0..255) or more is white in a flicker map
@@ -39,8 +45,8 @@ def _format_figure(value: float | None) -> str:
 
 
 def format_table(table: dict[str, dict[str, float]]) -> str:
-    """The mean figures of every variant as a table in Markdown."""
-    columns = get_columns(table)
+    """The mean ``MAIN`` figures of every variant as a table in Markdown."""
+    columns = [key for key in get_columns(table) if key in TABLE]
     lines = ["| variant | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     return (
         "\n".join(
@@ -57,8 +63,10 @@ def format_table(table: dict[str, dict[str, float]]) -> str:
 
 
 def write_tables(rows: list[Row], out: Path) -> None:
-    """Write ``results.json`` and ``results.csv`` with a line for every run, and ``results.md`` with the means of every variant."""
-    (out / "results.md").write_text(format_table(compute_means(rows)))
+    """Write ``results.json`` and ``results.csv`` with a line for every run, and ``results.md`` with the means of every variant and
+    their ratios to the baseline."""
+    ratios = format_ratios(rows, COMPARED)
+    (out / "results.md").write_text(format_table(compute_means(rows)) + (f"\n{ratios}" if ratios else ""))
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
     (out / "results.json").write_text(
         json.dumps(

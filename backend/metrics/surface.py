@@ -11,29 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import binary_erosion, gaussian_filter
 
 from ...shared.passes import FramePasses
-from ..video.correspondence import SurfaceFrame, find_reference_pixels, match, prepare_surface_frame, prepare_surface_frames
+from .bands import find_window, smooth_inside
+from .frames import BAND_SIGMA, MeasuredFrame, prepare_frame
+from .pairs import find_inner, find_matched_points, sum_squared_differences
+from .sampling import sample_cubic
 
 #: frames (H, W, 3) uint8, as one array or one after the other
 Images = np.ndarray | Sequence[np.ndarray]
-#: pixels taken off the edge of the silhouette, where one pixel mixes two surfaces
-EROSION = 2
-#: pixels; what is coarser is shading and belongs to the low band, what is finer is texture
-BAND_SIGMA = 4.0
 #: side of a surface cell in typical pixel footprints
 CELL = 2.0
+#: frames apart over which ``surface_variance`` is shown as well
+LAGS = (1, 8)
 #: a point must have been hidden for this many frames before it counts as reappearing
 HIDDEN_FRAMES = 4
-
-
-def erode_masks(passes: FramePasses) -> np.ndarray:
-    """(F, H, W) bool: the characters without the edges of their silhouettes (``EROSION`` pixels)."""
-    return np.stack([binary_erosion(mask, iterations=EROSION) for mask in passes.mask > 0])
 
 
 class PairErrors:
@@ -45,73 +39,72 @@ class PairErrors:
 
     def __init__(self) -> None:
         self.error, self.matched, self.visible = 0.0, 0, 0
-        self._previous: tuple[np.ndarray, np.ndarray, SurfaceFrame] | None = None
+        self._previous: MeasuredFrame | None = None
 
     def add(self, image: np.ndarray, passes: FramePasses) -> None:
         """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
-        mask = binary_erosion(passes.mask[0] > 0, iterations=EROSION)
-        now = image.reshape(-1, 3).astype(np.float64), mask, prepare_surface_frame(passes.rest_position[0], passes.surface_index[0])
+        now = prepare_frame(0, image, passes)
         if self._previous is not None:
-            colours, inside, surface = self._previous
-            here, places = match(now[2], surface, *mask.shape)
-            there = find_reference_pixels(places, *mask.shape)
-            inner = mask.ravel()[here] & inside.ravel()[there]
-            self.error += float(((now[0][here[inner]] - colours[there[inner]]) ** 2).mean(1).sum())
-            self.matched += int(inner.sum())
-            self.visible += int(mask.sum())
+            points = find_matched_points(now, self._previous)
+            inner = points.keep(find_inner(points, now, self._previous))
+            self.error += sum_squared_differences(now, self._previous, inner)
+            self.matched += len(inner.here)
+            self.visible += int(now.inner.sum())
         self._previous = now
 
 
-def compute_pair_errors(images: Images, passes: FramePasses) -> PairErrors:
-    """The ``PairErrors`` of a whole clip: frames (F, H, W, 3) uint8 with their passes."""
+def hmse(images: Images, passes: FramePasses) -> float:
+    """The paper's human mean squared error, in float arithmetic: the mean squared difference of matched surface points in
+    consecutive frames (0..255 scale), the earlier frame read between its pixels.
+
+    Every matched pixel counts the same; the last frame is not compared with the first. NaN without matches."""
     found = PairErrors()
     for n in range(len(images)):
         found.add(images[n], passes.select([n]))
-    return found
-
-
-def hmse(images: np.ndarray, passes: FramePasses) -> float:
-    """The paper's human mean squared error, in float arithmetic: the mean squared difference of matched surface points in
-    consecutive frames (0..255 scale).
-
-    Every matched pixel counts the same; the last frame is not compared with the first. NaN without matches."""
-    found = compute_pair_errors(images, passes)
     return found.error / found.matched if found.matched else float("nan")
 
 
-def hmse_compat(images: np.ndarray, passes: FramePasses) -> float:
-    """HMSE by the authors' formula: every frame against the next, the last against the first, and the mean over the pairs.
+class WarpError:
+    """Squared differences between a frame and the previous one warped by Blender's own motion vectors (0..255 scale), where both
+    show the same surface within half a pixel; frames are added one after the other."""
 
-    The published numbers were computed in 8 bits, where squares wrap, so that they cannot be compared with these."""
-    cycle = [*range(len(images)), 0]
-    values = []
-    for a, b in pairwise(cycle):
-        pair = FramePasses(**{name: array[[b, a]] for name, array in passes.arrays().items()})
-        values.append(hmse(images[[b, a]], pair))
-    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+        self._previous: MeasuredFrame | None = None
+
+    def add(self, frame: MeasuredFrame) -> None:
+        """The next frame; one without ``motion_vectors`` is passed over."""
+        then, self._previous = self._previous, frame
+        if then is None or frame.passes.motion_vectors is None:
+            return
+        height, width = frame.mask.shape
+        rows, cols = np.nonzero(frame.inner)
+        places = np.stack([cols, rows], 1) + 0.5 + frame.passes.motion_vectors[0][rows, cols]
+        inside = ((places >= 0) & (places < [width, height])).all(1)
+        rows, cols, places = rows[inside], cols[inside], places[inside]
+        x, y = places.astype(int).T
+        read = sample_cubic(np.concatenate([then.image, then.passes.rest_position[0]], 2), places)
+        apart = np.linalg.norm(frame.passes.rest_position[0][rows, cols] - read[:, 3:], axis=1)
+        same = (apart < 0.5 * frame.footprint) & then.inner[y, x]
+        self._total += float(((frame.image[rows, cols] - read[:, :3]) ** 2).mean(1)[same].sum())
+        self._count += int(same.sum())
+
+    def figures(self) -> dict[str, float]:
+        """``warp_error``, see ``mean``."""
+        return {"warp_error": self.mean}
+
+    @property
+    def mean(self) -> float:
+        """The mean over pixels and channels; NaN when there is nothing to compare."""
+        return self._total / self._count if self._count else float("nan")
 
 
-def warp_error(images: np.ndarray, passes: FramePasses) -> float:
-    """Mean squared difference between a frame and the previous one warped by Blender's own motion vectors (0..255 scale), where
-    both show the same surface within two footprints of a pixel.
-
-    Needs the ``motion_vectors`` pass of a shot with a frame step of 1; NaN without it."""
-    if passes.motion_vectors is None or len(images) < 2:
-        return float("nan")
-    masks, frames = erode_masks(passes), images.astype(np.float64)
-    height, width = masks.shape[1:]
-    total, count = 0.0, 0
-    sizes = [frame.footprint for frame in prepare_surface_frames(passes)]
-    for n in range(1, len(frames)):
-        rows, cols = np.nonzero(masks[n])
-        place = np.stack([cols, rows], 1) + np.round(passes.motion_vectors[n][rows, cols]).astype(int)
-        inside = ((place >= 0) & (place < [width, height])).all(1)
-        rows, cols, (x, y) = rows[inside], cols[inside], place[inside].T
-        apart = np.linalg.norm(passes.rest_position[n][rows, cols] - passes.rest_position[n - 1][y, x], axis=-1)
-        same = (apart < 2 * sizes[n]) & masks[n - 1][y, x]
-        total += float(((frames[n][rows, cols] - frames[n - 1][y, x]) ** 2).mean(1)[same].sum())
-        count += int(same.sum())
-    return total / count if count else float("nan")
+def warp_error(images: Images, passes: FramePasses) -> float:
+    """``WarpError.mean`` of a whole clip with a frame step of 1; NaN without the ``motion_vectors`` pass."""
+    found = WarpError()
+    for n in range(len(images)):
+        found.add(prepare_frame(n, images[n], passes.select([n])))
+    return found.mean
 
 
 @dataclass(frozen=True)
@@ -132,41 +125,54 @@ class CellColours:
         return out
 
 
-def _split_bands(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high band of an image (H, W, 3) inside a mask. The low band averages the mask's pixels only."""
-    weight = gaussian_filter(mask.astype(np.float64), BAND_SIGMA)
-    low = np.stack([gaussian_filter(image[..., c] * mask, BAND_SIGMA) for c in range(3)], -1) / np.maximum(weight, 1e-6)[..., None]
-    return low, image - low
+class CellColourGatherer:
+    """Gathers ``CellColours`` from frames, which are added one after the other."""
+
+    def __init__(self) -> None:
+        self._side = 0.0
+        self._frames: list[tuple[int, np.ndarray, np.ndarray]] = []
+
+    def add(self, frame: MeasuredFrame) -> None:
+        """The next frame."""
+        pixels, window = np.flatnonzero(frame.inner), find_window(frame.mask, 1)
+        if not len(pixels):
+            return
+        self._side = self._side or CELL * frame.footprint
+        low = np.zeros(frame.image.shape)
+        # the low band averages the characters' pixels only
+        low[window] = smooth_inside(frame.image[window], frame.mask[window], BAND_SIGMA)
+        lattice = np.floor(frame.passes.rest_position[0].reshape(-1, 3)[pixels] / self._side).astype(np.int32)
+        ids = frame.passes.surface_index[0].ravel()[pixels].astype(np.int32)
+        cells, where, count = np.unique(np.column_stack([lattice, ids]), axis=0, return_inverse=True, return_counts=True)
+        both = np.concatenate([low, frame.image - low], 2).reshape(-1, 6)[pixels]
+        means = np.stack([np.bincount(where.ravel(), column, len(cells)) for column in both.T], 1) / count[:, None]
+        self._frames.append((frame.number, cells, np.column_stack([means, count]).astype(np.float32)))
+
+    def figures(self) -> dict[str, float]:
+        """``surface_variance`` of both bands over the clip and over ``LAGS``, ``reappearance`` and ``shading_std``."""
+        colours = self.colours()
+        out = {"reappearance": reappearance(colours), "shading_std": shading_std(colours)}
+        for band in ("low", "high"):
+            out[f"surface_variance_{band}"] = surface_variance(colours, band, None)
+            out |= {f"surface_variance_{band}_lag{lag}": surface_variance(colours, band, lag) for lag in LAGS}
+        return out
+
+    def colours(self) -> CellColours | None:
+        """What was gathered; None when no surface was visible."""
+        if not self._frames:
+            return None
+        _, cell = np.unique(np.concatenate([cells for _, cells, _ in self._frames]), axis=0, return_inverse=True)
+        frame = np.concatenate([np.full(len(cells), number) for number, cells, _ in self._frames])
+        values = np.concatenate([found for _, _, found in self._frames]).astype(np.float64)
+        return CellColours(frame, cell.ravel(), values[:, :3], values[:, 3:6], values[:, 6].astype(np.int64))
 
 
-def compute_cell_colours(images: np.ndarray, passes: FramePasses) -> CellColours | None:
+def compute_cell_colours(images: Images, passes: FramePasses) -> CellColours | None:
     """The colours of every surface cell in every frame (F, H, W, 3) uint8; None when no surface is visible."""
-    masks, frames = erode_masks(passes), images.astype(np.float64)
-    sizes = [frame.footprint for frame in prepare_surface_frames(passes) if len(frame.pixels)]
-    if not masks.any() or not sizes:
-        return None
-    side = CELL * float(np.median(sizes))
-    index, rows, lows, highs = [], [], [], []
-    for n, mask in enumerate(masks):
-        if not mask.any():
-            continue
-        low, high = _split_bands(frames[n], passes.mask[n] > 0)
-        lattice = np.floor(passes.rest_position[n][mask] / side).astype(np.int64)
-        index.append(np.column_stack([lattice, passes.surface_index[n][mask]]))
-        rows.append(np.full(int(mask.sum()), n))
-        lows.append(low[mask])
-        highs.append(high[mask])
-    _, cell = np.unique(np.concatenate(index), axis=0, return_inverse=True)
-    frame = np.concatenate(rows)
-    key = cell.ravel() * len(frames) + frame
-    found, where, count = np.unique(key, return_inverse=True, return_counts=True)
-
-    def mean(values: list[np.ndarray]) -> np.ndarray:
-        out = np.zeros((len(found), 3))
-        np.add.at(out, where.ravel(), np.concatenate(values))
-        return out / count[:, None]
-
-    return CellColours(found % len(frames), found // len(frames), mean(lows), mean(highs), count)
+    found = CellColourGatherer()
+    for n in range(len(images)):
+        found.add(prepare_frame(n, images[n], passes.select([n])))
+    return found.colours()
 
 
 def surface_variance(colours: CellColours | None, band: str, lag: int | None) -> float:

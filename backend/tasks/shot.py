@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from ...shared import logs
 from ...shared.look_file import LookFile, LookScene, decode_look_file
 from ...shared.manifest import PassesHeader
-from ...shared.messages import Accepted, Cancelled, Finished, PassesWanted, SendPasses
+from ...shared.messages import Accepted, Cancelled, Draft, Finished, PassesWanted, SendPasses
 from ...shared.overview import compute_overview_size
 from ...shared.passes import check_arrays
 from ...shared.picture_size import Crop
@@ -94,14 +94,15 @@ class ShotTask(Task):
         look: bytes = b"",
         only_look: bool = False,
         scene: LookScene | None = None,
+        drafts: bool = False,
     ) -> None:
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
         file of the picture that the request names, ``look`` the look's file that the shot is a part of. ``only_look`` makes such a
-        file, with ``scene`` in it, and no frames."""
+        file, with ``scene`` in it, and no frames; ``drafts`` sends small pictures while frames are made."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
         self._crop, self._reference, self._look = crop, reference, look
-        self._only_look, self._scene = only_look, scene
+        self._only_look, self._scene, self._drafts = only_look, scene, drafts
         self._made_look = b""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
@@ -260,15 +261,21 @@ class ShotTask(Task):
 
         assert self._job is not None
         models = self.await_resources(worker).models
+        draft = self._send_draft if self._drafts else None
         try:
             if self._only_look:
                 callbacks = RunCallbacks(self.report_progress, should_stop=self._stop.is_set)
                 self._made_look, report = make_look(self._job, models, callbacks, self._scene)
             else:
-                report = run(self._job, models, RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set))
+                callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set, draft)
+                report = run(self._job, models, callbacks)
         finally:
             self._working = False
         self._inbox.put(lambda: self._finish(report))
+
+    def _send_draft(self, indices: Sequence[int], pictures: np.ndarray, finished: bool) -> None:
+        if not self._lost:
+            self.send(Draft(ticket=self.ticket, indices=tuple(indices), finished=finished), {"pictures": pictures})
 
     def _frame_stored(self, index: int) -> None:
         self._inbox.put(lambda: self._due.append(index))

@@ -68,7 +68,7 @@ def _find_lowest(geometry: FrameGeometry) -> float:
     return float(points[:, 2].min()) if len(points) else np.inf
 
 
-def _check_modes(objects: list[bpy.types.Object]) -> None:
+def check_modes(objects: list[bpy.types.Object]) -> None:
     """Raise ``ShotError`` where an object is in Edit Mode: Blender renders its rest pose then, or nothing of it."""
     for one in objects:
         if one.mode == "EDIT":
@@ -161,7 +161,7 @@ class PassRender:
         roots = self._list_roots(whole=shadow)
         used = find_used(roots)
         if not is_copied:
-            _check_modes(roots)
+            check_modes(roots)
         self._bound: SceneBound | None = find_scene_bound(used, self._scene)
         #: names of images whose pixels are nowhere but in this Blender's memory
         self._unsaved = sorted(one.name for one in used if isinstance(one, bpy.types.Image) and one.is_dirty)
@@ -379,7 +379,7 @@ class PassRender:
             armature = self._render_set.armatures[number - 1]
             assert armature is not None
             person.armature = armature
-        _check_modes(self._list_roots(whole=self._shadow))
+        check_modes(self._list_roots(whole=self._shadow))
 
     def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
         """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""

@@ -47,10 +47,18 @@ def _retarget_rotations(motion: Motion) -> np.ndarray:
     return retarget(motion, body.regress_joints(body.v_template)).local_rotations
 
 
+def _bounce(frames: np.ndarray, count: int) -> np.ndarray:
+    """Frame numbers (F,) from 0 as those of a motion of ``count`` frames that is played to its end, back to its start, and on."""
+    there_and_back = max(2 * (count - 1), 1)
+    return (count - 1) - np.abs(frames % there_and_back - (count - 1))
+
+
 def make_clip_views(text: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0, step: int = 1) -> list[View]:
-    """Views of a bundled motion, every ``step``-th of its frames: seen from ``turn`` degrees to its side, with a camera that
-    orbits it by ``orbit`` degrees over the shot. The body's path over the ground is left out."""
-    rotations = _retarget_rotations(read_bundled_motions()[text])[: frames * step : step]
+    """Views of a bundled motion, every ``step``-th of its frames, to and fro where the shot is longer than it: seen from ``turn``
+    degrees to its side, with a camera that orbits it by ``orbit`` degrees over the shot. The body's path over the ground is left
+    out."""
+    motion = _retarget_rotations(read_bundled_motions()[text])
+    rotations = motion[_bounce(np.arange(frames) * step, len(motion))]
     return [
         View(points @ rotate_y(turn + orbit * n / max(frames - 1, 1)).T + BODY_POSITION, FOCAL)
         for n, points in enumerate(_pose_mannequin(rotations))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...shared.depth import normalise_depth
 from ...shared.passes import FramePasses
+from ...shared.vectors import normalise
 from ..character.body_model import MANNEQUIN, BodyModel, load
 from .rasteriser import Raster, rasterise
 
@@ -42,20 +43,55 @@ class ViewPasses:
     far: float
 
 
+def compute_vertex_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(V, 3) unit normals of vertices (V, 3): the mean of the triangles (T, 3) around them, weighted by area."""
+    a, b, c = (points[triangles[:, n]] for n in range(3))
+    faces, out = np.cross(b - a, c - a), np.zeros(points.shape)
+    for n in range(3):
+        for axis in range(3):
+            out[:, axis] += np.bincount(triangles[:, n], faces[:, axis], len(points))
+    return normalise(out)
+
+
+def project(view: View, size: int) -> np.ndarray:
+    """(V, 2) where a view's vertices are in a picture of (size, size) pixels: x to the right and y down, in pixels."""
+    depth = np.maximum(-view.points[:, 2:], 1e-6)
+    return view.points[:, :2] * [1, -1] / depth * (view.focal * size) + size / 2
+
+
 def render_views(views: Sequence[View], size: int) -> ViewPasses:
-    """Render views at (size, size) pixels: depth, mask, UV, rest position and body part, with one depth range for all."""
+    """Render views at (size, size) pixels: depth, mask, UV, rest position, body part, normal and motion vectors, with one depth
+    range for all. Normals are in camera space, in which the camera stands still and the body moves; motion vectors lead to the view
+    before, and are 0 in the first."""
     body = load_mannequin()
     assert body.uv is not None and body.uv_faces is not None, "the bundled body has texture coordinates"
     corners = np.concatenate([body.uv[body.uv_faces], body.v_template[body.faces]], 2)
     part_of_vertex = (body.weights.argmax(1) + 1).astype(np.uint8)
-    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("depth", "mask", "uv", "rest_position", "part")}
+    layers: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("depth", "mask", "uv", "rest_position", "part", "normal", "motion_vectors")
+    }
+    before = views[0] if views else None
     for view in views:
         raster = view.rasterise(size)
         values = np.zeros((size, size, 5), np.float32)
         values[raster.mask] = raster.interpolate(corners)
         part = np.zeros((size, size), np.uint8)
         part[raster.mask] = part_of_vertex[body.faces[raster.triangle[raster.mask], 0]]
-        found: tuple[np.ndarray, ...] = (raster.depth, raster.mask.astype(np.uint8), values[..., :2], values[..., 2:], part)
+        shift = project(before or view, size) - project(view, size)
+        moving = np.concatenate([compute_vertex_normals(view.points, body.faces), shift], 1)
+        motion = np.zeros((size, size, 5), np.float32)
+        motion[raster.mask] = raster.interpolate(moving[body.faces])
+        before = view
+        normal = normalise(motion[..., :3]).astype(np.float16)
+        found: tuple[np.ndarray, ...] = (
+            raster.depth,
+            raster.mask.astype(np.uint8),
+            values[..., :2],
+            values[..., 2:],
+            part,
+            normal,
+            motion[..., 3:],
+        )
         for name, layer in zip(layers, found, strict=True):
             layers[name].append(layer)
     stacked = {name: np.stack(layer) for name, layer in layers.items()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...shared import messages
+from ...shared.drafts import is_draft
 from ...shared.made_motion import MadeMotion, read_made
 from ...shared.motion_request import MotionRequest
 from ...shared.shot import ShotError, ShotRequest
@@ -23,6 +24,10 @@ def check_shot_answer(
         raise ShotError("answer", _UNFIT.format(f"something about a frame with the number {message.index}"))
     if isinstance(message, messages.FrameResult) and message.frame != request.frames[message.index]:
         raise ShotError("answer", _UNFIT.format(f"a frame {message.frame}"))
+    if isinstance(message, messages.Draft) and (
+        max(message.indices) >= len(request.frames) or not is_draft(arrays.get("pictures"), len(message.indices))
+    ):
+        raise ShotError("answer", _UNFIT.format("small pictures"))
     if not only_look:
         check_pictures(message, arrays)
     elif isinstance(message, messages.FrameResult) or (isinstance(message, messages.Finished) and list(arrays) != ["look"]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,14 +105,16 @@ class ShotTask(Task):
         expected_seconds: float | None = None,
         look: LookFile | None = None,
         elsewhere: bool = False,
+        on_draft: Callable[[Sequence[int], np.ndarray, bool], None] | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
         """``scope``, ``range_frames``, ``keep_scenes`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
         transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job. ``crop`` is the part of
         the frames that the camera's frame shows and that is stored, all of them by default. ``reference`` is the file of the
         picture that the request names; ``expected_seconds`` is how long such shots have taken, None where that is not known.
-        ``look`` is the look's file of a shot that this is a part of. ``elsewhere`` renders the passes in a second Blender where
-        that is possible, so that a window stays alive.
+        ``look`` is the look's file of a shot that this is a part of. ``on_draft`` gets, while frames are made, indices of some,
+        their small pictures (N, h, w, 3) uint8, and whether they are finished. ``elsewhere`` renders the passes in a second Blender
+        where that is possible, so that a window stays alive.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -124,6 +126,7 @@ class ShotTask(Task):
             )
         check_reference(request, reference)
         self._reference, self._look = reference, look.data if look is not None else b""
+        self._on_draft = on_draft
         self.request, self.folder = request, out
         #: the name of the character that the shot shows, "" for several
         self.character = character.name if character is not None and scope == "CHARACTER" else ""
@@ -214,6 +217,7 @@ class ShotTask(Task):
             header=self._render.header,
             cut_out=self.transparent,
             crop=self.crop,
+            drafts=self._on_draft is not None,
         )
 
     def _render_requested(self) -> None:
@@ -294,6 +298,9 @@ class ShotTask(Task):
             self.came_early |= not self.stages - {RENDERING}
             self.progress.update(self.stage, self.fraction, len(self.frames))
             self._notify(message)
+        elif isinstance(message, messages.Draft):
+            if self._on_draft is not None:
+                self._on_draft(message.indices, arrays["pictures"], message.finished)
         elif isinstance(message, messages.Finished):
             self._finish(message, arrays)
         else:

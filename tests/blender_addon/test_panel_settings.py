@@ -16,7 +16,7 @@ import bpy
 import msgspec
 import pytest
 
-from latentman.blender_addon import command_line, panels, properties
+from latentman.blender_addon import command_line, panels, properties, results_panel
 from latentman.blender_addon.commands.scene import read_scene_options, read_size
 from latentman.blender_addon.declared_properties import (
     UNNAMED,
@@ -355,7 +355,7 @@ def test_every_setting_is_drawn(settings, character):
         assert not {("LatentManSettings", one) for one in panels.FOLLOWING[name]} & following.names
         setattr(settings, f"follow_{name}", False)
     for panel in panels.CLASSES:
-        if panel not in (panels.BackendPanel, panels.RigPanel, panels.ResultPanel):
+        if panel not in (panels.BackendPanel, panels.RigPanel, results_panel.ResultPanel):
             panel.draw(SimpleNamespace(layout=drawn), context)
     for place, struct, left_out in PLACES:
         group = type(group_at(settings, place)).__name__

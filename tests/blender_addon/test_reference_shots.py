@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -79,3 +80,23 @@ def test_an_unknown_shot_is_refused(tmp_path, capsys, unknown):
     with pytest.raises(SystemExit):
         main([str(tmp_path), "--shots", unknown])
     assert "walk" in capsys.readouterr().err
+
+
+def test_a_long_shot_plays_its_motion_to_and_fro():
+    count = len(read_bundled_motions()["a person walks forward"].joints)
+    views = make_clip_views("a person walks forward", 2 * count)
+    assert len(views) == 2 * count
+    steps = [np.abs(a.points - b.points).max() for a, b in itertools.pairwise(views)]
+    assert max(steps) == max(steps[: count - 1]) and min(steps[count - 2 : count + 1]) > 0, "it turns back without a jump or a stop"
+
+
+def test_motion_vectors_lead_to_the_same_surface_point_and_normals_face_the_camera():
+    passes = render_views(SHOTS["walk"](3), 128).passes
+    assert not passes.motion_vectors[0].any()
+    rows, cols = np.nonzero(passes.mask[2] > 0)
+    there = np.floor(np.stack([cols, rows], 1) + 0.5 + passes.motion_vectors[2][rows, cols]).astype(int).clip(0, 127)
+    apart = np.linalg.norm(passes.rest_position[2][rows, cols] - passes.rest_position[1][there[:, 1], there[:, 0]], axis=1)
+    # a pixel is 16 mm wide, and some points were hidden before
+    assert np.median(apart) < 0.016 and (apart < 0.04).mean() > 0.9
+    assert (passes.normal[2][rows, cols][:, 2] > -0.1).mean() > 0.98
+    np.testing.assert_allclose(np.linalg.norm(passes.normal[2][rows, cols].astype(float), axis=1), 1, atol=0.01)

@@ -1,0 +1,81 @@
+"""What stored results were made of, so that it is known when they are out of date: weights, presets, the code of method and
+figures.
+
+Code counts without its comments and docstrings: what it does, not how it is explained.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from ..models.registry import STARTER
+from .variants import VARIANTS, make_sweep
+
+BACKEND = Path(__file__).resolve().parents[1]
+#: what is compared -> what is said when it has changed
+PARTS = {
+    "weights": "the starter model's weights have changed",
+    "presets": "presets have changed",
+    "method": "the method's code has changed",
+    "figures": "the figures' code has changed",
+}
+
+
+def _dump_module(path: Path) -> tuple[str, list[Path]]:
+    """What a module does, and the modules of its own folder that it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module and "." not in node.module:
+            imported.append(path.with_name(f"{node.module}.py"))
+    return ast.dump(tree), [module for module in imported if module.exists()]
+
+
+def fingerprint_modules(paths: Iterable[Path]) -> str:
+    """A hash of what Python modules do, and those of their own folders that they import, in whatever order they are given."""
+    found, waiting = dict[Path, str](), list(paths)
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found[path], imported = _dump_module(path)
+            waiting += imported
+    text = "".join(f"{path.relative_to(BACKEND).as_posix()}\n{found[path]}\n" for path in sorted(found))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint_files(folder: Path) -> str:
+    """A hash of a model's weights and configuration under a folder."""
+    out = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors", ".txt"):
+            out.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+            out.update(hashlib.sha256(path.read_bytes()).digest())
+    return out.hexdigest()
+
+
+@cache
+def describe_making() -> dict[str, str]:
+    """What results that are made now are made of, by ``PARTS``."""
+    presets = {name: msgspec.to_builtins(method) for name, method in (VARIANTS | make_sweep()).items()}
+    return {
+        "weights": fingerprint_files(STARTER),
+        "presets": hashlib.sha256(json.dumps(presets, sort_keys=True).encode()).hexdigest(),
+        "method": fingerprint_modules((BACKEND / "video").rglob("*.py")),
+        "figures": fingerprint_modules([BACKEND / "metrics" / "figures.py"]),
+    }
+
+
+def list_changes(stored: Mapping[str, str] | None, today: Mapping[str, str]) -> list[str]:
+    """In words, what of ``PARTS`` has changed since results were made; ``stored`` None when that is unknown."""
+    if stored is None:
+        return ["what it was made of was not kept"]
+    return [words for part, words in PARTS.items() if stored.get(part) != today[part]]
