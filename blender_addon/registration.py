@@ -20,6 +20,7 @@ from . import (
     result_shelf,
     results,
     status_bar,
+    templates,
     undo_steps,
     viewer,
 )
@@ -41,6 +42,7 @@ PARTS = (
     operators,
     panels,
     status_bar,
+    templates,
     command_line,
     connection,
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...shared import passes_folder
-from ...shared.arguments import add_setting, read_given_settings
+from ...shared.arguments import add_setting, read_given_settings, read_path
 from ...shared.console import check_writable
 from ...shared.settings import list_settings
 from ...shared.shot import Method, Sampling, ShotError, Text
@@ -198,9 +198,14 @@ def measure(args: argparse.Namespace) -> int:
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add both commands to the parser of ``latentman``."""
     command = commands.add_parser(
-        "evaluate", help="compare presets over shots, prompts and seeds; continues where it was stopped", allow_abbrev=False
+        "evaluate",
+        help="compare presets over shots, prompts and seeds; continues where it was stopped",
+        examples=(
+            ("latentman evaluate --suite paper --quick --json figures.json", "one shot, two prompts, 12 frames"),
+            ('latentman evaluate shot_a shot_b --variants surface,latentman --prompt "a knight" --seed 4', "shots of your own"),
+        ),
     )
-    command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
+    command.add_argument("shots", type=read_path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
     command.add_argument(
         "--suite",
         choices=SUITES,
@@ -208,7 +213,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="the paper's parts and modules, ranges of their settings, the surface preset against them, its "
         "own parts, or motion sources",
     )
-    command.add_argument("--motion", type=Path, action="append", help="a motion file as one more source of the motion suite")
+    command.add_argument("--motion", type=read_path, action="append", help="a motion file as one more source of the motion suite")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")
     declared = {one.name: one for struct in (Text, Sampling) for one in list_settings(struct)}
@@ -217,10 +222,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     for name in SINGLE_SETTINGS:
         add_setting(command, declared[name])
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
-    command.add_argument("--out", type=Path, default=Path("build") / "evaluation", help="runs and report")
-    command.add_argument("--json", type=Path, help="file for the mean figures of every variant")
+    command.add_argument("--out", type=read_path, default=Path("build") / "evaluation", help="runs and report")
+    command.add_argument("--json", type=read_path, help="file for the mean figures of every variant")
     command.set_defaults(run=evaluate, uses_models=True)
-    command = commands.add_parser("measure", help="measure the consistency of finished frames")
-    command.add_argument("passes", type=Path)
-    command.add_argument("frames", type=Path)
+    command = commands.add_parser(
+        "measure",
+        help="measure the consistency of finished frames",
+        examples=(("latentman measure saved_passes frames", "figures as JSON"),),
+    )
+    command.add_argument("passes", type=read_path, metavar="PASSES", help="folder of saved passes")
+    command.add_argument("frames", type=read_path, metavar="FRAMES", help="folder of the frames made from them, of the same size")
     command.set_defaults(run=measure)

@@ -250,7 +250,12 @@ class DismissError(bpy.types.Operator):
     bl_label = "Dismiss"
     bl_description = "Take this message away"
 
-    place: EnumProperty(name="Box", items=tuple((place.name, place.value.capitalize(), "") for place in Place), options={"HIDDEN"})
+    place: EnumProperty(
+        name="Box",
+        description="Whose message is taken away",
+        items=tuple((place.name, place.value.capitalize(), "") for place in Place),
+        options={"HIDDEN"},
+    )
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Take the message of one box away."""

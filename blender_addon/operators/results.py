@@ -63,6 +63,7 @@ class ResultToSequencer(NeedsResult, bpy.types.Operator):
 
     kind: bpy.props.EnumProperty(
         name="As",
+        description="What kind of strip it becomes",
         items=(
             ("IMAGES", "Images", "An image strip, which shows frames that are made again at once"),
             ("MOVIE", "Movie", "One movie file, which plays more quickly"),

@@ -15,8 +15,11 @@ from ...shared.shot import ShotError, ShotRequest
 _UNFIT = "The backend sent {}, which does not fit what it was asked for; generate again, and update it if that does not help."
 
 
-def check_shot_answer(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray], request: ShotRequest) -> None:
-    """Raise ``ShotError`` for an answer about frames that the shot does not have, or without the picture."""
+def check_shot_answer(
+    message: messages.AnyMessage, arrays: Mapping[str, np.ndarray], request: ShotRequest, *, only_look: bool = False
+) -> None:
+    """Raise ``ShotError`` for an answer about frames that the shot does not have, or without the picture; where only the look was
+    asked for, for one without that."""
     if isinstance(message, (messages.PassesWanted, messages.FrameResult)) and message.index >= len(request.frames):
         raise ShotError("answer", _UNFIT.format(f"something about a frame with the number {message.index}"))
     if isinstance(message, messages.FrameResult) and message.frame != request.frames[message.index]:
@@ -25,7 +28,10 @@ def check_shot_answer(message: messages.AnyMessage, arrays: Mapping[str, np.ndar
         max(message.indices) >= len(request.frames) or not is_draft(arrays.get("pictures"), len(message.indices))
     ):
         raise ShotError("answer", _UNFIT.format("small pictures"))
-    check_pictures(message, arrays)
+    if not only_look:
+        check_pictures(message, arrays)
+    elif isinstance(message, messages.FrameResult) or (isinstance(message, messages.Finished) and list(arrays) != ["look"]):
+        raise ShotError("answer", _UNFIT.format("something that is no look"))
 
 
 def check_pictures(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray]) -> None:
