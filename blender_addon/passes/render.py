@@ -43,7 +43,7 @@ from .surfaces import unwrap
 from .visibility import find_visible, iter_instanced
 
 #: how long frames are made at a time while the user works in the window
-SLICE_SECONDS = 0.25
+SLICE_SECONDS = 0.04
 #: how long to wait for a frame that a second Blender plays before the window gets its turn
 WAIT_SECONDS = 0.05
 #: evaluated frames are kept for their render up to this size on disk; later ones are evaluated again
