@@ -1,4 +1,4 @@
-"""``latentman``: serve, pair, generate, motion, evaluate, measure, export, composite, densepose, jobs, models, techniques and
+"""``latentman``: serve, pair, generate, look, motion, evaluate, measure, export, composite, densepose, jobs, models, techniques and
 doctor."""
 
 from __future__ import annotations
@@ -11,30 +11,19 @@ import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from ..shared import logs, passes_folder, running
-from ..shared.arguments import add_settings, read_given_settings
-from ..shared.console import (
-    CLOSED_PIPE,
-    STOPPED,
-    Console,
-    add_shot_arguments,
-    check_writable,
-    find_exit_code,
-    finish_output,
-    prepare_output,
-    read_request_arguments,
-    report_interrupt,
-)
+from ..shared import logs, running
+from ..shared.arguments import add_settings, read_path
+from ..shared.command_parser import CommandParser, reads_json
+from ..shared.console import CLOSED_PIPE, STOPPED, Console, check_shot_arguments, finish_output, prepare_output
 from ..shared.curve_keys import KeysError
 from ..shared.endpoint import DEFAULT_ENDPOINT
-from ..shared.files import read_file, write_atomically
+from ..shared.files import read_file
 from ..shared.folders import jobs_folder
-from ..shared.interrupts import SignalWatch
 from ..shared.load_options import LoadOptions
-from ..shared.reference import take_reference
-from ..shared.shot import ShotError, check_request
+from ..shared.shot import ShotError
 from ..shared.version import VERSION
-from . import pairing_command
+from . import generate_command, pairing_command
+from .generate_command import read_load_options
 from .logs import keep_log, quieten_libraries
 from .missing import explain_missing, require
 from .models.hub_variables import drop_empty, find_problem
@@ -43,10 +32,6 @@ from .owner import OwnerWatch
 logger = logs.get_logger(__package__)
 #: bytes of a list of client keys
 MAX_CLIENTS = 1 << 20
-
-
-def _options(args: argparse.Namespace) -> LoadOptions:
-    return LoadOptions(**read_given_settings(args, LoadOptions))
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -62,7 +47,7 @@ def serve(args: argparse.Namespace) -> int:
     from .server import RefusedToBind, Server, allow_many_connections
     from .tasks.resources import Resources, make_resources
 
-    options, jobs = _options(args), args.jobs or jobs_folder()
+    options, jobs = read_load_options(args), args.jobs or jobs_folder()
 
     def make(jobs: Path) -> Resources:
         quieten_libraries()
@@ -118,69 +103,6 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def generate(args: argparse.Namespace) -> int:
-    """Make frames from a folder of saved passes; 0 only if all frames exist afterwards."""
-    from .failures import explain_failure
-    from .video.run_context import Interrupted
-
-    console = Console(args.json)
-    with SignalWatch() as watch:
-        try:
-            return _generate(args, console, watch)
-        except Interrupted:
-            return report_interrupt(console, watch)
-        except Exception as error:
-            if isinstance(error, ModuleNotFoundError):
-                raise
-            code, sentence = explain_failure(error)
-            console.emit("failed", code=code, message=sentence)
-            return find_exit_code(code)
-
-
-def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) -> int:
-    """Raises ``Interrupted``, and whatever ``explain_failure`` puts into words."""
-    from .jobs.runner import ModelCache, RunCallbacks, run
-    from .jobs.store import JobStore
-    from .models.profiles import complete_request
-    from .tasks.shot import check_shot
-    from .video.run_context import Interrupted
-    from .video.source import SavedPasses
-
-    try:
-        passes = passes_folder.PassesFolder(args.passes)
-        manifest = passes.manifest
-        request = read_request_arguments(args, manifest.width, manifest.height, manifest.frames, manifest.fps)
-        request, reference = take_reference(request)
-        request = complete_request(request)
-        check_request(request)
-        check_writable(args.out)
-        models = ModelCache(_options(args))
-        check_shot(request, reference)
-    except ShotError as error:
-        console.emit("failed", code=error.code, message=str(error))
-        return 2
-
-    def check() -> None:
-        if watch.requested:
-            raise Interrupted
-
-    def copy_frame(index: int) -> None:
-        frame = request.frames[index]
-        write_atomically(args.out / f"{frame:04d}.png", job.read_png(index))
-        console.report_frame(frame, index)
-
-    check()
-    job = JobStore(args.jobs or jobs_folder()).open(request, SavedPasses(passes), check, reference)
-    report = run(job, models, RunCallbacks(console.show_progress, copy_frame, lambda: watch.requested))
-    console.report_finished(report)
-    missing = [frame for frame in request.frames if not (args.out / f"{frame:04d}.png").exists()]
-    if missing:
-        console.emit("failed", code="generation", message=f"{len(missing)} frames are missing in {args.out}; generate them again.")
-        return 1
-    write_atomically(args.out / "report.json", json.dumps(report, indent=1).encode())
-    return 0
-
-
 def techniques(_: argparse.Namespace) -> int:
     """List the techniques that frames can be made with, and their settings."""
     from .video.techniques.listing import describe_techniques
@@ -192,6 +114,16 @@ def techniques(_: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    parser = make_parser()
+    arguments = sys.argv[1:] if argv is None else argv
+    CommandParser.as_json = reads_json(arguments)
+    args = parser.parse_args(arguments)
+    check_shot_arguments(parser, args)
+    return _run(args)
+
+
+def make_parser() -> CommandParser:
+    """The parser of the command's arguments."""
     from . import doctor
     from .exports import command as exports
     from .jobs import command as jobs
@@ -199,13 +131,41 @@ def main(argv: list[str] | None = None) -> int:
     from .models import command as models
     from .motion import command as motions
 
-    parser = argparse.ArgumentParser(prog="latentman", description=__doc__)
+    parser = CommandParser(
+        prog="latentman",
+        description="LatentMan's backend: frames and motions from diffusion models, for the add-on and from saved passes.",
+        examples=(
+            ("latentman doctor", "what this environment can do"),
+            ('latentman generate saved_passes --prompt "a knight in a forest" --out frames', "frames from saved passes"),
+            (
+                "latentman generate --help",
+                "all arguments of a command; events, exit codes and variables: docs/command_line.md",
+            ),
+        ),
+    )
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("serve", help="run the service the add-on talks to", allow_abbrev=False)
-    command.add_argument("--endpoint", default=DEFAULT_ENDPOINT, help="port 0 picks a free one")
-    command.add_argument("--clients", type=Path, help="file with the public keys of further clients")
-    command.add_argument("--jobs", type=Path, help="folder of the job store")
+    command = commands.add_parser(
+        "serve",
+        help="run the service the add-on talks to, until Ctrl-C; it says as JSON where it listens",
+        examples=(
+            ("latentman serve", "for a Blender on this machine"),
+            (
+                "latentman serve --pair --endpoint tcp://0.0.0.0:48573",
+                "for another machine, let in by the line that is printed",
+            ),
+        ),
+    )
+    command.add_argument(
+        "--endpoint",
+        default=DEFAULT_ENDPOINT,
+        metavar="ADDRESS",
+        help=f"where it listens; default {DEFAULT_ENDPOINT}, port 0 picks a free one",
+    )
+    command.add_argument("--clients", type=read_path, metavar="FILE", help="file of further clients' public keys, one a line")
+    command.add_argument(
+        "--jobs", type=read_path, metavar="FOLDER", help="folder of the job store; default: jobs in the data folder"
+    )
     pairing_command.add_serve_options(command)
     add_settings(command, LoadOptions)
     command.add_argument(
@@ -214,21 +174,21 @@ def main(argv: list[str] | None = None) -> int:
         help="end when the standard input ends: for a program that starts the backend and holds the other end of a pipe",
     )
     command.set_defaults(run=serve, uses_models=True, imports_later=True, owner=None)
-    command = commands.add_parser("generate", help="frames from a folder of saved passes", allow_abbrev=False)
-    command.add_argument("passes", type=Path)
-    add_shot_arguments(command)
-    command.add_argument("--jobs", type=Path, help="folder of the job store")
-    add_settings(command, LoadOptions)
-    command.set_defaults(run=generate, uses_models=True)
+    generate_command.add_commands(commands)
     evaluation.add_commands(commands)
     exports.add_commands(commands)
     motions.add_commands(commands)
     jobs.add_commands(commands)
     models.add_commands(commands)
-    commands.add_parser("techniques", help="list techniques, those of other packages too").set_defaults(run=techniques)
+    command = commands.add_parser(
+        "techniques",
+        help="list techniques, those of other packages too, with their settings",
+        examples=(("latentman techniques", "what --plugin and the panel know"),),
+    )
+    command.set_defaults(run=techniques)
     pairing_command.add_commands(commands)
     doctor.add_commands(commands)
-    return _run(parser.parse_args(argv))
+    return parser
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -260,23 +220,34 @@ def _run_logged(args: argparse.Namespace, uses_models: bool) -> int:
         try:
             problem = find_problem(os.environ)
             if problem:
-                print(problem, file=sys.stderr)
+                _tell_failure(args, "environment", problem)
                 return 2
             if uses_models and not getattr(args, "imports_later", False):
                 quieten_libraries()
             return int(args.run(args))
         except KeyboardInterrupt:
-            Console(getattr(args, "json", False)).emit("interrupted", code="interrupted", signal="SIGINT", message=STOPPED)
+            Console(getattr(args, "json", False) is True).emit("interrupted", code="interrupted", signal="SIGINT", message=STOPPED)
             return 128 + signal.SIGINT
         except BrokenPipeError:
             return CLOSED_PIPE
         except Exception as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and not missing.startswith("latentman"):
-                print(explain_missing(missing), file=sys.stderr)
+                _tell_failure(args, "environment", explain_missing(missing))
                 return 2
             logger.critical("latentman %s ended unexpectedly", args.command, exc_info=True)
+            if getattr(args, "json", False) is True:
+                _tell_failure(args, "internal", f"It failed unexpectedly ({type(error).__name__}); more is in {logs.find_own()}")
             return 1
+
+
+def _tell_failure(args: argparse.Namespace, code: str, sentence: str) -> None:
+    """Say why a command ended: programs read it where they read all else."""
+    # of evaluate it is a file
+    if getattr(args, "json", False) is True:
+        Console(True).emit("failed", code=code, message=sentence)
+    else:
+        print(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,14 @@ def doctor(args: argparse.Namespace) -> int:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register it."""
-    command = commands.add_parser("doctor", help="say what this environment can do, and what it lacks")
+    command = commands.add_parser(
+        "doctor",
+        help="say what this environment can do, and what it lacks",
+        examples=(
+            ("latentman doctor --try auto", "and make a tiny frame"),
+            ("latentman doctor --report", "a text for a bug report"),
+        ),
+    )
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object on standard output")
     form.add_argument("--report", action="store_true", help="a text for a bug report, with the last lines of the logs")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 from ..shared import logs
 from ..shared.motion import MotionError
 from ..shared.shot import ShotError
 
 logger = logs.get_logger(__name__)
+#: what systems say when nothing more can be written
+FULL = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -20,6 +24,12 @@ def explain_failure(error: BaseException) -> tuple[str, str]:
         return error.code, str(error)
     if isinstance(error, MotionError):
         return "motion", str(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        logger.warning("the disk is full: %s", error)
+        return (
+            "disk",
+            f"The disk is full ({error.filename or error.strerror}); make room there, and ask again: what is finished is kept.",
+        )
     logger.exception("a piece of work failed", exc_info=error)
     if is_out_of_memory(error):
         return "memory", "There is not enough memory; use fewer frames or a smaller resolution."

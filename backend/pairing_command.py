@@ -54,7 +54,11 @@ def forget_client(which: str) -> int:
 
 def add_commands(commands: Any) -> None:
     """Add ``pair``."""
-    command = commands.add_parser("pair", help="use a backend on another machine", allow_abbrev=False)
+    command = commands.add_parser(
+        "pair",
+        help="use a backend on another machine",
+        examples=(("latentman pair 'latentman:...'", "the line that was printed there"),),
+    )
     command.add_argument("text", help="the line that latentman serve --pair prints there, in quotes")
     command.set_defaults(run=pair_with)
 

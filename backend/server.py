@@ -413,6 +413,7 @@ class Server:
 
     def _submit_shot(self, client: bytes, message: SubmitShot, arrays: dict[str, np.ndarray]) -> None:
         reference = arrays["reference"].reshape(-1)[: MAX_BYTES + 1].tobytes() if "reference" in arrays else b""
+        look = arrays["look"].reshape(-1).tobytes() if "look" in arrays else b""
         try:
             check_request(message.request)
             check_reference(message.request, reference)
@@ -428,6 +429,10 @@ class Server:
             transparent=message.cut_out,
             crop=message.crop,
             reference=reference,
+            look=look,
+            only_look=message.only_look,
+            scene=message.scene,
+            drafts=message.drafts,
         )
         self._start(client, task)
 

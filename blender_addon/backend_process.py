@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ..shared import logs
+from ..shared import environment_variables, logs
 from ..shared.load_options import LoadOptions, write_arguments
 from .failures import describe
 from .windows_job import tie_to_this_process
@@ -22,7 +22,7 @@ from .windows_job import tie_to_this_process
 #: the program that runs the backend from this copy of the package, in the Python that has its dependencies
 LAUNCHER = Path(__file__).resolve().parents[1] / "backend" / "launch.py"
 #: the environment variable with the Python that has the backend's packages; the preferences come first
-PYTHON_ENVIRONMENT = "LATENTMAN_PYTHON"
+PYTHON_ENVIRONMENT = environment_variables.PYTHON
 #: how often a long log is shortened, and how many of its last lines explain a failure
 TRIM_SECONDS, READ_LINES = 5.0, 400
 #: how long a process that was told to end may take before it is killed, and how often its end is looked for

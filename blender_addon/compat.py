@@ -175,6 +175,35 @@ def iter_strips(scene: bpy.types.Scene) -> list[Any]:
     return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
 
 
+def get_sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene | None:
+    """The scene whose strips the sequencer shows: before 5.0 the window's, from then on the one that the workspace has chosen."""
+    found: Any = context
+    workspace = getattr(found, "workspace", None)
+    chosen: bpy.types.Scene | None = getattr(workspace, "sequencer_scene", None)
+    return chosen or found.scene
+
+
+def show_in_sequencer(workspace: Any, scene: bpy.types.Scene) -> None:
+    """Have a workspace's sequencers show a scene's strips, unless they show some already."""
+    if hasattr(workspace, "sequencer_scene") and workspace.sequencer_scene is None:
+        workspace.sequencer_scene = scene
+
+
+def find_active_strip(scene: bpy.types.Scene | None) -> Any:
+    """The active strip of a scene's sequencer; None where there is none."""
+    editor: Any = scene.sequence_editor if scene is not None else None
+    return editor.active_strip if editor is not None else None
+
+
+def select_strip(scene: bpy.types.Scene, strip: Any) -> None:
+    """Make a strip the active and the only selected one of its sequencer."""
+    editor: Any = scene.sequence_editor
+    for one in iter_strips(scene):
+        one.select = False
+    strip.select = True
+    editor.active_strip = strip
+
+
 def find_compositing_tree(scene: bpy.types.Scene) -> Any:
     """The scene's compositing nodes; None where it has none."""
     owner: Any = scene

@@ -24,13 +24,15 @@ from ..shared.shot import ShotError
 from . import model_library, model_profiles, undo_steps
 from .backend_process import BackendProcess
 from .client import BackendClient, ConnectionLost, Event, Unreadable
-from .error_places import ErrorBoard, Place
+from .error_places import Check, ErrorBoard, Place
 from .library_book import LibraryBook
 from .library_book import book as library_book
 from .model_profiles import ProfileBook
 from .redrawing import redraw_panels, redraw_status_bars
+from .result_shelf import shelf
 from .set_up.state import set_up
 from .tasks.fetch import FetchTask
+from .tasks.frames_folder import list_frames
 from .tasks.library import LibraryTask
 from .tasks.motion import MotionTask
 from .tasks.shot import ShotTask
@@ -38,8 +40,11 @@ from .tasks.task import Task
 
 logger = logs.get_logger(__name__)
 
-#: how often the window's timer calls ``process_events``, and how long one call may take
-TIMER_SECONDS, BUDGET_SECONDS = 0.1, 0.06
+#: how often the window's timer calls ``process_events``, how soon again while there is more to do, and for how long one call
+#: begins new steps
+TIMER_SECONDS, SOON_SECONDS, BUDGET_SECONDS = 0.1, 0.02, 0.03
+#: how often it is looked whether an error is mended
+MENDED_SECONDS = 1.5
 STOPPED = "The backend was stopped; what is finished is kept."
 
 #: kind of task -> the box that shows its error
@@ -62,6 +67,20 @@ def find_place(task: Task) -> Place:
     return next((place for kind, place in _PLACES if isinstance(task, kind)), Place.BACKEND)
 
 
+def make_check(task: Task) -> Check | None:
+    """Whether a task's error still holds; None where nothing but the next try tells. Frames that could not be fetched may come back
+    by other ways."""
+    if not isinstance(task, FetchTask):
+        return None
+    folder, count = task.folder, len(list_frames(task.folder))
+
+    def still_lacks_frames() -> bool:
+        state = shelf.find(folder)
+        return state is None or state.frames <= count
+
+    return still_lacks_frames
+
+
 class Connection:
     """The connection to one backend and the tasks that it runs for this Blender, to which it dispatches messages."""
 
@@ -75,6 +94,7 @@ class Connection:
         self.device = ""
         #: the errors that the boxes of the panel show
         self.errors = ErrorBoard()
+        self._errors_checked = 0.0
         self.process: BackendProcess | None = None
         self.client: BackendClient | None = None
         #: the latest tasks, also after their end
@@ -108,6 +128,11 @@ class Connection:
     def busy(self) -> bool:
         """Whether a shot or a motion is being generated."""
         return any(not task.is_background for task in self._tasks.values())
+
+    @property
+    def has_more_to_do(self) -> bool:
+        """Whether a task could go on at once."""
+        return not undo_steps.is_dragging() and any(task.busy for task in self._tasks.values())
 
     @property
     def error(self) -> str:
@@ -242,6 +267,7 @@ class Connection:
     def process_events(self) -> None:
         """Handle what has arrived and advance the tasks, within the time budget; must run on the main thread."""
         self._check_process()
+        self._drop_mended_errors()
         undo_steps.push_waiting()
         # what arrives waits until the user lets go
         can_work = not undo_steps.is_dragging()
@@ -258,6 +284,17 @@ class Connection:
                 self._dispatch_events()
         if worked:
             self.redraw()
+
+    def _drop_mended_errors(self) -> None:
+        """Look now and then whether what the boxes complain of is mended."""
+        if time.monotonic() < self._errors_checked + MENDED_SECONDS:
+            return
+        self._errors_checked = time.monotonic()
+        try:
+            if self.errors.drop_mended():
+                self.redraw()
+        except Exception:  # what looks into the scene may meet anything; the sentences stay until they are dismissed
+            logger.exception("it could not be seen whether an error is mended")
 
     def _ask_library(self) -> None:
         """Ask for what the panel wants to know of the library, one question at a time."""
@@ -364,7 +401,7 @@ class Connection:
         if task.error:
             logger.error("%s %s: %s", type(task).__name__, task.ticket, task.error)
             if not task.is_background:
-                self.errors.show(find_place(task), task.error)
+                self.errors.show(find_place(task), task.error, make_check(task))
         self.redraw(at_once=True)
 
     def find_working_task(self) -> Task | None:
@@ -396,7 +433,8 @@ def on_timer() -> float:
     except Exception as error:
         logger.exception("The timer met an unexpected error")
         connection.error = f"Something failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}"
-    return TIMER_SECONDS
+        return TIMER_SECONDS
+    return SOON_SECONDS if connection.has_more_to_do else TIMER_SECONDS
 
 
 def register() -> None:

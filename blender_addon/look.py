@@ -1,27 +1,63 @@
-"""A generated look as a material: the texture extracted from a shot's frames, on the character."""
+"""A generated look as a material: the texture extracted from a shot's frames, on the character.
+
+The bodies' own materials stay where they are, on the meshes; the look lies over them on the objects, so that it can be swapped for
+another one and taken off again, also after the file was saved and opened.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import bpy
+import numpy as np
 
 from ..shared import shot
-from .paths import make_stored_path
+from .paths import make_stored_path, resolve
 from .typed_access import add_node, get_input, get_mesh, get_node_tree, get_output, set_socket_value
 
 #: the colour of texels that no frame has shown
 UNSEEN = (0.5, 0.5, 0.5, 1.0)
+#: custom properties: of a material the shot that it is from; of a body what its slots were before, a letter for each (D for the
+#: mesh's material, O for the object's own, N for a slot that was not there), and the object's own materials by slot
+_JOB, _SLOTS, _OWN = "latentman_job", "latentman_slots", "latentman_material_{}"
 
 
-def make_look_material(path: Path, name: str) -> bpy.types.Material:
-    """A new material whose base colour is the texture file at ``path``, neutral grey where the texture is transparent."""
+def find_look_image(material: bpy.types.Material | None) -> bpy.types.Image | None:
+    """The texture of a look's material; None for other materials."""
+    if material is None or material.get(_JOB) is None or material.node_tree is None:
+        return None
+    nodes: Any = material.node_tree.nodes
+    return next((node.image for node in nodes if node.type == "TEX_IMAGE" and node.image is not None), None)
+
+
+def _find_look_material(path: Path, job: str) -> bpy.types.Material | None:
+    """The material of this shot that there is already, so that materials do not pile up."""
+    for material in bpy.data.materials:
+        image = find_look_image(material)
+        if image is not None and material.library is None and material[_JOB] == job and resolve(image.filepath) == path:
+            return material
+    return None
+
+
+def make_look_material(path: Path, name: str, job: str = "") -> bpy.types.Material:
+    """A material whose base colour is the texture file at ``path``, neutral grey where the texture is transparent: the one that was
+    made of it before, with the file read anew, or a new one."""
+    found = _find_look_material(path, job)
+    if found is not None:
+        image = find_look_image(found)
+        assert image is not None
+        image.reload()
+        _colour_solid(found, image)
+        return found
     image = bpy.data.images.load(str(path), check_existing=True)
     image.filepath = make_stored_path(path, "")
     image.reload()
     image.alpha_mode = "STRAIGHT"
     material = bpy.data.materials.new(name)
     material.use_nodes = True
+    material[_JOB] = job
     tree = get_node_tree(material)
     surface = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
     set_socket_value(get_input(surface, "Roughness"), 0.8)
@@ -34,26 +70,116 @@ def make_look_material(path: Path, name: str) -> bpy.types.Material:
     tree.links.new(get_output(texture, "Color"), colours[1])
     tree.links.new(get_output(texture, "Alpha"), get_input(mix, 0))
     tree.links.new(next(socket for socket in mix_node.outputs if socket.type == "RGBA"), get_input(surface, "Base Color"))
+    # the solid view shows the texture of the active node
+    tree.nodes.active = texture
+    _colour_solid(material, image)
     return material
 
 
-def apply_look(bodies: list[bpy.types.Object], path: Path, name: str) -> bpy.types.Material:
-    """Make the look the first material of every body; the materials they had move behind it and stay in the file.
+def _colour_solid(material: bpy.types.Material, image: bpy.types.Image) -> None:
+    """Give the solid view without textures the look's mean colour."""
+    width, height = image.size
+    if not (width and height) or image.channels < 4:
+        return
+    pixels: Any = image.pixels
+    flat = np.empty(width * height * image.channels, np.float32)
+    pixels.foreach_get(flat)
+    texels = flat.reshape(-1, image.channels)
+    seen = texels[texels[:, 3] > 0.5, :3]
+    if len(seen):
+        # colours of materials are linear, those of the file are not
+        colour = np.where(seen <= 0.04045, seen / 12.92, ((seen + 0.055) / 1.055) ** 2.4).mean(0)
+        material.diffuse_color = (*(float(one) for one in colour), 1.0)
 
-    Raises ``ShotError`` for bodies without texture coordinates.
+
+def _check_body(body: bpy.types.Object) -> None:
+    mesh = get_mesh(body)
+    if not mesh.uv_layers:
+        raise shot.ShotError(
+            "character", f"{body.name} has no texture coordinates; unwrap it (U in edit mode), then generate again."
+        )
+    if body.library is not None or (mesh.library is not None and not body.material_slots):
+        raise shot.ShotError(
+            "character",
+            f"{body.name} is linked from another file and cannot take a material; make a library override of it, or open its file.",
+        )
+
+
+def apply_look(bodies: list[bpy.types.Object], path: Path, name: str, job: str = "") -> bpy.types.Material:
+    """Lay the look over the materials of every body, instead of a look that is there; their own stay below and come back with
+    ``remove_look``. The meshes are not changed, but for a slot where they have none.
+
+    Raises ``ShotError`` for bodies without texture coordinates and for linked ones, before anything is changed.
     """
     for body in bodies:
-        if not get_mesh(body).uv_layers:
-            raise shot.ShotError(
-                "character", f"{body.name} has no texture coordinates; unwrap it (U in edit mode), then generate again."
-            )
-    material = make_look_material(path, name)
+        _check_body(body)
+    material = make_look_material(path, name, job)
     for body in bodies:
-        mesh = get_mesh(body)
-        old_materials = [slot.material for slot in body.material_slots]
-        mesh.materials.clear()
-        for one in (material, *(old for old in old_materials if old is not None and old != material)):
-            mesh.materials.append(one)
-        mesh.polygons.foreach_set("material_index", [0] * len(mesh.polygons))
-        mesh.update()
+        if not has_look(body):
+            _remember_slots(body)
+        for slot in body.material_slots:
+            slot.link = "OBJECT"
+            slot.material = material
     return material
+
+
+def _remember_slots(body: bpy.types.Object) -> None:
+    letters = ""
+    if not body.material_slots:
+        mesh: Any = get_mesh(body)
+        mesh.materials.append(None)
+        letters = "N"
+    for number, slot in enumerate(body.material_slots):
+        if letters == "N":
+            break
+        letters += "O" if slot.link == "OBJECT" else "D"
+        if slot.link == "OBJECT" and slot.material is not None:
+            body[_OWN.format(number)] = slot.material
+    body[_SLOTS] = letters
+
+
+def has_look(body: bpy.types.Object) -> bool:
+    """Whether a look lies over a body's own materials."""
+    return body.get(_SLOTS) is not None and find_look(body) is not None
+
+
+def find_dressed(objects: Iterable[bpy.types.Object]) -> list[bpy.types.Object]:
+    """Those of the objects that wear a look."""
+    return [one for one in objects if one.get(_SLOTS) is not None and has_look(one)]
+
+
+def find_look(body: bpy.types.Object) -> bpy.types.Material | None:
+    """The look's material on a body; None where it wears its own."""
+    return next((slot.material for slot in body.material_slots if find_look_image(slot.material) is not None), None)
+
+
+def shows_texture(body: bpy.types.Object, folder: Path) -> bool:
+    """Whether a body wears the look whose texture lies in a folder."""
+    image = find_look_image(find_look(body))
+    return image is not None and resolve(image.filepath).is_relative_to(folder)
+
+
+def remove_look(bodies: Iterable[bpy.types.Object]) -> int:
+    """Give bodies their own materials back; slots that the user has changed since stay. Returns how many wore a look."""
+    count = 0
+    for body in bodies:
+        letters = body.get(_SLOTS)
+        if letters is None:
+            continue
+        count += 1
+        for number, slot in enumerate(body.material_slots):
+            letter = letters[number] if number < len(letters) else "D"
+            own = body.get(_OWN.format(number))
+            if find_look_image(slot.material) is None:
+                continue
+            slot.material = own if letter == "O" else None
+            if letter != "O":
+                slot.link = "DATA"
+        if letters == "N" and len(body.material_slots) == 1 and body.material_slots[0].material is None:
+            mesh: Any = get_mesh(body)
+            mesh.materials.clear()  # to take one slot out does not reach the object
+        for number in range(len(letters)):
+            if body.get(_OWN.format(number)) is not None:
+                del body[_OWN.format(number)]
+        del body[_SLOTS]
+    return count

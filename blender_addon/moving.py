@@ -156,6 +156,7 @@ def _prepare(saving: _Saving) -> None:
                         Place.RESULT,
                         f"The frames in {old} could not be copied to {new} ({error.strerror or error}) and stay where they are; "
                         "make room there and save again.",
+                        old.is_dir,
                     )
     for holder, output in _iter_result_holders():
         old = resolve(holder.stored, before)

@@ -12,12 +12,14 @@ from ..shared.motion_request import MotionRequest
 from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
 from ..shared.vocabulary import SENTENCES
-from . import properties
+from . import properties, results_panel, sequencer_panel
 from .character.shape_names import name_shape
 from .connection import connection
+from .error_drawing import draw_error, draw_task
 from .error_places import Place
 from .kept_framing import book as framing_book
 from .library_panel import LISTS, ModelsPanel
+from .live_preview import live
 from .motion.keying import Keying
 from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
@@ -33,8 +35,6 @@ from .scene_range import find_other_range
 from .set_up.drawing import draw_set_up
 from .set_up.state import SetUpState, set_up
 from .shot_times import estimate_shot
-from .task_texts import describe_task, get_task_fraction, is_cancelling
-from .tasks.task import Task
 from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
@@ -91,24 +91,6 @@ def draw_following(column: bpy.types.UILayout, settings: properties.LatentManSet
             row.prop(settings, f"follow_{name}", text="", icon="UNLINKED")
         else:
             row.label(text="", icon="BLANK1")
-
-
-def draw_error(layout: bpy.types.UILayout, context: bpy.types.Context, place: Place) -> None:
-    """Draw the error that stands in a box, if any, with the x that dismisses it."""
-    sentence = connection.errors.find(place)
-    if sentence:
-        row = layout.row(align=True)
-        draw_sentence(row, context, sentence, "ERROR", margin=3)
-        set_properties(row.operator("latentman.dismiss_error", text="", icon="X", emboss=False), place=place.name)
-
-
-def draw_task(layout: bpy.types.UILayout, task: Task) -> None:
-    """Draw a task's bar with what it does, and *Cancel*, which has no use any more once it is pressed."""
-    cancelling = is_cancelling(task)
-    layout.progress(factor=get_task_fraction(task), text=describe_task(task))
-    row = layout.row()
-    row.enabled = not cancelling
-    row.operator("latentman.cancel", text="Cancelling..." if cancelling else "Cancel", icon="CANCEL")
 
 
 class BackendPanel(SidebarPanel):
@@ -520,6 +502,9 @@ class GeneratePanel(SidebarPanel):
         task = connection.shot_task
         if task and not task.done:
             draw_task(layout, task)
+            if live.icon:
+                layout.template_icon(live.icon, scale=8.0)
+            layout.operator("latentman.watch", icon="WINDOW")
         else:
             row = layout.row(align=True)
             row.scale_y = 1.3
@@ -527,42 +512,8 @@ class GeneratePanel(SidebarPanel):
             row.operator("latentman.generate", icon="RENDER_ANIMATION")
         draw_error(layout, context, Place.SHOT)
         image = bpy.data.images.get(PREVIEW_IMAGE)
-        if image and image.preview:
+        if image and image.preview and (task is None or task.done):
             layout.template_icon(image.preview.icon_id, scale=6.0)
-
-
-class ResultPanel(SidebarPanel):
-    """The generated shots, and what to do with them."""
-
-    bl_idname = "LATENTMAN_PT_result"
-    bl_label = "5  Results"
-
-    def draw(self, context: bpy.types.Context) -> None:
-        """Draw the list of results, and the buttons for the active one."""
-        settings, layout = properties.get_settings(context), get_layout(self)
-        draw_error(layout, context, Place.RESULT)
-        if not settings.results:
-            draw_sentence(layout, context, "Nothing generated yet.")
-            return
-        layout.template_list("UI_UL_list", "latentman_results", settings, "results", settings, "active_result", rows=2)
-        result = settings.find_active_result()
-        if result is not None:
-            layout.label(text=f"{result.count} frames · seed {result.seed} · flicker {result.hmse:.0f}")
-        row = layout.row(align=True)
-        row.operator("latentman.to_sequencer", icon="SEQUENCE")
-        row.operator("latentman.to_compositor", icon="NODE_COMPOSITING")
-        row = layout.row(align=True)
-        set_properties(row.operator("latentman.to_sequencer", text="As Movie", icon="FILE_MOVIE"), kind="MOVIE")
-        row.operator("latentman.as_material", icon="MATERIAL")
-        # four buttons in a row would cut their labels off
-        row = layout.row(align=True)
-        row.operator("latentman.keep_look", icon="LOCKED")
-        row.operator("latentman.open_folder", icon="FILE_FOLDER")
-        task = connection.fetch_task
-        if task and not task.done:
-            draw_task(layout, task)
-        else:
-            layout.operator("latentman.fetch_result", icon="IMPORT")
 
 
 CLASSES = (
@@ -578,8 +529,9 @@ CLASSES = (
     AdvancedPanel,
     TechniquesPanel,
     GeneratePanel,
-    ResultPanel,
+    results_panel.ResultPanel,
+    *sequencer_panel.CLASSES,
 )
 
 # its stub says that it returns nothing
-register, unregister = bpy.utils.register_classes_factory((*LISTS, ActionMenu, *CLASSES))  # type: ignore[func-returns-value, misc]
+register, unregister = bpy.utils.register_classes_factory((*LISTS, *results_panel.LISTS, ActionMenu, *CLASSES))  # type: ignore[func-returns-value, misc]

@@ -8,7 +8,8 @@ from pathlib import Path
 import bpy
 
 from ..shared.folders import results_folder
-from .properties import LatentManResult, LatentManSettings
+from .properties import LatentManSettings
+from .result_properties import LatentManResult
 
 
 def resolve(path: str, blend: str | None = None) -> Path:

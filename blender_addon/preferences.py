@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 from bpy.props import EnumProperty, StringProperty
 
+from ..shared import environment_variables
 from ..shared.backend_environment import BackendEnvironment, find_current
 from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoint
 from ..shared.folders import backend_folder
@@ -24,7 +25,7 @@ from .set_up.state import SetUpState, set_up
 from .typed_access import get_layout
 
 #: names Kimodo's command for the backend
-KIMODO_ENVIRONMENT = "LATENTMAN_KIMODO"
+KIMODO_ENVIRONMENT = environment_variables.KIMODO
 PACKAGE = __package__.rpartition(".")[0] or __package__
 
 
@@ -133,6 +134,13 @@ def get_backend_python(context: bpy.types.Context) -> str:
     return find_named_python(context) or (str(environment.python) if environment else "") or find_default_python()
 
 
+def get_smpl_file(context: bpy.types.Context) -> str:
+    """The user's own SMPL file, "" where none is named."""
+    preferences = get_preferences(context)
+    named = bpy.path.abspath(preferences.smpl) if preferences and preferences.smpl else ""
+    return named or os.path.expanduser(os.environ.get(environment_variables.SMPL, ""))
+
+
 def find_used_environment(context: bpy.types.Context) -> BackendEnvironment | None:
     """The environment of *Set Up* that *Start* would use; None where another Python is named or there is none."""
     return None if find_named_python(context) else find_current(get_backend_folder(context))
@@ -159,9 +167,9 @@ def get_network_variables(context: bpy.types.Context) -> dict[str, str]:
     if preferences is None:
         return {}
     named = {
-        "LATENTMAN_PACKAGE_INDEX": preferences.package_index,
-        "LATENTMAN_TORCH_INDEX": preferences.torch_index,
-        "LATENTMAN_PYTHON_MIRROR": preferences.python_mirror,
+        environment_variables.PACKAGE_INDEX: preferences.package_index,
+        environment_variables.TORCH_INDEX: preferences.torch_index,
+        environment_variables.PYTHON_MIRROR: preferences.python_mirror,
         "HF_ENDPOINT": preferences.hub,
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), preferences.proxy),
     }

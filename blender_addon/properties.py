@@ -14,9 +14,7 @@ from bpy.props import (
     BoolProperty,
     CollectionProperty,
     EnumProperty,
-    FloatProperty,
     IntProperty,
-    IntVectorProperty,
     PointerProperty,
     StringProperty,
 )
@@ -37,6 +35,7 @@ from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.key_options import KeyOptions
 from .motion.keying import Keying
+from .result_properties import LatentManResult
 from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_DOUBTS, BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
@@ -76,35 +75,6 @@ def is_character(self: Any, candidate: bpy.types.Object) -> bool:
 def is_source(self: Any, candidate: bpy.types.Object) -> bool:
     """Whether the picker of the motion's source offers an object."""
     return candidate.type == "ARMATURE" and candidate != self.character
-
-
-class LatentManResult(bpy.types.PropertyGroup):
-    """A generated shot: where its frames are and with which settings they were generated."""
-
-    folder: StringProperty(name="Folder", subtype="DIR_PATH", options=RELATIVE_PATH)
-    ticket: StringProperty(name="Task", description="The task that made it")
-    job: StringProperty(name="Job", description="The shot in the backend's job store")
-    settings: StringProperty(name="Settings", description="A digest of what decides the look; empty for an unfinished shot")
-    transparent: BoolProperty(name="Character Only", description="The frames are transparent around the characters")
-    character: StringProperty(name="Character")
-    prompt: StringProperty(name="Prompt")
-    seed: IntProperty(name="Seed")
-    start: IntProperty(name="First Frame")
-    step: IntProperty(name="Frame Step", default=1)
-    count: IntProperty(name="Frames")
-    crop: IntVectorProperty(
-        name="Crop",
-        size=4,
-        description="The part of the generated frames that is stored: left, top, width, height; all 0 for whole ones",
-    )
-    camera: StringProperty(name="Camera", description="The scene's camera when it was generated")
-    hmse: FloatProperty(name="Flicker", description="Mean squared difference of matched surface points in consecutive frames")
-
-
-def read_crop(result: LatentManResult) -> Crop | None:
-    """The part of the generated frames that a result stores; None for whole ones."""
-    left, top, width, height = result.crop
-    return Crop(left, top, width, height) if width and height else None
 
 
 class LatentManFootContact(bpy.types.PropertyGroup):
@@ -441,6 +411,9 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         kept = get_kept_look(self.character)[0] if self.character else ""
         if kept:
             return msgspec.structs.replace(request, look=kept)
+        if not request.get_method().fusion:
+            # it keeps no look: the same shot again is the same job, which is there already
+            return request
         digest = compute_settings_digest(request)
         for result in reversed(self.results):
             if (

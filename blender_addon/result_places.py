@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bpy
 
 from .compat import uses_compositing
 from .compositor import add_image_node, find_image_nodes, refresh_image_node
 from .movie import encode_movie
-from .paths import get_result_folder, resolve
-from .properties import LatentManResult, get_scene_settings
+from .paths import get_result_folder, make_stored_path, resolve
+from .properties import get_scene_settings
+from .result_properties import LatentManResult
 from .sequencer import (
     add_image_strip,
     add_movie_strip,
@@ -79,6 +81,41 @@ def put_in_sequencer(scene: bpy.types.Scene, result: LatentManResult, *, movie: 
         length = len(spread_images(images, result.step, result.start))
         strip = add_movie_strip(scene, path, start, length, name, output, properties=properties)
     return f"Added '{strip.name}' on channel {strip.channel} at frame {start}", notes
+
+
+def show_version(scene: bpy.types.Scene, strip: Any, result: LatentManResult) -> list[str]:
+    """Have one strip, of images or of a movie, show another result, where it is and as it is cut. A name of the user's stays.
+    Returns sentences about what is not as expected. Raises ``ShotError``."""
+    images, output = list_frames(get_result_folder(result)), get_scene_settings(scene).output
+    properties = describe_result(result)
+    old_name = make_strip_name(str(strip.get("latentman_prompt", "")), int(strip.get("latentman_seed", 0)))
+    if strip.type == "MOVIE":
+        path = encode_movie(scene, images, result.step, first=result.start, transparent=result.transparent)
+        strip.filepath = make_stored_path(path, output)
+        reload_movie_strip(strip)
+        for key, value in properties.items():
+            strip[key] = value
+    else:
+        refresh_strip(strip, images, result.step, output, first=result.start, properties=properties)
+    colour_strip(strip, choose_colour_space(scene))
+    if strip.name.partition(".")[0] == old_name.partition(".")[0]:
+        strip.name = make_strip_name(result.prompt, result.seed)
+    return _note_missing(result, images)
+
+
+def count_places(folder: Path) -> int:
+    """How many strips, nodes and images of this file show what lies in a folder."""
+    strips = sum(len(find_strips(scene, folder)) for scene in bpy.data.scenes)
+    images = sum(
+        bool(
+            image.users
+            and image.source in ("FILE", "SEQUENCE")
+            and image.filepath
+            and resolve(image.filepath).is_relative_to(folder)
+        )
+        for image in bpy.data.images
+    )
+    return strips + images
 
 
 def put_in_compositor(scene: bpy.types.Scene, result: LatentManResult) -> tuple[str, list[str]]:

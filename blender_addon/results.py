@@ -10,17 +10,24 @@ import bpy
 
 from ..shared import logs
 from ..shared.picture_size import Crop
-from ..shared.shot import ShotError
+from ..shared.shot import MAX_FRAMES, ShotError
 from . import undo_steps
 from .event_handlers import EventHandlers
 from .moving import copy_folder, remember_move, remove_folder
 from .paths import get_output_folder, get_result_folder, is_temporary, make_stored_path
-from .properties import LatentManResult, LatentManSettings, compute_settings_digest, get_scene_settings
+from .properties import LatentManSettings, compute_settings_digest, get_scene_settings
 from .references import Reference, refer_to
+from .removed_files import remove_copies
 from .result_places import refresh_places, show_instead
+from .result_properties import LatentManResult, read_crop
+from .result_shelf import shelf
+from .result_words import write_now
+from .shot_notice import notice, write_notice
 from .tasks.fetch import FetchTask
+from .tasks.frames_folder import list_frames
 from .tasks.shot import ShotTask
 from .tasks.task import Task
+from .viewer import reread
 
 logger = logs.get_logger(__name__)
 
@@ -43,6 +50,14 @@ class ResultRecord:
     transparent: bool
     camera: str
     crop: Crop | None
+    created: str
+    preset: str
+    model: str
+    size: tuple[int, int]
+    total: int
+    made: int
+    kept: int
+    panel: str
 
 
 @dataclass(frozen=True)
@@ -57,10 +72,11 @@ class _Homeless:
 _homeless: list[_Homeless] = []
 
 
-def make_record(task: ShotTask) -> ResultRecord:
-    """The result of a shot that has ended, complete or not."""
-    request = task.request
-    figures = (task.report or {}).get("consistency", {})
+def make_record(task: ShotTask, panel: str = "") -> ResultRecord:
+    """The result of a shot that has ended, complete or not; ``panel`` are the settings that it was started with."""
+    request, report = task.request, task.report or {}
+    figures, counts = report.get("consistency") or {}, report.get("frames") or {}
+    size = (task.crop.width, task.crop.height) if task.crop is not None else (request.width, request.height)
     return ResultRecord(
         ticket=task.ticket,
         folder=task.folder,
@@ -77,17 +93,30 @@ def make_record(task: ShotTask) -> ResultRecord:
         transparent=task.transparent,
         camera=task.camera,
         crop=task.crop,
+        created=write_now(),
+        preset=request.preset,
+        model=request.sampling.model,
+        size=size,
+        total=len(request.frames),
+        made=_read_count(counts.get("made")),
+        kept=_read_count(counts.get("kept")),
+        panel=panel,
     )
 
 
-def add_result(task: ShotTask, scene: Reference, file: str) -> None:
-    """Add a shot's result to the scene that it was started from; ``file`` is that scene's file.
+def _read_count(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value <= MAX_FRAMES else 0
+
+
+def add_result(task: ShotTask, scene: Reference, file: str, panel: str = "") -> None:
+    """Add a shot's result to the scene that it was started from, or bring the one up to date that has the same frames; ``file`` is
+    that scene's file, ``panel`` the settings that it was started with.
 
     Where the scene is not open any more, the task's ``error`` says where the frames are.
     """
     if not task.frames:
         return
-    record = make_record(task)
+    record = make_record(task, panel)
     if scene.find() is None:
         _homeless.append(_Homeless(file, scene.name, record))
         task.error = task.error or (
@@ -95,9 +124,33 @@ def add_result(task: ShotTask, scene: Reference, file: str) -> None:
             "result, or generate again."
         )
         return
+    place = _find_repeated(record, task.request.look, scene)
+    if place is not None:
+        # nothing has changed since: the list and the disk keep one of them
+        get_scene_settings(scene.find()).active_result = place
+        remove_copies(record.folder)
+        notice.show(f"Nothing has changed: the result has these {record.count} frames already", "")
+        return
     record = _settle(record, get_scene_settings(scene.find()))
     _write(record, scene)
     undo_steps.record("Generate", lambda: _has(record, scene), lambda: _write(record, scene))
+    seconds = task.seconds.get("backend", 0.0)
+    notice.show(write_notice(record.count, record.total, record.made, record.kept, seconds), record.ticket)
+
+
+def _find_repeated(record: ResultRecord, look: str, reference: Reference) -> int | None:
+    """The place of the result that has every frame of this one, all of which were taken over from it and are there; None where
+    something is new."""
+    if record.made or record.kept != record.total or record.count != record.total or not look:
+        return None
+    for place, old in enumerate(get_scene_settings(reference.find()).results):
+        if old.job != look or old.settings != record.settings or get_result_folder(old) == record.folder:
+            continue
+        shot_of_old = (old.character, old.camera, old.start, old.step, old.count, old.transparent, read_crop(old))
+        shot_of_new = (record.character, record.camera, record.start, record.step, record.count, record.transparent, record.crop)
+        if shot_of_old == shot_of_new and len(list_frames(get_result_folder(old))) >= record.count:
+            return place
+    return None
 
 
 def _settle(record: ResultRecord, settings: LatentManSettings) -> ResultRecord:
@@ -125,15 +178,23 @@ def _write(record: ResultRecord, reference: Reference) -> None:
     if scene is None:
         return
     settings = get_scene_settings(scene)
-    result: LatentManResult = settings.results.add()
-    result.name = result.prompt = record.prompt
+    place = next((n for n, old in enumerate(settings.results) if get_result_folder(old) == record.folder), None)
+    result: LatentManResult = settings.results.add() if place is None else settings.results[place]
+    # the same shot generated again is the same entry: a name of the user's and the star stay
+    if place is None or result.name == result.prompt:
+        result.name = record.prompt
+    if place is None or result.count < record.total or not result.created:
+        result.created = record.created
+    result.prompt = record.prompt
     result.folder = make_stored_path(record.folder, settings.output)
     result.character, result.seed, result.ticket = record.character, record.seed, record.ticket
     result.job, result.settings, result.transparent = record.job, record.settings, record.transparent
     result.start, result.step, result.count, result.hmse = record.start, record.step, record.count, record.hmse
     crop = record.crop
     result.camera, result.crop = record.camera, (crop.left, crop.top, crop.width, crop.height) if crop is not None else (0, 0, 0, 0)
-    settings.active_result = len(settings.results) - 1
+    result.preset, result.model, result.size = record.preset, record.model, record.size
+    result.total, result.made, result.kept, result.panel = record.total, record.made, record.kept, record.panel
+    settings.active_result = len(settings.results) - 1 if place is None else place
     # what shows an earlier result of this shot shows this one from now on; the earlier one stays in the list
     _update_places(result, [get_result_folder(old) for old in settings.results if _is_remade(old, result)])
 
@@ -153,6 +214,9 @@ def _update_places(result: LatentManResult, instead: Sequence[Path] = ()) -> Non
             for folder in instead:
                 show_instead(scene, folder, result)
             refresh_places(scene, result)
+        folders = [get_result_folder(result), *instead]
+        shelf.forget(folders)
+        reread(folders[0])
     except ShotError:
         logger.exception("what shows the result could not be updated")
 
@@ -178,6 +242,11 @@ def update_fetched(task: Task, scene: Reference, old: Path) -> None:
 
 
 def _on_load(*_: object) -> None:
+    notice.dismiss()
+    _add_homeless()
+
+
+def _add_homeless() -> None:
     """Give a file that was opened again the results of the shots that ended while it was closed."""
     for homeless in list(_homeless):
         scene = bpy.data.scenes.get(homeless.scene)

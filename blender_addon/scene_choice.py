@@ -63,7 +63,8 @@ def _find(owner: Any, name: str, kind: str, where: str) -> Any:
 
 def _leave_edit_mode(layer: bpy.types.ViewLayer) -> None:
     """A file may have been saved while something was edited: what was changed there counts, and can be rendered."""
-    for edited in [one for one in layer.objects if one.mode == "EDIT"]:
+    # of what was deleted a moment ago the layer still has an empty place
+    for edited in [one for one in layer.objects if one is not None and one.mode == "EDIT"]:
         # several may be edited at once, and leave it together
         if edited.mode == "EDIT":
             override: dict[str, Any] = dict(active_object=edited, object=edited, edit_object=edited, selected_objects=[edited])

@@ -151,10 +151,11 @@ def _set_images(strip: Any, shown: Sequence[Path], output: str) -> None:
 
 def find_strips(scene: bpy.types.Scene, folder: Path) -> list[Any]:
     """The strips of a scene, those in meta strips, too, that show the frames in a folder, as images or as a movie."""
-    return [strip for strip in iter_strips(scene) if _get_folder(strip) == folder]
+    return [strip for strip in iter_strips(scene) if get_strip_folder(strip) == folder]
 
 
-def _get_folder(strip: Any) -> Path | None:
+def get_strip_folder(strip: Any) -> Path | None:
+    """The folder of the images or the movie that a strip shows; None for other strips."""
     if strip.type == "IMAGE":
         return resolve(strip.directory)
     return resolve(strip.filepath).parent if strip.type == "MOVIE" else None

@@ -1,4 +1,5 @@
-"""The work in Blender's status bar, which every workspace shows: stage, overall bar, time left, and *Cancel*."""
+"""The work in Blender's status bar, which every workspace shows: stage, overall bar, time left, and *Cancel*;
+then the line that a shot is done, with *Play*."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import bpy
 
 from .connection import connection
 from .redrawing import redraw_status_bars
+from .shot_notice import notice
 from .task_texts import describe_task, get_task_fraction, is_cancelling
 from .tasks.shot import ShotTask
 
@@ -15,6 +17,7 @@ from .tasks.shot import ShotTask
 def _draw(self: Any, context: bpy.types.Context) -> None:
     task = connection.find_working_task()
     if task is None or task.done:
+        _draw_notice(self.layout)
         return
     row = self.layout.row()
     row.separator()
@@ -25,6 +28,17 @@ def _draw(self: Any, context: bpy.types.Context) -> None:
     button = row.row()
     button.enabled = not is_cancelling(task)
     button.operator("latentman.cancel", text="", icon="CANCEL")
+
+
+def _draw_notice(layout: Any) -> None:
+    """The line about a shot that is done, until it is played or dismissed."""
+    if not notice.text:
+        return
+    row = layout.row(align=True)
+    row.separator()
+    row.label(text=f"LatentMan: {notice.text}", icon="CHECKMARK")
+    row.operator("latentman.play_result", text="Play", icon="PLAY").ticket = notice.ticket
+    row.operator("latentman.dismiss_notice", text="", icon="X", emboss=False)
 
 
 def register() -> None:

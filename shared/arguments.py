@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -36,6 +37,13 @@ def _answer(read: Callable[[str], Value]) -> Callable[[str], Value]:
     return type_of_argument
 
 
+def read_path(text: str) -> Path:
+    """A path that was typed, as argparse's type. An empty one would be the folder that somebody happens to be in."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("a path cannot be empty or have such characters; name a file or a folder")
+    return Path(text).expanduser()
+
+
 def _help(declared: Declared, default: str) -> str:
     setting, words = declared.setting, [declared.setting.help]
     if setting.example:
@@ -64,7 +72,8 @@ def add_setting(
     default: str = "",
     repeat: bool = False,
 ) -> None:
-    """One argument. It is absent from the parsed ones unless it was given; ``default`` says in words what holds then.
+    """One argument. It is absent from the parsed ones unless it was given; ``default`` says in words what holds then, and that a
+    setting without a default of its own need not be given.
 
     ``option`` takes the place of its usual name, without dashes for an argument known by its position; ``aliases`` are further
     names; with ``repeat`` it may be given several times and is a list.
@@ -72,7 +81,7 @@ def add_setting(
     names = [option or get_option(declared.name), *aliases]
     values: dict[str, Any] = {"help": _help(declared, default)}
     if names[0].startswith("-"):
-        values |= {"default": argparse.SUPPRESS, "required": declared.required and not repeat}
+        values |= {"default": argparse.SUPPRESS, "required": declared.required and not (repeat or default)}
     if declared.kind is bool:
         values["action"] = argparse.BooleanOptionalAction
     else:
@@ -120,6 +129,14 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:SETTING=VALUE,...]",
         help="a technique of another package, with its settings; may be given several times",
     )
+
+
+def has_method_arguments(args: argparse.Namespace) -> bool:
+    """Whether any of the arguments of ``add_method_arguments`` was given."""
+    names = [declared.name for declared in list_settings(Method)]
+    for name, part in list_parts(Method).items():
+        names += [name, *(f"{name}_{declared.name}" for declared in list_settings(part))]
+    return bool(args.plugin) or any(name in vars(args) for name in names)
 
 
 def read_method(args: argparse.Namespace, preset: str) -> Method | None:

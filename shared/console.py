@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method
+from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method, read_path
 from .files import read_file
 from .interrupts import SignalWatch
 from .manifest import PassesManifest
@@ -57,35 +57,62 @@ def read_motion_arguments(args: argparse.Namespace) -> MotionRequest:
     return MotionRequest(**read_given_settings(args, MotionRequest))
 
 
+def add_look_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a shot whose look is made and nothing else."""
+    add_settings(parser, ShotRequest, leave_out=FROM_SCENE)
+    add_method_arguments(parser)
+    parser.add_argument("--out", type=read_path, required=True, metavar="FILE", help="the look's file, shot.look for one")
+    add_json_argument(parser)
+    parser.set_defaults(look="")
+
+
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``ShotRequest``, and those of output."""
-    add_settings(parser, ShotRequest, leave_out=FROM_SCENE)
+    prompt = next(declared for declared in list_settings(ShotRequest) if declared.name == "prompt")
+    add_setting(parser, prompt, default="that of the look's file, where --look names one")
+    add_settings(parser, ShotRequest, leave_out=(*FROM_SCENE, "prompt"))
     add_method_arguments(parser)
     parser.add_argument(
         "--look",
         default="",
-        help="keep the look of an earlier shot: its folder of frames, or its job's name; "
-        "of a shot with the same settings only changed frames are made",
+        metavar="FILE|FOLDER|JOB",
+        help="a file that the command look has made: it brings all settings, and any of its shot's frames come out as in the whole "
+        "shot; or keep the look of an earlier shot: its folder of frames, or its job's name; of a shot with the same settings only "
+        "changed frames are made then",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the frames")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    parser.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the frames")
+    add_json_argument(parser)
+
+
+def check_shot_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """What the arguments of a shot must have together; ends as ``parser.error`` does."""
+    if args.command == "generate" and "prompt" not in args and not args.look:
+        parser.error("the following arguments are required: --prompt, or --look with a look's file")
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line on standard output, as docs/command_line.md has it"
+    )
 
 
 def read_request_arguments(
     args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
 ) -> ShotRequest:
     """The request that the arguments describe. Raises ``ShotError`` for a folder without a look."""
-    given = read_given_settings(args, ShotRequest, leave_out=FROM_SCENE)
+    # an empty prompt is refused with what it is for
+    given = {"prompt": "", **read_given_settings(args, ShotRequest, leave_out=FROM_SCENE)}
     request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
     return msgspec.structs.replace(request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look))
 
 
 def find_job(look: str) -> str:
     """The job that made the look: ``look`` itself, or what the report in a folder of frames says. Raises ``ShotError``."""
-    folder = Path(look)
-    if not look or not folder.is_dir():
-        return look
+    folder = Path(look).expanduser()
     try:
+        if not look or not folder.is_dir():
+            return look
         return str(json.loads(read_file(folder / "report.json", MAX_REPORT))["job"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ShotError(
@@ -146,6 +173,13 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ShotError("disk", f"The folder {folder} cannot be written ({reason}); choose another one.") from error
+
+
+def check_writable_file(path: Path) -> None:
+    """Make the folder of a file; ``ShotError`` when the file cannot be written there."""
+    if path.is_dir():
+        raise ShotError("disk", f"{path} is a folder; name a file.")
+    check_writable(path.parent)
 
 
 def find_exit_code(code: str) -> int:

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import platformdirs
 
-CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, LOG_ENVIRONMENT = "LATENTMAN_CONFIG", "LATENTMAN_DATA", "LATENTMAN_LOGS"
-LORA_ENVIRONMENT, MODELS_ENVIRONMENT = "LATENTMAN_LORAS", "LATENTMAN_MODELS"
+from . import environment_variables
+
+CONFIG_ENVIRONMENT, DATA_ENVIRONMENT = environment_variables.CONFIG, environment_variables.DATA
+LOG_ENVIRONMENT = environment_variables.LOGS
+LORA_ENVIRONMENT, MODELS_ENVIRONMENT = environment_variables.LORAS, environment_variables.MODELS
 _NAME = "latentman"
 
 
-def _find_folder(environment: str, usual: str) -> Path:
-    return Path(os.environ.get(environment) or usual)
+def _find_folder(variable: str, usual: str | Path) -> Path:
+    named = os.environ.get(variable)
+    return Path(named).expanduser() if named else Path(usual)
 
 
 def config_folder() -> Path:
@@ -31,7 +35,7 @@ def data_folder() -> Path:
 
 def models_folder() -> Path:
     """Where models are kept that the library gets: ``$LATENTMAN_MODELS``, else ``models`` in the data folder."""
-    return _find_folder(MODELS_ENVIRONMENT, str(data_folder() / "models"))
+    return _find_folder(MODELS_ENVIRONMENT, data_folder() / "models")
 
 
 def lora_folders() -> tuple[Path, ...]:
@@ -42,18 +46,20 @@ def lora_folders() -> tuple[Path, ...]:
 
 
 def jobs_folder() -> Path:
-    """Where the job store keeps its jobs unless another folder is named."""
-    return data_folder() / "jobs"
+    """Where the job store keeps its jobs unless another folder is named: ``$LATENTMAN_JOBS``, else ``jobs`` in the data folder."""
+    return _find_folder(environment_variables.JOBS, data_folder() / "jobs")
 
 
 def backend_folder() -> Path:
-    """Where *Set Up* keeps the environments of the backend unless another folder is named."""
-    return data_folder() / "backend"
+    """Where *Set Up* keeps the environments of the backend unless another folder is named: ``$LATENTMAN_BACKEND``, else ``backend``
+    in the data folder."""
+    return _find_folder(environment_variables.BACKEND, data_folder() / "backend")
 
 
 def results_folder() -> Path:
-    """Where the frames of files that have never been saved are, until they are."""
-    return data_folder() / "results"
+    """Where the frames of files that have never been saved are, until they are: ``$LATENTMAN_RESULTS``, else ``results`` in the
+    data folder."""
+    return _find_folder(environment_variables.RESULTS, data_folder() / "results")
 
 
 def log_folder() -> Path:

@@ -21,10 +21,11 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import BinaryIO
 
+from . import environment_variables
 from .files import make_private_folder
 from .folders import LOG_ENVIRONMENT, log_folder
 
-LEVEL_ENVIRONMENT = "LATENTMAN_LOG_LEVEL"
+LEVEL_ENVIRONMENT = environment_variables.LOG_LEVEL
 #: the programs' own words, and what a backend's process wrote to its standard error when Blender started it
 BLENDER, BACKEND, BACKEND_OUTPUT = "blender", "backend", "backend-output"
 #: what *Set Up* did

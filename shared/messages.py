@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from . import drafts
 from .library import (
     KINDS,
     MAX_ITEMS,
@@ -23,6 +24,7 @@ from .library import (
     LibraryItem,
     LongText,
 )
+from .look_file import LookScene
 from .manifest import FrameEntry, PassesHeader
 from .model_profile import ModelProfile
 from .motion import MAX_FPS
@@ -109,7 +111,12 @@ class SubmitShot(Message, frozen=True):
     """Client: make this shot; ``ticket`` names it in every message that follows. Its passes are sent as they are asked for.
 
     ``cut_out`` asks for frames with transparency around the characters, ``crop`` for a part of each alone. Array ``reference``
-    (bytes,) uint8 is the file of the picture that the request names (``shared.reference``), where it names one.
+    (bytes,) uint8 is the file of the picture that the request names (``shared.reference``), where it names one. Array ``look``
+    (bytes,) uint8 is the look's file of a shot that this is a part of (``shared.look_file``), by whose name the request has it.
+    ``drafts`` asks for small pictures while frames are made.
+
+    ``only_look`` asks for such a file instead of frames: only the passes of key frames are asked for where there are small copies.
+    No frames come, and ``Finished`` has the array ``look``; ``scene`` is written into it.
     """
 
     ticket: Name
@@ -117,6 +124,9 @@ class SubmitShot(Message, frozen=True):
     header: PassesHeader = PassesHeader()
     cut_out: bool = False
     crop: Crop | None = None
+    only_look: bool = False
+    scene: LookScene | None = None
+    drafts: bool = False
 
 
 class FetchJob(Message, frozen=True):
@@ -292,6 +302,15 @@ class FrameResult(Message, frozen=True):
     frame: int
 
 
+class Draft(Message, frozen=True):
+    """Backend: what these frames of the request look like by now. Array ``pictures`` (N, h, w, 3) uint8 holds them small
+    (``shared.drafts``); they are ``finished``, or still being denoised."""
+
+    ticket: Name
+    indices: Annotated[tuple[Index, ...], msgspec.Meta(min_length=1, max_length=drafts.MOST)]
+    finished: bool = False
+
+
 class FrameTaken(Message, frozen=True):
     """Client: a frame has been stored; the next one may come."""
 
@@ -300,7 +319,8 @@ class FrameTaken(Message, frozen=True):
 
 class Finished(Message, frozen=True):
     """Backend: every frame has been sent. ``report`` holds settings, timings and figures. Arrays ``texture_1`` and so on (bytes,)
-    uint8 are PNG files: what the frames show of each character, on its texture map; transparent where none shows it."""
+    uint8 are PNG files: what the frames show of each character, on its texture map; transparent where none shows it. Where only
+    the look was asked for, array ``look`` (bytes,) uint8 is its file."""
 
     ticket: Name
     report: dict[str, Any]
@@ -345,6 +365,7 @@ AnyMessage = (
     | Cancel
     | Progress
     | Ping
+    | Draft
     | FrameResult
     | FrameTaken
     | Finished

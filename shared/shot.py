@@ -22,6 +22,8 @@ MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_PLUGINS, MAX_PLUGIN_SETTINGS = 10_000, 4096
 MAX_LAYERS = 32
 #: what holds for a setting that is left to the model
 MODELS_OWN = "the model's own"
+#: what the name of a job in the backend's store looks like, and of a look's file
+JOB_NAME = "[0-9a-f]{24}"
 #: the negative prompt that names nothing; an empty one is the model's own
 NOTHING = "-"
 _FROM, _UNTIL = (
@@ -386,6 +388,14 @@ def make_request(prompt: str, frames: tuple[int, ...], fps: float, **changes: An
     return with_settings(ShotRequest(text=Text(prompt), frames=frames, fps=fps), changes)
 
 
+def explain_no_keyframes(request: ShotRequest) -> str:
+    """The sentence for a shot whose frames cannot be made from a look."""
+    return (
+        f"The preset '{request.preset}' makes every frame together with all others, so that there is no look to make them from; "
+        "use surface or surface_fast, or generate the shot as a whole."
+    )
+
+
 def check_request(request: ShotRequest) -> None:
     """Raise ``ShotError`` for settings that cannot be run."""
     if not request.text.prompt.strip():
@@ -412,7 +422,7 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("method", str(error)) from error
     if method.keyframes and (not method.fusion or method.alignment or method.guidance):
         raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
-    if request.look and not re.fullmatch("[0-9a-f]{24}", request.look):
+    if request.look and not re.fullmatch(JOB_NAME, request.look):
         raise ShotError("look", f"'{request.look[:40]}' is not a look; it is the name of a finished job, 24 digits and letters.")
     if request.look and not method.fusion and not request.look_optional:
         raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or make a new look.")

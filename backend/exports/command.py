@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...shared import passes_folder
+from ...shared.arguments import read_path
 from ...shared.compositing import composite_over, cut_out
 from ...shared.console import check_writable
 from ...shared.shot import ShotError
@@ -104,22 +105,49 @@ def densepose(args: argparse.Namespace) -> None:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the three commands to the parser of ``latentman``."""
-    command = commands.add_parser("export", help="saved passes as pictures for other tools")
-    command.add_argument("passes", type=Path)
+    command = commands.add_parser(
+        "export",
+        help="saved passes as pictures for other tools",
+        examples=(
+            (
+                "latentman export saved_passes --maps depth,openpose --out maps",
+                "two kinds of pictures, each in a folder of its own",
+            ),
+        ),
+    )
+    _add_passes(command)
     command.add_argument("--maps", default=",".join(MAPS), help="any of " + ", ".join(MAPS) + ", separated by commas")
-    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the pictures")
     command.set_defaults(run=export)
-    command = commands.add_parser("composite", help="cut the character out of finished frames, or lay it over other pictures")
-    command.add_argument("passes", type=Path)
-    command.add_argument("frames", type=Path)
-    command.add_argument("--over", type=Path, help="folder of pictures to lie below, such as Blender's own render")
-    command.add_argument("--out", type=Path, required=True)
+    command = commands.add_parser(
+        "composite",
+        help="cut the character out of finished frames, or lay it over other pictures",
+        examples=(
+            ("latentman composite saved_passes frames --out layer", "the character alone, transparent around it"),
+            ("latentman composite saved_passes frames --over renders --out shot", "the character over Blender's own render"),
+        ),
+    )
+    _add_passes(command)
+    command.add_argument("frames", type=read_path, metavar="FRAMES", help="folder of the finished frames")
+    command.add_argument("--over", type=read_path, help="folder of pictures to lie below, such as Blender's own render")
+    command.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the pictures")
     command.set_defaults(run=composite)
-    command = commands.add_parser("densepose", help="passes with parts and coordinates by DensePose from RGB renders")
-    command.add_argument("passes", type=Path)
-    command.add_argument("renders", type=Path, help="folder with 0001.png and so on, of the passes' size")
-    command.add_argument("--weights", type=Path, help="DensePose checkpoint, model_final_*.pkl")
-    command.add_argument("--config", type=Path, help="its configuration file; DensePose's own R_50_FPN when left out")
+    command = commands.add_parser(
+        "densepose",
+        help="passes with parts and coordinates by DensePose from RGB renders",
+        examples=(
+            ("latentman densepose saved_passes renders --weights model_final.pkl --out other_passes", "DensePose run here"),
+            ("latentman densepose saved_passes pictures --iuv --out other_passes", "from IUV pictures that are there"),
+        ),
+    )
+    _add_passes(command)
+    command.add_argument("renders", type=read_path, help="folder with 0001.png and so on, of the passes' size")
+    command.add_argument("--weights", type=read_path, help="DensePose checkpoint, model_final_*.pkl")
+    command.add_argument("--config", type=read_path, help="its configuration file; DensePose's own R_50_FPN when left out")
     command.add_argument("--iuv", action="store_true", help="the pictures are IUV images already")
-    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the new passes")
     command.set_defaults(run=densepose)
+
+
+def _add_passes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("passes", type=read_path, metavar="PASSES", help="folder of saved passes")

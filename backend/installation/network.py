@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from ...shared import environment_variables
 from ...shared.addresses import hide_credentials, read_wish
 from .failures import InstallationError, Remedy
 
@@ -26,9 +27,9 @@ PACKAGE_INDEX = "https://pypi.org/simple"
 TORCH_INDEX = "https://download.pytorch.org/whl"
 PYTHON_MIRROR = "https://github.com/astral-sh/python-build-standalone/releases/download"
 #: what names them; the second ones are those of pip and uv, which a studio has set already
-PACKAGE_VARIABLES = ("LATENTMAN_PACKAGE_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
-TORCH_VARIABLES = ("LATENTMAN_TORCH_INDEX",)
-PYTHON_VARIABLES = ("LATENTMAN_PYTHON_MIRROR", "UV_PYTHON_INSTALL_MIRROR")
+PACKAGE_VARIABLES = (environment_variables.PACKAGE_INDEX, "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+TORCH_VARIABLES = (environment_variables.TORCH_INDEX,)
+PYTHON_VARIABLES = (environment_variables.PYTHON_MIRROR, "UV_PYTHON_INSTALL_MIRROR")
 #: seconds without a byte after which a connection counts as broken
 STALL_SECONDS = 30.0
 #: where systems keep the certificates that they trust, should this Python have been built for another place

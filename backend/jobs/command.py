@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from ...shared.arguments import read_path
 from ...shared.files import make_private_folder
 from ...shared.folders import jobs_folder
 from ...shared.shot import ShotRequest
@@ -100,8 +101,17 @@ def remove_folder(root: Path, folder: Path) -> None:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register it."""
-    parser = commands.add_parser("jobs", help="list the stored jobs, or remove those that were not used for a while")
-    parser.add_argument("--jobs", type=Path, help="folder of the job store")
+    parser = commands.add_parser(
+        "jobs",
+        help="list the stored jobs, or remove those that were not used for a while",
+        examples=(
+            ("latentman jobs", "what is stored, and how much of the disk it takes"),
+            ("latentman jobs --remove-unused 30", "make room: what nobody asked for in thirty days"),
+        ),
+    )
+    parser.add_argument(
+        "--jobs", type=read_path, metavar="FOLDER", help="folder of the job store; default: jobs in the data folder"
+    )
     parser.add_argument(
         "--remove-unused",
         type=float,

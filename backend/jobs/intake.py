@@ -23,7 +23,7 @@ from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.techniques.registry import find_plugins, origin_of
 from .in_use import Claim
-from .job import REFERENCE, Job
+from .job import LOOK_FILE, REFERENCE, Job
 from .passes import StoredPasses, digest_frame
 from .requests import INCOMING
 
@@ -63,11 +63,22 @@ class PassesIntake:
     overview names it, so that a new job can begin at once; where there is such a job already, all its passes are compared first.
     """
 
-    def __init__(self, store: Store, request: ShotRequest, header: PassesHeader, reference: bytes = b"") -> None:
-        """``reference`` is the file of the picture that the request names."""
-        self._reference = reference
+    def __init__(
+        self,
+        store: Store,
+        request: ShotRequest,
+        header: PassesHeader,
+        reference: bytes = b"",
+        *,
+        look: bytes = b"",
+        on_demand: bool = False,
+    ) -> None:
+        """``reference`` is the file of the picture that the request names, ``look`` that of the look that it is a part of.
+        ``on_demand`` asks for all small copies, and of the frames only for those that somebody waits for."""
+        self._reference, self._look, self._on_demand = reference, look, on_demand
         self._store, self._request, self._header = store, request, header
-        Job(store.root / "new", request).parent()
+        if not look:
+            Job(store.root / "new", request).parent()
         self._model = _fingerprint_model(request)
         self._incoming = store.root / INCOMING / new_ticket()
         self._passes = StoredPasses(self._incoming, request)
@@ -99,7 +110,11 @@ class PassesIntake:
             return self._unasked[True].pop(0), True
         if (overview and None in self._overviews) or not self._unasked[False]:
             return None
-        urgent = next((n for n in self._passes.urgent() if n in self._unasked[False]), self._unasked[False][0])
+        urgent = next((n for n in self._passes.urgent() if n in self._unasked[False]), None)
+        if urgent is None:
+            if self._on_demand and overview:
+                return None
+            urgent = self._unasked[False][0]
         self._unasked[False].remove(urgent)
         return urgent, False
 
@@ -158,6 +173,8 @@ class PassesIntake:
         write_atomically(folder / "model.txt", self._model.encode(), private=True)
         if self._reference:
             write_atomically(folder / REFERENCE, self._reference, private=True)
+        if self._look:
+            write_atomically(folder / LOOK_FILE, self._look, private=True)
         write_atomically(folder / "request.json", msgspec.json.encode(self._request), private=True)
 
     def _finish(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...shared import logs
 from ...shared.files import read_file, write_atomically
+from ...shared.look_file import LookFile, read_look_file
 from ...shared.npy import read_npz
 from ...shared.png import is_intact_png
 from ...shared.reference import MAX_BYTES, check_reference
@@ -30,6 +31,8 @@ from .requests import read_request
 logger = logs.get_logger(__name__)
 #: the file of the picture that the request names, as it came
 REFERENCE = "reference.picture"
+#: the look's file that the request names, as it came
+LOOK_FILE = "given.look"
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,17 @@ class Job:
 
     def write_frame(self, index: int, image: np.ndarray) -> None:
         """Store a frame; after this it is never lost."""
+        self.write_png(index, encode_png(image))
+
+    def write_png(self, index: int, data: bytes) -> None:
+        """Store a frame that is a PNG file already."""
         path = self.frame_path(index)
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        self._write(path, encode_png(image))
+        self._write(path, data)
 
     def copy_frame_from(self, index: int, path: Path) -> None:
         """Store another job's frame as this one's."""
-        own = self.frame_path(index)
-        own.parent.mkdir(exist_ok=True, mode=0o700)
-        self._write(own, path.read_bytes())
+        self.write_png(index, path.read_bytes())
 
     def read_png(self, index: int) -> bytes:
         """A frame's file."""
@@ -167,7 +172,7 @@ class Job:
         Raises ``ShotError`` when that look is not there, unless it is optional.
         """
         request = self.request
-        if not request.look or not request.get_method().fusion:
+        if not request.look or not request.get_method().fusion or (self.folder / LOOK_FILE).exists():
             return None
         folder = self.folder.parent / request.look
         try:
@@ -182,6 +187,12 @@ class Job:
                 f"This backend does not have the kept look {request.look}; generate the shot that it comes "
                 "from again, or make a new look.",
             ) from error
+
+    def look_file(self) -> LookFile | None:
+        """The look's file that came with the request, of whose shot this is a part; None where there is none. Raises
+        ``ShotError`` when it is damaged."""
+        path = self.folder / LOOK_FILE
+        return read_look_file(path) if path.exists() else None
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished job; None where there is none, or where it or a texture is damaged, so that both are made

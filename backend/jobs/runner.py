@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ...shared.drafts import shrink
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
 from ...shared.version import VERSION
@@ -23,11 +24,14 @@ from ..models.loading import load
 from ..models.placement import plan_again
 from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
+from ..video.drafts import DraftMaker
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
 from .in_use import Claim
 from .job import Job
+from .parts import iter_part
+from .passes import StoredPasses
 from .reuse import iter_unchanged
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "pyzmq")
@@ -41,6 +45,8 @@ class RunCallbacks:
     progress: Callable[[str, int, int], None] = lambda stage, step, steps: None
     frame_stored: Callable[[int], None] = lambda index: None
     should_stop: Callable[[], bool] = lambda: False
+    #: gets the indices of frames and their small pictures (N, h, w, 3) uint8, and whether they are finished; None for nobody
+    draft: Callable[[Sequence[int], np.ndarray, bool], None] | None = None
 
 
 class ModelCache:
@@ -102,7 +108,8 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
         claim.release()
 
 
-def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
+def prepare(job: Job, models: ModelCache, callbacks: RunCallbacks) -> tuple[ImageModel, StoredPasses, RunContext]:
+    """What a job's work begins with: its model, loaded, its passes, and what it runs in. Raises as ``run`` does."""
     started = time.perf_counter()
     callbacks.progress("loading the model", 0, 1)
     name = name_model(job.request.sampling.model, job.request.text)
@@ -112,16 +119,33 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
         callbacks.progress, callbacks.should_stop, job.save_checkpoint, job.load_checkpoint, keep_look=job.save_look
     )
     run_context.record_time("loading", started)
+    draft = callbacks.draft
+    if draft is not None:
+        run_context.show_clean = DraftMaker(model, lambda rows, pictures: draft(rows, pictures, False)).show
     source = job.passes()
     source.interrupt_with(run_context.check)
-    parent = job.parent()
-    taken = _copy_unchanged(job, parent, source, done, callbacks) if parent else set()
-    pipeline = _make_pipeline(job, parent, model, source, run_context, done)
-    for index, image in pipeline.iter_frames(done, taken):
-        if index not in done:
-            job.write_frame(index, image)
+    return model, source, run_context
+
+
+def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
+    model, source, run_context = prepare(job, models, callbacks)
+    taken: set[int] = set()
+    look_file = job.look_file()
+    if look_file is not None:
+        for index, png in iter_part(job, look_file, model, source, run_context, done):
+            job.write_png(index, png)
             callbacks.frame_stored(index)
-    figures = _measure(job, source, run_context)
+    else:
+        parent = job.parent()
+        taken = _copy_unchanged(job, parent, source, done, callbacks) if parent else set()
+        pipeline = make_pipeline(job, parent, model, source, run_context, done)
+        for index, image in pipeline.iter_frames(done, taken):
+            if index not in done:
+                job.write_frame(index, image)
+                if callbacks.draft is not None:
+                    callbacks.draft([index], shrink(image)[None], True)
+                callbacks.frame_stored(index)
+    figures = _measure(job, source, run_context, has_textures=look_file is None)
     return {
         "job": job.name,
         "settings": msgspec.to_builtins(job.request),
@@ -136,7 +160,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     }
 
 
-def _measure(job: Job, source: PassesSource, run_context: RunContext) -> dict[str, float]:
+def _measure(job: Job, source: PassesSource, run_context: RunContext, *, has_textures: bool) -> dict[str, float]:
     """The finished job's figures; stores its textures as well, since both look at every frame once."""
     started = time.perf_counter()
     consistency, gatherer = Consistency(), TextureGatherer()
@@ -144,7 +168,8 @@ def _measure(job: Job, source: PassesSource, run_context: RunContext) -> dict[st
         run_context.check()
         image, passes = job.read_frame(index), source.frame(index)
         consistency.add(image, passes)
-        gatherer.add(image, passes)
+        if has_textures:
+            gatherer.add(image, passes)
         run_context.progress("measuring", index + 1, source.frame_count)
     for character, texture in gatherer.textures().items():
         job.write_texture(character, texture)
@@ -168,7 +193,7 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
     return taken
 
 
-def _make_pipeline(
+def make_pipeline(
     job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext, done: set[int]
 ) -> ShotPipeline:
     """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps.

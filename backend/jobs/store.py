@@ -1,7 +1,7 @@
 """The job store: everything needed to answer an identical request again, or to go on after a crash.
 
 ``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
-``reference.picture`` where the request names one, ``latents.npz`` while denoising,
+``reference.picture`` and ``given.look`` where the request names them, ``latents.npz`` while denoising,
 ``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png`` and, when all is done,
 ``report.json``.
 """
@@ -33,15 +33,24 @@ class JobStore:
         #: jobs of this process whose passes are not complete yet
         self.streaming: set[str] = set()
 
-    def receive(self, request: ShotRequest, header: PassesHeader, reference: bytes = b"") -> PassesIntake:
-        """Begin to take a shot's passes; what the request leaves to its model is put in. ``reference`` is the file of the picture
-        that the request names.
+    def receive(
+        self,
+        request: ShotRequest,
+        header: PassesHeader,
+        reference: bytes = b"",
+        *,
+        look: bytes = b"",
+        on_demand: bool = False,
+    ) -> PassesIntake:
+        """Begin to take a shot's passes; what the request leaves to its model is put in. The other arguments are those of
+        ``PassesIntake``.
 
         Raises ``ShotError`` when the look that the request keeps is not there, the model's name stands for nothing, or the picture
         is another one.
         """
         check_reference(request, reference)
-        return PassesIntake(self, msgspec.structs.replace(complete_request(request), manifest=None), header, reference)
+        request = msgspec.structs.replace(complete_request(request), manifest=None)
+        return PassesIntake(self, request, header, reference, look=look, on_demand=on_demand)
 
     def open(
         self,
@@ -49,17 +58,19 @@ class JobStore:
         passes: FramePasses | PassesSource,
         check: Callable[[], None] = lambda: None,
         reference: bytes = b"",
+        look: bytes = b"",
     ) -> Job:
         """The job of a request whose passes are there as a whole: the one on disk if it was asked before, else a new one.
 
-        ``check`` is called between frames; what it raises ends it. Raises ``ShotError`` as ``receive``.
+        ``check`` is called between frames; what it raises ends it. ``look`` is the look's file that the shot is a part of. Raises
+        ``ShotError`` as ``receive``.
         """
         source = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
         if not (request.width and request.height):
             tall, wide = source.size
             request = msgspec.structs.replace(request, width=wide, height=tall)
         header, entries = split_manifest(source.manifest(range(source.frame_count)), source.frame_count)
-        intake = self.receive(request, header, reference)
+        intake = self.receive(request, header, reference, look=look)
         try:
             while (wanted := intake.choose_next()) is not None:
                 check()

@@ -141,6 +141,7 @@ class ClipPairs:
             "rim_error": _ratio(pairs, "rim_error", "rim_matched"),
             "jitter": float(np.sqrt(np.average([v**2 for v, _ in known], weights=[w for _, w in known]))) if known else NAN,
             "slide": self.measure_slide(),
+            "texture_change": _measure_texture_change([*pairs, *self.older]),
             "screen_lock": _measure_screen_lock([*pairs, *self.older]),
             "change_slope": measure_change_slope([*pairs, *self.older]) if matched else NAN,
         }
@@ -169,6 +170,16 @@ def _measure_screen_lock(pairs: list[PairFigures]) -> float:
         return NAN
     stuck = _sum(pairs, "stuck") / np.sqrt(own * earlier)
     return float(stuck - _sum(pairs, "along") / np.sqrt(own * behind) * _sum(pairs, "between") / np.sqrt(earlier * behind))
+
+
+def _measure_texture_change(pairs: list[PairFigures]) -> float:
+    """How much of the texture has become another between frames at least half the longest way apart: 0 none, 1 all of it."""
+    half = max((pair.lag for pair in pairs), default=0) / 2
+    far = [pair for pair in pairs if pair.lag >= half]
+    own, then = _sum(far, "texture"), _sum(far, "texture_then")
+    if min(own, then) < LEAST_TEXTURE * _sum(far, "matched") or not own * then:
+        return NAN
+    return float(1 - _sum(far, "texture_both") / np.sqrt(own * then))
 
 
 def measure_change(pairs: Iterable[PairFigures]) -> dict[int, float]:

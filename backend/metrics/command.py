@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...shared.arguments import add_setting, read_given_settings
+from ...shared.arguments import add_setting, read_given_settings, read_path
 from ...shared.console import check_writable, find_exit_code
 from ...shared.files import write_atomically
 from ...shared.load_options import LoadOptions
@@ -256,9 +256,14 @@ def measure(args: argparse.Namespace) -> int:
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add both commands to the parser of ``latentman``."""
     command = commands.add_parser(
-        "evaluate", help="compare presets over shots, prompts and seeds; continues where it was stopped", allow_abbrev=False
+        "evaluate",
+        help="compare presets over shots, prompts and seeds; continues where it was stopped",
+        examples=(
+            ("latentman evaluate --suite paper --quick --json figures.json", "one shot, two prompts, 12 frames"),
+            ('latentman evaluate shot_a shot_b --variants surface,latentman --prompt "a knight" --seed 4', "shots of your own"),
+        ),
     )
-    command.add_argument("shots", type=Path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
+    command.add_argument("shots", type=read_path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
     command.add_argument(
         "--suite",
         choices=SUITES,
@@ -266,7 +271,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="the paper's parts and modules, ranges of their settings, the surface preset against them, its "
         "own parts, or motion sources",
     )
-    command.add_argument("--motion", type=Path, action="append", help="a motion file as one more source of the motion suite")
+    command.add_argument("--motion", type=read_path, action="append", help="a motion file as one more source of the motion suite")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")
     declared = {one.name: one for struct in (Text, Sampling) for one in list_settings(struct)}
@@ -285,16 +290,27 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "prompts or seeds need FOLDER/SHOT/PROMPT-SEED, as in walk/1-4; may be given several times",
     )
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
-    command.add_argument("--out", type=Path, default=Path("build") / "evaluation", help="runs and report")
-    command.add_argument("--json", type=Path, help="file for the mean figures of every variant")
+    command.add_argument("--out", type=read_path, default=Path("build") / "evaluation", help="runs and report")
+    command.add_argument("--json", type=read_path, help="file for the mean figures of every variant")
     command.set_defaults(run=evaluate, uses_models=True)
     command = commands.add_parser(
-        "measure", help="all figures of a clip, whoever made it, against its shot's saved passes", allow_abbrev=False
+        "measure",
+        help="all figures of a clip, whoever made it, against its shot's saved passes",
+        examples=(
+            ("latentman measure saved_passes frames", "figures as JSON"),
+            ("latentman measure saved_passes clip.mp4 --json figures.json", "a film, where ffmpeg is installed"),
+        ),
     )
-    command.add_argument("passes", type=Path, help="folder of the shot's saved passes")
+    command.add_argument("passes", type=read_path, metavar="PASSES", help="folder of the shot's saved passes")
     command.add_argument(
-        "frames", type=Path, nargs="+", help="folder of pictures, a pattern such as 'frames/a_*.png', an animation or a film"
+        "frames",
+        type=read_path,
+        nargs="+",
+        metavar="FRAMES",
+        help="folder of pictures, a pattern such as 'frames/a_*.png', an animation or a film",
     )
-    command.add_argument("--reference", type=Path, help="the clip of the same model without any method, for the figures against it")
-    command.add_argument("--json", type=Path, help="file for the figures and for what was measured")
+    command.add_argument(
+        "--reference", type=read_path, help="the clip of the same model without any method, for the figures against it"
+    )
+    command.add_argument("--json", type=read_path, help="file for the figures and for what was measured")
     command.set_defaults(run=measure)

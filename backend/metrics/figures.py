@@ -164,6 +164,15 @@ FIGURES: tuple[Figure, ...] = (
         "A shadow's edge that wanders over the body counts; sliding along the view counts less.",
     ),
     Figure(
+        "texture_change",
+        "ratio",
+        "lower",
+        "How much of the texture has become another between frames at least half the clip apart: 1 less the correlation of the "
+        "same points' brightness against their surroundings.",
+        "0.001 in still light before a still camera, 0.1 in light that moves",
+        "A shadow's edge that wanders counts; says nothing of colours and of what is coarser than three pixels.",
+    ),
+    Figure(
         "screen_lock",
         "correlation",
         "lower",
@@ -379,14 +388,26 @@ OPTIONAL: tuple[Figure, ...] = (
 )
 #: the figures that tables show; all stand in the files
 MAIN = (
-    *("hmse", "hmse_floor", "hmse_relative", "hmse_worst", "rim_error", "jitter", "slide", "drift", "recolouring", "flicker_fast"),
+    *(
+        "hmse",
+        "hmse_floor",
+        "hmse_relative",
+        "hmse_worst",
+        "rim_error",
+        "jitter",
+        "slide",
+        "texture_change",
+        "drift",
+        "recolouring",
+        "flicker_fast",
+    ),
     *("liveliness", "detail", "contrast", "reappearance", "background_error", "halo_error", "ghost_error", "silhouette_iou"),
     "timing_error",
 )
 #: figures by what gathers them
 PAIR_FIGURES = (
     *("hmse", "hmse_floor", "hmse_relative", "hmse_texture", "hmse_p95", "hmse_worst", "hmse_cyclic", "matched_fraction"),
-    *("rim_error", "jitter", "slide", "screen_lock", "change_slope"),
+    *("rim_error", "jitter", "slide", "texture_change", "screen_lock", "change_slope"),
 )
 SHADING_FIGURES = ("liveliness", "drift", "recolouring", "unexplained_change", "flicker_fast", "flicker_slow")
 CONTRAST_FIGURES = ("grain", "detail", "detail_level", "detail_coarse", "contrast", "saturation", "exposure")

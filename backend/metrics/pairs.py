@@ -52,10 +52,10 @@ class PairFigures:
     ``lag`` frames lie between them; ``matched`` of ``visible`` pixels inside the silhouettes were matched. ``error`` is the sum of
     squared differences, ``floor`` that of a frozen texture whose fine band has ``floor_energy`` where the clip's has ``energy``,
     ``contrast`` of twice the variance around each pixel; ``low`` and ``high`` the errors of both bands, divided at ``BAND_SIGMA``.
-    ``rim_error`` and ``rim_matched`` are of the edge that the rest leaves out. ``shift`` (pixels) is the root mean square by which
-    the texture slid against the surface. Of the ``moved`` points, which went elsewhere on the screen, products of the fine band
-    summed: with itself (``own``, ``earlier``, ``behind``), with the same point earlier (``along``), with the same pixel earlier
-    (``stuck``), and of these two (``between``).
+    ``rim_error`` and ``rim_matched`` are of the edge that the rest leaves out. ``texture``, ``texture_then`` and ``texture_both``
+    are the squares of the textures in both frames and their product. Of the ``moved`` points, which went elsewhere on the screen,
+    products of the texture summed: with itself (``own``, ``earlier``, ``behind``), with the same point earlier (``along``), with
+    the same pixel earlier (``stuck``), and of these two (``between``).
     """
 
     lag: int
@@ -75,6 +75,9 @@ class PairFigures:
     earlier: float = 0.0
     behind: float = 0.0
     along: float = 0.0
+    texture: float = 0.0
+    texture_then: float = 0.0
+    texture_both: float = 0.0
     stuck: float = 0.0
     between: float = 0.0
 
@@ -199,6 +202,7 @@ def compare_pair(now: MeasuredFrame, then: MeasuredFrame, own_frozen: np.ndarray
     now_texture, change_texture = scatter(texture[:, :1])[..., 0], scatter(texture[:, :1] - texture[:, 1:])[..., 0]
     vectors, strength = find_shift(now_texture, change_texture, within)
     here, along, stuck = _limit(behind[left]).T
+    limited = _limit(texture)
     return PairFigures(
         lag,
         matched,
@@ -217,6 +221,9 @@ def compare_pair(now: MeasuredFrame, then: MeasuredFrame, own_frozen: np.ndarray
         earlier=float(stuck @ stuck),
         behind=float(along @ along),
         along=float(here @ along),
+        texture=float(limited[:, 0] @ limited[:, 0]),
+        texture_then=float(limited[:, 1] @ limited[:, 1]),
+        texture_both=float(limited[:, 0] @ limited[:, 1]),
         stuck=float(here @ stuck),
         between=float(stuck @ along),
     ), Shift(inner.here, vectors[within], strength[within])

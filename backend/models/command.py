@@ -32,11 +32,19 @@ def add_commands(commands: Any) -> None:
         "models",
         help="list named models; models inspect FILE says what a file is, models settings MODEL how it is run, and models "
         "list|get|add|remove|verify|token are the library",
+        examples=(
+            ("latentman models", "the models that have a name"),
+            ("latentman models list", "the library: what is here and what can be got"),
+        ),
     )
     command.set_defaults(run=list_models)
     below = command.add_subparsers(dest="models_command", metavar="list|get|add|remove|verify|token|inspect|settings")
     library.add_commands(below)
-    inspect = below.add_parser("inspect", help="say what a model's file or folder is, without loading it", allow_abbrev=False)
+    inspect = below.add_parser(
+        "inspect",
+        help="say what a model's file or folder is, without loading it",
+        examples=(("latentman models inspect model.safetensors --memory", "what it is, and how it would lie in memory"),),
+    )
     inspect.add_argument("files", nargs="+", metavar="FILE", help=".safetensors, .ckpt, .pt, .pth or .bin, or a diffusers folder")
     inspect.add_argument("--memory", action="store_true", help="also how the model would lie in this machine's memory")
     add_settings(inspect, LoadOptions, leave_out=("compile",))

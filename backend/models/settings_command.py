@@ -36,6 +36,10 @@ def add_command(commands: Any) -> None:
     command = commands.add_parser(
         "settings",
         help="show a model's own settings and where they come from; with --write, keep others in a file beside it",
+        examples=(
+            ("latentman models settings model.safetensors", "what it is run with"),
+            ("latentman models settings model.safetensors --steps 8 --write", "and from now on with eight steps"),
+        ),
         allow_abbrev=False,
     )
     command.add_argument("model", metavar="MODEL", help="a file, a diffusers folder, a hub id, or a name such as sd15")

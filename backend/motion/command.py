@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from ...shared.arguments import read_path
 from ...shared.console import Console, add_motion_arguments, read_motion_arguments
 from ...shared.made_motion import save_made
 from ...shared.motion import MotionError
@@ -66,12 +66,23 @@ def list_sources(args: argparse.Namespace) -> int:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register them."""
-    command = commands.add_parser("motion", help="a motion from a sentence", allow_abbrev=False)
+    command = commands.add_parser(
+        "motion",
+        help="a motion from a sentence",
+        examples=(
+            ('latentman motion "a person waves" --out motion.npz', "by the built-in model"),
+            ('latentman motion "a person walks" --seconds 6 --variants 3 --seed 2 --out takes.npz', "three takes"),
+        ),
+    )
     add_motion_arguments(command)
-    command.add_argument("--statistics", type=Path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
+    command.add_argument("--statistics", type=read_path, help="folder of Mean.npy and Std.npy; the checkpoint's when left out")
     command.add_argument("--text-encoder", help="folder or hub id of CLIP ViT-B/32 or DistilBERT")
-    command.add_argument("--out", type=Path, required=True, help="an .npz that the add-on imports")
+    command.add_argument("--out", type=read_path, required=True, help="an .npz that the add-on imports")
     command.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     command.set_defaults(run=motion, uses_models=True)
-    sources = commands.add_parser("motion-sources", help="the motion models that have a name", allow_abbrev=False)
+    sources = commands.add_parser(
+        "motion-sources",
+        help="the motion models that have a name",
+        examples=(("latentman motion-sources", "what --model of motion knows"),),
+    )
     sources.set_defaults(run=list_sources)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...shared import logs
+from ...shared.look_file import LookFile, LookScene, decode_look_file
 from ...shared.manifest import PassesHeader
-from ...shared.messages import Accepted, Cancelled, Finished, PassesWanted, SendPasses
+from ...shared.messages import Accepted, Cancelled, Draft, Finished, PassesWanted, SendPasses
 from ...shared.overview import compute_overview_size
 from ...shared.passes import check_arrays
 from ...shared.picture_size import Crop
@@ -60,6 +61,22 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
     check_model(name_model(request.sampling.model, request.text), request.width, request.height, request.sampling)
 
 
+def check_part(request: ShotRequest, look_file: LookFile) -> None:
+    """Raise ``ShotError`` when a request is not for a part of the shot that a look was made for, with that look and its model."""
+    from ..models.identity import identify
+    from ..models.prompts.named_loras import name_model
+
+    if request.look != look_file.name:
+        raise ShotError("look", "The look's file did not come with its shot, or is another one; generate the shot again.")
+    look_file.check_part(request)
+    if identify(name_model(request.sampling.model, request.text)) != look_file.description.model:
+        raise ShotError(
+            "look",
+            f"The look was made with another model than '{request.sampling.model}' is here, or with other files of it; name that "
+            "one with --model, or make the look again.",
+        )
+
+
 class ShotTask(Task):
     """Takes one shot from its passes to its frames."""
 
@@ -74,12 +91,19 @@ class ShotTask(Task):
         transparent: bool = False,
         crop: Crop | None = None,
         reference: bytes = b"",
+        look: bytes = b"",
+        only_look: bool = False,
+        scene: LookScene | None = None,
+        drafts: bool = False,
     ) -> None:
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
-        file of the picture that the request names."""
+        file of the picture that the request names, ``look`` the look's file that the shot is a part of. ``only_look`` makes such a
+        file, with ``scene`` in it, and no frames; ``drafts`` sends small pictures while frames are made."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
-        self._crop, self._reference = crop, reference
+        self._crop, self._reference, self._look = crop, reference, look
+        self._only_look, self._scene, self._drafts = only_look, scene, drafts
+        self._made_look = b""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
         self._job: Job | None = None
@@ -148,7 +172,13 @@ class ShotTask(Task):
 
             self._request = complete_request(self._request)
             check_shot(self._request, self._reference)
-            self._intake = store.receive(self._request, self._header, self._reference)
+            if self._only_look:
+                from ..jobs.look_making import check_look_request
+
+                check_look_request(self._request)
+            if self._look:
+                check_part(self._request, decode_look_file(self._look))
+            self._intake = store.receive(self._request, self._header, self._reference, look=self._look, on_demand=self._only_look)
             while not self.state.ended:
                 if self.state is not TaskState.CANCELLING:
                     self._request_passes()
@@ -190,7 +220,7 @@ class ShotTask(Task):
         """The job is known: go on with it, or answer from the disk where it is finished already."""
         self._job = job
         self.send(Accepted(ticket=self.ticket, job=job.name))
-        report = job.report()
+        report = None if self._only_look else job.report()
         if report is not None and len(job.list_finished_frames()) == len(job.request.frames):
             self._due.extend(range(len(job.request.frames)))
             self._report = report
@@ -206,8 +236,9 @@ class ShotTask(Task):
             if not self._lost:
                 self._send_frame(index)
         if self._report is not None and not self._due and self._job is not None:
-            textures = {name: np.frombuffer(data, np.uint8) for name, data in self._job.textures().items()}
-            self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report=self._report), textures)
+            files = {"look": self._made_look} if self._only_look else self._job.textures()
+            arrays = {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
+            self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report=self._report), arrays)
 
     def _wait_for_credit(self) -> bool:
         """Use up the room for one frame at the client's; False when it has none."""
@@ -225,15 +256,26 @@ class ShotTask(Task):
 
     def run(self, worker: Worker) -> None:
         """Make the frames."""
+        from ..jobs.look_making import make_look
         from ..jobs.runner import RunCallbacks, run
 
         assert self._job is not None
-        callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set)
+        models = self.await_resources(worker).models
+        draft = self._send_draft if self._drafts else None
         try:
-            report = run(self._job, self.await_resources(worker).models, callbacks)
+            if self._only_look:
+                callbacks = RunCallbacks(self.report_progress, should_stop=self._stop.is_set)
+                self._made_look, report = make_look(self._job, models, callbacks, self._scene)
+            else:
+                callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set, draft)
+                report = run(self._job, models, callbacks)
         finally:
             self._working = False
         self._inbox.put(lambda: self._finish(report))
+
+    def _send_draft(self, indices: Sequence[int], pictures: np.ndarray, finished: bool) -> None:
+        if not self._lost:
+            self.send(Draft(ticket=self.ticket, indices=tuple(indices), finished=finished), {"pictures": pictures})
 
     def _frame_stored(self, index: int) -> None:
         self._inbox.put(lambda: self._due.append(index))

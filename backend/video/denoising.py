@@ -163,6 +163,9 @@ class Denoising:
         corrected = predicted
         for technique in self._techniques:
             corrected = _check_shape(technique, corrected, technique.correct_clean(corrected, step))
+        show_clean = self._context.run_context.show_clean
+        if keep and show_clean is not None:
+            show_clean(self._context.rows, corrected)
         if corrected is not predicted:
             prediction = self._sampler.prediction_for(latents, torch.cat([given, corrected]), step)
         # 4. the scheduler's step

@@ -88,11 +88,16 @@ class Look:
 
         Raises ``ShotError`` when that shot shows another surface.
         """
+        adapted = self.renumber(surfaces)
+        check_surface(adapted.texture, source)
+        return adapted
+
+    def renumber(self, surfaces: dict[int, str]) -> Look:
+        """The look with its objects numbered as in another shot, whose objects are (number -> name) ``surfaces``."""
         numbers = {name: index for index, name in surfaces.items()}
         texture = self.texture
         if numbers and self.surfaces:
             texture = texture.renumber({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
-        check_surface(texture, source)
         return replace(self, texture=texture, surfaces=surfaces or self.surfaces)
 
     def encode(self) -> bytes:

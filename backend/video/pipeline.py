@@ -84,6 +84,11 @@ def _list_few_step_warnings(model: ImageModel, request: ShotRequest) -> list[str
     return [f"The {origin} of the prompt is for few steps and wants {', '.join(wanted)}; set them for frames as it was made for."]
 
 
+def find_noise_cell_side(source: PassesSource) -> float:
+    """The side in metres of the cells of a shot's surface noise."""
+    return cell_side(sample_frames(source.overview, range(source.frame_count))) / compute_overview_scale(source)
+
+
 class ShotPipeline:
     """Generates a shot's frames with a loaded model (LatentMan, arXiv 2312.07133, and what goes beyond it).
 
@@ -104,11 +109,16 @@ class ShotPipeline:
         finalized: bool = False,
         techniques: Sequence[Technique] = (),
         reference: np.ndarray | None = None,
+        part: Sequence[int] | None = None,
+        noise_cell_side: float = 0.0,
     ) -> None:
         """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
         ``finalized`` that it belongs to this very shot, so that no more key frames are needed. ``techniques`` run after those of
         the request's method. ``reference`` (H, W, 3) uint8 is the picture that the request names.
+
+        ``part`` are the only frames whose passes are there and that are made, from a finalized look, each by itself: so they are
+        the same to the last bit whichever others are in the part. ``noise_cell_side`` is then that of the whole shot.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
@@ -126,10 +136,14 @@ class ShotPipeline:
         self._source = source
         self._batch_budget = BatchBudget.within(model.plan.frames)
         self._method, self._size = request.get_method(), latent_size(model, request)
+        self._rows, self._is_part = range(self._source.frame_count) if part is None else tuple(part), part is not None
+        self._noise_cell_side = noise_cell_side
         self._given: Look | None = None
         if look is not None:
-            everything = range(self._source.frame_count)
-            self._given = look.adapt_to_shot(self._source, self._source.surface_names(everything)).to(model.device, model.dtype)
+            names = self._source.surface_names(self._rows)
+            # a part may show only what the look does not know; whoever makes it knows that the look is of its shot
+            adapted = look.renumber(names) if self._is_part else look.adapt_to_shot(self._source, names)
+            self._given = adapted.to(model.device, model.dtype)
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
@@ -221,7 +235,7 @@ class ShotPipeline:
         # the batches are those of the whole shot, whatever is done: the last bits of a frame depend on the others in its batch
         if self._is_finalized and look is not None:
             keyframes = list(look.keyframes)
-        rest = [n for n in range(self._source.frame_count) if n not in {*keyframes, *foreign}]
+        rest = [n for n in self._rows if n not in {*keyframes, *foreign}]
         finished = 0
         for rows in self._iter_batches(rest):
             finished += len(rows)
@@ -242,7 +256,7 @@ class ShotPipeline:
     def _iter_batches(self, rows: list[int]) -> Iterator[list[int]]:
         while rows:
             release_free_memory()
-            count = self._batch_budget.frames
+            count = 1 if self._is_part else self._batch_budget.frames
             yield rows[:count]
             rows = rows[count:]
 
@@ -336,8 +350,7 @@ class ShotPipeline:
     @cached_property
     def _cell_side(self) -> float:
         """The side of the shot's noise cells in metres: whichever frames are made, they are the same."""
-        everything = range(self._source.frame_count)
-        return cell_side(sample_frames(self._source.overview, everything)) / compute_overview_scale(self._source)
+        return self._noise_cell_side or find_noise_cell_side(self._source)
 
     def _decode_in_order(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         for n, picture in enumerate(self.decode(latents), 1):

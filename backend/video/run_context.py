@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,8 @@ class RunContext:
     resume: Callable[[], Checkpoint | None] = lambda: None
     after_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     keep_look: Callable[[Look], None] = lambda look: None
+    #: is shown the indices of frames that are denoised jointly, and their clean latents (N, C, h, w) after every step
+    show_clean: Callable[[Sequence[int], torch.Tensor], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 

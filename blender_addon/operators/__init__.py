@@ -8,7 +8,22 @@ from __future__ import annotations
 
 import bpy
 
-from . import backend, bones, character, generate, library, motion, motion_edit, motion_text, pairing, results, set_up
+from . import (
+    backend,
+    bones,
+    character,
+    generate,
+    library,
+    motion,
+    motion_edit,
+    motion_text,
+    pairing,
+    result_list,
+    results,
+    set_up,
+    strips,
+    viewing,
+)
 
 CLASSES = (
     *backend.CLASSES,
@@ -22,6 +37,9 @@ CLASSES = (
     *generate.CLASSES,
     *library.CLASSES,
     *results.CLASSES,
+    *result_list.CLASSES,
+    *viewing.CLASSES,
+    *strips.CLASSES,
 )
 
 

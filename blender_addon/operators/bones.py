@@ -42,6 +42,7 @@ class _BoneMapOperator(bpy.types.Operator):
 
     owner: EnumProperty(
         name="Armature",
+        description="Whose bones are meant",
         items=(
             ("CHARACTER", "Character", "The armature that is animated"),
             ("SOURCE", "Source", "The armature whose motion the character takes over"),
@@ -120,7 +121,7 @@ class SaveBones(NeedsArmature, _BoneMapOperator, ExportDialog):
     bl_description = "Save the bone map as JSON, for other characters with the same rig"
 
     filename_ext = ".json"
-    filter_glob: StringProperty(default="*.json", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.json", description="Which files the dialog lists", options={"HIDDEN"})
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Write the file."""
@@ -145,7 +146,7 @@ class LoadBones(NeedsArmature, _BoneMapOperator, ImportDialog):
     bl_description = "Load a bone map from a JSON file"
     bl_options = {"REGISTER", "UNDO"}
 
-    filter_glob: StringProperty(default="*.json", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.json", description="Which files the dialog lists", options={"HIDDEN"})
 
     @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
@@ -197,7 +198,9 @@ class SetHeight(NeedsArmature, _UndoableOperator):
     bl_label = "Set Height"
     bl_description = "Scale the character to a given height"
 
-    height: FloatProperty(name="Height", default=1.75, min=0.1, max=100.0, unit="LENGTH")
+    height: FloatProperty(
+        name="Height", default=1.75, min=0.1, max=100.0, unit="LENGTH", description="How tall the character is to be"
+    )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Ask for the height."""

@@ -47,7 +47,7 @@ class LoadSmpl(NeedsObjectMode, bpy.types.Operator, ImportDialog):
     bl_description = "Load an SMPL body model file (.pkl or .npz) as the character"
     bl_options = {"REGISTER", "UNDO"}
 
-    filter_glob: StringProperty(default="*.pkl;*.npz", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.pkl;*.npz", description="Which files the dialog lists", options={"HIDDEN"})
     shapes: IntProperty(
         name="Shapes", default=10, min=0, max=400, description="How many of the model's shape components become sliders"
     )
@@ -57,9 +57,9 @@ class LoadSmpl(NeedsObjectMode, bpy.types.Operator, ImportDialog):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Open the file dialog, with the preferences' model chosen."""
-        chosen = preferences.get_preferences(context)
-        if chosen and chosen.smpl:
-            self.filepath = bpy.path.abspath(chosen.smpl)
+        chosen = preferences.get_smpl_file(context)
+        if chosen:
+            self.filepath = chosen
         return super().invoke(context, event)
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:

@@ -31,8 +31,8 @@ else:
 class FolderDialog:
     """Mixin of an operator that takes a folder: it opens a file dialog and puts the chosen path into ``directory``."""
 
-    directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    directory: StringProperty(name="Folder", subtype="DIR_PATH", description="The folder that is meant", options={"SKIP_SAVE"})
+    filter_folder: BoolProperty(default=True, description="Whether the dialog lists folders", options={"HIDDEN", "SKIP_SAVE"})
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Open the file browser."""

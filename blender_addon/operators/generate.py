@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import bpy
+import numpy as np
 from bpy.props import EnumProperty
 
-from ...shared import console, shot
+from ...shared import console, messages, shot
 from ...shared.reference import take_reference
 from .. import properties, undo_steps
 from ..connection import connection
 from ..error_places import Place
+from ..live_preview import live, make_image
+from ..panel_memory import capture_panel
+from ..passes.camera import find_camera
+from ..passes.render import check_modes
+from ..passes.render_set import check_bodies, get_bodies
 from ..paths import get_file_folder, get_output_folder
 from ..references import Reference, refer_to
 from ..results import add_result
+from ..shot_notice import notice
 from ..shot_times import estimate_shot, keep_time, write_question
 from ..task_texts import is_cancelling
 from ..tasks.shot import ShotTask
@@ -28,9 +37,11 @@ PREVIEW_IMAGE = "LatentMan Preview"
 ANSWER_SECONDS = 3.0
 
 
-def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames: tuple[int, ...], preview: bool) -> OperatorResult:
+def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames: tuple[int, ...], preview: bool) -> OperatorResult:
+    """Start the task of a shot, or of one frame that the panel shows; what is wrong is reported, and stands in the panel's box."""
     settings, scene = properties.get_settings(context), get_scene(context)
     connection.errors.dismiss(Place.SHOT)
+    notice.dismiss()
     try:
         _learn_profile(settings)
         request, reference = take_reference(settings.make_request(scene, frames), get_file_folder())
@@ -54,17 +65,54 @@ def _start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames
             crop=settings.make_crop(scene, request),
             reference=reference,
             expected_seconds=expected.seconds if expected is not None else None,
+            on_draft=None if preview else _show_drafts,
+            on_message=None if preview else _show_frame,
             # a preview is quicker here
             elsewhere=not preview and not bpy.app.background,
         )
     except shot.ShotError as error:
-        connection.errors.show(Place.SHOT, str(error))
+        still_holds = partial(_has_error, str(error), refer_to(scene), frames)
+        connection.errors.show(Place.SHOT, str(error), still_holds if still_holds() else None)
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    done = _show_preview if preview else _add_result
-    task.add_done_callback(partial(done, scene=refer_to(scene), file=bpy.data.filepath))
+    done = partial(
+        _show_preview if preview else _add_result, scene=refer_to(scene), file=bpy.data.filepath, panel=capture_panel(scene)
+    )
+    task.add_done_callback(done)
+    live.begin()
     connection.add(task)
     return {"FINISHED"}
+
+
+def _has_error(sentence: str, reference: Reference, frames: tuple[int, ...]) -> bool:
+    """Whether a shot of a scene would fail with this sentence before anything is sent, as far as that is quickly seen."""
+    scene = reference.find()
+    if scene is None:
+        return False
+    settings = properties.get_scene_settings(scene)
+    try:
+        request, _ = take_reference(settings.make_request(scene, frames), get_file_folder())
+        shot.check_request(settings.add_look(request))
+        find_camera(scene, frames[0])
+        if settings.read_scene_options().subjects == "character":
+            bodies = get_bodies(settings.character)
+            check_bodies(bodies)
+            check_modes([*bodies, settings.character])
+    except shot.ShotError as error:
+        return str(error) == sentence
+    return False
+
+
+def _show_drafts(indices: Sequence[int], pictures: np.ndarray, finished: bool) -> None:
+    """Show what frames look like by now; of finished ones the files follow."""
+    live.show_small(list(pictures), only_icon=finished)
+
+
+def _show_frame(message: messages.AnyMessage) -> None:
+    """Show a frame that has arrived."""
+    task = connection.shot_task
+    if isinstance(message, messages.FrameResult) and task is not None and message.index in task.frames:
+        live.show_file(task.frames[message.index])
 
 
 def _learn_profile(settings: properties.LatentManSettings) -> None:
@@ -75,7 +123,7 @@ def _learn_profile(settings: properties.LatentManSettings) -> None:
         raise shot.ShotError("model", f"The backend is still reading the model '{model}'; try again in a moment.")
 
 
-def _show_preview(task: Task, scene: Reference, file: str) -> None:
+def _show_preview(task: Task, scene: Reference, file: str, panel: str) -> None:
     """Load the finished frame as the image that the panel shows, if its file is still open."""
     if not isinstance(task, ShotTask) or not task.succeeded or scene.find() is None:
         return
@@ -93,10 +141,10 @@ def _load_preview(path: str) -> None:
     image.preview_ensure()
 
 
-def _add_result(task: Task, scene: Reference, file: str) -> None:
+def _add_result(task: Task, scene: Reference, file: str, panel: str) -> None:
     """Add finished frames to the scene's results, also those of a shot that was cancelled or failed."""
     if isinstance(task, ShotTask):
-        add_result(task, scene, file)
+        add_result(task, scene, file, panel)
         keep_time(task)
 
 
@@ -107,7 +155,7 @@ class PreviewFrame(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the task; the timer does the rest."""
-        return _start_task(self, context, (get_scene(context).frame_current,), True)
+        return start_task(self, context, (get_scene(context).frame_current,), True)
 
 
 class GenerateShot(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
@@ -126,7 +174,7 @@ class GenerateShot(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the task; the timer does the rest."""
-        return _start_task(self, context, properties.get_settings(context).get_frames(get_scene(context)), False)
+        return start_task(self, context, properties.get_settings(context).get_frames(get_scene(context)), False)
 
 
 class MatchSceneSize(Poll, bpy.types.Operator):
@@ -173,12 +221,41 @@ class CancelGeneration(Poll, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class WatchShot(Poll, bpy.types.Operator):
+    bl_idname = "latentman.watch"
+    bl_label = "Watch"
+    bl_description = "Open a window that shows the key frames as they take shape, and each frame as it arrives"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse while no shot is being made."""
+        task = connection.shot_task
+        return (task is not None and not task.done) or cls.refuse("No shot is being made")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Open an image editor in a window of its own."""
+        manager: Any = context.window_manager
+        image, before = make_image(), {window.as_pointer() for window in manager.windows}
+        if bpy.ops.wm.window_new() != {"FINISHED"}:
+            return {"CANCELLED"}
+        window = next(window for window in manager.windows if window.as_pointer() not in before)
+        area: Any = window.screen.areas[0]
+        area.ui_type = "IMAGE_EDITOR"
+        area.spaces.active.image = image
+        return {"FINISHED"}
+
+
 class DismissError(bpy.types.Operator):
     bl_idname = "latentman.dismiss_error"
     bl_label = "Dismiss"
     bl_description = "Take this message away"
 
-    place: EnumProperty(name="Box", items=tuple((place.name, place.value.capitalize(), "") for place in Place), options={"HIDDEN"})
+    place: EnumProperty(
+        name="Box",
+        description="Whose message is taken away",
+        items=tuple((place.name, place.value.capitalize(), "") for place in Place),
+        options={"HIDDEN"},
+    )
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Take the message of one box away."""
@@ -187,4 +264,4 @@ class DismissError(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (PreviewFrame, GenerateShot, MatchSceneSize, CancelGeneration, DismissError)
+CLASSES = (PreviewFrame, GenerateShot, MatchSceneSize, CancelGeneration, WatchShot, DismissError)

@@ -264,7 +264,7 @@ class ForgetFolder(NeedsLibrary, bpy.types.Operator):
     bl_label = "Forget Folder"
     bl_description = "Read this folder no more; its files stay as they are"
 
-    path: StringProperty(name="Folder", options={"SKIP_SAVE", "HIDDEN"})
+    path: StringProperty(name="Folder", description="The folder of the library that is left out", options={"SKIP_SAVE", "HIDDEN"})
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Ask the backend to leave it out."""

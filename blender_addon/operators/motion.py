@@ -176,7 +176,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
     )
     bl_options = {"REGISTER", "UNDO"}
 
-    filter_glob: StringProperty(default=FILE_FILTER, options={"HIDDEN"})
+    filter_glob: StringProperty(default=FILE_FILTER, description="Which files the dialog lists", options={"HIDDEN"})
     clip: IntProperty(name="Clip", min=0, description="Which motion or person of a file with several, counted from 0")
     up_axis: EnumProperty(
         name="Up Axis", items=UP_AXES, default="GUESS", description="Which way is up in the file, where it does not say"

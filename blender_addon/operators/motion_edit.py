@@ -162,6 +162,7 @@ class LockFeet(_EditOperator):
 
     mode: EnumProperty(
         name="Lock",
+        description="How much of the sliding is removed",
         default="hard",
         items=(
             ("soft", "Soft", "Remove four fifths of the sliding"),
@@ -222,8 +223,8 @@ class TrimMotion(_EditOperator):
     bl_description = "Keep a range of frames, by default the scene's"
     suffix = "trimmed"
 
-    first: IntProperty(name="First")
-    last: IntProperty(name="Last")
+    first: IntProperty(name="First", description="The first frame that stays")
+    last: IntProperty(name="Last", description="The last frame that stays")
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
         """Ask for the range, starting from the scene's."""

@@ -104,6 +104,7 @@ class RemakeMotion(NeedsIdleConnection, NeedsMotion, bpy.types.Operator):
 
     keep: EnumProperty(
         name="Keep",
+        description="What of the motion stays as it is",
         default="FRAMES",
         items=(
             ("FRAMES", "Selected Frames", "Frames with selected keyframes keep their poses; those between are generated"),
@@ -203,7 +204,7 @@ class ChooseAction(Poll, bpy.types.Operator):
     bl_description = "Let the person do this; with Shift held, after what the text says already"
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
-    sentence: StringProperty(name="Sentence", options={"HIDDEN"})
+    sentence: StringProperty(name="Sentence", description="What the person does, such as: a person waves", options={"HIDDEN"})
     add: BoolProperty(name="Add", description="Put it after what the text says already", options={"SKIP_SAVE"})
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
+from ..chosen_result import find_chosen_result
 from ..connection import connection
 from ..properties import get_settings
 
@@ -94,11 +95,11 @@ class NeedsMotion(NeedsArmature):
 
 
 class NeedsResult(Poll):
-    """A result is selected in the list."""
+    """A result is selected in the list, or in the sequencer a strip that shows one."""
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Refuse without a result."""
-        if get_settings(context).find_active_result() is None:
+        if find_chosen_result(context) is None:
             return cls.refuse("Generate a shot first")
         return super().poll(context)

@@ -8,13 +8,18 @@ import bpy
 
 from ...shared import console, shot
 from .. import properties
+from ..chosen_result import find_chosen_result, is_in_sequencer
+from ..compat import get_sequencer_scene
 from ..connection import connection
-from ..look import apply_look
+from ..editors import show_strip, show_textures
+from ..look import apply_look, has_look, remove_look
 from ..passes.render_set import get_bodies
 from ..paths import get_output_folder, get_result_folder
 from ..references import refer_to
 from ..result_places import put_in_compositor, put_in_sequencer
+from ..result_properties import LatentManResult, get_scene_of, read_crop
 from ..results import update_fetched
+from ..sequencer import find_strips
 from ..tasks.fetch import FetchTask
 from ..tasks.frames_folder import LOOK_FOLDER
 from ..typed_access import OperatorResult, get_scene
@@ -23,17 +28,17 @@ from .polls import NeedsIdleConnection, NeedsResult, Poll
 from .reports import report_with_warnings
 
 
-def _get_result(context: bpy.types.Context) -> properties.LatentManResult:
-    """The active result, which ``poll`` has checked."""
-    result = properties.get_settings(context).find_active_result()
+def get_result(context: bpy.types.Context) -> LatentManResult:
+    """The result that the button is about, which ``poll`` has checked."""
+    result = find_chosen_result(context)
     assert result is not None
     return result
 
 
 def _get_matching_character(operator: bpy.types.Operator, context: bpy.types.Context) -> bpy.types.Object | None:
     """The picked character if the active result shows it; otherwise None, and the operator reports that."""
-    result = _get_result(context)
-    character: bpy.types.Object | None = properties.get_settings(context).character
+    result = get_result(context)
+    character: bpy.types.Object | None = properties.get_scene_settings(get_scene_of(result)).character
     if character is None or character.name != result.character:
         operator.report(
             {"ERROR"}, f"This look belongs to '{result.character}', whose surface it follows; pick that character first."
@@ -58,21 +63,37 @@ class ResultToSequencer(NeedsResult, bpy.types.Operator):
 
     kind: bpy.props.EnumProperty(
         name="As",
+        description="What kind of strip it becomes",
         items=(
             ("IMAGES", "Images", "An image strip, which shows frames that are made again at once"),
             ("MOVIE", "Movie", "One movie file, which plays more quickly"),
         ),
     )
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Pressed by hand it shows the strip as well, in a workspace that has a sequencer."""
+        return self._add(context, switch=True)
+
     def execute(self, context: bpy.types.Context) -> OperatorResult:
-        """Add the strip on the first free channel, or refresh the one that is there."""
-        result, scene = _get_result(context), get_scene(context)
+        """Add the strip on the first free channel, or refresh the one that is there; it is selected."""
+        return self._add(context, switch=False)
+
+    def _add(self, context: bpy.types.Context, *, switch: bool) -> OperatorResult:
+        # in the sequencer the strip that is added is of the list's result, into the film that is seen there
+        in_sequencer = is_in_sequencer(context)
+        scene = (get_sequencer_scene(context) if in_sequencer else None) or get_scene(context)
+        result = properties.get_settings(context).find_active_result() or get_result(context)
         try:
             text, notes = put_in_sequencer(scene, result, movie=self.kind == "MOVIE")
         except (shot.ShotError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        _report(self, scene, text, notes)
+        kind = "MOVIE" if self.kind == "MOVIE" else "IMAGE"
+        strip = next(one for one in find_strips(scene, get_result_folder(result)) if one.type == kind)
+        hint = show_strip(context.window, scene, strip, switch=switch)
+        if len(bpy.data.scenes) > 1:
+            text += f" in the scene '{scene.name}'"
+        _report(self, scene, f"{text}. {hint}".rstrip(". ") if hint else text, notes)
         return {"FINISHED"}
 
 
@@ -87,7 +108,7 @@ class ResultToCompositor(NeedsResult, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Add the nodes, or refresh those that are there."""
-        result, scene = _get_result(context), get_scene(context)
+        result, scene = get_result(context), get_scene(context)
         try:
             text, notes = put_in_compositor(scene, result)
         except (shot.ShotError, OSError) as error:
@@ -106,24 +127,55 @@ class ResultAsMaterial(Poll, bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Refuse without a result of one character."""
-        result = properties.get_settings(context).find_active_result()
+        result = find_chosen_result(context)
         has_look = result is not None and bool(result.character)
         return has_look or cls.refuse("Generate a shot of one character first")
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Pressed by hand it has the solid viewports show textures, too."""
+        done = self.execute(context)
+        if done == {"FINISHED"} and show_textures(context.screen):
+            self.report({"INFO"}, "The solid viewport shows textures now; Viewport Shading > Color has the choice.")
+        return done
+
     def execute(self, context: bpy.types.Context) -> OperatorResult:
-        """Load the texture and make the material."""
-        result, character = _get_result(context), _get_matching_character(self, context)
+        """Load the texture and make the material, or swap the one that the character wears."""
+        result, character = get_result(context), _get_matching_character(self, context)
         if character is None:
             return {"CANCELLED"}
         path = get_result_folder(result) / LOOK_FOLDER / "texture_1.png"
         try:
             if not path.is_file():
                 raise shot.ShotError("texture", f"{path} is missing; press Fetch Again, or generate the shot again.")
-            apply_look(get_bodies(character), path, f"Look: {result.prompt[:50]}")
+            apply_look(get_bodies(character), path, f"Look: {result.prompt[:50]}", result.job)
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
+
+
+class OwnMaterials(Poll, bpy.types.Operator):
+    bl_idname = "latentman.own_materials"
+    bl_label = "Own Materials"
+    bl_description = "Take the look off the character again: its own materials come back as they were"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse where the character wears no look."""
+        return any(map(has_look, _find_bodies(context))) or cls.refuse("The character wears its own materials")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Put back what lies below."""
+        remove_look(_find_bodies(context))
+        return {"FINISHED"}
+
+
+def _find_bodies(context: bpy.types.Context) -> list[bpy.types.Object]:
+    try:
+        return get_bodies(properties.get_settings(context).character)
+    except shot.ShotError:
+        return []
 
 
 class KeepLook(Poll, bpy.types.Operator):
@@ -135,13 +187,13 @@ class KeepLook(Poll, bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Refuse without a finished result of one character."""
-        result = properties.get_settings(context).find_active_result()
+        result = find_chosen_result(context)
         has_look = result is not None and bool(result.job and result.settings and result.character)
         return has_look or cls.refuse("Generate a shot of one character with the preset Surface first")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Store it on the character, so that it follows the character into other scenes and files."""
-        result, character = _get_result(context), _get_matching_character(self, context)
+        result, character = get_result(context), _get_matching_character(self, context)
         if character is None:
             return {"CANCELLED"}
         properties.set_kept_look(character, result.job, result.prompt)
@@ -174,7 +226,7 @@ class OpenResultFolder(NeedsResult, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Open the folder in the system's file browser."""
-        folder = get_result_folder(_get_result(context))
+        folder = get_result_folder(get_result(context))
         if not folder.is_dir():
             self.report({"ERROR"}, f"The folder {folder} is gone; press Fetch Again, or generate the shot again.")
             return {"CANCELLED"}
@@ -192,27 +244,27 @@ class FetchResult(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
         """Refuse for results that the backend cannot know."""
         if not super().poll(context):
             return False
-        result = properties.get_settings(context).find_active_result()
+        result = find_chosen_result(context)
         return bool(result is not None and result.job) or cls.refuse("This result does not say which shot it is; generate it again")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Start the task; the timer does the rest."""
-        result, settings = _get_result(context), properties.get_settings(context)
+        result = get_result(context)
+        scene = get_scene_of(result)
+        settings = properties.get_scene_settings(scene)
         folder = get_result_folder(result)
         if not folder.is_dir():
             # the old place may be on a disk that is not there any more
             folder = get_output_folder(settings) / result.job
         try:
             console.check_writable(folder)
-            task = FetchTask(
-                result.job, folder, connection.get_client(), transparent=result.transparent, crop=properties.read_crop(result)
-            )
+            task = FetchTask(result.job, folder, connection.get_client(), transparent=result.transparent, crop=read_crop(result))
         except shot.ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        task.add_done_callback(partial(update_fetched, scene=refer_to(get_scene(context)), old=get_result_folder(result)))
+        task.add_done_callback(partial(update_fetched, scene=refer_to(scene), old=get_result_folder(result)))
         connection.add(task)
         return {"FINISHED"}
 
 
-CLASSES = (ResultToSequencer, ResultToCompositor, ResultAsMaterial, KeepLook, NewLook, FetchResult, OpenResultFolder)
+CLASSES = (ResultToSequencer, ResultToCompositor, ResultAsMaterial, OwnMaterials, KeepLook, NewLook, FetchResult, OpenResultFolder)

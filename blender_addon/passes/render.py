@@ -43,7 +43,7 @@ from .surfaces import unwrap
 from .visibility import find_visible, iter_instanced
 
 #: how long frames are made at a time while the user works in the window
-SLICE_SECONDS = 0.25
+SLICE_SECONDS = 0.04
 #: how long to wait for a frame that a second Blender plays before the window gets its turn
 WAIT_SECONDS = 0.05
 #: evaluated frames are kept for their render up to this size on disk; later ones are evaluated again
@@ -68,7 +68,7 @@ def _find_lowest(geometry: FrameGeometry) -> float:
     return float(points[:, 2].min()) if len(points) else np.inf
 
 
-def _check_modes(objects: list[bpy.types.Object]) -> None:
+def check_modes(objects: list[bpy.types.Object]) -> None:
     """Raise ``ShotError`` where an object is in Edit Mode: Blender renders its rest pose then, or nothing of it."""
     for one in objects:
         if one.mode == "EDIT":
@@ -139,6 +139,7 @@ class PassRender:
         quick: bool = False,
         frame: Crop | None = None,
         keep_extents: bool = False,
+        depth_range: tuple[float, float] | None = None,
         is_copied: bool = False,
     ) -> None:
         """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
@@ -146,8 +147,9 @@ class PassRender:
         passes. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
         ``keep_extents`` takes what an earlier render has measured of frames that have not changed since, and keeps it for later.
         ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame`` is the part of
-        the picture that the camera's frame shows, all of it by default. ``is_copied`` says that the frames are rendered from a copy
-        of the file, in which every object leaves its Edit Mode.
+        the picture that the camera's frame shows, all of it by default. ``depth_range`` are the ``near`` and ``far`` of a shot that
+        the frames are a part of, which they take in place of their own. ``is_copied`` says that the frames are rendered from a
+        copy of the file, in which every object leaves its Edit Mode.
 
         Raises ``ShotError`` when there is nothing to render.
         """
@@ -159,7 +161,7 @@ class PassRender:
         roots = self._list_roots(whole=shadow)
         used = find_used(roots)
         if not is_copied:
-            _check_modes(roots)
+            check_modes(roots)
         self._bound: SceneBound | None = find_scene_bound(used, self._scene)
         #: names of images whose pixels are nowhere but in this Blender's memory
         self._unsaved = sorted(one.name for one in used if isinstance(one, bpy.types.Image) and one.is_dirty)
@@ -202,7 +204,8 @@ class PassRender:
         self._arrays: dict[str, np.ndarray] = {}
         self._entries: dict[int, FrameEntry] = {}
         #: planar camera distances in Blender's units that become 1 and the far end of the range, after ``measure``
-        self.near, self.far = np.inf, -np.inf
+        self.near, self.far = depth_range or (np.inf, -np.inf)
+        self._is_range_given = depth_range is not None
         #: how many units of work ``render_all`` has
         self.total = len(self._measured_frames) + len(frames)
 
@@ -229,8 +232,8 @@ class PassRender:
         return PassesHeader(self.near * self._metres, self.far * self._metres, self._render_set.parts)
 
     def check_seen(self) -> None:
-        """Raise ``ShotError`` when none of the frames that were rendered shows a character."""
-        if not self.has_seen_character:
+        """Raise ``ShotError`` when none of the frames that were rendered shows a character; those of a part of a shot need not."""
+        if not self._is_range_given and not self.has_seen_character:
             raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
 
     def measure(self) -> Generator[int, None, None]:
@@ -376,7 +379,7 @@ class PassRender:
             armature = self._render_set.armatures[number - 1]
             assert armature is not None
             person.armature = armature
-        _check_modes(self._list_roots(whole=self._shadow))
+        check_modes(self._list_roots(whole=self._shadow))
 
     def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
         """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""
@@ -596,7 +599,8 @@ class PassRender:
 
     def _widen(self, extents: kept_extents.Extents) -> None:
         near, far, lowest, has_ground = extents
-        self.near, self.far = min(self.near, near), max(self.far, far)
+        if not self._is_range_given:
+            self.near, self.far = min(self.near, near), max(self.far, far)
         self._has_ground, self._lowest = self._has_ground or has_ground, min(self._lowest, lowest)
 
     def result(self) -> FramePasses:

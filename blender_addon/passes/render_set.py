@@ -95,7 +95,7 @@ class RenderSetReferences:
         )
         for one in objects:
             if one.character and one.object.type == "MESH":
-                _check_bodies([one.object])
+                check_bodies([one.object])
                 if one.face_parts is not None and len(one.face_parts) != len(get_mesh(one.object).polygons):
                     raise shot.ShotError("scene", f"The mesh of {one.object.name} was changed meanwhile; generate the shot again.")
         armatures = tuple(_find_again(reference, in_scene=True) if reference else None for reference in self.armatures)
@@ -295,7 +295,8 @@ def compute_scale(matrix: np.ndarray) -> float:
     return float(np.cbrt(abs(np.linalg.det(matrix[:3, :3])))) or 1.0
 
 
-def _check_bodies(bodies: list[bpy.types.Object]) -> None:
+def check_bodies(bodies: list[bpy.types.Object]) -> None:
+    """Raise ``ShotError`` for meshes that are being edited, and for those without a surface."""
     for body in bodies:
         if body.type == "MESH" and not len(get_mesh(body).polygons) and not body.modifiers:
             raise shot.ShotError("character", f"{body.name} has no faces; pick a mesh with a surface.")
@@ -314,7 +315,7 @@ def make_render_set(view_layer: bpy.types.ViewLayer, character: bpy.types.Object
     characters = _find_characters(view_layer, visible, character, scope)
     armatures = [armature or _find_armature(bodies[0]) for armature, bodies in characters]
     for _, bodies in characters:
-        _check_bodies(bodies)
+        check_bodies(bodies)
     face_counts: dict[PartKey, int] = {}
     face_keys: list[tuple[bpy.types.Object, int, list[PartKey]]] = []
     for number, ((_, bodies), armature) in enumerate(zip(characters, armatures, strict=True), 1):

@@ -11,7 +11,9 @@ from typing import Any
 import bpy
 
 from ...shared import shot
+from ...shared.arguments import read_path
 from ...shared.backend_environment import explain_loss, find_current
+from ...shared.command_parser import CommandParser
 from ...shared.console import Console
 from ...shared.interrupts import SignalWatch
 from ...shared.sizes import write_size
@@ -36,9 +38,17 @@ _LOOK_SECONDS = 0.05
 _END_SECONDS = 5.0
 
 
-def add_setup_command(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+def add_setup_command(add_parser: Callable[..., CommandParser]) -> None:
     """Register it."""
-    command = add_parser("setup", help="set up the backend: fetch its packages, with progress, resume and a check")
+    command = add_parser(
+        "setup",
+        help="set up the backend: fetch its packages, with progress, resume and a check",
+        examples=(
+            ("blender -b --command latentman setup --online", "for the best device of this machine"),
+            ("blender -b --command latentman setup files --build cuda", "what to fetch for machines without the internet"),
+            ("blender -b --command latentman setup --files /share/wheels", "and there"),
+        ),
+    )
     command.add_argument(
         "action",
         nargs="?",
@@ -46,11 +56,13 @@ def add_setup_command(add_parser: Callable[..., argparse.ArgumentParser]) -> Non
         choices=tuple(ACTIONS),
         help="; ".join(f"{n}: {text}" for n, text in ACTIONS.items()),
     )
-    command.add_argument("--build", default="", help="cuda, cuda-older, rocm, xpu, metal or cpu; by default the best device's")
-    command.add_argument("--folder", type=Path, help="where it is kept; by default as the preferences say")
+    command.add_argument(
+        "--build", default="", metavar="BUILD", help="cuda, cuda-older, rocm, xpu, metal or cpu; by default the best device's"
+    )
+    command.add_argument("--folder", type=read_path, help="where it is kept; by default as the preferences say")
     command.add_argument("--python", default="", help="fetched, found, or the path of one; by default one is fetched")
-    command.add_argument("--files", type=Path, help="a folder of files in place of the network")
-    command.add_argument("--to", type=Path, help="the new folder, for move")
+    command.add_argument("--files", type=read_path, help="a folder of files in place of the network")
+    command.add_argument("--to", type=read_path, help="the new folder, for move")
     command.add_argument("--online", action="store_true", help="use the internet though Blender keeps extensions offline")
     command.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     command.set_defaults(run=run_setup)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...shared import messages
+from ...shared.drafts import is_draft
 from ...shared.made_motion import MadeMotion, read_made
 from ...shared.motion_request import MotionRequest
 from ...shared.shot import ShotError, ShotRequest
@@ -14,13 +15,23 @@ from ...shared.shot import ShotError, ShotRequest
 _UNFIT = "The backend sent {}, which does not fit what it was asked for; generate again, and update it if that does not help."
 
 
-def check_shot_answer(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray], request: ShotRequest) -> None:
-    """Raise ``ShotError`` for an answer about frames that the shot does not have, or without the picture."""
+def check_shot_answer(
+    message: messages.AnyMessage, arrays: Mapping[str, np.ndarray], request: ShotRequest, *, only_look: bool = False
+) -> None:
+    """Raise ``ShotError`` for an answer about frames that the shot does not have, or without the picture; where only the look was
+    asked for, for one without that."""
     if isinstance(message, (messages.PassesWanted, messages.FrameResult)) and message.index >= len(request.frames):
         raise ShotError("answer", _UNFIT.format(f"something about a frame with the number {message.index}"))
     if isinstance(message, messages.FrameResult) and message.frame != request.frames[message.index]:
         raise ShotError("answer", _UNFIT.format(f"a frame {message.frame}"))
-    check_pictures(message, arrays)
+    if isinstance(message, messages.Draft) and (
+        max(message.indices) >= len(request.frames) or not is_draft(arrays.get("pictures"), len(message.indices))
+    ):
+        raise ShotError("answer", _UNFIT.format("small pictures"))
+    if not only_look:
+        check_pictures(message, arrays)
+    elif isinstance(message, messages.FrameResult) or (isinstance(message, messages.Finished) and list(arrays) != ["look"]):
+        raise ShotError("answer", _UNFIT.format("something that is no look"))
 
 
 def check_pictures(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray]) -> None:

@@ -69,9 +69,14 @@ def store_frame(folder: Path, frame: int, arrays: Mapping[str, np.ndarray]) -> P
     return path
 
 
-def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np.ndarray]) -> None:
+def store_file(path: Path, content: bytes) -> None:
+    """Write a file, completely or not at all. Raises ``ShotError``."""
+    _store(path, content)
+
+
+def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np.ndarray], name: str = "report.json") -> None:
     """Write a shot's report and its textures' files, (N,) uint8 each. Raises ``ShotError``."""
-    _store(folder / "report.json", msgspec.json.format(msgspec.json.encode(report)))
+    _store(folder / name, msgspec.json.format(msgspec.json.encode(report)))
     if textures:
         make_folder(folder / LOOK_FOLDER)
     for name, texture in textures.items():

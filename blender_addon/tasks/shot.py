@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import bpy
 import numpy as np
 
 from ...shared import messages, passes_folder, shot
+from ...shared.look_file import LookFile, name_part_report
 from ...shared.machine import release_free_memory
 from ...shared.manifest import FrameEntry, join_manifest
 from ...shared.overview import compute_overview_size, needs_overview
@@ -28,6 +29,7 @@ from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
 from ..passes.render import PassRender, RenderedFrame
 from ..shot_progress import ShotProgress
 from ..typed_access import get_scene
+from ..units import get_metres_per_unit
 from . import frames_folder
 from .answers import check_shot_answer
 from .task import Task
@@ -45,6 +47,15 @@ def pop_first(indices: deque[int]) -> int | None:
 MOST_WAITING_BYTES = 8 << 20
 #: frames after which memory that is free goes back to the system
 RELEASE_EVERY = 8
+
+
+def find_depth_range(look: LookFile, scene: bpy.types.Scene) -> tuple[float, float]:
+    """The near and far end of the depth range of a look's shot, in Blender's units."""
+    known, header = look.description.scene, look.description.header
+    if known is not None:
+        return known.near, known.far
+    metres = get_metres_per_unit(scene)
+    return header.near / metres, header.far / metres
 
 
 class PassesWriter:
@@ -71,6 +82,9 @@ class PassesWriter:
 class ShotTask(Task):
     """Renders a shot's passes, sends them, and stores the frames that come back as ``<folder>/<frame>.png``."""
 
+    #: whether the look is asked for, and no frames
+    only_look = False
+
     def __init__(
         self,
         context: bpy.types.Context,
@@ -89,14 +103,18 @@ class ShotTask(Task):
         crop: Crop | None = None,
         reference: bytes = b"",
         expected_seconds: float | None = None,
+        look: LookFile | None = None,
         elsewhere: bool = False,
+        on_draft: Callable[[Sequence[int], np.ndarray, bool], None] | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
         """``scope``, ``range_frames``, ``keep_scenes`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
         transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job. ``crop`` is the part of
         the frames that the camera's frame shows and that is stored, all of them by default. ``reference`` is the file of the
         picture that the request names; ``expected_seconds`` is how long such shots have taken, None where that is not known.
-        ``elsewhere`` renders the passes in a second Blender where that is possible, so that a window stays alive.
+        ``look`` is the look's file of a shot that this is a part of. ``on_draft`` gets, while frames are made, indices of some,
+        their small pictures (N, h, w, 3) uint8, and whether they are finished. ``elsewhere`` renders the passes in a second Blender
+        where that is possible, so that a window stays alive.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -107,7 +125,8 @@ class ShotTask(Task):
                 "size", "The size is left to the model, which has not said what it is yet; try again, or set width and height."
             )
         check_reference(request, reference)
-        self._reference = reference
+        self._reference, self._look = reference, look.data if look is not None else b""
+        self._on_draft = on_draft
         self.request, self.folder = request, out
         #: the name of the character that the shot shows, "" for several
         self.character = character.name if character is not None and scope == "CHARACTER" else ""
@@ -125,6 +144,7 @@ class ShotTask(Task):
         self.transparent = alpha
         #: the part of the frames that is stored; None for all of them
         self.crop = crop
+        self._is_part = False
         #: the name of the scene's camera when the shot was started
         self.camera = find_camera(get_scene(context), request.frames[0]).name
         self._folder_per_job = folder_per_job
@@ -147,6 +167,7 @@ class ShotTask(Task):
                 frame=crop,
                 # a preview: the shot itself is measured anew
                 keep_extents=quick,
+                depth_range=None if look is None else find_depth_range(look, get_scene(context)),
             )
         self._overview: PassRender | RemoteOverview | None = None
         self._writer = PassesWriter(keep_passes, request, self._render) if keep_passes else None
@@ -183,12 +204,21 @@ class ShotTask(Task):
 
     def _submit(self) -> None:
         self._submitted = True
-        header = self._render.header
+        files = {"reference": self._reference, "look": self._look}
         self._client.send(
-            messages.SubmitShot(ticket=self.ticket, request=self.request, header=header, cut_out=self.transparent, crop=self.crop),
-            {"reference": np.frombuffer(self._reference, np.uint8)} if self._reference else None,
+            self._make_submission(), {name: np.frombuffer(data, np.uint8) for name, data in files.items() if data} or None
         )
-        self._reference = b""
+        self._is_part, self._reference, self._look = bool(self._look), b"", b""
+
+    def _make_submission(self) -> messages.SubmitShot:
+        return messages.SubmitShot(
+            ticket=self.ticket,
+            request=self.request,
+            header=self._render.header,
+            cut_out=self.transparent,
+            crop=self.crop,
+            drafts=self._on_draft is not None,
+        )
 
     def _render_requested(self) -> None:
         """Render some of the passes that the backend has requested, small copies first, and send them.
@@ -252,7 +282,7 @@ class ShotTask(Task):
             self.seconds["passes"] = time.perf_counter() - self._started
 
     def _handle(self, message: messages.AnyMessage, arrays: dict[str, np.ndarray]) -> None:
-        check_shot_answer(message, arrays, self.request)
+        check_shot_answer(message, arrays, self.request, only_look=self.only_look)
         if isinstance(message, messages.PassesWanted):
             if self.state is not TaskState.CANCELLING:
                 self._requested[message.overview].append(message.index)
@@ -268,6 +298,9 @@ class ShotTask(Task):
             self.came_early |= not self.stages - {RENDERING}
             self.progress.update(self.stage, self.fraction, len(self.frames))
             self._notify(message)
+        elif isinstance(message, messages.Draft):
+            if self._on_draft is not None:
+                self._on_draft(message.indices, arrays["pictures"], message.finished)
         elif isinstance(message, messages.Finished):
             self._finish(message, arrays)
         else:
@@ -281,7 +314,11 @@ class ShotTask(Task):
     def _finish(self, message: messages.Finished, arrays: dict[str, np.ndarray]) -> None:
         self.seconds["backend"] = time.perf_counter() - self._started
         self.report = message.report
-        frames_folder.store_report(self.folder, message.report, arrays)
+        if self._is_part:
+            # parts that are made into one folder have one each, and no texture that shows all of the character
+            frames_folder.store_report(self.folder, message.report, {}, name_part_report(self.request.frames))
+        else:
+            frames_folder.store_report(self.folder, message.report, arrays)
         self._notify(message)
         missing = len(self.request.frames) - len(self.frames)
         if missing:

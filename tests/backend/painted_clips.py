@@ -35,6 +35,8 @@ class Look:
     lamp: float = 2.0
     shadow: bool = False
     ambient: float = 0.4
+    #: metres from the texture's usual place: another costume of the same kind
+    place: float = 0.0
 
 
 def _texture(points: np.ndarray, pixel: float) -> np.ndarray:
@@ -80,7 +82,7 @@ def paint(passes: FramePasses, look: Look = Look()) -> Clip:
         angle = np.radians(25 + look.lamp * (n - count / 2))
         lamp = np.array([np.sin(angle), 0.5, np.cos(angle)]) / np.hypot(1, 0.5)
         light = look.ambient + (1.05 - look.ambient) * np.clip(passes.normal[n][mask].astype(float) @ lamp, 0, None)
-        slide = np.array(look.slide) * n
+        slide = np.array(look.slide) * n + look.place
         image[mask] = _albedo(passes.rest_position[n][mask].astype(float), slide, pixel, look.texture) * light[:, None]
         frames.append(np.round(image).clip(0, 255).astype(np.uint8))
     return np.stack(frames)
@@ -151,6 +153,15 @@ def drifting(clip: Clip, passes: FramePasses, step: float | tuple[float, float, 
     return _on_figure(clip, passes, lambda image, n: image + np.array(step) * (n - len(clip) / 2))
 
 
+def garment_drifting(clip: Clip, passes: FramePasses, step: float) -> Clip:
+    """A shirt that gets brighter by a step each frame, and nothing else."""
+    out = clip.astype(float)
+    for n in range(len(clip)):
+        height = passes.rest_position[n][..., 1]
+        out[n][(passes.mask[n] > 0) & (height > 0.02) & (height < 0.42)] += step * n
+    return _limit(out)
+
+
 def hue_turning(clip: Clip, passes: FramePasses, degrees: float = 90.0) -> Clip:
     """Colours that turn about the grey axis over the clip."""
 
@@ -167,6 +178,13 @@ def sliding(passes: FramePasses, pixels: tuple[float, float, float]) -> Clip:
     """A texture that swims over the surface by pixels a frame along its rest axes."""
     pixel = 4.0 / (1.9 * passes.mask.shape[1])
     return paint(passes, Look(slide=tuple(value * pixel for value in pixels)))
+
+
+def morphing(clip: Clip, passes: FramePasses) -> Clip:
+    """A texture that slowly turns into another of the same kind."""
+    other = paint(passes, Look(place=3.3)).astype(float)
+    share = np.linspace(0, 1, len(clip))[:, None, None, None]
+    return _limit(clip * (1 - share) + other * share)
 
 
 def stuck_to_screen(clip: Clip, passes: FramePasses) -> Clip:

@@ -17,7 +17,9 @@ import pytest
 from latentman.blender_addon import command_line
 from latentman.blender_addon.camera_framing import frame_character
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
+from latentman.blender_addon.commands import passes
 from latentman.blender_addon.motion.readers import BUNDLED, read
+from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion
@@ -319,7 +321,7 @@ def test_cycles_is_switched_on_for_the_render(shot, tmp_path, capsys):
         assert code == 0 and [e["code"] for e in events if e["event"] == "warning"] == ["engine"]
         assert not hasattr(bpy.types.Scene, "cycles")
         with pytest.raises(ShotError, match="switch on Cycles"):
-            command_line.PassRender(bpy.context, bpy.data.objects["Mannequin"], (1,), 32, 32)
+            PassRender(bpy.context, bpy.data.objects["Mannequin"], (1,), 32, 32)
     finally:
         addon_utils.enable("cycles")
     assert not any(e["event"] == "warning" for e in _passes(capsys, tmp_path)[1])
@@ -411,7 +413,7 @@ def test_what_nobody_foresaw_is_a_line_too(shot, tmp_path, capsys, monkeypatch, 
     def fail(*_):
         raise failure
 
-    monkeypatch.setattr(command_line, "find_character", fail)
+    monkeypatch.setattr(passes, "find_character", fail)
     code, events = _passes(capsys, tmp_path)
     assert code == 1 and (events[-1]["event"], events[-1]["code"]) == ("failed", named)
 
@@ -452,12 +454,42 @@ def test_an_output_that_is_closed_or_ascii_ends_nothing(tmp_path):
     ],
 )
 def test_what_is_not_possible_is_found_before_any_pass(shot, tmp_path, capsys, monkeypatch, backend, more, code, words):
-    monkeypatch.setattr(command_line.PassRender, "render_slice", lambda *_: pytest.fail("passes were rendered"))
+    monkeypatch.setattr(PassRender, "render_slice", lambda *_: pytest.fail("passes were rendered"))
     size = () if "--size" in more else ("--size", "64x64")
     arguments = ("generate", "--prompt", "x", "--frames", "1-3", "--out", tmp_path, "--endpoint", backend, *size, *more)
     exit_code, events = _call(capsys, *arguments)
     assert exit_code == 2 and (events[-1]["event"], events[-1]["code"]) == ("failed", code) and words in events[-1]["message"]
     assert not any(e.get("stage") == "rendering passes" for e in events)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("generate", "--prompt", "x", "--out", ""), "arguments", "cannot be empty"),
+        (("generate", "--prompt", "x", "--out", "a\0b"), "arguments", "cannot be empty"),
+        (("generate", "--prompt", "x", "--out", "FILE"), "disk", "cannot be written"),
+        (("generate", "--prompt", "x", "--out", "a" * 300), "disk", "cannot be written"),
+        (("generate", "--prompt", "x", "--save-passes", "FILE", "--out", "OUT"), "disk", "cannot be written"),
+        (("generate", "--prompt", "x", "--size", "100000x100000", "--out", "OUT"), "arguments", "out of range"),
+        (("generate", "--prompt", "x", "--look", "a" * 5000, "--out", "OUT"), "look", "no look"),
+        (("generate", "--prompt", "x", "--look", "a\0b", "--out", "OUT"), "look", "cannot be read"),
+        (("generate", "--prompt", "x", "--look", "/dev/zero", "--out", "OUT"), "look", "not a regular file"),
+        (("generate", "--prompt", "x", "--endpoint", "nonsense:::", "--out", "OUT"), "backend", "not the address"),
+        (("generate", "--prompt", "\udcff", "--out", "OUT"), "arguments", "no text has"),
+        (("passes", "--size", "0x64", "--out", ""), "arguments", "cannot be empty"),
+        (("motion", "a person walks", "--out", "FOLDER"), "disk", "is a folder"),
+        (("motion", "a person walks", "--save", "FOLDER"), "disk", "is a folder"),
+        (("motion", "", "--out", "OUT"), "motion", "is empty"),
+    ],
+)
+def test_wrong_words_and_places_are_found_before_a_backend_is_asked(shot, tmp_path, capsys, monkeypatch, arguments, code, words):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENTMAN_PYTHON", str(tmp_path / "no python"))
+    places = {"FILE": tmp_path / "file", "FOLDER": tmp_path, "OUT": tmp_path / "out"}
+    found, events = _call(capsys, *(places.get(word, word) for word in arguments))
+    assert found == 2 and [(one["event"], one["code"]) for one in events] == [("failed", code)], events
+    assert words in events[0]["message"] and not list(tmp_path.glob("*.exr"))
 
 
 def test_a_motion_model_that_does_not_exist_is_wrong_input(shot, tmp_path, capsys, backend):

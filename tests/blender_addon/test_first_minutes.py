@@ -8,11 +8,12 @@ import bpy
 import numpy as np
 import pytest
 
-from latentman.blender_addon import panels, properties
+from latentman.blender_addon import panels, properties, results_panel
 from latentman.blender_addon.character.shape_names import MANNEQUIN_SHAPES, MANNEQUIN_VERTICES, name_shape
 from latentman.blender_addon.connection import Connection, connection
 from latentman.blender_addon.error_places import ErrorBoard, Place
 from latentman.blender_addon.motion_words import add_sentence, explain_words, list_new
+from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.scene_range import find_other_range
 from latentman.blender_addon.tasks.task import Task
 from latentman.shared import messages, vocabulary
@@ -200,13 +201,59 @@ def test_one_sentence_for_each_place():
     assert board.last == ""
 
 
+def test_a_sentence_goes_when_what_it_says_is_mended():
+    board, broken = ErrorBoard(), [True]
+    board.show(Place.SHOT, "no camera", lambda: broken[0])
+    board.show(Place.MOTION, "no words")
+    assert not board.drop_mended() and board.find(Place.SHOT)
+    broken[0] = False
+    assert board.drop_mended() and not board.find(Place.SHOT) and board.find(Place.MOTION) == "no words"
+    # a later sentence without a check does not inherit the one before
+    board.show(Place.SHOT, "no camera", lambda: False)
+    board.show(Place.SHOT, "no frames")
+    assert not board.drop_mended() and board.find(Place.SHOT) == "no frames"
+
+
+@pytest.mark.parametrize("fault", ["camera", "prompt", "edit mode", "character"])
+def test_the_shots_error_goes_when_the_scene_is_mended(shot_scene, settings, character, monkeypatch, fault):
+    from latentman.blender_addon.operators import generate, polls
+    from latentman.shared.model_profile import ModelProfile
+
+    own = Connection()
+    own.get_client = _Client
+    own.state, own.redraw = type(own.state).CONNECTED, lambda **_: None
+    own.ask_profile = lambda *_: ModelProfile()
+    for module in (generate, polls):
+        monkeypatch.setattr(module, "connection", own)
+    settings.width = settings.height = 64
+    camera, (body,) = shot_scene.camera, get_bodies(character)
+    bpy.context.view_layer.objects.active = body
+    if fault == "camera":
+        shot_scene.camera = None
+    elif fault == "prompt":
+        settings.prompt = " "
+    elif fault == "edit mode":
+        bpy.ops.object.mode_set(mode="EDIT")
+    else:
+        settings.character = bpy.data.objects.new("Bones", bpy.data.armatures.new("Bones"))
+    with pytest.raises(RuntimeError):
+        bpy.ops.latentman.generate()
+    sentence = own.errors.find(Place.SHOT)
+    assert sentence and not own.errors.drop_mended() and own.errors.find(Place.SHOT) == sentence
+    if fault == "edit mode":
+        bpy.ops.object.mode_set(mode="OBJECT")
+    shot_scene.camera, settings.prompt, settings.character = camera, "a knight", character
+    own._drop_mended_errors()
+    assert not own.errors.find(Place.SHOT)
+
+
 @pytest.mark.parametrize(
     ("place", "panel"),
-    [(Place.MOTION, panels.MotionPanel), (Place.SHOT, panels.GeneratePanel), (Place.RESULT, panels.ResultPanel)],
+    [(Place.MOTION, panels.MotionPanel), (Place.SHOT, panels.GeneratePanel), (Place.RESULT, results_panel.ResultPanel)],
 )
 def test_an_error_stands_in_its_box_until_it_is_dismissed(settings, place, panel):
     connection.errors.show(place, "It went wrong; do better.")
-    for other in (panels.MotionPanel, panels.GeneratePanel, panels.ResultPanel):
+    for other in (panels.MotionPanel, panels.GeneratePanel, results_panel.ResultPanel):
         drawn = _draw(other)
         assert ("It went wrong; do better." in drawn.texts) == (other is panel) == ("latentman.dismiss_error" in drawn.operators)
     assert bpy.ops.latentman.dismiss_error(place=place.name) == {"FINISHED"}

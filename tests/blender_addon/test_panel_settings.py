@@ -16,7 +16,8 @@ import bpy
 import msgspec
 import pytest
 
-from latentman.blender_addon import command_line, panels, properties
+from latentman.blender_addon import command_line, panels, properties, results_panel
+from latentman.blender_addon.commands.scene import read_scene_options, read_size
 from latentman.blender_addon.declared_properties import (
     UNNAMED,
     declare,
@@ -67,7 +68,7 @@ def group_at(settings, place: str):
 def shot_request(*arguments: str) -> ShotRequest:
     """What the command line makes of arguments."""
     args = command_line.make_parser().parse_args(["generate", "--out", "x", *arguments])
-    return console.read_request_arguments(args, *command_line._read_size(args, bpy.context.scene), FRAMES, 20.0)
+    return console.read_request_arguments(args, *read_size(args, bpy.context.scene), FRAMES, 20.0)
 
 
 @pytest.mark.parametrize(("place", "struct", "left_out"), PLACES)
@@ -105,7 +106,7 @@ def test_defaults_are_the_same_in_request_arguments_and_panel(settings, empty_sc
     assert settings.keying.to_keying() == Keying() and not read_given_settings(args, Keying)
     assert settings.keying.make_key_options() == KeyOptions() == KeyOptions.from_keying(Keying())
     args = command_line.make_parser().parse_args(["generate", "--prompt", "x", "--out", "x"])
-    assert command_line._read_scene_options(args) == SceneOptions()
+    assert read_scene_options(args) == SceneOptions()
     assert read_values(settings, SceneOptions, ("frames",)) | {"frames": ""} == msgspec.structs.asdict(SceneOptions())
     assert settings.make_method() is None
 
@@ -263,15 +264,15 @@ def test_a_group_is_declared_read_and_written():
 def test_the_commands_arguments(capsys):
     parser = command_line.make_parser()
     args = parser.parse_args(["generate", "--prompt", "x", "--out", "x", "--alpha", "--subjects", "scene", "--frames", "3,5"])
-    assert command_line._read_scene_options(args) == SceneOptions("scene", True, "3,5")
+    assert read_scene_options(args) == SceneOptions("scene", True, "3,5")
     scene = bpy.context.scene
     scene.render.resolution_x, scene.render.resolution_y = 1920, 1080
     # the model's own, which has the scene's aspect
-    assert command_line._read_size(args, scene) == (0, 0)
-    assert command_line._read_size(parser.parse_args(["passes", "--out", "x", "--width", "512"]), scene) == (512, 288)
-    assert command_line._read_size(parser.parse_args(["passes", "--out", "x", "--height", "1080"]), scene) == (1920, 1080)
+    assert read_size(args, scene) == (0, 0)
+    assert read_size(parser.parse_args(["passes", "--out", "x", "--width", "512"]), scene) == (512, 288)
+    assert read_size(parser.parse_args(["passes", "--out", "x", "--height", "1080"]), scene) == (1920, 1080)
     args = parser.parse_args(["passes", "--out", "x", "--width", "64", "--height", "48"])
-    assert command_line._read_size(args, scene) == (64, 48)
+    assert read_size(args, scene) == (64, 48)
     args = parser.parse_args(["motion", "a", "--foot-lock", "hard", "--tolerance", "2.5"])
     assert read_given_settings(args, Keying) == {"foot_lock": "hard", "tolerance": 2.5}
     for arguments, sentence in (
@@ -354,7 +355,7 @@ def test_every_setting_is_drawn(settings, character):
         assert not {("LatentManSettings", one) for one in panels.FOLLOWING[name]} & following.names
         setattr(settings, f"follow_{name}", False)
     for panel in panels.CLASSES:
-        if panel not in (panels.BackendPanel, panels.RigPanel, panels.ResultPanel):
+        if panel not in (panels.BackendPanel, panels.RigPanel, results_panel.ResultPanel):
             panel.draw(SimpleNamespace(layout=drawn), context)
     for place, struct, left_out in PLACES:
         group = type(group_at(settings, place)).__name__

@@ -10,11 +10,12 @@ from PIL import Image
 
 from latentman.blender_addon import properties
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.compat import find_compositing_tree, get_strip_range, get_strips
+from latentman.blender_addon.compat import find_compositing_tree, get_strip_range, get_strips, select_strip
 from latentman.blender_addon.operators import generate, polls
 from latentman.blender_addon.operators import results as result_operators
 from latentman.blender_addon.paths import get_result_folder, resolve
 from latentman.blender_addon.sequencer import add_image_strip
+from latentman.blender_addon.shot_notice import notice
 from latentman.blender_addon.tasks.frames_folder import list_frames
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
@@ -131,3 +132,61 @@ def test_the_scene_can_take_the_size_of_the_frames(shot_scene, settings):
     settings.use_scene_aspect = False
     assert not settings.shows_frame(shot_scene) and bpy.ops.latentman.match_scene_size() == {"FINISHED"}
     assert (shot_scene.render.resolution_x, shot_scene.render.resolution_y) == (64, 64) and settings.shows_frame(shot_scene)
+
+
+def test_a_shot_is_made_again_from_its_strip_with_its_own_settings(connection, shot_scene, character, settings):
+    # frames that keep no look: the same shot is the same job
+    before = _make(connection)
+    assert _make(connection).folder == before.folder and len(settings.results) == 1
+    settings.results.clear()
+    settings.preset = "surface"
+    first = _make(connection)
+    result = settings.find_active_result()
+    assert (result.preset, result.model, tuple(result.size), result.total) == ("surface", "starter", (64, 36), 3)
+    assert result.made == 3 and result.kept == 0 and result.created and result.hmse > 0
+    assert bpy.ops.latentman.to_sequencer() == {"FINISHED"}
+    (strip,) = get_strips(shot_scene)
+
+    # asked for again it is the same entry, and the same files
+    repeated = _make(connection)
+    assert len(settings.results) == 1 and repeated.report["frames"] == {"made": 0, "kept": 3} and not repeated.folder.exists()
+    assert notice.text.startswith("Nothing has changed") and resolve(strip.directory) == first.folder
+    # unless the files were lost, and these are the only ones
+    shutil.rmtree(first.folder)
+    repeated = _make(connection)
+    assert len(settings.results) == 2 and resolve(strip.directory) == repeated.folder
+    settings.results.remove(0)
+    settings.active_result = 0
+
+    settings.prompt, settings.steps, settings.use_scene_range = "a cat", 7, True
+    character.pose.bones["left_shoulder"].rotation_quaternion = (0.8, 0.6, 0, 0)
+    for frame in range(2, 5):
+        character.pose.bones["left_shoulder"].keyframe_insert("rotation_quaternion", frame=frame)
+    assert bpy.ops.latentman.make_again() == {"FINISHED"}
+    again = _finish(connection, lambda: connection.shot_task)
+    assert again.request.text.prompt == "a knight" and again.request.sampling.steps == 2 and again.request.frames == (2, 3, 4)
+    assert again.folder != first.folder and resolve(strip.directory) == again.folder
+    assert (settings.prompt, settings.steps, settings.use_scene_range) == ("a cat", 7, True)
+
+    # with another seed it is another version; the strip stays
+    assert bpy.ops.latentman.make_again(new_seed=True) == {"FINISHED"}
+    other = _finish(connection, lambda: connection.shot_task)
+    assert other.request.sampling.seed != 5 and settings.seed == 5 and resolve(strip.directory) == again.folder
+    assert len(settings.results) == 3 and settings.results[2].seed == other.request.sampling.seed
+
+    # the shot of another scene than the window's, from a film that is cut there
+    film = bpy.data.scenes.new("Film")
+    add_image_strip(film, list_frames(again.folder), 101, "in the film", properties={"latentman_job": again.job})
+    bpy.context.window.scene = film
+    with bpy.context.temp_override(**_sequencer()):
+        select_strip(film, get_strips(film)[0])
+        assert bpy.ops.latentman.make_again(new_seed=True) == {"FINISHED"}
+    last = _finish(connection, lambda: connection.shot_task)
+    assert last.request.frames == (2, 3, 4) and len(settings.results) == 4 and len(properties.get_scene_settings(film).results) == 0
+    bpy.context.window.scene = shot_scene
+
+
+def _sequencer():
+    area = bpy.context.window.screen.areas[0]
+    area.type = "SEQUENCE_EDITOR"
+    return {"window": bpy.context.window, "area": area}

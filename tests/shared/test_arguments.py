@@ -117,7 +117,14 @@ def test_wrong_arguments_end_with_a_sentence(capsys, arguments, sentence):
 
 
 def test_what_must_be_given_is_missed(capsys):
-    assert "required: --prompt" in refusal(capsys, shot_parser(), "--out", "x")
+    assert "required: --out" in refusal(capsys, shot_parser(), "--prompt", "x")
+    parser = shot_parser()
+    parser.set_defaults(command="generate")
+    for given in (("--prompt", "x"), ("--look", "shot.look")):
+        console.check_shot_arguments(parser, parser.parse_args(["--out", "x", *given]))
+    with pytest.raises(SystemExit):
+        console.check_shot_arguments(parser, parser.parse_args(["--out", "x"]))
+    assert "required: --prompt, or --look" in capsys.readouterr().err
 
 
 def flat(text: str) -> str:

@@ -31,7 +31,14 @@ _MARKS = {"yes": "fits", "tight": "tight", "no": "too large", "": ""}
 
 def add_commands(below: Any) -> None:
     """Add them beneath ``models``."""
-    command = below.add_parser("list", help="list the library: what is here and what can be got", allow_abbrev=False)
+    command = below.add_parser(
+        "list",
+        help="list the library: what is here and what can be got",
+        examples=(
+            ("latentman models list photo --kind checkpoint", "entries with a word"),
+            ("latentman models list --here --json", "for programs"),
+        ),
+    )
     command.add_argument("words", nargs="*", metavar="WORD", help="only entries that have all of these words")
     command.add_argument(
         "--kind", action="append", default=[], choices=list(KINDS), help="only this kind; may be given several times"
@@ -39,22 +46,43 @@ def add_commands(below: Any) -> None:
     command.add_argument("--here", action="store_true", help="only what is on this machine")
     command.add_argument("--quick", action="store_true", help="do not look whether the device's memory holds it")
     _finish(command, list_models, "one line of JSON for each entry")
-    command = below.add_parser("get", help="get models of the catalogue or the hub", allow_abbrev=False)
+    command = below.add_parser(
+        "get",
+        help="get models of the catalogue or the hub",
+        examples=(("latentman models get sd15", "a model of the catalogue, with what it needs"),),
+    )
     command.add_argument("names", nargs="+", metavar="NAME", help="a name of 'models list', or OWNER/NAME of the hub, with @COMMIT")
     _finish(command, get_models)
-    command = below.add_parser("add", help="have folders read: of ComfyUI, AUTOMATIC1111, Forge, or any", allow_abbrev=False)
-    command.add_argument("folders", nargs="+", metavar="FOLDER")
+    command = below.add_parser(
+        "add",
+        help="have folders read: of ComfyUI, AUTOMATIC1111, Forge, or any",
+        examples=(("latentman models add ~/ComfyUI", "its models are listed and used where they lie"),),
+    )
+    command.add_argument("folders", nargs="+", metavar="FOLDER", help="a folder with models, in any of these layouts")
     _finish(command, add_folders)
     command = below.add_parser(
-        "remove", help="remove what was got, or have a folder read no more; files of your own stay", allow_abbrev=False
+        "remove",
+        help="remove what was got, or have a folder read no more; files of your own stay",
+        examples=(("latentman models remove sd15", "delete what was got of it"),),
     )
     command.add_argument("names", nargs="+", metavar="NAME", help="a name of 'models list', a path, or a folder that was added")
     command.add_argument("--files", action="store_true", help="delete files in your own folders as well; for good")
     _finish(command, remove_models)
-    command = below.add_parser("verify", help="look whether files are what came; 1 when one is not", allow_abbrev=False)
+    command = below.add_parser(
+        "verify",
+        help="look whether files are what came; 1 when one is not",
+        examples=(("latentman models verify", "everything that was got"),),
+    )
     command.add_argument("names", nargs="*", metavar="NAME", help="a name of 'models list' or a path; all that was got without one")
     _finish(command, verify_models, "one line of JSON for each file")
-    command = below.add_parser("token", help="keep a token of the hub, for gated and private models", allow_abbrev=False)
+    command = below.add_parser(
+        "token",
+        help="keep a token of the hub, for gated and private models",
+        examples=(
+            ("latentman models token", "it is asked for, and not shown"),
+            ("latentman models token --forget", "remove it again"),
+        ),
+    )
     command.add_argument("--forget", action="store_true", help="remove it again")
     _finish(command, keep_token)
 

@@ -16,12 +16,12 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from ....shared import logs
+from ....shared import environment_variables, logs
 from ....shared.motion import MotionError
 
 logger = logs.get_logger(__name__)
 #: names Kimodo's command: ``kimodo_gen``, a Python that has Kimodo, the folder of its environment, or a command with arguments
-ENVIRONMENT = "LATENTMAN_KIMODO"
+ENVIRONMENT = environment_variables.KIMODO
 NAME, MODULE = "kimodo_gen", "kimodo.scripts.generate"
 #: after so many seconds without a word it is taken for stuck; a download tells how far it is
 SILENT_SECONDS = 1800.0

@@ -1,0 +1,113 @@
+"""The picture of a shot that is being made: its key frames while they take shape, then each frame as it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import bpy
+import bpy.utils.previews
+import numpy as np
+
+from ..shared import logs
+from ..shared.drafts import make_sheet
+
+logger = logs.get_logger(__name__)
+
+#: the image that image editors show while a shot is made
+IMAGE = "LatentMan Live"
+_NAME = "live"
+
+
+class LivePreview:
+    """What the panel and the image editors show of the running shot."""
+
+    def __init__(self) -> None:
+        self._icons: Any = None
+        #: whether there is something to show
+        self.is_shown = False
+
+    @property
+    def icon(self) -> int:
+        """The number of the icon, 0 as long as there is nothing to show."""
+        return int(self._icons[_NAME].icon_id) if self.is_shown and self._icons is not None else 0
+
+    def begin(self) -> None:
+        """Another shot is being made; of the one before nothing is shown any more."""
+        self.is_shown = False
+
+    def show_small(self, pictures: Sequence[np.ndarray], *, only_icon: bool = False) -> None:
+        """Show small pictures (h, w, 3) uint8 of one size, in the panel and, unless ``only_icon``, in the image editors."""
+        sheet = make_sheet(pictures)
+        height, width = sheet.shape[:2]
+        # Blender's rows begin at the bottom
+        pixels = np.ones((height, width, 4), np.float32)
+        pixels[..., :3] = sheet[::-1] / np.float32(255)
+        self._show_icon(pixels)
+        image = bpy.data.images.get(IMAGE)
+        if image is None or only_icon:
+            return
+        image.source = "GENERATED"
+        image.generated_width, image.generated_height = width, height
+        image.pixels.foreach_set(pixels.ravel())
+        image.update()
+        _redraw_editors(image)
+
+    def show_file(self, path: Path) -> None:
+        """Show a finished frame in the image editors."""
+        image = bpy.data.images.get(IMAGE)
+        if image is not None:
+            image.source, image.filepath = "FILE", str(path)
+            image.reload()
+            _redraw_editors(image)
+
+    def _show_icon(self, pixels: np.ndarray) -> None:
+        try:
+            if self._icons is None:
+                self._icons = bpy.utils.previews.new()
+            shown = self._icons.get(_NAME) or self._icons.new(_NAME)
+            height, width = pixels.shape[:2]
+            # a square, as icons are drawn
+            side = max(height, width)
+            square = np.zeros((side, side, 4), np.float32)
+            top, left = (side - height) // 2, (side - width) // 2
+            square[top : top + height, left : left + width] = pixels
+            for size, values in (("image_size", "image_pixels_float"), ("icon_size", "icon_pixels_float")):
+                setattr(shown, size, (side, side))
+                getattr(shown, values).foreach_set(square.ravel())
+            self.is_shown = True
+        except (RuntimeError, TypeError, ValueError):
+            logger.exception("the picture of the running shot cannot be shown")
+
+    def forget(self) -> None:
+        """Let go of the icon."""
+        self.is_shown = False
+        if self._icons is not None:
+            bpy.utils.previews.remove(self._icons)
+            self._icons = None
+
+
+live = LivePreview()
+
+
+def register() -> None:
+    """Nothing yet: the icon is made when there is something to show."""
+
+
+def unregister() -> None:
+    """Let go of the icon."""
+    live.forget()
+
+
+def make_image() -> bpy.types.Image:
+    """The image that shows the running shot, made if need be."""
+    return bpy.data.images.get(IMAGE) or bpy.data.images.new(IMAGE, 64, 64)
+
+
+def _redraw_editors(image: bpy.types.Image) -> None:
+    for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
+        for area in window.screen.areas:
+            space = area.spaces.active
+            if isinstance(space, bpy.types.SpaceImageEditor) and space.image == image:
+                area.tag_redraw()

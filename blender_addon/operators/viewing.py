@@ -1,0 +1,193 @@
+"""Looking at results: played beside the viewport, compared, and their strips in the sequencer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+from bpy.props import EnumProperty, StringProperty
+
+from ..chosen_result import find_chosen_result, iter_results, list_versions
+from ..connection import connection
+from ..editors import play, show_image, show_strip
+from ..paths import get_result_folder
+from ..properties import get_scene_settings
+from ..result_properties import LatentManResult, get_scene_of
+from ..result_words import shorten
+from ..sequencer import GONE, find_strips
+from ..shot_notice import notice
+from ..typed_access import OperatorResult, get_scene
+from ..viewer import close_viewer, find_range, list_titles, open_viewer
+from .polls import NeedsResult, Poll
+from .results import get_result
+
+#: results that the menu of *Compare* offers
+MOST_OFFERED = 60
+
+_items: list[tuple[str, str, str]] = []
+
+
+def _show(
+    operator: bpy.types.Operator, context: bpy.types.Context, image: bpy.types.Image | None, *, start: bool
+) -> OperatorResult:
+    """Bring the viewer's image onto the screen, and play the scene."""
+    if image is None:
+        operator.report({"ERROR"}, GONE)
+        return {"CANCELLED"}
+    window, span = context.window, find_range()
+    scene = get_scene(context)
+    sentences = [show_image(window, image)] if window is not None else []
+    if span is not None:
+        if not span[0] <= scene.frame_current <= span[1]:
+            scene.frame_set(span[0])
+        first, last = (
+            (scene.frame_preview_start, scene.frame_preview_end)
+            if scene.use_preview_range
+            else (
+                scene.frame_start,
+                scene.frame_end,
+            )
+        )
+        if last < span[0] or first > span[1]:
+            sentences.append(f"The shot has the frames {span[0]} to {span[1]}, and the scene plays {first} to {last}.")
+    if start and window is not None:
+        play(window)
+    if sentences:
+        operator.report({"INFO"}, " ".join(sentences))
+    return {"FINISHED"}
+
+
+class PlayResult(Poll, bpy.types.Operator):
+    bl_idname = "latentman.play_result"
+    bl_label = "Play"
+    bl_description = "Play the result in an Image Editor beside the viewport, along with the scene"
+
+    ticket: StringProperty(
+        name="Task", description="The task that made it; empty is the chosen result", options={"HIDDEN", "SKIP_SAVE"}
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse where there is no result at all."""
+        return next(iter_results(), None) is not None or cls.refuse("Generate a shot first")
+
+    def _find(self, context: bpy.types.Context) -> LatentManResult | None:
+        if self.ticket:
+            return next((one for one in iter_results() if one.ticket == self.ticket), None)
+        return find_chosen_result(context)
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Pressed by hand the scene plays, too."""
+        return self._play(context, start=True)
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Show it."""
+        return self._play(context, start=False)
+
+    def _play(self, context: bpy.types.Context, *, start: bool) -> OperatorResult:
+        result = self._find(context)
+        if result is None:
+            self.report({"ERROR"}, "This result is not in the list any more; choose another one.")
+            return {"CANCELLED"}
+        if result.ticket == notice.ticket:
+            notice.dismiss()
+            connection.redraw(at_once=True)
+        return _show(self, context, open_viewer(result), start=start)
+
+
+def _list_others(self: Any, context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
+    """The results to compare with, other versions of the shot first."""
+    result = find_chosen_result(context) if context is not None else None
+    _items.clear()
+    if result is not None:
+        results = get_scene_settings(get_scene_of(result)).results
+        versions = list_versions(result)
+        own = next(n for n, one in enumerate(results) if one == result)
+        places = [(one not in versions, -n, n) for n, one in enumerate(results) if n != own]
+        for _, _, n in sorted(places)[:MOST_OFFERED]:
+            one = results[n]
+            star = "★ " if one.starred else ""
+            _items.append((str(n), f"{star}{shorten(one.name, 50)} · {one.seed}", shorten(one.prompt)))
+    # Blender keeps no reference to the strings, so the module's list does
+    return _items or [("NONE", "There is no other result", "")]
+
+
+class CompareResults(NeedsResult, bpy.types.Operator):
+    bl_idname = "latentman.compare_results"
+    bl_label = "Compare With"
+    bl_description = "Show the result and another one by a wipe or next to each other, in an Image Editor beside the viewport"
+    bl_property = "other"
+
+    other: EnumProperty(name="Other", description="The result to compare with", items=_list_others)
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse with one result alone."""
+        if not super().poll(context):
+            return False
+        result = find_chosen_result(context)
+        count = len(get_scene_settings(get_scene_of(result)).results) if result is not None else 0
+        return count > 1 or cls.refuse("There is no other result to compare with")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Show both."""
+        result = get_result(context)
+        results = get_scene_settings(get_scene_of(result)).results
+        if not self.other.isdigit() or int(self.other) >= len(results):
+            self.report({"ERROR"}, "There is no such result; choose another one.")
+            return {"CANCELLED"}
+        return _show(self, context, open_viewer(result, results[int(self.other)]), start=False)
+
+
+class CloseViewer(Poll, bpy.types.Operator):
+    bl_idname = "latentman.close_viewer"
+    bl_label = "Close"
+    bl_description = "Show no result in the Image Editor any more"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse where nothing is shown."""
+        return bool(list_titles()) or cls.refuse("No result is shown")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Take the image away."""
+        close_viewer()
+        return {"FINISHED"}
+
+
+class ShowInSequencer(NeedsResult, bpy.types.Operator):
+    bl_idname = "latentman.show_in_sequencer"
+    bl_label = "Show in Sequencer"
+    bl_description = "Select the strip that shows this result, in a workspace with a sequencer"
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Select and show it, wherever it is."""
+        result = get_result(context)
+        folder, here = get_result_folder(result), get_scene(context)
+        scenes = [here, *(one for one in bpy.data.scenes if one != here)]
+        found = next(((scene, strips[0]) for scene in scenes if (strips := find_strips(scene, folder))), None)
+        if found is None:
+            self.report({"ERROR"}, "No strip shows this result; press To Sequencer.")
+            return {"CANCELLED"}
+        scene, strip = found
+        if scene != here:
+            self.report({"INFO"}, f"The strip '{strip.name}' is in the scene '{scene.name}'; choose that scene to see it.")
+        hint = show_strip(context.window, scene, strip, switch=True)
+        if hint:
+            self.report({"WARNING"}, hint)
+        return {"FINISHED"}
+
+
+class DismissNotice(bpy.types.Operator):
+    bl_idname = "latentman.dismiss_notice"
+    bl_label = "Dismiss"
+    bl_description = "Take the line about the finished shot away"
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Take it away."""
+        notice.dismiss()
+        connection.redraw(at_once=True)
+        return {"FINISHED"}
+
+
+CLASSES = (PlayResult, CompareResults, CloseViewer, ShowInSequencer, DismissNotice)

@@ -1,0 +1,213 @@
+"""The panel's settings as a text that a result keeps, and the way back: *Restore Settings* and *Make Again*.
+
+Properties are found as Blender knows them, so that new ones are kept without being named here; choices are kept by their names.
+What another version of the extension does not know any more is told instead of guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import bpy
+import msgspec
+
+from ..shared import shot
+from ..shared.settings import list_parts, list_settings
+from .declared_properties import UNNAMED
+from .properties import FROM_SCENE, LatentManSettings, get_kept_look, get_scene_settings, set_kept_look
+from .technique_properties import CUSTOM, OFF, PRESET, LatentManTechniques
+
+#: what is no setting of a shot, or only another view of one
+_LEFT_OUT = {"name", "results", "active_result", "output", "clip", "motion", "keying", "plants", "parts", "source", "character"}
+_LEFT_OUT_STARTS = ("follow_", "own_", "show_", "use_scene_aspect")
+_TECHNIQUES = "techniques"
+_SIMPLE = ("BOOLEAN", "INT", "FLOAT", "STRING", "ENUM")
+
+#: a property's value as JSON has it
+Value = bool | int | float | str | list[Any]
+
+
+class PanelMemory(msgspec.Struct, frozen=True):
+    """The panel's settings by name; techniques that are as the preset has them are left out.
+
+    ``frames`` are the first, the last and the step that were generated, ``look`` and ``look_prompt`` the look that the character
+    kept.
+    """
+
+    values: dict[str, Value]
+    techniques: dict[str, dict[str, Value]] = {}
+    plugins: str = ""
+    character: str = ""
+    frames: tuple[int, int, int] = (0, 0, 1)
+    look: str = ""
+    look_prompt: str = ""
+
+
+def _iter_values(group: Any) -> Iterator[tuple[str, Value]]:
+    for found in group.bl_rna.properties:
+        name = found.identifier
+        if name in _LEFT_OUT or name.startswith(_LEFT_OUT_STARTS) or found.is_readonly or found.type not in _SIMPLE:
+            continue
+        value = getattr(group, name)
+        if getattr(found, "is_enum_flag", False):
+            yield name, sorted(value)
+        elif getattr(found, "is_array", False):
+            yield name, list(value)
+        else:
+            yield name, value
+
+
+def capture_panel(scene: bpy.types.Scene) -> str:
+    """The settings of a scene's panel as JSON."""
+    settings = get_scene_settings(scene)
+    techniques: LatentManTechniques = settings.techniques
+    character = settings.character
+    look, look_prompt = get_kept_look(character) if character is not None else ("", "")
+    frames = settings.get_frames(scene)
+    step = scene.frame_step if settings.use_scene_range else settings.frame_step
+    return msgspec.json.encode(
+        PanelMemory(
+            dict(_iter_values(settings)),
+            {one.name: dict(_iter_values(one.group)) for one in techniques.iter_techniques() if one.group.use != PRESET},
+            techniques.plugins,
+            character.name if character is not None else "",
+            (frames[0], frames[-1], step) if frames else (0, 0, 1),
+            look,
+            look_prompt,
+        )
+    ).decode()
+
+
+def read_memory(text: str) -> PanelMemory | None:
+    """What was captured; None where there is nothing that can be read."""
+    try:
+        return msgspec.json.decode(text, type=PanelMemory)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _write(group: Any, values: Mapping[str, Value]) -> list[str]:
+    """Set what fits; the names of what does not."""
+    unknown = []
+    for name, value in values.items():
+        if name not in group.bl_rna.properties or name in _LEFT_OUT:
+            unknown.append(name)
+            continue
+        try:
+            setattr(group, name, set(value) if getattr(group.bl_rna.properties[name], "is_enum_flag", False) else value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, AttributeError):
+            unknown.append(name)
+    return unknown
+
+
+def apply_memory(scene: bpy.types.Scene, memory: PanelMemory) -> list[str]:
+    """Give a scene's panel the settings of a memory, and its character the look that was kept. The character is picked again where
+    it is in the scene, the range where it is another one than now. Returns sentences about what could not be restored."""
+    settings, notes = get_scene_settings(scene), []
+    unknown = _write(settings, memory.values)
+    techniques: LatentManTechniques = settings.techniques
+    known = {one.name: one.group for one in techniques.iter_techniques()}
+    for name, group in known.items():
+        if name not in memory.techniques:
+            group.use = PRESET
+    for name, values in memory.techniques.items():
+        if name not in known:
+            unknown.append(name)
+            continue
+        # choosing Set Here writes the preset's values, so that it comes first
+        use, rest = values.get("use", CUSTOM), {key: value for key, value in values.items() if key != "use"}
+        unknown += _write(known[name], {"use": use}) + _write(known[name], rest)
+    techniques.plugins = memory.plugins
+    _apply_range(scene, settings, memory.frames)
+    if memory.character:
+        notes += _apply_character(scene, settings, memory)
+    if unknown:
+        words = ", ".join(name.replace("_", " ") for name in dict.fromkeys(unknown))
+        notes.append(f"This version does not know these settings as they were, and leaves them as they are: {words}.")
+    return notes
+
+
+def _apply_range(scene: bpy.types.Scene, settings: LatentManSettings, frames: tuple[int, int, int]) -> None:
+    first, last, step = frames
+    if last < first or (first, last, step) == (0, 0, 1):
+        return
+    now = settings.get_frames(scene)
+    if now == tuple(range(first, last + 1, max(step, 1))):
+        return
+    # the scene's own range is the user's
+    settings.use_scene_range = False
+    settings.frame_start, settings.frame_end, settings.frame_step = first, last, max(step, 1)
+
+
+def _apply_character(scene: bpy.types.Scene, settings: LatentManSettings, memory: PanelMemory) -> list[str]:
+    found = scene.objects.get(memory.character)
+    if found is None or found.type not in ("ARMATURE", "MESH"):
+        return [f"There is no '{memory.character}' in the scene any more; the character stays as it is picked."]
+    settings.character = found
+    if get_kept_look(found)[0] != memory.look:
+        try:
+            set_kept_look(found, memory.look, memory.look_prompt)
+        except (AttributeError, TypeError):
+            return [f"'{found.name}' is linked, so that the look that it keeps stays as it is."]
+    return []
+
+
+def make_memory_of_request(scene: bpy.types.Scene, request: shot.ShotRequest, character: str) -> PanelMemory:
+    """A memory of what a request says, for results that an earlier version of the extension has made: the rest stays as the panel
+    has it now."""
+    settings = get_scene_settings(scene)
+    values: dict[str, Any] = {}
+    for declared in list_settings(shot.ShotRequest):
+        if declared.name in FROM_SCENE:
+            continue
+        value: Any = request
+        for name in declared.path:
+            value = getattr(value, name)
+        values[declared.name] = value or UNNAMED if declared.setting.choices else value
+    techniques: dict[str, dict[str, Value]] = {}
+    method, own = request.get_method(), shot.METHODS.get(request.preset)
+    if own is None:
+        values.pop("preset", None)
+    values["matching"] = PRESET if own is None or method.matching == own.matching else method.matching
+    values["keep_background"] = False
+    for name in list_parts(shot.Method):
+        part = getattr(method, name)
+        if own is None or part != getattr(own, name):
+            techniques[name] = {"use": OFF} if part is None else {"use": CUSTOM, **msgspec.structs.asdict(part)}
+    common = {declared.name: getattr(method, declared.name) for declared in list_settings(shot.Method) if len(declared.path) == 1}
+    common.pop("matching", None)
+    if own is None or any(getattr(own, name) != value for name, value in common.items()):
+        techniques["common"] = {"use": CUSTOM, **common}
+    values["size_from"] = settings.size_from
+    plugins = "; ".join(
+        f"{name}:{','.join(f'{key}={_write_json(one)}' for key, one in inner.items())}" for name, inner in method.plugins.items()
+    )
+    frames = request.frames
+    step = frames[1] - frames[0] if len(frames) > 1 else 1
+    return PanelMemory(values, techniques, plugins, character, (frames[0], frames[-1], step) if frames else (0, 0, 1))
+
+
+def _write_json(value: Value) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+@contextmanager
+def use_memory(scene: bpy.types.Scene, memory: PanelMemory) -> Iterator[list[str]]:
+    """Within the block the panel has the settings of a memory; afterwards those that it had, and the same character and range."""
+    settings = get_scene_settings(scene)
+    before, character = read_memory(capture_panel(scene)), settings.character
+    looks = {one.name: get_kept_look(one) for one in (character, scene.objects.get(memory.character)) if one is not None}
+    span = (settings.use_scene_range, settings.frame_start, settings.frame_end, settings.frame_step)
+    try:
+        yield apply_memory(scene, memory)
+    finally:
+        if before is not None:
+            apply_memory(scene, before)
+        settings.character = character
+        settings.use_scene_range, settings.frame_start, settings.frame_end, settings.frame_step = span
+        for name, look in looks.items():
+            found = scene.objects.get(name)
+            if found is not None and get_kept_look(found) != look:
+                set_kept_look(found, *look)
