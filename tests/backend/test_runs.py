@@ -190,7 +190,7 @@ def test_clips_of_others_stand_in_the_same_table(evaluate, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--seed", "1e23"), "is not a number"),
+        (("--seed", "1e23"), "is not a whole number"),
         (("--seed", "9" * 30), "out of range"),
         (("--seed", "-1"), "out of range"),
         (("--seed", "4"), "given twice"),
