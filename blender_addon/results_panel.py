@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bpy
 from bpy.props import BoolProperty
@@ -23,9 +23,6 @@ from .result_words import describe_consistency, describe_date, describe_frames, 
 from .shot_notice import notice
 from .typed_access import get_layout
 from .viewer import get_options, is_shown, list_titles
-
-if TYPE_CHECKING:
-    pass
 
 
 class LATENTMAN_UL_results(bpy.types.UIList):

@@ -477,6 +477,62 @@ def fetch_again() -> Iterator[None]:
     _check_panel_is_free()
 
 
+def look_at_history() -> Iterator[None]:
+    """Two versions of a shot: watched while one is made, played, compared, put into the sequencer, removed and brought back."""
+    yield from scroll(40)
+    _set_up_shot(4, seed=500)
+    monitor.phase = "a shot that is watched"
+    click("latentman.generate")
+    shot = get_connection().shot_task
+    yield from wait_for_shot(shot, is_in_stage("denoising", 0.3), "denoising")
+    yield from take_screenshot("17-drafts")
+    click("latentman.watch")
+    yield from wait_seconds(2)
+    # the watching window is in front; without a window manager nothing brings the other one back
+    assert len(get_window_manager().windows) == 2
+    (request := get_arguments()[1] / "17-watched.request").touch()
+    yield from wait_until(request.with_suffix(".done").exists, "a screenshot of what is watched")
+    with bpy.context.temp_override(window=get_window_manager().windows[-1]):
+        bpy.ops.wm.window_close()
+    yield from wait_until(lambda: shot.done, "the watched frames")
+    assert shot.succeeded, shot.error
+    yield from take_screenshot("17-done")
+    yield from _generate("another version", seed=501)
+    assert len(get_settings().results) >= 2
+    monitor.phase = "looking at results"
+    click("latentman.star_result")
+    click("latentman.play_result")
+    yield from wait_seconds(2)
+    yield from take_screenshot("17-played")
+    viewer = sys.modules[KEY + ".blender_addon.viewer"].get_options()
+    others = [n for n, one in enumerate(get_settings().results) if one != get_settings().find_active_result()]
+    click("latentman.compare_results", other=str(others[-1]))
+    viewer.flicker = False
+    yield from take_screenshot("17-compared")
+    viewer.flicker = True
+    yield from take_screenshot("17-flicker")
+    click("latentman.close_viewer")
+    click("latentman.to_sequencer")
+    workspace = find_layout()
+    yield from take_screenshot("17-sequencer")
+    get_window_manager().windows[0].workspace = workspace
+    yield from wait_seconds(2)
+    count = len(get_settings().results)
+    click("latentman.remove_result")
+    assert len(get_settings().results) == count - 1
+    yield from take_screenshot("17-removed")
+    yield from _press_ctrl_z_and_wait()
+    assert len(get_settings().results) == count, "Ctrl+Z does not bring the result back"
+    yield from scroll(-40)
+    _check_panel_is_free()
+
+
+def find_layout() -> bpy.types.WorkSpace:
+    """The workspace with the viewport, which a sequencer's may have taken the place of."""
+    shown = get_window_manager().windows[0].workspace
+    return next((one for one in bpy.data.workspaces if one.name == "Layout"), shown)
+
+
 def show_preferences() -> Iterator[None]:
     """The extension's preferences, in a window area: where models run, and with which numbers."""
     window, area, _ = get_window_and_view()
@@ -550,6 +606,7 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "killed": kill_backend,
     "fetched": fetch_again,
     "placed": put_in_places,
+    "history": look_at_history,
     "preferences": show_preferences,
     "save": save_file,
 }
