@@ -48,9 +48,18 @@ def decode_png(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"it has {picture.width}x{picture.height} pixels, more than a frame can have")
-            return np.asarray(picture.convert("RGB"))
+            return convert_to_rgb(picture)
     except (Image.DecompressionBombError, SyntaxError, struct.error, zlib.error, EOFError, OverflowError, IndexError) as error:
         raise ValueError(f"the picture is damaged ({error})") from error
+
+
+def convert_to_rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a picture, without its alpha; 16 bits are rounded to 8. Raises ``OSError`` when it is damaged."""
+    if picture.mode.startswith("I"):
+        # Pillow would clip what is above 255, so that nearly all of it is white
+        grey = np.clip(np.round(np.asarray(picture, np.float64) / 257), 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
 
 
 def get_frame_path(folder: Path, frame: int) -> Path:

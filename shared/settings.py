@@ -127,7 +127,8 @@ class Declared:
         try:
             value = self.kind(text)
         except ValueError:
-            raise SettingError(self.name, f"The {self.words} '{text}' is not a number; choose {self.range_text()}.") from None
+            number = "whole number" if self.kind is int else "number"
+            raise SettingError(self.name, f"The {self.words} '{text}' is not a {number}; choose {self.range_text()}.") from None
         self.check(value)
         return value
 

@@ -125,6 +125,11 @@ def _find_reader(name: str) -> tuple[Callable[[Path], Any], type[Exception] | tu
         from latentman.shared.shot import ShotError
 
         return lambda path: decode_reference(path.read_bytes()), ShotError
+    if name == "clip":
+        from latentman.backend.metrics.clips import open_clip
+        from latentman.shared.shot import ShotError
+
+        return lambda path: list(open_clip([path], (1,), (40, 40))), ShotError
     if name == "settings":
         from latentman.backend.models.settings_files import read_settings_file
         from latentman.shared.shot import ShotError

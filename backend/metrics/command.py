@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...shared import passes_folder
 from ...shared.arguments import add_setting, read_given_settings, read_path
-from ...shared.console import check_writable
+from ...shared.console import check_writable, find_exit_code
+from ...shared.files import write_atomically
+from ...shared.load_options import LoadOptions
 from ...shared.settings import list_settings
-from ...shared.shot import Method, Sampling, ShotError, Text
+from ...shared.shot import MAX_FRAMES, Method, Sampling, ShotError, Text
 
 # torch takes seconds to import: only the commands below need it
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ PROMPTS = (
 )
 QUICK_FRAMES, FRAMES = 12, 24
 #: settings of a shot of which an evaluation takes several values, and those that have one value for all of it
-LIST_SETTINGS, SINGLE_SETTINGS = ("prompt", "seed"), ("steps", "model")
+LIST_SETTINGS = ("prompt", "seed")
+SINGLE_SETTINGS = ("model", "steps", "guidance_scale", "scheduler", "spacing", "control_scale")
+#: how models are run, as far as an evaluation lets it be chosen
+LOAD_SETTINGS = ("device", "dtype")
 #: the figures that are printed when an evaluation has ended
 PRINTED_COLUMNS = ("hmse", "detail", "background_error", "silhouette_iou", "named_colours", "seconds_per_frame")
 SUITES = ("paper", "sweep", "surface", "parts", "motion")
@@ -64,66 +68,119 @@ def _choose_variants(names: list[str]) -> dict[str, Method]:
     from .variants import VARIANTS, make_sweep
 
     known = VARIANTS | make_sweep()
+    names = [name.strip() for name in names]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ShotError("variant", f"There is no variant '{unknown[0]}'; choose from {', '.join(known)}.")
+        raise ShotError("variant", f"There is no variant '{unknown[0][:80]}'; choose from {', '.join(known)}.")
     return {name: known[name] for name in names}
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Raise ``ShotError`` for arguments that cannot be run or would be ignored, before anything is read, rendered or loaded."""
+    if args.frames is not None and not 1 <= args.frames <= MAX_FRAMES:
+        raise ShotError("frames", f"A shot cannot have {args.frames} frames; give --frames from 1 to {MAX_FRAMES}.")
+    if args.shots and args.frames is not None:
+        raise ShotError("frames", "--frames is for the suites' own shots; saved passes have the frames that they have.")
+    if args.motion and (args.suite != "motion" or args.shots):
+        raise ShotError("motion", "--motion is for the motion suite's own shots; add --suite motion, or leave it out.")
+    missing = next((path for path in args.motion or () if not path.is_file()), None)
+    if missing is not None:
+        raise ShotError("motion", f"There is no motion file {missing}; check the path.")
+    for name in LIST_SETTINGS:
+        given = vars(args).get(name) or []
+        twice = next((value for n, value in enumerate(given) if value in given[:n]), None)
+        if twice is not None:
+            raise ShotError(name, f"The {name} '{twice}' is given twice, and would count twice; leave one of them out.")
+    if not all(prompt.strip() for prompt in vars(args).get("prompt") or ()):
+        raise ShotError("prompt", "The prompt is empty; describe the character and the place.")
+    if args.json is not None:
+        _check_file(args.json)
+
+
+def _check_file(path: Path) -> None:
+    """``ShotError`` when a file cannot be written."""
+    if path.is_dir():
+        raise ShotError("disk", f"{path} is a folder; give --json a file in it.")
+    check_writable(path.absolute().parent)
 
 
 def _make_shots(args: argparse.Namespace) -> tuple[list[Shot], dict[str, dict[str, float]]]:
     """The shots of an evaluation, and the figures of their motions by shot where motions are compared."""
-    from .reference_shots import read_shot, render_motion_shots, render_shots
+    from .reference_shots import name_shots, read_shot, render_motion_shots, render_shots
 
     if args.shots:
-        return [read_shot(folder) for folder in args.shots], {}
+        return [read_shot(folder, name) for folder, name in zip(args.shots, name_shots(args.shots), strict=True)], {}
     quick = args.quick or args.suite == "motion"
     frames = (QUICK_FRAMES if quick else FRAMES) if args.frames is None else args.frames
-    if frames < 1:
-        raise ShotError("frames", f"A shot cannot have {frames} frames; give --frames 1 or more.")
     if args.suite == "motion":
         found = render_motion_shots(frames, args.motion or [])
         return [one.shot for one in found], {one.shot.name: one.motion_metrics for one in found}
     return render_shots(frames, [QUICK_SHOT] if args.quick else []), {}
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def evaluate(args: argparse.Namespace) -> int:
-    """Run variants over shots, prompts and seeds, and report; 2 when the input is wrong."""
-    from ..models.loading import load
-    from .evaluator import Evaluator
-    from .named_colours import compute_text_metrics
-    from .report import write_report
+    """Run variants over shots, prompts and seeds, and report; 2 when the input is wrong, 1 when something else went wrong."""
+    from ..failures import explain_failure
 
     try:
-        suite = _get_suite(args.suite, quick=args.quick)
-        variants = _choose_variants(args.variants.split(",") if args.variants else list(suite.variants))
-        sampling = Sampling(**read_given_settings(args, Sampling, leave_out=LIST_SETTINGS))
-        given = vars(args)
-        prompts = tuple(given.get("prompt") or PROMPTS[: suite.prompt_count])
-        seeds = tuple(given.get("seed") or suite.seeds)
-        check_writable(args.out)
-        shots, motion_metrics = _make_shots(args)
-        evaluator = Evaluator(
-            args.out,
-            load(sampling.model),
-            # 0 are the model's own
-            sampling.steps,
-            lambda text: print(text, file=sys.stderr, flush=True),
-            None if args.shots else compute_text_metrics,
-        )
-        rows = evaluator.run(shots, prompts, seeds, variants)
-    except ShotError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return _evaluate(args)
     except KeyboardInterrupt:
-        print(f"Stopped; the same command continues where it was, in {args.out}.", file=sys.stderr)
+        _say(f"Stopped; the same command continues where it was, in {args.out}.")
         return 130
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError):
+            raise
+        code, sentence = explain_failure(error)
+        _say(sentence)
+        return find_exit_code(code) if not isinstance(error, ShotError) else 2
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    _check_arguments(args)
+    from ..models.devices import choose_device, choose_dtype
+    from ..models.loading import load
+    from ..models.profiles import find_profile
+    from .evaluator import DERIVED, Evaluator
+    from .given_clips import check_given_clips, find_given_clips
+    from .making import describe_making
+    from .named_colours import compute_text_metrics
+    from .report import write_report
+    from .shots import check_shots
+
+    # what the code is like now, not when the runs have ended
+    describe_making()
+    suite = _get_suite(args.suite, quick=args.quick)
+    variants = _choose_variants(args.variants.split(",") if args.variants is not None else list(suite.variants))
+    sampling = Sampling(**read_given_settings(args, Sampling, leave_out=LIST_SETTINGS))
+    options = LoadOptions(**read_given_settings(args, LoadOptions))
+    given = vars(args)
+    prompts = tuple(given.get("prompt") or PROMPTS[: suite.prompt_count])
+    seeds = tuple(given.get("seed") or suite.seeds)
+    device = choose_device(options.device)
+    choose_dtype(options, device)
+    # a model that cannot be one is refused before shots are rendered
+    find_profile(sampling.model)
+    check_writable(args.out)
+    shots, motion_metrics = _make_shots(args)
+    check_shots(shots)
+    taken = {"per_frame", *variants, *DERIVED}
+    clips = find_given_clips(args.frames_from or [], taken, [shot.name for shot in shots], len(prompts), seeds)
+    check_given_clips(clips, shots)
+    model = load(sampling.model, device, options)
+    for warning in model.warnings:
+        _say(warning)
+    evaluator = Evaluator(args.out, model, sampling, _say, None if args.shots else compute_text_metrics)
+    rows = evaluator.run(shots, prompts, seeds, variants, given=clips)
     command = "latentman " + shlex.join(sys.argv[1:])
     write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
     table = _round_means(rows)
     if args.json:
         report = _compare_motions(rows, motion_metrics, table) if motion_metrics else table
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1))
+        write_atomically(args.json, json.dumps(report, indent=1).encode())
     _print_motions(rows, motion_metrics)
     _print_table(table)
     return 0
@@ -174,24 +231,25 @@ def _print_table(table: Table) -> None:
 
 
 def measure(args: argparse.Namespace) -> int:
-    """Measure finished frames against their passes; 2 when the input is wrong."""
-    from ..pictures import read_frames
-    from .consistency import measure_consistency
+    """Measure finished frames, whoever made them, against their passes; 2 when the input is wrong."""
+    from .measuring import measure_saved
 
     try:
-        passes, manifest = passes_folder.load(args.passes)
-        images = read_frames(args.frames, manifest.frames)
-        if images.shape[1:3] != passes.mask.shape[1:3]:
-            raise ShotError(
-                "size",
-                f"The frames are {images.shape[2]}x{images.shape[1]}, the passes "
-                f"{manifest.width}x{manifest.height}; they must be of one shot.",
-            )
-    except (ShotError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        if args.json is not None:
+            _check_file(args.json)
+        found = measure_saved(args.passes, args.frames, args.reference)
+        for warning in found.warnings:
+            _say(warning)
+        text = json.dumps(found.figures, indent=1)
+        if args.json is not None:
+            write_atomically(args.json, json.dumps(found.provenance | {"figures": found.figures}, indent=1).encode())
+    except ShotError as error:
+        _say(str(error))
         return 2
-    found = measure_consistency(images, passes)
-    print(json.dumps({name: None if np.isnan(value) else round(value, 4) for name, value in found.items()}, indent=1))
+    except OSError as error:
+        _say(f"{args.json} cannot be written ({error.strerror or error}); choose another file.")
+        return 1
+    print(text)
     return 0
 
 
@@ -221,15 +279,38 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         add_setting(command, declared[name], default="the suite's own", repeat=True)
     for name in SINGLE_SETTINGS:
         add_setting(command, declared[name])
+    for one in list_settings(LoadOptions):
+        if one.name in LOAD_SETTINGS:
+            add_setting(command, one)
+    command.add_argument(
+        "--frames-from",
+        action="append",
+        metavar="NAME=FOLDER",
+        help="a clip that was made elsewhere (a folder of pictures, an animation or a film) in the same table; several shots, "
+        "prompts or seeds need FOLDER/SHOT/PROMPT-SEED, as in walk/1-4; may be given several times",
+    )
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
     command.add_argument("--out", type=read_path, default=Path("build") / "evaluation", help="runs and report")
     command.add_argument("--json", type=read_path, help="file for the mean figures of every variant")
     command.set_defaults(run=evaluate, uses_models=True)
     command = commands.add_parser(
         "measure",
-        help="measure the consistency of finished frames",
-        examples=(("latentman measure saved_passes frames", "figures as JSON"),),
+        help="all figures of a clip, whoever made it, against its shot's saved passes",
+        examples=(
+            ("latentman measure saved_passes frames", "figures as JSON"),
+            ("latentman measure saved_passes clip.mp4 --json figures.json", "a film, where ffmpeg is installed"),
+        ),
     )
-    command.add_argument("passes", type=read_path, metavar="PASSES", help="folder of saved passes")
-    command.add_argument("frames", type=read_path, metavar="FRAMES", help="folder of the frames made from them, of the same size")
+    command.add_argument("passes", type=read_path, metavar="PASSES", help="folder of the shot's saved passes")
+    command.add_argument(
+        "frames",
+        type=read_path,
+        nargs="+",
+        metavar="FRAMES",
+        help="folder of pictures, a pattern such as 'frames/a_*.png', an animation or a film",
+    )
+    command.add_argument(
+        "--reference", type=read_path, help="the clip of the same model without any method, for the figures against it"
+    )
+    command.add_argument("--json", type=read_path, help="file for the figures and for what was measured")
     command.set_defaults(run=measure)

@@ -1,33 +1,43 @@
 """Runs variants of the method over shots, prompts and seeds, and measures every run the same way.
 
-``<out>/<shot>/<prompt>-<seed>/<variant>/`` holds ``0001.png`` and so on and ``run.json``. A run that is complete is not made again,
-so that an evaluation continues where it was stopped. ``run.json`` holds the settings that the run was made with; a run with other
-settings under the same name is made anew.
+``<out>/<shot>/<prompt>-<seed>/<variant>-<key>/`` holds ``0001.png`` and so on and ``run.json``. The key (``run_identity``) stands
+for everything that decides the frames, so that runs of other passes, weights, settings or code never take each other's place. A run
+that is complete, and whose frames are the ones that were made, is not made again: an evaluation continues where it was stopped.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from ...shared.files import write_atomically
+from ...shared.files import read_file, write_atomically
 from ...shared.passes import FramePasses, check_passes
-from ...shared.shot import Method, ShotRequest, check_request, make_request
+from ...shared.shot import Method, Sampling, ShotRequest, check_request
 from ..models.image_model import ImageModel
 from ..pictures import read_frames, write_frames
 from ..video.pipeline import ShotPipeline
 from ..video.run_context import RunContext
 from .baselines import bake_texture, blur
 from .figures import FIGURES, OPTIONAL, measure_clip
+from .given_clips import GivenClip, open_given_clip
 from .peak_memory import PeakMemory
 from .perceptual import PerceptualSimilarity, find_encoders
+from .run_identity import (
+    PROVENANCE,
+    describe_provenance,
+    describe_run,
+    fingerprint_frames,
+    fingerprint_model,
+    list_differences,
+)
+from .shots import Shot as Shot
+from .shots import check_shots
 from .variants import VARIANTS
 
 #: baselines that are computed from the frames of another variant
@@ -35,34 +45,12 @@ DERIVED: dict[str, str] = {"blurred": "cross_frame", "bake": "cross_frame"}
 #: the figures that the report shows, in order
 COLUMNS = (*(figure.name for figure in (*FIGURES, *OPTIONAL)), "named_colours", "seconds_per_frame", "peak_mb")
 
+#: bytes of a run's record
+MAX_RECORD = 64 << 20
 #: (frames (F, H, W, 3) uint8, their passes, the prompt) -> figures by name
 ExtraMetrics = Callable[[np.ndarray, FramePasses, str], dict[str, float]]
 #: one run: its shot, prompt, seed, variant and folder, and its figures
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A named shot to evaluate on."""
-
-    name: str
-    passes: FramePasses
-    fps: float = 20.0
-
-    def make_request(self, prompt: str, seed: int, method: Method, steps: int, model: str) -> ShotRequest:
-        """A request for all of the shot's frames, numbered from 1."""
-        count, height, width = self.passes.mask.shape
-        return make_request(
-            prompt,
-            width=width,
-            height=height,
-            frames=tuple(range(1, count + 1)),
-            fps=self.fps,
-            seed=seed,
-            model=model,
-            method=method,
-            steps=steps,
-        )
 
 
 def read_run(folder: Path, count: int) -> np.ndarray | None:
@@ -78,12 +66,13 @@ def _write_run(folder: Path, images: np.ndarray, record: dict[str, Any]) -> None
     write_atomically(folder / "run.json", json.dumps(record, indent=1).encode())
 
 
-def _request_from(record: dict[str, Any]) -> ShotRequest | None:
-    """The request that a run was made for, with defaults for settings that did not exist then; None when it cannot be read."""
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` says; empty when it cannot be read."""
     try:
-        return msgspec.convert(record.get("settings"), ShotRequest)
-    except msgspec.ValidationError:
-        return None
+        found = json.loads(read_file(folder / "run.json", MAX_RECORD))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def compute_metrics(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> dict[str, float]:
@@ -102,28 +91,38 @@ class Evaluator:
         self,
         out: Path,
         model: ImageModel,
-        steps: int,
+        sampling: Sampling,
         print_line: Callable[[str], None],
         extra_metrics: ExtraMetrics | None = None,
     ) -> None:
-        """``steps`` 0 are the model's own. ``print_line`` is given a line of text after every run that was made;
-        ``extra_metrics`` are computed of every run beside those of ``compute_metrics``."""
-        self._out, self._model, self._steps = out, model, steps
+        """``sampling`` but for its model and seed; what is 0 or empty in it is the model's own. ``print_line`` is given a line of
+        text after every run that was made; ``extra_metrics`` are computed of every run beside those of ``compute_metrics``."""
+        self._out, self._model, self._sampling = out, model, msgspec.structs.replace(sampling, model=model.name)
         self._print_line, self._extra_metrics = print_line, extra_metrics
+        self._fingerprint = fingerprint_model(model)
+        self._said = set[str]()
 
     def run(
         self,
-        shots: Iterable[Shot],
+        shots: Sequence[Shot],
         prompts: tuple[str, ...],
         seeds: tuple[int, ...],
         variants: dict[str, Method],
         derived: tuple[str, ...] = tuple(DERIVED),
+        given: Sequence[GivenClip] = (),
     ) -> list[Row]:
-        """Make or read every run and return a row for each: its names and figures.
+        """Make or read every run and return a row for each: its names, its provenance and its figures. ``given`` are clips that
+        were made elsewhere.
 
-        The ``per_frame`` variant is always made, because detail is measured against it. Raises ``ShotError`` for shots or settings
-        that do not fit.
+        The ``per_frame`` variant is always made, because detail is measured against it. Raises ``ShotError`` for shots, settings or
+        clips that do not fit.
         """
+        check_shots(shots)
+        # what is wrong with a setting is said before anything is made
+        for shot in shots:
+            for prompt in prompts:
+                for method in variants.values():
+                    check_request(self._complete(shot, prompt, seeds[0], method))
         rows = []
         wanted = {"per_frame": VARIANTS["per_frame"], **variants}
         for shot in shots:
@@ -131,47 +130,99 @@ class Evaluator:
                 for seed in seeds:
                     folder = self._out / shot.name / f"{prompt_number}-{seed}"
                     found: dict[str, np.ndarray] = {}
+                    origins: dict[str, Row] = {}
                     for name, method in wanted.items():
-                        images, record = self._read_or_make_run(shot, prompt, seed, method, folder / name)
-                        found[name] = images
+                        request = self._complete(shot, prompt, seed, method)
+                        images, record = self._read_or_make_run(shot, request, name, folder)
+                        found[name], origins[name] = images, record["provenance"]
                         if name in variants:
                             rows.append(self._make_row(shot, prompt, seed, name, images, found["per_frame"], record, folder))
                     for name in derived:
                         if DERIVED[name] in found:
                             source = found[DERIVED[name]]
                             images = blur(source) if name == "blurred" else bake_texture(source, shot.passes)
-                            _write_run(folder / name, images, {"from": DERIVED[name]})
-                            rows.append(self._make_row(shot, prompt, seed, name, images, found["per_frame"], {}, folder))
+                            origin = {**origins[DERIVED[name]], "source": f"computed from {DERIVED[name]}"}
+                            record = {"variant": name, "provenance": origin}
+                            _write_run(folder / f"{name}-{origin['key']}", images, record)
+                            rows.append(self._make_row(shot, prompt, seed, name, images, found["per_frame"], record, folder))
+                    for clip in given:
+                        if clip.belongs_to(shot.name, prompt_number, seed):
+                            images, record = self._copy_given_clip(clip, shot, folder)
+                            rows.append(self._make_row(shot, prompt, seed, clip.name, images, found["per_frame"], record, folder))
         return rows
 
-    def _read_or_make_run(
-        self, shot: Shot, prompt: str, seed: int, method: Method, folder: Path
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def _complete(self, shot: Shot, prompt: str, seed: int, method: Method) -> ShotRequest:
         tall, wide = shot.passes.mask.shape[1:]
-        request = self._model.complete_request(shot.make_request(prompt, seed, method, self._steps, self._model.name), (wide, tall))
-        record_path = folder / "run.json"
-        if record_path.exists():
-            record: dict[str, Any] = json.loads(record_path.read_text())
+        request = shot.make_request(prompt, method, msgspec.structs.replace(self._sampling, seed=seed))
+        return self._model.complete_request(request, (wide, tall))
+
+    def _read_or_make_run(self, shot: Shot, request: ShotRequest, name: str, parent: Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """The frames and the record of a run, from its folder in ``parent`` if they are there, whole and unchanged."""
+        made_of = describe_run(request, shot.fingerprint, self._model, self._fingerprint)
+        provenance = describe_provenance(request, self._model, made_of)
+        folder = parent / f"{name}-{provenance['key']}"
+        record = _read_record(folder)
+        if record.get("made_of") == made_of:
             stored = read_run(folder, shot.passes.frame_count)
-            former = _request_from(record)
-            # earlier versions stored what was left to the model as that
-            if stored is not None and former and self._model.complete_request(former, (wide, tall)) == request:
-                return stored, record
-        check_request(request)
+            if stored is not None and record.get("frames") == fingerprint_frames(stored):
+                # the same run may have been made from another place or on another card
+                return stored, {**record, "provenance": {**provenance, **record.get("provenance", {})}}
         passes = check_passes(request, shot.passes.arrays())
+        why = self._explain_making(parent, name, made_of)
         started = time.perf_counter()
         run_context = RunContext()
         with PeakMemory(self._model.device) as memory:
             images = np.stack(list(ShotPipeline(self._model, request, passes, run_context).frames()))
         seconds = time.perf_counter() - started
         record = {
+            "variant": name,
             "settings": msgspec.to_builtins(request),
+            "made_of": made_of,
+            "provenance": provenance,
+            "frames": fingerprint_frames(images),
             "seconds_per_frame": seconds / len(images),
             "peak_mb": memory.megabytes,
             "stages": run_context.seconds,
         }
         _write_run(folder, images, record)
-        self._print_line(f"{shot.name:>14} {folder.parent.name:>6} {folder.name:<26} {seconds / len(images):6.2f} s per frame")
+        self._print_line(f"{shot.name:>14} {parent.name:>6} {name:<26} {seconds / len(images):6.2f} s per frame{why}")
+        self._warn(run_context.warnings)
+        return images, record
+
+    def _warn(self, sentences: Iterable[str]) -> None:
+        """Say sentences, each once."""
+        for sentence in sentences:
+            if sentence not in self._said:
+                self._said.add(sentence)
+                self._print_line(sentence)
+
+    def _explain_making(self, parent: Path, name: str, made_of: dict[str, str]) -> str:
+        """In words, why a run that seems to be there is made; empty when none is."""
+        for folder in sorted(parent.glob(f"{name}-*")):
+            record = _read_record(folder)
+            if record.get("variant") == name and isinstance(record.get("made_of"), dict):
+                differences = list_differences(record["made_of"], made_of)
+                return (
+                    f"; what was there has {', '.join(differences)}" if differences else "; its frames were not as they were made"
+                )
+        if (parent / name / "run.json").exists():
+            return "; what was there is of an earlier version, which did not keep what it was made of"
+        return ""
+
+    def _copy_given_clip(self, clip: GivenClip, shot: Shot, parent: Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """The frames and the record of a clip that was made elsewhere, copied beside the runs."""
+        found = open_given_clip(clip, shot)
+        images = np.stack(list(found))
+        self._warn(found.warnings)
+        frames = fingerprint_frames(images)
+        provenance = dict.fromkeys(PROVENANCE, "") | {
+            "key": frames[:12],
+            "size": found.size_text,
+            "passes": shot.fingerprint,
+            "source": f"{clip.path}, {found.format}",
+        }
+        record = {"variant": clip.name, "provenance": provenance, "frames": frames}
+        _write_run(parent / f"{clip.name}-{frames[:12]}", images, record)
         return images, record
 
     def _make_row(
@@ -193,7 +244,8 @@ class Evaluator:
             "prompt": prompt,
             "seed": seed,
             "variant": name,
-            "folder": str((folder / name).relative_to(self._out)),
+            "folder": (folder / f"{name}-{record['provenance']['key']}").relative_to(self._out).as_posix(),
+            **{key: record["provenance"].get(key, "") for key in PROVENANCE},
             **figures,
         }
 
@@ -203,7 +255,7 @@ def compute_means(rows: list[Row]) -> dict[str, dict[str, float]]:
     out: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(row["variant"] for row in rows):
         own = [row for row in rows if row["variant"] == name]
-        keys = [key for key, value in own[0].items() if isinstance(value, float)]
+        keys = [key for key, value in own[0].items() if isinstance(value, float) and key not in PROVENANCE]
         values = {key: np.array([row[key] for row in own], float) for key in keys}
         out[name] = {key: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for key, v in values.items()}
     return out

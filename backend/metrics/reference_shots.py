@@ -38,10 +38,29 @@ class MeasuredShot:
     motion_metrics: dict[str, float]
 
 
-def read_shot(folder: Path) -> Shot:
-    """A folder of saved passes as a shot under the folder's name. Raises ``ShotError``."""
+def read_shot(folder: Path, name: str = "") -> Shot:
+    """A folder of saved passes as a shot under a name, by default the folder's. Raises ``ShotError``."""
     passes, manifest = passes_folder.load(folder)
-    return Shot(folder.resolve().name, passes, manifest.fps)
+    return Shot(name or folder.resolve().name or "shot", passes, manifest.fps, manifest.frames)
+
+
+def name_shots(folders: Sequence[Path]) -> list[str]:
+    """Names by which shots can be told apart: their folders', with as many of those above as it takes. Raises ``ShotError`` for a
+    folder that is given twice, whatever way it is written."""
+    places = [folder.resolve() for folder in folders]
+    twice = next((place for n, place in enumerate(places) if place in places[:n]), None)
+    if twice is not None:
+        raise ShotError("shot", f"The shot {twice} is given twice; leave one of them out.")
+    depths = [1] * len(places)
+    while True:
+        names = ["_".join(place.parts[1:][-depth:]) or "shot" for place, depth in zip(places, depths, strict=True)]
+        same = [n for n, name in enumerate(names) if [other.casefold() for other in names].count(name.casefold()) > 1]
+        longer = [n for n in same if depths[n] < len(places[n].parts) - 1]
+        if not longer:
+            # what is still the same is refused when the shots are compared
+            return names
+        for n in longer:
+            depths[n] += 1
 
 
 def _render(*arguments: str) -> list[MeasuredShot]:

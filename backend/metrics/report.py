@@ -13,11 +13,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ...shared.files import write_atomically
 from ...shared.passes import FramePasses
 from ..pictures import write_png
 from ..video.correspondence import match_surfaces
 from .evaluator import COLUMNS, Row, Shot, compute_means, read_run
 from .figures import BY_NAME, MAIN
+from .making import describe_making
+from .run_identity import summarise_provenance
 from .statistics import format_ratios
 
 #: the figures of which variants are compared pair by pair
@@ -63,12 +66,17 @@ def format_table(table: dict[str, dict[str, float]]) -> str:
 
 
 def write_tables(rows: list[Row], out: Path) -> None:
-    """Write ``results.json`` and ``results.csv`` with a line for every run, and ``results.md`` with the means of every variant and
-    their ratios to the baseline."""
+    """Write ``results.json`` and ``results.csv`` with a line for every run and what it was made with, ``results.md`` with the means
+    of every variant and their ratios to the baseline, and ``made_of.json``, by which it is known when they are out of date."""
     ratios = format_ratios(rows, COMPARED)
-    (out / "results.md").write_text(format_table(compute_means(rows)) + (f"\n{ratios}" if ratios else ""))
+    made_with = f"\nMade with {summarise_provenance(rows)}\n"
+    _write(out / "results.md", format_table(compute_means(rows)) + (f"\n{ratios}" if ratios else "") + made_with)
+    models = {row["model"]: row["model_fingerprint"] for row in rows if row["model"]}
+    other = {} if set(models) <= {"starter"} else {"weights": ", ".join(models.values())}
+    _write(out / "made_of.json", json.dumps(describe_making() | other, indent=1) + "\n")
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
-    (out / "results.json").write_text(
+    _write(
+        out / "results.json",
         json.dumps(
             {
                 "runs": clean,
@@ -78,12 +86,18 @@ def write_tables(rows: list[Row], out: Path) -> None:
                 },
             },
             indent=1,
-        )
+        ),
     )
-    with (out / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(clean[0]))
-        writer.writeheader()
-        writer.writerows(clean)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(clean[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(clean)
+    _write(out / "results.csv", table.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    # another evaluation may write there at the same time
+    write_atomically(path, text.encode())
 
 
 def make_flicker_maps(images: np.ndarray, passes: FramePasses) -> np.ndarray:
@@ -155,7 +169,8 @@ def write_report(rows: list[Row], shots: dict[str, Shot], out: Path, title: str,
     table = compute_means(rows)
     columns = get_columns(table)
     parts = [
-        f"<h1>{html.escape(title)}</h1><p>Made by <code>{html.escape(command)}</code>.</p><table><tr><th>variant</th>",
+        f"<h1>{html.escape(title)}</h1><p>Made by <code>{html.escape(command)}</code>.</p>",
+        f"<p>{html.escape(summarise_provenance(rows))}</p><table><tr><th>variant</th>",
         *(f"<th>{key}</th>" for key in columns),
         "</tr>",
     ]
@@ -188,10 +203,11 @@ def write_report(rows: list[Row], shots: dict[str, Shot], out: Path, title: str,
             ),
         ):
             if group[0] not in pictured:
-                (out / f"{group[0]}_{name}.webp").write_bytes(data)
+                write_atomically(out / f"{group[0]}_{name}.webp", data)
             source = "data:image/webp;base64," + base64.b64encode(data).decode()
             parts.append(f'<figure><img src="{source}"><figcaption>{caption}</figcaption></figure>')
         pictured.add(group[0])
-    (out / "report.html").write_text(
-        f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>{''.join(parts)}"
+    _write(
+        out / "report.html",
+        f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>{''.join(parts)}",
     )

@@ -410,3 +410,22 @@ def test_damaged_reference_pictures_are_one_sentence(tmp_path, rng):
     kinds = _check("reference", tmp_path, 64)
     assert {kinds[f"good_{kind}"] for kind in FORMATS} == {"value"}
     assert {kinds["bomb_PNG"], kinds["bomb_GIF"], kinds["page.eps"]} == {"sentence"}
+
+
+def test_damaged_pictures_of_clips_are_one_sentence(tmp_path, rng):
+    own = Image.fromarray(rng.integers(0, 255, (40, 40, 3)).astype(np.uint8))
+    ends = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "GIF": "gif"}
+    for kind, end in ends.items():
+        stream = io.BytesIO()
+        own.save(stream, kind)
+        (tmp_path / f"good_{kind}.{end}").write_bytes(stream.getvalue())
+        for n in range(MUTATIONS):
+            (tmp_path / f"{kind}_{n}.{end}").write_bytes(hostile.mutate(rng, stream.getvalue()))
+    for kind in ("PNG", "GIF"):
+        stream = io.BytesIO()
+        Image.new("1", (30_000, 30_000)).save(stream, kind)
+        (tmp_path / f"bomb_{kind}.{ends[kind]}").write_bytes(stream.getvalue())
+    (tmp_path / "page.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n")
+    kinds = _check("clip", tmp_path, 64)
+    assert {kinds[f"good_{kind}.{end}"] for kind, end in ends.items()} == {"value"}
+    assert {kinds["bomb_PNG.png"], kinds["bomb_GIF.gif"], kinds["page.png"]} == {"sentence"}

@@ -38,6 +38,7 @@ from latentman.backend.models.loading import load  # noqa: E402
 from latentman.shared import passes_folder  # noqa: E402
 from latentman.shared.manifest import PassesManifest  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
+from latentman.shared.shot import Sampling  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 from tests.checkout import ROOT  # noqa: E402
@@ -225,11 +226,12 @@ def model(tmp_path_factory):
 def test_the_evaluator_continues_where_it_was_stopped(model, tmp_path):
     said = []
     shot = Shot("disc", samples.passes(3, 64, 3))
-    evaluator = Evaluator(tmp_path, load(str(model), torch.device("cpu")), 2, said.append)
+    evaluator = Evaluator(tmp_path, load(str(model), torch.device("cpu")), Sampling(steps=2), said.append)
     chosen = {name: VARIANTS[name] for name in ("cross_frame", "latentman")}
     rows = evaluator.run([shot], ("a man", "a woman"), (1,), chosen)
     assert len(said) == 6 and {row["variant"] for row in rows} == {"cross_frame", "latentman", "blurred", "bake"}
-    (tmp_path / "disc" / "2-1" / "latentman" / "0002.png").unlink()
+    (folder,) = (tmp_path / "disc" / "2-1").glob("latentman-*")
+    (folder / "0002.png").unlink()
     assert evaluator.run([shot], ("a man", "a woman"), (1,), chosen)[0]["hmse"] == rows[0]["hmse"]
     assert len(said) == 7, "only the run with a missing frame is made again"
     elsewhere = {"named_colours", *(figure.name for figure in OPTIONAL)}

@@ -94,8 +94,8 @@ def test_techniques_of_others():
     ("arguments", "sentence"),
     [
         (("--steps", "-1"), "argument --steps: The steps -1 is out of range; choose 1 to 1000, or 0 for the model's own."),
-        (("--steps", "many"), "argument --steps: The steps 'many' is not a number; choose 1 to 1000, or 0 for"),
-        (("--steps", "1.5"), "argument --steps: The steps '1.5' is not a number; choose 1 to 1000, or 0 for"),
+        (("--steps", "many"), "argument --steps: The steps 'many' is not a whole number; choose 1 to 1000, or 0 for"),
+        (("--steps", "1.5"), "argument --steps: The steps '1.5' is not a whole number; choose 1 to 1000, or 0 for"),
         (("--seed", "1" + 400 * "0"), "is out of range; choose 0 to 2147483647."),
         (("--guidance-scale", "nan"), "The guidance scale nan is out of range; choose 0 to 1000."),
         (("--guidance-rho", "inf"), "argument --guidance-rho: The rho inf is out of range; choose 0 to 1000000."),
