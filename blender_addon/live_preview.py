@@ -27,6 +27,8 @@ class LivePreview:
         self._icons: Any = None
         #: whether there is something to show
         self.is_shown = False
+        #: what was shown last: pixels (H, W, 4) float32 whose rows begin at the bottom, or the file of a frame
+        self._last: np.ndarray | Path | None = None
 
     @property
     def icon(self) -> int:
@@ -35,7 +37,7 @@ class LivePreview:
 
     def begin(self) -> None:
         """Another shot is being made; of the one before nothing is shown any more."""
-        self.is_shown = False
+        self.is_shown, self._last = False, None
 
     def show_small(self, pictures: Sequence[np.ndarray], *, only_icon: bool = False) -> None:
         """Show small pictures (h, w, 3) uint8 of one size, in the panel and, unless ``only_icon``, in the image editors."""
@@ -45,22 +47,34 @@ class LivePreview:
         pixels = np.ones((height, width, 4), np.float32)
         pixels[..., :3] = sheet[::-1] / np.float32(255)
         self._show_icon(pixels)
-        image = bpy.data.images.get(IMAGE)
-        if image is None or only_icon:
-            return
-        image.source = "GENERATED"
-        image.generated_width, image.generated_height = width, height
-        image.pixels.foreach_set(pixels.ravel())
-        image.update()
-        _redraw_editors(image)
+        if not only_icon:
+            self._show(pixels)
 
     def show_file(self, path: Path) -> None:
         """Show a finished frame in the image editors."""
+        self._show(path)
+
+    def make_image(self) -> bpy.types.Image:
+        """The image that shows the running shot, made if need be."""
+        image = bpy.data.images.get(IMAGE) or bpy.data.images.new(IMAGE, 64, 64)
+        if self._last is not None:
+            self._show(self._last)
+        return image
+
+    def _show(self, shown: np.ndarray | Path) -> None:
+        self._last = shown
         image = bpy.data.images.get(IMAGE)
-        if image is not None:
-            image.source, image.filepath = "FILE", str(path)
+        if image is None:
+            return
+        if isinstance(shown, Path):
+            image.source, image.filepath = "FILE", str(shown)
             image.reload()
-            _redraw_editors(image)
+        else:
+            image.source = "GENERATED"
+            image.generated_height, image.generated_width = shown.shape[:2]
+            image.pixels.foreach_set(shown.ravel())
+            image.update()
+        _redraw_editors(image)
 
     def _show_icon(self, pixels: np.ndarray) -> None:
         try:
@@ -82,7 +96,7 @@ class LivePreview:
 
     def forget(self) -> None:
         """Let go of the icon."""
-        self.is_shown = False
+        self.is_shown, self._last = False, None
         if self._icons is not None:
             bpy.utils.previews.remove(self._icons)
             self._icons = None
@@ -98,11 +112,6 @@ def register() -> None:
 def unregister() -> None:
     """Let go of the icon."""
     live.forget()
-
-
-def make_image() -> bpy.types.Image:
-    """The image that shows the running shot, made if need be."""
-    return bpy.data.images.get(IMAGE) or bpy.data.images.new(IMAGE, 64, 64)
 
 
 def _redraw_editors(image: bpy.types.Image) -> None:

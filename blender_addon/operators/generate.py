@@ -15,7 +15,7 @@ from ...shared.reference import take_reference
 from .. import properties, undo_steps
 from ..connection import connection
 from ..error_places import Place
-from ..live_preview import live, make_image
+from ..live_preview import live
 from ..panel_memory import capture_panel
 from ..passes.camera import find_camera
 from ..passes.render import check_modes
@@ -235,7 +235,7 @@ class WatchShot(Poll, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Open an image editor in a window of its own."""
         manager: Any = context.window_manager
-        image, before = make_image(), {window.as_pointer() for window in manager.windows}
+        image, before = live.make_image(), {window.as_pointer() for window in manager.windows}
         if bpy.ops.wm.window_new() != {"FINISHED"}:
             return {"CANCELLED"}
         window = next(window for window in manager.windows if window.as_pointer() not in before)

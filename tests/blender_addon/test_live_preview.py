@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.live_preview import IMAGE, LivePreview, make_image
+from latentman.blender_addon.live_preview import IMAGE, LivePreview
 from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared import messages
 from tests import samples
@@ -35,8 +35,8 @@ def test_pictures_are_shown_the_right_way_up(empty_scene, live):
     right = np.full_like(left, 90)
     live.show_small([left, right])
     assert live.is_shown and IMAGE not in bpy.data.images, "what nobody watches needs no image in the file"
-    make_image()
-    live.show_small([left, right])
+    # who begins to watch sees what was shown last
+    live.make_image()
     shown = _read(bpy.data.images[IMAGE])
     assert (shown == 90).sum() >= right.size
     row = np.flatnonzero((shown == (250, 20, 30)).all(2).any(1))
@@ -47,7 +47,7 @@ def test_pictures_are_shown_the_right_way_up(empty_scene, live):
 
 def test_drafts_grow_into_the_frames(connection, shared_backend, shot_scene, character, tmp_path, live):
     shown = []
-    make_image()
+    live.make_image()
 
     def generate(name, **options):
         task = ShotTask(
