@@ -100,8 +100,8 @@ def copy_file(path: Path) -> None:
     remap = bool(bpy.data.filepath) and any(name.startswith("//") for name in bpy.utils.blend_paths())
     try:
         # a part of the file, as a library holds it, would lack caches that are in memory
-        with silence_handlers("depsgraph_update_pre"), _silence_saving(), silence_stdout():
-            bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, check_existing=False, relative_remap=remap)
+        with silence_handlers("depsgraph_update_pre"), _silence_saving(), _leave_out_preview(), silence_stdout():
+            bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, check_existing=False, relative_remap=remap, compress=False)
     except RuntimeError as error:
         raise CopyError(" ".join(str(error).split())) from error
     mine = Path(bpy.data.filepath)
@@ -117,6 +117,24 @@ def _runs_scripts() -> bool:
     """Whether scripts of the open file were allowed to run."""
     preferences = bpy.context.preferences
     return bool(preferences is not None and preferences.filepaths.use_scripts_auto_execute) or bool(list_handlers())
+
+
+@contextlib.contextmanager
+def _leave_out_preview() -> Iterator[None]:
+    """Within the block a file is saved without a picture of its scene, for which a window would draw it."""
+    preferences = bpy.context.preferences
+    if preferences is None:
+        yield
+        return
+    paths, changed = preferences.filepaths, preferences.is_dirty
+    before = paths.file_preview_type
+    try:
+        paths.file_preview_type = "NONE"
+        yield
+    finally:
+        paths.file_preview_type = before
+        # nobody has changed anything that would have to be saved
+        preferences.is_dirty = changed
 
 
 @contextlib.contextmanager

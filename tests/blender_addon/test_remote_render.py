@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.passes import remote_render, render
+from latentman.blender_addon.passes import remote_render, render, second_blender
 from latentman.blender_addon.passes.remote_render import RemotePassRender, make_render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.tasks.shot import ShotTask
@@ -137,6 +137,17 @@ def test_what_changes_meanwhile_does_not_reach_the_shot(scene, tmp_path):
     there.close()
     for index, frame in found.items():
         compare(frame, expected[index])
+
+
+@pytest.mark.parametrize("kind", ["AUTO", "NONE", "CAMERA"])
+def test_the_copy_leaves_the_preferences_as_they_are(scene, tmp_path, kind):
+    preferences = bpy.context.preferences
+    preferences.filepaths.file_preview_type, preferences.is_dirty = kind, False
+    second_blender.copy_file(tmp_path / "copy.blend")
+    assert preferences.filepaths.file_preview_type == kind and not preferences.is_dirty
+    assert (tmp_path / "copy.blend").read_bytes().startswith(b"BLENDER"), "the copy is not compressed"
+    assert not bpy.data.filepath
+    preferences.filepaths.file_preview_type = "AUTO"
 
 
 def test_what_is_not_saved_is_in_the_copy(scene, tmp_path):
