@@ -18,6 +18,8 @@ logger = logs.get_logger(__name__)
 #: the image that image editors show while a shot is made
 IMAGE = "LatentMan Live"
 _NAME = "live"
+#: about how many pixels along a side small pictures take in an image editor
+WATCHED_SIDE = 768
 
 
 class LivePreview:
@@ -48,7 +50,9 @@ class LivePreview:
         pixels[..., :3] = sheet[::-1] / np.float32(255)
         self._show_icon(pixels)
         if not only_icon:
-            self._show(pixels)
+            # an image editor shows pixel for pixel
+            times = max(1, WATCHED_SIDE // max(height, width))
+            self._show(pixels.repeat(times, 0).repeat(times, 1))
 
     def show_file(self, path: Path) -> None:
         """Show a finished frame in the image editors."""
