@@ -41,7 +41,10 @@ def read_path(text: str) -> Path:
     """A path that was typed, as argparse's type. An empty one would be the folder that somebody happens to be in."""
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError("a path cannot be empty or have such characters; name a file or a folder")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text} names the home of nobody; write the folder out") from error
 
 
 def _help(declared: Declared, default: str) -> str:

@@ -158,9 +158,9 @@ def test_the_socket_answers_while_a_task_reads_the_disk(server, tiny, monkeypatc
     """A disk, or a model hub, that takes its time before it answers."""
     answers, check = threading.Event(), shot_module.check_shot
 
-    def check_slowly(request):
+    def check_slowly(*arguments):
         assert answers.wait(60)
-        check(request)
+        check(*arguments)
 
     monkeypatch.setattr(shot_module, "check_shot", check_slowly)
     client = server.connect()

@@ -372,10 +372,12 @@ def test_props_in_edit_mode(scene):
     bpy.ops.object.mode_set(mode="EDIT")
     bpy.ops.transform.resize(value=(1.5, 1, 1))
     check_case(Case(rig, {"Ann Body": 1}))
-    bpy.context.view_layer.update()
-    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
+    # its edited mesh is not what a render gets
+    with pytest.raises(ShotError, match="Crate is in Edit Mode"):
+        check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
     assert bpy.context.mode == "EDIT_MESH"
     bpy.ops.object.mode_set(mode="OBJECT")
+    check_case(Case(rig, {"Ann Body": 1, "Crate": 0}, scope="SCENE"))
     for mode in ("SCULPT", "WEIGHT_PAINT"):
         bpy.context.view_layer.objects.active = crate
         bpy.ops.object.mode_set(mode=mode)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from latentman.blender_addon import properties
+from latentman.blender_addon.error_places import ErrorBoard
 from latentman.blender_addon.operators import generate, polls
 from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared import messages
@@ -65,7 +66,7 @@ def test_a_request_without_its_picture_is_refused(shot_scene, character, tmp_pat
 
 def test_the_panels_picture(shot_scene, character, tmp_path, monkeypatch):
     client, added = _Recorder(), []
-    fake = SimpleNamespace(connected=True, busy=False, get_client=lambda: client, add=added.append)
+    fake = SimpleNamespace(connected=True, busy=False, get_client=lambda: client, add=added.append, errors=ErrorBoard())
     for module in (generate, polls):
         monkeypatch.setattr(module, "connection", fake)
     # how the starter is run is known without asking

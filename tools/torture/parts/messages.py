@@ -69,6 +69,7 @@ def make_samples(model: str) -> list[Parts]:
         (messages.Progress(ticket="a", state=TaskState.RUNNING, stage="x", step=1, steps=2), {}),
         (messages.Ping(ticket="a"), {}),
         (messages.FrameResult(ticket="a", index=0, frame=1), pictures),
+        (messages.Draft(ticket="a", indices=(0,)), {"pictures": np.zeros((1, 8, 8, 3), np.uint8)}),
         (messages.FrameTaken(ticket="a"), {}),
         (messages.Finished(ticket="a", report={"seconds": {"x": 1.0}}), {"texture_1": pictures["png"]}),
         (messages.Cancelled(ticket="a"), {}),
