@@ -15,11 +15,11 @@ from pathlib import Path
 import bpy
 
 from ..shared import logs
+from .chosen_result import iter_results
 from .event_handlers import EventHandlers
 from .movie import MOVIE
 from .moving import remove_folder
 from .paths import get_result_folder
-from .properties import get_scene_settings
 from .tasks.frames_folder import LOOK_FOLDER, get_frame_number
 
 logger = logs.get_logger(__name__)
@@ -77,18 +77,16 @@ def _get_waiting(folder: Path) -> Path:
     return folder.parent / WAITING_FOLDER / folder.name
 
 
-def remove_files(folder: Path) -> bool:
-    """Take a result's files out of the way; whether files of somebody else are left in the folder. Raises ``OSError``, and then
-    everything is where it was."""
+def remove_files(folder: Path) -> None:
+    """Take a result's files out of the way. Raises ``OSError``, and then everything is where it was."""
     if not folder.is_dir():
-        return False
+        return
     waiting = _get_waiting(folder)
     # the same shot, removed before and made again since
     remove_folder(waiting)
     _removed[:] = [one for one in _removed if one.waiting != waiting]
     _move(folder, waiting)
     _removed.append(_Removed(folder, waiting))
-    return folder.is_dir()
 
 
 def remove_copies(folder: Path) -> None:
@@ -107,7 +105,7 @@ def remove_copies(folder: Path) -> None:
 
 
 def _list_wanted() -> set[Path]:
-    return {get_result_folder(result) for scene in bpy.data.scenes for result in get_scene_settings(scene).results}
+    return {get_result_folder(result) for result in iter_results()}
 
 
 def _put_back(one: _Removed) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import bpy
@@ -34,7 +34,7 @@ logger = logs.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ResultRecord:
-    """A shot's result without any of Blender's data; ``ticket`` tells it from all others."""
+    """A shot's result without any of Blender's data, by the names of ``LatentManResult``; ``ticket`` tells it from all others."""
 
     ticket: str
     folder: Path
@@ -185,15 +185,12 @@ def _write(record: ResultRecord, reference: Reference) -> None:
         result.name = record.prompt
     if place is None or result.count < record.total or not result.created:
         result.created = record.created
-    result.prompt = record.prompt
     result.folder = make_stored_path(record.folder, settings.output)
-    result.character, result.seed, result.ticket = record.character, record.seed, record.ticket
-    result.job, result.settings, result.transparent = record.job, record.settings, record.transparent
-    result.start, result.step, result.count, result.hmse = record.start, record.step, record.count, record.hmse
     crop = record.crop
-    result.camera, result.crop = record.camera, (crop.left, crop.top, crop.width, crop.height) if crop is not None else (0, 0, 0, 0)
-    result.preset, result.model, result.size = record.preset, record.model, record.size
-    result.total, result.made, result.kept, result.panel = record.total, record.made, record.kept, record.panel
+    result.crop = (crop.left, crop.top, crop.width, crop.height) if crop is not None else (0, 0, 0, 0)
+    for one in fields(record):
+        if one.name not in ("folder", "crop", "created"):
+            setattr(result, one.name, getattr(record, one.name))
     settings.active_result = len(settings.results) - 1 if place is None else place
     # what shows an earlier result of this shot shows this one from now on; the earlier one stays in the list
     _update_places(result, [get_result_folder(old) for old in settings.results if _is_remade(old, result)])

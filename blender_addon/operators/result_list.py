@@ -11,7 +11,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from ...shared import shot
 from ...shared.files import read_file
-from ..chosen_result import find_index
+from ..chosen_result import find_index, get_result_list, iter_results
 from ..connection import connection
 from ..error_places import Place
 from ..moving import remember_move
@@ -204,7 +204,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         result = get_result(context)
         if self.which == "ACTIVE":
             return [result]
-        return [one for one in get_scene_settings(get_scene_of(result)).results if not one.starred]
+        return [one for one in get_result_list(result) if not one.starred]
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Remove the entries, and the files of those whose files nothing else needs."""
@@ -218,7 +218,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         removed, active = 0, settings.active_result
         for place in places:
             folder = get_result_folder(settings.results[place])
-            if self.files and (sentence := _take_files(folder, place, settings.results)):
+            if self.files and (sentence := _take_files(settings.results[place])):
                 warnings.append(sentence)
                 continue
             settings.results.remove(place)
@@ -256,16 +256,14 @@ class LocateResult(FolderDialog, NeedsResult, bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _take_files(folder: Path, place: int, results: object) -> str:
+def _take_files(result: LatentManResult) -> str:
     """Take a result's files away; a sentence where they and the result have to stay."""
-    task = connection.shot_task
+    folder, task = get_result_folder(result), connection.shot_task
     if task is not None and not task.done and task.folder == folder:
         return f"The frames in {folder} are being made; cancel that first."
-    for scene in bpy.data.scenes:
-        others = get_scene_settings(scene).results
-        for number, other in enumerate(others):
-            if not (others == results and number == place) and get_result_folder(other) == folder:
-                return f"'{other.name}' in the scene '{scene.name}' has the same files; remove that first, or keep the files."
+    other = next((one for one in iter_results() if one != result and get_result_folder(one) == folder), None)
+    if other is not None:
+        return f"'{other.name}' in the scene '{get_scene_of(other).name}' has the same files; remove that first, or keep the files."
     try:
         remove_files(folder)
     except OSError as error:
