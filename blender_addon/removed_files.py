@@ -19,6 +19,7 @@ from .chosen_result import iter_results
 from .event_handlers import EventHandlers
 from .movie import MOVIE
 from .moving import remove_folder
+from .numbered_links import SEQUENCE_FOLDER
 from .paths import get_result_folder
 from .tasks.frames_folder import LOOK_FOLDER, get_frame_number
 
@@ -26,7 +27,7 @@ logger = logs.get_logger(__name__)
 
 #: where removed files wait, beside the folders that they are from
 WAITING_FOLDER = ".removed"
-_OWN_NAMES = {"report.json", f"{MOVIE}.mp4", f"{MOVIE}.mov"}
+_OWN_NAMES = {LOOK_FOLDER, SEQUENCE_FOLDER, "report.json", f"{MOVIE}.mp4", f"{MOVIE}.mov"}
 
 
 @dataclass
@@ -44,9 +45,7 @@ _removed: list[_Removed] = []
 
 def is_own_file(path: Path) -> bool:
     """Whether a file or folder beside the frames is one that a shot stores."""
-    if path.name == LOOK_FOLDER or path.name in _OWN_NAMES:
-        return True
-    return path.suffix == ".png" and get_frame_number(path) is not None
+    return path.name in _OWN_NAMES or (path.suffix == ".png" and get_frame_number(path) is not None)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -12,6 +12,8 @@ from ..shared import logs
 from ..shared.picture_size import Crop
 from ..shared.shot import MAX_FRAMES, ShotError
 from . import undo_steps
+from .connection import connection
+from .error_places import Place
 from .event_handlers import EventHandlers
 from .moving import copy_folder, remember_move, remove_folder
 from .paths import get_output_folder, get_result_folder, is_temporary, make_stored_path
@@ -127,9 +129,10 @@ def add_result(task: ShotTask, scene: Reference, file: str, panel: str = "") -> 
     place = _find_repeated(record, task.request.look, scene)
     if place is not None:
         # nothing has changed since: the list and the disk keep one of them
-        get_scene_settings(scene.find()).active_result = place
+        settings = get_scene_settings(scene.find())
+        settings.active_result = place
         remove_copies(record.folder)
-        notice.show(f"Nothing has changed: the result has these {record.count} frames already", "")
+        notice.show(f"Nothing has changed: the result has these {record.count} frames already", settings.results[place].ticket)
         return
     record = _settle(record, get_scene_settings(scene.find()))
     _write(record, scene)
@@ -214,8 +217,9 @@ def _update_places(result: LatentManResult, instead: Sequence[Path] = ()) -> Non
         folders = [get_result_folder(result), *instead]
         shelf.forget(folders)
         reread(folders[0])
-    except ShotError:
+    except ShotError as error:
         logger.exception("what shows the result could not be updated")
+        connection.errors.show(Place.RESULT, f"What shows the result could not be updated: {error}")
 
 
 def update_fetched(task: Task, scene: Reference, old: Path) -> None:

@@ -179,12 +179,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         """Ask, with what it means."""
         if context.window_manager is None:
             return {"CANCELLED"}
-        chosen = self._list_chosen(context)
-        folders = {get_result_folder(result) for result in chosen}
-        # found out once: the dialog is drawn many times
-        self._names = [result.name for result in chosen]
-        self._frames = sum(len(list_frames(folder)) for folder in folders)
-        self._users = sum(count_places(folder) for folder in folders)
+        self._counts: dict[str, tuple[int, int]] = {}
         return context.window_manager.invoke_props_dialog(self, width=420)
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -192,12 +187,15 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         layout = get_layout(self)
         layout.prop(self, "which", expand=True)
         layout.prop(self, "files")
-        names = [result.name for result in self._list_chosen(context)]
-        if not names:
+        chosen = self._list_chosen(context)
+        if not chosen:
             layout.label(text="Every result has a star.")
             return
-        same = self.which == "ACTIVE"
-        for line in write_removal(names, self._users if same else 0, self._frames if same else 0, files=self.files):
+        if self.which not in self._counts:
+            # found out once: the dialog is drawn many times
+            folders = {get_result_folder(result) for result in chosen}
+            self._counts[self.which] = sum(map(count_places, folders)), sum(len(list_frames(folder)) for folder in folders)
+        for line in write_removal([result.name for result in chosen], *self._counts[self.which], files=self.files):
             layout.label(text=line)
 
     def _list_chosen(self, context: bpy.types.Context) -> list[LatentManResult]:

@@ -11,7 +11,7 @@ from ..chosen_result import find_chosen_result, get_result_list, iter_results, l
 from ..connection import connection
 from ..editors import play, show_image, show_strip
 from ..paths import get_result_folder
-from ..result_properties import LatentManResult
+from ..result_properties import LatentManResult, get_scene_of
 from ..result_words import shorten
 from ..sequencer import GONE, find_strips
 from ..shot_notice import notice
@@ -27,16 +27,23 @@ _items: list[tuple[str, str, str]] = []
 
 
 def _show(
-    operator: bpy.types.Operator, context: bpy.types.Context, image: bpy.types.Image | None, *, start: bool
+    operator: bpy.types.Operator,
+    context: bpy.types.Context,
+    result: LatentManResult,
+    other: LatentManResult | None = None,
+    *,
+    start: bool,
 ) -> OperatorResult:
-    """Bring the viewer's image onto the screen, and play the scene."""
+    """Bring a result, or two, onto the screen, and play the scene."""
+    image = open_viewer(result, other)
     if image is None:
         operator.report({"ERROR"}, GONE)
         return {"CANCELLED"}
-    window, span = context.window, find_range()
-    scene = get_scene(context)
+    window, span, scene = context.window, find_range(), get_scene_of(result)
     sentences = [show_image(window, image)] if window is not None else []
-    if span is not None:
+    if scene != context.scene:
+        sentences.append(f"It follows the frames of the scene '{scene.name}'; choose that scene to see it move.")
+    elif span is not None:
         if not span[0] <= scene.frame_current <= span[1]:
             scene.frame_set(span[0])
         first, last = scene.frame_start, scene.frame_end
@@ -86,7 +93,7 @@ class PlayResult(Poll, bpy.types.Operator):
         if result.ticket == notice.ticket:
             notice.dismiss()
             connection.redraw(at_once=True)
-        return _show(self, context, open_viewer(result), start=start)
+        return _show(self, context, result, start=start)
 
 
 def _list_others(self: Any, context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
@@ -127,7 +134,7 @@ class CompareResults(NeedsResult, bpy.types.Operator):
         if not self.other.isdigit() or int(self.other) >= len(results):
             self.report({"ERROR"}, "There is no such result; choose another one.")
             return {"CANCELLED"}
-        return _show(self, context, open_viewer(result, results[int(self.other)]), start=False)
+        return _show(self, context, result, results[int(self.other)], start=False)
 
 
 class CloseViewer(Poll, bpy.types.Operator):
