@@ -20,7 +20,7 @@ from typing import cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ...shared import environment_variables
-from ...shared.addresses import hide_credentials, read_wish
+from ...shared.addresses import hide_credentials, is_web_address, read_wish
 from ...shared.certificates import find_bundle_problem
 from .failures import InstallationError, Remedy
 
@@ -88,14 +88,8 @@ class Network:
 
 def check_address(url: str) -> None:
     """Raises ``InstallationError`` for what is no address of the web."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return
-        error = ValueError("it is not an address of the web")
-    except ValueError as found:
-        error = found
-    raise explain_network_error(error, url) from error
+    if not is_web_address(url):
+        raise explain_network_error(ValueError("it is not an address of the web"), url)
 
 
 class UnusableProxyError(ValueError):
