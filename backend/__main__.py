@@ -14,7 +14,7 @@ from pathlib import Path
 from ..shared import logs, running
 from ..shared.arguments import add_settings, read_path
 from ..shared.command_parser import CommandParser, reads_json
-from ..shared.console import CLOSED_PIPE, STOPPED, Console, check_shot_arguments, finish_output, prepare_output
+from ..shared.console import CLOSED_PIPE, STOPPED, Console, check_shot_arguments, find_exit_code, finish_output, prepare_output
 from ..shared.curve_keys import KeysError
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.files import read_file
@@ -200,7 +200,11 @@ def _run(args: argparse.Namespace) -> int:
         args.owner.start()
     prepare_output()
     drop_empty(os.environ)
-    code = _run_logged(args, uses_models)
+    try:
+        code = _run_logged(args, uses_models)
+    except ShotError as error:
+        _tell_failure(args, error.code, str(error))
+        code = find_exit_code(error.code)
     try:
         code = finish_output() or code
     except OSError as error:
@@ -230,6 +234,9 @@ def _run_logged(args: argparse.Namespace, uses_models: bool) -> int:
             return 128 + signal.SIGINT
         except BrokenPipeError:
             return CLOSED_PIPE
+        except ShotError:
+            # a sentence already
+            raise
         except Exception as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and not missing.startswith("latentman"):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..shared import passes_folder
 from ..shared.arguments import add_settings, read_given_settings, read_path
@@ -27,6 +27,7 @@ from ..shared.folders import jobs_folder
 from ..shared.interrupts import SignalWatch
 from ..shared.load_options import LoadOptions
 from ..shared.look_file import LookFile, describe_look, name_part_report, write_frames
+from ..shared.manifest import PassesManifest
 from ..shared.part_arguments import find_look_file, read_part_request
 from ..shared.reference import take_reference
 from ..shared.shot import ShotError, ShotRequest, check_request
@@ -82,13 +83,15 @@ def _run_watched(work: Callable[[argparse.Namespace, Console, SignalWatch], int]
             return find_exit_code(code)
 
 
-def _select_passes(args: argparse.Namespace) -> tuple[PassesSource, tuple[int, ...]]:
-    """The passes of the frames that are wanted, and their numbers. Raises ``ShotError``."""
+def _select_passes(args: argparse.Namespace) -> tuple[PassesSource, PassesManifest, tuple[int, ...]]:
+    """The passes of the frames that are wanted, what describes the whole folder, and the frames' numbers. Raises
+    ``ShotError``."""
     from .video.part import SelectedPasses
     from .video.source import SavedPasses
 
     folder = passes_folder.PassesFolder(args.passes)
-    source, there = SavedPasses(folder), folder.manifest.frames
+    source, manifest = SavedPasses(folder), folder.manifest
+    there = manifest.frames
     frames = there if args.frames is None else parse_frames(args.frames)
     places = {frame: n for n, frame in enumerate(there)}
     for frame in frames:
@@ -97,11 +100,19 @@ def _select_passes(args: argparse.Namespace) -> tuple[PassesSource, tuple[int, .
         if not passes_folder.frame_path(args.passes, frame).is_file():
             raise ShotError("passes", f"The passes of frame {frame} are missing in {args.passes}; render them again.")
     if args.frames is None:
-        return source, frames
-    return SelectedPasses(source, [places[frame] for frame in frames]), frames
+        return source, manifest, frames
+    return SelectedPasses(source, [places[frame] for frame in frames]), manifest, frames
 
 
-def _check_depth_range(manifest: Any, look_file: LookFile) -> None:
+def _read_request(args: argparse.Namespace, manifest: PassesManifest, frames: tuple[int, ...]) -> tuple[ShotRequest, bytes]:
+    """The request that the arguments describe, and the file of its reference picture. Raises ``ShotError``."""
+    from .models.profiles import complete_request
+
+    request, reference = take_reference(read_request_arguments(args, manifest.width, manifest.height, frames, manifest.fps))
+    return complete_request(request), reference
+
+
+def _check_depth_range(manifest: PassesManifest, look_file: LookFile) -> None:
     """Raise ``ShotError`` where the passes' depths are relative to another range than those that the look was made of."""
     header = look_file.description.header
     for found, wanted in ((manifest.near, header.near), (manifest.far, header.far)):
@@ -117,22 +128,18 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
     """Raises ``Interrupted``, and whatever ``explain_failure`` puts into words."""
     from .jobs.runner import ModelCache, RunCallbacks, run
     from .jobs.store import JobStore
-    from .models.profiles import complete_request
     from .tasks.shot import check_part, check_shot
     from .video.run_context import Interrupted
 
     with _reading_input():
         look_file = find_look_file(args.look)
-        source, frames = _select_passes(args)
-        manifest = passes_folder.PassesFolder(args.passes).manifest
+        source, manifest, frames = _select_passes(args)
         if look_file is not None:
             request, reference = read_part_request(args, look_file, frames)
             _check_size(manifest, request)
             _check_depth_range(manifest, look_file)
         else:
-            request = read_request_arguments(args, manifest.width, manifest.height, frames, manifest.fps)
-            request, reference = take_reference(request)
-            request = complete_request(request)
+            request, reference = _read_request(args, manifest, frames)
         check_request(request)
         check_writable(args.out)
         models = ModelCache(read_load_options(args))
@@ -164,7 +171,7 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
     return 0
 
 
-def _check_size(manifest: Any, request: ShotRequest) -> None:
+def _check_size(manifest: PassesManifest, request: ShotRequest) -> None:
     if (manifest.width, manifest.height) != (request.width, request.height):
         raise ShotError(
             "look",
@@ -178,16 +185,12 @@ def _look(args: argparse.Namespace, console: Console, watch: SignalWatch) -> int
     from .jobs.look_making import check_look_request, make_look
     from .jobs.runner import ModelCache, RunCallbacks
     from .jobs.store import JobStore
-    from .models.profiles import complete_request
     from .tasks.shot import check_shot
     from .video.run_context import Interrupted
 
     with _reading_input():
-        source, frames = _select_passes(args)
-        manifest = passes_folder.PassesFolder(args.passes).manifest
-        request = read_request_arguments(args, manifest.width, manifest.height, frames, manifest.fps)
-        request, reference = take_reference(request)
-        request = complete_request(request)
+        source, manifest, frames = _select_passes(args)
+        request, reference = _read_request(args, manifest, frames)
         check_request(request)
         check_look_request(request)
         check_writable_file(args.out)
@@ -239,7 +242,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_passes_arguments(command)
     add_look_arguments(command)
     _add_running_arguments(command)
-    command.set_defaults(run=partial(_run_watched, _look), uses_models=True, look="")
+    command.set_defaults(run=partial(_run_watched, _look), uses_models=True)
 
 
 def _add_passes_arguments(command: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..shared import environment_variables, logs
 from ..shared.load_options import LoadOptions, write_arguments
 from .failures import describe
+from .render_gate import gate
 from .windows_job import tie_to_this_process
 
 #: the program that runs the backend from this copy of the package, in the Python that has its dependencies
@@ -77,26 +78,31 @@ class BackendProcess:
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith(b"{"):
-                self._lines.put(line)
-            else:
-                logger.debug("Backend %s printed %r", self.pid, line)
+            with gate:
+                if line.startswith(b"{"):
+                    self._lines.put(line)
+                else:
+                    logger.debug("Backend %s printed %r", self.pid, line)
 
     def _wait_for_end(self) -> None:
         """Shorten the log when it grows too long, kill a process that was told to end and does not, and log how it ended."""
         trimmed = time.monotonic()
-        while True:
-            try:
-                code = self._process.wait(LOOK_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                now = time.monotonic()
-                if self._stopped is not None and now > self._stopped + KILL_SECONDS:
+        code: int | None = None
+        while code is None:
+            time.sleep(LOOK_SECONDS)
+            with gate:
+                code, now = self._process.poll(), time.monotonic()
+                if code is None and self._stopped is not None and now > self._stopped + KILL_SECONDS:
                     self._process.kill()
-                if now > trimmed + TRIM_SECONDS:
+                if code is None and now > trimmed + TRIM_SECONDS:
                     trimmed = now
                     with suppress(OSError, ValueError):
                         logs.shorten(self.log, self._output)
+        with gate:
+            self._clear_up(code)
+
+    def _clear_up(self, code: int) -> None:
+        """After the end of the process."""
         if self._stopped is not None:
             logger.info("Backend %s was stopped and ended with code %s", self.pid, code)
         else:

@@ -84,13 +84,17 @@ def find_chosen_result(context: bpy.types.Context) -> LatentManResult | None:
     return get_scene_settings(scene).find_active_result() if scene is not None else None
 
 
+def get_result_list(result: LatentManResult) -> Any:
+    """The list of its scene that a result stands in."""
+    return get_scene_settings(get_scene_of(result)).results
+
+
 def find_index(result: LatentManResult) -> int:
     """A result's place in its scene's list."""
-    results = get_scene_settings(get_scene_of(result)).results
-    return next(n for n, one in enumerate(results) if one == result)
+    return next(n for n, one in enumerate(get_result_list(result)) if one == result)
 
 
 def list_versions(result: LatentManResult) -> list[LatentManResult]:
     """The results of the same shot, this one among them, in the order in which they were made."""
     key = make_shot_key(result)
-    return [one for one in get_scene_settings(get_scene_of(result)).results if make_shot_key(one) == key]
+    return [one for one in get_result_list(result) if make_shot_key(one) == key]

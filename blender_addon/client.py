@@ -20,6 +20,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from ..shared import curve_keys, key_entries, logs, messages, running
 from ..shared.endpoint import is_loopback, normalise_endpoint
+from .render_gate import gate
 
 CONNECT_SECONDS = 10.0
 #: how long the last words, such as a cancel, may take to go out
@@ -154,25 +155,26 @@ class BackendClient:
             answered, deadline = False, time.monotonic() + CONNECT_SECONDS
             while True:
                 ready = dict(poller.poll(200))
-                if socket in ready:
-                    answered = True
-                    self._receive([bytes(part) for part in messages.receive_parts(socket)])
-                if monitor in ready and self._check_event(recv_monitor_message(monitor), answered):
-                    return
-                if outgoing in ready:
-                    # passes are large: what is handed on is not copied
-                    parts = outgoing.recv_multipart(copy=False)
-                    if len(parts) == 1 and not parts[0].bytes:
+                with gate:
+                    if socket in ready:
+                        answered = True
+                        self._receive([bytes(part) for part in messages.receive_parts(socket)])
+                    if monitor in ready and self._check_event(recv_monitor_message(monitor), answered):
                         return
-                    socket.send_multipart(parts, copy=False)
-                    del parts
-                if not answered and time.monotonic() > deadline:
-                    self.events.put(
-                        ConnectionLost(
-                            f"No backend answers at {self.endpoint}; press Start or check the address in the preferences."
+                    if outgoing in ready:
+                        # passes are large: what is handed on is not copied
+                        parts = outgoing.recv_multipart(copy=False)
+                        if len(parts) == 1 and not parts[0].bytes:
+                            return
+                        socket.send_multipart(parts, copy=False)
+                        del parts
+                    if not answered and time.monotonic() > deadline:
+                        self.events.put(
+                            ConnectionLost(
+                                f"No backend answers at {self.endpoint}; press Start or check the address in the preferences."
+                            )
                         )
-                    )
-                    return
+                        return
         finally:
             socket.disable_monitor()
             monitor.close(0)

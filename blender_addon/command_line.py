@@ -18,6 +18,7 @@ from ..shared.motion import MotionError
 from .commands import motion, passes, shots
 from .commands.backend import wait_until as wait_until
 from .commands.scene import ENABLE_SCRIPTS as ENABLE_SCRIPTS
+from .commands.scene import PROGRAM
 from .set_up.command import add_setup_command
 
 COMMAND = "latentman"
@@ -26,13 +27,12 @@ logger = logs.get_logger(__name__)
 
 def make_parser() -> CommandParser:
     """The parser of the command's arguments."""
-    program = f"blender -b shot.blend --command {COMMAND}"
     top = CommandParser(
         prog=COMMAND,
         description="LatentMan: consistent frames of an animated character, of the .blend file that is open.",
         examples=(
-            (f'{program} generate --prompt "{shots.PROMPT}" --frames 1-24 --out frames', "frames of a scene"),
-            (f"{program} generate --help", "all arguments of a command; docs/command_line.md has events, exit codes and variables"),
+            (f'{PROGRAM} generate --prompt "{shots.PROMPT}" --frames 1-24 --out frames', "frames of a scene"),
+            (f"{PROGRAM} generate --help", "all arguments of a command; docs/command_line.md has events, exit codes and variables"),
         ),
     )
     commands = top.add_subparsers(dest="command", required=True)

@@ -13,6 +13,7 @@ import bpy
 
 from ..shared import logs
 from .compat import select_strip, show_in_sequencer
+from .redrawing import iter_areas
 from .viewer import IMAGE
 
 logger = logs.get_logger(__name__)
@@ -121,9 +122,8 @@ def show_strip(window: Any, scene: bpy.types.Scene, strip: Any, *, switch: bool)
 
 
 def _frame_later() -> None:
-    for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
-        for area in _iter_areas(window.screen, "SEQUENCE_EDITOR"):
-            _frame(window, area)
+    for window, area in iter_areas("SEQUENCE_EDITOR"):
+        _frame(window, area)
 
 
 def _frame(window: Any, area: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..shared import logs
 from ..shared.drafts import make_sheet
+from .redrawing import redraw_image
 
 logger = logs.get_logger(__name__)
 
@@ -78,7 +79,7 @@ class LivePreview:
             image.generated_height, image.generated_width = shown.shape[:2]
             image.pixels.foreach_set(shown.ravel())
             image.update()
-        _redraw_editors(image)
+        redraw_image(image)
 
     def _show_icon(self, pixels: np.ndarray) -> None:
         try:
@@ -116,11 +117,3 @@ def register() -> None:
 def unregister() -> None:
     """Let go of the icon."""
     live.forget()
-
-
-def _redraw_editors(image: bpy.types.Image) -> None:
-    for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
-        for area in window.screen.areas:
-            space = area.spaces.active
-            if isinstance(space, bpy.types.SpaceImageEditor) and space.image == image:
-                area.tag_redraw()

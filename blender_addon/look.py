@@ -124,18 +124,15 @@ def apply_look(bodies: list[bpy.types.Object], path: Path, name: str, job: str =
 
 
 def _remember_slots(body: bpy.types.Object) -> None:
-    letters = ""
     if not body.material_slots:
         mesh: Any = get_mesh(body)
         mesh.materials.append(None)
-        letters = "N"
+        body[_SLOTS] = "N"
+        return
+    body[_SLOTS] = "".join("O" if slot.link == "OBJECT" else "D" for slot in body.material_slots)
     for number, slot in enumerate(body.material_slots):
-        if letters == "N":
-            break
-        letters += "O" if slot.link == "OBJECT" else "D"
         if slot.link == "OBJECT" and slot.material is not None:
             body[_OWN.format(number)] = slot.material
-    body[_SLOTS] = letters
 
 
 def has_look(body: bpy.types.Object) -> bool:
@@ -145,7 +142,7 @@ def has_look(body: bpy.types.Object) -> bool:
 
 def find_dressed(objects: Iterable[bpy.types.Object]) -> list[bpy.types.Object]:
     """Those of the objects that wear a look."""
-    return [one for one in objects if one.get(_SLOTS) is not None and has_look(one)]
+    return [one for one in objects if has_look(one)]
 
 
 def find_look(body: bpy.types.Object) -> bpy.types.Material | None:

@@ -12,6 +12,7 @@ from ..shared import shot
 from ..shared.png import read_png_size
 from .compat import remove_scene, set_video_format
 from .passes.quiet import silence_stdout
+from .render_gate import override_context
 from .sequencer import GONE, add_image_strip
 
 #: the file's name without its ending
@@ -51,7 +52,7 @@ def encode_movie(
         _set_codec(render, lossless=lossless, transparent=transparent)
         render.filepath, render.use_file_extension = str(path), False
         # in its own context: Blender evaluates the context's scene anew afterwards, and poses without keyframes would be lost
-        with silence_stdout(), bpy.context.temp_override(scene=studio, view_layer=studio.view_layers[0]):
+        with silence_stdout(), override_context(bpy.context, scene=studio, view_layer=studio.view_layers[0]):
             bpy.ops.render.render(animation=True)
     except RuntimeError as error:
         raise shot.ShotError("movie", f"{path} cannot be written ({error}); add the frames as images instead.") from error

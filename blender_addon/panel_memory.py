@@ -59,25 +59,28 @@ def _iter_values(group: Any) -> Iterator[tuple[str, Value]]:
             yield name, value
 
 
-def capture_panel(scene: bpy.types.Scene) -> str:
-    """The settings of a scene's panel as JSON."""
+def make_memory(scene: bpy.types.Scene) -> PanelMemory:
+    """The settings of a scene's panel as they are now."""
     settings = get_scene_settings(scene)
     techniques: LatentManTechniques = settings.techniques
     character = settings.character
     look, look_prompt = get_kept_look(character) if character is not None else ("", "")
     frames = settings.get_frames(scene)
     step = scene.frame_step if settings.use_scene_range else settings.frame_step
-    return msgspec.json.encode(
-        PanelMemory(
-            dict(_iter_values(settings)),
-            {one.name: dict(_iter_values(one.group)) for one in techniques.iter_techniques() if one.group.use != PRESET},
-            techniques.plugins,
-            character.name if character is not None else "",
-            (frames[0], frames[-1], step) if frames else (0, 0, 1),
-            look,
-            look_prompt,
-        )
-    ).decode()
+    return PanelMemory(
+        dict(_iter_values(settings)),
+        {one.name: dict(_iter_values(one.group)) for one in techniques.iter_techniques() if one.group.use != PRESET},
+        techniques.plugins,
+        character.name if character is not None else "",
+        (frames[0], frames[-1], step) if frames else (0, 0, 1),
+        look,
+        look_prompt,
+    )
+
+
+def capture_panel(scene: bpy.types.Scene) -> str:
+    """The settings of a scene's panel as JSON."""
+    return _write_json(make_memory(scene))
 
 
 def read_memory(text: str) -> PanelMemory | None:
@@ -189,7 +192,7 @@ def make_memory_of_request(scene: bpy.types.Scene, request: shot.ShotRequest, ch
     return PanelMemory(values, techniques, plugins, character, (frames[0], frames[-1], step) if frames else (0, 0, 1))
 
 
-def _write_json(value: Value) -> str:
+def _write_json(value: Value | PanelMemory) -> str:
     return msgspec.json.encode(value).decode()
 
 
@@ -197,14 +200,13 @@ def _write_json(value: Value) -> str:
 def use_memory(scene: bpy.types.Scene, memory: PanelMemory) -> Iterator[list[str]]:
     """Within the block the panel has the settings of a memory; afterwards those that it had, and the same character and range."""
     settings = get_scene_settings(scene)
-    before, character = read_memory(capture_panel(scene)), settings.character
+    before, character = make_memory(scene), settings.character
     looks = {one.name: get_kept_look(one) for one in (character, scene.objects.get(memory.character)) if one is not None}
     span = (settings.use_scene_range, settings.frame_start, settings.frame_end, settings.frame_step)
     try:
         yield apply_memory(scene, memory)
     finally:
-        if before is not None:
-            apply_memory(scene, before)
+        apply_memory(scene, before)
         settings.character = character
         settings.use_scene_range, settings.frame_start, settings.frame_end, settings.frame_step = span
         for name, look in looks.items():

@@ -15,18 +15,19 @@ from pathlib import Path
 import bpy
 
 from ..shared import logs
+from .chosen_result import iter_results
 from .event_handlers import EventHandlers
 from .movie import MOVIE
 from .moving import remove_folder
+from .numbered_links import SEQUENCE_FOLDER
 from .paths import get_result_folder
-from .properties import get_scene_settings
 from .tasks.frames_folder import LOOK_FOLDER, get_frame_number
 
 logger = logs.get_logger(__name__)
 
 #: where removed files wait, beside the folders that they are from
 WAITING_FOLDER = ".removed"
-_OWN_NAMES = {"report.json", f"{MOVIE}.mp4", f"{MOVIE}.mov"}
+_OWN_NAMES = {LOOK_FOLDER, SEQUENCE_FOLDER, "report.json", f"{MOVIE}.mp4", f"{MOVIE}.mov"}
 
 
 @dataclass
@@ -44,9 +45,7 @@ _removed: list[_Removed] = []
 
 def is_own_file(path: Path) -> bool:
     """Whether a file or folder beside the frames is one that a shot stores."""
-    if path.name == LOOK_FOLDER or path.name in _OWN_NAMES:
-        return True
-    return path.suffix == ".png" and get_frame_number(path) is not None
+    return path.name in _OWN_NAMES or (path.suffix == ".png" and get_frame_number(path) is not None)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -77,18 +76,16 @@ def _get_waiting(folder: Path) -> Path:
     return folder.parent / WAITING_FOLDER / folder.name
 
 
-def remove_files(folder: Path) -> bool:
-    """Take a result's files out of the way; whether files of somebody else are left in the folder. Raises ``OSError``, and then
-    everything is where it was."""
+def remove_files(folder: Path) -> None:
+    """Take a result's files out of the way. Raises ``OSError``, and then everything is where it was."""
     if not folder.is_dir():
-        return False
+        return
     waiting = _get_waiting(folder)
     # the same shot, removed before and made again since
     remove_folder(waiting)
     _removed[:] = [one for one in _removed if one.waiting != waiting]
     _move(folder, waiting)
     _removed.append(_Removed(folder, waiting))
-    return folder.is_dir()
 
 
 def remove_copies(folder: Path) -> None:
@@ -107,7 +104,7 @@ def remove_copies(folder: Path) -> None:
 
 
 def _list_wanted() -> set[Path]:
-    return {get_result_folder(result) for scene in bpy.data.scenes for result in get_scene_settings(scene).results}
+    return {get_result_folder(result) for result in iter_results()}
 
 
 def _put_back(one: _Removed) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import bpy
@@ -12,6 +12,8 @@ from ..shared import logs
 from ..shared.picture_size import Crop
 from ..shared.shot import MAX_FRAMES, ShotError
 from . import undo_steps
+from .connection import connection
+from .error_places import Place
 from .event_handlers import EventHandlers
 from .moving import copy_folder, remember_move, remove_folder
 from .paths import get_output_folder, get_result_folder, is_temporary, make_stored_path
@@ -34,7 +36,7 @@ logger = logs.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ResultRecord:
-    """A shot's result without any of Blender's data; ``ticket`` tells it from all others."""
+    """A shot's result without any of Blender's data, by the names of ``LatentManResult``; ``ticket`` tells it from all others."""
 
     ticket: str
     folder: Path
@@ -127,9 +129,10 @@ def add_result(task: ShotTask, scene: Reference, file: str, panel: str = "") -> 
     place = _find_repeated(record, task.request.look, scene)
     if place is not None:
         # nothing has changed since: the list and the disk keep one of them
-        get_scene_settings(scene.find()).active_result = place
+        settings = get_scene_settings(scene.find())
+        settings.active_result = place
         remove_copies(record.folder)
-        notice.show(f"Nothing has changed: the result has these {record.count} frames already", "")
+        notice.show(f"Nothing has changed: the result has these {record.count} frames already", settings.results[place].ticket)
         return
     record = _settle(record, get_scene_settings(scene.find()))
     _write(record, scene)
@@ -185,15 +188,12 @@ def _write(record: ResultRecord, reference: Reference) -> None:
         result.name = record.prompt
     if place is None or result.count < record.total or not result.created:
         result.created = record.created
-    result.prompt = record.prompt
     result.folder = make_stored_path(record.folder, settings.output)
-    result.character, result.seed, result.ticket = record.character, record.seed, record.ticket
-    result.job, result.settings, result.transparent = record.job, record.settings, record.transparent
-    result.start, result.step, result.count, result.hmse = record.start, record.step, record.count, record.hmse
     crop = record.crop
-    result.camera, result.crop = record.camera, (crop.left, crop.top, crop.width, crop.height) if crop is not None else (0, 0, 0, 0)
-    result.preset, result.model, result.size = record.preset, record.model, record.size
-    result.total, result.made, result.kept, result.panel = record.total, record.made, record.kept, record.panel
+    result.crop = (crop.left, crop.top, crop.width, crop.height) if crop is not None else (0, 0, 0, 0)
+    for one in fields(record):
+        if one.name not in ("folder", "crop", "created"):
+            setattr(result, one.name, getattr(record, one.name))
     settings.active_result = len(settings.results) - 1 if place is None else place
     # what shows an earlier result of this shot shows this one from now on; the earlier one stays in the list
     _update_places(result, [get_result_folder(old) for old in settings.results if _is_remade(old, result)])
@@ -217,8 +217,9 @@ def _update_places(result: LatentManResult, instead: Sequence[Path] = ()) -> Non
         folders = [get_result_folder(result), *instead]
         shelf.forget(folders)
         reread(folders[0])
-    except ShotError:
+    except ShotError as error:
         logger.exception("what shows the result could not be updated")
+        connection.errors.show(Place.RESULT, f"What shows the result could not be updated: {error}")
 
 
 def update_fetched(task: Task, scene: Reference, old: Path) -> None:

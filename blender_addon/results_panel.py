@@ -8,12 +8,14 @@ from typing import Any
 import bpy
 from bpy.props import BoolProperty
 
+from ..shared.model_name import split_name
 from ..shared.shot import PRESETS
 from . import properties
 from .chosen_result import list_versions
 from .connection import connection
 from .error_drawing import draw_error, draw_task
 from .error_places import Place
+from .library_panel import shorten_path
 from .look import find_dressed, shows_texture
 from .panel_base import SidebarPanel, draw_sentence, set_properties
 from .paths import get_result_folder
@@ -113,7 +115,7 @@ def write_preset(name: str) -> str:
 def write_facts(result: LatentManResult) -> list[str]:
     """What is known of a result, a line each; lines of what is not known are left out."""
     width, height = result.size
-    model = result.model.rpartition("/")[2] if "|" not in result.model else result.model.partition("|")[0].rpartition("/")[2]
+    model = shorten_path(split_name(result.model)[0])
     frames = describe_frames(result.count, result.total, result.made, result.kept, partial=is_partial(result))
     size = f"{width}x{height}" if width and height else ""
     others = [one.hmse for one in list_versions(result) if one != result]
@@ -178,7 +180,7 @@ def draw_notice(layout: bpy.types.UILayout) -> None:
     row.operator("latentman.dismiss_notice", text="", icon="X", emboss=False)
 
 
-def draw_viewer(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+def draw_viewer(layout: bpy.types.UILayout) -> None:
     """What the Image Editor shows, and how."""
     titles = list_titles()
     if not titles:
@@ -220,7 +222,7 @@ class ResultPanel(SidebarPanel):
         row.scale_y = 1.2
         row.operator("latentman.play_result", icon="PLAY", depress=is_shown(result))
         row.operator_menu_enum("latentman.compare_results", "other", text="Compare", icon="SPLIT_VERTICAL")
-        draw_viewer(layout, context)
+        draw_viewer(layout)
         row = layout.row(align=True)
         row.operator("latentman.to_sequencer", icon="SEQUENCE")
         row.operator("latentman.show_in_sequencer", text="", icon="VIEWZOOM")

@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 
 from ..shared import shot
+from .render_gate import override_context
 from .typed_access import get_scene, get_view_layer
 
 
@@ -68,5 +69,5 @@ def _leave_edit_mode(layer: bpy.types.ViewLayer) -> None:
         # several may be edited at once, and leave it together
         if edited.mode == "EDIT":
             override: dict[str, Any] = dict(active_object=edited, object=edited, edit_object=edited, selected_objects=[edited])
-            with bpy.context.temp_override(**override):
+            with override_context(bpy.context, **override):
                 bpy.ops.object.mode_set(mode="OBJECT")

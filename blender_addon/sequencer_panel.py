@@ -23,7 +23,7 @@ from .viewer import IMAGE, list_titles
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
 
-#: versions of a shot that are listed, the newest
+#: versions of a shot that are listed: the strip's, those with a star, then the newest
 MOST_VERSIONS = 12
 
 
@@ -86,7 +86,7 @@ def _draw_strip_alone(layout: bpy.types.UILayout, context: bpy.types.Context, st
 
 
 def _draw_versions(layout: bpy.types.UILayout, result: LatentManResult) -> None:
-    """A button for each version of the shot, the newest first; the one that the strip shows is pressed."""
+    """A button for each version of the shot, the newest first, up to ``MOST_VERSIONS``; the one that the strip shows is pressed."""
     versions = list_versions(result)
     if len(versions) < 2:
         return
@@ -133,7 +133,7 @@ class ViewerPanel(bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the wipe and the map."""
-        draw_viewer(get_layout(self), context)
+        draw_viewer(get_layout(self))
 
 
 CLASSES = (StripPanel, ViewerPanel)

@@ -7,7 +7,6 @@ pixels are not saved, and closing it, or opening a file, takes it away.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..shared import logs
 from .comparison import find_shown, map_flicker, put_beside, wipe
 from .event_handlers import EventHandlers
 from .paths import get_result_folder
+from .redrawing import iter_areas, redraw_image
 from .references import Reference, refer_to
 from .result_properties import LatentManResult, get_scene_of
 from .tasks.frames_folder import get_frame_number, list_frames
@@ -91,18 +91,17 @@ def get_options() -> LatentManViewer:
     return options
 
 
-def make_clip(result: LatentManResult) -> Clip | None:
-    """A result's frames as they are on disk; None where there are none."""
-    folder = get_result_folder(result)
-    paths = list_frames(folder)
+def find_clip(title: str, folder: Path) -> Clip | None:
+    """The frames in a folder as they are on disk; None where there are none."""
+    paths = tuple(list_frames(folder))
     numbers = tuple(number for path in paths if (number := get_frame_number(path)) is not None)
-    return Clip(result.name or result.prompt, folder, numbers, tuple(paths)) if paths else None
+    return Clip(title, folder, numbers, paths) if paths else None
 
 
 def open_viewer(result: LatentManResult, other: LatentManResult | None = None) -> bpy.types.Image | None:
     """Show a result, or two, from now on; returns the image. None where one of them has no frames on disk."""
     global _shown
-    clips = tuple(make_clip(one) for one in (result, other) if one is not None)
+    clips = [find_clip(one.name or one.prompt, get_result_folder(one)) for one in (result, other) if one is not None]
     known = tuple(clip for clip in clips if clip is not None)
     if len(known) < len(clips):
         return None
@@ -115,7 +114,8 @@ def close_viewer() -> None:
     """Take the image away."""
     global _shown
     _shown = None
-    for space in _iter_spaces():
+    for _, area in iter_areas("IMAGE_EDITOR"):
+        space = area.spaces.active
         if space.image is not None and space.image.name == IMAGE:
             space.use_image_pin = False
     for name in (IMAGE, _READER):
@@ -146,12 +146,7 @@ def reread(folder: Path) -> None:
     if _shown is None or all(clip.folder != folder for clip in _shown.clips):
         return
     _shown.pictures.clear()
-    renewed = []
-    for clip in _shown.clips:
-        paths = list_frames(clip.folder)
-        numbers = tuple(number for path in paths if (number := get_frame_number(path)) is not None)
-        renewed.append(Clip(clip.title, clip.folder, numbers, tuple(paths)) if paths else clip)
-    _shown.clips = tuple(renewed)
+    _shown.clips = tuple(find_clip(clip.title, clip.folder) or clip for clip in _shown.clips)
     refresh()
 
 
@@ -230,21 +225,7 @@ def refresh() -> None:
     pixels: Any = image.pixels
     pixels.foreach_set(np.ascontiguousarray(picture, np.float32).ravel())
     image.update()
-    _redraw()
-
-
-def _iter_areas() -> Iterator[Any]:
-    for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
-        yield from (area for area in window.screen.areas if area.type == "IMAGE_EDITOR")
-
-
-def _iter_spaces() -> Iterator[Any]:
-    yield from (area.spaces.active for area in _iter_areas())
-
-
-def _redraw() -> None:
-    for area in _iter_areas():
-        area.tag_redraw()
+    redraw_image(image)
 
 
 def _on_frame(scene: bpy.types.Scene, *_: object) -> None:
@@ -258,7 +239,8 @@ def _on_undo(*_: object) -> None:
     # an undo takes the image back to an earlier frame, or away from the editors that showed it
     refresh()
     image = bpy.data.images.get(IMAGE) if _shown is not None else None
-    for space in _iter_spaces():
+    for _, area in iter_areas("IMAGE_EDITOR"):
+        space = area.spaces.active
         if image is not None and space.image is None and space.use_image_pin:
             space.image = image
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 #: seconds that a server may ask to be left alone for
 MOST_WISHED = 120.0
@@ -16,6 +17,15 @@ CREDENTIALS = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s\"'@/?#\[]*:(?!\d+
 def hide_credentials(text: str) -> str:
     """The address, or a text with addresses in it, without users and passwords."""
     return CREDENTIALS.sub(r"\g<1>", text)
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text is an address that can be asked by HTTP."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def read_wish(retry_after: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from .pasted_paths import expand_home
 from .settings import Declared, SettingError, list_parts, list_settings, read_plugin, summarise, with_parts, with_settings
 from .shot import METHODS, Method
 
@@ -42,9 +43,9 @@ def read_path(text: str) -> Path:
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError("a path cannot be empty or have such characters; name a file or a folder")
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text} names the home of nobody; write the folder out") from error
+        return expand_home(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _help(declared: Declared, default: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -51,8 +50,3 @@ class CommandParser(argparse.ArgumentParser):
 def reads_json(arguments: Sequence[str]) -> bool:
     """Whether a command line asks for JSON, told before it is parsed: what is wrong with it is an event, too."""
     return "--json" in arguments
-
-
-def split_example(line: str) -> list[str]:
-    """The words of an example's command line."""
-    return shlex.split(line)

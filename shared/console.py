@@ -19,6 +19,7 @@ from .interrupts import SignalWatch
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
+from .pasted_paths import expand_home
 from .settings import list_settings
 from .shot import MAX_FRAMES, ShotError, ShotRequest, make_request
 
@@ -109,15 +110,15 @@ def read_request_arguments(
 
 def find_job(look: str) -> str:
     """The job that made the look: ``look`` itself, or what the report in a folder of frames says. Raises ``ShotError``."""
-    folder = Path(look).expanduser()
     try:
+        folder = expand_home(look)
         if not look or not folder.is_dir():
             return look
         return str(json.loads(read_file(folder / "report.json", MAX_REPORT))["job"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ShotError(
             "look",
-            f"{folder} has no report of a finished shot; give the folder that a shot was generated into.",
+            f"{look} has no report of a finished shot; give the folder that a shot was generated into.",
         ) from error
 
 

@@ -159,14 +159,6 @@ AnyEvent = Union[  # noqa: UP007 - what msgspec makes a schema of
     Removed,
     Token,
 ]
-#: the events of which one is the last line
-ENDS = (Done, Failed, Interrupted)
-
-
-def read_event(line: str) -> AnyEvent:
-    """A line of a command's output. Raises ``msgspec.ValidationError`` for one that is none of these."""
-    found: AnyEvent = msgspec.json.decode(line, type=AnyEvent)
-    return found
 
 
 def make_schema() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Where the user's files are on this platform: configuration, data and logs.
 
-An environment variable of its own moves each; tests and studios with shared disks use that.
+An environment variable of its own moves each; tests and studios with shared disks use that. ``ShotError`` is raised where one names
+the home of nobody.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 import platformdirs
 
 from . import environment_variables
+from .pasted_paths import expand_home
+from .shot import ShotError
 
 CONFIG_ENVIRONMENT, DATA_ENVIRONMENT = environment_variables.CONFIG, environment_variables.DATA
 LOG_ENVIRONMENT = environment_variables.LOGS
@@ -18,9 +21,16 @@ LORA_ENVIRONMENT, MODELS_ENVIRONMENT = environment_variables.LORAS, environment_
 _NAME = "latentman"
 
 
+def _read_folder(variable: str, named: str) -> Path:
+    try:
+        return expand_home(named)
+    except ValueError as error:
+        raise ShotError("environment", f"{variable}: {error}.") from error
+
+
 def _find_folder(variable: str, usual: str | Path) -> Path:
     named = os.environ.get(variable)
-    return Path(named).expanduser() if named else Path(usual)
+    return _read_folder(variable, named) if named else Path(usual)
 
 
 def config_folder() -> Path:
@@ -42,7 +52,7 @@ def lora_folders() -> tuple[Path, ...]:
     """Where LoRAs are looked for that a prompt names: those of ``$LATENTMAN_LORAS``, parted as in ``PATH``, ``loras`` in the
     data folder, and those that the library has got. They may not be there."""
     named = filter(None, os.environ.get(LORA_ENVIRONMENT, "").split(os.pathsep))
-    return (*(Path(folder).expanduser() for folder in named), data_folder() / "loras", models_folder() / "loras")
+    return (*(_read_folder(LORA_ENVIRONMENT, folder) for folder in named), data_folder() / "loras", models_folder() / "loras")
 
 
 def jobs_folder() -> Path:

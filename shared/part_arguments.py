@@ -10,6 +10,7 @@ import msgspec
 
 from .arguments import has_method_arguments, read_given_settings, read_method
 from .look_file import LookFile, read_look_file
+from .pasted_paths import expand_home
 from .reference import take_reference
 from .settings import with_settings
 from .shot import JOB_NAME, ShotError, ShotRequest, check_request
@@ -22,8 +23,8 @@ def find_look_file(look: str) -> LookFile | None:
     """The look's file that ``--look`` names, None where it names a folder of frames, a job or nothing. Raises ``ShotError``."""
     if not look or re.fullmatch(JOB_NAME, look):
         return None
-    path = Path(look).expanduser()
     try:
+        path = expand_home(look)
         if path.is_dir():
             return None
     except (OSError, ValueError) as error:  # no file can have such a name

@@ -44,6 +44,15 @@ def read_pasted_path(text: str, base: Path | None = None, exists: Callable[[str]
     return text
 
 
+def expand_home(path: str | Path) -> Path:
+    """A path with the home folder for ``~``. Raises ``ValueError`` for the home of nobody, with a sentence without
+    its full stop."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path} names the home of nobody; write the folder out") from error
+
+
 def complete_model_name(name: str, base: Path) -> str:
     """A model's name, parts between bars, in which paths that begin with Blender's ``//`` are whole ones below ``base``."""
     if "//" not in name:

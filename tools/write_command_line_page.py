@@ -3,7 +3,6 @@ compares."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -16,6 +15,7 @@ from latentman.shared.environment_variables import VARIABLES
 from latentman.shared.events import AnyEvent, make_schema
 
 from .write_settings_page import format_table
+from .written_page import write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "command_line.md"
 
@@ -55,17 +55,7 @@ def format_page(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page, or compare it; returns 1 when it is stale."""
-    parser = argparse.ArgumentParser(prog="python -m tools.write_command_line_page", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when the page is stale")
-    args = parser.parse_args(argv)
-    text = PAGE.read_text(encoding="utf-8")
-    if not args.check:
-        PAGE.write_text(format_page(text), encoding="utf-8")
-        return 0
-    if text == format_page(text):
-        return 0
-    print(f"{PAGE} is stale; run python -m tools.write_command_line_page.", file=sys.stderr)
-    return 1
+    return write_page("write_command_line_page", __doc__, PAGE, lambda: format_page(PAGE.read_text(encoding="utf-8")), argv)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from latentman.backend.metrics.figures import FIGURES, OPTIONAL, Figure
+
+from .written_page import write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "figures.md"
 INTRODUCTION = """# Figures
@@ -39,16 +40,7 @@ def format_page() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page, or compare it; returns 1 when it is stale."""
-    parser = argparse.ArgumentParser(prog="python -m tools.write_figures_page", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when the page is stale")
-    args = parser.parse_args(argv)
-    if not args.check:
-        PAGE.write_text(format_page(), encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == format_page():
-        return 0
-    print(f"{PAGE} is stale; run python -m tools.write_figures_page.", file=sys.stderr)
-    return 1
+    return write_page("write_figures_page", __doc__, PAGE, format_page, argv)
 
 
 if __name__ == "__main__":

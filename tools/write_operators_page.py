@@ -3,7 +3,6 @@ compares. Needs Blender as a package."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -16,6 +15,7 @@ from latentman.blender_addon import registration
 from latentman.blender_addon.operators import CLASSES
 
 from .write_settings_page import format_table
+from .written_page import write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 TYPES = {"BOOLEAN": "bool", "INT": "int", "FLOAT": "float", "STRING": "str", "ENUM": "str"}
@@ -80,23 +80,17 @@ def format_page(text: str) -> str:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the page, or compare it; returns 1 when it is stale."""
-    parser = argparse.ArgumentParser(prog="python -m tools.write_operators_page", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when the page is stale")
-    args = parser.parse_args(argv)
+def _make_page() -> str:
     registration.register()
     try:
-        text = PAGE.read_text(encoding="utf-8")
-        made = format_page(text)
+        return format_page(PAGE.read_text(encoding="utf-8"))
     finally:
         registration.unregister()
-    if not args.check:
-        PAGE.write_text(made, encoding="utf-8")
-    elif text != made:
-        print(f"{PAGE} is stale; run python -m tools.write_operators_page.", file=sys.stderr)
-        return 1
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page, or compare it; returns 1 when it is stale."""
+    return write_page("write_operators_page", __doc__, PAGE, _make_page, argv)
 
 
 if __name__ == "__main__":

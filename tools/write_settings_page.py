@@ -3,7 +3,6 @@ compares."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
 from latentman.shared.settings import Declared, list_parts, list_settings, summarise
 from latentman.shared.shot import METHODS, Method, Sampling, ShotRequest, Text
+
+from .written_page import write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 COLUMNS = ("setting", "argument", "in the panel", "range", "default", "unit", "what it does")
@@ -166,16 +167,7 @@ def format_page() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page, or compare it; returns 1 when it is stale."""
-    parser = argparse.ArgumentParser(prog="python -m tools.write_settings_page", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when the page is stale")
-    args = parser.parse_args(argv)
-    if not args.check:
-        PAGE.write_text(format_page(), encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == format_page():
-        return 0
-    print(f"{PAGE} is stale; run python -m tools.write_settings_page.", file=sys.stderr)
-    return 1
+    return write_page("write_settings_page", __doc__, PAGE, format_page, argv)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...shared.addresses import hide_credentials
 from ...shared.backend_environment import find_current, list_environments
+from ...shared.pasted_paths import expand_home
 from ...shared.version import VERSION
 from .devices import LABELS, PROBES, probe, probe_in_children, write_devices
 from .failures import InstallationError, Remedy
@@ -90,9 +91,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def find_path(path: Path) -> Path:
     """A path that the user has named, with ``~`` and without ``..``; links in it stay. Raises ``InstallationError``."""
     try:
-        return Path(os.path.abspath(path.expanduser()))
-    except RuntimeError as error:
-        raise InstallationError("path", f"{path} names the home of nobody; write the folder out.", Remedy.SPACE) from error
+        return Path(os.path.abspath(expand_home(path)))
+    except ValueError as error:
+        raise InstallationError("path", f"{error}.", Remedy.SPACE) from error
 
 
 def run(args: argparse.Namespace, tools: Tools) -> dict[str, Any]:

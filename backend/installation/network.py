@@ -20,7 +20,8 @@ from typing import cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ...shared import environment_variables
-from ...shared.addresses import hide_credentials, read_wish
+from ...shared.addresses import hide_credentials, is_web_address, read_wish
+from ...shared.certificates import find_bundle_problem
 from .failures import InstallationError, Remedy
 
 PACKAGE_INDEX = "https://pypi.org/simple"
@@ -87,28 +88,8 @@ class Network:
 
 def check_address(url: str) -> None:
     """Raises ``InstallationError`` for what is no address of the web."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return
-        error = ValueError("it is not an address of the web")
-    except ValueError as found:
-        error = found
-    raise explain_network_error(error, url) from error
-
-
-def find_certificate_problem() -> str:
-    """Why the certificates that ``SSL_CERT_FILE`` names cannot be read; empty where they can, or none are named."""
-    path = os.environ.get("SSL_CERT_FILE", "")
-    if not path:
-        return ""
-    try:
-        ssl.create_default_context(cafile=path)
-    except ssl.SSLError:
-        return f"{path} holds no certificate"
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror or error}"
-    return ""
+    if not is_web_address(url):
+        raise explain_network_error(ValueError("it is not an address of the web"), url)
 
 
 class UnusableProxyError(ValueError):
@@ -193,12 +174,16 @@ def _get_tunnel_status(reason: BaseException | str) -> int:
     return int(found[1]) if found else 0
 
 
+def _may_status_pass(status: int) -> bool:
+    return status in (408, 425, 429) or (status >= 500 and status not in (501, 505))
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     reason = _get_reason(error)
     status = get_status(error) or _get_tunnel_status(reason)
     if status:
-        return status in (408, 425, 429) or (status >= 500 and status not in (501, 505))
+        return _may_status_pass(status)
     # a reason in words is one of urllib's own, as for a kind of proxy that it does not know
     return not isinstance(reason, (ssl.SSLCertVerificationError, ValueError, http.client.InvalidURL, str))
 
@@ -212,106 +197,107 @@ def get_wish(error: BaseException) -> float:
 
 def explain_network_error(error: BaseException, url: str) -> InstallationError:
     """What kept something from being fetched, in words."""
-    host = get_host(url)
-    reason = _get_reason(error)
-    status = get_status(error)
+    host, reason, status = get_host(url), _get_reason(error), get_status(error)
+    found = _explain_proxy(reason, status, host)
+    if found is None and status:
+        found = _explain_status(status, host, hide_credentials(url))
+    return found or _explain_certificate(reason, host) or _explain_address(reason, host, url) or _explain_connection(reason, host)
+
+
+def _explain_proxy(reason: BaseException | str, status: int, host: str) -> InstallationError | None:
     tunnel = _get_tunnel_status(reason)
     if 407 in (status, tunnel):
-        return InstallationError(
-            "proxy",
-            "The proxy asks for a user and a password; write them into the proxy's address, as in http://user:password@proxy:8080.",
-            Remedy.NETWORK,
+        sentence = (
+            "The proxy asks for a user and a password; write them into the proxy's address, as in http://user:password@proxy:8080."
         )
-    if tunnel:
-        return InstallationError(
-            "proxy", f"The proxy does not connect to {host} ({tunnel}); check the proxy, or ask who runs it.", Remedy.NETWORK
-        )
-    if isinstance(reason, UnusableProxyError) or (isinstance(reason, str) and "unknown url type" in reason):
-        return InstallationError(
-            "proxy", "Only proxies whose addresses begin with http:// can be used; name another one.", Remedy.NETWORK
-        )
+    elif tunnel:
+        sentence = f"The proxy does not connect to {host} ({tunnel}); check the proxy, or ask who runs it."
+    elif isinstance(reason, UnusableProxyError) or (isinstance(reason, str) and "unknown url type" in reason):
+        sentence = "Only proxies whose addresses begin with http:// can be used; name another one."
+    else:
+        return None
+    return InstallationError("proxy", sentence, Remedy.NETWORK)
+
+
+def _explain_status(status: int, host: str, shown: str) -> InstallationError:
+    """``shown`` is the address as it may be shown."""
     if status == 429:
         return InstallationError(
             "server", f"{host} has been asked too often (429); try again in some minutes, and it goes on where it stopped."
         )
-    if status in (401, 403):
-        return InstallationError(
-            "refused",
-            f"{host} refuses to answer ({status}); if it wants a user and a password, write them into its address, as in "
-            "https://user:password@index.studio/simple.",
-            Remedy.NETWORK,
-        )
-    if status == 404:
-        return InstallationError(
-            "absent", f"{host} has nothing at {hide_credentials(url)}; check the address, or use another one.", Remedy.NETWORK
-        )
-    if 300 <= status < 400:
-        return InstallationError(
-            "address",
-            f"{host} leads on to nothing that can be used ({status}); check the address, or use another one.",
-            Remedy.NETWORK,
-        )
-    if status in (410, 451):
-        return InstallationError(
-            "absent", f"{host} has taken away what is at {hide_credentials(url)} ({status}); use another address.", Remedy.NETWORK
-        )
-    if 400 <= status < 500 and not may_pass(error):
-        return InstallationError(
-            "refused", f"{host} does not answer what it is asked ({status}); check the address and the proxy.", Remedy.NETWORK
-        )
-    if status:
+    if not 300 <= status < 500 or _may_status_pass(status):
         return InstallationError(
             "server", f"{host} answers with an error ({status}); try again later, and it goes on where it stopped."
         )
-    if isinstance(reason, ssl.SSLError) and (problem := find_certificate_problem()):
-        return InstallationError(
-            "certificate",
-            f"The certificate of {host} cannot be checked with those of SSL_CERT_FILE ({problem}); name a file in the format PEM "
-            "there.",
-            Remedy.NETWORK,
+    if status in (401, 403):
+        code = "refused"
+        sentence = (
+            f"{host} refuses to answer ({status}); if it wants a user and a password, write them into its address, as in "
+            "https://user:password@index.studio/simple."
         )
-    if isinstance(reason, ssl.SSLError):
-        return InstallationError(
-            "certificate",
+    elif status == 404:
+        code, sentence = "absent", f"{host} has nothing at {shown}; check the address, or use another one."
+    elif status in (410, 451):
+        code, sentence = "absent", f"{host} has taken away what is at {shown} ({status}); use another address."
+    elif status < 400:
+        code = "address"
+        sentence = f"{host} leads on to nothing that can be used ({status}); check the address, or use another one."
+    else:
+        code, sentence = "refused", f"{host} does not answer what it is asked ({status}); check the address and the proxy."
+    return InstallationError(code, sentence, Remedy.NETWORK)
+
+
+def _explain_certificate(reason: BaseException | str, host: str) -> InstallationError | None:
+    if not isinstance(reason, ssl.SSLError):
+        return None
+    bundle = os.environ.get("SSL_CERT_FILE", "")
+    if bundle and (problem := find_bundle_problem(bundle)):
+        sentence = (
+            f"The certificate of {host} cannot be checked with those of SSL_CERT_FILE, {bundle} ({problem}); name a file in the "
+            "format PEM there."
+        )
+    else:
+        sentence = (
             f"The certificate of {host} is not trusted ({getattr(reason, 'verify_message', '') or reason}); check the date of this "
-            "computer, and if your network has certificates of its own, name their file in the environment variable SSL_CERT_FILE.",
-            Remedy.NETWORK,
+            "computer, and if your network has certificates of its own, name their file in the environment variable SSL_CERT_FILE."
         )
-    if isinstance(reason, socket.gaierror):
-        return InstallationError(
-            "network",
-            f"{host} cannot be found; check the connection to the internet, then the addresses and the proxy. Without internet, "
-            "use *From Files*.",
-            Remedy.NETWORK,
-        )
+    return InstallationError("certificate", sentence, Remedy.NETWORK)
+
+
+def _explain_address(reason: BaseException | str, host: str, url: str) -> InstallationError | None:
     if isinstance(reason, InsecureRedirectError):
-        return InstallationError(
-            "address", f"{host} leads on to an address without https, which is not safe; use another one.", Remedy.NETWORK
-        )
-    if isinstance(reason, TimeoutError):
-        return InstallationError(
-            "network", f"{host} stopped answering; try again, and it goes on where it stopped.", Remedy.NETWORK
-        )
-    if isinstance(reason, http.client.InvalidURL) and (proxy := urllib.request.getproxies().get(urlsplit(url).scheme)):
-        return InstallationError(
-            "proxy",
+        code, sentence = "address", f"{host} leads on to an address without https, which is not safe; use another one."
+    elif isinstance(reason, http.client.InvalidURL) and (proxy := urllib.request.getproxies().get(urlsplit(url).scheme)):
+        code = "proxy"
+        sentence = (
             f"The proxy's address {hide_credentials(proxy)} cannot be understood; write it as http://proxy:8080, and odd letters "
-            "of a password as numbers, such as %23 for #.",
-            Remedy.NETWORK,
+            "of a password as numbers, such as %23 for #."
         )
-    if isinstance(reason, (ValueError, http.client.InvalidURL)):
-        return InstallationError(
-            "address",
+    elif isinstance(reason, (ValueError, http.client.InvalidURL)):
+        code = "address"
+        sentence = (
             f"{hide_credentials(url)} is not an address that can be asked; write it out, beginning with https://, and odd letters "
-            "of a password as numbers, such as %23 for #.",
-            Remedy.NETWORK,
+            "of a password as numbers, such as %23 for #."
         )
-    number = reason.errno if isinstance(reason, OSError) else None
-    detail = os.strerror(number) if number in errno.errorcode and number is not None else str(reason)
-    if isinstance(reason, http.client.HTTPException):
-        detail = "the answer broke off"
-    return InstallationError(
-        "network",
-        f"{host} cannot be reached ({detail}); check the connection and the proxy, and try again: it goes on where it stopped.",
-        Remedy.NETWORK,
-    )
+    else:
+        return None
+    return InstallationError(code, sentence, Remedy.NETWORK)
+
+
+def _explain_connection(reason: BaseException | str, host: str) -> InstallationError:
+    if isinstance(reason, socket.gaierror):
+        sentence = (
+            f"{host} cannot be found; check the connection to the internet, then the addresses and the proxy. Without internet, "
+            "use *From Files*."
+        )
+    elif isinstance(reason, TimeoutError):
+        sentence = f"{host} stopped answering; try again, and it goes on where it stopped."
+    else:
+        number = reason.errno if isinstance(reason, OSError) else None
+        detail = os.strerror(number) if number in errno.errorcode and number is not None else str(reason)
+        if isinstance(reason, http.client.HTTPException):
+            detail = "the answer broke off"
+        sentence = (
+            f"{host} cannot be reached ({detail}); check the connection and the proxy, and try again: it goes on where it stopped."
+        )
+    return InstallationError("network", sentence, Remedy.NETWORK)

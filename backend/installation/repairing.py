@@ -22,10 +22,7 @@ from .environment import change_stamp, read_files, unpack_python
 from .failures import InstallationError, Remedy
 from .folders import Watch, delete_tree, measure_folder
 from .lock_file import LockedFile, normalise
-from .planning import (
-    Request,
-    make_plan,
-)
+from .planning import Request, make_plan
 from .running import Installation, Tools
 from .transfer import hash_file
 from .trial_run import try_out

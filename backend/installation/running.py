@@ -67,6 +67,8 @@ def install(plan: Plan, tools: Tools) -> Path:
 
 
 class Installation:
+    """Makes the environment of a plan, out of what is there already and what has to be fetched."""
+
     def __init__(self, plan: Plan, tools: Tools) -> None:
         self._plan, self._tools = plan, tools
         self._root = plan.request.root

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ...shared.arguments import add_setting, read_given_settings, read_path
 from ...shared.console import check_writable, find_exit_code
 from ...shared.files import write_atomically
@@ -21,7 +19,7 @@ from ...shared.shot import MAX_FRAMES, Method, Sampling, ShotError, Text
 
 # torch takes seconds to import: only the commands below need it
 if TYPE_CHECKING:
-    from .evaluator import Row, Shot
+    from .evaluator import Means, Row, Shot
 
 PROMPTS = (
     "a man in a red shirt and blue jeans, on a beach",
@@ -144,7 +142,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from ..models.devices import choose_device, choose_dtype
     from ..models.loading import load
     from ..models.profiles import find_profile
-    from .evaluator import DERIVED, Evaluator
+    from .evaluator import DERIVED, Evaluator, round_means
     from .given_clips import check_given_clips, find_given_clips
     from .making import describe_making
     from .named_colours import compute_text_metrics
@@ -168,8 +166,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     shots, motion_metrics = _make_shots(args)
     check_shots(shots)
     taken = {"per_frame", *variants, *DERIVED}
-    clips = find_given_clips(args.frames_from or [], taken, [shot.name for shot in shots], len(prompts), seeds)
+    clips, absent = find_given_clips(args.frames_from or [], taken, [shot.name for shot in shots], len(prompts), seeds)
     check_given_clips(clips, shots)
+    for sentence in absent:
+        _say(sentence)
     model = load(sampling.model, device, options)
     for warning in model.warnings:
         _say(warning)
@@ -177,7 +177,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     rows = evaluator.run(shots, prompts, seeds, variants, given=clips)
     command = "latentman " + shlex.join(sys.argv[1:])
     write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
-    table = _round_means(rows)
+    table = round_means(rows)
     if args.json:
         report = _compare_motions(rows, motion_metrics, table) if motion_metrics else table
         write_atomically(args.json, json.dumps(report, indent=1).encode())
@@ -186,26 +186,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-Table = dict[str, dict[str, float | None]]
-
-
-def _round_means(rows: list[Row]) -> Table:
-    """variant -> the mean of every figure, None where no run has it."""
-    from .evaluator import compute_means
-
-    return {
-        name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
-        for name, figures in compute_means(rows).items()
-    }
-
-
 def _hmse_by_shot(rows: list[Row], shot: str) -> dict[str, float]:
     from .evaluator import compute_means
 
     return {variant: row["hmse"] for variant, row in compute_means([row for row in rows if row["shot"] == shot]).items()}
 
 
-def _compare_motions(rows: list[Row], motion_metrics: dict[str, dict[str, float]], table: Table) -> dict[str, object]:
+def _compare_motions(rows: list[Row], motion_metrics: dict[str, dict[str, float]], table: Means) -> dict[str, object]:
     """The report of the motion suite: the figures of the motions, the variants' means, and the variants' HMSE for each motion."""
     return {
         "motions": motion_metrics,
@@ -223,7 +210,7 @@ def _print_motions(rows: list[Row], motion_metrics: dict[str, dict[str, float]])
         print(f"{name:<16} {shown}  hmse {steadiness}")
 
 
-def _print_table(table: Table) -> None:
+def _print_table(table: Means) -> None:
     print(f"{'variant':<26}" + "".join(f"{name:>19}" for name in PRINTED_COLUMNS))
     for name, figures in table.items():
         cells = [figures.get(key) for key in PRINTED_COLUMNS]

@@ -24,10 +24,11 @@ from ..pictures import read_frames, write_frames
 from ..video.pipeline import ShotPipeline
 from ..video.run_context import RunContext
 from .baselines import bake_texture, blur
-from .figures import FIGURES, OPTIONAL, measure_clip
+from .clip_measurer import measure_clip
+from .figures import FIGURES, OPTIONAL
 from .given_clips import GivenClip, open_given_clip
 from .peak_memory import PeakMemory
-from .perceptual import PerceptualSimilarity, find_encoders
+from .perceptual import make_similarities
 from .run_identity import (
     PROVENANCE,
     describe_provenance,
@@ -49,6 +50,8 @@ COLUMNS = (*(figure.name for figure in (*FIGURES, *OPTIONAL)), "named_colours", 
 MAX_RECORD = 64 << 20
 #: (frames (F, H, W, 3) uint8, their passes, the prompt) -> figures by name
 ExtraMetrics = Callable[[np.ndarray, FramePasses, str], dict[str, float]]
+#: variant -> the mean of every figure, None where no run has it
+Means = dict[str, dict[str, float | None]]
 #: one run: its shot, prompt, seed, variant and folder, and its figures
 Row = dict[str, Any]
 
@@ -80,8 +83,7 @@ def compute_metrics(images: np.ndarray, reference: np.ndarray, passes: FramePass
 
     ``reference`` are the frames of the ``per_frame`` run with the same prompt and seed, against which detail is measured.
     """
-    more = {name: PerceptualSimilarity(name, encode) for name, encode in find_encoders().items()}
-    return measure_clip(images, passes, reference, more=more)
+    return measure_clip(images, passes, reference, more=make_similarities())
 
 
 class Evaluator:
@@ -259,3 +261,11 @@ def compute_means(rows: list[Row]) -> dict[str, dict[str, float]]:
         values = {key: np.array([row[key] for row in own], float) for key in keys}
         out[name] = {key: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for key, v in values.items()}
     return out
+
+
+def round_means(rows: list[Row]) -> Means:
+    """``compute_means`` as files and tables show them."""
+    return {
+        name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
+        for name, figures in compute_means(rows).items()
+    }

@@ -1,38 +1,12 @@
-"""The list of all figures, and the one pass over a clip that computes them.
-
-``FIGURES`` says of each what it is, its unit, its floor and what it does not see; ``docs/figures.md`` is made of it. Frames are
-added one after the other, so that a clip of any length takes about the same memory.
-"""
+"""The list of all figures: what each is, its unit, its floor and what it does not see. ``docs/figures.md`` is made of it; they are
+computed by ``clip_measurer``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-import numpy as np
-
-from ...shared.passes import FramePasses
-from .authors_hmse import AuthorsHmse
-from .clip_pairs import ClipPairs, measure_change
-from .frames import MeasuredFrame, prepare_frame
-from .pictures import BoundaryContrast, PictureContrast, Segmentation, compare_contrast, measure_contrast
-from .shading import CellGatherer
-from .surface import CellColourGatherer, Images, WarpError
-from .surroundings import Surroundings
-from .timing import Timing
+from typing import Literal
 
 Better = Literal["lower", "higher", "near 1", "reads"]
-
-
-class Part(Protocol):
-    """What gathers some of the figures from frames that are added one after the other."""
-
-    def add(self, frame: MeasuredFrame) -> None:
-        """The next frame."""
-
-    def figures(self) -> dict[str, float]:
-        """The figures by name, once all frames have been added."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +23,7 @@ class Figure:
 
 
 SQUARED, LEVELS = "levels squared", "levels"
+#: in the order in which they are computed, see ``clip_measurer.PARTS``
 FIGURES: tuple[Figure, ...] = (
     Figure(
         "hmse",
@@ -110,33 +85,7 @@ FIGURES: tuple[Figure, ...] = (
         "as `hmse`",
         "The last pair compares different light and poses.",
     ),
-    Figure(
-        "hmse_authors",
-        SQUARED,
-        "lower",
-        "The authors' own formula without its overflow: frames unwrapped into a texture of 256x256, interpolated, consecutive "
-        "textures and the last and the first subtracted, squares averaged over the texels that both show.",
-        "10 to 100: texels are finer than pixels, and it reaches across the edges",
-        "Interpolates across seams; counts edges; depends on the layout of the texture coordinates.",
-    ),
-    Figure(
-        "hmse_authors_printed",
-        SQUARED,
-        "reads",
-        "The same as the authors' code prints it, in 8 bits: 256 becomes 0. Only to compare with printed numbers.",
-        "",
-        "Saturates near 105, the mean of the squares of random bytes modulo 256; changes above 16 levels lose their order.",
-    ),
-    Figure(
-        "warp_error",
-        SQUARED,
-        "lower",
-        "Mean squared difference between a frame and the previous one warped by Blender's motion vectors, where both show the same "
-        "surface.",
-        "as `hmse`",
-        "Needs the motion pass and a frame step of 1; as `hmse`.",
-    ),
-    Figure("matched_fraction", "ratio", "reads", "Points that `hmse` compares over the characters' pixels.", "0.85 to 0.97", ""),
+    Figure("matched_fraction", "ratio", "reads", "Points that `hmse` compares over the pixels inside.", "0.85 to 0.97", ""),
     Figure(
         "rim_error",
         SQUARED,
@@ -188,6 +137,32 @@ FIGURES: tuple[Figure, ...] = (
         "Growth of the root mean square change of surface points with the frames between, up to the clip's whole length.",
         "about 0 over several cycles of a motion; up to 1.5 in a short clip in which the light moves",
         "Light that moves counts; read it on clips of 100 frames and more.",
+    ),
+    Figure(
+        "hmse_authors",
+        SQUARED,
+        "lower",
+        "The authors' own formula without its overflow: frames unwrapped into a texture of 256x256, interpolated, consecutive "
+        "textures and the last and the first subtracted, squares averaged over the texels that both show.",
+        "10 to 100: texels are finer than pixels, and it reaches across the edges",
+        "Interpolates across seams; counts edges; depends on the layout of the texture coordinates.",
+    ),
+    Figure(
+        "hmse_authors_printed",
+        SQUARED,
+        "reads",
+        "The same as the authors' code prints it, in 8 bits: 256 becomes 0. Only to compare with printed numbers.",
+        "",
+        "Saturates near 105, the mean of the squares of random bytes modulo 256; changes above 16 levels lose their order.",
+    ),
+    Figure(
+        "warp_error",
+        SQUARED,
+        "lower",
+        "Mean squared difference between a frame and the previous one warped by Blender's motion vectors, where both show the same "
+        "surface.",
+        "as `hmse`",
+        "Needs the motion pass and a frame step of 1; as `hmse`.",
     ),
     Figure(
         "drift",
@@ -404,100 +379,5 @@ MAIN = (
     *("liveliness", "detail", "contrast", "reappearance", "background_error", "halo_error", "ghost_error", "silhouette_iou"),
     "timing_error",
 )
-#: figures by what gathers them
-PAIR_FIGURES = (
-    *("hmse", "hmse_floor", "hmse_relative", "hmse_texture", "hmse_p95", "hmse_worst", "hmse_cyclic", "matched_fraction"),
-    *("rim_error", "jitter", "slide", "texture_change", "screen_lock", "change_slope"),
-)
-SHADING_FIGURES = ("liveliness", "drift", "recolouring", "unexplained_change", "flicker_fast", "flicker_slow")
-CONTRAST_FIGURES = ("grain", "detail", "detail_level", "detail_coarse", "contrast", "saturation", "exposure")
-SURROUNDINGS_FIGURES = ("background_error", "background_std", "halo_error", "ghost_error")
 #: name -> figure
 BY_NAME = {figure.name: figure for figure in FIGURES}
-
-
-#: name -> what gathers it from the frames; parts that no wanted figure needs are left out
-PARTS: dict[str, tuple[Callable[[], Part], Collection[str]]] = {
-    "pairs": (ClipPairs, PAIR_FIGURES),
-    "authors": (AuthorsHmse, ("hmse_authors", "hmse_authors_printed")),
-    "warp": (WarpError, ("warp_error",)),
-    "cells": (CellGatherer, SHADING_FIGURES),
-    "contrast": (PictureContrast, CONTRAST_FIGURES),
-    "colours": (CellColourGatherer, ("surface_variance_low", "surface_variance_high", "reappearance", "shading_std")),
-    "surroundings": (Surroundings, SURROUNDINGS_FIGURES),
-    "segmentation": (Segmentation, ("silhouette_iou", "boundary_f_measure")),
-    "edges": (BoundaryContrast, ("boundary_contrast",)),
-    "timing": (Timing, ("timing_error", "repeated_frames")),
-}
-
-
-class ClipMeasurer:
-    """Computes figures of a clip whose frames are added one after the other."""
-
-    def __init__(self, only: Collection[str] = (), more: Mapping[str, Part] | None = None) -> None:
-        """``only`` are names of figures, which spare the work for others; all when it is empty. Raises ``KeyError`` for others.
-        ``more`` are further parts by a name of their own, such as ``PerceptualSimilarity``."""
-        wanted = {BY_NAME[name].name for name in only} or set(BY_NAME)
-        self._parts = {name: make() for name, (make, figures) in PARTS.items() if wanted & set(figures)}
-        self._parts |= more or {}
-        self._wanted, self._count = wanted, 0
-
-    def add(self, image: np.ndarray, passes: FramePasses) -> None:
-        """The next frame (H, W, 3) uint8 and its passes (1, H, W, ...)."""
-        frame = prepare_frame(self._count, image, passes)
-        for part in self._parts.values():
-            part.add(frame)
-        self._count += 1
-
-    @property
-    def contrast(self) -> dict[str, float]:
-        """``PictureContrast.figures``, for those who are compared with this clip; empty when it was not wanted."""
-        part = self._parts.get("contrast")
-        return part.figures() if isinstance(part, PictureContrast) else {}
-
-    @property
-    def change(self) -> dict[int, float]:
-        """lag in frames -> root mean square change of surface points in levels, up to the clip's length once ``figures`` was
-        called; empty when it was not wanted."""
-        pairs = self._parts.get("pairs")
-        return measure_change([*pairs.neighbours, *pairs.older]) if isinstance(pairs, ClipPairs) else {}
-
-    def figures(self, reference: dict[str, float] | None = None) -> dict[str, float]:
-        """The wanted figures by name, in the order of ``FIGURES``, and parts of them; NaN where there is nothing to measure.
-
-        ``reference`` is the ``contrast`` of the per-frame run with the same seed; without one the figures that are ratios to it
-        are NaN. Called once."""
-        found: dict[str, float] = {}
-        for part in self._parts.values():
-            found |= part.figures()
-        levels = self.contrast
-        found |= {f"{name}_level": value for name, value in levels.items()}
-        found |= compare_contrast(levels, reference) if reference else dict.fromkeys(levels, float("nan"))
-        extra = [name for name in found if name not in BY_NAME]
-        return {name: found[name] for name in [*BY_NAME, *extra] if name in extra or name in self._wanted}
-
-
-def measure_frames(
-    frames: Iterable[tuple[np.ndarray, FramePasses]],
-    reference: dict[str, float] | None = None,
-    only: Collection[str] = (),
-    more: Mapping[str, Part] | None = None,
-) -> dict[str, float]:
-    """``ClipMeasurer.figures`` of frames (H, W, 3) uint8, each with its passes (1, H, W, ...), read one at a time."""
-    found = ClipMeasurer(only, more)
-    for image, passes in frames:
-        found.add(image, passes)
-    return found.figures(reference)
-
-
-def measure_clip(
-    images: Images,
-    passes: FramePasses,
-    reference: Images | None = None,
-    only: Collection[str] = (),
-    more: Mapping[str, Part] | None = None,
-) -> dict[str, float]:
-    """``ClipMeasurer.figures`` of a whole clip: frames (F, H, W, 3) uint8 with their passes; ``reference`` are the frames of the
-    per-frame run with the same seed."""
-    contrast = measure_contrast(reference, passes) if reference is not None else None
-    return measure_frames(((images[n], passes.select([n])) for n in range(len(images))), contrast, only, more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from scipy.ndimage import binary_erosion
 from ...shared.passes import FramePasses
 from ..video.correspondence import SurfaceFrame, prepare_surface_frame
 
+#: frames (H, W, 3) uint8, as one array or one after the other
+Images = np.ndarray | Sequence[np.ndarray]
 #: pixels taken off the edge of the silhouette, where one pixel mixes two surfaces
 EROSION = 2
 #: pixels; what is coarser is shading and belongs to the low band, what is finer is texture
@@ -55,3 +58,15 @@ def prepare_frame(number: int, image: np.ndarray, passes: FramePasses) -> Measur
     mask = passes.mask[0] > 0
     surface = prepare_surface_frame(passes.rest_position[0], passes.surface_index[0])
     return MeasuredFrame(number, image.astype(np.float64), mask, erode(mask), surface, measure_footprint(surface, mask), passes)
+
+
+def pair_with_passes(images: Images, passes: FramePasses) -> Iterator[tuple[np.ndarray, FramePasses]]:
+    """Each frame of a whole clip, (F, H, W, 3) uint8, with its own passes (1, H, W, ...)."""
+    for n, image in enumerate(images):
+        yield image, passes.select([n])
+
+
+def prepare_frames(frames: Iterable[tuple[np.ndarray, FramePasses]]) -> Iterator[MeasuredFrame]:
+    """``prepare_frame`` of frames (H, W, 3) uint8, each with its passes (1, H, W, ...), one at a time."""
+    for n, (image, passes) in enumerate(frames):
+        yield prepare_frame(n, image, passes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...shared.arguments import read_path
 from ...shared.shot import ShotError
 from .clips import Clip, open_clip
 from .shots import Shot
@@ -36,16 +38,21 @@ def read_name(text: str, taken: Collection[str]) -> tuple[str, Path]:
         raise ShotError("frames_from", f"'{text[:80]}' is not NAME=FOLDER; give a name of letters and digits, as in mine=frames.")
     if name in taken:
         raise ShotError("frames_from", f"The name '{name}' is taken by another variant; give the clip another one.")
-    return name, Path(path)
+    try:
+        return name, read_path(path)
+    except argparse.ArgumentTypeError as error:
+        raise ShotError("frames_from", f"In '{text[:80]}', {error}.") from error
 
 
 def find_given_clips(
     texts: Sequence[str], taken: Collection[str], shots: Sequence[str], prompt_count: int, seeds: Sequence[int]
-) -> list[GivenClip]:
+) -> tuple[list[GivenClip], list[str]]:
     """The clips of ``NAME=FOLDER`` texts. A folder holds one clip where there is one shot, prompt and seed, and else a folder for
-    each, see ``LAYOUT``; those that are not there are left out as long as there is one. Raises ``ShotError``."""
+    each, see ``LAYOUT``; those that are not there are left out as long as there is one, which the sentences say. Raises
+    ``ShotError``."""
     groups = [(shot, number, seed) for shot in shots for number in range(1, prompt_count + 1) for seed in seeds]
     found: list[GivenClip] = []
+    said: list[str] = []
     names = set(taken)
     for text in texts:
         name, path = read_name(text, names)
@@ -54,6 +61,12 @@ def find_given_clips(
         there = [clip for clip in below if clip.path.is_dir()]
         if there:
             found += there
+            absent = [clip.path for clip in below if clip not in there]
+            if absent:
+                said.append(
+                    f"{name} has {len(there)} of {len(below)} clips (there is no {absent[0]}); its means are over fewer runs than "
+                    "those of other variants."
+                )
         elif len(groups) == 1:
             found.append(GivenClip(name, path, *groups[0]))
         else:
@@ -62,7 +75,7 @@ def find_given_clips(
                 f"{path} is to be compared with {len(groups)} runs of each variant; put its clips into {LAYOUT}, or evaluate one "
                 "shot with one --prompt and one --seed.",
             )
-    return found
+    return found, said
 
 
 def open_given_clip(clip: GivenClip, shot: Shot) -> Clip:

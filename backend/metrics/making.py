@@ -19,6 +19,8 @@ from ..models.registry import STARTER
 from .variants import VARIANTS, make_sweep
 
 BACKEND = Path(__file__).resolve().parents[1]
+#: modules of this folder that compute figures, with what they import from it
+FIGURES_CODE = ("clip_measurer", "perceptual", "named_colours")
 #: what is compared -> what is said when it has changed
 PARTS = {
     "weights": "the starter model's weights have changed",
@@ -70,7 +72,7 @@ def describe_making() -> dict[str, str]:
         "weights": fingerprint_files(STARTER),
         "presets": hashlib.sha256(json.dumps(presets, sort_keys=True).encode()).hexdigest(),
         "method": fingerprint_modules((BACKEND / "video").rglob("*.py")),
-        "figures": fingerprint_modules([BACKEND / "metrics" / "figures.py"]),
+        "figures": fingerprint_modules(BACKEND / "metrics" / f"{name}.py" for name in FIGURES_CODE),
     }
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ...shared.passes import FramePasses
 from ...shared.passes_folder import PassesFolder
 from ...shared.version import VERSION
+from .clip_measurer import measure_frames
 from .clips import Clip, open_clip
-from .figures import ClipMeasurer
-from .frames import prepare_frame
 from .making import describe_making
-from .perceptual import PerceptualSimilarity, find_encoders
-from .pictures import PictureContrast
+from .perceptual import make_similarities
+from .pictures import measure_contrast
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,8 @@ class Measured:
     provenance: dict[str, object]
 
 
-def _measure_reference(clip: Clip, passes: PassesFolder) -> dict[str, float]:
-    found = PictureContrast()
-    for n, image in enumerate(clip):
-        found.add(prepare_frame(n, image, passes.frame(n)))
-    return found.figures()
+def _read_frames(clip: Clip, passes: PassesFolder) -> Iterator[tuple[np.ndarray, FramePasses]]:
+    return ((image, passes.frame(n)) for n, image in enumerate(clip))
 
 
 def measure_saved(folder: Path, frames: Sequence[Path], reference: Path | None = None) -> Measured:
@@ -43,12 +40,9 @@ def measure_saved(folder: Path, frames: Sequence[Path], reference: Path | None =
     size = (manifest.width, manifest.height)
     clip = open_clip(frames, manifest.frames, size)
     against = None if reference is None else open_clip([reference], manifest.frames, size)
-    contrast = None if against is None else _measure_reference(against, passes)
-    measurer = ClipMeasurer(more={name: PerceptualSimilarity(name, encode) for name, encode in find_encoders().items()})
-    for n, image in enumerate(clip):
-        measurer.add(image, passes.frame(n))
-    figures = measurer.figures(contrast)
-    warnings = [*clip.warnings, *([] if against is None else against.warnings)]
+    contrast = None if against is None else measure_contrast(_read_frames(against, passes))
+    figures = measure_frames(_read_frames(clip, passes), contrast, more=make_similarities())
+    warnings = list(dict.fromkeys([*clip.warnings, *([] if against is None else against.warnings)]))
     provenance: dict[str, object] = {
         "version": VERSION,
         "code": describe_making()["figures"],
@@ -60,4 +54,4 @@ def measure_saved(folder: Path, frames: Sequence[Path], reference: Path | None =
         "warnings": warnings,
     }
     rounded = {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()}
-    return Measured(rounded, tuple(dict.fromkeys(warnings)), provenance)
+    return Measured(rounded, tuple(warnings), provenance)

@@ -122,3 +122,8 @@ def find_encoders() -> dict[str, Encode]:
         except (OSError, ValueError) as error:
             logger.warning("%s in the hub's cache cannot be read (%s); %s is left out.", name, error, figure)
     return found
+
+
+def make_similarities() -> dict[str, PerceptualSimilarity]:
+    """figure -> what gathers it, for each of ``find_encoders``."""
+    return {figure: PerceptualSimilarity(figure, encode) for figure, encode in find_encoders().items()}

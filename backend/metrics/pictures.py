@@ -10,8 +10,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_cd
 
 from ...shared.passes import FramePasses
 from .bands import find_window, smooth_inside
-from .frames import LUMA, MeasuredFrame, prepare_frame
-from .surface import Images
+from .frames import LUMA, Images, MeasuredFrame, pair_with_passes, prepare_frames
 
 #: pixels; what is finer than the first is grain or aliasing, what is coarser than the second is form, and than the last shading
 BAND_SIGMAS = (0.8, 2.5, 6.0)
@@ -59,11 +58,11 @@ class PictureContrast:
         }
 
 
-def measure_contrast(images: Images, passes: FramePasses) -> dict[str, float]:
-    """``PictureContrast.figures`` of a whole clip: frames (F, H, W, 3) uint8 with their passes."""
+def measure_contrast(frames: Iterable[tuple[np.ndarray, FramePasses]]) -> dict[str, float]:
+    """``PictureContrast.figures`` of frames (H, W, 3) uint8, each with its passes (1, H, W, ...), read one at a time."""
     found = PictureContrast()
-    for n in range(len(images)):
-        found.add(prepare_frame(n, images[n], passes.select([n])))
+    for frame in prepare_frames(frames):
+        found.add(frame)
     return found.figures()
 
 
@@ -75,7 +74,8 @@ def compare_contrast(figures: dict[str, float], reference: dict[str, float]) -> 
 def detail(images: Images, reference: Images, passes: FramePasses) -> float:
     """Contrast of fine detail against that of ``reference``, the per-frame run with the same seed: 1 is as much, a blur has
     less."""
-    return compare_contrast(measure_contrast(images, passes), measure_contrast(reference, passes))["detail"]
+    own, wanted = (measure_contrast(pair_with_passes(clip, passes)) for clip in (images, reference))
+    return compare_contrast(own, wanted)["detail"]
 
 
 class Segmentation:
@@ -124,8 +124,8 @@ class Segmentation:
 def segment_characters(images: Images, passes: FramePasses) -> np.ndarray:
     """(F, H, W) bool: the pixels of frames (F, H, W, 3) uint8 that look like the character, by ``Segmentation``."""
     found = Segmentation()
-    for n in range(len(images)):
-        found.add(prepare_frame(n, images[n], passes.select([n])))
+    for frame in prepare_frames(pair_with_passes(images, passes)):
+        found.add(frame)
     return np.stack([mask for mask, _ in found.iter_masks()])
 
 
@@ -206,6 +206,6 @@ class BoundaryContrast:
 def boundary_contrast(images: Images, passes: FramePasses) -> float:
     """``BoundaryContrast.ratio`` of a whole clip: frames (F, H, W, 3) uint8 with their passes."""
     found = BoundaryContrast()
-    for n in range(len(images)):
-        found.add(prepare_frame(n, images[n], passes.select([n])))
+    for frame in prepare_frames(pair_with_passes(images, passes)):
+        found.add(frame)
     return found.ratio

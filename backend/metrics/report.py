@@ -17,7 +17,7 @@ from ...shared.files import write_atomically
 from ...shared.passes import FramePasses
 from ..pictures import write_png
 from ..video.correspondence import match_surfaces
-from .evaluator import COLUMNS, Row, Shot, compute_means, read_run
+from .evaluator import COLUMNS, Row, Shot, compute_means, read_run, round_means
 from .figures import BY_NAME, MAIN
 from .making import describe_making
 from .run_identity import summarise_provenance
@@ -51,18 +51,10 @@ def format_table(table: dict[str, dict[str, float]]) -> str:
     """The mean ``MAIN`` figures of every variant as a table in Markdown."""
     columns = [key for key in get_columns(table) if key in TABLE]
     lines = ["| variant | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    return (
-        "\n".join(
-            [
-                *lines,
-                *(
-                    "| " + " | ".join([name, *(_format_figure(figures.get(key)) for key in columns)]) + " |"
-                    for name, figures in table.items()
-                ),
-            ]
-        )
-        + "\n"
-    )
+    lines += [
+        "| " + " | ".join([name, *(_format_figure(figures.get(key)) for key in columns)]) + " |" for name, figures in table.items()
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def write_tables(rows: list[Row], out: Path) -> None:
@@ -77,16 +69,7 @@ def write_tables(rows: list[Row], out: Path) -> None:
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
     _write(
         out / "results.json",
-        json.dumps(
-            {
-                "runs": clean,
-                "means": {
-                    name: {key: None if np.isnan(value) else round(value, 5) for key, value in figures.items()}
-                    for name, figures in compute_means(rows).items()
-                },
-            },
-            indent=1,
-        ),
+        json.dumps({"runs": clean, "means": round_means(rows)}, indent=1),
     )
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, list(clean[0]), lineterminator="\n")

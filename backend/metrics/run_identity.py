@@ -21,6 +21,7 @@ import torch
 from ...shared.passes import FramePasses
 from ...shared.shot import ShotRequest
 from ...shared.version import VERSION
+from ..models.identity import SUFFIXES
 from ..models.image_model import ImageModel
 from ..models.settings_files import IN_FOLDER
 from .making import BACKEND, fingerprint_modules
@@ -30,8 +31,6 @@ PROVENANCE = (
     *("key", "version", "code", "torch", "device", "dtype", "model", "model_fingerprint", "steps", "guidance_scale", "scheduler"),
     *("size", "passes", "source"),
 )
-#: ends of the names of a model's files that decide what it makes
-MODEL_FILES = frozenset((".json", ".txt", ".model", ".safetensors", ".bin", ".ckpt", ".pt", ".pth"))
 #: folders of code that decides what frames look like
 CODE = ("video", "maps", "models")
 #: what a run is made of -> what is said when it is another one
@@ -79,7 +78,7 @@ def _hash_part(part: str, *, named: bool = False) -> str:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     for file in files:
         # what a settings file says is in the request, or in the scheduler's configuration
-        if file.is_file() and file.name != IN_FOLDER and (file == path or file.suffix.lower() in MODEL_FILES):
+        if file.is_file() and file.name != IN_FOLDER and (file == path or file.suffix.lower() in SUFFIXES):
             digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
             digest.update(_hash_file(file))
     return digest.hexdigest()

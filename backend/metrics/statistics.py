@@ -46,9 +46,10 @@ class Ratio:
     def __str__(self) -> str:
         if not self.count:
             return "–"
+        left_out = f", {self.left_out} left out" if self.left_out else ""
         if np.isnan(self.low):
-            return f"{self.mean:.2f} (n = {self.count})"
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}], n = {self.count}"
+            return f"{self.mean:.2f} (n = {self.count}{left_out})"
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}], n = {self.count}{left_out}"
 
 
 def _measure_spread(logarithms: np.ndarray) -> float:
@@ -125,12 +126,14 @@ def choose_baseline(runs: Sequence[Run]) -> str:
 def format_ratios(runs: Sequence[Run], figures: Sequence[str]) -> str:
     """Tables in Markdown: every variant against the baseline over all pairs, and ``figures[0]`` for each shot and prompt apart.
 
-    Intervals that leave out 1 are bold; the caption says when there are too few pairs for a finding."""
+    Intervals that leave out 1 are bold; the caption says when there are too few pairs for a finding, and a cell how many pairs
+    are left out."""
     if not runs:
         return ""
     baseline = choose_baseline(runs)
     names = [name for name in dict.fromkeys(run["variant"] for run in runs) if name != baseline]
-    shown = [figure for figure in figures if any(compare(runs, name, baseline, figure).count for name in names)]
+    ratios = {(name, figure): compare(runs, name, baseline, figure) for name in names for figure in figures}
+    shown = [figure for figure in figures if any(ratios[name, figure].count for name in names)]
     if not names or not shown:
         return ""
 
@@ -138,11 +141,10 @@ def format_ratios(runs: Sequence[Run], figures: Sequence[str]) -> str:
         return f"**{ratio}**" if ratio.differs else str(ratio)
 
     lines = [f"Against `{baseline}`, pairs of the same shot, prompt and seed: geometric mean of the ratios [95 % interval].", ""]
-    counts = [compare(runs, name, baseline, shown[0]).count for name in names]
-    if min(counts) < ENOUGH_PAIRS:
-        lines[:1] = [lines[0] + f" Fewer than {ENOUGH_PAIRS} pairs: a trial, not a finding."]
+    if min(ratios[name, shown[0]].count for name in names) < ENOUGH_PAIRS:
+        lines[0] += f" Fewer than {ENOUGH_PAIRS} pairs: a trial, not a finding."
     lines += ["| variant | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(cell(compare(runs, name, baseline, figure)) for figure in shown) + " |" for name in names]
+    lines += [f"| {name} | " + " | ".join(cell(ratios[name, figure]) for figure in shown) + " |" for name in names]
     groups = list(dict.fromkeys((str(run["shot"]), str(run["prompt"])) for run in runs))
     if len(groups) > 1:
         lines += ["", f"`{shown[0]}` for each shot and prompt:", ""]

@@ -9,19 +9,16 @@ character in consecutive frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...shared.passes import FramePasses
 from .bands import find_window, smooth_inside
-from .frames import BAND_SIGMA, MeasuredFrame, prepare_frame
+from .frames import BAND_SIGMA, Images, MeasuredFrame, pair_with_passes, prepare_frame, prepare_frames
 from .pairs import find_inner, find_matched_points, sum_squared_differences
 from .sampling import sample_cubic
 
-#: frames (H, W, 3) uint8, as one array or one after the other
-Images = np.ndarray | Sequence[np.ndarray]
 #: side of a surface cell in typical pixel footprints
 CELL = 2.0
 #: frames apart over which ``surface_variance`` is shown as well
@@ -59,8 +56,8 @@ def hmse(images: Images, passes: FramePasses) -> float:
 
     Every matched pixel counts the same; the last frame is not compared with the first. NaN without matches."""
     found = PairErrors()
-    for n in range(len(images)):
-        found.add(images[n], passes.select([n]))
+    for image, own in pair_with_passes(images, passes):
+        found.add(image, own)
     return found.error / found.matched if found.matched else float("nan")
 
 
@@ -102,8 +99,8 @@ class WarpError:
 def warp_error(images: Images, passes: FramePasses) -> float:
     """``WarpError.mean`` of a whole clip with a frame step of 1; NaN without the ``motion_vectors`` pass."""
     found = WarpError()
-    for n in range(len(images)):
-        found.add(prepare_frame(n, images[n], passes.select([n])))
+    for frame in prepare_frames(pair_with_passes(images, passes)):
+        found.add(frame)
     return found.mean
 
 
@@ -170,8 +167,8 @@ class CellColourGatherer:
 def compute_cell_colours(images: Images, passes: FramePasses) -> CellColours | None:
     """The colours of every surface cell in every frame (F, H, W, 3) uint8; None when no surface is visible."""
     found = CellColourGatherer()
-    for n in range(len(images)):
-        found.add(prepare_frame(n, images[n], passes.select([n])))
+    for frame in prepare_frames(pair_with_passes(images, passes)):
+        found.add(frame)
     return found.colours()
 
 

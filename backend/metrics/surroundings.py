@@ -6,11 +6,12 @@ far from it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from ...shared.passes import FramePasses
 from .frames import MeasuredFrame
 
 NAN = float("nan")
@@ -18,6 +19,28 @@ NAN = float("nan")
 HALO, CLEAR = 6, 12
 #: a pixel that was covered so many frames ago may show a ghost
 GHOST_FRAMES = 2
+
+
+class BackgroundError:
+    """Squared differences of consecutive frames where neither shows any surface (0..255 scale); meaningful for a still camera."""
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+        self._previous: tuple[np.ndarray, np.ndarray] | None = None
+
+    def add(self, image: np.ndarray, passes: FramePasses) -> None:
+        """The next frame (H, W, 3) on the 0..255 scale and its passes (1, H, W, ...)."""
+        empty = passes.surface_index[0] == 0
+        if self._previous is not None:
+            still = empty & self._previous[1]
+            self._total += float(((image.astype(np.float64) - self._previous[0]) ** 2).mean(-1)[still].sum())
+            self._count += int(still.sum())
+        self._previous = image, empty
+
+    @property
+    def mean(self) -> float:
+        """The mean over pixels and channels; NaN when there is nothing to compare."""
+        return self._total / self._count if self._count else NAN
 
 
 @dataclass
@@ -45,49 +68,43 @@ class _Sums:
         return float(error.mean(1).sum()) / number if number else NAN
 
 
-@dataclass
 class Surroundings:
     """Figures of frames that are added one after the other; it keeps a few pictures' worth of sums."""
 
-    _clear: _Sums | None = None
-    _halo: _Sums | None = None
-    _ghost: _Sums | None = None
-    _covered: list[np.ndarray] = field(default_factory=list)
-    _previous: tuple[np.ndarray, np.ndarray] | None = None
-    _change: float = 0.0
-    _changed: int = 0
+    def __init__(self) -> None:
+        self._background = BackgroundError()
+        self._sums: tuple[_Sums, _Sums, _Sums] | None = None
+        self._covered: list[np.ndarray] = []
 
     def add(self, frame: MeasuredFrame) -> None:
         """The next frame."""
+        self._background.add(frame.image, frame.passes)
+        if self._sums is None:
+            shape = frame.image.shape
+            self._sums = _Sums.make(shape), _Sums.make(shape), _Sums.make(shape)
+        clear, halo, ghost = self._sums
         empty = frame.passes.surface_index[0] == 0
-        if self._clear is None or self._halo is None or self._ghost is None:
-            self._clear, self._halo, self._ghost = (_Sums.make(frame.image.shape) for _ in range(3))
-        if self._previous is not None:
-            still = empty & self._previous[1]
-            self._change += float(((frame.image - self._previous[0]) ** 2).mean(-1)[still].sum())
-            self._changed += int(still.sum())
-        self._previous = frame.image, empty
         away = distance_transform_edt(~frame.mask) if frame.mask.any() else np.full(frame.mask.shape, np.inf)
-        self._clear.add(frame.image, empty & (away > CLEAR))
-        self._halo.add(frame.image, empty & (away <= HALO))
+        clear.add(frame.image, empty & (away > CLEAR))
+        halo.add(frame.image, empty & (away <= HALO))
         left = np.logical_or.reduce(self._covered) if self._covered else np.zeros_like(empty)
-        self._ghost.add(frame.image, empty & left)
+        ghost.add(frame.image, empty & left)
         self._covered = [*self._covered, frame.mask][-GHOST_FRAMES:]
 
     def figures(self) -> dict[str, float]:
         """``background_error``, ``background_std``, ``halo_error`` and ``ghost_error``; see ``figures.FIGURES``."""
-        if self._clear is None or self._halo is None or self._ghost is None:
+        if self._sums is None:
             return dict.fromkeys(("background_error", "background_std", "halo_error", "ghost_error"), NAN)
-        seen = self._clear.count > 0
-        plate = self._clear.total / np.maximum(self._clear.count, 1)[..., None]
-        often = self._clear.count > 1
+        clear, halo, ghost = self._sums
+        seen, often = clear.count > 0, clear.count > 1
+        plate = clear.total / np.maximum(clear.count, 1)[..., None]
+        weights = clear.count[often]
         # the plate is the mean of the same pixels, which takes one of them out of their variance
-        share = self._clear.count[often] / np.maximum(self._clear.count[often] - 1, 1)
-        variance = (self._clear.square[often] / self._clear.count[often][:, None] - plate[often] ** 2).mean(1) * share
-        weights = self._clear.count[often]
+        share = weights / np.maximum(weights - 1, 1)
+        variance = (clear.square[often] / weights[:, None] - plate[often] ** 2).mean(1) * share
         return {
-            "background_error": self._change / self._changed if self._changed else NAN,
+            "background_error": self._background.mean,
             "background_std": float(np.sqrt(max(np.average(variance, weights=weights), 0.0))) if often.any() else NAN,
-            "halo_error": self._halo.compare(plate, seen & (self._halo.count > 0)),
-            "ghost_error": self._ghost.compare(plate, seen & (self._ghost.count > 0)),
+            "halo_error": halo.compare(plate, seen & (halo.count > 0)),
+            "ghost_error": ghost.compare(plate, seen & (ghost.count > 0)),
         }

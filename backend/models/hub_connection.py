@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the HTTP library's own
 
 from ...shared.addresses import hide_credentials
+from ...shared.certificates import find_bundle_problem
 from .hub_variables import find_address_problem
 
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
@@ -40,17 +41,6 @@ def explain_connection(error: BaseException | None, status: int | None, endpoint
             "its own, name their file in the environment variable SSL_CERT_FILE"
         )
     return None
-
-
-def find_bundle_problem(path: str) -> str:
-    """Why certificates cannot be read from a file, empty where they can."""
-    try:
-        ssl.create_default_context(cafile=path)
-    except ssl.SSLError:
-        return "it holds no certificate"
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:

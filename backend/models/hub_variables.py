@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from urllib.parse import urlsplit
 
-from ...shared.addresses import hide_credentials
+from ...shared.addresses import hide_credentials, is_web_address
 
 _BEGINNINGS = ("HF_", "HUGGINGFACE_")
 #: those that are whole numbers of seconds
@@ -20,12 +19,8 @@ def drop_empty(environment: MutableMapping[str, str]) -> None:
 
 def find_address_problem(endpoint: str) -> str:
     """What is wrong with a hub's address, a sentence without its full stop; empty for nothing."""
-    try:
-        parts = urlsplit(endpoint)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return ""
-    except ValueError:
-        pass
+    if is_web_address(endpoint):
+        return ""
     return (
         f"the hub's address {hide_credentials(endpoint)} (HF_ENDPOINT) cannot be asked; write it out, beginning with https://, and "
         "odd letters of a password as numbers, such as %23 for #"

@@ -7,6 +7,7 @@ and whether it makes loops (``info``), and which settings it takes (``settings``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -193,7 +194,7 @@ def load(name: str, device: torch.device, statistics: Path | None = None, text_e
         except SettingError as error:
             raise MotionError(str(error)) from error
         return CheckedSource(known, _make_source(known, values))
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.exists():
         raise MotionError(f"There is no motion model '{name}'; choose {', '.join(names())}, or the folder of an MDM checkpoint.")
     return CheckedSource(path.name, MdmSource(path, device, statistics, text_encoder))

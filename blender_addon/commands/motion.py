@@ -21,7 +21,7 @@ from ..scene_choice import use_scene
 from ..tasks.motion import MotionTask
 from ..timing import frame_rate
 from .backend import STOP_SECONDS, add_backend_arguments, connect, wait_for_task
-from .scene import add_file_arguments, find_character, warn_of_scripts
+from .scene import PROGRAM, add_file_arguments, find_character, warn_of_scripts
 
 
 def run_motion(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
@@ -79,13 +79,12 @@ def _store_motion(args: argparse.Namespace, made: MadeMotion, request: motion_re
 
 def add_command(add_parser: Callable[..., CommandParser]) -> None:
     """Register it."""
-    program = "blender -b shot.blend --command latentman"
     motion = add_parser(
         "motion",
         help="a motion from a sentence: as a file, or keyed in a copy of this .blend",
         examples=(
-            (f'{program} motion "a person waves" --save keyed.blend', "keyed on the file's character, in a copy"),
-            (f'{program} motion "a person walks" --seconds 4 --variants 3 --out takes.npz', "three takes as a file"),
+            (f'{PROGRAM} motion "a person waves" --save keyed.blend', "keyed on the file's character, in a copy"),
+            (f'{PROGRAM} motion "a person walks" --seconds 4 --variants 3 --out takes.npz', "three takes as a file"),
         ),
     )
     console.add_motion_arguments(motion)

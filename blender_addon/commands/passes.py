@@ -22,7 +22,7 @@ from ..properties import get_frame_aspect
 from ..scene_choice import use_scene
 from ..tasks.shot import PassesWriter, pop_first
 from ..timing import frame_rate
-from .scene import add_scene_arguments, find_character, read_frames, read_scene_options, read_size, warn_of_scripts
+from .scene import PROGRAM, add_scene_arguments, find_character, read_frames, read_scene_options, read_size, warn_of_scripts
 
 #: side of passes of which neither is given
 PASSES_SIDE = 256
@@ -88,13 +88,12 @@ def _write_passes(render: PassRender, request: shot.ShotRequest, folder: Path, o
 
 def add_command(add_parser: Callable[..., CommandParser]) -> None:
     """Register it."""
-    program = "blender -b shot.blend --command latentman"
     passes = add_parser(
         "passes",
         help="render and store the passes only, for the backend's generate and for other programs",
         examples=(
-            (f"{program} passes --frames 1-24 --size 512x512 --out saved_passes", "passes as OpenEXR"),
-            (f"{program} passes --motion --shadow --subjects scene --out saved_passes", "all that there are, of the whole scene"),
+            (f"{PROGRAM} passes --frames 1-24 --size 512x512 --out saved_passes", "passes as OpenEXR"),
+            (f"{PROGRAM} passes --motion --shadow --subjects scene --out saved_passes", "all that there are, of the whole scene"),
         ),
     )
     add_scene_arguments(passes, f"the scene's aspect within {PASSES_SIDE}x{PASSES_SIDE}")

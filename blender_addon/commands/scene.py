@@ -18,6 +18,8 @@ from ..rigging.instances import explain_instance, explain_instances
 from ..scripts import explain_silent_drivers
 from ..typed_access import get_view_layer
 
+#: how a command line of ours begins in the examples of its help
+PROGRAM = "blender -b shot.blend --command latentman"
 #: permission for the scripts of the file, which ``__main__`` reads before it opens that
 ENABLE_SCRIPTS = "--enable-scripts"
 SIDES = tuple(declared for declared in list_settings(shot.ShotRequest) if declared.name in SIDE_NAMES)

@@ -34,6 +34,7 @@ from ..timing import frame_rate
 from .backend import STOP_SECONDS, add_backend_arguments, ask_profile, connect, wait_for_task
 from .scene import (
     ALPHA,
+    PROGRAM,
     add_scene_arguments,
     find_character,
     read_frames,
@@ -207,14 +208,13 @@ def run_look(args: argparse.Namespace, out: console.Console, watch: SignalWatch)
 
 def add_commands(add_parser: Callable[..., CommandParser]) -> None:
     """Register them."""
-    program = "blender -b shot.blend --command latentman"
     generate = add_parser(
         "generate",
         help="render passes, generate frames, store them",
         examples=(
-            (f'{program} generate --prompt "{PROMPT}" --frames 1-24 --out frames', "frames of a scene"),
-            (f"{program} generate --look shot.look --frames 9-16 --out frames", "a part of the shot that a look was made for"),
-            (f'{program} generate --prompt "{PROMPT}" --look frames --out again', "after a tweak: only what changed"),
+            (f'{PROGRAM} generate --prompt "{PROMPT}" --frames 1-24 --out frames', "frames of a scene"),
+            (f"{PROGRAM} generate --look shot.look --frames 9-16 --out frames", "a part of the shot that a look was made for"),
+            (f'{PROGRAM} generate --prompt "{PROMPT}" --look frames --out again', "after a tweak: only what changed"),
             (
                 f'python -m latentman.blender_addon shot.blend generate --prompt "{PROMPT}" --alpha --out layer --json',
                 "transparent around the character, with progress for programs, where Blender is the bpy package",
@@ -233,8 +233,8 @@ def add_commands(add_parser: Callable[..., CommandParser]) -> None:
         "look",
         help="a shot's look as a file, from which its frames are made in parts: on a farm, in any order, as in the whole shot",
         examples=(
-            (f'{program} look --prompt "{PROMPT}" --frames 1-240 --out shot.look', "make the look of the whole shot once"),
-            (f"{program} generate --look shot.look --frames 1-8 --out frames", "and any part of it, on any machine"),
+            (f'{PROGRAM} look --prompt "{PROMPT}" --frames 1-240 --out shot.look', "make the look of the whole shot once"),
+            (f"{PROGRAM} generate --look shot.look --frames 1-8 --out frames", "and any part of it, on any machine"),
         ),
     )
     console.add_look_arguments(look)

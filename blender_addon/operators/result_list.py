@@ -11,7 +11,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from ...shared import shot
 from ...shared.files import read_file
-from ..chosen_result import find_index
+from ..chosen_result import find_index, get_result_list, iter_results
 from ..connection import connection
 from ..error_places import Place
 from ..moving import remember_move
@@ -179,12 +179,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         """Ask, with what it means."""
         if context.window_manager is None:
             return {"CANCELLED"}
-        chosen = self._list_chosen(context)
-        folders = {get_result_folder(result) for result in chosen}
-        # found out once: the dialog is drawn many times
-        self._names = [result.name for result in chosen]
-        self._frames = sum(len(list_frames(folder)) for folder in folders)
-        self._users = sum(count_places(folder) for folder in folders)
+        self._counts: dict[str, tuple[int, int]] = {}
         return context.window_manager.invoke_props_dialog(self, width=420)
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -192,19 +187,22 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         layout = get_layout(self)
         layout.prop(self, "which", expand=True)
         layout.prop(self, "files")
-        names = [result.name for result in self._list_chosen(context)]
-        if not names:
+        chosen = self._list_chosen(context)
+        if not chosen:
             layout.label(text="Every result has a star.")
             return
-        same = self.which == "ACTIVE"
-        for line in write_removal(names, self._users if same else 0, self._frames if same else 0, files=self.files):
+        if self.which not in self._counts:
+            # found out once: the dialog is drawn many times
+            folders = {get_result_folder(result) for result in chosen}
+            self._counts[self.which] = sum(map(count_places, folders)), sum(len(list_frames(folder)) for folder in folders)
+        for line in write_removal([result.name for result in chosen], *self._counts[self.which], files=self.files):
             layout.label(text=line)
 
     def _list_chosen(self, context: bpy.types.Context) -> list[LatentManResult]:
         result = get_result(context)
         if self.which == "ACTIVE":
             return [result]
-        return [one for one in get_scene_settings(get_scene_of(result)).results if not one.starred]
+        return [one for one in get_result_list(result) if not one.starred]
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Remove the entries, and the files of those whose files nothing else needs."""
@@ -218,7 +216,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         removed, active = 0, settings.active_result
         for place in places:
             folder = get_result_folder(settings.results[place])
-            if self.files and (sentence := _take_files(folder, place, settings.results)):
+            if self.files and (sentence := _take_files(settings.results[place])):
                 warnings.append(sentence)
                 continue
             settings.results.remove(place)
@@ -256,16 +254,14 @@ class LocateResult(FolderDialog, NeedsResult, bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _take_files(folder: Path, place: int, results: object) -> str:
+def _take_files(result: LatentManResult) -> str:
     """Take a result's files away; a sentence where they and the result have to stay."""
-    task = connection.shot_task
+    folder, task = get_result_folder(result), connection.shot_task
     if task is not None and not task.done and task.folder == folder:
         return f"The frames in {folder} are being made; cancel that first."
-    for scene in bpy.data.scenes:
-        others = get_scene_settings(scene).results
-        for number, other in enumerate(others):
-            if not (others == results and number == place) and get_result_folder(other) == folder:
-                return f"'{other.name}' in the scene '{scene.name}' has the same files; remove that first, or keep the files."
+    other = next((one for one in iter_results() if one != result and get_result_folder(one) == folder), None)
+    if other is not None:
+        return f"'{other.name}' in the scene '{get_scene_of(other).name}' has the same files; remove that first, or keep the files."
     try:
         remove_files(folder)
     except OSError as error:

@@ -7,11 +7,10 @@ from typing import Any
 import bpy
 from bpy.props import EnumProperty, StringProperty
 
-from ..chosen_result import find_chosen_result, iter_results, list_versions
+from ..chosen_result import find_chosen_result, get_result_list, iter_results, list_versions
 from ..connection import connection
 from ..editors import play, show_image, show_strip
 from ..paths import get_result_folder
-from ..properties import get_scene_settings
 from ..result_properties import LatentManResult, get_scene_of
 from ..result_words import shorten
 from ..sequencer import GONE, find_strips
@@ -28,26 +27,28 @@ _items: list[tuple[str, str, str]] = []
 
 
 def _show(
-    operator: bpy.types.Operator, context: bpy.types.Context, image: bpy.types.Image | None, *, start: bool
+    operator: bpy.types.Operator,
+    context: bpy.types.Context,
+    result: LatentManResult,
+    other: LatentManResult | None = None,
+    *,
+    start: bool,
 ) -> OperatorResult:
-    """Bring the viewer's image onto the screen, and play the scene."""
+    """Bring a result, or two, onto the screen, and play the scene."""
+    image = open_viewer(result, other)
     if image is None:
         operator.report({"ERROR"}, GONE)
         return {"CANCELLED"}
-    window, span = context.window, find_range()
-    scene = get_scene(context)
+    window, span, scene = context.window, find_range(), get_scene_of(result)
     sentences = [show_image(window, image)] if window is not None else []
-    if span is not None:
+    if scene != context.scene:
+        sentences.append(f"It follows the frames of the scene '{scene.name}'; choose that scene to see it move.")
+    elif span is not None:
         if not span[0] <= scene.frame_current <= span[1]:
             scene.frame_set(span[0])
-        first, last = (
-            (scene.frame_preview_start, scene.frame_preview_end)
-            if scene.use_preview_range
-            else (
-                scene.frame_start,
-                scene.frame_end,
-            )
-        )
+        first, last = scene.frame_start, scene.frame_end
+        if scene.use_preview_range:
+            first, last = scene.frame_preview_start, scene.frame_preview_end
         if last < span[0] or first > span[1]:
             sentences.append(f"The shot has the frames {span[0]} to {span[1]}, and the scene plays {first} to {last}.")
     if start and window is not None:
@@ -92,7 +93,7 @@ class PlayResult(Poll, bpy.types.Operator):
         if result.ticket == notice.ticket:
             notice.dismiss()
             connection.redraw(at_once=True)
-        return _show(self, context, open_viewer(result), start=start)
+        return _show(self, context, result, start=start)
 
 
 def _list_others(self: Any, context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
@@ -100,10 +101,8 @@ def _list_others(self: Any, context: bpy.types.Context | None) -> list[tuple[str
     result = find_chosen_result(context) if context is not None else None
     _items.clear()
     if result is not None:
-        results = get_scene_settings(get_scene_of(result)).results
-        versions = list_versions(result)
-        own = next(n for n, one in enumerate(results) if one == result)
-        places = [(one not in versions, -n, n) for n, one in enumerate(results) if n != own]
+        results, versions = get_result_list(result), list_versions(result)
+        places = [(one not in versions, -n, n) for n, one in enumerate(results) if one != result]
         for _, _, n in sorted(places)[:MOST_OFFERED]:
             one = results[n]
             star = "★ " if one.starred else ""
@@ -126,17 +125,16 @@ class CompareResults(NeedsResult, bpy.types.Operator):
         if not super().poll(context):
             return False
         result = find_chosen_result(context)
-        count = len(get_scene_settings(get_scene_of(result)).results) if result is not None else 0
-        return count > 1 or cls.refuse("There is no other result to compare with")
+        return (result is not None and len(get_result_list(result)) > 1) or cls.refuse("There is no other result to compare with")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Show both."""
         result = get_result(context)
-        results = get_scene_settings(get_scene_of(result)).results
+        results = get_result_list(result)
         if not self.other.isdigit() or int(self.other) >= len(results):
             self.report({"ERROR"}, "There is no such result; choose another one.")
             return {"CANCELLED"}
-        return _show(self, context, open_viewer(result, results[int(self.other)]), start=False)
+        return _show(self, context, result, results[int(self.other)], start=False)
 
 
 class CloseViewer(Poll, bpy.types.Operator):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import bpy
 
 from ...shared import shot
+from ..render_gate import override_context
 from .engine import SharedRegistration
 from .quiet import silence_stdout
 
@@ -77,7 +78,8 @@ def run_render(stage: bpy.types.Scene, scene: bpy.types.Scene, frame: int, **opt
     if stage.frame_current != frame:
         # the property takes no negative frames where the preferences do not
         stage.frame_set(frame)
-    with silence_handlers(), silence_stdout(), bpy.context.temp_override(scene=stage, view_layer=stage.view_layers[0]):
+    context = override_context(bpy.context, scene=stage, view_layer=stage.view_layers[0])
+    with silence_handlers(), silence_stdout(), context:
         bpy.ops.render.render(scene=scene.name, **options)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.picture_size import Crop
+from ..render_gate import override_context
 from ..typed_access import get_mesh
 from . import capture
 from .camera import find_camera, read_view
@@ -173,7 +174,7 @@ class PlayedScene:
                     write_frame(self._spool, self._folder, frame, geometry, self._cut_outs.pack())
 
     def _render(self) -> None:
-        with silence_stdout(), bpy.context.temp_override(scene=self._scene, view_layer=self._layer):
+        with silence_stdout(), override_context(bpy.context, scene=self._scene, view_layer=self._layer):
             bpy.ops.render.render(scene=self._scene.name, layer=self._layer.name)
 
     def _read(self, frame: int, graph: bpy.types.Depsgraph) -> FrameGeometry:

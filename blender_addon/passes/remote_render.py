@@ -22,6 +22,7 @@ from ...shared.machine import measure_memory
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
+from ..render_gate import gate
 from .played_scene import get_name
 from .render import PassRender, RenderedFrame
 from .render_worker import MARK, REQUEST, RenderRequest, get_folder, read_passes
@@ -195,9 +196,10 @@ class RemotePassRender:
     def _end_second(self) -> None:
         second, self._second = self._second, None
         folder, self._folder = self._folder, None
+        if second is not None:
+            second.close()
         if folder is not None:
-            # in a thread of its own: the window does not wait for it
-            threading.Thread(target=_clear, args=(second, folder), name="clear passes").start()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class RemoteOverview:
@@ -218,17 +220,12 @@ def _read_lines(process: subprocess.Popen[bytes], inbox: queue.SimpleQueue[dict[
     assert process.stdout is not None
     try:
         for line in process.stdout:
-            if line.startswith(MARK):
-                inbox.put(json.loads(line.removeprefix(MARK)))
+            with gate:
+                if line.startswith(MARK):
+                    inbox.put(json.loads(line.removeprefix(MARK)))
     except (OSError, ValueError):
         logger.debug("the second Blender cannot be read any more", exc_info=True)
     inbox.put({"ended": True})
-
-
-def _clear(second: SecondBlender | None, folder: Path) -> None:
-    if second is not None:
-        second.close()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_render(
@@ -255,7 +252,6 @@ def make_render(
         (width, height),
         scope,
         range_frames,
-        False,
         frame,
         tuple(sorted(bpy.app.driver_namespace)),
     )

@@ -296,7 +296,7 @@ def compute_scale(matrix: np.ndarray) -> float:
 
 
 def check_bodies(bodies: list[bpy.types.Object]) -> None:
-    """Raise ``ShotError`` for meshes that are being edited, and for those without a surface."""
+    """Raise ``ShotError`` for meshes without a surface."""
     for body in bodies:
         if body.type == "MESH" and not len(get_mesh(body).polygons) and not body.modifiers:
             raise shot.ShotError("character", f"{body.name} has no faces; pick a mesh with a surface.")

@@ -43,7 +43,6 @@ class RenderRequest(msgspec.Struct, frozen=True):
     size: tuple[int, int]
     scope: str
     range_frames: tuple[int, ...]
-    shadow: bool
     crop: Crop | None
     #: names that drivers may use
     driver_names: tuple[str, ...]
@@ -90,7 +89,6 @@ class _Worker:
             *request.size,
             scope=request.scope,
             range_frames=request.range_frames,
-            shadow=request.shadow,
             keep_scenes=True,
             frame=request.crop,
         )

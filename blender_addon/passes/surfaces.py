@@ -9,6 +9,7 @@ import bpy
 import numpy as np
 
 from ..compat import remove_scene
+from ..render_gate import override_context
 from ..typed_access import add_node, get_attribute_data, get_input, get_mesh, get_output, set_socket_value
 from .simulations import has_simulation_zone
 
@@ -120,13 +121,13 @@ def unwrap(body: bpy.types.Object) -> np.ndarray:
             selected_objects=[copy],
             selected_editable_objects=[copy],
         )
-        with bpy.context.temp_override(**override):
+        with override_context(bpy.context, **override):
             bpy.ops.object.mode_set(mode="EDIT")
-        with bpy.context.temp_override(**override, edit_object=copy, mode="EDIT_MESH"):
+        with override_context(bpy.context, **override, edit_object=copy, mode="EDIT_MESH"):
             bpy.ops.mesh.reveal()
             bpy.ops.mesh.select_all(action="SELECT")
             bpy.ops.uv.smart_project(angle_limit=math.radians(66), island_margin=0.004)
-        with bpy.context.temp_override(**override):
+        with override_context(bpy.context, **override):
             bpy.ops.object.mode_set(mode="OBJECT")
         coordinates = np.zeros(len(mesh.loops) * 2, np.float32)
         if mesh.uv_layers:

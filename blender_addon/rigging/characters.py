@@ -13,6 +13,7 @@ import numpy as np
 
 from ..character.body_model import BodyModel
 from ..character.joints import get_joint_names
+from ..render_gate import override_context
 from ..typed_access import get_collection, get_mesh, get_pose, get_scene, get_shape_keys, get_view_layer
 from ..units import get_metres_per_unit
 from .correctives import add_correctives
@@ -68,8 +69,8 @@ def _add_armature(context: bpy.types.Context, model: BodyModel, joints: np.ndarr
     get_collection(context).objects.link(armature)
     get_view_layer(context).objects.active = armature
     names = get_joint_names(len(joints))
-    with context.temp_override(
-        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
+    with override_context(
+        context, active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
     ):
         if context.mode != "OBJECT":
             bpy.ops.object.mode_set(mode="OBJECT")
@@ -115,7 +116,7 @@ def _add_mesh(context: bpy.types.Context, model: BodyModel, name: str, shapes: i
 def _unwrap(context: bpy.types.Context, body: bpy.types.Object, armature: bpy.types.Object) -> None:
     """Give texture coordinates to a body that has none."""
     get_view_layer(context).objects.active = body
-    with context.temp_override(active_object=body, object=body, selected_objects=[body], selected_editable_objects=[body]):
+    with override_context(context, active_object=body, object=body, selected_objects=[body], selected_editable_objects=[body]):
         bpy.ops.object.mode_set(mode="EDIT")
         bpy.ops.mesh.select_all(action="SELECT")
         bpy.ops.uv.smart_project(angle_limit=math.radians(66), island_margin=0.004)

@@ -9,6 +9,7 @@ import bpy
 import numpy as np
 
 from ...shared.motion import MotionError
+from ..render_gate import override_context
 from ..typed_access import get_armature, get_view_layer
 
 #: largest ratio of an armature's scales along its axes that still counts as even
@@ -82,8 +83,8 @@ def edit_bones(context: bpy.types.Context, armature: bpy.types.Object) -> Iterat
     if active is not None and active != armature and active.mode != "OBJECT":
         raise MotionError(f"{active.name} is in another mode than Object Mode; leave it first (Tab).")
     layer.objects.active = armature
-    with context.temp_override(
-        active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
+    with override_context(
+        context, active_object=armature, object=armature, selected_objects=[armature], selected_editable_objects=[armature]
     ):
         bpy.ops.object.mode_set(mode="EDIT")
         try:

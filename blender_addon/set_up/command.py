@@ -70,7 +70,7 @@ def add_setup_command(add_parser: Callable[..., CommandParser]) -> None:
 
 def run_setup(args: argparse.Namespace, out: Console, watch: SignalWatch) -> int:
     """Run the command; returns the exit code. Raises ``ShotError`` and ``Interrupted``."""
-    root = _find_path(args.folder) if args.folder else preferences.get_backend_folder(bpy.context)
+    root = args.folder.absolute() if args.folder else preferences.get_backend_folder(bpy.context)
     variables = preferences.get_network_variables(bpy.context)
     options = SetUpOptions(root, args.build, args.python, args.files, variables)
     if args.action == "status":
@@ -82,19 +82,12 @@ def run_setup(args: argparse.Namespace, out: Console, watch: SignalWatch) -> int
     if args.action == "move" and args.to is None:
         raise shot.ShotError("arguments", "setup move needs --to with the new folder.")
     command = "plan" if args.action == "files" else args.action
-    more = ("--to", str(_find_path(args.to))) if args.action == "move" else ()
+    more = ("--to", str(args.to.absolute())) if args.action == "move" else ()
     try:
         process = SetUpProcess(options, command, *more)
     except OSError as error:
         raise shot.ShotError("backend", f"Set Up cannot be started: {error}.") from error
     return _follow(process, args.action, out, watch)
-
-
-def _find_path(path: Path) -> Path:
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError as error:
-        raise shot.ShotError("arguments", f"{path} names the home of nobody; write the folder out.") from error
 
 
 def _show_status(out: Console, root: Path) -> int:

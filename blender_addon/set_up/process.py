@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...shared import logs
+from ..render_gate import gate
 from ..windows_job import tie_to_this_process
 from .options import SetUpOptions, find_installer_python
 
@@ -58,22 +59,26 @@ class SetUpProcess:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict):
-                continue
-            if event.get("event") not in ("progress", "plan"):
-                with suppress(OSError, ValueError):
-                    self._output.write(line)
-            self._events.put(event)
+            with gate:
+                self._take_line(line)
         code = self._process.wait()
         with suppress(OSError, ValueError):
             self._output.write(f"ended with code {code}\n".encode())
         self._output.close()
         if self._job:
             self._job.close()
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(event, dict):
+            return
+        if event.get("event") not in ("progress", "plan"):
+            with suppress(OSError, ValueError):
+                self._output.write(line)
+        self._events.put(event)
 
     def take_events(self) -> list[dict[str, Any]]:
         """What has been told since the last call."""

@@ -114,7 +114,7 @@ class ShotTask(Task):
         picture that the request names; ``expected_seconds`` is how long such shots have taken, None where that is not known.
         ``look`` is the look's file of a shot that this is a part of. ``on_draft`` gets, while frames are made, indices of some,
         their small pictures (N, h, w, 3) uint8, and whether they are finished. ``elsewhere`` renders the passes in a second Blender
-        where that is possible, so that a window stays alive.
+        where that is possible, so that a window stays alive; a part of another shot is always rendered here.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -150,7 +150,7 @@ class ShotTask(Task):
         self._folder_per_job = folder_per_job
         size = (request.width, request.height)
         self._render: PassRender | RemotePassRender
-        if elsewhere:
+        if elsewhere and look is None:
             self._render = make_render(
                 context, character, request.frames, *size, scope=scope, range_frames=range_frames, frame=crop
             )

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from latentman.backend.metrics.baselines import bake_texture
-from latentman.backend.metrics.figures import BY_NAME, FIGURES, PARTS, ClipMeasurer, measure_clip
+from latentman.backend.metrics.clip_measurer import PARTS, ClipMeasurer, measure_clip
+from latentman.backend.metrics.figures import BY_NAME, FIGURES
 from latentman.shared.passes import FramePasses
 from tests.backend import painted_clips as painted
 from tests.backend.painted_clips import Look

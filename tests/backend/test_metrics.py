@@ -14,9 +14,10 @@ torch = pytest.importorskip("torch")
 
 from latentman.backend.__main__ import main  # noqa: E402
 from latentman.backend.metrics.baselines import bake_texture, blur, sample_bilinear  # noqa: E402
+from latentman.backend.metrics.clip_measurer import measure_clip  # noqa: E402
 from latentman.backend.metrics.consistency import background_error  # noqa: E402
 from latentman.backend.metrics.evaluator import COLUMNS, Evaluator, Shot, compute_means  # noqa: E402
-from latentman.backend.metrics.figures import OPTIONAL, measure_clip  # noqa: E402
+from latentman.backend.metrics.figures import OPTIONAL  # noqa: E402
 from latentman.backend.metrics.pictures import (  # noqa: E402
     boundary_contrast,
     boundary_f_measure,

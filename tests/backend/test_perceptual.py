@@ -15,7 +15,7 @@ from transformers import (  # noqa: E402
 )
 
 from latentman.backend.metrics import perceptual  # noqa: E402
-from latentman.backend.metrics.figures import measure_clip  # noqa: E402
+from latentman.backend.metrics.clip_measurer import measure_clip  # noqa: E402
 from latentman.backend.metrics.frames import prepare_frame  # noqa: E402
 from latentman.backend.metrics.perceptual import PerceptualSimilarity, cut_out, find_encoders, load_encoder  # noqa: E402
 from tests import samples  # noqa: E402

@@ -183,7 +183,8 @@ def test_clips_of_others_stand_in_the_same_table(evaluate, tmp_path):
     assert "mine" in (tmp_path / "out" / "results.md").read_text()
     assert "to be compared with 2 runs" in evaluate(shot, other, "--frames-from", f"mine={mine}", code=2)[2]
     shutil.copytree(mine, tmp_path / "all" / "other" / "1-4")
-    rows, _, _ = evaluate(shot, other, "--frames-from", f"all={tmp_path / 'all'}")
+    rows, _, said = evaluate(shot, other, "--frames-from", f"all={tmp_path / 'all'}")
+    assert "all has 1 of 2 clips" in said
     assert [row["shot"] for row in rows if row["variant"] == "all"] == ["other"]
 
 
@@ -224,6 +225,7 @@ def test_clips_of_others_stand_in_the_same_table(evaluate, tmp_path):
         (("--frames-from", "../a={shot}"), "is not NAME=FOLDER"),
         (("--frames-from", "bake={shot}"), "is taken"),
         (("--frames-from", "mine=nowhere"), "There is no nowhere"),
+        (("--frames-from", "mine=~nobody-at-all/clip"), "names the home of nobody"),
         (("--frames-from", "mine={shot}"), "holds no pictures"),
         (("--frames-from", "mine={shot}/passes.json"), "is no clip"),
         (("nowhere",), "nowhere"),

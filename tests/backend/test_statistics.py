@@ -54,6 +54,7 @@ def test_missing_figures_are_counted_not_invented():
     runs += [_run("base", 4, seed=3), _run("other", 2, seed=3), _run("base", "", seed=4), _run("other", "5", seed=4)]
     groups, left_out = pair_ratios(runs, "other", "base", "hmse")
     assert groups == {("walk", "a man"): [0.5]} and left_out == 3
+    assert str(compare(runs, "other", "base", "hmse")) == "0.50 (n = 1, 3 left out)"
     assert str(compare(runs, "other", "base", "detail")) == "–"
 
 

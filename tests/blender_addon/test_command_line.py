@@ -41,13 +41,17 @@ def _make_shot():
     return scene
 
 
-@pytest.fixture(scope="module")
-def blend(tmp_path_factory):
+def save_shot(folder):
     """A file with a walking mannequin and a camera."""
     _make_shot()
-    path = tmp_path_factory.mktemp("shot") / "shot.blend"
+    path = folder / "shot.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
     return path
+
+
+@pytest.fixture(scope="module")
+def blend(tmp_path_factory):
+    return save_shot(tmp_path_factory.mktemp("shot"))
 
 
 @pytest.fixture

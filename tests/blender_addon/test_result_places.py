@@ -150,6 +150,7 @@ def test_a_shot_is_made_again_from_its_strip_with_its_own_settings(connection, s
     # asked for again it is the same entry, and the same files
     repeated = _make(connection)
     assert len(settings.results) == 1 and repeated.report["frames"] == {"made": 0, "kept": 3} and not repeated.folder.exists()
+    assert notice.ticket == result.ticket
     assert notice.text.startswith("Nothing has changed") and resolve(strip.directory) == first.folder
     # unless the files were lost, and these are the only ones
     shutil.rmtree(first.folder)

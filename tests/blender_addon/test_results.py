@@ -17,7 +17,7 @@ from latentman.blender_addon import panels, properties, removed_files, result_sh
 from latentman.blender_addon.chosen_result import find_strip_result, refer_to_result
 from latentman.blender_addon.compat import find_active_strip, get_strip_range, get_strips, select_strip
 from latentman.blender_addon.editors import show_textures
-from latentman.blender_addon.operators import result_list
+from latentman.blender_addon.operators import result_list, viewing
 from latentman.blender_addon.operators.results import get_result
 from latentman.blender_addon.panel_memory import apply_memory, capture_panel, read_memory, use_memory
 from latentman.blender_addon.passes.render_set import get_bodies
@@ -385,6 +385,29 @@ def test_all_without_a_star_go_at_once(settings):
         bpy.ops.latentman.remove_result(which="UNSTARRED")
 
 
+def test_what_the_compositor_reads_goes_with_the_files(settings):
+    result = _end_shot("aa")
+    folder = get_result_folder(result)
+    assert bpy.ops.latentman.to_compositor() == {"FINISHED"} and (folder / "sequence" / "0001.png").is_file()
+    assert bpy.ops.latentman.remove_result(files=True) == {"FINISHED"} and not folder.exists()
+
+
+def test_the_question_says_what_either_choice_takes(settings):
+    _end_shot("aa")
+    _end_shot("bb", seed=6, numbers=(2, 3))
+    assert bpy.ops.latentman.to_sequencer() == {"FINISHED"}
+    manager = SimpleNamespace(invoke_props_dialog=lambda *_, **__: {"RUNNING_MODAL"})
+    context = SimpleNamespace(scene=bpy.context.scene, window_manager=manager)
+    dialog = SimpleNamespace(which="ACTIVE", files=True)
+    dialog._list_chosen = lambda context: result_list.RemoveResult._list_chosen(dialog, context)
+    assert result_list.RemoveResult.invoke(dialog, context, None) == {"RUNNING_MODAL"}
+    for which, frames in (("ACTIVE", 2), ("UNSTARRED", 5), ("ACTIVE", 2)):
+        dialog.which, dialog.layout = which, Drawn()
+        result_list.RemoveResult.draw(dialog, context)
+        texts = " ".join(dialog.layout.texts)
+        assert f"{frames} frames on disk go with it" in texts and "1 place in this file shows them" in texts
+
+
 def test_names_stars_and_texts(settings):
     _end_shot("aa", prompt="a knight")
     _end_shot("bb", prompt="a knight", seed=6)
@@ -584,6 +607,18 @@ def test_play_follows_the_scene_beside_the_viewport(settings, shot_scene):
     shutil.rmtree(folder)
     with pytest.raises(RuntimeError, match="frames of this result are gone"):
         bpy.ops.latentman.play_result()
+
+
+def test_a_shot_of_another_scene_is_said_to_follow_that_one(settings, shot_scene):
+    result = _end_shot("aa")
+    film = bpy.data.scenes.new("Film")
+    film.frame_set(40)
+    reports = []
+    operator = SimpleNamespace(report=lambda kinds, text: reports.append(text))
+    assert viewing._show(operator, SimpleNamespace(window=None, scene=film), result, start=False) == {"FINISHED"}
+    assert f"the scene '{shot_scene.name}'" in reports[0] and film.frame_current == 40
+    assert viewing._show(operator, SimpleNamespace(window=None, scene=shot_scene), result, start=False) == {"FINISHED"}
+    assert not any("follows" in text for text in reports[1:])
 
 
 def test_two_results_by_a_wipe_side_by_side_and_as_flicker(settings, shot_scene):

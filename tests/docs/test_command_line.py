@@ -24,6 +24,7 @@ from latentman.shared import folders
 from latentman.shared.environment_variables import VARIABLES
 from latentman.shared.manifest import PassesManifest
 from latentman.shared.passes_folder import save
+from latentman.shared.shot import ShotError
 from tests import samples
 from tests.checkout import ROOT
 from tools.write_command_line_page import PAGE, format_page, main
@@ -92,6 +93,18 @@ def test_every_folder_follows_its_variable(monkeypatch, tmp_path, variable, find
     assert sys.platform == "win32" or find() == tmp_path / "home" / "moved"
     monkeypatch.setenv(variable, "")
     assert find() != tmp_path / "moved"
+
+
+@pytest.mark.parametrize("variable", ["LATENTMAN_JOBS", "LATENTMAN_DATA", "LATENTMAN_CONFIG", "LATENTMAN_LOGS", "LATENTMAN_LORAS"])
+def test_a_variable_with_the_home_of_nobody_is_named(monkeypatch, capsys, variable):
+    from latentman.backend.__main__ import main as backend
+
+    monkeypatch.setenv(variable, "~nobody-of-this-name/x")
+    find = {"LORAS": folders.lora_folders, "LOGS": folders.log_folder, "CONFIG": folders.config_folder}
+    with pytest.raises(ShotError, match=f"^{variable}: ~nobody-of-this-name/x names the home of nobody; write the folder out.$"):
+        find.get(variable.removeprefix("LATENTMAN_"), folders.jobs_folder)()
+    if variable == "LATENTMAN_JOBS":
+        assert backend(["jobs"]) == 2 and capsys.readouterr().err.startswith(variable)
 
 
 # -- help ---------------------------------------------------------------------------------------------------------------------
@@ -308,14 +321,9 @@ def test_a_backend_that_dies_is_an_event(blend, tmp_path):
 @pytest.fixture(scope="module")
 def blend(tmp_path_factory):
     """A file with a walking mannequin and a camera."""
-    import bpy
+    from tests.blender_addon.test_command_line import save_shot
 
-    from tests.blender_addon.test_command_line import _make_shot
-
-    _make_shot()
-    path = tmp_path_factory.mktemp("shot") / "shot.blend"
-    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
-    return path
+    return save_shot(tmp_path_factory.mktemp("shot"))
 
 
 @pytest.fixture
@@ -345,7 +353,6 @@ def test_a_full_disk_is_an_event(saved, tmp_path, small_disk, place):
         (("--prompt", ""), "prompt", "is empty"),
         ((), "arguments", "required: --prompt"),
         (("--prompt", "x", "--model", "nope"), "model", "no model 'nope'"),
-        (("--prompt", "x", "--model", ""), "", ""),
         (("--prompt", "x", "--preset", "nope"), "arguments", "use one of"),
         (("--prompt", "x", "--scheduler", "nope"), "arguments", "use one of"),
         (("--prompt", "x", "--seed", "1e23"), "arguments", "not a whole number"),
@@ -363,6 +370,7 @@ def test_a_full_disk_is_an_event(saved, tmp_path, small_disk, place):
         (("--prompt", "x", "--frames", "3-1"), "frames", "is empty"),
         (("--prompt", "x", "--frames", "one"), "frames", "not a frame range"),
         (("--prompt", "x", "--look", "nope"), "look", "cannot be read"),
+        (("--prompt", "x", "--look", "~nobody-of-this-name/x"), "look", "home of nobody"),
         (("--prompt", "x", "--look", "0" * 24), "look", "does not have the kept look"),
         (("--prompt", "x", "--reference", "/no/such.png"), "reference", "no reference picture"),
         (("--prompt", "x", "--device", "nope"), "device", "nope"),
@@ -373,8 +381,6 @@ def test_a_full_disk_is_an_event(saved, tmp_path, small_disk, place):
 def test_wrong_input_is_an_event_and_found_before_anything_is_made(saved, tmp_path, capsys, arguments, code, words):
     from latentman.backend.__main__ import main as backend
 
-    if not code:
-        pytest.skip("an empty name is the starter's")
     try:
         found = backend(
             ["generate", str(saved), *arguments, "--out", str(tmp_path / "out"), "--jobs", str(tmp_path / "jobs"), "--json"]

@@ -278,16 +278,13 @@ def keep_token(args: argparse.Namespace) -> int:
     out = Console(args.json)
     try:
         endpoint = read_endpoint()
+        shown = hide_credentials(endpoint)
         if args.forget:
-            message = (
-                f"The token for {hide_credentials(endpoint)} is forgotten."
-                if forget_token(endpoint)
-                else "There is no token to forget."
-            )
+            message = f"The token for {shown} is forgotten." if forget_token(endpoint) else "There is no token to forget."
         else:
-            asked = f"Token for {hide_credentials(endpoint)} (it is not shown): "
+            asked = f"Token for {shown} (it is not shown): "
             token = getpass.getpass(asked) if sys.stdin.isatty() else sys.stdin.readline()
-            message = f"The token for {hide_credentials(endpoint)} is kept in {save_token(token, endpoint)}."
+            message = f"The token for {shown} is kept in {save_token(token, endpoint)}."
     except ShotError as error:
         return _fail(out, args, error.code, str(error))
     except EOFError:

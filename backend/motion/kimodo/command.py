@@ -76,7 +76,7 @@ def find_command() -> list[str]:
         if found is None:
             raise MotionError(f"Kimodo is not set up; {INSTALL}.")
         return [found]
-    path = Path(named).expanduser()
+    path = Path(os.path.expanduser(named))
     if path.is_dir():
         inside = [folder / f"{NAME}{ending}" for folder in (path / "bin", path / "Scripts", path) for ending in ("", ".exe")]
         for one in inside:
