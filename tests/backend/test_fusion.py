@@ -22,7 +22,7 @@ from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques.fusion import TextureFusion  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
-from latentman.shared.shot import METHODS, Fusion  # noqa: E402
+from latentman.shared.shot import METHODS, Fusion, Sampling  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 
@@ -167,7 +167,7 @@ def test_the_preset_is_several_times_steadier(starter):
     made = {
         name: _frames(
             starter,
-            walk.make_request("a man in a red shirt and blue jeans, on a beach", 1, METHODS[name], 8, "starter"),
+            walk.make_request("a man in a red shirt and blue jeans, on a beach", METHODS[name], Sampling(seed=1, steps=8)),
             walk.passes,
         )
         for name in ("cross_frame", "surface")

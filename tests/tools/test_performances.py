@@ -119,7 +119,7 @@ def test_motion_sources_are_compared(tmp_path, capsys):
     import json
 
     from latentman.backend.__main__ import main
-    from latentman.blender_addon.motion.readers import BUNDLED
+    from latentman.blender_addon.motion.readers import BUNDLED, read
     from latentman.blender_addon.reference_shots.motion_metrics import (
         compute_bone_deviation,
         compute_jitter,
@@ -132,7 +132,8 @@ def test_motion_sources_are_compared(tmp_path, capsys):
     assert compute_jitter(line) == pytest.approx(6.0, rel=1e-6) and compute_bone_deviation(line) == pytest.approx(0, abs=1e-9)
     line[..., 1] += 0.008 - line[..., 1].min()
     assert compute_penetration(line) == pytest.approx(10.0)
-    out = tmp_path / "motions.json"
+    out, other = tmp_path / "motions.json", tmp_path / "other.npy"
+    np.save(other, read(BUNDLED).get_motion(3).joints)
     assert (
         main(
             [
@@ -146,7 +147,7 @@ def test_motion_sources_are_compared(tmp_path, capsys):
                 "--variants",
                 "cross_frame",
                 "--motion",
-                str(BUNDLED),
+                str(other),
                 "--out",
                 str(tmp_path / "runs"),
                 "--json",
@@ -156,7 +157,7 @@ def test_motion_sources_are_compared(tmp_path, capsys):
         == 0
     )
     found = json.loads(out.read_text())
-    assert set(found["motions"]) == set(found["hmse"]) == {"performance", "starter", BUNDLED.stem}
+    assert set(found["motions"]) == set(found["hmse"]) == {"performance", "starter", "other"}
     assert all(row["bone_deviation_mm"] < 40 for row in found["motions"].values()) and found["variants"]["cross_frame"]["hmse"] > 0
     assert main(["evaluate", "--suite", "motion", "--motion", str(tmp_path / "absent.npz"), "--out", str(tmp_path / "runs")]) == 2
     assert "absent.npz" in capsys.readouterr().err
