@@ -1,8 +1,8 @@
 """Collects the texts of the window and keeps the catalogues of their translations.
 
-``python -m tools.translations`` adds new messages, with no translation yet, to ``blender_addon/translation/catalogues/*.po`` and takes
-out what is no longer said. ``--check`` changes nothing; it names what is missing or wrong, and exits with 1. ``--missing LOCALE``
-prints the messages without a translation, one to a line, as JSON.
+``python -m tools.translations`` adds new messages, with no translation yet, to ``blender_addon/translation/catalogues/*.po`` and
+takes out what is no longer said. ``--check`` changes nothing; it names what is missing or wrong, and exits with 1. ``--missing
+LOCALE`` prints the messages without a translation, one to a line, as JSON.
 
 A message is a text of the source: a label, a tooltip, a sentence. What an f-string fills in is ``{}``.
 """
@@ -22,7 +22,7 @@ from latentman.blender_addon.translation.po_file import CatalogueError, read_mes
 
 ROOT = Path(__file__).resolve().parents[1]
 #: whose texts come into the window
-PACKAGES = ("blender_addon", "shared")
+PACKAGES = ("blender_addon", "shared", "backend")
 #: what only a terminal, a file or a page of the documentation shows, and tables of names that are matched, not shown
 LEFT_OUT = (
     "blender_addon/__main__.py",
@@ -38,6 +38,17 @@ LEFT_OUT = (
     "blender_addon/view_colours.py",
     "blender_addon/compat.py",
     "blender_addon/passes/render_worker.py",
+    "backend/__main__.py",
+    "backend/*command.py",
+    "backend/*/command.py",
+    "backend/*/*/command.py",
+    "backend/doctor.py",
+    "backend/exports/*",
+    "backend/latentman_pipeline.py",
+    "backend/logs.py",
+    "backend/maps/*",
+    "backend/metrics/*",
+    "backend/server.py",
     "shared/arguments.py",
     "shared/console.py",
     "shared/environment_variables.py",
@@ -142,16 +153,25 @@ def write_catalogue(locale: str, messages: dict[str, str], translations: dict[st
     return "\n".join(lines)
 
 
+def has_the_places(message: str, text: str) -> bool:
+    """Whether every value of a message has its place in a translation, in the message's order or by number. What stands behind a
+    letter, as the plural's s does, may be left out where the places are numbered."""
+    places = re.findall(r"\{(\d*)\}", text)
+    count = message.count("{}")
+    if places == [""] * count:
+        return True
+    endings = {str(number) for number, match in enumerate(re.finditer(r"(\w?)\{\}", message), 1) if match[1]}
+    every, found = set(map(str, range(1, count + 1))), set(places)
+    return len(places) == len(found) and every - endings <= found <= every
+
+
 def find_faults(locale: str, messages: dict[str, str], translations: dict[str, str]) -> list[str]:
     """What is wrong with a catalogue, in sentences."""
     faults = [
         f"{locale}: no translation of '{message}' ({module})" for message, module in messages.items() if message not in translations
     ]
     for message, text in translations.items():
-        places = re.findall(r"\{(\d*)\}", text)
-        count = message.count("{}")
-        # each value in one place, in the message's order or by number
-        if sorted(places) not in ([""] * count, sorted(map(str, range(1, count + 1)))):
+        if not has_the_places(message, text):
             faults.append(f"{locale}: the places of '{message}' are not those of '{text}'")
         if message not in messages:
             faults.append(f"{locale}: nobody says '{message}'")

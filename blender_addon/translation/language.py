@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -53,7 +54,7 @@ def tr(text: str) -> str:
 
 def register() -> None:
     """Give Blender the texts that it looks up by itself: names in the extension's context, tooltips in the common one."""
-    table = {
+    table: Any = {
         locale: {(context, message): text for message, text in _read_catalogue(name).items() for context in (CONTEXT, "*")}
         for name, locales in LOCALES.items()
         for locale in locales

@@ -1,7 +1,7 @@
 """Registers classes so that their texts are looked up in the extension's own context.
 
-A label such as *Surface* is a word of Blender's too, and would otherwise come out in Blender's translation of it, amid English ones,
-in a language that the extension has no catalogue for.
+A label such as *Surface* is a word of Blender's too, and would otherwise come out in Blender's translation of it, amid English
+ones, in a language that the extension has no catalogue for.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Most sentences are written where something is found out, far from any window, and name files, numbers or other sentences. A message
 of the catalogue therefore has ``{}`` in the places of what is filled in, and a sentence is recognised by what stands between them.
-What is filled in is translated in its turn if it is itself a text of the extension. A text of which a part is unknown stays as it is,
-so that nothing is half in one language and half in another.
+What is filled in is translated in its turn if it is itself a text of the extension. A text of which a part is unknown stays as it
+is, so that nothing is half in one language and half in another.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
 from latentman.blender_addon.translation.translator import Translator, count_places, fill
 from latentman.blender_addon.translation.wrapping import measure_width, wrap
