@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..shared import logs
+from .translation import register_class
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ _CLASSES = (ObjectMenu, StripMenu)
 def register() -> None:
     """Add the entries."""
     for cls in _CLASSES:
-        bpy.utils.register_class(cls)
+        register_class(cls)
     for name, draw in ADDED:
         menu = getattr(bpy.types, name, None)
         if menu is None:

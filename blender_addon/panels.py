@@ -23,7 +23,7 @@ from .live_preview import live
 from .motion.keying import Keying
 from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
-from .panel_base import SidebarPanel, draw_sentence, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, set_properties
 from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
@@ -37,6 +37,7 @@ from .set_up.state import SetUpState, set_up
 from .shot_times import estimate_shot
 from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
+from .translation import register_class, tr
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class BackendPanel(SidebarPanel):
             self._draw_set_up(context)
             return
         row = layout.row(align=True)
-        row.label(text=connection.status, icon="RADIOBUT_ON" if connection.connected else "RADIOBUT_OFF")
+        draw_text(row, connection.status, "RADIOBUT_ON" if connection.connected else "RADIOBUT_OFF")
         if connection.running:
             row.operator("latentman.stop_backend", icon="CANCEL")
         else:
@@ -180,7 +181,7 @@ class RigPanel(SidebarPanel):
         column = layout.column(align=True)
         for key in keys.key_blocks if keys else ():
             if key.name.startswith("Shape"):
-                column.prop(key, "value", text=name_shape(key.name, len(key.data)), slider=True)
+                column.prop(key, "value", text=tr(name_shape(key.name, len(key.data))), translate=False, slider=True)
         draw_bone_map(layout, context, armature, "CHARACTER")
 
 
@@ -194,7 +195,7 @@ def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armatu
     if not slots:
         draw_sentence(layout, context, "Bones are mapped automatically; press Guess Bones to see and change the map.")
         return
-    layout.label(text=f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
+    draw_text(layout, f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
     doubtful = sum(bool(slot.doubt) for slot in slots)
     if doubtful:
         what = f"{doubtful} bones are doubtful" if doubtful > 1 else "1 bone is doubtful"
@@ -204,7 +205,7 @@ def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armatu
     for slot in slots:
         missing = slot.bone and slot.bone not in data.bones
         line = column.split(factor=0.4, align=True)
-        line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "QUESTION" if slot.doubt else "NONE")
+        draw_text(line, slot.name.replace("_", " "), "ERROR" if missing else "QUESTION" if slot.doubt else "NONE")
         line.prop_search(slot, "bone", data, "bones", text="")
         if slot.doubt:
             draw_sentence(column, context, f"{slot.bone} {slot.doubt}.", "BLANK1")
@@ -215,7 +216,10 @@ def draw_motion_range(layout: bpy.types.UILayout, context: bpy.types.Context) ->
     found = find_other_range(get_scene(context), properties.get_settings(context).find_armature())
     if found is not None:
         layout.operator(
-            "latentman.use_motion_range", text=f"Use the Motion's Range ({found[0]} to {found[1]})", icon="PREVIEW_RANGE"
+            "latentman.use_motion_range",
+            text=tr(f"Use the Motion's Range ({found[0]} to {found[1]})"),
+            translate=False,
+            icon="PREVIEW_RANGE",
         )
 
 
@@ -260,7 +264,10 @@ class MotionPanel(SidebarPanel):
         row = layout.row(align=True)
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_LEFT"), step=-1)
         action = settings.find_action()
-        row.label(text=action.name if action else "no motion yet", icon="ACTION")
+        if action:
+            draw_name(row, action.name, "ACTION")
+        else:
+            draw_text(row, "no motion yet", "ACTION")
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
         row = layout.row(align=True)
@@ -269,7 +276,7 @@ class MotionPanel(SidebarPanel):
         source = settings.find_source()
         if source is not None:
             header, body = layout.panel_prop(settings, "show_source_bones")
-            header.label(text="Source's Bones")
+            draw_text(header, "Source's Bones")
             if body is not None:
                 draw_bone_map(body, context, source, "SOURCE")
 
@@ -291,7 +298,9 @@ class ActionMenu(bpy.types.Menu):
                     layout.separator()
                     set_properties(layout.operator("latentman.choose_action", text=action), sentence=sentence)
                 else:
-                    set_properties(layout.operator("latentman.choose_action", text=f"    {sentence}"), sentence=sentence)
+                    set_properties(
+                        layout.operator("latentman.choose_action", text=tr(f"    {sentence}"), translate=False), sentence=sentence
+                    )
 
 
 class MotionSettingsPanel(SidebarPanel):
@@ -385,7 +394,7 @@ class LookPanel(SidebarPanel):
         job, prompt = get_kept_look(settings.character) if settings.character is not None else ("", "")
         if job:
             row = layout.row(align=True)
-            row.label(text=f"Kept: {prompt}", icon="LOCKED")
+            draw_text(row, f"Kept: {prompt}", "LOCKED")
             row.operator("latentman.new_look", text="", icon="X")
         layout.prop(settings, "prompt", text="", icon="GREASEPENCIL")
         profile = settings.find_profile()
@@ -443,7 +452,7 @@ class TechniquesPanel(SidebarPanel):
         for technique in techniques.iter_techniques():
             column = layout.column(align=True)
             row = column.split(factor=0.45, align=True)
-            row.label(text=technique.label, icon="CHECKMARK" if settings.has_technique(technique.name) else "BLANK1")
+            draw_text(row, technique.label, "CHECKMARK" if settings.has_technique(technique.name) else "BLANK1")
             row.prop(technique.group, "use", text="")
             if technique.group.use == CUSTOM:
                 column.use_property_split, column.use_property_decorate = True, False
@@ -471,7 +480,7 @@ class GeneratePanel(SidebarPanel):
         layout.prop(settings, "subjects")
         active = context.active_object
         if active is not None and hangs_on(active, settings.character):
-            layout.prop(active, "latentman_is_prop", text=f"{active.name} is only a prop")
+            layout.prop(active, "latentman_is_prop", text=tr(f"{active.name} is only a prop"), translate=False)
         row = layout.row()
         row.prop(settings, "use_scene_range")
         row.prop(settings, "only_changed", text="Only Changed")
@@ -483,9 +492,9 @@ class GeneratePanel(SidebarPanel):
         frames = settings.get_frames(scene)
         size = settings.get_picture_size(scene)
         shown = f"{size[0]}x{size[1]}" if size else "the model's own size"
-        layout.label(text=f"{len(frames)} frames · {shown}", icon="RENDER_ANIMATION")
+        draw_text(layout, f"{len(frames)} frames · {shown}", "RENDER_ANIMATION")
         if connection.connected and frames:
-            layout.label(text=write_estimate(estimate_shot(settings, scene, len(frames))), icon="TIME")
+            draw_text(layout, write_estimate(estimate_shot(settings, scene, len(frames))), "TIME")
         if not settings.shows_frame(scene):
             draw_sentence(layout, context, "The frames have another shape than the camera's frame in the viewport.", "ERROR")
             # one below the other: beside each other their words are cut off
@@ -533,5 +542,16 @@ CLASSES = (
     *sequencer_panel.CLASSES,
 )
 
-# its stub says that it returns nothing
-register, unregister = bpy.utils.register_classes_factory((*LISTS, *results_panel.LISTS, ActionMenu, *CLASSES))  # type: ignore[func-returns-value, misc]
+_EVERY = (*LISTS, *results_panel.LISTS, ActionMenu, *CLASSES)
+
+
+def register() -> None:
+    """Register the boxes, and the lists and menus in them."""
+    for kind in _EVERY:
+        register_class(kind)
+
+
+def unregister() -> None:
+    """Unregister them."""
+    for kind in reversed(_EVERY):
+        bpy.utils.unregister_class(kind)

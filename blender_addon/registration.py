@@ -22,6 +22,7 @@ from . import (
     results,
     status_bar,
     templates,
+    translation,
     undo_steps,
     viewer,
 )
@@ -29,6 +30,7 @@ from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
 PARTS = (
+    translation,
     properties,
     undo_steps,
     moving,

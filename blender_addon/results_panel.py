@@ -17,7 +17,7 @@ from .error_drawing import draw_error, draw_task
 from .error_places import Place
 from .library_panel import shorten_path
 from .look import find_dressed, shows_texture
-from .panel_base import SidebarPanel, draw_sentence, set_properties
+from .panel_base import SidebarPanel, draw_sentence, draw_text, set_properties
 from .paths import get_result_folder
 from .result_properties import LatentManResult, get_scene_of, is_partial, make_shot_key
 from .result_shelf import shelf
@@ -57,7 +57,7 @@ class LATENTMAN_UL_results(bpy.types.UIList):
             row.prop(item, "name", text="", emboss=False, icon="ERROR" if is_gone(folder) else "RENDER_ANIMATION")
         told = row.row(align=True)
         told.alignment = "RIGHT"
-        told.label(text=f"{item.count}/{item.total}" if item.count < item.total else f"{item.count}")
+        draw_text(told, f"{item.count}/{item.total}" if item.count < item.total else f"{item.count}")
         if is_partial(item):
             told.label(text="", icon="TIME")
         told.prop(item, "starred", text="", emboss=False, icon="SOLO_ON" if item.starred else "SOLO_OFF")
@@ -175,7 +175,7 @@ def draw_notice(layout: bpy.types.UILayout) -> None:
     if not notice.text:
         return
     row = layout.row(align=True)
-    row.label(text=notice.text, icon="CHECKMARK")
+    draw_text(row, notice.text, "CHECKMARK")
     set_properties(row.operator("latentman.play_result", text="", icon="PLAY"), ticket=notice.ticket)
     row.operator("latentman.dismiss_notice", text="", icon="X", emboss=False)
 
@@ -188,10 +188,10 @@ def draw_viewer(layout: bpy.types.UILayout) -> None:
     options = get_options()
     box = layout.box()
     row = box.row()
-    row.label(text="In the Image Editor", icon="IMAGE_DATA")
+    draw_text(row, "In the Image Editor", "IMAGE_DATA")
     row.operator("latentman.close_viewer", text="", icon="X", emboss=False)
     for letter, title in zip("AB", titles, strict=False):
-        box.label(text=f"{letter}: {shorten(title, 60)}" if len(titles) > 1 else shorten(title, 60))
+        draw_text(box, f"{letter}: {shorten(title, 60)}" if len(titles) > 1 else shorten(title, 60))
     if len(titles) > 1:
         box.prop(options, "mode", text="")
         if options.mode == "WIPE":

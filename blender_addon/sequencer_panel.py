@@ -11,7 +11,7 @@ from .compat import get_sequencer_scene
 from .connection import connection
 from .error_drawing import draw_error, draw_task
 from .error_places import Place
-from .panel_base import draw_sentence, set_properties
+from .panel_base import draw_sentence, draw_text, set_properties
 from .properties import get_scene_settings
 from .result_properties import LatentManResult, get_scene_of
 from .result_words import describe_steadiness, shorten
@@ -80,7 +80,7 @@ class StripPanel(bpy.types.Panel):
 def _draw_strip_alone(layout: bpy.types.UILayout, context: bpy.types.Context, strip: Any) -> None:
     """What a strip itself knows, where its result was removed from the list."""
     draw_sentence(layout, context, shorten(str(strip.get("latentman_prompt", ""))) or "no prompt", "OUTLINER_OB_FONT")
-    layout.label(text=f"seed {strip.get('latentman_seed', 0)}")
+    draw_text(layout, f"seed {strip.get('latentman_seed', 0)}")
     draw_sentence(layout, context, "Its result is not in the list of any scene of this file.", "INFO")
     _draw_add(layout, context)
 
@@ -91,7 +91,7 @@ def _draw_versions(layout: bpy.types.UILayout, result: LatentManResult) -> None:
     if len(versions) < 2:
         return
     column = layout.column(align=True)
-    column.label(text=f"{len(versions)} versions of this shot")
+    draw_text(column, f"{len(versions)} versions of this shot")
     shown = sorted(versions, key=lambda one: (one == result, one.starred, one.created), reverse=True)[:MOST_VERSIONS]
     for one in sorted(shown, key=lambda one: one.created, reverse=True):
         text = " · ".join(filter(None, (shorten(one.name, 40), str(one.seed), describe_steadiness(one.hmse))))
@@ -99,7 +99,7 @@ def _draw_versions(layout: bpy.types.UILayout, result: LatentManResult) -> None:
         button = column.operator("latentman.strip_version", text=text, icon=icon, depress=one == result)
         set_properties(button, ticket=one.ticket, folder=one.folder)
     if len(versions) > len(shown):
-        column.label(text=f"{len(versions) - len(shown)} more in the box Results")
+        draw_text(column, f"{len(versions) - len(shown)} more in the box Results")
 
 
 def _draw_add(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -109,7 +109,7 @@ def _draw_add(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     if result is None or get_sequencer_scene(context) is None:
         return
     column = layout.column(align=True)
-    column.label(text=f"Chosen: {shorten(result.name, 40)}")
+    draw_text(column, f"Chosen: {shorten(result.name, 40)}")
     row = column.row(align=True)
     row.operator("latentman.to_sequencer", text="Add Images", icon="SEQUENCE")
     set_properties(row.operator("latentman.to_sequencer", text="Add Movie", icon="FILE_MOVIE"), kind="MOVIE")

@@ -29,7 +29,6 @@ LEFT_OUT = (
     "blender_addon/command_line.py",
     "blender_addon/commands/*",
     "blender_addon/character/bone_names.py",
-    "blender_addon/character/shape_names.py",
     "blender_addon/motion/bone_words.py",
     "blender_addon/reference_shots/*",
     "blender_addon/templates/*",

@@ -14,6 +14,7 @@ from ..motion import bvh
 from ..motion.body_from_skeleton import body_from_skeleton
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, ReadOptions, read
 from ..motion.source_bones import UnknownBonesError
+from ..panel_base import draw_text
 from ..rigging import scene_files
 from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
@@ -22,7 +23,7 @@ from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
-from .reports import report_action, report_motion_errors
+from .reports import report, report_action, report_motion_errors
 
 #: endings of all files that can be imported
 ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
@@ -88,7 +89,7 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source, "Z")
         except MotionError as error:
             open_source_bones(settings, source)
-            self.report({"ERROR"}, describe_error(error))
+            report(self, {"ERROR"}, describe_error(error))
             # what was opened is a change that an undo takes back
             return {"FINISHED"}
         return key_motion(self, context, body.motion, body.notes, body.is_doubtful)
@@ -222,7 +223,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             column.prop(self, name)
         box = get_layout(self).box().column(align=True)
         for n, line in enumerate(lines[:12] or ["Choose a file to see what is in it"]):
-            box.label(text=line, icon="INFO" if n == 0 else "BLANK1")
+            draw_text(box, line, "INFO" if n == 0 else "BLANK1")
 
     def get_options(self) -> ReadOptions:
         """What the user says about the file."""
@@ -264,7 +265,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             if shown is None:
                 raise
             open_source_bones(settings, shown)
-            self.report({"ERROR"}, describe_error(error))
+            report(self, {"ERROR"}, describe_error(error))
             return {"FINISHED"}
         if kept is not None:
             settings.source = kept
