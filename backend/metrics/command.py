@@ -1,4 +1,4 @@
-"""``latentman evaluate`` and ``latentman measure``."""
+"""``latentman evaluate`` and ``latentman measure``; ``shots_command`` has more."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ...shared.files import write_atomically
 from ...shared.load_options import LoadOptions
 from ...shared.settings import list_settings
 from ...shared.shot import MAX_FRAMES, Method, Sampling, ShotError, Text
+from . import shots_command
 
 # torch takes seconds to import: only the commands below need it
 if TYPE_CHECKING:
@@ -104,16 +105,28 @@ def _check_file(path: Path) -> None:
 
 def _make_shots(args: argparse.Namespace) -> tuple[list[Shot], dict[str, dict[str, float]]]:
     """The shots of an evaluation, and the figures of their motions by shot where motions are compared."""
-    from .reference_shots import name_shots, read_shot, render_motion_shots, render_shots
+    from .reference_shots import read_shots, render_motion_shots, render_shots
 
     if args.shots:
-        return [read_shot(folder, name) for folder, name in zip(args.shots, name_shots(args.shots), strict=True)], {}
+        return read_shots(args.shots), {}
     quick = args.quick or args.suite == "motion"
     frames = (QUICK_FRAMES if quick else FRAMES) if args.frames is None else args.frames
     if args.suite == "motion":
         found = render_motion_shots(frames, args.motion or [])
         return [one.shot for one in found], {one.shot.name: one.motion_metrics for one in found}
     return render_shots(frames, [QUICK_SHOT] if args.quick else []), {}
+
+
+def _choose_prompts_and_seeds(args: argparse.Namespace, suite: Suite) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Those that are given, else those of the only benchmark among the shots, else the suite's."""
+    from .packed_shots import Benchmark, is_benchmark
+
+    given = vars(args)
+    prompts, seeds = PROMPTS[: suite.prompt_count], suite.seeds
+    if len(args.shots) == 1 and is_benchmark(args.shots[0]):
+        with Benchmark(args.shots[0]) as found:
+            prompts, seeds = found.manifest.prompts, found.manifest.seeds
+    return tuple(given.get("prompt") or prompts), tuple(given.get("seed") or seeds)
 
 
 def _say(text: str) -> None:
@@ -155,9 +168,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     variants = _choose_variants(args.variants.split(",") if args.variants is not None else list(suite.variants))
     sampling = Sampling(**read_given_settings(args, Sampling, leave_out=LIST_SETTINGS))
     options = LoadOptions(**read_given_settings(args, LoadOptions))
-    given = vars(args)
-    prompts = tuple(given.get("prompt") or PROMPTS[: suite.prompt_count])
-    seeds = tuple(given.get("seed") or suite.seeds)
+    prompts, seeds = _choose_prompts_and_seeds(args, suite)
     device = choose_device(options.device)
     choose_dtype(options, device)
     # a model that cannot be one is refused before shots are rendered
@@ -224,7 +235,7 @@ def measure(args: argparse.Namespace) -> int:
     try:
         if args.json is not None:
             _check_file(args.json)
-        found = measure_saved(args.passes, args.frames, args.reference)
+        found = measure_saved(args.passes, args.frames, args.reference, args.shot)
         for warning in found.warnings:
             _say(warning)
         text = json.dumps(found.figures, indent=1)
@@ -250,7 +261,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             ('latentman evaluate shot_a shot_b --variants surface,latentman --prompt "a knight" --seed 4', "shots of your own"),
         ),
     )
-    command.add_argument("shots", type=read_path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
+    command.add_argument(
+        "shots",
+        type=read_path,
+        nargs="*",
+        help="folders of saved passes, or a file of latentman shots pack, whose prompts and seeds count unless others are given; "
+        "the suite's own shots when left out",
+    )
     command.add_argument(
         "--suite",
         choices=SUITES,
@@ -288,7 +305,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             ("latentman measure saved_passes clip.mp4 --json figures.json", "a film, where ffmpeg is installed"),
         ),
     )
-    command.add_argument("passes", type=read_path, metavar="PASSES", help="folder of the shot's saved passes")
+    command.add_argument(
+        "passes", type=read_path, metavar="PASSES", help="folder of the shot's saved passes, or a file of latentman shots pack"
+    )
     command.add_argument(
         "frames",
         type=read_path,
@@ -296,8 +315,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="FRAMES",
         help="folder of pictures, a pattern such as 'frames/a_*.png', an animation or a film",
     )
+    command.add_argument("--shot", default="", metavar="NAME", help="which shot of a file that has several")
     command.add_argument(
         "--reference", type=read_path, help="the clip of the same model without any method, for the figures against it"
     )
     command.add_argument("--json", type=read_path, help="file for the figures and for what was measured")
     command.set_defaults(run=measure)
+    shots_command.add_commands(commands)

@@ -26,6 +26,7 @@ from ..video.run_context import RunContext
 from .baselines import bake_texture, blur
 from .clip_measurer import measure_clip
 from .figures import FIGURES, OPTIONAL
+from .fingerprints import fingerprint_frames
 from .given_clips import GivenClip, open_given_clip
 from .peak_memory import PeakMemory
 from .perceptual import make_similarities
@@ -33,7 +34,6 @@ from .run_identity import (
     PROVENANCE,
     describe_provenance,
     describe_run,
-    fingerprint_frames,
     fingerprint_model,
     list_differences,
 )

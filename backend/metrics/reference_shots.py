@@ -17,7 +17,8 @@ from ...shared.made_motion import save_made
 from ...shared.motion_request import MotionRequest
 from ...shared.shot import ShotError
 from ..motion.registry import load as load_motion_model
-from .evaluator import Shot
+from .packed_shots import Benchmark, NamedPasses, is_benchmark
+from .shots import Shot
 
 MODULE = "latentman.blender_addon.reference_shots"
 #: makes this very copy of the package importable, as ``backend/launch.py`` does, and runs a module of it
@@ -44,6 +45,23 @@ def read_shot(folder: Path, name: str = "") -> Shot:
     return Shot(name or folder.resolve().name or "shot", passes, manifest.fps, manifest.frames)
 
 
+def read_shots(paths: Sequence[Path]) -> list[Shot]:
+    """Folders of saved passes, and all shots of benchmarks (``packed_shots``), by names that tell them apart. Raises
+    ``ShotError``."""
+    folders = [path for path in paths if not is_benchmark(path)]
+    names = dict(zip(folders, name_shots(folders), strict=True))
+    out = []
+    for path in paths:
+        if path in names:
+            out.append(read_shot(path, names[path]))
+            continue
+        with Benchmark(path) as found:
+            for entry in found.manifest.shots:
+                passes, manifest = found.read(entry.name)
+                out.append(Shot(entry.name, passes, manifest.fps, manifest.frames))
+    return out
+
+
 def name_shots(folders: Sequence[Path]) -> list[str]:
     """Names by which shots can be told apart: their folders', with as many of those above as it takes. Raises ``ShotError`` for a
     folder that is given twice, whatever way it is written."""
@@ -63,23 +81,40 @@ def name_shots(folders: Sequence[Path]) -> list[str]:
             depths[n] += 1
 
 
-def _render(*arguments: str) -> list[MeasuredShot]:
-    """Run the renderer and read what it wrote; ``ShotError`` with its sentence when the input is wrong."""
+def _render(folder: Path, *arguments: str) -> dict[str, dict[str, float]]:
+    """Run the renderer, which writes shots into a folder; their names, with the figures of their motions. ``ShotError`` with its
+    sentence when the input is wrong."""
+    # -P: nothing that lies in the current folder may shadow a module
+    command = [sys.executable, "-P", "-c", START, str(LAUNCHER), MODULE, str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 2 and done.stderr.strip():
+        raise ShotError("motion", done.stderr.strip().splitlines()[-1])
+    if done.returncode:
+        raise RuntimeError(f"The reference shots could not be rendered:\n{done.stderr}")
+    metrics: dict[str, dict[str, float]] = json.loads((folder / "shots.json").read_text())
+    return metrics
+
+
+def _render_measured(*arguments: str) -> list[MeasuredShot]:
     with tempfile.TemporaryDirectory(prefix="latentman-shots-") as folder:
-        # -P: nothing that lies in the current folder may shadow a module
-        command = [sys.executable, "-P", "-c", START, str(LAUNCHER), MODULE, folder, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 2 and done.stderr.strip():
-            raise ShotError("motion", done.stderr.strip().splitlines()[-1])
-        if done.returncode:
-            raise RuntimeError(f"The reference shots could not be rendered:\n{done.stderr}")
-        metrics: dict[str, dict[str, float]] = json.loads((Path(folder) / "shots.json").read_text())
+        metrics = _render(Path(folder), *arguments)
         return [MeasuredShot(read_shot(Path(folder) / name), figures) for name, figures in metrics.items()]
 
 
 def render_shots(frames: int, names: Sequence[str] = ()) -> list[Shot]:
     """The suites' shots of the mannequin, 256 pixels square: a walk, a camera that orbits a wave, and a dance; or some of them."""
-    return [found.shot for found in _render("--frames", str(frames), *(["--shots", *names] if names else []))]
+    return [found.shot for found in _render_measured("--frames", str(frames), *(["--shots", *names] if names else []))]
+
+
+def render_passes(frames: int) -> list[NamedPasses]:
+    """The same shots with all that is known of them, to be packed."""
+    with tempfile.TemporaryDirectory(prefix="latentman-shots-") as folder:
+        return [read_passes(Path(folder) / name, name) for name in _render(Path(folder), "--frames", str(frames))]
+
+
+def read_passes(folder: Path, name: str) -> NamedPasses:
+    """A folder of saved passes with all that is known of them, to be packed. Raises ``ShotError``."""
+    return NamedPasses(name, *passes_folder.load(folder))
 
 
 def render_motion_shots(frames: int, files: Sequence[Path]) -> list[MeasuredShot]:
@@ -91,4 +126,4 @@ def render_motion_shots(frames: int, files: Sequence[Path]) -> list[MeasuredShot
         starter = Path(folder) / "starter.npz"
         save_made(starter, made, request)
         motions = [argument for path in (starter, *files) for argument in ("--motion", str(path.absolute()))]
-        return _render("--frames", str(frames), "--text", MOTION_TEXT, *motions)
+        return _render_measured("--frames", str(frames), "--text", MOTION_TEXT, *motions)

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 
-from ...shared.passes import FramePasses
 from ...shared.shot import ShotRequest
 from ...shared.version import VERSION
 from ..models.identity import SUFFIXES
@@ -42,22 +40,6 @@ WORDS = {
     "numbers": "another device, precision or PyTorch",
 }
 _CHUNK = 1 << 24
-
-
-def fingerprint_passes(passes: FramePasses) -> str:
-    """A hash of a shot's passes."""
-    digest = hashlib.blake2b(digest_size=12)
-    for name, array in sorted(passes.arrays().items()):
-        digest.update(repr((name, array.dtype.str, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def fingerprint_frames(images: np.ndarray) -> str:
-    """A hash of frames (F, H, W, 3) uint8."""
-    digest = hashlib.blake2b(repr(images.shape).encode(), digest_size=12)
-    digest.update(np.ascontiguousarray(images).data)
-    return digest.hexdigest()
 
 
 def _hash_file(path: Path) -> bytes:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from ...shared.passes import FramePasses
 from ...shared.shot import Method, Sampling, ShotError, ShotRequest, make_request
-from .run_identity import fingerprint_passes
+from .fingerprints import fingerprint_passes
 
 
 @dataclass(frozen=True)
