@@ -44,7 +44,7 @@ def pack_pass(name: str, array: np.ndarray, mask: np.ndarray) -> bytes:
     values = numbers[differs]
     steps = values.copy()
     steps[1:] -= values[:-1]
-    planes = steps.view(np.uint8).reshape(len(values), -1).T
+    planes = steps.view(np.uint8).reshape(len(values), channels * numbers.itemsize).T
     content = fill.tobytes() + np.packbits(differs).tobytes() + np.ascontiguousarray(planes).tobytes()
     return lzma.compress(content, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, preset=LEVEL)
 
