@@ -15,12 +15,13 @@ from ...shared.console import check_writable, find_exit_code
 from ...shared.files import write_atomically
 from ...shared.load_options import LoadOptions
 from ...shared.settings import list_settings
-from ...shared.shot import MAX_FRAMES, Method, Sampling, ShotError, Text
+from ...shared.shot import MAX_FRAMES, Sampling, ShotError, Text
 from . import shots_command
 
 # torch takes seconds to import: only the commands below need it
 if TYPE_CHECKING:
     from .evaluator import Means, Row, Shot
+    from .variants import Variant
 
 PROMPTS = (
     "a man in a red shirt and blue jeans, on a beach",
@@ -35,7 +36,7 @@ SINGLE_SETTINGS = ("model", "steps", "guidance_scale", "scheduler", "spacing", "
 LOAD_SETTINGS = ("device", "dtype")
 #: the figures that are printed when an evaluation has ended
 PRINTED_COLUMNS = ("hmse", "detail", "background_error", "silhouette_iou", "named_colours", "seconds_per_frame")
-SUITES = ("paper", "sweep", "surface", "parts", "motion")
+SUITES = ("paper", "sweep", "surface", "parts", "motion", "rivals")
 #: the shot of an evaluation with ``--quick``
 QUICK_SHOT = "walk"
 
@@ -49,8 +50,8 @@ class Suite:
     seeds: tuple[int, ...]
 
 
-def _get_suite(name: str, *, quick: bool) -> Suite:
-    from .variants import MODULES, PAPER, PARTS, SURFACE, make_sweep
+def _get_suite(name: str, *, quick: bool, motion_module: Path | None = None) -> Suite:
+    from .variants import AGAINST_RIVALS, ANIMATEDIFF, MODULES, PAPER, PARTS, SURFACE, make_sweep
 
     suite = {
         "paper": Suite(PAPER if quick else MODULES, 3, (1, 2)),
@@ -58,16 +59,31 @@ def _get_suite(name: str, *, quick: bool) -> Suite:
         "surface": Suite(SURFACE, 3, (1, 2)),
         "parts": Suite(PARTS, 2, (1,)),
         "motion": Suite(("cross_frame", "latentman", "surface"), 1, (1,)),
+        "rivals": Suite((*AGAINST_RIVALS, *([ANIMATEDIFF] if motion_module else [])), 3, (1, 2)),
     }[name]
     return Suite(suite.variants, min(suite.prompt_count, 2), suite.seeds[:1]) if quick else suite
 
 
-def _choose_variants(names: list[str]) -> dict[str, Method]:
-    """The variants of some names; ``ShotError`` for a name that is unknown."""
-    from .variants import VARIANTS, make_sweep
+def _choose_variants(names: list[str], motion_module: Path | None) -> dict[str, Variant]:
+    """The variants of some names; ``ShotError`` for a name that is unknown, and where a motion module is missing or cannot
+    be one."""
+    from .variants import ANIMATEDIFF, list_variants
 
-    known = VARIANTS | make_sweep()
+    known = list_variants("" if motion_module is None else str(motion_module.absolute()))
     names = [name.strip() for name in names]
+    if ANIMATEDIFF in names and motion_module is None:
+        raise ShotError(
+            "motion_module",
+            "The variant 'animatediff' needs a motion module; give its diffusers folder with --motion-module, or leave it out.",
+        )
+    if motion_module is not None:
+        if ANIMATEDIFF not in names:
+            raise ShotError(
+                "motion_module", "--motion-module is for the variant animatediff; add --suite rivals or name it in --variants."
+            )
+        from .rivals.animate_diff import check_motion_module
+
+        check_motion_module(motion_module)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ShotError("variant", f"There is no variant '{unknown[0][:80]}'; choose from {', '.join(known)}.")
@@ -164,8 +180,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     # what the code is like now, not when the runs have ended
     describe_making()
-    suite = _get_suite(args.suite, quick=args.quick)
-    variants = _choose_variants(args.variants.split(",") if args.variants is not None else list(suite.variants))
+    suite = _get_suite(args.suite, quick=args.quick, motion_module=args.motion_module)
+    variants = _choose_variants(args.variants.split(",") if args.variants is not None else list(suite.variants), args.motion_module)
     sampling = Sampling(**read_given_settings(args, Sampling, leave_out=LIST_SETTINGS))
     options = LoadOptions(**read_given_settings(args, LoadOptions))
     prompts, seeds = _choose_prompts_and_seeds(args, suite)
@@ -273,9 +289,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         choices=SUITES,
         default="paper",
         help="the paper's parts and modules, ranges of their settings, the surface preset against them, its "
-        "own parts, or motion sources",
+        "own parts, motion sources, or other people's ways (Text2Video-Zero, img2img, AnimateDiff)",
     )
     command.add_argument("--motion", type=read_path, action="append", help="a motion file as one more source of the motion suite")
+    command.add_argument(
+        "--motion-module",
+        type=read_path,
+        metavar="FOLDER",
+        help="AnimateDiff's motion module as a diffusers folder, for the variant animatediff",
+    )
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's")
     declared = {one.name: one for struct in (Text, Sampling) for one in list_settings(struct)}

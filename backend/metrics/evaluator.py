@@ -18,7 +18,7 @@ import numpy as np
 
 from ...shared.files import read_file, write_atomically
 from ...shared.passes import FramePasses, check_passes
-from ...shared.shot import Method, Sampling, ShotRequest, check_request
+from ...shared.shot import METHODS, Method, Sampling, ShotRequest, check_request
 from ..models.image_model import ImageModel
 from ..pictures import read_frames, write_frames
 from ..video.pipeline import ShotPipeline
@@ -30,6 +30,7 @@ from .fingerprints import fingerprint_frames
 from .given_clips import GivenClip, open_given_clip
 from .peak_memory import PeakMemory
 from .perceptual import make_similarities
+from .rivals.making import describe_rival, make_frames
 from .run_identity import (
     PROVENANCE,
     describe_provenance,
@@ -39,7 +40,7 @@ from .run_identity import (
 )
 from .shots import Shot as Shot
 from .shots import check_shots
-from .variants import VARIANTS
+from .variants import VARIANTS, Variant
 
 #: baselines that are computed from the frames of another variant
 DERIVED: dict[str, str] = {"blurred": "cross_frame", "bake": "cross_frame"}
@@ -109,7 +110,7 @@ class Evaluator:
         shots: Sequence[Shot],
         prompts: tuple[str, ...],
         seeds: tuple[int, ...],
-        variants: dict[str, Method],
+        variants: dict[str, Variant],
         derived: tuple[str, ...] = tuple(DERIVED),
         given: Sequence[GivenClip] = (),
     ) -> list[Row]:
@@ -126,7 +127,7 @@ class Evaluator:
                 for method in variants.values():
                     check_request(self._complete(shot, prompt, seeds[0], method))
         rows = []
-        wanted = {"per_frame": VARIANTS["per_frame"], **variants}
+        wanted: dict[str, Variant] = {"per_frame": VARIANTS["per_frame"], **variants}
         for shot in shots:
             for prompt_number, prompt in enumerate(prompts, 1):
                 for seed in seeds:
@@ -135,7 +136,7 @@ class Evaluator:
                     origins: dict[str, Row] = {}
                     for name, method in wanted.items():
                         request = self._complete(shot, prompt, seed, method)
-                        images, record = self._read_or_make_run(shot, request, name, folder)
+                        images, record = self._read_or_make_run(shot, request, method, name, folder)
                         found[name], origins[name] = images, record["provenance"]
                         if name in variants:
                             rows.append(self._make_row(shot, prompt, seed, name, images, found["per_frame"], record, folder))
@@ -153,14 +154,19 @@ class Evaluator:
                             rows.append(self._make_row(shot, prompt, seed, clip.name, images, found["per_frame"], record, folder))
         return rows
 
-    def _complete(self, shot: Shot, prompt: str, seed: int, method: Method) -> ShotRequest:
+    def _complete(self, shot: Shot, prompt: str, seed: int, variant: Variant) -> ShotRequest:
+        """The request of a variant; a rival's has no techniques of ours."""
         tall, wide = shot.passes.mask.shape[1:]
+        method = variant if isinstance(variant, Method) else METHODS["per_frame"]
         request = shot.make_request(prompt, method, msgspec.structs.replace(self._sampling, seed=seed))
         return self._model.complete_request(request, (wide, tall))
 
-    def _read_or_make_run(self, shot: Shot, request: ShotRequest, name: str, parent: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    def _read_or_make_run(
+        self, shot: Shot, request: ShotRequest, variant: Variant, name: str, parent: Path
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """The frames and the record of a run, from its folder in ``parent`` if they are there, whole and unchanged."""
-        made_of = describe_run(request, shot.fingerprint, self._model, self._fingerprint)
+        rival = "" if isinstance(variant, Method) else describe_rival(variant)
+        made_of = describe_run(request, shot.fingerprint, self._model, self._fingerprint, rival)
         provenance = describe_provenance(request, self._model, made_of)
         folder = parent / f"{name}-{provenance['key']}"
         record = _read_record(folder)
@@ -174,7 +180,10 @@ class Evaluator:
         started = time.perf_counter()
         run_context = RunContext()
         with PeakMemory(self._model.device) as memory:
-            images = np.stack(list(ShotPipeline(self._model, request, passes, run_context).frames()))
+            if isinstance(variant, Method):
+                images = np.stack(list(ShotPipeline(self._model, request, passes, run_context).frames()))
+            else:
+                images = make_frames(variant, self._model, request, passes, run_context)
         seconds = time.perf_counter() - started
         record = {
             "variant": name,

@@ -76,8 +76,17 @@ def describe_making() -> dict[str, str]:
     }
 
 
+@cache
+def describe_rivals() -> str:
+    """A hash of the rivals' code and settings, which counts for results that hold one."""
+    return fingerprint_modules((BACKEND / "metrics" / "rivals").glob("*.py"))
+
+
 def list_changes(stored: Mapping[str, str] | None, today: Mapping[str, str]) -> list[str]:
     """In words, what of ``PARTS`` has changed since results were made; ``stored`` None when that is unknown."""
     if stored is None:
         return ["what it was made of was not kept"]
-    return [words for part, words in PARTS.items() if stored.get(part) != today[part]]
+    changed = [words for part, words in PARTS.items() if stored.get(part) != today[part]]
+    if stored.get("rivals", describe_rivals()) != describe_rivals():
+        changed.append("the rivals' code has changed")
+    return changed

@@ -19,9 +19,10 @@ from ..pictures import write_png
 from ..video.correspondence import match_surfaces
 from .evaluator import COLUMNS, Row, Shot, compute_means, read_run, round_means
 from .figures import BY_NAME, MAIN
-from .making import describe_making
+from .making import describe_making, describe_rivals
 from .run_identity import summarise_provenance
 from .statistics import format_ratios
+from .variants import ANIMATEDIFF, RIVALS
 
 #: the figures of which variants are compared pair by pair
 COMPARED = tuple(name for name in MAIN if BY_NAME[name].better != "reads")
@@ -65,6 +66,8 @@ def write_tables(rows: list[Row], out: Path) -> None:
     _write(out / "results.md", format_table(compute_means(rows)) + (f"\n{ratios}" if ratios else "") + made_with)
     models = {row["model"]: row["model_fingerprint"] for row in rows if row["model"]}
     other = {} if set(models) <= {"starter"} else {"weights": ", ".join(models.values())}
+    if any(row["variant"] in (*RIVALS, ANIMATEDIFF) for row in rows):
+        other["rivals"] = describe_rivals()
     _write(out / "made_of.json", json.dumps(describe_making() | other, indent=1) + "\n")
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
     _write(

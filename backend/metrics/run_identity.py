@@ -98,15 +98,16 @@ def describe_code() -> str:
     return fingerprint_modules(path for folder in CODE for path in (BACKEND / folder).rglob("*.py"))[:24]
 
 
-def describe_run(request: ShotRequest, passes: str, model: ImageModel, model_fingerprint: str) -> dict[str, str]:
-    """What decides the frames of a completed request, by ``WORDS``; ``passes`` and ``model_fingerprint`` are the hashes above."""
+def describe_run(request: ShotRequest, passes: str, model: ImageModel, model_fingerprint: str, rival: str = "") -> dict[str, str]:
+    """What decides the frames of a completed request, by ``WORDS``; ``passes`` and ``model_fingerprint`` are the hashes above,
+    ``rival`` that of the rival whose frames they are."""
     # the model counts by its contents
     sampling = msgspec.structs.replace(request.sampling, model="")
     settings = msgspec.structs.replace(request, sampling=sampling, preset="", method=request.get_method())
     return {
         "passes": passes,
         "model": model_fingerprint,
-        "settings": _digest(msgspec.to_builtins(settings)),
+        "settings": _digest([msgspec.to_builtins(settings), rival] if rival else msgspec.to_builtins(settings)),
         "code": f"{VERSION} {describe_code()}",
         "numbers": f"{model.device.type} {model.dtype} torch {torch.__version__} diffusers {version('diffusers')}",
     }

@@ -5,6 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from ...shared.shot import METHODS, Alignment, Fusion, Guidance, Keyframes, Method
+from .rivals.settings import AnimateDiff, FixedSeedImg2Img, Rival, TextToVideoZero
+
+#: what an evaluation can run: the pipeline with a method, or a rival
+Variant = Method | Rival
 
 _LATENTMAN, _SURFACE = METHODS["latentman"], METHODS["surface"]
 #: name -> method; the paper's presets come first
@@ -30,6 +34,9 @@ VARIANTS: dict[str, Method] = {
     "pwg_decoder": msgspec.structs.replace(_LATENTMAN, guidance=Guidance(gradient="decoder")),
     "pwg_linear": msgspec.structs.replace(_LATENTMAN, guidance=Guidance(gradient="linear")),
 }
+#: name -> rival; ``animatediff`` is there with the path of a motion module
+RIVALS: dict[str, Rival] = {"text2video_zero": TextToVideoZero(), "img2img": FixedSeedImg2Img()}
+ANIMATEDIFF = "animatediff"
 PAPER = ("per_frame", "cross_frame", "sla", "pwg", "latentman")
 #: the paper's presets, and its modules one by one
 MODULES = (
@@ -54,6 +61,15 @@ PARTS = (
     "surface_no_background",
     "surface_quality",
 )
+
+#: the presets against other people's ways to a clip; ``cross_frame`` is diffusers' recipe for Text2Video-Zero with a ControlNet
+AGAINST_RIVALS = ("per_frame", "cross_frame", *RIVALS, "latentman", "surface")
+
+
+def list_variants(motion_module: str = "") -> dict[str, Variant]:
+    """All variants by name; ``motion_module`` is the path of AnimateDiff's."""
+    known: dict[str, Variant] = {**VARIANTS, **RIVALS, **make_sweep()}
+    return known | ({ANIMATEDIFF: AnimateDiff(motion_module)} if motion_module else {})
 
 
 def make_sweep() -> dict[str, Method]:
