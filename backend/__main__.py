@@ -1,5 +1,5 @@
-"""``latentman``: serve, pair, generate, look, motion, evaluate, measure, shots, export, composite, densepose, jobs, models,
-techniques and doctor."""
+"""``latentman``: serve, pair, generate, look, motion, evaluate, measure, shots, submission, leaderboard, export, composite,
+densepose, jobs, models, techniques and doctor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``latentman evaluate`` and ``latentman measure``; ``shots_command`` has more."""
+"""``latentman evaluate`` and ``latentman measure``; ``shots_command`` and
+``leaderboard_command`` have more."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from ...shared.files import write_atomically
 from ...shared.load_options import LoadOptions
 from ...shared.settings import list_settings
 from ...shared.shot import MAX_FRAMES, Sampling, ShotError, Text
-from . import shots_command
+from . import leaderboard_command, shots_command
 
 # torch takes seconds to import: only the commands below need it
 if TYPE_CHECKING:
@@ -344,3 +345,4 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--json", type=read_path, help="file for the figures and for what was measured")
     command.set_defaults(run=measure)
     shots_command.add_commands(commands)
+    leaderboard_command.add_commands(commands)

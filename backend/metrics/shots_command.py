@@ -34,7 +34,7 @@ def return_exit_code(work: Callable[[argparse.Namespace], int | None]) -> Callab
         try:
             return work(args) or 0
         except ShotError as error:
-            if args.json is True:
+            if getattr(args, "json", False) is True:
                 Console(True).emit("failed", code=error.code, message=str(error))
             else:
                 print(make_printable(str(error)), file=sys.stderr)
