@@ -46,6 +46,12 @@ def list_ranking_figures() -> list[str]:
     return [name for name, figure in BY_NAME.items() if figure.better in ("lower", "higher")]
 
 
+def check_figure(name: str) -> None:
+    """Raise ``ShotError`` for a figure that entries cannot be ranked by."""
+    if name not in list_ranking_figures():
+        raise ShotError("figure", f"Entries cannot be ranked by '{name[:60]}'; choose from {', '.join(list_ranking_figures())}.")
+
+
 def _is_worse(figure: str, ratio: Ratio) -> bool:
     """Whether a ratio is worse than 1 beyond chance."""
     if figure in KEPT or BY_NAME[figure].better == "higher":
@@ -56,8 +62,7 @@ def _is_worse(figure: str, ratio: Ratio) -> bool:
 def rank(entries: Sequence[Entry], figure: str = RANKED_BY, baseline: str = "") -> Leaderboard:
     """The standings of entries by a figure. Raises ``ShotError`` for a figure or a baseline that there is not, and for entries that
     lack the figure."""
-    if figure not in list_ranking_figures():
-        raise ShotError("figure", f"Entries cannot be ranked by '{figure[:60]}'; choose from {', '.join(list_ranking_figures())}.")
+    check_figure(figure)
     for entry in entries:
         if not any((run.get(figure) or 0) > 0 for run in entry.runs):
             raise ShotError("figure", f"'{entry.metadata.name}' has no '{figure}' above 0; rank by another figure.")

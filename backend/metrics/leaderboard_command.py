@@ -23,11 +23,12 @@ KINDS = (".md", ".csv", ".html")
 @return_exit_code
 def leaderboard(args: argparse.Namespace) -> int:
     """Rank submissions; 2 when one of them was left out."""
-    from .leaderboard import rank
+    from .leaderboard import check_figure, rank
     from .leaderboard_pages import format_csv, format_html, format_markdown
     from .packed_shots import Benchmark
     from .submissions import read_submissions
 
+    check_figure(args.figure)
     for path in args.out:
         if path.suffix.lower() not in KINDS:
             raise ShotError("out", f"{path} is none of {', '.join(KINDS)}; give --out a name with one of these endings.")

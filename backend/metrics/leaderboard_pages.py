@@ -46,10 +46,10 @@ def _describe_losses(standing: Standing) -> str:
 def _introduce(board: Leaderboard, manifest: BenchmarkManifest, plain: Callable[[str], str]) -> str:
     shots, prompts, seeds = len(manifest.shots), len(manifest.prompts), len(manifest.seeds)
     return (
-        f"Benchmark {plain(manifest.fingerprint)}: {shots} shots, {prompts} prompts, {seeds} seeds, {shots * prompts * seeds} clips of "
-        f"each entry. Ranked by `{board.figure}`; figures are geometric means of the ratios to {plain(board.baseline)}, over pairs of "
-        "the same shot, prompt and seed, with 95 % intervals. An entry's rank is 1 and one more for each entry that is better beyond "
-        "chance; ties are entries that it cannot be told from."
+        f"Benchmark {plain(manifest.fingerprint)}: {shots} shots, {prompts} prompts, {seeds} seeds, {shots * prompts * seeds} "
+        f"clips of each entry. Ranked by `{board.figure}`; figures are geometric means of the ratios to {plain(board.baseline)}, "
+        "over pairs of the same shot, prompt and seed, with 95 % intervals. An entry's rank is 1 and one more for each entry that "
+        "is better beyond chance; ties are entries that it cannot be told from."
     )
 
 
