@@ -89,7 +89,9 @@ def _refuse(sentence: str) -> ShotError:
 class _Files(Protocol):
     """A submission's files by their names with /."""
 
-    sizes: Mapping[str, int]
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The files' bytes by their names."""
 
     def read(self, name: str, most: int) -> bytes:
         """Raises ``KeyError``, ``ValueError`` and ``OSError``."""
@@ -247,7 +249,9 @@ def read_submission(path: Path, benchmark: Benchmark, loaded: Mapping[str, Loade
             except (msgspec.MsgspecError, RecursionError) as error:
                 raise _refuse(f"its {METADATA} cannot be read ({' '.join(str(error).split())[:120]})") from error
             check_metadata(metadata)
-            runs, clips, verified = [], {}, []
+            runs: list[dict[str, Any]] = []
+            clips: dict[tuple[str, int, int], str] = {}
+            verified: list[bool] = []
             for shot in manifest.shots:
                 for number, prompt in enumerate(manifest.prompts, 1):
                     for seed in manifest.seeds:
