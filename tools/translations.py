@@ -108,7 +108,7 @@ def _is_message(text: str) -> bool:
         return False
     if " " in plain:
         return len(re.findall(r"[A-Za-z]{2,}", plain)) >= 1
-    return bool(re.fullmatch(r"[A-Z][a-z]+(-[A-Za-z]+)?:?", plain))
+    return bool(re.fullmatch(r"[A-Z][a-z]+(-[A-Za-z]+)?(:|\.\.\.)?", plain))
 
 
 def read_source(text: str) -> Iterator[str]:
