@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from latentman.blender_addon.translation.translator import Template
 
+from latentman.blender_addon.translation.translator import Template
 from tools.translations import collect
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
