@@ -571,7 +571,7 @@ def _set_theme(name: str) -> None:
 
 
 def look_at_appearances() -> Iterator[None]:
-    """The panel as people with other screens and languages see it: a light theme, large letters, a narrow sidebar, each catalogue."""
+    """The panel as others see it: with a light theme, large letters, a narrow sidebar, and in each language."""
     settings = get_settings()
     settings.motion.text, settings.prompt = "a person waves and juggles", PROMPT
     preferences: Any = get_preferences()
