@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..shared import logs
-from .translation import register_class
+from .translation import CONTEXT, register_class
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -105,13 +105,13 @@ def _draw_object(self: Any, context: bpy.types.Context) -> None:
 def _draw_import(self: Any, context: bpy.types.Context) -> None:
     layout = get_layout(self)
     layout.operator_context = "INVOKE_DEFAULT"
-    layout.operator("latentman.import_motion", text="Motion onto Character (LatentMan)")
+    layout.operator("latentman.import_motion", text="Motion onto Character (LatentMan)", text_ctxt=CONTEXT)
 
 
 def _draw_sequencer_add(self: Any, context: bpy.types.Context) -> None:
     layout = get_layout(self)
     layout.separator()
-    layout.operator("latentman.to_sequencer", text="LatentMan Result", icon="SEQUENCE")
+    layout.operator("latentman.to_sequencer", text="LatentMan Result", text_ctxt=CONTEXT, icon="SEQUENCE")
 
 
 def _draw_strip(self: Any, context: bpy.types.Context) -> None:

@@ -37,7 +37,7 @@ from .set_up.state import SetUpState, set_up
 from .shot_times import estimate_shot
 from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
-from .translation import register_class, tr
+from .translation import CONTEXT, register_class, tr
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class BackendPanel(SidebarPanel):
             environment = find_used_environment(context)
             if environment is not None and environment.is_outdated:
                 draw_sentence(layout, context, "This version of the extension comes with other packages for the backend.")
-                layout.operator("latentman.plan_set_up", text="Update...", icon="IMPORT")
+                layout.operator("latentman.plan_set_up", text="Update...", text_ctxt=CONTEXT, icon="IMPORT")
         draw_error(layout, context, Place.BACKEND)
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
@@ -242,7 +242,7 @@ class MotionPanel(SidebarPanel):
             draw_sentence(layout, context, sentence, "ERROR")
         row = layout.row(align=True)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
-            row.prop(settings.motion, name, text=label)
+            row.prop(settings.motion, name, text=label, text_ctxt=CONTEXT)
         row = layout.row(align=True)
         for name in ("loop", "in_place"):
             row.prop(settings.motion, name, toggle=True)
@@ -271,8 +271,8 @@ class MotionPanel(SidebarPanel):
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
         row = layout.row(align=True)
-        row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source")
-        row.operator("latentman.use_armature", text="Use", icon="CHECKMARK")
+        row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source", text_ctxt=CONTEXT)
+        row.operator("latentman.use_armature", text="Use", text_ctxt=CONTEXT, icon="CHECKMARK")
         source = settings.find_source()
         if source is not None:
             header, body = layout.panel_prop(settings, "show_source_bones")
@@ -296,7 +296,7 @@ class ActionMenu(bpy.types.Menu):
             for n, sentence in enumerate(sentences):
                 if n == 0:
                     layout.separator()
-                    set_properties(layout.operator("latentman.choose_action", text=action), sentence=sentence)
+                    set_properties(layout.operator("latentman.choose_action", text=action, text_ctxt=CONTEXT), sentence=sentence)
                 else:
                     set_properties(
                         layout.operator("latentman.choose_action", text=tr(f"    {sentence}"), translate=False), sentence=sentence
@@ -378,8 +378,10 @@ class EditMotionPanel(SidebarPanel):
             row.prop(contact, "start")
             row.prop(contact, "end")
             set_properties(row.operator("latentman.edit_plants", text="", icon="X"), change=f"{n}")
-        set_properties(layout.operator("latentman.edit_plants", text="Add at Current Frame", icon="ADD"), change="ADD")
-        layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", icon="LOCKED")
+        set_properties(
+            layout.operator("latentman.edit_plants", text="Add at Current Frame", text_ctxt=CONTEXT, icon="ADD"), change="ADD"
+        )
+        layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", text_ctxt=CONTEXT, icon="LOCKED")
 
 
 class LookPanel(SidebarPanel):
@@ -400,7 +402,7 @@ class LookPanel(SidebarPanel):
         profile = settings.find_profile()
         own = profile.negative_prompt if profile is not None else ""
         placeholder = f"the model's own: {own}" if own else "what should not be visible"
-        layout.prop(settings, "negative_prompt", text="", placeholder=placeholder, icon="X")
+        layout.prop(settings, "negative_prompt", text="", placeholder=placeholder, text_ctxt=CONTEXT, icon="X")
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
@@ -409,7 +411,12 @@ class LookPanel(SidebarPanel):
                 continue
             row = column.row()
             if name == "reference_strength":
-                row.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
+                row.prop(
+                    settings,
+                    name,
+                    text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)",
+                    text_ctxt=CONTEXT,
+                )
             else:
                 row.prop(settings, name)
         error = connection.profiles.find_error(settings.get_model())
@@ -483,7 +490,7 @@ class GeneratePanel(SidebarPanel):
             layout.prop(active, "latentman_is_prop", text=tr(f"{active.name} is only a prop"), translate=False)
         row = layout.row()
         row.prop(settings, "use_scene_range")
-        row.prop(settings, "only_changed", text="Only Changed")
+        row.prop(settings, "only_changed", text="Only Changed", text_ctxt=CONTEXT)
         if not settings.use_scene_range:
             row = layout.row(align=True)
             row.prop(settings, "frame_start")

@@ -20,6 +20,7 @@ from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
 from ..rigging.rigs import read_saved_mapping
 from ..timing import frame_rate
+from ..translation import CONTEXT
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
@@ -215,7 +216,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
         lines, choices = inspect_motion_file(self.filepath, self.get_options())
-        column.prop(self, "clip", text="Person" if "person" in choices else "Clip")
+        column.prop(self, "clip", text="Person" if "person" in choices else "Clip", text_ctxt=CONTEXT)
         for name in ("up_axis", "layout"):
             if name in choices:
                 column.prop(self, name)
