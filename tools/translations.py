@@ -61,7 +61,24 @@ _SILENT = re.compile(
 )
 #: properties of calls and classes that hold identifiers
 _IDENTIFIERS = frozenset(("icon", "bl_idname", "bl_category", "bl_space_type", "bl_region_type", "subtype", "options", "encoding"))
-_WIDTH = 120
+#: words in lower case that the window shows by themselves or fills in, and who says them
+WORDS = {
+    "blender_addon/connection.py": ("connecting", "running", "starting", "loading"),
+    "blender_addon/shot_progress.py": ("cancelling", "decoding", "denoising", "matching", "measuring"),
+    "shared/task.py": ("queued", "preparing", "failed", "finished", "cancelled"),
+    "blender_addon/result_words.py": ("flickers", "steady"),
+    "blender_addon/time_estimate.py": ("about", "roughly"),
+    "blender_addon/set_up/state.py": (
+        "checking",
+        "installing",
+        "moving",
+        "planning",
+        "removing",
+        "resolving",
+        "trying",
+        "unpacking",
+    ),
+}
 
 
 def _find_left_out(tree: ast.Module) -> set[ast.AST]:
@@ -115,9 +132,8 @@ def read_source(text: str) -> Iterator[str]:
     """The messages of a module's source."""
     tree = ast.parse(text)
     left_out = _find_left_out(tree)
-    for node in ast.walk(tree):
-        if node in left_out:
-            continue
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Constant, ast.JoinedStr)) and node not in left_out]
+    for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
         found = None
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found = re.sub(r"\{\w*\}", "{}", node.value)
@@ -127,6 +143,15 @@ def read_source(text: str) -> Iterator[str]:
             yield found.strip()
 
 
+def find_words(module: str, text: str) -> list[str]:
+    """The single words of a module; raises ``LookupError`` for one that it does not say any more."""
+    words = WORDS.get(module, ())
+    for word in words:
+        if not re.search(rf"[\"']{word}[\"']", text):
+            raise LookupError(f"{module} does not say '{word}' any more; take it out of WORDS.")
+    return list(words)
+
+
 def collect() -> dict[str, str]:
     """message -> the module, relative to the project, that says it first."""
     found: dict[str, str] = {}
@@ -134,7 +159,8 @@ def collect() -> dict[str, str]:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = path.relative_to(ROOT)
             if not any(name.match(pattern) for pattern in LEFT_OUT):
-                for message in read_source(path.read_text(encoding="utf-8")):
+                text = path.read_text(encoding="utf-8")
+                for message in (*read_source(text), *find_words(name.as_posix(), text)):
                     found.setdefault(message, name.as_posix())
     return found
 

@@ -11,9 +11,11 @@ import pytest
 from latentman.blender_addon.properties import LatentManSettings
 from latentman.blender_addon.result_properties import LatentManResult
 from latentman.blender_addon.translation import CONTEXT
+from latentman.blender_addon.translation.language import CATALOGUES, LOCALES
 from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
 from latentman.blender_addon.translation.translator import Translator, count_places, fill
 from latentman.blender_addon.translation.wrapping import measure_width, wrap
+from tools.translations import collect, find_faults, has_the_places, read_source
 
 MESSAGES = {
     "Seed": "Startwert",
@@ -171,3 +173,22 @@ def test_names_are_looked_up_in_the_extensions_context(registered_operators):
         assert own and all(found.translation_context == CONTEXT for found in own)
     found = bpy.ops.latentman.generate.get_rna_type()
     assert found.translation_context == CONTEXT
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_catalogue_has_every_text_with_its_places(locale):
+    messages = collect()
+    translations = read_messages((CATALOGUES / f"{locale}.po").read_text(encoding="utf-8"))
+    assert find_faults(locale, messages, translations) == []
+
+
+def test_messages_are_collected_from_the_source():
+    source = (
+        'def f(x):\n    """A docstring."""\n    logger.info("Not shown to anybody")\n    g(icon="FILE_FOLDER", text="Open it")\n'
+        '    raise E(f"There is no {x!r:>5} in {x}; choose another.")\n    re.compile("some pattern here")\n'
+        '    k["a key here"] = "Seed"\n'
+    )
+    assert list(read_source(source)) == ["Open it", "There is no {} in {}; choose another.", "Seed"]
+    assert has_the_places("{} of {}", "{2} / {1}") and has_the_places("{} of {}", "{}/{}") and not has_the_places("{} of {}", "{}")
+    assert has_the_places("{} frame{} left", "{1} Bilder") and not has_the_places("{} frame{} left", "{2} Bilder")
+    assert not has_the_places("{} of {}", "{1} of {1}") and not has_the_places("plain", "{}") and not has_the_places("{}", "{2}")
