@@ -30,7 +30,6 @@ from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
 PARTS = (
-    translation,
     properties,
     undo_steps,
     moving,
@@ -49,6 +48,8 @@ PARTS = (
     templates,
     command_line,
     connection,
+    # knows the texts of all classes
+    translation,
 )
 
 
