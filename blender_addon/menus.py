@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..shared import logs
+from .assets.library import read_version
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ OBJECT: Entries = (
     ("make_in_place", "CENTER_ONLY"),
     ("reduce_keys", "KEYFRAME"),
     ("find_plants", "VIEWZOOM"),
+    None,
+    ("mark_take", "ASSET_MANAGER"),
+    ("mark_pose", "ASSET_MANAGER"),
     None,
     ("frame_character", "CAMERA_DATA"),
     ("preview_frame", "IMAGE_DATA"),
@@ -119,6 +123,22 @@ def _draw_strip(self: Any, context: bpy.types.Context) -> None:
     layout.menu(StripMenu.bl_idname, icon="SEQUENCE")
 
 
+def _draw_assets(self: Any, context: bpy.types.Context) -> None:
+    layout = get_layout(self)
+    layout.separator()
+    layout.operator_context = "INVOKE_DEFAULT"
+    layout.operator("latentman.use_action_asset", text="Use on Character (LatentMan)", icon="ACTION")
+    layout.operator(
+        "latentman.install_assets", text="Install LatentMan's Library" if not read_version() else "Renew LatentMan's Library"
+    )
+
+
+def _draw_asset(self: Any, context: bpy.types.Context) -> None:
+    layout = get_layout(self)
+    layout.separator()
+    layout.operator("latentman.use_action_asset", text="Use on Character (LatentMan)", icon="ACTION")
+
+
 #: menus of Blender's, and what is added at the end of each
 ADDED: tuple[tuple[str, Callable[[Any, bpy.types.Context], None]], ...] = (
     ("VIEW3D_MT_add", _draw_add),
@@ -127,6 +147,8 @@ ADDED: tuple[tuple[str, Callable[[Any, bpy.types.Context], None]], ...] = (
     ("TOPBAR_MT_file_import", _draw_import),
     ("SEQUENCER_MT_add", _draw_sequencer_add),
     ("SEQUENCER_MT_strip", _draw_strip),
+    ("ASSETBROWSER_MT_asset", _draw_assets),
+    ("ASSETBROWSER_MT_context_menu", _draw_asset),
 )
 _CLASSES = (ObjectMenu, StripMenu)
 

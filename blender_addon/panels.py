@@ -262,6 +262,7 @@ class MotionPanel(SidebarPanel):
         action = settings.find_action()
         row.label(text=action.name if action else "no motion yet", icon="ACTION")
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
+        row.operator("latentman.mark_take", text="", icon="ASSET_MANAGER")
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
         row = layout.row(align=True)
         row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source")

@@ -15,6 +15,7 @@ from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoin
 from ..shared.folders import backend_folder
 from ..shared.load_options import LoadOptions
 from ..shared.settings import list_settings
+from .assets.drawing import draw_assets_page
 from .backend_process import PYTHON_ENVIRONMENT
 from .connection import find_default_python
 from .declared_properties import DeclaredProperties, declare, read_values
@@ -116,6 +117,7 @@ class LatentManPreferences(DeclaredProperties, bpy.types.AddonPreferences):
             layout.prop(self, declared.name)
         layout.prop(self, "smpl")
         layout.prop(self, "kimodo")
+        draw_assets_page(layout, context)
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", icon="FILE_FOLDER")

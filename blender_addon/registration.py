@@ -25,6 +25,7 @@ from . import (
     undo_steps,
     viewer,
 )
+from .assets import arrivals, marking
 from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
@@ -37,6 +38,8 @@ PARTS = (
     result_shelf,
     results,
     kept_extents,
+    arrivals,
+    marking,
     kept_framing,
     live_preview,
     preferences,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bpy
 
 from . import (
+    assets,
     backend,
     bones,
     character,
@@ -40,6 +41,7 @@ CLASSES = (
     *result_list.CLASSES,
     *viewing.CLASSES,
     *strips.CLASSES,
+    *assets.CLASSES,
 )
 
 
@@ -52,5 +54,6 @@ def register() -> None:
 def unregister() -> None:
     """End what is under way, and unregister the operators."""
     pairing.stop_attempt()
+    assets.stop_build()
     for kind in reversed(CLASSES):
         bpy.utils.unregister_class(kind)
