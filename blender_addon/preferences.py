@@ -23,6 +23,7 @@ from .online import is_online
 from .set_up.drawing import draw_set_up_page
 from .set_up.options import SetUpOptions
 from .set_up.state import SetUpState, set_up
+from .shortcuts import draw_shortcuts
 from .typed_access import get_layout
 
 #: names Kimodo's command for the backend
@@ -118,6 +119,7 @@ class LatentManPreferences(DeclaredProperties, bpy.types.AddonPreferences):
         layout.prop(self, "smpl")
         layout.prop(self, "kimodo")
         draw_assets_page(layout, context)
+        draw_shortcuts(layout, context)
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", icon="FILE_FOLDER")

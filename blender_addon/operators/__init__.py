@@ -13,6 +13,7 @@ from . import (
     backend,
     bones,
     character,
+    dropping,
     generate,
     library,
     motion,
@@ -42,6 +43,7 @@ CLASSES = (
     *viewing.CLASSES,
     *strips.CLASSES,
     *assets.CLASSES,
+    *dropping.CLASSES,
 )
 
 

@@ -152,7 +152,10 @@ class _AssetMaker:
 class MarkTake(NeedsMotion, _AssetMaker, bpy.types.Operator):
     bl_idname = "latentman.mark_take"
     bl_label = "Mark Take as Asset"
-    bl_description = "Make the Action in use on the character an asset, with a catalog and a picture of the current frame's pose, or of its middle"
+    bl_description = (
+        "Make the Action in use on the character an asset, with a catalog and a picture: of the current frame's pose, or of the "
+        "Action's middle"
+    )
     bl_options = {"REGISTER", "UNDO"}
 
     catalog: StringProperty(
