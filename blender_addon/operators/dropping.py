@@ -1,7 +1,7 @@
 """Files that are dropped into the 3D viewport: motions onto the character, and models into the library.
 
-Where Blender's own importers, or those of another add-on, take a file, too, Blender asks which one is meant. It hands over files only:
-a folder that is dropped reaches no add-on.
+Where Blender's own importers, or those of another add-on, take a file, too, Blender asks which one is meant. It hands over files
+only: a folder that is dropped reaches no add-on.
 """
 
 from __future__ import annotations
