@@ -26,7 +26,7 @@ from . import (
     undo_steps,
     viewer,
 )
-from .assets import arrivals, marking
+from .assets import arrivals, marking, shelf
 from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
@@ -45,6 +45,7 @@ PARTS = (
     live_preview,
     preferences,
     operators,
+    shelf,
     panels,
     menus,
     shortcuts,

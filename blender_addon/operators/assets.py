@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import bpy
@@ -20,6 +19,7 @@ from ..assets.contents import CLIP
 from ..assets.marking import AssetWords, explain_place, mark_asset
 from ..assets.pose_action import FRAME, list_pose_bones, make_pose_action
 from ..assets.previews import draw_action, set_preview
+from ..assets.references import LIBRARY_TYPES, ActionAsset, find_active_asset, find_asset
 from ..compat import get_fcurves, get_slot_fcurves
 from ..motion.readers import BUNDLED, read
 from ..redrawing import redraw_panels
@@ -265,20 +265,37 @@ class UseActionAsset(NeedsArmature, bpy.types.Operator):
     )
     bl_options = {"REGISTER", "UNDO"}
 
+    asset_library_type: EnumProperty(
+        name="Library's Kind",
+        items=LIBRARY_TYPES,
+        description="Which kind of library the asset is in; an asset shelf sets it",
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
+    asset_library_identifier: StringProperty(
+        name="Library", description="The name of the asset's library in the preferences", options={"HIDDEN", "SKIP_SAVE"}
+    )
+    relative_asset_identifier: StringProperty(
+        name="Asset",
+        description="The asset's place in its library, as in clips.blend/Action/Walk; if empty, the active asset",
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
+
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Refuse where no Action asset is chosen."""
-        asset = find_chosen_asset(context)
-        if asset is None or asset.id_type != "ACTION":
-            return cls.refuse("Choose an Action in an Asset Browser first")
+        """Refuse in an Asset Browser where no Action is active."""
+        if context.area is not None and context.area.ui_type == "ASSETS" and find_active_asset(context) is None:
+            return cls.refuse("Choose an Action in the Asset Browser first")
         return super().poll(context)
 
     @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Append the Action where it is in another file, and use it."""
-        asset = find_chosen_asset(context)
+        if self.relative_asset_identifier:
+            asset = find_asset(self.asset_library_type, self.asset_library_identifier, self.relative_asset_identifier)
+        else:
+            asset = find_active_asset(context)
         if asset is None:
-            return {"CANCELLED"}
+            raise MotionError("Choose an Action in an Asset Browser or an asset shelf first.")
         action, is_new = load_action(asset)
         number = action.get(CLIP)
         if isinstance(number, int):
@@ -294,29 +311,22 @@ class UseActionAsset(NeedsArmature, bpy.types.Operator):
             raise
 
 
-def find_chosen_asset(context: bpy.types.Context) -> Any:
-    """The asset that is active in the Asset Browser, or in whose shelf was clicked; None elsewhere."""
-    owner: Any = context
-    return getattr(owner, "asset", None)
-
-
-def _get_libraries() -> Any:
-    # the stubs say that loading returns nothing
-    return bpy.data.libraries
-
-
-def load_action(asset: Any) -> tuple[bpy.types.Action, bool]:
+def load_action(asset: ActionAsset) -> tuple[bpy.types.Action, bool]:
     """The Action of an asset, and whether it was appended for that. Raises ``MotionError``."""
-    if asset.local_id is not None:
-        return asset.local_id, False
-    path, libraries = asset.full_library_path, _get_libraries()
+    if asset.file is None:
+        found = bpy.data.actions.get(asset.name)
+        if found is None:
+            raise MotionError(f"This file has no Action '{asset.name}' any more; refresh the Asset Browser.")
+        return found, False
+    # the stubs say that loading returns nothing
+    libraries: Any = bpy.data.libraries
     try:
-        with libraries.load(path, link=False) as (there, here):
+        with libraries.load(str(asset.file), link=False) as (there, here):
             here.actions = [name for name in there.actions if name == asset.name]
     except OSError as error:
-        raise MotionError(f"{Path(path).name} cannot be read; refresh the Asset Browser.") from error
+        raise MotionError(f"{asset.file.name} cannot be read; refresh the Asset Browser.") from error
     if not here.actions or here.actions[0] is None:
-        raise MotionError(f"{Path(path).name} has no Action '{asset.name}' any more; refresh the Asset Browser.")
+        raise MotionError(f"{asset.file.name} has no Action '{asset.name}' any more; refresh the Asset Browser.")
     loaded: Any = here.actions[0]
     if loaded.asset_data is not None:
         # the asset is where it was; this is a take

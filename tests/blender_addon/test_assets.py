@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -75,10 +74,11 @@ def _read_pelvis(armature, frame):
     return np.array(posed.matrix_world @ posed.pose.bones["pelvis"].head)
 
 
-def _choose(monkeypatch, path, name):
-    """Have an Action of a file chosen in the Asset Browser, which exists in a window only."""
-    asset = SimpleNamespace(local_id=None, full_library_path=str(path), name=name, id_type="ACTION")
-    monkeypatch.setattr(asset_operators, "find_chosen_asset", lambda context: asset)
+def _use(library, file, name):
+    """Use an Action of a library as its asset shelf does."""
+    return bpy.ops.latentman.use_action_asset(
+        asset_library_type="CUSTOM", asset_library_identifier=library, relative_asset_identifier=f"{file}/Action/{name}"
+    )
 
 
 def test_the_library_has_the_mannequin_and_every_clip(made, empty_scene):
@@ -126,21 +126,24 @@ def test_two_dragged_mannequins_are_characters_of_their_own(made, empty_scene, r
     assert name not in bpy.data.objects
 
 
-def test_an_asset_of_a_clip_moves_each_mannequin(installed, empty_scene, monkeypatch):
+def test_an_asset_of_a_clip_moves_each_mannequin(installed, empty_scene):
     first, second = (_drag_mannequin(installed) for _ in range(2))
-    _choose(monkeypatch, installed / arrivals.FILE, "a person walks forward")
+    library.register_library()
     for armature in (first, second):
         properties.get_settings(bpy.context).character = armature
-        assert bpy.ops.latentman.use_action_asset() == {"FINISHED"}
+        assert _use(library.NAME, arrivals.FILE, "a person walks forward") == {"FINISHED"}
         assert np.linalg.norm(_read_pelvis(armature, 40) - _read_pelvis(armature, 1)) > 0.5
     actions = [armature.animation_data.action for armature in (first, second)]
     assert actions[0] != actions[1] and set(bpy.data.actions) == set(actions), "nothing but the two takes"
-    _choose(monkeypatch, installed / arrivals.FILE, "gone")
     with pytest.raises(RuntimeError, match="has no Action 'gone' any more"):
-        bpy.ops.latentman.use_action_asset()
-    _choose(monkeypatch, installed / "gone.blend", "gone")
+        _use(library.NAME, arrivals.FILE, "gone")
     with pytest.raises(RuntimeError, match=r"gone\.blend cannot be read"):
-        bpy.ops.latentman.use_action_asset()
+        _use(library.NAME, "gone.blend", "gone")
+    for call in (lambda: _use("Other", arrivals.FILE, "gone"), bpy.ops.latentman.use_action_asset):
+        with pytest.raises(RuntimeError, match="Choose an Action in an Asset Browser or an asset shelf first"):
+            call()
+    with pytest.raises(RuntimeError, match="This file has no Action 'gone' any more"):
+        bpy.ops.latentman.use_action_asset(asset_library_type="LOCAL", relative_asset_identifier="Action/gone")
 
 
 def test_the_preferences_name_the_library_once(installed, empty_scene):
@@ -244,7 +247,7 @@ def test_a_catalog_that_the_user_has_made_is_used(shot_scene, character, tmp_pat
     assert marking.find_library_root(inner) == (inner.parent, False)
 
 
-def test_a_take_of_one_file_moves_the_mannequin_of_another(shot_scene, character, tmp_path, monkeypatch):
+def test_a_take_of_one_file_moves_the_mannequin_of_another(shot_scene, character, tmp_path):
     properties.get_settings(bpy.context).character = character
     name = character.animation_data.action.name
     bpy.ops.latentman.mark_take()
@@ -253,17 +256,22 @@ def test_a_take_of_one_file_moves_the_mannequin_of_another(shot_scene, character
     bpy.ops.latentman.add_mannequin()
     bpy.ops.latentman.add_mannequin()
     armature = properties.get_settings(bpy.context).character
-    _choose(monkeypatch, tmp_path / "takes.blend", name)
-    assert armature.name != "Mannequin" and bpy.ops.latentman.use_action_asset() == {"FINISHED"}
+    bpy.context.preferences.filepaths.asset_libraries.new(name="Takes", directory=str(tmp_path))
+    assert armature.name != "Mannequin" and _use("Takes", "takes.blend", name) == {"FINISHED"}
     action = armature.animation_data.action
     assert action.name == name and action.asset_data is None and action.use_fake_user
     assert get_slot_fcurves(action, get_used_slot(armature))
     assert np.linalg.norm(_read_pelvis(armature, 40) - _read_pelvis(armature, 1)) > 0.5
+    armature.animation_data_clear()
+    assert bpy.ops.latentman.use_action_asset(asset_library_type="LOCAL", relative_asset_identifier=f"Action/{name}") == {
+        "FINISHED"
+    }
+    assert armature.animation_data.action == action and get_slot_fcurves(action, get_used_slot(armature))
     other = bpy.data.objects.new("Other", bpy.data.armatures.new("Other"))
     bpy.context.scene.collection.objects.link(other)
     properties.get_settings(bpy.context).character = other
     with pytest.raises(RuntimeError, match="keys bones that Other does not have"):
-        bpy.ops.latentman.use_action_asset()
+        _use("Takes", "takes.blend", name)
     assert len(bpy.data.actions) == 1 and other.animation_data is None
 
 
