@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import bpy
+from mathutils import Vector
 
 from tools.window_actions import KEY, click, get_window_and_view, take_screenshot, wait_seconds, wait_until
 
@@ -41,10 +42,14 @@ def drag(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[None]:
     window.event_simulate("MOUSEMOVE", "NOTHING", x=begin[0], y=begin[1])
     yield from wait_seconds(0.3)
     window.event_simulate("LEFTMOUSE", "PRESS", x=begin[0], y=begin[1])
-    for n in range(1, 11):
-        x, y = (round(a + (b - a) * n / 10) for a, b in zip(begin, end, strict=True))
+    yield from wait_seconds(0.3)
+    # a drag begins with small steps, and what is below takes notice of it while it goes on
+    for part in (0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0, 1.0):
+        x, y = (round(a + (b - a) * part) for a, b in zip(begin, end, strict=True))
         window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
-        yield from wait_seconds(0.2)
+        yield from wait_seconds(0.3)
+    yield from take_screenshot("16-dragging")
+    window.event_simulate("MOUSEMOVE", "NOTHING", x=end[0], y=end[1])
     window.event_simulate("LEFTMOUSE", "RELEASE", x=end[0], y=end[1])
     yield from wait_seconds(2)
 
@@ -80,7 +85,8 @@ def use_assets() -> Iterator[None]:
     browser, viewport = find_region(area, "WINDOW"), find_region(view, "WINDOW")
     tile = (browser.x + FIRST_TILE[0], browser.y + browser.height - FIRST_TILE[1])
     yield from drag(tile, (viewport.x + 300, viewport.y + 350))
-    dragged = get_armature("Mannequin.001")
+    dragged = get_armature("Mannequin Rig")
+    assert (dragged.matrix_world.to_3x3() @ Vector((0, 1, 0))).z > 0.99, "it stands upright"
     bodies = get_module("rigging.characters").find_character_meshes(dragged)
     assert len(bodies) == 1 and "latentman_body" not in dragged and dragged.data.users == 1 and bodies[0].data.users == 1
     assert dragged.asset_data is None and dragged.library is None
@@ -103,11 +109,11 @@ def use_assets() -> Iterator[None]:
     click("latentman.mark_take")
     click("latentman.mark_pose", name="A pose")
     wanted = read_head(dragged, "left_wrist") - read_head(dragged, "pelvis")
-    yield from apply_pose(area, shelf, wanted)
+    yield from apply_pose(area, wanted)
     area.ui_type = before
 
 
-def apply_pose(area: Any, shelf: Any, wanted: Any) -> Iterator[None]:
+def apply_pose(area: Any, wanted: Any) -> Iterator[None]:
     """Apply the pose that was marked to the other mannequin by a click into Blender's own shelf, and by its operator, flipped."""
     window, view, _ = get_window_and_view()
     other = get_armature("Mannequin")
@@ -117,7 +123,12 @@ def apply_pose(area: Any, shelf: Any, wanted: Any) -> Iterator[None]:
     layer.objects.active = other
     with bpy.context.temp_override(window=window, area=view, region=find_region(view, "WINDOW")):
         bpy.ops.object.mode_set(mode="POSE")
+    yield from wait_seconds(1)
+    # Blender has another shelf in this mode
+    view_space: Any = view.spaces.active
+    view_space.show_region_asset_shelf = True
     yield from wait_seconds(3)
+    shelf = find_region(view, "ASSET_SHELF")
     yield from take_screenshot("16-poses")
     yield from press_at(shelf.x + FIRST_IN_SHELF[0], shelf.y + shelf.height - FIRST_IN_SHELF[1])
     found = read_head(other, "left_wrist") - read_head(other, "pelvis")

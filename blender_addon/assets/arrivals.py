@@ -1,8 +1,8 @@
 """What comes out of the library becomes a character of its own.
 
-An armature that is dropped into the viewport brings only what it names: ours names its body until it has arrived. It then has a
-body and bones of its own, also where the browser is set to share data between what is appended twice, and is picked where no
-character is.
+An object that is dropped into the viewport brings only what it names: our empty names its armature, and that its body, until they
+have arrived. They then have bones and a body of their own, also where the browser is set to share data between what is appended
+twice, and the armature is picked where no character is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..properties import get_scene_settings
 
 #: the library's file
 FILE = "latentman.blend"
-#: custom property of an armature in the library: its body, which would stay in the file as long as it is named
+#: custom property of an object in the library: the one that it brings, which would stay in the file as long as it is named
 BODY = "latentman_body"
 
 
@@ -27,21 +27,28 @@ def finish_arrivals(*_: Any) -> None:
     if bpy.data.filepath and Path(bpy.data.filepath).name == FILE:
         # the library itself, opened by its owner
         return
-    for armature in [found for found in bpy.data.objects if found.type == "ARMATURE" and found.get(BODY) is not None]:
-        if armature.library is not None or not armature.is_editable:
+    for found in [found for found in bpy.data.objects if found.get(BODY) is not None]:
+        if found.library is not None or not found.is_editable:
             continue
-        body: Any = armature[BODY]
-        del armature[BODY]
-        if armature.asset_data is not None:
-            # File > Append keeps the mark, but what no longer names its body would be dragged without it
-            armature.asset_clear()
-        for found in (armature, body):
-            if isinstance(found, bpy.types.Object) and found.data is not None and found.data.users > 1:
-                found.data = found.data.copy()
-        for scene in armature.users_scene:
-            settings = get_scene_settings(scene)
-            if settings.character is None:
-                settings.character = armature
+        brought: Any = found[BODY]
+        del found[BODY]
+        if found.asset_data is not None:
+            # File > Append keeps the mark, but what no longer names its parts would be dragged without them
+            found.asset_clear()
+        if not isinstance(brought, bpy.types.Object):
+            continue
+        if brought.data is not None and brought.data.users > 1:
+            brought.data = brought.data.copy()
+        if brought.type == "ARMATURE":
+            _pick(brought)
+
+
+def _pick(armature: bpy.types.Object) -> None:
+    """Make an armature the character of its scenes that have none."""
+    for scene in armature.users_scene:
+        settings = get_scene_settings(scene)
+        if settings.character is None:
+            settings.character = armature
 
 
 def _look_at_updates(scene: bpy.types.Scene, graph: bpy.types.Depsgraph) -> None:

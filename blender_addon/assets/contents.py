@@ -56,12 +56,21 @@ def add_clip(armature: bpy.types.Object, motion: Motion, number: int) -> bpy.typ
 
 
 def rest_and_mark(armature: bpy.types.Object) -> None:
-    """Make the mannequin an asset: without a motion, in its rest pose, and with its body in tow."""
+    """Make the mannequin an asset: without a motion, in its rest pose, on an empty that has armature and body in tow.
+
+    Blender turns what is dropped as the ground lies below it; an armature with Y up would lie on its back then.
+    """
     armature.animation_data_clear()
     for bone in get_pose(armature).bones:
         bone.matrix_basis.identity()
     body: Any = find_character_meshes(armature)[0]
-    armature[BODY] = body
+    armature.name = "Mannequin Rig"
+    root = bpy.data.objects.new("Mannequin", None)
+    get_scene(bpy.context).collection.objects.link(root)
+    armature.parent = root
+    root.empty_display_size = 0.3
+    marked: Any = root
+    armature[BODY], marked[BODY] = body, armature
     words = "The built-in body: an armature and a skinned mesh with texture coordinates and sliders for its shape"
-    mark_asset(armature, AssetWords(words, catalogs.MANNEQUIN, ("character", "mannequin", "body"), AUTHOR, LICENCE))
-    set_preview(armature, draw_action(armature, None, None, 1))
+    mark_asset(root, AssetWords(words, catalogs.MANNEQUIN, ("character", "mannequin", "body"), AUTHOR, LICENCE))
+    set_preview(root, draw_action(armature, None, None, 1))

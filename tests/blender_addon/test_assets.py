@@ -7,6 +7,7 @@ import uuid
 import bpy
 import numpy as np
 import pytest
+from mathutils import Matrix
 
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.assets import arrivals, building, catalogs, contents, figure_drawing, library, marking
@@ -56,7 +57,7 @@ def installed(made, monkeypatch):
 
 
 def _drag_mannequin(folder, *, reuse=False):
-    """What a drop of the asset does: append it with what it needs. Returns the armature."""
+    """What a drop of the asset does: append it with what it needs, and turn it as the ground lies. Returns the armature."""
     before = set(bpy.data.objects)
     bpy.ops.wm.append(
         directory=f"{folder / arrivals.FILE}/Object/", filename="Mannequin", do_reuse_local_id=reuse, clear_asset_data=True
@@ -64,8 +65,12 @@ def _drag_mannequin(folder, *, reuse=False):
     # before 4.3, Blender tells of it when it evaluates the scene
     bpy.context.view_layer.update()
     new = set(bpy.data.objects) - before
-    assert len(new) == 2
-    return next(found for found in new if found.type == "ARMATURE")
+    (root,) = (found for found in new if found.type == "EMPTY")
+    root.matrix_world = Matrix.Translation((2.0, 1.0, 0.0))
+    bpy.context.view_layer.update()
+    (armature,) = (found for found in new if found.type == "ARMATURE")
+    assert len(new) == 3 and armature.parent == root and root.asset_data is None
+    return armature
 
 
 def _read_pelvis(armature, frame):
@@ -109,6 +114,8 @@ def test_two_dragged_mannequins_are_characters_of_their_own(made, empty_scene, r
     assert all(len(found) == 1 and found[0].name in empty_scene.objects for found in bodies)
     assert first.data != second.data and bodies[0][0].data != bodies[1][0].data
     assert all(read_rig(armature).is_smpl and armature.asset_data is None for armature in (first, second))
+    points = np.array([bodies[1][0].matrix_world @ vertex.co for vertex in bodies[1][0].data.vertices])
+    assert abs(points[:, 2].min()) < 0.02 and 1.5 < points[:, 2].max() < 2.0, "it stands upright on the ground"
     keys = [found[0].data.shape_keys.key_blocks for found in bodies]
     heads = [[np.array(bone.head_local) for bone in armature.data.bones] for armature in (first, second)]
     keys[0]["Shape000"].value = 2.5
