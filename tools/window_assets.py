@@ -107,7 +107,7 @@ def use_assets() -> Iterator[None]:
     assert (read_head(dragged, "pelvis") - start).length > 0.5
     yield from take_screenshot("16-clip")
     click("latentman.mark_take")
-    click("latentman.mark_pose", name="A pose")
+    click("latentman.mark_pose", name="0 pose")
     wanted = read_head(dragged, "left_wrist") - read_head(dragged, "pelvis")
     yield from apply_pose(area, wanted)
     area.ui_type = before
@@ -135,7 +135,7 @@ def apply_pose(area: Any, wanted: Any) -> Iterator[None]:
     assert (found - wanted).length < 1e-3, (found, wanted)
     yield from take_screenshot("16-posed")
     space: Any = area.spaces.active
-    space.params.asset_library_reference, space.params.filter_search = "LOCAL", "A pose"
+    space.params.asset_library_reference, space.params.filter_search = "LOCAL", "0 pose"
     yield from wait_seconds(3)
     browser = find_region(area, "WINDOW")
     yield from press_at(browser.x + FIRST_TILE[0], browser.y + browser.height - FIRST_TILE[1])
