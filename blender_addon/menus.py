@@ -9,6 +9,7 @@ import bpy
 
 from ..shared import logs
 from .assets.library import read_version
+from .translation import CONTEXT, register_class
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -108,13 +109,13 @@ def _draw_object(self: Any, context: bpy.types.Context) -> None:
 def _draw_import(self: Any, context: bpy.types.Context) -> None:
     layout = get_layout(self)
     layout.operator_context = "INVOKE_DEFAULT"
-    layout.operator("latentman.import_motion", text="Motion onto Character (LatentMan)")
+    layout.operator("latentman.import_motion", text="Motion onto Character (LatentMan)", text_ctxt=CONTEXT)
 
 
 def _draw_sequencer_add(self: Any, context: bpy.types.Context) -> None:
     layout = get_layout(self)
     layout.separator()
-    layout.operator("latentman.to_sequencer", text="LatentMan Result", icon="SEQUENCE")
+    layout.operator("latentman.to_sequencer", text="LatentMan Result", text_ctxt=CONTEXT, icon="SEQUENCE")
 
 
 def _draw_strip(self: Any, context: bpy.types.Context) -> None:
@@ -127,16 +128,15 @@ def _draw_assets(self: Any, context: bpy.types.Context) -> None:
     layout = get_layout(self)
     layout.separator()
     layout.operator_context = "INVOKE_DEFAULT"
-    layout.operator("latentman.use_action_asset", text="Use on Character (LatentMan)", icon="ACTION")
-    layout.operator(
-        "latentman.install_assets", text="Install LatentMan's Library" if not read_version() else "Renew LatentMan's Library"
-    )
+    layout.operator("latentman.use_action_asset", text="Use on Character (LatentMan)", text_ctxt=CONTEXT, icon="ACTION")
+    words = "Renew LatentMan's Library" if read_version() else "Install LatentMan's Library"
+    layout.operator("latentman.install_assets", text=words, text_ctxt=CONTEXT)
 
 
 def _draw_asset(self: Any, context: bpy.types.Context) -> None:
     layout = get_layout(self)
     layout.separator()
-    layout.operator("latentman.use_action_asset", text="Use on Character (LatentMan)", icon="ACTION")
+    layout.operator("latentman.use_action_asset", text="Use on Character (LatentMan)", text_ctxt=CONTEXT, icon="ACTION")
 
 
 #: menus of Blender's, and what is added at the end of each
@@ -156,7 +156,7 @@ _CLASSES = (ObjectMenu, StripMenu)
 def register() -> None:
     """Add the entries."""
     for cls in _CLASSES:
-        bpy.utils.register_class(cls)
+        register_class(cls)
     for name, draw in ADDED:
         menu = getattr(bpy.types, name, None)
         if menu is None:

@@ -23,6 +23,7 @@ from . import (
     shortcuts,
     status_bar,
     templates,
+    translation,
     undo_steps,
     viewer,
 )
@@ -31,6 +32,7 @@ from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
 PARTS = (
+    translation,
     properties,
     undo_steps,
     moving,

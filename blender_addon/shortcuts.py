@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 import rna_keymap_ui
 
-from .panel_base import draw_sentence
+from .panel_base import draw_sentence, draw_text
 
 #: the keymap that the rows are in, and where it is used
 KEYMAP, SPACE = "3D View", "VIEW_3D"
@@ -39,7 +39,7 @@ def draw_shortcuts(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     configuration = manager.keyconfigs.user if manager is not None else None
     rows = _find_rows(configuration)
     column = layout.box().column()
-    column.label(text="Shortcuts in the 3D Viewport", icon="KEYINGSET")
+    draw_text(column, "Shortcuts in the 3D Viewport", "KEYINGSET")
     if not rows:
         draw_sentence(column, context, "This Blender has no window, and therefore no shortcuts.")
     for keymap, row in rows:

@@ -6,7 +6,8 @@ import bpy
 
 from ...shared.shot import ShotError
 from ...shared.version import VERSION
-from ..panel_base import draw_sentence
+from ..panel_base import draw_sentence, draw_text
+from ..translation import CONTEXT
 from .building import build
 from .library import is_registered, read_version
 
@@ -22,18 +23,18 @@ def draw_assets_page(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
         return
     row = box.row()
     if build.busy:
-        row.label(text="The asset library is being made ...", icon="SORTTIME")
+        draw_text(row, "The asset library is being made ...", "SORTTIME")
         return
     if not version:
-        row.label(text="Mannequin and clips for the Asset Browser: not installed", icon="ASSET_MANAGER")
-        row.operator("latentman.install_assets", text="Install Asset Library", icon="IMPORT")
+        draw_text(row, "Mannequin and clips for the Asset Browser: not installed", "ASSET_MANAGER")
+        row.operator("latentman.install_assets", icon="IMPORT")
     else:
         old = version != VERSION
         text = f"Made by version {version} of the extension" if old else "The asset library is up to date"
         if not registered:
             text = "The asset library is there, but the preferences do not name it"
-        row.label(text=text, icon="ERROR" if old or not registered else "CHECKMARK")
-        row.operator("latentman.install_assets", text="Renew", icon="FILE_REFRESH")
+        draw_text(row, text, "ERROR" if old or not registered else "CHECKMARK")
+        row.operator("latentman.install_assets", text="Renew", text_ctxt=CONTEXT, icon="FILE_REFRESH")
         row.operator("latentman.open_assets_folder", text="", icon="FILE_FOLDER")
         row.operator("latentman.remove_assets", text="", icon="TRASH")
     if build.sentence:

@@ -7,6 +7,7 @@ from typing import Any
 import bpy
 
 from ..properties import get_settings
+from ..translation import register_class
 
 
 class ClipShelf(bpy.types.AssetShelf):
@@ -44,7 +45,7 @@ class ClipShelf(bpy.types.AssetShelf):
 
 def register() -> None:
     """Register the shelf."""
-    bpy.utils.register_class(ClipShelf)
+    register_class(ClipShelf)
 
 
 def unregister() -> None:

@@ -32,7 +32,7 @@ from ..typed_access import OperatorResult, get_armature, get_scene
 from .dialogs import ask
 from .motion import key_motion
 from .polls import NeedsArmature, NeedsMotion, Poll
-from .reports import report_motion_errors, report_with_warnings
+from .reports import report, report_motion_errors, report_with_warnings
 
 #: seconds between two looks at the Blender that makes the library
 INTERVAL = 0.25
@@ -71,14 +71,14 @@ class InstallAssets(NeedsIdleBuild, bpy.types.Operator):
         try:
             build.start()
         except ShotError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         if not bpy.app.background:
             bpy.app.timers.register(_watch_build, first_interval=INTERVAL)
-            self.report({"INFO"}, "The asset library is being made")
+            report(self, {"INFO"}, "The asset library is being made")
             return {"FINISHED"}
         build.wait()
-        self.report({"ERROR" if build.has_failed else "INFO"}, build.sentence)
+        report(self, {"ERROR" if build.has_failed else "INFO"}, build.sentence)
         return {"CANCELLED"} if build.has_failed else {"FINISHED"}
 
 
@@ -105,15 +105,15 @@ class RemoveAssets(NeedsIdleBuild, bpy.types.Operator):
             others = library.delete_files()
         except OSError as error:
             folder = assets_folder()
-            self.report({"ERROR"}, explain_disk_error(error, find_path(error, folder), "deleted"))
+            report(self, {"ERROR"}, explain_disk_error(error, find_path(error, folder), "deleted"))
             return {"CANCELLED"}
         if others:
             # somebody keeps assets of their own there
             named = ", ".join(others[:3])
-            self.report({"WARNING"}, f"Other files in {assets_folder()} stay, and so does its place in the preferences: {named}")
+            report(self, {"WARNING"}, f"Other files in {assets_folder()} stay, and so does its place in the preferences: {named}")
             return {"FINISHED"}
         library.forget_library()
-        self.report({"INFO"}, f"The asset library is removed.{library.explain_saving()}")
+        report(self, {"INFO"}, f"The asset library is removed.{library.explain_saving()}")
         return {"FINISHED"}
 
 
@@ -130,7 +130,7 @@ class OpenAssetsFolder(Poll, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Open it."""
         folder = str(assets_folder())
-        self.report({"INFO"}, folder)
+        report(self, {"INFO"}, folder)
         if not bpy.app.background:
             bpy.ops.wm.path_open(filepath=folder)
         return {"FINISHED"}
@@ -182,15 +182,15 @@ class MarkTake(NeedsMotion, _AssetMaker, bpy.types.Operator):
         curves = get_slot_fcurves(action, place.slot)
         if not curves:
             raise MotionError(f"The Action '{action.name}' has no keys for {armature.name}; make or import a motion first.")
-        was_asset = action.asset_data is not None
+        is_renewed = action.asset_data is not None
         start, end = (round(frame) for frame in action.frame_range[:])
         frame = scene.frame_current if start <= scene.frame_current <= end else (start + end) // 2
         rate = frame_rate(scene)
         words = f"{action.get(TEXT) or action.name}: {(end - start) / rate:.1f} seconds, keyed for {armature.name} at {rate:g} fps"
         mark_asset(action, AssetWords(words, self.catalog, self.list_tags("motion", "take"), self.author))
         set_preview(action, draw_action(armature, action, place.slot, frame))
-        done = "was an asset already and is renewed" if was_asset else "is an asset now"
-        self.report({"INFO"}, f"'{action.name}' {done}. {explain_place()}")
+        done = f"'{action.name}' was an asset already and is renewed." if is_renewed else f"'{action.name}' is an asset now."
+        report(self, {"INFO"}, f"{done} {explain_place()}")
         return {"FINISHED"}
 
 
@@ -243,7 +243,7 @@ class MarkPose(NeedsArmature, _AssetMaker, bpy.types.Operator):
         words = f"{len(bones)} of the bones of {armature.name}" if only_selected else f"All bones of {armature.name}"
         mark_asset(action, AssetWords(words, self.catalog, self.list_tags("pose"), self.author))
         set_preview(action, draw_action(armature, action, slot, FRAME))
-        self.report({"INFO"}, f"'{action.name}' is a pose asset now. {explain_place()}")
+        report(self, {"INFO"}, f"'{action.name}' is a pose asset now. {explain_place()}")
         return {"FINISHED"}
 
 

@@ -19,10 +19,12 @@ from .. import properties
 from ..connection import connection
 from ..model_file_kind import guess_kind
 from ..motion.readers import SUFFIXES
+from ..panel_base import draw_name
 from ..rigging import scene_files
 from ..typed_access import OperatorResult, get_layout
 from .dialogs import show_settings_dialog
 from .library import start_task
+from .reports import report
 
 NO_CHARACTER = "Pick a character first, or add the mannequin, and drop the file again."
 
@@ -75,7 +77,7 @@ class DropMotion(_TakesFiles, bpy.types.Operator):
         if not paths:
             return {"CANCELLED"}
         if properties.get_settings(context).find_armature() is None:
-            self.report({"ERROR"}, NO_CHARACTER)
+            report(self, {"ERROR"}, NO_CHARACTER)
             return {"CANCELLED"}
         operators: Any = bpy.ops
         several: dict[str, Any] = {}
@@ -145,10 +147,10 @@ class DropModel(_TakesFiles, bpy.types.Operator):
         """Name the files, and ask."""
         column = get_layout(self).column()
         for path in self.list_paths()[:8]:
-            column.label(text=path.name, icon="FILE")
+            draw_name(column, path.name, "FILE")
         column.prop(self, "use", text="")
         if self.use == "LIBRARY" and (paths := self.list_paths()):
-            column.label(text=str(paths[0].parent), icon="FILE_FOLDER")
+            draw_name(column, str(paths[0].parent), "FILE_FOLDER")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Write them into the model's name, or ask the backend to read their folder."""
@@ -158,10 +160,10 @@ class DropModel(_TakesFiles, bpy.types.Operator):
         if self.use == "LIBRARY":
             return self._add_folder(paths[0])
         if odd := next((path for path in paths if "|" in str(path)), None):
-            self.report({"ERROR"}, f"The path {odd} has a bar (|) in it, which parts a model's name; rename it.")
+            report(self, {"ERROR"}, f"The path {odd} has a bar (|) in it, which parts a model's name; rename it.")
             return {"CANCELLED"}
         if self.use == "CHECKPOINT" and len(paths) > 1:
-            self.report({"ERROR"}, "Only one file can be the model; drop that alone.")
+            report(self, {"ERROR"}, "Only one file can be the model; drop that alone.")
             return {"CANCELLED"}
         settings: Any = properties.get_settings(context)
         for path in paths:
@@ -170,19 +172,19 @@ class DropModel(_TakesFiles, bpy.types.Operator):
             else:
                 strength = 1.0 if self.use == "LORA" else None
                 settings.model = add_part(settings.model, PARTS[self.use.lower()], str(path), strength)
-        self.report({"INFO"}, f"The model is {settings.model} now")
+        report(self, {"INFO"}, f"The model is {settings.model} now")
         return {"FINISHED"}
 
     def _add_folder(self, path: Path) -> OperatorResult:
         if not connection.connected:
-            self.report({"ERROR"}, "The backend, which keeps the library, is not running; press Start and drop the file again.")
+            report(self, {"ERROR"}, "The backend, which keeps the library, is not running; press Start and drop the file again.")
             return {"CANCELLED"}
         if connection.library_task is not None and not connection.library_task.done:
-            self.report({"ERROR"}, "The library is at work; wait or cancel it, and drop the file again.")
+            report(self, {"ERROR"}, "The library is at work; wait or cancel it, and drop the file again.")
             return {"CANCELLED"}
         folder = str(path.parent)
         start_task(lambda ticket: messages.ChangeLibrary(ticket=ticket, action="add", name=folder), "reading the folder")
-        self.report({"INFO"}, f"Reading {folder} into the library")
+        report(self, {"INFO"}, f"Reading {folder} into the library")
         return {"FINISHED"}
 
 

@@ -14,15 +14,17 @@ from ..motion import bvh
 from ..motion.body_from_skeleton import body_from_skeleton
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, ReadOptions, read
 from ..motion.source_bones import UnknownBonesError
+from ..panel_base import draw_text
 from ..rigging import scene_files
 from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
 from ..rigging.rigs import read_saved_mapping
 from ..timing import frame_rate
+from ..translation import CONTEXT
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
-from .reports import report_action, report_motion_errors, report_with_warnings
+from .reports import report, report_action, report_motion_errors, report_with_warnings
 
 #: endings of all files that can be imported
 ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
@@ -88,7 +90,7 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source, "Z")
         except MotionError as error:
             open_source_bones(settings, source)
-            self.report({"ERROR"}, describe_error(error))
+            report(self, {"ERROR"}, describe_error(error))
             # what was opened is a change that an undo takes back
             return {"FINISHED"}
         return key_motion(self, context, body.motion, body.notes, body.is_doubtful)
@@ -227,7 +229,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             self._draw_several(column, paths)
             return
         lines, choices = inspect_motion_file(self.filepath, self.get_options())
-        column.prop(self, "clip", text="Person" if "person" in choices else "Clip")
+        column.prop(self, "clip", text="Person" if "person" in choices else "Clip", text_ctxt=CONTEXT)
         for name in ("up_axis", "layout"):
             if name in choices:
                 column.prop(self, name)
@@ -235,7 +237,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             column.prop(self, name)
         box = get_layout(self).box().column(align=True)
         for n, line in enumerate(lines[:12] or ["Choose a file to see what is in it"]):
-            box.label(text=line, icon="INFO" if n == 0 else "BLANK1")
+            draw_text(box, line, "INFO" if n == 0 else "BLANK1")
 
     def _draw_several(self, column: bpy.types.UILayout, paths: list[str]) -> None:
         for name in ("up_axis", "fps"):
@@ -243,9 +245,9 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         box = get_layout(self).box().column(align=True)
         for path in paths[:12]:
             lines, _ = inspect_motion_file(path, self.get_options())
-            box.label(text=": ".join((Path(path).name, *lines[:1])), icon="ACTION")
+            draw_text(box, ": ".join((Path(path).name, *lines[:1])), "ACTION")
         if len(paths) > 12:
-            box.label(text=f"and {len(paths) - 12} more", icon="BLANK1")
+            draw_text(box, f"and {len(paths) - 12} more", "BLANK1")
 
     def list_paths(self) -> list[str]:
         """The files that are chosen, as whole paths; one where the dialog or a script has named only that."""
@@ -310,7 +312,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             if shown is None:
                 raise
             open_source_bones(settings, shown)
-            self.report({"ERROR"}, describe_error(error))
+            report(self, {"ERROR"}, describe_error(error))
             return {"FINISHED"}
         if kept is not None:
             settings.source = kept
