@@ -139,9 +139,10 @@ def apply_pose(area: Any, wanted: Any) -> Iterator[None]:
     yield from wait_seconds(3)
     browser = find_region(area, "WINDOW")
     yield from press_at(browser.x + FIRST_TILE[0], browser.y + browser.height - FIRST_TILE[1])
+    operators: Any = bpy.ops
     with bpy.context.temp_override(window=window, area=area, region=browser, object=other, active_object=other):
-        assert bpy.ops.poselib.apply_pose_asset.poll()
-        bpy.ops.poselib.apply_pose_asset(flipped=True)
+        assert operators.poselib.apply_pose_asset.poll()
+        operators.poselib.apply_pose_asset(flipped=True)
     found = read_head(other, "right_wrist") - read_head(other, "pelvis")
     assert abs(found.x + wanted.x) < 0.03 and abs(found.z - wanted.z) < 0.03, (found, wanted)
     yield from take_screenshot("16-flipped")
