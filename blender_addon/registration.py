@@ -32,7 +32,6 @@ from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
 PARTS = (
-    translation,
     properties,
     undo_steps,
     moving,
@@ -55,6 +54,8 @@ PARTS = (
     templates,
     command_line,
     connection,
+    # knows the texts of all classes
+    translation,
 )
 
 
