@@ -81,8 +81,8 @@ class LibraryBuild:
             renewed = bool(library.read_version())
             library.take_over(second.folder)
             library.register_library()
-            done = "is renewed" if renewed else "is in the Asset Browser"
-            self.sentence = f"The asset library {library.NAME} {done}.{library.explain_saving()}"
+            done = "The asset library is renewed." if renewed else "The asset library is in the Asset Browser."
+            self.sentence = done + library.explain_saving()
         except OSError as error:
             where = find_path(error, assets_folder())
             self.sentence = explain_disk_error(error, where, "written", "name another folder in LATENTMAN_DATA")

@@ -113,7 +113,7 @@ class RemoveAssets(NeedsIdleBuild, bpy.types.Operator):
             report(self, {"WARNING"}, f"Other files in {assets_folder()} stay, and so does its place in the preferences: {named}")
             return {"FINISHED"}
         library.forget_library()
-        report(self, {"INFO"}, f"The asset library is removed.{library.explain_saving()}")
+        report(self, {"INFO"}, "The asset library is removed." + library.explain_saving())
         return {"FINISHED"}
 
 
