@@ -20,6 +20,7 @@ from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
 from .pasted_paths import expand_home
+from .schedule_arguments import add_given_schedule, add_schedule_arguments
 from .settings import list_settings
 from .shot import MAX_FRAMES, ShotError, ShotRequest, make_request
 
@@ -61,6 +62,7 @@ def read_motion_arguments(args: argparse.Namespace) -> MotionRequest:
 def add_look_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of a shot whose look is made and nothing else."""
     add_settings(parser, ShotRequest, leave_out=FROM_SCENE)
+    add_schedule_arguments(parser)
     add_method_arguments(parser)
     parser.add_argument("--out", type=read_path, required=True, metavar="FILE", help="the look's file, shot.look for one")
     add_json_argument(parser)
@@ -72,6 +74,7 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     prompt = next(declared for declared in list_settings(ShotRequest) if declared.name == "prompt")
     add_setting(parser, prompt, default="that of the look's file, where --look names one")
     add_settings(parser, ShotRequest, leave_out=(*FROM_SCENE, "prompt"))
+    add_schedule_arguments(parser)
     add_method_arguments(parser)
     parser.add_argument(
         "--look",
@@ -101,11 +104,14 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 def read_request_arguments(
     args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
 ) -> ShotRequest:
-    """The request that the arguments describe. Raises ``ShotError`` for a folder without a look."""
+    """The request that the arguments describe. Raises ``ShotError`` for a folder without a look, and for two prompts at a frame."""
     # an empty prompt is refused with what it is for
     given = {"prompt": "", **read_given_settings(args, ShotRequest, leave_out=FROM_SCENE)}
     request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
-    return msgspec.structs.replace(request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look))
+    request = msgspec.structs.replace(
+        request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look)
+    )
+    return add_given_schedule(request, args)
 
 
 def find_job(look: str) -> str:

@@ -29,11 +29,14 @@ NEAR, FEW = 4, 200
 @dataclass(frozen=True)
 class Anchor:
     """The frame whose keys and values cross-frame attention uses: its latents before each step (S, C, h, w) float32, its
-    ControlNets' pictures (1, 3, H, W) each, and its passes."""
+    ControlNets' pictures (1, 3, H, W) each, and its passes. ``prompt`` and ``control_scale`` are the frame's own where they change
+    within the shot."""
 
     trajectory: torch.Tensor
     controls: tuple[torch.Tensor, ...]
     passes: FramePasses
+    prompt: str = ""
+    control_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,10 @@ class Look:
         }
         arrays |= {f"control_{n}": control.float().cpu().numpy() for n, control in enumerate(self.anchor.controls)}
         arrays |= {f"pass_{name}": array for name, array in self.anchor.passes.arrays().items()}
+        if self.anchor.prompt:
+            arrays["anchor_prompt"] = np.array(self.anchor.prompt)
+        if self.anchor.control_scale is not None:
+            arrays["anchor_control_scale"] = np.array(self.anchor.control_scale)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
@@ -138,7 +145,13 @@ class Look:
             names = dict(zip(found["surface_numbers"].tolist(), found["surface_names"].tolist(), strict=True))
             return cls(
                 texture,
-                Anchor(torch.from_numpy(trajectory), controls, passes),
+                Anchor(
+                    torch.from_numpy(trajectory),
+                    controls,
+                    passes,
+                    str(found.get("anchor_prompt", "")),
+                    float(found["anchor_control_scale"]) if "anchor_control_scale" in found else None,
+                ),
                 Plate(found["plate"], found["plate_distance"]),
                 names,
                 tuple(found["keyframes"].tolist()) if "keyframes" in found else (),
@@ -171,6 +184,8 @@ def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls
         raise ValueError("its anchor is damaged")
     if any(found[f"control_{n}"].ndim != 4 or found[f"control_{n}"].dtype != np.float32 for n in range(controls)):
         raise ValueError("its control pictures are damaged")
+    if not np.isfinite(found.get("anchor_control_scale", 0.0)).all():
+        raise ValueError("its anchor's control strength is no number")
     if plate.ndim != 3 or plate.shape != (*found["plate_distance"].shape, 3):
         raise ValueError("its background is damaged")
 

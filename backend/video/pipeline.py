@@ -14,6 +14,7 @@ import torch
 from ...shared.machine import release_free_memory
 from ...shared.model_profile import list_unset
 from ...shared.passes import FramePasses
+from ...shared.schedule import Mix
 from ...shared.settings import with_settings
 from ...shared.shot import NOTHING, ShotError, ShotRequest
 from ..models.families import TextConditions
@@ -23,6 +24,7 @@ from ..models.prompts.parsing import split_loras
 from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .denoising import Denoising
+from .frame_conditions import FrameConditions
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
@@ -31,6 +33,7 @@ from .noise import draw_noise, list_noise_sources
 from .prediction import list_control_scales, uses_guidance
 from .propagation import init_from_texture
 from .run_context import Interrupted, RunContext
+from .scheduled_passes import ScheduledPasses
 from .selection import select_request
 from .source import MemoryPasses, PassesSource, compute_overview_scale, load_clip
 from .techniques import ClipContext, Technique
@@ -82,6 +85,11 @@ def _list_few_step_warnings(model: ImageModel, request: ShotRequest) -> list[str
     if not wanted:
         return []
     return [f"The {origin} of the prompt is for few steps and wants {', '.join(wanted)}; set them for frames as it was made for."]
+
+
+def _get_following(mix: Mix) -> str:
+    """Of two prompts the one that does not lead, else the only one."""
+    return mix.first if mix.is_pure or mix.leading == mix.second else mix.second
 
 
 def find_noise_cell_side(source: PassesSource) -> float:
@@ -138,6 +146,15 @@ class ShotPipeline:
         self._method, self._size = request.get_method(), latent_size(model, request)
         self._rows, self._is_part = range(self._source.frame_count) if part is None else tuple(part), part is not None
         self._noise_cell_side = noise_cell_side
+        self._schedule, self._prompts, self._mixes = request.get_schedule(), request.list_prompts(), request.list_mixes()
+        self._second: PassesSource = source
+        if len(self._prompts) > 1 and self._method.fusion:
+            # the texture of each prompt by itself, and of frames between two both of them
+            self._source = ScheduledPasses(source, self._prompts, [mix.leading for mix in self._mixes])
+            self._second = ScheduledPasses(source, self._prompts, [_get_following(mix) for mix in self._mixes])
+        if look is not None and not finalized and look.anchor.prompt not in ("", request.text.prompt):
+            # a frame that other frames are not to look like
+            same_settings = False
         self._given: Look | None = None
         if look is not None:
             names = self._source.surface_names(self._rows)
@@ -147,7 +164,7 @@ class ShotPipeline:
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
-        self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
+        self._loaded: tuple[tuple[bool, tuple[int, ...]], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
@@ -212,14 +229,24 @@ class ShotPipeline:
         settings = self._method.keyframes
         if settings is None or not own:
             return own
-        if self._given is None:
-            found = select_keyframes(self._source, own, settings)
-        else:
-            found = [] if self._is_finalized else select_keyframes(self._source, own, settings, self._given.texture)
+        groups = self._group_by_prompt(own)
+        known = None if self._given is None else self._given.texture
+        found = []
+        if not self._is_finalized:
+            found = [row for rows in groups for row in select_keyframes(self._source, rows, settings, known)]
         if not found and (self._given is None or not self._same_settings):
             # without an anchor from another job a shot needs a frame to attend to
-            found = own[:1]
+            found = groups[0][:1]
         return own if len(found) == len(own) else found
+
+    def _group_by_prompt(self, rows: list[int]) -> list[list[int]]:
+        """Of the frames ``rows`` those that may be key frames, apart for each prompt: frames of one prompt alone, where there are
+        such."""
+        if self._source is self._second:
+            return [rows]
+        leading = dict.fromkeys(self._mixes[row].leading for row in rows)
+        groups = ([row for row in rows if self._mixes[row].leading == prompt] for prompt in leading)
+        return [[row for row in group if self._mixes[row].is_pure] or group for group in groups]
 
     def _iter_pictures(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
         keyframes, look = self._select_keyframes(foreign), self._given
@@ -245,12 +272,13 @@ class ShotPipeline:
             yield from ((row, picture) for row, picture in made if row not in done)
             self._run_context.progress("frames", finished, len(rest))
 
-    def _load_clip(self, rows: Sequence[int]) -> FramePasses:
-        """The passes of some frames, cached until other frames are asked for, as several parts work on the same ones."""
-        wanted = tuple(rows)
+    def _load_clip(self, rows: Sequence[int], *, second: bool = False) -> FramePasses:
+        """The passes of some frames, cached until other frames are asked for, as several parts work on the same ones; ``second``
+        has them under the second of two prompts."""
+        wanted = second, tuple(rows)
         if self._loaded is None or self._loaded[0] != wanted:
             self._loaded = None
-            self._loaded = wanted, load_clip(self._source, wanted)
+            self._loaded = wanted, load_clip(self._second if second else self._source, rows)
         return self._loaded[1]
 
     def _iter_batches(self, rows: list[int]) -> Iterator[list[int]]:
@@ -271,6 +299,7 @@ class ShotPipeline:
                 request.height,
                 request.text.background_prompt,
                 request.text.clip_skip,
+                self._prompts[1:],
             )
             self._run_context.warnings.extend(warning for warning in found.warnings if warning not in self._run_context.warnings)
             self._text[twice] = found
@@ -310,16 +339,24 @@ class ShotPipeline:
         return self._seen[twice]
 
     def _make_denoising(
-        self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool, once: bool = False
+        self,
+        rows: list[int],
+        look: Look | None,
+        anchor: Anchor | None,
+        *,
+        joint: bool,
+        once: bool = False,
+        second: bool = False,
     ) -> Denoising:
-        """``look`` holds the known texture; ``once`` leaves out the second pass of classifier-free guidance."""
+        """``look`` holds the known texture; ``once`` leaves out the second pass of classifier-free guidance. Frames that are not
+        ``joint`` are under one prompt: where a frame is between two under the one that leads, or with ``second`` the other."""
         request = msgspec.structs.replace(select_request(self._request, rows), manifest=self._source.manifest(rows))
         if once and uses_guidance(self._model, request):
             request = with_settings(request, dict(guidance_scale=1.0))
         context = ClipContext(
             model=self._model,
             request=request,
-            own_passes=self._load_clip(rows),
+            own_passes=self._load_clip(rows, second=second),
             rows=tuple(rows),
             given_passes=anchor.passes if anchor else None,
             texture=look.texture if look else None,
@@ -329,7 +366,25 @@ class ShotPipeline:
             batch_budget=self._batch_budget,
             shot_cell_side=lambda: self._cell_side,
         )
-        return Denoising(context, self._make_techniques(), self._get_conditions(request), anchor, self._get_reference(request))
+        return Denoising(
+            context,
+            self._make_techniques(),
+            self._get_conditions(request),
+            anchor,
+            self._get_reference(request),
+            self._make_frame_conditions(rows, anchor, joint=joint, second=second),
+        )
+
+    def _make_frame_conditions(
+        self, rows: list[int], anchor: Anchor | None, *, joint: bool, second: bool
+    ) -> FrameConditions | None:
+        """What is said to each of the frames ``rows``; None where that is what the request says."""
+        if self._schedule is None and (anchor is None or (not anchor.prompt and anchor.control_scale is None)):
+            return None
+        mixes = [self._mixes[row] for row in rows]
+        if not joint:
+            mixes = [Mix(_get_following(mix) if second else mix.leading) for mix in mixes]
+        return FrameConditions(self._prompts, tuple(mixes), tuple(self._request.get_control_scale(row) for row in rows))
 
     def _make_techniques(self) -> list[Technique]:
         """For a clip: new ones of the method, and the caller's own."""
@@ -385,10 +440,24 @@ class ShotPipeline:
         return pictures, Look(fusion.texture(decoded), run.make_anchor(), plate, names)
 
     def _propagate(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Latents and finished pictures of frames that are denoised from the look's texture."""
+        """Latents and finished pictures of frames that are denoised from the look's texture; between two prompts they are made
+        under each, and mixed."""
+        latents, pictures = self._propagate_under(look, rows)
+        places = [n for n, row in enumerate(rows) if not self._mixes[row].is_pure] if self._schedule is not None else []
+        if places:
+            others = self._propagate_under(look, [rows[n] for n in places], second=True)
+            for n, other_latents, other in zip(places, *others, strict=True):
+                share = 1 - self._mixes[rows[n]].get_share(self._mixes[rows[n]].leading)
+                latents[n] = torch.lerp(latents[n], other_latents, share)
+                pictures[n] = torch.lerp(pictures[n], other, share)
+        return latents, pictures
+
+    def _propagate_under(
+        self, look: Look | None, rows: list[int], *, second: bool = False
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         settings = self._method.keyframes
         assert settings is not None and look is not None
-        run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided)
+        run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided, second=second)
         fusion = run.find_technique(TextureFusion)
         assert fusion is not None
         with torch.no_grad():
