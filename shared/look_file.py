@@ -153,7 +153,8 @@ class LookFile:
         if request.get_schedule() != (own_schedule and own_schedule.select(self.list_rows(request.frames))):
             raise ShotError(
                 "look",
-                "The look was made with other prompts or control strengths of its frames; leave those to the look, or make a new one.",
+                "The look was made with other prompts or control strengths of its frames; leave those to the look, or make a new "
+                "one.",
             )
         if request.get_method() != own.get_method():
             raise ShotError(

@@ -9,7 +9,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -46,6 +46,14 @@ class Schedule(msgspec.Struct, frozen=True):
             soft_max=100,
         ),
     ] = 0
+    keep_place: Annotated[
+        bool,
+        Setting(
+            "Keep Place",
+            "Where frames share a texture, what is around the character stays as the first prompt has it; off, each prompt has "
+            "surroundings of its own, as in presets without a texture",
+        ),
+    ] = True
     control_scales: tuple[float, ...] = ()
 
     def select(self, rows: Iterable[int]) -> Schedule:
@@ -71,6 +79,10 @@ class Mix(msgspec.Struct, frozen=True):
     def leading(self) -> str:
         """The prompt that there is more of."""
         return self.second if self.share >= 0.5 else self.first
+
+    def list_prompts(self) -> tuple[str, ...]:
+        """The one or two prompts of which there is something."""
+        return (self.first,) if self.is_pure else (self.first, self.second)
 
     def get_share(self, prompt: str) -> float:
         """How much of a prompt there is, 0 to 1."""
@@ -98,9 +110,10 @@ def list_prompts(own: str, schedule: Schedule | None) -> tuple[str, ...]:
 
 
 def make_schedule(
-    prompts: Iterable[tuple[int, str]] = (), prompt_blend: int = 0, control_scales: Sequence[float] = ()
+    prompts: Iterable[tuple[int, str]] = (), control_scales: Sequence[float] = (), **settings: Any
 ) -> Schedule | None:
-    """A schedule of (frame, prompt) in any order; None where nothing changes. Raises ``SettingError`` for two prompts at a frame."""
+    """A schedule of (frame, prompt) in any order, with ``settings`` by name; None where nothing changes. Raises ``SettingError``
+    for two prompts at a frame."""
     found: dict[int, str] = {}
     for frame, prompt in prompts:
         if frame in found:
@@ -109,12 +122,12 @@ def make_schedule(
     keys = tuple(PromptKey(frame, found[frame]) for frame in sorted(found))
     if not keys and not control_scales:
         return None
-    return Schedule(keys, prompt_blend if keys else 0, tuple(control_scales))
+    return Schedule(prompts=keys, control_scales=tuple(control_scales), **settings if keys else {})
 
 
 def interpolate_control(keys: Iterable[tuple[int, float]], frames: Sequence[int]) -> tuple[float, ...]:
-    """The control strength of each frame: evenly between keys (frame, strength), and as the nearest outside them; none without keys.
-    Raises ``SettingError`` for two keys at a frame."""
+    """The control strength of each frame: evenly between keys (frame, strength), and as the nearest outside them; none without
+    keys. Raises ``SettingError`` for two keys at a frame."""
     ordered = sorted(keys)
     for (frame, _), (after, _) in pairwise(ordered):
         if frame == after:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from .arguments import add_settings
+from .arguments import add_settings, read_given_settings
 from .schedule import Schedule, interpolate_control, make_schedule
 from .settings import SettingError, list_settings
 from .shot import ShotError, ShotRequest, with_schedule
@@ -63,7 +63,9 @@ def add_given_schedule(request: ShotRequest, args: argparse.Namespace) -> ShotRe
     control = given.get("control_at", [])
     try:
         schedule = make_schedule(
-            given.get("prompt_at", []), given.get("prompt_blend", 0), interpolate_control(control, request.frames)
+            given.get("prompt_at", []),
+            interpolate_control(control, request.frames),
+            **read_given_settings(args, Schedule),
         )
     except SettingError as error:
         raise ShotError(error.name, str(error)) from error

@@ -148,8 +148,8 @@ class ImageModel:
         clip_skip: int = 0,
         further: Sequence[str] = (),
     ) -> TextConditions:
-        """Embeddings of a prompt and then of ``further`` ones, with those of the negative prompt in front when ``guided``, and those
-        of a background's own prompt behind when there is one. ``clip_skip`` is that of ``Text``.
+        """Embeddings of a prompt and then of ``further`` ones, with those of the negative prompt in front when ``guided``, and
+        those of a background's own prompt behind when there is one. ``clip_skip`` is that of ``Text``.
 
         Raises ``ShotError`` for a prompt that cannot be read, and for one that names a LoRA that the model was loaded without.
         """

@@ -30,8 +30,6 @@ SAMPLED = 8
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 #: bits of a cell's coordinate along an axis, and of an object's number, in a packed cell
 _BITS, _ID_BITS = 18, 9
-#: objects of which each has a number of its own
-MOST_OBJECTS = 1 << _ID_BITS
 
 
 def pack_cells(cell: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt
 
 from ...shared.npy import read_npy, unpack_npz
 from ...shared.passes import FORMER_PASS_NAMES, FramePasses, check_arrays
+from ...shared.schedule import MAX_PROMPTS
 from ...shared.shot import ShotError
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
@@ -77,7 +78,8 @@ class Plate:
 class Look:
     """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known.
 
-    ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again.
+    ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again. A shot whose
+    prompt changes has a look under each: ``others`` are those under other prompts.
     """
 
     texture: SurfaceTexture
@@ -85,6 +87,11 @@ class Look:
     plate: Plate
     surfaces: dict[int, str] = field(default_factory=dict)
     keyframes: tuple[int, ...] = ()
+    others: dict[str, Look] = field(default_factory=dict)
+
+    def list_by_prompt(self, own: str) -> dict[str, Look]:
+        """The looks under each prompt of a shot whose own prompt is ``own``."""
+        return {self.anchor.prompt or own: replace(self, others={}), **self.others}
 
     def adapt_to_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
         """The look with its objects numbered as in another shot.
@@ -101,7 +108,8 @@ class Look:
         texture = self.texture
         if numbers and self.surfaces:
             texture = texture.renumber({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
-        return replace(self, texture=texture, surfaces=surfaces or self.surfaces)
+        others = {prompt: other.renumber(surfaces) for prompt, other in self.others.items()}
+        return replace(self, texture=texture, surfaces=surfaces or self.surfaces, others=others)
 
     def encode(self) -> bytes:
         """As an ``npz`` file without pickles."""
@@ -122,13 +130,16 @@ class Look:
             arrays["anchor_prompt"] = np.array(self.anchor.prompt)
         if self.anchor.control_scale is not None:
             arrays["anchor_control_scale"] = np.array(self.anchor.control_scale)
+        if self.others:
+            arrays["other_prompts"] = np.array(list(self.others), str)
+            arrays |= {f"other_{n}": np.frombuffer(other.encode(), np.uint8) for n, other in enumerate(self.others.values())}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
 
     @classmethod
-    def decode(cls, data: bytes) -> Look:
-        """The inverse of ``encode``. Raises ``ShotError`` when the data are damaged."""
+    def decode(cls, data: bytes, *, is_other: bool = False) -> Look:
+        """The inverse of ``encode``; ``is_other`` for a look within another one. Raises ``ShotError`` when the data are damaged."""
         try:
             unpacked = unpack_npz(data)
             # torch wants arrays of its own that may be written to
@@ -155,6 +166,7 @@ class Look:
                 Plate(found["plate"], found["plate_distance"]),
                 names,
                 tuple(found["keyframes"].tolist()) if "keyframes" in found else (),
+                {} if is_other else _decode_others(found),
             )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error
@@ -167,7 +179,15 @@ class Look:
             controls=tuple(control.to(device, dtype) for control in self.anchor.controls),
         )
         texture = replace(self.texture, cells=self.texture.cells.to(device), values=self.texture.values.to(device))
-        return replace(self, texture=texture, anchor=anchor)
+        others = {prompt: other.to(device, dtype) for prompt, other in self.others.items()}
+        return replace(self, texture=texture, anchor=anchor, others=others)
+
+
+def _decode_others(found: dict[str, np.ndarray]) -> dict[str, Look]:
+    prompts = [str(prompt) for prompt in found.get("other_prompts", ())]
+    if len(prompts) > MAX_PROMPTS:
+        raise ValueError("it has more prompts than any shot")
+    return {prompt: Look.decode(found[f"other_{n}"].tobytes(), is_other=True) for n, prompt in enumerate(prompts)}
 
 
 def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls: int) -> None:

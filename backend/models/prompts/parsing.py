@@ -158,12 +158,13 @@ def parse_prompt(text: str) -> Prompt:
 
 
 def check_text(text: Text, further: Sequence[str] = ()) -> None:
-    """``ShotError`` for texts that cannot be read, before anything is made for them; ``further`` are the prompts of later frames."""
+    """``ShotError`` for texts that cannot be read, before anything is made for them; ``further`` are prompts of later frames."""
     for part in further:
         plain, loras = split_loras(part)
         if loras:
             raise ShotError(
-                "prompt_at", f"The LoRA '{loras[0].name[:40]}' would work in all frames; name it in the prompt that the shot begins with."
+                "prompt_at",
+                f"The LoRA '{loras[0].name[:40]}' would work in all frames; name it in the prompt that the shot begins with.",
             )
         parse_prompt(plain)
     for part in (text.prompt, text.negative_prompt, text.background_prompt):
