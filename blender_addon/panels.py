@@ -20,6 +20,7 @@ from .error_places import Place
 from .kept_framing import book as framing_book
 from .library_panel import LISTS, ModelsPanel
 from .live_preview import live
+from .look_drawing import PromptKeysPanel, draw_presets, draw_prompt
 from .motion.keying import Keying
 from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
@@ -28,6 +29,7 @@ from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
 from .preferences import find_used_environment, get_backend_python, get_preferences
+from .prompt_keys import explain_curves
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
 from .rigging.instances import explain_instance, explain_instances
@@ -387,11 +389,12 @@ class LookPanel(SidebarPanel):
             row = layout.row(align=True)
             row.label(text=f"Kept: {prompt}", icon="LOCKED")
             row.operator("latentman.new_look", text="", icon="X")
-        layout.prop(settings, "prompt", text="", icon="GREASEPENCIL")
+        draw_presets(layout, "LATENTMAN_MT_look_presets", "latentman.look_preset_add")
+        draw_prompt(layout, context, "prompt", "GREASEPENCIL")
         profile = settings.find_profile()
         own = profile.negative_prompt if profile is not None else ""
         placeholder = f"the model's own: {own}" if own else "what should not be visible"
-        layout.prop(settings, "negative_prompt", text="", placeholder=placeholder, icon="X")
+        draw_prompt(layout, context, "negative_prompt", "X", placeholder)
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
@@ -406,6 +409,8 @@ class LookPanel(SidebarPanel):
         error = connection.profiles.find_error(settings.get_model())
         if error:
             draw_sentence(layout, context, error, "ERROR")
+        for sentence in explain_curves(get_scene(context)):
+            draw_sentence(layout, context, sentence)
 
 
 class AdvancedPanel(SidebarPanel):
@@ -419,13 +424,19 @@ class AdvancedPanel(SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the settings, those that have no place of their own last."""
         settings = properties.get_settings(context)
+        draw_presets(get_layout(self), "LATENTMAN_MT_method_presets", "latentman.method_preset_add")
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in (*ADVANCED, *list_other_settings(ShotRequest, *LOOK, *ADVANCED, *SIDES, *properties.FROM_SCENE)):
             if name in FOLLOWING:
                 draw_following(column, settings, name)
+            elif name == "background_prompt":
+                draw_prompt(column, context, name, None)
             else:
-                column.prop(settings, name)
+                row = column.row()
+                # its keyframes count in each frame
+                row.use_property_decorate = name == "control_scale"
+                row.prop(settings, name)
 
 
 class TechniquesPanel(SidebarPanel):
@@ -525,6 +536,7 @@ CLASSES = (
     KeyingPanel,
     EditMotionPanel,
     LookPanel,
+    PromptKeysPanel,
     ModelsPanel,
     AdvancedPanel,
     TechniquesPanel,

@@ -25,7 +25,7 @@ class LatentManPromptKey(bpy.types.PropertyGroup):
     frame: IntProperty(
         name="Frame", description="The first frame that is wholly under this prompt", options=set(), soft_min=0, soft_max=10_000
     )
-    prompt: StringProperty(name="Prompt", description="What the character and the place look like from this frame on", options=set())
+    prompt: StringProperty(name="Prompt", description="What character and place look like from this frame on", options=set())
 
 
 def list_prompt_keys(settings: Any) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""Prompts that are written on several lines, in a text of the file: which text it is, what is said of it, and what to say about it."""
+"""Prompts that are written on several lines, in a text of the file."""
 
 from __future__ import annotations
 
@@ -56,18 +56,21 @@ def find_text(settings: Any, prompt: str) -> bpy.types.Text | None:
     return text
 
 
-def unlink_texts(settings: Any) -> dict[str, bpy.types.Text]:
-    """Take the prompts' texts out of use, so that the lines in the panel count; returns those that there were."""
-    found = {prompt: text for prompt in PROMPTS if (text := find_text(settings, prompt)) is not None}
+def list_texts(settings: Any) -> dict[str, bpy.types.Text]:
+    """The texts in which prompts are written."""
+    return {prompt: text for prompt in PROMPTS if (text := find_text(settings, prompt)) is not None}
+
+
+def unlink_texts(settings: Any) -> None:
+    """Take the prompts' texts out of use, so that the lines in the panel count."""
     for prompt in PROMPTS:
-        if prompt in found:
+        if find_text(settings, prompt) is not None:
             setattr(settings, get_text_name(prompt), None)
         forget_text(settings, prompt)
-    return found
 
 
 def link_texts(settings: Any, texts: dict[str, bpy.types.Text]) -> None:
-    """The opposite of ``unlink_texts``."""
+    """Have prompts written in these texts."""
     for prompt, text in texts.items():
         setattr(settings, get_text_name(prompt), text)
 
@@ -84,7 +87,7 @@ def check_prompt_text(settings: Any) -> None:
     if text is not None and not read_prompt(settings, "prompt"):
         raise ShotError(
             "prompt",
-            f"The text '{text.name}' says nothing; write the prompt there, on lines that do not begin with {COMMENT}, or unlink it.",
+            f"The text '{text.name}' says nothing; write the prompt there on lines without {COMMENT} in front, or unlink it.",
         )
 
 

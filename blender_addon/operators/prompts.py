@@ -7,8 +7,9 @@ from typing import Any
 import bpy
 from bpy.props import EnumProperty, IntProperty
 
+from ...shared.prompt_text import COMMENT
 from .. import properties
-from ..prompt_texts import COMMENT, PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk
+from ..prompt_texts import PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk
 from ..typed_access import OperatorResult, get_scene
 from .polls import Poll
 
