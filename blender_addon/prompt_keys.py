@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,8 +10,8 @@ import bpy
 from bpy.props import IntProperty, StringProperty
 
 from ..shared.schedule import Schedule, make_schedule, mix_prompts
-from ..shared.settings import SettingError
-from ..shared.shot import ShotError
+from ..shared.settings import SettingError, list_settings
+from ..shared.shot import Sampling, ShotError
 from .compat import get_used_fcurves
 from .declared_properties import read_values, shorten_float
 
@@ -52,9 +53,9 @@ def read_control_scales(scene: bpy.types.Scene, frames: Sequence[int]) -> tuple[
     curve = _find_control_curve(scene)
     if curve is None:
         return ()
-    limits = scene.bl_rna.properties  # the curve may leave the range of the property
-    declared = limits["latentman"].fixed_type.properties[_CONTROL] if "latentman" in limits else None
-    low, high = (declared.hard_min, declared.hard_max) if declared is not None else (0.0, 1000.0)
+    # the curve may leave the range
+    limits = next(declared.setting for declared in list_settings(Sampling) if declared.name == _CONTROL)
+    low, high = limits.ge or 0.0, limits.le or math.inf
     return tuple(shorten_float(min(max(curve.evaluate(frame), low), high)) for frame in frames)
 
 

@@ -104,3 +104,13 @@ def forget_text(settings: Any, prompt: str) -> None:
 def has_changed_on_disk(text: bpy.types.Text) -> bool:
     """Whether the file of a text says something else than the text, which counts."""
     return bool(text.filepath) and not text.is_in_memory and text.is_modified
+
+
+def reload_text(text: bpy.types.Text) -> None:
+    """Put what the file of a text says by now in its place, everywhere. Raises ``RuntimeError`` for a file that cannot be read."""
+    # Blender's own operator needs a text editor, without which it crashes
+    name, path = text.name, text.filepath
+    made = bpy.data.texts.load(bpy.path.abspath(path))
+    text.user_remap(made)
+    bpy.data.texts.remove(text)
+    made.name, made.filepath = name, path

@@ -9,7 +9,7 @@ from bpy.props import EnumProperty, IntProperty
 
 from ...shared.prompt_text import COMMENT
 from .. import properties
-from ..prompt_texts import PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk
+from ..prompt_texts import PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk, reload_text
 from ..typed_access import OperatorResult, get_scene
 from .polls import Poll
 
@@ -88,11 +88,12 @@ class ReloadPrompt(Poll, bpy.types.Operator):
         text = find_text(properties.get_settings(context), self.prompt)
         if text is None or not has_changed_on_disk(text):
             return {"CANCELLED"}
-        override: Any = context.temp_override
+        if text.library is not None:
+            self.report({"ERROR"}, f"'{text.name}' is linked from another file; reload it there.")
+            return {"CANCELLED"}
         try:
-            with override(edit_text=text):
-                bpy.ops.text.reload()
-        except RuntimeError as error:
+            reload_text(text)
+        except (RuntimeError, OSError) as error:
             self.report({"ERROR"}, f"The file of '{text.name}' cannot be read; save the text elsewhere, or unlink it. {error}")
             return {"CANCELLED"}
         return {"FINISHED"}

@@ -58,7 +58,7 @@ MENUS = {LOOK: LookPresetMenu, METHOD: MethodPresetMenu}
 _Base: Any = AddPresetBase
 
 
-class _AddPreset(_Base):  # type: ignore[misc]
+class _AddPreset(_Base):
     """Writes and removes the files; Blender's own class does the rest."""
 
     kind: PresetKind
