@@ -9,19 +9,22 @@ import bpy
 from ..shared.schedule import Schedule
 from ..shared.settings import list_settings
 from . import properties
+from .operators.setting_presets import ADDERS, MENUS
 from .panel_base import SidebarPanel, draw_sentence, set_properties
 from .prompt_keys import explain_frame, list_prompt_keys, shorten
 from .prompt_texts import find_removed_text, find_text, get_text_name, has_changed_on_disk, read_prompt
+from .setting_presets import PresetKind
 from .typed_access import get_layout, get_scene
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
 
 
-def draw_presets(layout: bpy.types.UILayout, menu: str, add: str) -> None:
-    """Draw a preset menu as Blender's own panels have it."""
+def draw_presets(layout: bpy.types.UILayout, kind: PresetKind) -> None:
+    """Draw the menu of a kind of presets as Blender's own panels have it."""
+    menu, add = MENUS[kind], ADDERS[kind].bl_idname
     row = layout.row(align=True)
-    row.menu(menu, text=getattr(bpy.types, menu).bl_label)
+    row.menu(menu.bl_idname, text=menu.bl_label)
     row.operator(add, text="", icon="ADD")
     set_properties(row.operator(add, text="", icon="REMOVE"), remove_active=True)
 

@@ -36,6 +36,8 @@ from .rigging.instances import explain_instance, explain_instances
 from .scene_range import find_other_range
 from .set_up.drawing import draw_set_up
 from .set_up.state import SetUpState, set_up
+from .setting_presets import LOOK as LOOK_PRESETS
+from .setting_presets import METHOD as METHOD_PRESETS
 from .shot_times import estimate_shot
 from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
@@ -389,7 +391,7 @@ class LookPanel(SidebarPanel):
             row = layout.row(align=True)
             row.label(text=f"Kept: {prompt}", icon="LOCKED")
             row.operator("latentman.new_look", text="", icon="X")
-        draw_presets(layout, "LATENTMAN_MT_look_presets", "latentman.look_preset_add")
+        draw_presets(layout, LOOK_PRESETS)
         draw_prompt(layout, context, "prompt", "GREASEPENCIL")
         profile = settings.find_profile()
         own = profile.negative_prompt if profile is not None else ""
@@ -424,7 +426,7 @@ class AdvancedPanel(SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the settings, those that have no place of their own last."""
         settings = properties.get_settings(context)
-        draw_presets(get_layout(self), "LATENTMAN_MT_method_presets", "latentman.method_preset_add")
+        draw_presets(get_layout(self), METHOD_PRESETS)
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in (*ADVANCED, *list_other_settings(ShotRequest, *LOOK, *ADVANCED, *SIDES, *properties.FROM_SCENE)):

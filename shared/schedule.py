@@ -50,8 +50,8 @@ class Schedule(msgspec.Struct, frozen=True):
         bool,
         Setting(
             "Keep Place",
-            "Where frames share a texture, what is around the character stays as the first prompt has it; off, each prompt has "
-            "surroundings of its own, as in presets without a texture",
+            "Where frames share a texture, what is around the character stays as the first prompt has it, and the others should "
+            "name the same place; off, each prompt has a place of its own, as in presets without a texture",
         ),
     ] = True
     control_scales: tuple[float, ...] = ()

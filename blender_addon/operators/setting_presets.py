@@ -94,6 +94,9 @@ class AddMethodPreset(_AddPreset, bpy.types.Operator):
     kind = METHOD
 
 
+ADDERS = {LOOK: AddLookPreset, METHOD: AddMethodPreset}
+
+
 def _load(operator: bpy.types.Operator, context: bpy.types.Context, preset: PresetValues) -> OperatorResult:
     for sentence in load_values(properties.get_settings(context), preset):
         operator.report({"WARNING"}, sentence)
