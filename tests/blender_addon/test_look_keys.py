@@ -11,7 +11,6 @@ import pytest
 
 from latentman.blender_addon import diagnostics, look_drawing, panels, setting_presets
 from latentman.blender_addon.compat import get_used_fcurves
-from latentman.blender_addon.declared_properties import shorten_float
 from latentman.blender_addon.panel_memory import apply_memory, capture_panel, read_memory, use_memory
 from latentman.blender_addon.prompt_keys import explain_curves, explain_frame, list_prompt_keys, write_prompt_keys
 from latentman.blender_addon.prompt_texts import find_removed_text, has_changed_on_disk
@@ -416,7 +415,7 @@ def test_keyframes_that_do_not_count_are_told(settings, empty_scene):
     ]
     texts = draw(panels.LookPanel).texts
     assert all(sentence in texts for sentence in explain_curves(empty_scene))
-    assert settings.make_request(empty_scene, (1, 2)).sampling.control_scale == shorten_float(0.5)
+    assert settings.make_request(empty_scene, (1, 2)).sampling.control_scale == pytest.approx(0.5)
 
 
 def test_results_remember_texts_by_their_words_and_prompts_by_frame(settings, empty_scene):
