@@ -14,6 +14,7 @@ from .panel_base import SidebarPanel, draw_sentence, set_properties
 from .prompt_keys import explain_frame, list_prompt_keys, shorten
 from .prompt_texts import find_removed_text, find_text, get_text_name, has_changed_on_disk, read_prompt
 from .setting_presets import PresetKind
+from .translation import CONTEXT
 from .typed_access import get_layout, get_scene
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def draw_presets(layout: bpy.types.UILayout, kind: PresetKind) -> None:
     """Draw the menu of a kind of presets as Blender's own panels have it."""
     menu, add = MENUS[kind], ADDERS[kind].bl_idname
     row = layout.row(align=True)
-    row.menu(menu.bl_idname, text=menu.bl_label)
+    # after a preset was loaded, its name
+    row.menu(menu.bl_idname, text=menu.bl_label, text_ctxt=CONTEXT)
     row.operator(add, text="", icon="ADD")
     set_properties(row.operator(add, text="", icon="REMOVE"), remove_active=True)
 
@@ -35,16 +37,16 @@ def draw_prompt(
     """Draw a prompt: its line, or the text that it is written in with what is said of it. Without an icon it has its name."""
     settings = properties.get_settings(context)
     text, row = find_text(settings, prompt), layout.row(align=True)
+    words: Any = {"text": "", "icon": icon} if icon else {}
     if text is None:
-        words: Any = {"text": "", "icon": icon} if icon else {}
-        row.prop(settings, prompt, placeholder=placeholder, **words)
+        row.prop(settings, prompt, placeholder=placeholder, text_ctxt=CONTEXT, **words)
         set_properties(row.operator("latentman.edit_prompt", text="", icon="TEXT"), prompt=prompt)
         removed = find_removed_text(settings, prompt)
         if removed:
             draw_sentence(layout, context, f"The text '{removed}' was removed from the file; the line above is used.", "ERROR")
             set_properties(layout.operator("latentman.forget_prompt_text"), prompt=prompt)
         return
-    row.prop(settings, get_text_name(prompt), text="" if icon else None, icon="TEXT")
+    row.prop(settings, get_text_name(prompt), icon="TEXT", **{name: value for name, value in words.items() if name == "text"})
     set_properties(row.operator("latentman.edit_prompt", text="", icon="GREASEPENCIL"), prompt=prompt)
     said = read_prompt(settings, prompt)
     if said:
@@ -72,7 +74,7 @@ class PromptKeysPanel(SidebarPanel):
             row = layout.row(align=True)
             split = row.split(factor=0.3, align=True)
             split.prop(keys[n], "frame", text="")
-            split.prop(keys[n], "prompt", text="", placeholder="nothing said: left out")
+            split.prop(keys[n], "prompt", text="", placeholder="nothing said: left out", text_ctxt=CONTEXT)
             set_properties(row.operator("latentman.remove_prompt_key", text="", icon="X"), index=n)
         layout.operator("latentman.add_prompt_key", icon="ADD")
         if not list_prompt_keys(settings):

@@ -23,6 +23,7 @@ from . import (
     setting_presets,
     status_bar,
     templates,
+    translation,
     undo_steps,
     viewer,
 )
@@ -30,6 +31,7 @@ from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
 PARTS = (
+    translation,
     properties,
     undo_steps,
     moving,

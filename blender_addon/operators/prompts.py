@@ -12,6 +12,7 @@ from .. import properties
 from ..prompt_texts import PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk, reload_text
 from ..typed_access import OperatorResult, get_scene
 from .polls import Poll
+from .reports import report
 
 _ITEMS = tuple((name, words.capitalize(), f"The {words}") for name, words in PROMPTS.items())
 
@@ -64,7 +65,7 @@ class EditPrompt(bpy.types.Operator):
             setattr(settings, get_text_name(self.prompt), text)
         _show(context, text)
         if text.library is not None:
-            self.report({"INFO"}, f"'{text.name}' is linked from another file; what is changed here is not kept.")
+            report(self, {"INFO"}, f"'{text.name}' is linked from another file; what is changed here is not kept.")
         return {"FINISHED"}
 
 
@@ -89,12 +90,12 @@ class ReloadPrompt(Poll, bpy.types.Operator):
         if text is None or not has_changed_on_disk(text):
             return {"CANCELLED"}
         if text.library is not None:
-            self.report({"ERROR"}, f"'{text.name}' is linked from another file; reload it there.")
+            report(self, {"ERROR"}, f"'{text.name}' is linked from another file; reload it there.")
             return {"CANCELLED"}
         try:
             reload_text(text)
         except (RuntimeError, OSError) as error:
-            self.report({"ERROR"}, f"The file of '{text.name}' cannot be read; save the text elsewhere, or unlink it. {error}")
+            report(self, {"ERROR"}, f"The file of '{text.name}' cannot be read; save the text elsewhere, or unlink it. {error}")
             return {"CANCELLED"}
         return {"FINISHED"}
 

@@ -25,6 +25,7 @@ from ..setting_presets import (
     write_preset,
 )
 from ..typed_access import OperatorResult
+from .reports import report
 
 
 class LookPresetMenu(bpy.types.Menu):
@@ -70,8 +71,8 @@ class _AddPreset(_Base):
     def remove(self, context: bpy.types.Context, filepath: str) -> None:
         """Remove a preset's file, unless it came with the extension."""
         if Path(filepath).is_relative_to(SHIPPED):
-            report: Any = self
-            report.report({"WARNING"}, "Presets that come with the extension stay; make one of your own.")
+            operator: Any = self
+            report(operator, {"WARNING"}, "Presets that come with the extension stay; make one of your own.")
             return
         Path(filepath).unlink()
 
@@ -99,7 +100,7 @@ ADDERS = {LOOK: AddLookPreset, METHOD: AddMethodPreset}
 
 def _load(operator: bpy.types.Operator, context: bpy.types.Context, preset: PresetValues) -> OperatorResult:
     for sentence in load_values(properties.get_settings(context), preset):
-        operator.report({"WARNING"}, sentence)
+        report(operator, {"WARNING"}, sentence)
     return {"FINISHED"}
 
 
@@ -123,7 +124,7 @@ class LoadPreset(bpy.types.Operator):
             preset = read_preset(Path(self.filepath))
             done = _load(self, context, preset)
         except ShotError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         menu: Any = MENUS[KINDS[preset.kind]]
         menu.bl_label = bpy.path.display_name(Path(self.filepath).name, title_case=False)
@@ -143,7 +144,7 @@ class LoadValues(bpy.types.Operator):
         try:
             return _load(self, context, decode_values(self.values))
         except ShotError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
 
 
