@@ -190,7 +190,7 @@ class ShotPipeline:
         out: dict[int, torch.Tensor] = {}
         finished = self._list_finished(chosen)
         for prompt, keyframes in chosen.items():
-            latents, run, fusion = self._denoise_jointly(prompt, keyframes, looks)
+            latents, run, fusion = self._denoise_jointly(prompt, keyframes, looks, list(chosen).index(prompt), len(chosen))
             out |= {row: one for row, one in zip(keyframes, latents, strict=True) if row in finished}
             if len(finished) < self._source.frame_count:
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
@@ -257,8 +257,8 @@ class ShotPipeline:
         chosen, looks = self._select_keyframes(foreign), dict(self._given)
         finished_rows = self._list_finished(chosen)
         keyframes = [row for rows in chosen.values() for row in rows if row in finished_rows]
-        for prompt, rows in chosen.items():
-            latents, run, fusion = self._denoise_jointly(prompt, rows, looks)
+        for number, (prompt, rows) in enumerate(chosen.items()):
+            latents, run, fusion = self._denoise_jointly(prompt, rows, looks, number, len(chosen))
             if fusion is None:
                 yield from zip(rows, run.finish(self._decode_in_order(latents)), strict=True)
             else:
@@ -349,13 +349,13 @@ class ShotPipeline:
 
     def _make_denoising(
         self,
-        prompt: str,
         rows: list[int],
         look: Look | None,
         anchor: Anchor | None,
         *,
         joint: bool,
         once: bool = False,
+        prompt: str = "",
         run_context: RunContext | None = None,
     ) -> Denoising:
         """``look`` holds the known texture; ``once`` leaves out the second pass of classifier-free guidance. Where each prompt has
@@ -419,20 +419,27 @@ class ShotPipeline:
             yield picture
 
     def _denoise_jointly(
-        self, prompt: str, rows: list[int], looks: Mapping[str, Look]
+        self, prompt: str, rows: list[int], looks: Mapping[str, Look], number: int, count: int
     ) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
         """(N, C, h, w) clean latents of frames denoised jointly from noise, with the run and its fusion; ``looks`` are those that
-        there are, under each prompt."""
-        known = looks.get(prompt)
+        there are, under each prompt. It is the run ``number`` of ``count``."""
+        known, context = looks.get(prompt), self._run_context
         # a checkpoint is one of the first frames that are denoised
-        is_first = all(one in self._given for one in looks)
+        is_first = number == 0
+
+        def show_progress(stage: str, step: int, steps: int) -> None:
+            is_own = stage == "denoising"
+            context.progress(stage, step + number * steps if is_own else step, steps * count if is_own else steps)
+
         run = self._make_denoising(
-            prompt,
             rows,
             known,
             self._find_anchor(prompt, looks),
             joint=True,
-            run_context=None if is_first else replace(self._run_context, save=lambda checkpoint: None),
+            prompt=prompt,
+            run_context=context
+            if count == 1
+            else replace(context, progress=show_progress, save=context.save if is_first else lambda checkpoint: None),
         )
         fusion = run.find_technique(TextureFusion)
         resumed = self._run_context.resume() if run.resumable and is_first else None
@@ -491,7 +498,7 @@ class ShotPipeline:
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         settings, look = self._method.keyframes, looks[prompt]
         assert settings is not None
-        run = self._make_denoising(prompt, rows, look, look.anchor, joint=False, once=not settings.guided)
+        run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided, prompt=prompt)
         fusion = run.find_technique(TextureFusion)
         assert fusion is not None
         with torch.no_grad():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bpy
 from bl_operators.presets import AddPresetBase
-from bpy.props import EnumProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from ...shared.shot import ShotError
 from .. import properties
@@ -62,7 +62,20 @@ _Base: Any = AddPresetBase
 class _AddPreset(_Base):
     """Writes and removes the files; Blender's own class does the rest."""
 
-    kind: PresetKind
+    remove_name: BoolProperty(
+        name="Remove",
+        description="Remove the preset of this name instead of adding one",
+        default=False,
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
+    remove_active: BoolProperty(
+        name="Remove Active",
+        description="Remove the preset that was loaded last instead of adding one",
+        default=False,
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
+
+    kind: ClassVar[PresetKind]
 
     def add(self, context: bpy.types.Context, filepath: str) -> None:
         """Write the panel's settings as a preset."""

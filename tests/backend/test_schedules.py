@@ -120,6 +120,13 @@ def test_each_frame_has_its_own_control_strength(model, passes):
         assert np.abs(frames[(row + 1) % 3] - plain[(row + 1) % 3]).max() > 2
 
 
+def test_denoising_is_one_stage_under_however_many_prompts(model, passes):
+    told = []
+    context = RunContext(progress=lambda *news: told.append(news))
+    dict(ShotPipeline(model, make_request([(4, ROBOT)]), passes, context).iter_frames())
+    assert [news[1:] for news in told if news[0] == "denoising"] == [(n, 6) for n in range(1, 7)]
+
+
 def test_the_looks_of_a_shots_prompts_are_kept_together(model, passes):
     request = make_request([(4, ROBOT)], (1.0, 0.9, 0.8, 0.7, 0.6, 0.5))
     frames, looks = make_frames(model, request, passes)
