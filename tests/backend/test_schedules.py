@@ -43,7 +43,7 @@ def passes():
 
 
 def make_request(prompts=(), control=(), count=COUNT, schedule=None, **changes):
-    values = {"steps": 3, "preset": "surface", "method": KEYED} | changes
+    values = {"steps": 2, "preset": "surface", "method": KEYED} | changes
     return with_schedule(samples.request(count, **values), make_schedule(prompts, control, **(schedule or {})))
 
 
@@ -124,7 +124,7 @@ def test_denoising_is_one_stage_under_however_many_prompts(model, passes):
     told = []
     context = RunContext(progress=lambda *news: told.append(news))
     dict(ShotPipeline(model, make_request([(4, ROBOT)]), passes, context).iter_frames())
-    assert [news[1:] for news in told if news[0] == "denoising"] == [(n, 6) for n in range(1, 7)]
+    assert [news[1:] for news in told if news[0] == "denoising"] == [(n, 4) for n in range(1, 5)]
 
 
 def test_the_looks_of_a_shots_prompts_are_kept_together(model, passes):
@@ -157,19 +157,15 @@ def test_only_frames_of_which_something_else_is_said_are_made_again(tmp_path, pa
         kept = [n for n in range(COUNT) if (job.read_frame(n) == first.read_frame(n)).all()]
         return made, kept
 
-    assert again([(4, ROBOT)])[0] == 0
     assert again([(4, ROBOT), (90, "a knight")])[0] == 0, "no frame is under it"
     made, kept = again([(5, ROBOT)])
     assert made == 1 and kept == [0, 1, 2, 4, 5], "the key was moved"
-    made, kept = again([(4, ROBOT)], schedule={"prompt_blend": 2})
-    assert made == 1 and kept == [0, 1, 3, 4, 5]
     made, kept = again([(4, "a green robot, in a city")])
     assert made == 3 and kept == [0, 1, 2]
     made, kept = again([(4, ROBOT)], (1.0, 1.0, 0.2, 1.0, 1.0, 1.0))
     assert made == 1 and kept == [0, 1, 3, 4, 5]
     made, kept = again()
     assert made == 3 and kept == [0, 1, 2], "the schedule was taken away"
-    assert again([(4, ROBOT)], prompt="a woman in a dress")[0] == COUNT
 
 
 def test_a_shot_that_begins_under_another_prompt_gives_its_look_back(tmp_path, passes):
@@ -189,7 +185,7 @@ def test_a_stopped_shot_of_two_prompts_goes_on_with_the_same_frames(tmp_path, pa
     whole, _ = run_job(JobStore(tmp_path / "a"), request, passes)
     store = JobStore(tmp_path / "b")
     # in the first prompt's key frames, in the second's, and after both
-    for limit in (2, 5, 9):
+    for limit in (2, 4, 7):
         asked = [0]
 
         def should_stop(asked=asked, limit=limit):
