@@ -31,7 +31,6 @@ from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
 PARTS = (
-    translation,
     properties,
     undo_steps,
     moving,
@@ -51,6 +50,8 @@ PARTS = (
     templates,
     command_line,
     connection,
+    # knows the texts of all classes
+    translation,
 )
 
 
