@@ -93,17 +93,23 @@ def explain_curves(scene: bpy.types.Scene) -> list[str]:
     if data is None:
         return []
     keyed = [curve.data_path for curve in get_used_fcurves(scene) if not curve.mute]
-    found = [("keyframed", [path for path in keyed if path != _PLACE + _CONTROL])]
-    found.append(("driven", [curve.data_path for curve in data.drivers]))
-    sentences = []
-    for what, paths in found:
-        names = list(dict.fromkeys(name for path in paths if (name := _name_setting(scene, path))))
-        if names:
-            are = "are" if len(names) > 1 else "is"
-            values = "the values" if len(names) > 1 else "the value"
-            used = "are" if len(names) > 1 else "is"
-            sentences.append(f"{_join(names)} {are} {what}; {values} at frame {scene.frame_current} {used} used for all frames.")
+    frame, sentences = scene.frame_current, []
+    names = _list_names(scene, [path for path in keyed if path != _PLACE + _CONTROL])
+    if len(names) == 1:
+        sentences.append(f"{names[0]} is keyframed; the value at frame {frame} is used for all frames.")
+    elif names:
+        sentences.append(f"{_join(names)} are keyframed; the values at frame {frame} are used for all frames.")
+    names = _list_names(scene, [curve.data_path for curve in data.drivers])
+    if len(names) == 1:
+        sentences.append(f"{names[0]} is driven; the value at frame {frame} is used for all frames.")
+    elif names:
+        sentences.append(f"{_join(names)} are driven; the values at frame {frame} are used for all frames.")
     return sentences
+
+
+def _list_names(scene: bpy.types.Scene, paths: Iterable[str]) -> list[str]:
+    """The labels of those of the add-on's settings that have these data paths."""
+    return list(dict.fromkeys(name for path in paths if (name := _name_setting(scene, path))))
 
 
 def _name_setting(scene: bpy.types.Scene, path: str) -> str:
@@ -120,4 +126,5 @@ def _name_setting(scene: bpy.types.Scene, path: str) -> str:
 
 
 def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """Two labels or more."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -11,7 +11,7 @@ from ..shared.prompt_text import COMMENT, join_lines
 from ..shared.shot import ShotError
 
 #: the settings that may be written in a text, and what people call them
-PROMPTS = {"prompt": "prompt", "negative_prompt": "negative prompt", "background_prompt": "background prompt"}
+PROMPTS = {"prompt": "Prompt", "negative_prompt": "Negative Prompt", "background_prompt": "Background Prompt"}
 
 
 def get_text_name(prompt: str) -> str:
@@ -36,16 +36,16 @@ def add_text_properties(group: Any) -> Any:
     """A class decorator: for each prompt a text that it may be written in, and the name that the text had."""
     make_pointer: Any = PointerProperty
     make_string: Any = StringProperty
-    for prompt, words in PROMPTS.items():
+    for prompt, label in PROMPTS.items():
         group.__annotations__[get_text_name(prompt)] = make_pointer(
-            name=f"{words.capitalize()}'s Text",
+            name=label,
             type=bpy.types.Text,
             update=_make_update(prompt),
-            description=f"A text of the file in which the {words} is written: line breaks become spaces, and lines that begin with "
-            f"{COMMENT} are not said",
+            description="A text of the file in which this prompt is written: line breaks become spaces, and lines that begin with "
+            "# are not said",
         )
         group.__annotations__[_get_former_name(prompt)] = make_string(
-            name="Former Text", description=f"The text that the {words} was written in", options={"HIDDEN"}
+            name="Former Text", description="The text that this prompt was written in", options={"HIDDEN"}
         )
     return group
 

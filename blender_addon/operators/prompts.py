@@ -10,11 +10,12 @@ from bpy.props import EnumProperty, IntProperty
 from ...shared.prompt_text import COMMENT
 from .. import properties
 from ..prompt_texts import PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk, reload_text
+from ..translation import tr
 from ..typed_access import OperatorResult, get_scene
 from .polls import Poll
 from .reports import report
 
-_ITEMS = tuple((name, words.capitalize(), f"The {words}") for name, words in PROMPTS.items())
+_ITEMS = tuple((name, label, "") for name, label in PROMPTS.items())
 
 
 def _make_prompt_choice() -> Any:
@@ -47,7 +48,7 @@ class EditPrompt(bpy.types.Operator):
     bl_label = "Edit in Text Editor"
     bl_description = (
         "Write the prompt on several lines: opens its text in the text editor, and makes one where it has none. Line breaks become "
-        f"spaces, and lines that begin with {COMMENT} are not said"
+        "spaces, and lines that begin with # are not said"
     )
     bl_options = {"REGISTER", "UNDO"}
 
@@ -58,9 +59,8 @@ class EditPrompt(bpy.types.Operator):
         settings = properties.get_settings(context)
         text = find_text(settings, self.prompt)
         if text is None:
-            words = PROMPTS[self.prompt]
-            text = bpy.data.texts.new(f"{words.title()}")
-            text.write(f"{COMMENT} The {words}. Line breaks become spaces, and lines like this one are not said.\n")
+            text = bpy.data.texts.new(PROMPTS[self.prompt])
+            text.write(f"{COMMENT} " + tr("Line breaks become spaces, and lines like this one are not said.") + "\n")
             text.write(getattr(settings, self.prompt).strip())
             setattr(settings, get_text_name(self.prompt), text)
         _show(context, text)
