@@ -21,12 +21,14 @@ from . import (
     result_shelf,
     results,
     setting_presets,
+    shortcuts,
     status_bar,
     templates,
     translation,
     undo_steps,
     viewer,
 )
+from .assets import arrivals, marking, shelf
 from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
@@ -39,13 +41,17 @@ PARTS = (
     result_shelf,
     results,
     kept_extents,
+    arrivals,
+    marking,
     kept_framing,
     live_preview,
     preferences,
     setting_presets,
     operators,
+    shelf,
     panels,
     menus,
+    shortcuts,
     status_bar,
     templates,
     command_line,
