@@ -6,6 +6,7 @@ all proportion; what is read is no more than was claimed.
 
 from __future__ import annotations
 
+import errno
 import re
 import stat
 import struct
@@ -49,6 +50,9 @@ class ZipReader:
 
     def __init__(self, path: Path) -> None:
         """Raises ``ValueError`` for what is no archive, is damaged, or is not to be trusted, and ``OSError``."""
+        if not stat.S_ISREG(path.stat().st_mode):
+            # opening a pipe would wait for its other end
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         self._file: BinaryIO = path.open("rb")
         try:
             size = _check_end(self._file)
