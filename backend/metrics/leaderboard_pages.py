@@ -13,6 +13,7 @@ import numpy as np
 from .leaderboard import SHOWN, Leaderboard, Standing
 from .packed_shots import BenchmarkManifest
 from .report import STYLE
+from .statistics import ENOUGH_PAIRS
 
 
 def _escape_markdown(text: str) -> str:
@@ -43,13 +44,18 @@ def _describe_losses(standing: Standing) -> str:
     return ", ".join(f"{name} {standing.ratios[name]}" for name in standing.losses)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _introduce(board: Leaderboard, manifest: BenchmarkManifest, plain: Callable[[str], str]) -> str:
     shots, prompts, seeds = len(manifest.shots), len(manifest.prompts), len(manifest.seeds)
+    trial = f" Fewer than {ENOUGH_PAIRS} pairs: a trial, not a finding." if shots * prompts * seeds < ENOUGH_PAIRS else ""
     return (
-        f"Benchmark {plain(manifest.fingerprint)}: {shots} shots, {prompts} prompts, {seeds} seeds, {shots * prompts * seeds} "
-        f"clips of each entry. Ranked by `{board.figure}`; figures are geometric means of the ratios to {plain(board.baseline)}, "
+        f"Benchmark {plain(manifest.fingerprint)}: {_count(shots, 'shot')}, {_count(prompts, 'prompt')}, {_count(seeds, 'seed')}, "
+        f"{_count(shots * prompts * seeds, 'clip')} of each entry. Ranked by `{board.figure}`; figures are geometric means of the ratios to {plain(board.baseline)}, "
         "over pairs of the same shot, prompt and seed, with 95 % intervals. An entry's rank is 1 and one more for each entry that "
-        "is better beyond chance; ties are entries that it cannot be told from."
+        "is better beyond chance; ties are entries that it cannot be told from." + trial
     )
 
 

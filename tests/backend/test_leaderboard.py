@@ -109,7 +109,7 @@ def test_submissions_are_measured_again_and_ranked(arena, tmp_path, capsys):
         0 < float(rows[0]["hmse"]) < float(rows[0]["hmse_high"]) < 1 and rows[0]["hmse_pairs"] == "4" and rows[1]["hmse"] == "1.0"
     )
     page = (tmp_path / "board.md").read_text()
-    assert "measured again" in page and "4 clips of each entry" in page
+    assert "measured again" in page and "4 clips of each entry" in page and "a trial, not a finding" in page
     # against the steady one the other's losses are named
     assert _rank(arena, tmp_path, arena / "shaky.zip", arena / "steady.zip", options=("--baseline", "STEADY")) == 0
     rows = list(csv.DictReader((tmp_path / "board.csv").read_text().splitlines()))

@@ -24,7 +24,7 @@ from latentman.backend.metrics.rivals.animate_diff import check_motion_module  #
 from latentman.backend.metrics.rivals.img2img import render_grey  # noqa: E402
 from latentman.backend.metrics.rivals.making import describe_rival, make_frames  # noqa: E402
 from latentman.backend.metrics.rivals.settings import AnimateDiff, FixedSeedImg2Img, TextToVideoZero  # noqa: E402
-from latentman.backend.metrics.rivals.text_to_video_zero import move_latents  # noqa: E402
+from latentman.backend.metrics.rivals.text_to_video_zero import choose_steps, move_latents  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video.run_context import RunContext  # noqa: E402
 from latentman.shared import passes_folder  # noqa: E402
@@ -124,8 +124,8 @@ class _WithControls(torch.nn.Module):
         )
 
 
-@pytest.mark.parametrize(("steps", "noisier", "cleaner"), [(10, 0.1, 0.4), (4, 0.04, 0.1)])
-def test_text2video_zero_is_diffusers(model, passes, steps, noisier, cleaner):
+@pytest.mark.parametrize(("steps", "noisier", "cleaner", "chosen"), [(10, 801, 501, (1, 4)), (4, 941, 881, (0, 1))])
+def test_text2video_zero_is_diffusers(model, passes, steps, noisier, cleaner, chosen):
     zero = pytest.importorskip("diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_video_zero")
     rival = TextToVideoZero(motion=(40.0, -25.0), noisier=noisier, cleaner=cleaner)
     own = _make(rival, model, passes, steps)
@@ -148,8 +148,8 @@ def test_text2video_zero_is_diffusers(model, passes, steps, noisier, cleaner):
             generator=torch.Generator().manual_seed(SEED),
             motion_field_strength_x=40.0,
             motion_field_strength_y=-25.0,
-            t0=steps - 1 - max(1, round(cleaner * steps)),
-            t1=steps - 1 - round(noisier * steps),
+            t0=steps - 1 - chosen[1],
+            t1=steps - 1 - chosen[0],
         ).images
     finally:
         model.controlnet.set_attn_processor(before)
@@ -157,6 +157,15 @@ def test_text2video_zero_is_diffusers(model, passes, steps, noisier, cleaner):
     assert _difference(own[0], own[2]) > 20, "the frames are not one"
     still = _make(TextToVideoZero((0.0, 0.0), noisier, cleaner), model, passes, steps)
     assert _difference(own[0], still[0]) <= 1 and _difference(own[2], still[2]) > 5, "the motion is seen"
+
+
+def test_the_way_back_begins_where_diffusers_has_it():
+    zero = TextToVideoZero()
+    # 50 leading steps: diffusers' t1 and t0 are 47 and 44, counted from the end
+    assert choose_steps(zero, torch.arange(981, 0, -20), 1000) == (49 - 47, 49 - 44)
+    # what is pure noise keeps nothing of what was moved
+    assert choose_steps(zero, torch.arange(999, 0, -125), 1000) == (1, 2)
+    assert choose_steps(zero, torch.tensor([999, 499]), 1000) == (0, 1)
 
 
 def test_latents_move_as_diffusers_moves_them():

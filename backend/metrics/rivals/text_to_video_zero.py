@@ -49,6 +49,14 @@ def _noise_again(work: PlainDenoising, latents: torch.Tensor, noise: torch.Tenso
     return kept**0.5 * latents + (1 - kept) ** 0.5 * noise
 
 
+def choose_steps(rival: TextToVideoZero, timesteps: torch.Tensor, of: int) -> tuple[int, int]:
+    """The steps that the way back begins at, and that the moved latents are of, for (S,) descending timesteps of a schedule
+    ``of`` so many; S is at least 2."""
+    noisy, clean = (int((timesteps > limit * of / 1000).sum()) for limit in (rival.noisier, rival.cleaner))
+    noisier = min(noisy, len(timesteps) - 2)
+    return noisier, min(max(clean, noisier + 1), len(timesteps) - 1)
+
+
 def denoise(
     rival: TextToVideoZero, model: ImageModel, request: ShotRequest, passes: FramePasses, run_context: RunContext
 ) -> torch.Tensor:
@@ -57,8 +65,7 @@ def denoise(
     alone = PlainDenoising(model, request, passes, [0], run_context)
     if alone.steps < 2:
         raise ShotError("steps", "Text2Video-Zero goes back and forth between steps and needs two of them; take more steps.")
-    noisier = min(round(rival.noisier * alone.steps), alone.steps - 2)
-    cleaner = min(max(noisier + 1, round(rival.cleaner * alone.steps)), alone.steps - 1)
+    noisier, cleaner = choose_steps(rival, alone.sampler.timesteps, int(alone.scheduler.config.num_train_timesteps))
     generator = torch.Generator().manual_seed(request.sampling.seed)
     shape = (int(model.unet.config.in_channels), *latent_size(model, request))
     first = alone.sampler.scale_noise(draw_noise([0], [0], shape, generator).to(model.device, model.dtype))
