@@ -50,12 +50,14 @@ def _count(number: int, what: str) -> str:
 
 def _introduce(board: Leaderboard, manifest: BenchmarkManifest, plain: Callable[[str], str]) -> str:
     shots, prompts, seeds = len(manifest.shots), len(manifest.prompts), len(manifest.seeds)
-    trial = f" Fewer than {ENOUGH_PAIRS} pairs: a trial, not a finding." if shots * prompts * seeds < ENOUGH_PAIRS else ""
+    counts = ", ".join(_count(number, what) for number, what in ((shots, "shot"), (prompts, "prompt"), (seeds, "seed")))
+    clips = shots * prompts * seeds
+    trial = f" Fewer than {ENOUGH_PAIRS} pairs: a trial, not a finding." if clips < ENOUGH_PAIRS else ""
     return (
-        f"Benchmark {plain(manifest.fingerprint)}: {_count(shots, 'shot')}, {_count(prompts, 'prompt')}, {_count(seeds, 'seed')}, "
-        f"{_count(shots * prompts * seeds, 'clip')} of each entry. Ranked by `{board.figure}`; figures are geometric means of the ratios to {plain(board.baseline)}, "
-        "over pairs of the same shot, prompt and seed, with 95 % intervals. An entry's rank is 1 and one more for each entry that "
-        "is better beyond chance; ties are entries that it cannot be told from." + trial
+        f"Benchmark {plain(manifest.fingerprint)}: {counts}, {_count(clips, 'clip')} of each entry. Ranked by `{board.figure}`; "
+        f"figures are geometric means of the ratios to {plain(board.baseline)}, over pairs of the same shot, prompt and seed, with "
+        "95 % intervals. An entry's rank is 1 and one more for each entry that is better beyond chance; ties are entries that it "
+        f"cannot be told from.{trial}"
     )
 
 
