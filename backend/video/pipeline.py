@@ -23,6 +23,7 @@ from ..models.prompts.parsing import split_loras
 from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .denoising import Denoising
+from .given_inputs import GivenInputs, select_texts
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
@@ -111,6 +112,7 @@ class ShotPipeline:
         reference: np.ndarray | None = None,
         part: Sequence[int] | None = None,
         noise_cell_side: float = 0.0,
+        given: GivenInputs = GivenInputs(),
     ) -> None:
         """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
@@ -119,6 +121,8 @@ class ShotPipeline:
 
         ``part`` are the only frames whose passes are there and that are made, from a finalized look, each by itself: so they are
         the same to the last bit whichever others are in the part. ``noise_cell_side`` is then that of the whole shot.
+
+        ``given`` is what the networks see instead of what the request and the passes say.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
@@ -149,6 +153,7 @@ class ShotPipeline:
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
+        self._inputs, self._anchor_row = given, 0
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
         found = _list_sampling_warnings(model, request)
@@ -177,16 +182,23 @@ class ShotPipeline:
 
     def latents(self) -> torch.Tensor:
         """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
+        out = dict(self.iter_latents())
+        return torch.stack([out[n] for n in range(self._source.frame_count)])
+
+    def iter_latents(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Every frame's clean latents (C, h, w) with its index, as soon as they are there."""
         keyframes, look = self._select_keyframes(()), self._given
-        out: dict[int, torch.Tensor] = {}
         if keyframes:
             latents, run, fusion = self._denoise_jointly(keyframes)
-            out = dict(zip(keyframes, latents, strict=True))
+            yield from zip(keyframes, latents, strict=True)
             if len(keyframes) < self._source.frame_count:
                 look = self._finalize(keyframes, latents, run, fusion)[1]
-        for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in out]):
-            out |= dict(zip(rows, self._propagate(look, rows)[0], strict=True))
-        return torch.stack([out[n] for n in range(self._source.frame_count)])
+        for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in keyframes]):
+            yield from zip(rows, self._propagate(look, rows)[0], strict=True)
+
+    def iter_pictures(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Every finished frame (3, H, W) float32 around [-1, 1] with its index, as soon as it is there."""
+        yield from self._iter_pictures((), ())
 
     def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
@@ -263,15 +275,18 @@ class ShotPipeline:
     def _get_conditions(self, request: ShotRequest) -> TextConditions:
         twice = uses_guidance(self._model, request)
         if twice not in self._text:
-            found = self._model.encode_text(
-                request.text.prompt,
-                request.text.negative_prompt,
-                twice,
-                request.width,
-                request.height,
-                request.text.background_prompt,
-                request.text.clip_skip,
-            )
+            if self._inputs.encode_text is not None:
+                found = self._inputs.encode_text(twice)
+            else:
+                found = self._model.encode_text(
+                    request.text.prompt,
+                    request.text.negative_prompt,
+                    twice,
+                    request.width,
+                    request.height,
+                    request.text.background_prompt,
+                    request.text.clip_skip,
+                )
             self._run_context.warnings.extend(warning for warning in found.warnings if warning not in self._run_context.warnings)
             self._text[twice] = found
         return self._text[twice]
@@ -329,7 +344,10 @@ class ShotPipeline:
             batch_budget=self._batch_budget,
             shot_cell_side=lambda: self._cell_side,
         )
-        return Denoising(context, self._make_techniques(), self._get_conditions(request), anchor, self._get_reference(request))
+        text = select_texts(self._get_conditions(request), [*([self._anchor_row] if anchor else []), *rows])
+        own = self._inputs.controls
+        controls = None if own is None else [control[rows] for control in own]
+        return Denoising(context, self._make_techniques(), text, anchor, self._get_reference(request), controls)
 
     def _make_techniques(self) -> list[Technique]:
         """For a clip: new ones of the method, and the caller's own."""
@@ -360,6 +378,7 @@ class ShotPipeline:
     def _denoise_jointly(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
         """(N, C, h, w) clean latents of frames denoised jointly from noise, with the run and its fusion."""
         anchor = self._given.anchor if self._given is not None and self._same_settings else None
+        self._anchor_row = rows[0]
         run = self._make_denoising(rows, self._given, anchor, joint=True)
         fusion = run.find_technique(TextureFusion)
         resumed = self._run_context.resume() if run.resumable else None
