@@ -98,8 +98,8 @@ class _LatentManMixin:
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As diffusers' own.
 
-        ``from_pretrained`` of this class reads the folder again; ``DiffusionPipeline.from_pretrained`` makes diffusers' own ControlNet
-        pipeline of it, or with ``custom_pipeline=`` the folder and ``trust_remote_code=True`` this one.
+        ``from_pretrained`` of this class reads the folder again; ``DiffusionPipeline.from_pretrained`` makes diffusers' own
+        ControlNet pipeline of it, or with ``custom_pipeline=`` the folder and ``trust_remote_code=True`` this one.
         """
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         write_atomically(Path(save_directory) / CUSTOM_FILE, CUSTOM_CODE.format(type(self).__name__).encode())
@@ -182,9 +182,9 @@ class _LatentManMixin:
         What is left out is as on the command line, also what is the model's own: steps, guidance, negative prompt. ``method`` is a
         preset's name, that of another package's method, or a ``Method``; ``techniques`` are objects that work after those that it
         names. ``controls`` names the ControlNets' kinds in order; kinds other than depth need the passes' ``manifest``, which a
-        folder has. ``scheduler`` and ``spacing`` are values of ``Sampling``; without them ``pipe.scheduler`` steps. ``reference`` is a
-        picture of the character for an IP-Adapter that ``load_ip_adapter`` loaded, with a strength of ``reference_strength`` from 0
-        to 1, else that of ``set_ip_adapter_scale``; ``ip_adapter_image`` is the same.
+        folder has. ``scheduler`` and ``spacing`` are values of ``Sampling``; without them ``pipe.scheduler`` steps. ``reference``
+        is a picture of the character for an IP-Adapter that ``load_ip_adapter`` loaded, with a strength of ``reference_strength``
+        from 0 to 1, else that of ``set_ip_adapter_scale``; ``ip_adapter_image`` is the same.
 
         All else is as in diffusers, for frames in place of images: ``prompt``, ``negative_prompt`` and their embeddings are one for
         all frames or one for each; ``generator`` draws the first frame's noise, which all frames share, or with a list each frame's
@@ -225,7 +225,6 @@ class _LatentManMixin:
         if not isinstance(clips, int) or isinstance(clips, bool) or clips < 1:
             raise ShotError("num_images_per_prompt", f"{clips!r} clips cannot be made; give num_images_per_prompt of 1 or more.")
         check_generators(generator, frames, clips)
-        self._execution_device  # noqa: B018  what offloading cannot do is said before anything is made
         found = choose_reference(reference, ip_adapter_image)
         picture = None if found is None else read_reference(found)
         request = self._make_request(
@@ -346,13 +345,15 @@ class _LatentManMixin:
             if second is not None and second != first:
                 raise ShotError(
                     name,
-                    f"Both text encoders read the same text, so that {name} cannot be another; leave it out, or give prompt_embeds and "
-                    "pooled_prompt_embeds that pipe.encode_prompt made.",
+                    f"Both text encoders read the same text, so that {name} cannot be another; leave it out, or give prompt_embeds "
+                    "and pooled_prompt_embeds that pipe.encode_prompt made.",
                 )
         if denoising_end is not None:
             raise ShotError("denoising_end", "Frames are denoised to the end; leave denoising_end out.")
         if ip_adapter_image_embeds is not None:
-            raise ShotError("reference", "The picture is encoded for every call; give ip_adapter_image, not ip_adapter_image_embeds.")
+            raise ShotError(
+                "reference", "The picture is encoded for every call; give ip_adapter_image, not ip_adapter_image_embeds."
+            )
         if not is_xl and sizes != PictureSizes():
             raise ShotError("size", "Only SDXL knows original_size, target_size and crops; leave them out.")
 

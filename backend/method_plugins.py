@@ -1,7 +1,7 @@
 """Methods of other packages: compositions of techniques under a name, beside the presets.
 
-A package adds one with an entry point of the group ``latentman.methods`` that names a ``Method``, a ``Preset``, or a function without
-arguments that gives either.
+A package adds one with an entry point of the group ``latentman.methods`` that names a ``Method``, a ``Preset``, or a function
+without arguments that gives either.
 """
 
 from __future__ import annotations

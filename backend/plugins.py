@@ -1,4 +1,4 @@
-"""What other packages add by entry points: found by name, loaded only when it is asked for, checked, and named where it is broken."""
+"""What other packages add by entry points: found by name, loaded only when asked for, checked, and named where it is broken."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class Plugins(Generic[Kind]):
-    """The plugins of one kind. ``group`` is that of their entry points, ``noun`` what one is called in sentences; ``read`` makes one
-    of what an entry point names, given its name, and raises ``TypeError`` or ``ValueError`` with half a sentence for what is none.
-    ``built_in`` are names that cannot be taken."""
+    """The plugins of one kind. ``group`` is that of their entry points, ``noun`` what one is called in sentences; ``read`` makes
+    one of what an entry point names, given its name, and raises ``TypeError`` or ``ValueError`` with half a sentence for what is
+    none. ``built_in`` are names that cannot be taken."""
 
     group: str
     noun: str
@@ -43,8 +43,8 @@ class Plugins(Generic[Kind]):
             reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
             raise ShotError(
                 self.noun,
-                f"The {self.noun} '{name}' of {origin_of(found[name])} cannot be used ({reason.rstrip('.')}); update that package, or "
-                "leave it out.",
+                f"The {self.noun} '{name}' of {origin_of(found[name])} cannot be used ({reason.rstrip('.')}); update that package, "
+                "or leave it out.",
             ) from error
 
     def describe(self, summarise: Callable[[Kind], str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class ImageModel:
     #: how it likes to be run; None for a pipeline that was loaded by other means
     profile: ModelProfile | None = None
     #: what a caller of the diffusers pipelines asks of the scheduler and the networks
-    options: CallerOptions = CallerOptions()
+    options: CallerOptions = field(default_factory=CallerOptions)
 
     def complete_request(self, request: ShotRequest, size: tuple[int, int]) -> ShotRequest:
         """A request with what it leaves to the model put in; ``size`` (width, height) is that of the passes."""

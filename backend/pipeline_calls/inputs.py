@@ -47,8 +47,8 @@ def check_size(passes: FramePasses, height: int | None, width: int | None) -> No
 
 
 def make_control_uses(count: int, scale: Any, start: Any, end: Any) -> tuple[ControlUse, ...]:
-    """What diffusers' own pipelines take, one number for all ControlNets or one for each. Raises ``ShotError``, and ``TypeError`` for
-    what are no numbers."""
+    """What diffusers' own pipelines take, one number for all ControlNets or one for each. Raises ``ShotError``, and ``TypeError``
+    for what are no numbers."""
     values = []
     for name, given in (("controlnet_conditioning_scale", scale), ("control_guidance_start", start), ("control_guidance_end", end)):
         each = list(given) if isinstance(given, (list, tuple)) else [given] * count
@@ -90,12 +90,16 @@ def _read_pictures(pipeline: Any, given: Any, frames: int, height: int, width: i
 
     kinds = (Image.Image, np.ndarray, torch.Tensor)
     if not isinstance(given, kinds) and not (isinstance(given, list) and given and isinstance(given[0], kinds)):
-        raise TypeError(f"The image is a {type(given).__name__}; give a PIL image, an array, a tensor, or a list of one kind of them.")
+        raise TypeError(
+            f"The image is a {type(given).__name__}; give a PIL image, an array, a tensor, or a list of one kind of them."
+        )
     found = pipeline.control_image_processor.preprocess(given, height=height, width=width).to(torch.float32)
     if len(found) not in (1, frames):
         raise ShotError("control", f"There are {len(found)} pictures for {frames} frames; give one for all, or one for each.")
     if tuple(found.shape[2:]) != (height, width):
-        raise ShotError("control", f"The pictures are {found.shape[3]}x{found.shape[2]} and the passes {width}x{height}; make them alike.")
+        raise ShotError(
+            "control", f"The pictures are {found.shape[3]}x{found.shape[2]} and the passes {width}x{height}; make them alike."
+        )
     found = found.repeat(1, 3, 1, 1) if found.shape[1] == 1 else found
     return found.expand(frames, -1, -1, -1)
 
@@ -120,12 +124,13 @@ def check_generators(generator: Generators, frames: int, clips: int) -> None:
     """``ShotError`` for a list of generators that is not as long as there are frames."""
     if isinstance(generator, (list, tuple)) and len(generator) != frames * clips:
         raise ShotError(
-            "generator", f"There are {len(generator)} generators for {frames * clips} frames; give one, or a list with one for each."
+            "generator",
+            f"There are {len(generator)} generators for {frames * clips} frames; give one, or a list with one for each.",
         )
 
 
 def find_seed(generator: Generators) -> int:
-    """The seed of what a scheduler adds: that of a fresh generator, else what its state comes to. The generators stay as they are."""
+    """The seed of what a scheduler adds: that of a fresh generator, else what its state comes to. Generators stay as they are."""
     if isinstance(generator, (list, tuple)):
         seeds = [find_seed(each) for each in generator]
         return int(np.random.SeedSequence(seeds).generate_state(1)[0]) % MOST_SEED

@@ -18,8 +18,8 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 @dataclass
 class LatentManOutput(BaseOutput):
-    """``frames``: a list of PIL images, a float32 array (F, H, W, 3) in [0, 1], such a tensor (F, 3, H, W), or latents (F, C, h, w);
-    with several clips a list of these, or an array or tensor with the clips as one more first dimension.
+    """``frames``: a list of PIL images, a float32 array (F, H, W, 3) in [0, 1], such a tensor (F, 3, H, W), or latents
+    (F, C, h, w); with several clips a list of these, or an array or tensor with the clips as one more first dimension.
 
     ``frame_indices`` says which of the shot's frames they are, counted from 0: all of them, unless the call was interrupted; with
     several clips a list for each. ``warnings`` are sentences about what was guessed or will not look right.
@@ -66,7 +66,8 @@ class Bars:
 
     def __init__(self, make: Callable[..., Any]) -> None:
         """``make`` is a pipeline's ``progress_bar``."""
-        self._make, self._stage, self._bar = make, "", None
+        self._make, self._stage = make, ""
+        self._bar: Any = None
 
     def show(self, stage: str, step: int, steps: int) -> None:
         """See ``RunContext.progress``."""

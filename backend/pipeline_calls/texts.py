@@ -52,8 +52,8 @@ class CallTexts:
     sizes: PictureSizes = PictureSizes()
 
     def check(self, frames: int, *, pooled: bool) -> None:
-        """Raise ``ShotError`` or ``TypeError`` for texts that do not go together, or do not fit the number of frames; ``pooled`` says
-        that the model takes pooled embeddings."""
+        """Raise ``ShotError`` or ``TypeError`` for texts that do not go together, or do not fit the number of frames; ``pooled``
+        says that the model takes pooled embeddings."""
         _refuse_both("prompt", self.prompt, "prompt_embeds", self.prompt_embeds)
         _refuse_both("negative_prompt", self.negative_prompt, "negative_prompt_embeds", self.negative_prompt_embeds)
         if self.prompt is None and self.prompt_embeds is None:
@@ -82,9 +82,15 @@ class CallTexts:
         if self.prompt_embeds is not None and self.negative_prompt_embeds is not None:
             shapes = [list(each.shape) for each in (self.prompt_embeds, self.negative_prompt_embeds)]
             if shapes[0] != shapes[1]:
-                raise ShotError("prompt", f"prompt_embeds are {shapes[0]} and negative_prompt_embeds {shapes[1]}; give equal shapes.")
+                raise ShotError(
+                    "prompt", f"prompt_embeds are {shapes[0]} and negative_prompt_embeds {shapes[1]}; give equal shapes."
+                )
         for name in ("", "negative_"):
-            if pooled and getattr(self, f"{name}prompt_embeds") is not None and getattr(self, f"{name}pooled_prompt_embeds") is None:
+            if (
+                pooled
+                and getattr(self, f"{name}prompt_embeds") is not None
+                and getattr(self, f"{name}pooled_prompt_embeds") is None
+            ):
                 raise ShotError("prompt", f"{name}prompt_embeds need {name}pooled_prompt_embeds; give both, as encode_prompt does.")
 
     def get_single_prompt(self) -> str:

@@ -24,6 +24,4 @@ def select_texts(text: TextConditions, rows: Sequence[int]) -> TextConditions:
     if not text.is_per_frame:
         return text
     chosen = list(rows)
-    return TextConditions(
-        text.embeddings[:, chosen], {name: value[:, chosen] for name, value in text.added.items()}, text.warnings
-    )
+    return TextConditions(text.embeddings[:, chosen], {name: value[:, chosen] for name, value in text.added.items()}, text.warnings)

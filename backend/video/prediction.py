@@ -57,7 +57,7 @@ class Predictor:
             others = [frame for frame in frames if frame not in rows]
             order = [*others, *rows]
             current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
-        count, timestep = len(current), self._sampler.timesteps[step]
+        timestep = self._sampler.timesteps[step]
         controls = [control[frames] for control in self.controls]
         batch = torch.cat([self._sampler.scale_model_input(current, step)] * self.groups)
         options: dict[str, Any] = self._spread_text(frames) | {"return_dict": False}

@@ -20,7 +20,9 @@ class Sampler:
         """``sources`` says whose random numbers each frame of the clip takes where the scheduler adds noise; by default its own.
         ``eta`` is how much noise DDIM and TCD add, None for what is usual."""
         self._scheduler, self._seed, self._sources = scheduler, seed, sources
-        self._options: dict[str, Any] = {"eta": eta} if eta is not None and isinstance(scheduler, (DDIMScheduler, TCDScheduler)) else {}
+        self._options: dict[str, Any] = (
+            {"eta": eta} if eta is not None and isinstance(scheduler, (DDIMScheduler, TCDScheduler)) else {}
+        )
         self._sigmas = hasattr(scheduler, "sigmas")
         # their latents carry noise of strength sigma on top of the picture; those of the others keep unit variance
         self._exploding = isinstance(scheduler, (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler))
