@@ -258,7 +258,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             ('latentman evaluate shot_a shot_b --variants surface,latentman --prompt "a knight" --seed 4', "shots of your own"),
         ),
     )
-    command.add_argument("shots", type=read_path, nargs="*", help="folders of saved passes, or other packages' shots; the suite's own when left out")
+    command.add_argument(
+        "shots", type=read_path, nargs="*", help="folders of saved passes, or other packages' shots; the suite's own when left out"
+    )
     command.add_argument(
         "--suite",
         choices=SUITES,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from .baselines import bake_texture, blur
 from .clip_measurer import measure_clip
 from .figures import FIGURES, OPTIONAL
 from .given_clips import GivenClip, open_given_clip
+from .metric_plugins import Metric, make_parts
 from .peak_memory import PeakMemory
 from .perceptual import make_similarities
 from .run_identity import (

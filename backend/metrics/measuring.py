@@ -11,10 +11,11 @@ import numpy as np
 from ...shared.passes import FramePasses
 from ...shared.passes_folder import PassesFolder
 from ...shared.version import VERSION
+from ..plugins import origin_of
 from .clip_measurer import measure_frames
 from .clips import Clip, open_clip
 from .making import describe_making
-from .metric_plugins import Metric, make_parts
+from .metric_plugins import PLUGINS, Metric, make_parts
 from .perceptual import make_similarities
 from .pictures import measure_contrast
 
@@ -54,7 +55,7 @@ def measure_saved(
         "frames": [str(path) for path in frames],
         "format": clip.format,
         "size": clip.size_text,
-        "metrics": sorted(metrics or ()),
+        "metrics": {name: origin_of(PLUGINS.find()[name]) for name in metrics or ()},
         "reference": "" if reference is None else str(reference),
         "warnings": warnings,
     }

@@ -49,7 +49,8 @@ class CheckedMetric:
             raise
         except Exception as error:  # what another package's code does
             raise ShotError(
-                "metric", f"The metric '{self._name}' failed ({type(error).__name__}: {error}); update its package, or leave it out."
+                "metric",
+                f"The metric '{self._name}' failed ({type(error).__name__}: {error}); update its package, or leave it out.",
             ) from error
 
     def add(self, frame: MeasuredFrame) -> None:
@@ -98,6 +99,11 @@ def load_metrics(names: Iterable[str]) -> dict[str, type[Metric]]:
                 )
             owners[figure.name] = name
     return found
+
+
+def describe_metric(kind: type[Metric]) -> str:
+    """What a metric is, and the figures that it gives."""
+    return "; ".join(f"{figure.name} ({figure.unit}, good is {figure.better}): {figure.meaning}" for figure in kind.describes)
 
 
 def make_parts(metrics: dict[str, type[Metric]]) -> dict[str, Part]:

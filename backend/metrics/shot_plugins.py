@@ -1,7 +1,7 @@
 """Shots of other packages, on which evaluations run.
 
-A package adds one with an entry point of the group ``latentman.shots`` that names a function without arguments. It gives a folder of
-saved passes, or a ``Shot``.
+A package adds one with an entry point of the group ``latentman.shots`` that names a function without arguments. It gives a folder
+of saved passes, or a ``Shot``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def load_shot(name: str) -> Shot:
     if isinstance(found, (str, os.PathLike)):
         return read_shot(Path(found), name)
     if not isinstance(found, Shot) or not isinstance(found.passes, FramePasses):
-        raise ShotError("shot", f"The shot '{name}' is a {type(found).__name__}, and neither a folder nor a Shot; update its package.")
+        raise ShotError(
+            "shot", f"The shot '{name}' is a {type(found).__name__}, and neither a folder nor a Shot; update its package."
+        )
     frames, height, width = found.passes.mask.shape
     check_arrays(found.passes.arrays(), frames, width, height)
     return replace(found, name=name)
