@@ -44,9 +44,12 @@ from .models.registry import STARTER
 from .pictures import encode_png
 from .pipeline_calls.inputs import (
     Generators,
+    check_controls,
     check_generators,
     check_latents,
+    check_numbers,
     check_size,
+    check_step_latents,
     choose_reference,
     find_seed,
     make_control_uses,
@@ -177,7 +180,7 @@ class _LatentManMixin:
         negative_crops_coords_top_left: tuple[int, int] = (0, 0),
         negative_target_size: tuple[int, int] | None = None,
     ) -> LatentManOutput | tuple[Any, list[Any]]:
-        """Generate a clip whose frames fit ``passes``: a folder of saved passes, or what ``passes_folder.load`` reads.
+        """Generate a clip whose frames fit ``passes``. They are a folder of saved passes, or what ``passes_folder.load`` reads.
 
         What is left out is as on the command line, also what is the model's own: steps, guidance, negative prompt. ``method`` is a
         preset's name, that of another package's method, or a ``Method``; ``techniques`` are objects that work after those that it
@@ -199,6 +202,10 @@ class _LatentManMixin:
         Raises ``ShotError``, a ``ValueError``, for requests that cannot be run, and ``TypeError`` for arguments of another type.
         """
         check_output_type(output_type)
+        numbers = {"guidance_scale": guidance_scale, "eta": eta, "reference_strength": reference_strength}
+        check_numbers(numbers | {"num_inference_steps": num_inference_steps, "clip_skip": clip_skip})
+        if callback_on_step_end is not None and not callable(callback_on_step_end):
+            raise TypeError(f"The callback_on_step_end is a {type(callback_on_step_end).__name__}; give a function.")
         is_xl = isinstance(family_of_pipeline(self), StableDiffusionXL)
         sizes = PictureSizes(
             original_size,
@@ -217,7 +224,7 @@ class _LatentManMixin:
             *(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds),
             *(pooled_prompt_embeds, negative_pooled_prompt_embeds, sizes),
         )
-        texts.check(frames, pooled=is_xl)
+        texts.check(frames, int(self.unet.config.cross_attention_dim), pooled=is_xl)
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         names = self._read_callback_inputs(callback_on_step_end_tensor_inputs, background_prompt)
@@ -244,16 +251,18 @@ class _LatentManMixin:
             manifest=manifest,
         )
         adapter = read_pipeline_adapter(self)
+        if picture is not None and adapter is None:
+            raise ShotError(
+                "reference",
+                "The pipeline cannot look at a reference picture; call load_ip_adapter first, or leave the picture out.",
+            )
         if adapter is not None and reference_strength is not None:
             # a strength of the call's own holds for all layers
             adapter = replace(adapter, layers={name: (*one[:2], 1.0) for name, one in adapter.layers.items()})
         networks = list(getattr(self.controlnet, "nets", [self.controlnet]))
         pictures = read_control_pictures(self, image, len(networks), given_passes)
-        if pictures is not None:
-            # their kinds do not matter where the pictures are given
-            controls = tuple(controls[:1]) * len(networks)
-        if len(controls) != len(networks):
-            raise ShotError("control", f"The model has {len(networks)} ControlNets; name the kind of each in controls.")
+        # their kinds do not matter where the pictures are given
+        controls = ("depth",) * len(networks) if pictures is not None else check_controls(controls, len(networks))
         uses = make_control_uses(len(controls), controlnet_conditioning_scale, control_guidance_start, control_guidance_end)
         warnings: list[str] = []
         options = CallerOptions(
@@ -422,7 +431,7 @@ class _LatentManMixin:
                 tensors = {"latents": latents} | (predictor.list_tensors() if set(names) - {"latents"} else {})
                 guidance = self._guidance_scale
                 returned = callback(self, step, timestep, {name: tensors.get(name) for name in names}) or {}
-                latents = returned.get("latents", latents)
+                latents = check_step_latents(returned, latents)
                 predictor.replace_tensors(returned)
                 if self._guidance_scale != guidance:
                     predictor.change_guidance(self._guidance_scale)
@@ -454,11 +463,14 @@ class _LatentManMixin:
 
 
 def _read_lora_scale(given: dict[str, Any] | None) -> float | None:
+    if given is not None and not isinstance(given, dict):
+        raise TypeError(f"The cross_attention_kwargs are a {type(given).__name__}; give a dictionary with a scale.")
     others = [name for name in given or {} if name != "scale"]
     if others:
         raise ShotError(
             "cross_attention_kwargs", f"The attention takes no '{others[0]}'; give cross_attention_kwargs with nothing but scale."
         )
+    check_numbers(given or {})
     return None if not given else float(given["scale"])
 
 

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler, TCDScheduler
 
 from ...shared.shot import ShotError
-from .schedulers import SCHEDULERS
+from .schedulers import SCHEDULERS, check_config
 
 #: classes that the method can step with
 STEPPED = tuple(dict.fromkeys(kind.scheduler_class for kind in SCHEDULERS.values()))
@@ -41,6 +41,7 @@ class CallerOptions:
         ``ShotError`` for what does not go together."""
         scheduler = made if self.scheduler is None else copy.deepcopy(self.scheduler)
         name = type(scheduler).__name__
+        check_config(scheduler.config, name)
         if self.eta is not None and self.eta and not isinstance(scheduler, (DDIMScheduler, TCDScheduler)):
             raise ShotError("eta", f"The {name} has no eta; use DDIM or TCD, or leave eta out.")
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...shared.control_uses import ControlUse
 from ...shared.manifest import PassesManifest
 from ...shared.passes import FramePasses
 from ...shared.shot import ShotError
+from ..maps import MAPS
 
 Generators = torch.Generator | list[torch.Generator] | None
 #: the largest seed of a request
@@ -26,6 +28,8 @@ def read_passes(
 ) -> tuple[FramePasses, PassesManifest | None]:
     """Passes, read if they are a folder's path, with what describes them. Raises ``ShotError`` for a folder without, and
     ``TypeError`` for anything else."""
+    if manifest is not None and not isinstance(manifest, PassesManifest):
+        raise TypeError(f"The manifest is a {type(manifest).__name__}; give the one that passes_folder.load reads.")
     if isinstance(passes, FramePasses):
         return passes, manifest
     if isinstance(passes, (str, os.PathLike)):
@@ -34,6 +38,40 @@ def read_passes(
     raise TypeError(
         f"The passes are a {type(passes).__name__}; give the folder of passes that Blender saved, or what passes_folder.load reads."
     )
+
+
+def check_numbers(given: Mapping[str, Any]) -> None:
+    """``TypeError`` for arguments that are neither None nor numbers, ``ShotError`` for those that no argument can be."""
+    for name, value in given.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"The {name} is a {type(value).__name__}; give a number.")
+        if not math.isfinite(value) or (name == "eta" and not 0 <= value <= 1) or (name == "clip_skip" and value < 0):
+            span = {"eta": " from 0 to 1", "clip_skip": " of at least 0"}.get(name, "")
+            raise ShotError(name, f"The {name} cannot be {value}; give a number{span}.")
+
+
+def check_controls(controls: Sequence[str] | str, count: int) -> tuple[str, ...]:
+    """The kinds of a model's ControlNets. Raises ``ShotError`` for others than there are, and for another number of them."""
+    found = (controls,) if isinstance(controls, str) else tuple(controls)
+    unknown = [kind for kind in found if kind not in MAPS]
+    if unknown:
+        raise ShotError("control", f"There is no kind of ControlNet '{unknown[0]}'; choose {', '.join(MAPS)}, or give image.")
+    if len(found) != count:
+        raise ShotError("control", f"The model has {count} ControlNets; name the kind of each in controls.")
+    return found
+
+
+def check_step_latents(returned: Any, latents: torch.Tensor) -> torch.Tensor:
+    """The latents that a callback gave, else those that it was given. Raises ``ShotError`` for others."""
+    if not isinstance(returned, dict):
+        raise ShotError("callback", f"The callback gave a {type(returned).__name__}; give a dictionary of tensors, or None.")
+    found = returned.get("latents", latents)
+    if not isinstance(found, torch.Tensor) or found.shape != latents.shape:
+        what = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise ShotError("callback", f"The callback gave latents of {what}; give them back as {list(latents.shape)}.")
+    return found.to(latents)
 
 
 def check_size(passes: FramePasses, height: int | None, width: int | None) -> None:
@@ -60,7 +98,7 @@ def make_control_uses(count: int, scale: Any, start: Any, end: Any) -> tuple[Con
     if any(len(each) != count for each in values):
         raise ShotError("control", f"The model has {count} ControlNets; give one scale, start and end, or as many of each.")
     uses = tuple(ControlUse(*each) for each in zip(*values, strict=True))
-    if any(use.strength < 0 or not 0 <= use.start < use.end <= 1 for use in uses):
+    if any(not 0 <= use.strength < math.inf or not 0 <= use.start < use.end <= 1 for use in uses):
         raise ShotError("control", "A ControlNet works from a fraction of the steps to a larger one, with a scale of at least 0.")
     return uses
 
@@ -101,6 +139,8 @@ def _read_pictures(pipeline: Any, given: Any, frames: int, height: int, width: i
             "control", f"The pictures are {found.shape[3]}x{found.shape[2]} and the passes {width}x{height}; make them alike."
         )
     found = found.repeat(1, 3, 1, 1) if found.shape[1] == 1 else found
+    if found.shape[1] != 3 or not torch.isfinite(found).all():
+        raise ShotError("control", "The pictures for the ControlNets are no colours; give 3 of them a pixel, from 0 to 1.")
     return found.expand(frames, -1, -1, -1)
 
 
@@ -121,7 +161,10 @@ def choose_reference(reference: Any, ip_adapter_image: Any) -> Any:
 
 
 def check_generators(generator: Generators, frames: int, clips: int) -> None:
-    """``ShotError`` for a list of generators that is not as long as there are frames."""
+    """``ShotError`` for a list of generators that is not as long as there are frames, ``TypeError`` for what are none."""
+    for one in generator if isinstance(generator, (list, tuple)) else [generator]:
+        if one is not None and not isinstance(one, torch.Generator):
+            raise TypeError(f"The generator is a {type(one).__name__}; give torch.Generator().manual_seed(...).")
     if isinstance(generator, (list, tuple)) and len(generator) != frames * clips:
         raise ShotError(
             "generator",

@@ -51,9 +51,13 @@ class CallTexts:
     negative_pooled_prompt_embeds: torch.Tensor | None = None
     sizes: PictureSizes = PictureSizes()
 
-    def check(self, frames: int, *, pooled: bool) -> None:
-        """Raise ``ShotError`` or ``TypeError`` for texts that do not go together, or do not fit the number of frames; ``pooled``
-        says that the model takes pooled embeddings."""
+    def check(self, frames: int, width: int, *, pooled: bool) -> None:
+        """Raise ``ShotError`` or ``TypeError`` for texts that do not go together, or do not fit the number of frames;
+        ``width`` is the number of numbers of a token, and ``pooled`` says that the model takes pooled embeddings."""
+        if isinstance(self.prompt_embeds, torch.Tensor) and self.prompt_embeds.shape[-1] != width:
+            raise ShotError(
+                "prompt", f"The prompt_embeds have {self.prompt_embeds.shape[-1]} numbers a token, and the model {width}."
+            )
         _refuse_both("prompt", self.prompt, "prompt_embeds", self.prompt_embeds)
         _refuse_both("negative_prompt", self.negative_prompt, "negative_prompt_embeds", self.negative_prompt_embeds)
         if self.prompt is None and self.prompt_embeds is None:

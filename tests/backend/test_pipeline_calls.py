@@ -426,6 +426,49 @@ def test_what_diffusers_refuses_is_refused_in_a_sentence(pipe, theirs, changes, 
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
+NONSENSE = [
+    (dict(guidance_scale="much"), TypeError, "guidance_scale is a str"),
+    (dict(guidance_scale=float("nan")), ShotError, "guidance_scale cannot be nan"),
+    (dict(num_inference_steps="many"), TypeError, "num_inference_steps is a str"),
+    (dict(num_inference_steps=-1), ShotError, "steps -1 is out of range"),
+    (dict(eta=2.0), ShotError, "from 0 to 1"),
+    (dict(clip_skip=-1), ShotError, "clip_skip cannot be -1"),
+    (dict(clip_skip=99), ShotError, "clip skip"),
+    (dict(generator=3), TypeError, "generator is a int"),
+    (dict(generator=[]), ShotError, "0 generators for 2 frames"),
+    (dict(latents=torch.zeros(1, 4, 4, 4)), ShotError, r"must be a tensor \[2, 4, 4, 4\]"),
+    (dict(latents=np.zeros((2, 4, 4, 4))), ShotError, "latents are ndarray"),
+    (dict(num_images_per_prompt=0), ShotError, "num_images_per_prompt of 1 or more"),
+    (dict(prompt=[]), ShotError, "0 of prompt for 2 frames"),
+    (dict(prompt=["a man", 3]), ShotError, "holds what is no text"),
+    (dict(negative_prompt=3), TypeError, "negative_prompt is a int"),
+    (dict(image=torch.full((2, 3, 32, 32), float("nan"))), ShotError, "no colours"),
+    (dict(image=torch.zeros(2, 4, 32, 32)), ShotError, "no colours"),
+    (dict(image=[]), TypeError, "image is a list"),
+    (dict(controls=("foo",)), ShotError, "no kind of ControlNet 'foo'; choose depth"),
+    (dict(controlnet_conditioning_scale=float("nan")), ShotError, "scale of at least 0"),
+    (dict(cross_attention_kwargs={"scale": "much"}), TypeError, "scale is a str"),
+    (dict(cross_attention_kwargs=3), TypeError, "cross_attention_kwargs are a int"),
+    (dict(method=None), ShotError, "give a name or a Method"),
+    (dict(manifest=3), TypeError, "manifest is a int"),
+    (dict(callback_on_step_end=3), TypeError, "give a function"),
+    (dict(callback_on_step_end=lambda *given: 3), ShotError, "callback gave a int"),
+    (dict(callback_on_step_end=lambda *given: {"latents": torch.zeros(1)}), ShotError, "callback gave latents of"),
+    (dict(prompt=None, prompt_embeds=torch.zeros(1, 77, 3)), ShotError, "3 numbers a token"),
+    (dict(prompt=None, prompt_embeds=np.zeros((1, 77, 3))), ShotError, "no tensor of 3 dimensions"),
+    (dict(reference=Image.new("RGB", (32, 32)), ip_adapter_image=Image.new("RGB", (32, 32))), ShotError, "which are the same"),
+    (dict(ip_adapter_image=[Image.new("RGB", (32, 32))] * 2), ShotError, "2 pictures of the character"),
+]
+
+
+@pytest.mark.parametrize("changes, kind, sentence", NONSENSE, ids=lambda value: "")
+def test_nonsense_is_a_sentence(pipe, changes, kind, sentence):
+    with pytest.raises(kind, match=sentence) as caught:
+        call_ours(pipe, **dict(num_inference_steps=1) | changes)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+    assert torch.isfinite(call_ours(pipe, num_inference_steps=1).frames).all(), "the pipeline is as it was"
+
+
 #: arguments that are refused, each in a sentence that names it
 REFUSED = {
     "height": (dict(height=64), "height and width"),

@@ -30,24 +30,24 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize("number", range(4))
 def test_an_example_runs_as_it_is_printed(number, tmp_path, monkeypatch, capsys):
-    passes_folder.save(tmp_path / "passes", samples.passes(2, 32), PassesManifest(32, 32, 20.0, (1, 2), 1.0, 2.0))
+    passes_folder.save(tmp_path / "passes", samples.passes(1, 32), PassesManifest(32, 32, 20.0, (1,), 1.0, 2.0))
     monkeypatch.chdir(tmp_path)
     found: dict[str, object] = {}
     exec(compile(list_examples()[number], "<example>", "exec"), found)
     if "clip" in found:
         indices = found["clip"].frame_indices
-        assert indices == [0, 1] or "interrupt_now" in list_examples()[number]
+        assert indices == [0]
         if isinstance(found["clip"].frames, np.ndarray):
             assert capsys.readouterr().out.splitlines()[-1] == f"({len(indices)}, 32, 32, 3) {indices}"
         else:
             assert list(tmp_path.glob("*.png"))
     else:
-        assert len(found["frames"]) == 2
+        assert len(found["frames"]) == 1
 
 
 def test_the_page_has_every_argument():
-    rows = re.findall(r"^\| (`.*?) \| .*? \| .*? \|$", PAGE, re.M)
-    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    rows = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)} - {"negative_"}
     own = set(inspect.signature(LatentManPipeline.__call__).parameters) - {"self"}
     negative = {"negative_original_size", "negative_crops_coords_top_left", "negative_target_size"}
     assert own - negative - named <= {"pooled_prompt_embeds", "negative_pooled_prompt_embeds"}
