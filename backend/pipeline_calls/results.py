@@ -72,6 +72,9 @@ class Bars:
     def show(self, stage: str, step: int, steps: int) -> None:
         """See ``RunContext.progress``."""
         if stage != self._stage or self._bar is None or step < self._bar.n:
+            if self._bar is not None:
+                # a stage is over when another begins, whether or not it said so
+                self._bar.update(self._bar.total - self._bar.n)
             self.close()
             self._bar = self._make(total=steps)
             self._bar.set_description(stage)
