@@ -14,7 +14,7 @@ from .connection import connection
 from .library_book import NEEDS_PAGE, NEEDS_TOKEN, book
 from .online import is_online
 from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, set_properties
-from .translation import tr
+from .translation import CONTEXT, tr
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class ModelsPanel(SidebarPanel):
         draw_outcome(layout, context)
         row = layout.row(align=True)
         row.operator("latentman.add_models", icon="NEWFOLDER")
-        set_properties(row.operator("latentman.verify_models", text="Verify All", icon="FILE_TICK"), name="")
+        set_properties(row.operator("latentman.verify_models", text="Verify All", text_ctxt=CONTEXT, icon="FILE_TICK"), name="")
         row.operator("latentman.give_token", text="", icon="KEYINGSET")
         draw_folders(layout, context)
 

@@ -20,6 +20,7 @@ from .error_places import Place
 from .kept_framing import book as framing_book
 from .library_panel import LISTS, ModelsPanel
 from .live_preview import live
+from .look_drawing import PromptKeysPanel, draw_presets, draw_prompt
 from .motion.keying import Keying
 from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
@@ -28,16 +29,19 @@ from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
 from .preferences import find_used_environment, get_backend_python, get_preferences
+from .prompt_keys import explain_curves
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
 from .rigging.instances import explain_instance, explain_instances
 from .scene_range import find_other_range
 from .set_up.drawing import draw_set_up
 from .set_up.state import SetUpState, set_up
+from .setting_presets import LOOK as LOOK_PRESETS
+from .setting_presets import METHOD as METHOD_PRESETS
 from .shot_times import estimate_shot
 from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
-from .translation import register_class, tr
+from .translation import CONTEXT, register_class, tr
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
 if TYPE_CHECKING:
@@ -116,7 +120,7 @@ class BackendPanel(SidebarPanel):
             environment = find_used_environment(context)
             if environment is not None and environment.is_outdated:
                 draw_sentence(layout, context, "This version of the extension comes with other packages for the backend.")
-                layout.operator("latentman.plan_set_up", text="Update...", icon="IMPORT")
+                layout.operator("latentman.plan_set_up", text="Update...", text_ctxt=CONTEXT, icon="IMPORT")
         draw_error(layout, context, Place.BACKEND)
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
@@ -242,7 +246,7 @@ class MotionPanel(SidebarPanel):
             draw_sentence(layout, context, sentence, "ERROR")
         row = layout.row(align=True)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
-            row.prop(settings.motion, name, text=label)
+            row.prop(settings.motion, name, text=label, text_ctxt=CONTEXT)
         row = layout.row(align=True)
         for name in ("loop", "in_place"):
             row.prop(settings.motion, name, toggle=True)
@@ -269,10 +273,11 @@ class MotionPanel(SidebarPanel):
         else:
             draw_text(row, "no motion yet", "ACTION")
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
+        row.operator("latentman.mark_take", text="", icon="ASSET_MANAGER")
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
         row = layout.row(align=True)
-        row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source")
-        row.operator("latentman.use_armature", text="Use", icon="CHECKMARK")
+        row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source", text_ctxt=CONTEXT)
+        row.operator("latentman.use_armature", text="Use", text_ctxt=CONTEXT, icon="CHECKMARK")
         source = settings.find_source()
         if source is not None:
             header, body = layout.panel_prop(settings, "show_source_bones")
@@ -296,7 +301,7 @@ class ActionMenu(bpy.types.Menu):
             for n, sentence in enumerate(sentences):
                 if n == 0:
                     layout.separator()
-                    set_properties(layout.operator("latentman.choose_action", text=action), sentence=sentence)
+                    set_properties(layout.operator("latentman.choose_action", text=action, text_ctxt=CONTEXT), sentence=sentence)
                 else:
                     set_properties(
                         layout.operator("latentman.choose_action", text=tr(f"    {sentence}"), translate=False), sentence=sentence
@@ -378,8 +383,10 @@ class EditMotionPanel(SidebarPanel):
             row.prop(contact, "start")
             row.prop(contact, "end")
             set_properties(row.operator("latentman.edit_plants", text="", icon="X"), change=f"{n}")
-        set_properties(layout.operator("latentman.edit_plants", text="Add at Current Frame", icon="ADD"), change="ADD")
-        layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", icon="LOCKED")
+        set_properties(
+            layout.operator("latentman.edit_plants", text="Add at Current Frame", text_ctxt=CONTEXT, icon="ADD"), change="ADD"
+        )
+        layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", text_ctxt=CONTEXT, icon="LOCKED")
 
 
 class LookPanel(SidebarPanel):
@@ -396,11 +403,12 @@ class LookPanel(SidebarPanel):
             row = layout.row(align=True)
             draw_text(row, f"Kept: {prompt}", "LOCKED")
             row.operator("latentman.new_look", text="", icon="X")
-        layout.prop(settings, "prompt", text="", icon="GREASEPENCIL")
+        draw_presets(layout, LOOK_PRESETS)
+        draw_prompt(layout, context, "prompt", "GREASEPENCIL")
         profile = settings.find_profile()
         own = profile.negative_prompt if profile is not None else ""
         placeholder = f"the model's own: {own}" if own else "what should not be visible"
-        layout.prop(settings, "negative_prompt", text="", placeholder=placeholder, icon="X")
+        draw_prompt(layout, context, "negative_prompt", "X", placeholder)
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
@@ -409,12 +417,19 @@ class LookPanel(SidebarPanel):
                 continue
             row = column.row()
             if name == "reference_strength":
-                row.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
+                row.prop(
+                    settings,
+                    name,
+                    text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)",
+                    text_ctxt=CONTEXT,
+                )
             else:
                 row.prop(settings, name)
         error = connection.profiles.find_error(settings.get_model())
         if error:
             draw_sentence(layout, context, error, "ERROR")
+        for sentence in explain_curves(get_scene(context)):
+            draw_sentence(layout, context, sentence)
 
 
 class AdvancedPanel(SidebarPanel):
@@ -428,13 +443,19 @@ class AdvancedPanel(SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the settings, those that have no place of their own last."""
         settings = properties.get_settings(context)
+        draw_presets(get_layout(self), METHOD_PRESETS)
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in (*ADVANCED, *list_other_settings(ShotRequest, *LOOK, *ADVANCED, *SIDES, *properties.FROM_SCENE)):
             if name in FOLLOWING:
                 draw_following(column, settings, name)
+            elif name == "background_prompt":
+                draw_prompt(column, context, name, None)
             else:
-                column.prop(settings, name)
+                row = column.row()
+                # its keyframes count in each frame
+                row.use_property_decorate = name == "control_scale"
+                row.prop(settings, name)
 
 
 class TechniquesPanel(SidebarPanel):
@@ -483,7 +504,7 @@ class GeneratePanel(SidebarPanel):
             layout.prop(active, "latentman_is_prop", text=tr(f"{active.name} is only a prop"), translate=False)
         row = layout.row()
         row.prop(settings, "use_scene_range")
-        row.prop(settings, "only_changed", text="Only Changed")
+        row.prop(settings, "only_changed", text="Only Changed", text_ctxt=CONTEXT)
         if not settings.use_scene_range:
             row = layout.row(align=True)
             row.prop(settings, "frame_start")
@@ -534,6 +555,7 @@ CLASSES = (
     KeyingPanel,
     EditMotionPanel,
     LookPanel,
+    PromptKeysPanel,
     ModelsPanel,
     AdvancedPanel,
     TechniquesPanel,

@@ -20,17 +20,19 @@ from . import (
     removed_files,
     result_shelf,
     results,
+    setting_presets,
+    shortcuts,
     status_bar,
     templates,
     translation,
     undo_steps,
     viewer,
 )
+from .assets import arrivals, marking, shelf
 from .passes import kept_extents
 
 logger = logs.get_logger(__name__)
 PARTS = (
-    translation,
     properties,
     undo_steps,
     moving,
@@ -39,16 +41,23 @@ PARTS = (
     result_shelf,
     results,
     kept_extents,
+    arrivals,
+    marking,
     kept_framing,
     live_preview,
     preferences,
+    setting_presets,
     operators,
+    shelf,
     panels,
     menus,
+    shortcuts,
     status_bar,
     templates,
     command_line,
     connection,
+    # knows the texts of all classes
+    translation,
 )
 
 

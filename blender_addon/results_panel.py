@@ -23,6 +23,7 @@ from .result_properties import LatentManResult, get_scene_of, is_partial, make_s
 from .result_shelf import shelf
 from .result_words import describe_consistency, describe_date, describe_frames, shorten
 from .shot_notice import notice
+from .translation import CONTEXT
 from .typed_access import get_layout
 from .viewer import get_options, is_shown, list_titles
 
@@ -155,9 +156,9 @@ def draw_history_buttons(layout: bpy.types.UILayout) -> None:
     row.operator("latentman.make_again", icon="FILE_REFRESH")
     set_properties(row.operator("latentman.make_again", text="", icon="ADD"), new_seed=True)
     row = layout.row(align=True)
-    row.operator("latentman.open_folder", text="Folder", icon="FILE_FOLDER")
-    row.operator("latentman.copy_prompt", text="Prompt", icon="COPYDOWN")
-    row.operator("latentman.copy_seed", text="Seed", icon="COPYDOWN")
+    row.operator("latentman.open_folder", text="Folder", text_ctxt=CONTEXT, icon="FILE_FOLDER")
+    row.operator("latentman.copy_prompt", text="Prompt", text_ctxt=CONTEXT, icon="COPYDOWN")
+    row.operator("latentman.copy_seed", text="Seed", text_ctxt=CONTEXT, icon="COPYDOWN")
     row.operator("latentman.remove_result", text="", icon="TRASH")
 
 
@@ -221,14 +222,14 @@ class ResultPanel(SidebarPanel):
         row = layout.row(align=True)
         row.scale_y = 1.2
         row.operator("latentman.play_result", icon="PLAY", depress=is_shown(result))
-        row.operator_menu_enum("latentman.compare_results", "other", text="Compare", icon="SPLIT_VERTICAL")
+        row.operator_menu_enum("latentman.compare_results", "other", text="Compare", text_ctxt=CONTEXT, icon="SPLIT_VERTICAL")
         draw_viewer(layout)
         row = layout.row(align=True)
         row.operator("latentman.to_sequencer", icon="SEQUENCE")
         row.operator("latentman.show_in_sequencer", text="", icon="VIEWZOOM")
         row.operator("latentman.to_compositor", icon="NODE_COMPOSITING")
         row = layout.row(align=True)
-        set_properties(row.operator("latentman.to_sequencer", text="As Movie", icon="FILE_MOVIE"), kind="MOVIE")
+        set_properties(row.operator("latentman.to_sequencer", text="As Movie", text_ctxt=CONTEXT, icon="FILE_MOVIE"), kind="MOVIE")
         row.operator("latentman.keep_look", icon="LOCKED")
         _draw_material(layout, settings, result)
         draw_history_buttons(layout)

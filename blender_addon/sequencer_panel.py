@@ -17,6 +17,7 @@ from .result_properties import LatentManResult, get_scene_of
 from .result_words import describe_steadiness, shorten
 from .results_panel import draw_facts, draw_fetch, draw_history_buttons, draw_notice, draw_viewer
 from .shot_notice import notice
+from .translation import CONTEXT
 from .typed_access import get_layout
 from .viewer import IMAGE, list_titles
 
@@ -70,7 +71,7 @@ class StripPanel(bpy.types.Panel):
         draw_history_buttons(layout)
         row = layout.row(align=True)
         row.operator("latentman.play_result", icon="PLAY")
-        row.operator_menu_enum("latentman.compare_results", "other", text="Compare", icon="SPLIT_VERTICAL")
+        row.operator_menu_enum("latentman.compare_results", "other", text="Compare", text_ctxt=CONTEXT, icon="SPLIT_VERTICAL")
         layout.operator("latentman.choose_strip_result", icon="RESTRICT_SELECT_OFF")
         draw_error(layout, context, Place.RESULT)
         draw_fetch(layout)
@@ -96,7 +97,7 @@ def _draw_versions(layout: bpy.types.UILayout, result: LatentManResult) -> None:
     for one in sorted(shown, key=lambda one: one.created, reverse=True):
         text = " · ".join(filter(None, (shorten(one.name, 40), str(one.seed), describe_steadiness(one.hmse))))
         icon: IconItems = "SOLO_ON" if one.starred else "NONE"
-        button = column.operator("latentman.strip_version", text=text, icon=icon, depress=one == result)
+        button = column.operator("latentman.strip_version", text=text, text_ctxt=CONTEXT, icon=icon, depress=one == result)
         set_properties(button, ticket=one.ticket, folder=one.folder)
     if len(versions) > len(shown):
         draw_text(column, f"{len(versions) - len(shown)} more in the box Results")
@@ -111,8 +112,8 @@ def _draw_add(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     column = layout.column(align=True)
     draw_text(column, f"Chosen: {shorten(result.name, 40)}")
     row = column.row(align=True)
-    row.operator("latentman.to_sequencer", text="Add Images", icon="SEQUENCE")
-    set_properties(row.operator("latentman.to_sequencer", text="Add Movie", icon="FILE_MOVIE"), kind="MOVIE")
+    row.operator("latentman.to_sequencer", text="Add Images", text_ctxt=CONTEXT, icon="SEQUENCE")
+    set_properties(row.operator("latentman.to_sequencer", text="Add Movie", text_ctxt=CONTEXT, icon="FILE_MOVIE"), kind="MOVIE")
 
 
 class ViewerPanel(bpy.types.Panel):

@@ -13,7 +13,7 @@ from .redrawing import redraw_status_bars
 from .shot_notice import notice
 from .task_texts import describe_task, get_task_fraction, is_cancelling
 from .tasks.shot import ShotTask
-from .translation import tr
+from .translation import CONTEXT, tr
 
 
 def _draw(self: Any, context: bpy.types.Context) -> None:
@@ -39,7 +39,7 @@ def _draw_notice(layout: Any) -> None:
     row = layout.row(align=True)
     row.separator()
     draw_text(row, f"LatentMan: {notice.text}", "CHECKMARK")
-    row.operator("latentman.play_result", text="Play", icon="PLAY").ticket = notice.ticket
+    row.operator("latentman.play_result", text="Play", text_ctxt=CONTEXT, icon="PLAY").ticket = notice.ticket
     row.operator("latentman.dismiss_notice", text="", icon="X", emboss=False)
 
 

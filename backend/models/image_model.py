@@ -147,15 +147,23 @@ class ImageModel:
 
     @torch.no_grad()
     def encode_text(
-        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = "", clip_skip: int = 0
+        self,
+        prompt: str,
+        negative: str,
+        guided: bool,
+        width: int,
+        height: int,
+        background: str = "",
+        clip_skip: int = 0,
+        further: Sequence[str] = (),
     ) -> TextConditions:
-        """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
-        prompt behind when there is one. ``clip_skip`` is that of ``Text``.
+        """Embeddings of a prompt and then of ``further`` ones, with those of the negative prompt in front when ``guided``, and
+        those of a background's own prompt behind when there is one. ``clip_skip`` is that of ``Text``.
 
         Raises ``ShotError`` for a prompt that cannot be read, and for one that names a LoRA that the model was loaded without.
         """
         refuse_negative_loras(negative)
-        return self.encode_texts([prompt], [negative] if guided else [], width, height, background, clip_skip)
+        return self.encode_texts([prompt, *further], [negative] if guided else [], width, height, background, clip_skip)
 
     @torch.no_grad()
     def encode_texts(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from ...shared.control_uses import ControlUse
+from ...shared.settings import with_settings
 from ...shared.shot import ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
+from .frame_conditions import FrameConditions
 from .sampling import Sampler
 from .techniques import ClipContext
 
@@ -33,11 +35,21 @@ class Predictor:
     ``text`` holds the unconditional embeddings first when guided, then the prompt's, then those of the background's own prompt,
     where there is one, which apply where no character is. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
     ``text``, ``controls`` and ``guidance_scale`` may be changed between steps; a guidance of 1 or less takes the conditional pass
-    alone.
+    alone. With ``conditions``, those of all F frames, there are several prompts, or other control strengths than the request's.
     """
 
-    def __init__(self, context: ClipContext, sampler: Sampler, text: TextConditions, controls: list[torch.Tensor]) -> None:
-        self._model, self._request = context.model, context.request
+    def __init__(
+        self,
+        context: ClipContext,
+        sampler: Sampler,
+        text: TextConditions,
+        controls: list[torch.Tensor],
+        conditions: FrameConditions | None = None,
+    ) -> None:
+        self._model, self._request, self._conditions = context.model, context.request, conditions
+        if conditions is not None:
+            # each frame has its own
+            self._request = with_settings(self._request, {"control_scale": 1.0})
         self._sampler, self.text, self.controls = sampler, text, controls
         self.guidance_scale, self.rows, self._given = self._request.sampling.guidance_scale, context.rows, context.given
         self._region = None
@@ -67,9 +79,12 @@ class Predictor:
             condition = self._model.pipeline.get_guidance_scale_embedding(
                 scales, embedding_dim=self._model.unet.config.time_cond_proj_dim
             ).to(batch.device, batch.dtype)
-        strengths = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
+        strengths: list[Any] = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
         down, middle = None, None
         if any(strengths):
+            if self._conditions is not None:
+                factors = self._conditions.get_control_factors(frames, self.groups, batch)
+                strengths = [strength * factors for strength in strengths]
             down, middle = self._predict_controls(batch, timestep, controls, strengths, options)
         lora_scale = self._model.options.lora_scale
         output = self._model.unet(
@@ -93,12 +108,19 @@ class Predictor:
 
     def _spread_text(self, frames: list[int]) -> dict[str, Any]:
         """The text as arguments of a network that sees some frames, in runs of them."""
+        added = {name: self._spread(value, frames) for name, value in self.text.added.items()}
+        return {"encoder_hidden_states": self._spread(self.text.embeddings, frames), "added_cond_kwargs": added or None}
 
-        def spread(value: torch.Tensor) -> torch.Tensor:
-            return value[:, frames].flatten(0, 1) if self.text.is_per_frame else value.repeat_interleave(len(frames), 0)
-
-        added = {name: spread(value) for name, value in self.text.added.items()}
-        return {"encoder_hidden_states": spread(self.text.embeddings), "added_cond_kwargs": added or None}
+    def _spread(self, values: torch.Tensor, frames: Sequence[int]) -> torch.Tensor:
+        """A row of each group's for each frame, of what the text has a row of for each frame or each prompt."""
+        if self.text.is_per_frame:
+            return values[:, frames].flatten(0, 1)
+        if self._conditions is None:
+            return values.repeat_interleave(len(frames), 0)
+        first, last = int(self.guided), len(values) - int(self._region is not None)
+        around = (values[:first], values[last:])
+        before, behind = (part.repeat_interleave(len(frames), 0) for part in around)
+        return torch.cat([before, self._conditions.mix(values[first:last], frames), behind])
 
     def _predict_controls(
         self,
@@ -163,9 +185,9 @@ class Predictor:
             self.controls = [self._replace_picture(old, new) for old, new in zip(self.controls, pictures, strict=True)]
 
     def _replace_text(self, text: TextConditions, name: str | None, given: torch.Tensor) -> TextConditions:
-        before = text.embeddings if name is None else text.added[name]
         count, total = len(self.rows), self._given + len(self.rows)
-        whole = before if text.is_per_frame else before[:, None].expand(-1, total, *before.shape[1:])
+        text = self._part_text(text, total)
+        whole = text.embeddings if name is None else text.added[name]
         new = given.to(whole.device, whole.dtype)
         if new.shape[1:] != whole.shape[2:]:
             raise _refuse_shape(name or "prompt_embeds", new)
@@ -178,14 +200,19 @@ class Predictor:
         else:
             raise _refuse_shape(name or "prompt_embeds", new)
         changed = torch.cat([whole[:, : self._given], torch.stack(parts)], 1)
-        others = {
-            key: value if text.is_per_frame else value[:, None].expand(-1, total, *value.shape[1:])
-            for key, value in text.added.items()
-        }
         if name is None:
-            return TextConditions(changed, others, text.warnings)
-        words = text.embeddings if text.is_per_frame else text.embeddings[:, None].expand(-1, total, *text.embeddings.shape[1:])
-        return TextConditions(words, others | {name: changed}, text.warnings)
+            return TextConditions(changed, text.added, text.warnings)
+        return TextConditions(text.embeddings, text.added | {name: changed}, text.warnings)
+
+    def _part_text(self, text: TextConditions, total: int) -> TextConditions:
+        """The text with embeddings of each frame's own."""
+        if text.is_per_frame:
+            return text
+
+        def part(values: torch.Tensor) -> torch.Tensor:
+            return self._spread(values, range(total)).unflatten(0, (self.groups, total))
+
+        return TextConditions(part(text.embeddings), {name: part(value) for name, value in text.added.items()}, text.warnings)
 
     def _replace_picture(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         count = len(self.rows)

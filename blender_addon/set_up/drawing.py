@@ -10,7 +10,7 @@ from ...shared.backend_environment import BackendEnvironment, explain_loss, find
 from ...shared.sizes import write_size
 from ..online import can_be_asked, is_online
 from ..panel_base import draw_sentence, draw_text
-from ..translation import tr
+from ..translation import CONTEXT, tr
 from .state import SetUpState, set_up
 
 NETWORK = ("package_index", "torch_index", "python_mirror", "hub", "proxy")
@@ -84,7 +84,7 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
     draw_text(column, f"On the disk: {about}{write_size(plan['unpacked'], 1)}", "DISK_DRIVE")
     draw_text(column, f"Free there: {write_size(plan['free'], 1)}", "BLANK1")
     if preferences is not None:
-        column.prop(preferences, "backend_folder", text="", placeholder=plan["root"])
+        column.prop(preferences, "backend_folder", text="", placeholder=plan["root"], text_ctxt=CONTEXT)
     for note in plan["notes"]:
         draw_sentence(layout, context, note)
     if plan["problem"]:
@@ -95,7 +95,7 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
         row.scale_y = 1.4
         size = "" if plan["files"] else f" ({about}{write_size(left, 1)})"
         text = "Check and Use" if plan["is_current"] else f"Install{size}"
-        row.operator("latentman.run_set_up", text=text, icon="CHECKMARK")
+        row.operator("latentman.run_set_up", text=text, text_ctxt=CONTEXT, icon="CHECKMARK")
     row = layout.row(align=True)
     row.operator("latentman.set_up_from_files", icon="FILE_FOLDER")
     row.operator("latentman.close_set_up", text="", icon="X")
@@ -105,7 +105,7 @@ def _draw_failure(layout: bpy.types.UILayout, context: bpy.types.Context, prefer
     draw_sentence(layout, context, set_up.message, "ERROR")
     _draw_remedy(layout, context, preferences, set_up.remedy)
     row = layout.row(align=True)
-    row.operator("latentman.plan_set_up", text="Try Again", icon="FILE_REFRESH")
+    row.operator("latentman.plan_set_up", text="Try Again", text_ctxt=CONTEXT, icon="FILE_REFRESH")
     row.operator("latentman.copy_diagnostics", text="", icon="COPYDOWN")
     row.operator("latentman.close_set_up", text="", icon="X")
 
@@ -137,7 +137,7 @@ def draw_set_up_page(layout: bpy.types.UILayout, context: bpy.types.Context, pre
     row = box.row()
     draw_text(row, describe_environment(current) if current else "The backend is not set up", "CHECKMARK" if current else "INFO")
     if set_up.state is SetUpState.IDLE:
-        row.operator("latentman.plan_set_up", text="Update..." if current else "Set Up...", icon="IMPORT")
+        row.operator("latentman.plan_set_up", text="Update..." if current else "Set Up...", text_ctxt=CONTEXT, icon="IMPORT")
         if current:
             row = box.row(align=True)
             row.operator("latentman.repair_backend", icon="TOOL_SETTINGS")

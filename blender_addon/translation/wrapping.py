@@ -15,9 +15,12 @@ _PIECE = re.compile(rf"{_WIDE}|(?:(?!{_WIDE})\S)+|\s+")
 
 def measure_width(text: str) -> int:
     """The width of a text in narrow characters: a Chinese or Japanese one takes two, a combining one none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text
-    )
+    return sum(0 if unicodedata.combining(character) else 2 if is_wide(character) else 1 for character in text)
+
+
+def is_wide(character: str) -> bool:
+    """Whether a character is a Chinese or Japanese one."""
+    return unicodedata.east_asian_width(character) in "WF"
 
 
 def _split(text: str) -> list[str]:
@@ -33,10 +36,13 @@ def _split(text: str) -> list[str]:
 
 
 def _cut(piece: str, width: int) -> tuple[str, str]:
-    """A piece cut where the line is full, after at least one character."""
+    """A piece cut where the line is full, after at least one character; a path or an address rather behind a mark in it."""
     taken = 1
     while taken < len(piece) and measure_width(piece[: taken + 1]) <= width:
         taken += 1
+    mark = max(piece.rfind(mark, 0, taken) for mark in "/\\-_.") + 1
+    if mark > taken // 2:
+        taken = mark
     return piece[:taken], piece[taken:]
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from latentman.blender_addon.properties import LatentManSettings
 from latentman.blender_addon.result_properties import LatentManResult
-from latentman.blender_addon.translation import CONTEXT
+from latentman.blender_addon.translation import CONTEXT, language
+from latentman.blender_addon.translation.language import CATALOGUES, LOCALES
 from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
 from latentman.blender_addon.translation.translator import Translator, count_places, fill
 from latentman.blender_addon.translation.wrapping import measure_width, wrap
+from tools.translations import collect, find_faults, has_the_places, read_source
 
 MESSAGES = {
     "Seed": "Startwert",
@@ -26,6 +28,13 @@ MESSAGES = {
     "The shot failed: {}": "Die Einstellung ist misslungen: {}",
     "The disk is full.": "Die Platte ist voll.",
     "{}{}": "never",
+    "The {}": "never",
+    "is linked from another file": "ist aus einer anderen Datei verknüpft",
+    "is {} long": "ist {} lang",
+    "Camera": "Kamera",
+    "{} missing frame{} filled in": "{1} fehlende Bilder ergänzt",
+    "{}{} cannot be used": "{}{} ist nicht zu gebrauchen",
+    "and {} more": "und {} weitere",
 }
 PO = r"""# a comment
 msgid ""
@@ -100,6 +109,23 @@ def test_a_damaged_catalogue_is_refused(text, words):
         ("The disk is full. Nobody knows this.", "The disk is full. Nobody knows this."),
         ("24 frames · unheard of", "24 frames · unheard of"),
         ("  Seed ", "  Startwert "),
+        # a name is not translated, though it is called as a label is
+        ("There is no file Camera", "Es gibt keine Datei Camera"),
+        ("walk: 2 frames of 'frame'", "2 Bilder von „frame“ in walk"),
+        ("Camera", "Kamera"),
+        # what is said of a name
+        ("'hand.L' is linked from another file", "'hand.L' ist aus einer anderen Datei verknüpft"),
+        ("My old rig is linked from another file.", "My old rig ist aus einer anderen Datei verknüpft."),
+        ("Rig is linked from another file, Seed", "Rig ist aus einer anderen Datei verknüpft, Startwert"),
+        ("Rig is 3 m long", "Rig ist 3 m lang"),
+        # endings that may be empty, and what is behind them
+        ("1 missing frame filled in", "1 fehlende Bilder ergänzt"),
+        ("3 missing frames filled in", "3 fehlende Bilder ergänzt"),
+        ("a.bvh and 3 more cannot be used", "a.bvh und 3 weitere ist nicht zu gebrauchen"),
+        ("a.bvh cannot be used", "a.bvh ist nicht zu gebrauchen"),
+        # a message with hardly a word of its own is not everybody's sentence
+        ("The end is near", "The end is near"),
+        ("3 of Anna", "3 of Anna"),
     ],
 )
 def test_a_text_is_translated_as_a_whole(text, expected):
@@ -123,7 +149,7 @@ def test_no_text_is_too_strange(text):
 def test_lines_are_as_wide_as_their_place():
     assert wrap("one two three", 7) == ["one two", "three"]
     assert wrap("", 10) == [] and wrap("  ", 10) == []
-    assert wrap("/a/very/long/path", 6) == ["/a/ver", "y/long", "/path"]
+    assert wrap("/a/very/long/path", 9) == ["/a/very/", "long/path"] and wrap("abcdefghij", 4) == ["abcd", "efgh", "ij"]
     # a Chinese character is as wide as two, a line breaks between any two, and none begins with a full stop
     assert measure_width("中文abc") == 7 and measure_width("e\u0301") == 1
     assert wrap("没有这个文件。请选择另一个。", 12) == ["没有这个文", "件。请选择另", "一个。"]
@@ -137,6 +163,7 @@ def test_lines_are_as_wide_as_their_place():
 
 ADD_ON = Path(__file__).resolve().parents[2] / "blender_addon"
 #: the ways by which a text comes into the window, and the module that has each translated
+BUTTONS = {"operator", "prop", "prop_search", "prop_enum", "prop_menu_enum", "operator_menu_enum", "menu", "popover", "progress"}
 EDGES = {"label": "panel_base.py", "report": "reports.py", "poll_message_set": "polls.py", "invoke_confirm": "dialogs.py"}
 
 
@@ -151,12 +178,13 @@ def test_every_text_of_the_window_is_translated():
                 continue
             given = {keyword.arg: keyword.value for keyword in node.keywords}
             name, text = node.func.attr, given.get("text")
-            written = isinstance(text, ast.Constant)
-            if name in EDGES and path.name != EDGES[name] and not (name == "label" and written and text.value == ""):
+            is_blank = isinstance(text, ast.Constant) and text.value == ""
+            if name in EDGES and path.name != EDGES[name] and not (name == "label" and is_blank):
                 bypassing.append(f"{path.name}:{node.lineno} {name}")
-            # Blender looks up a written text of a button in the extension's context, and no other
-            put_together = text is not None and not isinstance(text, (ast.Constant, ast.Name, ast.Attribute, ast.IfExp))
-            if name in ("operator", "prop", "progress") and put_together and "translate" not in given:
+            # a text of a button that is given is looked up among Blender's own, unless it is said where
+            shown = [given[key] for key in ("text", "placeholder") if key in given]
+            shown = [value for value in shown if not (isinstance(value, ast.Constant) and value.value == "")]
+            if name in BUTTONS and shown and not given.keys() & {"translate", "text_ctxt"}:
                 bypassing.append(f"{path.name}:{node.lineno} {name}")
             if name in ("register_class", "register_classes_factory") and path.name not in ("registering.py", "engine.py"):
                 bypassing.append(f"{path.name}:{node.lineno} {name}")
@@ -169,3 +197,30 @@ def test_names_are_looked_up_in_the_extensions_context(registered_operators):
         assert own and all(found.translation_context == CONTEXT for found in own)
     found = bpy.ops.latentman.generate.get_rna_type()
     assert found.translation_context == CONTEXT
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_catalogue_has_every_text_with_its_places(locale):
+    messages = collect()
+    translations = read_messages((CATALOGUES / f"{locale}.po").read_text(encoding="utf-8"))
+    assert find_faults(locale, messages, translations) == []
+
+
+def test_messages_are_collected_from_the_source():
+    source = (
+        'def f(x):\n    """A docstring."""\n    logger.info("Not shown to anybody")\n    g(icon="FILE_FOLDER", text="Open it")\n'
+        '    raise E(f"There is no {x!r:>5} in {x}; choose another.")\n    re.compile("some pattern here")\n'
+        '    k["a key here"] = "Seed"\n'
+    )
+    assert list(read_source(source)) == ["Open it", "There is no {} in {}; choose another.", "Seed"]
+    assert has_the_places("{} of {}", "{2} / {1}") and has_the_places("{} of {}", "{}/{}") and not has_the_places("{} of {}", "{}")
+    assert has_the_places("{} frame{} left", "{1} Bilder") and not has_the_places("{} frame{} left", "{2} Bilder")
+    assert not has_the_places("{} of {}", "{1} of {1}") and not has_the_places("plain", "{}") and not has_the_places("{}", "{2}")
+
+
+def test_tooltips_that_are_put_together_are_looked_up_whole(monkeypatch):
+    monkeypatch.setattr(language, "_given", {"24 frames", "The disk is full", "Nobody knows this", "Seed"})
+    monkeypatch.setattr(language, "_read_catalogue", lambda name: MESSAGES)
+    table = language._make_table("de")
+    assert table["LatentMan", "24 frames"] == table["*", "24 frames"] == "24 Bilder"
+    assert table["*", "Seed"] == "Startwert" and ("*", "Nobody knows this") not in table
