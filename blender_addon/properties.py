@@ -35,6 +35,7 @@ from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.key_options import KeyOptions
 from .motion.keying import Keying
+from .queue import row_list
 from .result_properties import LatentManResult
 from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_DOUBTS, BONE_MAP
@@ -409,6 +410,11 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         That is the character's kept look, or the look of the last shot with the same settings.
         """
         kept = get_kept_look(self.character)[0] if self.character else ""
+        name = self.character.name if self.character is not None else None
+        return self.choose_look(request, kept, name, only_changed=self.only_changed)
+
+    def choose_look(self, request: shot.ShotRequest, kept: str, character: str | None, *, only_changed: bool) -> shot.ShotRequest:
+        """As ``add_look``, for a character that keeps the look ``kept``; ``only_changed`` in place of the panel's."""
         if kept:
             return msgspec.structs.replace(request, look=kept)
         if not request.get_method().fusion:
@@ -416,13 +422,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
             return request
         digest = compute_settings_digest(request)
         for result in reversed(self.results):
-            if (
-                self.only_changed
-                and result.job
-                and result.settings == digest
-                and self.character is not None
-                and result.character == self.character.name
-            ):
+            if only_changed and result.job and result.settings == digest and character and result.character == character:
                 return msgspec.structs.replace(request, look=result.job, look_optional=True)
         return request
 
@@ -470,6 +470,7 @@ def set_kept_look(character: bpy.types.Object, job: str, prompt: str) -> None:
 CLASSES = (
     *technique_properties.CLASSES,
     *model_library.CLASSES,
+    *row_list.CLASSES,
     LatentManResult,
     LatentManFootContact,
     LatentManBone,
@@ -494,6 +495,7 @@ def register() -> None:
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
     object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
     model_library.add_properties()
+    row_list.add_properties()
     make_bool: Any = BoolProperty
     object_type.latentman_is_prop = make_bool(
         name="Only a Prop", description="This object moves with a character's bones without being part of the character"
@@ -504,6 +506,7 @@ def unregister() -> None:
     """Remove the properties from scenes and objects, and unregister the classes."""
     scene_type: Any = bpy.types.Scene
     object_type: Any = bpy.types.Object
+    row_list.remove_properties()
     model_library.remove_properties()
     del object_type.latentman_is_prop
     del object_type.latentman_look_prompt

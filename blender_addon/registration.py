@@ -26,6 +26,7 @@ from . import (
     viewer,
 )
 from .passes import kept_extents
+from .queue import events as queue_events
 
 logger = logs.get_logger(__name__)
 PARTS = (
@@ -46,6 +47,7 @@ PARTS = (
     status_bar,
     templates,
     command_line,
+    queue_events,
     connection,
 )
 

@@ -15,10 +15,9 @@ from ...shared.arguments import add_setting, read_given_settings, read_path
 from ...shared.command_parser import CommandParser
 from ...shared.interrupts import SignalWatch
 from ...shared.look_file import LookFile, describe_look
-from ...shared.model_profile import SIDES as SIDE_NAMES
-from ...shared.model_profile import ModelProfile, resolve_request
+from ...shared.model_profile import ModelProfile, complete_request
 from ...shared.part_arguments import find_look_file, read_part_request
-from ...shared.picture_size import Crop, find_made_size, find_size_multiple, make_crop
+from ...shared.picture_size import Crop
 from ...shared.reference import take_reference
 from ...shared.scene_options import SceneOptions
 from ...shared.settings import with_settings
@@ -103,11 +102,9 @@ def _complete(asked: Asked, profile: ModelProfile, scene: bpy.types.Scene) -> tu
     """The request with what was left to the model, and the part of its frames that is wanted. Raises ``ShotError``."""
     if asked.look is not None:
         return asked.request, asked.crop
-    size = asked.size if all(asked.size) else profile.get_size(get_frame_aspect(scene))
-    made = find_made_size(*size, find_size_multiple(asked.request.sampling.model))
-    request = resolve_request(with_settings(asked.request, dict(zip(SIDE_NAMES, made, strict=True))), profile)
+    request, crop = complete_request(asked.request, profile, asked.size, get_frame_aspect(scene))
     shot.check_request(request)
-    return request, make_crop(*size, *made)
+    return request, crop
 
 
 Made = TypeVar("Made", bound=ShotTask)

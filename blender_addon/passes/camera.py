@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import bpy
@@ -66,6 +68,18 @@ def find_camera(scene: bpy.types.Scene, frame: int) -> bpy.types.Object:
     if get_camera(camera).type not in ("PERSP", "ORTHO"):
         raise shot.ShotError("camera", f"{camera.name} is panoramic; image models need a perspective or orthographic camera.")
     return camera
+
+
+def list_cameras(scene: bpy.types.Scene, frames: Sequence[int]) -> tuple[bpy.types.Object, ...]:
+    """The cameras that frames (ascending, at least one) are seen through, each once, in order. Raises ``ShotError`` as
+    ``find_camera`` does."""
+    first, last = frames[0], frames[-1]
+    # only a marker changes it
+    switches = sorted(
+        {marker.frame for marker in scene.timeline_markers if marker.camera is not None and first < marker.frame <= last}
+    )
+    seen = [frames[bisect_left(frames, frame)] for frame in switches]
+    return tuple(dict.fromkeys(find_camera(scene, frame) for frame in (first, *seen)))
 
 
 def read_view(

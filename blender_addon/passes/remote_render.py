@@ -23,6 +23,7 @@ from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
 from ..render_gate import gate
+from ..typed_access import SceneContext
 from .played_scene import get_name
 from .render import PassRender, RenderedFrame
 from .render_worker import MARK, REQUEST, RenderRequest, get_folder, read_passes
@@ -229,7 +230,7 @@ def _read_lines(process: subprocess.Popen[bytes], inbox: queue.SimpleQueue[dict[
 
 
 def make_render(
-    context: bpy.types.Context,
+    context: SceneContext,
     character: bpy.types.Object | None,
     frames: tuple[int, ...],
     width: int,

@@ -21,7 +21,7 @@ from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
 from ..references import refer_to
-from ..typed_access import get_mesh, get_scene, get_view_layer
+from ..typed_access import SceneContext, get_mesh, get_scene, get_view_layer
 from ..units import get_metres_per_unit
 from . import capture, gpu_raster, kept_extents, pass_engine, reading
 from .camera import Extent, find_camera, find_extent
@@ -125,7 +125,7 @@ class PassRender:
 
     def __init__(
         self,
-        context: bpy.types.Context,
+        context: SceneContext,
         character: bpy.types.Object | None,
         frames: tuple[int, ...],
         width: int,

@@ -28,7 +28,7 @@ from ..passes.camera import find_camera
 from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
 from ..passes.render import PassRender, RenderedFrame
 from ..shot_progress import ShotProgress
-from ..typed_access import get_scene
+from ..typed_access import SceneContext, get_scene
 from ..units import get_metres_per_unit
 from . import frames_folder
 from .answers import check_shot_answer
@@ -87,7 +87,7 @@ class ShotTask(Task):
 
     def __init__(
         self,
-        context: bpy.types.Context,
+        context: SceneContext,
         character: bpy.types.Object | None,
         request: shot.ShotRequest,
         client: BackendClient,
