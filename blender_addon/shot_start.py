@@ -26,7 +26,8 @@ from .typed_access import SceneContext, get_scene
 class ShotPlan:
     """What is made: the finished request with the reference picture's file; who is seen (``subjects`` as in ``SceneOptions``),
     whether transparent around, and the part of the frames that is stored; where they go. ``range_frames`` decide the depth range,
-    ``expected_seconds`` is how long such shots took, and ``panel`` are the settings that the result remembers."""
+    ``expected_seconds`` is how long such shots took, and ``panel`` are the settings that the result remembers. ``camera`` sees all
+    frames, in place of the scene's cameras."""
 
     character: bpy.types.Object | None
     request: shot.ShotRequest
@@ -38,6 +39,7 @@ class ShotPlan:
     folder: Path
     expected_seconds: float | None
     panel: str
+    camera: bpy.types.Object | None = None
 
 
 def make_task(place: SceneContext, plan: ShotPlan, connection: Connection, *, preview: bool = False) -> ShotTask:
@@ -61,6 +63,7 @@ def make_task(place: SceneContext, plan: ShotPlan, connection: Connection, *, pr
         on_message=None if preview else partial(_show_frame, connection),
         # a preview is quicker here
         elsewhere=not preview and not bpy.app.background,
+        camera=plan.camera,
     )
 
 

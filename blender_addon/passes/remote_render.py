@@ -239,10 +239,20 @@ def make_render(
     scope: str,
     range_frames: tuple[int, ...] = (),
     frame: Crop | None = None,
+    camera: bpy.types.Object | None = None,
 ) -> RemotePassRender:
     """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``."""
     local = PassRender(
-        context, character, frames, width, height, scope=scope, range_frames=range_frames, frame=frame, is_copied=True
+        context,
+        character,
+        frames,
+        width,
+        height,
+        scope=scope,
+        range_frames=range_frames,
+        frame=frame,
+        is_copied=True,
+        camera=camera,
     )
     assert context.scene is not None and context.view_layer is not None
     request = RenderRequest(
@@ -255,5 +265,6 @@ def make_render(
         range_frames,
         frame,
         tuple(sorted(bpy.app.driver_namespace)),
+        get_name(camera) if camera is not None else None,
     )
     return RemotePassRender(local, request)

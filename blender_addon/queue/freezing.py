@@ -40,11 +40,19 @@ def choose_character(scene: bpy.types.Scene, settings: LatentManSettings) -> tup
 
 
 def freeze_shot(
-    scene: bpy.types.Scene, name: str, span: Span, settings: LatentManSettings | None = None, layer: str = "", camera: str = ""
+    scene: bpy.types.Scene,
+    name: str,
+    span: Span,
+    settings: LatentManSettings | None = None,
+    layer: str = "",
+    camera: str = "",
+    *,
+    own_camera: bool = False,
 ) -> tuple[QueuedShot, str]:
     """A shot of a scene's frames with the panel's settings as they are now, and a sentence about what was guessed, "" for nothing.
 
-    ``settings`` are those of another scene, where that one's count; ``layer`` and ``camera`` the ones that the frames are to be of.
+    ``settings`` are those of another scene, where that one's count; ``layer`` and ``camera`` the ones that the frames are to be of;
+    with ``own_camera`` they are seen through that camera whatever the scene's are.
     Raises ``ShotError`` for whatever can be seen to be wrong now.
     """
     if scene.library is not None:
@@ -57,7 +65,8 @@ def freeze_shot(
     character, note = choose_character(scene, settings)
     request = settings.make_request(scene, frames)
     shot.check_request(request)
-    cameras = tuple(one.name for one in list_cameras(scene, frames))
+    chosen = find_named_camera(scene, camera) if own_camera else None
+    cameras = tuple(one.name for one in list_cameras(scene, frames, chosen))
     if camera and cameras != (camera,):
         raise shot.ShotError("camera", f"'{name}' is seen through {write_names(cameras)}, and not through '{camera}' alone.")
     options = settings.read_scene_options()
@@ -90,6 +99,7 @@ def freeze_shot(
         output=settings.output,
         panel=write_memory(memory),
         queued=write_now(),
+        own_camera=own_camera,
     )
     return queued, note
 
@@ -99,7 +109,15 @@ def freeze_found(found: FoundShot, settings: LatentManSettings | None = None) ->
     scene = bpy.data.scenes.get(found.scene)
     if found.problem or scene is None:
         raise shot.ShotError("scene", found.problem or f"There is no scene '{found.scene}' any more.")
-    return freeze_shot(scene, found.name, found.span, settings, found.layer, found.camera)
+    return freeze_shot(scene, found.name, found.span, settings, found.layer, found.camera, own_camera=found.own_camera)
+
+
+def find_named_camera(scene: bpy.types.Scene, name: str) -> bpy.types.Object:
+    """The object with a name, of the scene or of another one. Raises ``ShotError``."""
+    found: bpy.types.Object | None = scene.objects.get(name) or bpy.data.objects.get(name)
+    if found is None:
+        raise shot.ShotError("camera", f"There is no camera '{name}' in the file any more.")
+    return found
 
 
 def write_names(names: Sequence[str]) -> str:

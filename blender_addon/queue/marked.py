@@ -66,7 +66,8 @@ class SceneStrip:
 @dataclass(frozen=True)
 class FoundShot:
     """A shot that was found: ``camera`` is that of a marker or a strip, ``layer`` that of a strip, "" where the scene decides.
-    ``problem`` says why it cannot be queued, ``note`` what people should know."""
+    ``own_camera`` says that this camera sees the frames whatever the scene's are. ``problem`` says why it cannot be queued,
+    ``note`` what people should know."""
 
     name: str
     scene: str
@@ -75,6 +76,7 @@ class FoundShot:
     problem: str = ""
     note: str = ""
     layer: str = ""
+    own_camera: bool = False
 
 
 def align(span: Span, first: int, last: int) -> Span | None:
@@ -177,7 +179,9 @@ def _add_strip(strip: SceneStrip, start: int, end: int, shots: list[FoundShot], 
     if same is not None:
         notes.append(f"'{strip.name}' shows the same frames as '{same.name}', which are made once.")
         return
-    shots.append(_check_length(FoundShot(strip.name, strip.scene, part, strip.camera, problem, note, strip.layer)))
+    shots.append(
+        _check_length(FoundShot(strip.name, strip.scene, part, strip.camera, problem, note, strip.layer, bool(strip.camera)))
+    )
 
 
 def join_shots(*groups: Iterable[FoundShot]) -> list[FoundShot]:

@@ -36,11 +36,12 @@ class QueuedShot(msgspec.Struct, frozen=True):
     """A shot as it was queued. The settings stay as they were then; what the scene holds is as it is when the shot's turn comes.
 
     ``name`` is what people call it. ``scene``, ``layer``, ``character`` and ``cameras`` are names; ``cameras`` are those that the
-    frames are seen through, in order. ``first``, ``last`` and ``step`` are its scene frames. ``subjects`` and ``character_only``
-    are those of ``SceneOptions``. ``request`` has the settings, with the reference picture's path and without a look; ``size``
-    is the pictures' (width, height), 0 where it is left to the model, and is then of the scene's aspect with ``scene_aspect``.
-    ``only_changed`` and ``look`` are the panel's switch and the look that the character kept, ``output`` the folder as the panel
-    has it, ``panel`` all of the panel's settings as ``panel_memory`` writes them.
+    frames are seen through, in order; with ``own_camera`` it is one, whatever the scene's are. ``first``, ``last`` and ``step`` are
+    its scene frames. ``subjects`` and ``character_only`` are those of ``SceneOptions``. ``request`` has the settings, with the
+    reference picture's path and without a look; ``size`` is the pictures' (width, height), 0 where it is left to the model, and is
+    then of the scene's aspect with ``scene_aspect``. ``only_changed`` and ``look`` are the panel's switch and the look that the
+    character kept, ``output`` the folder as the panel has it, ``panel`` all of the panel's settings as ``panel_memory`` writes
+    them, ``queued`` the time.
     """
 
     name: str
@@ -61,6 +62,7 @@ class QueuedShot(msgspec.Struct, frozen=True):
     output: str
     panel: str
     queued: str = ""
+    own_camera: bool = False
 
     @property
     def frames(self) -> tuple[int, ...]:

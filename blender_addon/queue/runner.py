@@ -245,7 +245,8 @@ class QueueRunner:
                 "scene", f"There is no view layer '{queued.layer}' in the scene '{scene.name}' any more; queue the shot again."
             )
         character = self._find_character(row, scene)
-        self._check_cameras(row, scene)
+        camera = self._find_own_camera(row)
+        self._check_cameras(row, scene, camera)
         profiles, model = self.connection.profiles, queued.request.sampling.model
         profile = profiles.find(model)
         if profile is None:
@@ -272,6 +273,7 @@ class QueueRunner:
             folder,
             expected.seconds if expected is not None else None,
             queued.panel,
+            camera,
         )
         return ScenePlace(scene, layer), plan
 
@@ -299,8 +301,21 @@ class QueueRunner:
             )
         return found
 
-    def _check_cameras(self, row: Row, scene: bpy.types.Scene) -> None:
-        now = tuple(one.name for one in list_cameras(scene, row.shot.frames))
+    def _find_own_camera(self, row: Row) -> bpy.types.Object | None:
+        if not row.shot.own_camera:
+            return None
+        reference = self._bound[row.id].cameras[0]
+        found: bpy.types.Object | None = reference.find() if reference is not None else None
+        if found is None:
+            raise shot.ShotError(
+                "camera",
+                f"There is no camera '{row.shot.cameras[0]}' in the file any more; bring it back and press Queue Again, or remove "
+                "the row.",
+            )
+        return found
+
+    def _check_cameras(self, row: Row, scene: bpy.types.Scene, chosen: bpy.types.Object | None) -> None:
+        now = tuple(one.name for one in list_cameras(scene, row.shot.frames, chosen))
         if now != row.shot.cameras:
             raise shot.ShotError(
                 "camera",

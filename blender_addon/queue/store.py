@@ -51,7 +51,7 @@ def read_queue(path: Path) -> Queue:
     """The queue in a file, an empty one where there is none. Raises ``StoreError``; the file stays as it is then."""
     try:
         data = read_file(path, MAX_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Queue()
     except OSError as error:
         raise StoreError(f"The queue in {path} cannot be read ({error.strerror or error}); allow it there.") from error
