@@ -12,6 +12,8 @@ NOTHING = (
     "There are no marked shots: bind cameras to markers of the timeline (Marker > Bind Camera to Markers), or add scenes to the "
     "sequencer (Add > Scene)."
 )
+#: names that Windows keeps for devices
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
 
 
 @dataclass(frozen=True)
@@ -193,4 +195,18 @@ def join_shots(*groups: Iterable[FoundShot]) -> list[FoundShot]:
         name = next(name for name in names if name not in taken)
         taken.add(name)
         found.append(replace(shot, name=name))
+    return found
+
+
+def name_folders(names: Sequence[str]) -> list[str]:
+    """A folder's name for each shot, in order: what file systems refuse is replaced, and no two are the same anywhere."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        plain = "".join(letter if letter.isalnum() or letter in " -_+=.,()" else "_" for letter in name)[:80].strip(" .") or "shot"
+        if plain.split(".")[0].upper() in _RESERVED:
+            plain = f"{plain}_"
+        folder = next(one for one in (plain, *(f"{plain} {n}" for n in range(2, len(taken) + 3))) if one.lower() not in taken)
+        taken.add(folder.lower())
+        found.append(folder)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -189,11 +189,16 @@ def describe_frames(shot: QueuedShot) -> str:
 
 
 def summarise(queue: Queue) -> str:
+    """As ``summarise_rows``, of a queue."""
+    return summarise_rows(queue.rows)
+
+
+def summarise_rows(rows: Sequence[Row]) -> str:
     """``2 of 5 done, 1 failed``; empty without rows."""
-    if not queue.rows:
+    if not rows:
         return ""
-    counts = {state: sum(row.state is state for row in queue.rows) for state in RowState}
-    parts = [f"{counts[RowState.DONE]} of {len(queue.rows)} done"]
+    counts = {state: sum(row.state is state for row in rows) for state in RowState}
+    parts = [f"{counts[RowState.DONE]} of {len(rows)} done"]
     parts += [
         f"{counts[state]} {state.value}"
         for state in (RowState.PARTIAL, RowState.FAILED, RowState.CANCELLED, RowState.PAUSED)

@@ -24,6 +24,7 @@ from latentman.blender_addon.queue.marked import (
     find_marker_shots,
     find_strip_shots,
     join_shots,
+    name_folders,
 )
 from latentman.blender_addon.queue.rows import (
     INTERRUPTED,
@@ -298,6 +299,11 @@ def test_strips_are_shots_of_the_frames_that_they_show():
 def test_names_of_shots_differ():
     shots = [FoundShot(name, scene, Span(1, 1)) for name, scene in (("A", "S"), ("A", "T"), ("A", "T"), ("A", "T"))]
     assert [one.name for one in join_shots(shots[:2], shots[2:])] == ["A", "T A", "A 2", "A 3"]
+
+
+def test_folders_differ_on_every_disk():
+    names = ["A/B", "a:b", "A/B", "...", "con", "x" * 300, "Кадр 1"]
+    assert name_folders(names) == ["A_B", "a_b 2", "A_B 3", "shot", "con_", "x" * 80, "Кадр 1"]
 
 
 def test_strips_are_read_as_blender_has_them(empty_scene, tmp_path):
