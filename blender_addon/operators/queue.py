@@ -14,7 +14,7 @@ from ..properties import get_settings
 from ..queue.book import book
 from ..queue.finding import find_marked_shots
 from ..queue.freezing import freeze_found, freeze_shot
-from ..queue.marked import NOTHING, FoundShot, Span
+from ..queue.marked import NOTHING, FoundShot, Span, write_span
 from ..queue.row_list import find_active_row, update_rows
 from ..queue.rows import (
     QueuedShot,
@@ -114,6 +114,7 @@ class LatentManFoundShot(bpy.types.PropertyGroup):
     last: IntProperty(name="Last", description="The last frame")
     step: IntProperty(name="Step", description="Every which frame is made", default=1, min=1)
     problem: StringProperty(name="Problem", description="Why the shot cannot be queued; empty where it can")
+    note: StringProperty(name="Note", description="What was guessed about the shot; empty for nothing")
 
 
 class QueueMarked(Poll, bpy.types.Operator):
@@ -148,7 +149,7 @@ class QueueMarked(Poll, bpy.types.Operator):
             return {"CANCELLED"}
         if not self._fill(context):
             return {"CANCELLED"}
-        return context.window_manager.invoke_props_dialog(self, width=640)
+        return context.window_manager.invoke_props_dialog(self, width=640, confirm_text="Queue These Shots")
 
     def _find(self, context: bpy.types.Context) -> tuple[list[FoundShot], list[str]]:
         return find_marked_shots(get_scene(context), get_sequencer_scene(context))
@@ -164,7 +165,7 @@ class QueueMarked(Poll, bpy.types.Operator):
             item: Any = self.found.add()
             item.name, item.scene, item.first, item.last = shot.name, shot.scene, shot.span.first, shot.span.last
             item.step = shot.span.step
-            queued, problem, _ = self._freeze(context, shot)
+            queued, problem, item.note = self._freeze(context, shot)
             item.camera = ", ".join(queued.cameras) if queued is not None else shot.camera
             item.problem, item.use = problem, not problem
         return True
@@ -196,10 +197,10 @@ class QueueMarked(Poll, bpy.types.Operator):
             line.prop(item, "use", text=item.name)
             line.label(text=item.scene, icon="SCENE_DATA")
             line.label(text=item.camera, icon="CAMERA_DATA")
-            count = len(range(item.first, item.last + 1, item.step))
-            line.label(text=f"{item.first} to {item.last} ({count})", icon="TIME")
-            if item.problem:
-                column.label(text=item.problem, icon="ERROR")
+            span = Span(item.first, item.last, item.step)
+            line.label(text=f"{write_span(span)} ({span.count})", icon="TIME")
+            if item.problem or item.note:
+                column.label(text=item.problem or item.note, icon="ERROR" if item.problem else "INFO")
         for note in self._notes:
             layout.label(text=note, icon="INFO")
         layout.prop(self, "start")

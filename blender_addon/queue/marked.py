@@ -30,6 +30,15 @@ class Span:
         return len(range(self.first, self.last + 1, self.step))
 
 
+def write_span(span: Span) -> str:
+    """``1 to 24``, ``1 to 23, every 2nd`` or ``7``."""
+    if span.count <= 1:
+        return f"{span.first}"
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(span.step % 10 if span.step % 100 not in (11, 12, 13) else 0, "th")
+    last = range(span.first, span.last + 1, span.step)[-1]
+    return f"{span.first} to {last}{f', every {span.step}{ending}' if span.step > 1 else ''}"
+
+
 @dataclass(frozen=True)
 class CameraMarker:
     """A marker that binds a camera; one of a hidden camera does not count, as in a render."""

@@ -9,6 +9,7 @@ import msgspec
 
 from ...shared.shot import ShotRequest
 from ...shared.task import new_ticket
+from .marked import Span, write_span
 
 #: rows that a queue may have
 MOST_ROWS = 1000
@@ -181,11 +182,8 @@ def rename(queue: Queue, names: Callable[[Row], QueuedShot]) -> Queue:
 
 
 def describe_frames(shot: QueuedShot) -> str:
-    """``1 to 24``, ``1 to 24, every 2nd`` or ``7``."""
-    if len(shot.frames) <= 1:
-        return f"{shot.first}"
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(shot.step % 10 if shot.step % 100 not in (11, 12, 13) else 0, "th")
-    return f"{shot.first} to {shot.frames[-1]}{f', every {shot.step}{ending}' if shot.step > 1 else ''}"
+    """The frames of a shot in words, as ``write_span`` has it."""
+    return write_span(Span(shot.first, shot.last, max(shot.step, 1)))
 
 
 def summarise(queue: Queue) -> str:

@@ -361,7 +361,7 @@ def test_the_dialog_leaves_shots_out_and_takes_other_settings(window):
     other = _add_scene("Other", character, *bodies, window.objects["Wide"])
     other.camera, other.latentman.prompt = window.objects["Wide"], "a pirate"
     get_strips(window).new_scene("Cut", other, 1, 10)
-    kept = {"use": True, "scene": "", "camera": "", "first": 1, "last": 1, "step": 1, "problem": ""}
+    kept = {"use": True, "scene": "", "camera": "", "first": 1, "last": 1, "step": 1, "problem": "", "note": ""}
     left_out = [kept | {"name": "Shot 2", "use": False}]
     assert bpy.ops.latentman.queue_marked(start=False, found=left_out) == {"FINISHED"}
     assert [(row.shot.name, row.shot.request.text.prompt) for row in runner.book.queue.rows] == [
