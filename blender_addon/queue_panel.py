@@ -13,7 +13,9 @@ from .queue.rows import Row, RowState, describe_frames, summarise
 from .queue.runner import runner
 from .queue.table import write_minutes, write_result
 from .result_words import describe_date, shorten
+from .shot_times import estimate_request
 from .task_texts import describe_task, get_task_fraction
+from .time_estimate import write_duration
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -67,6 +69,13 @@ def write_place(row: Row) -> str:
     if row.state.ended and row.seconds:
         return f"{row.state.value}, {write_minutes(row.seconds)} min"
     return describe_frames(row.shot) if not row.state.ended else row.state.value
+
+
+def estimate_waiting() -> float | None:
+    """Seconds that the shots which wait may take on the backend's device; None where nothing tells of one of them."""
+    found = [estimate_request(row.shot.request, row.shot.size) for row in book.queue.waiting]
+    known = [one.seconds for one in found if one is not None]
+    return sum(known) if known and len(known) == len(found) else None
 
 
 def _draw_row(layout: bpy.types.UILayout, context: bpy.types.Context, row: Row) -> None:
@@ -136,6 +145,9 @@ class QueuePanel(SidebarPanel):
             draw_sentence(layout, context, "Another Blender works through the queue of this file.")
         elif not runner.is_going and runner.current_id:
             draw_sentence(layout, context, "The queue pauses after this shot.")
+        seconds = estimate_waiting()
+        if seconds is not None:
+            layout.label(text=f"{len(book.queue.waiting)} waiting: about {write_duration(seconds)}", icon="TIME")
         active = find_active_row()
         if active is not None:
             _draw_row(layout, context, active)

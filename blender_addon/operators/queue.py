@@ -48,6 +48,14 @@ def _change(operator: bpy.types.Operator, change: Any, choose: str = "") -> Oper
     return {"FINISHED"}
 
 
+#: what a file without a name is told
+UNSAVED = "Save the file, so that the queue outlives Blender."
+
+
+def _list_notes() -> list[str]:
+    return [] if bpy.data.filepath else [UNSAVED]
+
+
 def _add(operator: bpy.types.Operator, shots: list[QueuedShot]) -> OperatorResult:
     done = _change(operator, lambda queue: add_shots(queue, shots))
     if done == {"FINISHED"}:
@@ -99,7 +107,10 @@ class AddToQueue(NeedsCharacter, bpy.types.Operator):
         if done == {"FINISHED"}:
             waiting = len(book.queue.waiting)
             report_with_warnings(
-                self, f"Queued {len(frames)} frames of '{scene.name}'; {waiting} in the queue", [note] if note else []
+                self,
+                f"Queued {len(frames)} frames of '{scene.name}'; {waiting} wait in the queue",
+                [note] if note else [],
+                _list_notes(),
             )
         return done
 
@@ -232,7 +243,7 @@ class QueueMarked(Poll, bpy.types.Operator):
                 except StoreError as error:
                     warnings.append(str(error))
             what = "1 shot" if len(queued) == 1 else f"{len(queued)} shots"
-            report_with_warnings(self, f"Queued {what}", [*warnings, *(notes if not self.found else ())])
+            report_with_warnings(self, f"Queued {what}", [*warnings, *(notes if not self.found else ())], _list_notes())
         return done
 
 

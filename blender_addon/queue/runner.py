@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import bpy
 import msgspec
@@ -15,13 +16,15 @@ from ...shared.model_profile import complete_request
 from ...shared.reference import take_reference
 from .. import preferences, undo_steps
 from ..backend_start import start_backend
+from ..chosen_result import iter_results
 from ..connection import STOPPED, Connection, connection
 from ..passes.camera import list_cameras
-from ..paths import find_output_folder, get_file_folder
+from ..paths import find_output_folder, get_file_folder, get_result_folder
 from ..properties import get_frame_aspect, get_scene_settings
 from ..references import Reference, refer_to
 from ..result_words import write_now
 from ..results import make_record
+from ..shot_notice import notice
 from ..shot_start import ShotPlan, begin_shot
 from ..shot_times import estimate_request
 from ..tasks.shot import ShotTask
@@ -346,7 +349,7 @@ class QueueRunner:
             "made": record.made if task.succeeded else count,
             "kept": record.kept if task.succeeded else 0,
             "seconds": time.monotonic() - current.started,
-            "folder": str(task.folder) if count else "",
+            "folder": str(_find_folder(task)) if count else "",
             "ended": write_now() if state.ended else "",
         }
         self._change(lambda queue: change_row(queue, current.row_id, **values), current.blend)
@@ -389,6 +392,14 @@ def _get_name(reference: Reference | None, name: str) -> str:
     """The name that a data-block has now; the last one where it is gone."""
     found = reference.find() if reference is not None else None
     return str(found.name) if found is not None else name
+
+
+def _find_folder(task: ShotTask) -> Path:
+    """Where the frames of an ended shot are: they go beside a file that was saved meanwhile, and where nothing has changed an
+    earlier result has them."""
+    tickets = (task.ticket, *(() if task.folder.is_dir() else (notice.ticket,)))
+    found = [result for result in iter_results() if result.ticket in tickets]
+    return get_result_folder(found[0]) if found else task.folder
 
 
 def _start_again(endpoint: str) -> None:

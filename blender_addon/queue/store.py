@@ -38,7 +38,7 @@ class StoreError(Exception):
 
 def find_path(blend: str) -> Path:
     """Where the queue of a .blend file is kept, whether or not there is one."""
-    whole = os.path.normcase(os.path.abspath(blend))
+    whole = os.path.normcase(os.path.realpath(blend))
     name = "".join(letter if letter.isalnum() else "_" for letter in Path(blend).stem)[:40]
     return (
         data_folder()
