@@ -9,7 +9,7 @@ import bpy
 from .panel_base import SidebarPanel, draw_sentence, set_properties
 from .queue.book import book, works_elsewhere
 from .queue.row_list import find_active_row, find_list, find_row
-from .queue.rows import Row, RowState, describe_frames, summarise
+from .queue.rows import Row, RowState, describe_frames, summarise, write_count
 from .queue.runner import runner
 from .queue.table import write_minutes, write_result
 from .result_words import describe_date, shorten
@@ -91,7 +91,8 @@ def _draw_row(layout: bpy.types.UILayout, context: bpy.types.Context, row: Row) 
         box.operator("latentman.queue_cancel", icon="CANCEL")
         return
     if row.state.ended:
-        draw_sentence(box, context, write_result(row), "BLANK1" if row.state is RowState.DONE else "ERROR")
+        told = row.message if row.state is RowState.FAILED else write_result(row)
+        draw_sentence(box, context, told, "BLANK1" if row.state is RowState.DONE else "ERROR")
         if row.state is not RowState.DONE or row.message:
             box.operator("latentman.queue_repeat", icon="FILE_REFRESH")
         return
@@ -109,15 +110,16 @@ class QueuePanel(SidebarPanel):
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw_header_preset(self, context: bpy.types.Context) -> None:
-        """How far the queue is, also where the box is closed."""
-        get_layout(self).label(text=summarise(book.queue))
+        """How far the queue is, also where the box is closed; there is no room for more."""
+        get_layout(self).label(text=write_count(book.queue))
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the list, its buttons, and the chosen row."""
         layout, found = get_layout(self), find_list()
-        row = layout.row(align=True)
-        row.operator("latentman.queue_add", icon="ADD")
-        row.operator("latentman.queue_marked", text="All Marked Shots...", icon="MARKER_HLT")
+        # one below the other: beside each other their words are cut off
+        column = layout.column(align=True)
+        column.operator("latentman.queue_add", icon="ADD")
+        column.operator("latentman.queue_marked", text="All Marked Shots...", icon="MARKER_HLT")
         if book.error:
             draw_sentence(layout, context, book.error, "ERROR")
         if found is None or not book.queue.rows:
@@ -137,7 +139,7 @@ class QueuePanel(SidebarPanel):
             row.operator("latentman.queue_pause", text="Pause", icon="PAUSE")
         else:
             row.operator("latentman.queue_start", text="Start", icon="PLAY")
-        row.operator("latentman.queue_clear", icon="TRASH")
+        row.operator("latentman.queue_clear", text="Clear", icon="TRASH")
         row.operator("latentman.queue_table", icon="TEXT")
         if book.queue.message:
             draw_sentence(layout, context, book.queue.message, "ERROR")
@@ -145,6 +147,7 @@ class QueuePanel(SidebarPanel):
             draw_sentence(layout, context, "Another Blender works through the queue of this file.")
         elif not runner.is_going and runner.current_id:
             draw_sentence(layout, context, "The queue pauses after this shot.")
+        layout.label(text=summarise(book.queue))
         seconds = estimate_waiting()
         if seconds is not None:
             layout.label(text=f"{len(book.queue.waiting)} waiting: about {write_duration(seconds)}", icon="TIME")

@@ -31,6 +31,7 @@ from ..queue.rows import (
 from ..queue.runner import runner
 from ..queue.store import StoreError
 from ..queue.text_block import NAME, show_table
+from ..result_words import shorten
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .polls import NeedsCharacter, Poll
 from .reports import report_with_warnings
@@ -48,6 +49,8 @@ def _change(operator: bpy.types.Operator, change: Any, choose: str = "") -> Oper
     return {"FINISHED"}
 
 
+#: a shot of the panel is called as its prompt begins
+NAME_LENGTH = 60
 #: what a file without a name is told
 UNSAVED = "Save the file, so that the queue outlives Blender."
 
@@ -99,7 +102,8 @@ class AddToQueue(NeedsCharacter, bpy.types.Operator):
             self.report({"ERROR"}, "The range has no frames; let End be at least Start.")
             return {"CANCELLED"}
         try:
-            shot, note = freeze_shot(scene, scene.name, Span(frames[0], frames[-1], step))
+            name = shorten(settings.prompt, NAME_LENGTH) or scene.name
+            shot, note = freeze_shot(scene, name, Span(frames[0], frames[-1], step))
         except ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

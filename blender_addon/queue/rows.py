@@ -186,6 +186,11 @@ def describe_frames(shot: QueuedShot) -> str:
     return write_span(Span(shot.first, shot.last, max(shot.step, 1)))
 
 
+def write_count(queue: Queue) -> str:
+    """``2 of 5``: how many rows have ended; empty without rows."""
+    return f"{sum(row.state.ended for row in queue.rows)} of {len(queue.rows)}" if queue.rows else ""
+
+
 def summarise(queue: Queue) -> str:
     """As ``summarise_rows``, of a queue."""
     return summarise_rows(queue.rows)
