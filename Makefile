@@ -62,9 +62,16 @@ else
 	@echo "No Python 3.13 here: the add-on's tests on Blender 5.2 were left out."
 endif
 
-# what takes minutes or gigabytes, such as installing torch into an empty environment
-test-slow: setup
-	$(RUN) -m pytest -m slow
+# what takes seconds to minutes or gigabytes, such as installing torch into an empty environment; then all of the add-on's tests on
+# the other versions of Blender
+test-slow: export OMP_NUM_THREADS = 1
+test-slow: setup setup-blender42
+	$(RUN) -m pytest $(PARALLEL) -m slow
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV42)/bin/python -m pytest $(PARALLEL) -m "slow or not slow" tests/blender_addon tests/shared
+ifneq ($(PYTHON313),)
+	$(MAKE) setup-blender52
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest $(PARALLEL) -m "slow or not slow" tests/blender_addon tests/shared
+endif
 
 test-window: setup extension
 	$(RUN) -m tools.window_test

@@ -9,6 +9,7 @@ from .error_places import Place
 from .panel_base import draw_sentence, set_properties
 from .task_texts import describe_task, get_task_fraction, is_cancelling
 from .tasks.task import Task
+from .translation import CONTEXT, tr
 
 
 def draw_error(layout: bpy.types.UILayout, context: bpy.types.Context, place: Place) -> None:
@@ -23,7 +24,7 @@ def draw_error(layout: bpy.types.UILayout, context: bpy.types.Context, place: Pl
 def draw_task(layout: bpy.types.UILayout, task: Task) -> None:
     """Draw a task's bar with what it does, and *Cancel*, which has no use any more once it is pressed."""
     cancelling = is_cancelling(task)
-    layout.progress(factor=get_task_fraction(task), text=describe_task(task))
+    layout.progress(factor=get_task_fraction(task), text=tr(describe_task(task)), translate=False)
     row = layout.row()
     row.enabled = not cancelling
-    row.operator("latentman.cancel", text="Cancelling..." if cancelling else "Cancel", icon="CANCEL")
+    row.operator("latentman.cancel", text="Cancelling..." if cancelling else "Cancel", text_ctxt=CONTEXT, icon="CANCEL")

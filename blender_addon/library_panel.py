@@ -13,7 +13,8 @@ from . import model_library, properties
 from .connection import connection
 from .library_book import NEEDS_PAGE, NEEDS_TOKEN, book
 from .online import is_online
-from .panel_base import SidebarPanel, draw_sentence, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, set_properties
+from .translation import CONTEXT, tr
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ class LATENTMAN_UL_library(bpy.types.UIList):
         row = layout.row(align=True)
         own = model_library.find_icon(found)
         if own:
-            row.label(text=found.title, icon_value=own)
+            draw_name(row, found.title, icon_value=own)
         else:
-            row.label(text=found.title, icon=_KIND_ICONS.get(found.kind, "QUESTION"))
+            draw_name(row, found.title, _KIND_ICONS.get(found.kind, "QUESTION"))
         told = row.row(align=True)
         told.alignment = "RIGHT"
-        told.label(text=write_bytes(found.size))
+        draw_text(told, write_bytes(found.size))
         state: IconItems = "ERROR" if found.problem or found.damaged else "DISK_DRIVE" if found.is_here else "IMPORT"
         told.label(text="", icon=state if found.is_here or found.can_get else "URL")
         told.label(text="", icon=_FIT_ICONS.get(found.fits, "BLANK1"))
@@ -130,7 +131,7 @@ class ModelsPanel(SidebarPanel):
         draw_outcome(layout, context)
         row = layout.row(align=True)
         row.operator("latentman.add_models", icon="NEWFOLDER")
-        set_properties(row.operator("latentman.verify_models", text="Verify All", icon="FILE_TICK"), name="")
+        set_properties(row.operator("latentman.verify_models", text="Verify All", text_ctxt=CONTEXT, icon="FILE_TICK"), name="")
         row.operator("latentman.give_token", text="", icon="KEYINGSET")
         draw_folders(layout, context)
 
@@ -140,16 +141,16 @@ def draw_parts(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     settings = properties.get_settings(context)
     base, _ = split_name(settings.model)
     column = layout.column(align=True)
-    column.label(text=shorten_path(base) or "no model", icon="IMAGE_DATA")
+    draw_text(column, shorten_path(base) or "no model", "IMAGE_DATA")
     parts = model_library.list_parts(settings.model)
     for index, part in enumerate(parts[: model_library.MOST_PARTS]):
         row = column.row(align=True)
         if part is None:
-            row.label(text="a part that cannot be understood", icon="ERROR")
+            draw_text(row, "a part that cannot be understood", "ERROR")
         else:
             title = PART_TITLES.get(part.kind, part.kind.capitalize())
             split = row.split(factor=0.65, align=True)
-            split.label(text=f"{title}: {shorten_path(part.path)}")
+            draw_text(split, f"{title}: {shorten_path(part.path)}")
             if part.has_strength:
                 split.prop(settings.parts, f"strength_{index}", text="", slider=True)
         set_properties(row.operator("latentman.remove_part", text="", icon="X"), index=index)
@@ -168,8 +169,8 @@ def draw_item(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     if icon:
         box.template_icon(icon, scale=5.0)
     size = write_bytes(item.size) or "size not known yet"
-    box.label(text=item.title, icon=_KIND_ICONS.get(item.kind, "QUESTION"))
-    box.label(text=" · ".join(filter(None, (KINDS.get(item.kind, item.kind), size, item.licence))))
+    draw_name(box, item.title, _KIND_ICONS.get(item.kind, "QUESTION"))
+    draw_text(box, " · ".join(filter(None, (KINDS.get(item.kind, item.kind), size, item.licence))))
     for sentence in filter(None, (item.purpose, ", ".join(item.words))):
         draw_sentence(box, context, sentence, "BLANK1")
     if item.fit_sentence:
@@ -180,7 +181,7 @@ def draw_item(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         draw_sentence(box, context, item.problem, "ERROR")
     task = connection.library_task
     if task is not None and not task.done:
-        box.progress(factor=task.fraction, text=task.stage)
+        box.progress(factor=task.fraction, text=tr(task.stage), translate=False)
         box.operator("latentman.cancel_library", icon="CANCEL")
     else:
         row = box.row(align=True)
@@ -214,7 +215,7 @@ def draw_folders(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
     """The user's folders, each with a button to read it no more."""
     for folder in book.folders:
         row = layout.row(align=True)
-        row.label(text=os.path.basename(folder.path) or folder.path, icon="ERROR" if folder.problem else "FILE_FOLDER")
+        draw_name(row, os.path.basename(folder.path) or folder.path, "ERROR" if folder.problem else "FILE_FOLDER")
         set_properties(row.operator("latentman.forget_folder", text="", icon="X"), path=folder.path)
     for notice in book.notices[:3]:
         draw_sentence(layout, context, notice, "ERROR")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..shared import logs
+from .translation import CONTEXT, register_class
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -108,13 +109,13 @@ def _draw_object(self: Any, context: bpy.types.Context) -> None:
 def _draw_import(self: Any, context: bpy.types.Context) -> None:
     layout = get_layout(self)
     layout.operator_context = "INVOKE_DEFAULT"
-    layout.operator("latentman.import_motion", text="Motion onto Character (LatentMan)")
+    layout.operator("latentman.import_motion", text="Motion onto Character (LatentMan)", text_ctxt=CONTEXT)
 
 
 def _draw_sequencer_add(self: Any, context: bpy.types.Context) -> None:
     layout = get_layout(self)
     layout.separator()
-    layout.operator("latentman.to_sequencer", text="LatentMan Result", icon="SEQUENCE")
+    layout.operator("latentman.to_sequencer", text="LatentMan Result", text_ctxt=CONTEXT, icon="SEQUENCE")
 
 
 def _draw_strip(self: Any, context: bpy.types.Context) -> None:
@@ -138,7 +139,7 @@ _CLASSES = (ObjectMenu, StripMenu)
 def register() -> None:
     """Add the entries."""
     for cls in _CLASSES:
-        bpy.utils.register_class(cls)
+        register_class(cls)
     for name, draw in ADDED:
         menu = getattr(bpy.types, name, None)
         if menu is None:

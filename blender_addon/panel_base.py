@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import bpy
+
+from .translation import tr
+from .translation.wrapping import wrap
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
@@ -23,8 +25,18 @@ def draw_sentence(
     width = max(20, int(region_width / scale / CHARACTER_WIDTH) - 6 - margin)
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for n, line in enumerate(textwrap.wrap(text, width)):
-        column.label(text=line, icon=icon if n == 0 else "BLANK1")
+    for n, line in enumerate(wrap(tr(text), width)):
+        column.label(text=line, translate=False, icon=icon if n == 0 else "BLANK1")
+
+
+def draw_text(layout: bpy.types.UILayout, text: str, icon: IconItems = "NONE") -> None:
+    """Draw a line of the extension's own words, in the window's language."""
+    layout.label(text=tr(text), translate=False, icon=icon)
+
+
+def draw_name(layout: bpy.types.UILayout, name: str, icon: IconItems = "NONE", icon_value: int = 0) -> None:
+    """Draw a name that somebody has given, as it is: an Action called "Walk" is not to be translated."""
+    layout.label(text=name, translate=False, icon=icon, icon_value=icon_value)
 
 
 def set_properties(operator: bpy.types.OperatorProperties, **values: object) -> None:

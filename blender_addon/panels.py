@@ -23,7 +23,7 @@ from .live_preview import live
 from .motion.keying import Keying
 from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
-from .panel_base import SidebarPanel, draw_sentence, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, set_properties
 from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
@@ -37,6 +37,7 @@ from .set_up.state import SetUpState, set_up
 from .shot_times import estimate_shot
 from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
+from .translation import CONTEXT, register_class, tr
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class BackendPanel(SidebarPanel):
             self._draw_set_up(context)
             return
         row = layout.row(align=True)
-        row.label(text=connection.status, icon="RADIOBUT_ON" if connection.connected else "RADIOBUT_OFF")
+        draw_text(row, connection.status, "RADIOBUT_ON" if connection.connected else "RADIOBUT_OFF")
         if connection.running:
             row.operator("latentman.stop_backend", icon="CANCEL")
         else:
@@ -115,7 +116,7 @@ class BackendPanel(SidebarPanel):
             environment = find_used_environment(context)
             if environment is not None and environment.is_outdated:
                 draw_sentence(layout, context, "This version of the extension comes with other packages for the backend.")
-                layout.operator("latentman.plan_set_up", text="Update...", icon="IMPORT")
+                layout.operator("latentman.plan_set_up", text="Update...", text_ctxt=CONTEXT, icon="IMPORT")
         draw_error(layout, context, Place.BACKEND)
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
@@ -180,7 +181,7 @@ class RigPanel(SidebarPanel):
         column = layout.column(align=True)
         for key in keys.key_blocks if keys else ():
             if key.name.startswith("Shape"):
-                column.prop(key, "value", text=name_shape(key.name, len(key.data)), slider=True)
+                column.prop(key, "value", text=tr(name_shape(key.name, len(key.data))), translate=False, slider=True)
         draw_bone_map(layout, context, armature, "CHARACTER")
 
 
@@ -194,7 +195,7 @@ def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armatu
     if not slots:
         draw_sentence(layout, context, "Bones are mapped automatically; press Guess Bones to see and change the map.")
         return
-    layout.label(text=f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
+    draw_text(layout, f"{sum(bool(slot.bone) for slot in slots)} of {len(slots)} joints mapped")
     doubtful = sum(bool(slot.doubt) for slot in slots)
     if doubtful:
         what = f"{doubtful} bones are doubtful" if doubtful > 1 else "1 bone is doubtful"
@@ -204,7 +205,7 @@ def draw_bone_map(layout: bpy.types.UILayout, context: bpy.types.Context, armatu
     for slot in slots:
         missing = slot.bone and slot.bone not in data.bones
         line = column.split(factor=0.4, align=True)
-        line.label(text=slot.name.replace("_", " "), icon="ERROR" if missing else "QUESTION" if slot.doubt else "NONE")
+        draw_text(line, slot.name.replace("_", " "), "ERROR" if missing else "QUESTION" if slot.doubt else "NONE")
         line.prop_search(slot, "bone", data, "bones", text="")
         if slot.doubt:
             draw_sentence(column, context, f"{slot.bone} {slot.doubt}.", "BLANK1")
@@ -215,7 +216,10 @@ def draw_motion_range(layout: bpy.types.UILayout, context: bpy.types.Context) ->
     found = find_other_range(get_scene(context), properties.get_settings(context).find_armature())
     if found is not None:
         layout.operator(
-            "latentman.use_motion_range", text=f"Use the Motion's Range ({found[0]} to {found[1]})", icon="PREVIEW_RANGE"
+            "latentman.use_motion_range",
+            text=tr(f"Use the Motion's Range ({found[0]} to {found[1]})"),
+            translate=False,
+            icon="PREVIEW_RANGE",
         )
 
 
@@ -238,7 +242,7 @@ class MotionPanel(SidebarPanel):
             draw_sentence(layout, context, sentence, "ERROR")
         row = layout.row(align=True)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
-            row.prop(settings.motion, name, text=label)
+            row.prop(settings.motion, name, text=label, text_ctxt=CONTEXT)
         row = layout.row(align=True)
         for name in ("loop", "in_place"):
             row.prop(settings.motion, name, toggle=True)
@@ -260,16 +264,19 @@ class MotionPanel(SidebarPanel):
         row = layout.row(align=True)
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_LEFT"), step=-1)
         action = settings.find_action()
-        row.label(text=action.name if action else "no motion yet", icon="ACTION")
+        if action:
+            draw_name(row, action.name, "ACTION")
+        else:
+            draw_text(row, "no motion yet", "ACTION")
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
         row = layout.row(align=True)
-        row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source")
-        row.operator("latentman.use_armature", text="Use", icon="CHECKMARK")
+        row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source", text_ctxt=CONTEXT)
+        row.operator("latentman.use_armature", text="Use", text_ctxt=CONTEXT, icon="CHECKMARK")
         source = settings.find_source()
         if source is not None:
             header, body = layout.panel_prop(settings, "show_source_bones")
-            header.label(text="Source's Bones")
+            draw_text(header, "Source's Bones")
             if body is not None:
                 draw_bone_map(body, context, source, "SOURCE")
 
@@ -289,9 +296,11 @@ class ActionMenu(bpy.types.Menu):
             for n, sentence in enumerate(sentences):
                 if n == 0:
                     layout.separator()
-                    set_properties(layout.operator("latentman.choose_action", text=action), sentence=sentence)
+                    set_properties(layout.operator("latentman.choose_action", text=action, text_ctxt=CONTEXT), sentence=sentence)
                 else:
-                    set_properties(layout.operator("latentman.choose_action", text=f"    {sentence}"), sentence=sentence)
+                    set_properties(
+                        layout.operator("latentman.choose_action", text=tr(f"    {sentence}"), translate=False), sentence=sentence
+                    )
 
 
 class MotionSettingsPanel(SidebarPanel):
@@ -369,8 +378,10 @@ class EditMotionPanel(SidebarPanel):
             row.prop(contact, "start")
             row.prop(contact, "end")
             set_properties(row.operator("latentman.edit_plants", text="", icon="X"), change=f"{n}")
-        set_properties(layout.operator("latentman.edit_plants", text="Add at Current Frame", icon="ADD"), change="ADD")
-        layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", icon="LOCKED")
+        set_properties(
+            layout.operator("latentman.edit_plants", text="Add at Current Frame", text_ctxt=CONTEXT, icon="ADD"), change="ADD"
+        )
+        layout.operator_menu_enum("latentman.lock_feet", "mode", text="Lock Feet", text_ctxt=CONTEXT, icon="LOCKED")
 
 
 class LookPanel(SidebarPanel):
@@ -385,13 +396,13 @@ class LookPanel(SidebarPanel):
         job, prompt = get_kept_look(settings.character) if settings.character is not None else ("", "")
         if job:
             row = layout.row(align=True)
-            row.label(text=f"Kept: {prompt}", icon="LOCKED")
+            draw_text(row, f"Kept: {prompt}", "LOCKED")
             row.operator("latentman.new_look", text="", icon="X")
         layout.prop(settings, "prompt", text="", icon="GREASEPENCIL")
         profile = settings.find_profile()
         own = profile.negative_prompt if profile is not None else ""
         placeholder = f"the model's own: {own}" if own else "what should not be visible"
-        layout.prop(settings, "negative_prompt", text="", placeholder=placeholder, icon="X")
+        layout.prop(settings, "negative_prompt", text="", placeholder=placeholder, text_ctxt=CONTEXT, icon="X")
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
@@ -400,7 +411,12 @@ class LookPanel(SidebarPanel):
                 continue
             row = column.row()
             if name == "reference_strength":
-                row.prop(settings, name, text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)")
+                row.prop(
+                    settings,
+                    name,
+                    text="Strength" if settings.reference_strength >= 0 else "Strength (Model's Own)",
+                    text_ctxt=CONTEXT,
+                )
             else:
                 row.prop(settings, name)
         error = connection.profiles.find_error(settings.get_model())
@@ -443,7 +459,7 @@ class TechniquesPanel(SidebarPanel):
         for technique in techniques.iter_techniques():
             column = layout.column(align=True)
             row = column.split(factor=0.45, align=True)
-            row.label(text=technique.label, icon="CHECKMARK" if settings.has_technique(technique.name) else "BLANK1")
+            draw_text(row, technique.label, "CHECKMARK" if settings.has_technique(technique.name) else "BLANK1")
             row.prop(technique.group, "use", text="")
             if technique.group.use == CUSTOM:
                 column.use_property_split, column.use_property_decorate = True, False
@@ -471,10 +487,10 @@ class GeneratePanel(SidebarPanel):
         layout.prop(settings, "subjects")
         active = context.active_object
         if active is not None and hangs_on(active, settings.character):
-            layout.prop(active, "latentman_is_prop", text=f"{active.name} is only a prop")
+            layout.prop(active, "latentman_is_prop", text=tr(f"{active.name} is only a prop"), translate=False)
         row = layout.row()
         row.prop(settings, "use_scene_range")
-        row.prop(settings, "only_changed", text="Only Changed")
+        row.prop(settings, "only_changed", text="Only Changed", text_ctxt=CONTEXT)
         if not settings.use_scene_range:
             row = layout.row(align=True)
             row.prop(settings, "frame_start")
@@ -483,9 +499,9 @@ class GeneratePanel(SidebarPanel):
         frames = settings.get_frames(scene)
         size = settings.get_picture_size(scene)
         shown = f"{size[0]}x{size[1]}" if size else "the model's own size"
-        layout.label(text=f"{len(frames)} frames · {shown}", icon="RENDER_ANIMATION")
+        draw_text(layout, f"{len(frames)} frames · {shown}", "RENDER_ANIMATION")
         if connection.connected and frames:
-            layout.label(text=write_estimate(estimate_shot(settings, scene, len(frames))), icon="TIME")
+            draw_text(layout, write_estimate(estimate_shot(settings, scene, len(frames))), "TIME")
         if not settings.shows_frame(scene):
             draw_sentence(layout, context, "The frames have another shape than the camera's frame in the viewport.", "ERROR")
             # one below the other: beside each other their words are cut off
@@ -534,5 +550,16 @@ CLASSES = (
     *sequencer_panel.CLASSES,
 )
 
-# its stub says that it returns nothing
-register, unregister = bpy.utils.register_classes_factory((*LISTS, *queue_panel.LISTS, *results_panel.LISTS, ActionMenu, *CLASSES))  # type: ignore[func-returns-value, misc]
+_EVERY = (*LISTS, *queue_panel.LISTS, *results_panel.LISTS, ActionMenu, *CLASSES)
+
+
+def register() -> None:
+    """Register the boxes, and the lists and menus in them."""
+    for kind in _EVERY:
+        register_class(kind)
+
+
+def unregister() -> None:
+    """Unregister them."""
+    for kind in reversed(_EVERY):
+        bpy.utils.unregister_class(kind)

@@ -19,9 +19,11 @@ from .backend_process import PYTHON_ENVIRONMENT
 from .connection import find_default_python
 from .declared_properties import DeclaredProperties, declare, read_values
 from .online import is_online
+from .panel_base import draw_text
 from .set_up.drawing import draw_set_up_page
 from .set_up.options import SetUpOptions
 from .set_up.state import SetUpState, set_up
+from .translation import register_class
 from .typed_access import get_layout
 
 #: names Kimodo's command for the backend
@@ -111,7 +113,7 @@ class LatentManPreferences(DeclaredProperties, bpy.types.AddonPreferences):
         try:
             normalise_endpoint(self.endpoint)
         except EndpointError as error:
-            layout.label(text=str(error), icon="ERROR")
+            draw_text(layout, str(error), "ERROR")
         for declared in list_settings(LoadOptions):
             layout.prop(self, declared.name)
         layout.prop(self, "smpl")
@@ -211,7 +213,7 @@ def get_endpoint(context: bpy.types.Context) -> str:
 
 def register() -> None:
     """Register the preferences."""
-    bpy.utils.register_class(LatentManPreferences)
+    register_class(LatentManPreferences)
 
 
 def unregister() -> None:

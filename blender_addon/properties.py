@@ -41,6 +41,7 @@ from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_DOUBTS, BONE_MAP
 from .technique_properties import COMMON, PRESET, PRESET_ITEM, LatentManTechniques
 from .timing import frame_rate
+from .translation import register_class
 from .typed_access import get_scene
 
 if TYPE_CHECKING:
@@ -483,7 +484,7 @@ CLASSES = (
 def register() -> None:
     """Register the classes, and add their properties to scenes and objects."""
     for cls in CLASSES:
-        bpy.utils.register_class(cls)
+        register_class(cls)
     # the stubs know neither the names nor that a property is a value
     scene_type: Any = bpy.types.Scene
     object_type: Any = bpy.types.Object

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .panel_base import SidebarPanel, draw_sentence, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, set_properties
 from .queue.book import book, works_elsewhere
 from .queue.row_list import find_active_row, find_list, find_row
 from .queue.rows import Row, RowState, describe_frames, summarise, write_count
@@ -16,6 +16,7 @@ from .result_words import describe_date, shorten
 from .shot_times import estimate_request
 from .task_texts import describe_task, get_task_fraction
 from .time_estimate import write_duration
+from .translation import CONTEXT, tr
 from .typed_access import get_layout
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ class LATENTMAN_UL_queue(bpy.types.UIList):
             layout.label(text="")
             return
         line = layout.row(align=True)
-        line.label(text=row.shot.name, icon=_ICONS[row.state])
+        draw_name(line, row.shot.name, _ICONS[row.state])
         told = line.row(align=True)
         told.alignment = "RIGHT"
-        told.label(text=write_place(row))
+        draw_text(told, write_place(row))
 
 
 def write_place(row: Row) -> str:
@@ -82,12 +83,12 @@ def _draw_row(layout: bpy.types.UILayout, context: bpy.types.Context, row: Row) 
     """Draw what is known of the chosen row."""
     shot = row.shot
     box = layout.box()
-    box.label(text=f"{shot.name}: {row.state.value}", icon=_ICONS[row.state])
+    draw_name(box, f"{shot.name}: {tr(row.state.value)}", _ICONS[row.state])
     draw_sentence(box, context, f"{shot.scene} · {', '.join(shot.cameras)} · frames {describe_frames(shot)}", "BLANK1")
     character = shot.character or "everything in the scene"
     draw_sentence(box, context, f"{character} · {shorten(shot.request.text.prompt, 120)}", "BLANK1")
     if row.id == runner.current_id and runner.current_task is not None:
-        box.progress(factor=get_task_fraction(runner.current_task), text=describe_task(runner.current_task))
+        box.progress(factor=get_task_fraction(runner.current_task), text=tr(describe_task(runner.current_task)), translate=False)
         box.operator("latentman.queue_cancel", icon="CANCEL")
         return
     if row.state.ended:
@@ -111,7 +112,7 @@ class QueuePanel(SidebarPanel):
 
     def draw_header_preset(self, context: bpy.types.Context) -> None:
         """How far the queue is, also where the box is closed; there is no room for more."""
-        get_layout(self).label(text=write_count(book.queue))
+        draw_text(get_layout(self), write_count(book.queue))
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the list, its buttons, and the chosen row."""
@@ -119,7 +120,7 @@ class QueuePanel(SidebarPanel):
         # one below the other: beside each other their words are cut off
         column = layout.column(align=True)
         column.operator("latentman.queue_add", icon="ADD")
-        column.operator("latentman.queue_marked", text="All Marked Shots...", icon="MARKER_HLT")
+        column.operator("latentman.queue_marked", text="All Marked Shots...", text_ctxt=CONTEXT, icon="MARKER_HLT")
         if book.error:
             draw_sentence(layout, context, book.error, "ERROR")
         if found is None or not book.queue.rows:
@@ -136,10 +137,10 @@ class QueuePanel(SidebarPanel):
         column.operator("latentman.queue_pause_row", text="", icon="PAUSE")
         row = layout.row(align=True)
         if runner.is_going:
-            row.operator("latentman.queue_pause", text="Pause", icon="PAUSE")
+            row.operator("latentman.queue_pause", text="Pause", text_ctxt=CONTEXT, icon="PAUSE")
         else:
-            row.operator("latentman.queue_start", text="Start", icon="PLAY")
-        row.operator("latentman.queue_clear", text="Clear", icon="TRASH")
+            row.operator("latentman.queue_start", text="Start", text_ctxt=CONTEXT, icon="PLAY")
+        row.operator("latentman.queue_clear", text="Clear", text_ctxt=CONTEXT, icon="TRASH")
         row.operator("latentman.queue_table", icon="TEXT")
         if book.queue.message:
             draw_sentence(layout, context, book.queue.message, "ERROR")
@@ -147,10 +148,10 @@ class QueuePanel(SidebarPanel):
             draw_sentence(layout, context, "Another Blender works through the queue of this file.")
         elif not runner.is_going and runner.current_id:
             draw_sentence(layout, context, "The queue pauses after this shot.")
-        layout.label(text=summarise(book.queue))
+        draw_text(layout, summarise(book.queue))
         seconds = estimate_waiting()
         if seconds is not None:
-            layout.label(text=f"{len(book.queue.waiting)} waiting: about {write_duration(seconds)}", icon="TIME")
+            draw_text(layout, f"{len(book.queue.waiting)} waiting: about {write_duration(seconds)}", "TIME")
         active = find_active_row()
         if active is not None:
             _draw_row(layout, context, active)

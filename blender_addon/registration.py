@@ -22,6 +22,7 @@ from . import (
     results,
     status_bar,
     templates,
+    translation,
     undo_steps,
     viewer,
 )
@@ -30,6 +31,7 @@ from .queue import events as queue_events
 
 logger = logs.get_logger(__name__)
 PARTS = (
+    translation,
     properties,
     undo_steps,
     moving,

@@ -17,12 +17,13 @@ from .error_drawing import draw_error, draw_task
 from .error_places import Place
 from .library_panel import shorten_path
 from .look import find_dressed, shows_texture
-from .panel_base import SidebarPanel, draw_sentence, set_properties
+from .panel_base import SidebarPanel, draw_sentence, draw_text, set_properties
 from .paths import get_result_folder
 from .result_properties import LatentManResult, get_scene_of, is_partial, make_shot_key
 from .result_shelf import shelf
 from .result_words import describe_consistency, describe_date, describe_frames, shorten
 from .shot_notice import notice
+from .translation import CONTEXT
 from .typed_access import get_layout
 from .viewer import get_options, is_shown, list_titles
 
@@ -57,7 +58,7 @@ class LATENTMAN_UL_results(bpy.types.UIList):
             row.prop(item, "name", text="", emboss=False, icon="ERROR" if is_gone(folder) else "RENDER_ANIMATION")
         told = row.row(align=True)
         told.alignment = "RIGHT"
-        told.label(text=f"{item.count}/{item.total}" if item.count < item.total else f"{item.count}")
+        draw_text(told, f"{item.count}/{item.total}" if item.count < item.total else f"{item.count}")
         if is_partial(item):
             told.label(text="", icon="TIME")
         told.prop(item, "starred", text="", emboss=False, icon="SOLO_ON" if item.starred else "SOLO_OFF")
@@ -155,9 +156,9 @@ def draw_history_buttons(layout: bpy.types.UILayout) -> None:
     row.operator("latentman.make_again", icon="FILE_REFRESH")
     set_properties(row.operator("latentman.make_again", text="", icon="ADD"), new_seed=True)
     row = layout.row(align=True)
-    row.operator("latentman.open_folder", text="Folder", icon="FILE_FOLDER")
-    row.operator("latentman.copy_prompt", text="Prompt", icon="COPYDOWN")
-    row.operator("latentman.copy_seed", text="Seed", icon="COPYDOWN")
+    row.operator("latentman.open_folder", text="Folder", text_ctxt=CONTEXT, icon="FILE_FOLDER")
+    row.operator("latentman.copy_prompt", text="Prompt", text_ctxt=CONTEXT, icon="COPYDOWN")
+    row.operator("latentman.copy_seed", text="Seed", text_ctxt=CONTEXT, icon="COPYDOWN")
     row.operator("latentman.remove_result", text="", icon="TRASH")
 
 
@@ -175,7 +176,7 @@ def draw_notice(layout: bpy.types.UILayout) -> None:
     if not notice.text:
         return
     row = layout.row(align=True)
-    row.label(text=notice.text, icon="CHECKMARK")
+    draw_text(row, notice.text, "CHECKMARK")
     set_properties(row.operator("latentman.play_result", text="", icon="PLAY"), ticket=notice.ticket)
     row.operator("latentman.dismiss_notice", text="", icon="X", emboss=False)
 
@@ -188,10 +189,10 @@ def draw_viewer(layout: bpy.types.UILayout) -> None:
     options = get_options()
     box = layout.box()
     row = box.row()
-    row.label(text="In the Image Editor", icon="IMAGE_DATA")
+    draw_text(row, "In the Image Editor", "IMAGE_DATA")
     row.operator("latentman.close_viewer", text="", icon="X", emboss=False)
     for letter, title in zip("AB", titles, strict=False):
-        box.label(text=f"{letter}: {shorten(title, 60)}" if len(titles) > 1 else shorten(title, 60))
+        draw_text(box, f"{letter}: {shorten(title, 60)}" if len(titles) > 1 else shorten(title, 60))
     if len(titles) > 1:
         box.prop(options, "mode", text="")
         if options.mode == "WIPE":
@@ -221,14 +222,14 @@ class ResultPanel(SidebarPanel):
         row = layout.row(align=True)
         row.scale_y = 1.2
         row.operator("latentman.play_result", icon="PLAY", depress=is_shown(result))
-        row.operator_menu_enum("latentman.compare_results", "other", text="Compare", icon="SPLIT_VERTICAL")
+        row.operator_menu_enum("latentman.compare_results", "other", text="Compare", text_ctxt=CONTEXT, icon="SPLIT_VERTICAL")
         draw_viewer(layout)
         row = layout.row(align=True)
         row.operator("latentman.to_sequencer", icon="SEQUENCE")
         row.operator("latentman.show_in_sequencer", text="", icon="VIEWZOOM")
         row.operator("latentman.to_compositor", icon="NODE_COMPOSITING")
         row = layout.row(align=True)
-        set_properties(row.operator("latentman.to_sequencer", text="As Movie", icon="FILE_MOVIE"), kind="MOVIE")
+        set_properties(row.operator("latentman.to_sequencer", text="As Movie", text_ctxt=CONTEXT, icon="FILE_MOVIE"), kind="MOVIE")
         row.operator("latentman.keep_look", icon="LOCKED")
         _draw_material(layout, settings, result)
         draw_history_buttons(layout)

@@ -11,12 +11,13 @@ from .compat import get_sequencer_scene
 from .connection import connection
 from .error_drawing import draw_error, draw_task
 from .error_places import Place
-from .panel_base import draw_sentence, set_properties
+from .panel_base import draw_sentence, draw_text, set_properties
 from .properties import get_scene_settings
 from .result_properties import LatentManResult, get_scene_of
 from .result_words import describe_steadiness, shorten
 from .results_panel import draw_facts, draw_fetch, draw_history_buttons, draw_notice, draw_viewer
 from .shot_notice import notice
+from .translation import CONTEXT
 from .typed_access import get_layout
 from .viewer import IMAGE, list_titles
 
@@ -70,7 +71,7 @@ class StripPanel(bpy.types.Panel):
         draw_history_buttons(layout)
         row = layout.row(align=True)
         row.operator("latentman.play_result", icon="PLAY")
-        row.operator_menu_enum("latentman.compare_results", "other", text="Compare", icon="SPLIT_VERTICAL")
+        row.operator_menu_enum("latentman.compare_results", "other", text="Compare", text_ctxt=CONTEXT, icon="SPLIT_VERTICAL")
         layout.operator("latentman.choose_strip_result", icon="RESTRICT_SELECT_OFF")
         draw_error(layout, context, Place.RESULT)
         draw_fetch(layout)
@@ -80,7 +81,7 @@ class StripPanel(bpy.types.Panel):
 def _draw_strip_alone(layout: bpy.types.UILayout, context: bpy.types.Context, strip: Any) -> None:
     """What a strip itself knows, where its result was removed from the list."""
     draw_sentence(layout, context, shorten(str(strip.get("latentman_prompt", ""))) or "no prompt", "OUTLINER_OB_FONT")
-    layout.label(text=f"seed {strip.get('latentman_seed', 0)}")
+    draw_text(layout, f"seed {strip.get('latentman_seed', 0)}")
     draw_sentence(layout, context, "Its result is not in the list of any scene of this file.", "INFO")
     _draw_add(layout, context)
 
@@ -91,15 +92,15 @@ def _draw_versions(layout: bpy.types.UILayout, result: LatentManResult) -> None:
     if len(versions) < 2:
         return
     column = layout.column(align=True)
-    column.label(text=f"{len(versions)} versions of this shot")
+    draw_text(column, f"{len(versions)} versions of this shot")
     shown = sorted(versions, key=lambda one: (one == result, one.starred, one.created), reverse=True)[:MOST_VERSIONS]
     for one in sorted(shown, key=lambda one: one.created, reverse=True):
         text = " · ".join(filter(None, (shorten(one.name, 40), str(one.seed), describe_steadiness(one.hmse))))
         icon: IconItems = "SOLO_ON" if one.starred else "NONE"
-        button = column.operator("latentman.strip_version", text=text, icon=icon, depress=one == result)
+        button = column.operator("latentman.strip_version", text=text, text_ctxt=CONTEXT, icon=icon, depress=one == result)
         set_properties(button, ticket=one.ticket, folder=one.folder)
     if len(versions) > len(shown):
-        column.label(text=f"{len(versions) - len(shown)} more in the box Results")
+        draw_text(column, f"{len(versions) - len(shown)} more in the box Results")
 
 
 def _draw_add(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -109,10 +110,10 @@ def _draw_add(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     if result is None or get_sequencer_scene(context) is None:
         return
     column = layout.column(align=True)
-    column.label(text=f"Chosen: {shorten(result.name, 40)}")
+    draw_text(column, f"Chosen: {shorten(result.name, 40)}")
     row = column.row(align=True)
-    row.operator("latentman.to_sequencer", text="Add Images", icon="SEQUENCE")
-    set_properties(row.operator("latentman.to_sequencer", text="Add Movie", icon="FILE_MOVIE"), kind="MOVIE")
+    row.operator("latentman.to_sequencer", text="Add Images", text_ctxt=CONTEXT, icon="SEQUENCE")
+    set_properties(row.operator("latentman.to_sequencer", text="Add Movie", text_ctxt=CONTEXT, icon="FILE_MOVIE"), kind="MOVIE")
 
 
 class ViewerPanel(bpy.types.Panel):

@@ -8,10 +8,12 @@ from typing import Any
 import bpy
 
 from .connection import connection
+from .panel_base import draw_text
 from .redrawing import redraw_status_bars
 from .shot_notice import notice
 from .task_texts import describe_task, get_task_fraction, is_cancelling
 from .tasks.shot import ShotTask
+from .translation import CONTEXT, tr
 
 
 def _draw(self: Any, context: bpy.types.Context) -> None:
@@ -24,7 +26,7 @@ def _draw(self: Any, context: bpy.types.Context) -> None:
     shown = row.row()
     shown.ui_units_x = 14
     kind = "LatentMan" if isinstance(task, ShotTask) else "LatentMan motion"
-    shown.progress(factor=get_task_fraction(task), text=f"{kind}: {describe_task(task)}")
+    shown.progress(factor=get_task_fraction(task), text=tr(f"{kind}: {describe_task(task)}"), translate=False)
     button = row.row()
     button.enabled = not is_cancelling(task)
     button.operator("latentman.cancel", text="", icon="CANCEL")
@@ -36,8 +38,8 @@ def _draw_notice(layout: Any) -> None:
         return
     row = layout.row(align=True)
     row.separator()
-    row.label(text=f"LatentMan: {notice.text}", icon="CHECKMARK")
-    row.operator("latentman.play_result", text="Play", icon="PLAY").ticket = notice.ticket
+    draw_text(row, f"LatentMan: {notice.text}", "CHECKMARK")
+    row.operator("latentman.play_result", text="Play", text_ctxt=CONTEXT, icon="PLAY").ticket = notice.ticket
     row.operator("latentman.dismiss_notice", text="", icon="X", emboss=False)
 
 

@@ -23,6 +23,7 @@ from .redrawing import iter_areas, redraw_image
 from .references import Reference, refer_to
 from .result_properties import LatentManResult, get_scene_of
 from .tasks.frames_folder import get_frame_number, list_frames
+from .translation import register_class
 
 logger = logs.get_logger(__name__)
 
@@ -254,7 +255,7 @@ _handlers = EventHandlers(frame_change_post=_on_frame, undo_post=_on_undo, redo_
 
 def register() -> None:
     """Give the window its viewer."""
-    bpy.utils.register_class(LatentManViewer)
+    register_class(LatentManViewer)
     manager_type: Any = bpy.types.WindowManager
     make_pointer: Any = PointerProperty
     manager_type.latentman_viewer = make_pointer(type=LatentManViewer)

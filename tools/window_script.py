@@ -549,6 +549,65 @@ def show_preferences() -> Iterator[None]:
     yield from wait_seconds(1)
 
 
+def _drag_sidebar(by: int) -> Iterator[None]:
+    """Make the sidebar wider, or narrower for a negative number of pixels, by its edge, which is some pixels beside it."""
+    window, _, region = get_window_and_view()
+    before, x, y = region.width, region.x - 3, region.y + region.height // 2
+    window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
+    yield from wait_seconds(0.5)
+    window.event_simulate("LEFTMOUSE", "PRESS", x=x, y=y)
+    for step in range(1, 9):
+        window.event_simulate("MOUSEMOVE", "NOTHING", x=x - by * step // 8, y=y)
+        yield
+    window.event_simulate("LEFTMOUSE", "RELEASE", x=x - by, y=y)
+    yield from wait_seconds(1)
+    assert (get_window_and_view()[2].width - before) * by > 0, f"the sidebar stayed {before} pixels wide"
+
+
+def _set_theme(name: str) -> None:
+    """One of Blender's own themes."""
+    found = next(path for folder in bpy.utils.preset_paths("interface_theme") for path in Path(folder).glob(f"{name}.xml"))
+    bpy.ops.script.execute_preset(filepath=str(found), menu_idname="USERPREF_MT_interface_theme_presets")
+
+
+def look_at_appearances() -> Iterator[None]:
+    """The panel as others see it: with a light theme, large letters, a narrow sidebar, and in each language."""
+    settings = get_settings()
+    settings.motion.text, settings.prompt = "a person waves and juggles", PROMPT
+    preferences: Any = get_preferences()
+    view, out = preferences.view, get_arguments()[1]
+    locales = {"German": ("de_DE", "de"), "Japanese": ("ja_JP", "ja"), "Chinese": ("zh_HANS", "zh_CN")}
+
+    def show(name: str) -> Iterator[None]:
+        yield from wait_seconds(1)
+        yield from take_screenshot(f"18-{name}-top")
+        yield from scroll(40)
+        yield from take_screenshot(f"18-{name}-bottom")
+        yield from scroll(-40)
+
+    yield from show("plain")
+    _set_theme("Blender_Light")
+    yield from show("light")
+    view.ui_scale = 1.5
+    yield from show("large")
+    view.ui_scale = 1.0
+    yield from _drag_sidebar(-90)
+    yield from show("narrow")
+    yield from _drag_sidebar(200)
+    for name, codes in locales.items():
+        for code in codes:
+            try:
+                view.language = code
+                break
+            except TypeError:
+                continue
+        view.use_translate_interface = view.use_translate_tooltips = True
+        (out / f"locale-{name}.txt").write_text(bpy.app.translations.locale)
+        yield from show(name)
+    view.language = "en_US"
+    yield from wait_seconds(1)
+
+
 def put_in_places() -> Iterator[None]:
     """A result as a movie and in the compositor, frames of another shape than the scene's, and a prop on a bone."""
     yield from _generate("frames to be placed", seed=340)
@@ -608,6 +667,7 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "placed": put_in_places,
     "history": look_at_history,
     "preferences": show_preferences,
+    "appearances": look_at_appearances,
     "save": save_file,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bpy
 
+from ..translation import register_class
 from . import (
     backend,
     bones,
@@ -48,7 +49,7 @@ CLASSES = (
 def register() -> None:
     """Register the operators."""
     for kind in CLASSES:
-        bpy.utils.register_class(kind)
+        register_class(kind)
 
 
 def unregister() -> None:

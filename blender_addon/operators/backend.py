@@ -15,6 +15,7 @@ from ..connection import connection
 from ..diagnostics import write_diagnostics
 from ..typed_access import OperatorResult
 from .polls import Poll
+from .reports import report
 
 DIAGNOSTICS = "diagnostics.txt"
 
@@ -32,17 +33,19 @@ class StartBackend(Poll, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Connect to a running backend, or start the process; the timer connects once it listens."""
         if not preferences.get_backend_python(context):
-            self.report(
-                {"ERROR"}, "The backend is not set up; press Set Up, or choose a Python that has its packages in the preferences."
+            report(
+                self,
+                {"ERROR"},
+                "The backend is not set up; press Set Up, or choose a Python that has its packages in the preferences.",
             )
             return {"CANCELLED"}
         try:
             start_backend(context, connection)
         except (OSError, EndpointError) as error:
-            self.report({"ERROR"}, f"The backend cannot be started: {error}")
+            report(self, {"ERROR"}, f"The backend cannot be started: {error}")
             return {"CANCELLED"}
         if connection.client is not None:
-            self.report({"INFO"}, f"A backend of yours is running at {connection.client.endpoint} already; it is used")
+            report(self, {"INFO"}, f"A backend of yours is running at {connection.client.endpoint} already; it is used")
         return {"FINISHED"}
 
 
@@ -61,7 +64,7 @@ class ConnectBackend(Poll, bpy.types.Operator):
         try:
             connection.connect(preferences.get_endpoint(context))
         except EndpointError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
@@ -97,16 +100,16 @@ class CopyDiagnostics(bpy.types.Operator):
         if manager is not None and not bpy.app.background:
             manager.clipboard = text
             if manager.clipboard.replace("\r\n", "\n").strip() == text.strip():
-                self.report({"INFO"}, "The diagnostics are in the clipboard; paste them into the bug report.")
+                report(self, {"INFO"}, "The diagnostics are in the clipboard; paste them into the bug report.")
                 return {"FINISHED"}
         path = log_folder() / DIAGNOSTICS
         try:
             make_private_folder(path.parent)
             write_atomically(path, text.encode("utf-8", "replace"), private=True)
         except OSError as error:
-            self.report({"ERROR"}, f"There is no clipboard, and {path} cannot be written ({error.strerror}).")
+            report(self, {"ERROR"}, f"There is no clipboard, and {path} cannot be written ({error.strerror}).")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"There is no clipboard; the diagnostics are in {path}")
+        report(self, {"INFO"}, f"There is no clipboard; the diagnostics are in {path}")
         return {"FINISHED"}
 
 
@@ -121,9 +124,9 @@ class OpenLogFolder(bpy.types.Operator):
         try:
             make_private_folder(folder)
         except OSError as error:
-            self.report({"ERROR"}, f"The log folder {folder} cannot be created ({error.strerror}).")
+            report(self, {"ERROR"}, f"The log folder {folder} cannot be created ({error.strerror}).")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"The logs are in {folder}")
+        report(self, {"INFO"}, f"The logs are in {folder}")
         if not bpy.app.background:
             bpy.ops.wm.path_open(filepath=os.fspath(folder))
         return {"FINISHED"}

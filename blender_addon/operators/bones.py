@@ -27,7 +27,7 @@ from ..rigging.rigs import (
 from ..typed_access import OperatorResult, get_armature, get_scene, get_view_layer
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .polls import NeedsArmature
-from .reports import report_motion_errors
+from .reports import report, report_motion_errors
 
 #: bytes of a bone map
 MAX_BONE_MAP = 1 << 20
@@ -86,7 +86,7 @@ class GuessBones(NeedsArmature, _BoneMapOperator):
                 method, found = guess_mapping(armature)
         except MotionError as error:
             properties.set_bone_map(armature, {})
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"FINISHED"}
         # a source is compared with its own movement, and says what is wrong when it is used
         doubts = find_doubts(armature, found) if self.owner == "CHARACTER" else {}
@@ -94,9 +94,9 @@ class GuessBones(NeedsArmature, _BoneMapOperator):
         text = f"{len(found)} of {len(SMPL_JOINTS)} joints mapped, by {method}"
         if doubts:
             what = f"{len(doubts)} bones are" if len(doubts) > 1 else "1 bone is"
-            self.report({"WARNING"}, f"{text}; {what} doubtful: {describe_doubts(found, doubts)}. Check them in the list")
+            report(self, {"WARNING"}, f"{text}; {what} doubtful: {describe_doubts(found, doubts)}. Check them in the list")
         else:
-            self.report({"INFO"}, text)
+            report(self, {"INFO"}, text)
         return {"FINISHED"}
 
 
@@ -129,7 +129,7 @@ class SaveBones(NeedsArmature, _BoneMapOperator, ExportDialog):
             text = mapping.dump(self._read_mapping(context))
             Path(self.filepath).write_text(text, encoding="utf-8")
         except (MotionError, OSError) as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
@@ -156,19 +156,19 @@ class LoadBones(NeedsArmature, _BoneMapOperator, ImportDialog):
             found, unknown = mapping.parse(read_file(Path(self.filepath), MAX_BONE_MAP).decode("utf-8-sig"))
             mapping.check(found, tuple(bone.name for bone in get_armature(armature).bones))
         except UnicodeDecodeError:
-            self.report({"ERROR"}, f"{Path(self.filepath).name} is not a text; choose a bone map that was saved as JSON.")
+            report(self, {"ERROR"}, f"{Path(self.filepath).name} is not a text; choose a bone map that was saved as JSON.")
             return {"CANCELLED"}
         except OSError as error:
-            self.report({"ERROR"}, f"{Path(self.filepath).name} cannot be read: {error.strerror or error}.")
+            report(self, {"ERROR"}, f"{Path(self.filepath).name} cannot be read: {error.strerror or error}.")
             return {"CANCELLED"}
         except mapping.MappingError as error:
-            self.report({"ERROR"}, f"{Path(self.filepath).name}: {error}")
+            report(self, {"ERROR"}, f"{Path(self.filepath).name}: {error}")
             return {"CANCELLED"}
         properties.set_bone_map(armature, found)
         if unknown:
             named = ", ".join(f"'{name[: mapping.MAX_SHOWN]}'" for name in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
             lines = "1 line names no joint and is" if len(unknown) == 1 else f"{len(unknown)} lines name no joint and are"
-            self.report({"WARNING"}, f"{Path(self.filepath).name}: {lines} left out: {named}; check the bone list.")
+            report(self, {"WARNING"}, f"{Path(self.filepath).name}: {lines} left out: {named}; check the bone list.")
         return {"FINISHED"}
 
 

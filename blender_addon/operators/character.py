@@ -16,13 +16,14 @@ from ..standing import stand_at_cursor
 from ..typed_access import OperatorResult, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsCharacter, NeedsObjectMode
+from .reports import report
 
 
 def _stand_free(operator: bpy.types.Operator, context: bpy.types.Context, armature: bpy.types.Object) -> None:
     """Put a new character at the 3D cursor, or as near as what stands there allows, and say where."""
     words = stand_at_cursor(context, armature)
     if words:
-        operator.report({"INFO"}, words)
+        report(operator, {"INFO"}, words)
 
 
 class AddMannequin(NeedsObjectMode, bpy.types.Operator):
@@ -67,7 +68,7 @@ class LoadSmpl(NeedsObjectMode, bpy.types.Operator, ImportDialog):
         try:
             model = load(self.filepath)
         except BodyModelError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         armature = add_character(context, model, model.name, self.shapes, self.correctives)
         _stand_free(self, context, armature)
@@ -90,18 +91,18 @@ class FrameCharacter(NeedsCharacter, bpy.types.Operator):
         try:
             bodies = get_bodies(properties.get_settings(context).character)
         except shot.ShotError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         camera = find_used_camera(scene)
         reason = explain_fixed(camera, scene) if camera is not None else ""
         framed = frame_character(context, scene, bodies, None if reason else camera)
         framing_book.remember(framed)
         if reason:
-            self.report({"INFO"}, f"{reason}, so that it stays as it is; '{framed.name}' is the scene's camera now")
+            report(self, {"INFO"}, f"{reason}, so that it stays as it is; '{framed.name}' is the scene's camera now")
         elif camera is None:
-            self.report({"INFO"}, f"Added '{framed.name}'")
+            report(self, {"INFO"}, f"Added '{framed.name}'")
         else:
-            self.report({"INFO"}, f"Moved '{framed.name}'")
+            report(self, {"INFO"}, f"Moved '{framed.name}'")
         return {"FINISHED"}
 
 

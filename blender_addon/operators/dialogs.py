@@ -8,6 +8,7 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
+from ..translation import tr
 from ..typed_access import OperatorResult
 
 if TYPE_CHECKING:
@@ -56,4 +57,6 @@ def ask(
     """Ask a question; the operator is executed when the user answers ``yes``, the word on the button."""
     if context.window_manager is None:
         return {"CANCELLED"}
-    return context.window_manager.invoke_confirm(operator, event, title=title, message=message, confirm_text=yes, icon="QUESTION")
+    return context.window_manager.invoke_confirm(
+        operator, event, title=tr(title), message=tr(message), confirm_text=tr(yes), icon="QUESTION"
+    )

@@ -29,6 +29,7 @@ from ..tasks.task import Task
 from ..typed_access import OperatorResult, get_scene
 from .dialogs import ask
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
+from .reports import report
 
 PREVIEW_IMAGE = "LatentMan Preview"
 #: how long a button waits for the backend to say how a model likes to be run; it has to read a few kilobytes for it
@@ -70,7 +71,7 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
     except shot.ShotError as error:
         still_holds = partial(_has_error, str(error), refer_to(scene), frames)
         connection.errors.show(Place.SHOT, str(error), still_holds if still_holds() else None)
-        operator.report({"ERROR"}, str(error))
+        report(operator, {"ERROR"}, str(error))
         return {"CANCELLED"}
     return {"FINISHED"}
 

@@ -16,10 +16,12 @@ from ..connection import connection
 from ..library_book import book
 from ..model_library import find_active_item, list_parts
 from ..online import is_online
+from ..panel_base import draw_text
 from ..tasks.library import LibraryTask
 from ..typed_access import OperatorResult, get_layout
 from .dialogs import FolderDialog, show_settings_dialog
 from .polls import Poll
+from .reports import report
 
 
 def start_task(make: Callable[[str], messages.Message], stage: str) -> LibraryTask:
@@ -88,12 +90,12 @@ class UseModel(NeedsItem, bpy.types.Operator):
         assert item is not None
         if item.kind == "motion":
             settings.motion.model = item.use
-            self.report({"INFO"}, f"Motions are made with {item.title} from now on")
+            report(self, {"INFO"}, f"Motions are made with {item.title} from now on")
             return {"FINISHED"}
         settings.model = put_into_model(settings.model, item)
         kinds = {part.kind for part in list_parts(settings.model) if part is not None}
         if item.kind == "controlnet" and not kinds & {"depth", ""}:
-            self.report({"WARNING"}, "The model has this ControlNet alone now; add one for depth as well to hold the shapes.")
+            report(self, {"WARNING"}, "The model has this ControlNet alone now; add one for depth as well to hold the shapes.")
         return {"FINISHED"}
 
 
@@ -142,7 +144,7 @@ class GetModel(NeedsItem, NeedsLibrary, bpy.types.Operator):
         assert item is not None
         name = item.name
         start_task(lambda ticket: messages.GetModel(ticket=ticket, name=name), f"getting {item.title}")
-        self.report({"INFO"}, f"Getting {item.title} ({write_bytes(item.size) or 'its size is asked for'}; {item.licence})")
+        report(self, {"INFO"}, f"Getting {item.title} ({write_bytes(item.size) or 'its size is asked for'}; {item.licence})")
         return {"FINISHED"}
 
 
@@ -192,7 +194,7 @@ class RemoveModel(NeedsItem, NeedsLibrary, bpy.types.Operator):
         item = find_active_item()
         layout = get_layout(self)
         if item is not None:
-            layout.label(text=f"Delete {item.title} ({write_bytes(item.size) or 'unknown size'})?", icon="TRASH")
+            draw_text(layout, f"Delete {item.title} ({write_bytes(item.size) or 'unknown size'})?", "TRASH")
         layout.prop(self, "files")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
@@ -236,9 +238,9 @@ class OpenModelPage(NeedsItem, bpy.types.Operator):
         item = find_active_item()
         assert item is not None
         if not item.page.startswith(("https://", "http://127.0.0.1")):
-            self.report({"ERROR"}, "Its page is no page of the web.")
+            report(self, {"ERROR"}, "Its page is no page of the web.")
             return {"CANCELLED"}
-        self.report({"INFO"}, item.page)
+        report(self, {"INFO"}, item.page)
         if not bpy.app.background:
             bpy.ops.wm.url_open(url=item.page)
         return {"FINISHED"}
@@ -253,7 +255,7 @@ class AddModels(FolderDialog, NeedsLibrary, bpy.types.Operator):
         """Ask the backend to read it."""
         path = bpy.path.abspath(self.directory)
         if not path:
-            self.report({"ERROR"}, "Choose a folder with models in it.")
+            report(self, {"ERROR"}, "Choose a folder with models in it.")
             return {"CANCELLED"}
         start_task(lambda ticket: messages.ChangeLibrary(ticket=ticket, action="add", name=path), "reading the folder")
         return {"FINISHED"}

@@ -14,15 +14,17 @@ from ..motion import bvh
 from ..motion.body_from_skeleton import body_from_skeleton
 from ..motion.readers import BUNDLED, SUFFIXES, MotionFile, ReadOptions, read
 from ..motion.source_bones import UnknownBonesError
+from ..panel_base import draw_text
 from ..rigging import scene_files
 from ..rigging.armature_source import sample_armature
 from ..rigging.keyframes import apply_motion
 from ..rigging.rigs import read_saved_mapping
 from ..timing import frame_rate
+from ..translation import CONTEXT
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
-from .reports import report_action, report_motion_errors
+from .reports import report, report_action, report_motion_errors
 
 #: endings of all files that can be imported
 ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
@@ -88,7 +90,7 @@ class UseArmature(NeedsArmature, bpy.types.Operator):
             body = body_from_skeleton(skeleton, read_saved_mapping(source), skeleton.source, "Z")
         except MotionError as error:
             open_source_bones(settings, source)
-            self.report({"ERROR"}, describe_error(error))
+            report(self, {"ERROR"}, describe_error(error))
             # what was opened is a change that an undo takes back
             return {"FINISHED"}
         return key_motion(self, context, body.motion, body.notes, body.is_doubtful)
@@ -214,7 +216,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
         lines, choices = inspect_motion_file(self.filepath, self.get_options())
-        column.prop(self, "clip", text="Person" if "person" in choices else "Clip")
+        column.prop(self, "clip", text="Person" if "person" in choices else "Clip", text_ctxt=CONTEXT)
         for name in ("up_axis", "layout"):
             if name in choices:
                 column.prop(self, name)
@@ -222,7 +224,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             column.prop(self, name)
         box = get_layout(self).box().column(align=True)
         for n, line in enumerate(lines[:12] or ["Choose a file to see what is in it"]):
-            box.label(text=line, icon="INFO" if n == 0 else "BLANK1")
+            draw_text(box, line, "INFO" if n == 0 else "BLANK1")
 
     def get_options(self) -> ReadOptions:
         """What the user says about the file."""
@@ -264,7 +266,7 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
             if shown is None:
                 raise
             open_source_bones(settings, shown)
-            self.report({"ERROR"}, describe_error(error))
+            report(self, {"ERROR"}, describe_error(error))
             return {"FINISHED"}
         if kept is not None:
             settings.source = kept

@@ -31,7 +31,7 @@ from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
 from .dialogs import show_settings_dialog
 from .polls import NeedsMotion
-from .reports import report_action, report_motion_errors, report_with_warnings
+from .reports import report, report_action, report_motion_errors, report_with_warnings
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class EditFootContacts(bpy.types.Operator):
         elif self.change.isdigit() and int(self.change) < len(settings.plants):
             settings.plants.remove(int(self.change))
         else:
-            self.report({"ERROR"}, f"There is no foot contact {self.change}.")
+            report(self, {"ERROR"}, f"There is no foot contact {self.change}.")
             return {"CANCELLED"}
         return {"FINISHED"}
 

@@ -29,7 +29,7 @@ from ..tasks.task import Task
 from ..timing import frame_rate
 from ..typed_access import OperatorResult, get_scene
 from .polls import NeedsArmature, NeedsIdleConnection, NeedsMotion, Poll
-from .reports import report_motion_errors, report_with_warnings
+from .reports import report, report_motion_errors, report_with_warnings
 
 
 def _start_task(context: bpy.types.Context, edit: MotionEdit | None, seconds: float) -> OperatorResult:
@@ -129,9 +129,9 @@ class RemakeMotion(NeedsIdleConnection, NeedsMotion, bpy.types.Operator):
         selected = [frame - source.start for frame in find_selected_frames(place.action)]
         kept[[frame for frame in selected if 0 <= frame < count]] = True
         if settings.motion.loop or settings.motion.in_place:
-            self.report({"WARNING"}, "Loop and In Place are for new motions; here what is kept says where the body goes")
+            report(self, {"WARNING"}, "Loop and In Place are for new motions; here what is kept says where the body goes")
         for sentence in source.assumed:
-            self.report({"WARNING"}, sentence)
+            report(self, {"WARNING"}, sentence)
         seconds = (round((count - 1) / fps * HUMANML_FPS) + 1) / HUMANML_FPS
         edit = MotionEdit(source.rig, source.motion, source.start, name, inpainting.KeepSelection(self.keep, kept))
         return _start_task(context, edit, seconds)

@@ -15,6 +15,7 @@ from .. import preferences
 from ..connection import connection
 from ..typed_access import OperatorResult, get_layout
 from .polls import Poll
+from .reports import report
 
 logger = logs.get_logger(__name__)
 #: how often the window looks whether the backend has answered
@@ -122,12 +123,12 @@ class PairBackend(Poll, bpy.types.Operator):
         try:
             invitation = read_invitation(self.text)
         except PairingError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         attempt = PairingAttempt(self.text)
         if not bpy.app.timers.is_registered(look_after_attempt):
             bpy.app.timers.register(look_after_attempt, first_interval=LOOK_SECONDS, persistent=True)
-        self.report({"INFO"}, f"Pairing with {invitation.endpoint.removeprefix('tcp://')}")
+        report(self, {"INFO"}, f"Pairing with {invitation.endpoint.removeprefix('tcp://')}")
         return {"FINISHED"}
 
 

@@ -14,6 +14,7 @@ import bpy
 from ..chosen_result import find_chosen_result
 from ..connection import connection
 from ..properties import get_settings
+from ..translation import tr
 
 
 class Poll:
@@ -32,7 +33,7 @@ class Poll:
     @classmethod
     def refuse(cls, reason: str) -> bool:
         """Show why the button is grey, and return False."""
-        cls.poll_message_set(reason)
+        cls.poll_message_set(tr(reason))
         return False
 
 

@@ -10,6 +10,7 @@ from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntPropert
 from ...shared.shot import ShotError
 from ..compat import get_sequencer_scene
 from ..connection import connection
+from ..panel_base import draw_name, draw_text
 from ..properties import get_settings
 from ..queue.book import book
 from ..queue.finding import find_marked_shots
@@ -32,9 +33,10 @@ from ..queue.runner import runner
 from ..queue.store import StoreError
 from ..queue.text_block import NAME, show_table
 from ..result_words import shorten
+from ..translation import tr
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .polls import NeedsCharacter, Poll
-from .reports import report_with_warnings
+from .reports import report, report_with_warnings
 
 
 def _change(operator: bpy.types.Operator, change: Any, choose: str = "") -> OperatorResult:
@@ -42,7 +44,7 @@ def _change(operator: bpy.types.Operator, change: Any, choose: str = "") -> Oper
     try:
         book.change(change)
     except (StoreError, ValueError) as error:
-        operator.report({"ERROR"}, str(error))
+        report(operator, {"ERROR"}, str(error))
         return {"CANCELLED"}
     update_rows(choose)
     connection.redraw()
@@ -99,13 +101,13 @@ class AddToQueue(NeedsCharacter, bpy.types.Operator):
         frames = settings.get_frames(scene)
         step = scene.frame_step if settings.use_scene_range else settings.frame_step
         if not frames:
-            self.report({"ERROR"}, "The range has no frames; let End be at least Start.")
+            report(self, {"ERROR"}, "The range has no frames; let End be at least Start.")
             return {"CANCELLED"}
         try:
             name = shorten(settings.prompt, NAME_LENGTH) or scene.name
             shot, note = freeze_shot(scene, name, Span(frames[0], frames[-1], step))
         except ShotError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         done = _add(self, [shot])
         if done == {"FINISHED"}:
@@ -164,7 +166,7 @@ class QueueMarked(Poll, bpy.types.Operator):
             return {"CANCELLED"}
         if not self._fill(context):
             return {"CANCELLED"}
-        return context.window_manager.invoke_props_dialog(self, width=640, confirm_text="Queue These Shots")
+        return context.window_manager.invoke_props_dialog(self, width=640, confirm_text=tr("Queue These Shots"))
 
     def _find(self, context: bpy.types.Context) -> tuple[list[FoundShot], list[str]]:
         return find_marked_shots(get_scene(context), get_sequencer_scene(context))
@@ -173,7 +175,7 @@ class QueueMarked(Poll, bpy.types.Operator):
         """Have the dialog list the shots; False, and a report, where there are none."""
         shots, self._notes = self._find(context)
         if not shots:
-            self.report({"ERROR"}, " ".join([NOTHING, *self._notes]))
+            report(self, {"ERROR"}, " ".join([NOTHING, *self._notes]))
             return False
         self.found.clear()
         for shot in shots:
@@ -209,22 +211,22 @@ class QueueMarked(Poll, bpy.types.Operator):
         for item in self.found:
             line = column.row(align=True)
             line.enabled = not item.problem
-            line.prop(item, "use", text=item.name)
-            line.label(text=item.scene, icon="SCENE_DATA")
-            line.label(text=item.camera, icon="CAMERA_DATA")
+            line.prop(item, "use", text=item.name, translate=False)
+            draw_name(line, item.scene, "SCENE_DATA")
+            draw_name(line, item.camera, "CAMERA_DATA")
             span = Span(item.first, item.last, item.step)
-            line.label(text=f"{write_span(span)} ({span.count})", icon="TIME")
+            draw_text(line, f"{write_span(span)} ({span.count})", "TIME")
             if item.problem or item.note:
-                column.label(text=item.problem or item.note, icon="ERROR" if item.problem else "INFO")
+                draw_text(column, item.problem or item.note, "ERROR" if item.problem else "INFO")
         for note in self._notes:
-            layout.label(text=note, icon="INFO")
+            draw_text(layout, note, "INFO")
         layout.prop(self, "start")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Queue them, and begin."""
         shots, notes = self._find(context)
         if not shots:
-            self.report({"ERROR"}, " ".join([NOTHING, *notes]))
+            report(self, {"ERROR"}, " ".join([NOTHING, *notes]))
             return {"CANCELLED"}
         left_out = {item.name for item in self.found if not item.use}
         queued: list[QueuedShot] = []
@@ -237,7 +239,7 @@ class QueueMarked(Poll, bpy.types.Operator):
                 queued.append(one)
             warnings += filter(None, (problem, note))
         if not queued:
-            self.report({"ERROR"}, " ".join(["No shot was queued.", *warnings]))
+            report(self, {"ERROR"}, " ".join(["No shot was queued.", *warnings]))
             return {"CANCELLED"}
         done = _add(self, queued)
         if done == {"FINISHED"}:
@@ -365,7 +367,7 @@ class StartQueue(Poll, bpy.types.Operator):
         try:
             runner.start()
         except StoreError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         connection.redraw()
         return {"FINISHED"}
@@ -416,7 +418,7 @@ class ShowQueueTable(Poll, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Write it."""
         show_table(book.queue)
-        self.report({"INFO"}, f"{summarise(book.queue)}; the table is in the text '{NAME}'")
+        report(self, {"INFO"}, f"{summarise(book.queue)}; the table is in the text '{NAME}'")
         return {"FINISHED"}
 
 

@@ -15,6 +15,7 @@ from ..chosen_result import find_index, get_result_list, iter_results
 from ..connection import connection
 from ..error_places import Place
 from ..moving import remember_move
+from ..panel_base import draw_text
 from ..panel_memory import PanelMemory, apply_memory, make_memory_of_request, read_memory
 from ..paths import get_result_folder, make_stored_path, resolve
 from ..properties import get_scene_settings
@@ -27,7 +28,7 @@ from ..tasks.frames_folder import list_frames
 from ..typed_access import OperatorResult, get_layout
 from .dialogs import FolderDialog
 from .polls import NeedsResult
-from .reports import report_with_warnings
+from .reports import report, report_with_warnings
 from .results import get_result
 
 #: bytes of a report that are read at most
@@ -70,7 +71,8 @@ class RestoreSettings(NeedsResult, bpy.types.Operator):
         if memory is None:
             settings: Any = get_scene_settings(scene)
             settings.prompt, settings.seed = result.prompt, result.seed
-            self.report(
+            report(
+                self,
                 {"WARNING"},
                 "Only prompt and seed are restored: this result is of an earlier version, and its report is gone; Fetch Again "
                 "brings that back.",
@@ -189,14 +191,14 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         layout.prop(self, "files")
         chosen = self._list_chosen(context)
         if not chosen:
-            layout.label(text="Every result has a star.")
+            draw_text(layout, "Every result has a star.")
             return
         if self.which not in self._counts:
             # found out once: the dialog is drawn many times
             folders = {get_result_folder(result) for result in chosen}
             self._counts[self.which] = sum(map(count_places, folders)), sum(len(list_frames(folder)) for folder in folders)
         for line in write_removal([result.name for result in chosen], *self._counts[self.which], files=self.files):
-            layout.label(text=line)
+            draw_text(layout, line)
 
     def _list_chosen(self, context: bpy.types.Context) -> list[LatentManResult]:
         result = get_result(context)
@@ -209,7 +211,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         chosen = self._list_chosen(context)
         settings = get_scene_settings(get_scene_of(get_result(context)))
         if not chosen:
-            self.report({"ERROR"}, "Every result has a star; nothing is removed.")
+            report(self, {"ERROR"}, "Every result has a star; nothing is removed.")
             return {"CANCELLED"}
         warnings: list[str] = []
         places = sorted((find_index(result) for result in chosen), reverse=True)
@@ -225,7 +227,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
             active -= place < active
         settings.active_result = max(0, min(active, len(settings.results) - 1))
         if not removed:
-            self.report({"ERROR"}, " ".join(warnings))
+            report(self, {"ERROR"}, " ".join(warnings))
             return {"CANCELLED"}
         connection.errors.dismiss(Place.RESULT)
         report_with_warnings(self, f"Removed {removed} {'result' if removed == 1 else 'results'}", warnings)
@@ -243,14 +245,14 @@ class LocateResult(FolderDialog, NeedsResult, bpy.types.Operator):
         result = get_result(context)
         old, new = get_result_folder(result), resolve(self.directory)
         if not list_frames(new):
-            self.report({"ERROR"}, f"There are no frames in {new}; choose the folder with the numbered pictures.")
+            report(self, {"ERROR"}, f"There are no frames in {new}; choose the folder with the numbered pictures.")
             return {"CANCELLED"}
         result.folder = make_stored_path(new, get_scene_settings(get_scene_of(result)).output)
         if old != new:
             remember_move(old, new)
         shelf.forget([old, new])
         connection.errors.dismiss(Place.RESULT)
-        self.report({"INFO"}, f"'{result.name}' is in {new}.")
+        report(self, {"INFO"}, f"'{result.name}' is in {new}.")
         return {"FINISHED"}
 
 

@@ -25,7 +25,7 @@ from ..tasks.frames_folder import LOOK_FOLDER
 from ..typed_access import OperatorResult, get_scene
 from ..view_colours import choose_colour_space
 from .polls import NeedsIdleConnection, NeedsResult, Poll
-from .reports import report_with_warnings
+from .reports import report, report_with_warnings
 
 
 def get_result(context: bpy.types.Context) -> LatentManResult:
@@ -40,8 +40,8 @@ def _get_matching_character(operator: bpy.types.Operator, context: bpy.types.Con
     result = get_result(context)
     character: bpy.types.Object | None = properties.get_scene_settings(get_scene_of(result)).character
     if character is None or character.name != result.character:
-        operator.report(
-            {"ERROR"}, f"This look belongs to '{result.character}', whose surface it follows; pick that character first."
+        report(
+            operator, {"ERROR"}, f"This look belongs to '{result.character}', whose surface it follows; pick that character first."
         )
         return None
     return character
@@ -86,7 +86,7 @@ class ResultToSequencer(NeedsResult, bpy.types.Operator):
         try:
             text, notes = put_in_sequencer(scene, result, movie=self.kind == "MOVIE")
         except (shot.ShotError, OSError) as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         kind = "MOVIE" if self.kind == "MOVIE" else "IMAGE"
         strip = next(one for one in find_strips(scene, get_result_folder(result)) if one.type == kind)
@@ -112,7 +112,7 @@ class ResultToCompositor(NeedsResult, bpy.types.Operator):
         try:
             text, notes = put_in_compositor(scene, result)
         except (shot.ShotError, OSError) as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         _report(self, scene, text, notes)
         return {"FINISHED"}
@@ -135,7 +135,7 @@ class ResultAsMaterial(Poll, bpy.types.Operator):
         """Pressed by hand it has the solid viewports show textures, too."""
         done = self.execute(context)
         if done == {"FINISHED"} and show_textures(context.screen):
-            self.report({"INFO"}, "The solid viewport shows textures now; Viewport Shading > Color has the choice.")
+            report(self, {"INFO"}, "The solid viewport shows textures now; Viewport Shading > Color has the choice.")
         return done
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
@@ -149,7 +149,7 @@ class ResultAsMaterial(Poll, bpy.types.Operator):
                 raise shot.ShotError("texture", f"{path} is missing; press Fetch Again, or generate the shot again.")
             apply_look(get_bodies(character), path, f"Look: {result.prompt[:50]}", result.job)
         except shot.ShotError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
@@ -228,7 +228,7 @@ class OpenResultFolder(NeedsResult, bpy.types.Operator):
         """Open the folder in the system's file browser."""
         folder = get_result_folder(get_result(context))
         if not folder.is_dir():
-            self.report({"ERROR"}, f"The folder {folder} is gone; press Fetch Again, or generate the shot again.")
+            report(self, {"ERROR"}, f"The folder {folder} is gone; press Fetch Again, or generate the shot again.")
             return {"CANCELLED"}
         bpy.ops.wm.path_open(filepath=str(folder))
         return {"FINISHED"}
@@ -260,7 +260,7 @@ class FetchResult(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
             console.check_writable(folder)
             task = FetchTask(result.job, folder, connection.get_client(), transparent=result.transparent, crop=read_crop(result))
         except shot.ShotError as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         task.add_done_callback(partial(update_fetched, scene=refer_to(scene), old=get_result_folder(result)))
         connection.add(task)

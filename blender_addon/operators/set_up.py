@@ -13,10 +13,12 @@ from .. import preferences
 from ..backend_start import start_backend
 from ..connection import connection
 from ..online import allow_online, is_online
+from ..panel_base import draw_text
 from ..set_up.state import SetUpState, set_up
 from ..typed_access import OperatorResult, get_layout
 from .dialogs import FolderDialog, show_settings_dialog
 from .polls import Poll
+from .reports import report
 
 
 def start_new_backend() -> None:
@@ -70,8 +72,8 @@ class RunSetUp(NeedsIdleSetUp, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Begin; the timer shows how it goes."""
         if set_up.files is None and not is_online():
-            self.report(
-                {"ERROR"}, "Blender keeps extensions offline; allow online access in the preferences, or set up from files."
+            report(
+                self, {"ERROR"}, "Blender keeps extensions offline; allow online access in the preferences, or set up from files."
             )
             return {"CANCELLED"}
         if connection.running:
@@ -156,7 +158,7 @@ class MoveBackend(FolderDialog, NeedsStoppedBackend, bpy.types.Operator):
         """Begin."""
         found = preferences.get_preferences(context)
         if found is None:
-            self.report({"ERROR"}, "The folder is a preference of the installed extension; install it first.")
+            report(self, {"ERROR"}, "The folder is a preference of the installed extension; install it first.")
             return {"CANCELLED"}
         target = Path(bpy.path.abspath(self.directory)) / "latentman-backend"
 
@@ -182,8 +184,8 @@ class RemoveBackend(NeedsStoppedBackend, bpy.types.Operator):
     def draw(self, context: bpy.types.Context) -> None:
         """Say what goes and what stays."""
         layout = get_layout(self)
-        layout.label(text=f"Delete the backend's packages in {preferences.get_backend_folder(context)}?")
-        layout.label(text="Models, jobs and frames stay.")
+        draw_text(layout, f"Delete the backend's packages in {preferences.get_backend_folder(context)}?")
+        draw_text(layout, "Models, jobs and frames stay.")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Begin."""

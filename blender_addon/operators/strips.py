@@ -19,7 +19,7 @@ from ..result_properties import LatentManResult, get_scene_of
 from ..typed_access import OperatorResult
 from .generate import start_task
 from .polls import NeedsIdleConnection, NeedsResult, Poll
-from .reports import report_with_warnings
+from .reports import report, report_with_warnings
 from .result_list import find_memory
 from .results import get_result
 
@@ -51,12 +51,12 @@ class StripVersion(NeedsStrip, bpy.types.Operator):
             (one for one in iter_results() if one.ticket == self.ticket and (not self.folder or one.folder == self.folder)), None
         )
         if found is None or scene is None:
-            self.report({"ERROR"}, "This version is not in the list any more; choose another one.")
+            report(self, {"ERROR"}, "This version is not in the list any more; choose another one.")
             return {"CANCELLED"}
         try:
             notes = show_version(scene, strip, found)
         except (shot.ShotError, OSError) as error:
-            self.report({"ERROR"}, str(error))
+            report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         report_with_warnings(self, f"The strip shows '{found.name}'", notes)
         return {"FINISHED"}
@@ -72,11 +72,11 @@ class ChooseStripResult(NeedsStrip, bpy.types.Operator):
         """Make it the list's active one."""
         result = find_strip_result(find_context_strip(context))
         if result is None:
-            self.report({"ERROR"}, "The result of this strip was removed from the list.")
+            report(self, {"ERROR"}, "The result of this strip was removed from the list.")
             return {"CANCELLED"}
         scene = get_scene_of(result)
         get_scene_settings(scene).active_result = find_index(result)
-        self.report({"INFO"}, f"'{result.name}' is chosen in the scene '{scene.name}'.")
+        report(self, {"INFO"}, f"'{result.name}' is chosen in the scene '{scene.name}'.")
         return {"FINISHED"}
 
 
@@ -122,7 +122,7 @@ class MakeAgain(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
         if memory is None:
             obstacle = "This result does not say what it was made with; press Restore Settings, and generate it from the panel."
         if obstacle or memory is None:
-            self.report({"ERROR"}, obstacle)
+            report(self, {"ERROR"}, obstacle)
             return {"CANCELLED"}
         override: dict[str, Any] = {"scene": scene}
         if scene != context.scene:
@@ -134,7 +134,7 @@ class MakeAgain(NeedsIdleConnection, NeedsResult, bpy.types.Operator):
                 settings.seed = next(seed for _ in range(1000) if (seed := random.randrange(2**31)) not in used)
             done = start_task(self, bpy.context, settings.get_frames(scene), False)
         if done == {"FINISHED"} and notes:
-            self.report({"WARNING"}, " ".join(notes))
+            report(self, {"WARNING"}, " ".join(notes))
         return done
 
 

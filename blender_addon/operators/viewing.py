@@ -18,6 +18,7 @@ from ..shot_notice import notice
 from ..typed_access import OperatorResult, get_scene
 from ..viewer import close_viewer, find_range, list_titles, open_viewer
 from .polls import NeedsResult, Poll
+from .reports import report
 from .results import get_result
 
 #: results that the menu of *Compare* offers
@@ -37,7 +38,7 @@ def _show(
     """Bring a result, or two, onto the screen, and play the scene."""
     image = open_viewer(result, other)
     if image is None:
-        operator.report({"ERROR"}, GONE)
+        report(operator, {"ERROR"}, GONE)
         return {"CANCELLED"}
     window, span, scene = context.window, find_range(), get_scene_of(result)
     sentences = [show_image(window, image)] if window is not None else []
@@ -54,7 +55,7 @@ def _show(
     if start and window is not None:
         play(window)
     if sentences:
-        operator.report({"INFO"}, " ".join(sentences))
+        report(operator, {"INFO"}, " ".join(sentences))
     return {"FINISHED"}
 
 
@@ -88,7 +89,7 @@ class PlayResult(Poll, bpy.types.Operator):
     def _play(self, context: bpy.types.Context, *, start: bool) -> OperatorResult:
         result = self._find(context)
         if result is None:
-            self.report({"ERROR"}, "This result is not in the list any more; choose another one.")
+            report(self, {"ERROR"}, "This result is not in the list any more; choose another one.")
             return {"CANCELLED"}
         if result.ticket == notice.ticket:
             notice.dismiss()
@@ -132,7 +133,7 @@ class CompareResults(NeedsResult, bpy.types.Operator):
         result = get_result(context)
         results = get_result_list(result)
         if not self.other.isdigit() or int(self.other) >= len(results):
-            self.report({"ERROR"}, "There is no such result; choose another one.")
+            report(self, {"ERROR"}, "There is no such result; choose another one.")
             return {"CANCELLED"}
         return _show(self, context, result, results[int(self.other)], start=False)
 
@@ -165,14 +166,14 @@ class ShowInSequencer(NeedsResult, bpy.types.Operator):
         scenes = [here, *(one for one in bpy.data.scenes if one != here)]
         found = next(((scene, strips[0]) for scene in scenes if (strips := find_strips(scene, folder))), None)
         if found is None:
-            self.report({"ERROR"}, "No strip shows this result; press To Sequencer.")
+            report(self, {"ERROR"}, "No strip shows this result; press To Sequencer.")
             return {"CANCELLED"}
         scene, strip = found
         if scene != here:
-            self.report({"INFO"}, f"The strip '{strip.name}' is in the scene '{scene.name}'; choose that scene to see it.")
+            report(self, {"INFO"}, f"The strip '{strip.name}' is in the scene '{scene.name}'; choose that scene to see it.")
         hint = show_strip(context.window, scene, strip, switch=True)
         if hint:
-            self.report({"WARNING"}, hint)
+            report(self, {"WARNING"}, hint)
         return {"FINISHED"}
 
 

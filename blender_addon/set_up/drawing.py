@@ -9,7 +9,8 @@ import bpy
 from ...shared.backend_environment import BackendEnvironment, explain_loss, find_chosen, find_current
 from ...shared.sizes import write_size
 from ..online import can_be_asked, is_online
-from ..panel_base import draw_sentence
+from ..panel_base import draw_sentence, draw_text
+from ..translation import CONTEXT, tr
 from .state import SetUpState, set_up
 
 NETWORK = ("package_index", "torch_index", "python_mirror", "hub", "proxy")
@@ -23,13 +24,13 @@ def describe_environment(found: BackendEnvironment) -> str:
 def draw_set_up(layout: bpy.types.UILayout, context: bpy.types.Context, preferences: Any) -> None:
     """Draw the state of *Set Up*; ``preferences`` is None where the add-on runs without being installed."""
     if set_up.state is SetUpState.PLANNING:
-        layout.label(text="Looking at this computer ...", icon="SORTTIME")
+        draw_text(layout, "Looking at this computer ...", "SORTTIME")
     elif set_up.state is SetUpState.PLANNED:
         _draw_plan(layout, context, preferences)
     elif set_up.state is SetUpState.RUNNING:
-        layout.progress(factor=set_up.step.fraction, text=set_up.step.text)
+        layout.progress(factor=set_up.step.fraction, text=tr(set_up.step.text), translate=False)
         if set_up.step.on:
-            layout.label(text=set_up.step.on, icon="BLANK1")
+            draw_text(layout, set_up.step.on, "BLANK1")
         for note in set_up.notes:
             draw_sentence(layout, context, note)
         layout.operator("latentman.cancel_set_up", icon="CANCEL")
@@ -67,23 +68,23 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
     if preferences is not None:
         column.prop(preferences, "build", text="")
     names = [device["name"] for device in plan["devices"] if device["build"] == plan["build"]]
-    column.label(text=f"{plan['label']}{': ' + names[0] if names else ''}", icon="MEMORY")
+    draw_text(column, f"{plan['label']}{': ' + names[0] if names else ''}", "MEMORY")
     version = next((one["version"] for one in plan["packages"] if one["name"] == "torch"), "")
     count = f" and {len(plan['packages']) - 1} more" if plan["packages"] else " and what it needs"
-    column.label(text=f"PyTorch {version}{count}", icon="PACKAGE")
+    draw_text(column, f"PyTorch {version}{count}", "PACKAGE")
     python = f"Python {plan['python']}" if plan["is_python_fetched"] else plan["python"]
-    column.label(text=python, icon="CONSOLE")
+    draw_text(column, python, "CONSOLE")
     about = "" if plan["is_exact"] else "about "
     left = plan["download"] - plan["present"]
     come = f" ({write_size(plan['present'], 1)} are there)" if plan["present"] else ""
     if plan["files"]:
-        column.label(text=f"From {plan['files']}", icon="FILE_FOLDER")
+        draw_text(column, f"From {plan['files']}", "FILE_FOLDER")
     else:
-        column.label(text=f"To fetch: {about}{write_size(left, 1)}{come}", icon="IMPORT")
-    column.label(text=f"On the disk: {about}{write_size(plan['unpacked'], 1)}", icon="DISK_DRIVE")
-    column.label(text=f"Free there: {write_size(plan['free'], 1)}", icon="BLANK1")
+        draw_text(column, f"To fetch: {about}{write_size(left, 1)}{come}", "IMPORT")
+    draw_text(column, f"On the disk: {about}{write_size(plan['unpacked'], 1)}", "DISK_DRIVE")
+    draw_text(column, f"Free there: {write_size(plan['free'], 1)}", "BLANK1")
     if preferences is not None:
-        column.prop(preferences, "backend_folder", text="", placeholder=plan["root"])
+        column.prop(preferences, "backend_folder", text="", placeholder=plan["root"], text_ctxt=CONTEXT)
     for note in plan["notes"]:
         draw_sentence(layout, context, note)
     if plan["problem"]:
@@ -94,7 +95,7 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
         row.scale_y = 1.4
         size = "" if plan["files"] else f" ({about}{write_size(left, 1)})"
         text = "Check and Use" if plan["is_current"] else f"Install{size}"
-        row.operator("latentman.run_set_up", text=text, icon="CHECKMARK")
+        row.operator("latentman.run_set_up", text=text, text_ctxt=CONTEXT, icon="CHECKMARK")
     row = layout.row(align=True)
     row.operator("latentman.set_up_from_files", icon="FILE_FOLDER")
     row.operator("latentman.close_set_up", text="", icon="X")
@@ -104,7 +105,7 @@ def _draw_failure(layout: bpy.types.UILayout, context: bpy.types.Context, prefer
     draw_sentence(layout, context, set_up.message, "ERROR")
     _draw_remedy(layout, context, preferences, set_up.remedy)
     row = layout.row(align=True)
-    row.operator("latentman.plan_set_up", text="Try Again", icon="FILE_REFRESH")
+    row.operator("latentman.plan_set_up", text="Try Again", text_ctxt=CONTEXT, icon="FILE_REFRESH")
     row.operator("latentman.copy_diagnostics", text="", icon="COPYDOWN")
     row.operator("latentman.close_set_up", text="", icon="X")
 
@@ -134,11 +135,9 @@ def draw_set_up_page(layout: bpy.types.UILayout, context: bpy.types.Context, pre
     box = layout.box()
     current = find_current(get_backend_folder(context))
     row = box.row()
-    row.label(
-        text=describe_environment(current) if current else "The backend is not set up", icon="CHECKMARK" if current else "INFO"
-    )
+    draw_text(row, describe_environment(current) if current else "The backend is not set up", "CHECKMARK" if current else "INFO")
     if set_up.state is SetUpState.IDLE:
-        row.operator("latentman.plan_set_up", text="Update..." if current else "Set Up...", icon="IMPORT")
+        row.operator("latentman.plan_set_up", text="Update..." if current else "Set Up...", text_ctxt=CONTEXT, icon="IMPORT")
         if current:
             row = box.row(align=True)
             row.operator("latentman.repair_backend", icon="TOOL_SETTINGS")

@@ -44,6 +44,7 @@ def _make_shot():
     return replace(passes, normal=normal), manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++", "euler_a"])
 @pytest.mark.parametrize(
     "parts, changes, scales, starts, ends",

@@ -86,6 +86,7 @@ def made(request, tmp_path_factory, models):
     return root / "store", files, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [_empty, _halve, _flip, _garble, None])
 def test_every_damaged_file_is_made_again(made, models, tmp_path, damage):
     store, files, expected = made
@@ -123,6 +124,7 @@ def test_a_folder_is_in_use_until_it_is_let_go(tmp_path):
     assert not is_in_use(tmp_path, "a") and not list((tmp_path / "in_use").iterdir())
 
 
+@pytest.mark.slow
 def test_what_stands_in_the_way_is_replaced(made, models, tmp_path):
     """A folder in the place of a file, a file in that of a folder, a link without an end."""
     store, files, expected = made

@@ -57,6 +57,7 @@ def test_the_packages_named_are_those_of_the_project():
     assert names(project["dependencies"]) == set(CORE.values())
 
 
+@pytest.mark.slow
 def test_doctor_is_a_table_without_the_libraries_noise(run):
     pytest.importorskip("torch")
     answer = run("doctor")
@@ -120,6 +121,7 @@ def test_each_package_names_what_brings_it():
     assert explain_missing("detectron2").startswith("detectron2 is not installed")
 
 
+@pytest.mark.slow
 def test_what_the_libraries_say_goes_to_the_file(run, tmp_path):
     pytest.importorskip("torch")
     answer = run("motion", "a person waves", "--seconds", "1", "--model", "nothing", "--out", "m.npz")
@@ -141,6 +143,7 @@ with keep_log("test") as log:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "traced"),
     [("os.kill(os.getpid(), signal.SIGSEGV)", True), ("os.kill(os.getpid(), signal.SIGKILL)", False), ("pass", False)],

@@ -244,6 +244,7 @@ HONEST_LIMITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", [Look(), Look(lamp=4, ambient=0.2), Look(lamp=-3), Look(lamp=0), Look(shadow=True)], ids=str)
 def test_honest_light_raises_no_alarm(look):
     found = measure_clip(painted.paint(painted.shot(), look), painted.shot(), only=tuple(HONEST_LIMITS))
@@ -285,6 +286,7 @@ def test_neither_drift_nor_hue_nor_flicker_earns_liveliness():
         assert measure_clip(clip, painted.shot(), only=("liveliness",))["liveliness"] < 0.25 * honest
 
 
+@pytest.mark.slow
 def test_a_slow_drift_over_a_long_clip_is_seen_at_its_ends():
     """120 frames, of which a few are kept: 0.2 levels a frame come to 24."""
     passes = painted.shot("walk", 120, 56)

@@ -162,6 +162,7 @@ def _frames(model, request, passes):
     return np.stack(list(ShotPipeline(model, request, passes, RunContext()).frames()))
 
 
+@pytest.mark.slow
 def test_the_preset_is_several_times_steadier(starter):
     walk = Shot("walk", render_clip("a person walks forward", 4, turn=-30.0, step=2))
     made = {

@@ -158,6 +158,7 @@ def _list_safetensors():
     yield "text", _safetensors({"a": {"dtype": "F32", "shape": "16", "data_offsets": "0"}})
 
 
+@pytest.mark.slow
 def test_hostile_checkpoints_are_one_sentence(tmp_path, rng):
     _write(tmp_path / "good")
     weights = (tmp_path / "good" / "model000050000.pt").read_bytes()
@@ -197,6 +198,7 @@ def test_hostile_checkpoints_are_one_sentence(tmp_path, rng):
     assert kinds["good"] == "value" and {kinds[name] for name, _ in cases[1:] if "mutated" not in name} == {"sentence"}
 
 
+@pytest.mark.slow
 def test_hostile_model_files_are_told_apart(tmp_path, rng):
     """Each is said to be something, or refused in a sentence; nothing is run, and nothing is made of what they claim."""
     cases = [(f"pt_{name}", data) for name, data in _list_weights()] + [(f"st_{name}", data) for name, data in _list_safetensors()]
@@ -250,6 +252,7 @@ def _copy_encoder(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_hostile_text_encoders_are_one_sentence(tmp_path):
     root = tmp_path / "cases"
     good = _copy_encoder(root / "good")
@@ -339,6 +342,7 @@ def _look():
     return Look(texture, anchor, Plate.empty(64, 64), {1: "body"}, (1, 2)).encode()
 
 
+@pytest.mark.slow
 def test_damaged_looks_are_one_sentence(tmp_path, rng):
     good = _look()
     with np.load(io.BytesIO(good)) as archive:
@@ -392,6 +396,7 @@ def test_damaged_settings_of_models_are_one_sentence(tmp_path, rng):
     } == {"sentence"}
 
 
+@pytest.mark.slow
 def test_damaged_reference_pictures_are_one_sentence(tmp_path, rng):
     own = Image.fromarray(rng.integers(0, 255, (40, 40, 3)).astype(np.uint8))
     for kind in FORMATS:
@@ -412,6 +417,7 @@ def test_damaged_reference_pictures_are_one_sentence(tmp_path, rng):
     assert {kinds["bomb_PNG"], kinds["bomb_GIF"], kinds["page.eps"]} == {"sentence"}
 
 
+@pytest.mark.slow
 def test_damaged_pictures_of_clips_are_one_sentence(tmp_path, rng):
     own = Image.fromarray(rng.integers(0, 255, (40, 40, 3)).astype(np.uint8))
     ends = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "GIF": "gif"}

@@ -140,6 +140,7 @@ def _break_bytes(hub):
     hub.wrong = {"unet/diffusion_pytorch_model.safetensors": b"\0" * size}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [

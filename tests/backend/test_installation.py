@@ -223,6 +223,7 @@ def test_a_wheel_that_is_none(set_up):
     nothing_half(set_up)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "code", "words"),
     [
@@ -699,6 +700,7 @@ def _put_a_file_for_the_folder(path):
     path.parent.write_bytes(b"x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bin/python3", f"bin/python{PYTHON}", f"lib/python{PYTHON}/json/decoder.py"])
 @pytest.mark.parametrize("damage", [Path.unlink, _put_a_folder, _put_a_file_for_the_folder], ids=["gone", "a folder", "no folder"])
 def test_repair_of_a_fetched_python(fetched, name, damage):
@@ -848,6 +850,7 @@ def test_a_move_to_a_disk_that_is_too_small(ready, other_disk, monkeypatch):
     assert error.code == "space" and not (ready.folder / "target").exists() and find_current(ready.root) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", ["same", "other"])
 def test_a_move_that_is_cut_off_anywhere_is_gone_on_with(made, uv, tmp_path, disk):
     """Killed before every single change of the disk: afterwards one of both folders has all of it, and the same again ends well."""

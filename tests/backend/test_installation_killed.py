@@ -139,6 +139,7 @@ def wait_for(condition):
     return condition()
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_and_run_again(make, product):
     """Again and again in the same folder, each time a step further; nothing half-done counts, and the last press ends well."""
     set_up = make()
@@ -176,6 +177,7 @@ def test_killed_in_the_middle_of_a_file(make, product):
     assert code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "way"), [("unpacking", "input"), ("unpacking", "kill"), ("trying", "terminate"), ("trying", "interrupt")]
 )

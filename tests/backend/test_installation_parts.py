@@ -732,6 +732,7 @@ def _resolve(index, tmp_path, uv_program, system, build, lock=None):
     return resolve(plan, lock or LOCK, uv, network, Indexes(network), work)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="uv by its name on POSIX")
 @pytest.mark.parametrize(
     ("system", "build", "more"),

@@ -130,6 +130,7 @@ def test_a_used_address_is_said_in_a_sentence():
     assert answer.returncode == 2 and "cannot be used" in answer.stderr and "Traceback" not in answer.stderr
 
 
+@pytest.mark.slow
 def test_command_line_answers(tmp_path):
     assert _backend("serve", "--endpoint", "tcp://0.0.0.0:0").returncode == 2
     doctor = _backend("doctor")

@@ -88,6 +88,7 @@ def test_a_copy_serves(copy, tmp_path):
         process.stdout.close()
 
 
+@pytest.mark.slow
 def test_any_copy_renders_the_suites_shots(copy, tmp_path):
     """The add-on's half of the copy renders them in a process of its own, whatever lies in the current folder."""
     pytest.importorskip("torch")

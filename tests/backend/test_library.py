@@ -274,6 +274,7 @@ def _claim_size(hub):
     hub.told_sizes = {"pytorch_lora_weights.safetensors": 10**16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "reason", "sentence"),
     [
@@ -881,6 +882,7 @@ def test_a_small_decoder_takes_the_place_of_a_models_own(sources, tmp_path):
 # the command line
 
 
+@pytest.mark.slow
 def test_the_command_line(hub, tmp_path, files):
     root = tmp_path / "ui"
     _lay_out(root, COMFYUI, files)

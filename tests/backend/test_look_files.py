@@ -123,6 +123,7 @@ def test_the_whole_shot_without_the_file_differs_by_a_level_at_most(farm, whole,
         assert difference.max() <= (0 if frame in keyframes else 1) and (difference > 0).mean() < 0.002
 
 
+@pytest.mark.slow
 def test_a_part_may_be_made_again_and_by_two_at_once(farm, whole, tmp_path):
     command = [
         sys.executable,
@@ -146,6 +147,7 @@ def test_a_part_may_be_made_again_and_by_two_at_once(farm, whole, tmp_path):
     assert read_all(tmp_path / "out") == first == {frame: whole[frame] for frame in range(1, 7)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

@@ -287,6 +287,7 @@ def _run(store, request, passes, stop=lambda: False):
     return job, report
 
 
+@pytest.mark.slow
 def test_only_changed_frames_are_made_again(tmp_path, walk):
     store, request = JobStore(tmp_path), samples.request(6, steps=5, method=KEYED)
     first, report = _run(store, request, walk)
@@ -310,6 +311,7 @@ def test_only_changed_frames_are_made_again(tmp_path, walk):
     assert report["frames"] == {"made": 1, "kept": 5}
 
 
+@pytest.mark.slow
 def test_the_costume_goes_into_another_shot(tmp_path, walk):
     store, request = JobStore(tmp_path), samples.request(6, steps=5, method=KEYED)
     first, _ = _run(store, request, walk)
@@ -322,6 +324,7 @@ def test_the_costume_goes_into_another_shot(tmp_path, walk):
     assert kept < 0.5 * own
 
 
+@pytest.mark.slow
 def test_a_stopped_shot_goes_on_with_the_same_frames(tmp_path, walk):
     request = samples.request(6, steps=5, method=KEYED)
     whole, _ = _run(JobStore(tmp_path / "a"), request, walk)
@@ -335,6 +338,7 @@ def test_a_stopped_shot_goes_on_with_the_same_frames(tmp_path, walk):
     assert job.report() and all(np.abs(job.read_frame(n).astype(int) - whole.read_frame(n)).max() <= 2 for n in range(6))
 
 
+@pytest.mark.slow
 def test_looks_that_cannot_be_kept(tmp_path, walk):
     store, request = JobStore(tmp_path), samples.request(6, steps=2, method=KEYED, look="0" * 24)
     with pytest.raises(ShotError, match="does not have the kept look"):
@@ -435,6 +439,7 @@ def test_few_steps_and_other_schedulers_make_key_frames_too(starter, walk, sched
     assert frames.shape == (6, 64, 64, 3) and frames.std() > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames, empty", [(1, ()), (1, (0,)), (4, (2,)), (4, (0, 1, 2, 3))])
 def test_single_frames_and_frames_without_a_character(starter, walk, tmp_path, frames, empty):
     arrays = {name: array[:frames].copy() for name, array in walk.arrays().items()}

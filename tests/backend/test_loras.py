@@ -41,6 +41,7 @@ def network(request, networks):
     return networks[request.param]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_of_kohya_and_lycoris(network, method, tmp_path):
     path = tmp_path / "a.safetensors"
@@ -123,6 +124,7 @@ def _adapt(network, configuration):
     return adapted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_files_of_peft(network, name, tmp_path):
     """PEFT runs its adapter, writes it, and the file does the same."""
@@ -138,6 +140,7 @@ def test_files_of_peft(network, name, tmp_path):
     assert (adapted.run() - network.run()).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["metadata", "names of today", "alphas", "processors"])
 def test_files_of_diffusers(network, form, tmp_path):
     configuration = peft.LoraConfig(r=2, lora_alpha=2 if form != "metadata" else 5, target_modules=["to_q", "to_out.0", "to_k"])

@@ -51,6 +51,7 @@ def _make_sd15():
     }
 
 
+@pytest.mark.slow
 def test_the_need_of_a_model_of_real_shape_without_a_byte_of_it():
     tracemalloc.start()
     half = estimate_need(_make_sd15(), 512, 512, torch.float16)
@@ -121,6 +122,7 @@ def test_more_memory_is_never_worse():
         assert frames == sorted(frames)
 
 
+@pytest.mark.slow
 def test_the_plan_is_followed_and_told(tmp_path, monkeypatch):
     tiny.write_sd(tmp_path)
     name, request = str(tmp_path / "whole"), samples.request(3, steps=2, preset="per_frame")

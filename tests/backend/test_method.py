@@ -65,6 +65,7 @@ def test_clean_predictions_are_the_schedulers(model, name, rng):
         assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_runs_the_whole_method_in_any_chunk(model, monkeypatch, name):
     passes, request = samples.passes(3), samples.request(3, steps=5, scheduler=name)

@@ -194,6 +194,7 @@ def test_variations_of_pictures_are_refused(width):
     assert found.variant == "unclip" and "variations" in found.problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

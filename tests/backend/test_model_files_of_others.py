@@ -89,6 +89,7 @@ def _assert_is(model, networks):
 # single files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "wrap"),
     [
@@ -113,6 +114,7 @@ def test_what_is_around_names_does_not_count(networks, places, tmp_path, file, w
     assert not model.warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_networks_in_one_file_by_diffusers_names(networks, tmp_path, family):
     own = networks[family]
@@ -278,6 +280,7 @@ def test_loras_for_other_models_are_refused_before_anything_is_rendered(places, 
         check_model(f"{places / 'sd1'}|lora={path}", 64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "make", "words", "left"),
     [
@@ -401,6 +404,7 @@ def test_a_folder_is_what_its_parts_are(networks, folder, name):
     _assert_is(load(str(folder), CPU), networks["sd1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_a_tokenizer_that_is_missing_is_clips_own(places, tmp_path, family):
     whole = load(str(places / family), CPU)
@@ -535,6 +539,7 @@ def test_folders_and_memory_are_inspected(places, tmp_path, capsys):
     assert main(["models", "inspect", str(tmp_path)]) == 1 and "is no diffusers folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_added_files_of_the_hub_go_on_where_they_stopped(networks, places, tmp_path, monkeypatch):
     hub = StandInHub()
     try:

@@ -23,12 +23,14 @@ def networks():
     return {family: Networks(family) for family in {layout.family for layout in LAYOUTS}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", CASES)
 def test_a_layout_makes_the_pictures_of_diffusers(networks, layout, tmp_path):
     figures = measure(layout, networks[layout.family], tmp_path)
     assert figures == replace(figures, recognised=True, loads=True, said="") and figures.level <= 1, figures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "control", "vae", "encoders"])
 def test_other_weights_would_be_noticed(networks, part, tmp_path):
     """A single matrix of a network that is another shows in the picture."""

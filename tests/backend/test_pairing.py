@@ -261,6 +261,7 @@ def test_who_has_the_text_can_do_nothing_but_pair(machines, user):
     assert entry["key"] == first and entry["name"].isprintable() and len(entry["name"]) <= 64
 
 
+@pytest.mark.slow
 def test_of_many_at_once_one_is_let_in(machines, user):
     studio = machines("studio", "127.0.0.2").serve("--pair")
     clients = [_connect_with_text(studio.text) for _ in range(6)]

@@ -414,6 +414,7 @@ def test_named_loras_that_are_doubtful(tmp_path, monkeypatch):
         name_model("owner/model|x", Text("a man", "<lora:style>"))
 
 
+@pytest.mark.slow
 def test_a_prompts_loras_make_another_model_and_job(tmp_path, monkeypatch):
     monkeypatch.setenv("LATENTMAN_LORAS", str(tmp_path / "loras"))
     truth = Truth("sd1", tmp_path)
@@ -443,6 +444,7 @@ def test_a_prompts_loras_make_another_model_and_job(tmp_path, monkeypatch):
         cache.get(base).encode_text(named.prompt, "", False, 64, 64)
 
 
+@pytest.mark.slow
 def test_jobs_with_loras_in_their_prompts(tmp_path, monkeypatch):
     monkeypatch.setenv("LATENTMAN_LORAS", str(tmp_path / "loras"))
     tiny.write_sd(tmp_path)

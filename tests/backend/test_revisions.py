@@ -101,6 +101,7 @@ def test_every_name_of_the_hub_has_a_commit():
     assert len(set(HUB_REVISIONS.values())) == len(HUB_REVISIONS)
 
 
+@pytest.mark.slow
 def test_presets_are_loaded_at_their_commits(networks, tmp_path):
     """What the owners put there since then is not even looked at."""
     hub = Hub(tmp_path)
@@ -116,6 +117,7 @@ def test_presets_are_loaded_at_their_commits(networks, tmp_path):
     assert all(said[name].startswith("ShotError: The model") for name in other), said
 
 
+@pytest.mark.slow
 def test_other_names_are_loaded_at_the_commits_behind_them(networks, tmp_path):
     hub = Hub(tmp_path)
     for name, folder in zip(("me/base", "me/control"), networks["sd15"], strict=True):
@@ -127,6 +129,7 @@ def test_other_names_are_loaded_at_the_commits_behind_them(networks, tmp_path):
     assert said.pop(pinned) == "loaded" and all(text.startswith("ShotError: The model") for text in said.values()), said
 
 
+@pytest.mark.slow
 def test_loras_and_textual_inversions_of_the_hub(networks, tmp_path):
     """Offline from the cache, under diffusers' names and others, at a commit or the newest."""
     hub = Hub(tmp_path / "hub")
@@ -156,6 +159,7 @@ def test_loras_and_textual_inversions_of_the_hub(networks, tmp_path):
     assert all(said[name].startswith("ShotError: The model") for name in bad), said
 
 
+@pytest.mark.slow
 def test_text_encoders_are_loaded_at_their_commits(tmp_path):
     hub, encoder = Hub(tmp_path), MOTION_STARTER / "text_encoder"
     hub.add(HUB["clip"], HUB_REVISIONS[HUB["clip"]], encoder)

@@ -67,6 +67,7 @@ def _get(rows, variant="cross_frame", **wanted):
     return row
 
 
+@pytest.mark.slow
 def test_two_shots_of_one_name_never_share_runs(evaluate, tmp_path):
     a, b = _save(tmp_path / "a" / "shot"), _save(tmp_path / "b" / "shot", shift=5)
     fresh = _get(evaluate(b, out="fresh")[0])
@@ -128,6 +129,7 @@ def test_settings_make_other_runs_and_stand_in_the_results(evaluate, tmp_path, a
     assert evaluate(shot)[:2] == (first, 0), "the former runs have not been written over"
 
 
+@pytest.mark.slow
 def test_runs_of_other_versions_and_altered_frames_are_not_taken(evaluate, tmp_path, monkeypatch):
     shot = _save(tmp_path / "shot")
     rows, _, _ = evaluate(shot)

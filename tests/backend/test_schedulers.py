@@ -333,6 +333,7 @@ def test_corrected_clean_latents_come_out_in_half_precision(models, name, dtype)
     assert float((found - 0.5).abs().mean()) < 0.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_resuming_is_exact_or_not_offered(model, name):
     saved = {}
@@ -524,6 +525,7 @@ def test_the_choices_are_the_schedulers():
     assert {choice.value for choice in declared["spacing"].choices} == {"", *SCHEDULERS["euler"].spacings}
 
 
+@pytest.mark.slow
 def test_pixel_guidance_moves_frames_with_every_scheduler(model):
     for name in SCHEDULERS:
         made = [

@@ -276,6 +276,7 @@ def test_it_ends_in_the_middle_of_an_import(start, way):
     assert process.end() == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("torch", "code", "said"),
     [
@@ -296,6 +297,7 @@ def test_a_device_that_is_none_is_told_before_it_listens(start):
     assert code == 2 and said == "The device 'potato' is unknown; use auto, cuda, cuda:1, xpu, mps or cpu.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.device_count() > 9, reason="there are ten of them")
 def test_a_device_that_is_not_there_ends_it_with_a_sentence(start):
     process = start("", "--device", "cuda:9")

@@ -486,6 +486,7 @@ def _write_lora(truth, path, rank=2):
     return merged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".SAFETENSORS", ".pt"])
 def test_a_lora_in_kohyas_names_is_added_with_its_strength(truth, tmp_path, suffix):
     path = tmp_path / f"style@home{suffix}"

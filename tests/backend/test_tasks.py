@@ -243,6 +243,7 @@ def test_the_first_frames_are_made_while_later_passes_are_still_rendered(server,
     assert different.report["job"] != finished.report["job"]
 
 
+@pytest.mark.slow
 def test_a_client_that_vanishes_does_not_hold_up_others(server, tiny):
     size, count = 272, 10
     passes = samples.passes(count, size, 2)

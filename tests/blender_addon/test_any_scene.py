@@ -1021,6 +1021,7 @@ def _crowd(scene):
     return rig
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["between slices", "in the middle", "unreadable", "out of memory", "interrupted", "unwritten"])
 def test_the_file_is_as_before_whatever_happens(scene, when, monkeypatch):
     rig = _crowd(scene)

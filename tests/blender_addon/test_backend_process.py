@@ -45,6 +45,7 @@ def _wrong_python(tmp_path, body):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "said", "traced"),
     [

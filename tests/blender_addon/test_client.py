@@ -48,6 +48,7 @@ def test_the_connection_outlives_thousands_of_spoiled_messages(caplog):
     assert counts["event Unreadable"] > 100 and "connection to the backend broke" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_shot_ends_with_a_sentence_whatever_the_backend_answers(shot_scene, character, tmp_path, caplog):
     """Its files stay in its folder, and the timer goes on."""
     print(f"seed {SEED}")
@@ -97,6 +98,7 @@ def test_what_cannot_be_read_ends_what_it_is_about(ticket):
         backend.close()
 
 
+@pytest.mark.slow
 def test_stopping_waits_for_nothing(tmp_path):
     """A process that does not react, and a backend that does not answer: the window goes on, and the process is killed."""
     stubborn = tmp_path / "python"

@@ -112,6 +112,7 @@ def _damage(kind, blend, folder):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cut", "text", "empty", "missing"])
 def test_a_file_that_cannot_be_opened_is_a_sentence(blend, tmp_path, kind):
     path = _damage(kind, blend, tmp_path)

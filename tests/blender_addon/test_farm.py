@@ -59,6 +59,7 @@ def test_the_look_says_of_which_shot_it_is(farm):
     assert description.header.near == pytest.approx(description.scene.near * 0.37)
 
 
+@pytest.mark.slow
 def test_parts_are_the_same_as_the_whole_shot(farm, shot, tmp_path, capsys):
     code, events = generate(farm, capsys, tmp_path / "whole", "--frames", FRAMES)
     assert code == 0, events[-1]
@@ -72,6 +73,7 @@ def test_parts_are_the_same_as_the_whole_shot(farm, shot, tmp_path, capsys):
     assert len(list((tmp_path / "parts").glob("report_*.json"))) == 4
 
 
+@pytest.mark.slow
 def test_a_part_in_which_nobody_is_seen_is_made(farm, shot, tmp_path, capsys):
     """The character may enter later in the shot, if it was so when the look was made."""
     armature = bpy.data.objects["Mannequin"]

@@ -111,6 +111,7 @@ def make_script(monkeypatch, **constants):
     return names
 
 
+@pytest.mark.slow
 def test_the_template_generates_the_files_of_a_folder(blend, tmp_path, monkeypatch, capsys):
     """As it is, with other settings: one file that works, one that is broken, one that has no such frames."""
     shots = tmp_path / "shots"

@@ -111,6 +111,7 @@ def test_cancel_takes_effect_within_a_step(connection, shot_scene, character, tm
     assert step_count() <= reached + 30 and step_count() < 400
 
 
+@pytest.mark.slow
 def test_a_killed_backend_is_said_and_the_job_goes_on(own_connection, shot_scene, character, tmp_path):
     connection, received = own_connection, []
     request = samples.request(2, steps=60)

@@ -49,6 +49,7 @@ def _write(folder, files, suffix):
     return sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [b"\x80\x02", b""])
 def test_hostile_bodies_are_one_sentence(tmp_path, protocol):
     files = [(name, protocol + data + b".") for name, data in hostile.files("v_template")] + [("b2", FOUND["b2"])]
@@ -56,6 +57,7 @@ def test_hostile_bodies_are_one_sentence(tmp_path, protocol):
     assert {outcome.kind for outcome in outcomes} == {"sentence"}
 
 
+@pytest.mark.slow
 def test_hostile_motions_are_one_sentence(tmp_path):
     files = [(name, hostile.as_npy(data)) for name, data in hostile.files("motion")]
     more = hostile.dictionary(lengths=b"]K\x01a")[2:]
@@ -139,6 +141,7 @@ def test_hostile_results_are_one_sentence(tmp_path):
     assert {outcome.kind for outcome in outcomes} == {"sentence"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reader", "key"), [("motion", "poses"), ("body", "v_template")])
 def test_hostile_archives_are_one_sentence(tmp_path, reader, key):
     outcomes = reading.check_all(reader, tmp_path, _write(tmp_path, hostile.archives(key), ".npz"))
@@ -232,6 +235,7 @@ def test_damaged_copies_are_a_value_or_one_sentence(tmp_path, rng, reader, list_
     assert sum(outcome.kind == "sentence" for outcome in outcomes) > len(outcomes) / 4
 
 
+@pytest.mark.slow
 def test_a_long_motion_takes_no_more_than_its_share(tmp_path):
     """The most frames that there may be, in the smallest numbers that hold them."""
     for name, arrays in (
@@ -382,6 +386,7 @@ def _bvh(frames="2", time="0.05", rows=("0 0 0 0 0 0",) * 2, skeleton=None):
     return "\n".join([*(skeleton or usual), "MOTION", f"Frames: {frames}", f"Frame Time: {time}", *rows, ""]).encode()
 
 
+@pytest.mark.slow
 def test_hostile_bvh_files_are_one_sentence(tmp_path, rng):
     root = ["HIERARCHY", "ROOT a", "{", "OFFSET 0 0 0"]
     files = [

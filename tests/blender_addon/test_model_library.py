@@ -242,6 +242,7 @@ def hub(monkeypatch, tmp_path):
     found.close()
 
 
+@pytest.mark.slow
 def test_a_real_backend_lists_shows_gets_and_is_cancelled(empty_scene, hub, tmp_path):
     """The whole way: Blender's side, the socket, a backend's process, the hub."""
     from PIL import Image

@@ -246,6 +246,7 @@ def running(registered_operators, shared_backend):
     panels_connection.stop(15)
 
 
+@pytest.mark.slow
 def test_the_panel_generates_with_the_models_own_settings(running, shot_scene, model, tmp_path):
     settings = shot_scene.latentman
     shot_scene.render.resolution_x = shot_scene.render.resolution_y = 500
@@ -277,6 +278,7 @@ def test_the_panel_generates_with_the_models_own_settings(running, shot_scene, m
     assert "settings file" in running.profiles.find_error(settings.get_model())
 
 
+@pytest.mark.slow
 def test_the_command_line_resolves_as_the_panel_does(shot_scene, model, tmp_path, capsys):
     shot_scene.render.resolution_x, shot_scene.render.resolution_y = 600, 300
     os.environ.setdefault("LATENTMAN_PYTHON", BACKEND_PYTHON)

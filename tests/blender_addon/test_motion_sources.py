@@ -42,6 +42,7 @@ def measure(character, motion, truth, limbs):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 def test_limbs_point_where_the_file_says(tmp_path, play, mannequin, name):
     source = SOURCES[name](tmp_path, play)

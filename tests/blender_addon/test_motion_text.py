@@ -251,6 +251,7 @@ def _measure_limbs(character, joints, frames):
     return np.array(out).T
 
 
+@pytest.mark.slow
 def test_kimodos_rotations_arrive_on_the_rig(kimodo_window, own_connection, character):
     window, connection = kimodo_window, own_connection
     window.motion.model, window.motion.text, window.motion.variants = "kimodo", "a person walks", 2
@@ -265,6 +266,7 @@ def test_kimodos_rotations_arrive_on_the_rig(kimodo_window, own_connection, char
     window.motion.model, window.motion.variants, window.motion.steps = "starter", 1, 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["FRAMES", "LEGS", "PATH"])
 def test_what_is_kept_becomes_kimodos_constraints(kimodo, kimodo_window, own_connection, character, keep):
     window, connection = kimodo_window, own_connection
@@ -297,6 +299,7 @@ def test_kimodo_that_is_not_there_is_a_sentence(monkeypatch, window, connection)
     window.motion.model = "starter"
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_vectors_and_a_keyed_copy(character, tmp_path):
     path, out, copy = tmp_path / "shot.blend", tmp_path / "motion.npz", tmp_path / "keyed.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)

@@ -87,6 +87,7 @@ def _check_whole(base):
     assert tuple(image.size) == (4, 4)
 
 
+@pytest.mark.slow
 def test_a_shot_of_an_unsaved_file_lasts_and_moves_beside_the_file(window, connection, data, tmp_path):
     _generate(connection)
     folder = get_result_folder(_settings().results[0])

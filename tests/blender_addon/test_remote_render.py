@@ -83,6 +83,7 @@ def compare(found, expected) -> None:
         np.testing.assert_array_equal(mine[name], theirs[name], name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["CHARACTER", "SCENE"])
 @pytest.mark.parametrize("crop", [None, Crop(10, 4, 70, 60)])
 def test_it_renders_the_same(scene, scope, crop):

@@ -54,6 +54,7 @@ def _get_sizes(folder):
     return sizes
 
 
+@pytest.mark.slow
 def test_a_result_is_shown_once_and_frames_made_again_take_its_place(connection, shot_scene, character, settings):
     task = _make(connection)
     assert (task.request.width, task.request.height) == (64, 64) and _get_sizes(task.folder) == [(64, 36)] * 3
@@ -104,6 +105,7 @@ def test_a_result_is_shown_once_and_frames_made_again_take_its_place(connection,
     assert resolve(movie.filepath).parent == other.folder and get_strip_range(movie) == (2, 5)
 
 
+@pytest.mark.slow
 def test_missing_frames_are_told_and_full_channels_refused(connection, shot_scene, settings):
     task = _make(connection)
     list_frames(task.folder)[1].unlink()
@@ -134,6 +136,7 @@ def test_the_scene_can_take_the_size_of_the_frames(shot_scene, settings):
     assert (shot_scene.render.resolution_x, shot_scene.render.resolution_y) == (64, 64) and settings.shows_frame(shot_scene)
 
 
+@pytest.mark.slow
 def test_a_shot_is_made_again_from_its_strip_with_its_own_settings(connection, shot_scene, character, settings):
     # frames that keep no look: the same shot is the same job
     before = _make(connection)

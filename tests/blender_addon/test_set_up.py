@@ -148,6 +148,7 @@ def test_from_nothing_to_a_backend_by_two_buttons(small, started):
     assert "latentman.start_backend" in draw_panel().operators
 
 
+@pytest.mark.slow
 def test_a_cancelled_one_ends_at_once_and_goes_on(small, started):
     small.index.piece, small.index.pause = 100, 0.05
     bpy.ops.latentman.plan_set_up()
@@ -184,6 +185,7 @@ def test_a_failure_is_a_sentence_with_the_button_that_helps(small):
     assert set_up.state is SetUpState.IDLE
 
 
+@pytest.mark.slow
 def test_repair_and_remove(small, started, monkeypatch):
     bpy.ops.latentman.plan_set_up()
     wait(lambda: not set_up.busy)
@@ -230,6 +232,7 @@ def run_command(capsys, *arguments):
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_command_line(small, capsys, monkeypatch):
     monkeypatch.setattr(command, "is_online", lambda: False)
     assert run_command(capsys, "status")[0] == 1

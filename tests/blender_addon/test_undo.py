@@ -240,6 +240,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @STAGES
 def test_a_change_of_the_scene_ends_a_shot_with_a_sentence(slow, shot_scene, character, tmp_path, stage, change):

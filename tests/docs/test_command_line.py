@@ -266,6 +266,7 @@ def run(program, *arguments, **environment):
 QUICK = ("--prompt", "a man", "--steps", "1", "--preset", "per_frame")
 
 
+@pytest.mark.slow
 def test_a_shot_that_is_made_says_so(saved, tmp_path):
     code, events = run("backend", "generate", saved, *QUICK, "--out", tmp_path / "out", "--jobs", tmp_path / "jobs")
     assert code == 0 and [one["frame"] for one in events if one["event"] == "frame"] == [1, 2, 3]
@@ -276,6 +277,7 @@ def test_a_shot_that_is_made_says_so(saved, tmp_path):
     assert code == 0 and events[-1]["event"] == "done" and events[-1]["out"] == str(tmp_path / "a.look")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_the_last_event(saved, tmp_path, number):
@@ -295,6 +297,7 @@ def test_a_signal_is_the_last_event(saved, tmp_path, number):
     assert events[-1]["event"] == "interrupted" and events[-1]["signal"] == number.name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_backend_that_dies_is_an_event(blend, tmp_path):
     process = start(
@@ -338,6 +341,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["--out", "--jobs"])
 def test_a_full_disk_is_an_event(saved, tmp_path, small_disk, place):
     places = {"--out": tmp_path / "out", "--jobs": tmp_path / "jobs"} | {place: small_disk}

@@ -120,6 +120,7 @@ print(json.dumps([
 """
 
 
+@pytest.mark.slow
 def test_a_motion_source(tmp_path):
     package = tmp_path / "site"
     (package / "my_package-1.0.dist-info").mkdir(parents=True)
@@ -296,6 +297,7 @@ print("FOUND" + json.dumps(found), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_built_in_technique(tmp_path):
     package = copy_package(tmp_path)
     example, struct, field, imports, entry = codes_of("add_a_technique.md")

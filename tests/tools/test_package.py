@@ -175,6 +175,7 @@ def test_the_wheels_description(wheel):
     assert information["entry_points.txt"].split() == ["[console_scripts]", "latentman", "=", "latentman.backend.entry:main"]
 
 
+@pytest.mark.slow
 def test_the_source_archive_gives_the_same_wheel(copy, wheel, tmp_path):
     archive = _build("sdist", copy, tmp_path / "archive")
     shutil.unpack_archive(archive, tmp_path / "unpacked", filter="data")
@@ -182,6 +183,7 @@ def test_the_source_archive_gives_the_same_wheel(copy, wheel, tmp_path):
     assert _contents(_build("wheel", source, tmp_path / "again")) == _contents(wheel)
 
 
+@pytest.mark.slow
 def test_the_installed_package_makes_the_checkouts_frames(lent):
     frames = _check_everything(lent)
     found = lent.run("python", "-c", "import sys; print([name for name in sys.modules if 'editable' in name])")
@@ -191,6 +193,7 @@ def test_the_installed_package_makes_the_checkouts_frames(lent):
     assert (frames == _pictures(lent.work / "checkout")).all()
 
 
+@pytest.mark.slow
 def test_the_installed_package_evaluates_its_own_shots(lent):
     """The suites' shots are made by the package itself: there is no checkout, and no Blender in the environment."""
     quick = [
@@ -212,6 +215,7 @@ def test_the_installed_package_evaluates_its_own_shots(lent):
     assert len(list((lent.work / "build" / "evaluation" / "walk").glob("1-1/cross_frame-*/0002.png"))) == 1
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_what_to_install(wheel, tmp_path):
     bare = _make_environment(tmp_path)
     bare.install(str(wheel))

@@ -41,6 +41,7 @@ def _ends(action, direction, **more):
     return np.mean(out, 0)
 
 
+@pytest.mark.slow
 def test_directions_and_sides_are_what_they_say():
     assert _ends("walk", "forward")[2] > 1 and _ends("walk", "backward")[2] < -0.8
     assert _ends("walk", "left")[0] > 0.4 and _ends("walk", "right")[0] < -0.4
@@ -103,6 +104,7 @@ def test_the_starter_is_small_and_follows_words(starter):
     assert lean["a person bows"] > 0.3, "who bows leans forward"
 
 
+@pytest.mark.slow
 def test_the_classifier_tells_performances_apart():
     vectors, moves = classifier.make_examples(34, 5)
     judge = classifier.train(34, 40, 5)
@@ -115,6 +117,7 @@ def test_the_classifier_tells_performances_apart():
     assert classifier.score(judge, vectors[::-1], moves)[:, 0].mean() < right[:, 0].mean()
 
 
+@pytest.mark.slow
 def test_motion_sources_are_compared(tmp_path, capsys):
     import json
 

@@ -60,6 +60,7 @@ def test_only_what_is_far_from_the_character_is_out_of_focus(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_light_from_behind_parts_the_outline_from_the_dark():
     body, found = load(MANNEQUIN), []
     for seed in range(800, 1400):
@@ -145,6 +146,7 @@ def _person(start):
     )
 
 
+@pytest.mark.slow
 def test_swapping_the_prompt_changes_the_clothes_and_the_place(pipeline):
     from tools.evaluate_starter import find_garment_pixels
 
@@ -160,6 +162,7 @@ def test_swapping_the_prompt_changes_the_clothes_and_the_place(pipeline):
     assert snow[~example.mask].mean() > night[~example.mask].mean() + 0.3
 
 
+@pytest.mark.slow
 def test_swapping_the_depth_moves_the_character(pipeline):
     first = _person(500)
     other = first.depth[:, ::-1].copy()
@@ -182,6 +185,7 @@ def test_held_out_looks_are_never_trained_on():
             assert captions.is_held_out(example.outfit, example.scene) == held_out
 
 
+@pytest.mark.slow
 def test_the_judge_and_the_colours_are_right_about_renders(tmp_path):
     """The measurement itself: what it says of pictures that are right by construction."""
     from diffusers import AutoencoderTiny
@@ -221,6 +225,7 @@ def test_renders_on_disk_are_those_of_their_seeds(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_where_it_stopped(tmp_path):
     """A whole small training of the image model: stopped and gone on with, it ends where an uninterrupted one does."""
     from tools.starter import training

@@ -164,6 +164,7 @@ def test_the_page_has_every_count_and_every_fault():
     assert "<b>" not in page and "None." in write_page({"kills": (Figures(), 1.0)}, 3, "x")
 
 
+@pytest.mark.slow
 def test_an_unknown_part_is_refused():
     command = [sys.executable, "-m", "tools.torture", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

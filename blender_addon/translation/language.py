@@ -1,0 +1,67 @@
+"""Which language the window has, and the texts in it."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from ...shared import logs
+from .po_file import CatalogueError, read_messages
+from .translator import Translator
+
+logger = logs.get_logger(__name__)
+CATALOGUES = Path(__file__).with_name("catalogues")
+#: what tells the extension's texts from Blender's own of the same letters: "Surface" is a preset here, and a modifier's tab there
+CONTEXT = "LatentMan"
+
+
+#: catalogue -> the names that versions of Blender have for its language
+LOCALES = {"de": ("de", "de_DE"), "ja": ("ja", "ja_JP"), "zh_HANS": ("zh_HANS", "zh_CN")}
+_NAME = __package__.rpartition(".")[0]
+
+
+@cache
+def _read_catalogue(name: str) -> dict[str, str]:
+    """The messages of a catalogue; none for one that cannot be read, which the log says."""
+    path = CATALOGUES / f"{name}.po"
+    try:
+        return read_messages(path.read_text(encoding="utf-8"))
+    except (CatalogueError, OSError, UnicodeError) as error:
+        logger.warning("the texts in %s cannot be used: %s", path, error)
+        return {}
+
+
+@cache
+def _make_translator(locale: str) -> Translator | None:
+    """What translates into a locale; None where there is no catalogue."""
+    return next((Translator(_read_catalogue(name)) for name, locales in LOCALES.items() if locale in locales), None)
+
+
+def get_locale() -> str:
+    """The language that the window's texts are shown in, such as ``de_DE``; empty for English."""
+    view = bpy.context.preferences.view if bpy.context.preferences else None
+    return bpy.app.translations.locale if view is not None and view.use_translate_interface else ""
+
+
+def tr(text: str) -> str:
+    """A text of the extension in the window's language, put together or not; as it is where the language has no words for it."""
+    translator = _make_translator(get_locale())
+    return translator.translate(text) if translator else text
+
+
+def register() -> None:
+    """Give Blender the texts that it looks up by itself: names in the extension's context, tooltips in the common one."""
+    table: Any = {
+        locale: {(context, message): text for message, text in _read_catalogue(name).items() for context in (CONTEXT, "*")}
+        for name, locales in LOCALES.items()
+        for locale in locales
+    }
+    bpy.app.translations.register(_NAME, table)
+
+
+def unregister() -> None:
+    """Take them back."""
+    bpy.app.translations.unregister(_NAME)

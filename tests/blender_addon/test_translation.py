@@ -1,0 +1,173 @@
+"""Texts in other languages: catalogues that are read, sentences that are recognised, lines that are as wide as their place."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import bpy
+import pytest
+
+from latentman.blender_addon.properties import LatentManSettings
+from latentman.blender_addon.result_properties import LatentManResult
+from latentman.blender_addon.translation import CONTEXT
+from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
+from latentman.blender_addon.translation.translator import Translator, count_places, fill
+from latentman.blender_addon.translation.wrapping import measure_width, wrap
+
+MESSAGES = {
+    "Seed": "Startwert",
+    "frame": "Bild",
+    "{} frames": "{} Bilder",
+    "{} of {}": "{} von {}",
+    "{}: {} frames of '{}'": "{2} Bilder von „{3}“ in {1}",
+    "There is no file {}; choose another.": "Die Datei {} gibt es nicht; wählen Sie eine andere.",
+    "There is no file {}": "Es gibt keine Datei {}",
+    "The shot failed: {}": "Die Einstellung ist misslungen: {}",
+    "The disk is full.": "Die Platte ist voll.",
+    "{}{}": "never",
+}
+PO = r"""# a comment
+msgid ""
+msgstr ""
+"Content-Type: text/plain; charset=UTF-8\n"
+
+#: panels.py
+msgid "Seed"
+msgstr "Startwert"
+
+#, fuzzy
+msgid "Steps"
+msgstr "Stufen"
+msgid "a \"quoted\"\n"
+"text"
+msgstr ""
+"ein \"zitierter\"\n"
+"Text"
+
+msgid "not yet"
+msgstr ""
+
+#~ msgid "gone"
+#~ msgstr "weg"
+"""
+
+
+def test_a_catalogue_is_read():
+    assert read_messages(PO) == {"Seed": "Startwert", 'a "quoted"\ntext': 'ein "zitierter"\nText'}
+    assert read_messages("\ufeff" + PO.replace("\n", "\r\n")) == read_messages(PO)
+    assert read_messages("") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('msgid "a"\nmsgstr "b"\nmsgid "a"\nmsgstr "c"\n', "twice"),
+        ('msgid "a"\n', "no msgstr"),
+        ('msgstr "a"\n', "belongs to no message"),
+        ('msgid "a"\nmsgid "b"\nmsgstr "c"', "belongs to no message"),
+        ('"a"\n', "continues no text"),
+        ('msgid "a', "line 1 cannot be read"),
+        ('msgid "a\\q"\nmsgstr "b"', "unknown escape"),
+        ('msgctxt "x"\nmsgid "a"\nmsgstr "b"', "line 1 cannot be read"),
+    ],
+)
+def test_a_damaged_catalogue_is_refused(text, words):
+    with pytest.raises(CatalogueError, match=words):
+        read_messages(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Seed", "Startwert"),
+        ("seed", "seed"),
+        ("", ""),
+        ("24", "24"),
+        ("24 frames", "24 Bilder"),
+        ("3 of 7", "3 von 7"),
+        ("walk: 24 frames of 'Anna'", "24 Bilder von „Anna“ in walk"),
+        # the longer of two that fit
+        ("There is no file /a b/c.bvh; choose another.", "Die Datei /a b/c.bvh gibt es nicht; wählen Sie eine andere."),
+        # a sentence within one
+        ("The shot failed: The disk is full.", "Die Einstellung ist misslungen: Die Platte ist voll."),
+        ("The shot failed: some driver said no", "Die Einstellung ist misslungen: some driver said no"),
+        # several, and with or without the full stop
+        ("The disk is full. 24 frames · Seed", "Die Platte ist voll. 24 Bilder · Startwert"),
+        ("The disk is full", "Die Platte ist voll"),
+        ("Seed.", "Startwert."),
+        # a part that is unknown leaves all of it alone
+        ("The disk is full. Nobody knows this.", "The disk is full. Nobody knows this."),
+        ("24 frames · unheard of", "24 frames · unheard of"),
+        ("  Seed ", "  Startwert "),
+    ],
+)
+def test_a_text_is_translated_as_a_whole(text, expected):
+    assert Translator(MESSAGES).translate(text) == expected
+
+
+def test_values_are_filled_in_their_order():
+    assert fill("{} of {}", ("1", "2")) == "1 of 2" and fill("{2} of {1}", ("a", "{}")) == "{} of a"
+    assert count_places("{2} of {1}") == 2 and count_places("none") == 0
+    with pytest.raises(IndexError):
+        fill("{} {}", ("1",))
+    # braces in what is filled in are no places
+    assert Translator(MESSAGES).translate("walk: {} frames of '{}'") == "{} Bilder von „{}“ in walk"
+
+
+@pytest.mark.parametrize("text", ["x" * 50_000, "There is no file " * 500, "{}" * 300, ". A" * 400])
+def test_no_text_is_too_strange(text):
+    assert Translator(MESSAGES).translate(text)
+
+
+def test_lines_are_as_wide_as_their_place():
+    assert wrap("one two three", 7) == ["one two", "three"]
+    assert wrap("", 10) == [] and wrap("  ", 10) == []
+    assert wrap("/a/very/long/path", 6) == ["/a/ver", "y/long", "/path"]
+    # a Chinese character is as wide as two, a line breaks between any two, and none begins with a full stop
+    assert measure_width("中文abc") == 7 and measure_width("e\u0301") == 1
+    assert wrap("没有这个文件。请选择另一个。", 12) == ["没有这个文", "件。请选择另", "一个。"]
+    assert wrap("「中文」と", 4) == ["「中", "文」", "と"]
+    for width in (2, 5, 20, 31):
+        text = "画像モデル starter が読み込めません（メモリ不足）。小さいサイズを選んでください。 The end"
+        lines = wrap(text, width)
+        assert all(measure_width(line) <= max(width, 4) for line in lines)
+        assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+ADD_ON = Path(__file__).resolve().parents[2] / "blender_addon"
+#: the ways by which a text comes into the window, and the module that has each translated
+BUTTONS = {"operator", "prop", "prop_search", "prop_enum", "prop_menu_enum", "operator_menu_enum", "menu", "popover", "progress"}
+EDGES = {"label": "panel_base.py", "report": "reports.py", "poll_message_set": "polls.py", "invoke_confirm": "dialogs.py"}
+
+
+def test_every_text_of_the_window_is_translated():
+    """What draws or reports a text passes by the few functions that translate; a registered class has the extension's context."""
+    bypassing = []
+    for path in sorted(ADD_ON.rglob("*.py")):
+        if path.name == "typed_access.py" or "commands" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
+            name, text = node.func.attr, given.get("text")
+            is_blank = isinstance(text, ast.Constant) and text.value == ""
+            if name in EDGES and path.name != EDGES[name] and not (name == "label" and is_blank):
+                bypassing.append(f"{path.name}:{node.lineno} {name}")
+            # a text of a button that is given is looked up among Blender's own, unless it is said where
+            shown = [given[key] for key in ("text", "placeholder") if key in given]
+            shown = [value for value in shown if not (isinstance(value, ast.Constant) and value.value == "")]
+            if name in BUTTONS and shown and not given.keys() & {"translate", "text_ctxt"}:
+                bypassing.append(f"{path.name}:{node.lineno} {name}")
+            if name in ("register_class", "register_classes_factory") and path.name not in ("registering.py", "engine.py"):
+                bypassing.append(f"{path.name}:{node.lineno} {name}")
+    assert not bypassing
+
+
+def test_names_are_looked_up_in_the_extensions_context(registered_operators):
+    for kind in (LatentManSettings, LatentManResult):
+        own = [found for found in kind.bl_rna.properties if found.identifier not in ("rna_type", "name")]
+        assert own and all(found.translation_context == CONTEXT for found in own)
+    found = bpy.ops.latentman.generate.get_rna_type()
+    assert found.translation_context == CONTEXT
