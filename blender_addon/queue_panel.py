@@ -148,7 +148,7 @@ class QueuePanel(SidebarPanel):
             draw_sentence(layout, context, "Another Blender works through the queue of this file.")
         elif not runner.is_going and runner.current_id:
             draw_sentence(layout, context, "The queue pauses after this shot.")
-        draw_text(layout, summarise(book.queue))
+        draw_sentence(layout, context, summarise(book.queue), "BLANK1")
         seconds = estimate_waiting()
         if seconds is not None:
             draw_text(layout, f"{len(book.queue.waiting)} waiting: about {write_duration(seconds)}", "TIME")
