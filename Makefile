@@ -18,7 +18,7 @@ QUICK := tests/shared \
 OTHER_VERSIONS := tests/blender_addon tests/shared $(patsubst %,--ignore=tests/blender_addon/test_%.py, \
 	backend_process client command_line hostile_files motion_guesses motion_sources skeleton_guesses)
 
-.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs lock audit torture extension release lint clean
+.PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs docs-pictures lock audit torture extension release lint clean
 
 setup: $(VENV)/.ready
 setup-blender52: $(VENV52)/.ready
@@ -88,6 +88,10 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 	@echo "The site is in build/site: open build/site/index.html"
 
+# the documentation's pictures of the window, from a real one; the check says which are older than the code
+docs-pictures: setup extension
+	$(RUN) -m tools.docs_pictures
+
 # resolves pyproject.toml into locks/; UPGRADE=1 takes newer versions than those locked
 lock:
 	$(call FIND,PYTHON311,3.11)
@@ -103,6 +107,7 @@ extension: setup
 
 # zips, checksums, notes and a repository for Blender's Get Extensions, in build/release; from a committed tree
 release: setup
+	$(RUN) -m tools.docs_pictures --check
 	$(RUN) -m tools.release $(if $(WEBSITE),--website $(WEBSITE))
 
 clean:

@@ -260,7 +260,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
             (
                 "AUTO",
                 "Automatic",
-                "The scene's aspect, until a size is chosen: files from before there was a choice mean what they meant",
+                "The scene's aspect until a size is chosen, as in files of earlier versions",
             ),
             ("SCENE", "Scene", "The scene's aspect"),
             ("OWN", "Own", "Width and Height as they are"),

@@ -31,7 +31,6 @@ from .queue import events as queue_events
 
 logger = logs.get_logger(__name__)
 PARTS = (
-    translation,
     properties,
     undo_steps,
     moving,
@@ -51,6 +50,8 @@ PARTS = (
     command_line,
     queue_events,
     connection,
+    # knows the texts of all classes
+    translation,
 )
 
 

@@ -21,6 +21,7 @@ from latentman.blender_addon.translation.language import CATALOGUES, LOCALES
 from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
 
 ROOT = Path(__file__).resolve().parents[1]
+EXCEPTIONS = ROOT / "tools" / "not_messages.json"
 #: whose texts come into the window
 PACKAGES = ("blender_addon", "shared", "backend")
 #: what only a terminal, a file or a page of the documentation shows, and tables of names that are matched, not shown
@@ -61,7 +62,29 @@ _SILENT = re.compile(
 )
 #: properties of calls and classes that hold identifiers
 _IDENTIFIERS = frozenset(("icon", "bl_idname", "bl_category", "bl_space_type", "bl_region_type", "subtype", "options", "encoding"))
-_WIDTH = 120
+#: words in lower case that the window shows by themselves or fills in, and who says them
+WORDS = {
+    "blender_addon/connection.py": ("connecting", "running", "starting", "loading"),
+    "blender_addon/shot_progress.py": ("cancelling", "decoding", "denoising", "matching", "measuring"),
+    "shared/task.py": ("queued", "preparing", "failed", "finished", "cancelled"),
+    "blender_addon/result_words.py": ("flickers", "steady", "frame", "frames"),
+    "blender_addon/operators/result_list.py": ("result", "results"),
+    "backend/models/library/verifying.py": ("intact", "damaged", "missing", "unknown"),
+    "backend/models/library/fit.py": ("machine",),
+    "blender_addon/motion/source_shape.py": ("legs", "arms"),
+    "blender_addon/motion/source_bones.py": ("thigh", "shin", "foot", "collar", "head", "neck", "spine"),
+    "blender_addon/time_estimate.py": ("about", "roughly"),
+    "blender_addon/set_up/state.py": (
+        "checking",
+        "installing",
+        "moving",
+        "planning",
+        "removing",
+        "resolving",
+        "trying",
+        "unpacking",
+    ),
+}
 
 
 def _find_left_out(tree: ast.Module) -> set[ast.AST]:
@@ -115,9 +138,8 @@ def read_source(text: str) -> Iterator[str]:
     """The messages of a module's source."""
     tree = ast.parse(text)
     left_out = _find_left_out(tree)
-    for node in ast.walk(tree):
-        if node in left_out:
-            continue
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Constant, ast.JoinedStr)) and node not in left_out]
+    for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
         found = None
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found = re.sub(r"\{\w*\}", "{}", node.value)
@@ -127,15 +149,34 @@ def read_source(text: str) -> Iterator[str]:
             yield found.strip()
 
 
+def read_exceptions() -> dict[str, list[str]]:
+    """module -> the texts in it that look like messages and are names of data, patterns or words that are typed."""
+    return json.loads(EXCEPTIONS.read_text(encoding="utf-8"))
+
+
+def find_words(module: str, text: str) -> list[str]:
+    """The single words of a module; raises ``LookupError`` for one that it does not say any more."""
+    words = WORDS.get(module, ())
+    for word in words:
+        if not re.search(rf"[\"']{word}[\"']", text):
+            raise LookupError(f"{module} does not say '{word}' any more; take it out of WORDS.")
+    return list(words)
+
+
 def collect() -> dict[str, str]:
     """message -> the module, relative to the project, that says it first."""
     found: dict[str, str] = {}
+    exceptions = read_exceptions()
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = path.relative_to(ROOT)
             if not any(name.match(pattern) for pattern in LEFT_OUT):
-                for message in read_source(path.read_text(encoding="utf-8")):
-                    found.setdefault(message, name.as_posix())
+                text = path.read_text(encoding="utf-8")
+                said = [*read_source(text), *find_words(name.as_posix(), text)]
+                left_out = set(exceptions.get(name.as_posix(), ()))
+                for message in said:
+                    if message not in left_out:
+                        found.setdefault(message, name.as_posix())
     return found
 
 

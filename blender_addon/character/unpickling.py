@@ -232,10 +232,10 @@ def _check_shape(shape: Any) -> tuple[int, ...]:
     if isinstance(shape, int):
         shape = (shape,)
     if not isinstance(shape, (tuple, list)) or len(shape) > 32:
-        raise ValueError("a shape in the file is none")
+        raise ValueError("an array in the file has a shape that is none")
     sides = tuple(int(side) if isinstance(side, (int, np.integer)) else -1 for side in shape)
     if any(not 0 <= side < 1 << 40 for side in sides):
-        raise ValueError("a shape in the file is none")
+        raise ValueError("an array in the file has a shape that is none")
     return sides
 
 

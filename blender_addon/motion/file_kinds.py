@@ -18,7 +18,7 @@ PICTURE = "is a picture; a motion needs a file of joints or rotations over time"
 SOUND = "is a sound file; a motion needs a file of joints or rotations over time"
 BLEND = "is a Blender file; append the armature in it and choose it as Source"
 SKELETON = "is an Acclaim skeleton; convert ASF and AMC to BVH"
-WEIGHTS = "holds the weights of a network; put the folder of an MDM checkpoint into Model, under Motion from words"
+WEIGHTS = "holds the weights of a network; put the folder of an MDM checkpoint into Model, in Model and Clips"
 ARCHIVE = "is an archive; unpack it and choose a motion file in it"
 BODY_MODEL = "is a body model, not a motion; load it with Load SMPL in the box Character"
 STATISTICS = "holds the mean or the deviation of a data set, not a motion; choose its folder as Mean and Std for normalised vectors"
@@ -160,7 +160,7 @@ def name_json(data: Any) -> str:
     if isinstance(data, Mapping):
         names = {str(key) for key in data}
         if {"diffusion_steps", "latent_dim"} & names and ({"arch", "dataset", "layers", "noise_schedule"} & names):
-            return "holds the settings of an MDM checkpoint; put its folder into Model, under Motion from words"
+            return "holds the settings of an MDM checkpoint; put its folder into Model, in Model and Clips"
         if "asset" in names and {"nodes", "scenes", "meshes"} & names:
             return f"is a glTF file; {ARMATURE}"
         if {"joint", "bones", "map", "joints"} & names:

@@ -21,6 +21,7 @@ CONTEXT = "LatentMan"
 #: catalogue -> the names that versions of Blender have for its language
 LOCALES = {"de": ("de", "de_DE"), "ja": ("ja", "ja_JP"), "zh_HANS": ("zh_HANS", "zh_CN")}
 _NAME = __package__.rpartition(".")[0]
+_given: set[str] = set()
 
 
 @cache
@@ -52,13 +53,25 @@ def tr(text: str) -> str:
     return translator.translate(text) if translator else text
 
 
+def note(text: str) -> None:
+    """Remember a name or tooltip that Blender is given, which may be put together and then is no message by itself."""
+    if text:
+        _given.add(text)
+
+
+def _make_table(name: str) -> dict[tuple[str, str], str]:
+    """(context, text) -> translation: the messages, and what was put together from them."""
+    messages = _read_catalogue(name)
+    translator = Translator(messages)
+    put_together = {text: translator.translate(text) for text in _given if text not in messages}
+    known = messages | {text: translation for text, translation in put_together.items() if translation != text}
+    return {(context, text): translation for text, translation in known.items() for context in (CONTEXT, "*")}
+
+
 def register() -> None:
-    """Give Blender the texts that it looks up by itself: names in the extension's context, tooltips in the common one."""
-    table: Any = {
-        locale: {(context, message): text for message, text in _read_catalogue(name).items() for context in (CONTEXT, "*")}
-        for name, locales in LOCALES.items()
-        for locale in locales
-    }
+    """Give Blender the texts that it looks up by itself: names in the extension's context, tooltips in the common one. Classes are
+    registered before."""
+    table: Any = {locale: _make_table(name) for name, locales in LOCALES.items() for locale in locales}
     bpy.app.translations.register(_NAME, table)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import bpy
 
-from .language import CONTEXT
+from .language import CONTEXT, note
 
 
 def _set_contexts(kind: type) -> None:
@@ -24,11 +24,19 @@ def _set_contexts(kind: type) -> None:
             if isinstance(keywords, dict):
                 keywords.setdefault("translation_context", CONTEXT)
                 owner.__annotations__[name] = deferred
+                note(keywords.get("name", ""))
+                note(keywords.get("description", ""))
+                items = keywords.get("items", ())
+                for item in items if not callable(items) else ():
+                    note(item[1])
+                    note(item[2])
 
 
 def register_class(kind: Any) -> None:
     """Register a class of Blender's with the extension's context for its label and for its properties' names."""
     if "bl_translation_context" not in vars(kind):
         kind.bl_translation_context = CONTEXT
+    note(getattr(kind, "bl_label", ""))
+    note(getattr(kind, "bl_description", ""))
     _set_contexts(kind)
     bpy.utils.register_class(kind)

@@ -2,22 +2,30 @@
 
 Most sentences are written where something is found out, far from any window, and name files, numbers or other sentences. A message
 of the catalogue therefore has ``{}`` in the places of what is filled in, and a sentence is recognised by what stands between them.
-What is filled in is translated in its turn if it is itself a text of the extension. A text of which a part is unknown stays as it
-is, so that nothing is half in one language and half in another.
+What is filled in is translated in its turn if it is itself a text of the extension, and stays if it is a name that somebody has
+given. A text of which a part is unknown stays as it is, so that nothing is half in one language and half in another.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from .wrapping import is_wide
+
 #: the place of what is filled in: ``{}``, or ``{2}`` in a translation that puts the second first
 _PLACE = re.compile(r"\{(\d*)\}")
-#: what may join texts that stand by themselves, longest first
-_JOINTS = re.compile(r"(?<=[.!?])(\s+)(?=[A-Z'\"(0-9])|( · )|(; )|(: )")
+#: what may join texts that stand by themselves
+_JOINTS = re.compile(r"(?<=[.!?])\s+(?=[A-Z'\"(0-9])| · |; |: |, ")
+_SENTENCE_END = re.compile(r"[.!?]\s")
 #: a longer text, and one of more parts, is none of the extension's own
 _LONGEST, _MOST_JOINTS = 4000, 24
+#: with fewer letters of its own, a message could be anybody's sentence
+_FEW_LETTERS = 6
+#: behind how many words of a name what is said of it is looked for
+_LONGEST_NAME = 8
 
 
 def count_places(message: str) -> int:
@@ -46,8 +54,13 @@ class Template:
         literals = _PLACE.split(message)[::2]
         #: characters that are not filled in: of two templates, the one with more says more
         self.weight = sum(map(len, literals))
+        #: its own letters
+        self.letters = sum(character.isalpha() for character in "".join(literals))
+        #: for each place, whether it is in quotation marks, as names are
+        self.quoted = [before.endswith("'") and after.startswith("'") for before, after in itertools.pairwise(literals)]
         # a place holds as little as it can, or the rest of the text if it is the last
-        self._pattern = re.compile("(.+?)".join(map(re.escape, literals)), re.DOTALL)
+        self._text = "(.*?)".join(map(re.escape, literals))
+        self._pattern = re.compile(self._text, re.DOTALL)
         #: its longest fixed part, which is looked for first
         self.anchor = max(literals, key=len)
 
@@ -58,6 +71,13 @@ class Template:
         found = self._pattern.fullmatch(text)
         return found.groups() if found else None
 
+    def match_end(self, text: str) -> tuple[str, tuple[str, ...]] | None:
+        """What stands before the message at the end of a text, and what is filled in; None if the text ends otherwise."""
+        if self.anchor not in text:
+            return None
+        found = re.fullmatch(rf"(.*?\s?){self._text}", text, re.DOTALL)
+        return (found[1], found.groups()[1:]) if found else None
+
 
 class Translator:
     """Texts in one language; ``messages`` are those of a catalogue."""
@@ -66,7 +86,8 @@ class Translator:
         self._exact = {message: translation for message, translation in messages.items() if not _PLACE.search(message)}
         templates = [Template(message) for message in messages if _PLACE.search(message)]
         # a message of places only would be any text
-        self._templates = sorted((found for found in templates if found.anchor.strip(" .,:;·")), key=lambda found: -found.weight)
+        self._templates = sorted((found for found in templates if found.letters), key=lambda found: -found.weight)
+        self._endings = [found for found in self._templates if found.message.startswith((",", "and ", "(", "with "))]
         self._filled = {found.message: messages[found.message] for found in self._templates}
         self._translate = lru_cache(maxsize=1024)(self._translate_anew)
 
@@ -74,6 +95,10 @@ class Translator:
         """The text in the language; as it is where the catalogue does not have all of it."""
         found = self._translate(text)
         return text if found is None else found
+
+    def knows(self, text: str) -> bool:
+        """Whether a text is a message of the catalogue, letter by letter."""
+        return text in self._exact
 
     def _translate_anew(self, text: str) -> str | None:
         if not any(character.isalpha() for character in text):
@@ -89,14 +114,34 @@ class Translator:
             return None if found is None else text.replace(core, found)
         for template in self._templates:
             values = template.match(text)
-            if values is not None:
-                return fill(self._filled[template.message], tuple(map(self._translate_value, values)))
-        return self._translate_parts(text)
+            if values is not None and self._is_sure(template, values):
+                return fill(self._filled[template.message], self._translate_values(template, values))
+        return self._translate_parts(text) or self._translate_said_of_name(text)
+
+    def _is_sure(self, template: Template, values: tuple[str, ...]) -> bool:
+        """Whether a text is a template's, and not by chance like it."""
+        if not template.message.endswith((".", "!", "?")) and any(_SENTENCE_END.search(value) for value in values):
+            return False
+        return template.letters >= _FEW_LETTERS or all(self._translate(value) is not None for value in values)
+
+    def _translate_values(self, template: Template, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(
+            value if quoted else self._translate_value(value) for value, quoted in zip(values, template.quoted, strict=True)
+        )
 
     def _translate_value(self, value: str) -> str:
-        """What is filled in: a file's name stays, a sentence or a word of the extension is translated."""
+        """What is filled in: a name stays, a sentence or a word of the extension is translated."""
+        # a bone or a camera may be called what a label is called
+        if value[:1].isupper() and " " not in value:
+            return value
         found = self._translate(value)
-        return value if found is None else found
+        if found is not None:
+            return found
+        for template in self._endings:
+            ending = template.match_end(value)
+            if ending is not None:
+                return ending[0] + fill(self._filled[template.message], self._translate_values(template, ending[1]))
+        return value
 
     def _translate_parts(self, text: str) -> str | None:
         """A text of several that stand by themselves, if every one of them is known."""
@@ -108,6 +153,29 @@ class Translator:
         # a sentence may end without its full stop, and a list's item with one
         if text.endswith("."):
             found = self._exact.get(text[:-1])
-            return None if found is None else f"{found}."
+            return None if found is None else found + ("。" if is_wide(found[-1]) else ".")
         found = self._exact.get(f"{text}.")
         return None if found is None else found.rstrip(".。")
+
+    def _translate_said_of_name(self, text: str) -> str | None:
+        """What is said of something by its name, as in "'hand.L' is too far from the joint above it"."""
+        words = text.split(" ")
+        for count in range(1, min(len(words) - 1, _LONGEST_NAME + 1)):
+            said = " ".join(words[count:])
+            if not said[:1].islower():
+                continue
+            for core, end in ((said, ""), (said.removesuffix("."), "."), (said.removesuffix(","), ",")):
+                found = self._exact.get(core)
+                if found is None:
+                    found = next((self._fill_if(template, core) for template in self._templates if template.match(core)), None)
+                if found is not None and core + end == said:
+                    gap = "" if is_wide(found[0]) else " "
+                    return " ".join(words[:count]) + gap + found + ("。" if end == "." and is_wide(found[-1]) else end)
+        return None
+
+    def _fill_if(self, template: Template, text: str) -> str | None:
+        """A text in a template's translation, unless the template is too short to be sure."""
+        values = template.match(text)
+        if values is None or template.letters < _FEW_LETTERS or not template.message[:1].islower():
+            return None
+        return fill(self._filled[template.message], self._translate_values(template, values))

@@ -15,9 +15,12 @@ _PIECE = re.compile(rf"{_WIDE}|(?:(?!{_WIDE})\S)+|\s+")
 
 def measure_width(text: str) -> int:
     """The width of a text in narrow characters: a Chinese or Japanese one takes two, a combining one none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text
-    )
+    return sum(0 if unicodedata.combining(character) else 2 if is_wide(character) else 1 for character in text)
+
+
+def is_wide(character: str) -> bool:
+    """Whether a character is a Chinese or Japanese one."""
+    return unicodedata.east_asian_width(character) in "WF"
 
 
 def _split(text: str) -> list[str]:

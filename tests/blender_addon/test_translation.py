@@ -10,10 +10,12 @@ import pytest
 
 from latentman.blender_addon.properties import LatentManSettings
 from latentman.blender_addon.result_properties import LatentManResult
-from latentman.blender_addon.translation import CONTEXT
+from latentman.blender_addon.translation import CONTEXT, language
+from latentman.blender_addon.translation.language import CATALOGUES, LOCALES
 from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
 from latentman.blender_addon.translation.translator import Translator, count_places, fill
 from latentman.blender_addon.translation.wrapping import measure_width, wrap
+from tools.translations import collect, find_faults, has_the_places, read_source
 
 MESSAGES = {
     "Seed": "Startwert",
@@ -26,6 +28,13 @@ MESSAGES = {
     "The shot failed: {}": "Die Einstellung ist misslungen: {}",
     "The disk is full.": "Die Platte ist voll.",
     "{}{}": "never",
+    "The {}": "never",
+    "is linked from another file": "ist aus einer anderen Datei verknüpft",
+    "is {} long": "ist {} lang",
+    "Camera": "Kamera",
+    "{} missing frame{} filled in": "{1} fehlende Bilder ergänzt",
+    "{}{} cannot be used": "{}{} ist nicht zu gebrauchen",
+    "and {} more": "und {} weitere",
 }
 PO = r"""# a comment
 msgid ""
@@ -100,6 +109,23 @@ def test_a_damaged_catalogue_is_refused(text, words):
         ("The disk is full. Nobody knows this.", "The disk is full. Nobody knows this."),
         ("24 frames · unheard of", "24 frames · unheard of"),
         ("  Seed ", "  Startwert "),
+        # a name is not translated, though it is called as a label is
+        ("There is no file Camera", "Es gibt keine Datei Camera"),
+        ("walk: 2 frames of 'frame'", "2 Bilder von „frame“ in walk"),
+        ("Camera", "Kamera"),
+        # what is said of a name
+        ("'hand.L' is linked from another file", "'hand.L' ist aus einer anderen Datei verknüpft"),
+        ("My old rig is linked from another file.", "My old rig ist aus einer anderen Datei verknüpft."),
+        ("Rig is linked from another file, Seed", "Rig ist aus einer anderen Datei verknüpft, Startwert"),
+        ("Rig is 3 m long", "Rig ist 3 m lang"),
+        # endings that may be empty, and what is behind them
+        ("1 missing frame filled in", "1 fehlende Bilder ergänzt"),
+        ("3 missing frames filled in", "3 fehlende Bilder ergänzt"),
+        ("a.bvh and 3 more cannot be used", "a.bvh und 3 weitere ist nicht zu gebrauchen"),
+        ("a.bvh cannot be used", "a.bvh ist nicht zu gebrauchen"),
+        # a message with hardly a word of its own is not everybody's sentence
+        ("The end is near", "The end is near"),
+        ("3 of Anna", "3 of Anna"),
     ],
 )
 def test_a_text_is_translated_as_a_whole(text, expected):
@@ -171,3 +197,30 @@ def test_names_are_looked_up_in_the_extensions_context(registered_operators):
         assert own and all(found.translation_context == CONTEXT for found in own)
     found = bpy.ops.latentman.generate.get_rna_type()
     assert found.translation_context == CONTEXT
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_catalogue_has_every_text_with_its_places(locale):
+    messages = collect()
+    translations = read_messages((CATALOGUES / f"{locale}.po").read_text(encoding="utf-8"))
+    assert find_faults(locale, messages, translations) == []
+
+
+def test_messages_are_collected_from_the_source():
+    source = (
+        'def f(x):\n    """A docstring."""\n    logger.info("Not shown to anybody")\n    g(icon="FILE_FOLDER", text="Open it")\n'
+        '    raise E(f"There is no {x!r:>5} in {x}; choose another.")\n    re.compile("some pattern here")\n'
+        '    k["a key here"] = "Seed"\n'
+    )
+    assert list(read_source(source)) == ["Open it", "There is no {} in {}; choose another.", "Seed"]
+    assert has_the_places("{} of {}", "{2} / {1}") and has_the_places("{} of {}", "{}/{}") and not has_the_places("{} of {}", "{}")
+    assert has_the_places("{} frame{} left", "{1} Bilder") and not has_the_places("{} frame{} left", "{2} Bilder")
+    assert not has_the_places("{} of {}", "{1} of {1}") and not has_the_places("plain", "{}") and not has_the_places("{}", "{2}")
+
+
+def test_tooltips_that_are_put_together_are_looked_up_whole(monkeypatch):
+    monkeypatch.setattr(language, "_given", {"24 frames", "The disk is full", "Nobody knows this", "Seed"})
+    monkeypatch.setattr(language, "_read_catalogue", lambda name: MESSAGES)
+    table = language._make_table("de")
+    assert table["LatentMan", "24 frames"] == table["*", "24 frames"] == "24 Bilder"
+    assert table["*", "Seed"] == "Startwert" and ("*", "Nobody knows this") not in table
