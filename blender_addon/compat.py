@@ -11,6 +11,8 @@ import bpy
 import numpy as np
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
+#: whether Blender says when something was appended or linked
+HAS_IMPORT_EVENTS = hasattr(bpy.app.handlers, "blend_import_post")
 MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
 COMPOSITOR_GROUPS = bpy.app.version >= (5, 0, 0)
 #: options of a path property whose value may begin with ``//``; without them, Blender 5 marks such a path as wrong

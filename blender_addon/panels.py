@@ -269,6 +269,7 @@ class MotionPanel(SidebarPanel):
         else:
             draw_text(row, "no motion yet", "ACTION")
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
+        row.operator("latentman.mark_take", text="", icon="ASSET_MANAGER")
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
         row = layout.row(align=True)
         row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source", text_ctxt=CONTEXT)

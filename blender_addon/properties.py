@@ -82,7 +82,11 @@ def is_source(self: Any, candidate: bpy.types.Object) -> bool:
 class LatentManFootContact(bpy.types.PropertyGroup):
     """A range of frames in which a foot stays on the ground. (.blend files store it under the name ``plants``.)"""
 
-    side: EnumProperty(name="Foot", items=(("left", "Left", ""), ("right", "Right", "")))
+    side: EnumProperty(
+        name="Foot",
+        description="Which foot is on the ground",
+        items=(("left", "Left", "The character's own left foot"), ("right", "Right", "The character's own right foot")),
+    )
     start: IntProperty(name="First", description="The first frame in which the foot is on the ground")
     end: IntProperty(name="Last", description="The last frame in which the foot is on the ground")
 
@@ -106,8 +110,15 @@ def _save_doubts(armature: bpy.types.Object) -> None:
 class LatentManBone(bpy.types.PropertyGroup):
     """A joint (the item's name) and the bone that rotates about it; why a guessed bone is doubtful, empty when it is not."""
 
-    bone: StringProperty(name="Bone", update=_save_bone_map, override={"LIBRARY_OVERRIDABLE"})
-    doubt: StringProperty(name="Doubt", override={"LIBRARY_OVERRIDABLE"})
+    bone: StringProperty(
+        name="Bone",
+        description="The bone that rotates about this joint; empty for none",
+        update=_save_bone_map,
+        override={"LIBRARY_OVERRIDABLE"},
+    )
+    doubt: StringProperty(
+        name="Doubt", description="Why the guessed bone is doubtful; empty where it is not", override={"LIBRARY_OVERRIDABLE"}
+    )
 
 
 def get_bone_slots(armature: bpy.types.Object) -> bpy_prop_collection_idprop[LatentManBone]:
@@ -236,12 +247,16 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         description="An animated armature whose motion the character takes over",
     )
     show_source_bones: BoolProperty(name="Source's Bones", description="Show which bones of the source are which joints")
-    parts: PointerProperty(type=model_library.LatentManModelParts)
+    parts: PointerProperty(
+        type=model_library.LatentManModelParts, name="Model's Parts", description="How strongly each part of the model works"
+    )
     clip: EnumProperty(name="Clip", items=_list_clips, description="A motion that comes with the extension")
-    motion: PointerProperty(type=LatentManMotion)
-    keying: PointerProperty(type=LatentManKeying)
-    plants: CollectionProperty(type=LatentManFootContact)
-    techniques: PointerProperty(type=LatentManTechniques)
+    motion: PointerProperty(type=LatentManMotion, name="Motion", description="Which motion is generated")
+    keying: PointerProperty(type=LatentManKeying, name="Keyframes", description="How motions become keyframes")
+    plants: CollectionProperty(
+        type=LatentManFootContact, name="Foot Contacts", description="When each foot of the character is on the ground"
+    )
+    techniques: PointerProperty(type=LatentManTechniques, name="Techniques", description="Changes to the techniques of the preset")
     matching: make_property(_MATCHING, leading_items=(PRESET_ITEM,))
     keep_background: BoolProperty(
         name="Keep Background",
@@ -256,6 +271,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
     )
     size_from: EnumProperty(
         name="Size From",
+        description="What decides the size of the frames",
         items=(
             (
                 "AUTO",
@@ -292,8 +308,8 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         default="//latentman",
         description="Folder for finished frames; an unsaved file keeps them in the user's data folder until it is saved",
     )
-    results: CollectionProperty(type=LatentManResult)
-    active_result: IntProperty(name="Active Result")
+    results: CollectionProperty(type=LatentManResult, name="Results", description="The shots that were generated, the oldest first")
+    active_result: IntProperty(name="Active Result", description="The result that the buttons below the list are for")
 
     def find_armature(self) -> bpy.types.Object | None:
         """The character, if it is an armature."""
@@ -491,10 +507,19 @@ def register() -> None:
     make_pointer: Any = PointerProperty
     make_collection: Any = CollectionProperty
     make_string: Any = StringProperty
-    scene_type.latentman = make_pointer(type=LatentManSettings)
-    object_type.latentman_bones = make_collection(type=LatentManBone, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
+    scene_type.latentman = make_pointer(
+        type=LatentManSettings, name="LatentMan", description="The settings of the panel, and the results"
+    )
+    object_type.latentman_bones = make_collection(
+        type=LatentManBone,
+        name="Bone Map",
+        description="The bone of each joint, where the map was guessed, loaded or changed",
+        override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"},
+    )
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
-    object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
+    object_type.latentman_look_prompt = make_string(
+        name="Kept Look's Prompt", description="What the kept look was asked to look like"
+    )
     model_library.add_properties()
     row_list.add_properties()
     make_bool: Any = BoolProperty

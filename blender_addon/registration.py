@@ -20,12 +20,14 @@ from . import (
     removed_files,
     result_shelf,
     results,
+    shortcuts,
     status_bar,
     templates,
     translation,
     undo_steps,
     viewer,
 )
+from .assets import arrivals, marking, shelf
 from .passes import kept_extents
 from .queue import events as queue_events
 
@@ -39,12 +41,16 @@ PARTS = (
     result_shelf,
     results,
     kept_extents,
+    arrivals,
+    marking,
     kept_framing,
     live_preview,
     preferences,
     operators,
+    shelf,
     panels,
     menus,
+    shortcuts,
     status_bar,
     templates,
     command_line,

@@ -34,6 +34,7 @@ from tools.window_actions import (
     wait_seconds,
     wait_until,
 )
+from tools.window_assets import use_assets
 from tools.window_first_clip import make_first_clip
 
 PROMPT = "a knight in red armour"
@@ -666,6 +667,7 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "fetched": fetch_again,
     "placed": put_in_places,
     "history": look_at_history,
+    "assets": use_assets,
     "preferences": show_preferences,
     "appearances": look_at_appearances,
     "save": save_file,

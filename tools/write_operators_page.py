@@ -32,8 +32,11 @@ def list_operators() -> list[Any]:
 
 def list_arguments(operator: Any) -> list[Any]:
     """What an operator can be told; what only a dialog needs is left out."""
-    hidden = ("rna_type", "filter_glob", "filter_folder", "check_existing")
-    return [one for one in operator.properties if one.identifier not in hidden and one.type != "COLLECTION"]
+    return [
+        one
+        for one in operator.properties
+        if one.identifier not in ("rna_type", "filter_glob", "filter_folder", "check_existing") and one.type != "COLLECTION"
+    ]
 
 
 def write_value(value: object) -> str:

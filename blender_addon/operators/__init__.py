@@ -10,9 +10,11 @@ import bpy
 
 from ..translation import register_class
 from . import (
+    assets,
     backend,
     bones,
     character,
+    dropping,
     generate,
     library,
     motion,
@@ -43,6 +45,8 @@ CLASSES = (
     *result_list.CLASSES,
     *viewing.CLASSES,
     *strips.CLASSES,
+    *assets.CLASSES,
+    *dropping.CLASSES,
 )
 
 
@@ -55,5 +59,6 @@ def register() -> None:
 def unregister() -> None:
     """End what is under way, and unregister the operators."""
     pairing.stop_attempt()
+    assets.stop_build()
     for kind in reversed(CLASSES):
         bpy.utils.unregister_class(kind)

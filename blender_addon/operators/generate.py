@@ -226,7 +226,7 @@ class DismissError(bpy.types.Operator):
     place: EnumProperty(
         name="Box",
         description="Whose message is taken away",
-        items=tuple((place.name, place.value.capitalize(), "") for place in Place),
+        items=tuple((place.name, place.value.capitalize(), f"The message about the {place.value}") for place in Place),
         options={"HIDDEN"},
     )
 
