@@ -25,6 +25,7 @@ from ..shared.motion import MotionError
 from ..shared.pasted_paths import complete_model_name
 from ..shared.picture_size import Crop, find_made_size, find_size_multiple, fit_aspect, make_crop
 from ..shared.scene_options import SceneOptions
+from ..shared.schedule import Schedule
 from ..shared.settings import list_settings, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import model_library, technique_properties
@@ -35,6 +36,8 @@ from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.key_options import KeyOptions
 from .motion.keying import Keying
+from .prompt_keys import LatentManPromptKey, read_schedule
+from .prompt_texts import PROMPTS, add_text_properties, check_prompt_text, read_prompt
 from .queue import row_list
 from .result_properties import LatentManResult
 from .rigging.nla import MotionPlace, find_motion_place
@@ -230,7 +233,9 @@ def _make_own_text(label: str, *names: str) -> Any:
 
 
 @declare(shot.ShotRequest, leave_out=FROM_SCENE)
+@declare(Schedule)
 @declare(SceneOptions, leave_out=("frames",))
+@add_text_properties
 class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
     """The panel's settings: the declared settings of a shot and of the scene, and what only the panel has."""
 
@@ -249,6 +254,9 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
     show_source_bones: BoolProperty(name="Source's Bones", description="Show which bones of the source are which joints")
     parts: PointerProperty(
         type=model_library.LatentManModelParts, name="Model's Parts", description="How strongly each part of the model works"
+    )
+    prompt_keys: CollectionProperty(
+        type=LatentManPromptKey, name="Prompts by Frame", description="Prompts that hold from a frame on"
     )
     clip: EnumProperty(name="Clip", items=_list_clips, description="A motion that comes with the extension")
     motion: PointerProperty(type=LatentManMotion, name="Motion", description="Which motion is generated")
@@ -406,18 +414,24 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         size = self.get_picture_size(scene)
         return None if size is None else make_crop(*size, request.width, request.height)
 
+    def read_prompt(self, prompt: str) -> str:
+        """What is said as one of the prompts: what stands in its text, or in the panel."""
+        return read_prompt(self, prompt)
+
     def make_request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
         """The request for a shot with these settings, in the nearest size that holds the frames and that the model can make. What
         follows the model is put in where its profile is known, and left to it otherwise.
 
-        Raises ``ShotError`` like ``make_method``.
+        Raises ``ShotError`` like ``make_method``, and for prompts that cannot be told apart or say nothing.
         """
-        values = read_values(self, shot.ShotRequest, FROM_SCENE)
+        check_prompt_text(self)
+        values = read_values(self, shot.ShotRequest, FROM_SCENE) | {name: read_prompt(self, name) for name in PROMPTS}
         values["model"] = self.get_model()
         size = self.get_picture_size(scene)
         made = find_made_size(*size, find_size_multiple(values["model"])) if size else (0, 0)
         values["width"], values["height"] = made
         request = shot.make_request(frames=frames, fps=frame_rate(scene), method=self.make_method(), **values)
+        request = shot.with_schedule(request, read_schedule(scene, self, frames))
         profile = self.find_profile()
         return request if profile is None else resolve_request(request, profile)
 
@@ -493,6 +507,7 @@ CLASSES = (
     LatentManBone,
     LatentManMotion,
     LatentManKeying,
+    LatentManPromptKey,
     LatentManSettings,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -137,20 +138,28 @@ class ImageModel:
 
     @torch.no_grad()
     def encode_text(
-        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = "", clip_skip: int = 0
+        self,
+        prompt: str,
+        negative: str,
+        guided: bool,
+        width: int,
+        height: int,
+        background: str = "",
+        clip_skip: int = 0,
+        further: Sequence[str] = (),
     ) -> TextConditions:
-        """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
-        prompt behind when there is one. ``clip_skip`` is that of ``Text``.
+        """Embeddings of a prompt and then of ``further`` ones, with those of the negative prompt in front when ``guided``, and
+        those of a background's own prompt behind when there is one. ``clip_skip`` is that of ``Text``.
 
         Raises ``ShotError`` for a prompt that cannot be read, and for one that names a LoRA that the model was loaded without.
         """
         refuse_negative_loras(negative)
-        for text in (prompt, background):
+        for text in (prompt, *further, background):
             if self.source is None:
                 refuse_unknown_loras(text)
             else:
                 check_named_loras(text, self.source.base, self.source.loras)
-        texts = ([negative] if guided else []) + [prompt] + ([background] if background else [])
+        texts = ([negative] if guided else []) + [prompt, *further] + ([background] if background else [])
         prompts = [parse_prompt(replace_words(split_loras(text)[0], self.words)) for text in texts]
         found = self.family.encode_text(self, prompts, width, height, clip_skip)
         said = (*(warning for each in prompts for warning in each.warnings), *found.warnings)

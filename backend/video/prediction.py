@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from ...shared.control_uses import ControlUse
+from ...shared.settings import with_settings
 from ...shared.shot import ShotRequest
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
+from .frame_conditions import FrameConditions
 from .sampling import Sampler
 from .techniques import ClipContext
 
@@ -24,10 +29,21 @@ class Predictor:
 
     ``text`` holds the unconditional embeddings first when guided, then the prompt's, then those of the background's own prompt,
     where there is one, which apply where no character is. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
+    With ``conditions``, those of all F frames, there are several prompts, or other control strengths than the request's.
     """
 
-    def __init__(self, context: ClipContext, sampler: Sampler, text: TextConditions, controls: list[torch.Tensor]) -> None:
-        self._model, self._request = context.model, context.request
+    def __init__(
+        self,
+        context: ClipContext,
+        sampler: Sampler,
+        text: TextConditions,
+        controls: list[torch.Tensor],
+        conditions: FrameConditions | None = None,
+    ) -> None:
+        self._model, self._request, self._conditions = context.model, context.request, conditions
+        if conditions is not None:
+            # each frame has its own
+            self._request = with_settings(self._request, {"control_scale": 1.0})
         self._sampler, self._text, self._controls = sampler, text, controls
         self._region = None
         if context.request.text.background_prompt:
@@ -46,11 +62,11 @@ class Predictor:
             others = [frame for frame in frames if frame not in rows]
             order = [*others, *rows]
             current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
-        count, timestep = len(current), self._sampler.timesteps[step]
+        timestep = self._sampler.timesteps[step]
         controls = [control[frames] for control in self._controls]
         batch = torch.cat([self._sampler.scale_model_input(current, step)] * self.groups)
-        words = self._text.embeddings.repeat_interleave(count, 0)
-        added = {name: value.repeat_interleave(count, 0) for name, value in self._text.added.items()}
+        words = self._spread(self._text.embeddings, frames)
+        added = {name: self._spread(value, frames) for name, value in self._text.added.items()}
         options = dict(encoder_hidden_states=words, added_cond_kwargs=added or None, return_dict=False)
         condition = None
         if self._embedded:
@@ -59,9 +75,12 @@ class Predictor:
                 scales, embedding_dim=self._model.unet.config.time_cond_proj_dim
             ).to(batch.device, batch.dtype)
         pictures = [torch.cat([control] * self.groups) for control in controls]
-        strengths = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
+        strengths: list[Any] = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
         down, middle = None, None
         if any(strengths):
+            if self._conditions is not None:
+                factors = self._conditions.get_control_factors(frames, self.groups, batch)
+                strengths = [strength * factors for strength in strengths]
             down, middle = self._model.family.predict_controls(self._model, batch, timestep, pictures, strengths, options)
         output = self._model.unet(
             batch,
@@ -80,6 +99,15 @@ class Predictor:
         if unconditional is not None:
             wanted = unconditional + self._request.sampling.guidance_scale * (wanted - unconditional)
         return wanted if frames == rows else wanted[[frames.index(frame) for frame in rows]]
+
+    def _spread(self, values: torch.Tensor, frames: Sequence[int]) -> torch.Tensor:
+        """A row of each group's for each frame, of what the text has a row of for each prompt."""
+        if self._conditions is None:
+            return values.repeat_interleave(len(frames), 0)
+        first, last = int(self.guided), len(values) - int(self._region is not None)
+        around = (values[:first], values[last:])
+        before, behind = (part.repeat_interleave(len(frames), 0) for part in around)
+        return torch.cat([before, self._conditions.mix(values[first:last], frames), behind])
 
 
 def list_control_scales(model: ImageModel, request: ShotRequest, step: int, steps: int) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
+import msgspec
 from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntProperty, StringProperty
 
 from ...shared.shot import ShotError
@@ -104,12 +105,12 @@ class AddToQueue(NeedsCharacter, bpy.types.Operator):
             report(self, {"ERROR"}, "The range has no frames; let End be at least Start.")
             return {"CANCELLED"}
         try:
-            name = shorten(settings.prompt, NAME_LENGTH) or scene.name
-            shot, note = freeze_shot(scene, name, Span(frames[0], frames[-1], step))
+            shot, note = freeze_shot(scene, scene.name, Span(frames[0], frames[-1], step))
         except ShotError as error:
             report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
-        done = _add(self, [shot])
+        name = shorten(shot.request.text.prompt, NAME_LENGTH) or scene.name
+        done = _add(self, [msgspec.structs.replace(shot, name=name)])
         if done == {"FINISHED"}:
             waiting = len(book.queue.waiting)
             report_with_warnings(
