@@ -66,11 +66,12 @@ def _get_suite(name: str, *, quick: bool, motion_module: Path | None = None) -> 
 
 
 def _choose_variants(names: list[str], motion_module: Path | None) -> dict[str, Variant]:
-    """The variants of some names; ``ShotError`` for a name that is unknown, and where a motion module is missing or cannot
-    be one."""
+    """The variants of some names, also methods of other packages; ``ShotError`` for a name that is unknown, and where a motion
+    module is missing or cannot be one."""
+    from ..method_plugins import PLUGINS, find_method
     from .variants import ANIMATEDIFF, list_variants
 
-    known = list_variants("" if motion_module is None else str(motion_module.absolute()))
+    known, more = list_variants("" if motion_module is None else str(motion_module.absolute())), PLUGINS.find()
     names = [name.strip() for name in names]
     if ANIMATEDIFF in names and motion_module is None:
         raise ShotError(
@@ -85,10 +86,10 @@ def _choose_variants(names: list[str], motion_module: Path | None) -> dict[str, 
         from .rivals.animate_diff import check_motion_module
 
         check_motion_module(motion_module)
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in known and name not in more]
     if unknown:
-        raise ShotError("variant", f"There is no variant '{unknown[0][:80]}'; choose from {', '.join(known)}.")
-    return {name: known[name] for name in names}
+        raise ShotError("variant", f"There is no variant '{unknown[0][:80]}'; choose from {', '.join([*known, *more])}.")
+    return {name: known[name] if name in known else find_method(name) for name in names}
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
@@ -123,9 +124,10 @@ def _check_file(path: Path) -> None:
 def _make_shots(args: argparse.Namespace) -> tuple[list[Shot], dict[str, dict[str, float]]]:
     """The shots of an evaluation, and the figures of their motions by shot where motions are compared."""
     from .reference_shots import read_shots, render_motion_shots, render_shots
+    from .shot_plugins import choose_shot
 
     if args.shots:
-        return read_shots(args.shots), {}
+        return read_shots(args.shots, {place: choose_shot(place) for place in args.shots}), {}
     quick = args.quick or args.suite == "motion"
     frames = (QUICK_FRAMES if quick else FRAMES) if args.frames is None else args.frames
     if args.suite == "motion":
@@ -175,12 +177,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     from .evaluator import DERIVED, Evaluator, round_means
     from .given_clips import check_given_clips, find_given_clips
     from .making import describe_making
+    from .metric_plugins import load_metrics
     from .named_colours import compute_text_metrics
     from .report import write_report
     from .shots import check_shots
 
     # what the code is like now, not when the runs have ended
     describe_making()
+    metrics = load_metrics(args.metric)
     suite = _get_suite(args.suite, quick=args.quick, motion_module=args.motion_module)
     variants = _choose_variants(args.variants.split(",") if args.variants is not None else list(suite.variants), args.motion_module)
     sampling = Sampling(**read_given_settings(args, Sampling, leave_out=LIST_SETTINGS))
@@ -201,7 +205,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     model = load(sampling.model, device, options)
     for warning in model.warnings:
         _say(warning)
-    evaluator = Evaluator(args.out, model, sampling, _say, None if args.shots else compute_text_metrics)
+    evaluator = Evaluator(args.out, model, sampling, _say, None if args.shots else compute_text_metrics, metrics)
     rows = evaluator.run(shots, prompts, seeds, variants, given=clips)
     command = "latentman " + shlex.join(sys.argv[1:])
     write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
@@ -248,11 +252,12 @@ def _print_table(table: Means) -> None:
 def measure(args: argparse.Namespace) -> int:
     """Measure finished frames, whoever made them, against their passes; 2 when the input is wrong."""
     from .measuring import measure_saved
+    from .metric_plugins import load_metrics
 
     try:
         if args.json is not None:
             _check_file(args.json)
-        found = measure_saved(args.passes, args.frames, args.reference, args.shot)
+        found = measure_saved(args.passes, args.frames, args.reference, load_metrics(args.metric), args.shot)
         for warning in found.warnings:
             _say(warning)
         text = json.dumps(found.figures, indent=1)
@@ -282,8 +287,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "shots",
         type=read_path,
         nargs="*",
-        help="folders of saved passes, or a file of latentman shots pack, whose prompts and seeds count unless others are given; "
-        "the suite's own shots when left out",
+        help="folders of saved passes, or a file of latentman shots pack, whose prompts and seeds count unless others are given, "
+        "or other packages' shots; the suite's own when left out",
     )
     command.add_argument(
         "--suite",
@@ -300,7 +305,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="AnimateDiff's motion module as a diffusers folder, for the variant animatediff",
     )
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
-    command.add_argument("--variants", help="names separated by commas instead of the suite's")
+    command.add_argument("--variants", help="names separated by commas instead of the suite's; other packages' methods too")
     declared = {one.name: one for struct in (Text, Sampling) for one in list_settings(struct)}
     for name in LIST_SETTINGS:
         add_setting(command, declared[name], default="the suite's own", repeat=True)
@@ -317,6 +322,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "prompts or seeds need FOLDER/SHOT/PROMPT-SEED, as in walk/1-4; may be given several times",
     )
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
+    _add_metric_argument(command)
     command.add_argument("--out", type=read_path, default=Path("build") / "evaluation", help="runs and report")
     command.add_argument("--json", type=read_path, help="file for the mean figures of every variant")
     command.set_defaults(run=evaluate, uses_models=True)
@@ -342,7 +348,18 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--reference", type=read_path, help="the clip of the same model without any method, for the figures against it"
     )
+    _add_metric_argument(command)
     command.add_argument("--json", type=read_path, help="file for the figures and for what was measured")
     command.set_defaults(run=measure)
     shots_command.add_commands(commands)
     leaderboard_command.add_commands(commands)
+
+
+def _add_metric_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also the figures of a metric of another package; may be given several times",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import numpy as np
 
 from ...shared.passes import FramePasses
 from ...shared.version import VERSION
+from ..plugins import origin_of
 from .clip_measurer import measure_frames
 from .clips import Clip, open_clip
 from .fingerprints import FramesFingerprint, PassesFingerprint
 from .making import describe_making
+from .metric_plugins import PLUGINS, Metric, make_parts
 from .packed_shots import FrameSource, open_frames
 from .perceptual import make_similarities
 from .pictures import measure_contrast
@@ -45,15 +47,28 @@ class _Reading:
             yield image, passes
 
 
-def measure_saved(folder: Path, frames: Sequence[Path], reference: Path | None = None, shot: str = "") -> Measured:
+def measure_saved(
+    folder: Path,
+    frames: Sequence[Path],
+    reference: Path | None = None,
+    metrics: Mapping[str, type[Metric]] | None = None,
+    shot: str = "",
+) -> Measured:
     """All figures of the clip in ``frames`` (see ``open_clip``) against the passes in a folder, or those of a benchmark's ``shot``,
-    one frame in memory at a time. ``reference`` is the per-frame clip for the figures that are ratios to it. Raises
-    ``ShotError``."""
+    one frame in memory at a time. ``reference`` is the per-frame clip for the figures that are ratios to it; ``metrics`` are other
+    packages'. Raises ``ShotError``."""
     passes, name = open_frames(folder, shot)
-    return measure_given(passes, name, frames, reference, str(folder))
+    return measure_given(passes, name, frames, reference, str(folder), metrics)
 
 
-def measure_given(passes: FrameSource, name: str, frames: Sequence[Path], reference: Path | None, where: str) -> Measured:
+def measure_given(
+    passes: FrameSource,
+    name: str,
+    frames: Sequence[Path],
+    reference: Path | None,
+    where: str,
+    metrics: Mapping[str, type[Metric]] | None = None,
+) -> Measured:
     """``measure_saved`` for passes that are open already; ``name`` is the shot's, ``where`` what the provenance says of the place.
     Raises ``ShotError``."""
     manifest = passes.manifest
@@ -62,7 +77,7 @@ def measure_given(passes: FrameSource, name: str, frames: Sequence[Path], refere
     against = None if reference is None else open_clip([reference], manifest.frames, size)
     contrast = None if against is None else measure_contrast(_Reading(against, passes))
     reading = _Reading(clip, passes)
-    figures = measure_frames(reading, contrast, more=make_similarities())
+    figures = measure_frames(reading, contrast, more=make_similarities() | make_parts(dict(metrics or {})))
     warnings = list(dict.fromkeys([*clip.warnings, *([] if against is None else against.warnings)]))
     provenance: dict[str, object] = {
         "version": VERSION,
@@ -74,6 +89,7 @@ def measure_given(passes: FrameSource, name: str, frames: Sequence[Path], refere
         "frames_fingerprint": reading.frames_print.text,
         "format": clip.format,
         "size": clip.size_text,
+        "metrics": {name: origin_of(PLUGINS.find()[name]) for name in metrics or ()},
         "reference": "" if reference is None else str(reference),
         "warnings": warnings,
     }

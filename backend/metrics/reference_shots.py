@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +45,17 @@ def read_shot(folder: Path, name: str = "") -> Shot:
     return Shot(name or folder.resolve().name or "shot", passes, manifest.fps, manifest.frames)
 
 
-def read_shots(paths: Sequence[Path]) -> list[Shot]:
-    """Folders of saved passes, and all shots of benchmarks (``packed_shots``), by names that tell them apart. Raises
-    ``ShotError``."""
-    folders = [path for path in paths if not is_benchmark(path)]
+def read_shots(paths: Sequence[Path], given: Mapping[Path, Shot | None] | None = None) -> list[Shot]:
+    """Folders of saved passes, and all shots of benchmarks (``packed_shots``), by names that tell them apart; ``given`` are those
+    that are here already. Raises ``ShotError``."""
+    there = {path: shot for path, shot in (given or {}).items() if shot is not None}
+    folders = [path for path in paths if path not in there and not is_benchmark(path)]
     names = dict(zip(folders, name_shots(folders), strict=True))
     out = []
     for path in paths:
+        if path in there:
+            out.append(there[path])
+            continue
         if path in names:
             out.append(read_shot(path, names[path]))
             continue

@@ -49,9 +49,12 @@ class Denoising:
         anchor: Anchor | None = None,
         reference: ReferenceConditions | None = None,
         conditions: FrameConditions | None = None,
+        controls: Sequence[torch.Tensor] | None = None,
     ) -> None:
-        """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it. ``reference`` is the
-        picture that the characters follow. ``conditions`` are those of the clip's own frames."""
+        """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it. ``text`` is that of all
+        frames, or of each, the given ones first. ``reference`` is the picture that the characters follow. ``conditions`` are those
+        of the clip's own frames. ``controls`` (N, 3, H, W) in [0, 1] are the ControlNets' pictures of these; without them they are
+        drawn from the passes."""
         self._reference, self._conditions = reference, conditions
         self._context, self._techniques, self._anchor = context, techniques, anchor
         self._trajectory: list[torch.Tensor] = []
@@ -60,12 +63,12 @@ class Denoising:
             model.make_scheduler(request.sampling.steps, request.sampling.scheduler, request.sampling.spacing),
             request.sampling.seed,
             [0] * self._given + list_noise_sources(techniques, context.rows),
+            model.options.eta,
         )
-        self._controls = [
-            torch.from_numpy(picture).to(context.device, context.dtype)
-            for picture in make_control_pictures(context.own_passes, request, model.controls)
-        ]
-        controls = self._controls
+        if controls is None:
+            made = make_control_pictures(context.own_passes, request, model.controls)
+            controls = [torch.from_numpy(picture) for picture in made]
+        self._controls = controls = [control.to(context.device, context.dtype) for control in controls]
         if anchor is not None:
             controls = [torch.cat([first, own]) for first, own in zip(anchor.controls, controls, strict=True)]
         if conditions is not None and anchor is not None:
@@ -139,7 +142,7 @@ class Denoising:
                 latents = self._denoise_step(latents, step, keep=keep)
                 self._check_divergence(latents, step)
                 if run_context.after_step:
-                    given = run_context.after_step(step, self._sampler.timesteps[step], latents)
+                    given = run_context.after_step(step, self._sampler.timesteps[step], latents, self._predictor)
                     if given is not latents:
                         self._sampler.keep_moves()
                     latents = given

@@ -25,6 +25,7 @@ from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .denoising import Denoising
 from .frame_conditions import FrameConditions
+from .given_inputs import GivenInputs, select_texts
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
@@ -113,6 +114,7 @@ class ShotPipeline:
         reference: np.ndarray | None = None,
         part: Sequence[int] | None = None,
         noise_cell_side: float = 0.0,
+        given: GivenInputs = GivenInputs(),
     ) -> None:
         """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
@@ -121,6 +123,8 @@ class ShotPipeline:
 
         ``part`` are the only frames whose passes are there and that are made, from a finalized look, each by itself: so they are
         the same to the last bit whichever others are in the part. ``noise_cell_side`` is then that of the whole shot.
+
+        ``given`` is what the networks see instead of what the request and the passes say.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
@@ -158,6 +162,7 @@ class ShotPipeline:
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
+        self._inputs, self._anchor_row = given, 0
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
         found = _list_sampling_warnings(model, request)
@@ -186,17 +191,24 @@ class ShotPipeline:
 
     def latents(self) -> torch.Tensor:
         """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
+        out = dict(self.iter_latents())
+        return torch.stack([out[n] for n in range(self._source.frame_count)])
+
+    def iter_latents(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Every frame's clean latents (C, h, w) with its index, as soon as they are there."""
         chosen, looks = self._select_keyframes(()), dict(self._given)
-        out: dict[int, torch.Tensor] = {}
         finished = self._list_finished(chosen)
-        for prompt, keyframes in chosen.items():
-            latents, run, fusion = self._denoise_jointly(prompt, keyframes, looks, list(chosen).index(prompt), len(chosen))
-            out |= {row: one for row, one in zip(keyframes, latents, strict=True) if row in finished}
+        for number, (prompt, keyframes) in enumerate(chosen.items()):
+            latents, run, fusion = self._denoise_jointly(prompt, keyframes, looks, number, len(chosen))
+            yield from ((row, one) for row, one in zip(keyframes, latents, strict=True) if row in finished)
             if len(finished) < self._source.frame_count:
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
-        for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in out]):
-            out |= dict(zip(rows, self._propagate(looks, rows)[0], strict=True))
-        return torch.stack([out[n] for n in range(self._source.frame_count)])
+        for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in finished]):
+            yield from zip(rows, self._propagate(looks, rows)[0], strict=True)
+
+    def iter_pictures(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Every finished frame (3, H, W) float32 around [-1, 1] with its index, as soon as it is there."""
+        yield from self._iter_pictures((), ())
 
     def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
@@ -300,16 +312,19 @@ class ShotPipeline:
     def _get_conditions(self, request: ShotRequest) -> TextConditions:
         twice = uses_guidance(self._model, request)
         if twice not in self._text:
-            found = self._model.encode_text(
-                request.text.prompt,
-                request.text.negative_prompt,
-                twice,
-                request.width,
-                request.height,
-                request.text.background_prompt,
-                request.text.clip_skip,
-                self._prompts[1:],
-            )
+            if self._inputs.encode_text is not None:
+                found = self._inputs.encode_text(twice)
+            else:
+                found = self._model.encode_text(
+                    request.text.prompt,
+                    request.text.negative_prompt,
+                    twice,
+                    request.width,
+                    request.height,
+                    request.text.background_prompt,
+                    request.text.clip_skip,
+                    self._prompts[1:],
+                )
             self._run_context.warnings.extend(warning for warning in found.warnings if warning not in self._run_context.warnings)
             self._text[twice] = found
         return self._text[twice]
@@ -376,13 +391,15 @@ class ShotPipeline:
             batch_budget=self._batch_budget,
             shot_cell_side=lambda: self._cell_side,
         )
+        own = self._inputs.controls
         return Denoising(
             context,
             self._make_techniques(),
-            self._get_conditions(request),
+            select_texts(self._get_conditions(request), [*([self._anchor_row] if anchor else []), *rows]),
             anchor,
             self._get_reference(request),
             self._make_frame_conditions(prompt, rows, anchor),
+            None if own is None else [control[rows] for control in own],
         )
 
     def _make_frame_conditions(self, prompt: str, rows: list[int], anchor: Anchor | None) -> FrameConditions | None:
@@ -426,6 +443,7 @@ class ShotPipeline:
         known, context = looks.get(prompt), self._run_context
         # a checkpoint is one of the first frames that are denoised
         is_first = number == 0
+        self._anchor_row = rows[0]
 
         def show_progress(stage: str, step: int, steps: int) -> None:
             is_own = stage == "denoising"
