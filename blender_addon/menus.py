@@ -39,6 +39,8 @@ OBJECT: Entries = (
     ("frame_character", "CAMERA_DATA"),
     ("preview_frame", "IMAGE_DATA"),
     ("generate", "RENDER_ANIMATION"),
+    ("queue_add", "ADD"),
+    ("queue_marked", "MARKER_HLT"),
     ("watch", "WINDOW"),
     ("cancel", "CANCEL"),
     None,
@@ -55,6 +57,8 @@ STRIP: Entries = (
     ("make_again", "FILE_REFRESH"),
     ("fetch_result", "IMPORT"),
     ("open_folder", "FILE_FOLDER"),
+    None,
+    ("queue_marked", "MARKER_HLT"),
 )
 
 

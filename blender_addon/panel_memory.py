@@ -100,7 +100,12 @@ def make_memory(scene: bpy.types.Scene) -> PanelMemory:
 
 def capture_panel(scene: bpy.types.Scene) -> str:
     """The settings of a scene's panel as JSON."""
-    return _write_json(make_memory(scene))
+    return write_memory(make_memory(scene))
+
+
+def write_memory(memory: PanelMemory) -> str:
+    """A memory as JSON."""
+    return _write_json(memory)
 
 
 def read_memory(text: str) -> PanelMemory | None:

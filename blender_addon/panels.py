@@ -12,7 +12,7 @@ from ..shared.motion_request import MotionRequest
 from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
 from ..shared.vocabulary import SENTENCES
-from . import properties, results_panel, sequencer_panel
+from . import properties, queue_panel, results_panel, sequencer_panel
 from .character.shape_names import name_shape
 from .connection import connection
 from .error_drawing import draw_error, draw_task
@@ -560,11 +560,12 @@ CLASSES = (
     AdvancedPanel,
     TechniquesPanel,
     GeneratePanel,
+    queue_panel.QueuePanel,
     results_panel.ResultPanel,
     *sequencer_panel.CLASSES,
 )
 
-_EVERY = (*LISTS, *results_panel.LISTS, ActionMenu, *CLASSES)
+_EVERY = (*LISTS, *queue_panel.LISTS, *results_panel.LISTS, ActionMenu, *CLASSES)
 
 
 def register() -> None:

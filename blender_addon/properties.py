@@ -38,6 +38,7 @@ from .motion.key_options import KeyOptions
 from .motion.keying import Keying
 from .prompt_keys import LatentManPromptKey, read_schedule
 from .prompt_texts import PROMPTS, add_text_properties, check_prompt_text, read_prompt
+from .queue import row_list
 from .result_properties import LatentManResult
 from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_DOUBTS, BONE_MAP
@@ -440,6 +441,11 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         That is the character's kept look, or the look of the last shot with the same settings.
         """
         kept = get_kept_look(self.character)[0] if self.character else ""
+        name = self.character.name if self.character is not None else None
+        return self.choose_look(request, kept, name, only_changed=self.only_changed)
+
+    def choose_look(self, request: shot.ShotRequest, kept: str, character: str | None, *, only_changed: bool) -> shot.ShotRequest:
+        """As ``add_look``, for a character that keeps the look ``kept``; ``only_changed`` in place of the panel's."""
         if kept:
             return msgspec.structs.replace(request, look=kept)
         if not request.get_method().fusion:
@@ -447,13 +453,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
             return request
         digest = compute_settings_digest(request)
         for result in reversed(self.results):
-            if (
-                self.only_changed
-                and result.job
-                and result.settings == digest
-                and self.character is not None
-                and result.character == self.character.name
-            ):
+            if only_changed and result.job and result.settings == digest and character and result.character == character:
                 return msgspec.structs.replace(request, look=result.job, look_optional=True)
         return request
 
@@ -501,6 +501,7 @@ def set_kept_look(character: bpy.types.Object, job: str, prompt: str) -> None:
 CLASSES = (
     *technique_properties.CLASSES,
     *model_library.CLASSES,
+    *row_list.CLASSES,
     LatentManResult,
     LatentManFootContact,
     LatentManBone,
@@ -535,6 +536,7 @@ def register() -> None:
         name="Kept Look's Prompt", description="What the kept look was asked to look like"
     )
     model_library.add_properties()
+    row_list.add_properties()
     make_bool: Any = BoolProperty
     object_type.latentman_is_prop = make_bool(
         name="Only a Prop", description="This object moves with a character's bones without being part of the character"
@@ -545,6 +547,7 @@ def unregister() -> None:
     """Remove the properties from scenes and objects, and unregister the classes."""
     scene_type: Any = bpy.types.Scene
     object_type: Any = bpy.types.Object
+    row_list.remove_properties()
     model_library.remove_properties()
     del object_type.latentman_is_prop
     del object_type.latentman_look_prompt

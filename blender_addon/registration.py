@@ -30,6 +30,7 @@ from . import (
 )
 from .assets import arrivals, marking, shelf
 from .passes import kept_extents
+from .queue import events as queue_events
 
 logger = logs.get_logger(__name__)
 PARTS = (
@@ -55,6 +56,7 @@ PARTS = (
     status_bar,
     templates,
     command_line,
+    queue_events,
     connection,
     # knows the texts of all classes
     translation,

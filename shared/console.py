@@ -272,6 +272,17 @@ class Console:
             self._close_line()
             self._write(f"{make_printable(str(values['message']))}\n")
 
+    @property
+    def is_json(self) -> bool:
+        """Whether programs read what is said."""
+        return self._json
+
+    def write_text(self, text: str) -> None:
+        """A text of several lines, which only people are told."""
+        if not self._json:
+            self._close_line()
+            self._write(make_printable(text))
+
     def warn(self, message: str, **values: Any) -> None:
         """Something that people should know of; they read it on the standard error."""
         if self._json:

@@ -52,6 +52,8 @@ LEFT_OUT = (
     "backend/pipeline_calls/*",
     "backend/plugins.py",
     "backend/metrics/*",
+    "backend/models/caller_options.py",
+    "backend/pipeline_calls/*",
     "backend/server.py",
     "shared/arguments.py",
     "shared/console.py",

@@ -108,6 +108,7 @@ def test_a_damaged_catalogue_is_refused(text, words):
         # a part that is unknown leaves all of it alone
         ("The disk is full. Nobody knows this.", "The disk is full. Nobody knows this."),
         ("24 frames · unheard of", "24 frames · unheard of"),
+        ("Seed · cuda:1", "Startwert · cuda:1"),
         ("  Seed ", "  Startwert "),
         # a name is not translated, though it is called as a label is
         ("There is no file Camera", "Es gibt keine Datei Camera"),
