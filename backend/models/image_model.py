@@ -130,10 +130,10 @@ class ImageModel:
         """``ShotError`` naming the nearest size that works, when this one does not."""
         check_multiple(self.name, self.size_multiple, width, height)
 
-    def make_scheduler(self, steps: int, name: str = "", spacing: str = "") -> Any:
+    def make_scheduler(self, steps: int, name: str = "", spacing: str = "", *, from_zero: bool = False) -> Any:
         """A scheduler with the model's own betas and prediction type, set to a number of steps; see ``schedulers``."""
         own = self.pipeline.scheduler
-        return make_scheduler(own.config, type(own).__name__, steps, name, spacing, self.device)
+        return make_scheduler(own.config, type(own).__name__, steps, name, spacing, self.device, from_zero=from_zero)
 
     @torch.no_grad()
     def encode_text(

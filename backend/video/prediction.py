@@ -24,11 +24,14 @@ class Predictor:
 
     ``text`` holds the unconditional embeddings first when guided, then the prompt's, then those of the background's own prompt,
     where there is one, which apply where no character is. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
+
+    Differentiable in the latents, apart from what the method's ``as_released`` holds fixed.
     """
 
     def __init__(self, context: ClipContext, sampler: Sampler, text: TextConditions, controls: list[torch.Tensor]) -> None:
         self._model, self._request = context.model, context.request
         self._sampler, self._text, self._controls = sampler, text, controls
+        self._released = context.method.get_released()
         self._region = None
         if context.request.text.background_prompt:
             character = torch.from_numpy(context.passes.mask > 0)
@@ -48,7 +51,10 @@ class Predictor:
             current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
         count, timestep = len(current), self._sampler.timesteps[step]
         controls = [control[frames] for control in self._controls]
-        batch = torch.cat([self._sampler.scale_model_input(current, step)] * self.groups)
+        seen = self._sampler.scale_model_input(current, step)
+        # a batch that is not guided has no unconditional half, and nothing but the conditional one to go through
+        held = seen.detach() if self.guided and self._released.omit_conditional else seen
+        batch = torch.cat([seen, *[held] * (self.groups - 1)])
         words = self._text.embeddings.repeat_interleave(count, 0)
         added = {name: value.repeat_interleave(count, 0) for name, value in self._text.added.items()}
         options = dict(encoder_hidden_states=words, added_cond_kwargs=added or None, return_dict=False)
@@ -62,7 +68,8 @@ class Predictor:
         strengths = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
         down, middle = None, None
         if any(strengths):
-            down, middle = self._model.family.predict_controls(self._model, batch, timestep, pictures, strengths, options)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._released.omit_controlnet):
+                down, middle = self._model.family.predict_controls(self._model, batch, timestep, pictures, strengths, options)
         output = self._model.unet(
             batch,
             timestep,
