@@ -112,6 +112,22 @@ def techniques(_: argparse.Namespace) -> int:
     return 0
 
 
+def plugins(_: argparse.Namespace) -> int:
+    """List the metrics, shots and methods of other packages."""
+    from .method_plugins import PLUGINS as METHODS
+    from .metrics.metric_plugins import PLUGINS as METRICS
+    from .metrics.metric_plugins import describe_metric
+    from .metrics.shot_plugins import PLUGINS as SHOTS
+
+    lines = [
+        *(f"metric  {line}" for line in METRICS.describe(describe_metric)),
+        *(f"shot  {line}" for line in SHOTS.describe(lambda make: " ".join((make.__doc__ or "").split()))),
+        *(f"method  {line}" for line in METHODS.describe(lambda preset: f"{preset.label}. {preset.help}".rstrip(". "))),
+    ]
+    print("\n".join(lines) or "No package with metrics, shots or methods is installed in the backend's environment.")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = make_parser()
@@ -186,6 +202,12 @@ def make_parser() -> CommandParser:
         examples=(("latentman techniques", "what --plugin and the panel know"),),
     )
     command.set_defaults(run=techniques)
+    command = commands.add_parser(
+        "plugins",
+        help="list the metrics, shots and methods of other packages",
+        examples=(("latentman plugins", "what --metric, --method and evaluate's shots and variants know beside their own"),),
+    )
+    command.set_defaults(run=plugins)
     pairing_command.add_commands(commands)
     doctor.add_commands(commands)
     return parser

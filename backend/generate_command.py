@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..shared import passes_folder
-from ..shared.arguments import add_settings, read_given_settings, read_path
+from ..shared.arguments import add_settings, has_method_arguments, read_given_settings, read_path
 from ..shared.console import (
     Console,
     add_look_arguments,
@@ -109,7 +111,18 @@ def _read_request(args: argparse.Namespace, manifest: PassesManifest, frames: tu
     from .models.profiles import complete_request
 
     request, reference = take_reference(read_request_arguments(args, manifest.width, manifest.height, frames, manifest.fps))
-    return complete_request(request), reference
+    return complete_request(_choose_method(args, request)), reference
+
+
+def _choose_method(args: argparse.Namespace, request: ShotRequest) -> ShotRequest:
+    """A request with the method of another package, where one is asked for. Raises ``ShotError``."""
+    from .method_plugins import find_method
+
+    if not args.method:
+        return request
+    if "preset" in vars(args) or has_method_arguments(args):
+        raise ShotError("method", "--method brings its techniques; leave --preset, --plugin and the techniques' settings out.")
+    return msgspec.structs.replace(request, method=find_method(args.method))
 
 
 def _check_depth_range(manifest: PassesManifest, look_file: LookFile) -> None:
@@ -134,6 +147,8 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
     with _reading_input():
         look_file = find_look_file(args.look)
         source, manifest, frames = _select_passes(args)
+        if look_file is not None and args.method:
+            raise ShotError("method", "The look's file brings its method; leave --method out.")
         if look_file is not None:
             request, reference = read_part_request(args, look_file, frames)
             _check_size(manifest, request)
@@ -253,5 +268,11 @@ def _add_passes_arguments(command: argparse.ArgumentParser) -> None:
 def _add_running_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--jobs", type=read_path, metavar="FOLDER", help="folder of the job store; default: jobs in the data folder"
+    )
+    command.add_argument(
+        "--method",
+        default="",
+        metavar="NAME",
+        help="a method of another package, or a preset, in place of --preset and all techniques",
     )
     add_settings(command, LoadOptions)

@@ -11,6 +11,8 @@ import bpy
 import numpy as np
 
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
+#: whether Blender says when something was appended or linked
+HAS_IMPORT_EVENTS = hasattr(bpy.app.handlers, "blend_import_post")
 MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
 COMPOSITOR_GROUPS = bpy.app.version >= (5, 0, 0)
 #: options of a path property whose value may begin with ``//``; without them, Blender 5 marks such a path as wrong
@@ -173,6 +175,29 @@ def iter_strips(scene: bpy.types.Scene) -> list[Any]:
     if editor is None:
         return []
     return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
+
+
+def get_strip_parts(strip: Any) -> Any:
+    """The strips inside a meta strip."""
+    return strip.strips if hasattr(strip, "strips") else strip.sequences
+
+
+def get_strip_content(strip: Any) -> tuple[int, int]:
+    """The scene frame at which a strip's content begins, seen or not, and how many frames of its source it leaves out before."""
+    if hasattr(strip, "content_start"):
+        return round(strip.content_start), int(strip.content_trim_start)
+    return round(strip.frame_start), int(strip.animation_offset_start)
+
+
+def get_strip_view_layer(strip: Any) -> str:
+    """The view layer that a scene strip names; "" before 5.2, and where it names none."""
+    layer = getattr(strip, "view_layer", None)
+    return layer.name if layer is not None else ""
+
+
+def list_muted_channels(owner: Any) -> frozenset[int]:
+    """The numbers of the channels of a sequencer or of a meta strip that are switched off."""
+    return frozenset(n for n, channel in enumerate(owner.channels) if channel.mute)
 
 
 def get_sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene | None:

@@ -12,6 +12,7 @@ from ..shared.redaction import PROMPT_NAMES, find_private
 from ..shared.version import PROTOCOL, VERSION
 from . import preferences
 from .connection import connection
+from .prompt_texts import PROMPTS
 from .properties import get_scene_settings
 from .rigging.action_notes import TEXT
 
@@ -80,6 +81,7 @@ def _find_prompts() -> tuple[str, ...]:
     """Every prompt in the file: of scenes, kept looks and motions."""
     scenes = [get_scene_settings(scene) for scene in bpy.data.scenes if hasattr(scene, "latentman")]
     looks = [getattr(one, "latentman_look_prompt", "") for one in bpy.data.objects]
+    looks += [settings.read_prompt(prompt) for settings in scenes for prompt in PROMPTS]
     motions = [str(action.get(TEXT, "")) for action in bpy.data.actions]
     return tuple(filter(None, [*(text for settings in scenes for text in _iter_prompts(settings)), *looks, *motions]))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..shared import logs
+from .assets.library import read_version
 from .translation import CONTEXT, register_class
 from .typed_access import get_layout
 
@@ -32,9 +33,14 @@ OBJECT: Entries = (
     ("reduce_keys", "KEYFRAME"),
     ("find_plants", "VIEWZOOM"),
     None,
+    ("mark_take", "ASSET_MANAGER"),
+    ("mark_pose", "ASSET_MANAGER"),
+    None,
     ("frame_character", "CAMERA_DATA"),
     ("preview_frame", "IMAGE_DATA"),
     ("generate", "RENDER_ANIMATION"),
+    ("queue_add", "ADD"),
+    ("queue_marked", "MARKER_HLT"),
     ("watch", "WINDOW"),
     ("cancel", "CANCEL"),
     None,
@@ -51,6 +57,8 @@ STRIP: Entries = (
     ("make_again", "FILE_REFRESH"),
     ("fetch_result", "IMPORT"),
     ("open_folder", "FILE_FOLDER"),
+    None,
+    ("queue_marked", "MARKER_HLT"),
 )
 
 
@@ -120,6 +128,21 @@ def _draw_strip(self: Any, context: bpy.types.Context) -> None:
     layout.menu(StripMenu.bl_idname, icon="SEQUENCE")
 
 
+def _draw_assets(self: Any, context: bpy.types.Context) -> None:
+    layout = get_layout(self)
+    layout.separator()
+    layout.operator_context = "INVOKE_DEFAULT"
+    layout.operator("latentman.use_action_asset", text="Use on Character (LatentMan)", text_ctxt=CONTEXT, icon="ACTION")
+    words = "Renew LatentMan's Library" if read_version() else "Install LatentMan's Library"
+    layout.operator("latentman.install_assets", text=words, text_ctxt=CONTEXT)
+
+
+def _draw_asset(self: Any, context: bpy.types.Context) -> None:
+    layout = get_layout(self)
+    layout.separator()
+    layout.operator("latentman.use_action_asset", text="Use on Character (LatentMan)", text_ctxt=CONTEXT, icon="ACTION")
+
+
 #: menus of Blender's, and what is added at the end of each
 ADDED: tuple[tuple[str, Callable[[Any, bpy.types.Context], None]], ...] = (
     ("VIEW3D_MT_add", _draw_add),
@@ -128,6 +151,8 @@ ADDED: tuple[tuple[str, Callable[[Any, bpy.types.Context], None]], ...] = (
     ("TOPBAR_MT_file_import", _draw_import),
     ("SEQUENCER_MT_add", _draw_sequencer_add),
     ("SEQUENCER_MT_strip", _draw_strip),
+    ("ASSETBROWSER_MT_asset", _draw_assets),
+    ("ASSETBROWSER_MT_context_menu", _draw_asset),
 )
 _CLASSES = (ObjectMenu, StripMenu)
 

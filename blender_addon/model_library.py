@@ -85,13 +85,13 @@ for _index in range(MOST_PARTS):
 class LatentManLibraryRow(bpy.types.PropertyGroup):
     """A row of the list: the number of an entry."""
 
-    index: IntProperty(name="Entry")
+    index: IntProperty(name="Entry", description="The number of the entry that the row shows")
 
 
 class LatentManLibrary(bpy.types.PropertyGroup):
     """The list, and what of it is shown."""
 
-    rows: CollectionProperty(type=LatentManLibraryRow)
+    rows: CollectionProperty(type=LatentManLibraryRow, name="Rows", description="A row for each entry of the library")
     active: IntProperty(name="Chosen Model", description="The model that the buttons below are for")
     search: StringProperty(
         name="Search",
@@ -201,7 +201,9 @@ def add_properties() -> None:
     """Give the window its list."""
     manager_type: Any = bpy.types.WindowManager
     make_pointer: Any = PointerProperty
-    manager_type.latentman_library = make_pointer(type=LatentManLibrary)
+    manager_type.latentman_library = make_pointer(
+        type=LatentManLibrary, name="LatentMan's Models", description="The library of models as the window lists it"
+    )
 
 
 def remove_properties() -> None:

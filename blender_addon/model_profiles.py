@@ -67,6 +67,11 @@ class ProfileBook:
         entry = self._entries.get(model)
         return entry is not None and entry.told > 0 and time.monotonic() < entry.told + FRESH_SECONDS
 
+    def is_answered(self, model: str) -> bool:
+        """Whether the last question about a model has been answered, be it a while ago."""
+        entry = self._entries.get(model)
+        return entry is not None and entry.told > 0
+
     def ask(self, model: str, *, download: bool = False) -> messages.DescribeModel:
         """The question about a model, to be sent."""
         if len(self._entries) >= _MOST_KEPT:

@@ -14,14 +14,18 @@ import bpy
 import msgspec
 
 from ..shared import shot
+from ..shared.schedule import Schedule
 from ..shared.settings import list_parts, list_settings
 from .declared_properties import UNNAMED
+from .prompt_keys import list_prompt_keys, write_prompt_keys
+from .prompt_texts import PROMPTS, link_texts, list_texts, read_prompt, unlink_texts
 from .properties import FROM_SCENE, LatentManSettings, get_kept_look, get_scene_settings, set_kept_look
 from .technique_properties import CUSTOM, OFF, PRESET, LatentManTechniques
 
 #: what is no setting of a shot, or only another view of one
 _LEFT_OUT = {"name", "results", "active_result", "output", "clip", "motion", "keying", "plants", "parts", "source", "character"}
 _LEFT_OUT_STARTS = ("follow_", "own_", "show_", "use_scene_aspect")
+_LEFT_OUT_ENDS = ("_text_was",)
 _TECHNIQUES = "techniques"
 _SIMPLE = ("BOOLEAN", "INT", "FLOAT", "STRING", "ENUM")
 
@@ -33,7 +37,7 @@ class PanelMemory(msgspec.Struct, frozen=True):
     """The panel's settings by name; techniques that are as the preset has them are left out.
 
     ``frames`` are the first, the last and the step that were generated, ``look`` and ``look_prompt`` the look that the character
-    kept.
+    kept. ``prompts`` hold from a frame on.
     """
 
     values: dict[str, Value]
@@ -43,12 +47,19 @@ class PanelMemory(msgspec.Struct, frozen=True):
     frames: tuple[int, int, int] = (0, 0, 1)
     look: str = ""
     look_prompt: str = ""
+    prompts: tuple[tuple[int, str], ...] = ()
 
 
 def _iter_values(group: Any) -> Iterator[tuple[str, Value]]:
     for found in group.bl_rna.properties:
         name = found.identifier
-        if name in _LEFT_OUT or name.startswith(_LEFT_OUT_STARTS) or found.is_readonly or found.type not in _SIMPLE:
+        if (
+            name in _LEFT_OUT
+            or name.startswith(_LEFT_OUT_STARTS)
+            or name.endswith(_LEFT_OUT_ENDS)
+            or found.is_readonly
+            or found.type not in _SIMPLE
+        ):
             continue
         value = getattr(group, name)
         if getattr(found, "is_enum_flag", False):
@@ -59,6 +70,11 @@ def _iter_values(group: Any) -> Iterator[tuple[str, Value]]:
             yield name, value
 
 
+def read_group_values(group: Any) -> dict[str, Value]:
+    """The values of a group of properties by name, choices by theirs, without what is no setting."""
+    return dict(_iter_values(group))
+
+
 def make_memory(scene: bpy.types.Scene) -> PanelMemory:
     """The settings of a scene's panel as they are now."""
     settings = get_scene_settings(scene)
@@ -67,20 +83,29 @@ def make_memory(scene: bpy.types.Scene) -> PanelMemory:
     look, look_prompt = get_kept_look(character) if character is not None else ("", "")
     frames = settings.get_frames(scene)
     step = scene.frame_step if settings.use_scene_range else settings.frame_step
+    values = read_group_values(settings)
+    # what is written in a text is kept by its words: the text may say something else later
+    values |= {name: read_prompt(settings, name) for name in PROMPTS}
     return PanelMemory(
-        dict(_iter_values(settings)),
-        {one.name: dict(_iter_values(one.group)) for one in techniques.iter_techniques() if one.group.use != PRESET},
+        values,
+        {one.name: read_group_values(one.group) for one in techniques.iter_techniques() if one.group.use != PRESET},
         techniques.plugins,
         character.name if character is not None else "",
         (frames[0], frames[-1], step) if frames else (0, 0, 1),
         look,
         look_prompt,
+        tuple(list_prompt_keys(settings)),
     )
 
 
 def capture_panel(scene: bpy.types.Scene) -> str:
     """The settings of a scene's panel as JSON."""
-    return _write_json(make_memory(scene))
+    return write_memory(make_memory(scene))
+
+
+def write_memory(memory: PanelMemory) -> str:
+    """A memory as JSON."""
+    return _write_json(memory)
 
 
 def read_memory(text: str) -> PanelMemory | None:
@@ -91,8 +116,8 @@ def read_memory(text: str) -> PanelMemory | None:
         return None
 
 
-def _write(group: Any, values: Mapping[str, Value]) -> list[str]:
-    """Set what fits; the names of what does not."""
+def write_group_values(group: Any, values: Mapping[str, Value]) -> list[str]:
+    """Set those values of a group of properties that fit; returns the names of the others."""
     unknown = []
     for name, value in values.items():
         if name not in group.bl_rna.properties or name in _LEFT_OUT:
@@ -109,7 +134,9 @@ def apply_memory(scene: bpy.types.Scene, memory: PanelMemory) -> list[str]:
     """Give a scene's panel the settings of a memory, and its character the look that was kept. The character is picked again where
     it is in the scene, the range where it is another one than now. Returns sentences about what could not be restored."""
     settings, notes = get_scene_settings(scene), []
-    unknown = _write(settings, memory.values)
+    unlink_texts(settings)
+    unknown = write_group_values(settings, memory.values)
+    write_prompt_keys(settings, memory.prompts)
     techniques: LatentManTechniques = settings.techniques
     known = {one.name: one.group for one in techniques.iter_techniques()}
     for name, group in known.items():
@@ -121,7 +148,7 @@ def apply_memory(scene: bpy.types.Scene, memory: PanelMemory) -> list[str]:
             continue
         # choosing Set Here writes the preset's values, so that it comes first
         use, rest = values.get("use", CUSTOM), {key: value for key, value in values.items() if key != "use"}
-        unknown += _write(known[name], {"use": use}) + _write(known[name], rest)
+        unknown += write_group_values(known[name], {"use": use}) + write_group_values(known[name], rest)
     techniques.plugins = memory.plugins
     _apply_range(scene, settings, memory.frames)
     if memory.character:
@@ -189,7 +216,11 @@ def make_memory_of_request(scene: bpy.types.Scene, request: shot.ShotRequest, ch
     )
     frames = request.frames
     step = frames[1] - frames[0] if len(frames) > 1 else 1
-    return PanelMemory(values, techniques, plugins, character, (frames[0], frames[-1], step) if frames else (0, 0, 1))
+    schedule = request.get_schedule() or Schedule()
+    values |= {one.name: getattr(schedule, one.name) for one in list_settings(Schedule)}
+    prompts = tuple((key.frame, key.prompt) for key in schedule.prompts)
+    span = (frames[0], frames[-1], step) if frames else (0, 0, 1)
+    return PanelMemory(values, techniques, plugins, character, span, prompts=prompts)
 
 
 def _write_json(value: Value | PanelMemory) -> str:
@@ -201,12 +232,15 @@ def use_memory(scene: bpy.types.Scene, memory: PanelMemory) -> Iterator[list[str
     """Within the block the panel has the settings of a memory; afterwards those that it had, and the same character and range."""
     settings = get_scene_settings(scene)
     before, character = make_memory(scene), settings.character
+    lines, texts = {name: getattr(settings, name) for name in PROMPTS}, list_texts(settings)
     looks = {one.name: get_kept_look(one) for one in (character, scene.objects.get(memory.character)) if one is not None}
     span = (settings.use_scene_range, settings.frame_start, settings.frame_end, settings.frame_step)
     try:
         yield apply_memory(scene, memory)
     finally:
         apply_memory(scene, before)
+        write_group_values(settings, lines)
+        link_texts(settings, texts)
         settings.character = character
         settings.use_scene_range, settings.frame_start, settings.frame_end, settings.frame_step = span
         for name, look in looks.items():

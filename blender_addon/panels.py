@@ -12,7 +12,7 @@ from ..shared.motion_request import MotionRequest
 from ..shared.settings import list_settings
 from ..shared.shot import ShotRequest
 from ..shared.vocabulary import SENTENCES
-from . import properties, results_panel, sequencer_panel
+from . import properties, queue_panel, results_panel, sequencer_panel
 from .character.shape_names import name_shape
 from .connection import connection
 from .error_drawing import draw_error, draw_task
@@ -20,6 +20,7 @@ from .error_places import Place
 from .kept_framing import book as framing_book
 from .library_panel import LISTS, ModelsPanel
 from .live_preview import live
+from .look_drawing import PromptKeysPanel, draw_presets, draw_prompt
 from .motion.keying import Keying
 from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
@@ -28,12 +29,15 @@ from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
 from .preferences import find_used_environment, get_backend_python, get_preferences
+from .prompt_keys import explain_curves
 from .properties import get_bone_slots, get_kept_look
 from .rigging.characters import find_character_meshes
 from .rigging.instances import explain_instance, explain_instances
 from .scene_range import find_other_range
 from .set_up.drawing import draw_set_up
 from .set_up.state import SetUpState, set_up
+from .setting_presets import LOOK as LOOK_PRESETS
+from .setting_presets import METHOD as METHOD_PRESETS
 from .shot_times import estimate_shot
 from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
@@ -269,6 +273,7 @@ class MotionPanel(SidebarPanel):
         else:
             draw_text(row, "no motion yet", "ACTION")
         set_properties(row.operator("latentman.step_take", text="", icon="TRIA_RIGHT"), step=1)
+        row.operator("latentman.mark_take", text="", icon="ASSET_MANAGER")
         layout.operator_menu_enum("latentman.remake_motion", "keep", icon="KEYFRAME_HLT")
         row = layout.row(align=True)
         row.prop(settings, "source", text="", icon="ARMATURE_DATA", placeholder="Source", text_ctxt=CONTEXT)
@@ -398,11 +403,12 @@ class LookPanel(SidebarPanel):
             row = layout.row(align=True)
             draw_text(row, f"Kept: {prompt}", "LOCKED")
             row.operator("latentman.new_look", text="", icon="X")
-        layout.prop(settings, "prompt", text="", icon="GREASEPENCIL")
+        draw_presets(layout, LOOK_PRESETS)
+        draw_prompt(layout, context, "prompt", "GREASEPENCIL")
         profile = settings.find_profile()
         own = profile.negative_prompt if profile is not None else ""
         placeholder = f"the model's own: {own}" if own else "what should not be visible"
-        layout.prop(settings, "negative_prompt", text="", placeholder=placeholder, text_ctxt=CONTEXT, icon="X")
+        draw_prompt(layout, context, "negative_prompt", "X", placeholder)
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in LOOK[2:]:
@@ -422,6 +428,8 @@ class LookPanel(SidebarPanel):
         error = connection.profiles.find_error(settings.get_model())
         if error:
             draw_sentence(layout, context, error, "ERROR")
+        for sentence in explain_curves(get_scene(context)):
+            draw_sentence(layout, context, sentence)
 
 
 class AdvancedPanel(SidebarPanel):
@@ -435,13 +443,19 @@ class AdvancedPanel(SidebarPanel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the settings, those that have no place of their own last."""
         settings = properties.get_settings(context)
+        draw_presets(get_layout(self), METHOD_PRESETS)
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
         for name in (*ADVANCED, *list_other_settings(ShotRequest, *LOOK, *ADVANCED, *SIDES, *properties.FROM_SCENE)):
             if name in FOLLOWING:
                 draw_following(column, settings, name)
+            elif name == "background_prompt":
+                draw_prompt(column, context, name, None)
             else:
-                column.prop(settings, name)
+                row = column.row()
+                # its keyframes count in each frame
+                row.use_property_decorate = name == "control_scale"
+                row.prop(settings, name)
 
 
 class TechniquesPanel(SidebarPanel):
@@ -541,15 +555,17 @@ CLASSES = (
     KeyingPanel,
     EditMotionPanel,
     LookPanel,
+    PromptKeysPanel,
     ModelsPanel,
     AdvancedPanel,
     TechniquesPanel,
     GeneratePanel,
+    queue_panel.QueuePanel,
     results_panel.ResultPanel,
     *sequencer_panel.CLASSES,
 )
 
-_EVERY = (*LISTS, *results_panel.LISTS, ActionMenu, *CLASSES)
+_EVERY = (*LISTS, *queue_panel.LISTS, *results_panel.LISTS, ActionMenu, *CLASSES)
 
 
 def register() -> None:

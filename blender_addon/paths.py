@@ -44,10 +44,15 @@ def is_temporary(path: Path) -> bool:
 
 def get_output_folder(settings: LatentManSettings, blend: str | None = None) -> Path:
     """The folder for results; a file that has never been saved uses one below the user's data, which outlives Blender."""
+    return find_output_folder(settings.output, blend)
+
+
+def find_output_folder(output: str, blend: str | None = None) -> Path:
+    """The folder that the setting ``output`` means in the file ``blend``, by default the open one, as ``get_output_folder``."""
     blend = bpy.data.filepath if blend is None else blend
-    if settings.output.startswith("//") and not blend:
+    if output.startswith("//") and not blend:
         return results_folder()
-    return resolve(settings.output, blend)
+    return resolve(output, blend)
 
 
 def get_result_folder(result: LatentManResult) -> Path:

@@ -15,6 +15,7 @@ from ..shared.endpoint import DEFAULT_ENDPOINT, EndpointError, normalise_endpoin
 from ..shared.folders import backend_folder
 from ..shared.load_options import LoadOptions
 from ..shared.settings import list_settings
+from .assets.drawing import draw_assets_page
 from .backend_process import PYTHON_ENVIRONMENT
 from .connection import find_default_python
 from .declared_properties import DeclaredProperties, declare, read_values
@@ -23,6 +24,7 @@ from .panel_base import draw_text
 from .set_up.drawing import draw_set_up_page
 from .set_up.options import SetUpOptions
 from .set_up.state import SetUpState, set_up
+from .shortcuts import draw_shortcuts
 from .translation import register_class
 from .typed_access import get_layout
 
@@ -118,6 +120,8 @@ class LatentManPreferences(DeclaredProperties, bpy.types.AddonPreferences):
             layout.prop(self, declared.name)
         layout.prop(self, "smpl")
         layout.prop(self, "kimodo")
+        draw_assets_page(layout, context)
+        draw_shortcuts(layout, context)
         row = layout.row(align=True)
         row.operator("latentman.copy_diagnostics", icon="COPYDOWN")
         row.operator("latentman.open_log_folder", icon="FILE_FOLDER")

@@ -25,6 +25,7 @@ from ..shared.motion import MotionError
 from ..shared.pasted_paths import complete_model_name
 from ..shared.picture_size import Crop, find_made_size, find_size_multiple, fit_aspect, make_crop
 from ..shared.scene_options import SceneOptions
+from ..shared.schedule import Schedule
 from ..shared.settings import list_settings, with_parts, with_settings
 from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import model_library, technique_properties
@@ -35,6 +36,9 @@ from .motion import readers
 from .motion.foot_contacts import ContactSettings
 from .motion.key_options import KeyOptions
 from .motion.keying import Keying
+from .prompt_keys import LatentManPromptKey, read_schedule
+from .prompt_texts import PROMPTS, add_text_properties, check_prompt_text, read_prompt
+from .queue import row_list
 from .result_properties import LatentManResult
 from .rigging.nla import MotionPlace, find_motion_place
 from .rigging.rigs import BONE_DOUBTS, BONE_MAP
@@ -81,7 +85,11 @@ def is_source(self: Any, candidate: bpy.types.Object) -> bool:
 class LatentManFootContact(bpy.types.PropertyGroup):
     """A range of frames in which a foot stays on the ground. (.blend files store it under the name ``plants``.)"""
 
-    side: EnumProperty(name="Foot", items=(("left", "Left", ""), ("right", "Right", "")))
+    side: EnumProperty(
+        name="Foot",
+        description="Which foot is on the ground",
+        items=(("left", "Left", "The character's own left foot"), ("right", "Right", "The character's own right foot")),
+    )
     start: IntProperty(name="First", description="The first frame in which the foot is on the ground")
     end: IntProperty(name="Last", description="The last frame in which the foot is on the ground")
 
@@ -105,8 +113,15 @@ def _save_doubts(armature: bpy.types.Object) -> None:
 class LatentManBone(bpy.types.PropertyGroup):
     """A joint (the item's name) and the bone that rotates about it; why a guessed bone is doubtful, empty when it is not."""
 
-    bone: StringProperty(name="Bone", update=_save_bone_map, override={"LIBRARY_OVERRIDABLE"})
-    doubt: StringProperty(name="Doubt", override={"LIBRARY_OVERRIDABLE"})
+    bone: StringProperty(
+        name="Bone",
+        description="The bone that rotates about this joint; empty for none",
+        update=_save_bone_map,
+        override={"LIBRARY_OVERRIDABLE"},
+    )
+    doubt: StringProperty(
+        name="Doubt", description="Why the guessed bone is doubtful; empty where it is not", override={"LIBRARY_OVERRIDABLE"}
+    )
 
 
 def get_bone_slots(armature: bpy.types.Object) -> bpy_prop_collection_idprop[LatentManBone]:
@@ -218,7 +233,9 @@ def _make_own_text(label: str, *names: str) -> Any:
 
 
 @declare(shot.ShotRequest, leave_out=FROM_SCENE)
+@declare(Schedule)
 @declare(SceneOptions, leave_out=("frames",))
+@add_text_properties
 class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
     """The panel's settings: the declared settings of a shot and of the scene, and what only the panel has."""
 
@@ -235,12 +252,19 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         description="An animated armature whose motion the character takes over",
     )
     show_source_bones: BoolProperty(name="Source's Bones", description="Show which bones of the source are which joints")
-    parts: PointerProperty(type=model_library.LatentManModelParts)
+    parts: PointerProperty(
+        type=model_library.LatentManModelParts, name="Model's Parts", description="How strongly each part of the model works"
+    )
+    prompt_keys: CollectionProperty(
+        type=LatentManPromptKey, name="Prompts by Frame", description="Prompts that hold from a frame on"
+    )
     clip: EnumProperty(name="Clip", items=_list_clips, description="A motion that comes with the extension")
-    motion: PointerProperty(type=LatentManMotion)
-    keying: PointerProperty(type=LatentManKeying)
-    plants: CollectionProperty(type=LatentManFootContact)
-    techniques: PointerProperty(type=LatentManTechniques)
+    motion: PointerProperty(type=LatentManMotion, name="Motion", description="Which motion is generated")
+    keying: PointerProperty(type=LatentManKeying, name="Keyframes", description="How motions become keyframes")
+    plants: CollectionProperty(
+        type=LatentManFootContact, name="Foot Contacts", description="When each foot of the character is on the ground"
+    )
+    techniques: PointerProperty(type=LatentManTechniques, name="Techniques", description="Changes to the techniques of the preset")
     matching: make_property(_MATCHING, leading_items=(PRESET_ITEM,))
     keep_background: BoolProperty(
         name="Keep Background",
@@ -255,6 +279,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
     )
     size_from: EnumProperty(
         name="Size From",
+        description="What decides the size of the frames",
         items=(
             (
                 "AUTO",
@@ -291,8 +316,8 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         default="//latentman",
         description="Folder for finished frames; an unsaved file keeps them in the user's data folder until it is saved",
     )
-    results: CollectionProperty(type=LatentManResult)
-    active_result: IntProperty(name="Active Result")
+    results: CollectionProperty(type=LatentManResult, name="Results", description="The shots that were generated, the oldest first")
+    active_result: IntProperty(name="Active Result", description="The result that the buttons below the list are for")
 
     def find_armature(self) -> bpy.types.Object | None:
         """The character, if it is an armature."""
@@ -389,18 +414,24 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         size = self.get_picture_size(scene)
         return None if size is None else make_crop(*size, request.width, request.height)
 
+    def read_prompt(self, prompt: str) -> str:
+        """What is said as one of the prompts: what stands in its text, or in the panel."""
+        return read_prompt(self, prompt)
+
     def make_request(self, scene: bpy.types.Scene, frames: tuple[int, ...]) -> shot.ShotRequest:
         """The request for a shot with these settings, in the nearest size that holds the frames and that the model can make. What
         follows the model is put in where its profile is known, and left to it otherwise.
 
-        Raises ``ShotError`` like ``make_method``.
+        Raises ``ShotError`` like ``make_method``, and for prompts that cannot be told apart or say nothing.
         """
-        values = read_values(self, shot.ShotRequest, FROM_SCENE)
+        check_prompt_text(self)
+        values = read_values(self, shot.ShotRequest, FROM_SCENE) | {name: read_prompt(self, name) for name in PROMPTS}
         values["model"] = self.get_model()
         size = self.get_picture_size(scene)
         made = find_made_size(*size, find_size_multiple(values["model"])) if size else (0, 0)
         values["width"], values["height"] = made
         request = shot.make_request(frames=frames, fps=frame_rate(scene), method=self.make_method(), **values)
+        request = shot.with_schedule(request, read_schedule(scene, self, frames))
         profile = self.find_profile()
         return request if profile is None else resolve_request(request, profile)
 
@@ -410,6 +441,11 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         That is the character's kept look, or the look of the last shot with the same settings.
         """
         kept = get_kept_look(self.character)[0] if self.character else ""
+        name = self.character.name if self.character is not None else None
+        return self.choose_look(request, kept, name, only_changed=self.only_changed)
+
+    def choose_look(self, request: shot.ShotRequest, kept: str, character: str | None, *, only_changed: bool) -> shot.ShotRequest:
+        """As ``add_look``, for a character that keeps the look ``kept``; ``only_changed`` in place of the panel's."""
         if kept:
             return msgspec.structs.replace(request, look=kept)
         if not request.get_method().fusion:
@@ -417,13 +453,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
             return request
         digest = compute_settings_digest(request)
         for result in reversed(self.results):
-            if (
-                self.only_changed
-                and result.job
-                and result.settings == digest
-                and self.character is not None
-                and result.character == self.character.name
-            ):
+            if only_changed and result.job and result.settings == digest and character and result.character == character:
                 return msgspec.structs.replace(request, look=result.job, look_optional=True)
         return request
 
@@ -471,11 +501,13 @@ def set_kept_look(character: bpy.types.Object, job: str, prompt: str) -> None:
 CLASSES = (
     *technique_properties.CLASSES,
     *model_library.CLASSES,
+    *row_list.CLASSES,
     LatentManResult,
     LatentManFootContact,
     LatentManBone,
     LatentManMotion,
     LatentManKeying,
+    LatentManPromptKey,
     LatentManSettings,
 )
 
@@ -490,11 +522,21 @@ def register() -> None:
     make_pointer: Any = PointerProperty
     make_collection: Any = CollectionProperty
     make_string: Any = StringProperty
-    scene_type.latentman = make_pointer(type=LatentManSettings)
-    object_type.latentman_bones = make_collection(type=LatentManBone, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
+    scene_type.latentman = make_pointer(
+        type=LatentManSettings, name="LatentMan", description="The settings of the panel, and the results"
+    )
+    object_type.latentman_bones = make_collection(
+        type=LatentManBone,
+        name="Bone Map",
+        description="The bone of each joint, where the map was guessed, loaded or changed",
+        override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"},
+    )
     object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
-    object_type.latentman_look_prompt = make_string(name="Kept Look's Prompt")
+    object_type.latentman_look_prompt = make_string(
+        name="Kept Look's Prompt", description="What the kept look was asked to look like"
+    )
     model_library.add_properties()
+    row_list.add_properties()
     make_bool: Any = BoolProperty
     object_type.latentman_is_prop = make_bool(
         name="Only a Prop", description="This object moves with a character's bones without being part of the character"
@@ -505,6 +547,7 @@ def unregister() -> None:
     """Remove the properties from scenes and objects, and unregister the classes."""
     scene_type: Any = bpy.types.Scene
     object_type: Any = bpy.types.Object
+    row_list.remove_properties()
     model_library.remove_properties()
     del object_type.latentman_is_prop
     del object_type.latentman_look_prompt

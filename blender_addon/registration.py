@@ -20,13 +20,17 @@ from . import (
     removed_files,
     result_shelf,
     results,
+    setting_presets,
+    shortcuts,
     status_bar,
     templates,
     translation,
     undo_steps,
     viewer,
 )
+from .assets import arrivals, marking, shelf
 from .passes import kept_extents
+from .queue import events as queue_events
 
 logger = logs.get_logger(__name__)
 PARTS = (
@@ -38,15 +42,21 @@ PARTS = (
     result_shelf,
     results,
     kept_extents,
+    arrivals,
+    marking,
     kept_framing,
     live_preview,
     preferences,
+    setting_presets,
     operators,
+    shelf,
     panels,
     menus,
+    shortcuts,
     status_bar,
     templates,
     command_line,
+    queue_events,
     connection,
     # knows the texts of all classes
     translation,

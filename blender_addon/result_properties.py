@@ -18,17 +18,17 @@ class LatentManResult(bpy.types.PropertyGroup):
     """A generated shot: where its frames are and with which settings they were generated. What an earlier version of the extension
     did not store is empty or 0."""
 
-    folder: StringProperty(name="Folder", subtype="DIR_PATH", options=RELATIVE_PATH)
+    folder: StringProperty(name="Folder", description="Where its frames are", subtype="DIR_PATH", options=RELATIVE_PATH)
     ticket: StringProperty(name="Task", description="The task that made it")
     job: StringProperty(name="Job", description="The shot in the backend's job store")
     settings: StringProperty(name="Settings", description="A digest of what decides the look; empty for an unfinished shot")
     transparent: BoolProperty(name="Character Only", description="The frames are transparent around the characters")
-    character: StringProperty(name="Character")
-    prompt: StringProperty(name="Prompt")
-    seed: IntProperty(name="Seed")
-    start: IntProperty(name="First Frame")
-    step: IntProperty(name="Frame Step", default=1)
-    count: IntProperty(name="Frames")
+    character: StringProperty(name="Character", description="The object whose look was generated; empty for a whole scene")
+    prompt: StringProperty(name="Prompt", description="What it was asked to look like")
+    seed: IntProperty(name="Seed", description="The number that its noise was made from")
+    start: IntProperty(name="First Frame", description="The scene's frame that its first frame shows")
+    step: IntProperty(name="Frame Step", description="Scene frames from one frame to the next", default=1)
+    count: IntProperty(name="Frames", description="How many frames there are")
     crop: IntVectorProperty(
         name="Crop",
         size=4,
@@ -38,8 +38,8 @@ class LatentManResult(bpy.types.PropertyGroup):
     hmse: FloatProperty(name="Flicker", description="Mean squared difference of matched surface points in consecutive frames")
     starred: BoolProperty(name="Star", description="Mark this result as one of the good ones")
     created: StringProperty(name="Made", description="When it was made, in UTC: year-month-dayThour:minute:second")
-    preset: StringProperty(name="Preset")
-    model: StringProperty(name="Model")
+    preset: StringProperty(name="Preset", description="The preset of the method that made it")
+    model: StringProperty(name="Model", description="The model that made it, with its parts")
     size: IntVectorProperty(name="Size", size=2, description="Width and height of the stored frames in pixels")
     total: IntProperty(name="Wanted Frames", description="How many frames were to be made")
     made: IntProperty(name="New Frames", description="How many frames were made")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bpy
 
+from ..shared.shot import ShotRequest
 from .connection import connection
 from .properties import LatentManSettings
 from .tasks.shot import ShotTask
@@ -18,10 +19,18 @@ _WAITING = ("waiting", "downloading")
 def estimate_shot(settings: LatentManSettings, scene: bpy.types.Scene, frames: int) -> Estimate | None:
     """How long a shot of so many frames may take on the backend's device; None where nothing tells."""
     size, steps = settings.get_picture_size(scene), settings.steps or settings.find_own_values(("steps",))["steps"]
-    if size is None or not steps or not connection.device or not frames:
+    return None if size is None else _estimate(settings.get_model(), settings.preset, size, int(steps), frames)
+
+
+def estimate_request(request: ShotRequest, size: tuple[int, int]) -> Estimate | None:
+    """How long a finished request for pictures of ``size`` may take on the backend's device; None where nothing tells."""
+    return _estimate(request.sampling.model, request.preset, size, request.sampling.steps, len(request.frames))
+
+
+def _estimate(model: str, preset: str, size: tuple[int, int], steps: int, frames: int) -> Estimate | None:
+    if not steps or not connection.device or not frames:
         return None
-    job = Job(connection.device, settings.get_model(), settings.preset, *size, int(steps), frames)
-    return estimate(job, history.list_runs())
+    return estimate(Job(connection.device, model, preset, *size, steps, frames), history.list_runs())
 
 
 def write_question(frames: int, found: Estimate | None) -> tuple[str, str]:

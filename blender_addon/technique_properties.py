@@ -108,6 +108,8 @@ class LatentManTechniques(bpy.types.PropertyGroup):
 
 _make_pointer: Any = PointerProperty  # the stubs say that it returns None
 for _name, _type in GROUPS.items():
-    LatentManTechniques.__annotations__[_name] = _make_pointer(type=_type)
+    LatentManTechniques.__annotations__[_name] = _make_pointer(
+        type=_type, name=_name.title(), description=f"Settings of the method: {_name}"
+    )
 
 CLASSES = (*GROUPS.values(), LatentManTechniques)

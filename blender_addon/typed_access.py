@@ -6,7 +6,8 @@ Each function raises ``TypeError`` when the caller was wrong.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import bpy
 
@@ -17,14 +18,32 @@ NodeType = TypeVar("NodeType", bound=bpy.types.Node)
 DataType = TypeVar("DataType", bound=bpy.types.ID)
 
 
-def get_scene(context: bpy.types.Context) -> bpy.types.Scene:
+class SceneContext(Protocol):
+    """As much of a context as says which scene and which view layer of it are meant; ``bpy.context`` is one."""
+
+    @property
+    def scene(self) -> bpy.types.Scene | None: ...
+
+    @property
+    def view_layer(self) -> bpy.types.ViewLayer | None: ...
+
+
+@dataclass(frozen=True)
+class ScenePlace:
+    """A scene and a view layer of it, whether or not a window shows them."""
+
+    scene: bpy.types.Scene
+    view_layer: bpy.types.ViewLayer
+
+
+def get_scene(context: SceneContext) -> bpy.types.Scene:
     """The context's scene; it is missing only while a file is being loaded."""
     if context.scene is None:
         raise TypeError("The context has no scene.")
     return context.scene
 
 
-def get_view_layer(context: bpy.types.Context) -> bpy.types.ViewLayer:
+def get_view_layer(context: SceneContext) -> bpy.types.ViewLayer:
     """The context's view layer."""
     if context.view_layer is None:
         raise TypeError("The context has no view layer.")

@@ -258,7 +258,9 @@ def register() -> None:
     register_class(LatentManViewer)
     manager_type: Any = bpy.types.WindowManager
     make_pointer: Any = PointerProperty
-    manager_type.latentman_viewer = make_pointer(type=LatentManViewer)
+    manager_type.latentman_viewer = make_pointer(
+        type=LatentManViewer, name="LatentMan's Viewer", description="What is shown of results, and how they are compared"
+    )
     _handlers.register()
 
 

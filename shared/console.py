@@ -20,6 +20,8 @@ from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
 from .pasted_paths import expand_home
+from .prompt_text import COMMENT, read_prompt_file
+from .schedule_arguments import add_given_schedule, add_schedule_arguments
 from .settings import list_settings
 from .shot import MAX_FRAMES, ShotError, ShotRequest, make_request
 
@@ -60,7 +62,9 @@ def read_motion_arguments(args: argparse.Namespace) -> MotionRequest:
 
 def add_look_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of a shot whose look is made and nothing else."""
-    add_settings(parser, ShotRequest, leave_out=FROM_SCENE)
+    _add_prompt(parser, required=True)
+    add_settings(parser, ShotRequest, leave_out=(*FROM_SCENE, "prompt"))
+    add_schedule_arguments(parser)
     add_method_arguments(parser)
     parser.add_argument("--out", type=read_path, required=True, metavar="FILE", help="the look's file, shot.look for one")
     add_json_argument(parser)
@@ -69,9 +73,9 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``ShotRequest``, and those of output."""
-    prompt = next(declared for declared in list_settings(ShotRequest) if declared.name == "prompt")
-    add_setting(parser, prompt, default="that of the look's file, where --look names one")
+    _add_prompt(parser, default="that of the look's file, where --look names one")
     add_settings(parser, ShotRequest, leave_out=(*FROM_SCENE, "prompt"))
+    add_schedule_arguments(parser)
     add_method_arguments(parser)
     parser.add_argument(
         "--look",
@@ -85,10 +89,32 @@ def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+def _add_prompt(parser: argparse.ArgumentParser, *, required: bool = False, default: str = "that of --prompt-file") -> None:
+    """``--prompt``, and the file that it may be written in."""
+    prompt = next(declared for declared in list_settings(ShotRequest) if declared.name == "prompt")
+    group = parser.add_mutually_exclusive_group(required=required)
+    add_setting(group, prompt, default=default)
+    group.add_argument(
+        "--prompt-file",
+        dest="prompt",
+        default=argparse.SUPPRESS,
+        type=_read_prompt_argument,
+        metavar="FILE",
+        help=f"the prompt in a text file: line breaks become spaces, and lines that begin with {COMMENT} are not said",
+    )
+
+
+def _read_prompt_argument(text: str) -> str:
+    try:
+        return read_prompt_file(read_path(text))
+    except ShotError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def check_shot_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """What the arguments of a shot must have together; ends as ``parser.error`` does."""
     if args.command == "generate" and "prompt" not in args and not args.look:
-        parser.error("the following arguments are required: --prompt, or --look with a look's file")
+        parser.error("the following arguments are required: --prompt or --prompt-file, or --look with a look's file")
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -101,11 +127,14 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 def read_request_arguments(
     args: argparse.Namespace, width: int, height: int, frames: tuple[int, ...], fps: float, manifest: PassesManifest | None = None
 ) -> ShotRequest:
-    """The request that the arguments describe. Raises ``ShotError`` for a folder without a look."""
+    """The request that the arguments describe. Raises ``ShotError`` for a folder without a look, and for two prompts at a frame."""
     # an empty prompt is refused with what it is for
     given = {"prompt": "", **read_given_settings(args, ShotRequest, leave_out=FROM_SCENE)}
     request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
-    return msgspec.structs.replace(request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look))
+    request = msgspec.structs.replace(
+        request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look)
+    )
+    return add_given_schedule(request, args)
 
 
 def find_job(look: str) -> str:
@@ -242,6 +271,17 @@ class Console:
         elif "message" in values:
             self._close_line()
             self._write(f"{make_printable(str(values['message']))}\n")
+
+    @property
+    def is_json(self) -> bool:
+        """Whether programs read what is said."""
+        return self._json
+
+    def write_text(self, text: str) -> None:
+        """A text of several lines, which only people are told."""
+        if not self._json:
+            self._close_line()
+            self._write(make_printable(text))
 
     def warn(self, message: str, **values: Any) -> None:
         """Something that people should know of; they read it on the standard error."""

@@ -44,6 +44,26 @@ class Frame(Event, frozen=True, tag="frame"):
     index: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class Shot(Event, frozen=True, tag="shot"):
+    """Of ``generate --marked``: a shot begins (its ``state`` is ``running``) or has ended (``done``, ``partial``, ``failed``), with
+    ``frames`` from ``first`` to ``last``, of which ``made`` are new and ``kept`` from before; ``message`` says why some are
+    missing. Events in between are about it."""
+
+    name: str
+    scene: str
+    frames: Annotated[int, msgspec.Meta(ge=1)]
+    state: str
+    first: int
+    last: int
+    camera: str = ""
+    made: Annotated[int, msgspec.Meta(ge=0)] = 0
+    kept: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    out: FilePath = ""
+    message: Words = ""
+    code: Code = ""
+
+
 class Warned(Event, frozen=True, tag="warning"):
     """Something that people should know of; the work goes on."""
 
@@ -146,6 +166,7 @@ class Token(Event, frozen=True, tag="token"):
 AnyEvent = Union[  # noqa: UP007 - what msgspec makes a schema of
     Progress,
     Frame,
+    Shot,
     Warned,
     Finished,
     Done,

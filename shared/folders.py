@@ -72,6 +72,11 @@ def results_folder() -> Path:
     return _find_folder(environment_variables.RESULTS, data_folder() / "results")
 
 
+def assets_folder() -> Path:
+    """Where the library of assets is that is made for Blender's Asset Browser: ``assets`` in the data folder."""
+    return data_folder() / "assets"
+
+
 def log_folder() -> Path:
     """``$LATENTMAN_LOGS``, else the platform's folder for logs."""
     return _find_folder(LOG_ENVIRONMENT, platformdirs.user_log_dir(_NAME, appauthor=False))

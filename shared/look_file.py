@@ -149,6 +149,13 @@ class LookFile:
                     f"The look was made with another {declared.words} ({_shorten(declared.value_text(made))}, and now "
                     f"{_shorten(declared.value_text(wanted))}); leave that to the look, or make a new one.",
                 )
+        own_schedule = own.get_schedule()
+        if request.get_schedule() != (own_schedule and own_schedule.select(self.list_rows(request.frames))):
+            raise ShotError(
+                "look",
+                "The look was made with other prompts or control strengths of its frames; leave those to the look, or make a new "
+                "one.",
+            )
         if request.get_method() != own.get_method():
             raise ShotError(
                 "look", "The look was made with other techniques; leave preset and techniques to the look, or make a new one."

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .picture_size import fit_area
+from .picture_size import Crop, find_made_size, find_size_multiple, fit_area, make_crop
 from .settings import MAX_TEXT, list_settings, with_settings
 from .shot import MAX_SIDE, MAX_STEPS, NOTHING, ShotRequest
 
@@ -143,3 +143,15 @@ def resolve_request(
             wide, tall = (min(max(8, round(side * scale)), MAX_SIDE) for side in (wide, tall))
         changes |= {"width": request.width or wide, "height": request.height or tall}
     return with_settings(request, {name: value for name, value in changes.items() if value != values[name]})
+
+
+def complete_request(
+    request: ShotRequest, profile: ModelProfile, size: tuple[int, int], aspect: float | None
+) -> tuple[ShotRequest, Crop | None]:
+    """A request for pictures of ``size`` (width, height) with what it leaves to the model put in, in the nearest size that holds
+    them and that the model can make, and the part of those frames that is wanted, None for all of them. A size with a 0 is the
+    model's own, of ``aspect``, if that is given."""
+    shown = size if all(size) else profile.get_size(aspect)
+    made = find_made_size(*shown, find_size_multiple(request.sampling.model))
+    request = resolve_request(with_settings(request, dict(zip(SIDES, made, strict=True))), profile)
+    return request, make_crop(*shown, *made)

@@ -12,6 +12,7 @@ from .arguments import has_method_arguments, read_given_settings, read_method
 from .look_file import LookFile, read_look_file
 from .pasted_paths import expand_home
 from .reference import take_reference
+from .schedule_arguments import add_given_schedule, has_schedule_arguments
 from .settings import with_settings
 from .shot import JOB_NAME, ShotError, ShotRequest, check_request
 
@@ -45,7 +46,17 @@ def read_part_request(
         request, reference = take_reference(with_settings(request, {"reference": given["reference"]}), base)
     if has_method_arguments(args) or "preset" in given:
         request = msgspec.structs.replace(request, method=read_method(args, request.preset))
-    request = msgspec.structs.replace(request, frames=frames, look=look_file.name, manifest=None)
+    if has_schedule_arguments(args):
+        # said of the whole shot, as it was then
+        request = add_given_schedule(request, args)
+    schedule = request.get_schedule()
+    request = msgspec.structs.replace(
+        request,
+        frames=frames,
+        look=look_file.name,
+        manifest=None,
+        schedule=msgspec.UNSET if schedule is None else schedule.select(look_file.list_rows(frames)),
+    )
     check_request(request)
     if len(set(frames)) != len(frames):
         raise ShotError("frames", "A frame is asked for twice; name each once.")

@@ -85,8 +85,9 @@ def save_manifest(folder: Path, manifest: PassesManifest) -> None:
     write_atomically(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
 
 
-def save(folder: Path, passes: FramePasses, manifest: PassesManifest) -> None:
+def save(folder: Path | str, passes: FramePasses, manifest: PassesManifest) -> None:
     """Write a whole shot."""
+    folder = Path(folder)
     header, _ = split_manifest(manifest, len(manifest.frames))
     for n, frame in enumerate(manifest.frames):
         save_frame(folder, frame, passes.select([n]), header)
@@ -96,9 +97,9 @@ def save(folder: Path, passes: FramePasses, manifest: PassesManifest) -> None:
 class PassesFolder:
     """Saved passes, of which a frame is read when it is asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | str) -> None:
         """Reads the manifest; ``ShotError`` when it is missing or damaged."""
-        self.folder = folder
+        self.folder = folder = Path(folder)
         try:
             self.manifest = msgspec.json.decode(read_file(folder / MANIFEST, MAX_MANIFEST), type=PassesManifest)
             check_manifest(self.manifest)
@@ -130,7 +131,7 @@ def _unreadable(folder: Path, error: Exception) -> ShotError:
     return ShotError("passes", f"{folder} holds no readable passes ({error}); render them again.")
 
 
-def load(folder: Path) -> tuple[FramePasses, PassesManifest]:
+def load(folder: Path | str) -> tuple[FramePasses, PassesManifest]:
     """Read a whole shot into memory; ``ShotError`` says what is missing."""
     found = PassesFolder(folder)
     clip = join_frames([found.frame(n) for n in range(len(found.manifest.frames))])

@@ -76,6 +76,8 @@ _PROMPT_RULES = (
     _Rule(re.compile(rf"(?i)((?<!\w)(?:{_NAMES})\\*[\"']?(?:\s*[=:]\s*|[ \t]+)){_QUOTED}"), r"\g<1>" + PROMPT),
     # latentman motion "a person waves"
     _Rule(re.compile(rf"(?i)(\bmotion[ \t]+){_QUOTED}"), r"\g<1>" + PROMPT),
+    # --prompt-at 24 "..."
+    _Rule(re.compile(rf"(?i)(--prompt-at[ \t]+-?\d+[ \t]+)(?:{_QUOTED}|\S+)"), r"\g<1>" + PROMPT),
     # --prompt word
     _Rule(re.compile(rf"(?i)(--(?:{_NAMES})(?:=|[ \t]+))(?![\"'<-])\S+"), r"\g<1>" + PROMPT),
     # Prompt: words to the end of the line

@@ -183,7 +183,7 @@ def _is_struct(hint: Any) -> bool:
 
 def _optional_struct(hint: Any) -> type[msgspec.Struct] | None:
     """The struct of a ``Struct | None``."""
-    if typing.get_origin(hint) not in (Union, types.UnionType):
+    if typing.get_origin(hint) not in (Union, types.UnionType) or type(None) not in typing.get_args(hint):
         return None
     structs = [one for one in typing.get_args(hint) if _is_struct(one)]
     return structs[0] if len(structs) == 1 else None

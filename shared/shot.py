@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from .manifest import PassesManifest
+from .schedule import Mix, Schedule, check_schedule, list_prompts, mix_prompts
 from .settings import MAX_TEXT, Choice, Setting, SettingError, check_settings, with_settings
 
 #: strength of a reference picture that is left to the model's name
@@ -393,7 +394,8 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     What is 0 or empty and has a value that is the model's own is left to the model: ``model_profile.resolve_request`` puts that in.
 
     ``frames`` are the scene's frame numbers in order. ``method`` None means the preset's own. ``manifest`` describes the passes;
-    ControlNets for normals and poses need it. ``look`` names a finished job whose look the
+    ControlNets for normals and poses need it. ``schedule`` is what changes from frame to frame; a request in which nothing does is
+    written without it, and so is the same as before there was one. ``look`` names a finished job whose look the
     characters keep; where all else is the same, its unchanged frames are taken over and only the others are made. With
     ``look_optional`` a look that cannot be kept is made anew instead of being an error.
     """
@@ -416,15 +418,42 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     manifest: PassesManifest | None = None
     look: str = ""
     look_optional: bool = False
+    schedule: Schedule | msgspec.UnsetType = msgspec.UNSET
+
+    def get_schedule(self) -> Schedule | None:
+        """What changes from frame to frame; None where nothing does."""
+        return None if self.schedule is msgspec.UNSET else self.schedule
+
+    def list_prompts(self) -> tuple[str, ...]:
+        """Every prompt of the shot once, that of the text first."""
+        return list_prompts(self.text.prompt, self.get_schedule())
+
+    def list_mixes(self) -> list[Mix]:
+        """What is said to each frame."""
+        return [mix_prompts(self.text.prompt, self.get_schedule(), frame) for frame in self.frames]
+
+    def get_control_scale(self, row: int) -> float:
+        """How strongly the ControlNets work in the frame at a place."""
+        schedule = self.get_schedule()
+        return schedule.control_scales[row] if schedule is not None and schedule.control_scales else self.sampling.control_scale
 
     def get_method(self) -> Method:
         """The techniques to run."""
         return self.method if self.method is not None else METHODS[self.preset]
 
     def settings(self) -> ShotRequest:
-        """Everything that decides the look, whatever the frames: requests with equal settings can share one."""
+        """Everything that decides the look, whatever the frames: requests with equal settings can share one. What changes from
+        frame to frame is compared frame by frame."""
         return msgspec.structs.replace(
-            self, look="", look_optional=False, frames=(), fps=0.0, manifest=None, preset="", method=self.get_method()
+            self,
+            look="",
+            look_optional=False,
+            frames=(),
+            fps=0.0,
+            manifest=None,
+            preset="",
+            method=self.get_method(),
+            schedule=msgspec.UNSET,
         )
 
 
@@ -446,6 +475,18 @@ def describe_request(request: ShotRequest) -> dict[str, Any]:
 def make_request(prompt: str, frames: tuple[int, ...], fps: float, **changes: Any) -> ShotRequest:
     """A request from settings by their names, wherever in it they stand."""
     return with_settings(ShotRequest(text=Text(prompt), frames=frames, fps=fps), changes)
+
+
+def with_schedule(request: ShotRequest, schedule: Schedule | None) -> ShotRequest:
+    """The request with what changes from frame to frame; None for nothing. One control strength for all frames is the setting,
+    which otherwise counts nowhere and is the default."""
+    scales = schedule.control_scales if schedule is not None else ()
+    if schedule is not None and scales:
+        is_one = len(scales) == len(request.frames) and len(set(scales)) == 1
+        request = with_settings(request, {"control_scale": scales[0] if is_one else Sampling().control_scale})
+        if is_one:
+            schedule = msgspec.structs.replace(schedule, control_scales=()) if schedule.prompts else None
+    return msgspec.structs.replace(request, schedule=msgspec.UNSET if schedule is None else schedule)
 
 
 def explain_no_keyframes(request: ShotRequest) -> str:
@@ -482,10 +523,35 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("method", str(error)) from error
     if method.keyframes and (not method.fusion or method.alignment or method.guidance):
         raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
+    schedule = request.get_schedule()
+    if schedule is not None:
+        _check_schedule(request, method, schedule)
     if request.look and not re.fullmatch(JOB_NAME, request.look):
         raise ShotError("look", f"'{request.look[:40]}' is not a look; it is the name of a finished job, 24 digits and letters.")
     if request.look and not method.fusion and not request.look_optional:
         raise ShotError("look", f"The preset '{request.preset}' cannot keep a look; use 'surface', or make a new look.")
+
+
+def _check_schedule(request: ShotRequest, method: Method, schedule: Schedule) -> None:
+    try:
+        check_schedule(schedule, len(request.frames))
+    except SettingError as error:
+        raise ShotError(error.name, str(error)) from error
+    used = {prompt for mix in request.list_mixes() for prompt in (mix.first, mix.second if mix.share else mix.first)}
+    if len(used) < 2:
+        return
+    if method.alignment or method.guidance:
+        raise ShotError(
+            "prompt_at",
+            f"The preset '{request.preset}' carries each frame's picture on into the next, so that a prompt cannot change within "
+            "the shot; use surface, cross_frame or per_frame, or make one shot of each prompt.",
+        )
+    if method.fusion and not method.keyframes and any(not mix.is_pure for mix in request.list_mixes()):
+        raise ShotError(
+            "prompt_blend",
+            f"The preset '{request.preset}' makes one texture of all frames of a prompt, and cannot blend two; set the blend to 0, "
+            "or use surface.",
+        )
 
 
 def _check_plugins(method: Method) -> None:

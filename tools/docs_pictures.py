@@ -1,7 +1,8 @@
 """``python -m tools.docs_pictures``: makes the documentation's pictures of the window from a real one, into ``docs/images``.
 
 It runs ``tools.window_test`` and crops what that photographs. ``docs/images/made_of.json`` keeps the state of the window's code
-that each picture shows; ``--check`` changes nothing, names the pictures that are older than the code, and exits with 1 if there are any.
+that each picture shows; ``--check`` changes nothing, names the pictures that are older than the code, and exits with 1 if there
+are any.
 ``--from FOLDER`` takes the photographs of an earlier run. ``--only NAME ...`` makes some of the pictures.
 """
 

@@ -21,6 +21,7 @@ from latentman.blender_addon.translation.language import CATALOGUES, LOCALES
 from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
 
 ROOT = Path(__file__).resolve().parents[1]
+EXCEPTIONS = ROOT / "tools" / "not_messages.json"
 #: whose texts come into the window
 PACKAGES = ("blender_addon", "shared", "backend")
 #: what only a terminal, a file or a page of the documentation shows, and tables of names that are matched, not shown
@@ -47,6 +48,8 @@ LEFT_OUT = (
     "backend/logs.py",
     "backend/maps/*",
     "backend/metrics/*",
+    "backend/models/caller_options.py",
+    "backend/pipeline_calls/*",
     "backend/server.py",
     "shared/arguments.py",
     "shared/console.py",
@@ -54,6 +57,7 @@ LEFT_OUT = (
     "shared/events.py",
     "shared/machine.py",
     "shared/redaction.py",
+    "shared/schedule_arguments.py",
 )
 #: calls whose texts are for the log, for a pattern or for a program
 _SILENT = re.compile(
@@ -66,7 +70,12 @@ WORDS = {
     "blender_addon/connection.py": ("connecting", "running", "starting", "loading"),
     "blender_addon/shot_progress.py": ("cancelling", "decoding", "denoising", "matching", "measuring"),
     "shared/task.py": ("queued", "preparing", "failed", "finished", "cancelled"),
-    "blender_addon/result_words.py": ("flickers", "steady"),
+    "blender_addon/result_words.py": ("flickers", "steady", "frame", "frames"),
+    "blender_addon/operators/result_list.py": ("result", "results"),
+    "backend/models/library/verifying.py": ("intact", "damaged", "missing", "unknown"),
+    "backend/models/library/fit.py": ("machine",),
+    "blender_addon/motion/source_shape.py": ("legs", "arms"),
+    "blender_addon/motion/source_bones.py": ("thigh", "shin", "foot", "collar", "head", "neck", "spine"),
     "blender_addon/time_estimate.py": ("about", "roughly"),
     "blender_addon/set_up/state.py": (
         "checking",
@@ -143,6 +152,11 @@ def read_source(text: str) -> Iterator[str]:
             yield found.strip()
 
 
+def read_exceptions() -> dict[str, list[str]]:
+    """module -> the texts in it that look like messages and are names of data, patterns or words that are typed."""
+    return json.loads(EXCEPTIONS.read_text(encoding="utf-8"))
+
+
 def find_words(module: str, text: str) -> list[str]:
     """The single words of a module; raises ``LookupError`` for one that it does not say any more."""
     words = WORDS.get(module, ())
@@ -155,13 +169,17 @@ def find_words(module: str, text: str) -> list[str]:
 def collect() -> dict[str, str]:
     """message -> the module, relative to the project, that says it first."""
     found: dict[str, str] = {}
+    exceptions = read_exceptions()
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = path.relative_to(ROOT)
             if not any(name.match(pattern) for pattern in LEFT_OUT):
                 text = path.read_text(encoding="utf-8")
-                for message in (*read_source(text), *find_words(name.as_posix(), text)):
-                    found.setdefault(message, name.as_posix())
+                said = [*read_source(text), *find_words(name.as_posix(), text)]
+                left_out = set(exceptions.get(name.as_posix(), ()))
+                for message in said:
+                    if message not in left_out:
+                        found.setdefault(message, name.as_posix())
     return found
 
 

@@ -34,6 +34,7 @@ from tools.window_actions import (
     wait_seconds,
     wait_until,
 )
+from tools.window_assets import use_assets
 from tools.window_first_clip import make_first_clip
 
 PROMPT = "a knight in red armour"
@@ -550,18 +551,21 @@ def show_preferences() -> Iterator[None]:
 
 
 def _drag_sidebar(by: int) -> Iterator[None]:
-    """Make the sidebar wider, or narrower for a negative number of pixels, by its edge, which is some pixels beside it."""
+    """Make the sidebar wider, or narrower for a negative number of pixels, by its edge, which is within some pixels of its side."""
     window, _, region = get_window_and_view()
-    before, x, y = region.width, region.x - 3, region.y + region.height // 2
-    window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
-    yield from wait_seconds(0.5)
-    window.event_simulate("LEFTMOUSE", "PRESS", x=x, y=y)
-    for step in range(1, 9):
-        window.event_simulate("MOUSEMOVE", "NOTHING", x=x - by * step // 8, y=y)
-        yield
-    window.event_simulate("LEFTMOUSE", "RELEASE", x=x - by, y=y)
-    yield from wait_seconds(1)
-    assert (get_window_and_view()[2].width - before) * by > 0, f"the sidebar stayed {before} pixels wide"
+    before, side, y = region.width, region.x, region.y + region.height // 2
+    for x in (side + offset for offset in (0, 1, -1, 2, -2, 3, -3, 4, 5, 6)):
+        window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
+        yield from wait_seconds(0.5)
+        window.event_simulate("LEFTMOUSE", "PRESS", x=x, y=y)
+        for step in range(1, 9):
+            yield from wait_seconds(0.1)
+            window.event_simulate("MOUSEMOVE", "NOTHING", x=x - by * step // 8, y=y)
+        window.event_simulate("LEFTMOUSE", "RELEASE", x=x - by, y=y)
+        yield from wait_seconds(1)
+        if (get_window_and_view()[2].width - before) * by > 0:
+            return
+    raise AssertionError(f"the sidebar stayed {before} pixels wide")
 
 
 def _set_theme(name: str) -> None:
@@ -666,6 +670,7 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "fetched": fetch_again,
     "placed": put_in_places,
     "history": look_at_history,
+    "assets": use_assets,
     "preferences": show_preferences,
     "appearances": look_at_appearances,
     "save": save_file,

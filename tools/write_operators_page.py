@@ -33,7 +33,9 @@ def list_operators() -> list[Any]:
 def list_arguments(operator: Any) -> list[Any]:
     """What an operator can be told; what only a dialog needs is left out."""
     return [
-        one for one in operator.properties if one.identifier not in ("rna_type", "filter_glob", "filter_folder", "check_existing")
+        one
+        for one in operator.properties
+        if one.identifier not in ("rna_type", "filter_glob", "filter_folder", "check_existing") and one.type != "COLLECTION"
     ]
 
 

@@ -16,6 +16,7 @@ from latentman.shared.arguments import get_option, part_option
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
+from latentman.shared.schedule import Schedule
 from latentman.shared.settings import Declared, list_parts, list_settings, summarise
 from latentman.shared.shot import METHODS, Method, Sampling, ShotRequest, Text
 
@@ -67,6 +68,12 @@ def list_groups() -> list[Group]:
     """Every table of the page, in its order."""
     return [
         Group("What is said", SHOT, Text),
+        Group(
+            "What changes from frame to frame",
+            "For `latentman generate`, `latentman look` and Blender's commands of these names, beside `--prompt-at FRAME TEXT` and "
+            "`--control-at FRAME STRENGTH`; in the box *Look* under *Prompts by Frame*.",
+            Schedule,
+        ),
         Group("How it is sampled", SHOT, Sampling),
         Group("Preset and size", SHOT + " Saved passes bring their own size.", ShotRequest, only=("preset", "width", "height")),
         Group(

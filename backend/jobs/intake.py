@@ -21,7 +21,8 @@ from ...shared.task import new_ticket
 from ...shared.version import VERSION
 from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
-from ..video.techniques.registry import find_plugins, origin_of
+from ..plugins import origin_of
+from ..video.techniques.registry import find_plugins
 from .in_use import Claim
 from .job import LOOK_FILE, REFERENCE, Job
 from .passes import StoredPasses, digest_frame

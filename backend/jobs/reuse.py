@@ -31,9 +31,10 @@ def iter_unchanged(
     if source.size != old_source.size:
         return
     places = {frame: n for n, frame in enumerate(old.frames)}
+    mixes, old_mixes = request.list_mixes(), old.list_mixes()
     for n, frame in enumerate(request.frames):
         m = places.get(frame)
-        if m is None:
+        if m is None or mixes[n] != old_mixes[m] or request.get_control_scale(n) != old.get_control_scale(m):
             continue
         new_frame = source.frame(n)
         try:

@@ -161,14 +161,18 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
 
 
 def _measure(job: Job, source: PassesSource, run_context: RunContext, *, has_textures: bool) -> dict[str, float]:
-    """The finished job's figures; stores its textures as well, since both look at every frame once."""
+    """The finished job's figures; stores its textures as well, since both look at every frame once. Of a shot whose prompt changes
+    the textures are those of the prompt that it begins with."""
     started = time.perf_counter()
     consistency, gatherer = Consistency(), TextureGatherer()
+    mixes = job.request.list_mixes()
     for index in range(source.frame_count):
         run_context.check()
         image, passes = job.read_frame(index), source.frame(index)
+        if index and mixes[index] != mixes[index - 1]:
+            consistency.cut()
         consistency.add(image, passes)
-        if has_textures:
+        if has_textures and mixes[index] == mixes[0]:
             gatherer.add(image, passes)
         run_context.progress("measuring", index + 1, source.frame_count)
     for character, texture in gatherer.textures().items():

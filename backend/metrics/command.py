@@ -62,15 +62,16 @@ def _get_suite(name: str, *, quick: bool) -> Suite:
 
 
 def _choose_variants(names: list[str]) -> dict[str, Method]:
-    """The variants of some names; ``ShotError`` for a name that is unknown."""
+    """The variants of some names, also methods of other packages; ``ShotError`` for a name that is unknown."""
+    from ..method_plugins import PLUGINS, find_method
     from .variants import VARIANTS, make_sweep
 
-    known = VARIANTS | make_sweep()
+    known, more = VARIANTS | make_sweep(), PLUGINS.find()
     names = [name.strip() for name in names]
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in known and name not in more]
     if unknown:
-        raise ShotError("variant", f"There is no variant '{unknown[0][:80]}'; choose from {', '.join(known)}.")
-    return {name: known[name] for name in names}
+        raise ShotError("variant", f"There is no variant '{unknown[0][:80]}'; choose from {', '.join([*known, *more])}.")
+    return {name: known[name] if name in known else find_method(name) for name in names}
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
@@ -105,9 +106,13 @@ def _check_file(path: Path) -> None:
 def _make_shots(args: argparse.Namespace) -> tuple[list[Shot], dict[str, dict[str, float]]]:
     """The shots of an evaluation, and the figures of their motions by shot where motions are compared."""
     from .reference_shots import name_shots, read_shot, render_motion_shots, render_shots
+    from .shot_plugins import choose_shot
 
     if args.shots:
-        return [read_shot(folder, name) for folder, name in zip(args.shots, name_shots(args.shots), strict=True)], {}
+        given = {place: choose_shot(place) for place in args.shots}
+        folders = [place for place in args.shots if given[place] is None]
+        read = {folder: read_shot(folder, name) for folder, name in zip(folders, name_shots(folders), strict=True)}
+        return [given[place] or read[place] for place in args.shots], {}
     quick = args.quick or args.suite == "motion"
     frames = (QUICK_FRAMES if quick else FRAMES) if args.frames is None else args.frames
     if args.suite == "motion":
@@ -145,12 +150,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     from .evaluator import DERIVED, Evaluator, round_means
     from .given_clips import check_given_clips, find_given_clips
     from .making import describe_making
+    from .metric_plugins import load_metrics
     from .named_colours import compute_text_metrics
     from .report import write_report
     from .shots import check_shots
 
     # what the code is like now, not when the runs have ended
     describe_making()
+    metrics = load_metrics(args.metric)
     suite = _get_suite(args.suite, quick=args.quick)
     variants = _choose_variants(args.variants.split(",") if args.variants is not None else list(suite.variants))
     sampling = Sampling(**read_given_settings(args, Sampling, leave_out=LIST_SETTINGS))
@@ -173,7 +180,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     model = load(sampling.model, device, options)
     for warning in model.warnings:
         _say(warning)
-    evaluator = Evaluator(args.out, model, sampling, _say, None if args.shots else compute_text_metrics)
+    evaluator = Evaluator(args.out, model, sampling, _say, None if args.shots else compute_text_metrics, metrics)
     rows = evaluator.run(shots, prompts, seeds, variants, given=clips)
     command = "latentman " + shlex.join(sys.argv[1:])
     write_report(rows, {shot.name: shot for shot in shots}, args.out, f"Evaluation: {args.suite}", command)
@@ -220,11 +227,12 @@ def _print_table(table: Means) -> None:
 def measure(args: argparse.Namespace) -> int:
     """Measure finished frames, whoever made them, against their passes; 2 when the input is wrong."""
     from .measuring import measure_saved
+    from .metric_plugins import load_metrics
 
     try:
         if args.json is not None:
             _check_file(args.json)
-        found = measure_saved(args.passes, args.frames, args.reference)
+        found = measure_saved(args.passes, args.frames, args.reference, load_metrics(args.metric))
         for warning in found.warnings:
             _say(warning)
         text = json.dumps(found.figures, indent=1)
@@ -250,7 +258,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             ('latentman evaluate shot_a shot_b --variants surface,latentman --prompt "a knight" --seed 4', "shots of your own"),
         ),
     )
-    command.add_argument("shots", type=read_path, nargs="*", help="folders of saved passes; the suite's own shots when left out")
+    command.add_argument(
+        "shots", type=read_path, nargs="*", help="folders of saved passes, or other packages' shots; the suite's own when left out"
+    )
     command.add_argument(
         "--suite",
         choices=SUITES,
@@ -260,7 +270,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--motion", type=read_path, action="append", help="a motion file as one more source of the motion suite")
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
-    command.add_argument("--variants", help="names separated by commas instead of the suite's")
+    command.add_argument("--variants", help="names separated by commas instead of the suite's; other packages' methods too")
     declared = {one.name: one for struct in (Text, Sampling) for one in list_settings(struct)}
     for name in LIST_SETTINGS:
         add_setting(command, declared[name], default="the suite's own", repeat=True)
@@ -277,6 +287,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "prompts or seeds need FOLDER/SHOT/PROMPT-SEED, as in walk/1-4; may be given several times",
     )
     command.add_argument("--frames", type=int, help="frames of the suite's shots")
+    _add_metric_argument(command)
     command.add_argument("--out", type=read_path, default=Path("build") / "evaluation", help="runs and report")
     command.add_argument("--json", type=read_path, help="file for the mean figures of every variant")
     command.set_defaults(run=evaluate, uses_models=True)
@@ -299,5 +310,16 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--reference", type=read_path, help="the clip of the same model without any method, for the figures against it"
     )
+    _add_metric_argument(command)
     command.add_argument("--json", type=read_path, help="file for the figures and for what was measured")
     command.set_defaults(run=measure)
+
+
+def _add_metric_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also the figures of a metric of another package; may be given several times",
+    )

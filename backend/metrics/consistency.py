@@ -23,6 +23,11 @@ class Consistency:
         self._pairs.add(image, passes)
         self._background.add(image, passes)
 
+    def cut(self) -> None:
+        """The next frame is meant to look otherwise, so that it is compared with none before it."""
+        self._pairs.cut()
+        self._background.cut()
+
     def figures(self) -> dict[str, float]:
         """``hmse`` (the paper's human mean squared error) compares matched surface points of consecutive frames; ``background_mse``
         is what the list of figures calls ``background_error``, meaningful for a still camera; ``matched_fraction`` is the number of

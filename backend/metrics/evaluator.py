@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from .baselines import bake_texture, blur
 from .clip_measurer import measure_clip
 from .figures import FIGURES, OPTIONAL
 from .given_clips import GivenClip, open_given_clip
+from .metric_plugins import Metric, make_parts
 from .peak_memory import PeakMemory
 from .perceptual import make_similarities
 from .run_identity import (
@@ -78,12 +79,15 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def compute_metrics(images: np.ndarray, reference: np.ndarray, passes: FramePasses) -> dict[str, float]:
+def compute_metrics(
+    images: np.ndarray, reference: np.ndarray, passes: FramePasses, metrics: dict[str, type[Metric]] | None = None
+) -> dict[str, float]:
     """Every figure of a run's frames (F, H, W, 3) uint8.
 
-    ``reference`` are the frames of the ``per_frame`` run with the same prompt and seed, against which detail is measured.
+    ``reference`` are the frames of the ``per_frame`` run with the same prompt and seed, against which detail is measured;
+    ``metrics`` are other packages'.
     """
-    return measure_clip(images, passes, reference, more=make_similarities())
+    return measure_clip(images, passes, reference, more=make_similarities() | make_parts(metrics or {}))
 
 
 class Evaluator:
@@ -96,11 +100,13 @@ class Evaluator:
         sampling: Sampling,
         print_line: Callable[[str], None],
         extra_metrics: ExtraMetrics | None = None,
+        metrics: Mapping[str, type[Metric]] | None = None,
     ) -> None:
         """``sampling`` but for its model and seed; what is 0 or empty in it is the model's own. ``print_line`` is given a line of
-        text after every run that was made; ``extra_metrics`` are computed of every run beside those of ``compute_metrics``."""
+        text after every run that was made; ``extra_metrics`` are computed of every run beside those of ``compute_metrics``, and
+        those of ``metrics``, which other packages have, by their names."""
         self._out, self._model, self._sampling = out, model, msgspec.structs.replace(sampling, model=model.name)
-        self._print_line, self._extra_metrics = print_line, extra_metrics
+        self._print_line, self._extra_metrics, self._metrics = print_line, extra_metrics, dict(metrics or {})
         self._fingerprint = fingerprint_model(model)
         self._said = set[str]()
 
@@ -238,7 +244,7 @@ class Evaluator:
         record: dict[str, Any],
         folder: Path,
     ) -> Row:
-        figures = compute_metrics(images, reference, shot.passes)
+        figures = compute_metrics(images, reference, shot.passes, self._metrics)
         figures |= self._extra_metrics(images, shot.passes, prompt) if self._extra_metrics else {}
         figures |= {key: record.get(key, float("nan")) for key in ("seconds_per_frame", "peak_mb")}
         return {

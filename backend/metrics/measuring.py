@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import numpy as np
 from ...shared.passes import FramePasses
 from ...shared.passes_folder import PassesFolder
 from ...shared.version import VERSION
+from ..plugins import origin_of
 from .clip_measurer import measure_frames
 from .clips import Clip, open_clip
 from .making import describe_making
+from .metric_plugins import PLUGINS, Metric, make_parts
 from .perceptual import make_similarities
 from .pictures import measure_contrast
 
@@ -32,16 +34,19 @@ def _read_frames(clip: Clip, passes: PassesFolder) -> Iterator[tuple[np.ndarray,
     return ((image, passes.frame(n)) for n, image in enumerate(clip))
 
 
-def measure_saved(folder: Path, frames: Sequence[Path], reference: Path | None = None) -> Measured:
+def measure_saved(
+    folder: Path, frames: Sequence[Path], reference: Path | None = None, metrics: Mapping[str, type[Metric]] | None = None
+) -> Measured:
     """All figures of the clip in ``frames`` (see ``open_clip``) against the passes in a folder, one frame in memory at a time.
-    ``reference`` is the per-frame clip for the figures that are ratios to it. Raises ``ShotError``."""
+    ``reference`` is the per-frame clip for the figures that are ratios to it; ``metrics`` are other packages'. Raises
+    ``ShotError``."""
     passes = PassesFolder(folder)
     manifest = passes.manifest
     size = (manifest.width, manifest.height)
     clip = open_clip(frames, manifest.frames, size)
     against = None if reference is None else open_clip([reference], manifest.frames, size)
     contrast = None if against is None else measure_contrast(_read_frames(against, passes))
-    figures = measure_frames(_read_frames(clip, passes), contrast, more=make_similarities())
+    figures = measure_frames(_read_frames(clip, passes), contrast, more=make_similarities() | make_parts(dict(metrics or {})))
     warnings = list(dict.fromkeys([*clip.warnings, *([] if against is None else against.warnings)]))
     provenance: dict[str, object] = {
         "version": VERSION,
@@ -50,6 +55,7 @@ def measure_saved(folder: Path, frames: Sequence[Path], reference: Path | None =
         "frames": [str(path) for path in frames],
         "format": clip.format,
         "size": clip.size_text,
+        "metrics": {name: origin_of(PLUGINS.find()[name]) for name in metrics or ()},
         "reference": "" if reference is None else str(reference),
         "warnings": warnings,
     }

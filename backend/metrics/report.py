@@ -17,6 +17,7 @@ from ...shared.files import write_atomically
 from ...shared.passes import FramePasses
 from ..pictures import write_png
 from ..video.correspondence import match_surfaces
+from .clip_measurer import LEVELS
 from .evaluator import COLUMNS, Row, Shot, compute_means, read_run, round_means
 from .figures import BY_NAME, MAIN
 from .making import describe_making
@@ -39,8 +40,9 @@ td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering
 
 
 def get_columns(table: dict[str, dict[str, float]]) -> list[str]:
-    """The ``COLUMNS`` for which any variant has a figure."""
-    return [key for key in COLUMNS if any(not np.isnan(figures.get(key, float("nan"))) for figures in table.values())]
+    """The ``COLUMNS`` for which any variant has a figure, and the figures of other packages' metrics behind them."""
+    more = dict.fromkeys(key for figures in table.values() for key in figures if key not in COLUMNS and key not in LEVELS)
+    return [key for key in (*COLUMNS, *more) if any(not np.isnan(figures.get(key, float("nan"))) for figures in table.values())]
 
 
 def _format_figure(value: float | None) -> str:
@@ -49,7 +51,7 @@ def _format_figure(value: float | None) -> str:
 
 def format_table(table: dict[str, dict[str, float]]) -> str:
     """The mean ``MAIN`` figures of every variant as a table in Markdown."""
-    columns = [key for key in get_columns(table) if key in TABLE]
+    columns = [key for key in get_columns(table) if key in TABLE or key not in COLUMNS]
     lines = ["| variant | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     lines += [
         "| " + " | ".join([name, *(_format_figure(figures.get(key)) for key in columns)]) + " |" for name, figures in table.items()

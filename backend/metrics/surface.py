@@ -49,6 +49,10 @@ class PairErrors:
             self.visible += int(now.inner.sum())
         self._previous = now
 
+    def cut(self) -> None:
+        """The next frame is compared with none before it."""
+        self._previous = None
+
 
 def hmse(images: Images, passes: FramePasses) -> float:
     """The paper's human mean squared error, in float arithmetic: the mean squared difference of matched surface points in

@@ -37,6 +37,10 @@ class BackgroundError:
             self._count += int(still.sum())
         self._previous = image, empty
 
+    def cut(self) -> None:
+        """The next frame is compared with none before it."""
+        self._previous = None
+
     @property
     def mean(self) -> float:
         """The mean over pixels and channels; NaN when there is nothing to compare."""

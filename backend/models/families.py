@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 class TextConditions:
     """Text embeddings, unconditional first when guidance is on: ``embeddings`` (1 or 2, S, D); ``added`` are SDXL's
     pooled embeddings and time ids, empty otherwise. A background's embeddings come last. ``warnings`` are sentences for the
-    user."""
+    user. Texts of each frame's own have the frames as a second dimension everywhere, as in (2, F, S, D)."""
 
     embeddings: torch.Tensor
     added: dict[str, torch.Tensor]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_per_frame(self) -> bool:
+        """Whether every frame has embeddings of its own."""
+        return self.embeddings.ndim == 4
 
 
 class Family:

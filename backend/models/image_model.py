@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from diffusers import (
 from ...shared.control_uses import ControlUse
 from ...shared.model_profile import ModelProfile, resolve_request
 from ...shared.shot import ShotError, ShotRequest
+from .caller_options import CallerOptions
 from .embeddings import EmbeddingWord, replace_words
 from .families import Family, TextConditions, family_of_pipeline
 from .ip_adapters import IPAdapter
@@ -61,6 +63,8 @@ class ImageModel:
     uses: tuple[ControlUse, ...] = ()
     #: how it likes to be run; None for a pipeline that was loaded by other means
     profile: ModelProfile | None = None
+    #: what a caller of the diffusers pipelines asks of the scheduler and the networks
+    options: CallerOptions = field(default_factory=CallerOptions)
 
     def complete_request(self, request: ShotRequest, size: tuple[int, int]) -> ShotRequest:
         """A request with what it leaves to the model put in; ``size`` (width, height) is that of the passes."""
@@ -131,26 +135,56 @@ class ImageModel:
         check_multiple(self.name, self.size_multiple, width, height)
 
     def make_scheduler(self, steps: int, name: str = "", spacing: str = "", *, from_zero: bool = False) -> Any:
-        """A scheduler with the model's own betas and prediction type, set to a number of steps; see ``schedulers``."""
+        """A scheduler with the model's own betas and prediction type, set to a number of steps; see ``schedulers``. With a
+        schedule of the caller's own the steps are those."""
         own = self.pipeline.scheduler
-        return make_scheduler(own.config, type(own).__name__, steps, name, spacing, self.device, from_zero=from_zero)
+        # a schedule of one's own need not be one that can be counted, so that any number of steps does
+        usual = 1 if self.options.has_schedule else steps
+        made = None
+        if self.options.scheduler is None:
+            made = make_scheduler(own.config, type(own).__name__, usual, name, spacing, self.device, from_zero=from_zero)
+        return self.options.prepare(made, steps, self.device)
 
     @torch.no_grad()
     def encode_text(
-        self, prompt: str, negative: str, guided: bool, width: int, height: int, background: str = "", clip_skip: int = 0
+        self,
+        prompt: str,
+        negative: str,
+        guided: bool,
+        width: int,
+        height: int,
+        background: str = "",
+        clip_skip: int = 0,
+        further: Sequence[str] = (),
     ) -> TextConditions:
-        """Embeddings of a prompt, with those of the negative prompt in front when ``guided``, and those of a background's own
-        prompt behind when there is one. ``clip_skip`` is that of ``Text``.
+        """Embeddings of a prompt and then of ``further`` ones, with those of the negative prompt in front when ``guided``, and
+        those of a background's own prompt behind when there is one. ``clip_skip`` is that of ``Text``.
 
         Raises ``ShotError`` for a prompt that cannot be read, and for one that names a LoRA that the model was loaded without.
         """
         refuse_negative_loras(negative)
-        for text in (prompt, background):
+        return self.encode_texts([prompt, *further], [negative] if guided else [], width, height, background, clip_skip)
+
+    @torch.no_grad()
+    def encode_texts(
+        self,
+        wanted: Sequence[str],
+        unwanted: Sequence[str],
+        width: int,
+        height: int,
+        background: str = "",
+        clip_skip: int = 0,
+    ) -> TextConditions:
+        """``encode_text`` of several prompts and negative prompts: embeddings as long as the longest of all, those of ``unwanted``
+        first, then those of ``wanted``, then the background's."""
+        for text in unwanted:
+            refuse_negative_loras(text)
+        for text in (*wanted, background):
             if self.source is None:
                 refuse_unknown_loras(text)
             else:
                 check_named_loras(text, self.source.base, self.source.loras)
-        texts = ([negative] if guided else []) + [prompt] + ([background] if background else [])
+        texts = [*unwanted, *wanted, *([background] if background else [])]
         prompts = [parse_prompt(replace_words(split_loras(text)[0], self.words)) for text in texts]
         found = self.family.encode_text(self, prompts, width, height, clip_skip)
         said = (*(warning for each in prompts for warning in each.warnings), *found.warnings)

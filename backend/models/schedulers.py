@@ -123,7 +123,7 @@ def make_scheduler(
     """
     name = name or name_own_scheduler(class_name)
     kind = SCHEDULERS[name]
-    _check_config(config, class_name)
+    check_config(config, class_name)
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in kind.predictions:
         raise ShotError(
@@ -172,7 +172,7 @@ def list_schedule_warnings(scheduler: Any) -> tuple[str, ...]:
     )
 
 
-def _check_config(config: Mapping[str, Any], class_name: str) -> None:
+def check_config(config: Mapping[str, Any], class_name: str) -> None:
     """``ShotError`` for a model of another kind of diffusion."""
     prediction = config.get("prediction_type", "epsilon")
     other = next((mark for mark in ("EDM", "FlowMatch") if class_name.startswith(mark)), "")

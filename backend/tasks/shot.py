@@ -53,7 +53,7 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
     from ..video.techniques.registry import build_techniques
 
     build_techniques(request.get_method())
-    check_text(request.text)
+    check_text(request.text, request.list_prompts()[1:])
     check_reference(request, reference)
     if reference:
         decode_reference(reference)

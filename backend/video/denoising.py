@@ -18,6 +18,7 @@ from ...shared.shot import ShotError
 from ..models.families import TextConditions
 from ..models.ip_adapters import ReferenceConditions
 from .controls import make_control_pictures
+from .frame_conditions import FrameConditions
 from .look import Anchor
 from .memory import run_in_batches
 from .noise import list_noise_sources
@@ -47,10 +48,14 @@ class Denoising:
         text: TextConditions,
         anchor: Anchor | None = None,
         reference: ReferenceConditions | None = None,
+        conditions: FrameConditions | None = None,
+        controls: Sequence[torch.Tensor] | None = None,
     ) -> None:
-        """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it. ``reference`` is the
-        picture that the characters follow."""
-        self._reference = reference
+        """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it. ``text`` is that of all
+        frames, or of each, the given ones first. ``reference`` is the picture that the characters follow. ``conditions`` are those
+        of the clip's own frames. ``controls`` (N, 3, H, W) in [0, 1] are the ControlNets' pictures of these; without them they are
+        drawn from the passes."""
+        self._reference, self._conditions = reference, conditions
         self._context, self._techniques, self._anchor = context, techniques, anchor
         self._trajectory: list[torch.Tensor] = []
         model, request, self._given = context.model, context.request, context.given
@@ -59,15 +64,18 @@ class Denoising:
             model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, from_zero=self._released.steps_from_zero),
             sampling.seed,
             [0] * self._given + list_noise_sources(techniques, context.rows),
+            model.options.eta,
         )
-        self._controls = [
-            torch.from_numpy(picture).to(context.device, context.dtype)
-            for picture in make_control_pictures(context.own_passes, request, model.controls)
-        ]
-        controls = self._controls
+        if controls is None:
+            made = make_control_pictures(context.own_passes, request, model.controls)
+            controls = [torch.from_numpy(picture) for picture in made]
+        self._controls = controls = [control.to(context.device, context.dtype) for control in controls]
         if anchor is not None:
             controls = [torch.cat([first, own]) for first, own in zip(anchor.controls, controls, strict=True)]
-        self._predictor = Predictor(context, self._sampler, text, controls)
+        if conditions is not None and anchor is not None:
+            scale = request.sampling.control_scale if anchor.control_scale is None else anchor.control_scale
+            conditions = conditions.put_in_front(anchor.prompt or request.text.prompt, scale)
+        self._predictor = Predictor(context, self._sampler, text, controls, conditions)
         for technique in techniques:
             technique.begin(context)
 
@@ -101,10 +109,13 @@ class Denoising:
 
     def make_anchor(self) -> Anchor:
         """The clip's first frame, for other clips to look at; after ``run`` from the first step."""
+        conditions = self._conditions
         return self._anchor or Anchor(
             torch.stack(self._trajectory),
             tuple(control[:1] for control in self._controls),
             select_frames(self._context.own_passes, [0]),
+            "" if conditions is None else conditions.mixes[0].leading,
+            None if conditions is None else conditions.control_scales[0],
         )
 
     def resume(self, checkpoint: Checkpoint) -> torch.Tensor:
@@ -132,7 +143,7 @@ class Denoising:
                 latents = self._denoise_step(latents, step, keep=keep)
                 self._check_divergence(latents, step)
                 if run_context.after_step:
-                    given = run_context.after_step(step, self._sampler.timesteps[step], latents)
+                    given = run_context.after_step(step, self._sampler.timesteps[step], latents, self._predictor)
                     if given is not latents:
                         self._sampler.keep_moves()
                     latents = given

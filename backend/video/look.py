@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt
 
 from ...shared.npy import read_npy, unpack_npz
 from ...shared.passes import FORMER_PASS_NAMES, FramePasses, check_arrays
+from ...shared.schedule import MAX_PROMPTS
 from ...shared.shot import ShotError
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
@@ -29,11 +30,14 @@ NEAR, FEW = 4, 200
 @dataclass(frozen=True)
 class Anchor:
     """The frame whose keys and values cross-frame attention uses: its latents before each step (S, C, h, w) float32, its
-    ControlNets' pictures (1, 3, H, W) each, and its passes."""
+    ControlNets' pictures (1, 3, H, W) each, and its passes. ``prompt`` and ``control_scale`` are the frame's own where they change
+    within the shot."""
 
     trajectory: torch.Tensor
     controls: tuple[torch.Tensor, ...]
     passes: FramePasses
+    prompt: str = ""
+    control_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class Plate:
 class Look:
     """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known.
 
-    ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again.
+    ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again. A shot whose
+    prompt changes has a look under each: ``others`` are those under other prompts.
     """
 
     texture: SurfaceTexture
@@ -82,6 +87,11 @@ class Look:
     plate: Plate
     surfaces: dict[int, str] = field(default_factory=dict)
     keyframes: tuple[int, ...] = ()
+    others: dict[str, Look] = field(default_factory=dict)
+
+    def list_by_prompt(self, own: str) -> dict[str, Look]:
+        """The looks under each prompt of a shot whose own prompt is ``own``."""
+        return {self.anchor.prompt or own: replace(self, others={}), **self.others}
 
     def adapt_to_shot(self, source: PassesSource, surfaces: dict[int, str]) -> Look:
         """The look with its objects numbered as in another shot.
@@ -98,7 +108,8 @@ class Look:
         texture = self.texture
         if numbers and self.surfaces:
             texture = texture.renumber({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
-        return replace(self, texture=texture, surfaces=surfaces or self.surfaces)
+        others = {prompt: other.renumber(surfaces) for prompt, other in self.others.items()}
+        return replace(self, texture=texture, surfaces=surfaces or self.surfaces, others=others)
 
     def encode(self) -> bytes:
         """As an ``npz`` file without pickles."""
@@ -115,13 +126,20 @@ class Look:
         }
         arrays |= {f"control_{n}": control.float().cpu().numpy() for n, control in enumerate(self.anchor.controls)}
         arrays |= {f"pass_{name}": array for name, array in self.anchor.passes.arrays().items()}
+        if self.anchor.prompt:
+            arrays["anchor_prompt"] = np.array(self.anchor.prompt)
+        if self.anchor.control_scale is not None:
+            arrays["anchor_control_scale"] = np.array(self.anchor.control_scale)
+        if self.others:
+            arrays["other_prompts"] = np.array(list(self.others), str)
+            arrays |= {f"other_{n}": np.frombuffer(other.encode(), np.uint8) for n, other in enumerate(self.others.values())}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
 
     @classmethod
-    def decode(cls, data: bytes) -> Look:
-        """The inverse of ``encode``. Raises ``ShotError`` when the data are damaged."""
+    def decode(cls, data: bytes, *, is_other: bool = False) -> Look:
+        """The inverse of ``encode``; ``is_other`` for a look within another one. Raises ``ShotError`` when the data are damaged."""
         try:
             unpacked = unpack_npz(data)
             # torch wants arrays of its own that may be written to
@@ -138,10 +156,17 @@ class Look:
             names = dict(zip(found["surface_numbers"].tolist(), found["surface_names"].tolist(), strict=True))
             return cls(
                 texture,
-                Anchor(torch.from_numpy(trajectory), controls, passes),
+                Anchor(
+                    torch.from_numpy(trajectory),
+                    controls,
+                    passes,
+                    str(found.get("anchor_prompt", "")),
+                    float(found["anchor_control_scale"]) if "anchor_control_scale" in found else None,
+                ),
                 Plate(found["plate"], found["plate_distance"]),
                 names,
                 tuple(found["keyframes"].tolist()) if "keyframes" in found else (),
+                {} if is_other else _decode_others(found),
             )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error
@@ -154,7 +179,15 @@ class Look:
             controls=tuple(control.to(device, dtype) for control in self.anchor.controls),
         )
         texture = replace(self.texture, cells=self.texture.cells.to(device), values=self.texture.values.to(device))
-        return replace(self, texture=texture, anchor=anchor)
+        others = {prompt: other.to(device, dtype) for prompt, other in self.others.items()}
+        return replace(self, texture=texture, anchor=anchor, others=others)
+
+
+def _decode_others(found: dict[str, np.ndarray]) -> dict[str, Look]:
+    prompts = [str(prompt) for prompt in found.get("other_prompts", ())]
+    if len(prompts) > MAX_PROMPTS:
+        raise ValueError("it has more prompts than any shot")
+    return {prompt: Look.decode(found[f"other_{n}"].tobytes(), is_other=True) for n, prompt in enumerate(prompts)}
 
 
 def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls: int) -> None:
@@ -171,6 +204,8 @@ def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls
         raise ValueError("its anchor is damaged")
     if any(found[f"control_{n}"].ndim != 4 or found[f"control_{n}"].dtype != np.float32 for n in range(controls)):
         raise ValueError("its control pictures are damaged")
+    if not np.isfinite(found.get("anchor_control_scale", 0.0)).all():
+        raise ValueError("its anchor's control strength is no number")
     if plate.ndim != 3 or plate.shape != (*found["plate_distance"].shape, 3):
         raise ValueError("its background is damaged")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from ...shared.machine import release_free_memory
 from ...shared.model_profile import list_unset
 from ...shared.passes import FramePasses
+from ...shared.schedule import Mix
 from ...shared.settings import list_settings, with_settings
 from ...shared.shot import NOTHING, AsReleased, ShotError, ShotRequest
 from ..models.families import TextConditions
@@ -24,6 +25,8 @@ from ..models.prompts.parsing import split_loras
 from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .denoising import Denoising
+from .frame_conditions import FrameConditions
+from .given_inputs import GivenInputs, select_texts
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
@@ -142,6 +145,7 @@ class ShotPipeline:
         reference: np.ndarray | None = None,
         part: Sequence[int] | None = None,
         noise_cell_side: float = 0.0,
+        given: GivenInputs = GivenInputs(),
     ) -> None:
         """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
@@ -150,6 +154,8 @@ class ShotPipeline:
 
         ``part`` are the only frames whose passes are there and that are made, from a finalized look, each by itself: so they are
         the same to the last bit whichever others are in the part. ``noise_cell_side`` is then that of the whole shot.
+
+        ``given`` is what the networks see instead of what the request and the passes say.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
@@ -169,17 +175,25 @@ class ShotPipeline:
         self._method, self._size = request.get_method(), latent_size(model, request)
         self._rows, self._is_part = range(self._source.frame_count) if part is None else tuple(part), part is not None
         self._noise_cell_side = noise_cell_side
-        self._given: Look | None = None
+        self._schedule, self._prompts, self._mixes = request.get_schedule(), request.list_prompts(), request.list_mixes()
+        #: whether each prompt has a look of its own
+        self._is_grouped = len(self._prompts) > 1 and self._method.fusion is not None
+        self._given: dict[str, Look] = {}
+        self._final_keyframes = look.keyframes if look is not None else ()
         if look is not None:
             names = self._source.surface_names(self._rows)
             # a part may show only what the look does not know; whoever makes it knows that the look is of its shot
             adapted = look.renumber(names) if self._is_part else look.adapt_to_shot(self._source, names)
-            self._given = adapted.to(model.device, model.dtype)
+            self._given = adapted.to(model.device, model.dtype).list_by_prompt(request.text.prompt)
+            if not same_settings:
+                # a look that is kept is kept, whatever was said to it
+                self._given = {request.text.prompt: next(iter(self._given.values()))}
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
+        self._inputs, self._anchor_row = given, 0
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
         found = _list_sampling_warnings(model, request)
@@ -208,16 +222,24 @@ class ShotPipeline:
 
     def latents(self) -> torch.Tensor:
         """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
-        keyframes, look = self._select_keyframes(()), self._given
-        out: dict[int, torch.Tensor] = {}
-        if keyframes:
-            latents, run, fusion = self._denoise_jointly(keyframes)
-            out = dict(zip(keyframes, latents, strict=True))
-            if len(keyframes) < self._source.frame_count:
-                look = self._finalize(keyframes, latents, run, fusion)[1]
-        for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in out]):
-            out |= dict(zip(rows, self._propagate(look, rows)[0], strict=True))
+        out = dict(self.iter_latents())
         return torch.stack([out[n] for n in range(self._source.frame_count)])
+
+    def iter_latents(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Every frame's clean latents (C, h, w) with its index, as soon as they are there."""
+        chosen, looks = self._select_keyframes(()), dict(self._given)
+        finished = self._list_finished(chosen)
+        for number, (prompt, keyframes) in enumerate(chosen.items()):
+            latents, run, fusion = self._denoise_jointly(prompt, keyframes, looks, number, len(chosen))
+            yield from ((row, one) for row, one in zip(keyframes, latents, strict=True) if row in finished)
+            if len(finished) < self._source.frame_count:
+                looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
+        for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in finished]):
+            yield from zip(rows, self._propagate(looks, rows)[0], strict=True)
+
+    def iter_pictures(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Every finished frame (3, H, W) float32 around [-1, 1] with its index, as soon as it is there."""
+        yield from self._iter_pictures((), ())
 
     def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
@@ -237,42 +259,69 @@ class ShotPipeline:
             self._run_context.record_time("decoding", started)
             yield picture
 
-    def _select_keyframes(self, foreign: Collection[int]) -> list[int]:
-        """The frames to denoise jointly, the one that the others attend to first; none when the look shows everything."""
+    def _select_keyframes(self, foreign: Collection[int]) -> dict[str, list[int]]:
+        """The frames to denoise jointly under each prompt, the one that the others attend to first; none under a prompt whose look
+        shows everything."""
         own = [n for n in range(self._source.frame_count) if n not in foreign]
         settings = self._method.keyframes
-        if settings is None or not own:
-            return own
-        if self._given is None:
-            found = select_keyframes(self._source, own, settings)
-        else:
-            found = [] if self._is_finalized else select_keyframes(self._source, own, settings, self._given.texture)
-        if not found and (self._given is None or not self._same_settings):
-            # without an anchor from another job a shot needs a frame to attend to
-            found = own[:1]
-        return own if len(found) == len(own) else found
+        chosen = {}
+        for prompt, rows in self._group_by_prompt(own).items():
+            look, found = self._given.get(prompt), rows
+            if settings is not None and rows:
+                found = []
+                if not self._is_finalized:
+                    found = select_keyframes(self._source, rows, settings, None if look is None else look.texture)
+                if not found and (look is None or not self._same_settings):
+                    # without an anchor from another job a shot needs a frame to attend to
+                    found = rows[:1]
+            if found:
+                chosen[prompt] = rows if len(found) == len(rows) else found
+        return chosen
+
+    def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
+        """Of the frames ``rows`` those that may be key frames under each prompt: where there are such, frames that are under it
+        alone."""
+        if not self._is_grouped:
+            return {self._request.text.prompt: rows}
+        said = dict.fromkeys(prompt for row in rows for prompt in self._mixes[row].list_prompts())
+        groups = {}
+        for prompt in said:
+            shares = {row: self._mixes[row].get_share(prompt) for row in rows}
+            most = max(shares.values())
+            groups[prompt] = [row for row, share in shares.items() if share >= min(most, 1.0) and share > 0]
+        return groups
+
+    def _list_finished(self, chosen: Mapping[str, list[int]]) -> set[int]:
+        """Of the key frames those that are finished once they are denoised: between two prompts a frame is made under both."""
+        rows = {row for found in chosen.values() for row in found}
+        return {row for row in rows if self._mixes[row].is_pure} if self._is_grouped else rows
 
     def _iter_pictures(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        keyframes, look = self._select_keyframes(foreign), self._given
-        if keyframes:
-            latents, run, fusion = self._denoise_jointly(keyframes)
+        chosen, looks = self._select_keyframes(foreign), dict(self._given)
+        finished_rows = self._list_finished(chosen)
+        keyframes = [row for rows in chosen.values() for row in rows if row in finished_rows]
+        for number, (prompt, rows) in enumerate(chosen.items()):
+            latents, run, fusion = self._denoise_jointly(prompt, rows, looks, number, len(chosen))
             if fusion is None:
-                yield from zip(keyframes, run.finish(self._decode_in_order(latents)), strict=True)
+                yield from zip(rows, run.finish(self._decode_in_order(latents)), strict=True)
             else:
-                pictures, look = self._finalize(keyframes, latents, run, fusion)
-                yield from zip(keyframes, pictures, strict=True)
-        if look is not None and not self._is_finalized:
-            self._run_context.keep_look(replace(look, keyframes=tuple(keyframes)))
+                pictures, looks[prompt] = self._finalize(prompt, rows, latents, run, fusion, looks)
+                yield from ((row, one) for row, one in zip(rows, pictures, strict=True) if row in finished_rows)
+        if looks and not self._is_finalized:
+            first, *others = looks
+            self._run_context.keep_look(
+                replace(looks[first], keyframes=tuple(keyframes), others={prompt: looks[prompt] for prompt in others})
+            )
         # the batches are those of the whole shot, whatever is done: the last bits of a frame depend on the others in its batch
-        if self._is_finalized and look is not None:
-            keyframes = list(look.keyframes)
+        if self._is_finalized and looks:
+            keyframes = list(self._final_keyframes)
         rest = [n for n in self._rows if n not in {*keyframes, *foreign}]
         finished = 0
         for rows in self._iter_batches(rest):
             finished += len(rows)
             if set(rows) <= set(done):
                 continue
-            made = zip(rows, self._propagate(look, rows)[1], strict=True)
+            made = zip(rows, self._propagate(looks, rows)[1], strict=True)
             yield from ((row, picture) for row, picture in made if row not in done)
             self._run_context.progress("frames", finished, len(rest))
 
@@ -294,15 +343,19 @@ class ShotPipeline:
     def _get_conditions(self, request: ShotRequest) -> TextConditions:
         twice = uses_guidance(self._model, request)
         if twice not in self._text:
-            found = self._model.encode_text(
-                request.text.prompt,
-                request.text.negative_prompt,
-                twice,
-                request.width,
-                request.height,
-                request.text.background_prompt,
-                request.text.clip_skip,
-            )
+            if self._inputs.encode_text is not None:
+                found = self._inputs.encode_text(twice)
+            else:
+                found = self._model.encode_text(
+                    request.text.prompt,
+                    request.text.negative_prompt,
+                    twice,
+                    request.width,
+                    request.height,
+                    request.text.background_prompt,
+                    request.text.clip_skip,
+                    self._prompts[1:],
+                )
             self._run_context.warnings.extend(warning for warning in found.warnings if warning not in self._run_context.warnings)
             self._text[twice] = found
         return self._text[twice]
@@ -341,9 +394,18 @@ class ShotPipeline:
         return self._seen[twice]
 
     def _make_denoising(
-        self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool, once: bool = False
+        self,
+        rows: list[int],
+        look: Look | None,
+        anchor: Anchor | None,
+        *,
+        joint: bool,
+        once: bool = False,
+        prompt: str = "",
+        run_context: RunContext | None = None,
     ) -> Denoising:
-        """``look`` holds the known texture; ``once`` leaves out the second pass of classifier-free guidance."""
+        """``look`` holds the known texture; ``once`` leaves out the second pass of classifier-free guidance. Where each prompt has
+        a look of its own, all of the frames are made under ``prompt``."""
         request = msgspec.structs.replace(select_request(self._request, rows), manifest=self._source.manifest(rows))
         if once and uses_guidance(self._model, request):
             request = with_settings(request, dict(guidance_scale=1.0))
@@ -356,11 +418,27 @@ class ShotPipeline:
             texture=look.texture if look else None,
             joint=joint,
             noise_given=self._noise is not None,
-            run_context=self._run_context,
+            run_context=run_context or self._run_context,
             batch_budget=self._batch_budget,
             shot_cell_side=lambda: self._cell_side,
         )
-        return Denoising(context, self._make_techniques(), self._get_conditions(request), anchor, self._get_reference(request))
+        own = self._inputs.controls
+        return Denoising(
+            context,
+            self._make_techniques(),
+            select_texts(self._get_conditions(request), [*([self._anchor_row] if anchor else []), *rows]),
+            anchor,
+            self._get_reference(request),
+            self._make_frame_conditions(prompt, rows, anchor),
+            None if own is None else [control[rows] for control in own],
+        )
+
+    def _make_frame_conditions(self, prompt: str, rows: list[int], anchor: Anchor | None) -> FrameConditions | None:
+        """What is said to each of the frames ``rows``; None where that is what the request says."""
+        if self._schedule is None and (anchor is None or (not anchor.prompt and anchor.control_scale is None)):
+            return None
+        mixes = [Mix(prompt) if self._is_grouped else self._mixes[row] for row in rows]
+        return FrameConditions(self._prompts, tuple(mixes), tuple(self._request.get_control_scale(row) for row in rows))
 
     def _make_techniques(self) -> list[Technique]:
         """For a clip: new ones of the method, and the caller's own."""
@@ -388,38 +466,88 @@ class ShotPipeline:
             self._run_context.progress("decoding", n, len(latents))
             yield picture
 
-    def _denoise_jointly(self, rows: list[int]) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
-        """(N, C, h, w) clean latents of frames denoised jointly from noise, with the run and its fusion."""
-        anchor = self._given.anchor if self._given is not None and self._same_settings else None
-        run = self._make_denoising(rows, self._given, anchor, joint=True)
+    def _denoise_jointly(
+        self, prompt: str, rows: list[int], looks: Mapping[str, Look], number: int, count: int
+    ) -> tuple[torch.Tensor, Denoising, TextureFusion | None]:
+        """(N, C, h, w) clean latents of frames denoised jointly from noise, with the run and its fusion; ``looks`` are those that
+        there are, under each prompt. It is the run ``number`` of ``count``."""
+        known, context = looks.get(prompt), self._run_context
+        # a checkpoint is one of the first frames that are denoised
+        is_first = number == 0
+        self._anchor_row = rows[0]
+
+        def show_progress(stage: str, step: int, steps: int) -> None:
+            is_own = stage == "denoising"
+            context.progress(stage, step + number * steps if is_own else step, steps * count if is_own else steps)
+
+        run = self._make_denoising(
+            rows,
+            known,
+            self._find_anchor(prompt, looks),
+            joint=True,
+            prompt=prompt,
+            run_context=context
+            if count == 1
+            else replace(context, progress=show_progress, save=context.save if is_first else lambda checkpoint: None),
+        )
         fusion = run.find_technique(TextureFusion)
-        resumed = self._run_context.resume() if run.resumable else None
+        resumed = self._run_context.resume() if run.resumable and is_first else None
         if resumed is not None and resumed.latents.shape[0] == len(rows):
             return run.resume(resumed), run, fusion
         return run.run(run.scale_first_noise(self._make_noise(rows, run)), keep=True), run, fusion
 
+    def _find_anchor(self, prompt: str, looks: Mapping[str, Look]) -> Anchor | None:
+        """The finished frame that others attend to while they are made jointly; None where the first of them is it."""
+        place = self._find_place(prompt, looks)
+        return None if place is None else place.anchor
+
+    def _find_place(self, prompt: str, looks: Mapping[str, Look]) -> Look | None:
+        """The look that has the surroundings already: the one under the same prompt, or the first, whose place is kept."""
+        usable = {one: look for one, look in looks.items() if self._same_settings or one not in self._given}
+        if prompt in usable:
+            return usable[prompt]
+        keeps_place = self._schedule is not None and self._schedule.keep_place
+        return next(iter(usable.values()), None) if self._is_grouped and keeps_place else None
+
     def _finalize(
         self,
+        prompt: str,
         keyframes: list[int],
         latents: torch.Tensor,
         run: Denoising,
         fusion: TextureFusion | None,
+        looks: Mapping[str, Look],
     ) -> tuple[list[torch.Tensor], Look]:
         """Finished pictures of the jointly denoised frames, and the look that they agree on."""
         assert fusion is not None
         decoded = list(self._decode_in_order(latents))
         pictures = list(run.finish(decoded))
-        plate = self._given.plate if self._given is not None and self._same_settings else Plate.empty(*self._source.size)
+        place, known = self._find_place(prompt, looks), looks.get(prompt)
+        plate = place.plate if place is not None else Plate.empty(*self._source.size)
         for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
             plate = plate.add_frame(_convert_to_image(picture), surface)
-        names = self._source.surface_names(keyframes) | (self._given.surfaces if self._given is not None else {})
+        names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
         return pictures, Look(fusion.texture(decoded), run.make_anchor(), plate, names)
 
-    def _propagate(self, look: Look | None, rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Latents and finished pictures of frames that are denoised from the look's texture."""
-        settings = self._method.keyframes
-        assert settings is not None and look is not None
-        run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided)
+    def _propagate(self, looks: Mapping[str, Look], rows: list[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Latents and finished pictures of frames that are denoised from the look's texture; between two prompts they are made
+        under each, and mixed."""
+        if not self._is_grouped:
+            return self._propagate_under(self._request.text.prompt, looks, rows)
+        sums: dict[int, list[torch.Tensor]] = {}
+        for prompt in dict.fromkeys(prompt for row in rows for prompt in self._mixes[row].list_prompts()):
+            under = [row for row in rows if self._mixes[row].get_share(prompt) > 0]
+            for row, *made in zip(under, *self._propagate_under(prompt, looks, under), strict=True):
+                parts = [self._mixes[row].get_share(prompt) * one for one in made]
+                sums[row] = [a + b for a, b in zip(sums[row], parts, strict=True)] if row in sums else parts
+        return [sums[row][0] for row in rows], [sums[row][1] for row in rows]
+
+    def _propagate_under(
+        self, prompt: str, looks: Mapping[str, Look], rows: list[int]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        settings, look = self._method.keyframes, looks[prompt]
+        assert settings is not None
+        run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided, prompt=prompt)
         fusion = run.find_technique(TextureFusion)
         assert fusion is not None
         with torch.no_grad():
@@ -428,4 +556,4 @@ class ShotPipeline:
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
         pictures = list(self.decode(latents))
-        return latents, list(run.finish(pictures))
+        return list(latents), list(run.finish(pictures))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from ...shared.control_uses import ControlUse
-from ...shared.shot import ShotRequest
+from ...shared.settings import with_settings
+from ...shared.shot import ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
+from .frame_conditions import FrameConditions
 from .sampling import Sampler
 from .techniques import ClipContext
 
@@ -19,19 +24,37 @@ def soften_region(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.avg_pool2d(F.pad(fractions, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
+#: diffusers' names of SDXL's further conditions -> those of the UNet; those of them with a negative of their own
+ADDED = {"add_text_embeds": "text_embeds", "add_time_ids": "time_ids"}
+NEGATED = ("add_text_embeds", "add_time_ids")
+
+
 class Predictor:
     """Predicts what the scheduler needs for chosen frames.
 
     ``text`` holds the unconditional embeddings first when guided, then the prompt's, then those of the background's own prompt,
     where there is one, which apply where no character is. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
+    ``text``, ``controls`` and ``guidance_scale`` may be changed between steps; a guidance of 1 or less takes the conditional pass
+    alone. With ``conditions``, those of all F frames, there are several prompts, or other control strengths than the request's.
 
     Differentiable in the latents, apart from what the method's ``as_released`` holds fixed.
     """
 
-    def __init__(self, context: ClipContext, sampler: Sampler, text: TextConditions, controls: list[torch.Tensor]) -> None:
-        self._model, self._request = context.model, context.request
-        self._sampler, self._text, self._controls = sampler, text, controls
+    def __init__(
+        self,
+        context: ClipContext,
+        sampler: Sampler,
+        text: TextConditions,
+        controls: list[torch.Tensor],
+        conditions: FrameConditions | None = None,
+    ) -> None:
+        self._model, self._request, self._conditions = context.model, context.request, conditions
+        if conditions is not None:
+            # each frame has its own
+            self._request = with_settings(self._request, {"control_scale": 1.0})
+        self._sampler, self.text, self.controls = sampler, text, controls
         self._released = context.method.get_released()
+        self.guidance_scale, self.rows, self._given = self._request.sampling.guidance_scale, context.rows, context.given
         self._region = None
         if context.request.text.background_prompt:
             character = torch.from_numpy(context.passes.mask > 0)
@@ -49,33 +72,36 @@ class Predictor:
             others = [frame for frame in frames if frame not in rows]
             order = [*others, *rows]
             current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
-        count, timestep = len(current), self._sampler.timesteps[step]
-        controls = [control[frames] for control in self._controls]
+        timestep = self._sampler.timesteps[step]
+        controls = [control[frames] for control in self.controls]
         seen = self._sampler.scale_model_input(current, step)
-        # a batch that is not guided has no unconditional half, and nothing but the conditional one to go through
-        held = seen.detach() if self.guided and self._released.omit_conditional else seen
+        # without guidance there is nothing to go through but the conditional half
+        is_guiding = self.guided and self.guidance_scale > 1
+        held = seen.detach() if is_guiding and self._released.omit_conditional else seen
         batch = torch.cat([seen, *[held] * (self.groups - 1)])
-        words = self._text.embeddings.repeat_interleave(count, 0)
-        added = {name: value.repeat_interleave(count, 0) for name, value in self._text.added.items()}
-        options = dict(encoder_hidden_states=words, added_cond_kwargs=added or None, return_dict=False)
+        options: dict[str, Any] = self._spread_text(frames) | {"return_dict": False}
         condition = None
         if self._embedded:
-            scales = torch.full((len(batch),), self._request.sampling.guidance_scale - 1)
+            scales = torch.full((len(batch),), self.guidance_scale - 1)
             condition = self._model.pipeline.get_guidance_scale_embedding(
                 scales, embedding_dim=self._model.unet.config.time_cond_proj_dim
             ).to(batch.device, batch.dtype)
-        pictures = [torch.cat([control] * self.groups) for control in controls]
-        strengths = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
+        strengths: list[Any] = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
         down, middle = None, None
         if any(strengths):
+            if self._conditions is not None:
+                factors = self._conditions.get_control_factors(frames, self.groups, batch)
+                strengths = [strength * factors for strength in strengths]
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self._released.omit_controlnet):
-                down, middle = self._model.family.predict_controls(self._model, batch, timestep, pictures, strengths, options)
+                down, middle = self._predict_controls(batch, timestep, controls, strengths, options)
+        lora_scale = self._model.options.lora_scale
         output = self._model.unet(
             batch,
             timestep,
             timestep_cond=condition,
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
+            cross_attention_kwargs=None if lora_scale is None else {"scale": lora_scale},
             **options,
         )[0]
         parts = list(output.chunk(self.groups))
@@ -84,9 +110,134 @@ class Predictor:
         if self._region is not None:
             region = self._region[frames]
             wanted = region * parts[0] + (1 - region) * parts[1]
-        if unconditional is not None:
-            wanted = unconditional + self._request.sampling.guidance_scale * (wanted - unconditional)
+        if unconditional is not None and self.guidance_scale > 1:
+            wanted = unconditional + self.guidance_scale * (wanted - unconditional)
         return wanted if frames == rows else wanted[[frames.index(frame) for frame in rows]]
+
+    def _spread_text(self, frames: list[int]) -> dict[str, Any]:
+        """The text as arguments of a network that sees some frames, in runs of them."""
+        added = {name: self._spread(value, frames) for name, value in self.text.added.items()}
+        return {"encoder_hidden_states": self._spread(self.text.embeddings, frames), "added_cond_kwargs": added or None}
+
+    def _spread(self, values: torch.Tensor, frames: Sequence[int]) -> torch.Tensor:
+        """A row of each group's for each frame, of what the text has a row of for each frame or each prompt."""
+        if self.text.is_per_frame:
+            return values[:, frames].flatten(0, 1)
+        if self._conditions is None:
+            return values.repeat_interleave(len(frames), 0)
+        first, last = int(self.guided), len(values) - int(self._region is not None)
+        around = (values[:first], values[last:])
+        before, behind = (part.repeat_interleave(len(frames), 0) for part in around)
+        return torch.cat([before, self._conditions.mix(values[first:last], frames), behind])
+
+    def _predict_controls(
+        self,
+        batch: torch.Tensor,
+        timestep: torch.Tensor,
+        controls: list[torch.Tensor],
+        strengths: list[float],
+        options: dict[str, Any],
+    ) -> tuple[Any, Any]:
+        """What the ControlNets add; in guess mode nothing to the unconditional pass, which they do not see."""
+        model, count = self._model, len(controls[0])
+        guessing = model.options.guess_mode
+        hidden = count if guessing and self.guided else 0
+        if guessing:
+            added = options["added_cond_kwargs"]
+            options = options | {
+                "guess_mode": True,
+                "encoder_hidden_states": options["encoder_hidden_states"][hidden:],
+                "added_cond_kwargs": added and {name: value[hidden:] for name, value in added.items()},
+            }
+        pictures = [torch.cat([control] * ((len(batch) - hidden) // count)) for control in controls]
+        down, middle = model.family.predict_controls(model, batch[hidden:], timestep, pictures, strengths, options)
+        if not hidden:
+            return down, middle
+        return [_put_nothing_before(each, hidden) for each in down], _put_nothing_before(middle, hidden)
+
+    def change_guidance(self, scale: float) -> None:
+        """Go on with another guidance scale. Raises ``ShotError`` where guidance was off from the first step."""
+        if scale > 1 and not self.guided and not self._embedded:
+            raise ShotError("guidance_scale", "Guidance cannot be switched on between steps; begin with a guidance_scale above 1.")
+        self.guidance_scale = scale
+
+    def list_tensors(self) -> dict[str, torch.Tensor | list[torch.Tensor]]:
+        """What the networks see of the clip's own N frames, by diffusers' names: ``prompt_embeds`` (G*N, S, D) of G runs of frames,
+        ``negative_prompt_embeds`` (N, S, D), SDXL's further conditions, and ``image`` (G*N, 3, H, W), a list for several
+        ControlNets."""
+        own = list(range(self._given, self._given + len(self.rows)))
+        words = self._spread_text(own)
+        found: dict[str, Any] = {"prompt_embeds": words["encoder_hidden_states"]}
+        found["negative_prompt_embeds"] = found["prompt_embeds"][: len(own)] if self.guided else None
+        added = words["added_cond_kwargs"] or {}
+        found |= {given: added.get(name) for given, name in ADDED.items()}
+        found |= {f"negative_{name}": value[: len(own)] for name, value in found.items() if name in NEGATED and value is not None}
+        found["negative_pooled_prompt_embeds"] = found.pop("negative_add_text_embeds", None)
+        pictures = [torch.cat([control[own]] * self.groups) for control in self.controls]
+        found["image"] = pictures if len(pictures) > 1 else pictures[0]
+        return found
+
+    def replace_tensors(self, given: Mapping[str, Any]) -> None:
+        """Go on with other tensors of ``list_tensors``; embeddings may be those of the conditional pass alone, of all frames or of
+        each. As in diffusers, negative embeddings are part of the others and change nothing by themselves. Raises ``ShotError``
+        for other shapes."""
+        text = self.text
+        if given.get("prompt_embeds") is not None:
+            text = self._replace_text(text, None, given["prompt_embeds"])
+        for name, own in ADDED.items():
+            if given.get(name) is not None and own in text.added:
+                text = self._replace_text(text, own, given[name])
+        self.text = text
+        if given.get("image") is not None:
+            pictures = given["image"] if isinstance(given["image"], (list, tuple)) else [given["image"]]
+            self.controls = [self._replace_picture(old, new) for old, new in zip(self.controls, pictures, strict=True)]
+
+    def _replace_text(self, text: TextConditions, name: str | None, given: torch.Tensor) -> TextConditions:
+        count, total = len(self.rows), self._given + len(self.rows)
+        text = self._part_text(text, total)
+        whole = text.embeddings if name is None else text.added[name]
+        new = given.to(whole.device, whole.dtype)
+        if new.shape[1:] != whole.shape[2:]:
+            raise _refuse_shape(name or "prompt_embeds", new)
+        conditional = int(self.guided)
+        if len(new) == self.groups * count:
+            parts = list(new.unflatten(0, (self.groups, count)))
+        elif len(new) in (1, count):
+            parts = [*whole[:conditional, self._given :], new.expand(count, *new.shape[1:])]
+            parts += list(whole[conditional + 1 :, self._given :])
+        else:
+            raise _refuse_shape(name or "prompt_embeds", new)
+        changed = torch.cat([whole[:, : self._given], torch.stack(parts)], 1)
+        if name is None:
+            return TextConditions(changed, text.added, text.warnings)
+        return TextConditions(text.embeddings, text.added | {name: changed}, text.warnings)
+
+    def _part_text(self, text: TextConditions, total: int) -> TextConditions:
+        """The text with embeddings of each frame's own."""
+        if text.is_per_frame:
+            return text
+
+        def part(values: torch.Tensor) -> torch.Tensor:
+            return self._spread(values, range(total)).unflatten(0, (self.groups, total))
+
+        return TextConditions(part(text.embeddings), {name: part(value) for name, value in text.added.items()}, text.warnings)
+
+    def _replace_picture(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        count = len(self.rows)
+        if new.shape[1:] != old.shape[1:] or len(new) not in (1, count, count * self.groups):
+            raise _refuse_shape("image", new)
+        own = new[-count:].to(old.device, old.dtype).expand(count, *old.shape[1:])
+        return torch.cat([old[: self._given], own])
+
+
+def _put_nothing_before(values: torch.Tensor, count: int) -> torch.Tensor:
+    return torch.cat([torch.zeros_like(values[:1]).expand(count, *values.shape[1:]), values])
+
+
+def _refuse_shape(name: str, given: torch.Tensor) -> ShotError:
+    return ShotError(
+        "callback", f"The callback gave {name} of shape {list(given.shape)}; give them back in the shape in which they came."
+    )
 
 
 def list_control_scales(model: ImageModel, request: ShotRequest, step: int, steps: int) -> list[float]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # imported by the service before torch
     import torch
 
     from .look import Look
+    from .prediction import Predictor
 
 
 class Interrupted(Exception):
@@ -47,7 +48,8 @@ class RunContext:
     should_stop: Callable[[], bool] = _never
     save: Callable[[Checkpoint], None] = lambda checkpoint: None
     resume: Callable[[], Checkpoint | None] = lambda: None
-    after_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    #: is given a step's number, its timestep, the latents after it and what predicts; gives the latents to go on with
+    after_step: Callable[[int, torch.Tensor, torch.Tensor, Predictor], torch.Tensor] | None = None
     keep_look: Callable[[Look], None] = lambda look: None
     #: is shown the indices of frames that are denoised jointly, and their clean latents (N, C, h, w) after every step
     show_clean: Callable[[Sequence[int], torch.Tensor], None] | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler, TCDScheduler
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler, TCDScheduler
 
 
 class Sampler:
@@ -16,14 +16,18 @@ class Sampler:
     Arithmetic is in float32 at least: what is left of noise or of the picture at the ends of a schedule is lost in 16 bits.
     """
 
-    def __init__(self, scheduler: Any, seed: int, sources: Sequence[int] | None = None) -> None:
-        """``sources`` says whose random numbers each frame of the clip takes where the scheduler adds noise; by default its own."""
+    def __init__(self, scheduler: Any, seed: int, sources: Sequence[int] | None = None, eta: float | None = None) -> None:
+        """``sources`` says whose random numbers each frame of the clip takes where the scheduler adds noise; by default its own.
+        ``eta`` is how much noise DDIM and TCD add, None for what is usual."""
         self._scheduler, self._seed, self._sources = scheduler, seed, sources
+        self._options: dict[str, Any] = (
+            {"eta": eta} if eta is not None and isinstance(scheduler, (DDIMScheduler, TCDScheduler)) else {}
+        )
         self._sigmas = hasattr(scheduler, "sigmas")
         # their latents carry noise of strength sigma on top of the picture; those of the others keep unit variance
         self._exploding = isinstance(scheduler, (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler))
         few_steps = isinstance(scheduler, (LCMScheduler, TCDScheduler, EulerAncestralDiscreteScheduler))
-        self._adds_noise = few_steps or str(scheduler.config.get("algorithm_type", "")).startswith("sde-")
+        self._adds_noise = few_steps or bool(eta) or str(scheduler.config.get("algorithm_type", "")).startswith("sde-")
 
     @property
     def timesteps(self) -> torch.Tensor:
@@ -104,7 +108,9 @@ class Sampler:
     def step(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
         """The latents (F, C, h, w) of the next step. Some schedulers add noise, the same to frames that share it."""
         self._turn_to(step)
-        options = {"generator": self._make_generators(len(latents), step)} if self._adds_noise else {}
+        options = dict(self._options)
+        if self._adds_noise:
+            options["generator"] = self._make_generators(len(latents), step)
         moved = self._scheduler.step(_widen(output), self.timesteps[step], _widen(latents), **options)
         return moved.prev_sample.to(latents.dtype)
 

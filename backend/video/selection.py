@@ -23,9 +23,12 @@ def join_clips(first: FramePasses, second: FramePasses) -> FramePasses:
 
 def select_request(request: ShotRequest, rows: Sequence[int]) -> ShotRequest:
     """The request for the frames ``rows`` alone."""
-    manifest = request.manifest
+    manifest, schedule = request.manifest, request.get_schedule()
     return msgspec.structs.replace(
-        request, frames=tuple(request.frames[n] for n in rows), manifest=manifest and select_manifest(manifest, rows)
+        request,
+        frames=tuple(request.frames[n] for n in rows),
+        manifest=manifest and select_manifest(manifest, rows),
+        schedule=msgspec.UNSET if schedule is None else schedule.select(rows),
     )
 
 

@@ -4,110 +4,36 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import bpy
 
 from ...shared import console, shot
-from ...shared.arguments import add_setting, read_given_settings, read_path
+from ...shared.arguments import add_setting, read_path
 from ...shared.command_parser import CommandParser
 from ...shared.interrupts import SignalWatch
-from ...shared.look_file import LookFile, describe_look
-from ...shared.model_profile import SIDES as SIDE_NAMES
-from ...shared.model_profile import ModelProfile, resolve_request
-from ...shared.part_arguments import find_look_file, read_part_request
-from ...shared.picture_size import Crop, find_made_size, find_size_multiple, make_crop
-from ...shared.reference import take_reference
-from ...shared.scene_options import SceneOptions
-from ...shared.settings import with_settings
+from ...shared.look_file import describe_look
+from ...shared.model_profile import ModelProfile
+from ...shared.picture_size import Crop
 from ..connection import Connection
-from ..passes.camera import find_camera
 from ..passes.engine import switch_on_cycles
-from ..paths import get_file_folder
-from ..properties import complete_model, get_frame_aspect
 from ..scene_choice import use_scene
 from ..tasks.look import LookTask
 from ..tasks.shot import ShotTask
-from ..timing import frame_rate
+from .asking import Asked, complete, read_asked
 from .backend import STOP_SECONDS, add_backend_arguments, ask_profile, connect, wait_for_task
+from .marked_shots import run_marked
 from .scene import (
     ALPHA,
     PROGRAM,
     add_scene_arguments,
-    find_character,
-    read_frames,
     read_scene_options,
-    read_size,
     warn_of_scripts,
 )
 
 PROMPT = "a knight in a forest"
 OWN_SIZE = "the model's own with the scene's aspect"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a command asks for, as far as it is known without a backend. ``size`` is what was given, 0 for what follows from the
-    model; ``look`` the look's file whose shot the frames are a part of."""
-
-    request: shot.ShotRequest
-    reference: bytes
-    character: bpy.types.Object | None
-    subjects: str
-    size: tuple[int, int]
-    crop: Crop | None = None
-    look: LookFile | None = None
-
-
-def _read(args: argparse.Namespace, scene: bpy.types.Scene) -> Asked:
-    """Raises ``ShotError`` for whatever can be seen to be wrong without a backend."""
-    options = read_scene_options(args)
-    frames, size = read_frames(options, scene), read_size(args, scene)
-    look_file = find_look_file(args.look)
-    if look_file is not None:
-        asked = _read_part(args, scene, look_file, frames)
-    else:
-        request = console.read_request_arguments(args, *size, frames, frame_rate(scene))
-        model = complete_model(request.sampling.model)
-        request, reference = take_reference(with_settings(request, {"model": model}), get_file_folder())
-        asked = Asked(request, reference, find_character(scene, args.character), options.subjects, size)
-    shot.check_request(asked.request)
-    find_camera(scene, frames[0])
-    return asked
-
-
-def _read_part(args: argparse.Namespace, scene: bpy.types.Scene, look_file: LookFile, frames: tuple[int, ...]) -> Asked:
-    request, reference = read_part_request(args, look_file, frames, get_file_folder())
-    request = with_settings(request, {"model": complete_model(request.sampling.model)})
-    own = look_file.description
-    crop = own.scene.crop if own.scene is not None else None
-    shown = (crop.width, crop.height) if crop is not None else (own.request.width, own.request.height)
-    size = read_size(args, scene)
-    if any(size) and size != shown:
-        raise shot.ShotError(
-            "look",
-            f"The look was made for frames of {shown[0]}x{shown[1]}, and {size[0]}x{size[1]} are asked for; leave the size to the "
-            "look, or make one of this size.",
-        )
-    given = read_given_settings(args, SceneOptions)
-    subjects = own.scene.subjects if own.scene is not None else given.get("subjects", "character")
-    if given.get("subjects", subjects) != subjects:
-        raise shot.ShotError("look", f"The look was made with --subjects {subjects}; leave that to the look, or make a new one.")
-    name = args.character or (own.scene.character if own.scene is not None else None)
-    return Asked(request, reference, find_character(scene, name or None), subjects, shown, crop, look_file)
-
-
-def _complete(asked: Asked, profile: ModelProfile, scene: bpy.types.Scene) -> tuple[shot.ShotRequest, Crop | None]:
-    """The request with what was left to the model, and the part of its frames that is wanted. Raises ``ShotError``."""
-    if asked.look is not None:
-        return asked.request, asked.crop
-    size = asked.size if all(asked.size) else profile.get_size(get_frame_aspect(scene))
-    made = find_made_size(*size, find_size_multiple(asked.request.sampling.model))
-    request = resolve_request(with_settings(asked.request, dict(zip(SIDE_NAMES, made, strict=True))), profile)
-    shot.check_request(request)
-    return request, make_crop(*size, *made)
 
 
 Made = TypeVar("Made", bound=ShotTask)
@@ -128,7 +54,7 @@ def _run_task(
         connect(connection, args, watch)
         # how the model of a part likes to be run was asked when its look was made
         profile = ModelProfile() if asked.look is not None else ask_profile(connection, asked.request.sampling.model, watch)
-        task = make_task(*_complete(asked, profile, scene), connection)
+        task = make_task(*complete(asked, profile, scene), connection)
         wait_for_task(connection, connection.add(task), watch)
         return task
     finally:
@@ -137,8 +63,10 @@ def _run_task(
 
 def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
     """Run the command; returns the exit code. Raises ``ShotError`` and ``Interrupted``."""
+    if args.marked:
+        return run_marked(args, out, watch)
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
-        options, asked = read_scene_options(args), _read(args, scene)
+        options, asked = read_scene_options(args), read_asked(args, scene)
         for folder in filter(None, (args.out, args.save_passes)):
             console.check_writable(folder)
 
@@ -174,7 +102,7 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
 def run_look(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
     """Run the command; returns the exit code. Raises ``ShotError`` and ``Interrupted``."""
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
-        asked = _read(args, scene)
+        asked = read_asked(args, scene)
         if asked.request.get_method().keyframes is None:
             raise shot.ShotError("preset", shot.explain_no_keyframes(asked.request))
         console.check_writable_file(args.out)
@@ -219,12 +147,20 @@ def add_commands(add_parser: Callable[..., CommandParser]) -> None:
                 f'python -m latentman.blender_addon shot.blend generate --prompt "{PROMPT}" --alpha --out layer --json',
                 "transparent around the character, with progress for programs, where Blender is the bpy package",
             ),
+            (f'{PROGRAM} generate --marked --prompt "{PROMPT}" --out film', "every shot of a film, each in a folder of its own"),
         ),
     )
     console.add_shot_arguments(generate)
     add_scene_arguments(generate, OWN_SIZE)
     add_setting(generate, ALPHA, aliases=("--alpha",))
     add_backend_arguments(generate)
+    generate.add_argument(
+        "--marked",
+        action="store_true",
+        help="every marked shot of the scene, each into a folder below --out: one from each marker that binds a camera until the "
+        "next, and one for each scene strip of its sequencer; one that fails does not stop the others, and shots.txt there says "
+        "what happened",
+    )
     generate.add_argument(
         "--save-passes", type=read_path, metavar="FOLDER", help="also keep the passes there, for the backend's generate"
     )

@@ -10,18 +10,23 @@ import bpy
 
 from ..translation import register_class
 from . import (
+    assets,
     backend,
     bones,
     character,
+    dropping,
     generate,
     library,
     motion,
     motion_edit,
     motion_text,
     pairing,
+    prompts,
+    queue,
     result_list,
     results,
     set_up,
+    setting_presets,
     strips,
     viewing,
 )
@@ -35,12 +40,17 @@ CLASSES = (
     *motion.CLASSES,
     *motion_text.CLASSES,
     *motion_edit.CLASSES,
+    *prompts.CLASSES,
+    *setting_presets.CLASSES,
     *generate.CLASSES,
+    *queue.CLASSES,
     *library.CLASSES,
     *results.CLASSES,
     *result_list.CLASSES,
     *viewing.CLASSES,
     *strips.CLASSES,
+    *assets.CLASSES,
+    *dropping.CLASSES,
 )
 
 
@@ -53,5 +63,6 @@ def register() -> None:
 def unregister() -> None:
     """End what is under way, and unregister the operators."""
     pairing.stop_attempt()
+    assets.stop_build()
     for kind in reversed(CLASSES):
         bpy.utils.unregister_class(kind)

@@ -10,6 +10,7 @@ from ...shared.endpoint import EndpointError
 from ...shared.files import make_private_folder, write_atomically
 from ...shared.folders import log_folder
 from .. import preferences
+from ..backend_start import start_backend
 from ..connection import connection
 from ..diagnostics import write_diagnostics
 from ..typed_access import OperatorResult
@@ -17,16 +18,6 @@ from .polls import Poll
 from .reports import report
 
 DIAGNOSTICS = "diagnostics.txt"
-
-
-def start_backend(context: bpy.types.Context) -> None:
-    """Connect to a backend that runs, or start the process, as the preferences say. Raises ``OSError`` and ``EndpointError``."""
-    connection.start(
-        preferences.get_backend_python(context),
-        preferences.get_endpoint(context),
-        environment=preferences.get_backend_environment(context),
-        options=preferences.get_load_options(context),
-    )
 
 
 class StartBackend(Poll, bpy.types.Operator):
@@ -49,7 +40,7 @@ class StartBackend(Poll, bpy.types.Operator):
             )
             return {"CANCELLED"}
         try:
-            start_backend(context)
+            start_backend(context, connection)
         except (OSError, EndpointError) as error:
             report(self, {"ERROR"}, f"The backend cannot be started: {error}")
             return {"CANCELLED"}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import bpy
-import numpy as np
 from bpy.props import EnumProperty
 
-from ...shared import console, messages, shot
+from ...shared import console, shot
 from ...shared.reference import take_reference
 from .. import properties, undo_steps
 from ..connection import connection
@@ -22,9 +20,9 @@ from ..passes.render import check_modes
 from ..passes.render_set import check_bodies, get_bodies
 from ..paths import get_file_folder, get_output_folder
 from ..references import Reference, refer_to
-from ..results import add_result
 from ..shot_notice import notice
-from ..shot_times import estimate_shot, keep_time, write_question
+from ..shot_start import ShotPlan, begin_shot, make_task, run
+from ..shot_times import estimate_shot, write_question
 from ..task_texts import is_cancelling
 from ..tasks.shot import ShotTask
 from ..tasks.task import Task
@@ -52,36 +50,29 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
         console.check_writable(folder)
         options = settings.read_scene_options()
         expected = None if preview else estimate_shot(settings, scene, len(frames))
-        task = ShotTask(
-            context,
+        plan = ShotPlan(
             settings.character,
             request,
-            connection.get_client(),
+            reference,
+            options.subjects,
+            options.character_only,
+            settings.make_crop(scene, request),
+            settings.get_frames(scene),
             folder,
-            folder_per_job=True,
-            scope=options.subjects.upper(),
-            range_frames=settings.get_frames(scene),
-            alpha=options.character_only,
-            quick=preview,
-            crop=settings.make_crop(scene, request),
-            reference=reference,
-            expected_seconds=expected.seconds if expected is not None else None,
-            on_draft=None if preview else _show_drafts,
-            on_message=None if preview else _show_frame,
-            # a preview is quicker here
-            elsewhere=not preview and not bpy.app.background,
+            expected.seconds if expected is not None else None,
+            capture_panel(scene),
         )
+        if preview:
+            task = make_task(context, plan, connection, preview=True)
+            task.add_done_callback(partial(_show_preview, scene=refer_to(scene)))
+            run(task, connection)
+        else:
+            begin_shot(context, plan, connection)
     except shot.ShotError as error:
         still_holds = partial(_has_error, str(error), refer_to(scene), frames)
         connection.errors.show(Place.SHOT, str(error), still_holds if still_holds() else None)
         report(operator, {"ERROR"}, str(error))
         return {"CANCELLED"}
-    done = partial(
-        _show_preview if preview else _add_result, scene=refer_to(scene), file=bpy.data.filepath, panel=capture_panel(scene)
-    )
-    task.add_done_callback(done)
-    live.begin()
-    connection.add(task)
     return {"FINISHED"}
 
 
@@ -104,18 +95,6 @@ def _has_error(sentence: str, reference: Reference, frames: tuple[int, ...]) -> 
     return False
 
 
-def _show_drafts(indices: Sequence[int], pictures: np.ndarray, finished: bool) -> None:
-    """Show what frames look like by now; of finished ones the files follow."""
-    live.show_small(list(pictures), only_icon=finished)
-
-
-def _show_frame(message: messages.AnyMessage) -> None:
-    """Show a frame that has arrived."""
-    task = connection.shot_task
-    if isinstance(message, messages.FrameResult) and task is not None and message.index in task.frames:
-        live.show_file(task.frames[message.index])
-
-
 def _learn_profile(settings: properties.LatentManSettings) -> None:
     """Have the backend say how the model likes to be run, unless it has just done so. Raises ``ShotError``."""
     model = settings.get_model()
@@ -124,7 +103,7 @@ def _learn_profile(settings: properties.LatentManSettings) -> None:
         raise shot.ShotError("model", f"The backend is still reading the model '{model}'; try again in a moment.")
 
 
-def _show_preview(task: Task, scene: Reference, file: str, panel: str) -> None:
+def _show_preview(task: Task, scene: Reference) -> None:
     """Load the finished frame as the image that the panel shows, if its file is still open."""
     if not isinstance(task, ShotTask) or not task.succeeded or scene.find() is None:
         return
@@ -140,13 +119,6 @@ def _load_preview(path: str) -> None:
     image = bpy.data.images.load(path)
     image.name = PREVIEW_IMAGE
     image.preview_ensure()
-
-
-def _add_result(task: Task, scene: Reference, file: str, panel: str) -> None:
-    """Add finished frames to the scene's results, also those of a shot that was cancelled or failed."""
-    if isinstance(task, ShotTask):
-        add_result(task, scene, file, panel)
-        keep_time(task)
 
 
 class PreviewFrame(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
@@ -254,7 +226,7 @@ class DismissError(bpy.types.Operator):
     place: EnumProperty(
         name="Box",
         description="Whose message is taken away",
-        items=tuple((place.name, place.value.capitalize(), "") for place in Place),
+        items=tuple((place.name, place.value.capitalize(), f"The message about the {place.value}") for place in Place),
         options={"HIDDEN"},
     )
 

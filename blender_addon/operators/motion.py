@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, CollectionProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ...shared.motion import MAX_FPS, Motion, MotionError
 from .. import properties
@@ -24,7 +24,7 @@ from ..translation import CONTEXT
 from ..typed_access import OperatorResult, get_layout, get_scene
 from .dialogs import ImportDialog
 from .polls import NeedsArmature
-from .reports import report, report_action, report_motion_errors
+from .reports import report, report_action, report_motion_errors, report_with_warnings
 
 #: endings of all files that can be imported
 ALL_SUFFIXES = (*SUFFIXES, *scene_files.SUFFIXES, ".vmd")
@@ -202,6 +202,15 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         description="Folder of HumanML3D's Mean.npy and Std.npy, for normalised vectors; if empty, the file's own folder",
     )
 
+    directory: StringProperty(
+        name="Folder", subtype="DIR_PATH", description="The folder of several files", options={"HIDDEN", "SKIP_SAVE"}
+    )
+    files: CollectionProperty(
+        type=bpy.types.OperatorFileListElement,
+        name="Files",
+        description="The names of several files in the folder; each becomes an Action, and the last one is used",
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
     keep_armature: BoolProperty(
         name="Keep Armature",
         description="Leave the armature of an FBX, glTF or USD file in the scene as Source, to map its bones by hand",
@@ -215,6 +224,10 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         """Draw the settings and the file's description."""
         column = get_layout(self).column()
         column.use_property_split, column.use_property_decorate = True, False
+        paths = self.list_paths()
+        if len(paths) > 1:
+            self._draw_several(column, paths)
+            return
         lines, choices = inspect_motion_file(self.filepath, self.get_options())
         column.prop(self, "clip", text="Person" if "person" in choices else "Clip", text_ctxt=CONTEXT)
         for name in ("up_axis", "layout"):
@@ -226,26 +239,59 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         for n, line in enumerate(lines[:12] or ["Choose a file to see what is in it"]):
             draw_text(box, line, "INFO" if n == 0 else "BLANK1")
 
+    def _draw_several(self, column: bpy.types.UILayout, paths: list[str]) -> None:
+        for name in ("up_axis", "fps"):
+            column.prop(self, name)
+        box = get_layout(self).box().column(align=True)
+        for path in paths[:12]:
+            lines, _ = inspect_motion_file(path, self.get_options())
+            draw_text(box, ": ".join((Path(path).name, *lines[:1])), "ACTION")
+        if len(paths) > 12:
+            draw_text(box, f"and {len(paths) - 12} more", "BLANK1")
+
+    def list_paths(self) -> list[str]:
+        """The files that are chosen, as whole paths; one where the dialog or a script has named only that."""
+        names = [file.name for file in self.files if file.name]
+        if len(names) > 1 and self.directory:
+            return [str(Path(bpy.path.abspath(self.directory)) / name) for name in names]
+        return [self.filepath]
+
     def get_options(self) -> ReadOptions:
         """What the user says about the file."""
         return ReadOptions(self.up_axis, self.layout)
 
     @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:
-        """Key a new Action; earlier ones are kept."""
-        if is_scene_file(self.filepath):
-            return self._import_scene_file(context)
-        if self.filepath.lower().endswith(".bvh"):
-            body = bvh.read_body(self.filepath, self.fps, up_axis=SOURCE_AXES[self.up_axis])
+        """Key a new Action for each file; earlier ones are kept."""
+        paths = self.list_paths()
+        if len(paths) == 1:
+            return self._import_file(context, paths[0])
+        failures = []
+        for path in paths:
+            try:
+                self._import_file(context, path)
+            except MotionError as error:
+                failures.append(str(error) if Path(path).name in str(error) else f"{Path(path).name}: {error}")
+        if len(failures) == len(paths):
+            raise MotionError(" ".join(failures))
+        done = f"{len(paths) - len(failures)} of {len(paths)} files are keyed; the arrows in the box Motion flip through them."
+        report_with_warnings(self, done, failures)
+        return {"FINISHED"}
+
+    def _import_file(self, context: bpy.types.Context, filepath: str) -> OperatorResult:
+        if is_scene_file(filepath):
+            return self._import_scene_file(context, filepath)
+        if filepath.lower().endswith(".bvh"):
+            body = bvh.read_body(filepath, self.fps, up_axis=SOURCE_AXES[self.up_axis])
             return key_motion(self, context, body.motion, body.notes, body.is_doubtful)
         statistics = Path(bpy.path.abspath(self.statistics)) if self.statistics else None
-        file: MotionFile = read(self.filepath, statistics, self.get_options())
+        file: MotionFile = read(filepath, statistics, self.get_options())
         motion, clip = file.get_motion(self.clip, self.fps), file.get_clip(self.clip)
         return key_motion(self, context, motion, clip.list_notes(self.fps), clip.is_doubtful)
 
-    def _import_scene_file(self, context: bpy.types.Context) -> OperatorResult:
+    def _import_scene_file(self, context: bpy.types.Context, filepath: str) -> OperatorResult:
         """Import the file for a while and key its motion; only an armature that is to be kept stays."""
-        settings, path = properties.get_settings(context), Path(bpy.path.abspath(self.filepath))
+        settings, path = properties.get_settings(context), Path(bpy.path.abspath(filepath))
         notes: tuple[str, ...] = ()
         kept = None
         try:
@@ -273,22 +319,4 @@ class ImportMotion(NeedsArmature, bpy.types.Operator, ImportDialog):
         return key_motion(self, context, body.motion, (*notes, *body.notes), body.is_doubtful)
 
 
-class MotionFileHandler(bpy.types.FileHandler):
-    """Imports motion files that are dropped into the 3D viewport.
-
-    For files that Blender's own importers take, too, it asks which importer is meant; without a character it does not take part.
-    """
-
-    bl_idname = "LATENTMAN_FH_motion"
-    bl_label = "LatentMan motion"
-    bl_import_operator = "latentman.import_motion"
-    bl_file_extensions = ";".join(ALL_SUFFIXES)
-
-    @classmethod
-    def poll_drop(cls, context: bpy.types.Context) -> bool:
-        """Accept files only where the character can be animated."""
-        in_viewport = context.area is not None and context.area.type == "VIEW_3D"
-        return in_viewport and properties.get_settings(context).find_armature() is not None
-
-
-CLASSES = (UseClip, UseArmature, ImportMotion, MotionFileHandler)
+CLASSES = (UseClip, UseArmature, ImportMotion)

@@ -95,7 +95,9 @@ class PairBackend(Poll, bpy.types.Operator):
     bl_label = "Pair..."
     bl_description = "Use a backend on another machine: paste the line that latentman serve --pair prints there"
 
-    text: StringProperty(name="Text", description="latentman://...", options={"SKIP_SAVE"})
+    text: StringProperty(
+        name="Text", description="The line that begins with latentman://, as it was printed there", options={"SKIP_SAVE"}
+    )
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

@@ -10,12 +10,12 @@ import bpy
 from ...shared.endpoint import EndpointError
 from ...shared.sizes import write_size
 from .. import preferences
+from ..backend_start import start_backend
 from ..connection import connection
 from ..online import allow_online, is_online
 from ..panel_base import draw_text
 from ..set_up.state import SetUpState, set_up
 from ..typed_access import OperatorResult, get_layout
-from .backend import start_backend
 from .dialogs import FolderDialog, show_settings_dialog
 from .polls import Poll
 from .reports import report
@@ -26,7 +26,7 @@ def start_new_backend() -> None:
     if connection.running:
         return
     try:
-        start_backend(bpy.context)
+        start_backend(bpy.context, connection)
     except (OSError, EndpointError) as error:
         connection.error = f"The backend cannot be started: {error}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import bpy
@@ -55,10 +57,10 @@ def find_marker_camera(scene: bpy.types.Scene, frame: int | None = None) -> bpy.
     return passed[-1].camera if passed else bound[0].camera if bound else None
 
 
-def find_camera(scene: bpy.types.Scene, frame: int) -> bpy.types.Object:
-    """The camera through which a render sees a frame: the one that a marker binds, else the scene's own. Raises ``ShotError`` when
-    there is none, or none that can be used."""
-    camera = find_marker_camera(scene, frame) or scene.camera
+def find_camera(scene: bpy.types.Scene, frame: int, chosen: bpy.types.Object | None = None) -> bpy.types.Object:
+    """The camera through which a render sees a frame: the one that a marker binds, else the scene's own, unless another is
+    ``chosen``. Raises ``ShotError`` when there is none, or none that can be used."""
+    camera = chosen or find_marker_camera(scene, frame) or scene.camera
     if camera is None:
         raise shot.ShotError("camera", "There is no camera in the scene; add one with Add > Camera.")
     if camera.type != "CAMERA":
@@ -66,6 +68,20 @@ def find_camera(scene: bpy.types.Scene, frame: int) -> bpy.types.Object:
     if get_camera(camera).type not in ("PERSP", "ORTHO"):
         raise shot.ShotError("camera", f"{camera.name} is panoramic; image models need a perspective or orthographic camera.")
     return camera
+
+
+def list_cameras(
+    scene: bpy.types.Scene, frames: Sequence[int], chosen: bpy.types.Object | None = None
+) -> tuple[bpy.types.Object, ...]:
+    """The cameras that frames (ascending, at least one) are seen through, each once, in order. Raises ``ShotError`` as
+    ``find_camera`` does, whose ``chosen`` it has."""
+    first, last = frames[0], frames[-1]
+    # only a marker changes it
+    switches = sorted(
+        {marker.frame for marker in scene.timeline_markers if marker.camera is not None and first < marker.frame <= last}
+    )
+    seen = [frames[bisect_left(frames, frame)] for frame in switches]
+    return tuple(dict.fromkeys(find_camera(scene, frame, chosen) for frame in (first, *seen)))
 
 
 def read_view(

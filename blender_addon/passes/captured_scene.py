@@ -66,9 +66,11 @@ class CapturedScene:
         padding: Padding | None,
         whole_scene: bool,
         triangulate: bool,
+        camera: bpy.types.Object | None = None,
     ) -> None:
         """``padding`` is what the picture shows around the camera's frame; ``whole_scene`` holds props, too;
-        ``triangulate`` is as for ``GeometryReader``."""
+        ``triangulate`` is as for ``GeometryReader``; ``camera`` takes the place of the scene's."""
+        self._camera = camera
         self._data, self._stage, self._user_scene, self._uvs = data, stage, scene, generated_uvs
         self._padding, self._metres = padding, get_metres_per_unit(scene)
         self.scene = make_scene(data, "Captured")
@@ -202,7 +204,7 @@ class CapturedScene:
                         setattr(owner, name, self._copies[target])
 
     def _find_camera(self, frame: int) -> bpy.types.Object:
-        camera = find_camera(self._user_scene, frame)
+        camera = find_camera(self._user_scene, frame, self._camera)
         if camera not in self._cameras:
             self._cameras.add(camera)
             self._link(camera)

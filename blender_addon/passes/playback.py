@@ -59,9 +59,10 @@ class Playback:
         measure_surroundings: bool,
         find_ground: bool,
         triangulate: bool,
+        camera: bpy.types.Object | None = None,
     ) -> None:
-        """Copy the file and start to play it. Of ``frames`` those that are not ``kept`` are only measured. Raises
-        ``ShotError`` where a second Blender cannot be run."""
+        """Copy the file and start to play it. Of ``frames`` those that are not ``kept`` are only measured; ``camera`` takes the
+        place of the scene's. Raises ``ShotError`` where a second Blender cannot be run."""
         request: dict[str, Any] = dict(
             scene=scene.name,
             layer=view_layer.name,
@@ -75,6 +76,7 @@ class Playback:
             measure_surroundings=measure_surroundings,
             find_ground=find_ground,
             triangulate=triangulate,
+            camera=get_name(camera) if camera is not None else None,
             handlers=[name for _, name in list_handlers()],
             bakes=list(_list_bakes()),
             people={number: get_name(render_set.armatures[number - 1]) for number in people},

@@ -178,7 +178,9 @@ class PlayedScene:
             bpy.ops.render.render(scene=self._scene.name, layer=self._layer.name)
 
     def _read(self, frame: int, graph: bpy.types.Depsgraph) -> FrameGeometry:
-        camera, request = find_camera(self._scene, frame), self._request
+        request = self._request
+        chosen = find_by_name(*request["camera"]) if request["camera"] else None
+        camera = find_camera(self._scene, frame, chosen)
         sizes = [(width, height) for width, height in request["sizes"]]
         views = {size: read_view(camera, graph, *size, self._padding, request["metres"]) for size in sizes}
         surroundings, ground = request["measure_surroundings"], request["find_ground"]

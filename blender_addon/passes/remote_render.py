@@ -23,6 +23,7 @@ from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
 from ..render_gate import gate
+from ..typed_access import SceneContext
 from .played_scene import get_name
 from .render import PassRender, RenderedFrame
 from .render_worker import MARK, REQUEST, RenderRequest, get_folder, read_passes
@@ -229,7 +230,7 @@ def _read_lines(process: subprocess.Popen[bytes], inbox: queue.SimpleQueue[dict[
 
 
 def make_render(
-    context: bpy.types.Context,
+    context: SceneContext,
     character: bpy.types.Object | None,
     frames: tuple[int, ...],
     width: int,
@@ -238,10 +239,20 @@ def make_render(
     scope: str,
     range_frames: tuple[int, ...] = (),
     frame: Crop | None = None,
+    camera: bpy.types.Object | None = None,
 ) -> RemotePassRender:
     """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``."""
     local = PassRender(
-        context, character, frames, width, height, scope=scope, range_frames=range_frames, frame=frame, is_copied=True
+        context,
+        character,
+        frames,
+        width,
+        height,
+        scope=scope,
+        range_frames=range_frames,
+        frame=frame,
+        is_copied=True,
+        camera=camera,
     )
     assert context.scene is not None and context.view_layer is not None
     request = RenderRequest(
@@ -254,5 +265,6 @@ def make_render(
         range_frames,
         frame,
         tuple(sorted(bpy.app.driver_namespace)),
+        get_name(camera) if camera is not None else None,
     )
     return RemotePassRender(local, request)

@@ -21,7 +21,7 @@ from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
 from ..references import refer_to
-from ..typed_access import get_mesh, get_scene, get_view_layer
+from ..typed_access import SceneContext, get_mesh, get_scene, get_view_layer
 from ..units import get_metres_per_unit
 from . import capture, gpu_raster, kept_extents, pass_engine, reading
 from .camera import Extent, find_camera, find_extent
@@ -125,7 +125,7 @@ class PassRender:
 
     def __init__(
         self,
-        context: bpy.types.Context,
+        context: SceneContext,
         character: bpy.types.Object | None,
         frames: tuple[int, ...],
         width: int,
@@ -141,6 +141,7 @@ class PassRender:
         keep_extents: bool = False,
         depth_range: tuple[float, float] | None = None,
         is_copied: bool = False,
+        camera: bpy.types.Object | None = None,
     ) -> None:
         """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
         ``range_frames``, so that a single frame looks as it does within its shot. ``motion_vectors`` and ``shadow`` add those
@@ -149,13 +150,15 @@ class PassRender:
         ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame`` is the part of
         the picture that the camera's frame shows, all of it by default. ``depth_range`` are the ``near`` and ``far`` of a shot that
         the frames are a part of, which they take in place of their own. ``is_copied`` says that the frames are rendered from a
-        copy of the file, in which every object leaves its Edit Mode.
+        copy of the file, in which every object leaves its Edit Mode. ``camera`` sees all frames, in place of the scene's cameras.
 
         Raises ``ShotError`` when there is nothing to render.
         """
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
-        find_camera(self._scene, frames[0])
+        find_camera(self._scene, frames[0], camera)
+        self._camera = camera
+        self._camera_reference = refer_to(camera) if camera is not None else None
         check_cycles()
         #: why the scene must be played in a second Blender, None where it need not be
         roots = self._list_roots(whole=shadow)
@@ -277,7 +280,7 @@ class PassRender:
         roots = [*ours, *(one for one in self._render_set.armatures if one is not None)]
         everything = self._render_set.whole_scene or whole
         roots += [one for one in visible.ordered if everything or any(inner in ours for inner in iter_instanced(one))]
-        cameras = [self._scene.camera, *(marker.camera for marker in self._scene.timeline_markers)]
+        cameras = [self._camera, self._scene.camera, *(marker.camera for marker in self._scene.timeline_markers)]
         return [*roots, *(camera for camera in cameras if camera is not None)]
 
     def _play(self) -> Generator[int, None, None]:
@@ -325,6 +328,7 @@ class PassRender:
             measure_surroundings=self._render_set.whole_scene,
             find_ground=self._shadow,
             triangulate=self.uses_gpu,
+            camera=self._camera,
         )
         return playback
 
@@ -375,6 +379,12 @@ class PassRender:
             )
         self._scene, self._view_layer = scene, view_layer
         self._render_set = self._references.find(self._render_set)
+        if self._camera_reference is not None:
+            self._camera = self._camera_reference.find()
+            if self._camera is None:
+                raise shot.ShotError(
+                    "camera", f"The camera '{self._camera_reference.name}' was deleted meanwhile; what is finished is kept."
+                )
         for number, person in self._people.items():
             armature = self._render_set.armatures[number - 1]
             assert armature is not None
@@ -469,6 +479,7 @@ class PassRender:
             padding=self._padding,
             whole_scene=self._render_set.whole_scene or self._shadow,
             triangulate=self.uses_gpu,
+            camera=self._camera,
         )
 
     def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:

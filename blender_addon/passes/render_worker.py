@@ -46,6 +46,8 @@ class RenderRequest(msgspec.Struct, frozen=True):
     crop: Crop | None
     #: names that drivers may use
     driver_names: tuple[str, ...]
+    #: name and library of the camera that takes the place of the scene's
+    camera: tuple[str, str] | None = None
 
 
 def write_passes(folder: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -91,6 +93,7 @@ class _Worker:
             range_frames=request.range_frames,
             keep_scenes=True,
             frame=request.crop,
+            camera=find_by_name(*request.camera) if request.camera else None,
         )
         for measured in render.measure():
             self._say({"measured": measured})

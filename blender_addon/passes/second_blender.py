@@ -1,4 +1,4 @@
-"""A second Blender without a window, which opens a copy of the user's file: started, watched and ended here."""
+"""A second Blender without a window, which opens a copy of the user's file or an empty one: started, watched and ended here."""
 
 from __future__ import annotations
 
@@ -40,22 +40,28 @@ class SecondBlender:
         self.process: subprocess.Popen[bytes] | None = None
         self._tie: KillOnClose | None = None
 
-    def start(self, module: str, *, piped: bool = False) -> None:
-        """Copy the file as it is now, and run ``module`` of this folder in another Blender that opens the copy. With ``piped`` its
-        standard input and output are pipes; what it writes besides goes to a file.
+    def start(self, module: str, *, piped: bool = False, opens_copy: bool = True) -> None:
+        """Copy the file as it is now, and run ``module`` in another Blender that opens the copy: a module of this folder, or with
+        dots one of the add-on. With ``piped`` its standard input and output are pipes; what it writes besides goes to a file.
+        Without ``opens_copy`` nothing is copied, and it begins with an empty file and without the user's add-ons.
 
         Raises ``CopyError``, and ``OSError`` where no second Blender can be run.
         """
-        copy_file(self.folder / COPY)
         (self.folder / "paths.json").write_text(json.dumps(sys.path), encoding="utf-8")
-        scripts = not bpy.app.autoexec_fail and _runs_scripts()
-        program = [sys.executable] if is_module() else [bpy.app.binary_path, "--background", "--python"]
-        command = [*program, str(PROGRAM), "--", module, str(self.folder), str(self.folder / COPY)]
+        program = [sys.executable] if is_module() else [bpy.app.binary_path, "--background"]
+        if not opens_copy and not is_module():
+            program.append("--factory-startup")
+        command = [*program, *(() if is_module() else ("--python",)), str(PROGRAM), "--", module, str(self.folder)]
+        if opens_copy:
+            copy_file(self.folder / COPY)
+            command.append(str(self.folder / COPY))
+            if not bpy.app.autoexec_fail and _runs_scripts():
+                command.append("scripts")
         # its own temporary folder goes with ours, however it ends
         places = dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(self.folder))
         with (self.folder / OUTPUT).open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, "scripts"] if scripts else command,
+                command,
                 env={**os.environ, **places},
                 stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if piped else output,

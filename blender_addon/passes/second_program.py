@@ -1,6 +1,7 @@
-"""Run by a second Blender: ``blender -b --python second_program.py -- MODULE FOLDER copy.blend``, or with Python where Blender is a
-module: ``python second_program.py -- MODULE FOLDER copy.blend``. MODULE is a module of this folder with ``run(folder)`` and perhaps
-``prepare()``, which is called before the copy is opened. A last argument ``scripts`` lets the file's scripts run."""
+"""Run by a second Blender: ``blender -b --python second_program.py -- MODULE FOLDER [copy.blend]``, or with Python where Blender
+is a module: ``python second_program.py -- MODULE FOLDER [copy.blend]``. MODULE is a module of this folder, or with dots one of the
+add-on, with ``run(folder)`` and perhaps ``prepare()``, which is called before the copy is opened; without a copy it begins with an
+empty file. A last argument ``scripts`` lets the file's scripts run."""
 
 from __future__ import annotations
 
@@ -27,14 +28,17 @@ def load_package() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Open the file that is named, and do the work."""
-    name, folder, path = arguments[:3]
+    """Open the file that is named, if one is, and do the work."""
+    name, folder, *path = arguments[:3]
     module = load_module(name, Path(folder))
     if hasattr(module, "prepare"):
         module.prepare()
     import bpy
 
-    bpy.ops.wm.open_mainfile(filepath=path, use_scripts=arguments[3:] == ["scripts"])
+    if path:
+        bpy.ops.wm.open_mainfile(filepath=path[0], use_scripts=arguments[3:] == ["scripts"])
+    else:
+        bpy.ops.wm.read_factory_settings(use_empty=True)
     module.run(Path(folder))
 
 
@@ -43,7 +47,7 @@ def load_module(name: str, folder: Path) -> ModuleType:
     paths = json.loads((folder / "paths.json").read_text(encoding="utf-8"))
     sys.path += [path for path in paths if path not in sys.path]
     load_package()
-    return importlib.import_module(f"{PACKAGE}.blender_addon.passes.{name}")
+    return importlib.import_module(f"{PACKAGE}.blender_addon.{name if '.' in name else f'passes.{name}'}")
 
 
 def remove_temporary_folder() -> None:

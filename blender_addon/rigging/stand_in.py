@@ -16,7 +16,7 @@ import bpy
 import numpy as np
 
 from ..compat import assign_action
-from ..typed_access import get_armature, get_pose
+from ..typed_access import evaluate, get_armature, get_pose
 from .scratch_scene import evaluate_at, make_scratch_scene
 
 #: the armature's transform channels and what they are where nothing is keyed
@@ -89,6 +89,23 @@ class StandIn:
     def evaluate(self, frame: float) -> bpy.types.Object:
         """The evaluated armature at a frame of its Action."""
         return self.armature.evaluated_get(evaluate_at(self._scene, frame))
+
+    def dress(self, mesh: bpy.types.Object) -> None:
+        """Have a copy of a mesh that the original deforms follow the stand-in, in its scene; the caller removes it first."""
+        if mesh.parent == self.original:
+            inverse = mesh.matrix_parent_inverse.copy()
+            mesh.parent = self.armature
+            mesh.matrix_parent_inverse = inverse
+        for modifier in mesh.modifiers:
+            if isinstance(modifier, bpy.types.ArmatureModifier) and modifier.object == self.original:
+                modifier.object = self.armature
+        mesh.hide_viewport = False
+        self._scene.collection.objects.link(mesh)
+
+    def find_evaluated(self, objects: list[bpy.types.Object]) -> list[bpy.types.Object]:
+        """Objects of the stand-in's scene as ``evaluate`` has left them."""
+        graph = evaluate(self._scene.view_layers[0])
+        return [found.evaluated_get(graph) for found in objects]
 
     def iter_poses(self, frames: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
         """For each frame the object's own 4 x 4 matrix, without parent and constraints, and its evaluated pose bones."""

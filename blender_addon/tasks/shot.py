@@ -28,7 +28,7 @@ from ..passes.camera import find_camera
 from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
 from ..passes.render import PassRender, RenderedFrame
 from ..shot_progress import ShotProgress
-from ..typed_access import get_scene
+from ..typed_access import SceneContext, get_scene
 from ..units import get_metres_per_unit
 from . import frames_folder
 from .answers import check_shot_answer
@@ -87,7 +87,7 @@ class ShotTask(Task):
 
     def __init__(
         self,
-        context: bpy.types.Context,
+        context: SceneContext,
         character: bpy.types.Object | None,
         request: shot.ShotRequest,
         client: BackendClient,
@@ -105,6 +105,7 @@ class ShotTask(Task):
         expected_seconds: float | None = None,
         look: LookFile | None = None,
         elsewhere: bool = False,
+        camera: bpy.types.Object | None = None,
         on_draft: Callable[[Sequence[int], np.ndarray, bool], None] | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
     ) -> None:
@@ -114,7 +115,8 @@ class ShotTask(Task):
         picture that the request names; ``expected_seconds`` is how long such shots have taken, None where that is not known.
         ``look`` is the look's file of a shot that this is a part of. ``on_draft`` gets, while frames are made, indices of some,
         their small pictures (N, h, w, 3) uint8, and whether they are finished. ``elsewhere`` renders the passes in a second Blender
-        where that is possible, so that a window stays alive; a part of another shot is always rendered here.
+        where that is possible, so that a window stays alive; a part of another shot is always rendered here. ``camera`` sees all
+        frames, in place of the scene's cameras.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -146,13 +148,13 @@ class ShotTask(Task):
         self.crop = crop
         self._is_part = False
         #: the name of the scene's camera when the shot was started
-        self.camera = find_camera(get_scene(context), request.frames[0]).name
+        self.camera = find_camera(get_scene(context), request.frames[0], camera).name
         self._folder_per_job = folder_per_job
         size = (request.width, request.height)
         self._render: PassRender | RemotePassRender
         if elsewhere and look is None:
             self._render = make_render(
-                context, character, request.frames, *size, scope=scope, range_frames=range_frames, frame=crop
+                context, character, request.frames, *size, scope=scope, range_frames=range_frames, frame=crop, camera=camera
             )
         else:
             self._render = PassRender(
@@ -165,6 +167,7 @@ class ShotTask(Task):
                 keep_scenes=keep_scenes,
                 quick=quick,
                 frame=crop,
+                camera=camera,
                 # a preview: the shot itself is measured anew
                 keep_extents=quick,
                 depth_range=None if look is None else find_depth_range(look, get_scene(context)),

@@ -148,6 +148,10 @@ class Translator:
         joints = list(_JOINTS.finditer(text))
         for joint in joints if len(joints) <= _MOST_JOINTS else ():
             head, tail = self._translate(text[: joint.start()]), self._translate(text[joint.end() :])
+            if joint[0] == " · ":
+                # in a list a word of which nothing is known is a name, such as a device's
+                head = text[: joint.start()] if head is None and " " not in text[: joint.start()] else head
+                tail = text[joint.end() :] if tail is None and " " not in text[joint.end() :] else tail
             if head is not None and tail is not None:
                 return head + joint[0] + tail
         # a sentence may end without its full stop, and a list's item with one

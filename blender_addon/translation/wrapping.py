@@ -36,10 +36,13 @@ def _split(text: str) -> list[str]:
 
 
 def _cut(piece: str, width: int) -> tuple[str, str]:
-    """A piece cut where the line is full, after at least one character."""
+    """A piece cut where the line is full, after at least one character; a path or an address rather behind a mark in it."""
     taken = 1
     while taken < len(piece) and measure_width(piece[: taken + 1]) <= width:
         taken += 1
+    mark = max(piece.rfind(mark, 0, taken) for mark in "/\\-_.") + 1
+    if mark > taken // 2:
+        taken = mark
     return piece[:taken], piece[taken:]
 
 

@@ -50,8 +50,9 @@ def test_callbacks_and_interruption_are_diffusers_own(pipe):
             pipeline._interrupt = True
         return {"latents": tensors["latents"] * 1.0}
 
-    made = pipe("a man", samples.passes(2), 5, generator=_generator(), output_type="latent", callback_on_step_end=callback)
-    assert [step for step, _ in seen] == [0, 1] and made.frames.shape == (2, 4, 8, 8)
+    options = dict(generator=_generator(), output_type="latent", callback_on_step_end=callback)
+    made = pipe("a man", samples.passes(2), 5, method="latentman", **options)
+    assert [step for step, _ in seen] == [0, 1] and made.frames.shape == (2, 4, 8, 8) and made.frame_indices == [0, 1]
     zeroed = pipe(
         "a man",
         samples.passes(2),
@@ -69,7 +70,7 @@ def test_none_is_the_models_own(pipe, tmp_path):
     try:
         own = pipe("a man", passes, None, None, None, generator=_generator(), output_type="np").frames
         said = pipe("a man", passes, 2, 4.0, "a hat", generator=_generator(), output_type="np").frames
-        none = pipe("a man", passes, 2, 4.0, generator=_generator(), output_type="np").frames
+        none = pipe("a man", passes, 2, 4.0, "", generator=_generator(), output_type="np").frames
     finally:
         path.unlink()
     assert (own == said).all() and (own != none).any()
@@ -91,7 +92,7 @@ def test_none_is_the_models_own(pipe, tmp_path):
 def test_bad_calls_are_one_sentence(pipe):
     with pytest.raises(ShotError, match="prompt is empty"):
         pipe(" ", samples.passes(2))
-    with pytest.raises(ShotError, match="preset 'x' is unknown"):
+    with pytest.raises(ShotError, match="no method 'x'; choose surface, "):
         pipe("a man", samples.passes(2), method="x")
     with pytest.raises(ShotError, match="without the LoRA 'style' of the prompt"):
         pipe("a man<lora:style:1>", samples.passes(2))

@@ -376,3 +376,17 @@ def look_file_method():
     from latentman.shared.shot import METHODS
 
     return METHODS["surface"]
+
+
+def test_parts_of_a_shot_whose_prompt_changes_are_the_whole_shot(farm, tmp_path, tiny, capsys):
+    said = ("--prompt-at", "5", "a green robot", "--prompt-blend", "2", "--control-at", "1", "1", "--control-at", "8", "0.3")
+    shot = tmp_path / "shot.look"
+    model = ("--prompt", PROMPT, "--model", tiny)
+    assert call("look", farm / "passes", *model, *METHOD, *said, "--out", shot, store=tmp_path / "a") == 0
+    assert make(farm, tmp_path / "whole", look=shot) == 0
+    # blended, under either prompt, and again with all that was said
+    for n, part in enumerate((("--frames", "4,1"), ("--frames", "8"), ("--frames", "2-3,5-7", *said))):
+        assert make(farm, tmp_path / "out", *part, look=shot, store=tmp_path / f"machine {n}") == 0
+    assert read_all(tmp_path / "out") == read_all(tmp_path / "whole") and len(read_all(tmp_path / "out")) == COUNT
+    assert make(farm, tmp_path / "other", "--frames", "2", "--prompt-at", "6", "a green robot", look=shot) == 2
+    assert "other prompts or control strengths" in last_event(capsys)["message"]

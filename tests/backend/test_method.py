@@ -209,7 +209,7 @@ def test_divergence_is_an_error_that_names_the_step(model):
     method = Method(guidance=Guidance(0.0, 1.0, 1e6))
     with pytest.raises(ShotError, match=r"diverged at step \d.*lower rho"):
         _frames(model, samples.request(2, steps=4, method=method), samples.passes(2))
-    broken = RunContext(after_step=lambda step, timestep, latents: latents * float("nan"))
+    broken = RunContext(after_step=lambda step, timestep, latents, predictor: latents * float("nan"))
     with pytest.raises(ShotError, match="step 2"):
         _frames(model, samples.request(2, steps=4, preset="cross_frame"), samples.passes(2), broken)
 

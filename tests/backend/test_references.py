@@ -17,7 +17,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run  # noqa: E402
 from latentman.backend.jobs.store import JobStore  # noqa: E402
-from latentman.backend.latentman_pipeline import LatentManPipeline  # noqa: E402
+from latentman.backend.latentman_pipeline import LatentManPipeline, LatentManXLPipeline  # noqa: E402
 from latentman.backend.models import registry  # noqa: E402
 from latentman.backend.models.hub import HubError  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
@@ -142,6 +142,37 @@ def test_frames_are_those_of_diffusers_own_pipeline(root, family, variant, end, 
     assert np.abs(ours - theirs * 255).max() <= 1.01
     plain = _frames(model, _request(guidance_scale=guidance), passes)[0]
     assert np.abs(ours.astype(int) - plain).max() > 5
+
+
+@pytest.mark.parametrize("family, kind", [("sd", LatentManPipeline), ("sdxl", LatentManXLPipeline)])
+def test_the_pipelines_take_a_picture_as_diffusers_do(root, family, kind):
+    passes, picture = samples.passes(1), _picture()
+    request = _request(picture, preset="per_frame", steps=3)
+    pipe = kind.from_pretrained(_folder(root, family))
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_ip_adapter(str(root / "models"), subfolder="", weight_name=f"plus_{family}.bin", image_encoder_folder="image_encoder")
+    pipe.set_ip_adapter_scale(0.6)
+    wanted = _theirs(root, family, "plus", "bin", picture, 0.6, request, passes)
+    image = Image.fromarray(picture)
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+
+    def make(**given):
+        return pipe(
+            request.text.prompt,
+            passes,
+            3,
+            request.sampling.guidance_scale,
+            request.text.negative_prompt,
+            method="per_frame",
+            generator=torch.Generator().manual_seed(request.sampling.seed),
+            output_type="np",
+            **given,
+        )
+
+    for given in (image, [image], [[image]], picture, tensor):
+        assert np.abs(make(ip_adapter_image=given).frames[0] - wanted).max() < 0.01
+    plain = make()
+    assert np.abs(plain.frames[0] - wanted).max() > 0.01 and "the adapter is not used" in plain.warnings[0]
 
 
 def test_without_a_picture_and_with_strength_0_nothing_changes(root, model):

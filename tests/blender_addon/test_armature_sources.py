@@ -577,10 +577,10 @@ def test_mmd_motions_go_through_mmd_tools_onto_the_source(settings, walk, tmp_pa
 
 
 def test_dropped_files_are_offered_beside_blenders_own_importers(empty_scene):
-    handled = operators.motion.MotionFileHandler.bl_file_extensions.split(";")
-    assert {".npy", ".bvh", ".fbx", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz", ".vrm", ".vmd"} <= set(handled)
+    handled = operators.dropping.SceneFileHandler.bl_file_extensions.split(";")
+    assert {".fbx", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz", ".vrm", ".vmd"} <= set(handled)
     # without a character in the scene, Blender's own importers are alone
-    assert not operators.motion.MotionFileHandler.poll_drop(bpy.context)
+    assert not operators.dropping.SceneFileHandler.poll_drop(bpy.context)
 
 
 def test_damaged_scene_files_are_a_value_or_one_sentence(empty_scene, walk, tmp_path):

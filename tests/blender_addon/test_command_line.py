@@ -12,18 +12,21 @@ import time
 from pathlib import Path
 
 import bpy
+import msgspec
 import pytest
 
 from latentman.blender_addon import command_line
 from latentman.blender_addon.camera_framing import frame_character
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.commands import passes
+from latentman.blender_addon.compat import get_strips
 from latentman.blender_addon.motion.readers import BUNDLED, read
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.rigging.keyframes import apply_motion
 from latentman.shared import console
+from latentman.shared.events import AnyEvent
 from latentman.shared.interrupts import SignalWatch
 from latentman.shared.shot import MAX_FRAMES, ShotError
 from tests.checkout import ROOT
@@ -465,6 +468,80 @@ def test_what_is_not_possible_is_found_before_any_pass(shot, tmp_path, capsys, m
     exit_code, events = _call(capsys, *arguments)
     assert exit_code == 2 and (events[-1]["event"], events[-1]["code"]) == ("failed", code) and words in events[-1]["message"]
     assert not any(e.get("stage") == "rendering passes" for e in events)
+
+
+def _mark(scene, cameras):
+    """A marker on every second frame that binds a camera."""
+    for n, name in enumerate(cameras):
+        camera = scene.camera.copy()
+        camera.name = name
+        scene.collection.objects.link(camera)
+        scene.timeline_markers.new(f"{name} shot", frame=1 + 2 * n).camera = camera
+
+
+def test_marked_shots_go_into_folders_of_their_own(shot, tmp_path, capsys, backend):
+    _mark(shot, ("Wide", "Near/Far"))
+    shot.frame_end = 3
+    strips = get_strips(shot)
+    # what cannot be made is no reason to make nothing
+    lonely = bpy.data.scenes.new("Lonely")
+    strips.new_scene("Nobody", lonely, 1, 50)
+    other = bpy.data.scenes.new("Other")
+    for one in shot.objects:
+        other.collection.objects.link(one)
+    strip = strips.new_scene("Cut", other, 2, 100)
+    strip.scene_camera, strip.frame_final_end = shot.objects["Wide"], 101
+    arguments = ("generate", "--marked", "--prompt", "a knight", "--size", "64x64", "--steps", 2, "--endpoint", backend)
+    code, events = _call(capsys, *arguments, "--out", tmp_path / "film")
+    assert code == 2, events[-1]
+    assert bpy.context.scene == shot and other.camera is None
+    told = [one for one in events if one["event"] == "shot"]
+    assert [(one["name"], one["state"], one["frames"], one["camera"]) for one in told] == [
+        ("Wide shot", "running", 2, "Wide"),
+        ("Wide shot", "done", 2, "Wide"),
+        ("Near/Far shot", "running", 1, "Near/Far"),
+        ("Near/Far shot", "done", 1, "Near/Far"),
+        ("Cut", "running", 1, "Wide"),
+        ("Cut", "done", 1, "Wide"),
+    ]
+    for event in events:
+        msgspec.convert(event, AnyEvent)
+    assert sorted(str(path.relative_to(tmp_path / "film")) for path in tmp_path.glob("film/*/*.png")) == [
+        "Cut/0001.png",
+        "Near_Far shot/0003.png",
+        "Wide shot/0001.png",
+        "Wide shot/0002.png",
+    ]
+    assert events[-1]["message"].startswith("3 of 4 done, 1 failed;") and events[-1]["code"] == "camera"
+    assert any(one["event"] == "warning" and one["message"].startswith("'Nobody' is left out:") for one in events)
+    table = (tmp_path / "film" / "shots.txt").read_text().splitlines()
+    assert len(table) == 5 and "failed: There is no camera in the scene" in table[3]
+    # again: everything is there, and people read the table
+    lonely.sequence_editor_clear()
+    strips.remove(next(one for one in strips if one.name == "Nobody"))
+    assert command_line.main([*map(str, arguments), "--out", str(tmp_path / "film")]) == 0
+    said = capsys.readouterr().out
+    assert "\nShot " in said and f"3 of 3 done; {tmp_path / 'film' / 'shots.txt'} says more." in said
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        ((), "marked", "There are no marked shots: bind cameras to markers"),
+        (("--frames", "1-3"), "frames", "leave --frames out"),
+        (("--scene", "Nowhere"), "scene", "There is no scene 'Nowhere'"),
+        (("--prompt", " "), "prompt", "The prompt is empty"),
+        (("--character", "Nobody"), "character", "There is no object 'Nobody'"),
+    ],
+)
+def test_marked_shots_that_cannot_be_made_are_wrong_input(shot, tmp_path, capsys, monkeypatch, more, code, words):
+    monkeypatch.setenv("LATENTMAN_PYTHON", str(tmp_path / "no python"))
+    if more:
+        _mark(shot, ("Wide",))
+    exit_code, events = _call(capsys, "generate", "--marked", "--prompt", "x", "--out", tmp_path / "film", *more)
+    assert (
+        exit_code == 2 and [(one["event"], one["code"]) for one in events] == [("failed", code)] and words in events[0]["message"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -343,3 +343,27 @@ def test_a_tweak_makes_only_what_changed_and_a_kept_look_outlives_the_prompt(con
     assert bpy.ops.latentman.generate() == {"FINISHED"}
     assert wait_until(connection, lambda: connection.shot_task.done, 60)
     assert "does not have the kept look" in connection.shot_task.error
+
+
+@pytest.mark.slow
+def test_only_frames_that_are_told_something_else_are_made_again(connection, character, panel):
+    from latentman.blender_addon.prompt_keys import write_prompt_keys
+
+    panel.steps, panel.preset, panel.frame_end = 1, "surface", 3
+    write_prompt_keys(panel, [(2, "a robot on a stage")])
+
+    def make():
+        return _generated(connection).report["frames"]["made"]
+
+    assert make() == 3
+    write_prompt_keys(panel, [(3, "a robot on a stage"), (60, "a knight")])
+    assert make() == 1, "the second, which is under the first prompt now"
+    # the strength reaches 1, which all frames had, at the second frame
+    panel.control_scale = 0.2
+    bpy.context.scene.keyframe_insert("latentman.control_scale", frame=1)
+    panel.control_scale = 1.0
+    bpy.context.scene.keyframe_insert("latentman.control_scale", frame=2)
+    assert make() == 1
+    panel.preset = "latentman"
+    with pytest.raises(RuntimeError, match="carries each frame's picture on"):
+        bpy.ops.latentman.generate()

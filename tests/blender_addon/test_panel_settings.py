@@ -35,6 +35,7 @@ from latentman.shared.arguments import get_option, part_option, read_given_setti
 from latentman.shared.model_profile import PRESET_PROFILES, resolve_request
 from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
+from latentman.shared.schedule import Schedule
 from latentman.shared.settings import Choice, Setting, list_parts, list_settings
 from latentman.shared.shot import METHODS, Alignment, Background, Guidance, Method, ShotError, ShotRequest
 
@@ -45,6 +46,7 @@ FRAMES = (1, 2)
 PLACES = [
     ("", ShotRequest, properties.FROM_SCENE),
     ("", SceneOptions, ("frames",)),
+    ("", Schedule, ()),
     ("motion", MotionRequest, ()),
     ("keying", Keying, ()),
     *((f"techniques.{name}", part, ()) for name, part in list_parts(Method).items()),
@@ -339,6 +341,8 @@ class Drawn:
 def test_every_setting_is_drawn(settings, character):
     # a strength is shown beside a picture only
     settings.character, settings.reference = character, "hero.png"
+    # how prompts follow each other, where there are several
+    settings.prompt_keys.add().prompt = "a knight"
     for technique in settings.techniques.iter_techniques():
         technique.group.use = CUSTOM
     following, drawn = Drawn(), Drawn()
@@ -372,7 +376,7 @@ def test_every_setting_is_drawn(settings, character):
 TRY_OUT = """
 import argparse, json
 import bpy
-from latentman.blender_addon import command_line, panels, properties
+from latentman.blender_addon import command_line, panels, properties, setting_presets
 from latentman.shared import console, shot
 from tools.write_settings_page import format_page
 
@@ -390,6 +394,7 @@ scene.latentman.churn = 0.1
 found["panel"] = scene.latentman.make_request(scene, (1,)).sampling.churn
 found["drawn"] = panels.list_other_settings(shot.ShotRequest, *panels.LOOK, *panels.ADVANCED, *panels.SIDES, *properties.FROM_SCENE)
 command = command_line.make_parser()._subparsers._group_actions[0].choices["generate"]
+found["preset"] = [kind for kind, preset in setting_presets.KINDS.items() if "churn" in preset.names]
 found["help"] = " ".join(command.format_help().split())
 found["page"] = [line for line in format_page().splitlines() if line.startswith("| churn ")]
 properties.unregister()
@@ -429,6 +434,7 @@ def test_one_line_adds_a_setting(tmp_path):
     assert found["refused"] == "The churn 2.0 is out of range; choose 0 to 1."
     assert found["property"] == ["Churn", "Share of new noise in each step", 0.0, 1.0, 0.0]
     assert found["panel"] == 0.1 and found["drawn"] == ["churn"]
+    assert found["preset"] == ["METHOD"]
     assert "--churn X Share of new noise in each step; 0 to 1; default 0" in found["help"]
     assert found["page"] == ["| churn | `--churn` | Churn | 0 to 1 | 0 | – | Share of new noise in each step |"]
 

@@ -14,6 +14,7 @@ from latentman.blender_addon.passes import remote_render, render, second_blender
 from latentman.blender_addon.passes.remote_render import RemotePassRender, make_render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.tasks.shot import ShotTask
+from latentman.blender_addon.typed_access import ScenePlace
 from latentman.shared.overview import compute_overview_size
 from latentman.shared.picture_size import Crop
 from latentman.shared.shot import ShotError
@@ -112,6 +113,26 @@ def test_it_renders_the_same(scene, scope, crop):
     changes = [line for line in blend_snapshot.diff(before, blend_snapshot.take_snapshot()) if "system_bookmarks" not in line]
     assert not changes, changes[:20]
     assert _vanishes(folder)
+
+
+def test_another_scene_and_another_camera_are_rendered_the_same(scene):
+    other, own = bpy.data.scenes.new("Other"), add_camera("Own", location=(1.0, -5.0, 1.6))
+    for found in scene.objects:
+        other.collection.objects.link(found)
+    place, options = ScenePlace(other, other.view_layers[0]), {"scope": "CHARACTER", "camera": own}
+    here = PassRender(place, get_rig(), FRAMES[:1], *SIZE, keep_scenes=True, **options)
+    list(here.measure())
+    expected = collect(here, (0,))
+    here.close()
+    there = make_render(place, get_rig(), FRAMES[:1], *SIZE, **options)
+    measure(there)
+    assert not there._here and bpy.context.scene == scene
+    compare(collect(there, (0,))[0], expected[0])
+    there.close()
+    seen = PassRender(bpy.context, get_rig(), FRAMES[:1], *SIZE, keep_scenes=True)
+    list(seen.measure())
+    assert collect(seen, (0,))[0].entry.camera != expected[0].entry.camera
+    seen.close()
 
 
 def _vanishes(folder, seconds=20) -> bool:

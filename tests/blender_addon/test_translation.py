@@ -108,6 +108,7 @@ def test_a_damaged_catalogue_is_refused(text, words):
         # a part that is unknown leaves all of it alone
         ("The disk is full. Nobody knows this.", "The disk is full. Nobody knows this."),
         ("24 frames · unheard of", "24 frames · unheard of"),
+        ("Seed · cuda:1", "Startwert · cuda:1"),
         ("  Seed ", "  Startwert "),
         # a name is not translated, though it is called as a label is
         ("There is no file Camera", "Es gibt keine Datei Camera"),
@@ -149,7 +150,7 @@ def test_no_text_is_too_strange(text):
 def test_lines_are_as_wide_as_their_place():
     assert wrap("one two three", 7) == ["one two", "three"]
     assert wrap("", 10) == [] and wrap("  ", 10) == []
-    assert wrap("/a/very/long/path", 6) == ["/a/ver", "y/long", "/path"]
+    assert wrap("/a/very/long/path", 9) == ["/a/very/", "long/path"] and wrap("abcdefghij", 4) == ["abcd", "efgh", "ij"]
     # a Chinese character is as wide as two, a line breaks between any two, and none begins with a full stop
     assert measure_width("中文abc") == 7 and measure_width("e\u0301") == 1
     assert wrap("没有这个文件。请选择另一个。", 12) == ["没有这个文", "件。请选择另", "一个。"]

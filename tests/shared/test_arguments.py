@@ -124,7 +124,7 @@ def test_what_must_be_given_is_missed(capsys):
         console.check_shot_arguments(parser, parser.parse_args(["--out", "x", *given]))
     with pytest.raises(SystemExit):
         console.check_shot_arguments(parser, parser.parse_args(["--out", "x"]))
-    assert "required: --prompt, or --look" in capsys.readouterr().err
+    assert "required: --prompt or --prompt-file, or --look" in capsys.readouterr().err
 
 
 def flat(text: str) -> str:
@@ -166,7 +166,8 @@ def test_help_survives_percent_signs_and_choices_without_a_name():
 
 
 def test_no_two_arguments_share_a_place():
-    places = [action.dest for action in shot_parser()._actions]
+    # the prompt's file is another way to say the prompt
+    places = [action.dest for action in shot_parser()._actions if "--prompt-file" not in action.option_strings]
     assert len(set(places)) == len(places)
 
 

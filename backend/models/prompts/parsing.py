@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ....shared.pickled import shorten
@@ -157,8 +157,16 @@ def parse_prompt(text: str) -> Prompt:
     return Prompt(_join(parts), tuple(dict.fromkeys(warnings)))
 
 
-def check_text(text: Text) -> None:
-    """``ShotError`` for texts that cannot be read, before anything is made for them."""
+def check_text(text: Text, further: Sequence[str] = ()) -> None:
+    """``ShotError`` for texts that cannot be read, before anything is made for them; ``further`` are prompts of later frames."""
+    for part in further:
+        plain, loras = split_loras(part)
+        if loras:
+            raise ShotError(
+                "prompt_at",
+                f"The LoRA '{loras[0].name[:40]}' would work in all frames; name it in the prompt that the shot begins with.",
+            )
+        parse_prompt(plain)
     for part in (text.prompt, text.negative_prompt, text.background_prompt):
         parse_prompt(split_loras(part)[0])
     plain, loras = split_loras(text.prompt)

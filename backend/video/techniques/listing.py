@@ -9,7 +9,8 @@ import msgspec
 from ....shared.settings import Declared, list_settings
 from ....shared.shot import Method, ShotError
 from ....shared.version import VERSION
-from .registry import BUILT_IN, find_plugins, load_plugin, origin_of
+from ...plugins import origin_of
+from .registry import BUILT_IN, find_plugins, load_plugin
 
 
 def describe_techniques() -> Iterator[str]:

@@ -18,6 +18,7 @@ import msgspec
 
 from ....shared.settings import SettingError, check_settings, list_settings
 from ....shared.shot import Method, ShotError
+from ...plugins import origin_of
 from .alignment import LatentAlignment
 from .background import SharedBackground
 from .cross_frame_attention import CrossFrameAttention
@@ -74,11 +75,6 @@ def load_plugin(name: str) -> type[Technique]:
     ):
         raise _make_error(name, "its settings_type is not a msgspec.Struct")
     return kind
-
-
-def origin_of(entry: EntryPoint) -> str:
-    """The name and version of the package that an entry point belongs to."""
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
 def _make_error(name: str, reason: BaseException | str) -> ShotError:

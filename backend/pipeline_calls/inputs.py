@@ -1,0 +1,193 @@
+"""What else a call gives: passes, the ControlNets' pictures, the reference picture, random numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...shared import passes_folder
+from ...shared.control_uses import ControlUse
+from ...shared.manifest import PassesManifest
+from ...shared.passes import FramePasses
+from ...shared.shot import ShotError
+from ..maps import MAPS
+
+Generators = torch.Generator | list[torch.Generator] | None
+#: the largest seed of a request
+MOST_SEED = 2**31
+
+
+def read_passes(
+    passes: FramePasses | str | os.PathLike[str] | None, manifest: PassesManifest | None
+) -> tuple[FramePasses, PassesManifest | None]:
+    """Passes, read if they are a folder's path, with what describes them. Raises ``ShotError`` for a folder without, and
+    ``TypeError`` for anything else."""
+    if manifest is not None and not isinstance(manifest, PassesManifest):
+        raise TypeError(f"The manifest is a {type(manifest).__name__}; give the one that passes_folder.load reads.")
+    if isinstance(passes, FramePasses):
+        return passes, manifest
+    if isinstance(passes, (str, os.PathLike)):
+        found, own = passes_folder.load(Path(passes))
+        return found, manifest or own
+    raise TypeError(
+        f"The passes are a {type(passes).__name__}; give the folder of passes that Blender saved, or what passes_folder.load reads."
+    )
+
+
+def check_numbers(given: Mapping[str, Any]) -> None:
+    """``TypeError`` for arguments that are neither None nor numbers, ``ShotError`` for those that no argument can be."""
+    for name, value in given.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"The {name} is a {type(value).__name__}; give a number.")
+        if not math.isfinite(value) or (name == "eta" and not 0 <= value <= 1) or (name == "clip_skip" and value < 0):
+            span = {"eta": " from 0 to 1", "clip_skip": " of at least 0"}.get(name, "")
+            raise ShotError(name, f"The {name} cannot be {value}; give a number{span}.")
+
+
+def check_controls(controls: Sequence[str] | str, count: int) -> tuple[str, ...]:
+    """The kinds of a model's ControlNets. Raises ``ShotError`` for others than there are, and for another number of them."""
+    found = (controls,) if isinstance(controls, str) else tuple(controls)
+    unknown = [kind for kind in found if kind not in MAPS]
+    if unknown:
+        raise ShotError("control", f"There is no kind of ControlNet '{unknown[0]}'; choose {', '.join(MAPS)}, or give image.")
+    if len(found) != count:
+        raise ShotError("control", f"The model has {count} ControlNets; name the kind of each in controls.")
+    return found
+
+
+def check_step_latents(returned: Any, latents: torch.Tensor) -> torch.Tensor:
+    """The latents that a callback gave, else those that it was given. Raises ``ShotError`` for others."""
+    if not isinstance(returned, dict):
+        raise ShotError("callback", f"The callback gave a {type(returned).__name__}; give a dictionary of tensors, or None.")
+    found = returned.get("latents", latents)
+    if not isinstance(found, torch.Tensor) or found.shape != latents.shape:
+        what = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise ShotError("callback", f"The callback gave latents of {what}; give them back as {list(latents.shape)}.")
+    return found.to(latents)
+
+
+def check_size(passes: FramePasses, height: int | None, width: int | None) -> None:
+    """``ShotError`` where a call asks for another size than that of its passes."""
+    tall, wide = passes.mask.shape[1:]
+    if (height or tall, width or wide) != (tall, wide):
+        raise ShotError(
+            "size",
+            f"The passes are {wide}x{tall}, and so are the frames; render passes of another size, or leave height and width out.",
+        )
+
+
+def make_control_uses(count: int, scale: Any, start: Any, end: Any) -> tuple[ControlUse, ...]:
+    """What diffusers' own pipelines take, one number for all ControlNets or one for each. Raises ``ShotError``, and ``TypeError``
+    for what are no numbers."""
+    values = []
+    for name, given in (("controlnet_conditioning_scale", scale), ("control_guidance_start", start), ("control_guidance_end", end)):
+        each = list(given) if isinstance(given, (list, tuple)) else [given] * count
+        if any(isinstance(one, (list, tuple)) for one in each):
+            raise ShotError("control", f"The {name} is a list of lists; give one number for each ControlNet.")
+        if not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in each):
+            raise TypeError(f"The {name} is no number; give one for all ControlNets, or a list with one for each.")
+        values.append(each)
+    if any(len(each) != count for each in values):
+        raise ShotError("control", f"The model has {count} ControlNets; give one scale, start and end, or as many of each.")
+    uses = tuple(ControlUse(*each) for each in zip(*values, strict=True))
+    if any(not 0 <= use.strength < math.inf or not 0 <= use.start < use.end <= 1 for use in uses):
+        raise ShotError("control", "A ControlNet works from a fraction of the steps to a larger one, with a scale of at least 0.")
+    return uses
+
+
+def read_control_pictures(pipeline: Any, image: Any, count: int, passes: FramePasses) -> tuple[torch.Tensor, ...] | None:
+    """The pictures of each of ``count`` ControlNets, (F, 3, H, W) in [0, 1]: PIL images, arrays or tensors as diffusers takes them,
+    one for all frames or one for each, in a list with those of each ControlNet where there are several. None where they are
+    drawn from the passes.
+
+    Raises ``ShotError`` for other numbers of them, and ``TypeError`` for what are no pictures.
+    """
+    if image is None:
+        return None
+    frames, height, width = passes.mask.shape
+    groups = [image]
+    if count > 1:
+        if not isinstance(image, list):
+            raise TypeError(f"The image is a {type(image).__name__}; give a list with the pictures of each of {count} ControlNets.")
+        groups = [list(each) for each in zip(*image, strict=True)] if any(isinstance(each, list) for each in image) else image
+        if len(groups) != count:
+            raise ShotError("control", f"There are pictures for {len(groups)} ControlNets, and the model has {count}.")
+    return tuple(_read_pictures(pipeline, group, frames, height, width) for group in groups)
+
+
+def _read_pictures(pipeline: Any, given: Any, frames: int, height: int, width: int) -> torch.Tensor:
+    from PIL import Image
+
+    kinds = (Image.Image, np.ndarray, torch.Tensor)
+    if not isinstance(given, kinds) and not (isinstance(given, list) and given and isinstance(given[0], kinds)):
+        raise TypeError(
+            f"The image is a {type(given).__name__}; give a PIL image, an array, a tensor, or a list of one kind of them."
+        )
+    found = pipeline.control_image_processor.preprocess(given, height=height, width=width).to(torch.float32)
+    if len(found) not in (1, frames):
+        raise ShotError("control", f"There are {len(found)} pictures for {frames} frames; give one for all, or one for each.")
+    if tuple(found.shape[2:]) != (height, width):
+        raise ShotError(
+            "control", f"The pictures are {found.shape[3]}x{found.shape[2]} and the passes {width}x{height}; make them alike."
+        )
+    found = found.repeat(1, 3, 1, 1) if found.shape[1] == 1 else found
+    if found.shape[1] != 3 or not torch.isfinite(found).all():
+        raise ShotError("control", "The pictures for the ControlNets are no colours; give 3 of them a pixel, from 0 to 1.")
+    return found.expand(frames, -1, -1, -1)
+
+
+def choose_reference(reference: Any, ip_adapter_image: Any) -> Any:
+    """The picture of the character, under either name. Raises ``ShotError`` for several."""
+    if reference is not None and ip_adapter_image is not None:
+        raise ShotError("reference", "There are reference and ip_adapter_image, which are the same; give only one of the two.")
+    found = ip_adapter_image if reference is None else reference
+    while isinstance(found, list) and found and not np.isscalar(found[0]):
+        if len(found) > 1:
+            raise ShotError("reference", f"There are {len(found)} pictures of the character; give one for its one IP-Adapter.")
+        found = found[0]
+    if isinstance(found, torch.Tensor):
+        found = found.detach().float().cpu()
+        found = found[0] if found.ndim == 4 and len(found) == 1 else found
+        return found.movedim(0, -1).numpy() if found.ndim == 3 and found.shape[0] in (1, 3) else found.numpy()
+    return found
+
+
+def check_generators(generator: Generators, frames: int, clips: int) -> None:
+    """``ShotError`` for a list of generators that is not as long as there are frames, ``TypeError`` for what are none."""
+    for one in generator if isinstance(generator, (list, tuple)) else [generator]:
+        if one is not None and not isinstance(one, torch.Generator):
+            raise TypeError(f"The generator is a {type(one).__name__}; give torch.Generator().manual_seed(...).")
+    if isinstance(generator, (list, tuple)) and len(generator) != frames * clips:
+        raise ShotError(
+            "generator",
+            f"There are {len(generator)} generators for {frames * clips} frames; give one, or a list with one for each.",
+        )
+
+
+def find_seed(generator: Generators) -> int:
+    """The seed of what a scheduler adds: that of a fresh generator, else what its state comes to. Generators stay as they are."""
+    if isinstance(generator, (list, tuple)):
+        seeds = [find_seed(each) for each in generator]
+        return int(np.random.SeedSequence(seeds).generate_state(1)[0]) % MOST_SEED
+    assert generator is not None
+    seed, state = generator.initial_seed(), generator.get_state()
+    copied = torch.Generator(generator.device).manual_seed(seed)
+    if torch.equal(copied.get_state(), state):
+        return seed % MOST_SEED
+    copied.set_state(state)
+    return int(torch.randint(0, MOST_SEED, (1,), generator=copied, device=copied.device))
+
+
+def check_latents(latents: torch.Tensor | None, shape: Sequence[int]) -> None:
+    """``ShotError`` for noise of another shape than (F, C, h, w), as often as there are clips."""
+    if latents is not None and (not isinstance(latents, torch.Tensor) or list(latents.shape) != list(shape)):
+        found = list(latents.shape) if isinstance(latents, torch.Tensor) else type(latents).__name__
+        raise ShotError("latents", f"The latents are {found} and must be a tensor {list(shape)}; leave them out, or give such.")

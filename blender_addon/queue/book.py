@@ -1,0 +1,143 @@
+"""The queue of the open file: the file in the user's folder is the truth, which another Blender with the same .blend file shares.
+Nothing here uses bpy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ...shared import logs
+from .rows import Queue, recover
+from .store import StoreError, find_path, read_queue, write_queue
+
+logger = logs.get_logger(__name__)
+
+Change = Callable[[Queue], Queue]
+#: how often a worker says that it is alive, and after how long without a word it is not
+BEAT_SECONDS, SILENT_SECONDS = 60.0, 200.0
+
+
+def works_elsewhere(queue: Queue) -> bool:
+    """Whether another Blender that is alive makes the shots of a queue."""
+    host = platform.node()
+    if not queue.worker or (queue.worker, queue.host) == (os.getpid(), host):
+        return False
+    if queue.host == host and os.name != "nt":  # on Windows a signal would end the process
+        try:
+            os.kill(queue.worker, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:  # somebody else's process
+            pass
+    return time.time() < queue.beat + SILENT_SECONDS
+
+
+def set_worker(queue: Queue, *, works: bool) -> Queue:
+    """The queue with this process as its worker, or without one."""
+    pid, host, beat = (os.getpid(), platform.node(), time.time()) if works else (0, "", 0.0)
+    return msgspec.structs.replace(queue, worker=pid, host=host, beat=beat)
+
+
+class QueueBook:
+    """The queue of one .blend file at a time; that of a file without a name is only in memory, until the file is saved."""
+
+    def __init__(self) -> None:
+        self.queue = Queue()
+        #: the .blend file, "" for one that was never saved
+        self.blend = ""
+        #: why the queue cannot be read or kept, a sentence
+        self.error = ""
+        self._path: Path | None = None
+        self._stamp: tuple[int, int] | None = None
+        self._is_readable = True
+
+    def open(self, blend: str, running: str = "") -> None:
+        """Have the queue of a .blend file, as it was left; ``running`` is the row that this process is making at the moment."""
+        self.blend, self.queue, self.error = blend, Queue(), ""
+        self._path, self._stamp, self._is_readable = (find_path(blend) if blend else None), None, True
+        self._read()
+        if not self._is_readable or works_elsewhere(self.queue):
+            return
+        found = recover(self.queue, running)
+        if not running:
+            found = set_worker(found, works=False)
+        if found != self.queue:
+            self.queue = found
+            self._write()
+
+    def move_to(self, blend: str) -> None:
+        """The file was saved under a name: its queue goes with it, in place of what that name had."""
+        if blend == self.blend:
+            return
+        old, self.blend, self._path = self._path, blend, find_path(blend)
+        self._is_readable = True
+        self._write()
+        if old is not None and not self.error:
+            old.unlink(missing_ok=True)
+
+    def refresh(self) -> bool:
+        """Read what another Blender has changed; whether there was something."""
+        before = self.queue
+        if self._path is not None and self._read_stamp() != self._stamp:
+            self._read()
+        return self.queue != before
+
+    def change(self, change: Change) -> Queue:
+        """Change the queue, as it is on disk now, and keep it; returns it. Raises ``StoreError`` where it could not be read."""
+        self.refresh()
+        if not self._is_readable:
+            raise StoreError(self.error)
+        found = change(self.queue)
+        if found != self.queue:
+            self.queue = found
+            self._write()
+        return self.queue
+
+    def change_of(self, blend: str, change: Change) -> None:
+        """Change the queue of a .blend file, be it this one or one that is closed."""
+        if blend == self.blend:
+            self.change(change)
+            return
+        other = QueueBook()
+        other.blend, other._path = blend, find_path(blend) if blend else None
+        if other._path is not None:
+            other._read()
+            other.change(change)
+
+    def _read_stamp(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat() if self._path is not None else None
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_ino) if found is not None else None
+
+    def _read(self) -> None:
+        if self._path is None:
+            return
+        self._stamp = self._read_stamp()
+        try:
+            self.queue, self._is_readable, self.error = read_queue(self._path), True, ""
+        except StoreError as error:
+            self.queue, self._is_readable, self.error = Queue(), False, str(error)
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        try:
+            write_queue(self._path, self.blend, self.queue)
+            self.error = ""
+        except (OSError, ValueError) as error:
+            logger.exception("the queue cannot be kept")
+            reason = getattr(error, "strerror", None) or error
+            self.error = (
+                f"The queue cannot be kept in {self._path} ({reason}), so that it is lost when Blender ends; make room there."
+            )
+        self._stamp = self._read_stamp()
+
+
+book = QueueBook()

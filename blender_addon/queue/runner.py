@@ -1,0 +1,416 @@
+"""Makes the shots of the queue, one after the other, with the code of *Generate*; whatever happens to one, the next follows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+import msgspec
+
+from ...shared import console, logs, shot
+from ...shared.endpoint import EndpointError, is_loopback
+from ...shared.model_profile import complete_request
+from ...shared.reference import take_reference
+from .. import preferences, undo_steps
+from ..backend_start import start_backend
+from ..chosen_result import iter_results
+from ..connection import STOPPED, Connection, connection
+from ..passes.camera import list_cameras
+from ..paths import find_output_folder, get_file_folder, get_result_folder
+from ..properties import get_frame_aspect, get_scene_settings
+from ..references import Reference, refer_to
+from ..result_words import write_now
+from ..results import make_record
+from ..shot_notice import notice
+from ..shot_start import ShotPlan, begin_shot
+from ..shot_times import estimate_request
+from ..tasks.shot import ShotTask
+from ..tasks.task import Task
+from ..timing import frame_rate
+from ..typed_access import ScenePlace
+from .book import BEAT_SECONDS, QueueBook, book, set_worker, works_elsewhere
+from .freezing import write_names
+from .rows import INTERRUPTED, Queue, QueuedShot, Row, RowState, change_row, rename
+from .store import StoreError
+from .text_block import show_table
+
+logger = logs.get_logger(__name__)
+
+#: how long a model's profile may take before it is asked for again: settings files may have to be fetched first
+ASK_SECONDS = 120.0
+CANCELLED = "The queue has paused because its shot was cancelled; press Start to go on with the next."
+STOPPED_BACKEND = "The queue has paused because the backend was stopped; press Start to go on."
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """What a row's names mean: found again after undo and renaming, which a name is not."""
+
+    scene: Reference
+    character: Reference | None
+    cameras: tuple[Reference | None, ...]
+
+
+@dataclass
+class _Current:
+    """The row that is being made: whose file it is in, and since when."""
+
+    blend: str
+    row_id: str
+    started: float
+    task: ShotTask | None = None
+    #: whether it was cancelled as this row, which does not pause the queue
+    is_cancelled: bool = False
+
+
+class QueueRunner:
+    """Works through a book's queue as long as it is going; ``advance`` is called again and again on the main thread."""
+
+    def __init__(self, connection: Connection, book: QueueBook, start: Callable[[str], None]) -> None:
+        """``start`` starts the backend, or connects anew to the one at the address that it is given, "" where none was connected
+        to; it raises ``OSError`` and ``EndpointError``."""
+        self.connection, self.book = connection, book
+        #: whether the next row begins when the one before has ended
+        self.is_going = False
+        self._start_backend = start
+        self._current: _Current | None = None
+        self._bound: dict[str, _Bound] = {}
+        #: the row whose model's profile was asked for, and when
+        self._asked: tuple[str, float] = ("", 0.0)
+        #: whether a backend was started for the queue and has not been connected to since
+        self._is_starting = False
+        #: where the backend was connected to, "" as long as it was not since the start
+        self._endpoint = ""
+        self._beat = 0.0
+
+    # what the user does
+
+    @property
+    def current_id(self) -> str:
+        """The id of the row that is being made; "" while none is."""
+        return self._current.row_id if self._current is not None else ""
+
+    @property
+    def current_task(self) -> ShotTask | None:
+        """The task of the row that is being made."""
+        return self._current.task if self._current is not None else None
+
+    def start(self) -> None:
+        """Go on with the next row that waits. Raises ``StoreError`` with a sentence where that is not possible."""
+        self.book.refresh()
+        if works_elsewhere(self.book.queue):
+            raise StoreError(
+                f"Another Blender works through the queue of this file (process {self.book.queue.worker}); pause it there, or "
+                "close it."
+            )
+        if not self.book.queue.waiting:
+            raise StoreError("Nothing waits in the queue; press Add to Queue, or resume a paused row.")
+        self.book.change(lambda queue: msgspec.structs.replace(set_worker(queue, works=True), message=""))
+        self.is_going, self._is_starting, self._endpoint = True, False, ""
+        self._beat = time.monotonic()
+
+    def pause(self, message: str = "") -> None:
+        """Begin no further row; the one that is being made is finished. ``message`` says why, where nobody has asked for it."""
+        self.is_going = False
+
+        def leave(queue: Queue) -> Queue:
+            return msgspec.structs.replace(set_worker(queue, works=self._current is not None), message=message)
+
+        self._change(leave)
+
+    def cancel_row(self, row_id: str) -> None:
+        """Cancel the row that is being made; the next one follows if the queue is going."""
+        current = self._current
+        if current is not None and current.row_id == row_id and current.task is not None:
+            current.is_cancelled = True
+            current.task.cancel()
+
+    def open(self, blend: str) -> None:
+        """Another file was opened, or the same one anew: its queue waits until it is started."""
+        self.is_going = False
+        self._bound.clear()
+        running = self._current.row_id if self._current is not None and self._current.blend == blend else ""
+        self.book.open(blend, running)
+        self.follow_names()
+
+    def follow_save(self, blend: str) -> None:
+        """The file was saved under a name, which may be another one than before."""
+        if not blend or blend == self.book.blend:
+            return
+        if self._current is not None and self._current.blend == self.book.blend:
+            self._current.blend = blend
+        self.book.move_to(blend)
+
+    # what the timer does
+
+    def advance(self) -> None:
+        """Do what is to be done next, if anything, without waiting for anybody."""
+        self.book.refresh()
+        self.follow_names()
+        self._say_alive()
+        if not self.is_going or self._current is not None or self.connection.busy or undo_steps.is_dragging():
+            return
+        row = next(iter(self.book.queue.waiting), None)
+        if row is None:
+            self._finish()
+        elif self._has_backend() and self._knows_model(row):
+            self._begin(row)
+
+    def follow_names(self) -> None:
+        """Give the rows the names that their scenes, characters and cameras have now."""
+        rows = [row for row in self.book.queue.rows if not row.state.ended]
+        self._bound = {row.id: bound for row in rows if (bound := self._bound.get(row.id) or _bind(row.shot)) is not None}
+        renamed = rename(self.book.queue, self._name)
+        if renamed != self.book.queue:
+            self._change(lambda queue: rename(queue, self._name))
+
+    def _name(self, row: Row) -> QueuedShot:
+        bound = self._bound.get(row.id)
+        if bound is None:
+            return row.shot
+        return msgspec.structs.replace(
+            row.shot,
+            scene=_get_name(bound.scene, row.shot.scene),
+            character=_get_name(bound.character, row.shot.character),
+            cameras=tuple(_get_name(one, name) for one, name in zip(bound.cameras, row.shot.cameras, strict=True)),
+        )
+
+    def _say_alive(self) -> None:
+        if (self.is_going or self._current is not None) and time.monotonic() > self._beat + BEAT_SECONDS:
+            self._beat = time.monotonic()
+            blend = self._current.blend if self._current is not None else self.book.blend
+            self._change(lambda queue: set_worker(queue, works=True), blend)
+
+    def _has_backend(self) -> bool:
+        """Whether a backend can be asked; one that has gone, as after a crash, is started again, and the queue pauses where that
+        fails."""
+        if self.connection.connected:
+            self._is_starting, self._endpoint = False, self.connection.get_client().endpoint
+            return True
+        if self.connection.running:
+            return False
+        if self._endpoint and not self._is_starting and not self.connection.error:
+            # nobody but the user ends it without an error
+            self.pause(STOPPED_BACKEND)
+            return False
+        if self._is_starting:
+            self.pause(f"The queue has paused: {self.connection.error or 'the backend does not start.'}")
+            return False
+        self._is_starting = True
+        try:
+            self._start_backend(self._endpoint)
+        except (OSError, EndpointError) as error:
+            self.pause(f"The queue has paused: the backend cannot be started ({error}).")
+        return False
+
+    def _knows_model(self, row: Row) -> bool:
+        """Whether the backend has just said how the row's model likes to be run; asks it otherwise."""
+        model = row.shot.request.sampling.model
+        if self.connection.profiles.is_fresh(model):
+            return True
+        who, when = self._asked
+        if who != row.id or time.monotonic() > when + ASK_SECONDS or self.connection.profiles.is_answered(model):
+            self._asked = row.id, time.monotonic()
+            self.connection.get_client().send(self.connection.profiles.ask(model, download=True))
+        return False
+
+    def _begin(self, row: Row) -> None:
+        self._asked = "", 0.0
+        self._current = _Current(self.book.blend, row.id, time.monotonic())
+        try:
+            place, plan = self._prepare(row)
+            # kept before it begins: a crash in the middle is seen by what is on disk
+            self._change(lambda queue: change_row(queue, row.id, state=RowState.RUNNING, message="", code=""))
+            task = begin_shot(place, plan, self.connection)
+        except shot.ShotError as error:
+            self._fail(row, str(error), error.code)
+        except Exception as error:  # no shot may stop the others
+            logger.exception("a shot of the queue could not be begun")
+            self._fail(row, f"It could not be begun ({type(error).__name__}: {error}); more is in {logs.find_own()}", "internal")
+        else:
+            self._current.task = task
+            task.add_done_callback(self._on_end)
+
+    def _fail(self, row: Row, sentence: str, code: str) -> None:
+        self._current = None
+        self._change(lambda queue: change_row(queue, row.id, state=RowState.FAILED, message=sentence, code=code, ended=write_now()))
+
+    def _prepare(self, row: Row) -> tuple[ScenePlace, ShotPlan]:
+        """Raises ``ShotError`` for a shot that cannot be made as it was queued."""
+        queued = row.shot
+        scene = self._find_scene(row)
+        layer = scene.view_layers.get(queued.layer)
+        if layer is None:
+            raise shot.ShotError(
+                "scene", f"There is no view layer '{queued.layer}' in the scene '{scene.name}' any more; queue the shot again."
+            )
+        character = self._find_character(row, scene)
+        camera = self._find_own_camera(row)
+        self._check_cameras(row, scene, camera)
+        profiles, model = self.connection.profiles, queued.request.sampling.model
+        profile = profiles.find(model)
+        if profile is None:
+            raise shot.ShotError("model", profiles.find_error(model) or f"The backend does not know the model '{model}'.")
+        frames = queued.frames
+        request = msgspec.structs.replace(queued.request, frames=frames, fps=frame_rate(scene))
+        aspect = get_frame_aspect(scene) if queued.scene_aspect else None
+        request, crop = complete_request(request, profile, queued.size, aspect)
+        request, reference = take_reference(request, get_file_folder())
+        request = get_scene_settings(scene).choose_look(request, queued.look, queued.character, only_changed=queued.only_changed)
+        shot.check_request(request)
+        folder = find_output_folder(queued.output)
+        console.check_writable(folder)
+        size = (crop.width, crop.height) if crop is not None else (request.width, request.height)
+        expected = estimate_request(request, size)
+        plan = ShotPlan(
+            character,
+            request,
+            reference,
+            queued.subjects,
+            queued.character_only,
+            crop,
+            frames,
+            folder,
+            expected.seconds if expected is not None else None,
+            queued.panel,
+            camera,
+        )
+        return ScenePlace(scene, layer), plan
+
+    def _find_scene(self, row: Row) -> bpy.types.Scene:
+        bound = self._bound.get(row.id)
+        scene: bpy.types.Scene | None = bound.scene.find() if bound is not None else None
+        if scene is None:
+            raise shot.ShotError(
+                "scene",
+                f"There is no scene '{row.shot.scene}' in the file any more; bring it back and press Queue Again, or remove the "
+                "row.",
+            )
+        return scene
+
+    def _find_character(self, row: Row, scene: bpy.types.Scene) -> bpy.types.Object | None:
+        if not row.shot.character:
+            return None
+        bound = self._bound[row.id]
+        found: bpy.types.Object | None = bound.character.find() if bound.character is not None else None
+        if found is None or scene.objects.get(found.name) != found:
+            raise shot.ShotError(
+                "character",
+                f"There is no '{row.shot.character}' in the scene '{scene.name}' any more; bring it back and press Queue Again, or "
+                "remove the row.",
+            )
+        return found
+
+    def _find_own_camera(self, row: Row) -> bpy.types.Object | None:
+        if not row.shot.own_camera:
+            return None
+        reference = self._bound[row.id].cameras[0]
+        found: bpy.types.Object | None = reference.find() if reference is not None else None
+        if found is None:
+            raise shot.ShotError(
+                "camera",
+                f"There is no camera '{row.shot.cameras[0]}' in the file any more; bring it back and press Queue Again, or remove "
+                "the row.",
+            )
+        return found
+
+    def _check_cameras(self, row: Row, scene: bpy.types.Scene, chosen: bpy.types.Object | None) -> None:
+        now = tuple(one.name for one in list_cameras(scene, row.shot.frames, chosen))
+        if now != row.shot.cameras:
+            raise shot.ShotError(
+                "camera",
+                f"The frames were queued to be seen through {write_names(row.shot.cameras)}, and '{scene.name}' shows them through "
+                f"{write_names(now)} now; bring that camera back and press Queue Again, or queue the shot anew.",
+            )
+
+    def _on_end(self, task: Task) -> None:
+        current, self._current = self._current, None
+        if current is None or not isinstance(task, ShotTask):
+            return
+        record, count = make_record(task), len(task.frames)
+        state, message, why = RowState.FAILED, task.error, ""
+        if task.succeeded:
+            state = RowState.DONE
+        elif task.cancelled:
+            state = RowState.CANCELLED
+            why = "" if current.is_cancelled else CANCELLED
+        elif task.error == STOPPED:
+            state, message, why = RowState.WAITING, INTERRUPTED, STOPPED_BACKEND
+        elif count:
+            state = RowState.PARTIAL
+        values = {
+            "state": state,
+            "message": message,
+            "code": task.error_code,
+            "count": count,
+            "made": record.made if task.succeeded else count,
+            "kept": record.kept if task.succeeded else 0,
+            "seconds": time.monotonic() - current.started,
+            "folder": str(_find_folder(task)) if count else "",
+            "ended": write_now() if state.ended else "",
+        }
+        self._change(lambda queue: change_row(queue, current.row_id, **values), current.blend)
+        if current.blend != self.book.blend:
+            # its file is closed, and nobody works in its queue any more
+            self._change(lambda queue: set_worker(queue, works=False), current.blend)
+        elif why:
+            self.pause(why)
+        elif not self.is_going:
+            self._change(lambda queue: set_worker(queue, works=False))
+
+    def _finish(self) -> None:
+        """Everything has had its turn."""
+        self.pause()
+        show_table(self.book.queue)
+
+    def _change(self, change: Callable[[Queue], Queue], blend: str | None = None) -> None:
+        """Change a queue; where its file cannot be read any more, the work goes on, and the box says so."""
+        try:
+            self.book.change_of(self.book.blend if blend is None else blend, change)
+        except StoreError as error:
+            logger.error("the queue could not be changed: %s", error)
+
+
+def _bind(queued: QueuedShot) -> _Bound | None:
+    """What the names of a shot mean now; None where its scene is not there."""
+    scene = bpy.data.scenes.get((queued.scene, None))
+    if scene is None:
+        return None
+    character = scene.objects.get(queued.character) if queued.character else None
+    cameras = (scene.objects.get(name) or bpy.data.objects.get(name) for name in queued.cameras)
+    return _Bound(
+        refer_to(scene),
+        refer_to(character) if character is not None else None,
+        tuple(refer_to(camera) if camera is not None else None for camera in cameras),
+    )
+
+
+def _get_name(reference: Reference | None, name: str) -> str:
+    """The name that a data-block has now; the last one where it is gone."""
+    found = reference.find() if reference is not None else None
+    return str(found.name) if found is not None else name
+
+
+def _find_folder(task: ShotTask) -> Path:
+    """Where the frames of an ended shot are: they go beside a file that was saved meanwhile, and where nothing has changed an
+    earlier result has them."""
+    tickets = (task.ticket, *(() if task.folder.is_dir() else (notice.ticket,)))
+    found = [result for result in iter_results() if result.ticket in tickets]
+    return get_result_folder(found[0]) if found else task.folder
+
+
+def _start_again(endpoint: str) -> None:
+    """Start the backend as the preferences say, or connect to the one of another machine again. Raises ``OSError`` and
+    ``EndpointError``."""
+    if endpoint and not is_loopback(endpoint):
+        connection.connect(endpoint)
+        return
+    if not preferences.get_backend_python(bpy.context):
+        raise OSError("it is not set up; press Set Up in the box Backend")
+    start_backend(bpy.context, connection)
+
+
+runner = QueueRunner(connection, book, _start_again)
