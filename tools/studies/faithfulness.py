@@ -161,7 +161,7 @@ def compare_frames(
             yield [title, f"{np.mean(changes):.1f}", str(ratio)]
 
 
-def _print_table(title: str, head: Sequence[str], rows: Iterator[list[str]]) -> None:
+def _print_table(title: str, head: tuple[str, ...], rows: Iterator[list[str]]) -> None:
     print(f"\n{title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     for row in rows:
         print(f"| {' | '.join(row)} |", flush=True)
@@ -189,12 +189,12 @@ def main() -> None:
         rows = compare_gradients(load(name, CPU), name, small, sampling)
         _print_table("Gradient, random weights that predict noise", head, rows)
     _print_table("Gradient, starter model", head, compare_gradients(starter, "starter", small, sampling))
-    head = ("as released", "difference in levels", "hmse / ours")
+    columns = ("as released", "difference in levels", "hmse / ours")
     variants = (("steps_from_zero",), ("centred",), OMISSIONS, AsReleased.__struct_fields__)
     frames = compare_frames(starter, "starter", small, sampling, range(1, args.seeds + 1), variants)
-    _print_table("Frames, starter model", head, frames)
-    columns = ("shot", "side", "equal, centred", "equal, halved parts", "error, ours", "error, centred", "error, halved parts")
-    _print_table("Matches of consecutive frames; median errors in pixels", columns, compare_matches(shots, (32, 64, 128)))
+    _print_table("Frames, starter model", columns, frames)
+    wide = ("shot", "side", "equal, centred", "equal, halved parts", "error, ours", "error, centred", "error, halved parts")
+    _print_table("Matches of consecutive frames; median errors in pixels", wide, compare_matches(shots, (32, 64, 128)))
 
 
 if __name__ == "__main__":
