@@ -35,6 +35,7 @@ CPU = torch.device("cpu")
 PROMPT = "a man in a red shirt and blue jeans, on a beach"
 OMISSIONS = ("omit_direct", "omit_conditional", "omit_controlnet", "omit_attention", "clamp")
 SHOTS = ("walk", "orbit", "dance")
+TABLES = ("gradients", "matches", "frames")
 #: of the paper
 GUIDANCE_SCALE = 9.0
 LATENTMAN = METHODS["latentman"]
@@ -170,31 +171,34 @@ def _print_table(title: str, head: tuple[str, ...], rows: Iterator[list[str]]) -
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=6, help="frames of a shot")
-    parser.add_argument("--side", type=int, default=128, help="its side in pixels where frames are made")
+    parser.add_argument("--tables", default=",".join(TABLES), help="those to make, with commas between them")
+    parser.add_argument("--frames", type=int, default=4, help="frames of a shot")
+    parser.add_argument("--side", type=int, default=128, help="its side in pixels where frames and gradients are made")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of the frames")
     args = parser.parse_args()
     revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"Revision {revision}, torch {torch.__version__}: python -m tools.studies.faithfulness", end="")
-    print(f" --frames {args.frames} --side {args.side} --steps {args.steps} --seeds {args.seeds}", flush=True)
+    print(" " + " ".join(f"--{name} {value}" for name, value in vars(args).items()), flush=True)
     shots = render_shots(args.frames, list(SHOTS))
     small = shorten(shots[0], args.frames, args.side)
     sampling = Sampling(seed=1, steps=args.steps, guidance_scale=GUIDANCE_SCALE, scheduler="ddim", spacing="leading")
-    starter = load("starter", CPU)
-    head = ("as released", "cosine with ours", "length / ours", "share of frame 0")
-    with tempfile.TemporaryDirectory() as folder:
-        write_sd(Path(folder))
-        name = str(Path(folder) / "whole")
-        rows = compare_gradients(load(name, CPU), name, small, sampling)
-        _print_table("Gradient, random weights that predict noise", head, rows)
-    _print_table("Gradient, starter model", head, compare_gradients(starter, "starter", small, sampling))
-    columns = ("as released", "difference in levels", "hmse / ours")
-    variants = (("steps_from_zero",), ("centred",), OMISSIONS, AsReleased.__struct_fields__)
-    frames = compare_frames(starter, "starter", small, sampling, range(1, args.seeds + 1), variants)
-    _print_table("Frames, starter model", columns, frames)
-    wide = ("shot", "side", "equal, centred", "equal, halved parts", "error, ours", "error, centred", "error, halved parts")
-    _print_table("Matches of consecutive frames; median errors in pixels", wide, compare_matches(shots, (32, 64, 128)))
+    starter, tables = load("starter", CPU), args.tables.split(",")
+    if "gradients" in tables:
+        columns = ("as released", "cosine with ours", "length / ours", "share of frame 0")
+        with tempfile.TemporaryDirectory() as folder:
+            write_sd(Path(folder))
+            name = str(Path(folder) / "whole")
+            rows = compare_gradients(load(name, CPU), name, small, sampling)
+            _print_table("Gradient, random weights that predict noise", columns, rows)
+        _print_table("Gradient, starter model", columns, compare_gradients(starter, "starter", small, sampling))
+    if "matches" in tables:
+        wide = ("shot", "side", "equal, centred", "equal, halved parts", "error, ours", "error, centred", "error, halved parts")
+        _print_table("Matches of consecutive frames; median errors in pixels", wide, compare_matches(shots, (32, 64, 128)))
+    if "frames" in tables:
+        variants = (AsReleased.__struct_fields__, OMISSIONS, ("centred",), ("steps_from_zero",))
+        frames = compare_frames(starter, "starter", small, sampling, range(1, args.seeds + 1), variants)
+        _print_table("Frames, starter model", ("as released", "difference in levels", "hmse / ours"), frames)
 
 
 if __name__ == "__main__":
