@@ -44,6 +44,8 @@ class Predictor:
     where there is one, which apply where no character is. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
     ``text``, ``controls`` and ``guidance_scale`` may be changed between steps; a guidance of 1 or less takes the conditional pass
     alone. With ``conditions``, those of all F frames, there are several prompts, or other control strengths than the request's.
+
+    Differentiable in the latents, apart from what the method's ``as_released`` holds fixed.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Predictor:
             # each frame has its own
             self._request = with_settings(self._request, {"control_scale": 1.0})
         self._sampler, self.text, self.controls = sampler, text, controls
+        self._released = context.method.get_released()
         self.guidance_scale, self.rows, self._given = self._request.sampling.guidance_scale, context.rows, context.given
         self._region = None
         if context.request.text.background_prompt:
@@ -79,7 +82,11 @@ class Predictor:
             current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
         timestep = self._sampler.timesteps[step]
         controls = [control[frames] for control in self.controls]
-        batch = torch.cat([self._sampler.scale_model_input(current, step)] * self.groups)
+        seen = self._sampler.scale_model_input(current, step)
+        # without guidance there is nothing to go through but the conditional half
+        is_guiding = self.guided and self.guidance_scale > 1
+        held = seen.detach() if is_guiding and self._released.omit_conditional else seen
+        batch = torch.cat([seen, *[held] * (self.groups - 1)])
         options: dict[str, Any] = self._spread_text(frames) | {"return_dict": False}
         condition = None
         if self._embedded:
@@ -93,7 +100,8 @@ class Predictor:
             if self._conditions is not None:
                 factors = self._conditions.get_control_factors(frames, self.groups, batch)
                 strengths = [strength * factors for strength in strengths]
-            down, middle = self._predict_controls(batch, timestep, controls, strengths, options)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._released.omit_controlnet):
+                down, middle = self._predict_controls(batch, timestep, controls, strengths, options)
         lora_scale = self._model.options.lora_scale
         output = self._model.unet(
             batch,
